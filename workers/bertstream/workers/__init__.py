@@ -1,0 +1,1 @@
+"""Worker processes: checkpoints compiled to TorchScript programs, and run in batches."""

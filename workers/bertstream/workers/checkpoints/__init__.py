@@ -1,0 +1,24 @@
+"""Hugging Face checkpoints: finding, reading and understanding them. No code of a checkpoint is ever run."""
+
+from bertstream.workers.checkpoints.config import CheckpointConfig, read_config
+from bertstream.workers.checkpoints.errors import CheckpointError
+from bertstream.workers.checkpoints.sentence import SentenceSettings, read_sentence_settings
+from bertstream.workers.checkpoints.source import EMBEDDED_NAME, embedded, resolve
+from bertstream.workers.checkpoints.tokenizer import TokenizerSettings, read_tokenizer
+from bertstream.workers.checkpoints.weights import convert_weights, read_weights, weight_files
+
+__all__ = [
+    "EMBEDDED_NAME",
+    "CheckpointConfig",
+    "CheckpointError",
+    "SentenceSettings",
+    "TokenizerSettings",
+    "convert_weights",
+    "embedded",
+    "read_config",
+    "read_sentence_settings",
+    "read_tokenizer",
+    "read_weights",
+    "resolve",
+    "weight_files",
+]

@@ -1,0 +1,265 @@
+"""From a checkpoint to a compiled directory: program.pt, description.json, tokenizer.json.
+
+    <cache>/models/<revision>/
+
+A compiled directory appears whole, by a rename, and never changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from bertstream.workers import checkpoints, native, program
+from bertstream.workers.checkpoints import CheckpointConfig, CheckpointError, SentenceSettings, TokenizerSettings
+from bertstream.workers.description import ModelDescription
+from bertstream.workers.models import Model, Operators
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, and of how much
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+NATIVE_DTYPES = ("float32", "bfloat16")
+DEVICES = ("cpu", "cuda")
+# Enough for the largest checkpoint on the slowest disk: what is older was left by a process that was killed.
+ABANDONED_SECONDS = 3600.0
+_SETTINGS_GLOBS = ("*.json", "*.txt", "*.model", "*/config.json")
+_CODE = ("models", "checkpoints", "compile.py", "description.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a program is compiled for."""
+
+    dtype: str
+    device: str
+    flash: bool  # CUDA's flash attention
+    library: Path | None  # our C++ operators
+
+    @property
+    def operators(self) -> Operators:
+        return Operators(native=self.library is not None, flash=self.flash)
+
+    @property
+    def identity(self) -> str:
+        """All of it that the program's numbers or speed depend on."""
+        return f"{self.dtype} {self.device} {self.flash} {self.library.name if self.library else 'aten'}"
+
+
+def default_cache() -> Path:
+    """$BERTSTREAM_CACHE, or bertstream in $XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("BERTSTREAM_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bertstream"
+
+
+def compile_model(
+    source: str | Path,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Compile the checkpoint that `source` names, unless the cache has it, and return the compiled directory.
+
+    source: a directory, or a name on the Hugging Face hub; dtype: "float32", "float16" or "bfloat16"; device: "cpu"
+    or "cuda"; progress: told of each step, in order "operators" (CPU), "find", "check", "read", "save", "ready".
+    Safe to call from several processes at once. Raises CheckpointError, ValueError.
+    """
+    tell = progress or (lambda step, done, total: None)
+    cache = cache or default_cache()
+    target = _target(dtype, device, cache, tell)
+    tell("find", 0, 1)
+    checkpoint = checkpoints.resolve(source)
+    revision = _revision(checkpoint, target, tell)
+    compiled = cache / "models" / revision
+    if not compiled.is_dir():
+        _build(checkpoint, target, compiled, tell)
+    tell("ready", 1, 1)
+    return compiled
+
+
+def _target(dtype: str, device: str, cache: Path, tell: Progress) -> Target:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    if device not in DEVICES:
+        raise ValueError(f"device {device!r} is not one of {', '.join(DEVICES)}")
+    flash = device == "cuda" and dtype != "float32" and _has_flash()
+    if device != "cpu" or dtype not in NATIVE_DTYPES:
+        return Target(dtype, device, flash, None)
+    tell("operators", 0, 1)
+    return Target(dtype, device, flash, _library(cache))
+
+
+def _library(cache: Path) -> Path | None:
+    try:
+        library = native.build(cache)
+        native.load(library)
+    except native.NativeError:
+        return None  # ATen does the same, only slower; native.status() says why
+    return library
+
+
+def _has_flash() -> bool:
+    """Flash attention needs Ampere or newer; without a GPU here we compile for what most have."""
+    return not torch.cuda.is_available() or torch.cuda.get_device_capability() >= (8, 0)
+
+
+def _revision(checkpoint: Path, target: Target, tell: Progress) -> str:
+    """Names all that the compiled directory depends on."""
+    digest = hashlib.sha256(f"{torch.__version__} {target.identity}".encode())
+    digest.update(_code_hash().encode())
+    files = checkpoints.weight_files(checkpoint)
+    settings = {path for pattern in _SETTINGS_GLOBS for path in checkpoint.glob(pattern) if path.is_file()}
+    everything = sorted(settings) + files
+    for number, path in enumerate(everything):
+        tell("check", number, len(everything))
+        digest.update(f"\0{path.relative_to(checkpoint)}\0".encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
+def _code_hash() -> str:
+    """Our own sources, so that a new version of bertstream does not run an old version's programs."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256(native.source_hash().encode())
+    for part in _CODE:
+        for path in sorted((here / part).rglob("*.py")) or [here / part]:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _build(checkpoint: Path, target: Target, compiled: Path, tell: Progress) -> None:
+    compiled.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(compiled.parent)
+    folder = Path(tempfile.mkdtemp(prefix=f".{compiled.name}.", dir=compiled.parent))
+    try:
+        _write(checkpoint, target, compiled.name, folder, tell)
+        _publish(folder, compiled)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(models: Path) -> None:
+    """Remove what killed processes left half-written."""
+    for folder in models.glob(".*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(checkpoint: Path, target: Target, revision: str, folder: Path, tell: Progress) -> None:
+    config = checkpoints.read_config(checkpoint)
+    sentence = checkpoints.read_sentence_settings(checkpoint)
+    tokenizer = checkpoints.read_tokenizer(checkpoint, config.family.name)
+    model = _model(checkpoint, config, target, tell)
+    tell("save", 0, 1)
+    _save_program(model, folder / program.FILE_NAME)
+    if target.library:
+        shutil.copy(target.library, folder)  # a worker then needs nothing but this folder
+    tokenizer.save(folder)
+    describe(config, sentence, tokenizer, target, revision, has_pooler=model.has_pooler).save(folder)
+    tell("save", 1, 1)
+
+
+def _model(checkpoint: Path, config: CheckpointConfig, target: Target, tell: Progress) -> Model:
+    files = checkpoints.weight_files(checkpoint)
+    weights = checkpoints.read_weights(files, lambda done, total: tell("read", done, total))
+    converted = checkpoints.convert_weights(weights, config.family, config.shape.layers)
+    shape = replace(config.shape, has_pooler="pooler.dense.weight" in converted)
+    with torch.device("meta"):  # no memory and no random numbers for weights that are about to be replaced
+        model = Model(shape, target.operators)
+    _check_shapes(model, converted, checkpoint)
+    model.load_state_dict({name: w.to(DTYPES[target.dtype]) for name, w in converted.items()}, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _check_shapes(model: Model, weights: dict[str, torch.Tensor], checkpoint: Path) -> None:
+    for name, wanted in model.state_dict().items():
+        if weights[name].shape != wanted.shape:
+            found = list(weights[name].shape)
+            raise CheckpointError(f"{checkpoint}: weight {name} is {found}, and config.json says {list(wanted.shape)}")
+
+
+def _save_program(model: Model, path: Path) -> None:
+    with warnings.catch_warnings():
+        # Deprecated upstream without a date; docs/decisions says why we use it still.
+        for name in ("script", "save", "script_method"):
+            message = rf"`torch\.jit\.{name}` is deprecated"
+            warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
+        scripted = torch.jit.script(model)
+        torch.jit.save(scripted, path)
+
+
+def describe(
+    config: CheckpointConfig,
+    sentence: SentenceSettings,
+    tokenizer: TokenizerSettings,
+    target: Target,
+    revision: str,
+    *,
+    has_pooler: bool,
+) -> ModelDescription:
+    """All that the server tells of the model."""
+    shape = config.shape
+    wanted_length = sentence.max_seq_length or tokenizer.model_max_length or shape.max_tokens
+    too_high = tokenizer.highest_id >= shape.vocabulary_size
+    return ModelDescription(
+        revision=revision,
+        family=config.family.name,
+        architecture=config.architecture,
+        layers=shape.layers,
+        hidden_size=shape.hidden_size,
+        attention_heads=shape.attention_heads,
+        vocabulary_size=shape.vocabulary_size,
+        type_vocabulary_size=shape.type_vocabulary_size,
+        max_tokens=shape.max_tokens,
+        default_max_length=min(wanted_length, shape.max_tokens),
+        has_pooler=has_pooler,
+        compute_type=target.dtype,
+        device=target.device,
+        native_operators=target.operators.native,
+        default_pooling=sentence.pooling,
+        prompts=sentence.prompts,
+        default_prompt_name=sentence.default_prompt_name,
+        lowercase=sentence.lowercase,
+        truncation_side=tokenizer.truncation_side,
+        special_tokens=tokenizer.special_tokens,
+        warnings=sentence.warnings + ((VOCABULARY_WARNING,) if too_high else ()),
+    )
+
+
+VOCABULARY_WARNING = "The tokenizer knows ids that the model has no embeddings for; texts that use them are refused."
+
+
+def _publish(folder: Path, compiled: Path) -> None:
+    """Make the directory appear, whole, also after a power cut."""
+    folder.chmod(0o755)  # mkdtemp's is for its owner alone
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
+    try:
+        folder.rename(compiled)
+    except OSError:
+        if not compiled.is_dir():
+            raise
+        # Another process was first, with the same content.
+    _sync(compiled.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

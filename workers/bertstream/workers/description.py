@@ -1,0 +1,83 @@
+"""What a compiled model is: all that the supervisor and the frontend need to know, without loading torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "description.json"
+FORMAT = 1
+
+
+class DescriptionError(Exception):
+    """description.json is missing, damaged, or of another version of bertstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultPooling:
+    """How the checkpoint's authors turn token states into one vector a text, when a caller does not say."""
+
+    mode: str = "mean"  # one of contract.PoolingMode
+    normalize: bool = False
+    dimensions: int = 0  # keep the first n; 0 keeps all
+    include_prompt: bool = True  # False leaves a prompt's tokens out of the pooling
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """One compiled model. Stored as description.json beside its program."""
+
+    revision: str  # names checkpoint, code, torch, compute type, device kind and operators; 32 hex digits
+    family: str  # "bert" or "roberta"
+    architecture: str  # the checkpoint's class, "BertForMaskedLM"
+    layers: int
+    hidden_size: int
+    attention_heads: int
+    vocabulary_size: int
+    type_vocabulary_size: int  # 0 where the family has no segments
+    max_tokens: int  # the longest text that the positions allow, special tokens included
+    default_max_length: int  # where to cut by default, at most max_tokens
+    has_pooler: bool
+    compute_type: str  # "float32", "float16" or "bfloat16"
+    device: str  # "cpu" or "cuda"
+    native_operators: bool
+    default_pooling: DefaultPooling = field(default_factory=DefaultPooling)
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt_name: str = ""
+    lowercase: bool = False  # lower-case texts before tokenizing, on top of what the tokenizer does
+    truncation_side: str = "right"  # or "left"
+    special_tokens: dict[str, tuple[str, int]] = field(default_factory=dict)  # cls sep pad mask unk bos eos
+    heads: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # what the checkpoint asks for and this server does not do, in plain words
+
+    def save(self, directory: Path) -> None:
+        """Write description.json into `directory`."""
+        text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2, ensure_ascii=False)
+        (directory / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> ModelDescription:
+        """Read description.json of a compiled directory. Raises DescriptionError."""
+        path = directory / FILE_NAME
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values.pop("format") != FORMAT:
+                raise DescriptionError(f"{path} was written by another version of bertstream; compile the model again")
+            return cls(**_typed(values))
+        except OSError as error:
+            raise DescriptionError(f"{directory} is not a compiled model: {error}") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DescriptionError(f"{path} is damaged ({error}); compile the model again") from error
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has neither tuples nor dataclasses."""
+    return values | {
+        "default_pooling": DefaultPooling(**values["default_pooling"]),
+        "special_tokens": {role: (token, id) for role, (token, id) in values["special_tokens"].items()},
+        "heads": tuple(values["heads"]),
+        "warnings": tuple(values["warnings"]),
+    }

@@ -1,0 +1,41 @@
+"""Activations by the names that config.json uses, with transformers' numbers."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SUPPORTED = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu", "silu", "swish", "tanh")
+
+
+class Activation(nn.Module):
+    """One activation; which one is a constant, so the compiled program holds only its branch."""
+
+    __constants__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        if name not in SUPPORTED:
+            raise ValueError(f"activation {name!r} is not one of {', '.join(SUPPORTED)}")
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x is overwritten where ATen can: it has just been computed, and is the widest tensor of all."""
+        if self.name == "gelu":
+            return torch.ops.aten.gelu_(x)
+        elif self.name == "gelu_pytorch_tanh":
+            return torch.ops.aten.gelu_(x, approximate="tanh")
+        elif self.name == "gelu_new":
+            inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0))
+            return 0.5 * x * (1.0 + torch.tanh(inner))
+        elif self.name == "gelu_fast":
+            return 0.5 * x * (1.0 + torch.tanh(x * 0.7978845608 * (1.0 + 0.044715 * x * x)))
+        elif self.name == "relu":
+            return torch.relu_(x)
+        elif self.name == "tanh":
+            return torch.tanh_(x)
+        else:
+            return functional.silu(x, inplace=True)

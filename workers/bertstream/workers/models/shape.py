@@ -1,0 +1,37 @@
+"""The numbers that make one encoder differ from another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderShape:
+    """Sizes and switches of an encoder of the BERT kind; the family's tables fill them in from config.json."""
+
+    vocabulary_size: int
+    hidden_size: int
+    layers: int
+    attention_heads: int
+    intermediate_size: int
+    positions: int  # rows of the position table
+    type_vocabulary_size: int  # 0 for no segment embeddings
+    activation: str
+    layer_norm_eps: float
+    embedding_size: int  # ELECTRA's is smaller than hidden_size, and projected
+    positions_skip_padding: bool  # RoBERTa: the first real token has position pad_token_id + 1
+    pad_token_id: int
+    has_pooler: bool
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest text that the position table allows."""
+        return self.positions - (self.pad_token_id + 1 if self.positions_skip_padding else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """Which of two ways with the same numbers a program takes."""
+
+    native: bool = False  # bertstream's C++ operators instead of ATen's
+    flash: bool = False  # CUDA's flash attention over packed texts instead of runs of equal length

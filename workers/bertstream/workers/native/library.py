@@ -1,0 +1,175 @@
+"""Building and loading operators.cpp. Nothing here imports torch before it must.
+
+The compiler is called directly: torch.utils.cpp_extension would need ninja, setuptools and Python's headers for the
+same one command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from functools import cache as remember
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("operators.cpp")
+SWITCH = "BERTSTREAM_NATIVE"
+BUILD_SECONDS = 300.0
+
+# What torch's own vector types need of the compiler, for each level that torch tells of.
+_VECTOR_FLAGS = {
+    "AVX512": ("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma", "-DCPU_CAPABILITY_AVX512"),
+    "AVX2": ("-mavx2", "-mfma", "-mf16c", "-DCPU_CAPABILITY_AVX2"),
+}
+
+
+class NativeError(Exception):
+    """The operators cannot be built or loaded; the message says why."""
+
+
+@remember
+def compiler() -> str:
+    """The C++ compiler's path: $CXX, or the first of the usual ones. Raises NativeError."""
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
+        if name and (found := shutil.which(name)):
+            return found
+    raise NativeError("no C++ compiler found")
+
+
+def status() -> tuple[bool, str]:
+    """Whether the operators can be had here, and why or why not, as far as this process knows.
+
+    Loads no torch and builds nothing.
+    """
+    try:
+        if _failures:
+            raise NativeError(_failures[-1])
+        _check_wanted()
+        return True, f"built by {compiler()}"
+    except NativeError as error:
+        return False, str(error)
+
+
+def _check_wanted() -> None:
+    if os.environ.get(SWITCH, "1") == "0":
+        raise NativeError(f"switched off by {SWITCH}=0")
+    if os.name != "posix":
+        raise NativeError("only built on Linux and macOS")
+
+
+def file_name() -> str:
+    """The library's name for this machine: another machine's instructions would kill the process."""
+    import torch
+
+    return f"operators.{platform.machine()}.{torch.backends.cpu.get_cpu_capability().lower()}.so"
+
+
+def source_hash() -> str:
+    """Names the operators' source."""
+    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+
+
+def build(cache: Path) -> Path:
+    """The library, built into `cache` unless it is there. Safe in several processes at once. Raises NativeError."""
+    _check_wanted()
+    _failures.clear()
+    try:
+        return _build(cache)
+    except NativeError as error:
+        _failures.append(str(error))
+        raise
+
+
+def _build(cache: Path) -> Path:
+    command = _command()
+    library = cache / "native" / _key(command) / file_name()
+    failure = library.with_suffix(".failed")
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(library.parent / "lock"):
+        if library.exists():
+            return library
+        if failure.exists():  # the same compiler would fail again, and take as long
+            raise NativeError(f"{failure.read_text(encoding='utf-8')} (remembered in {failure})")
+        try:
+            _compile(command, library)
+        except NativeError as error:
+            failure.write_text(str(error), encoding="utf-8")
+            raise
+    return library
+
+
+def _command() -> tuple[str, ...]:
+    """The compiler's command but for its output."""
+    import torch
+
+    torch_folder = Path(torch.__file__).parent
+    capability = torch.backends.cpu.get_cpu_capability()
+    vectors = _VECTOR_FLAGS.get(capability, ())
+    level = capability if vectors else "DEFAULT"
+    abi = int(torch.compiled_with_cxx11_abi())
+    includes = (f"-I{torch_folder}/include", f"-I{torch_folder}/include/torch/csrc/api/include")
+    # -fopenmp: at::parallel_for is a plain loop without it.
+    flags = ("-std=c++20", "-O3", "-fPIC", "-shared", "-fopenmp", f"-D_GLIBCXX_USE_CXX11_ABI={abi}", "-w")
+    links = (f"-L{torch_folder}/lib", "-ltorch_cpu", "-lc10")
+    return (compiler(), *flags, *vectors, f"-DCPU_CAPABILITY={level}", *includes, str(SOURCE), *links)
+
+
+def _key(command: tuple[str, ...]) -> str:
+    import torch
+
+    version = subprocess.run([compiler(), "--version"], capture_output=True, check=False).stdout
+    digest = hashlib.sha256(version)
+    digest.update("\0".join((*command, torch.__version__, source_hash())).encode())
+    return digest.hexdigest()[:32]
+
+
+def _compile(command: tuple[str, ...], library: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        try:
+            done = subprocess.run(
+                [*command, "-o", str(made)], capture_output=True, text=True, check=False, timeout=BUILD_SECONDS
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NativeError(f"{command[0]} did not finish: {error}") from error
+        if done.returncode != 0:
+            raise NativeError(f"{command[0]} failed: {_first_error(done.stderr)}")
+        made.rename(library)
+
+
+def _first_error(output: str) -> str:
+    lines = output.strip().splitlines()
+    return next((line for line in lines if "error" in line), lines[-1] if lines else "without a word")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the file's lock, which the kernel drops should this process die."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+# What this process has seen.
+_loaded: list[Path] = []
+_failures: list[str] = []
+
+
+def load(library: Path) -> None:
+    """Register the operators in this process, once. Raises NativeError."""
+    import torch
+
+    if _loaded:
+        return
+    try:
+        torch.ops.load_library(library)
+    except (OSError, RuntimeError) as error:
+        _failures.append(f"{library} cannot be loaded: {str(error).splitlines()[0]}")
+        raise NativeError(_failures[-1]) from error
+    _loaded.append(library)

@@ -1,0 +1,102 @@
+"""A compiled model, ready to run. Behind this interface TorchScript could be replaced."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bertstream.workers import native
+from bertstream.workers.description import ModelDescription
+
+FILE_NAME = "program.pt"
+
+
+class ProgramError(Exception):
+    """A compiled model cannot be loaded here; the message says how to go on."""
+
+
+class Program:
+    """One model on one device. Not for several threads at once."""
+
+    def __init__(self, description: ModelDescription, module: Any, device: torch.device) -> None:
+        self.description = description
+        self.device = device
+        self._module = module
+
+    @classmethod
+    def load(cls, directory: Path, device: str | torch.device) -> Program:
+        """Load what compile_model wrote. Loading runs the program's code, so never load a file from elsewhere.
+
+        Raises ProgramError, DescriptionError.
+        """
+        description = ModelDescription.load(directory)
+        device = torch.device(device)
+        _check_device(description, device)
+        if description.native_operators:
+            _load_operators(directory)
+        # Otherwise the second call of a program recompiles it, for seconds, with what the first has shown.
+        torch._C._jit_set_profiling_mode(False)
+        return cls(description, _load_module(directory / FILE_NAME, device), device)
+
+    @torch.inference_mode()
+    def hidden_states(
+        self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
+    ) -> list[Tensor]:
+        """Hidden states of texts laid end to end: [T, H] for each of `layers`, 0 being the embeddings' output.
+
+        ids, type_ids: [T] int32 or int64, on the program's device; lengths: [n], each from 1 to max_tokens. Computes
+        no layer above the highest asked for. Fastest when texts of equal length are neighbours.
+        """
+        states: list[Tensor] = self._module(ids, type_ids, lengths, layers)
+        return states
+
+    @torch.inference_mode()
+    def pooler(self, first: Tensor) -> Tensor:
+        """The model's own pooler of first tokens. [n, H] -> [n, H]. Raises ValueError where there is none."""
+        self._check_pooler()
+        pooled: Tensor = self._module.pooled_first(first)
+        return pooled
+
+    @torch.inference_mode()
+    def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
+        """One vector a text. states: [T, H] -> [n, H] float32; `mode` is one of contract.PoolingMode."""
+        if mode == "pooler":
+            self._check_pooler()
+        pooled: Tensor = self._module.pool(states, lengths, mode)
+        return pooled
+
+    def _check_pooler(self) -> None:
+        if not self.description.has_pooler:
+            raise ValueError("this model has no pooler")
+
+
+def _check_device(description: ModelDescription, device: torch.device) -> None:
+    if device.type != description.device:
+        raise ProgramError(f"the model was compiled for {description.device}, not {device.type}; compile it again")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ProgramError("the model was compiled for cuda, and this process sees no CUDA device")
+
+
+def _load_operators(directory: Path) -> None:
+    library = directory / native.file_name()
+    try:
+        if not library.exists():
+            raise native.NativeError(f"{directory} has no {library.name}, it was compiled on another kind of machine")
+        native.load(library)
+    except native.NativeError as error:
+        raise ProgramError(f"the model's C++ operators cannot be loaded: {error}; compile the model again") from error
+
+
+def _load_module(path: Path, device: torch.device) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # Deprecated upstream without a date; docs/decisions says why we use it still.
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated", category=DeprecationWarning)
+            return torch.jit.load(path, map_location=device).eval()
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise ProgramError(f"{path} cannot be loaded ({reason}); compile the model again") from error
