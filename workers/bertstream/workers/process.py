@@ -1,0 +1,131 @@
+"""A worker process: loads one program, answers frontends over a Unix socket, and dies with its supervisor.
+
+Run as `python -m bertstream.workers.process '{…}'` with the fields of WorkerConfig.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertstream.workers import logs
+from bertstream.workers.contract import Hello
+from bertstream.workers.control import ControlLine, Event
+
+if TYPE_CHECKING:
+    from bertstream.workers.loop import EngineLoop
+    from bertstream.workers.program import Program
+    from bertstream.workers.queue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """What the supervisor tells a worker."""
+
+    name: str
+    directory: str  # the compiled model
+    device: str  # "cpu", "cuda:0"
+    threads: int  # of each matrix product, on the CPU
+    socket: str  # where to listen
+    running: str  # where to record what is being computed
+    batch_tokens: int
+    queue_tokens: int
+    control_fd: int
+    log_level: str = "info"
+
+
+def main(argv: list[str]) -> int:
+    """Serves until told to stop."""
+    config = WorkerConfig(**json.loads(argv[1]))
+    logs.setup(config.name, config.log_level)
+    # Both are the supervisor's: service managers signal all processes, and calls under way still need workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.excepthook = _end_with_thread
+    control, stopped = ControlLine(config.control_fd), threading.Event()
+    try:
+        serve(config, control, stopped)
+    except Exception as error:  # told to the supervisor, which has a person to tell
+        log.exception("the worker failed")
+        control.send("failed", message=f"{config.name}: {error}")
+        return 1
+    return 0
+
+
+def _end_with_thread(failed: threading.ExceptHookArgs) -> None:
+    """A worker that has lost one of its threads answers pings and nothing else: better to be replaced."""
+    name = failed.thread.name if failed.thread else "?"
+    error = (failed.exc_type, failed.exc_value or failed.exc_type(), failed.exc_traceback)
+    log.critical("the thread %s failed", name, exc_info=error)
+    os._exit(70)
+
+
+def serve(config: WorkerConfig, control: ControlLine, stopped: threading.Event) -> None:
+    """Loads, warms up, listens, and waits for the end."""
+    loop: EngineLoop | None = None
+
+    def answer(event: Event) -> None:
+        if event["event"] == "ping":
+            control.send("pong", computing_seconds=loop.computing_seconds if loop else 0.0)
+        elif event["event"] == "stop":
+            stopped.set()
+
+    # os._exit: an orphan must go even while a batch computes.
+    control.listen(answer, orphaned=lambda: os._exit(0))
+    loop, queue = start(config)
+    control.send("ready", pid=os.getpid())
+    stopped.wait()
+    queue.close()
+
+
+def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
+    """The worker's parts, running."""
+    import torch  # the thread counts in the environment were set before this
+
+    from bertstream.workers.connections import Listener
+    from bertstream.workers.loop import EngineLoop
+    from bertstream.workers.program import Program
+    from bertstream.workers.queue import WorkQueue
+    from bertstream.workers.running import RunningRecord
+
+    torch.set_num_threads(config.threads)
+    torch.set_num_interop_threads(1)
+    program = Program.load(Path(config.directory), config.device)
+    warm_up(program, config.device)
+    queue = WorkQueue(config.queue_tokens, config.batch_tokens)
+    layers = program.description.layers
+    loop = EngineLoop(program, queue, RunningRecord(Path(config.running)), layers, config.device)
+    loop.start()
+
+    def hello(connection: int) -> Hello:
+        return Hello(config.name, os.getpid(), connection, config.batch_tokens, config.running)
+
+    Listener(config.socket, queue, hello).start()
+    return loop, queue
+
+
+def warm_up(program: Program, device: str) -> None:
+    """Runs a few small batches, since the first calls of a scripted module are slow."""
+    import numpy as np
+
+    from bertstream.workers.contract import Batch, Pooling, Wishes, Work
+    from bertstream.workers.engine import prepare, run
+
+    last = program.description.layers
+    wishes = Wishes(("pooled",), Pooling("mean", (last,), normalize=True))
+    for lengths in ([1], [8, 8, 3], [min(128, program.description.max_tokens)] * 4):
+        batch = Batch(np.zeros(sum(lengths), np.int32), np.array(lengths, np.int32))
+        run(program, prepare([Work(0, batch, wishes)], last, device))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
