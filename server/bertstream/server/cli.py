@@ -1,0 +1,68 @@
+"""The server's half of the command line: `bertstream serve` and `bertstream compile`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+
+from bertstream.server import app, config
+from bertstream.server.progress import ProgressDisplay
+from bertstream.workers import logs
+from bertstream.workers.compiling import CompileTask
+
+_EXAMPLES = """examples:
+  bertstream serve                                    the embedded all-MiniLM-L6-v2
+  bertstream serve bert-base-uncased roberta-base     two models from the Hugging Face hub
+  bertstream serve mine=/models/my-bert --port 8033   a checkpoint directory, under a name
+
+Every option can also stand in a TOML file (--config) and in a BERTSTREAM_* variable, such as BERTSTREAM_PORT.
+A flag wins over a variable, and a variable over the file."""
+
+
+def serve_main(argv: Sequence[str]) -> int:
+    """`bertstream serve`. Returns the exit code: 0 after a drain, 1 when it could not start, 2 for wrong usage."""
+    parser = argparse.ArgumentParser(
+        "bertstream serve",
+        description="Serve BERT-family encoders over gRPC.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    config.add_arguments(parser)
+    try:
+        chosen = config.load(parser.parse_args(argv))
+        logs.setup("supervisor", chosen.log_level)
+        app.serve(chosen)
+    except config.ConfigError as error:
+        app.fail(error)
+        return 2
+    except app.ChildFailed as error:
+        return app.fail(error)
+    return 0
+
+
+def compile_main(argv: Sequence[str]) -> int:
+    """`bertstream compile`: prints the compiled directory of each model. Exit codes as in serve_main."""
+    parser = argparse.ArgumentParser(
+        "bertstream compile", description="Compile checkpoints into the cache, so that serving starts at once."
+    )
+    config.add_arguments(parser, ("models", "device", "dtype", "cache", "log_level"))
+    try:
+        chosen = config.load(parser.parse_args(argv))
+        logs.setup("compile", chosen.log_level)
+        sources = app.parse_sources(chosen.models)
+        task = CompileTask(
+            tuple(each.source for each in sources), chosen.device, chosen.dtype, chosen.cache, chosen.log_level
+        )
+        with ProgressDisplay() as display:
+            compiled = asyncio.run(app.compile_models(task, display))
+    except config.ConfigError as error:
+        app.fail(error)
+        return 2
+    except app.ChildFailed as error:
+        return app.fail(error)
+    if compiled is None:
+        return 130
+    for source, directory in zip(sources, compiled.directories, strict=True):
+        print(f"{source.name}\t{directory}")
+    return 0

@@ -1,0 +1,139 @@
+"""The server's configuration: one table of options, for flags, BERTSTREAM_* variables and a TOML file alike."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class ConfigError(Exception):
+    """A value that cannot be; the message names the option and where it came from."""
+
+
+_MOST = (1 << 31) - 1  # what gRPC and an int32 of the protocol take; in seconds, far more than anyone means
+
+
+def _option(
+    default: Any, text: str, *, least: float | None = None, most: float = _MOST, choices: Sequence[str] = ()
+) -> Any:
+    return field(default=default, metadata={"help": text, "least": least, "most": most, "choices": tuple(choices)})
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """What `bertstream serve` is told. A 0 among the sizes means that the server chooses."""
+
+    models: tuple[str, ...] = _option((), "hub name, checkpoint directory, or NAME=either; none: the embedded model")
+    host: str = _option("127.0.0.1", "address to listen on")
+    port: int = _option(50051, "port to listen on; 0 takes a free one", least=0, most=65535)
+    device: str = _option("auto", "where models run", choices=("auto", "cpu", "cuda"))
+    dtype: str = _option(
+        "auto",
+        "precision; auto is float16 on CUDA and float32 on the CPU",
+        choices=("auto", "float32", "float16", "bfloat16"),
+    )
+    workers: int = _option(0, "worker processes for each model; 0: one a GPU, or one a core", least=0)
+    threads: int = _option(0, "threads of each worker on the CPU; 0: an even share of the cores", least=0)
+    batch_tokens: int = _option(0, "tokens in one batch; 0: 2048 on the CPU, 16384 on CUDA", least=0)
+    queue_tokens: int = _option(1_048_576, "tokens under way for one model before unary calls are refused", least=1)
+    max_texts: int = _option(4096, "texts in one message", least=1)
+    max_request_bytes: int = _option(8 << 20, "bytes of one request message", least=1024)
+    max_message_bytes: int = _option(
+        128 << 20, "bytes of a message that is read at all, to be refused with details", least=1024
+    )
+    max_response_bytes: int = _option(
+        4_000_000, "bytes of a unary answer; gRPC clients take 4 MiB by default", least=1024
+    )
+    stream_items: int = _option(4096, "texts under way in one stream", least=1)
+    stream_tokens: int = _option(262_144, "tokens under way in one stream", least=1)
+    stream_bytes: int = _option(32 << 20, "bytes of token states under way in one stream", least=1024)
+    concurrent_calls: int = _option(1024, "calls under way; more are refused", least=1)
+    tokenizer_threads: int = _option(0, "threads that tokenize; 0: one a core", least=0)
+    drain_seconds: float = _option(30.0, "how long calls under way may take when the server stops", least=0)
+    worker_wait_seconds: float = _option(30.0, "how long a call waits for a worker to come back", least=0)
+    batch_seconds: float = _option(120.0, "a batch that computes longer than this gets its worker replaced", least=1)
+    cache: str = _option("", "directory for compiled models; default $XDG_CACHE_HOME/bertstream")
+    log_level: str = _option("info", "least severe message to log", choices=("debug", "info", "warning", "error"))
+
+
+FIELDS = {each.name: each for each in dataclasses.fields(ServeConfig)}
+
+
+def add_arguments(parser: argparse.ArgumentParser, names: Sequence[str] = tuple(FIELDS)) -> None:
+    """A flag for each option; `models` are the positional arguments."""
+    for name in names:
+        option = FIELDS[name]
+        if name == "models":
+            parser.add_argument("models", nargs="*", metavar="MODEL", help=option.metadata["help"])
+            continue
+        shown = "" if option.default == "" else f" (default {option.default})"
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            choices=option.metadata["choices"] or None,
+            metavar=None if option.metadata["choices"] else name.split("_")[-1].upper(),
+            help=option.metadata["help"] + shown,
+        )
+    parser.add_argument("--config", metavar="FILE", help="TOML file with the same names (default $BERTSTREAM_CONFIG)")
+
+
+def load(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> ServeConfig:
+    """Flags over variables over the file over defaults. Raises ConfigError."""
+    path = arguments.config or environment.get("BERTSTREAM_CONFIG")
+    values = _from_file(Path(path)) if path else {}
+    for name in FIELDS:
+        variable = "BERTSTREAM_" + name.upper()
+        if variable in environment:
+            values[name] = _parse(name, environment[variable], variable)
+        given = getattr(arguments, name, None)
+        if given not in (None, []):
+            values[name] = _parse(name, given, "--" + name.replace("_", "-"))
+    return ServeConfig(**values)
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if unknown := [name for name in table if name not in FIELDS]:
+        raise ConfigError(f"{path}: there is no option {unknown[0]!r}")
+    return {name: _parse(name, value, f"{path}: {name}") for name, value in table.items()}
+
+
+_ACCEPTED: Mapping[type, tuple[type, ...]] = {int: (int, str), float: (int, float, str), str: (str,)}
+
+
+def _parse(name: str, value: Any, origin: str) -> Any:
+    """A value of the option's type, whether it came as text or from TOML."""
+    option = FIELDS[name]
+    if name == "models":
+        return _parse_models(value, origin)
+    wanted: type = type(option.default)
+    try:
+        if isinstance(value, bool) or not isinstance(value, _ACCEPTED[wanted]):
+            raise ValueError(value)
+        parsed = wanted(value)
+    except ValueError:
+        kind = {int: "a whole number", float: "a number"}.get(wanted, "text")
+        raise ConfigError(f"{origin} must be {kind}, not {value!r}") from None
+    least, most, choices = option.metadata["least"], option.metadata["most"], option.metadata["choices"]
+    if least is not None and not least <= parsed <= most:
+        raise ConfigError(f"{origin} must be at least {least} and at most {most}, not {value}")
+    if choices and parsed not in choices:
+        raise ConfigError(f"{origin} must be one of {', '.join(choices)}, not {value!r}")
+    return parsed
+
+
+def _parse_models(value: Any, origin: str) -> tuple[str, ...]:
+    models = value.split() if isinstance(value, str) else value
+    if not isinstance(models, list) or not all(isinstance(each, str) for each in models):
+        raise ConfigError(f"{origin} must be a list of texts, not {value!r}")
+    return tuple(models)

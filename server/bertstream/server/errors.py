@@ -1,0 +1,140 @@
+"""Every error that a caller can get, and its google.rpc status.
+
+The reasons are part of the interface: they are listed in docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+DOMAIN = "bertstream.dev"
+MAX_VIOLATIONS = 20  # the details travel in a header, which clients limit to 8 KiB
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What is wrong with one field of a request."""
+
+    field: str  # its path, such as "inputs.texts[3]"
+    description: str
+
+
+@dataclass(slots=True, eq=False)
+class RequestError(Exception):
+    """A request, or an item of a stream, that cannot be answered."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    violations: tuple[Violation, ...] = ()
+    retry_seconds: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
+
+def invalid(path: str, description: str, reason: str = "INVALID_ARGUMENT") -> RequestError:
+    """One field is wrong; `path` is relative to the request."""
+    return invalid_fields([Violation(path, description)], reason)
+
+
+def invalid_fields(violations: Iterable[Violation], reason: str = "INVALID_ARGUMENT") -> RequestError:
+    """Several fields are wrong."""
+    listed = tuple(violations)
+    more = f" (and {len(listed) - 1} more)" if len(listed) > 1 else ""
+    where = f"{listed[0].field}: " if listed[0].field else ""
+    message = f"{where}{listed[0].description}{more}"
+    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, reason, message, listed[:MAX_VIOLATIONS])
+
+
+def too_large(path: str, description: str) -> RequestError:
+    """One call asks for more than one call may."""
+    return invalid(path, description, "REQUEST_TOO_LARGE")
+
+
+def model_not_found(name: str, there: Iterable[str]) -> RequestError:
+    """No such model."""
+    names = ", ".join(there)
+    return RequestError(
+        grpc.StatusCode.NOT_FOUND,
+        "MODEL_NOT_FOUND",
+        f"there is no model {name[:200]!r}; served: {names}",
+        metadata={"models": names},
+    )
+
+
+def not_available(message: str, reason: str = "OUTPUT_NOT_AVAILABLE") -> RequestError:
+    """The model lacks what is asked of it."""
+    return RequestError(grpc.StatusCode.FAILED_PRECONDITION, reason, message)
+
+
+def overloaded(message: str, retry_seconds: float) -> RequestError:
+    """Too much waits already."""
+    return RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", message, retry_seconds=retry_seconds)
+
+
+def out_of_memory() -> RequestError:
+    """The worker lives, but this alone is more than its memory holds."""
+    return RequestError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY", "the worker's memory does not hold this text's computation"
+    )
+
+
+def worker_lost(message: str, retry_seconds: float = 2.0) -> RequestError:
+    """No live worker could answer in time."""
+    return RequestError(grpc.StatusCode.UNAVAILABLE, "WORKER_LOST", message, retry_seconds=retry_seconds)
+
+
+def draining() -> RequestError:
+    """The server is about to stop."""
+    return RequestError(grpc.StatusCode.UNAVAILABLE, "DRAINING", "the server is shutting down", retry_seconds=1.0)
+
+
+def poisonous(deaths: int) -> RequestError:
+    """This input kills workers."""
+    return RequestError(
+        grpc.StatusCode.ABORTED, "POISONOUS_INPUT", f"{deaths} workers died computing this input; do not send it again"
+    )
+
+
+def deadline_exceeded() -> RequestError:
+    """Too late; the work was not done."""
+    return RequestError(
+        grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the deadline passed before the work began"
+    )
+
+
+def internal() -> RequestError:
+    """A bug of ours; the log has the rest, under the request's id."""
+    return RequestError(grpc.StatusCode.INTERNAL, "INTERNAL", "internal error; the server's log has it by request id")
+
+
+def to_status(error: RequestError, request_id: str = "") -> status_pb2.Status:
+    """The google.rpc.Status with all details (AIP-193)."""
+    details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
+    status = status_pb2.Status(code=error.code.value[0], message=error.message, details=map(_pack, details))
+    if error.violations:
+        listed = [
+            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
+            for v in error.violations
+        ]
+        status.details.append(_pack(error_details_pb2.BadRequest(field_violations=listed)))
+    if error.retry_seconds is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(error.retry_seconds * 1e9))
+        status.details.append(_pack(retry))
+    if request_id:
+        status.details.append(_pack(error_details_pb2.RequestInfo(request_id=request_id)))
+    return status
+
+
+def _pack(message: object) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)  # type: ignore[arg-type]
+    return packed

@@ -1,0 +1,1 @@
+"""The gRPC services: thin shells between the protocol and what does the work."""

@@ -1,0 +1,58 @@
+"""What the supervisor tells a frontend process, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call, and one stream, may ask for."""
+
+    max_texts: int  # in one message
+    max_request_bytes: int  # of one message
+    max_message_bytes: int  # that the transport takes at all, so that what is too large gets a proper answer
+    max_response_bytes: int  # of a unary answer
+    stream_items: int  # under way in one stream
+    stream_tokens: int  # likewise
+    stream_bytes: int  # of token states under way in one stream
+    concurrent_calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """One model to serve."""
+
+    name: str
+    directory: str  # the compiled model
+    sockets: tuple[str, ...]  # its workers'
+    queue_tokens: int  # under way in this frontend
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendSettings:
+    """A frontend's whole configuration."""
+
+    name: str
+    host: str
+    port: int
+    version: str
+    models: tuple[ModelSettings, ...]
+    limits: Limits
+    tokenizer_threads: int
+    drain_seconds: float
+    worker_wait_seconds: float
+    log_level: str
+
+    def to_json(self) -> str:
+        """For the command line of the process."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> FrontendSettings:
+        """The inverse of to_json."""
+        values = json.loads(text)
+        models = [ModelSettings(**{**each, "sockets": tuple(each["sockets"])}) for each in values.pop("models")]
+        return cls(models=tuple(models), limits=Limits(**values.pop("limits")), **values)

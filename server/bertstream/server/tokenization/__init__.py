@@ -1,0 +1,41 @@
+"""Texts to columns of token ids and back, a whole batch at a time; synchronous, and safe to call from many threads."""
+
+from bertstream.server.tokenization.templates import TokenizerError
+from bertstream.server.tokenization.tokenizer import TextTokenizer
+from bertstream.server.tokenization.values import (
+    Column,
+    Detokenized,
+    Ids,
+    Inputs,
+    OffsetUnit,
+    Pairs,
+    Reason,
+    Side,
+    Strategy,
+    Texts,
+    TokenizationError,
+    Tokenized,
+    TokenizeOptions,
+    Truncation,
+    Words,
+)
+
+__all__ = [
+    "Column",
+    "Detokenized",
+    "Ids",
+    "Inputs",
+    "OffsetUnit",
+    "Pairs",
+    "Reason",
+    "Side",
+    "Strategy",
+    "TextTokenizer",
+    "Texts",
+    "TokenizationError",
+    "TokenizeOptions",
+    "Tokenized",
+    "TokenizerError",
+    "Truncation",
+    "Words",
+]

@@ -1,0 +1,157 @@
+"""Which tokens of each text stay: pure arithmetic on lengths, the same as that of the Rust tokenizers.
+
+Source: `truncate_encodings` and `Encoding::truncate` of huggingface/tokenizers, which transformers' tokenizers call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertstream.server.tokenization import ragged
+from bertstream.server.tokenization.values import Side, Strategy, TokenizationError, TokenizeOptions, Truncation
+
+# A stride near the window's length makes up to max_length times as many tokens as there were. No use is known for it,
+# and a request of 1 MB would take gigabytes.
+MAX_WINDOW_GROWTH = 16
+FREE_WINDOW_TOKENS = 4096
+
+Lengths = NDArray[np.int64]
+Errors = dict[int, TokenizationError]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The part that each of r rows takes of its text's w sequences (1, or 2 for pairs)."""
+
+    texts: Lengths  # [r]
+    starts: Lengths  # [w, r]: the first token taken, counted within the sequence
+    lengths: Lengths  # [w, r]: how many tokens
+
+    def without(self, failed: Errors) -> Rows:
+        """All rows but those of these texts."""
+        if not failed:
+            return self
+        kept = ~np.isin(self.texts, list(failed))
+        return Rows(self.texts[kept], self.starts[:, kept], self.lengths[:, kept])
+
+
+def plan_rows(lengths: Lengths, special_tokens: int, options: TokenizeOptions) -> tuple[Rows, Errors]:
+    """Cuts texts to max_length, or into windows. lengths: [w, n], without special tokens."""
+    room = options.truncation.max_length - special_tokens
+    if room < 0:
+        return _no_rows(lengths), _max_length_errors(lengths, special_tokens, options.truncation)
+    if options.windows and _are_pairs(lengths):
+        error = TokenizationError("INVALID_WINDOWS", "pairs cannot be cut into windows", "overflowing_windows")
+        return _no_rows(lengths), dict.fromkeys(range(lengths.shape[1]), error)
+    if options.windows:
+        rows, errors = _windows(lengths, room, options)
+    else:
+        kept = kept_lengths(lengths, room, options.truncation.strategy)
+        rows = Rows(np.arange(lengths.shape[1]), _starts(lengths, kept, options.truncation.side), kept)
+        errors = _truncation_errors(lengths, kept, special_tokens, options.truncation)
+    return rows.without(errors), errors
+
+
+def _are_pairs(lengths: Lengths) -> bool:
+    return len(lengths) > 1
+
+
+def kept_lengths(lengths: Lengths, room: int, strategy: Strategy) -> Lengths:
+    """How many tokens of each sequence stay, so that no text has more than `room`: [w, n], -1 where that cannot be."""
+    over = lengths.sum(axis=0) - room  # [n]
+    if not (over > 0).any():
+        return lengths
+    if strategy == "longest_first":
+        cut = _longest_first(lengths, room)
+    else:
+        cut = _only(lengths, over, {"refuse": -1, "only_first": 0, "only_second": 1}[strategy])
+    return np.where(over > 0, cut, lengths)
+
+
+def _longest_first(lengths: Lengths, room: int) -> Lengths:
+    if not _are_pairs(lengths):
+        return np.minimum(lengths, room)
+    short, long = lengths.min(axis=0), lengths.max(axis=0)
+    long = np.where(short > room, short, np.maximum(short, room - short))
+    both = short + long > room  # cutting the longer one is not enough: half for each
+    short, long = np.where(both, room // 2, short), np.where(both, room - room // 2, long)
+    swapped = lengths[0] > lengths[1]
+    return np.stack([np.where(swapped, long, short), np.where(swapped, short, long)])
+
+
+def _only(lengths: Lengths, over: Lengths, target: int) -> Lengths:
+    if not 0 <= target < len(lengths):
+        return np.full_like(lengths, -1)
+    cut = lengths.copy()
+    cut[target] -= over
+    # One token at least must stay of a pair's text, as in the Rust tokenizers (which, where there is room for special
+    # tokens alone, cut both, whatever was asked for; here that is an error). A lone text may lose all.
+    impossible = cut[target] < (1 if _are_pairs(lengths) else 0)
+    return np.where(impossible, -1, cut)
+
+
+def _starts(lengths: Lengths, kept: Lengths, side: Side) -> Lengths:
+    return lengths - kept if side == "left" else np.zeros_like(lengths)
+
+
+def _windows(lengths: Lengths, room: int, options: TokenizeOptions) -> tuple[Rows, Errors]:
+    errors = _window_errors(lengths, room, options)
+    whole = lengths[0].copy()
+    whole[list(errors)] = 0
+    step = max(room - options.stride, 1)
+    counts = _window_counts(whole, room, step)
+    texts = ragged.owners(counts)
+    shift = (np.arange(len(texts)) - ragged.first_indexes(counts)[texts]) * step
+    ends = whole[texts]
+    if options.truncation.side == "right":
+        starts, stops = shift, np.minimum(shift + room, ends)
+    else:
+        starts, stops = np.maximum(ends - shift - room, 0), ends - shift
+    return Rows(texts, starts[None], (stops - starts)[None]), errors
+
+
+def _window_counts(lengths: Lengths, room: int, step: int) -> Lengths:
+    return 1 + np.maximum(-((room - lengths) // step), 0)  # 1 + ceil((length - room) / step), or 1
+
+
+def _window_errors(lengths: Lengths, room: int, options: TokenizeOptions) -> Errors:
+    if options.truncation.strategy in ("refuse", "only_second"):
+        kept = kept_lengths(lengths, room, options.truncation.strategy)
+        return _truncation_errors(lengths, kept, options.truncation.max_length - room, options.truncation)
+    over = lengths[0] > room
+    if (step := room - options.stride) < 1:
+        message = f"stride must be less than the {room} tokens that each window has room for"
+        return dict.fromkeys(np.flatnonzero(over).tolist(), TokenizationError("INVALID_WINDOWS", message, "stride"))
+    tokens = _window_counts(lengths[0], room, step) * room
+    grown = over & (tokens > MAX_WINDOW_GROWTH * lengths[0] + FREE_WINDOW_TOKENS)
+    message = f"with this stride the windows would have more than {MAX_WINDOW_GROWTH} times as many tokens as the text"
+    return dict.fromkeys(np.flatnonzero(grown).tolist(), TokenizationError("INVALID_WINDOWS", message, "stride"))
+
+
+def _truncation_errors(lengths: Lengths, kept: Lengths, special_tokens: int, truncation: Truncation) -> Errors:
+    why = {
+        "refuse": "truncation is off",
+        "longest_first": "",  # never fails
+        "only_first": "cutting the first text is not enough",
+        "only_second": "cutting the second text is not enough" if _are_pairs(lengths) else "there is no second text",
+    }[truncation.strategy]
+    return {
+        text: TokenizationError(
+            "INVALID_TEXT_LENGTH",
+            f"has {int(lengths[:, text].sum()) + special_tokens} tokens, more than {truncation.max_length}, and {why}",
+        )
+        for text in np.flatnonzero(kept[0] < 0).tolist()
+    }
+
+
+def _max_length_errors(lengths: Lengths, special_tokens: int, truncation: Truncation) -> Errors:
+    message = f"max_length is {truncation.max_length}, but the special tokens alone are {special_tokens}"
+    error = TokenizationError("INVALID_TRUNCATION", message, "truncation.max_length")
+    return dict.fromkeys(range(lengths.shape[1]), error)
+
+
+def _no_rows(lengths: Lengths) -> Rows:
+    return Rows(np.zeros(0, np.int64), lengths[:, :0], lengths[:, :0])

@@ -1,0 +1,1 @@
+"""Requests to typed, valid values, once, at the door. What is behind it trusts them."""

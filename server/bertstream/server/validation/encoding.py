@@ -1,0 +1,178 @@
+"""EncodingOptions to what the tokenizer and the workers need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bertstream.server.errors import invalid, not_available, too_large
+from bertstream.server.tokenization import Ids, Inputs, TokenizeOptions, Words
+from bertstream.server.validation.names import (
+    LAYER_COMBINATIONS,
+    OUTPUTS,
+    POOLING_MODES,
+    PRIORITIES,
+    WIRE_TYPES,
+    name_of,
+    names_of,
+    value_of,
+)
+from bertstream.server.validation.tokenization import effective_truncation, parse_truncation, with_special_tokens
+from bertstream.v1 import encoding_pb2, types_pb2
+from bertstream.workers.contract import Output, Pooling, PoolingMode, Wishes
+from bertstream.workers.description import ModelDescription
+
+MAX_PROMPT = 10_000  # characters; it is put before each of thousands of texts
+WIRE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingPlan:
+    """What an encoding request asks for, every default filled in."""
+
+    wishes: Wishes
+    tokenize: TokenizeOptions
+    add_special_tokens: bool | None  # None: depends on the kind of input
+    prompt: str
+    prompt_asked: bool  # by the caller, rather than by the checkpoint
+    priority: int
+    row_bytes: int  # of one text's vectors in the answer
+    token_bytes: int  # of one token's states in the answer
+    effective: encoding_pb2.EncodingOptions
+
+    def options_for(self, inputs: Inputs) -> TokenizeOptions:
+        """The tokenizer's options for this kind of input."""
+        return with_special_tokens(self.tokenize, self.add_special_tokens, inputs)
+
+    def prompt_for(self, inputs: Inputs, path: str = "options") -> str:
+        """The prompt for this kind of input. Raises INVALID_ARGUMENT where the caller asked for one that cannot be."""
+        if not isinstance(inputs, Ids | Words):
+            return self.prompt
+        if self.prompt_asked and self.prompt:
+            raise invalid(f"{path}.prompt", "a prompt goes with texts and pairs only", "INVALID_COMBINATION")
+        return ""
+
+    def response_bytes(self, texts: int, tokens: int) -> int:
+        """About how large the answer will be."""
+        return texts * self.row_bytes + tokens * self.token_bytes
+
+
+def parse_encoding(
+    options: encoding_pb2.EncodingOptions,
+    name: str,
+    description: ModelDescription,
+    default_priority: int,
+    path: str = "options",
+) -> EncodingPlan:
+    """Raises INVALID_ARGUMENT with the field's path, or FAILED_PRECONDITION for an output that the model lacks."""
+    wishes = _wishes(options, description, path)
+    truncation = parse_truncation(options.truncation, description, f"{path}.truncation")
+    prompt = _prompt(options, description, path)
+    unset = options.priority == types_pb2.PRIORITY_UNSPECIFIED
+    priority = default_priority if unset else name_of(PRIORITIES, options.priority, f"{path}.priority")
+    effective = encoding_pb2.EncodingOptions(
+        model=name,
+        outputs=[value_of(OUTPUTS, output) for output in wishes.outputs],
+        pooling=effective_pooling(wishes.pooling) if wishes.pooling else None,
+        data_type=value_of(WIRE_TYPES, wishes.wire_type),
+        truncation=effective_truncation(truncation),
+        prompt=prompt,
+        priority=value_of(PRIORITIES, priority),
+    )
+    special = options.add_special_tokens if options.HasField("add_special_tokens") else None
+    if special is not None:
+        effective.add_special_tokens = special
+    row_bytes, token_bytes = _sizes(wishes, description)
+    asked = options.WhichOneof("prefix") is not None
+    tokenize = TokenizeOptions(truncation)
+    return EncodingPlan(wishes, tokenize, special, prompt, asked, priority, row_bytes, token_bytes, effective)
+
+
+def default_pooling(description: ModelDescription) -> Pooling:
+    """The pooling of a request that does not say."""
+    own = description.default_pooling
+    mode = next(mode for mode in POOLING_MODES.values() if mode == own.mode)
+    return Pooling(mode, (description.layers,), "mean", own.normalize, own.dimensions)
+
+
+def effective_pooling(pooling: Pooling) -> encoding_pb2.PoolingOptions:
+    """As it goes into a response."""
+    return encoding_pb2.PoolingOptions(
+        mode=value_of(POOLING_MODES, pooling.mode),
+        layers=pooling.layers,
+        layer_combination=value_of(LAYER_COMBINATIONS, pooling.combination),
+        normalize=pooling.normalize,
+        dimensions=pooling.dimensions,
+    )
+
+
+def available_outputs(description: ModelDescription) -> tuple[Output, ...]:
+    """The outputs that the model has."""
+    return (
+        ("pooled", "pooler_output", "last_hidden_state") if description.has_pooler else ("pooled", "last_hidden_state")
+    )
+
+
+def _wishes(options: encoding_pb2.EncodingOptions, description: ModelDescription, path: str) -> Wishes:
+    outputs: tuple[Output, ...] = tuple(names_of(OUTPUTS, options.outputs, f"{path}.outputs")) or ("pooled",)
+    there = available_outputs(description)
+    if missing := [output for output in outputs if output not in there]:
+        raise not_available(f"this checkpoint has no {missing[0]}; it has {', '.join(there)}")
+    if "pooled" not in outputs and options.HasField("pooling"):
+        raise invalid(f"{path}.pooling", "it means something only with POOLED among the outputs", "INVALID_COMBINATION")
+    pooling = _pooling(options.pooling, description, f"{path}.pooling") if "pooled" in outputs else None
+    return Wishes(outputs, pooling, name_of(WIRE_TYPES, options.data_type, f"{path}.data_type"))
+
+
+def _pooling(options: encoding_pb2.PoolingOptions, description: ModelDescription, path: str) -> Pooling:
+    own = default_pooling(description)
+    unset = options.mode == encoding_pb2.POOLING_MODE_UNSPECIFIED
+    mode = own.mode if unset else name_of(POOLING_MODES, options.mode, f"{path}.mode")
+    layers = _layers(options, mode, description, path)
+    combination = name_of(LAYER_COMBINATIONS, options.layer_combination, f"{path}.layer_combination")
+    width = description.hidden_size * (len(layers) if combination == "concatenate" else 1)
+    if not 0 <= options.dimensions <= width:
+        raise invalid(f"{path}.dimensions", f"{options.dimensions} is not between 0 and {width}", "INVALID_RANGE")
+    normalize = options.normalize if options.HasField("normalize") else own.normalize
+    return Pooling(mode, layers, combination, normalize, options.dimensions or (own.dimensions if unset else 0))
+
+
+def _layers(
+    options: encoding_pb2.PoolingOptions, mode: PoolingMode, description: ModelDescription, path: str
+) -> tuple[int, ...]:
+    last = description.layers
+    for i, layer in enumerate(options.layers[: last + 2]):  # any more, and one is named twice
+        if not -last - 1 <= layer <= last:
+            raise invalid(f"{path}.layers[{i}]", f"{layer} is not between {-last - 1} and {last}", "INVALID_RANGE")
+    layers = tuple(layer % (last + 1) for layer in options.layers[: last + 2]) or (last,)
+    if len(set(layers)) < len(layers):
+        raise invalid(f"{path}.layers", "a layer is named twice", "INVALID_COMBINATION")
+    if mode == "pooler":
+        if not description.has_pooler:
+            raise not_available("this checkpoint has no pooler; choose another pooling mode")
+        if layers != (last,):
+            raise invalid(f"{path}.layers", "the model's own pooler reads the last layer only", "INVALID_COMBINATION")
+    return layers
+
+
+def _prompt(options: encoding_pb2.EncodingOptions, description: ModelDescription, path: str) -> str:
+    kind = options.WhichOneof("prefix")
+    if kind == "prompt":
+        if len(options.prompt) > MAX_PROMPT:
+            raise too_large(f"{path}.prompt", f"{len(options.prompt)} characters; the limit is {MAX_PROMPT}")
+        return options.prompt
+    name = options.prompt_name if kind else description.default_prompt_name
+    if kind and name not in description.prompts:
+        there = ", ".join(description.prompts) or "none"
+        raise invalid(f"{path}.prompt_name", f"no prompt has this name; there: {there}", "INVALID_PROMPT_NAME")
+    return description.prompts.get(name, "")
+
+
+def _sizes(wishes: Wishes, description: ModelDescription) -> tuple[int, int]:
+    size, hidden = WIRE_BYTES[wishes.wire_type], description.hidden_size
+    row = 0
+    if wishes.pooling is not None:
+        copies = len(wishes.pooling.layers) if wishes.pooling.combination == "concatenate" else 1
+        row += size * (wishes.pooling.dimensions or hidden * copies)
+    if "pooler_output" in wishes.outputs:
+        row += size * hidden
+    return row, size * hidden if "last_hidden_state" in wishes.outputs else 0
