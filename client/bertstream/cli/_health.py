@@ -1,0 +1,27 @@
+"""`bertstream health`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from bertstream.cli._options import Commands, client, command
+
+EXAMPLES = """\
+examples:
+  bertstream health                     exit code 0 while the server serves, 1 while not, 3 where none is there
+  bertstream health bertstream.v1.EncodingService"""
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the command."""
+    parser = command(commands, "health", run, "ask whether the server serves", EXAMPLES)
+    parser.add_argument("service", nargs="?", default="", metavar="SERVICE", help="a service or model (default: all)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the status."""
+    with client(arguments) as connection:
+        health = connection.health(arguments.service, timeout=arguments.timeout)
+    print(json.dumps({"status": health.name}) if arguments.json else health.name)
+    return 0 if health else 1

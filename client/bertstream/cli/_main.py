@@ -1,0 +1,87 @@
+"""Arguments to a command, and its outcome to an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from bertstream.cli import _encode, _health, _models, _server, _tokenize
+from bertstream.cli._options import UsageError
+from bertstream.client import BertstreamError, Unavailable
+from bertstream.client._channels import package_version
+
+OK, FAILED, USAGE, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+EPILOG = """\
+examples:
+  bertstream serve                                   serve the embedded model on 127.0.0.1:50051
+  bertstream serve bert-base-uncased --device auto   serve a checkpoint of the Hugging Face hub, or a directory
+  bertstream models                                  what is served, with its limits
+  bertstream tokenize "Hello, Welt!"                 tokens, ids and offsets
+  bertstream encode "A text" "Another"               a summary of their vectors
+  bertstream encode - --output vectors.npy < corpus.txt
+
+exit codes:
+  0 done, 1 the call failed (health: not serving), 2 wrong usage, 3 no server there or not ready, 130 interrupted
+
+`bertstream COMMAND --help` says more."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code. Errors are one line on standard error."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in _server.COMMANDS:
+        return _guarded(lambda: _server.run(arguments[0], arguments[1:]))
+    parsed = _parser().parse_args(arguments)
+    return _guarded(lambda: int(parsed.run(parsed)), parsed.address)
+
+
+def _guarded(run: Callable[[], int], address: str = "") -> int:
+    try:
+        code = run()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads has all they want. What is still buffered must not be flushed into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except (UsageError, ValueError) as error:
+        return _complain(error, USAGE)
+    except Unavailable as error:
+        # Without a reason it is gRPC that speaks, and does not always say of which address.
+        return _complain(str(error) if error.reason else f"no server at {address}: {error}", UNAVAILABLE)
+    except (BertstreamError, OSError) as error:
+        return _complain(error, FAILED)
+
+
+def _complain(error: object, code: int) -> int:
+    line = " ".join(str(error).split())
+    print(f"bertstream: error: {line}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with that line."""
+        self.exit(USAGE, f"bertstream: error: {message} (see `{self.prog} --help`)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="bertstream",
+        description="Tokenize, encode and stream text through BERT encoders, over gRPC.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"bertstream {package_version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in (_server, _models, _tokenize, _encode, _health):
+        module.add_to(commands)
+    return parser

@@ -1,0 +1,63 @@
+"""`bertstream models`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from bertstream.cli._options import Commands, client, command
+from bertstream.cli._table import table
+from bertstream.client import Model
+
+EXAMPLES = """\
+examples:
+  bertstream models              a table, the default model first
+  bertstream models NAME         all about one model
+  bertstream models --json"""
+
+HEADER = ("NAME", "FAMILY", "LAYERS", "HIDDEN", "TOKENS", "POOLING", "TYPE", "DEVICE", "WORKERS", "HEADS")
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the command."""
+    parser = command(commands, "models", run, "list the served models", EXAMPLES)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="all about this one")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the models."""
+    with client(arguments) as connection:
+        named, timeout = arguments.name is not None, arguments.timeout
+        models = [connection.model(arguments.name, timeout=timeout)] if named else connection.models(timeout=timeout)
+    if arguments.json:
+        print(json.dumps(asdict(models[0]) if named else [asdict(model) for model in models], indent=2))
+    else:
+        print(_details(models[0]) if named else table(HEADER, map(_row, models), right=(2, 3, 4, 8)))
+    return 0
+
+
+def _row(model: Model) -> tuple[str, ...]:
+    numbers = (str(model.layers), str(model.hidden_size), str(model.default_max_length))
+    workers = f"{model.live_workers}/{model.workers}"
+    heads = ", ".join(model.heads) or "-"
+    return (model.name, model.family, *numbers, _pooling(model), model.compute_type, model.device, workers, heads)
+
+
+def _pooling(model: Model) -> str:
+    pooling = model.default_pooling
+    return pooling.mode + (", normalized" if pooling.normalize else "")
+
+
+def _details(model: Model) -> str:
+    values = {
+        **{name: value for name, value in asdict(model).items() if not isinstance(value, dict | list | tuple)},
+        "default_pooling": f"{_pooling(model)}, layers {', '.join(map(str, model.default_pooling.layers))}",
+        "special_tokens": ", ".join(f"{role} {t.token} {t.id}" for role, t in model.special_tokens.items()),
+        "prompts": ", ".join(f"{name}: {prompt!r}" for name, prompt in model.prompts.items()),
+        "outputs": ", ".join(model.outputs),
+        "heads": ", ".join(model.heads),
+        "limits": f"{model.limits.max_texts:,} texts and {model.limits.max_request_bytes:,} bytes a message",
+        "warnings": "; ".join(model.warnings),
+    }
+    return table(("FIELD", "VALUE"), ((name, str(value) or "-") for name, value in values.items()))

@@ -1,0 +1,74 @@
+"""Options that the client's commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from bertstream.client import Client
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+class UsageError(Exception):
+    """What was asked for makes no sense."""
+
+
+def command(
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], summary: str, epilog: str
+) -> argparse.ArgumentParser:
+    """A subcommand with the common options."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    common = parser.add_argument_group("the server")
+    address = os.environ.get("BERTSTREAM_ADDRESS", DEFAULT_ADDRESS)
+    common.add_argument("--address", default=address, help="HOST:PORT (default: $BERTSTREAM_ADDRESS, else %(default)s)")
+    common.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up after so long")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The option --model."""
+    parser.add_argument("--model", default="", metavar="NAME", help="the model (default: the server's)")
+
+
+def add_text_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say how texts are tokenized."""
+    group = parser.add_argument_group("tokenization")
+    group.add_argument("--max-length", type=int, metavar="TOKENS", help="cut texts to so many tokens, special ones too")
+    group.add_argument(
+        "--no-truncation", action="store_const", const=False, dest="truncation", help="fail on long texts"
+    )
+    group.add_argument("--truncation-side", choices=["right", "left"], help="the end that is cut off")
+    group.add_argument(
+        "--no-special-tokens", action="store_const", const=False, dest="add_special_tokens", help="add no [CLS], [SEP]"
+    )
+
+
+def text_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What add_text_options and add_model gave, as arguments of the SDK."""
+    names = ("model", "max_length", "truncation", "truncation_side", "add_special_tokens")
+    return {name: getattr(arguments, name) for name in names}
+
+
+def client(arguments: argparse.Namespace) -> Client:
+    """The client for the common options."""
+    return Client(arguments.address)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return seconds

@@ -1,0 +1,65 @@
+"""`bertstream tokenize`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from bertstream.cli._input import argument_texts
+from bertstream.cli._options import Commands, add_model, add_text_options, client, command, text_options
+from bertstream.cli._table import clipped, table
+from bertstream.client import Tokens
+
+EXAMPLES = """\
+examples:
+  bertstream tokenize "Hello, Welt!"
+  bertstream tokenize "a long text" --max-length 128 --stride 32    overlapping windows
+  bertstream tokenize - --json < texts.txt                          a JSON object a line"""
+
+HEADER = ("#", "TOKEN", "ID", "START", "END", "WORD", "TEXT")
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the command."""
+    parser = command(commands, "tokenize", run, "print the tokens of texts", EXAMPLES)
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a text; a single - reads one from each line of stdin")
+    add_model(parser)
+    add_text_options(parser)
+    parser.add_argument("--overflow", action="store_true", help="show what is cut off as further windows")
+    parser.add_argument("--stride", type=int, default=0, metavar="TOKENS", help="tokens that windows share")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the tokens."""
+    options: dict[str, Any] = {**text_options(arguments), "overflow": arguments.overflow, "stride": arguments.stride}
+    show = _print_json if arguments.json else _print_table
+    with client(arguments) as connection:
+        for chunk in argument_texts(arguments.texts):
+            for tokens in connection.tokenize(chunk, timeout=arguments.timeout, **options):
+                show(chunk[tokens.text_index], tokens)
+    return 0
+
+
+def _print_json(text: str, tokens: Tokens) -> None:
+    columns = {
+        "token_ids": tokens.token_ids.tolist(),
+        "tokens": tokens.tokens,
+        "offsets": tokens.offsets.tolist(),
+        "token_type_ids": tokens.token_type_ids.tolist(),
+        "special_tokens_mask": tokens.special_tokens_mask.astype(int).tolist(),
+        "word_ids": tokens.word_ids.tolist(),
+    }
+    print(json.dumps({"text": text, **columns}, ensure_ascii=False))
+
+
+def _print_table(text: str, tokens: Tokens) -> None:
+    print(f"{clipped(text, 100)}  ({len(tokens)} tokens)")
+    spans = tokens.offsets.tolist()
+    words = tokens.word_ids.tolist()
+    rows = []
+    for index, (token, number) in enumerate(zip(tokens.tokens, tokens.token_ids.tolist(), strict=True)):
+        (start, end), word = spans[index], words[index]
+        found = ("-", "-", "-", "") if tokens.special_tokens_mask[index] else (start, end, word, text[start:end])
+        rows.append([str(cell) for cell in (index, token, number, *found)])
+    print(table(HEADER, rows, right=(0, 2, 3, 4, 5)), end="\n\n")

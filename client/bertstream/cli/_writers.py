@@ -1,0 +1,188 @@
+"""Where `bertstream encode` puts vectors: a summary, lines of JSON, or NumPy's files. All in constant memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+
+from bertstream.cli._table import clipped
+from bertstream.client import EncodedBatch
+
+FORMATS = ("summary", "jsonl", "npy", "npz")
+
+
+class Writer:
+    """Takes batches. A file gets its name when it is whole, so that half a file is never there."""
+
+    def __init__(self, output: Path | None) -> None:
+        self._output = output
+        self._file: IO[Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        if self._file and self._output:
+            self._file.close()
+            if kind is None:
+                _mode_of_a_new_file(self._file.name)
+                os.replace(self._file.name, self._output)  # noqa: PTH105 - the name is a str
+            else:
+                Path(self._file.name).unlink()
+
+    def write(self, batch: EncodedBatch) -> None:
+        """Writes a batch."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """All batches were written."""
+
+    def binary_file(self) -> IO[bytes]:
+        """A new file beside the output."""
+        assert self._output is not None
+        folder, name = self._output.absolute().parent, self._output.name
+        self._file = tempfile.NamedTemporaryFile("w+b", dir=folder, prefix=f".{name}.", delete=False)  # noqa: SIM115
+        return self._file
+
+
+class LineWriter(Writer):
+    """A JSON object a text: {"id": 0, "vector": [...]}, or {"id": 0, "error": {...}}."""
+
+    def write(self, batch: EncodedBatch) -> None:
+        """Writes a batch."""
+        failed = {failure.id: failure.error for failure in batch.errors}
+        for item, vector in zip(batch.ids.tolist(), batch.vectors, strict=True):
+            if item in failed:
+                error = {"status": failed[item].status, "message": failed[item].message}
+                self._line({"id": item, "error": error})
+            else:
+                # The shortest decimals that give the same number of its own type again.
+                self._line({"id": item, "vector": [float(str(value)) for value in vector]})
+
+    def _line(self, row: dict[str, Any]) -> None:
+        if self._output and not self._file:
+            self.binary_file()
+        line = json.dumps(row) + "\n"
+        if self._file:
+            self._file.write(line.encode())
+        else:
+            sys.stdout.write(line)
+
+    def finish(self) -> None:
+        """An empty file where there was nothing to write."""
+        if self._output and not self._file:
+            self.binary_file()
+
+
+class SummaryWriter(LineWriter):
+    """For people: the first numbers of each vector, its length and norm."""
+
+    def __init__(self, output: Path | None, texts: Sequence[str]) -> None:
+        super().__init__(output)
+        self._texts = texts
+
+    def write(self, batch: EncodedBatch) -> None:
+        """Writes a batch."""
+        for item, vector in zip(batch.ids.tolist(), batch.vectors, strict=True):
+            name = f"{item} {clipped(self._texts[item], 60)}" if item < len(self._texts) else str(item)
+            numbers = " ".join(f"{value:+.4f}" for value in vector[:6])
+            more = " …" if len(vector) > 6 else ""
+            norm = float(np.linalg.norm(vector.astype(np.float32)))
+            line = f"{name}\n  [{len(vector)}] {vector.dtype}, norm {norm:.4f}: {numbers}{more}\n"
+            if self._output:
+                (self._file or self.binary_file()).write(line.encode())
+            else:
+                sys.stdout.write(line)
+
+
+class ArrayWriter(Writer):
+    """A .npy file of shape [n, d]. Its header has room for any n, which is put in at the end."""
+
+    _rows = 0
+    _shape: tuple[int, ...] = (0,)
+    _dtype: np.dtype[Any] = np.dtype(np.float32)
+
+    def write(self, batch: EncodedBatch) -> None:
+        """Writes a batch."""
+        if self._file is None:
+            self._shape, self._dtype = batch.vectors.shape[1:], batch.vectors.dtype
+            self._header(self.binary_file())
+        assert self._file is not None
+        if batch.vectors.shape[1:] != self._shape and len(batch.errors) == len(batch):
+            batch = EncodedBatch(batch.ids, np.full((len(batch), *self._shape), np.nan, self._dtype), batch.errors)
+        self._file.write(np.ascontiguousarray(batch.vectors).tobytes())
+        self._rows += len(batch)
+
+    def finish(self) -> None:
+        """Puts the number of rows in."""
+        file = self._file or self.binary_file()
+        file.seek(0)
+        self._header(file)
+
+    def _header(self, file: IO[bytes]) -> None:
+        description = np.lib.format.dtype_to_descr(self._dtype)
+        header = {"descr": description, "fortran_order": False, "shape": (self._rows, *self._shape)}
+        np.lib.format.write_array_header_1_0(file, header)  # pads so that the first axis can grow in place
+
+
+class ArchiveWriter(Writer):
+    """A .npz file with `ids` [n] and `vectors` [n, d]."""
+
+    def __init__(self, output: Path) -> None:
+        super().__init__(output)
+        self._ids: list[np.ndarray[Any, Any]] = []
+        self._folder = tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}.")
+        self._path = Path(self._folder.name) / "vectors.npy"
+        self._vectors = ArrayWriter(self._path)
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        try:
+            super().__exit__(kind, error, traceback)
+        finally:
+            if kind is not None:
+                self._vectors.__exit__(kind, error, traceback)
+            self._folder.cleanup()
+
+    def write(self, batch: EncodedBatch) -> None:
+        """Writes a batch."""
+        self._ids.append(batch.ids)
+        self._vectors.write(batch)
+
+    def finish(self) -> None:
+        """Makes the archive."""
+        self._vectors.__exit__(None, None, None)
+        with zipfile.ZipFile(self.binary_file(), "w", allowZip64=True) as archive:
+            archive.write(self._path, "vectors.npy")
+            with archive.open("ids.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.concatenate([np.empty(0, np.int64), *self._ids]))
+
+
+def writer_for(kind: str, output: Path | None, texts: Sequence[str]) -> Writer:
+    """The writer of a format."""
+    if output and not output.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{output}: no such folder")
+    if kind == "npy":
+        return ArrayWriter(output)
+    if kind == "npz":
+        assert output is not None
+        return ArchiveWriter(output)
+    return SummaryWriter(output, texts) if kind == "summary" else LineWriter(output)
+
+
+def _mode_of_a_new_file(name: str) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    Path(name).chmod(0o666 & ~mask)

@@ -1,0 +1,240 @@
+"""The exceptions of the SDK, and how they are made from gRPC statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+DETAILS_KEY = "grpc-status-details-bin"
+ERROR_DOMAIN = "bertstream.dev"
+
+
+class FieldViolation(NamedTuple):
+    """A field of the request that is at fault."""
+
+    path: str
+    """Such as `inputs.texts[3]`; the index is that of the caller's list, however it was cut into messages."""
+    description: str
+    """What is wrong with it."""
+
+
+class BertstreamError(Exception):
+    """The base of all that this package raises, but TypeError and ValueError for misuse that needs no server to see.
+
+    ```
+    BertstreamError
+    └── RpcError                the call failed; has code, status, reason, message, fields, request_id, retry_after
+        ├── InvalidArgument     the request is wrong, or too large: it will fail again (also OUT_OF_RANGE)
+        ├── NotFound            no such model
+        ├── FailedPrecondition  the model cannot do this, such as a head that it has not
+        ├── Unauthenticated     no key, or a wrong one
+        ├── PermissionDenied    this key may not
+        ├── Overloaded          too much load, or a quota used up: try again after `retry_after` seconds
+        ├── Unavailable         no server, or one that starts, stops or has just lost a worker: try again
+        ├── DeadlineExceeded    the timeout passed
+        ├── Cancelled           the call was cancelled, such as by closing the client
+        ├── Aborted             the server gave this input up, such as one that kills workers
+        ├── Unimplemented       the server is older than this client, or another server altogether
+        └── Internal            a bug of the server, or an answer that makes no sense (also UNKNOWN, DATA_LOSS)
+    ```
+    """
+
+
+class RpcError(BertstreamError):
+    """A call, or one item of a stream, that failed."""
+
+    default_code = grpc.StatusCode.UNKNOWN
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode | None = None,
+        reason: str = "",
+        fields: Iterable[FieldViolation] = (),
+        metadata: Mapping[str, str] | None = None,
+        request_id: str = "",
+        retry_after: float | None = None,
+        item_id: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        """What went wrong, in the server's words."""
+        self.code = code or self.default_code
+        """The gRPC status code."""
+        self.reason = reason
+        """What went wrong, for programs: `ErrorInfo.reason`, such as "MODEL_NOT_FOUND"; empty where none was sent."""
+        self.fields = list(fields)
+        """The fields at fault."""
+        self.metadata = dict(metadata or {})
+        """`ErrorInfo.metadata`."""
+        self.request_id = request_id
+        """Under which the server's log has the rest; empty where none was sent."""
+        self.retry_after = retry_after
+        """Seconds to wait before trying again, or None."""
+        self.item_id = item_id
+        """The id of the stream's item that failed, or None where the call as a whole did."""
+
+    @property
+    def status(self) -> str:
+        """The name of the status code, such as "NOT_FOUND"."""
+        return str(self.code.name)
+
+    def __str__(self) -> str:
+        item = "" if self.item_id is None else f"item {self.item_id}"
+        fields = [f"{path}: {text}" for path, text in self.fields if path not in self.message]
+        request = [f"request {self.request_id}"] if isinstance(self, Internal) and self.request_id else []
+        more = "; ".join(fields + request)
+        prefix = f"{item}: " if item and not self.message.startswith(item) else ""
+        return f"{prefix}{self.message or self.status}" + (f" ({more})" if more else "")
+
+
+class InvalidArgument(RpcError):
+    """The request is wrong, or too large; the same request will fail again."""
+
+    default_code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class NotFound(RpcError):
+    """No such model (or, for `health`, service)."""
+
+    default_code = grpc.StatusCode.NOT_FOUND
+
+
+class FailedPrecondition(RpcError):
+    """The model cannot do this."""
+
+    default_code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Unauthenticated(RpcError):
+    """No key, or a wrong one."""
+
+    default_code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class PermissionDenied(RpcError):
+    """This key may not."""
+
+    default_code = grpc.StatusCode.PERMISSION_DENIED
+
+
+class Overloaded(RpcError):
+    """Too much load, or a quota that is used up."""
+
+    default_code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Unavailable(RpcError):
+    """No server there, or not ready."""
+
+    default_code = grpc.StatusCode.UNAVAILABLE
+
+
+class DeadlineExceeded(RpcError):
+    """The timeout passed."""
+
+    default_code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class Cancelled(RpcError):
+    """The call was cancelled."""
+
+    default_code = grpc.StatusCode.CANCELLED
+
+
+class Aborted(RpcError):
+    """The server gave this input up."""
+
+    default_code = grpc.StatusCode.ABORTED
+
+
+class Unimplemented(RpcError):
+    """The server does not know this call."""
+
+    default_code = grpc.StatusCode.UNIMPLEMENTED
+
+
+class Internal(RpcError):
+    """A bug of the server, or an answer that makes no sense."""
+
+    default_code = grpc.StatusCode.INTERNAL
+
+
+_BY_CODE: dict[grpc.StatusCode, type[RpcError]] = {
+    grpc.StatusCode.OUT_OF_RANGE: InvalidArgument,
+    grpc.StatusCode.ALREADY_EXISTS: FailedPrecondition,
+    **{kind.default_code: kind for kind in RpcError.__subclasses__()},
+}
+_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def error_from_status(status: status_pb2.Status, item_id: int | None = None) -> RpcError:
+    """The exception for a google.rpc.Status."""
+    code = _BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _build(code, status.message, status, item_id)
+
+
+def error_from_call(error: Any) -> RpcError:
+    """The exception for the grpc.RpcError that a call, synchronous or not, has raised."""
+    code = error.code() or grpc.StatusCode.UNKNOWN
+    message = error.details() or ""
+    too_large = _too_large(code, message)
+    details = dict(error.trailing_metadata() or ())
+    if too_large and DETAILS_KEY not in details:
+        return too_large
+    return _build(code, message, _parse_details(details.get(DETAILS_KEY)), None)
+
+
+def unexpected_response(message: str) -> Internal:
+    """The exception for an answer that makes no sense."""
+    return Internal(f"unexpected answer from the server: {message}", reason="UNEXPECTED_RESPONSE")
+
+
+def request_too_large(message: str, fields: Iterable[FieldViolation] = ()) -> InvalidArgument:
+    """The exception for a text or message above the server's limits."""
+    return InvalidArgument(message, reason="REQUEST_TOO_LARGE", fields=fields)
+
+
+def _too_large(code: grpc.StatusCode, message: str) -> InvalidArgument | None:
+    """gRPC's own refusal of a large message has the status of overload, though trying again cannot help."""
+    if code is not grpc.StatusCode.RESOURCE_EXHAUSTED or "message larger than max" not in message:
+        return None
+    if "CLIENT: Received" in message:
+        return InvalidArgument(f"the answer is too large for max_message_bytes: {message}", reason="RESPONSE_TOO_LARGE")
+    return request_too_large(message)
+
+
+def _parse_details(data: str | bytes | None) -> status_pb2.Status:
+    try:
+        return status_pb2.Status.FromString(data if isinstance(data, bytes) else b"")
+    except DecodeError:
+        return status_pb2.Status()
+
+
+def _build(code: grpc.StatusCode, message: str, status: status_pb2.Status, item_id: int | None) -> RpcError:
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    bad, request = error_details_pb2.BadRequest(), error_details_pb2.RequestInfo()
+    retry_after = None
+    for detail in status.details:
+        try:
+            if detail.Unpack(retry):
+                retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+            else:
+                _ = detail.Unpack(info) or detail.Unpack(bad) or detail.Unpack(request)
+        except DecodeError:
+            continue
+    return _BY_CODE.get(code, Internal)(
+        message,
+        code=code,
+        reason=info.reason,
+        fields=[FieldViolation(violation.field, violation.description) for violation in bad.field_violations],
+        metadata=info.metadata,
+        request_id=request.request_id,
+        retry_after=retry_after,
+        item_id=item_id,
+    )

@@ -1,0 +1,36 @@
+"""grpc.health.v1.Health/Check with its two one-field messages written by hand.
+
+The generated code for them is in the package grpcio-health-checking, which pins its own version of protobuf; a client
+that is to need nothing but grpcio, protobuf and NumPy can well write `string service = 1` and read `enum status = 1`.
+"""
+
+from __future__ import annotations
+
+from bertstream.client._errors import unexpected_response
+from bertstream.client._types import Health
+
+CHECK_METHOD = "/grpc.health.v1.Health/Check"
+
+
+def check_request(service: str) -> bytes:
+    """HealthCheckRequest { string service = 1; }"""
+    name = service.encode()
+    return b"\x0a" + _varint(len(name)) + name if name else b""
+
+
+def check_response(data: bytes) -> Health:
+    """HealthCheckResponse { ServingStatus status = 1; }: empty, or one tag and one small number."""
+    if not data:
+        return Health.UNKNOWN
+    if len(data) == 2 and data[0] == 0x08 and data[1] <= Health.SERVICE_UNKNOWN.value:
+        return Health(data[1])
+    raise unexpected_response("a health status that is none")
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

@@ -1,0 +1,185 @@
+"""Options of calls: keyword arguments to messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from bertstream.client._enums import value_of
+from bertstream.client._types import (
+    LayerCombination,
+    OffsetUnit,
+    Output,
+    PoolingMode,
+    Priority,
+    TokenColumn,
+    Truncation,
+    TruncationSide,
+    WireType,
+)
+from bertstream.v1 import encoding_pb2 as encoding
+from bertstream.v1 import tokenization_pb2 as tokenization
+from bertstream.v1 import types_pb2 as types
+
+
+class EncodeOptions(TypedDict, total=False):
+    """Keyword arguments of `encode`, `forward` and `encode_stream`. All may be left out or None: the checkpoint's own
+    default applies then.
+    """
+
+    model: str
+    """The model's name; empty for the default model."""
+    pooling: PoolingMode | None
+    """How token states become one vector: cls, mean, max, mean_sqrt_len, last_token, or pooler."""
+    normalize: bool | None
+    """Whether to divide each vector by its Euclidean norm."""
+    layers: int | Sequence[int] | None
+    """The layers to pool: 0 is the embeddings' output, k the k-th layer's, -1 the last one's (the default)."""
+    layer_combination: LayerCombination | None
+    """How several layers are combined: mean (the default), sum, or concatenate."""
+    dimensions: int | None
+    """Keep the first so many dimensions, before normalising."""
+    prompt: str | None
+    """Put before every text (before the first of a pair); "" for none, even where the checkpoint has a default."""
+    prompt_name: str | None
+    """The prompt of that name in the checkpoint's sentence-transformers files."""
+    wire_type: WireType | None
+    """How vectors travel: float32, float16 (what you get is float16), bfloat16 or int8 (what you get is float32)."""
+    max_length: int | None
+    """Cut texts to so many tokens, special tokens included."""
+    truncation: bool | Truncation | None
+    """True or "longest_first" to cut long texts, False or "refuse" to fail on them, "only_first", "only_second"."""
+    truncation_side: TruncationSide | None
+    """The end that is cut off: right or left."""
+    add_special_tokens: bool | None
+    """Whether to add [CLS], [SEP] or their like; None: yes, but for token ids."""
+    priority: Priority | None
+    """interactive (the default but for streams) or bulk."""
+
+
+class TokenizeOptions(TypedDict, total=False):
+    """Keyword arguments of `tokenize` and `tokenize_stream`. All may be left out."""
+
+    model: str
+    """The model's name; empty for the default model."""
+    add_special_tokens: bool | None
+    """Whether to add [CLS], [SEP] or their like; None: yes, but for token ids."""
+    max_length: int | None
+    """Cut texts to so many tokens, special tokens included."""
+    truncation: bool | Truncation | None
+    """True or "longest_first" to cut long texts, False or "refuse" to fail on them, "only_first", "only_second"."""
+    truncation_side: TruncationSide | None
+    """The end that is cut off: right or left."""
+    overflow: bool
+    """Give what is cut off as further windows: several Tokens a text. Not for pairs."""
+    stride: int
+    """How many tokens (special ones not counted) two neighbouring windows share; any but 0 implies `overflow`."""
+    offset_unit: OffsetUnit | None
+    """What offsets count: code_points (the default, as Python strings do), utf16_units or utf8_bytes."""
+    columns: Sequence[TokenColumn] | None
+    """What is wanted besides the ids: tokens, offsets, token_type_ids, special_tokens_mask, word_ids (brings
+    sequence_ids along); None for all."""
+
+
+def encoding_options(
+    *,
+    outputs: Sequence[Output] = (),
+    model: str = "",
+    pooling: PoolingMode | None = None,
+    normalize: bool | None = None,
+    layers: int | Sequence[int] | None = None,
+    layer_combination: LayerCombination | None = None,
+    dimensions: int | None = None,
+    prompt: str | None = None,
+    prompt_name: str | None = None,
+    wire_type: WireType | None = None,
+    max_length: int | None = None,
+    truncation: bool | Truncation | None = None,
+    truncation_side: TruncationSide | None = None,
+    add_special_tokens: bool | None = None,
+    priority: Priority | None = None,
+) -> encoding.EncodingOptions:
+    """The message for EncodeOptions. ValueError and TypeError for what cannot be meant."""
+    options = encoding.EncodingOptions(model=model, add_special_tokens=add_special_tokens)
+    options.outputs.extend(value_of(encoding.EncodingOutput, output, "outputs") for output in outputs)
+    given = (pooling, normalize, layers, layer_combination, dimensions)
+    if any(value is not None for value in given):
+        options.pooling.CopyFrom(_pooling_options(pooling, normalize, layers, layer_combination, dimensions))
+    if prompt is not None and prompt_name is not None:
+        raise ValueError("prompt and prompt_name exclude each other")
+    if prompt is not None:
+        options.prompt = prompt
+    if prompt_name is not None:
+        options.prompt_name = prompt_name
+    if wire_type is not None:
+        options.data_type = value_of(types.DataType, wire_type, "wire_type")
+    if priority is not None:
+        options.priority = value_of(types.Priority, priority, "priority")
+    _set_truncation(options.truncation, max_length, truncation, truncation_side)
+    return options
+
+
+def tokenization_options(
+    *,
+    model: str = "",
+    add_special_tokens: bool | None = None,
+    max_length: int | None = None,
+    truncation: bool | Truncation | None = None,
+    truncation_side: TruncationSide | None = None,
+    overflow: bool = False,
+    stride: int = 0,
+    offset_unit: OffsetUnit | None = None,
+    columns: Sequence[TokenColumn] | None = None,
+) -> tokenization.TokenizationOptions:
+    """The message for TokenizeOptions. ValueError and TypeError for what cannot be meant."""
+    options = tokenization.TokenizationOptions(model=model, add_special_tokens=add_special_tokens)
+    options.overflowing_windows, options.stride = overflow or stride != 0, stride
+    if offset_unit is not None:
+        options.offset_unit = value_of(tokenization.OffsetUnit, offset_unit, "offset_unit")
+    if columns is not None and not columns:
+        raise ValueError("columns is empty; leave it out for all of them")
+    options.outputs.extend(value_of(tokenization.TokenizationOutput, name, "columns") for name in columns or ())
+    _set_truncation(options.truncation, max_length, truncation, truncation_side)
+    return options
+
+
+def pooled_width(pooling: encoding.PoolingOptions, hidden_size: int) -> int:
+    """The length of a pooled vector."""
+    concatenated = pooling.layer_combination == encoding.LAYER_COMBINATION_CONCATENATE
+    width = hidden_size * (max(1, len(pooling.layers)) if concatenated else 1)
+    return min(width, pooling.dimensions) if pooling.dimensions > 0 else width
+
+
+def _pooling_options(
+    mode: PoolingMode | None,
+    normalize: bool | None,
+    layers: int | Sequence[int] | None,
+    layer_combination: LayerCombination | None,
+    dimensions: int | None,
+) -> encoding.PoolingOptions:
+    if dimensions is not None and dimensions < 1:
+        raise ValueError("dimensions must be at least 1")
+    options = encoding.PoolingOptions(normalize=normalize, dimensions=dimensions or 0)
+    options.layers.extend([layers] if isinstance(layers, int) else layers or ())
+    if mode is not None:
+        options.mode = value_of(encoding.PoolingMode, mode, "pooling")
+    if layer_combination is not None:
+        options.layer_combination = value_of(encoding.LayerCombination, layer_combination, "layer_combination")
+    return options
+
+
+def _set_truncation(
+    options: types.TruncationOptions,
+    max_length: int | None,
+    truncation: bool | Truncation | None,
+    side: TruncationSide | None,
+) -> None:
+    if max_length is not None:
+        if max_length < 1:
+            raise ValueError("max_length must be at least 1")
+        options.max_length = max_length
+    if truncation is not None:
+        name = {True: "longest_first", False: "refuse"}[truncation] if isinstance(truncation, bool) else truncation
+        options.strategy = value_of(types.TruncationStrategy, name, "truncation")
+    if side is not None:
+        options.side = value_of(types.TruncationSide, side, "truncation_side")

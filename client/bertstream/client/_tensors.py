@@ -1,0 +1,45 @@
+"""Tensors of the wire to NumPy arrays."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from bertstream.client._errors import unexpected_response
+from bertstream.client._types import FloatArray
+from bertstream.v1 import types_pb2 as types
+
+
+def array_of(tensor: types.Tensor) -> FloatArray:
+    """A Tensor as an array of its shape. float32 and float16 are read-only views of the message's bytes, nothing is
+    copied; bfloat16 and int8 become new float32 arrays.
+    """
+    try:
+        return _decode(tensor, tuple(tensor.shape))
+    except ValueError as error:  # NumPy's: the bytes do not fit the shape
+        raise unexpected_response(f"a tensor of shape {list(tensor.shape)}: {error}") from None
+
+
+def rows_of(ragged: types.RaggedTensor) -> list[FloatArray]:
+    """A RaggedTensor as one array [rows, width] a text; views, as of `array_of`."""
+    values = array_of(ragged.values)
+    ends = np.cumsum([0, *ragged.row_counts])
+    if values.ndim != 2 or ends[-1] != len(values):
+        raise unexpected_response(f"row_counts add up to {ends[-1]} for values of shape {list(values.shape)}")
+    return [values[start:end] for start, end in pairwise(ends.tolist())]
+
+
+def _decode(tensor: types.Tensor, shape: tuple[int, ...]) -> FloatArray:
+    match tensor.data_type:
+        case types.DATA_TYPE_FLOAT32:
+            return np.frombuffer(tensor.data, "<f4").reshape(shape)
+        case types.DATA_TYPE_FLOAT16:
+            return np.frombuffer(tensor.data, "<f2").reshape(shape)
+        case types.DATA_TYPE_BFLOAT16:
+            return (np.frombuffer(tensor.data, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
+        case types.DATA_TYPE_INT8:
+            scales = np.frombuffer(tensor.scales, "<f4").astype(np.float32).reshape((*shape[:-1], 1))
+            scaled: FloatArray = np.frombuffer(tensor.data, np.int8).reshape(shape) * scales
+            return scaled
+    raise ValueError(f"unknown data type {tensor.data_type}")

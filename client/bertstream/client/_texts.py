@@ -1,0 +1,165 @@
+"""Texts of every kind, made ready for the wire and cut into messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertstream.client._errors import FieldViolation, InvalidArgument, request_too_large
+from bertstream.client._types import Tokens
+from bertstream.v1 import types_pb2 as types
+
+Text: TypeAlias = str | tuple[str, str] | Sequence[str] | Sequence[int] | NDArray[np.integer[Any]] | Tokens
+"""A str; a pair, as a tuple of two str; a list of words; or token ids, as a list of int, an integer array or Tokens.
+
+An empty list is a text of no words.
+"""
+
+Kind: TypeAlias = Literal["texts", "pairs", "word_lists", "token_ids"]
+_KINDS = "a text is a str, a tuple of two str (a pair), a list of str (words), or a list of int (token ids)"
+_ITEM_BYTES = 12  # tag and length of a string, or a count; generous
+
+
+class PreparedText(NamedTuple):
+    """A text that is known to be of one kind and fit to be sent."""
+
+    kind: Kind
+    value: Any  # str, (str, str), list[str], or (list[int], list[int]): ids and type ids
+    size: int  # bytes in a message, never too few
+
+
+class MessageLimits(NamedTuple):
+    """How much goes into one message."""
+
+    texts: int = 64
+    bytes: int = 1 << 20
+    largest: int = 1 << 62  # the server refuses messages above; a text larger than `bytes` goes alone
+
+
+class Group(NamedTuple):
+    """Texts of one kind for one message."""
+
+    kind: Kind
+    indexes: list[int]
+    values: list[Any]
+
+    def batch(self) -> types.TextBatch:
+        """As the wire has it."""
+        return _BATCHES[self.kind](self.values)
+
+
+def listed(texts: Text | Iterable[Text]) -> tuple[list[Text], bool]:
+    """A caller's argument as a list of texts, and whether it was one text alone (a str or Tokens)."""
+    if isinstance(texts, str | Tokens):
+        return [texts], True
+    if isinstance(texts, tuple) and len(texts) == 2 and all(isinstance(text, str) for text in texts):
+        raise TypeError("a pair or two texts? Write [(first, second)] for a pair, [first, second] for two texts")
+    if isinstance(texts, bytes | bytearray | dict):
+        raise TypeError(f"texts must be a str or a list of texts, not {type(texts).__name__}")
+    return list(cast("Iterable[Text]", texts)), False
+
+
+def prepare(text: object, path: str) -> PreparedText:
+    """A text as its kind. TypeError where it is none, InvalidArgument where it has lone surrogates."""
+    try:
+        return _prepare(text)
+    except UnicodeEncodeError as error:
+        message = f"{path} is not valid Unicode: {error.reason} at {error.start}"
+        raise InvalidArgument(message, reason="INVALID_TEXT", fields=[FieldViolation(path, error.reason)]) from None
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def prepare_all(texts: Sequence[Text]) -> list[PreparedText]:
+    """All texts of a unary call."""
+    return [prepare(text, f"inputs.texts[{index}]") for index, text in enumerate(texts)]
+
+
+def check_size(text: PreparedText, limits: MessageLimits, path: str) -> None:
+    """InvalidArgument where a text is too large for any message."""
+    if text.size > limits.largest:
+        message = f"{path} has about {text.size:,} bytes; a message to this server may have {limits.largest:,}"
+        raise request_too_large(message, [FieldViolation(path, f"larger than {limits.largest:,} bytes")])
+
+
+def cut(texts: Iterable[tuple[int, PreparedText]], limits: MessageLimits) -> Iterator[Group]:
+    """Messages of one kind each, within the limits, each in the order of its texts."""
+    open_groups: dict[Kind, tuple[Group, int]] = {}
+    for index, text in texts:
+        group, size = open_groups.get(text.kind) or (Group(text.kind, [], []), 0)
+        if group.values and (len(group.values) >= limits.texts or size + text.size > limits.bytes):
+            yield group
+            group, size = Group(text.kind, [], []), 0
+        group.indexes.append(index)
+        group.values.append(text.value)
+        open_groups[text.kind] = group, size + text.size
+    for group, _ in open_groups.values():
+        yield group
+
+
+def token_id_lists(values: Sequence[tuple[Sequence[int], Sequence[int]]]) -> types.TokenIdLists:
+    """Ids and type ids, end to end. Type ids are sent for all where any text has them."""
+    lists = types.TokenIdLists(lengths=[len(ids) for ids, _ in values])
+    lists.token_ids.extend(chain.from_iterable(ids for ids, _ in values))
+    if any(type_ids for _, type_ids in values):
+        lists.token_type_ids.extend(chain.from_iterable(type_ids or [0] * len(ids) for ids, type_ids in values))
+    return lists
+
+
+def _prepare(text: object) -> PreparedText:
+    match text:
+        case str():
+            return PreparedText("texts", text, _utf8_size(text))
+        case (str() as first, str() as second) if isinstance(text, tuple):
+            return PreparedText("pairs", (first, second), _utf8_size(first) + _utf8_size(second))
+        case Tokens():
+            return _ids(text.token_ids, text.token_type_ids.tolist())
+        case np.ndarray():
+            return _ids(text, [])
+        case list() if all(isinstance(word, str) for word in text):
+            return PreparedText("word_lists", list(text), sum(map(_utf8_size, text)) + _ITEM_BYTES)
+        case list() if all(isinstance(token, int | np.integer) for token in text):
+            return _ids(np.asarray(text), [])
+    raise TypeError(f"{_KINDS}; not {type(text).__name__}")
+
+
+def _ids(ids: NDArray[Any], type_ids: list[int]) -> PreparedText:
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise TypeError(f"token ids must be integers in one dimension, not {ids.dtype} {list(ids.shape)}")
+    if ids.size and (ids.min() < 0 or ids.max() > 2**31 - 1):
+        raise ValueError("token ids must be from 0 to 2**31 - 1")
+    return PreparedText("token_ids", (ids.tolist(), type_ids), 7 * len(ids) + _ITEM_BYTES)
+
+
+def _utf8_size(text: str) -> int:
+    return (len(text) if text.isascii() else len(text.encode())) + _ITEM_BYTES
+
+
+def _texts(values: list[str]) -> types.TextBatch:
+    return types.TextBatch(texts=types.Texts(texts=values))
+
+
+def _pairs(values: list[tuple[str, str]]) -> types.TextBatch:
+    firsts, seconds = [first for first, _ in values], [second for _, second in values]
+    return types.TextBatch(pairs=types.TextPairs(first_texts=firsts, second_texts=seconds))
+
+
+def _word_lists(values: list[list[str]]) -> types.TextBatch:
+    words, counts = chain.from_iterable(values), [len(value) for value in values]
+    return types.TextBatch(word_lists=types.WordLists(words=words, word_counts=counts))
+
+
+def _token_ids(values: list[tuple[list[int], list[int]]]) -> types.TextBatch:
+    return types.TextBatch(token_ids=token_id_lists(values))
+
+
+_BATCHES: dict[Kind, Callable[[list[Any]], types.TextBatch]] = {
+    "texts": _texts,
+    "pairs": _pairs,
+    "word_lists": _word_lists,
+    "token_ids": _token_ids,
+}

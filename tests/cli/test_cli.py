@@ -1,0 +1,212 @@
+"""The client's part of the command line, against a fake server."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertstream.cli import main
+from bertstream.cli._table import clipped, table, width
+from tests.client.fake_server import Code, FakeServer, status, vector
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    fake = FakeServer()
+    monkeypatch.setenv("BERTSTREAM_ADDRESS", fake.address)
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def put(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), "ascii"))
+
+    return put
+
+
+def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
+    """The exit code, and the one line on standard error."""
+    try:
+        code = main(argv)
+    except SystemExit as stop:
+        code = int(str(stop.code))
+    error = capsys.readouterr().err
+    assert error.startswith("bertstream: error: ")
+    assert error.count("\n") == 1
+    return code, error
+
+
+def test_models(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["NAME", "FAMILY", "LAYERS"]
+    assert row.split()[:3] == ["tiny", "bert", "2"]
+    assert header.index("HIDDEN") + len("HIDDEN") == row.index(" 8") + 2
+    assert main(["models", "tiny"]) == 0
+    assert "cls [CLS] 1" in capsys.readouterr().out
+
+
+def test_models_as_json(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--json"]) == 0
+    (model,) = json.loads(capsys.readouterr().out)
+    assert (model["name"], model["limits"]["max_texts"]) == ("tiny", 128)
+
+
+def test_tokenize(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tokenize", "世", "b", "--max-length", "9"]) == 0
+    first, header, *rows = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    assert first == "世  (8 tokens)"
+    assert header.split() == ["#", "TOKEN", "ID", "START", "END", "WORD", "TEXT"]
+    assert rows[1].split()[:5] == ["1", "t", "116", "0", "1"]
+    assert len({width(row[: row.index(row.split()[2]) + len(row.split()[2])]) for row in rows}) == 1
+
+
+def test_tokenize_lines_as_json(server: FakeServer, capsys: pytest.CaptureFixture[str], stdin: Any) -> None:
+    stdin("é\r\n\nlast".encode())
+    assert main(["tokenize", "-", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["text"] for row in rows] == ["é", "", "last"]
+    assert rows[0]["offsets"][1] == [0, 1]
+
+
+def test_encode_prints_lines_in_a_pipe(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["encode", "a", "b", "--pooling", "cls", "--layers=-1,-2", "--wire-type", "float16"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows == [{"id": 0, "vector": vector("text:a").tolist()}, {"id": 1, "vector": vector("text:b").tolist()}]
+
+
+def test_encode_prints_a_summary(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["encode", "hello", "--format", "summary"]) == 0
+    assert capsys.readouterr().out.startswith("0 hello\n  [8] float32, norm ")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "jsonl"])
+def test_encode_lines_to_a_file(server: FakeServer, tmp_path: Path, stdin: Any, suffix: str) -> None:
+    stdin(b"".join(b"t%d\n" % i for i in range(1000)))
+    path = tmp_path / f"v.{suffix}"
+    assert main(["encode", "-", "--output", str(path), "--batch-size", "96"]) == 0
+    expected = np.array([vector(f"text:t{i}") for i in range(1000)])
+    if suffix == "jsonl":
+        vectors = np.array([json.loads(line)["vector"] for line in path.read_text().splitlines()])
+    else:
+        loaded = np.load(path)
+        vectors = loaded["vectors"] if suffix == "npz" else loaded
+        assert suffix == "npy" or loaded["ids"].tolist() == list(range(1000))
+    np.testing.assert_array_equal(vectors, expected)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "jsonl"])
+def test_encode_nothing_to_a_file(server: FakeServer, tmp_path: Path, stdin: Any, suffix: str) -> None:
+    stdin(b"")
+    assert main(["encode", "-", "--output", str(tmp_path / f"v.{suffix}")]) == 0
+    assert (tmp_path / f"v.{suffix}").exists()
+
+
+def test_encode_that_fails_leaves_no_file(
+    server: FakeServer, tmp_path: Path, stdin: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for suffix in ("npy", "npz", "jsonl"):
+        stdin(b"a\n" * 100 + b"bad\n")
+        code, error = fails(capsys, "encode", "-", "--output", str(tmp_path / f"v.{suffix}"))
+        assert (code, "item 100: a bad text" in error) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_encode_keeps_going(server: FakeServer, tmp_path: Path, stdin: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    stdin(b"bad\n\xff\na\n")
+    path = tmp_path / "v.npy"
+    code, *_ = (main(["encode", "-", "--output", str(path), "--keep-going", "--batch-size", "1"]),)
+    assert code == 1
+    assert np.isnan(np.load(path)).all(axis=1).tolist() == [True, True, False]
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_health(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["health"]) == 0
+    assert capsys.readouterr().out == "SERVING\n"
+    server.does.health = 2
+    assert main(["health", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"status": "NOT_SERVING"}
+
+
+def test_failures_are_one_line(server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server.does.failures.append(status(Code.INVALID_ARGUMENT, "wrong\nindeed"))
+    assert fails(capsys, "tokenize", "a") == (1, "bertstream: error: wrong indeed\n")
+    code, error = fails(capsys, "models", "--address", "127.0.0.1:1")
+    assert (code, "no server at 127.0.0.1:1" in error) == (3, True)
+    assert fails(capsys, "encode")[0] == 2
+    assert fails(capsys, "encode", "a", "--output", "x.txt")[0] == 2
+    assert fails(capsys, "encode", "a", "--format", "npy")[0] == 2
+    assert fails(capsys, "encode", "a", "--max-length", "0")[0] == 2
+    assert fails(capsys, "nonsense")[0] == 2
+    assert fails(capsys, "models", "--timeout", "-1")[0] == 2
+    assert fails(capsys, "encode", "a", "--output", str(tmp_path / "no" / "x.npy"))[0] == 1
+    assert fails(capsys, "encode", "a", "--model", "other")[0] == 1
+
+
+def test_ctrl_c(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bertstream.client.Client.health", interrupted)
+    assert main(["health"]) == 130
+
+
+def test_serve_and_compile_go_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    fake: Any = types.ModuleType("bertstream.server.cli")
+    fake.serve_main = lambda argv: seen.append(("serve", argv)) or 7
+    fake.compile_main = lambda argv: seen.append(("compile", argv)) or 0
+    monkeypatch.setitem(sys.modules, "bertstream.server.cli", fake)
+    assert main(["serve", "m", "--port", "1", "--help"]) == 7
+    assert main(["compile", "m"]) == 0
+    assert seen == [("serve", ["m", "--port", "1", "--help"]), ("compile", ["m"])]
+
+
+@pytest.mark.parametrize("name", ["serve", "compile"])
+def test_without_the_server(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "bertstream.server.cli", None)
+    code, error = fails(capsys, name)
+    assert (code, "pip install 'bertstream[server]'" in error) == (2, True)
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["--help"], ["models", "--help"], ["tokenize", "--help"], ["encode", "--help"], ["health", "--help"]):
+        with pytest.raises(SystemExit, match="0"):
+            main(argv)
+        assert "examples:" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("bertstream ")
+
+
+def test_a_reader_that_leaves(server: FakeServer) -> None:
+    command = f"{sys.executable} -m bertstream.cli encode - --json"
+    texts = "\n".join(f"t{i}" for i in range(20_000))
+    script = f"set -o pipefail; {command} | head -n 1; echo ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        ["bash", "-c", script], input=texts, capture_output=True, text=True, env=environment, check=False, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "0"
+    assert done.stderr == ""
+
+
+def test_widths() -> None:
+    assert [width(text) for text in ("abc", "世界", "e\u0301", "😀", "")] == [3, 4, 1, 2, 0]
+    assert clipped("世界世界", 5) == "世界…"
+    assert clipped("a\x1b[2J\n", 99) == "a\\x1b[2J\\n"
+    assert table(("A", "B"), [("世", "1"), ("x", "22")], right=(1,)) == "A    B\n世   1\nx   22"

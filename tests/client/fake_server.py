@@ -1,0 +1,388 @@
+# ruff: noqa: N802 - rpcs are named as in the .proto files
+"""A small server with simple, deterministic answers and failures on demand, for tests of the client without a model."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Any, NoReturn
+
+import grpc
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from bertstream.v1 import encoding_pb2 as encoding
+from bertstream.v1 import encoding_pb2_grpc as encoding_grpc
+from bertstream.v1 import models_pb2 as models
+from bertstream.v1 import models_pb2_grpc as models_grpc
+from bertstream.v1 import tokenization_pb2 as tokenization
+from bertstream.v1 import tokenization_pb2_grpc as tokenization_grpc
+from bertstream.v1 import types_pb2 as types
+
+HIDDEN = 8
+Code = grpc.StatusCode
+
+
+def status(
+    code: grpc.StatusCode,
+    message: str = "as told",
+    reason: str = "",
+    fields: tuple[tuple[str, str], ...] = (),
+    retry_seconds: float | None = None,
+    request_id: str = "",
+) -> status_pb2.Status:
+    """A google.rpc.Status with the details that are given."""
+    result = status_pb2.Status(code=code.value[0], message=message)
+    details: list[Any] = []
+    if reason:
+        details.append(error_details_pb2.ErrorInfo(reason=reason, domain="bertstream.dev", metadata={"k": "v"}))
+    if fields:
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=path, description=text) for path, text in fields
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if retry_seconds is not None:
+        delay = Duration(nanos=round(retry_seconds * 1e9))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    if request_id:
+        details.append(error_details_pb2.RequestInfo(request_id=request_id))
+    for detail in details:
+        result.details.add().Pack(detail)
+    return result
+
+
+def keys_of(batch: types.TextBatch) -> list[str]:
+    """A string for each text that says its kind and content."""
+    match batch.WhichOneof("content"):
+        case "texts":
+            return [f"text:{text}" for text in batch.texts.texts]
+        case "pairs":
+            pairs = zip(batch.pairs.first_texts, batch.pairs.second_texts, strict=True)
+            return [f"pair:{first}|{second}" for first, second in pairs]
+        case "word_lists":
+            lists = batch.word_lists
+            return ["words:" + "|".join(words) for words in _split(list(lists.words), lists.word_counts)]
+        case "token_ids":
+            return ["ids:" + ",".join(map(str, ids)) for ids in _split(_ids(batch), batch.token_ids.lengths)]
+    raise AssertionError("no content")
+
+
+def vector(key: str) -> np.ndarray:
+    """The pooled vector of a text: whole numbers, so that half precision holds them."""
+    return np.array([zlib.crc32(f"{index}{key}".encode()) % 200 for index in range(HIDDEN)], np.float32)
+
+
+def states(key: str) -> np.ndarray:
+    """The last hidden state: as many rows as its key has characters."""
+    return np.arange(len(key), dtype=np.float32)[:, None] + vector(key)
+
+
+def model_message(name: str = "tiny", **limits: int) -> models.Model:
+    """The only model."""
+    values = {"max_texts": 128, "max_request_bytes": 1 << 21, "max_response_bytes": 1 << 22, **limits}
+    message = models.Model(name=name, revision="abc", family="bert", architecture="BertModel", layers=2)
+    message.hidden_size, message.attention_heads, message.vocabulary_size = HIDDEN, 2, 1000
+    message.type_vocabulary_size, message.max_tokens, message.default_max_length = 2, 64, 32
+    message.has_pooler, message.compute_type, message.device = True, types.DATA_TYPE_FLOAT32, "cpu"
+    message.workers = message.live_workers = 2
+    pooling = message.default_pooling
+    pooling.mode, pooling.layer_combination, pooling.normalize = 2, 1, True
+    pooling.layers.append(-1)
+    message.prompts["query"], message.default_prompt_name = "query: ", "query"
+    message.special_tokens.add(role="cls", token="[CLS]", id=1)
+    message.outputs.extend([1, 2, 3])
+    message.heads.append("fill_mask")
+    message.limits.CopyFrom(models.ModelLimits(stream_window=types.StreamWindow(max_items=256), **values))
+    message.warnings.append("tiny")
+    return message
+
+
+@dataclass
+class Behaviour:
+    """What the server is told to do."""
+
+    failures: deque[status_pb2.Status] = field(default_factory=deque)  # of the next unary calls, one each
+    breaks: deque[tuple[int, status_pb2.Status]] = field(default_factory=deque)  # streams: after so many answers
+    window: int = 256
+    split_rows: int = 0  # so many rows of last_hidden_state a message
+    hold_first: int = 0  # the first item is answered after so many others
+    reverse: bool = False  # answers of a message in two messages, last items first
+    stall: threading.Event | None = None  # nothing is answered before it is set
+    health: int = 1
+    model: models.Model = field(default_factory=model_message)
+    bad_answer: bool = False
+
+
+@dataclass
+class Seen:
+    """What the server saw."""
+
+    rpcs: Counter[str] = field(default_factory=Counter)
+    requests: list[Any] = field(default_factory=list)
+    answered: Counter[str] = field(default_factory=Counter)
+    most_under_way: int = 0
+    metadata: dict[str, Any] = field(default_factory=dict)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    peers: set[str] = field(default_factory=set)
+    deadlines: list[float | None] = field(default_factory=list)
+
+
+class FakeServer(
+    encoding_grpc.EncodingServiceServicer,
+    models_grpc.ModelServiceServicer,
+    tokenization_grpc.TokenizationServiceServicer,
+):
+    """Serves on a free port of 127.0.0.1."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.does, self.seen = Behaviour(), Seen()
+        self.server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", 4 << 20)])
+        encoding_grpc.add_EncodingServiceServicer_to_server(self, self.server)
+        models_grpc.add_ModelServiceServicer_to_server(self, self.server)
+        tokenization_grpc.add_TokenizationServiceServicer_to_server(self, self.server)
+        health = grpc.method_handlers_generic_handler(
+            "grpc.health.v1.Health", {"Check": grpc.unary_unary_rpc_method_handler(self.check)}
+        )
+        self.server.add_generic_rpc_handlers((health,))
+        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
+        self.address = f"127.0.0.1:{self.port}"
+        self.server.start()
+
+    def close(self) -> None:
+        if self.does.stall:
+            self.does.stall.set()
+        self.server.stop(0).wait()
+
+    def check(self, request: bytes, context: Any) -> bytes:
+        self._enter("Check", request, context)
+        if request not in (b"", b"\x0a\x04tiny"):
+            _abort(context, status(Code.NOT_FOUND, "no such service"))
+        return bytes([8, self.does.health])
+
+    def ListModels(self, request: Any, context: Any) -> models.ListModelsResponse:
+        self._enter("ListModels", request, context)
+        return models.ListModelsResponse(models=[self.does.model], server_version="1.2.3")
+
+    def GetModel(self, request: Any, context: Any) -> models.GetModelResponse:
+        self._enter("GetModel", request, context)
+        if request.name not in ("", self.does.model.name):
+            _abort(context, status(Code.NOT_FOUND, f"no model {request.name!r}", "MODEL_NOT_FOUND"))
+        return models.GetModelResponse(model=self.does.model)
+
+    def EncodeTexts(self, request: Any, context: Any) -> encoding.EncodeTextsResponse:
+        self._enter("EncodeTexts", request, context)
+        keys = keys_of(request.inputs)
+        _refuse_bad(keys, context)
+        if self.does.stall:
+            self.does.stall.wait(5)
+        answer = encoding.EncodeTextsResponse(encodings=_encodings(keys, request.options))
+        if self.does.bad_answer:
+            answer.encodings.pooled.data = b"123"
+        return answer
+
+    def TokenizeTexts(self, request: Any, context: Any) -> tokenization.TokenizeTextsResponse:
+        self._enter("TokenizeTexts", request, context)
+        keys = keys_of(request.inputs)
+        _refuse_bad(keys, context)
+        return tokenization.TokenizeTextsResponse(tokenizations=_tokenizations(keys, request.options))
+
+    def DetokenizeTokens(self, request: Any, context: Any) -> tokenization.DetokenizeTokensResponse:
+        self._enter("DetokenizeTokens", request, context)
+        ids = _split(list(request.token_ids.token_ids), request.token_ids.lengths)
+        skip = {1, 2} if request.skip_special_tokens else set()
+        texts = [" ".join(str(number) for number in row if number not in skip) for row in ids]
+        return tokenization.DetokenizeTokensResponse(texts=texts)
+
+    def StreamEncodings(self, requests: Any, context: Any) -> Iterator[encoding.StreamEncodingsResponse]:
+        self._enter("StreamEncodings", None, context)
+        options = next(requests).options
+        window = types.StreamWindow(max_items=self.does.window)
+        yield encoding.StreamEncodingsResponse(started=encoding.EncodingStarted(options=options, window=window))
+        for ids, keys, errors in self._answers(requests, context):
+            for part in _parts(ids, keys, options, self.does.split_rows):
+                yield encoding.StreamEncodingsResponse(items=part)
+            if errors:
+                yield encoding.StreamEncodingsResponse(items=encoding.EncodedItems(errors=errors))
+
+    def StreamTokenizations(self, requests: Any, context: Any) -> Iterator[tokenization.StreamTokenizationsResponse]:
+        self._enter("StreamTokenizations", None, context)
+        options = next(requests).options
+        window = types.StreamWindow(max_items=self.does.window)
+        started = tokenization.TokenizationStarted(options=options, window=window)
+        yield tokenization.StreamTokenizationsResponse(started=started)
+        for ids, keys, errors in self._answers(requests, context):
+            columns = _tokenizations(keys, options)
+            items = tokenization.TokenizedItems(ids=ids, tokenizations=columns, errors=errors)
+            items.usage.tokens = sum(columns.lengths)
+            yield tokenization.StreamTokenizationsResponse(items=items)
+
+    def _enter(self, rpc: str, request: Any, context: Any) -> None:
+        self.seen.rpcs[rpc] += 1
+        self.seen.requests.append(request)
+        self.seen.metadata = dict(context.invocation_metadata())
+        self.seen.peers.add(context.peer())
+        self.seen.deadlines.append(context.time_remaining())
+        if not rpc.startswith("Stream") and self.does.failures:
+            _abort(context, self.does.failures.popleft())
+
+    def _answers(self, requests: Any, context: Any) -> Iterator[tuple[list[int], list[str], list[types.ItemError]]]:
+        context.add_callback(self.seen.cancelled.set)
+        limit, failure = self.does.breaks.popleft() if self.does.breaks else (None, None)
+        answered = 0
+        for items in self._held_back(requests):
+            if self.does.stall:
+                self.does.stall.wait(5)
+            for ids, keys in self._turned(items):
+                if failure and limit is not None and answered + len(ids) > limit:
+                    _abort(context, failure)
+                answered += len(ids)
+                self.seen.answered.update(keys)
+                good = [(item, key) for item, key in zip(ids, keys, strict=True) if "bad" not in key]
+                errors = [_item_error(item) for item, key in zip(ids, keys, strict=True) if "bad" in key]
+                yield [item for item, _ in good], [key for _, key in good], errors
+        if failure:
+            _abort(context, failure)
+
+    def _held_back(self, requests: Any) -> Iterator[list[tuple[int, str]]]:
+        """Messages as lists of (id, key); the first item comes late."""
+        held: list[tuple[int, str]] = []
+        others = received = given = 0
+        for request in requests:
+            message = request.items
+            ids = list(message.ids) or range(message.first_id, message.first_id + len(keys_of(message.inputs)))
+            pairs = list(zip(ids, keys_of(message.inputs), strict=True))
+            received += len(pairs)
+            self.seen.most_under_way = max(self.seen.most_under_way, received - given)
+            if self.does.hold_first and not held and not others:
+                held.append(pairs.pop(0))
+            others += len(pairs)
+            given += len(pairs)
+            yield pairs
+            if held and others >= self.does.hold_first:
+                given += 1
+                yield [held.pop()]
+        if held:
+            yield held
+
+    def _turned(self, items: list[tuple[int, str]]) -> Iterator[tuple[list[int], list[str]]]:
+        half = len(items) // 2
+        for part in [items[half:][::-1], items[:half][::-1]] if self.does.reverse else [items]:
+            if part:
+                yield [item for item, _ in part], [key for _, key in part]
+
+
+def _parts(
+    ids: list[int], keys: list[str], options: encoding.EncodingOptions, split: int
+) -> Iterator[encoding.EncodedItems]:
+    if not ids:
+        return
+    if not split or encoding.ENCODING_OUTPUT_LAST_HIDDEN_STATE not in options.outputs:
+        yield _items(ids, _encodings(keys, options), sum(map(len, keys)))
+        return
+    for item, key in zip(ids, keys, strict=True):
+        whole = _encodings([key], options)
+        rows = states(key)
+        for start in range(0, len(rows), split):
+            part = whole if start == 0 else encoding.Encodings()
+            ragged = types.RaggedTensor(row_counts=[len(rows[start : start + split])], first_row=start)
+            ragged.more_rows = start + split < len(rows)
+            ragged.values.CopyFrom(tensor(rows[start : start + split], options.data_type))
+            part.last_hidden_state.CopyFrom(ragged)
+            yield _items([item], part, 0)
+
+
+def _items(ids: list[int], encodings: encoding.Encodings, tokens: int) -> encoding.EncodedItems:
+    items = encoding.EncodedItems(ids=ids, encodings=encodings)
+    items.usage.texts, items.usage.tokens = len(ids), tokens
+    return items
+
+
+def _encodings(keys: list[str], options: encoding.EncodingOptions) -> encoding.Encodings:
+    outputs = list(options.outputs) or [encoding.ENCODING_OUTPUT_POOLED]
+    answer = encoding.Encodings(token_counts=map(len, keys))
+    width = options.pooling.dimensions or HIDDEN
+    vectors = np.stack([vector(key) for key in keys])
+    if encoding.ENCODING_OUTPUT_POOLED in outputs:
+        answer.pooled.CopyFrom(tensor(vectors[:, :width], options.data_type))
+    if encoding.ENCODING_OUTPUT_POOLER_OUTPUT in outputs:
+        answer.pooler_output.CopyFrom(tensor(-vectors, options.data_type))
+    if encoding.ENCODING_OUTPUT_LAST_HIDDEN_STATE in outputs:
+        rows = np.concatenate([states(key) for key in keys])
+        answer.last_hidden_state.values.CopyFrom(tensor(rows, options.data_type))
+        answer.last_hidden_state.row_counts.extend(map(len, keys))
+    return answer
+
+
+def tensor(values: np.ndarray, data_type: int) -> types.Tensor:
+    """An array as a Tensor."""
+    data_type = data_type or types.DATA_TYPE_FLOAT32
+    message = types.Tensor(data_type=data_type, shape=values.shape)
+    match data_type:
+        case types.DATA_TYPE_FLOAT32:
+            message.data = values.astype("<f4").tobytes()
+        case types.DATA_TYPE_FLOAT16:
+            message.data = values.astype("<f2").tobytes()
+        case types.DATA_TYPE_BFLOAT16:
+            message.data = (values.astype("<f4").view(np.uint32) >> 16).astype("<u2").tobytes()
+        case types.DATA_TYPE_INT8:
+            scales = np.abs(values).max(-1, keepdims=True) / 127
+            message.data, message.scales = np.rint(values / scales).astype(np.int8).tobytes(), scales.tobytes()
+    return message
+
+
+def _tokenizations(keys: list[str], options: tokenization.TokenizationOptions) -> tokenization.Tokenizations:
+    """Each character of the key is a token of its own, between 1 and 2; windows of max_length."""
+    answer = tokenization.Tokenizations()
+    for index, key in enumerate(keys):
+        room = (options.truncation.max_length or 1000) - 2
+        starts = range(0, max(len(key), 1), room) if options.overflowing_windows else (0,)
+        for start in starts:
+            window = key[start : start + room]
+            spans = [(0, 0), *((start + i, start + i + 1) for i in range(len(window))), (0, 0)]
+            answer.token_ids.extend([1, *map(ord, window), 2])
+            answer.lengths.append(len(spans))
+            answer.tokens.extend(["[CLS]", *window, "[SEP]"])
+            answer.starts.extend(span[0] for span in spans)
+            answer.ends.extend(span[1] for span in spans)
+            answer.token_type_ids.extend([0] * len(spans))
+            answer.special_tokens_mask.extend([True, *[False] * len(window), True])
+            answer.word_ids.extend([-1, *range(len(window)), -1])
+            answer.sequence_ids.extend([-1, *[0] * len(window), -1])
+            if options.overflowing_windows:
+                answer.text_indexes.append(index)
+    return answer
+
+
+def _item_error(item: int) -> types.ItemError:
+    failure = status(Code.INVALID_ARGUMENT, "a bad text", "INVALID_TEXT", (("inputs.texts", "bad"),))
+    return types.ItemError(id=item, status=failure)
+
+
+def _refuse_bad(keys: list[str], context: Any) -> None:
+    for index, key in enumerate(keys):
+        if "bad" in key:
+            path = f"inputs.texts[{index}]"
+            _abort(context, status(Code.INVALID_ARGUMENT, f"{path} is bad", "INVALID_TEXT", ((path, "bad"),)))
+
+
+def _abort(context: Any, failure: status_pb2.Status) -> NoReturn:
+    if failure.details:
+        context.set_trailing_metadata((("grpc-status-details-bin", failure.SerializeToString()),))
+    code = next(code for code in grpc.StatusCode if code.value[0] == failure.code)
+    context.abort(code, failure.message)
+    raise AssertionError
+
+
+def _ids(batch: types.TextBatch) -> list[str]:
+    ids, kinds = batch.token_ids.token_ids, batch.token_ids.token_type_ids
+    return [f"{a}/{b}" for a, b in zip(ids, kinds, strict=True)] if kinds else [str(number) for number in ids]
+
+
+def _split(values: list[Any], lengths: Any) -> list[list[Any]]:
+    return [values[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]

@@ -1,0 +1,243 @@
+"""Both clients against a fake server: unary calls."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+
+import bertstream.client as sdk
+from bertstream.client import AsyncClient, Client, DeadlineExceeded, EncodeOptions, Health, TokenizeOptions
+from bertstream.client._channels import rpc_names
+from bertstream.client._options import encoding_options, tokenization_options
+from bertstream.v1 import encoding_pb2 as encoding
+from bertstream.v1 import types_pb2 as types
+from tests.client.fake_server import HIDDEN, FakeServer, states, vector
+
+METHODS = sorted(name for name in vars(Client) if not name.startswith("_") and name != "close")
+MIXED: list[Any] = ["a", ("b", "c"), ["d", "e"], [5, 6], "é", np.array([7, 8], np.int64), ("f", ""), []]
+MIXED_KEYS = ["text:a", "pair:b|c", "words:d|e", "ids:5,6", "text:é", "ids:7,8", "pair:f|", "words:"]
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    assert sorted(name for name in vars(AsyncClient) if not name.startswith("_") and name != "close") == METHODS
+    for name in ["__init__", *METHODS]:
+        ours, theirs = inspect.signature(getattr(Client, name)), inspect.signature(getattr(AsyncClient, name))
+        assert list(ours.parameters) == list(theirs.parameters), name
+        for parameter in ours.parameters.values():
+            assert parameter.default == theirs.parameters[parameter.name].default, (name, parameter.name)
+        assert name == "__init__" or "timeout" in ours.parameters, name
+
+
+def test_every_rpc_is_used(server: FakeServer, client: Any) -> None:
+    arguments: dict[str, Any] = dict.fromkeys(METHODS, ())
+    arguments |= dict.fromkeys(("encode", "forward", "tokenize", "encode_stream", "tokenize_stream"), (["a"],))
+    arguments["detokenize"] = ([[1]],)
+    for name in METHODS:
+        result = getattr(client, name)(*arguments[name])
+        if name.endswith("_stream"):
+            assert len(list(result)) == 1
+    assert server.seen.rpcs.keys() == {*rpc_names(), "Check"}
+
+
+@pytest.mark.parametrize(
+    ("options", "build"), [(EncodeOptions, encoding_options), (TokenizeOptions, tokenization_options)]
+)
+def test_documented_options_are_the_real_ones(options: Any, build: Any) -> None:
+    assert list(get_type_hints(options)) == [name for name in inspect.signature(build).parameters if name != "outputs"]
+
+
+def test_exports_are_sorted_and_there() -> None:
+    assert sdk.__all__ == sorted(sdk.__all__)
+    assert all(hasattr(sdk, name) for name in sdk.__all__)
+
+
+def test_models(client: Any) -> None:
+    (model,) = client.models()
+    assert model == client.model() == client.model("tiny")
+    assert (model.name, model.layers, model.hidden_size, model.compute_type) == ("tiny", 2, HIDDEN, "float32")
+    assert model.default_pooling == sdk.Pooling("mean", (-1,), "mean", True, 0)
+    assert model.special_tokens == {"cls": sdk.SpecialToken("[CLS]", 1)}
+    assert model.outputs == ("pooled", "pooler_output", "last_hidden_state")
+    assert model.limits == sdk.Limits(128, 1 << 21, 1 << 22, sdk.StreamWindow(256, 0))
+    assert (model.prompts, model.heads, model.warnings) == ({"query": "query: "}, ("fill_mask",), ("tiny",))
+    assert client.server_version() == "1.2.3"
+
+
+def test_health(server: FakeServer, client: Any) -> None:
+    assert client.health() is Health.SERVING
+    assert client.health("tiny")
+    server.does.health = 2
+    assert client.health() is Health.NOT_SERVING
+    assert not client.health()
+    with pytest.raises(sdk.NotFound):
+        client.health("other")
+
+
+def test_encode_takes_every_kind_and_keeps_the_order(client: Any) -> None:
+    vectors = client.encode(MIXED)
+    np.testing.assert_array_equal(vectors, [vector(key) for key in MIXED_KEYS])
+    assert vectors.dtype == np.float32
+    vectors += 1  # it is the caller's
+
+
+def test_encode_one_text(client: Any) -> None:
+    np.testing.assert_array_equal(client.encode("hello"), vector("text:hello"))
+    np.testing.assert_array_equal(client.encode(("a", "b") for _ in range(1)), [vector("pair:a|b")])
+
+
+def test_encode_tokens(client: Any) -> None:
+    (tokens,) = client.tokenize("x", max_length=4)
+    np.testing.assert_array_equal(client.encode(tokens), vector("ids:1/0,116/0,101/0,2/0"))
+
+
+@pytest.mark.parametrize(("dtype", "wire"), [(np.float32, None), (np.float16, "float16")])
+def test_encode_no_texts(client: Any, dtype: Any, wire: Any) -> None:
+    vectors = client.encode([], wire_type=wire, layers=[0, 1], layer_combination="concatenate")
+    assert (vectors.shape, vectors.dtype) == ((0, 2 * HIDDEN), dtype)
+    assert client.encode([], dimensions=3).shape == (0, 3)
+
+
+def test_encode_many_texts(server: FakeServer, client: Any) -> None:
+    texts = [f"t{i}" if i % 3 else ["w", str(i)] for i in range(1000)]
+    keys = [f"text:t{i}" if i % 3 else f"words:w|{i}" for i in range(1000)]
+    np.testing.assert_array_equal(client.encode(texts), [vector(key) for key in keys])
+    assert server.seen.rpcs["GetModel"] == 1
+    requests = [request for request in server.seen.requests if isinstance(request, encoding.EncodeTextsRequest)]
+    assert len(requests) == 3 + 6  # 334 lists of words and 666 texts, at most 128 a message
+    client.encode(texts)
+    assert server.seen.rpcs["GetModel"] == 1
+
+
+def test_messages_are_cut_by_bytes_and_by_what_an_answer_may_have(server: FakeServer, client: Any) -> None:
+    client.encode(["x" * 400_000] * 5)
+    assert server.seen.rpcs["EncodeTexts"] == 3
+    server.does.model.limits.max_response_bytes = 20 * (4 * 3 * HIDDEN + 64)
+    client.encode(["a"] * 100, model="tiny", layers=[0, 1, 2], layer_combination="concatenate")
+    assert server.seen.rpcs["EncodeTexts"] == 3 + 5
+
+
+def test_options_arrive(server: FakeServer, client: Any) -> None:
+    client.encode(
+        ["a"], model="tiny", pooling="mean_sqrt_len", normalize=False, layers=-2, layer_combination="sum", dimensions=4,
+        prompt="", wire_type="bfloat16", max_length=9, truncation=False, truncation_side="left",
+        add_special_tokens=False, priority="bulk",
+    )  # fmt: skip
+    expected = encoding.EncodingOptions(
+        model="tiny", prompt="", data_type=3, add_special_tokens=False, priority=2,
+        pooling=encoding.PoolingOptions(mode=4, normalize=False, layers=[-2], layer_combination=2, dimensions=4),
+        truncation=types.TruncationOptions(strategy=1, side=2, max_length=9),
+    )  # fmt: skip
+    assert server.seen.requests[-1].options == expected
+    client.encode(["a"])
+    assert server.seen.requests[-1].options == encoding.EncodingOptions()
+
+
+@pytest.mark.parametrize("wire", ["float32", "float16", "bfloat16", "int8"])
+def test_wire_types(client: Any, wire: Any) -> None:
+    vectors = client.encode(["hello", "you"], wire_type=wire)
+    np.testing.assert_allclose(vectors, [vector("text:hello"), vector("text:you")], atol=1.0 if wire == "int8" else 0)
+    assert vectors.dtype == (np.float16 if wire == "float16" else np.float32)
+
+
+@pytest.mark.parametrize("split", [0, 3])
+def test_forward(server: FakeServer, client: Any, split: int) -> None:
+    server.does.split_rows, server.does.reverse = split, True
+    outputs = client.forward(MIXED, ("pooled", "pooler_output", "last_hidden_state"))
+    for output, key in zip(outputs, MIXED_KEYS, strict=True):
+        assert output.token_count == len(key)
+        np.testing.assert_array_equal(output.pooled, vector(key))
+        np.testing.assert_array_equal(output.pooler_output, -vector(key))
+        np.testing.assert_array_equal(output.last_hidden_state, states(key))
+
+
+def test_forward_gives_only_what_was_asked_for(client: Any) -> None:
+    (output,) = client.forward("a", ["last_hidden_state"])
+    assert output.pooled is None
+    assert output.last_hidden_state.shape == (6, HIDDEN)
+    assert client.forward([]) == []
+
+
+def test_tokenize(client: Any) -> None:
+    tokens = client.tokenize(["ab", ("c", "d")])
+    assert [row.text_index for row in tokens] == [0, 1]
+    assert tokens[0].token_ids.tolist() == [1, *map(ord, "text:ab"), 2]
+    assert tokens[0].tokens == ["[CLS]", *"text:ab", "[SEP]"]
+    assert tokens[0].offsets[:3].tolist() == [[0, 0], [0, 1], [1, 2]]
+    assert tokens[0].special_tokens_mask.tolist() == [True, *[False] * 7, True]
+    assert tokens[0].word_ids.tolist() == [-1, 0, 1, 2, 3, 4, 5, 6, -1]
+    assert tokens[0].sequence_ids.tolist() == [-1, *[0] * 7, -1]
+    assert len(tokens[1]) == 10
+    assert client.tokenize([]) == []
+
+
+def test_tokenize_windows_of_a_mixed_list_cut_into_messages(client: Any) -> None:
+    texts = ["aaaa" if i % 2 else ["bb", "b"] for i in range(300)]
+    tokens = client.tokenize(texts, max_length=6, overflow=True)
+    assert [row.text_index for row in tokens] == [i for i in range(300) for _ in range(3)]
+    assert all(len(row) <= 6 for row in tokens)
+
+
+def test_detokenize(client: Any) -> None:
+    ids: list[Any] = [[1, 5, 2], [], np.array([7]), client.tokenize("x", max_length=3)[0]]
+    assert client.detokenize(ids) == ["1 5 2", "", "7", "1 116 2"]
+    assert client.detokenize(ids, skip_special_tokens=True) == ["5", "", "7", "116"]
+    assert client.detokenize([[i] for i in range(500)]) == [str(i) for i in range(500)]
+
+
+def test_timeouts(server: FakeServer, client: Any, connect: Any) -> None:
+    with pytest.raises(DeadlineExceeded):
+        client.encode(["a"], timeout=1e-6)
+    client.encode(["a"], timeout=5)
+    assert 4 < (server.seen.deadlines[-1] or 0) < 5.5
+    client.encode(["a"])
+    assert 55 < (server.seen.deadlines[-1] or 0) < 61
+    connect(server.address, timeout=None).encode(["a"])
+    assert (server.seen.deadlines[-1] or 1e9) > 1e8
+
+
+def test_metadata_is_sent(server: FakeServer, connect: Any) -> None:
+    connect(server.address, metadata=[("authorization", "Bearer key")]).models()
+    assert server.seen.metadata["authorization"] == "Bearer key"
+    assert server.seen.metadata["user-agent"].startswith("bertstream-python/")
+
+
+def test_calls_under_way_spread_over_channels(server: FakeServer, connect: Any) -> None:
+    connect(server.address, channels=3).encode([f"t{i}" for i in range(1280)])
+    assert len(server.seen.peers) == 3
+
+
+def test_several_calls_are_under_way_but_not_too_many(server: FakeServer, client: Any) -> None:
+    import threading
+
+    server.does.stall = threading.Event()
+    releaser = threading.Timer(0.3, server.does.stall.set)
+    releaser.start()
+    start = time.monotonic()
+    client.encode([f"t{i}" for i in range(128 * 6)])
+    assert time.monotonic() - start < 2
+    releaser.join()
+
+
+def test_a_closed_client_says_so(server: FakeServer, connect: Any) -> None:
+    client = connect(server.address)
+    client.models()
+    client.close()
+    with pytest.raises(ValueError, match="closed"):
+        client.models()
+    with pytest.raises(ValueError, match="closed"):
+        list(client.encode_stream(["a"]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"channels": 0}, {"retries": 5}, {"retries": -1}, {"timeout": 0}],
+    ids=lambda arguments: str(arguments),
+)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_wrong_settings(kind: Any, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        kind(**arguments)
