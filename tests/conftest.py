@@ -1,0 +1,50 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.checkpoints import tiny_bert, tiny_roberta
+from tests.support.server import Server, running
+
+MAKERS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
+    "bert": (tiny_bert, {}),
+    "bert-cased": (tiny_bert, {"lowercase": False}),
+    "bert-mlm": (tiny_bert, {"architecture": "BertForMaskedLM"}),
+    "bert-gelu-new": (tiny_bert, {"hidden_act": "gelu_new"}),
+    "roberta": (tiny_roberta, {}),
+    "roberta-pad": (tiny_roberta, {"pad_id": 6}),
+    "roberta-classifier": (tiny_roberta, {"architecture": "RobertaForSequenceClassification", "num_labels": 3}),
+}
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Call it with a name from MAKERS for that tiny checkpoint's directory, made once. Do not write into it."""
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            maker, config = MAKERS[name]
+            made[name] = maker(tmp_path_factory.mktemp("checkpoints") / name, **config)
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of compiled models for the whole run, so that nothing is compiled twice."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def server(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[Server]:
+    """A real server of the embedded model (the default one) and of tiny ones, for all tests that leave it as it is."""
+    tiny = [f"{name}={checkpoint(name)}" for name in ("bert", "roberta", "roberta-pad")]
+    with running(["all-MiniLM-L6-v2", *tiny], "--workers", "1", cache=compile_cache) as started:
+        yield started

@@ -1,0 +1,108 @@
+"""The code blocks of our documents, and how each kind of them is run. There is no kind that is not checked.
+
+```python        run in order, all of a document in one namespace
+```console       lines with `$ ` are run by bash, with stand-ins for a few commands (see shell.py)
+```toml          read as a configuration file of the server
+```text          what the block before it prints; `…` stands for anything within a line, or for any lines
+```text picture  a drawing, which prints nothing
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ADDRESS = "127.0.0.1:50051"  # where the documents' server is
+RUN_KINDS = ("python", "console", "toml")
+KINDS = (*RUN_KINDS, "text", "text picture")
+
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block; `line` is that of its first line, counted from 1."""
+
+    document: Path
+    line: int
+    kind: str
+    text: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.document.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(document: Path) -> list[Block]:
+    """All blocks of a document."""
+    return list(_blocks(document))
+
+
+def _blocks(document: Path) -> Iterator[Block]:
+    fence, kind, start, lines = "", "", 0, list[str]()
+    for number, line in enumerate(document.read_text("utf-8").splitlines(), 1):
+        found = _FENCE.fullmatch(line)
+        if not fence and found:
+            fence, kind, start, lines = found[1], found[2].strip(), number + 1, []
+        elif fence and line.strip() == fence:
+            yield Block(document, start, kind, "\n".join(lines))
+            fence = ""
+        elif fence:
+            lines.append(line)
+    assert not fence, f"{document}:{start}: a block that is never closed"
+
+
+def indented_blocks(document: Path) -> list[int]:
+    """Lines that Markdown may show as code without a fence, which nothing would run."""
+    inside = {n for block in blocks(document) for n in range(block.line, block.line + block.text.count("\n") + 1)}
+    lines = document.read_text("utf-8").splitlines()
+    return [n for n, line in enumerate(lines, 1) if n not in inside and re.match(r"( {4}|\t)", line)]
+
+
+def expected_output(of: Block, following: Block | None) -> str | None:
+    """What the document says that a block prints, or None where it does not say."""
+    return following.text if following is not None and following.kind == "text" and of.kind == "python" else None
+
+
+def run_python(block: Block, namespace: dict[str, Any], address: str) -> str:
+    """Runs a block, and returns what it prints. A traceback names the document and its line."""
+    source = "\n" * (block.line - 1) + block.text.replace(ADDRESS, address)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(source, str(block.document), "exec"), namespace)
+    return printed.getvalue()
+
+
+def commands(block: Block) -> list[tuple[str, str | None]]:
+    """The commands of a console block, each with the output that is shown, or None where none is."""
+    found: list[tuple[str, str | None]] = []
+    for line in block.text.splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], None))
+        elif not found:
+            raise AssertionError(f"{block.place}: a console block starts with a command: `$ …`")
+        elif found[-1][0].endswith("\\") and found[-1][1] is None:
+            found[-1] = (f"{found[-1][0]}\n{line}", None)
+        else:
+            command, output = found[-1]
+            found[-1] = (command, line if output is None else f"{output}\n{line}")
+    return found
+
+
+def assert_output(shown: str, printed: str, place: str) -> None:
+    """The two are the same but for `…`, trailing blanks, and blank lines at the end."""
+    lines = [line.rstrip() for line in shown.rstrip().splitlines()]
+    pattern = "".join(r"(?:.*\n)*?" if line.strip() == "…" else _pattern(line) + r"\n" for line in lines)
+    actual = "".join(line.rstrip() + "\n" for line in printed.rstrip().splitlines())
+    assert re.fullmatch(pattern, actual), f"{place} shows\n{shown}\nbut this is printed:\n{actual}"
+
+
+def _pattern(line: str) -> str:
+    return ".*".join(re.escape(part) for part in line.split("…"))

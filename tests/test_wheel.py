@@ -1,0 +1,207 @@
+"""The wheel, installed outside the repository: the client alone is small, and with the server it serves."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+import venv
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.imports import PORTIONS, ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+CLIENT_DISTRIBUTIONS = {"bertstream", "grpcio", "protobuf", "numpy", "googleapis-common-protos", "typing-extensions"}
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A virtual environment, used from an empty folder, with nothing of the repository in sight."""
+
+    root: Path
+    home: Path
+
+    @property
+    def python(self) -> Path:
+        return self.root / "bin" / "python"
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(self.root / "bin" / "bertstream"), *arguments]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "BERTSTREAM_"))}
+        return kept | {"BERTSTREAM_CACHE": str(self.home / "cache"), "PYTHONWARNINGS": "error::ImportWarning"}
+
+    def run(self, *command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=self.home, env=self.variables, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+
+def _checked(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr or done.stdout
+    return done.stdout
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    _checked(subprocess.run(command, capture_output=True, text=True, timeout=500, check=False))
+
+
+def _environment(root: Path) -> Environment:
+    venv.create(root / "venv", with_pip=False, symlinks=True)
+    (root / "home").mkdir()
+    return Environment(root / "venv", root / "home")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build from a copy of what is committed, so that nothing left over from earlier builds gets in."""
+    source, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for portion in PORTIONS:
+        unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.so", "*.o")
+        shutil.copytree(ROOT / portion, source / portion, ignore=unwanted)
+    _pip("wheel", "--quiet", "--no-deps", "--wheel-dir", str(dist), str(source))
+    (built,) = dist.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def client_only(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    environment = _environment(tmp_path_factory.mktemp("client_only"))
+    _pip("--python", str(environment.python), "install", "--quiet", str(wheel))
+    return environment
+
+
+@pytest.fixture(scope="module")
+def with_server(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Return an environment with the wheel's bertstream; all else comes from the environment that runs the tests.
+
+    A path in a .pth file is searched last, and the .pth files in it (of an editable install, say) are not read.
+    """
+    environment = _environment(tmp_path_factory.mktemp("with_server"))
+    _pip("--python", str(environment.python), "install", "--quiet", "--no-deps", str(wheel))
+    paths = sysconfig.get_paths()
+    code = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    site_packages = Path(_checked(environment.run(str(environment.python), "-c", code)).strip())
+    (site_packages / "others.pth").write_text(f"{paths['purelib']}\n{paths['platlib']}\n")
+    return environment
+
+
+def test_the_wheel_has_all_that_a_user_needs(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert "bertstream/__init__.py" not in names
+    wanted = ["*.proto", "py.typed", "*.pyi", "*.cpp", "*.cu", "*.h", "*.py"]
+    sources = {
+        str(path.relative_to(ROOT / portion))
+        for portion in PORTIONS
+        for pattern in wanted
+        for path in (ROOT / portion / "bertstream").rglob(pattern)
+    }
+    assert {name for name in names if name.startswith("bertstream/")} == sources
+    assert {"bertstream/v1/encoding.proto", "bertstream/client/py.typed", "bertstream/workers/process.py"} <= sources
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_client_draws_in_little(client_only: Environment) -> None:
+    code = "import importlib.metadata as m, json; print(json.dumps([d.name for d in m.distributions()]))"
+    listed = json.loads(_checked(client_only.run(str(client_only.python), "-c", code)))
+    assert {name.lower().replace("_", "-") for name in listed} - {"pip", "setuptools"} == CLIENT_DISTRIBUTIONS
+
+
+def test_the_client_imports_without_a_server(client_only: Environment) -> None:
+    code = "from bertstream.client import AsyncClient, Client; from bertstream.v1 import encoding_pb2_grpc; print('ok')"
+    assert _checked(client_only.run(str(client_only.python), "-W", "error", "-c", code)) == "ok\n"
+
+
+def test_the_client_alone_has_the_command_line(client_only: Environment) -> None:
+    help_text = _checked(client_only.run(*client_only.command("--help")))
+    assert all(command in help_text for command in ("serve", "compile", "models", "tokenize", "encode", "health"))
+
+
+@pytest.mark.parametrize("command", [("serve",), ("compile", "some-model")])
+def test_the_client_alone_says_how_to_get_the_server(client_only: Environment, command: tuple[str, ...]) -> None:
+    done = client_only.run(*client_only.command(*command))
+    assert done.returncode not in (0, -signal.SIGTERM)
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert "bertstream[server]" in done.stderr
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A running server."""
+
+    process: subprocess.Popen[str]
+    address: str
+
+
+@pytest.fixture
+def serving(with_server: Environment) -> Iterator[Serving]:
+    options = ["--port", "0", "--device", "cpu", "--workers", "1", "--threads", "1"]
+    log = with_server.home / "server.log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            with_server.command("serve", *options),
+            cwd=with_server.home,
+            env=with_server.variables,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        try:
+            yield Serving(process, _ready_address(process, log))
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def _ready_address(process: subprocess.Popen[str], log: Path) -> str:
+    """Wait for the line that says where the server is; the first start builds the operators and compiles the model."""
+    lines: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        for line in process.stdout or ():
+            lines.put(line)
+        lines.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    seen = ""
+    while line := lines.get(timeout=400):
+        seen += line
+        if found := re.search(r"ready on (\S+:\d+)", line):
+            return found[1]
+    raise AssertionError(f"the server ended before it was ready:\n{seen}\n{log.read_text()}")
+
+
+def test_the_server_comes_from_the_wheel(with_server: Environment) -> None:
+    code = "import bertstream.server, bertstream.workers as w; print(bertstream.server.__file__, w.__file__, sep='\\n')"
+    for place in _checked(with_server.run(str(with_server.python), "-c", code)).split():
+        assert Path(place).is_relative_to(with_server.root)
+
+
+def test_the_installed_server_encodes_and_stops(with_server: Environment, serving: Serving) -> None:
+    command = with_server.command("encode", "Hello, Welt!", "--json", "--address", serving.address)
+    row = json.loads(_checked(with_server.run(*command)))
+    assert len(row["vector"]) == 384
+    assert math.hypot(*row["vector"]) == pytest.approx(1, abs=1e-5)
+    serving.process.send_signal(signal.SIGTERM)
+    assert serving.process.wait(timeout=60) == 0
