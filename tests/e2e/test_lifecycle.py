@@ -1,0 +1,205 @@
+"""Starting, describing itself, draining, stopping, and the command line, as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from bertstream.client import Client
+from tests.support.server import Server, eventually, running
+
+SERVICES = ("EncodingService", "TokenizationService", "ModelService")
+
+
+def bertstream(*arguments: str, server: Server | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    address = {"BERTSTREAM_ADDRESS": server.address} if server else {}
+    return subprocess.run(
+        [sys.executable, "-m", "bertstream.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, **address, **environment},
+    )
+
+
+def test_models_describe_themselves(server: Server) -> None:
+    with Client(server.address) as client:
+        models = client.models()
+        assert client.server_version() == "0.1.0"
+    assert [model.name for model in models] == ["all-MiniLM-L6-v2", "bert", "roberta", "roberta-pad"]
+    first, _, roberta, _ = models
+    assert (first.family, first.layers, first.hidden_size, first.attention_heads) == ("bert", 6, 384, 12)
+    assert (first.max_tokens, first.default_max_length) == (512, 256)
+    assert (first.default_pooling.mode, first.default_pooling.normalize) == ("mean", True)
+    assert first.special_tokens["mask"].id == 103
+    assert (roberta.family, roberta.max_tokens, roberta.type_vocabulary_size) == ("roberta", 512, 1)
+    assert all(model.live_workers == model.workers == 1 for model in models)
+    assert len({model.revision for model in models}) == 4
+
+
+def test_health_of_the_server_its_services_and_models(server: Server) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for service in ("", *(f"bertstream.v1.{name}" for name in SERVICES), "models/bert"):
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Check(health_pb2.HealthCheckRequest(service="models/nobody"))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection_lists_every_service(server: Server) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        (answer,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]))
+        listed = {service.name for service in answer.list_services_response.service}
+    assert {f"bertstream.v1.{name}" for name in SERVICES} <= listed
+    assert "grpc.health.v1.Health" in listed
+
+
+def test_the_ready_line_says_what_is_served(server: Server) -> None:
+    assert f"ready on {server.address} " in server.ready_line
+    for part in ("all-MiniLM-L6-v2 (bert, 6 layers, 384 wide)", "cpu float32", "native operators", "1 worker of"):
+        assert part in server.ready_line
+
+
+def test_logs_are_json_and_hold_no_text_of_users(server: Server) -> None:
+    with Client(server.address) as client:
+        client.encode(["a very secret sentence"])
+        with pytest.raises(Exception, match="nobody"):
+            client.encode(["a very secret sentence"], model="nobody")
+    assert "secret" not in "".join(server.log)
+    records = [json.loads(line) for line in server.log if line.startswith("{")]
+    assert {"time", "level", "process", "message"} <= set(records[-1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_drains_and_leaves_nothing_behind(
+    checkpoint: Callable[[str], Path], compile_cache: Path, number: signal.Signals
+) -> None:
+    with running([f"tiny={checkpoint('bert')}"], "--workers", "1", cache=compile_cache) as server:
+        family = [psutil.Process(server.process.pid), *server.children()]
+        assert len(family) >= 3
+        got: list[int] = []
+        with Client(server.address, reconnect_seconds=0) as client:
+            begun = threading.Event()
+
+            def texts() -> object:
+                for index in range(20_000):
+                    if index == 500:
+                        begun.set()
+                    yield [5 + index % 90] * 100
+
+            def run() -> None:
+                got.extend(i for batch in client.encode_stream(texts()) for i in batch.ids.tolist())  # type: ignore[arg-type]
+
+            thread = threading.Thread(target=run)
+            thread.start()
+            assert begun.wait(60)
+            assert server.stop(number) == 0
+            thread.join(60)
+        assert got == list(range(20_000))  # what was under way was finished
+        eventually(lambda: not any(process.is_running() for process in family), "every process to be gone")
+
+
+def test_a_supervisor_that_is_killed_takes_its_children_along(
+    checkpoint: Callable[[str], Path], compile_cache: Path
+) -> None:
+    with running([f"tiny={checkpoint('bert')}"], "--workers", "2", cache=compile_cache) as server:
+        children = server.children()
+        server.process.kill()
+        server.process.wait()
+        eventually(lambda: not any(_runs(child) for child in children), "the children to go")
+
+
+def _runs(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_port_in_use_is_an_error_at_start(server: Server) -> None:
+    port = server.address.rpartition(":")[2]
+    done = bertstream("serve", "--port", port)
+    assert done.returncode == 2
+    assert done.stderr.strip() == f"bertstream: error: cannot listen on 127.0.0.1:{port}: Address already in use"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = bertstream("serve", "--port", str(other.getsockname()[1]))
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("serve", "/nowhere/at/all"), "/nowhere/at/all"),
+        (("serve", "--port", "many"), "--port must be a whole number"),
+        (("serve", "--dtype", "int3"), "invalid choice"),
+        (("serve", "--device", "cuda"), "no CUDA device"),
+        (("compile", "/etc"), "config.json"),
+    ],
+)
+def test_a_start_that_cannot_be_fails_in_one_line(arguments: tuple[str, ...], words: str) -> None:
+    done = bertstream(*arguments, HF_HUB_OFFLINE="1")
+    assert done.returncode in (1, 2)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_from_variables_and_a_file(
+    checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "bertstream.toml"
+    file.write_text(f'models = ["filed={checkpoint("roberta")}"]\nmax_texts = 7\nworkers = 2\n')
+    environment = {"BERTSTREAM_CONFIG": str(file), "BERTSTREAM_WORKERS": "1"}
+    with running(cache=compile_cache, environment=environment) as server, Client(server.address) as client:
+        (model,) = client.models()
+    assert (model.name, model.workers, model.limits.max_texts) == ("filed", 1, 7)
+
+
+class TestCommandLine:
+    def test_health(self, server: Server) -> None:
+        assert bertstream("health", server=server).returncode == 0
+        assert bertstream("health", "--address", "127.0.0.1:1").returncode == 3
+
+    def test_models(self, server: Server) -> None:
+        done = bertstream("models", server=server)
+        assert done.returncode == 0
+        assert "roberta-pad" in done.stdout
+
+    def test_tokenize(self, server: Server) -> None:
+        done = bertstream("tokenize", "Hello, Welt!", "--json", server=server)
+        assert done.returncode == 0, done.stderr
+        assert "7592" in done.stdout
+
+    def test_encode_lines_into_a_file(self, server: Server, tmp_path: Path) -> None:
+        output = tmp_path / "vectors.npy"
+        done = subprocess.run(
+            [sys.executable, "-m", "bertstream.cli", "encode", "-", "-o", str(output), "--address", server.address],
+            input="fox\ndog\n\nbird\n",
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        with Client(server.address) as client:
+            np.testing.assert_allclose(np.load(output), client.encode(["fox", "dog", "", "bird"]), atol=1e-6)
+
+    def test_compile_twice_gives_the_same_directory(self, checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+        runs = [bertstream("compile", f"mine={checkpoint('bert')}", BERTSTREAM_CACHE=str(tmp_path)) for _ in range(2)]
+        assert [run.returncode for run in runs] == [0, 0]
+        assert runs[0].stdout == runs[1].stdout
+        assert (Path(runs[0].stdout.split("\t")[1].strip()) / "program.pt").is_file()
