@@ -9,9 +9,28 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import ByteLevelBPETokenizer, Tokenizer, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    ByteLevelBPETokenizer,
+    SentencePieceUnigramTokenizer,
+    Tokenizer,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from tokenizers.models import WordPiece
-from transformers import BertConfig, BertTokenizer, RobertaConfig, RobertaTokenizer
+from transformers import (
+    BertConfig,
+    BertTokenizer,
+    CamembertConfig,
+    CamembertTokenizer,
+    DistilBertConfig,
+    DistilBertTokenizer,
+    ElectraConfig,
+    RobertaConfig,
+    RobertaTokenizer,
+    XLMRobertaConfig,
+    XLMRobertaTokenizer,
+)
 
 CORPUS = (
     "The quick brown fox jumps over the lazy dog, and then it sleeps in the sun for a while.",
@@ -34,7 +53,7 @@ def tiny_bert(directory: Path, *, lowercase: bool = True, architecture: str = "B
     """A BERT of 5 layers x 36 x 3 heads with a WordPiece tokenizer; `config` overrides config.json's values."""
     vocabulary = _wordpiece(lowercase)
     sizes = _SIZES | {"vocab_size": _odd(len(vocabulary)), "max_position_embeddings": 512, "pad_token_id": 0}
-    _save_model(directory, architecture, BertConfig(**(sizes | config)))
+    save_random_model(directory, architecture, BertConfig(**(sizes | config)))
     BertTokenizer(vocab=vocabulary, do_lower_case=lowercase, model_max_length=512).save_pretrained(directory)
     return directory
 
@@ -47,18 +66,48 @@ def tiny_roberta(directory: Path, *, pad_id: int = 1, architecture: str = "Rober
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(CORPUS, vocab_size=411, special_tokens=special, show_progress=False)
     model = json.loads(tokenizer.to_str())["model"]
-    sizes: dict[str, Any] = _SIZES | {
-        "vocab_size": _odd(len(model["vocab"])),
-        "max_position_embeddings": 512 + pad_id + 1,
-        "type_vocab_size": 1,
-        "pad_token_id": pad_id,
-        "bos_token_id": model["vocab"]["<s>"],
-        "eos_token_id": model["vocab"]["</s>"],
-        "layer_norm_eps": 1e-5,
-    }
-    _save_model(directory, architecture, RobertaConfig(**{**sizes, **config}))
+    first, last = model["vocab"]["<s>"], model["vocab"]["</s>"]
+    sizes = _roberta_sizes(len(model["vocab"]), pad_id=pad_id, bos_token_id=first, eos_token_id=last)
+    save_random_model(directory, architecture, RobertaConfig(**{**sizes, **config}))
     merges: Any = [tuple(pair) for pair in model["merges"]]
     RobertaTokenizer(vocab=model["vocab"], merges=merges, model_max_length=512).save_pretrained(directory)
+    return directory
+
+
+def tiny_distilbert(directory: Path, *, architecture: str = "DistilBertModel", **config: Any) -> Path:
+    """A DistilBERT of the same odd sizes, which has neither segments nor a pooler."""
+    vocabulary = _wordpiece(True)
+    sizes = {"dim": 36, "n_layers": 5, "n_heads": 3, "hidden_dim": 70, "vocab_size": _odd(len(vocabulary))}
+    save_random_model(directory, architecture, DistilBertConfig(**(sizes | config)))
+    DistilBertTokenizer(vocab=vocabulary, model_max_length=512).save_pretrained(directory)
+    return directory
+
+
+def tiny_electra(directory: Path, *, architecture: str = "ElectraModel", **config: Any) -> Path:
+    """An ELECTRA of the same odd sizes, whose embeddings are narrower than its layers."""
+    vocabulary = _wordpiece(True)
+    sizes = _SIZES | {"vocab_size": _odd(len(vocabulary)), "embedding_size": 20}
+    save_random_model(directory, architecture, ElectraConfig(**(sizes | config)))
+    BertTokenizer(vocab=vocabulary, model_max_length=512).save_pretrained(directory)
+    return directory
+
+
+def tiny_xlm_roberta(directory: Path, *, architecture: str = "XLMRobertaModel", **config: Any) -> Path:
+    """An XLM-RoBERTa of the same odd sizes with a Unigram tokenizer, `<mask>` last as in the public ones."""
+    pieces = [*((token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")), *_unigram(), ("<mask>", 0.0)]
+    sizes = _roberta_sizes(len(pieces), bos_token_id=0, eos_token_id=2)
+    save_random_model(directory, architecture, XLMRobertaConfig(**(sizes | config)))
+    XLMRobertaTokenizer(vocab=pieces, model_max_length=512).save_pretrained(directory)
+    return directory
+
+
+def tiny_camembert(directory: Path, *, architecture: str = "CamembertModel", **config: Any) -> Path:
+    """A CamemBERT of the same odd sizes, with the ids that the public one's odd history gave its special tokens."""
+    unused = ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>")
+    pieces = [*((token, 0.0) for token in unused), *_unigram(), ("<mask>", 0.0)]
+    sizes = _roberta_sizes(len(pieces), bos_token_id=5, eos_token_id=6)
+    save_random_model(directory, architecture, CamembertConfig(**(sizes | config)))
+    CamembertTokenizer(vocab=pieces, model_max_length=512).save_pretrained(directory)
     return directory
 
 
@@ -105,6 +154,26 @@ def _odd(size: int) -> int:
     return size + 3 if (size + 3) % 8 else size + 5
 
 
+def _roberta_sizes(pieces: int, *, pad_id: int = 1, **ids: int) -> dict[str, Any]:
+    return _SIZES | ids | {
+        "vocab_size": _odd(pieces),
+        "max_position_embeddings": 512 + pad_id + 1,
+        "type_vocab_size": 1,
+        "pad_token_id": pad_id,
+        "layer_norm_eps": 1e-5,
+    }  # fmt: skip
+
+
+@functools.cache
+def _unigram() -> tuple[tuple[str, float], ...]:
+    """Pieces with their scores, without special tokens."""
+    tokenizer = SentencePieceUnigramTokenizer()
+    tokenizer.train_from_iterator(CORPUS, vocab_size=300, unk_token="<unk>", special_tokens=["<unk>"])
+    return tuple(
+        (piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"] if piece != "<unk>"
+    )
+
+
 @functools.cache  # training breaks ties by chance, and one run should have one tokenizer
 def _wordpiece(lowercase: bool) -> dict[str, int]:
     tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
@@ -115,11 +184,12 @@ def _wordpiece(lowercase: bool) -> dict[str, int]:
     return tokenizer.get_vocab()
 
 
-def _save_model(directory: Path, architecture: str, config: Any) -> None:
+def save_random_model(directory: Path, architecture: str, config: Any, noise: float = 0.15) -> None:
+    """transformers' class of that name with random weights, the same ones each time."""
     torch.manual_seed(7)
     model = getattr(transformers, architecture)(config)
     with torch.no_grad():
         for parameter in model.parameters():
             # transformers' own random weights are so small that every attention is nearly uniform.
-            parameter.add_(torch.randn_like(parameter) * 0.15)
+            parameter.add_(torch.randn_like(parameter) * noise)
     model.save_pretrained(directory)

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 # TorchScript reads these annotations, and knows the old spellings only.
-from typing import Any, List, Optional  # noqa: UP035
+from typing import Any, List, Optional, Tuple  # noqa: UP035
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,12 @@ class Faulty(nn.Module):
         self.hangs_on = hangs_on
         self.fails_on = fails_on
 
+    def misbehave(self, ids: Tensor) -> None:
+        if bool((ids == self.fails_on).any()):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        while bool((ids == self.hangs_on).any()):
+            ids = ids.clone()
+
     def forward(
         self,
         ids: Tensor,
@@ -32,19 +38,58 @@ class Faulty(nn.Module):
         lengths: List[int],  # noqa: UP006
         layers: List[int],  # noqa: UP006
     ) -> List[Tensor]:  # noqa: UP006
-        if bool((ids == self.fails_on).any()):
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        while bool((ids == self.hangs_on).any()):
-            ids = ids.clone()
-        return self.program(ids, type_ids, lengths, layers)
+        self.misbehave(ids)
+        states: List[Tensor] = self.program(ids, type_ids, lengths, layers)  # noqa: UP006
+        return states
+
+    @torch.jit.export
+    def forward_with_weights(
+        self,
+        ids: Tensor,
+        type_ids: Optional[Tensor],  # noqa: UP045
+        lengths: List[int],  # noqa: UP006
+        layers: List[int],  # noqa: UP006
+        weight_layers: List[int],  # noqa: UP006
+        texts: List[int],  # noqa: UP006
+        heads: List[int],  # noqa: UP006
+    ) -> Tuple[List[Tensor], List[List[Tensor]]]:  # noqa: UP006
+        self.misbehave(ids)
+        found: Tuple[List[Tensor], List[List[Tensor]]] = self.program.forward_with_weights(  # noqa: UP006
+            ids, type_ids, lengths, layers, weight_layers, texts, heads
+        )
+        return found
+
+    @torch.jit.export
+    def embed(self, ids: Tensor, type_ids: Optional[Tensor], lengths: List[int]) -> Tensor:  # noqa: UP006, UP045
+        self.misbehave(ids)
+        states: Tensor = self.program.embed(ids, type_ids, lengths)
+        return states
+
+    @torch.jit.export
+    def advance(
+        self,
+        states: Tensor,
+        lengths: List[int],  # noqa: UP006
+        start: int,
+        layers: List[int],  # noqa: UP006
+        weight_layers: List[int],  # noqa: UP006
+        texts: List[int],  # noqa: UP006
+        heads: List[int],  # noqa: UP006
+    ) -> Tuple[List[Tensor], List[List[Tensor]]]:  # noqa: UP006
+        found: Tuple[List[Tensor], List[List[Tensor]]] = self.program.advance(  # noqa: UP006
+            states, lengths, start, layers, weight_layers, texts, heads
+        )
+        return found
 
     @torch.jit.export
     def pooled_first(self, first: Tensor) -> Tensor:
-        return self.program.pooled_first(first)
+        pooled: Tensor = self.program.pooled_first(first)
+        return pooled
 
     @torch.jit.export
     def pool(self, states: Tensor, lengths: List[int], mode: str) -> Tensor:  # noqa: UP006
-        return self.program.pool(states, lengths, mode)
+        pooled: Tensor = self.program.pool(states, lengths, mode)
+        return pooled
 
 
 def plant_faults(compiled: Path, *, hangs_on: int, fails_on: int) -> None:
@@ -53,7 +98,7 @@ def plant_faults(compiled: Path, *, hangs_on: int, fails_on: int) -> None:
         native.load(compiled / native.file_name())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, as where programs are compiled
-        program = torch.jit.load(compiled / FILE_NAME)  # type: ignore[no-untyped-call]
+        program = torch.jit.load(compiled / FILE_NAME)
         scripted = torch.jit.script(Faulty(program, hangs_on, fails_on))
-        torch.jit.save(scripted, compiled / "faulty.pt")  # type: ignore[no-untyped-call]
+        torch.jit.save(scripted, compiled / "faulty.pt")
     (compiled / "faulty.pt").replace(compiled / FILE_NAME)

@@ -57,8 +57,16 @@ def sentence_vectors(directory: Path, texts: list[str]) -> Array:
     return vectors
 
 
-def worst(ours: Array, theirs: torch.Tensor) -> float:
+def worst(ours: Array | None, theirs: torch.Tensor) -> float:
     """The largest absolute difference; shapes must agree."""
+    assert ours is not None
     expected = theirs.detach().numpy()
     assert ours.shape == expected.shape
     return float(np.abs(ours - expected).max()) if ours.size else 0.0
+
+
+def close(ours: Array | None, others: Array | None, tolerance: float = 1e-6) -> None:
+    """Both are there, and equal within the tolerance."""
+    assert ours is not None
+    assert others is not None
+    np.testing.assert_allclose(ours, others, atol=tolerance)

@@ -1,8 +1,8 @@
-"""Runs a document's console commands with bash, in an empty folder, with a PATH that has little but stand-ins.
+"""Runs a document's console commands with bash, in an empty folder, with a PATH of little but stand-ins.
 
-What a command would do to the machine is not done, but checked as far as that goes without doing it: that a make target
-is there, that an extra of the package is, that a server would take these options, that a request fits its rpc. A command
-that has no stand-in here and is not one of COREUTILS does not exist, so a document cannot use it unnoticed.
+What a command would do to the machine is not done, but checked as far as that goes without doing it: that a make
+target is there, that an extra of the package is, that a server would take these options, that a request fits its rpc. A
+command that has no stand-in here and is not one of COREUTILS does not exist, so a document cannot use it unnoticed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import grpc
-from google.protobuf import json_format, symbol_database
+from google.protobuf import descriptor_pool, json_format
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from bertstream.server import app, config
 from tests.support.markdown import ADDRESS, ROOT
@@ -48,19 +50,19 @@ def run_command(command: str, address: str, folder: Path) -> str:
 
 def _make_tools(tools: Path) -> None:
     tools.mkdir(parents=True)
+    (tools.parent / "examples").symlink_to(ROOT / "examples")
     for name in COREUTILS:
         (tools / name).symlink_to(shutil.which(name) or name)
-    (tools / "python").symlink_to(sys.executable)
-    search = shlex.quote(os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    _script(tools / "python", "")
     for name in STAND_INS:
-        # The shebang's line has no room for arguments on every system.
-        script = (
-            f'#!{tools / "bash"}\nPYTHONPATH={search} exec {shlex.quote(sys.executable)} -m {__name__} {name} "$@"\n'
-        )
-        (tools / name).write_text(script)
-        (tools / name).chmod(0o755)
-    (tools / "examples").symlink_to(ROOT / "examples")
-    (tools.parent / "examples").symlink_to(ROOT / "examples")
+        _script(tools / name, f"-m {__name__} {name}")
+
+
+def _script(path: Path, arguments: str) -> None:
+    """This interpreter, from a script: by a link it would not find its virtual environment."""
+    search = shlex.quote(os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    path.write_text(f'#!/bin/sh\nPYTHONPATH={search} exec {shlex.quote(sys.executable)} {arguments} "$@"\n')
+    path.chmod(0o755)
 
 
 def make(arguments: list[str]) -> int:
@@ -102,21 +104,18 @@ def grpcurl(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     from bertstream.v1 import encoding_pb2, models_pb2, tokenization_pb2  # noqa: F401 - registers the services
 
-    database = symbol_database.Default()
     service, _, name = given.method.partition("/")
-    method = database.pool.FindServiceByName(service).methods_by_name[name]
-    request = json_format.Parse(given.d, database.GetPrototype(method.input_type)())  # type: ignore[attr-defined]
-    response_type = database.GetPrototype(method.output_type)  # type: ignore[attr-defined]
+    method = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    request = json_format.Parse(given.d, GetMessageClass(method.input_type)())
+    answer = GetMessageClass(method.output_type)
     with grpc.insecure_channel(given.address) as channel:
-        rpc = channel.unary_unary(
-            f"/{given.method}", lambda message: message.SerializeToString(), response_type.FromString
-        )
-        print(json_format.MessageToJson(rpc(request, timeout=30)))
+        rpc: Callable[..., Message] = channel.unary_unary(f"/{given.method}", response_deserializer=answer.FromString)
+        sys.stdout.write(json_format.MessageToJson(rpc(request.SerializeToString(), timeout=30)) + "\n")
     return 0
 
 
 def _fail(message: str) -> int:
-    print(message, file=sys.stderr)
+    sys.stderr.write(message + "\n")
     return 1
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bertstream.workers.contract import INTERACTIVE, Batch, Pooling, Wishes, Work
+from bertstream.workers.program import Advanced, AttentionWish
 
 LAST_LAYER = 3
 HIDDEN = 6
@@ -51,6 +52,29 @@ class FakeProgram:
         self.lengths_seen.append(lengths)
         places = torch.cat([torch.arange(length) for length in lengths])
         return [fake_states(ids, type_ids, places, layer) for layer in layers]
+
+    def forward(
+        self,
+        ids: Tensor,
+        type_ids: Tensor | None,
+        lengths: list[int],
+        layers: list[int],
+        attention: AttentionWish | None = None,
+    ) -> Advanced:
+        raise NotImplementedError  # has no attention
+
+    def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
+        raise NotImplementedError  # its states do not follow from each other
+
+    def advance(
+        self,
+        states: Tensor,
+        lengths: list[int],
+        start: int,
+        layers: list[int],
+        attention: AttentionWish | None = None,
+    ) -> Advanced:
+        raise NotImplementedError
 
     def pooler(self, first: Tensor) -> Tensor:
         return torch.tanh(first * 0.5)

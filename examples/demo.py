@@ -1,0 +1,262 @@
+"""`make demo`: starts a real server in other processes, tokenizes and encodes a page of text with it, and stops it.
+
+What is printed is measured while it runs. Needs `bertstream[server,demo]`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import median
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from bertstream.client import BertstreamError, Client, Progress
+from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
+
+Vectors = NDArray[np.floating]
+
+BULK_TEXTS = 2000
+TIMED_CALLS = 15
+STOP_SECONDS = 45.0
+
+ODD = "Naïve readers say 水 for “water” 🙂"
+ENGLISH = [
+    "The river rose after three days of rain, and the lower fields are under water.",
+    "Heavy rain has flooded the meadows beside the stream.",
+    "Let the dough rest overnight, then bake the bread in a very hot oven.",
+    "A crisp loaf of bread needs steam and high heat.",
+    "The night train to the coast leaves at ten from platform four.",
+    "Passengers for the late train to the sea should go to platform four.",
+    "The telescope found water vapour around a distant planet.",
+    "Astronomers have seen clouds of steam on a world far from our sun.",
+]
+LATIN = [
+    "Beethoven composed nine symphonies and one opera.",
+    "Beethoven komponierte neun Sinfonien und eine Oper.",
+    "Beethoven a composé neuf symphonies et un opéra.",
+    "Beethoven compuso nueve sinfonías y una ópera.",
+    "Astronomers discovered a planet with the telescope.",
+    "Astronomen entdeckten mit dem Teleskop einen Planeten.",
+    "Des astronomes ont découvert une planète avec le télescope.",
+    "Los astrónomos descubrieron un planeta con el telescopio.",
+]
+# Of each language: a flood, the same flood in other words, and bread.
+LANGUAGES = {
+    "English": (ENGLISH[0], ENGLISH[1], ENGLISH[2]),
+    "German": (
+        "Nach drei Tagen Regen steht das Wasser des Flusses auf den Wiesen.",
+        "Der Regen hat den Fluss über die Ufer treten lassen, die Wiesen stehen unter Wasser.",
+        "Der Teig ruht über Nacht und wird dann sehr heiß gebacken.",
+    ),
+    "French": (
+        "Après trois jours de pluie, la rivière a inondé les champs.",
+        "La pluie a fait déborder la rivière, et les champs sont sous l'eau.",
+        "Laissez reposer la pâte une nuit, puis faites-la cuire dans un four très chaud.",
+    ),
+    "Spanish": (
+        "Tras tres días de lluvia, el río inundó los campos.",
+        "La lluvia desbordó el río y los campos están bajo el agua.",
+        "Deja reposar la masa toda la noche y hornéala a fuego muy fuerte.",
+    ),
+    "Russian": (
+        "После трёх дней дождя река затопила поля.",
+        "Из-за дождя река вышла из берегов, и поля под водой.",
+        "Оставьте тесто на ночь, а потом выпекайте в очень горячей печи.",
+    ),
+    "Chinese": (
+        "下了三天雨，河水淹没了田地。",
+        "大雨过后，河边的田地都在水里。",
+        "面团静置一夜，然后放进很热的烤箱里烤。",
+    ),
+    "Arabic": (
+        "فاض النهر بعد ثلاثة أيام من المطر.",
+        "بعد المطر فاض النهر وغمر الحقول.",
+        "اخبز الخبز في فرن ساخن جدا.",
+    ),
+}
+
+
+def main() -> int:
+    """Runs the demo; 1 where the server or a call fails, 130 after Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        with running_server() as address, Client(address) as client:
+            show_tokens(client)
+            show_similarities(client)
+            show_languages(client)
+            show_shapes(client)
+            show_throughput(client)
+            show_timings(address)
+    except KeyboardInterrupt:
+        return 130
+    except (BertstreamError, ServerFailed) as error:
+        print(f"demo: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class ServerFailed(Exception):
+    """The server did not start, or did not stop cleanly."""
+
+
+@contextmanager
+def running_server() -> Iterator[str]:
+    """The address of a server, which is stopped at the end, however that comes."""
+    print("Starting the server (the first time, it compiles the model)", flush=True)
+    command = [sys.executable, "-m", "bertstream.cli", "serve", "--port", "0", "--log-level", "warning"]
+    kept = ("BERTSTREAM_CACHE", "BERTSTREAM_NATIVE")  # other settings of yours are for your servers
+    variables = {
+        name: value for name, value in os.environ.items() if name in kept or not name.startswith("BERTSTREAM_")
+    }
+    started = time.monotonic()
+    # In a process group of its own, so that Ctrl-C reaches this process alone, which then stops the server.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables, process_group=0)
+    try:
+        yield ready_address(process, started)
+    finally:
+        stop(process)
+
+
+def ready_address(process: subprocess.Popen[str], started: float) -> str:
+    """Waits for the line that the server prints once it serves."""
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    ready = re.search(r" ready on (\S+)", line)
+    if ready is None:
+        raise ServerFailed("the server did not start")
+    print(f"{line}\n  ready after {time.monotonic() - started:.1f} s, process {process.pid}")
+    return ready[1]
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Has the server drain and end its workers."""
+    started = time.monotonic()
+    process.terminate()
+    try:
+        code = process.wait(STOP_SECONDS)
+    except BaseException:
+        process.kill()  # its workers and its frontend notice, and go too
+        raise
+    print(f"\nThe server stopped in {time.monotonic() - started:.1f} s with exit code {code}")
+    if code != 0 and sys.exc_info()[0] is None:
+        raise ServerFailed(f"the server ended with exit code {code}")
+
+
+def show_tokens(client: Client) -> None:
+    """Tokens, ids and places of one text."""
+    tokens = client.tokenize([ODD])[0]
+    heading(f"Tokens of: {ODD}")
+    print(f"  {'#':>2}  {'id':>5}  {'start':>5}  {'end':>3}  {pad('token', 9)}  text")
+    for index, (token, token_id) in enumerate(zip(tokens.tokens, tokens.token_ids, strict=True)):
+        start, end = tokens.offsets[index]
+        print(f"  {index:2}  {token_id:5}  {start:5}  {end:3}  {pad(token, 9)}  {ODD[start:end]}".rstrip())
+
+
+def show_similarities(client: Client) -> None:
+    """Which texts are about the same thing, in English, and across languages that share words."""
+    heading("Cosine similarity of English texts: four subjects, two texts each")
+    print_matrix(ENGLISH, client.encode(ENGLISH), subjects=[0, 0, 1, 1, 2, 2, 3, 3])
+    heading("The same in four languages: two subjects, whose names and terms the languages share")
+    print_matrix(LATIN, client.encode(LATIN), subjects=[0, 0, 0, 0, 1, 1, 1, 1])
+
+
+def print_matrix(texts: Sequence[str], vectors: Vectors, subjects: Sequence[int]) -> None:
+    """Similarities of all to all, and how often the nearest other text is of the same subject."""
+    similarities = vectors @ vectors.T
+    print("    " + "".join(f"{column:6}" for column in range(1, len(texts) + 1)))
+    for row, text in enumerate(texts):
+        cells = "".join(f"{value:6.2f}" for value in similarities[row])
+        print(f"  {row + 1:2}{cells}  {text if len(text) <= 60 else text[:59] + '…'}")
+    nearest = (similarities - 2 * np.eye(len(texts))).argmax(axis=1)
+    hits = sum(subjects[row] == subjects[other] for row, other in enumerate(nearest.tolist()))
+    print(f"  The nearest other text is of the same subject for {hits} of {len(texts)}.")
+
+
+def show_languages(client: Client) -> None:
+    """Within each language: the same thing in other words, against another subject."""
+    heading("Within one language: a flood, the same flood in other words, and bread")
+    print("            flood, flood  flood, bread  tokens  the first text")
+    for language, texts in LANGUAGES.items():
+        first, same, other = client.encode(list(texts))
+        tokens = len(client.tokenize([texts[0]], columns=["offsets"])[0])
+        print(f"  {language:9} {first @ same:12.2f} {first @ other:13.2f} {tokens:7}  {texts[0]}")
+    print("  This small model was trained on English: the farther from it, the closer together everything is.")
+
+
+def show_shapes(client: Client) -> None:
+    """What else comes back, and as which arrays."""
+    heading("Outputs of one call for the first two texts")
+    for text, outputs in zip(ENGLISH, client.forward(ENGLISH[:2]), strict=False):
+        print(f"  {text}")
+        for name in ("pooled", "pooler_output", "last_hidden_state"):
+            array = getattr(outputs, name)
+            print(f"    {name:17} {array.dtype} {list(array.shape)}")
+
+
+def show_throughput(client: Client) -> None:
+    """A corpus through one bidirectional stream, in order and in constant memory."""
+    heading(f"Streaming {BULK_TEXTS:,} texts of one or two sentences through encode_stream")
+    reports: list[Progress] = []
+    rows = sum(len(batch) for batch in client.encode_stream(corpus(BULK_TEXTS), progress=reports.append))
+    last = reports[-1]
+    print(f"  {rows:,} vectors, {last.tokens:,} tokens, {last.seconds:.1f} s")
+    print(f"  {last.texts_per_second:,.0f} texts/s, {last.tokens_per_second:,.0f} tokens/s")
+
+
+def corpus(size: int) -> Iterator[str]:
+    """Texts made as they are asked for: never all in memory."""
+    chance = random.Random(7)
+    for number in range(size):
+        yield f"{number}. " + " ".join(chance.sample(ENGLISH, chance.randint(1, 2)))
+
+
+def show_timings(address: str) -> None:
+    """Where the time of a call goes, as its response says. The generated stubs are enough for that."""
+    heading(f"Where a call's time goes, in ms (median of {TIMED_CALLS} calls; round trip as this process sees it)")
+    print("  texts  tokens  tokenize  queue  compute  server total  round trip")
+    with grpc.insecure_channel(address) as channel:
+        stub = encoding_pb2_grpc.EncodingServiceStub(channel)
+        for texts in (1, 8, 32):
+            print_timings(stub, list(corpus(texts)))
+
+
+def print_timings(stub: encoding_pb2_grpc.EncodingServiceStub, texts: list[str]) -> None:
+    """One line of the table."""
+    inputs = types_pb2.TextBatch(texts=types_pb2.Texts(texts=texts))
+    request = encoding_pb2.EncodeTextsRequest(inputs=inputs)
+    measured = []
+    for _ in range(TIMED_CALLS):
+        started = time.perf_counter()
+        response = stub.EncodeTexts(request, timeout=30)
+        round_trip, its = time.perf_counter() - started, response.timings
+        parts = (its.tokenize, its.queue, its.compute, its.total)
+        measured.append([*(part.seconds + part.nanos / 1e9 for part in parts), round_trip])
+    tokenize, queue, compute, total, trip = (median(column) * 1e3 for column in zip(*measured, strict=True))
+    numbers = f"{tokenize:8.2f}  {queue:5.2f}  {compute:7.2f}  {total:12.2f}  {trip:10.2f}"
+    print(f"  {len(texts):5}  {response.usage.tokens:6}  {numbers}")
+
+
+def heading(text: str) -> None:
+    """A title with room above it."""
+    print(f"\n{text}")
+
+
+def pad(text: str, columns: int) -> str:
+    """The text with blanks to fill so many columns of a terminal, on which some characters take two."""
+    return text + " " * (columns - sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""A worker for the dispatcher's tests: real frames over a real Unix socket, and answers as the test likes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from bertstream.workers import ipc
+from bertstream.workers.contract import Cancel, Failure, Hello, Result, Work
+from bertstream.workers.running import RunningRecord
+
+Answer = Callable[[Work], Result | Failure | None]
+
+
+def echo(work: Work) -> Result:
+    """The first id of each text, so that the order shows."""
+    starts = np.cumsum(work.batch.lengths) - work.batch.lengths
+    return Result(work.id, {"pooled": work.batch.ids[starts].astype(np.float32).reshape(-1, 1)}, 0.1, 0.2)
+
+
+class FakeWorker:
+    """Serves until it is killed; can be started again, like a worker that was replaced."""
+
+    def __init__(self, path: Path, answer: Answer = echo, batch_tokens: int = 4096) -> None:
+        self.path = path
+        self.answer = answer
+        self.batch_tokens = batch_tokens
+        self.works: list[Work] = []
+        self.cancelled: list[int] = []
+        self.came = asyncio.Condition()
+        self.lives = 0
+        self._record: RunningRecord
+        self._server: asyncio.Server | None = None
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def start(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._running = self.path.with_suffix(f".running.{self.lives}")
+        self.lives += 1
+        self._record = RunningRecord(self._running)
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+
+    async def kill(self, running: list[int] | None = None) -> None:
+        """Dies, while it was computing the work of these ids."""
+        if running:
+            self._record.set((1, work_id) for work_id in running)
+        assert self._server is not None
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def close(self) -> None:
+        if self._server is not None:
+            await self.kill()
+            await asyncio.sleep(0)
+
+    async def wait_for(self, works: int) -> None:
+        async with asyncio.timeout(20), self.came:
+            await self.came.wait_for(lambda: len(self.works) >= works)
+
+    async def send(self, message: ipc.Message) -> None:
+        self._writers[-1].write(b"".join(ipc.encode(message)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        hello = Hello("worker-0", 1, 1, self.batch_tokens, str(self._running))
+        writer.write(b"".join(ipc.encode(hello)))
+        try:
+            while True:
+                prelude = await reader.readexactly(ipc.PRELUDE.size)
+                body = await reader.readexactly(ipc.frame_size(prelude))
+                await self._handle(ipc.decode(prelude, bytearray(body)), writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def _handle(self, message: ipc.Message, writer: asyncio.StreamWriter) -> None:
+        async with self.came:
+            if isinstance(message, Work):
+                self.works.append(message)
+                if (answer := self.answer(message)) is not None:
+                    writer.write(b"".join(ipc.encode(answer)))
+            elif isinstance(message, Cancel):
+                self.cancelled += message.ids
+            self.came.notify_all()

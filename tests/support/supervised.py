@@ -1,0 +1,44 @@
+"""Runs a supervisor over tests.support.child: `python -m tests.support.supervised '{"stages": …}'`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import Any
+
+from bertstream.workers import supervisor
+from bertstream.workers.child import ChildFailed, ChildSpec
+from bertstream.workers.supervisor import Supervisor
+from tests.support.child import note
+
+
+def spec(directory: str, name: str, behaviour: list[str], options: dict[str, Any]) -> ChildSpec:
+    def command(life: int, control_fd: int) -> list[str]:
+        return ["tests.support.child", name, str(life), directory, str(control_fd), *behaviour]
+
+    return ChildSpec(name, command, {}, **options)
+
+
+def main(text: str) -> int:
+    given = json.loads(text)
+    directory = given["directory"]
+    supervisor.PING_SECONDS = 0.05
+    stages = [
+        [spec(directory, name, behaviour, given.get("options", {})) for name, behaviour in stage.items()]
+        for stage in given["stages"]
+    ]
+    note(directory, "supervisor", f"started 0 {os.getpid()}")
+    running = Supervisor(stages, given.get("drain_seconds", 30.0), lambda: note(directory, "supervisor", "ready"))
+    try:
+        asyncio.run(running.run())
+    except ChildFailed as error:
+        note(directory, "supervisor", f"failed {str(error)[:60]}")
+        return 1
+    note(directory, "supervisor", "ended")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

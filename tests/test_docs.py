@@ -1,0 +1,119 @@
+"""Tables and links of the documents are true to the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bertstream.server.config import FIELDS
+from tests.support.markdown import DOCUMENTS, ROOT
+
+SERVER = ROOT / "server" / "bertstream" / "server"
+REASON = re.compile(r"[A-Z]+(_[A-Z0-9]+)*")
+# What makes errors, and the status, where the call itself does not name one.
+RAISERS = {
+    "invalid": "INVALID_ARGUMENT",
+    "invalid_fields": "INVALID_ARGUMENT",
+    "TokenizationError": "INVALID_ARGUMENT",
+    "not_available": "FAILED_PRECONDITION",
+    "RequestError": "",
+}
+ARGUMENTS = {"invalid": 3, "invalid_fields": 2}  # the last is the reason
+
+
+def table(document: str, title: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without its header."""
+    below = (ROOT / document).read_text("utf-8").split(f"\n## {title}\n", 1)[1]
+    found = re.search(r"^\|[-|]+\|\n((?:\|.*\n)+)", below, re.MULTILINE)
+    assert found is not None, f"{document} has no table below {title}"
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in found[1].splitlines()]
+
+
+def called(node: ast.Call) -> str:
+    return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+
+
+def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    yield from (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def reasons_in(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """(reason, status) of all errors that this code makes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and called(node) in RAISERS:
+            status = RAISERS[called(node)]
+            for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+                if isinstance(argument, ast.Attribute) and "StatusCode" in ast.unparse(argument):
+                    status = argument.attr
+                if isinstance(argument, ast.Constant) and REASON.fullmatch(str(argument.value)):
+                    yield str(argument.value), status
+            if len(node.args) + len(node.keywords) < ARGUMENTS.get(called(node), 0):
+                yield "INVALID_ARGUMENT", status  # their default
+
+
+def raised() -> set[tuple[str, str]]:
+    """(reason, status) of all errors that the server can answer with: of errors.py only the functions that are used."""
+    trees = {path: ast.parse(path.read_text("utf-8")) for path in SERVER.rglob("*.py")}
+    makers = {each.name: each for each in functions(trees.pop(SERVER / "errors.py"))}
+    used = {called(node) for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    found = {pair for tree in trees.values() for pair in reasons_in(tree)}
+    for name in used & set(makers):
+        found |= set(reasons_in(makers[name]))
+        defaults = [each.value for each in makers[name].args.defaults if isinstance(each, ast.Constant)]
+        if name == "not_available":
+            found |= {(str(default), RAISERS[name]) for default in defaults}
+    return found
+
+
+def test_the_table_of_reasons_is_that_of_the_code() -> None:
+    documented = {(reason.strip("`"), status) for reason, status, _ in table("docs/protocol.md", "Errors")}
+    assert documented == raised()
+
+
+def test_the_reasons_that_tokenization_declares_are_raised() -> None:
+    values = (SERVER / "tokenization" / "values.py").read_text("utf-8")
+    assert set(re.findall(r'"(INVALID_\w+)"', values)) <= {reason for reason, _ in raised()}
+
+
+def option_row(name: str) -> list[str]:
+    default = FIELDS[name].default
+    flag = "`MODEL …`" if name == "models" else f"`--{name.replace('_', '-')}`"
+    shown = f"`{default}`" if default not in ("", ()) else ""
+    return [flag, f"`BERTSTREAM_{name.upper()}`", shown, FIELDS[name].metadata["help"]]
+
+
+def test_the_table_of_options_is_that_of_the_code() -> None:
+    rows = [option_row(name) for name in FIELDS]
+    assert table("docs/operations.md", "Options") == rows, "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def test_the_table_of_limits_is_that_of_the_code() -> None:
+    numbers = [int(re.sub(r"\D", "", row[1].split(";")[0])) for row in table("docs/protocol.md", "Limits")]
+    names = ("max_texts", "max_request_bytes", "max_response_bytes", "stream_items", "stream_tokens")
+    defaults = [FIELDS[name].default for name in names]
+    assert numbers == [default >> 20 if default == 8 << 20 else default for default in defaults]
+
+
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, ROOT / "CONTRIBUTING.md"], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)]+)\)", document.read_text("utf-8")):
+        path, _, anchor = target.partition("#")
+        there = (document.parent / path).resolve() if path else document
+        assert there.exists(), f"{target}: there is no such file"
+        assert not anchor or anchor in anchors(there), f"{target}: there is no such heading"
+
+
+def anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_decision_is_numbered_in_order() -> None:
+    names = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("*.md"))
+    assert [name[:5] for name in names] == [f"{number:04}-" for number in range(1, len(names) + 1)]

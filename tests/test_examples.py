@@ -1,0 +1,144 @@
+"""The scripts in examples/ run as they are, against a real server; the demo starts and stops its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.support.markdown import ROOT
+from tests.support.server import Server, eventually
+
+EXAMPLES = ROOT / "examples"
+MARK = "MARKED_BY_TEST"
+
+
+def run(name: str, *arguments: str, stdin: str = "") -> list[str]:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *arguments]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_encode(server: Server) -> None:
+    shape, first, second, third = run("encode", server.address)
+    assert shape == "(3, 384) float32"
+    similarities = np.array([line.split()[:3] for line in (first, second, third)], float)
+    np.testing.assert_allclose(similarities, similarities.T)
+    assert similarities[0, 1] > 0.3 > similarities[0, 2]
+
+
+def test_semantic_search(server: Server) -> None:
+    question, best, *others = run("semantic_search", server.address, "When can I come on a Saturday?")
+    assert question == "When can I come on a Saturday?"
+    assert "Opening hours" in best
+    assert len(others) == 2
+
+
+def test_async_client(server: Server) -> None:
+    assert run("async_client", server.address) == [
+        "8 vectors of 384 numbers",
+        "NotFound there is no model 'no-such-model'; served: " + ", ".join(model_names(server)),
+    ]
+
+
+def test_raw_grpc(server: Server) -> None:
+    window, *rows = run("raw_grpc", server.address)
+    assert re.fullmatch(r"window: \d+ items", window)
+    assert sorted(int(row.split()[0]) for row in rows) == [0, 1, 100]
+
+
+def test_bulk_file(server: Server, tmp_path: Path) -> None:
+    output = tmp_path / "vectors.npy"
+    lines = [f"line {number}, naïve 水" for number in range(150)]
+    printed = run("bulk_file", str(output), server.address, stdin="\n".join(lines) + "\n")
+    assert printed == ["vectors.npy: 150 rows of 384"]
+    vectors = np.load(output)
+    assert vectors.shape == (150, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+
+
+def test_every_example_is_short_and_tested() -> None:
+    scripts = {path.stem: path.read_text("utf-8").splitlines() for path in EXAMPLES.glob("*.py") if path.stem != "demo"}
+    assert {f"test_{name}" for name in scripts} <= set(globals())
+    assert [name for name, lines in scripts.items() if len(lines) >= 30] == []
+
+
+class Demo:
+    """The demo in a process of its own, all of whose descendants carry a mark, also when their parents are gone."""
+
+    def __init__(self, cache: Path) -> None:
+        self.mark = uuid.uuid4().hex
+        variables = {**os.environ, MARK: self.mark, "BERTSTREAM_CACHE": str(cache)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", str(EXAMPLES / "demo.py")],
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def read_until(self, part: str) -> list[str]:
+        """The lines up to the one that has this in it."""
+        assert self.process.stdout is not None
+        lines: list[str] = []
+        for line in self.process.stdout:
+            lines.append(line.rstrip())
+            if part in line:
+                return lines
+        raise AssertionError(f"{part!r} was never printed:\n" + "\n".join(lines))
+
+    def finish(self) -> str:
+        """The rest of the output, once it has ended."""
+        return self.process.communicate(timeout=90)[0]
+
+    def left(self) -> list[int]:
+        """Its processes that are still there."""
+        return [each.pid for each in psutil.process_iter() if self._is_ours(each)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get(MARK) == self.mark
+        except psutil.Error:
+            return False
+
+
+@pytest.mark.slow
+def test_demo(compile_cache: Path) -> None:
+    demo = Demo(compile_cache)
+    printed = demo.finish()
+    assert demo.process.returncode == 0
+    assert printed.count("is of the same subject for 8 of 8.") == 2
+    assert re.search(r"2,000 vectors, [\d,]+ tokens", printed)
+    assert printed.rstrip().splitlines()[-1].endswith("with exit code 0")
+    assert demo.left() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["Starting the server", " ready on ", "Streaming"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_demo_leaves_nothing_behind_when_it_is_stopped(
+    moment: str, number: signal.Signals, compile_cache: Path
+) -> None:
+    demo = Demo(compile_cache)
+    demo.read_until(moment)
+    assert demo.left() != []
+    demo.process.send_signal(number)
+    demo.finish()
+    assert demo.process.returncode == 128 + number
+    eventually(lambda: demo.left() == [], "the demo's processes to go", 10)
+
+
+def model_names(server: Server) -> list[str]:
+    from bertstream.client import Client
+
+    with Client(server.address) as client:
+        return [model.name for model in client.models()]

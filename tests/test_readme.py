@@ -1,0 +1,110 @@
+"""All code in README.md and docs/ runs, against a real server, and prints what they say it prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bertstream.server import app, config
+from tests.support.markdown import (
+    DOCUMENTS,
+    KINDS,
+    ROOT,
+    Block,
+    assert_output,
+    blocks,
+    commands,
+    expected_output,
+    indented_blocks,
+    run_python,
+)
+from tests.support.server import Server
+from tests.support.shell import run_command
+
+documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def blocks_of(*kinds: str) -> list[Any]:
+    found = [block for document in DOCUMENTS for block in blocks(document) if block.kind in kinds]
+    return [pytest.param(block, id=block.place) for block in found]
+
+
+@pytest.fixture
+def namespace() -> Iterator[dict[str, Any]]:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    yield names
+    if "client" in names:
+        names["client"].close()
+
+
+@documents
+def test_every_block_is_of_a_kind_that_is_checked(document: Path) -> None:
+    assert [block.place for block in blocks(document) if block.kind not in KINDS] == []
+    assert indented_blocks(document) == []
+
+
+@documents
+def test_every_text_is_the_output_of_the_block_before_it(document: Path) -> None:
+    listed = [None, *blocks(document)]
+    texts = [(before, block) for before, block in pairwise(listed) if block and block.kind == "text"]
+    assert [text.place for before, text in texts if before is None or expected_output(before, text) is None] == []
+
+
+@documents
+def test_python_blocks_run_and_print_what_is_shown(document: Path, server: Server, namespace: dict[str, Any]) -> None:
+    listed: list[Block | None] = [*blocks(document), None]
+    for block, following in pairwise(listed):
+        if block is not None and block.kind == "python":
+            printed = run_python(block, namespace, server.address)
+            assert_output(expected_output(block, following) or "", printed, block.place)
+
+
+@pytest.mark.parametrize("block", blocks_of("console"))
+def test_commands_run_and_print_what_is_shown(block: Block, server: Server, tmp_path: Path) -> None:
+    for command, output in commands(block):
+        printed = run_command(command, server.address, tmp_path)
+        if output is not None:
+            assert_output(output, printed, block.place)
+
+
+@pytest.mark.parametrize("block", blocks_of("toml"))
+def test_configurations_are_valid(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "bertstream.toml"
+    path.write_text(block.text)
+    arguments = SimpleNamespace(config=str(path))
+    app.parse_sources(config.load(arguments, {}).models)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ("a\nb", "a\nb\n", True),
+        ("a …", "a 1.5 ms", True),
+        ("a\n…\nz", "a\nb\nc\nz", True),
+        ("a\n…", "a", True),
+        ("", "", True),
+        ("", "surprise", False),
+        ("a.b", "axb", False),
+        ("a", "a\nb", False),
+    ],
+)
+def test_output_is_compared(shown: str, printed: str, same: bool) -> None:
+    if same:
+        assert_output(shown, printed, "here")
+        return
+    with pytest.raises(AssertionError):
+        assert_output(shown, printed, "here")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["make nonsense", "pip install bertstream[nonsense]", "curl http://example.org", "bertstream serve --port x"],
+)
+def test_commands_that_cannot_be_are_found(command: str, server: Server, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        run_command(command, server.address, tmp_path)
