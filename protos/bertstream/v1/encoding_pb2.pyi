@@ -3,6 +3,7 @@
 isort:skip_file
 Text to vectors."""
 
+from bertstream.v1 import tokenization_pb2 as _tokenization_pb2
 from bertstream.v1 import types_pb2 as _types_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -34,6 +35,12 @@ class _EncodingOutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Encodi
     """The first token's last state through the model's own dense layer and tanh, as `pooler_output` in transformers."""
     ENCODING_OUTPUT_LAST_HIDDEN_STATE: _EncodingOutput.ValueType  # 3
     """The last layer's state of each token, as `last_hidden_state` in transformers."""
+    ENCODING_OUTPUT_HIDDEN_STATES: _EncodingOutput.ValueType  # 4
+    """The states of each token in the layers of `hidden_state_layers`, as `hidden_states` in transformers."""
+    ENCODING_OUTPUT_ATTENTIONS: _EncodingOutput.ValueType  # 5
+    """The softmax weights of `attention_layers` and `attention_heads`, as `attentions` in transformers."""
+    ENCODING_OUTPUT_POOLED_SPANS: _EncodingOutput.ValueType  # 6
+    """One vector for each of the texts' spans, by PoolingOptions."""
 
 class EncodingOutput(_EncodingOutput, metaclass=_EncodingOutputEnumTypeWrapper):
     """An output of the encoder."""
@@ -46,7 +53,41 @@ ENCODING_OUTPUT_POOLER_OUTPUT: EncodingOutput.ValueType  # 2
 """The first token's last state through the model's own dense layer and tanh, as `pooler_output` in transformers."""
 ENCODING_OUTPUT_LAST_HIDDEN_STATE: EncodingOutput.ValueType  # 3
 """The last layer's state of each token, as `last_hidden_state` in transformers."""
+ENCODING_OUTPUT_HIDDEN_STATES: EncodingOutput.ValueType  # 4
+"""The states of each token in the layers of `hidden_state_layers`, as `hidden_states` in transformers."""
+ENCODING_OUTPUT_ATTENTIONS: EncodingOutput.ValueType  # 5
+"""The softmax weights of `attention_layers` and `attention_heads`, as `attentions` in transformers."""
+ENCODING_OUTPUT_POOLED_SPANS: EncodingOutput.ValueType  # 6
+"""One vector for each of the texts' spans, by PoolingOptions."""
 Global___EncodingOutput: _TypeAlias = EncodingOutput  # noqa: Y015
+
+class _SpanUnit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SpanUnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SpanUnit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SPAN_UNIT_UNSPECIFIED: _SpanUnit.ValueType  # 0
+    """Not said: CHARACTERS."""
+    SPAN_UNIT_CHARACTERS: _SpanUnit.ValueType  # 1
+    """Unicode code points of the text as sent. A span takes every token that it touches."""
+    SPAN_UNIT_WORDS: _SpanUnit.ValueType  # 2
+    """Words, as `word_ids` counts them."""
+    SPAN_UNIT_TOKENS: _SpanUnit.ValueType  # 3
+    """Tokens, special ones included."""
+
+class SpanUnit(_SpanUnit, metaclass=_SpanUnitEnumTypeWrapper):
+    """What the bounds of a span count."""
+
+SPAN_UNIT_UNSPECIFIED: SpanUnit.ValueType  # 0
+"""Not said: CHARACTERS."""
+SPAN_UNIT_CHARACTERS: SpanUnit.ValueType  # 1
+"""Unicode code points of the text as sent. A span takes every token that it touches."""
+SPAN_UNIT_WORDS: SpanUnit.ValueType  # 2
+"""Words, as `word_ids` counts them."""
+SPAN_UNIT_TOKENS: SpanUnit.ValueType  # 3
+"""Tokens, special ones included."""
+Global___SpanUnit: _TypeAlias = SpanUnit  # noqa: Y015
 
 class _PoolingMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -116,6 +157,34 @@ LAYER_COMBINATION_CONCATENATE: LayerCombination.ValueType  # 3
 """End to end, in the order of `layers`; the vector is that many times as long."""
 Global___LayerCombination: _TypeAlias = LayerCombination  # noqa: Y015
 
+class _RowSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RowSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RowSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROW_SOURCE_UNSPECIFIED: _RowSource.ValueType  # 0
+    """Never occurs."""
+    ROW_SOURCE_HIDDEN_STATE: _RowSource.ValueType  # 1
+    """A layer's states: each row is a token's state, [rows, hidden size]."""
+    ROW_SOURCE_ATTENTION: _RowSource.ValueType  # 2
+    """A layer's attention: each row is one head's weights of one token, [rows, tokens]; the rows of the first head come
+    first.
+    """
+
+class RowSource(_RowSource, metaclass=_RowSourceEnumTypeWrapper):
+    """Where rows are from."""
+
+ROW_SOURCE_UNSPECIFIED: RowSource.ValueType  # 0
+"""Never occurs."""
+ROW_SOURCE_HIDDEN_STATE: RowSource.ValueType  # 1
+"""A layer's states: each row is a token's state, [rows, hidden size]."""
+ROW_SOURCE_ATTENTION: RowSource.ValueType  # 2
+"""A layer's attention: each row is one head's weights of one token, [rows, tokens]; the rows of the first head come
+first.
+"""
+Global___RowSource: _TypeAlias = RowSource  # noqa: Y015
+
 @_typing.final
 class PoolingOptions(_message.Message):
     """How to make the pooled vector."""
@@ -175,6 +244,11 @@ class EncodingOptions(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     PROMPT_NAME_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    HIDDEN_STATE_LAYERS_FIELD_NUMBER: _builtins.int
+    ATTENTION_LAYERS_FIELD_NUMBER: _builtins.int
+    ATTENTION_HEADS_FIELD_NUMBER: _builtins.int
+    TOKEN_OUTPUTS_FIELD_NUMBER: _builtins.int
+    OFFSET_UNIT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name; empty means the default model."""
     data_type: _types_pb2.DataType.ValueType
@@ -187,17 +261,37 @@ class EncodingOptions(_message.Message):
     """The prompt of this name in the checkpoint's sentence-transformers files."""
     priority: _types_pb2.Priority.ValueType
     """How soon."""
+    offset_unit: _tokenization_pb2.OffsetUnit.ValueType
+    """The unit of the offsets among `token_outputs`."""
     @_builtins.property
     def outputs(self) -> _containers.RepeatedScalarFieldContainer[Global___EncodingOutput.ValueType]:
         """The outputs wanted; empty means POOLED."""
 
     @_builtins.property
     def pooling(self) -> Global___PoolingOptions:
-        """How to make the pooled vector. Only with POOLED among the outputs."""
+        """How to make pooled vectors. Only with POOLED or POOLED_SPANS among the outputs."""
 
     @_builtins.property
     def truncation(self) -> _types_pb2.TruncationOptions:
         """What to do with long texts."""
+
+    @_builtins.property
+    def hidden_state_layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """With HIDDEN_STATES, the layers wanted: 0 is the embeddings' output, k the k-th layer's, -1 the last layer's. Empty
+        means all.
+        """
+
+    @_builtins.property
+    def attention_layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """With ATTENTIONS, the layers wanted: 1 is the first layer, -1 the last. Empty means all."""
+
+    @_builtins.property
+    def attention_heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """With ATTENTIONS, the heads wanted: 0 is the first head, -1 the last. Empty means all."""
+
+    @_builtins.property
+    def token_outputs(self) -> _containers.RepeatedScalarFieldContainer[_tokenization_pb2.TokenizationOutput.ValueType]:
+        """Columns of the texts' tokens to return beside the outputs; empty means none."""
 
     def __init__(
         self,
@@ -211,10 +305,15 @@ class EncodingOptions(_message.Message):
         prompt: _builtins.str = ...,
         prompt_name: _builtins.str = ...,
         priority: _types_pb2.Priority.ValueType = ...,
+        hidden_state_layers: _abc.Iterable[_builtins.int] | None = ...,
+        attention_layers: _abc.Iterable[_builtins.int] | None = ...,
+        attention_heads: _abc.Iterable[_builtins.int] | None = ...,
+        token_outputs: _abc.Iterable[_tokenization_pb2.TokenizationOutput.ValueType] | None = ...,
+        offset_unit: _tokenization_pb2.OffsetUnit.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "add_special_tokens", b"add_special_tokens", "pooling", b"pooling", "prefix", b"prefix", "prompt", b"prompt", "prompt_name", b"prompt_name", "truncation", b"truncation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "add_special_tokens", b"add_special_tokens", "data_type", b"data_type", "model", b"model", "outputs", b"outputs", "pooling", b"pooling", "prefix", b"prefix", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "add_special_tokens", b"add_special_tokens", "attention_heads", b"attention_heads", "attention_layers", b"attention_layers", "data_type", b"data_type", "hidden_state_layers", b"hidden_state_layers", "model", b"model", "offset_unit", b"offset_unit", "outputs", b"outputs", "pooling", b"pooling", "prefix", b"prefix", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "token_outputs", b"token_outputs", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__add_special_tokens: _TypeAlias = _typing.Literal["add_special_tokens"]  # noqa: Y015
     _WhichOneofArgType__add_special_tokens: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens"]  # noqa: Y015
@@ -228,6 +327,46 @@ class EncodingOptions(_message.Message):
 Global___EncodingOptions: _TypeAlias = EncodingOptions  # noqa: Y015
 
 @_typing.final
+class SpanLists(_message.Message):
+    """Spans of several texts, as parallel columns: [start, end) for each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPAN_COUNTS_FIELD_NUMBER: _builtins.int
+    STARTS_FIELD_NUMBER: _builtins.int
+    ENDS_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    unit: Global___SpanUnit.ValueType
+    """What starts and ends count."""
+    @_builtins.property
+    def span_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many spans each text of the message has; as many counts as texts."""
+
+    @_builtins.property
+    def starts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where each span starts, for all texts end to end."""
+
+    @_builtins.property
+    def ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where each span ends, exclusive."""
+
+    def __init__(
+        self,
+        *,
+        span_counts: _abc.Iterable[_builtins.int] | None = ...,
+        starts: _abc.Iterable[_builtins.int] | None = ...,
+        ends: _abc.Iterable[_builtins.int] | None = ...,
+        unit: Global___SpanUnit.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends", b"ends", "span_counts", b"span_counts", "starts", b"starts", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpanLists: _TypeAlias = SpanLists  # noqa: Y015
+
+@_typing.final
 class EncodeTextsRequest(_message.Message):
     """Texts to encode."""
 
@@ -235,6 +374,7 @@ class EncodeTextsRequest(_message.Message):
 
     OPTIONS_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def options(self) -> Global___EncodingOptions:
         """How."""
@@ -243,19 +383,99 @@ class EncodeTextsRequest(_message.Message):
     def inputs(self) -> _types_pb2.TextBatch:
         """What; at least one text."""
 
+    @_builtins.property
+    def spans(self) -> Global___SpanLists:
+        """With POOLED_SPANS, the spans of these texts. A text is encoded once, whatever the number of its spans."""
+
     def __init__(
         self,
         *,
         options: Global___EncodingOptions | None = ...,
         inputs: _types_pb2.TextBatch | None = ...,
+        spans: Global___SpanLists | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "options", b"options", "spans", b"spans"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "options", b"options", "spans", b"spans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EncodeTextsRequest: _TypeAlias = EncodeTextsRequest  # noqa: Y015
+
+@_typing.final
+class LayerStates(_message.Message):
+    """The states of several texts' tokens in one layer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYER_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    layer: _builtins.int
+    """0 is the embeddings' output, k the k-th layer's."""
+    @_builtins.property
+    def states(self) -> _types_pb2.RaggedTensor:
+        """For each text [tokens, hidden size]."""
+
+    def __init__(
+        self,
+        *,
+        layer: _builtins.int = ...,
+        states: _types_pb2.RaggedTensor | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["states", b"states"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["layer", b"layer", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LayerStates: _TypeAlias = LayerStates  # noqa: Y015
+
+@_typing.final
+class LayerAttentions(_message.Message):
+    """The attention weights of several texts in one layer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYER_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    FIRST_ROW_FIELD_NUMBER: _builtins.int
+    MORE_ROWS_FIELD_NUMBER: _builtins.int
+    layer: _builtins.int
+    """1 is the first layer."""
+    first_row: _builtins.int
+    """The row (counted over heads, then tokens) at which `weights` starts within the first text; other than 0 only where
+    one text's rows come in several messages of a stream.
+    """
+    more_rows: _builtins.bool
+    """True where more rows of the (only) text follow in a later message of the stream."""
+    @_builtins.property
+    def heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The heads, in the order of the weights."""
+
+    @_builtins.property
+    def weights(self) -> _types_pb2.Tensor:
+        """For each text [heads, tokens, tokens], end to end as one dimension: text i has heads * token_counts[i]^2 numbers,
+        and for each head and each token that attends a row of the tokens that it attends to. With INT8 each such row has a
+        scale.
+        """
+
+    def __init__(
+        self,
+        *,
+        layer: _builtins.int = ...,
+        heads: _abc.Iterable[_builtins.int] | None = ...,
+        weights: _types_pb2.Tensor | None = ...,
+        first_row: _builtins.int = ...,
+        more_rows: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["weights", b"weights"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_row", b"first_row", "heads", b"heads", "layer", b"layer", "more_rows", b"more_rows", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LayerAttentions: _TypeAlias = LayerAttentions  # noqa: Y015
 
 @_typing.final
 class Encodings(_message.Message):
@@ -267,6 +487,11 @@ class Encodings(_message.Message):
     POOLER_OUTPUT_FIELD_NUMBER: _builtins.int
     LAST_HIDDEN_STATE_FIELD_NUMBER: _builtins.int
     TOKEN_COUNTS_FIELD_NUMBER: _builtins.int
+    HIDDEN_STATES_FIELD_NUMBER: _builtins.int
+    ATTENTIONS_FIELD_NUMBER: _builtins.int
+    POOLED_SPANS_FIELD_NUMBER: _builtins.int
+    SPAN_COUNTS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def pooled(self) -> _types_pb2.Tensor:
         """[texts, dimensions]."""
@@ -283,6 +508,26 @@ class Encodings(_message.Message):
     def token_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """How many tokens each text has."""
 
+    @_builtins.property
+    def hidden_states(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerStates]:
+        """The layers asked for, from the lowest to the highest."""
+
+    @_builtins.property
+    def attentions(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerAttentions]:
+        """The layers asked for, from the lowest to the highest."""
+
+    @_builtins.property
+    def pooled_spans(self) -> _types_pb2.Tensor:
+        """[spans, dimensions], for all texts end to end."""
+
+    @_builtins.property
+    def span_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many spans each text has."""
+
+    @_builtins.property
+    def tokens(self) -> _tokenization_pb2.Tokenizations:
+        """The columns that `token_outputs` asked for, one row a text; `token_ids` and `lengths` are always among them."""
+
     def __init__(
         self,
         *,
@@ -290,10 +535,15 @@ class Encodings(_message.Message):
         pooler_output: _types_pb2.Tensor | None = ...,
         last_hidden_state: _types_pb2.RaggedTensor | None = ...,
         token_counts: _abc.Iterable[_builtins.int] | None = ...,
+        hidden_states: _abc.Iterable[Global___LayerStates] | None = ...,
+        attentions: _abc.Iterable[Global___LayerAttentions] | None = ...,
+        pooled_spans: _types_pb2.Tensor | None = ...,
+        span_counts: _abc.Iterable[_builtins.int] | None = ...,
+        tokens: _tokenization_pb2.Tokenizations | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_hidden_state", b"last_hidden_state", "pooled", b"pooled", "pooler_output", b"pooler_output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_hidden_state", b"last_hidden_state", "pooled", b"pooled", "pooled_spans", b"pooled_spans", "pooler_output", b"pooler_output", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_hidden_state", b"last_hidden_state", "pooled", b"pooled", "pooler_output", b"pooler_output", "token_counts", b"token_counts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attentions", b"attentions", "hidden_states", b"hidden_states", "last_hidden_state", b"last_hidden_state", "pooled", b"pooled", "pooled_spans", b"pooled_spans", "pooler_output", b"pooler_output", "span_counts", b"span_counts", "token_counts", b"token_counts", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -350,6 +600,7 @@ class EncodingItems(_message.Message):
     FIRST_ID_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
     first_id: _builtins.int
     """The id of the first text; the others count up from it. Ignored where `ids` is given."""
     @_builtins.property
@@ -360,16 +611,21 @@ class EncodingItems(_message.Message):
     def inputs(self) -> _types_pb2.TextBatch:
         """The texts."""
 
+    @_builtins.property
+    def spans(self) -> Global___SpanLists:
+        """With POOLED_SPANS, the spans of these texts."""
+
     def __init__(
         self,
         *,
         first_id: _builtins.int = ...,
         ids: _abc.Iterable[_builtins.int] | None = ...,
         inputs: _types_pb2.TextBatch | None = ...,
+        spans: Global___SpanLists | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "spans", b"spans"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_id", b"first_id", "ids", b"ids", "inputs", b"inputs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_id", b"first_id", "ids", b"ids", "inputs", b"inputs", "spans", b"spans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -439,8 +695,9 @@ Global___EncodingStarted: _TypeAlias = EncodingStarted  # noqa: Y015
 
 @_typing.final
 class EncodedItems(_message.Message):
-    """Answers for some items of an encoding stream. A message is at most about 1 MiB; where the last_hidden_state of one
-    text is larger, it comes in several messages with that id alone, and everything else is in the first of them.
+    """Answers for some items of an encoding stream. A message is at most about 1 MiB; where the outputs of one text are
+    larger, they come in several messages with that id alone: everything that is one vector a text in the first of them,
+    then each layer's states and attentions in parts by rows. `more` is set in all but the last.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -450,6 +707,9 @@ class EncodedItems(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """True where more outputs of the (only) text follow in a later message."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The caller's ids of the texts in `encodings`, in its order."""
@@ -478,10 +738,11 @@ class EncodedItems(_message.Message):
         errors: _abc.Iterable[_types_pb2.ItemError] | None = ...,
         usage: _types_pb2.Usage | None = ...,
         timings: _types_pb2.Timings | None = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["encodings", b"encodings", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encodings", b"encodings", "errors", b"errors", "ids", b"ids", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encodings", b"encodings", "errors", b"errors", "ids", b"ids", "more", b"more", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -518,3 +779,191 @@ class StreamEncodingsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___StreamEncodingsResponse: _TypeAlias = StreamEncodingsResponse  # noqa: Y015
+
+@_typing.final
+class StreamLayersRequest(_message.Message):
+    """A text, or a few, whose layers are wanted one by one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def options(self) -> Global___EncodingOptions:
+        """How. The outputs may be any; empty means HIDDEN_STATES."""
+
+    @_builtins.property
+    def inputs(self) -> _types_pb2.TextBatch:
+        """What; at least one text."""
+
+    @_builtins.property
+    def spans(self) -> Global___SpanLists:
+        """With POOLED_SPANS, the spans of these texts."""
+
+    def __init__(
+        self,
+        *,
+        options: Global___EncodingOptions | None = ...,
+        inputs: _types_pb2.TextBatch | None = ...,
+        spans: Global___SpanLists | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "options", b"options", "spans", b"spans"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "options", b"options", "spans", b"spans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamLayersRequest: _TypeAlias = StreamLayersRequest  # noqa: Y015
+
+@_typing.final
+class LayersStarted(_message.Message):
+    """The first answer of a stream of layers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    TOKEN_COUNTS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def options(self) -> Global___EncodingOptions:
+        """The options in effect, with every default filled in: which layers and heads will come."""
+
+    @_builtins.property
+    def token_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many tokens each text has."""
+
+    @_builtins.property
+    def tokens(self) -> _tokenization_pb2.Tokenizations:
+        """The columns that `token_outputs` asked for."""
+
+    def __init__(
+        self,
+        *,
+        options: Global___EncodingOptions | None = ...,
+        token_counts: _abc.Iterable[_builtins.int] | None = ...,
+        tokens: _tokenization_pb2.Tokenizations | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "tokens", b"tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "token_counts", b"token_counts", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LayersStarted: _TypeAlias = LayersStarted  # noqa: Y015
+
+@_typing.final
+class TensorRows(_message.Message):
+    """Some rows of one text in one layer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    LAYER_FIELD_NUMBER: _builtins.int
+    TEXT_INDEX_FIELD_NUMBER: _builtins.int
+    FIRST_ROW_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    source: Global___RowSource.ValueType
+    """Of which kind."""
+    layer: _builtins.int
+    """The layer: 0 is the embeddings' output, k the k-th layer."""
+    text_index: _builtins.int
+    """The index of the text in the request."""
+    first_row: _builtins.int
+    """Where the first of these rows stands among the text's rows of this kind and layer."""
+    @_builtins.property
+    def rows(self) -> _types_pb2.Tensor:
+        """At most about 1 MiB."""
+
+    def __init__(
+        self,
+        *,
+        source: Global___RowSource.ValueType = ...,
+        layer: _builtins.int = ...,
+        text_index: _builtins.int = ...,
+        first_row: _builtins.int = ...,
+        rows: _types_pb2.Tensor | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_row", b"first_row", "layer", b"layer", "rows", b"rows", "source", b"source", "text_index", b"text_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TensorRows: _TypeAlias = TensorRows  # noqa: Y015
+
+@_typing.final
+class LayersCompleted(_message.Message):
+    """The last answer of a stream of layers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENCODINGS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def encodings(self) -> Global___Encodings:
+        """Outputs that are one vector a text or a span, where they were asked for."""
+
+    @_builtins.property
+    def usage(self) -> _types_pb2.Usage:
+        """Texts and tokens."""
+
+    @_builtins.property
+    def timings(self) -> _types_pb2.Timings:
+        """Where the time went."""
+
+    def __init__(
+        self,
+        *,
+        encodings: Global___Encodings | None = ...,
+        usage: _types_pb2.Usage | None = ...,
+        timings: _types_pb2.Timings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["encodings", b"encodings", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encodings", b"encodings", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LayersCompleted: _TypeAlias = LayersCompleted  # noqa: Y015
+
+@_typing.final
+class StreamLayersResponse(_message.Message):
+    """A message of a stream of layers. Of each text, layers come from the lowest to the highest, and of one layer the states
+    come before the attentions. A request with many texts is worked on some texts at a time.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STARTED_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def started(self) -> Global___LayersStarted:
+        """First, once."""
+
+    @_builtins.property
+    def rows(self) -> Global___TensorRows:
+        """Then many, as ready."""
+
+    @_builtins.property
+    def completed(self) -> Global___LayersCompleted:
+        """Last, once."""
+
+    def __init__(
+        self,
+        *,
+        started: Global___LayersStarted | None = ...,
+        rows: Global___TensorRows | None = ...,
+        completed: Global___LayersCompleted | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "rows", b"rows", "started", b"started"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "rows", b"rows", "started", b"started"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "rows", "completed"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___StreamLayersResponse: _TypeAlias = StreamLayersResponse  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EncodingServiceStub(object):
-    """Runs a served model's encoder over texts and returns pooled vectors and token states.
+    """Runs a served model's encoder over texts and returns pooled vectors, token states and attention maps.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,15 @@ class EncodingServiceStub(object):
                 request_serializer=bertstream_dot_v1_dot_encoding__pb2.StreamEncodingsRequest.SerializeToString,
                 response_deserializer=bertstream_dot_v1_dot_encoding__pb2.StreamEncodingsResponse.FromString,
                 _registered_method=True)
+        self.StreamLayers = channel.unary_stream(
+                '/bertstream.v1.EncodingService/StreamLayers',
+                request_serializer=bertstream_dot_v1_dot_encoding__pb2.StreamLayersRequest.SerializeToString,
+                response_deserializer=bertstream_dot_v1_dot_encoding__pb2.StreamLayersResponse.FromString,
+                _registered_method=True)
 
 
 class EncodingServiceServicer(object):
-    """Runs a served model's encoder over texts and returns pooled vectors and token states.
+    """Runs a served model's encoder over texts and returns pooled vectors, token states and attention maps.
     """
 
     def EncodeTexts(self, request, context):
@@ -67,6 +72,14 @@ class EncodingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamLayers(self, request, context):
+        """Encodes one text, or a few, and sends each layer as soon as it is computed. A caller that cancels, or that does not
+        read, stops the computation after the layer at hand.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EncodingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +93,11 @@ def add_EncodingServiceServicer_to_server(servicer, server):
                     request_deserializer=bertstream_dot_v1_dot_encoding__pb2.StreamEncodingsRequest.FromString,
                     response_serializer=bertstream_dot_v1_dot_encoding__pb2.StreamEncodingsResponse.SerializeToString,
             ),
+            'StreamLayers': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamLayers,
+                    request_deserializer=bertstream_dot_v1_dot_encoding__pb2.StreamLayersRequest.FromString,
+                    response_serializer=bertstream_dot_v1_dot_encoding__pb2.StreamLayersResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'bertstream.v1.EncodingService', rpc_method_handlers)
@@ -89,7 +107,7 @@ def add_EncodingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EncodingService(object):
-    """Runs a served model's encoder over texts and returns pooled vectors and token states.
+    """Runs a served model's encoder over texts and returns pooled vectors, token states and attention maps.
     """
 
     @staticmethod
@@ -136,6 +154,33 @@ class EncodingService(object):
             '/bertstream.v1.EncodingService/StreamEncodings',
             bertstream_dot_v1_dot_encoding__pb2.StreamEncodingsRequest.SerializeToString,
             bertstream_dot_v1_dot_encoding__pb2.StreamEncodingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamLayers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/bertstream.v1.EncodingService/StreamLayers',
+            bertstream_dot_v1_dot_encoding__pb2.StreamLayersRequest.SerializeToString,
+            bertstream_dot_v1_dot_encoding__pb2.StreamLayersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EncodingServiceStub:
-    """Runs a served model's encoder over texts and returns pooled vectors and token states."""
+    """Runs a served model's encoder over texts and returns pooled vectors, token states and attention maps."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -41,10 +41,14 @@ class EncodingServiceStub:
     """Encodes a corpus: options first, then items with the caller's ids; answers come as they are ready, in any order,
     and an item that fails leaves the others alone. Waits, rather than fails, when the server is busy.
     """
+    StreamLayers: _grpc.UnaryStreamMultiCallable[_encoding_pb2.StreamLayersRequest, _encoding_pb2.StreamLayersResponse]
+    """Encodes one text, or a few, and sends each layer as soon as it is computed. A caller that cancels, or that does not
+    read, stops the computation after the layer at hand.
+    """
 
 @_typing.type_check_only
 class EncodingServiceAsyncStub(EncodingServiceStub):
-    """Runs a served model's encoder over texts and returns pooled vectors and token states."""
+    """Runs a served model's encoder over texts and returns pooled vectors, token states and attention maps."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     EncodeTexts: _aio.UnaryUnaryMultiCallable[_encoding_pb2.EncodeTextsRequest, _encoding_pb2.EncodeTextsResponse]  # type: ignore[assignment]
@@ -55,9 +59,13 @@ class EncodingServiceAsyncStub(EncodingServiceStub):
     """Encodes a corpus: options first, then items with the caller's ids; answers come as they are ready, in any order,
     and an item that fails leaves the others alone. Waits, rather than fails, when the server is busy.
     """
+    StreamLayers: _aio.UnaryStreamMultiCallable[_encoding_pb2.StreamLayersRequest, _encoding_pb2.StreamLayersResponse]  # type: ignore[assignment]
+    """Encodes one text, or a few, and sends each layer as soon as it is computed. A caller that cancels, or that does not
+    read, stops the computation after the layer at hand.
+    """
 
 class EncodingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Runs a served model's encoder over texts and returns pooled vectors and token states."""
+    """Runs a served model's encoder over texts and returns pooled vectors, token states and attention maps."""
 
     @_abc_1.abstractmethod
     def EncodeTexts(
@@ -77,6 +85,16 @@ class EncodingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_encoding_pb2.StreamEncodingsResponse], _abc.AsyncIterator[_encoding_pb2.StreamEncodingsResponse]]:
         """Encodes a corpus: options first, then items with the caller's ids; answers come as they are ready, in any order,
         and an item that fails leaves the others alone. Waits, rather than fails, when the server is busy.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamLayers(
+        self,
+        request: _encoding_pb2.StreamLayersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_encoding_pb2.StreamLayersResponse], _abc.AsyncIterator[_encoding_pb2.StreamLayersResponse]]:
+        """Encodes one text, or a few, and sends each layer as soon as it is computed. A caller that cancels, or that does not
+        read, stops the computation after the layer at hand.
         """
 
 def add_EncodingServiceServicer_to_server(servicer: EncodingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

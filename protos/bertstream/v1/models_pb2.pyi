@@ -112,6 +112,103 @@ class GetModelResponse(_message.Message):
 Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
 
 @_typing.final
+class LoadModelRequest(_message.Message):
+    """Asks for a model to be loaded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    COMPUTE_TYPE_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name to serve it under; a model of this name that is served already is replaced."""
+    source: _builtins.str
+    """A name below one of the server's model roots, or on the hub where the server allows that. Never a path."""
+    compute_type: _types_pb2.DataType.ValueType
+    """The type to compute in; unset means the server's choice for its device."""
+    workers: _builtins.int
+    """Worker processes; 0 means the server's choice."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        source: _builtins.str = ...,
+        compute_type: _types_pb2.DataType.ValueType = ...,
+        workers: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_type", b"compute_type", "name", b"name", "source", b"source", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadModelRequest: _TypeAlias = LoadModelRequest  # noqa: Y015
+
+@_typing.final
+class LoadModelResponse(_message.Message):
+    """A model was loaded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___Model:
+        """The model as it is served now."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadModelResponse: _TypeAlias = LoadModelResponse  # noqa: Y015
+
+@_typing.final
+class UnloadModelRequest(_message.Message):
+    """Asks for a model to be taken out of service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The model's name. The only model, and an empty name, are INVALID_ARGUMENT."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnloadModelRequest: _TypeAlias = UnloadModelRequest  # noqa: Y015
+
+@_typing.final
+class UnloadModelResponse(_message.Message):
+    """A model was taken out of service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnloadModelResponse: _TypeAlias = UnloadModelResponse  # noqa: Y015
+
+@_typing.final
 class SpecialToken(_message.Message):
     """A special token of a vocabulary."""
 
@@ -228,6 +325,7 @@ class Model(_message.Message):
     HEADS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    PRECISION_TEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in requests."""
     revision: _builtins.str
@@ -292,6 +390,10 @@ class Model(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Things of the checkpoint that are not served as its authors may have meant, in plain words."""
 
+    @_builtins.property
+    def precision_test(self) -> Global___PrecisionTest:
+        """How far its vectors are from those of float32 on a self-test at load."""
+
     def __init__(
         self,
         *,
@@ -320,11 +422,38 @@ class Model(_message.Message):
         heads: _abc.Iterable[_builtins.str] | None = ...,
         limits: Global___ModelLimits | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        precision_test: Global___PrecisionTest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_pooling", b"default_pooling", "limits", b"limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_pooling", b"default_pooling", "limits", b"limits", "precision_test", b"precision_test"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "attention_heads", b"attention_heads", "compute_type", b"compute_type", "default_max_length", b"default_max_length", "default_pooling", b"default_pooling", "default_prompt_name", b"default_prompt_name", "device", b"device", "family", b"family", "has_pooler", b"has_pooler", "heads", b"heads", "hidden_size", b"hidden_size", "layers", b"layers", "limits", b"limits", "live_workers", b"live_workers", "max_tokens", b"max_tokens", "name", b"name", "native_operators", b"native_operators", "outputs", b"outputs", "prompts", b"prompts", "revision", b"revision", "special_tokens", b"special_tokens", "type_vocabulary_size", b"type_vocabulary_size", "vocabulary_size", b"vocabulary_size", "warnings", b"warnings", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "attention_heads", b"attention_heads", "compute_type", b"compute_type", "default_max_length", b"default_max_length", "default_pooling", b"default_pooling", "default_prompt_name", b"default_prompt_name", "device", b"device", "family", b"family", "has_pooler", b"has_pooler", "heads", b"heads", "hidden_size", b"hidden_size", "layers", b"layers", "limits", b"limits", "live_workers", b"live_workers", "max_tokens", b"max_tokens", "name", b"name", "native_operators", b"native_operators", "outputs", b"outputs", "precision_test", b"precision_test", "prompts", b"prompts", "revision", b"revision", "special_tokens", b"special_tokens", "type_vocabulary_size", b"type_vocabulary_size", "vocabulary_size", b"vocabulary_size", "warnings", b"warnings", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class PrecisionTest(_message.Message):
+    """The worst that a self-test at load has found, over a few made-up texts of different lengths."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_ABS_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    MIN_COSINE_FIELD_NUMBER: _builtins.int
+    max_abs_difference: _builtins.float
+    """The largest absolute difference of a last_hidden_state to float32's."""
+    min_cosine: _builtins.float
+    """The smallest cosine of a token's last_hidden_state to float32's."""
+    def __init__(
+        self,
+        *,
+        max_abs_difference: _builtins.float = ...,
+        min_cosine: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_abs_difference", b"max_abs_difference", "min_cosine", b"min_cosine"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrecisionTest: _TypeAlias = PrecisionTest  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """Describes the served models.
+    """Describes the served models, and changes which are served.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,20 @@ class ModelServiceStub(object):
                 request_serializer=bertstream_dot_v1_dot_models__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=bertstream_dot_v1_dot_models__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.LoadModel = channel.unary_unary(
+                '/bertstream.v1.ModelService/LoadModel',
+                request_serializer=bertstream_dot_v1_dot_models__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=bertstream_dot_v1_dot_models__pb2.LoadModelResponse.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/bertstream.v1.ModelService/UnloadModel',
+                request_serializer=bertstream_dot_v1_dot_models__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=bertstream_dot_v1_dot_models__pb2.UnloadModelResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
-    """Describes the served models.
+    """Describes the served models, and changes which are served.
     """
 
     def ListModels(self, request, context):
@@ -60,6 +70,21 @@ class ModelServiceServicer(object):
 
     def GetModel(self, request, context):
         """Describes one model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoadModel(self, request, context):
+        """Loads a model, or a new version of one that is served. Answers once it serves; a version that it replaces then
+        finishes its calls and goes, and no call fails. FAILED_PRECONDITION where the server does not allow it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """Takes a model out of service: calls under way finish, later ones find no such model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +103,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=bertstream_dot_v1_dot_models__pb2.GetModelRequest.FromString,
                     response_serializer=bertstream_dot_v1_dot_models__pb2.GetModelResponse.SerializeToString,
             ),
+            'LoadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=bertstream_dot_v1_dot_models__pb2.LoadModelRequest.FromString,
+                    response_serializer=bertstream_dot_v1_dot_models__pb2.LoadModelResponse.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=bertstream_dot_v1_dot_models__pb2.UnloadModelRequest.FromString,
+                    response_serializer=bertstream_dot_v1_dot_models__pb2.UnloadModelResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'bertstream.v1.ModelService', rpc_method_handlers)
@@ -87,7 +122,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """Describes the served models.
+    """Describes the served models, and changes which are served.
     """
 
     @staticmethod
@@ -134,6 +169,60 @@ class ModelService(object):
             '/bertstream.v1.ModelService/GetModel',
             bertstream_dot_v1_dot_models__pb2.GetModelRequest.SerializeToString,
             bertstream_dot_v1_dot_models__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bertstream.v1.ModelService/LoadModel',
+            bertstream_dot_v1_dot_models__pb2.LoadModelRequest.SerializeToString,
+            bertstream_dot_v1_dot_models__pb2.LoadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bertstream.v1.ModelService/UnloadModel',
+            bertstream_dot_v1_dot_models__pb2.UnloadModelRequest.SerializeToString,
+            bertstream_dot_v1_dot_models__pb2.UnloadModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

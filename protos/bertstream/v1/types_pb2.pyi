@@ -148,7 +148,9 @@ class Tensor(_message.Message):
     data: _builtins.bytes
     """The numbers: product(shape) * sizeof(data_type) bytes."""
     scales: _builtins.bytes
-    """With INT8 only: one little-endian float32 for each row, where a row is the last dimension."""
+    """With INT8 only: one little-endian float32 for each row. A row is the last dimension, unless the field that holds the
+    tensor says otherwise.
+    """
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The length of each dimension, outermost first."""
@@ -516,7 +518,7 @@ class StreamWindow(_message.Message):
     max_items: _builtins.int
     """Items, over all messages that were sent and not yet answered."""
     max_tokens: _builtins.int
-    """Tokens, likewise."""
+    """Tokens, likewise. Texts whose outputs are large count for more tokens than they have."""
     def __init__(
         self,
         *,
