@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.checkpoints import tiny_bert, tiny_roberta
+from tests.support.checkpoints import (
+    tiny_bert,
+    tiny_camembert,
+    tiny_distilbert,
+    tiny_electra,
+    tiny_roberta,
+    tiny_xlm_roberta,
+)
+from tests.support.pairs import Pair
 from tests.support.server import Server, running
 
 MAKERS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
@@ -19,7 +28,13 @@ MAKERS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "roberta": (tiny_roberta, {}),
     "roberta-pad": (tiny_roberta, {"pad_id": 6}),
     "roberta-classifier": (tiny_roberta, {"architecture": "RobertaForSequenceClassification", "num_labels": 3}),
+    "xlm-roberta": (tiny_xlm_roberta, {}),
+    "camembert": (tiny_camembert, {}),
+    "distilbert": (tiny_distilbert, {}),
+    "electra": (tiny_electra, {}),
 }
+
+FAMILIES = ("xlm-roberta", "camembert", "distilbert", "electra")
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +58,19 @@ def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pair(checkpoint: Callable[[str], Path], compile_cache: Path) -> Callable[..., Pair]:
+    """Call it with a name from MAKERS, and a precision, for its program beside transformers' model."""
+
+    @functools.cache
+    def make(name: str, dtype: str = "float32") -> Pair:
+        return Pair(checkpoint(name), compile_cache, dtype=dtype)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def server(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[Server]:
     """A real server of the embedded model (the default one) and of tiny ones, for all tests that leave it as it is."""
-    tiny = [f"{name}={checkpoint(name)}" for name in ("bert", "roberta", "roberta-pad")]
+    tiny = [f"{name}={checkpoint(name)}" for name in ("bert", "roberta", "roberta-pad", *FAMILIES)]
     with running(["all-MiniLM-L6-v2", *tiny], "--workers", "1", cache=compile_cache) as started:
         yield started

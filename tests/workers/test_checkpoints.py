@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def weights(directory: Path) -> dict[str, Tensor]:
 
 def converted(directory: Path) -> dict[str, Tensor]:
     config = read_config(directory)
-    return checkpoints.convert_weights(weights(directory), config.family, config.shape.layers)
+    return checkpoints.convert_weights(weights(directory), config.family, config.shape)
 
 
 def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
@@ -136,10 +137,13 @@ def test_a_missing_embedded_model_names_the_extra(monkeypatch: pytest.MonkeyPatc
 # config.json
 
 
+SUPPORTED = "bert, roberta, xlm-roberta, camembert, distilbert, electra$"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported; these are: bert, roberta"),
+        ({"model_type": "gpt2"}, f"model_type 'gpt2' is not supported; these are: {SUPPORTED}"),
         ({"model_type": None}, "model_type None is not supported"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key' is not supported"),
         ({"is_decoder": True}, "is_decoder = True is not supported"),
@@ -267,24 +271,25 @@ def test_missing_and_unexpected_weights_are_named(copy: Callable[[str], Path]) -
     assert "unexpected 1 (encoder.layer.3.adapter.weight)" in str(caught.value)
 
 
-def test_half_a_pooler_is_not_a_pooler(copy: Callable[[str], Path]) -> None:
+def test_half_a_pooler_is_not_a_pooler(copy: Callable[[str], Path], checkpoint: Checkpoint) -> None:
     directory = copy("bert")
     found = weights(directory)
     del found["pooler.dense.bias"]
     with pytest.raises(CheckpointError, match=r"missing 1 \(pooler\.dense\.bias\)"):
-        checkpoints.convert_weights(found, BERT, 5)
+        checkpoints.convert_weights(found, BERT, read_config(checkpoint("bert")).shape)
 
 
 def test_layers_beyond_the_config_s_are_unexpected(checkpoint: Checkpoint) -> None:
+    shape = read_config(checkpoint("roberta")).shape
     with pytest.raises(CheckpointError, match=r"unexpected 16 \(encoder\.layer\.4\..*\.\.\.\)"):
-        checkpoints.convert_weights(weights(checkpoint("roberta")), ROBERTA, 4)
+        checkpoints.convert_weights(weights(checkpoint("roberta")), ROBERTA, replace(shape, layers=4))
 
 
 def test_quantized_weights_are_refused(checkpoint: Checkpoint) -> None:
     found = weights(checkpoint("bert"))
     found["pooler.dense.weight"] = found["pooler.dense.weight"].to(torch.int8)
     with pytest.raises(CheckpointError, match=r"pooler\.dense\.weight has type torch\.int8; quantized"):
-        checkpoints.convert_weights(found, BERT, 5)
+        checkpoints.convert_weights(found, BERT, read_config(checkpoint("bert")).shape)
 
 
 def test_files_that_are_not_weights(copy: Callable[[str], Path]) -> None:

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel
 
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import Program
+from bertstream.workers.program import AttentionWish, Program
 from tests.support.checkpoints import tiny_bert, tiny_roberta
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -36,6 +36,28 @@ def test_cuda_equals_transformers_on_the_cpu(
     for mode in ("cls", "mean", "max", "mean_sqrt_len", "last_token", "pooler"):
         pooled = program.pool(states, LENGTHS, mode)
         assert (pooled.dtype, pooled.device.type, pooled.shape) == (torch.float32, "cuda", (len(LENGTHS), 48))
+
+
+@pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-5), ("float16", 0.01), ("bfloat16", 0.1)])
+def test_attention_weights_and_steps(dtype: str, near: float, tmp_path: Path) -> None:
+    directory = tiny_bert(tmp_path / "checkpoint", hidden_size=48, num_attention_heads=3)
+    program = Program.load(compile_model(directory, dtype=dtype, device="cuda", cache=tmp_path), "cuda")
+    generator = torch.Generator().manual_seed(2)
+    ids = torch.randint(5, 300, (sum(LENGTHS),), generator=generator, dtype=torch.int32)
+    wish = AttentionWish((2, 5), (1, 2, 3, 7), (2, 0))
+    found = program.forward(ids.cuda(), None, LENGTHS, [5], wish)
+    assert torch.equal(found.states[0], program.hidden_states(ids.cuda(), None, LENGTHS, [5])[0])
+    model = AutoModel.from_pretrained(directory, attn_implementation="eager").eval()
+    for place, text in enumerate(wish.texts):
+        with torch.no_grad():
+            want = model(ids.split(LENGTHS)[text].long()[None], output_attentions=True).attentions
+        for layer, weights in zip(wish.layers, found.weights, strict=True):
+            assert float((weights[place].cpu() - want[layer - 1][0][[2, 0]]).abs().mean()) <= near
+            assert float((weights[place].sum(-1) - 1).abs().max()) <= 1e-5
+    states = program.embed(ids.cuda(), None, LENGTHS)
+    for layer in range(5):
+        (states,) = program.advance(states, LENGTHS, layer, [layer + 1]).states
+    assert torch.equal(states, found.states[0])
 
 
 def test_heads_that_flash_attention_does_not_take(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def test_the_embedded_model_is_described_in_full(compile_cache: Path) -> None:
         compute_type="float32",
         device="cpu",
         native_operators=found.native_operators,
+        precision_test=found.precision_test,
         default_pooling=DefaultPooling(mode="mean", normalize=True),
         special_tokens={
             "cls": ("[CLS]", 101),
@@ -75,7 +76,7 @@ def test_reading_needs_no_torch(compile_cache: Path) -> None:
 def test_damage_is_told(tmp_path: Path, compile_cache: Path) -> None:
     with pytest.raises(DescriptionError, match="not a compiled model"):
         ModelDescription.load(tmp_path)
-    (tmp_path / "description.json").write_text('{"format": 1, "revision": "a"}')
+    (tmp_path / "description.json").write_text('{"format": 2, "revision": "a"}')
     with pytest.raises(DescriptionError, match=r"damaged.*compile the model again"):
         ModelDescription.load(tmp_path)
     ModelDescription.load(compile_model(embedded(), cache=compile_cache)).save(tmp_path)

@@ -4,67 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
 
 from bertstream.workers.checkpoints import embedded
 from bertstream.workers.compile import compile_model
 from bertstream.workers.program import Program, ProgramError
 from tests.support.checkpoints import TEXTS, edit_json
+from tests.support.pairs import EXACT, Pair, difference, packed
 
 NAMES = ("bert", "bert-cased", "bert-mlm", "bert-gelu-new", "roberta", "roberta-pad", "roberta-classifier")
-EXACT = 1e-5
-
-
-class Pair:
-    """A program, and transformers' model of the same checkpoint."""
-
-    def __init__(self, directory: Path, cache: Path, **options: Any) -> None:
-        self.program = Program.load(compile_model(directory, cache=cache, **options), "cpu")
-        self.model = AutoModel.from_pretrained(directory).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(directory)
-        self.layers = self.program.description.layers
-
-    def encode(self, texts: tuple[Any, ...] = TEXTS) -> tuple[list[list[int]], list[list[int]]]:
-        """Each text's ids and type ids; a tuple is a pair."""
-        ids, types = [], []
-        for text in texts:
-            parts = text if isinstance(text, tuple) else (text,)
-            found = self.tokenizer(*parts, truncation=True, max_length=512)
-            ids.append(found["input_ids"])
-            types.append(found.get("token_type_ids", [0] * len(found["input_ids"])))
-        return ids, types
-
-    @torch.no_grad()
-    def expected(self, ids: list[int], types: list[int] | None = None) -> list[Tensor]:
-        """Every hidden state of one text alone, [tokens, H] each."""
-        type_ids = None if types is None else torch.tensor([types])
-        mask = torch.ones(1, len(ids), dtype=torch.long)
-        found = self.model(torch.tensor([ids]), attention_mask=mask, token_type_ids=type_ids, output_hidden_states=True)
-        return [state[0] for state in found.hidden_states]
-
-    def run(self, ids: list[list[int]], types: list[list[int]] | None, layers: list[int]) -> list[Tensor]:
-        lengths = [len(text) for text in ids]
-        return self.program.hidden_states(packed(ids), None if types is None else packed(types), lengths, layers)
-
-
-def packed(rows: list[list[int]]) -> Tensor:
-    return torch.tensor([value for row in rows for value in row], dtype=torch.int32)
-
-
-def difference(got: Tensor, want: Tensor) -> float:
-    assert got.shape == want.shape
-    return float((got.double() - want.double()).abs().max())
-
-
-@pytest.fixture(scope="module")
-def pair(checkpoint: Callable[[str], Path], compile_cache: Path) -> Callable[[str], Pair]:
-    made: dict[str, Pair] = {}
-    return lambda name: made.setdefault(name, made.get(name) or Pair(checkpoint(name), compile_cache))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import pytest
 
 from bertstream.workers.checkpoints import CheckpointError, read_sentence_settings, read_tokenizer
 from bertstream.workers.description import DefaultPooling
-from tests.support.checkpoints import edit_json, sentence_files, write_json
+from tests.support.checkpoints import sentence_files, write_json
 
 
 def test_without_files_mean_and_not_normalized(tmp_path: Path) -> None:
@@ -71,6 +69,7 @@ def test_settings_prompts_and_dimensions(tmp_path: Path) -> None:
         )
     )
     assert found.pooling == DefaultPooling(mode="cls", normalize=False, dimensions=16, include_prompt=False)
+    assert ["leaves the tokens of a prompt out" in warning for warning in found.warnings] == [True]
     assert (found.max_seq_length, found.lowercase) == (99, True)
     assert (found.prompts, found.default_prompt_name) == ({"query": "q: ", "passage": ""}, "query")
 
@@ -97,53 +96,3 @@ def test_module_paths_stay_inside(tmp_path: Path) -> None:
     write_json(tmp_path / "modules.json", [{"type": "x.Pooling", "path": "../../elsewhere"}])
     with pytest.raises(CheckpointError, match="outside the checkpoint"):
         read_sentence_settings(tmp_path)
-
-
-# The tokenizer
-
-
-def test_truncation_and_padding_are_left_to_callers(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    directory = Path(shutil.copytree(checkpoint("bert"), tmp_path / "copy"))
-    edit_json(directory / "tokenizer.json", truncation={"max_length": 7}, padding={"strategy": "BatchLongest"})
-    read_tokenizer(directory, "bert").save(tmp_path)
-    saved = json.loads((tmp_path / "tokenizer.json").read_text())
-    assert saved["truncation"] is saved["padding"] is None
-
-
-def test_the_tokenizer_s_settings_go_before_its_file(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    directory = Path(shutil.copytree(checkpoint("bert"), tmp_path / "copy"))
-    edit_json(directory / "tokenizer_config.json", do_lower_case=False, truncation_side="left", model_max_length=1e30)
-    found = read_tokenizer(directory, "bert")
-    assert found.definition["normalizer"]["lowercase"] is False
-    assert (found.truncation_side, found.model_max_length) == ("left", 0)
-
-
-@pytest.mark.parametrize(("name", "family"), [("bert", "bert"), ("roberta-pad", "roberta")])
-def test_a_tokenizer_is_built_from_vocabulary_files(
-    checkpoint: Callable[[str], Path], tmp_path: Path, name: str, family: str
-) -> None:
-    directory = Path(shutil.copytree(checkpoint(name), tmp_path / "copy"))
-    wanted = read_tokenizer(directory, family)
-    (directory / "tokenizer.json").unlink()
-    model = wanted.definition["model"]
-    if family == "bert":
-        tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
-        (directory / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens))
-    else:
-        write_json(directory / "vocab.json", model["vocab"])
-        (directory / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in model["merges"]))
-    found = read_tokenizer(directory, family)
-    assert found.definition["model"]["vocab"] == model["vocab"]
-    assert found.special_tokens == wanted.special_tokens
-
-
-def test_no_tokenizer_at_all(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    shutil.copy(checkpoint("bert") / "config.json", tmp_path)
-    with pytest.raises(CheckpointError, match=r"has no tokenizer: neither tokenizer\.json"):
-        read_tokenizer(tmp_path, "bert")
-
-
-def test_a_file_that_is_no_tokenizer(tmp_path: Path) -> None:
-    write_json(tmp_path / "tokenizer.json", {"model": 1})
-    with pytest.raises(CheckpointError, match="not a tokenizer of the tokenizers library"):
-        read_tokenizer(tmp_path, "bert")

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import torch
 
-from bertstream.workers import checkpoints, native, program
+from bertstream.workers import checkpoints, native, precision, program
 from bertstream.workers.checkpoints import CheckpointConfig, CheckpointError, SentenceSettings, TokenizerSettings
-from bertstream.workers.description import ModelDescription
-from bertstream.workers.models import Model, Operators
+from bertstream.workers.description import ModelDescription, PrecisionTest
+from bertstream.workers.models import EncoderShape, Model, Operators, load_model
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, and of how much
 
@@ -33,7 +33,7 @@ DEVICES = ("cpu", "cuda")
 # Enough for the largest checkpoint on the slowest disk: what is older was left by a process that was killed.
 ABANDONED_SECONDS = 3600.0
 _SETTINGS_GLOBS = ("*.json", "*.txt", "*.model", "*/config.json")
-_CODE = ("models", "checkpoints", "compile.py", "description.py")
+_CODE = ("models", "checkpoints", "compile.py", "description.py", "precision.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,8 @@ def compile_model(
     """Compile the checkpoint that `source` names, unless the cache has it, and return the compiled directory.
 
     source: a directory, or a name on the Hugging Face hub; dtype: "float32", "float16" or "bfloat16"; device: "cpu"
-    or "cuda"; progress: told of each step, in order "operators" (CPU), "find", "check", "read", "save", "ready".
+    or "cuda"; progress: told of each step, in the order "operators" (CPU), "find", "check", "read", "save", "test",
+    "ready".
     Safe to call from several processes at once. Raises CheckpointError, ValueError.
     """
     tell = progress or (lambda step, done, total: None)
@@ -163,30 +164,33 @@ def _write(checkpoint: Path, target: Target, revision: str, folder: Path, tell: 
     config = checkpoints.read_config(checkpoint)
     sentence = checkpoints.read_sentence_settings(checkpoint)
     tokenizer = checkpoints.read_tokenizer(checkpoint, config.family.name)
-    model = _model(checkpoint, config, target, tell)
+    weights = _weights(checkpoint, config, tell)
+    shape = replace(config.shape, has_pooler="pooler.dense.weight" in weights)
+    _check_shapes(shape, weights, checkpoint)
     tell("save", 0, 1)
-    _save_program(model, folder / program.FILE_NAME)
+    _save_program(load_model(shape, target.operators, weights, DTYPES[target.dtype]), folder / program.FILE_NAME)
     if target.library:
         shutil.copy(target.library, folder)  # a worker then needs nothing but this folder
     tokenizer.save(folder)
-    describe(config, sentence, tokenizer, target, revision, has_pooler=model.has_pooler).save(folder)
     tell("save", 1, 1)
+    tell("test", 0, 1)
+    measured = precision.measure(shape, weights, DTYPES[target.dtype], target.device, target.operators)
+    config = replace(config, shape=shape)
+    describe(config, sentence, tokenizer, target, revision, measured).save(folder)
+    tell("test", 1, 1)
 
 
-def _model(checkpoint: Path, config: CheckpointConfig, target: Target, tell: Progress) -> Model:
+def _weights(checkpoint: Path, config: CheckpointConfig, tell: Progress) -> dict[str, torch.Tensor]:
+    """By our names, float32."""
     files = checkpoints.weight_files(checkpoint)
     weights = checkpoints.read_weights(files, lambda done, total: tell("read", done, total))
-    converted = checkpoints.convert_weights(weights, config.family, config.shape.layers)
-    shape = replace(config.shape, has_pooler="pooler.dense.weight" in converted)
-    with torch.device("meta"):  # no memory and no random numbers for weights that are about to be replaced
-        model = Model(shape, target.operators)
-    _check_shapes(model, converted, checkpoint)
-    model.load_state_dict({name: w.to(DTYPES[target.dtype]) for name, w in converted.items()}, assign=True)
-    return model.eval().requires_grad_(False)
+    return checkpoints.convert_weights(weights, config.family, config.shape)
 
 
-def _check_shapes(model: Model, weights: dict[str, torch.Tensor], checkpoint: Path) -> None:
-    for name, wanted in model.state_dict().items():
+def _check_shapes(shape: EncoderShape, weights: dict[str, torch.Tensor], checkpoint: Path) -> None:
+    with torch.device("meta"):
+        expected = Model(shape, Operators()).state_dict()
+    for name, wanted in expected.items():
         if weights[name].shape != wanted.shape:
             found = list(weights[name].shape)
             raise CheckpointError(f"{checkpoint}: weight {name} is {found}, and config.json says {list(wanted.shape)}")
@@ -208,8 +212,7 @@ def describe(
     tokenizer: TokenizerSettings,
     target: Target,
     revision: str,
-    *,
-    has_pooler: bool,
+    measured: PrecisionTest,
 ) -> ModelDescription:
     """All that the server tells of the model."""
     shape = config.shape
@@ -226,10 +229,11 @@ def describe(
         type_vocabulary_size=shape.type_vocabulary_size,
         max_tokens=shape.max_tokens,
         default_max_length=min(wanted_length, shape.max_tokens),
-        has_pooler=has_pooler,
+        has_pooler=shape.has_pooler,
         compute_type=target.dtype,
         device=target.device,
         native_operators=target.operators.native,
+        precision_test=measured,
         default_pooling=sentence.pooling,
         prompts=sentence.prompts,
         default_prompt_name=sentence.default_prompt_name,

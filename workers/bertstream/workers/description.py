@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FILE_NAME = "description.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class DescriptionError(Exception):
@@ -27,11 +27,19 @@ class DefaultPooling:
 
 
 @dataclass(frozen=True, slots=True)
+class PrecisionTest:
+    """The worst that a self-test at compile time found, over a few made-up texts of different lengths."""
+
+    max_abs_difference: float = 0.0  # of a last hidden state to float32's
+    min_cosine: float = 1.0  # of a token's last hidden state to float32's
+
+
+@dataclass(frozen=True, slots=True)
 class ModelDescription:
     """One compiled model. Stored as description.json beside its program."""
 
     revision: str  # names checkpoint, code, torch, compute type, device kind and operators; 32 hex digits
-    family: str  # "bert" or "roberta"
+    family: str  # config.json's model_type: "bert", "xlm-roberta"
     architecture: str  # the checkpoint's class, "BertForMaskedLM"
     layers: int
     hidden_size: int
@@ -44,6 +52,7 @@ class ModelDescription:
     compute_type: str  # "float32", "float16" or "bfloat16"
     device: str  # "cpu" or "cuda"
     native_operators: bool
+    precision_test: PrecisionTest = field(default_factory=PrecisionTest)
     default_pooling: DefaultPooling = field(default_factory=DefaultPooling)
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str = ""
@@ -77,6 +86,7 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
     """JSON has neither tuples nor dataclasses."""
     return values | {
         "default_pooling": DefaultPooling(**values["default_pooling"]),
+        "precision_test": PrecisionTest(**values["precision_test"]),
         "special_tokens": {role: (token, id) for role, (token, id) in values["special_tokens"].items()},
         "heads": tuple(values["heads"]),
         "warnings": tuple(values["warnings"]),

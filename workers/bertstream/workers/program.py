@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,23 @@ from bertstream.workers import native
 from bertstream.workers.description import ModelDescription
 
 FILE_NAME = "program.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionWish:
+    """Which attention weights to write down. The rest of the batch takes the fast way, which never has them."""
+
+    layers: tuple[int, ...]  # ascending, from 1 to the model's last
+    texts: tuple[int, ...]  # places in the batch
+    heads: tuple[int, ...]  # from 0
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """What was asked for."""
+
+    states: list[Tensor]  # [T, H] of each layer asked for, in that order
+    weights: list[list[Tensor]]  # of each layer of the wish and each of its texts: [heads, n, n] float32, rows sum to 1
 
 
 class ProgramError(Exception):
@@ -55,6 +73,44 @@ class Program:
         return states
 
     @torch.inference_mode()
+    def forward(
+        self,
+        ids: Tensor,
+        type_ids: Tensor | None,
+        lengths: list[int],
+        layers: list[int],
+        attention: AttentionWish | None = None,
+    ) -> Advanced:
+        """hidden_states and attention weights of one pass; `layers` may be empty where weights are wished for."""
+        states, weights = self._module.forward_with_weights(ids, type_ids, lengths, layers, *_lists(attention))
+        return Advanced(states, weights)
+
+    @torch.inference_mode()
+    def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
+        """Layer 0, from which `advance` goes on. ids, type_ids: [T] -> [T, H]"""
+        states: Tensor = self._module.embed(ids, type_ids, lengths)
+        return states
+
+    @torch.inference_mode()
+    def advance(
+        self,
+        states: Tensor,
+        lengths: list[int],
+        start: int,
+        layers: list[int],
+        attention: AttentionWish | None = None,
+    ) -> Advanced:
+        """Go on from the states [T, H] of layer `start`, which are left as they are.
+
+        layers: from `start` on, in any order; attention.layers: above `start`. Computes no layer above the highest
+        asked for, and of one that is asked for its weights alone only these. Raises ValueError for a layer below.
+        """
+        if min(layers, default=start) < start or (attention and min(attention.layers, default=start + 1) <= start):
+            raise ValueError(f"layers below those that layer {start} leads to cannot be computed from it")
+        advanced, weights = self._module.advance(states, lengths, start, layers, *_lists(attention))
+        return Advanced(advanced, weights)
+
+    @torch.inference_mode()
     def pooler(self, first: Tensor) -> Tensor:
         """The model's own pooler of first tokens. [n, H] -> [n, H]. Raises ValueError where there is none."""
         self._check_pooler()
@@ -72,6 +128,11 @@ class Program:
     def _check_pooler(self) -> None:
         if not self.description.has_pooler:
             raise ValueError("this model has no pooler")
+
+
+def _lists(wish: AttentionWish | None) -> tuple[list[int], list[int], list[int]]:
+    """As TorchScript takes it."""
+    return ([], [], []) if wish is None else (list(wish.layers), list(wish.texts), list(wish.heads))
 
 
 def _check_device(description: ModelDescription, device: torch.device) -> None:

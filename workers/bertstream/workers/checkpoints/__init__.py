@@ -3,7 +3,7 @@
 from bertstream.workers.checkpoints.config import CheckpointConfig, read_config
 from bertstream.workers.checkpoints.errors import CheckpointError
 from bertstream.workers.checkpoints.sentence import SentenceSettings, read_sentence_settings
-from bertstream.workers.checkpoints.source import EMBEDDED_NAME, embedded, resolve
+from bertstream.workers.checkpoints.source import EMBEDDED_NAME, embedded, from_hub, resolve
 from bertstream.workers.checkpoints.tokenizer import TokenizerSettings, read_tokenizer
 from bertstream.workers.checkpoints.weights import convert_weights, read_weights, weight_files
 
@@ -15,6 +15,7 @@ __all__ = [
     "TokenizerSettings",
     "convert_weights",
     "embedded",
+    "from_hub",
     "read_config",
     "read_sentence_settings",
     "read_tokenizer",

@@ -20,7 +20,10 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
 }
 
-_COUNTS = ("vocabulary_size", "hidden_size", "layers", "attention_heads", "intermediate_size", "positions")
+_COUNTS = {
+    *("vocabulary_size", "type_vocabulary_size", "hidden_size", "embedding_size"),
+    *("layers", "attention_heads", "intermediate_size", "positions"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +59,21 @@ def _shape(family: Family, values: dict[str, Any], path: Path) -> EncoderShape:
     found = {ours: values[theirs] for ours, theirs in family.settings.items()}
     _check(found, family, path)
     found.setdefault("embedding_size", found["hidden_size"])
-    found.setdefault("type_vocabulary_size", 0)
+    found |= family.fixed
     return EncoderShape(**found, positions_skip_padding=family.positions_skip_padding, has_pooler=False)
 
 
 def _check(found: dict[str, Any], family: Family, path: Path) -> None:
-    for ours in _COUNTS:
+    theirs = family.settings
+    for ours in sorted(_COUNTS & found.keys()):
         if not _is_count(found[ours]) or found[ours] < 1:
-            raise CheckpointError(f"{path}: {family.settings[ours]} must be a positive number, not {found[ours]!r}")
+            raise CheckpointError(f"{path}: {theirs[ours]} must be a positive number, not {found[ours]!r}")
     if found["hidden_size"] % found["attention_heads"]:
-        sizes = f"{found['hidden_size']} is not a multiple of num_attention_heads {found['attention_heads']}"
-        raise CheckpointError(f"{path}: hidden_size {sizes}")
+        sizes = f"{found['hidden_size']} is not a multiple of {theirs['attention_heads']} {found['attention_heads']}"
+        raise CheckpointError(f"{path}: {theirs['hidden_size']} {sizes}")
     if found["activation"] not in SUPPORTED_ACTIVATIONS:
-        supported = ", ".join(SUPPORTED_ACTIVATIONS)
-        raise CheckpointError(f"{path}: hidden_act {found['activation']!r} is not supported; these are: {supported}")
+        refused = f"{theirs['activation']} {found['activation']!r} is not supported"
+        raise CheckpointError(f"{path}: {refused}; these are: {', '.join(SUPPORTED_ACTIVATIONS)}")
     if not family.positions_skip_padding:
         found["pad_token_id"] = found["pad_token_id"] or 0  # plays no part in the numbers
     elif not _is_count(found["pad_token_id"]) or found["pad_token_id"] + 1 >= found["positions"]:

@@ -6,7 +6,7 @@ Source of the names: the checkpoints on the Hugging Face hub, as transformers re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -21,8 +21,10 @@ class Family:
     embeddings: Mapping[str, tuple[str, ...]]
     layer: Mapping[str, tuple[str, ...]]  # below layer_prefix
     layer_prefix: str  # with {} for the layer's number, from 0
-    pooler: Mapping[str, tuple[str, ...]]  # empty where the family has none
     head_prefixes: tuple[str, ...]  # weights of task heads, which the encoder does without
+    pooler: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # empty where the family has none
+    projection: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of embeddings narrower than the layers
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # our settings that config.json has no say in
     buffers: tuple[str, ...] = ("embeddings.position_ids", "embeddings.token_type_ids")  # not weights
     renamed: Mapping[str, str] = field(default_factory=dict)  # endings of old names -> today's
     positions_skip_padding: bool = False
@@ -73,6 +75,8 @@ _BERT_LAYER = {
 # The first TensorFlow conversions called a norm's weight and bias so.
 _OLD_NORM_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
+_POOLER = {"dense": ("pooler.dense",)}
+
 BERT = Family(
     name="bert",
     prefix="bert.",
@@ -81,7 +85,7 @@ BERT = Family(
     embeddings=_BERT_EMBEDDINGS,
     layer=_BERT_LAYER,
     layer_prefix="encoder.layer.{}.",
-    pooler={"dense": ("pooler.dense",)},
+    pooler=_POOLER,
     head_prefixes=("cls.", "classifier.", "qa_outputs."),
     renamed=_OLD_NORM_NAMES,
 )
@@ -94,10 +98,77 @@ ROBERTA = Family(
     embeddings=_BERT_EMBEDDINGS,
     layer=_BERT_LAYER,
     layer_prefix="encoder.layer.{}.",
-    pooler={"dense": ("pooler.dense",)},
+    pooler=_POOLER,
     head_prefixes=("lm_head.", "classifier.", "qa_outputs."),
     renamed=_OLD_NORM_NAMES,
     positions_skip_padding=True,
 )
 
-FAMILIES = {family.name: family for family in (BERT, ROBERTA)}
+# The same model with other vocabularies, and "roberta." before its weights too.
+XLM_ROBERTA = replace(ROBERTA, name="xlm-roberta", defaults={**_BERT_DEFAULTS, "pad_token_id": 1})
+CAMEMBERT = replace(XLM_ROBERTA, name="camembert")
+
+DISTILBERT = Family(
+    name="distilbert",
+    prefix="distilbert.",
+    settings={
+        "vocabulary_size": "vocab_size",
+        "hidden_size": "dim",
+        "layers": "n_layers",
+        "attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+        "positions": "max_position_embeddings",
+        "activation": "activation",
+        "pad_token_id": "pad_token_id",
+    },
+    defaults={
+        "vocab_size": 30522,
+        "dim": 768,
+        "n_layers": 6,
+        "n_heads": 12,
+        "hidden_dim": 3072,
+        "max_position_embeddings": 512,
+        "activation": "gelu",
+        "pad_token_id": 0,
+    },
+    fixed={"layer_norm_eps": 1e-12, "type_vocabulary_size": 0},
+    embeddings={name: _BERT_EMBEDDINGS[name] for name in ("word", "position", "norm")},
+    layer={
+        "query_key_value": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+        "attention_output.linear": ("attention.out_lin",),
+        "attention_output": ("sa_layer_norm",),
+        "intermediate": ("ffn.lin1",),
+        "output.linear": ("ffn.lin2",),
+        "output": ("output_layer_norm",),
+    },
+    layer_prefix="transformer.layer.{}.",
+    head_prefixes=(
+        *("vocab_transform.", "vocab_layer_norm.", "vocab_projector."),
+        *("pre_classifier.", "classifier.", "qa_outputs."),
+    ),
+    renamed=_OLD_NORM_NAMES,
+)
+
+ELECTRA = Family(
+    name="electra",
+    prefix="electra.",
+    settings={**_BERT_SETTINGS, "embedding_size": "embedding_size"},
+    defaults={
+        **_BERT_DEFAULTS,
+        "embedding_size": 128,
+        "hidden_size": 256,
+        "num_attention_heads": 4,
+        "intermediate_size": 1024,
+    },
+    embeddings=_BERT_EMBEDDINGS,
+    projection={"projection": ("embeddings_project",)},
+    layer=_BERT_LAYER,
+    layer_prefix="encoder.layer.{}.",
+    head_prefixes=(
+        *("discriminator_predictions.", "generator_predictions.", "generator_lm_head."),
+        *("sequence_summary.", "classifier.", "qa_outputs."),
+    ),
+    renamed=_OLD_NORM_NAMES,
+)
+
+FAMILIES = {family.name: family for family in (BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA)}

@@ -122,7 +122,13 @@ def _read_pooling(config: Mapping[str, Any], warnings: list[str]) -> DefaultPool
             f"The checkpoint's sentence-transformers pooling {' + '.join(map(str, modes))} is not supported; "
             "mean pooling is the default."
         )
-    return DefaultPooling(mode=mode or "mean", include_prompt=config.get("include_prompt") is not False)
+    include_prompt = config.get("include_prompt") is not False
+    if not include_prompt:
+        warnings.append(
+            "The checkpoint's sentence-transformers pooling leaves the tokens of a prompt out, and here they are "
+            "pooled too, so vectors of texts with a prompt are not those of sentence-transformers."
+        )
+    return DefaultPooling(mode=mode or "mean", include_prompt=include_prompt)
 
 
 def _prompts(config: Mapping[str, Any], warnings: list[str]) -> tuple[dict[str, str], str]:

@@ -44,7 +44,7 @@ def resolve(source: str | Path) -> Path:
     name = str(source)
     if isinstance(source, Path) or name.startswith((".", "/", "~")) or not _HUB_NAME.fullmatch(name):
         raise CheckpointError(f"there is no directory {name}")
-    return _from_hub(name)
+    return from_hub(name)
 
 
 def _local(path: Path) -> Path:
@@ -55,7 +55,10 @@ def _local(path: Path) -> Path:
     return path.resolve()
 
 
-def _from_hub(name: str) -> Path:
+def from_hub(name: str) -> Path:
+    """Like resolve, but never a directory of this machine, whatever the name. Raises CheckpointError."""
+    if not _HUB_NAME.fullmatch(name):
+        raise CheckpointError(f"{name} is not a name on the hub")
     directory = _snapshot(name, SETTINGS_PATTERNS + SAFETENSORS_PATTERNS)
     if not _has_any(directory, SAFETENSORS_PATTERNS):
         # A second, small question to the hub, so that nobody downloads the same weights twice over.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tempfile
 import warnings
@@ -15,13 +16,15 @@ from bertstream.workers.checkpoints.files import read_object
 
 FILE_NAME = "tokenizer.json"
 ROLES = ("cls", "sep", "pad", "mask", "unk", "bos", "eos")
+_BERT_TOKENS = {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]", "unk": "[UNK]"}
+_ROBERTA_TOKENS = {
+    "cls": "<s>", "sep": "</s>", "pad": "<pad>", "mask": "<mask>", "unk": "<unk>", "bos": "<s>", "eos": "</s>",
+}  # fmt: skip
 # What transformers' tokenizer classes take where no file says.
 DEFAULT_TOKENS = {
-    "bert": {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]", "unk": "[UNK]"},
-    "roberta": {
-        "cls": "<s>", "sep": "</s>", "pad": "<pad>", "mask": "<mask>", "unk": "<unk>", "bos": "<s>", "eos": "</s>",
-    },
-}  # fmt: skip
+    **dict.fromkeys(("bert", "distilbert", "electra"), _BERT_TOKENS),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), _ROBERTA_TOKENS),
+}
 # tokenizer_config.json's settings that transformers puts above tokenizer.json's: key -> where, in which kind of part.
 _OVERRIDES = {
     "do_lower_case": ("normalizer", "BertNormalizer", "lowercase"),
@@ -29,7 +32,10 @@ _OVERRIDES = {
     "tokenize_chinese_chars": ("normalizer", "BertNormalizer", "handle_chinese_chars"),
     "add_prefix_space": ("pre_tokenizer", "ByteLevel", "add_prefix_space"),
 }
-_VOCABULARY_GLOBS = ("vocab.txt", "vocab.json", "*.model")
+# The families whose vocabulary is a SentencePiece model, which transformers looks for under this one name.
+_SENTENCEPIECE_FAMILIES, _SENTENCEPIECE_NAME = ("xlm-roberta", "camembert"), "sentencepiece.bpe.model"
+# transformers makes a tokenizer of nothing but special tokens where it does not find the file that it looks for.
+_FEWEST_TOKENS = 16
 # transformers writes 1e30 for "no limit".
 _SANE_LENGTH = 1 << 20
 
@@ -53,7 +59,7 @@ class TokenizerSettings:
 def read_tokenizer(directory: Path, family: str) -> TokenizerSettings:
     """Read tokenizer.json, or have transformers build it from the vocabulary files. Raises CheckpointError."""
     settings = read_object(directory / "tokenizer_config.json")
-    definition = read_object(directory / FILE_NAME) or _built_by_transformers(directory)
+    definition = read_object(directory / FILE_NAME) or _built_by_transformers(directory, family)
     ids = _ids(definition, directory)
     _apply_overrides(definition, settings)
     named = read_object(directory / "special_tokens_map.json") | settings
@@ -97,10 +103,8 @@ def _special_tokens(
     return tokens
 
 
-def _built_by_transformers(directory: Path) -> dict[str, Any]:
-    if not any(True for pattern in _VOCABULARY_GLOBS for _ in directory.glob(pattern)):
-        # transformers would make a tokenizer that knows five tokens.
-        raise CheckpointError(f"{directory} has no tokenizer: neither {FILE_NAME}, nor vocab.txt, nor vocab.json")
+def _built_by_transformers(directory: Path, family: str) -> dict[str, Any]:
+    options = _vocabulary(directory, family)
     try:
         from transformers import AutoTokenizer  # slow to import, and few checkpoints need it
     except ImportError as error:
@@ -110,8 +114,34 @@ def _built_by_transformers(directory: Path) -> dict[str, Any]:
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # transformers' own, about itself
-            AutoTokenizer.from_pretrained(directory, use_fast=True, trust_remote_code=False).save_pretrained(folder)
-            return read_object(Path(folder) / FILE_NAME)
+            built = AutoTokenizer.from_pretrained(directory, use_fast=True, trust_remote_code=False, **options)
+            built.save_pretrained(folder)
+            definition = read_object(Path(folder) / FILE_NAME)
     except Exception as error:  # transformers raises whatever its tokenizer classes do
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{directory} has no {FILE_NAME}, and none could be built: {reason}") from error
+    if len(_ids(definition, directory)) < _FEWEST_TOKENS:
+        raise CheckpointError(
+            f"{directory} has no {FILE_NAME}, and none of the vocabulary files that {family} tokenizers are made from"
+        )
+    return definition
+
+
+def _vocabulary(directory: Path, family: str) -> dict[str, str]:
+    """What transformers must be told of the vocabulary's files. Raises CheckpointError where it would go wrong."""
+    models = sorted(directory.glob("*.model"))
+    has_text, has_json = ((directory / name).exists() for name in ("vocab.txt", "vocab.json"))
+    if not (has_text or has_json or models):
+        raise CheckpointError(
+            f"{directory} has no tokenizer: neither {FILE_NAME}, nor vocab.txt, nor vocab.json, nor a *.model"
+        )
+    if has_json and not has_text and not models and not (directory / "merges.txt").exists():
+        raise CheckpointError(f"{directory} has vocab.json, but not the merges.txt that belongs to it")
+    if not models or family not in _SENTENCEPIECE_FAMILIES:
+        return {}
+    if importlib.util.find_spec("sentencepiece") is None:
+        raise CheckpointError(
+            f"{directory} has no {FILE_NAME}, and sentencepiece, with which {models[0].name} is read, is not installed"
+        )
+    named = any(model.name == _SENTENCEPIECE_NAME for model in models)
+    return {} if named else {"vocab_file": str(models[0])}

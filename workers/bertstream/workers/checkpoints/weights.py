@@ -14,6 +14,7 @@ from torch import Tensor
 from bertstream.workers.checkpoints.errors import CheckpointError
 from bertstream.workers.checkpoints.families import Family
 from bertstream.workers.checkpoints.files import read_object
+from bertstream.workers.models import EncoderShape
 
 SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
 PICKLED, PICKLED_SHARDED = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -78,13 +79,13 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def convert_weights(weights: Mapping[str, Tensor], family: Family, layers: int) -> dict[str, Tensor]:
+def convert_weights(weights: Mapping[str, Tensor], family: Family, shape: EncoderShape) -> dict[str, Tensor]:
     """Weights by our names, float32. Without the pooler where the checkpoint has none of it.
 
     Raises CheckpointError that names what is missing and what is unexpected.
     """
     found = _encoder_weights(weights, family)
-    wanted = _wanted(family, layers)
+    wanted = _wanted(family, shape)
     pooler = _join(family.pooler, "pooler.", "")
     if any(name in found for sources in pooler.values() for name in sources):
         wanted |= pooler
@@ -107,10 +108,12 @@ def _encoder_weights(weights: Mapping[str, Tensor], family: Family) -> dict[str,
     return found
 
 
-def _wanted(family: Family, layers: int) -> dict[str, tuple[str, ...]]:
+def _wanted(family: Family, shape: EncoderShape) -> dict[str, tuple[str, ...]]:
     """Our name of each weight -> the checkpoint's."""
     wanted = _join(family.embeddings, "embeddings.", "")
-    for i in range(layers):
+    if shape.embedding_size != shape.hidden_size:
+        wanted |= _join(family.projection, "embeddings.", "")
+    for i in range(shape.layers):
         wanted |= _join(family.layer, f"layers.{i}.", family.layer_prefix.format(i))
     return wanted
 

@@ -24,7 +24,8 @@ class Embeddings(nn.Module):
         self.has_projection = shape.embedding_size != shape.hidden_size
         self.word = nn.Embedding(shape.vocabulary_size, shape.embedding_size)
         self.position = nn.Embedding(shape.positions, shape.embedding_size)
-        self.token_type = nn.Embedding(max(shape.type_vocabulary_size, 1), shape.embedding_size)
+        types = shape.type_vocabulary_size
+        self.token_type = nn.Embedding(types, shape.embedding_size) if self.has_types else nn.Identity()
         self.norm = nn.LayerNorm(shape.embedding_size, eps=shape.layer_norm_eps)
         self.projection = nn.Linear(shape.embedding_size, shape.hidden_size) if self.has_projection else nn.Identity()
 
@@ -34,7 +35,7 @@ class Embeddings(nn.Module):
         # Added in transformers' order, so that the sums round alike.
         if self.has_types:
             if type_ids is None:
-                x = x + self.token_type.weight[0]
+                x = x + self.token_type(ids.new_zeros(1))  # [1, E]
             else:
                 x = x + self.token_type(type_ids)
         x = x + self.position(self.positions(ids, segments))

@@ -1,53 +1,21 @@
-"""Transformer layers over packed tokens. Only attention knows where a text ends.
+"""Transformer layers over packed tokens.
 
-T tokens, H hidden size, I intermediate size, h heads of D.
+T tokens, H hidden size, I intermediate size.
 """
 
 from __future__ import annotations
+
+# TorchScript reads these annotations, and knows the old spellings only.
+from typing import List, Tuple  # noqa: UP035
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from bertstream.workers.models.activations import Activation
+from bertstream.workers.models.attention import Attention, Wanted
 from bertstream.workers.models.segments import Segments
 from bertstream.workers.models.shape import EncoderShape, Operators
-
-
-class Attention(nn.Module):
-    """softmax(q k' / sqrt(D)) v within each text, no masks and no padding."""
-
-    __constants__ = ("flash", "head_size", "heads")
-
-    def __init__(self, shape: EncoderShape, operators: Operators) -> None:
-        super().__init__()
-        self.heads = shape.attention_heads
-        self.head_size = shape.hidden_size // shape.attention_heads
-        self.flash = operators.flash and self.head_size % 8 == 0 and self.head_size <= 256  # what the kernel takes
-
-    def forward(self, qkv: Tensor, segments: Segments) -> Tensor:
-        """qkv: [T, 3H] -> [T, H]"""
-        if self.flash:
-            return self.packed(qkv, segments)
-        return self.by_runs(qkv, segments)
-
-    def packed(self, qkv: Tensor, segments: Segments) -> Tensor:
-        """CUDA's kernel for texts of any lengths. qkv: [T, 3H] -> [T, H]"""
-        q, k, v = qkv.view(-1, 3, self.heads, self.head_size).unbind(1)  # each [T, h, D]
-        cu, longest = segments.cu_seqlens, segments.longest
-        context = torch.ops.aten._flash_attention_forward(q, k, v, cu, cu, longest, longest, 0.0, False, False)[0]
-        return context.reshape(-1, self.heads * self.head_size)
-
-    def by_runs(self, qkv: Tensor, segments: Segments) -> Tensor:
-        """Neighbours of equal length are a dense batch, by a view. qkv: [T, 3H] -> [T, H]"""
-        context = torch.empty([qkv.size(0), self.heads * self.head_size], dtype=qkv.dtype, device=qkv.device)
-        for first, texts, length in segments.runs:
-            rows = qkv[first : first + texts * length]
-            q, k, v = rows.view(texts, length, 3, self.heads, self.head_size).permute(2, 0, 3, 1, 4).unbind(0)
-            found = functional.scaled_dot_product_attention(q, k, v)  # [texts, h, length, D]
-            run = context[first : first + texts * length].view(texts, length, self.heads, self.head_size)
-            run.copy_(found.transpose(1, 2))
-        return context
 
 
 class LinearAddNorm(nn.Module):
@@ -87,9 +55,16 @@ class Layer(nn.Module):
         self.activation = Activation(shape.activation)
         self.output = LinearAddNorm(shape.intermediate_size, shape, operators)
 
-    def forward(self, x: Tensor, segments: Segments) -> Tensor:
-        """x: [T, H] -> [T, H]"""
-        context = self.attention(self.query_key_value(x), segments)
-        x = self.attention_output(context, x)
+    def forward(self, x: Tensor, segments: Segments, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
+        """x: [T, H] -> [T, H] and the attention weights wanted; x as it came where the `whole` layer is not needed."""
+        if whole:
+            return self.run(x, segments, wanted)
+        return x, self.attention.weights(self.query_key_value(x), wanted)
+
+    def run(self, x: Tensor, segments: Segments, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
+        """The whole layer, in one block: TorchScript holds what an `if` uses from before it until the `if` ends."""
+        qkv = self.query_key_value(x)
+        weights = self.attention.weights(qkv, wanted)
+        x = self.attention_output(self.attention(qkv, segments), x)
         widened = self.activation(self.intermediate(x))  # [T, I]
-        return self.output(widened, x)
+        return self.output(widened, x), weights

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 # TorchScript reads these annotations, and knows the old spellings only.
-from typing import List, Optional  # noqa: UP035
+from typing import Dict, List, Optional, Tuple  # noqa: UP035
 
 import torch
 from torch import Tensor, nn
 
+from bertstream.workers.models.attention import Wanted, wanted_weights
 from bertstream.workers.models.embeddings import Embeddings
 from bertstream.workers.models.encoder import Layer
 from bertstream.workers.models.pooling import Pooler, pool_rows
-from bertstream.workers.models.segments import segments
+from bertstream.workers.models.segments import Segments, segments
 from bertstream.workers.models.shape import EncoderShape, Operators
 
 
@@ -35,16 +38,74 @@ class Model(nn.Module):
         layers: List[int],  # noqa: UP006
     ) -> List[Tensor]:  # noqa: UP006
         """ids, type_ids: [T] -> [T, H] for each of `layers`, 0 being the embeddings. None above the highest is run."""
+        none: List[int] = []  # noqa: UP006
+        return self.forward_with_weights(ids, type_ids, lengths, layers, none, none, none)[0]
+
+    @torch.jit.export
+    def embed(self, ids: Tensor, type_ids: Optional[Tensor], lengths: List[int]) -> Tensor:  # noqa: UP006, UP045
+        """Layer 0. ids, type_ids: [T] -> [T, H]"""
+        return self.embeddings(ids, type_ids, segments(lengths, ids.device))
+
+    @torch.jit.export
+    def forward_with_weights(
+        self,
+        ids: Tensor,
+        type_ids: Optional[Tensor],  # noqa: UP045
+        lengths: List[int],  # noqa: UP006
+        layers: List[int],  # noqa: UP006
+        weight_layers: List[int],  # noqa: UP006
+        texts: List[int],  # noqa: UP006
+        heads: List[int],  # noqa: UP006
+    ) -> Tuple[List[Tensor], List[List[Tensor]]]:  # noqa: UP006
+        """forward, and attention weights as advance gives them."""
         where = segments(lengths, ids.device)
-        deepest = max(layers)
-        x = self.embeddings(ids, type_ids, where)
-        states = [x]
+        wanted = wanted_weights(texts, heads, lengths, ids.device)
+        return self.run(self.embeddings(ids, type_ids, where), where, 0, layers, weight_layers, wanted)
+
+    @torch.jit.export
+    def advance(
+        self,
+        states: Tensor,
+        lengths: List[int],  # noqa: UP006
+        start: int,
+        layers: List[int],  # noqa: UP006
+        weight_layers: List[int],  # noqa: UP006
+        texts: List[int],  # noqa: UP006
+        heads: List[int],  # noqa: UP006
+    ) -> Tuple[List[Tensor], List[List[Tensor]]]:  # noqa: UP006
+        """From layer `start`'s states [T, H] on: those of each of `layers`, and attention weights of `weight_layers`.
+
+        Weights are a list for each layer: [w, n, n] float32 for each of `texts`, the w `heads` of a text of n tokens.
+        """
+        wanted = wanted_weights(texts, heads, lengths, states.device)
+        return self.run(states, segments(lengths, states.device), start, layers, weight_layers, wanted)
+
+    def run(
+        self,
+        x: Tensor,
+        where: Segments,
+        start: int,
+        layers: List[int],  # noqa: UP006
+        weight_layers: List[int],  # noqa: UP006
+        wanted: Wanted,
+    ) -> Tuple[List[Tensor], List[List[Tensor]]]:  # noqa: UP006
+        """Runs no layer that nothing depends on, and of one that is wanted for its weights alone only its start."""
+        deepest = max([start] + layers)  # noqa: RUF005  # TorchScript knows no starred lists
+        last = max([deepest] + weight_layers)  # noqa: RUF005
+        nothing = Wanted(wanted.groups[:0], wanted.heads)
+        # States nobody asked for are not kept, since a batch's may be hundreds of megabytes.
+        states: Dict[int, Tensor] = {start: x}  # noqa: UP006
+        weights: Dict[int, List[Tensor]] = {}  # noqa: UP006
         for i, layer in enumerate(self.layers):
-            if i < deepest:
-                x = layer(x, where)
-            # States nobody asked for are not kept, since a batch's may be hundreds of megabytes.
-            states.append(x if i + 1 in layers else x[:0])
-        return [states[i] for i in layers]
+            number = i + 1
+            if number > start and number <= last:
+                explicit = number in weight_layers
+                x, found = layer(x, where, wanted if explicit else nothing, number < last or number <= deepest)
+                if explicit:
+                    weights[number] = found
+                if number in layers:
+                    states[number] = x
+        return [states[number] for number in layers], [weights[number] for number in weight_layers]
 
     @torch.jit.export
     def pooled_first(self, first: Tensor) -> Tensor:
@@ -58,3 +119,11 @@ class Model(nn.Module):
         if mode == "pooler":
             return self.pooler(states[where.starts]).to(torch.float32)
         return pool_rows(states, where, mode)
+
+
+def load_model(shape: EncoderShape, operators: Operators, weights: Mapping[str, Tensor], dtype: torch.dtype) -> Model:
+    """A model with these weights in `dtype`; those that are in it already are shared, not copied."""
+    with torch.device("meta"):  # no memory and no random numbers for weights that are about to be replaced
+        model = Model(shape, operators)
+    model.load_state_dict({name: weight.to(dtype) for name, weight in weights.items()}, assign=True)
+    return model.eval().requires_grad_(False)

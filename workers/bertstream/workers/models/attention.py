@@ -1,0 +1,90 @@
+"""Attention over packed tokens. Nothing else of the encoder knows where a text ends.
+
+T tokens, H hidden size, h heads of D.
+"""
+
+from __future__ import annotations
+
+# TorchScript reads these annotations, and knows the old spellings only.
+from typing import List, NamedTuple, Tuple  # noqa: UP035
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bertstream.workers.models.segments import Segments
+from bertstream.workers.models.shape import EncoderShape, Operators
+
+
+class Wanted(NamedTuple):
+    """The texts and heads whose attention weights are to be written down, which the fast kernels never do."""
+
+    groups: List[Tuple[int, int, int]]  # noqa: UP006  # (first token, texts, tokens a text): neighbours of equal length
+    heads: Tensor  # [w] int64
+
+
+def wanted_weights(texts: List[int], heads: List[int], lengths: List[int], device: torch.device) -> Wanted:  # noqa: UP006
+    """Groups the wanted `texts`, given by their places among all `lengths`, in the order they are given in."""
+    groups: List[Tuple[int, int, int]] = []  # noqa: UP006
+    starts: List[int] = [0]  # noqa: UP006
+    if len(texts) > 0:
+        for length in lengths:
+            starts.append(starts[-1] + length)
+    size = 0
+    for i in range(len(texts)):
+        size += 1
+        text = texts[i]
+        if i + 1 == len(texts) or texts[i + 1] != text + 1 or lengths[texts[i + 1]] != lengths[text]:
+            groups.append((starts[text + 1 - size], size, lengths[text]))
+            size = 0
+    return Wanted(groups, torch.tensor(heads, dtype=torch.int64, device=device))
+
+
+class Attention(nn.Module):
+    """softmax(q k' / sqrt(D)) v within each text, no masks and no padding."""
+
+    __constants__ = ("flash", "head_size", "heads")
+
+    def __init__(self, shape: EncoderShape, operators: Operators) -> None:
+        super().__init__()
+        self.heads = shape.attention_heads
+        self.head_size = shape.hidden_size // shape.attention_heads
+        self.flash = operators.flash and self.head_size % 8 == 0 and self.head_size <= 256  # what the kernel takes
+
+    def forward(self, qkv: Tensor, segments: Segments) -> Tensor:
+        """qkv: [T, 3H] -> [T, H]"""
+        if self.flash:
+            return self.packed(qkv, segments)
+        return self.by_runs(qkv, segments)
+
+    def packed(self, qkv: Tensor, segments: Segments) -> Tensor:
+        """CUDA's kernel for texts of any lengths. qkv: [T, 3H] -> [T, H]"""
+        q, k, v = qkv.view(-1, 3, self.heads, self.head_size).unbind(1)  # each [T, h, D]
+        cu, longest = segments.cu_seqlens, segments.longest
+        context = torch.ops.aten._flash_attention_forward(q, k, v, cu, cu, longest, longest, 0.0, False, False)[0]
+        return context.reshape(-1, self.heads * self.head_size)
+
+    def by_runs(self, qkv: Tensor, segments: Segments) -> Tensor:
+        """Neighbours of equal length are a dense batch, by a view. qkv: [T, 3H] -> [T, H]"""
+        context = torch.empty([qkv.size(0), self.heads * self.head_size], dtype=qkv.dtype, device=qkv.device)
+        for first, texts, length in segments.runs:
+            rows = qkv[first : first + texts * length]
+            q, k, v = rows.view(texts, length, 3, self.heads, self.head_size).permute(2, 0, 3, 1, 4).unbind(0)
+            found = functional.scaled_dot_product_attention(q, k, v)  # [texts, h, length, D]
+            run = context[first : first + texts * length].view(texts, length, self.heads, self.head_size)
+            run.copy_(found.transpose(1, 2))
+        return context
+
+    def weights(self, qkv: Tensor, wanted: Wanted) -> List[Tensor]:  # noqa: UP006
+        """softmax(q k' / sqrt(D)), [w, n, n] of each wanted text of n tokens, row i being what token i attends to.
+
+        In float32 whatever qkv is, as the fast kernels have it inside. qkv: [T, 3H]
+        """
+        found: List[Tensor] = []  # noqa: UP006
+        for first, texts, length in wanted.groups:
+            rows = qkv[first : first + texts * length].view(texts, length, 3, self.heads, self.head_size)
+            q = rows.select(2, 0).index_select(2, wanted.heads).to(torch.float32).transpose(1, 2)  # [texts, w, n, D]
+            k = rows.select(2, 1).index_select(2, wanted.heads).to(torch.float32).permute(0, 2, 3, 1)
+            scores = torch.matmul(q, k).mul_(self.head_size**-0.5)
+            found.extend(torch.softmax(scores, -1).unbind(0))
+        return found
