@@ -11,11 +11,12 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bertstream.workers import logs
-from bertstream.workers.control import ControlLine
+from bertstream.workers.control import ControlLine, Event
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +24,21 @@ EMBEDDED_NAME = "all-MiniLM-L6-v2"
 
 
 @dataclass(frozen=True, slots=True)
-class CompileTask:
-    """What to compile, and for what."""
+class CompileModel:
+    """One model to compile, and for what."""
 
-    sources: tuple[str, ...]  # hub names or directories; "" is the embedded model
-    device: str  # "auto", "cpu", "cuda"
+    name: str  # that people are told
+    source: str  # a hub name or a directory; "" is the embedded model
+    device: str  # "auto", "cpu", "cuda", "cuda:1"
     dtype: str  # "auto", "float32", "float16", "bfloat16"
+    hub: bool = False  # only the hub may have it, not a directory that is called so
+
+
+@dataclass(frozen=True, slots=True)
+class CompileTask:
+    """What to compile."""
+
+    models: tuple[CompileModel, ...]
     cache: str  # "" is the default one
     log_level: str = "info"
 
@@ -36,46 +46,75 @@ class CompileTask:
         """For the command line of the process."""
         return json.dumps(dataclasses.asdict(self))
 
+    @classmethod
+    def from_json(cls, text: str) -> CompileTask:
+        """The inverse of to_json."""
+        values = json.loads(text)
+        return cls(tuple(CompileModel(**each) for each in values.pop("models")), **values)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledModel:
+    """What came of one model."""
+
+    directory: str
+    device: str  # "cpu" or "cuda"
+    dtype: str
+
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What came of it."""
+    """What came of a task."""
 
-    directories: tuple[str, ...]  # in the order of the sources
-    device: str  # "cpu" or "cuda"
+    models: tuple[CompiledModel, ...]  # in the order of the task's
     devices: int  # how many GPUs there are
-    dtype: str
     operators: str  # "native", or why not
 
+    @classmethod
+    def from_event(cls, event: Event) -> Compiled:
+        """What the process said when it was ready."""
+        return cls(tuple(CompiledModel(**each) for each in event["models"]), event["devices"], event["operators"])
 
-def compile_all(task: CompileTask, progress: ControlLine | None) -> Compiled:
+
+Tell = Callable[[str, str, int, int], None]  # the model's name, the step, how much of it is done, of how much
+
+
+def compile_all(task: CompileTask, tell: Tell) -> Compiled:
     """Compiles each model that the cache lacks. Raises CheckpointError; ValueError for a device that is not there."""
     import torch
 
-    from bertstream.workers import checkpoints, native
+    from bertstream.workers import native
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    cache = Path(task.cache) if task.cache else None
+    models = tuple(_compile(each, gpus, cache, tell) for each in task.models)
+    in_use, reason = native.status()
+    return Compiled(models, gpus, "native" if in_use else reason)
+
+
+def _compile(model: CompileModel, gpus: int, cache: Path | None, tell: Tell) -> CompiledModel:
+    from bertstream.workers import checkpoints
     from bertstream.workers.compile import compile_model
 
-    device = choose_device(task.device, torch.cuda.is_available())
-    dtype = choose_dtype(task.dtype, device)
-    directories = []
-    for source in task.sources:
+    def progress(step: str, done: int, total: int) -> None:
+        tell(model.name, step, done, total)
 
-        def tell(step: str, done: int, total: int, source: str = source) -> None:
-            if progress is not None:
-                progress.send("progress", source=source or EMBEDDED_NAME, step=step, done=done, total=total)
-
-        path = source or str(checkpoints.embedded())
-        cache = Path(task.cache) if task.cache else None
-        directories.append(str(compile_model(path, dtype=dtype, device=device, cache=cache, progress=tell)))
-    in_use, reason = native.status()
-    return Compiled(tuple(directories), device, torch.cuda.device_count(), dtype, "native" if in_use else reason)
+    device = choose_device(model.device, gpus, model.name)
+    dtype = choose_dtype(model.dtype, device)
+    progress("find", 0, 1)
+    path = checkpoints.from_hub(model.source) if model.hub else model.source or checkpoints.embedded()
+    directory = compile_model(path, dtype=dtype, device=device, cache=cache, progress=progress)
+    return CompiledModel(str(directory), device, dtype)
 
 
-def choose_device(asked: str, cuda: bool) -> str:
-    """The device kind to use. Raises ValueError where it is not there."""
-    if asked == "cuda" and not cuda:
-        raise ValueError("--device cuda was asked for, but torch sees no CUDA device")
-    return ("cuda" if cuda else "cpu") if asked == "auto" else asked
+def choose_device(asked: str, gpus: int, name: str) -> str:
+    """The device kind to use for a model. Raises ValueError where it is not there."""
+    kind, _, index = asked.partition(":")
+    if kind == "cuda" and not gpus:
+        raise ValueError(f"{name}: the device {asked} was asked for, but torch sees no CUDA device")
+    if index and int(index) >= gpus:
+        raise ValueError(f"{name}: the device {asked} was asked for, but the last one is cuda:{gpus - 1}")
+    return ("cuda" if gpus else "cpu") if kind == "auto" else kind
 
 
 def choose_dtype(asked: str, device: str) -> str:
@@ -85,20 +124,26 @@ def choose_dtype(asked: str, device: str) -> str:
 
 def main(argv: list[str]) -> int:
     """Compiles, and tells the supervisor."""
-    values = json.loads(argv[1])
-    task = CompileTask(**{**values, "sources": tuple(values["sources"])})
+    task = CompileTask.from_json(argv[1])
     logs.setup("compile", task.log_level)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
     control = ControlLine(int(argv[2]))
     control.listen(lambda event: control.send("pong"), orphaned=lambda: os._exit(0))
+    at = ""
+
+    def tell(name: str, step: str, done: int, total: int) -> None:
+        nonlocal at
+        at = step
+        control.send("progress", source=name, step=step, done=done, total=total)
+
     try:
-        control.send("ready", **dataclasses.asdict(compile_all(task, control)))
+        control.send("ready", **dataclasses.asdict(compile_all(task, tell)))
     except ModuleNotFoundError as error:
         control.send("failed", message=f"{error}: install the server with pip install 'bertstream[server]'")
         return 1
     except Exception as error:  # told to the supervisor, which has a person to tell
         log.debug("could not compile", exc_info=True)
-        control.send("failed", message=str(error))
+        control.send("failed", message=str(error), step=at)
         return 1
     return 0
 

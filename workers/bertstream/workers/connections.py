@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from bertstream.workers import ipc
 from bertstream.workers.contract import Cancel, Failure, Hello, Result, Work
 from bertstream.workers.queue import WorkQueue
+from bertstream.workers.sessions import Sessions
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +24,11 @@ _BUFFER_BYTES = 1 << 20
 class Connection:
     """One frontend's. Its outbox is bounded by the work that the frontend has under way."""
 
-    def __init__(self, sock: socket.socket, number: int, queue: WorkQueue) -> None:
+    def __init__(self, sock: socket.socket, number: int, queue: WorkQueue, sessions: Sessions) -> None:
         self.number = number
         self._socket = sock
         self._queue = queue
+        self._sessions = sessions
         self._outbox: SimpleQueue[Callable[[], Hello | Reply] | None] = SimpleQueue()
 
     def start(self, hello: Hello) -> None:
@@ -48,11 +50,13 @@ class Connection:
             log.warning("connection %d lost: %s", self.number, error)
         finally:
             self._queue.forget(self)
+            self._sessions.forget_all(self)
             self._outbox.put(None)
 
     def _handle(self, message: ipc.Message) -> None:
         if isinstance(message, Cancel):
             self._queue.cancel(self, message.ids)
+            self._sessions.forget(self, message.sessions)
         elif isinstance(message, Work):
             if not self._queue.add(message, self):
                 failure = Failure(message.id, "queue_full", f"{self._queue.waiting_tokens} tokens wait already")
@@ -75,12 +79,13 @@ class Connection:
 class Listener:
     """Accepts frontends on a Unix socket that only this user may open."""
 
-    def __init__(self, path: str, queue: WorkQueue, hello: Callable[[int], Hello]) -> None:
+    def __init__(self, path: str, queue: WorkQueue, sessions: Sessions, hello: Callable[[int], Hello]) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(path)
         os.chmod(path, 0o600)  # noqa: PTH101 - a socket's path, given as a string throughout
         self._socket.listen(64)
         self._queue = queue
+        self._sessions = sessions
         self._hello = hello
 
     def start(self) -> None:
@@ -91,4 +96,4 @@ class Listener:
         while True:
             accepted, _ = self._socket.accept()
             number += 1
-            Connection(accepted, number, self._queue).start(self._hello(number))
+            Connection(accepted, number, self._queue, self._sessions).start(self._hello(number))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "last_token", "pooler"]
 LayerCombination = Literal["mean", "sum", "concatenate"]
 WireType = Literal["float32", "float16", "bfloat16", "int8"]
-Output = Literal["pooled", "pooler_output", "last_hidden_state"]
+Output = Literal["pooled", "pooler_output", "last_hidden_state", "hidden_states", "attentions", "pooled_spans"]
 FailureReason = Literal["out_of_memory", "expired", "queue_full", "internal"]
 
 INTERACTIVE, BULK = 0, 1
@@ -31,11 +31,23 @@ class Pooling:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What to compute for every text of a batch; `pooling` is set where "pooled" is among the outputs."""
+    """What to compute for every text of a batch; what an output needs is set where it is among the outputs."""
 
     outputs: tuple[Output, ...]
-    pooling: Pooling | None = None
+    pooling: Pooling | None = None  # of "pooled" and "pooled_spans"
     wire_type: WireType = "float32"
+    hidden_layers: tuple[int, ...] = ()  # of "hidden_states", ascending, 0 the embeddings
+    attention_layers: tuple[int, ...] = ()  # of "attentions", ascending, 1 the first layer
+    attention_heads: tuple[int, ...] = ()  # of "attentions", in the order wanted, 0 the first head
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Ranges of tokens to pool, for n texts end to end: S in all."""
+
+    counts: NDArray[np.int32]  # [n]
+    starts: NDArray[np.int32]  # [S], the first token, counted within the text
+    lengths: NDArray[np.int32]  # [S], tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,7 @@ class Batch:
     ids: NDArray[np.int32]  # [T]
     lengths: NDArray[np.int32]  # [n], each at least 1
     type_ids: NDArray[np.int32] | None = None  # [T]; None means all zero
+    spans: Spans | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +70,18 @@ class Work:
     priority: int = INTERACTIVE
     deadline: float = math.inf  # time.monotonic(), which all processes of a machine share
     alone: bool = False
+    # A computation in steps, each of which wants higher layers: its number on this connection, or 0. The worker keeps
+    # the states that a step has reached, unless it is the final one.
+    session: int = 0
+    final: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Nobody waits for these any more."""
+    """Nobody waits for these works any more, and these sessions will have no more steps."""
 
     ids: tuple[int, ...]
+    sessions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +97,11 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`tensors` has each output by name, [n, d] or [T, d], bfloat16 as int16; int8 has "NAME.scales" beside it."""
+    """The outputs by name; bfloat16 comes as int16, and int8 has "NAME.scales" beside it, float32, one a row.
+
+    "pooled", "pooler_output" [n, d]; "pooled_spans" [S, d]; "last_hidden_state", "hidden_states.3" [T, H];
+    "attentions.3" one dimension, for each text [heads, tokens, tokens].
+    """
 
     id: int
     tensors: dict[str, NDArray[np.generic]]

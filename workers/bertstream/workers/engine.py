@@ -11,8 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertstream.workers.contract import Pooling, WireType, Wishes, Work
+from bertstream.workers.contract import Work
+from bertstream.workers.outputs import Outputs
+from bertstream.workers.program import Advanced, AttentionWish
 from bertstream.workers.ragged import Ints, rows_of, starts_of
+from bertstream.workers.sessions import Key, Reached, Sessions
 
 
 class Program(Protocol):
@@ -22,6 +25,29 @@ class Program(Protocol):
         self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
     ) -> list[Tensor]:
         """ids [T], type_ids [T] -> the states [T, H] of each layer asked for; 0 is the embeddings."""
+
+    def forward(
+        self,
+        ids: Tensor,
+        type_ids: Tensor | None,
+        lengths: list[int],
+        layers: list[int],
+        attention: AttentionWish | None = None,
+    ) -> Advanced:
+        """hidden_states and attention weights of one pass."""
+
+    def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
+        """ids [T], type_ids [T] -> the embeddings' output [T, H]."""
+
+    def advance(
+        self,
+        states: Tensor,
+        lengths: list[int],
+        start: int,
+        layers: list[int],
+        attention: AttentionWish | None = None,
+    ) -> Advanced:
+        """From the states [T, H] of layer `start` on."""
 
     def pooler(self, first: Tensor) -> Tensor:
         """The model's own pooler. first [n, H] -> [n, H]."""
@@ -41,6 +67,11 @@ class Prepared:
     place: Ints  # [n]: where text i of the works, end to end, stands in the batch
     starts: Ints  # [n]: where the batch's texts start
     last_layer: int
+
+    def places(self) -> list[Ints]:
+        """The places of each work's texts."""
+        ends = np.cumsum([work.batch.lengths.size for work in self.works]).tolist()
+        return [self.place[start:end] for start, end in pairwise([0, *ends])]
 
 
 def prepare(works: Sequence[Work], last_layer: int, device: str = "cpu") -> Prepared:
@@ -63,101 +94,83 @@ def prepare(works: Sequence[Work], last_layer: int, device: str = "cpu") -> Prep
     )
 
 
-def run(program: Program, batch: Prepared) -> list[dict[str, Tensor]]:
-    """The outputs of each work, by name, in the wire's types, as CPU tensors in the work's own order of texts."""
+def run(
+    program: Program, batch: Prepared, sessions: Sessions | None = None, keys: Sequence[Key] = ()
+) -> list[dict[str, Tensor]]:
+    """The outputs of each work, by name, in the wire's types, as CPU tensors in the work's own order of texts.
+
+    A step of a session is a batch of one work; `keys` names the session then.
+    """
     with torch.inference_mode():
-        layers = sorted({layer for work in batch.works for layer in _layers(work.wishes, batch.last_layer)})
-        states = program.hidden_states(batch.ids, batch.type_ids, batch.lengths, layers)
-        outputs = _Outputs(program, batch, dict(zip(layers, states, strict=True)))
-        ends = np.cumsum([work.batch.lengths.size for work in batch.works]).tolist()
-        return [
-            outputs.of(work, batch.place[start:end])
-            for work, (start, end) in zip(batch.works, pairwise([0, *ends]), strict=True)
-        ]
+        layers = sorted({layer for work in batch.works for layer in needed_layers(work, batch.last_layer)})
+        attention = _attention(batch)
+        if sessions is not None and batch.works[0].session:
+            advanced = _step(program, batch, layers, attention, sessions, keys[0])
+        elif attention is None:
+            advanced = Advanced(program.hidden_states(batch.ids, batch.type_ids, batch.lengths, layers), [])
+        else:
+            advanced = program.forward(batch.ids, batch.type_ids, batch.lengths, layers, attention)
+        outputs = Outputs(program, batch, dict(zip(layers, advanced.states, strict=False)), attention, advanced.weights)
+        return [outputs.of(work, place) for work, place in zip(batch.works, batch.places(), strict=True)]
 
 
-class _Outputs:
-    """Derives outputs from the layers' states, each thing once a batch."""
-
-    def __init__(self, program: Program, batch: Prepared, states: dict[int, Tensor]) -> None:
-        self._program = program
-        self._batch = batch
-        self._states = states
-        self._pooled: dict[tuple[object, ...], Tensor] = {}
-        self._pooler: Tensor | None = None
-
-    def of(self, work: Work, place: Ints) -> dict[str, Tensor]:
-        """The outputs of the texts that stand at these places of the batch."""
-        found: dict[str, Tensor] = {}
-        for name in work.wishes.outputs:
-            if name == "pooled":
-                assert work.wishes.pooling is not None
-                values = self._finish(work.wishes.pooling, self._rows(self._pool(work.wishes.pooling), place))
-            elif name == "pooler_output":
-                values = self._rows(self._pooler_output(), place)
-            else:
-                lengths = work.batch.lengths
-                values = self._rows(self._states[self._batch.last_layer], rows_of(self._batch.starts[place], lengths))
-            found |= to_wire(name, values, work.wishes.wire_type)
-        return found
-
-    @staticmethod
-    def _rows(values: Tensor, rows: Ints) -> Tensor:
-        return values.index_select(0, torch.from_numpy(rows).to(values.device))
-
-    def _pool(self, pooling: Pooling) -> Tensor:
-        """[n, d] of all texts of the batch, neither cut nor normalised."""
-        if pooling.mode == "pooler":
-            return self._pooler_output()
-        key = (pooling.mode, pooling.layers, pooling.combination)
-        if key not in self._pooled:
-            self._pooled[key] = self._combine_and_pool(pooling)
-        return self._pooled[key]
-
-    def _combine_and_pool(self, pooling: Pooling) -> Tensor:
-        states = [self._states[layer].float() for layer in pooling.layers]
-        lengths = self._batch.lengths
-        if pooling.combination == "concatenate":
-            return torch.cat([self._program.pool(each, lengths, pooling.mode) for each in states], dim=1)
-        total = states[0]
-        for each in states[1:]:
-            total = total + each
-        if pooling.combination == "mean" and len(states) > 1:
-            total = total / len(states)
-        return self._program.pool(total, lengths, pooling.mode)
-
-    def _pooler_output(self) -> Tensor:
-        if self._pooler is None:
-            first = self._rows(self._states[self._batch.last_layer], self._batch.starts)
-            self._pooler = self._program.pooler(first).float()
-        return self._pooler
-
-    @staticmethod
-    def _finish(pooling: Pooling, pooled: Tensor) -> Tensor:
-        if pooling.dimensions:
-            pooled = pooled[:, : pooling.dimensions]
-        return torch.nn.functional.normalize(pooled, dim=1) if pooling.normalize else pooled
+def _step(
+    program: Program,
+    batch: Prepared,
+    layers: list[int],
+    attention: AttentionWish | None,
+    sessions: Sessions,
+    key: Key,
+) -> Advanced:
+    """Goes on from where the session is, or from the embeddings where that is unknown or further than what is asked."""
+    attended = attention.layers if attention else ()
+    lowest = min([*layers, *(layer - 1 for layer in attended)])
+    highest = max([*layers, *attended])
+    reached = sessions.get(key)
+    if reached is None or reached.layer > lowest:
+        reached = Reached(0, program.embed(batch.ids, batch.type_ids, batch.lengths))
+    kept = [] if batch.works[0].final or highest in layers else [highest]
+    advanced = program.advance(reached.states, batch.lengths, reached.layer, [*layers, *kept], attention)
+    if batch.works[0].final:
+        sessions.forget(*_source_and_number(key))
+    else:
+        at = layers.index(highest) if highest in layers else len(layers)
+        sessions.put(key, Reached(highest, advanced.states[at]))
+    return advanced
 
 
-def to_wire(name: str, values: Tensor, wire_type: WireType) -> dict[str, Tensor]:
-    """values [n, d] in the wire's type, on the CPU. int8 is symmetric with a scale a row: "NAME.scales" float32 [n]."""
-    if wire_type == "int8":
-        values = values.float()
-        scales = values.abs().amax(dim=1) / 127.0
-        quantised = (values / scales.clamp(min=torch.finfo(torch.float32).tiny).unsqueeze(1)).round()
-        return {name: quantised.clamp(-127, 127).to(torch.int8).cpu(), f"{name}.scales": scales.cpu()}
-    if wire_type == "bfloat16":
-        return {name: values.to(torch.bfloat16).cpu().contiguous().view(torch.int16)}
-    return {name: values.to(torch.float16 if wire_type == "float16" else torch.float32).cpu().contiguous()}
+def _source_and_number(key: Key) -> tuple[object, tuple[int]]:
+    return key[0], (key[1],)
 
 
-def _layers(wishes: Wishes, last_layer: int) -> set[int]:
-    pooling = wishes.pooling
-    needs_last = set(wishes.outputs) - {"pooled"} or (pooling is not None and pooling.mode == "pooler")
-    layers = {last_layer} if needs_last else set()
-    if "pooled" in wishes.outputs and pooling is not None and pooling.mode != "pooler":
-        layers |= set(pooling.layers)
+def needed_layers(work: Work, last_layer: int) -> set[int]:
+    """The layers whose states a work's outputs are made from."""
+    wishes, pooling = work.wishes, work.wishes.pooling
+    layers: set[int] = set()
+    for output in wishes.outputs:
+        if output == "hidden_states":
+            layers |= set(wishes.hidden_layers)
+        elif output in ("pooled", "pooled_spans") and pooling is not None and pooling.mode != "pooler":
+            layers |= set(pooling.layers)
+        elif output != "attentions":
+            layers.add(last_layer)
     return layers
+
+
+def _attention(batch: Prepared) -> AttentionWish | None:
+    """What is wanted of attention weights, over all works."""
+    asking = [
+        (work.wishes, place)
+        for work, place in zip(batch.works, batch.places(), strict=True)
+        if "attentions" in work.wishes.outputs
+    ]
+    if not asking:
+        return None
+    return AttentionWish(
+        layers=tuple(sorted({layer for wishes, _ in asking for layer in wishes.attention_layers})),
+        texts=tuple(sorted({text for _, place in asking for text in place.tolist()})),
+        heads=tuple(sorted({head for wishes, _ in asking for head in wishes.attention_heads})),
+    )
 
 
 def _join_type_ids(works: Sequence[Work]) -> np.ndarray[tuple[int], np.dtype[np.int32]] | None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.workers.contract import Batch, Cancel, Failure, Hello, Pooling, Result, Wishes, Work
+from bertstream.workers.contract import Batch, Cancel, Failure, Hello, Pooling, Result, Spans, Wishes, Work
 
 Message = Work | Cancel | Hello | Result | Failure
 Arrays = dict[str, NDArray[Any]]
@@ -101,7 +101,8 @@ def _read(sock: socket, size: int) -> bytearray:
 def _arrays(payload: memoryview, specs: Sequence[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
     offset = 0
     for name, dtype, shape in specs:
-        if np.dtype(dtype).kind not in "biuf":  # numbers only: an object array would be pointers
+        # Numbers only, since an object array would be pointers; and NumPy would take -1 for "the rest of the buffer".
+        if np.dtype(dtype).kind not in "biuf" or any(size < 0 for size in shape):
             raise ValueError(dtype)
         array = np.ndarray(shape, np.dtype(dtype), payload, offset)
         offset += array.nbytes + -array.nbytes % _ALIGNMENT
@@ -109,20 +110,32 @@ def _arrays(payload: memoryview, specs: Sequence[Any]) -> Iterator[tuple[str, ND
 
 
 def _encode_work(work: Work) -> tuple[str, Any, Arrays]:
-    wishes, pooling = work.wishes, work.wishes.pooling
-    arrays: Arrays = {"ids": work.batch.ids, "lengths": work.batch.lengths}
-    if work.batch.type_ids is not None:
-        arrays["type_ids"] = work.batch.type_ids
-    fields = [work.id, wishes.outputs, asdict(pooling) if pooling else None, wishes.wire_type]
-    return "work", [*fields, work.priority, work.deadline, work.alone], arrays
+    batch = work.batch
+    arrays: Arrays = {"ids": batch.ids, "lengths": batch.lengths}
+    if batch.type_ids is not None:
+        arrays["type_ids"] = batch.type_ids
+    if batch.spans is not None:
+        spans = batch.spans
+        arrays |= {"span_counts": spans.counts, "span_starts": spans.starts, "span_lengths": spans.lengths}
+    fields = [work.id, asdict(work.wishes), work.priority, work.deadline, work.alone, work.session, work.final]
+    return "work", fields, arrays
 
 
 def _decode_work(fields: Any, arrays: Arrays) -> Work:
-    work_id, outputs, pooling, wire_type, priority, deadline, alone = fields
-    if pooling:
-        pooling = Pooling(**{**pooling, "layers": tuple(pooling["layers"])})
-    batch = Batch(arrays["ids"], arrays["lengths"], arrays.get("type_ids"))
-    return Work(work_id, batch, Wishes(tuple(outputs), pooling, wire_type), priority, deadline, alone)
+    work_id, wishes, *rest = fields
+    spans = None
+    if "span_counts" in arrays:
+        spans = Spans(arrays["span_counts"], arrays["span_starts"], arrays["span_lengths"])
+    batch = Batch(arrays["ids"], arrays["lengths"], arrays.get("type_ids"), spans)
+    return Work(work_id, batch, _decode_wishes(wishes), *rest)
+
+
+def _decode_wishes(values: dict[str, Any]) -> Wishes:
+    pooling = values.pop("pooling")
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    if pooling is not None:
+        plain["pooling"] = Pooling(**{**pooling, "layers": tuple(pooling["layers"])})
+    return Wishes(**plain)
 
 
 def _encode_result(result: Result) -> tuple[str, Any, Arrays]:
@@ -136,14 +149,14 @@ def _decode_result(fields: Any, arrays: Arrays) -> Result:
 _ENCODERS: dict[type, Callable[[Any], tuple[str, Any, Arrays]]] = {
     Work: _encode_work,
     Result: _encode_result,
-    Cancel: lambda cancel: ("cancel", cancel.ids, {}),
+    Cancel: lambda cancel: ("cancel", [cancel.ids, cancel.sessions], {}),
     Hello: lambda hello: ("hello", asdict(hello), {}),
     Failure: lambda failure: ("failure", asdict(failure), {}),
 }
 _DECODERS: dict[str, Callable[[Any, Arrays], Message]] = {
     "work": _decode_work,
     "result": _decode_result,
-    "cancel": lambda fields, _: Cancel(tuple(fields)),
+    "cancel": lambda fields, _: Cancel(*map(tuple, fields)),
     "hello": lambda fields, _: Hello(**fields),
     "failure": lambda fields, _: Failure(**fields),
 }

@@ -16,6 +16,7 @@ from bertstream.workers.engine import Prepared, Program, prepare, run
 from bertstream.workers.queue import WorkQueue
 from bertstream.workers.running import RunningRecord
 from bertstream.workers.scheduler import Entry
+from bertstream.workers.sessions import Sessions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,11 +32,18 @@ class EngineLoop:
     """Takes batches from the queue, runs them, and hands the answers to the connections' writers."""
 
     def __init__(
-        self, program: Program, work_queue: WorkQueue, running: RunningRecord, last_layer: int, device: str = "cpu"
+        self,
+        program: Program,
+        work_queue: WorkQueue,
+        running: RunningRecord,
+        sessions: Sessions,
+        last_layer: int,
+        device: str = "cpu",
     ) -> None:
         self._program = program
         self._queue = work_queue
         self._running = running
+        self._sessions = sessions
         self._last_layer = last_layer
         self._device = device
         self._prepared: queue.Queue[Batch | None] = queue.Queue(maxsize=1)
@@ -84,7 +92,8 @@ class EngineLoop:
         self._computing_since = started = time.monotonic()
         failed: FailureReason | None = None
         try:
-            outputs = run(self._program, prepared or self._prepare(entries))
+            keys = [(entry.source, entry.work.session) for entry in entries]
+            outputs = run(self._program, prepared or self._prepare(entries), self._sessions, keys)
         except Exception as error:  # any failure of the model belongs to this batch alone
             if is_fatal(error):
                 raise

@@ -39,6 +39,7 @@ class WorkerConfig:
     running: str  # where to record what is being computed
     batch_tokens: int
     queue_tokens: int
+    session_bytes: int  # of states kept for computations that go layer by layer
     control_fd: int
     log_level: str = "info"
 
@@ -96,6 +97,7 @@ def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
     from bertstream.workers.program import Program
     from bertstream.workers.queue import WorkQueue
     from bertstream.workers.running import RunningRecord
+    from bertstream.workers.sessions import Sessions
 
     torch.set_num_threads(config.threads)
     torch.set_num_interop_threads(1)
@@ -103,13 +105,14 @@ def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
     warm_up(program, config.device)
     queue = WorkQueue(config.queue_tokens, config.batch_tokens)
     layers = program.description.layers
-    loop = EngineLoop(program, queue, RunningRecord(Path(config.running)), layers, config.device)
+    sessions = Sessions(config.session_bytes)
+    loop = EngineLoop(program, queue, RunningRecord(Path(config.running)), sessions, layers, config.device)
     loop.start()
 
     def hello(connection: int) -> Hello:
         return Hello(config.name, os.getpid(), connection, config.batch_tokens, config.running)
 
-    Listener(config.socket, queue, hello).start()
+    Listener(config.socket, queue, sessions, hello).start()
     return loop, queue
 
 
@@ -128,4 +131,7 @@ def warm_up(program: Program, device: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    status = main(sys.argv)
+    # Not sys.exit: the interpreter must not be taken down around threads that are inside torch.
+    logging.shutdown()
+    os._exit(status)

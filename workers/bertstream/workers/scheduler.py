@@ -28,6 +28,11 @@ class Entry:
     def tokens(self) -> int:
         return int(self.work.batch.ids.size)
 
+    @property
+    def alone(self) -> bool:
+        """Whether it must have a batch to itself: a suspect, or a step of a session."""
+        return self.work.alone or bool(self.work.session)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -54,12 +59,12 @@ def plan(waiting: Sequence[Entry], now: float, batch_tokens: int) -> Plan:
     for candidate in waiting:
         if candidate.work.deadline <= now:
             expired.append(candidate)
-        elif not batch or (candidate.tokens <= room and not candidate.work.alone):
+        elif not batch or (candidate.tokens <= room and not candidate.alone):
             batch.append(candidate)
             room -= candidate.tokens
         else:
             looked_past += 1
-        if room <= 0 or looked_past > _LOOK_PAST or (batch and batch[0].work.alone):
+        if room <= 0 or looked_past > _LOOK_PAST or (batch and batch[0].alone):
             break
     return Plan(tuple(batch), tuple(expired))
 

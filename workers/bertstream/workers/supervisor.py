@@ -8,35 +8,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from bertstream.workers.child import Child, ChildFailed, ChildSpec, describe
+from bertstream.workers.child import ChildFailed
+from bertstream.workers.group import Group
 
 log = logging.getLogger(__name__)
 
 PING_SECONDS = 1.0
-HEALTHY_SECONDS = 60.0  # a child that lived this long starts with a clean record
-MAX_DELAY_SECONDS = 30.0
+_GRACE_SECONDS = 5.0  # for what a child does after its drain
 
 
-def restart_delay(failures: int) -> float:
-    """Seconds to wait before a restart, after so many failures in a row: at once, then 0.5, 1, 2, … 30."""
-    return 0.0 if failures <= 1 else min(0.25 * 2.0 ** (failures - 1), MAX_DELAY_SECONDS)
+async def _nothing() -> None:
+    return
 
 
 class Supervisor:
-    """Runs stages of children: a stage starts when the one before is ready, and they stop in the opposite order."""
+    """Runs stages of groups: a stage starts when the one before is ready, and they stop in the opposite order.
+
+    Groups can be added to a stage, and removed, while it runs.
+    """
 
     def __init__(
-        self, stages: Sequence[Sequence[ChildSpec]], drain_seconds: float, on_ready: Callable[[], None]
+        self,
+        stages: Sequence[Sequence[Group]],
+        drain_seconds: float,
+        on_ready: Callable[[], None],
+        on_stop: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
-        self._stages = stages
+        self._stages = [list(stage) for stage in stages]
         self._drain_seconds = drain_seconds
         self._on_ready = on_ready
-        self._children: dict[str, Child] = {}
-        self._keepers: list[list[asyncio.Task[None]]] = []
+        self._on_stop = on_stop  # before the first child is stopped
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -51,6 +55,7 @@ class Supervisor:
             await self._stop.wait()
         finally:
             pinging.cancel()
+            await self._on_stop()
             await self._end()
 
     def stop(self) -> None:
@@ -59,68 +64,41 @@ class Supervisor:
             self._hurry.set()
         self._stop.set()
 
-    async def _start(self) -> None:
-        for stage in self._stages:
-            first_lives = [asyncio.get_running_loop().create_future() for _ in stage]
-            self._keepers.append(
-                [asyncio.create_task(self._keep(spec, ready)) for spec, ready in zip(stage, first_lives, strict=True)]
-            )
-            stopping = asyncio.create_task(self._stop.wait())
-            ready = asyncio.gather(*first_lives)
-            waiting: list[asyncio.Future[Any]] = [ready, stopping]
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if self._stop.is_set():
-                ready.cancel()
-                return
-            ready.result()
-        self._on_ready()
-
-    async def _keep(self, spec: ChildSpec, first_ready: asyncio.Future[None]) -> None:
-        """Keeps one child alive until the end; its first life must succeed."""
-        failures, life = 0, 0
-        while not self._stop.is_set():
-            started = time.monotonic()
-            try:
-                how = await self._live(spec, life, first_ready)
-            except ChildFailed as error:
-                if not first_ready.done():
-                    first_ready.set_exception(error)
-                    return
-                how = str(error)
-            if self._stop.is_set():
-                return
-            failures = 1 if time.monotonic() - started > HEALTHY_SECONDS else failures + 1
-            delay = restart_delay(failures)
-            log.error("%s died and is replaced", spec.name, extra={"status": how, "delay": delay})
-            await self._pause(delay)
-            life += 1
-
-    async def _live(self, spec: ChildSpec, life: int, first_ready: asyncio.Future[None]) -> str:
-        """One life, from start to end; says how it ended. Raises ChildFailed if it was never ready."""
-        child = self._children[spec.name] = await Child.start(spec, life)
-        if self._stop.is_set():
-            child.kill()
-        watching = asyncio.create_task(child.wait())
-        await asyncio.wait((child.ready, watching), return_when=asyncio.FIRST_COMPLETED)
-        if child.ready.done() and child.ready.exception() is None:
-            log.info("%s is ready", spec.name, extra={"pid": child.pid, "life": life})
-            if not first_ready.done():
-                first_ready.set_result(None)
-        status = await watching
-        child.ready.result()
-        return child.failure or describe(status)
-
-    async def _pause(self, seconds: float) -> None:
+    async def add(self, stage: int, group: Group) -> None:
+        """Starts one more group; returns once it is ready. Raises ChildFailed, and nothing of it is left then."""
+        self._stages[stage].append(group)
         try:
-            await asyncio.wait_for(self._stop.wait(), seconds)
-        except TimeoutError:
-            return
+            await group.start()
+        except ChildFailed:
+            await self.remove(group)
+            raise
+
+    async def remove(self, group: Group) -> None:
+        """Has a group drain and end; nobody may need it any more."""
+        await group.end(self._drain_seconds + _GRACE_SECONDS, self._hurry)
+        for stage in self._stages:
+            if group in stage:
+                stage.remove(group)
+
+    async def _start(self) -> None:
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            for stage in self._stages:
+                ready = asyncio.gather(*(group.start() for group in stage))
+                waiting: list[asyncio.Future[Any]] = [ready, stopping]
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if self._stop.is_set():
+                    ready.cancel()
+                    return
+                ready.result()
+        finally:
+            stopping.cancel()
+        self._on_ready()
 
     async def _ping_forever(self) -> None:
         while True:
             await asyncio.sleep(PING_SECONDS)
-            for child in self._children.values():
+            for child in [child for stage in self._stages for group in stage for child in group.children]:
                 if reason := child.hangs():
                     log.error("%s hangs and is killed", child.spec.name, extra={"pid": child.pid, "reason": reason})
                     child.kill(reason)
@@ -128,19 +106,6 @@ class Supervisor:
 
     async def _end(self) -> None:
         self._stop.set()
-        for stage, keepers in zip(reversed(self._stages[: len(self._keepers)]), reversed(self._keepers), strict=True):
-            children = [self._children[spec.name] for spec in stage if spec.name in self._children]
-            for child in children:
-                child.stop()
-            await self._gone(keepers)
-            for child in (self._children[spec.name] for spec in stage if spec.name in self._children):
-                child.kill()
-            await asyncio.gather(*keepers, return_exceptions=True)
-
-    async def _gone(self, keepers: Sequence[asyncio.Task[None]]) -> None:
-        """Waits for a stage to go by itself, as long as the drain may take, or until someone is in a hurry."""
-        going = asyncio.gather(*keepers, return_exceptions=True)
-        hurry = asyncio.create_task(self._hurry.wait())
-        waiting: list[asyncio.Future[Any]] = [asyncio.shield(going), hurry]
-        await asyncio.wait(waiting, timeout=self._drain_seconds + 5.0, return_when=asyncio.FIRST_COMPLETED)
-        hurry.cancel()
+        for stage in reversed(self._stages):
+            seconds = self._drain_seconds + _GRACE_SECONDS
+            await asyncio.gather(*(group.end(seconds, self._hurry) for group in stage))

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from bertstream.workers.queue import WorkQueue
+from bertstream.workers.scheduler import Plan
+from tests.support.works import make_work
+
+SOURCE = object()
+
+
+def taken(queue: WorkQueue) -> list[int]:
+    plan = queue.take()
+    assert plan is not None
+    return [each.work.id for each in plan.batch]
+
+
+@pytest.fixture
+def queue() -> WorkQueue:
+    return WorkQueue(queue_tokens=100, batch_tokens=50)
+
+
+def test_the_bound_is_in_tokens(queue: WorkQueue) -> None:
+    assert queue.add(make_work(1, [60]), SOURCE)
+    assert queue.add(make_work(2, [40]), SOURCE)
+    assert not queue.add(make_work(3, [1]), SOURCE)
+    assert queue.waiting_tokens == 100
+
+
+def test_an_empty_queue_takes_anything(queue: WorkQueue) -> None:
+    assert queue.add(make_work(1, [1000]), SOURCE)
+    assert not queue.add(make_work(2, [1]), SOURCE)
+
+
+def test_what_is_cancelled_or_forgotten_gives_its_room_back(queue: WorkQueue) -> None:
+    other = object()
+    for number in (1, 2):
+        queue.add(make_work(number, [20]), SOURCE)
+        queue.add(make_work(number, [20]), other)
+    queue.cancel(SOURCE, (1, 2, 77))
+    assert queue.waiting_tokens == 40
+    queue.forget(other)
+    assert queue.waiting_tokens == 0
+
+
+def test_an_idle_engine_gets_whatever_waits_at_once(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [1]), SOURCE)
+    queue.engine_is_idle()
+    assert taken(queue) == [1]
+
+
+def test_while_the_engine_computes_only_a_full_batch_is_taken_ahead(queue: WorkQueue) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        queue.add(make_work(1, [30]), SOURCE)
+        future: Future[Plan | None] = pool.submit(queue.take)
+        with pytest.raises(TimeoutError):
+            future.result(0.05)
+        queue.add(make_work(2, [20]), SOURCE)
+        plan = future.result(10)
+        assert plan is not None
+        assert [each.work.id for each in plan.batch] == [1, 2]
+
+
+def test_being_idle_is_said_for_one_batch(queue: WorkQueue) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        queue.engine_is_idle()
+        queue.add(make_work(1, [10]), SOURCE)
+        assert taken(queue) == [1]
+        queue.add(make_work(2, [10]), SOURCE)
+        future = pool.submit(taken, queue)
+        with pytest.raises(TimeoutError):
+            future.result(0.05)
+        queue.engine_is_idle()
+        assert future.result(10) == [2]
+
+
+def test_the_expired_do_not_use_up_an_idle_engines_turn(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [10], deadline=0.0), SOURCE)
+    queue.engine_is_idle()
+    plan = queue.take()
+    assert plan is not None
+    assert ([e.work.id for e in plan.expired], plan.batch) == ([1], ())
+    queue.add(make_work(2, [10]), SOURCE)
+    assert taken(queue) == [2]
+
+
+def test_closing_ends_the_wait(queue: WorkQueue) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(queue.take)
+        queue.close()
+        assert future.result(10) is None
+
+
+def test_many_threads_add_and_one_takes_all() -> None:
+    queue = WorkQueue(queue_tokens=10**6, batch_tokens=16)
+    queue.engine_is_idle()
+    sources = [object() for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda s=source: [queue.add(make_work(i, [1]), s) for i in range(200)])
+        for source in sources
+    ]
+    for thread in threads:
+        thread.start()
+    seen: set[tuple[int, int]] = set()
+    while len(seen) < 800:
+        plan = queue.take()
+        queue.engine_is_idle()
+        assert plan is not None
+        keys = {(id(each.source), each.work.id) for each in plan.batch}
+        assert len(plan.batch) <= 16
+        assert not keys & seen
+        seen |= keys
+    for thread in threads:
+        thread.join()
+    assert queue.waiting_tokens == 0

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from bertstream.workers.running import _MAX_KEYS, RunningRecord, read_running
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from bertstream.workers.running import RunningRecord
+RunningRecord(Path(sys.argv[1])).set([(1, 7), (2, 9)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_set_is_read_until_it_is_cleared(tmp_path: Path) -> None:
+    record = RunningRecord(tmp_path / "running")
+    assert read_running(tmp_path / "running") == frozenset()
+    record.set([(1, 2), (3, 2**63)])
+    assert read_running(tmp_path / "running") == {(1, 2), (3, 2**63)}
+    record.set([(4, 5)])
+    assert read_running(tmp_path / "running") == {(4, 5)}
+    record.clear()
+    assert read_running(tmp_path / "running") == frozenset()
+
+
+def test_it_outlives_a_killed_process(tmp_path: Path) -> None:
+    path = tmp_path / "running"
+    status = subprocess.run([sys.executable, "-c", DIES, str(path)], check=False, env=dict(os.environ)).returncode
+    assert status == -signal.SIGKILL
+    assert read_running(path) == {(1, 7), (2, 9)}
+
+
+def test_more_than_fits_is_cut(tmp_path: Path) -> None:
+    record = RunningRecord(tmp_path / "running")
+    record.set((1, i) for i in range(_MAX_KEYS + 10))
+    assert read_running(tmp_path / "running") == {(1, i) for i in range(_MAX_KEYS)}
+
+
+def test_a_file_that_is_not_there_or_not_whole_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "short").write_bytes(b"\x01" * 100)
+    assert read_running(tmp_path / "none") == frozenset()
+    assert read_running(tmp_path / "short") == frozenset()

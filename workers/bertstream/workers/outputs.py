@@ -1,0 +1,146 @@
+"""From a batch's states and attention weights to the outputs of each work, in the wire's types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertstream.workers.contract import Pooling, WireType, Wishes, Work
+from bertstream.workers.ragged import Ints, rows_of, starts_of
+
+if TYPE_CHECKING:
+    from bertstream.workers.engine import Prepared, Program
+    from bertstream.workers.program import AttentionWish
+
+Named = dict[str, Tensor]
+
+
+class Outputs:
+    """Derives outputs from the layers' states, what several works share once a batch."""
+
+    def __init__(
+        self,
+        program: Program,
+        batch: Prepared,
+        states: dict[int, Tensor],
+        attention: AttentionWish | None,
+        weights: list[list[Tensor]],
+    ) -> None:
+        self._program = program
+        self._batch = batch
+        self._states = states
+        self._attention = attention
+        self._weights = weights
+        self._pooled: dict[tuple[object, ...], Tensor] = {}
+        self._pooler: Tensor | None = None
+
+    def of(self, work: Work, place: Ints) -> Named:
+        """The outputs of the texts that stand at these places of the batch."""
+        wishes, found = work.wishes, Named()
+        for output in wishes.outputs:
+            if output == "pooled":
+                pooling = _pooling_of(wishes)
+                found |= to_wire("pooled", finish(pooling, _rows(self._pool(pooling), place)), wishes.wire_type)
+            elif output == "pooler_output":
+                found |= to_wire(output, _rows(self._pooler_output(), place), wishes.wire_type)
+            elif output == "pooled_spans":
+                found |= to_wire(output, self._pool_spans(work, place), wishes.wire_type)
+            elif output == "attentions":
+                found |= self._attentions(work, place)
+            else:
+                found |= self._token_states(work, place, output)
+        return found
+
+    def _token_states(self, work: Work, place: Ints, output: str) -> Named:
+        rows = rows_of(self._batch.starts[place], work.batch.lengths)
+        if output == "last_hidden_state":
+            return to_wire(output, _rows(self._states[self._batch.last_layer], rows), work.wishes.wire_type)
+        found = Named()
+        for layer in work.wishes.hidden_layers:
+            found |= to_wire(f"hidden_states.{layer}", _rows(self._states[layer], rows), work.wishes.wire_type)
+        return found
+
+    def _attentions(self, work: Work, place: Ints) -> Named:
+        assert self._attention is not None
+        computed, wishes, found = self._attention, work.wishes, Named()
+        texts = [computed.texts.index(text) for text in place.tolist()]
+        heads = torch.tensor([computed.heads.index(head) for head in wishes.attention_heads])
+        for layer in wishes.attention_layers:
+            weights = self._weights[computed.layers.index(layer)]
+            chosen = [weights[text].index_select(0, heads.to(weights[text].device)) for text in texts]
+            found |= flat_to_wire(f"attentions.{layer}", chosen, wishes.wire_type)
+        return found
+
+    def _pool(self, pooling: Pooling) -> Tensor:
+        """[n, d] of all texts of the batch, neither cut nor normalised."""
+        if pooling.mode == "pooler":
+            return self._pooler_output()
+        key = (pooling.mode, pooling.layers, pooling.combination)
+        if key not in self._pooled:
+            self._pooled[key] = self._pool_rows(pooling, None, self._batch.lengths)
+        return self._pooled[key]
+
+    def _pool_spans(self, work: Work, place: Ints) -> Tensor:
+        """[S, d] of a work's spans, in their order."""
+        spans, pooling = work.batch.spans, _pooling_of(work.wishes)
+        assert spans is not None
+        starts = np.repeat(self._batch.starts[place], spans.counts) + spans.starts
+        rows = rows_of(starts, spans.lengths)
+        return finish(pooling, self._pool_rows(pooling, rows, spans.lengths.tolist()))
+
+    def _pool_rows(self, pooling: Pooling, rows: Ints | None, lengths: list[int]) -> Tensor:
+        """Pools consecutive rows (all of the batch's where None), `lengths` of them at a time."""
+        layers = [self._states[layer] for layer in pooling.layers]
+        states = [(layer if rows is None else _rows(layer, rows)).float() for layer in layers]
+        if pooling.combination == "concatenate":
+            return torch.cat([self._program.pool(each, lengths, pooling.mode) for each in states], dim=1)
+        total = states[0]
+        for each in states[1:]:
+            total = total + each
+        if pooling.combination == "mean" and len(states) > 1:
+            total = total / len(states)
+        return self._program.pool(total, lengths, pooling.mode)
+
+    def _pooler_output(self) -> Tensor:
+        if self._pooler is None:
+            first = _rows(self._states[self._batch.last_layer], starts_of(np.array(self._batch.lengths)))
+            self._pooler = self._program.pooler(first).float()
+        return self._pooler
+
+
+def finish(pooling: Pooling, pooled: Tensor) -> Tensor:
+    """Keeps the first dimensions, then normalises, as asked. [n, d] -> [n, d']."""
+    if pooling.dimensions:
+        pooled = pooled[:, : pooling.dimensions]
+    return torch.nn.functional.normalize(pooled, dim=1) if pooling.normalize else pooled
+
+
+def to_wire(name: str, values: Tensor, wire_type: WireType) -> Named:
+    """values [n, d] in the wire's type, on the CPU. int8 is symmetric with a scale a row: "NAME.scales" float32 [n]."""
+    if wire_type == "int8":
+        values = values.float()
+        # At least the smallest normal number, so that a row of zeros, or of next to nothing, has a scale to divide by.
+        scales = (values.abs().amax(dim=1) / 127.0).clamp(min=torch.finfo(torch.float32).tiny)
+        quantised = (values / scales.unsqueeze(1)).round()
+        return {name: quantised.clamp(-127, 127).to(torch.int8).cpu(), f"{name}.scales": scales.cpu()}
+    if wire_type == "bfloat16":
+        return {name: values.to(torch.bfloat16).cpu().contiguous().view(torch.int16)}
+    return {name: values.to(torch.float16 if wire_type == "float16" else torch.float32).cpu().contiguous()}
+
+
+def flat_to_wire(name: str, matrices: list[Tensor], wire_type: WireType) -> Named:
+    """Matrices [heads, n, n] of different n, end to end in one dimension; a row is one token's weights in one head."""
+    parts = [to_wire(name, matrix.reshape(-1, matrix.shape[-1]), wire_type) for matrix in matrices]
+    return {key: torch.cat([part[key].reshape(-1) for part in parts]) for key in parts[0]}
+
+
+def _rows(values: Tensor, rows: Ints) -> Tensor:
+    return values.index_select(0, torch.from_numpy(rows).to(values.device))
+
+
+def _pooling_of(wishes: Wishes) -> Pooling:
+    assert wishes.pooling is not None
+    return wishes.pooling

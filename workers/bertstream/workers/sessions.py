@@ -1,0 +1,63 @@
+"""States that are kept between the steps of a computation that goes layer by layer.
+
+A cache, and no more: a step that does not find its states starts from the embeddings, so that any worker can go on with
+what another has begun.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from threading import Lock
+
+from torch import Tensor
+
+Key = tuple[object, int]  # the connection and its session's number
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a session has come."""
+
+    layer: int
+    states: Tensor  # [T, H], of that layer
+
+
+class Sessions:
+    """Bounded in bytes: the session that was longest without a step is forgotten first."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._reached: OrderedDict[Key, Reached] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return sum(each.states.nbytes for each in self._reached.values())
+
+    def get(self, key: Key) -> Reached | None:
+        """Where the session is, if that is still known."""
+        with self._lock:
+            return self._reached.get(key)
+
+    def put(self, key: Key, reached: Reached) -> None:
+        """Remembers where the session is."""
+        with self._lock:
+            self._reached[key] = reached
+            self._reached.move_to_end(key)
+            while len(self._reached) > 1 and self.size > self._limit_bytes:
+                self._reached.popitem(last=False)
+
+    def forget(self, source: object, numbers: Iterable[int]) -> None:
+        """Drops sessions that are over."""
+        with self._lock:
+            for number in numbers:
+                self._reached.pop((source, number), None)
+
+    def forget_all(self, source: object) -> None:
+        """Drops all sessions of a connection that is gone."""
+        with self._lock:
+            for key in [key for key in self._reached if key[0] is source]:
+                del self._reached[key]
