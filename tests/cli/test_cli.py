@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +16,8 @@ import pytest
 
 from bertstream.cli import main
 from bertstream.cli._table import clipped, table, width
-from tests.client.fake_server import Code, FakeServer, status, vector
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    fake = FakeServer()
-    monkeypatch.setenv("BERTSTREAM_ADDRESS", fake.address)
-    yield fake
-    fake.close()
-
-
-@pytest.fixture
-def stdin(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def put(data: bytes) -> None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), "ascii"))
-
-    return put
-
-
-def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
-    """The exit code, and the one line on standard error."""
-    try:
-        code = main(argv)
-    except SystemExit as stop:
-        code = int(str(stop.code))
-    error = capsys.readouterr().err
-    assert error.startswith("bertstream: error: ")
-    assert error.count("\n") == 1
-    return code, error
+from tests.client.fake_encodings import vector
+from tests.client.fake_server import Code, FakeServer, status
 
 
 def test_models(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +27,9 @@ def test_models(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert row.split()[:3] == ["tiny", "bert", "2"]
     assert header.index("HIDDEN") + len("HIDDEN") == row.index(" 8") + 2
     assert main(["models", "tiny"]) == 0
-    assert "cls [CLS] 1" in capsys.readouterr().out
+    details = capsys.readouterr().out
+    assert "cls [CLS] 1" in details
+    assert "at most 2.5e-01 from float32, cosine at least 0.500000" in details
 
 
 def test_models_as_json(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,12 +89,10 @@ def test_encode_nothing_to_a_file(server: FakeServer, tmp_path: Path, stdin: Any
     assert (tmp_path / f"v.{suffix}").exists()
 
 
-def test_encode_that_fails_leaves_no_file(
-    server: FakeServer, tmp_path: Path, stdin: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_encode_that_fails_leaves_no_file(server: FakeServer, tmp_path: Path, stdin: Any, fails: Any) -> None:
     for suffix in ("npy", "npz", "jsonl"):
         stdin(b"a\n" * 100 + b"bad\n")
-        code, error = fails(capsys, "encode", "-", "--output", str(tmp_path / f"v.{suffix}"))
+        code, error = fails("encode", "-", "--output", str(tmp_path / f"v.{suffix}"))
         assert (code, "item 100: a bad text" in error) == (1, True)
     assert list(tmp_path.iterdir()) == []
 
@@ -142,19 +114,19 @@ def test_health(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == {"status": "NOT_SERVING"}
 
 
-def test_failures_are_one_line(server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_are_one_line(server: FakeServer, tmp_path: Path, fails: Any) -> None:
     server.does.failures.append(status(Code.INVALID_ARGUMENT, "wrong\nindeed"))
-    assert fails(capsys, "tokenize", "a") == (1, "bertstream: error: wrong indeed\n")
-    code, error = fails(capsys, "models", "--address", "127.0.0.1:1")
+    assert fails("tokenize", "a") == (1, "bertstream: error: wrong indeed\n")
+    code, error = fails("models", "--address", "127.0.0.1:1")
     assert (code, "no server at 127.0.0.1:1" in error) == (3, True)
-    assert fails(capsys, "encode")[0] == 2
-    assert fails(capsys, "encode", "a", "--output", "x.txt")[0] == 2
-    assert fails(capsys, "encode", "a", "--format", "npy")[0] == 2
-    assert fails(capsys, "encode", "a", "--max-length", "0")[0] == 2
-    assert fails(capsys, "nonsense")[0] == 2
-    assert fails(capsys, "models", "--timeout", "-1")[0] == 2
-    assert fails(capsys, "encode", "a", "--output", str(tmp_path / "no" / "x.npy"))[0] == 1
-    assert fails(capsys, "encode", "a", "--model", "other")[0] == 1
+    assert fails("encode")[0] == 2
+    assert fails("encode", "a", "--output", "x.txt")[0] == 2
+    assert fails("encode", "a", "--format", "npy")[0] == 2
+    assert fails("encode", "a", "--max-length", "0")[0] == 2
+    assert fails("nonsense")[0] == 2
+    assert fails("models", "--timeout", "-1")[0] == 2
+    assert fails("encode", "a", "--output", str(tmp_path / "no" / "x.npy"))[0] == 1
+    assert fails("encode", "a", "--model", "other")[0] == 1
 
 
 def test_ctrl_c(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,8 +140,15 @@ def test_ctrl_c(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_serve_and_compile_go_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     fake: Any = types.ModuleType("bertstream.server.cli")
-    fake.serve_main = lambda argv: seen.append(("serve", argv)) or 7
-    fake.compile_main = lambda argv: seen.append(("compile", argv)) or 0
+
+    def record(name: str, code: int) -> Callable[[list[str]], int]:
+        def run(argv: list[str]) -> int:
+            seen.append((name, argv))
+            return code
+
+        return run
+
+    fake.serve_main, fake.compile_main = record("serve", 7), record("compile", 0)
     monkeypatch.setitem(sys.modules, "bertstream.server.cli", fake)
     assert main(["serve", "m", "--port", "1", "--help"]) == 7
     assert main(["compile", "m"]) == 0
@@ -177,16 +156,17 @@ def test_serve_and_compile_go_to_the_server(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("name", ["serve", "compile"])
-def test_without_the_server(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_the_server(name: str, monkeypatch: pytest.MonkeyPatch, fails: Any) -> None:
     monkeypatch.setitem(sys.modules, "bertstream.server.cli", None)
-    code, error = fails(capsys, name)
+    code, error = fails(name)
     assert (code, "pip install 'bertstream[server]'" in error) == (2, True)
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
-    for argv in (["--help"], ["models", "--help"], ["tokenize", "--help"], ["encode", "--help"], ["health", "--help"]):
+    commands = ("models", "load", "unload", "tokenize", "encode", "similarity", "layers", "attention", "health")
+    for command in ((), *((name,) for name in commands)):
         with pytest.raises(SystemExit, match="0"):
-            main(argv)
+            main([*command, "--help"])
         assert "examples:" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])

@@ -21,7 +21,7 @@ class AsyncInSync:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self.client, name)
-        return self.streamed(method) if name.endswith("_stream") else self.awaited(method)
+        return self.streamed(method) if "stream" in name else self.awaited(method)
 
     def awaited(self, method: Any) -> Callable[..., Any]:
         async def call(*args: Any, **kwargs: Any) -> Any:

@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import threading
-import zlib
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
 from typing import Any, NoReturn
 
 import grpc
-import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
@@ -24,8 +21,23 @@ from bertstream.v1 import models_pb2_grpc as models_grpc
 from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import tokenization_pb2_grpc as tokenization_grpc
 from bertstream.v1 import types_pb2 as types
+from tests.client.fake_encodings import (
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    Spans,
+    encodings,
+    keys_of,
+    layer_rows,
+    parts,
+    spans_of,
+    split,
+    spoil,
+    tokens,
+    vectors,
+    with_layers,
+)
 
-HIDDEN = 8
 Code = grpc.StatusCode
 
 
@@ -57,46 +69,22 @@ def status(
     return result
 
 
-def keys_of(batch: types.TextBatch) -> list[str]:
-    """A string for each text that says its kind and content."""
-    match batch.WhichOneof("content"):
-        case "texts":
-            return [f"text:{text}" for text in batch.texts.texts]
-        case "pairs":
-            pairs = zip(batch.pairs.first_texts, batch.pairs.second_texts, strict=True)
-            return [f"pair:{first}|{second}" for first, second in pairs]
-        case "word_lists":
-            lists = batch.word_lists
-            return ["words:" + "|".join(words) for words in _split(list(lists.words), lists.word_counts)]
-        case "token_ids":
-            return ["ids:" + ",".join(map(str, ids)) for ids in _split(_ids(batch), batch.token_ids.lengths)]
-    raise AssertionError("no content")
-
-
-def vector(key: str) -> np.ndarray:
-    """The pooled vector of a text: whole numbers, so that half precision holds them."""
-    return np.array([zlib.crc32(f"{index}{key}".encode()) % 200 for index in range(HIDDEN)], np.float32)
-
-
-def states(key: str) -> np.ndarray:
-    """The last hidden state: as many rows as its key has characters."""
-    return np.arange(len(key), dtype=np.float32)[:, None] + vector(key)
-
-
 def model_message(name: str = "tiny", **limits: int) -> models.Model:
     """The only model."""
     values = {"max_texts": 128, "max_request_bytes": 1 << 21, "max_response_bytes": 1 << 22, **limits}
-    message = models.Model(name=name, revision="abc", family="bert", architecture="BertModel", layers=2)
-    message.hidden_size, message.attention_heads, message.vocabulary_size = HIDDEN, 2, 1000
+    message = models.Model(name=name, revision="abc", family="bert", architecture="BertModel", layers=LAYERS)
+    message.hidden_size, message.attention_heads, message.vocabulary_size = HIDDEN, HEADS, 1000
     message.type_vocabulary_size, message.max_tokens, message.default_max_length = 2, 64, 32
     message.has_pooler, message.compute_type, message.device = True, types.DATA_TYPE_FLOAT32, "cpu"
     message.workers = message.live_workers = 2
     pooling = message.default_pooling
-    pooling.mode, pooling.layer_combination, pooling.normalize = 2, 1, True
+    pooling.mode, pooling.layer_combination = encoding.POOLING_MODE_MEAN, encoding.LAYER_COMBINATION_MEAN
+    pooling.normalize = True
     pooling.layers.append(-1)
     message.prompts["query"], message.default_prompt_name = "query: ", "query"
     message.special_tokens.add(role="cls", token="[CLS]", id=1)
-    message.outputs.extend([1, 2, 3])
+    message.outputs.extend(encoding.EncodingOutput.values()[1:])
+    message.precision_test.max_abs_difference, message.precision_test.min_cosine = 0.25, 0.5
     message.heads.append("fill_mask")
     message.limits.CopyFrom(models.ModelLimits(stream_window=types.StreamWindow(max_items=256), **values))
     message.warnings.append("tiny")
@@ -110,13 +98,16 @@ class Behaviour:
     failures: deque[status_pb2.Status] = field(default_factory=deque)  # of the next unary calls, one each
     breaks: deque[tuple[int, status_pb2.Status]] = field(default_factory=deque)  # streams: after so many answers
     window: int = 256
-    split_rows: int = 0  # so many rows of last_hidden_state a message
+    split_rows: int = 0  # so many rows of states or attentions a message
+    layer_gate: threading.Event | None = None  # StreamLayers: the last layer is not computed before it is set
     hold_first: int = 0  # the first item is answered after so many others
     reverse: bool = False  # answers of a message in two messages, last items first
     stall: threading.Event | None = None  # nothing is answered before it is set
     health: int = 1
     model: models.Model = field(default_factory=model_message)
     bad_answer: bool = False
+    broken_part: str = ""  # what is wrong with the parts of a text, see spoil()
+    break_parts: int = 0  # the next break comes before this message of a text in parts
 
 
 @dataclass
@@ -131,6 +122,11 @@ class Seen:
     cancelled: threading.Event = field(default_factory=threading.Event)
     peers: set[str] = field(default_factory=set)
     deadlines: list[float | None] = field(default_factory=list)
+    messages: int = 0  # with items, of streams
+    options: encoding.EncodingOptions | None = None  # of the last StreamEncodings
+    spans: dict[str, Spans] = field(default_factory=dict)
+    unit: int = 0
+    layers: list[tuple[int, int]] = field(default_factory=list)  # StreamLayers: text and layer, as they were computed
 
 
 class FakeServer(
@@ -175,13 +171,25 @@ class FakeServer(
             _abort(context, status(Code.NOT_FOUND, f"no model {request.name!r}", "MODEL_NOT_FOUND"))
         return models.GetModelResponse(model=self.does.model)
 
+    def LoadModel(self, request: Any, context: Any) -> models.LoadModelResponse:
+        self._enter("LoadModel", request, context)
+        self.does.model.name = request.name
+        self.does.model.compute_type = request.compute_type or types.DATA_TYPE_FLOAT32
+        return models.LoadModelResponse(model=self.does.model)
+
+    def UnloadModel(self, request: Any, context: Any) -> models.UnloadModelResponse:
+        self._enter("UnloadModel", request, context)
+        if request.name != self.does.model.name:
+            _abort(context, status(Code.NOT_FOUND, f"no model {request.name!r}", "MODEL_NOT_FOUND"))
+        return models.UnloadModelResponse()
+
     def EncodeTexts(self, request: Any, context: Any) -> encoding.EncodeTextsResponse:
         self._enter("EncodeTexts", request, context)
         keys = keys_of(request.inputs)
         _refuse_bad(keys, context)
         if self.does.stall:
             self.does.stall.wait(5)
-        answer = encoding.EncodeTextsResponse(encodings=_encodings(keys, request.options))
+        answer = encoding.EncodeTextsResponse(encodings=encodings(keys, request.options, spans_of(request.spans)))
         if self.does.bad_answer:
             answer.encodings.pooled.data = b"123"
         return answer
@@ -194,21 +202,54 @@ class FakeServer(
 
     def DetokenizeTokens(self, request: Any, context: Any) -> tokenization.DetokenizeTokensResponse:
         self._enter("DetokenizeTokens", request, context)
-        ids = _split(list(request.token_ids.token_ids), request.token_ids.lengths)
+        ids = split(list(request.token_ids.token_ids), request.token_ids.lengths)
         skip = {1, 2} if request.skip_special_tokens else set()
         texts = [" ".join(str(number) for number in row if number not in skip) for row in ids]
         return tokenization.DetokenizeTokensResponse(texts=texts)
 
     def StreamEncodings(self, requests: Any, context: Any) -> Iterator[encoding.StreamEncodingsResponse]:
         self._enter("StreamEncodings", None, context)
-        options = next(requests).options
+        self.seen.options = options = next(requests).options
         window = types.StreamWindow(max_items=self.does.window)
         yield encoding.StreamEncodingsResponse(started=encoding.EncodingStarted(options=options, window=window))
         for ids, keys, errors in self._answers(requests, context):
-            for part in _parts(ids, keys, options, self.does.split_rows):
+            spans = [self.seen.spans.get(key, []) for key in keys]
+            for number, part in enumerate(parts(ids, keys, options, spans, self.does.split_rows), 1):
+                if number == self.does.break_parts:
+                    self.does.break_parts = 0
+                    _abort(context, self.does.breaks.popleft()[1])
+                spoil(part, self.does.broken_part)
                 yield encoding.StreamEncodingsResponse(items=part)
             if errors:
                 yield encoding.StreamEncodingsResponse(items=encoding.EncodedItems(errors=errors))
+
+    def StreamLayers(self, request: Any, context: Any) -> Iterator[encoding.StreamLayersResponse]:
+        self._enter("StreamLayers", request, context)
+        keys, options = keys_of(request.inputs), with_layers(request.options)
+        _refuse_bad(keys, context)
+        limit, failure = self.does.breaks.popleft() if self.does.breaks else (None, None)
+        for number, response in enumerate(self._layers(keys, options, request)):
+            if failure and number == limit:
+                _abort(context, failure)
+            yield response
+
+    def _layers(
+        self, keys: list[str], options: encoding.EncodingOptions, request: Any
+    ) -> Iterator[encoding.StreamLayersResponse]:
+        counts = list(map(len, keys))
+        started = encoding.LayersStarted(options=options, token_counts=counts, tokens=tokens(keys))
+        yield encoding.StreamLayersResponse(started=started)
+        for text, key in enumerate(keys):
+            for rows in layer_rows(key, text, options, self.does.split_rows):
+                if rows.layer == LAYERS and self.does.layer_gate:
+                    self.does.layer_gate.wait(5)
+                self.seen.layers.append((text, rows.layer))
+                yield encoding.StreamLayersResponse(rows=rows)
+        completed = encoding.LayersCompleted(encodings=vectors(keys, options, spans_of(request.spans)))
+        completed.usage.texts, completed.usage.tokens = len(keys), sum(counts)
+        completed.timings.compute.nanos, completed.timings.total.seconds = 500_000_000, 2
+        if not self.does.bad_answer:
+            yield encoding.StreamLayersResponse(completed=completed)
 
     def StreamTokenizations(self, requests: Any, context: Any) -> Iterator[tokenization.StreamTokenizationsResponse]:
         self._enter("StreamTokenizations", None, context)
@@ -228,12 +269,14 @@ class FakeServer(
         self.seen.metadata = dict(context.invocation_metadata())
         self.seen.peers.add(context.peer())
         self.seen.deadlines.append(context.time_remaining())
+        if rpc.startswith("Stream") and not context.add_callback(self.seen.cancelled.set):
+            self.seen.cancelled.set()  # over before it began
         if not rpc.startswith("Stream") and self.does.failures:
             _abort(context, self.does.failures.popleft())
 
     def _answers(self, requests: Any, context: Any) -> Iterator[tuple[list[int], list[str], list[types.ItemError]]]:
-        context.add_callback(self.seen.cancelled.set)
-        limit, failure = self.does.breaks.popleft() if self.does.breaks else (None, None)
+        breaks = self.does.breaks and not self.does.break_parts
+        limit, failure = self.does.breaks.popleft() if breaks else (None, None)
         answered = 0
         for items in self._held_back(requests):
             if self.does.stall:
@@ -257,7 +300,11 @@ class FakeServer(
             message = request.items
             ids = list(message.ids) or range(message.first_id, message.first_id + len(keys_of(message.inputs)))
             pairs = list(zip(ids, keys_of(message.inputs), strict=True))
+            if isinstance(message, encoding.EncodingItems) and message.HasField("spans"):
+                self.seen.unit = message.spans.unit
+                self.seen.spans |= zip(keys_of(message.inputs), spans_of(message.spans), strict=True)
             received += len(pairs)
+            self.seen.messages += 1
             self.seen.most_under_way = max(self.seen.most_under_way, received - given)
             if self.does.hold_first and not held and not others:
                 held.append(pairs.pop(0))
@@ -275,65 +322,6 @@ class FakeServer(
         for part in [items[half:][::-1], items[:half][::-1]] if self.does.reverse else [items]:
             if part:
                 yield [item for item, _ in part], [key for _, key in part]
-
-
-def _parts(
-    ids: list[int], keys: list[str], options: encoding.EncodingOptions, split: int
-) -> Iterator[encoding.EncodedItems]:
-    if not ids:
-        return
-    if not split or encoding.ENCODING_OUTPUT_LAST_HIDDEN_STATE not in options.outputs:
-        yield _items(ids, _encodings(keys, options), sum(map(len, keys)))
-        return
-    for item, key in zip(ids, keys, strict=True):
-        whole = _encodings([key], options)
-        rows = states(key)
-        for start in range(0, len(rows), split):
-            part = whole if start == 0 else encoding.Encodings()
-            ragged = types.RaggedTensor(row_counts=[len(rows[start : start + split])], first_row=start)
-            ragged.more_rows = start + split < len(rows)
-            ragged.values.CopyFrom(tensor(rows[start : start + split], options.data_type))
-            part.last_hidden_state.CopyFrom(ragged)
-            yield _items([item], part, 0)
-
-
-def _items(ids: list[int], encodings: encoding.Encodings, tokens: int) -> encoding.EncodedItems:
-    items = encoding.EncodedItems(ids=ids, encodings=encodings)
-    items.usage.texts, items.usage.tokens = len(ids), tokens
-    return items
-
-
-def _encodings(keys: list[str], options: encoding.EncodingOptions) -> encoding.Encodings:
-    outputs = list(options.outputs) or [encoding.ENCODING_OUTPUT_POOLED]
-    answer = encoding.Encodings(token_counts=map(len, keys))
-    width = options.pooling.dimensions or HIDDEN
-    vectors = np.stack([vector(key) for key in keys])
-    if encoding.ENCODING_OUTPUT_POOLED in outputs:
-        answer.pooled.CopyFrom(tensor(vectors[:, :width], options.data_type))
-    if encoding.ENCODING_OUTPUT_POOLER_OUTPUT in outputs:
-        answer.pooler_output.CopyFrom(tensor(-vectors, options.data_type))
-    if encoding.ENCODING_OUTPUT_LAST_HIDDEN_STATE in outputs:
-        rows = np.concatenate([states(key) for key in keys])
-        answer.last_hidden_state.values.CopyFrom(tensor(rows, options.data_type))
-        answer.last_hidden_state.row_counts.extend(map(len, keys))
-    return answer
-
-
-def tensor(values: np.ndarray, data_type: int) -> types.Tensor:
-    """An array as a Tensor."""
-    data_type = data_type or types.DATA_TYPE_FLOAT32
-    message = types.Tensor(data_type=data_type, shape=values.shape)
-    match data_type:
-        case types.DATA_TYPE_FLOAT32:
-            message.data = values.astype("<f4").tobytes()
-        case types.DATA_TYPE_FLOAT16:
-            message.data = values.astype("<f2").tobytes()
-        case types.DATA_TYPE_BFLOAT16:
-            message.data = (values.astype("<f4").view(np.uint32) >> 16).astype("<u2").tobytes()
-        case types.DATA_TYPE_INT8:
-            scales = np.abs(values).max(-1, keepdims=True) / 127
-            message.data, message.scales = np.rint(values / scales).astype(np.int8).tobytes(), scales.tobytes()
-    return message
 
 
 def _tokenizations(keys: list[str], options: tokenization.TokenizationOptions) -> tokenization.Tokenizations:
@@ -377,12 +365,3 @@ def _abort(context: Any, failure: status_pb2.Status) -> NoReturn:
     code = next(code for code in grpc.StatusCode if code.value[0] == failure.code)
     context.abort(code, failure.message)
     raise AssertionError
-
-
-def _ids(batch: types.TextBatch) -> list[str]:
-    ids, kinds = batch.token_ids.token_ids, batch.token_ids.token_type_ids
-    return [f"{a}/{b}" for a, b in zip(ids, kinds, strict=True)] if kinds else [str(number) for number in ids]
-
-
-def _split(values: list[Any], lengths: Any) -> list[list[Any]]:
-    return [values[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import inspect
 import time
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 
 import bertstream.client as sdk
-from bertstream.client import AsyncClient, Client, DeadlineExceeded, EncodeOptions, Health, TokenizeOptions
+from bertstream.client import (
+    AsyncClient,
+    Client,
+    DeadlineExceeded,
+    EncodeOptions,
+    ForwardOptions,
+    Health,
+    TokenizeOptions,
+)
 from bertstream.client._channels import rpc_names
+from bertstream.client._forward_options import forward_options
 from bertstream.client._options import encoding_options, tokenization_options
+from bertstream.client._requests import forward_request
+from bertstream.client._types import Output
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import types_pb2 as types
-from tests.client.fake_server import HIDDEN, FakeServer, states, vector
+from tests.client.fake_encodings import HIDDEN, states, vector
+from tests.client.fake_server import Code, FakeServer, status
 
 METHODS = sorted(name for name in vars(Client) if not name.startswith("_") and name != "close")
 MIXED: list[Any] = ["a", ("b", "c"), ["d", "e"], [5, 6], "é", np.array([7, 8], np.int64), ("f", ""), []]
@@ -34,20 +46,31 @@ def test_both_clients_have_the_same_methods() -> None:
 
 def test_every_rpc_is_used(server: FakeServer, client: Any) -> None:
     arguments: dict[str, Any] = dict.fromkeys(METHODS, ())
-    arguments |= dict.fromkeys(("encode", "forward", "tokenize", "encode_stream", "tokenize_stream"), (["a"],))
-    arguments["detokenize"] = ([[1]],)
+    arguments |= dict.fromkeys((name for name in METHODS if "code" in name or "forward" in name), (["a"],))
+    arguments |= {"tokenize": (["a"],), "tokenize_stream": (["a"],), "stream_layers": (["a"],), "detokenize": ([[1]],)}
+    arguments |= {"encode_spans": (["a"], [[(0, 1)]]), "load_model": ("tiny", "x"), "unload_model": ("tiny",)}
     for name in METHODS:
         result = getattr(client, name)(*arguments[name])
-        if name.endswith("_stream"):
-            assert len(list(result)) == 1
+        if "stream" in name:
+            assert len(list(result)) == (4 if name == "stream_layers" else 1)
     assert server.seen.rpcs.keys() == {*rpc_names(), "Check"}
 
 
 @pytest.mark.parametrize(
-    ("options", "build"), [(EncodeOptions, encoding_options), (TokenizeOptions, tokenization_options)]
+    ("options", "builds"),
+    [
+        (EncodeOptions, [encoding_options]),
+        (TokenizeOptions, [tokenization_options]),
+        (ForwardOptions, [forward_options, encoding_options, forward_request]),
+    ],
 )
-def test_documented_options_are_the_real_ones(options: Any, build: Any) -> None:
-    assert list(get_type_hints(options)) == [name for name in inspect.signature(build).parameters if name != "outputs"]
+def test_documented_options_are_the_real_ones(options: Any, builds: list[Any]) -> None:
+    real = {name for build in builds for name in inspect.signature(build).parameters} - {"given"}
+    assert set(get_type_hints(options)) == real - {
+        "outputs",
+        *inspect.signature(Client.forward_stream).parameters,
+        "interactive",
+    }
 
 
 def test_exports_are_sorted_and_there() -> None:
@@ -61,10 +84,49 @@ def test_models(client: Any) -> None:
     assert (model.name, model.layers, model.hidden_size, model.compute_type) == ("tiny", 2, HIDDEN, "float32")
     assert model.default_pooling == sdk.Pooling("mean", (-1,), "mean", True, 0)
     assert model.special_tokens == {"cls": sdk.SpecialToken("[CLS]", 1)}
-    assert model.outputs == ("pooled", "pooler_output", "last_hidden_state")
+    assert model.outputs == get_args(Output)
+    assert model.precision_test == sdk.PrecisionTest(0.25, 0.5)
     assert model.limits == sdk.Limits(128, 1 << 21, 1 << 22, sdk.StreamWindow(256, 0))
     assert (model.prompts, model.heads, model.warnings) == ({"query": "query: "}, ("fill_mask",), ("tiny",))
     assert client.server_version() == "1.2.3"
+
+
+def test_loading_and_unloading(server: FakeServer, client: Any) -> None:
+    assert client.model().name == "tiny"
+    model = client.load_model("mine", "my-bert", dtype="bfloat16", workers=3)
+    assert (model.name, model.compute_type) == ("mine", "bfloat16")
+    request = server.seen.requests[-1]
+    assert (request.source, request.compute_type, request.workers) == ("my-bert", types.DATA_TYPE_BFLOAT16, 3)
+    assert (server.seen.deadlines[-1] or 1e9) > 1e8  # the client's 60 seconds are not for this
+    client.encode([], model="mine")
+    with pytest.raises(sdk.NotFound):
+        client.encode([], model="tiny")
+    client.unload_model("mine", timeout=30)
+    assert 29 < (server.seen.deadlines[-1] or 0) < 31
+    with pytest.raises(sdk.NotFound):
+        client.unload_model("other")
+    with pytest.raises(ValueError, match="dtype must be one of"):
+        client.load_model("a", "b", dtype="float64")
+
+
+def test_what_was_known_of_a_model_is_forgotten_when_it_is_replaced(server: FakeServer, client: Any) -> None:
+    assert client.encode([]).shape == (0, HIDDEN)
+    server.does.model.hidden_size = 5
+    client.load_model("tiny", "other")
+    assert client.encode([]).shape == (0, 5)
+
+
+@pytest.mark.parametrize("rpc", ["load_model", "unload_model"])
+def test_what_changes_the_server_is_not_tried_again(server: FakeServer, client: Any, rpc: str) -> None:
+    server.does.failures.append(status(Code.UNAVAILABLE, "gone"))
+    with pytest.raises(sdk.Unavailable):
+        getattr(client, rpc)(*("tiny", "x")[: 2 if rpc == "load_model" else 1])
+    assert sum(server.seen.rpcs[name] for name in ("LoadModel", "UnloadModel")) == 1
+
+
+def test_a_server_without_a_precision_test(server: FakeServer, client: Any) -> None:
+    server.does.model.ClearField("precision_test")
+    assert client.model().precision_test is None
 
 
 def test_health(server: FakeServer, client: Any) -> None:
@@ -127,9 +189,15 @@ def test_options_arrive(server: FakeServer, client: Any) -> None:
         add_special_tokens=False, priority="bulk",
     )  # fmt: skip
     expected = encoding.EncodingOptions(
-        model="tiny", prompt="", data_type=3, add_special_tokens=False, priority=2,
-        pooling=encoding.PoolingOptions(mode=4, normalize=False, layers=[-2], layer_combination=2, dimensions=4),
-        truncation=types.TruncationOptions(strategy=1, side=2, max_length=9),
+        model="tiny", prompt="", add_special_tokens=False,
+        data_type=types.DATA_TYPE_BFLOAT16, priority=types.PRIORITY_BULK,
+        pooling=encoding.PoolingOptions(
+            mode=encoding.POOLING_MODE_MEAN_SQRT_LEN, normalize=False, layers=[-2], dimensions=4,
+            layer_combination=encoding.LAYER_COMBINATION_SUM,
+        ),
+        truncation=types.TruncationOptions(
+            strategy=types.TRUNCATION_STRATEGY_REFUSE, side=types.TRUNCATION_SIDE_LEFT, max_length=9
+        ),
     )  # fmt: skip
     assert server.seen.requests[-1].options == expected
     client.encode(["a"])

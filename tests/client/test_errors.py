@@ -11,7 +11,8 @@ import pytest
 
 import bertstream.client as sdk
 from bertstream.client import _errors as errors
-from tests.client.fake_server import Code, FakeServer, status, vector
+from tests.client.fake_encodings import vector
+from tests.client.fake_server import Code, FakeServer, status
 
 KINDS = {
     Code.INVALID_ARGUMENT: sdk.InvalidArgument,
@@ -57,6 +58,8 @@ def test_nothing_but_the_tree_escapes(server: FakeServer, connect: Any, code: gr
         lambda: client.model(),
         lambda: client.server_version(),
         lambda: client.health(),
+        lambda: client.load_model("a", "b"),
+        lambda: client.unload_model("a"),
     ]
     for call in calls:
         server.does.failures.append(status(code))
@@ -71,6 +74,9 @@ def test_nothing_but_the_tree_escapes_from_streams(server: FakeServer, client: A
         lambda: list(client.encode_stream(["a"])),
         lambda: list(client.tokenize_stream(["a"])),
         lambda: client.forward(["a"]),
+        lambda: list(client.forward_stream(["a"])),
+        lambda: client.encode_spans(["a"], [[(0, 1)]]),
+        lambda: list(client.stream_layers(["a"])),
     ]
     for call in calls:
         server.does.breaks.append((0, status(code, "broken", "R")))

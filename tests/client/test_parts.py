@@ -17,7 +17,7 @@ from bertstream.client._tensors import array_of, rows_of
 from bertstream.client._texts import MessageLimits, cut, prepare
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import types_pb2 as types
-from tests.client.fake_server import tensor
+from tests.client.fake_encodings import tensor
 
 VALUES = np.array([[0.0, -1.5, 3.25], [127.0, 0.5, -64.0]], np.float32)
 
@@ -42,10 +42,10 @@ def test_float32_is_a_view() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        types.Tensor(data_type=1, shape=[2, 2], data=b"\0" * 12),
-        types.Tensor(data_type=1, shape=[1], data=b"\0" * 3),
-        types.Tensor(data_type=4, shape=[2, 2], data=b"\0" * 4, scales=b"\0" * 4),
-        types.Tensor(data_type=99, shape=[1], data=b"\0" * 4),
+        types.Tensor(data_type=types.DATA_TYPE_FLOAT32, shape=[2, 2], data=b"\0" * 12),
+        types.Tensor(data_type=types.DATA_TYPE_FLOAT32, shape=[1], data=b"\0" * 3),
+        types.Tensor(data_type=types.DATA_TYPE_INT8, shape=[2, 2], data=b"\0" * 4, scales=b"\0" * 4),
+        types.Tensor(data_type=types.DataType.ValueType(99), shape=[1], data=b"\0" * 4),
     ],
 )
 def test_tensors_that_make_no_sense(broken: types.Tensor) -> None:
@@ -78,8 +78,8 @@ def test_sizes_are_never_too_small(text: object) -> None:
 
 def test_enum_names() -> None:
     assert value_of(encoding.PoolingMode, "mean_sqrt_len", "pooling") == 4
-    assert name_of(encoding.PoolingMode, 4) == "mean_sqrt_len"
-    assert name_of(encoding.PoolingMode, 77) == "77"
+    assert name_of(encoding.PoolingMode, encoding.POOLING_MODE_MEAN_SQRT_LEN) == "mean_sqrt_len"
+    assert name_of(encoding.PoolingMode, encoding.PoolingMode.ValueType(77)) == "77"
     with pytest.raises(ValueError, match="pooling must be one of 'cls', 'mean'"):
         value_of(encoding.PoolingMode, "unspecified", "pooling")
 
@@ -137,10 +137,11 @@ def test_the_least_loaded_channel_is_taken() -> None:
     assert balance.acquire() == 1
 
 
-def test_retries_are_for_unary_calls() -> None:
+def test_retries_are_for_calls_with_one_request_that_change_nothing() -> None:
     (method,) = service_config(4)["methodConfig"]
     names = {name["method"] for name in method["name"]}
-    assert names == {name for name in rpc_names() if not name.startswith("Stream")} | {"Check"}
+    streams = {"StreamEncodings", "StreamTokenizations"}
+    assert names == {*rpc_names(), "Check"} - streams - {"LoadModel", "UnloadModel"}
     assert method["retryPolicy"]["maxAttempts"] == 5
     assert service_config(0) == {}
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bertstream.client import Internal, InvalidArgument, NotFound, Overloaded, RpcError, Unavailable
 from bertstream.client._stream import (
+    HELD_BYTES,
     Answers,
     Backoff,
     BulkStream,
@@ -27,12 +28,17 @@ from bertstream.client._stream import (
     Started,
     StreamConfig,
 )
-from bertstream.client._texts import Group, MessageLimits
+from bertstream.client._texts import Group, MessageLimits, PreparedText, prepare
 from bertstream.v1 import types_pb2 as types
 
 
 class EchoCodec:
     """Requests are groups, responses are what `parse` is to give."""
+
+    typical_bytes = size = 0
+
+    def prepare(self, text: object, path: str) -> PreparedText:
+        return prepare(text, path)
 
     def options(self) -> str:
         return "options"
@@ -43,15 +49,24 @@ class EchoCodec:
     def parse(self, response: Any) -> Any:
         return response
 
-    def joined(self, parts: list[str]) -> str:
-        return "".join(parts)
+    def joined(self, pieces: list[str]) -> str:
+        return "".join(pieces)
+
+    def bytes_of(self, answer: str) -> int:
+        return self.size
 
     def batch(self, ids: list[int], outcomes: list[Any]) -> list[tuple[int, Any]]:
         return list(zip(ids, outcomes, strict=True))
 
 
-def bulk(**config: Any) -> BulkStream[Any, Any]:
-    return BulkStream(EchoCodec(), StreamConfig(**config), jitter=lambda: 1.0)
+class LargeCodec(EchoCodec):
+    """Answers of which four are as much as may be under way."""
+
+    typical_bytes = size = HELD_BYTES // 4
+
+
+def bulk(codec: Any = None, **config: Any) -> BulkStream[Any, Any]:
+    return BulkStream(codec or EchoCodec(), StreamConfig(**config), jitter=lambda: 1.0)
 
 
 @dataclass
@@ -145,6 +160,36 @@ def test_nothing_is_lost_nothing_twice_and_all_is_bounded(
     assert peer.most_held <= 2 * max(window, min(64, batch_size)) + batch_size
     assert all(size == batch_size for size in peer.sizes[:-1])
     assert stream.counts.texts == count
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 100), st.integers(1, 20), st.integers(1, 80), st.booleans(), st.booleans(), st.integers(0, 2**32))
+def test_large_answers_are_asked_for_a_few_at_a_time(
+    count: int, batch_size: int, window: int, ordered: bool, breaks: bool, seed: int
+) -> None:
+    stream = bulk(LargeCodec(), ordered=ordered, batch_size=batch_size, reconnect_seconds=1e9)
+    texts, share = [f"t{i}" for i in range(count)], 0.2 if breaks else 0.0
+    peer = Peer(stream, texts, random.Random(seed), window, share, parts=True)
+    assert sorted(peer.run()) == sorted((i, f"partial t{i}") for i in range(count))
+    assert peer.most_under_way <= max(4, min(4, window))
+    assert peer.most_held <= 2 * 4 + batch_size
+    assert all(size == batch_size for size in peer.sizes[:-1])
+
+
+def test_what_was_learnt_of_the_size_of_answers_fades() -> None:
+    codec = LargeCodec()
+    stream = bulk(codec, batch_size=64)
+    peer = Peer(stream, ["t"] * 3000, random.Random(5), window=256)
+    codec.size = 100
+    peer.run()
+    assert peer.most_under_way > 200
+
+
+def test_only_one_item_may_go_on_in_a_later_message() -> None:
+    stream = bulk()
+    stream.add(["a", "b"])
+    with pytest.raises(Internal, match="2 items that go on"):
+        stream.receive(Answers([(0, "x"), (1, "y")], more=True))
 
 
 def test_an_empty_input_opens_no_call() -> None:
@@ -270,7 +315,9 @@ def test_reopening_is_given_up_after_a_while_without_an_answer() -> None:
     stream.add(["a"])
     for delay in (0.1, 0.2, 0.4):
         stream.broken(Unavailable("gone"))
-        assert stream.step() == Sleep(pytest.approx(delay))
+        step = stream.step()
+        assert isinstance(step, Sleep)
+        assert step.seconds == pytest.approx(delay)
         assert stream.step() == Open()
         stream.opened()
     with pytest.raises(Unavailable):

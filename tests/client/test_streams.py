@@ -15,7 +15,8 @@ import pytest
 
 import bertstream.client as sdk
 from bertstream.client import AsyncClient, Client, InvalidArgument, Unavailable
-from tests.client.fake_server import HIDDEN, Code, FakeServer, status, vector
+from tests.client.fake_encodings import HIDDEN, vector
+from tests.client.fake_server import Code, FakeServer, status
 
 GONE = status(Code.UNAVAILABLE, "gone")
 

@@ -6,10 +6,19 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from bertstream.cli._input import lines, reads_lines
-from bertstream.cli._options import Commands, UsageError, add_model, add_text_options, client, command, text_options
+from bertstream.cli._options import (
+    Commands,
+    UsageError,
+    add_model,
+    add_text_options,
+    add_vector_options,
+    client,
+    command,
+    text_options,
+    vector_options,
+)
 from bertstream.cli._writers import FORMATS, Writer, writer_for
 
 EXAMPLES = """\
@@ -32,7 +41,8 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--batch-size", type=int, default=64, metavar="TEXTS", help="texts a batch (default: 64)")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, help="say how far it is, on stderr")
     add_model(parser)
-    _add_vector_options(parser)
+    group = add_vector_options(parser)
+    group.add_argument("--wire-type", choices=["float32", "float16", "bfloat16", "int8"], help="how vectors travel")
     add_text_options(parser)
 
 
@@ -47,7 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
             batch_size=arguments.batch_size,
             progress=_shows_progress(arguments),
             timeout=arguments.timeout,
-            **_encode_options(arguments),
+            wire_type=arguments.wire_type,
+            **text_options(arguments),
+            **vector_options(arguments),
         )
         for batch in batches:
             writer.write(batch)
@@ -55,26 +67,6 @@ def run(arguments: argparse.Namespace) -> int:
                 failed = True
                 print(f"bertstream: error: {failure.error}", file=sys.stderr)
     return 1 if failed else 0
-
-
-def _add_vector_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the vectors (default: as the checkpoint says)")
-    modes = ["cls", "mean", "max", "mean_sqrt_len", "last_token", "pooler"]
-    group.add_argument("--pooling", choices=modes, help="how token states become one vector")
-    group.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="to unit length, or not")
-    group.add_argument(
-        "--layers", type=_layers, metavar="K,…", help="layers to pool, such as -1,-2 (write --layers=-1,-2)"
-    )
-    group.add_argument("--layer-combination", choices=["mean", "sum", "concatenate"])
-    group.add_argument("--dimensions", type=int, metavar="N", help="keep the first N")
-    group.add_argument("--prompt", metavar="TEXT", help="put before every text")
-    group.add_argument("--prompt-name", metavar="NAME", help="a prompt of the checkpoint's")
-    group.add_argument("--wire-type", choices=["float32", "float16", "bfloat16", "int8"], help="how vectors travel")
-
-
-def _encode_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    names = ("pooling", "normalize", "layers", "layer_combination", "dimensions", "prompt", "prompt_name", "wire_type")
-    return {**text_options(arguments), **{name: getattr(arguments, name) for name in names}}
 
 
 def _writer(arguments: argparse.Namespace) -> Writer:
@@ -94,7 +86,3 @@ def _shows_progress(arguments: argparse.Namespace) -> bool:
     if arguments.progress is not None:
         return bool(arguments.progress)
     return arguments.output is not None and sys.stderr.isatty()
-
-
-def _layers(text: str) -> list[int]:
-    return [int(layer) for layer in text.split(",")]

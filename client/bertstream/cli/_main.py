@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from bertstream.cli import _encode, _health, _models, _server, _tokenize
+from bertstream.cli import _attention, _encode, _health, _layers, _loading, _models, _server, _similarity, _tokenize
 from bertstream.cli._options import UsageError
 from bertstream.client import BertstreamError, Unavailable
 from bertstream.client._channels import package_version
 
+MODULES = (_server, _models, _loading, _tokenize, _encode, _similarity, _layers, _attention, _health)
 OK, FAILED, USAGE, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 EPILOG = """\
@@ -23,6 +24,9 @@ examples:
   bertstream tokenize "Hello, Welt!"                 tokens, ids and offsets
   bertstream encode "A text" "Another"               a summary of their vectors
   bertstream encode - --output vectors.npy < corpus.txt
+  bertstream similarity "A text" "Another" "A third"
+  bertstream layers "A text" --layers 0,6,12 -o layers.npz
+  bertstream attention "A text" --layer 3 --head 2   a map of who attends to whom
 
 exit codes:
   0 done, 1 the call failed (health: not serving), 2 wrong usage, 3 no server there or not ready, 130 interrupted
@@ -82,6 +86,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bertstream {package_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (_server, _models, _tokenize, _encode, _health):
+    for module in MODULES:
         module.add_to(commands)
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from bertstream.cli._options import Commands, client, command
@@ -33,8 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(asdict(models[0]) if named else [asdict(model) for model in models], indent=2))
     else:
-        print(_details(models[0]) if named else table(HEADER, map(_row, models), right=(2, 3, 4, 8)))
+        print(_details(models[0]) if named else models_table(models))
     return 0
+
+
+def models_table(models: Iterable[Model]) -> str:
+    """A line a model."""
+    return table(HEADER, map(_row, models), right=(2, 3, 4, 8))
 
 
 def _row(model: Model) -> tuple[str, ...]:
@@ -49,6 +55,11 @@ def _pooling(model: Model) -> str:
     return pooling.mode + (", normalized" if pooling.normalize else "")
 
 
+def _precision(model: Model) -> str:
+    test = model.precision_test
+    return f"at most {test.max_abs_difference:.1e} from float32, cosine at least {test.min_cosine:.6f}" if test else ""
+
+
 def _details(model: Model) -> str:
     values = {
         **{name: value for name, value in asdict(model).items() if not isinstance(value, dict | list | tuple)},
@@ -58,6 +69,7 @@ def _details(model: Model) -> str:
         "outputs": ", ".join(model.outputs),
         "heads": ", ".join(model.heads),
         "limits": f"{model.limits.max_texts:,} texts and {model.limits.max_request_bytes:,} bytes a message",
+        "precision_test": _precision(model),
         "warnings": "; ".join(model.warnings),
     }
     return table(("FIELD", "VALUE"), ((name, str(value) or "-") for name, value in values.items()))

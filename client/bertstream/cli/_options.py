@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from bertstream.client import Client
@@ -60,6 +61,40 @@ def text_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What add_text_options and add_model gave, as arguments of the SDK."""
     names = ("model", "max_length", "truncation", "truncation_side", "add_special_tokens")
     return {name: getattr(arguments, name) for name in names}
+
+
+def add_vector_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Options that say how vectors are made."""
+    group = parser.add_argument_group("the vectors (default: as the checkpoint says)")
+    modes = ["cls", "mean", "max", "mean_sqrt_len", "last_token", "pooler"]
+    group.add_argument("--pooling", choices=modes, help="how token states become one vector")
+    group.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="to unit length, or not")
+    group.add_argument(
+        "--layers", type=numbers, metavar="K,…", help="layers to pool, such as -1,-2 (write --layers=-1,-2)"
+    )
+    group.add_argument("--layer-combination", choices=["mean", "sum", "concatenate"])
+    group.add_argument("--dimensions", type=int, metavar="N", help="keep the first N")
+    group.add_argument("--prompt", metavar="TEXT", help="put before every text")
+    group.add_argument("--prompt-name", metavar="NAME", help="a prompt of the checkpoint's")
+    return group
+
+
+def vector_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What add_vector_options gave, as arguments of the SDK."""
+    names = ("pooling", "normalize", "layers", "layer_combination", "dimensions", "prompt", "prompt_name")
+    return {name: getattr(arguments, name) for name in names}
+
+
+def numbers(text: str) -> list[int]:
+    """Such as "0,6,12"."""
+    return [int(number) for number in text.split(",")]
+
+
+def suffixed(output: Path | None, suffix: str) -> Path | None:
+    """The file to write, whose name must say what it is."""
+    if output is not None and output.suffix != suffix:
+        raise UsageError(f"{output.name}: give a name that ends in {suffix}")
+    return output
 
 
 def client(arguments: argparse.Namespace) -> Client:

@@ -1,4 +1,6 @@
-"""Where `bertstream encode` puts vectors: a summary, lines of JSON, or NumPy's files. All in constant memory."""
+"""Files that appear when they are whole, and where `bertstream encode` puts vectors: a summary, lines of JSON, or
+NumPy's files. All in constant memory.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,12 @@ from bertstream.client import EncodedBatch
 FORMATS = ("summary", "jsonl", "npy", "npz")
 
 
-class Writer:
-    """Takes batches. A file gets its name when it is whole, so that half a file is never there."""
+class OutputFile:
+    """A file that gets its name when it is whole, so that half a file is never there; or none."""
 
     def __init__(self, output: Path | None) -> None:
+        if output and not output.absolute().parent.is_dir():
+            raise FileNotFoundError(f"{output}: no such folder")
         self._output = output
         self._file: IO[Any] | None = None
 
@@ -33,22 +37,26 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.finish()
-        if self._file and self._output:
-            self._file.close()
+        whole = False
+        try:
             if kind is None:
-                _mode_of_a_new_file(self._file.name)
-                os.replace(self._file.name, self._output)  # noqa: PTH105 - the name is a str
-            else:
-                Path(self._file.name).unlink()
-
-    def write(self, batch: EncodedBatch) -> None:
-        """Writes a batch."""
-        raise NotImplementedError
+                self.finish()
+                whole = True
+        finally:
+            self._settle(whole)
 
     def finish(self) -> None:
-        """All batches were written."""
+        """All was written."""
+
+    def _settle(self, whole: bool) -> None:
+        if not self._file or not self._output:
+            return
+        self._file.close()
+        if whole:
+            _mode_of_a_new_file(self._file.name)
+            os.replace(self._file.name, self._output)  # noqa: PTH105 - the name is a str
+        else:
+            Path(self._file.name).unlink()
 
     def binary_file(self) -> IO[bytes]:
         """A new file beside the output."""
@@ -56,6 +64,14 @@ class Writer:
         folder, name = self._output.absolute().parent, self._output.name
         self._file = tempfile.NamedTemporaryFile("w+b", dir=folder, prefix=f".{name}.", delete=False)  # noqa: SIM115
         return self._file
+
+
+class Writer(OutputFile):
+    """Takes batches."""
+
+    def write(self, batch: EncodedBatch) -> None:
+        """Writes a batch."""
+        raise NotImplementedError
 
 
 class LineWriter(Writer):
@@ -172,8 +188,6 @@ class ArchiveWriter(Writer):
 
 def writer_for(kind: str, output: Path | None, texts: Sequence[str]) -> Writer:
     """The writer of a format."""
-    if output and not output.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{output}: no such folder")
     if kind == "npy":
         return ArrayWriter(output)
     if kind == "npz":

@@ -20,22 +20,29 @@ from bertstream.client._errors import (
     Unavailable,
     Unimplemented,
 )
-from bertstream.client._options import EncodeOptions, TokenizeOptions
+from bertstream.client._options import EncodeOptions, ForwardOptions, TokenizeOptions
+from bertstream.client._spans import SpannedText
 from bertstream.client._sync import Client
 from bertstream.client._texts import Text
 from bertstream.client._types import (
     EncodedBatch,
     Health,
     ItemError,
+    Layer,
+    LayersDone,
     Limits,
     Model,
     Outputs,
+    OutputsBatch,
     Pooling,
+    PrecisionTest,
     Progress,
     SpecialToken,
     StreamWindow,
+    Timings,
     TokenizedBatch,
     Tokens,
+    Usage,
 )
 
 __all__ = [
@@ -49,26 +56,34 @@ __all__ = [
     "EncodedBatch",
     "FailedPrecondition",
     "FieldViolation",
+    "ForwardOptions",
     "Health",
     "Internal",
     "InvalidArgument",
     "ItemError",
+    "Layer",
+    "LayersDone",
     "Limits",
     "Model",
     "NotFound",
     "Outputs",
+    "OutputsBatch",
     "Overloaded",
     "PermissionDenied",
     "Pooling",
+    "PrecisionTest",
     "Progress",
     "RpcError",
+    "SpannedText",
     "SpecialToken",
     "StreamWindow",
     "Text",
+    "Timings",
     "TokenizeOptions",
     "TokenizedBatch",
     "Tokens",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "Usage",
 ]

@@ -3,37 +3,44 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
-from itertools import islice
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Self, Unpack
 
 import grpc
 
 from bertstream.client import _operations as operations
-from bertstream.client._async_call import AsyncStreamCall
-from bertstream.client._channels import Connection, LeastLoaded, stubs
-from bertstream.client._deadline import Deadline
-from bertstream.client._errors import Cancelled, RpcError, error_from_call
-from bertstream.client._operations import Calls, Descriptions, Operation
-from bertstream.client._options import EncodeOptions, TokenizeOptions
-from bertstream.client._progress import ProgressOption, reporter
+from bertstream.client._async_transport import AsyncTransport
+from bertstream.client._channels import Connection
+from bertstream.client._layers import layers_request
+from bertstream.client._options import EncodeOptions, ForwardOptions, TokenizeOptions
+from bertstream.client._progress import ProgressOption
 from bertstream.client._requests import (
-    ALL_OUTPUTS,
+    Item,
     OnError,
-    StreamRequest,
     encode_request,
+    forward_items,
     forward_request,
+    spans_request,
     tokenize_request,
 )
-from bertstream.client._stream import BulkStream, Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
-from bertstream.client._sync import CALLS_UNDER_WAY
+from bertstream.client._spans import Spans, spanned
 from bertstream.client._texts import Text, listed
-from bertstream.client._types import EncodedBatch, FloatArray, Health, Model, Output, Outputs, TokenizedBatch, Tokens
-
-T = TypeVar("T")
+from bertstream.client._types import (
+    ComputeType,
+    EncodedBatch,
+    FloatArray,
+    Health,
+    Layer,
+    LayersDone,
+    Model,
+    Output,
+    Outputs,
+    OutputsBatch,
+    SpanUnit,
+    TokenizedBatch,
+    Tokens,
+)
 
 
 class AsyncClient:
@@ -61,14 +68,13 @@ class AsyncClient:
         max_message_bytes: int = 64 << 20,
         reconnect_seconds: float = 30.0,
     ) -> None:
-        self._connection = Connection(
-            address, timeout, channels, retries, credentials, tuple(metadata), max_message_bytes, reconnect_seconds
+        self._transport = AsyncTransport(
+            Connection(
+                address, timeout, channels, retries, credentials, tuple(metadata), max_message_bytes, reconnect_seconds
+            )
         )
-        self._channels: list[grpc.aio.Channel] = []
-        self._rpcs: list[dict[str, Any]] = []
-        self._balance = LeastLoaded(channels)
-        self._descriptions: Descriptions = {}
-        self._closed = False
+        self._run = self._transport.run
+        self._descriptions = self._transport.descriptions
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,8 +86,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes the connections; calls under way raise Cancelled."""
-        self._closed = True
-        await asyncio.gather(*(channel.close() for channel in self._channels))
+        await self._transport.close()
 
     async def health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """See Client.health."""
@@ -98,6 +103,22 @@ class AsyncClient:
     async def server_version(self, *, timeout: float | None = None) -> str:
         """See Client.server_version."""
         return (await self._run(operations.list_models(), timeout))[1]
+
+    async def load_model(
+        self,
+        name: str,
+        source: str,
+        *,
+        dtype: ComputeType | None = None,
+        workers: int = 0,
+        timeout: float | None = None,
+    ) -> Model:
+        """See Client.load_model."""
+        return await self._run(operations.load_model(self._descriptions, name, source, dtype, workers), timeout)
+
+    async def unload_model(self, name: str, *, timeout: float | None = None) -> None:
+        """See Client.unload_model."""
+        await self._run(operations.unload_model(self._descriptions, name), timeout)
 
     async def tokenize(
         self, texts: Text | Iterable[Text], *, timeout: float | None = None, **options: Unpack[TokenizeOptions]
@@ -124,17 +145,63 @@ class AsyncClient:
         """See Client.encode."""
         return await self._run(operations.encode(self._descriptions, texts, **options), timeout)
 
+    async def encode_spans(
+        self,
+        texts: Text | Iterable[Text],
+        spans: Iterable[Spans],
+        *,
+        unit: SpanUnit = "characters",
+        timeout: float | None = None,
+        **options: Unpack[EncodeOptions],
+    ) -> list[FloatArray]:
+        """See Client.encode_spans."""
+        request = spans_request(unit, **options)
+        items = spanned(listed(texts)[0], spans)
+        return [vectors async for some in self._transport.stream(request, items, timeout) for vectors in some]
+
     async def forward(
         self,
         texts: Text | Iterable[Text],
-        outputs: Sequence[Output] = ALL_OUTPUTS,
+        outputs: Sequence[Output] | None = None,
         *,
+        spans: Iterable[Spans] | None = None,
         timeout: float | None = None,
-        **options: Unpack[EncodeOptions],
+        **options: Unpack[ForwardOptions],
     ) -> list[Outputs]:
         """See Client.forward."""
-        request = forward_request(outputs, **options)
-        return [row async for rows in self._stream(request, listed(texts)[0], timeout) for row in rows]
+        request = forward_request(outputs, interactive=True, **options)
+        items = forward_items(texts, spans, outputs)
+        return [row async for batch in self._transport.stream(request, items, timeout) for row in batch.outputs]
+
+    def forward_stream(
+        self,
+        texts: Iterable[Item] | AsyncIterable[Item],
+        outputs: Sequence[Output] | None = None,
+        *,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        batch_size: int = 16,
+        progress: ProgressOption = False,
+        timeout: float | None = None,
+        **options: Unpack[ForwardOptions],
+    ) -> AsyncGenerator[OutputsBatch, None]:
+        """See Client.forward_stream."""
+        request = forward_request(
+            outputs, ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, **options
+        )
+        return self._transport.stream(request, texts, timeout)
+
+    def stream_layers(
+        self,
+        texts: Text | Iterable[Text],
+        outputs: Sequence[Output] = ("hidden_states",),
+        *,
+        spans: Iterable[Spans] | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ForwardOptions],
+    ) -> AsyncGenerator[Layer | LayersDone, None]:
+        """See Client.stream_layers."""
+        return self._transport.layers(layers_request(texts, outputs, spans, **options), timeout)
 
     def encode_stream(
         self,
@@ -151,7 +218,7 @@ class AsyncClient:
         request = encode_request(
             ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, **options
         )
-        return self._stream(request, texts, timeout)
+        return self._transport.stream(request, texts, timeout)
 
     def tokenize_stream(
         self,
@@ -168,152 +235,4 @@ class AsyncClient:
         request = tokenize_request(
             ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, **options
         )
-        return self._stream(request, texts, timeout)
-
-    def _rpc(self, index: int, name: str) -> Any:
-        if self._closed:
-            raise ValueError("the client is closed")
-        if not self._rpcs:  # a channel belongs to the event loop that runs when it is made
-            self._channels = [self._channel(number) for number in range(self._connection.channels)]
-            self._rpcs = [stubs(channel) for channel in self._channels]
-        return self._rpcs[index][name]
-
-    def _channel(self, index: int) -> grpc.aio.Channel:
-        connection = self._connection
-        if connection.credentials is None:
-            return grpc.aio.insecure_channel(connection.address, connection.options(index))
-        return grpc.aio.secure_channel(connection.address, connection.credentials, connection.options(index))
-
-    async def _run(self, operation: Operation[T], timeout: float | None) -> T:
-        deadline = Deadline(timeout)
-        try:
-            calls = next(operation)
-            while True:
-                try:
-                    await self._make(calls, deadline)
-                except RpcError as error:
-                    calls = operation.throw(error)
-                else:
-                    calls = next(operation)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-
-    async def _make(self, calls: Calls, deadline: Deadline) -> None:
-        """Makes the calls, a few at a time, and takes their answers in order."""
-        requests, under_way = iter(calls.requests), deque[Any]()
-        number = 0
-        try:
-            while True:
-                some = islice(requests, CALLS_UNDER_WAY - len(under_way))
-                under_way.extend(self._start(calls.rpc, request, deadline) for request in some)
-                if not under_way:
-                    return
-                try:
-                    answer = await answer_of(under_way[0])
-                except RpcError as error:
-                    raise calls.explain(number, error) from None
-                calls.take(number, answer)
-                under_way.popleft()
-                number += 1
-        finally:
-            for call in under_way:
-                call.cancel()
-
-    def _start(self, rpc: str, request: Any, deadline: Deadline) -> Any:
-        timeout = deadline.left(self._connection.timeout)
-        index = self._balance.acquire()
-        try:
-            call = self._rpc(index, rpc)(request, timeout=timeout, metadata=self._connection.metadata)
-        except BaseException:
-            self._balance.release(index)
-            raise
-        call.add_done_callback(lambda _: self._balance.release(index))
-        return call
-
-    async def _stream(self, request: StreamRequest[T], texts: Any, timeout: float | None) -> AsyncGenerator[T, None]:
-        deadline = Deadline(timeout)
-        model = await self._run(operations.describe(self._descriptions, request.model), timeout)
-        stream = request.stream(model, self._connection.reconnect_seconds)
-        report, source = reporter(request.progress, texts), _iterator(texts)
-        call: AsyncStreamCall | None = None
-        try:
-            while True:
-                while call and (event := call.poll()):
-                    event.tell(stream)
-                    report.update(stream.counts)
-                match stream.step():
-                    case Pull(count):
-                        await _pull(stream, source, count)
-                    case Send(message) if call:
-                        await call.send(message)
-                    case Receive() if call:
-                        await call.wait()
-                    case Emit(batch):
-                        yield batch
-                    case Open():
-                        call = await self._open(request, stream, call, deadline)
-                    case HalfClose() if call:
-                        await call.half_close()
-                    case Sleep(seconds):
-                        await asyncio.sleep(deadline.cut(seconds))
-                    case Stop():
-                        report.update(stream.counts, finished=True)
-                        return
-        finally:
-            if call:
-                await call.close(patient=stream.finished)
-
-    async def _open(
-        self,
-        request: StreamRequest[Any],
-        stream: BulkStream[Any, Any],
-        old: AsyncStreamCall | None,
-        deadline: Deadline,
-    ) -> AsyncStreamCall:
-        if old:
-            await old.close()
-        timeout, index = deadline.left(), self._balance.acquire()
-        call = AsyncStreamCall(lambda: self._balance.release(index))
-        try:
-            call.start(self._rpc(index, request.rpc), timeout=timeout, metadata=self._connection.metadata)
-            await call.send(stream.options())
-        except BaseException:
-            await call.close()
-            raise
-        stream.opened()
-        return call
-
-
-async def answer_of(call: Any) -> Any:
-    """A call's answer, or an exception of ours."""
-    try:
-        return await call
-    except grpc.RpcError as error:
-        raise error_from_call(error) from None
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise Cancelled("the call was cancelled") from None  # not by this task: the client was closed
-
-
-def _iterator(texts: Any) -> Any:
-    return aiter(texts) if hasattr(texts, "__aiter__") else iter(texts)
-
-
-async def _pull(stream: BulkStream[Any, Any], source: Any, count: int) -> None:
-    texts = await _take(source, count) if isinstance(source, AsyncIterator) else list(islice(source, count))
-    if len(texts) < count:
-        stream.end()
-    stream.add(texts)
-
-
-async def _take(source: AsyncIterator[Any], count: int) -> list[Any]:
-    texts: list[Any] = []
-    while len(texts) < count:
-        try:
-            texts.append(await anext(source))
-        except StopAsyncIteration:
-            break
-    return texts
+        return self._transport.stream(request, texts, timeout)

@@ -20,6 +20,7 @@ from bertstream.v1.tokenization_pb2_grpc import TokenizationServiceStub
 STUBS: tuple[Any, ...] = (EncodingServiceStub, ModelServiceStub, TokenizationServiceStub)
 FILES = (encoding_pb2.DESCRIPTOR, models_pb2.DESCRIPTOR, tokenization_pb2.DESCRIPTOR)
 HEALTH_RPC = "Check"
+CHANGING_RPCS = ("LoadModel", "UnloadModel")
 MOST_RETRIES = 4  # gRPC itself never tries more than five times
 
 
@@ -61,9 +62,11 @@ class Connection:
 
 
 def service_config(retries: int) -> dict[str, Any]:
-    """Retries of unary calls (gRFC A6). gRPC waits with jitter, or as the server's grpc-retry-pushback-ms says.
+    """Retries of calls with one request (gRFC A6). gRPC waits with jitter, or as the server's grpc-retry-pushback-ms
+    says; once an answer has begun to come (StreamLayers), it tries no more.
 
-    Streams are not among them: the SDK opens those again itself, and sends only what was not answered.
+    Streams of requests are not among them: the SDK opens those again itself, and sends only what was not answered. Nor
+    are the rpcs that change what is served, which may have done so though no answer came.
     """
     if not retries:
         return {}
@@ -74,7 +77,7 @@ def service_config(retries: int) -> dict[str, Any]:
         "backoffMultiplier": 2,
         "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
     }
-    return {"methodConfig": [{"name": list(_unary_methods()), "retryPolicy": policy}]}
+    return {"methodConfig": [{"name": list(_retried_methods()), "retryPolicy": policy}]}
 
 
 def rpc_names() -> Iterator[str]:
@@ -120,8 +123,8 @@ def _methods() -> Iterable[Any]:
     return (method for file in FILES for service in file.services_by_name.values() for method in service.methods)
 
 
-def _unary_methods() -> Iterator[dict[str, str]]:
+def _retried_methods() -> Iterator[dict[str, str]]:
     for method in _methods():
-        if not method.client_streaming and not method.server_streaming:
+        if not method.client_streaming and method.name not in CHANGING_RPCS:
             yield {"service": method.containing_service.full_name, "method": method.name}
     yield {"service": "grpc.health.v1.Health", "method": "Check"}

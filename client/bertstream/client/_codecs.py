@@ -8,12 +8,23 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bertstream.client._decode import outputs_of, tokens_of, vectors_of
+from bertstream.client._decode import tokens_of, vectors_of
 from bertstream.client._errors import RpcError, unexpected_response
 from bertstream.client._options import pooled_width
+from bertstream.client._outputs import Piece, bytes_of, pieces_of, whole
+from bertstream.client._spans import prepare_spanned, span_lists
 from bertstream.client._stream import Answers, Started
-from bertstream.client._texts import Group
-from bertstream.client._types import EncodedBatch, FloatArray, ItemError, Outputs, TokenizedBatch, Tokens
+from bertstream.client._texts import Group, PreparedText, prepare
+from bertstream.client._types import (
+    EncodedBatch,
+    FloatArray,
+    ItemError,
+    Model,
+    Outputs,
+    OutputsBatch,
+    TokenizedBatch,
+    Tokens,
+)
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import types_pb2 as types
@@ -21,7 +32,24 @@ from bertstream.v1 import types_pb2 as types
 V = TypeVar("V")
 
 
-class _EncodingStream:
+class _SmallAnswers:
+    """What most streams have in common: texts without spans, and answers in one piece."""
+
+    typical_bytes = 0
+
+    def prepare(self, text: object, path: str) -> PreparedText:
+        return prepare(text, path)
+
+    def joined(self, pieces: list[Any]) -> Any:
+        if len(pieces) != 1:
+            raise unexpected_response("a small answer in several messages")
+        return pieces[0]
+
+    def bytes_of(self, answer: Any) -> int:
+        return 0
+
+
+class _EncodingStream(_SmallAnswers):
     """The requests of StreamEncodings."""
 
     rpc = "StreamEncodings"
@@ -45,7 +73,7 @@ class VectorStream(_EncodingStream):
         self._width = pooled_width(options.pooling, hidden_size)
         self._dtype: Any = np.float16 if options.data_type == types.DATA_TYPE_FLOAT16 else np.float32
 
-    def parse(self, response: encoding.StreamEncodingsResponse) -> Started | Answers[FloatArray]:
+    def parse(self, response: encoding.StreamEncodingsResponse) -> Started | Answers:
         match response.WhichOneof("event"):
             case "started":
                 pooling = response.started.options.pooling
@@ -54,9 +82,6 @@ class VectorStream(_EncodingStream):
             case "items":
                 return self._answers(response.items)
         raise unexpected_response("a stream's message without an event")
-
-    def joined(self, parts: list[FloatArray]) -> FloatArray:
-        raise unexpected_response("a vector in several messages")
 
     def batch(self, ids: list[int], outcomes: Sequence[FloatArray | RpcError]) -> EncodedBatch:
         errors = _errors(ids, outcomes)
@@ -69,37 +94,60 @@ class VectorStream(_EncodingStream):
                 vectors[index] = row
         return EncodedBatch(np.array(ids, np.int64), vectors, errors)
 
-    def _answers(self, items: encoding.EncodedItems) -> Answers[FloatArray]:
+    def _answers(self, items: encoding.EncodedItems) -> Answers:
         vectors = vectors_of(items.encodings.pooled) if items.ids else ()
-        return Answers(_paired(items.ids, vectors), items.errors, items.usage.tokens)
+        return Answers(_paired(items.ids, vectors), items.errors, items.usage.tokens, items.more)
 
 
 class OutputStream(_EncodingStream):
     """All outputs of each text, as `forward` gives them."""
 
-    def parse(self, response: encoding.StreamEncodingsResponse) -> Started | Answers[Outputs]:
+    def __init__(
+        self, options: encoding.EncodingOptions, span_unit: encoding.SpanUnit.ValueType, model: Model | None
+    ) -> None:
+        super().__init__(options)
+        self._unit = span_unit if encoding.ENCODING_OUTPUT_POOLED_SPANS in options.outputs else None
+        self.typical_bytes = largest_bytes(options, model) if model else 0
+
+    def prepare(self, text: object, path: str) -> PreparedText:
+        return prepare(text, path) if self._unit is None else prepare_spanned(text, path)
+
+    def request(self, group: Group) -> encoding.StreamEncodingsRequest:
+        request = super().request(group)
+        if self._unit is not None:
+            request.items.spans.CopyFrom(span_lists(group, self._unit))
+        return request
+
+    def parse(self, response: encoding.StreamEncodingsResponse) -> Started | Answers:
         match response.WhichOneof("event"):
             case "started":
                 return Started(response.started.window.max_items)
             case "items":
                 items = response.items
-                more = items.encodings.last_hidden_state.more_rows
-                rows = _paired(items.ids, outputs_of(items.encodings) if items.ids else ())
-                return Answers(rows, items.errors, items.usage.tokens, more)
+                pieces = pieces_of(items.encodings, len(items.ids)) if items.ids else ()
+                return Answers(_paired(items.ids, pieces), items.errors, items.usage.tokens, items.more)
         raise unexpected_response("a stream's message without an event")
 
-    def joined(self, parts: list[Outputs]) -> Outputs:
-        states = [part.last_hidden_state for part in parts if part.last_hidden_state is not None]
-        whole = np.concatenate(states)
-        if len(whole) != parts[0].token_count:
-            raise unexpected_response(f"{len(whole)} rows for a text of {parts[0].token_count} tokens")
-        return replace(parts[0], last_hidden_state=whole)
+    def joined(self, pieces: list[Piece]) -> Outputs:
+        return whole(pieces)
 
-    def batch(self, ids: list[int], outcomes: Sequence[Outputs | RpcError]) -> list[Outputs]:
-        return [outcome for outcome in outcomes if not isinstance(outcome, RpcError)]
+    def bytes_of(self, answer: Outputs) -> int:
+        return bytes_of(answer)
+
+    def batch(self, ids: list[int], outcomes: Sequence[Outputs | RpcError]) -> OutputsBatch:
+        good = [(item, row) for item, row in zip(ids, outcomes, strict=True) if not isinstance(row, RpcError)]
+        kept = np.array([item for item, _ in good], np.int64)
+        return OutputsBatch(kept, [row for _, row in good], _errors(ids, outcomes))
 
 
-class TokenStream:
+class SpanStream(OutputStream):
+    """The vectors of each text's spans, as `encode_spans` gives them."""
+
+    def batch(self, ids: list[int], outcomes: Sequence[Outputs | RpcError]) -> Any:
+        return [row.pooled_spans for row in super().batch(ids, outcomes).outputs]
+
+
+class TokenStream(_SmallAnswers):
     """Tokens, as `tokenize_stream` gives them."""
 
     rpc = "StreamTokenizations"
@@ -113,7 +161,7 @@ class TokenStream:
     def request(self, group: Group) -> tokenization.StreamTokenizationsRequest:
         return tokenization.StreamTokenizationsRequest(items=tokenization.TokenizationItems(**_items(group)))
 
-    def parse(self, response: tokenization.StreamTokenizationsResponse) -> Started | Answers[list[Tokens]]:
+    def parse(self, response: tokenization.StreamTokenizationsResponse) -> Started | Answers:
         match response.WhichOneof("event"):
             case "started":
                 return Started(response.started.window.max_items)
@@ -123,9 +171,6 @@ class TokenStream:
                 return Answers(_paired(items.ids, rows), items.errors, items.usage.tokens)
         raise unexpected_response("a stream's message without an event")
 
-    def joined(self, parts: list[list[Tokens]]) -> list[Tokens]:
-        raise unexpected_response("tokens in several messages")
-
     def batch(self, ids: list[int], outcomes: Sequence[list[Tokens] | RpcError]) -> TokenizedBatch:
         rows = (
             replace(tokens, text_index=index)
@@ -134,6 +179,18 @@ class TokenStream:
             for tokens in outcome
         )
         return TokenizedBatch(np.array(ids, np.int64), list(rows), _errors(ids, outcomes))
+
+
+def largest_bytes(options: encoding.EncodingOptions, model: Model) -> int:
+    """How much memory the rows of one text's outputs may take at most, as float32."""
+    tokens = options.truncation.max_length or model.default_max_length
+    layers = int(encoding.ENCODING_OUTPUT_LAST_HIDDEN_STATE in options.outputs)
+    if encoding.ENCODING_OUTPUT_HIDDEN_STATES in options.outputs:
+        layers += len(options.hidden_state_layers) or model.layers + 1
+    maps = 0
+    if encoding.ENCODING_OUTPUT_ATTENTIONS in options.outputs:
+        maps = (len(options.attention_layers) or model.layers) * (len(options.attention_heads) or model.attention_heads)
+    return 4 * tokens * (layers * model.hidden_size + maps * tokens)
 
 
 def _items(group: Group) -> dict[str, Any]:

@@ -10,8 +10,19 @@ from numpy.typing import NDArray
 
 from bertstream.client._enums import name_of
 from bertstream.client._errors import unexpected_response
-from bertstream.client._tensors import array_of, rows_of
-from bertstream.client._types import FloatArray, Limits, Model, Outputs, Pooling, SpecialToken, StreamWindow, Tokens
+from bertstream.client._tensors import array_of
+from bertstream.client._types import (
+    FloatArray,
+    Limits,
+    Model,
+    Pooling,
+    PrecisionTest,
+    SpecialToken,
+    StreamWindow,
+    Timings,
+    Tokens,
+    Usage,
+)
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import models_pb2 as models
 from bertstream.v1 import tokenization_pb2 as tokenization
@@ -36,6 +47,7 @@ def model_of(message: models.Model) -> Model:
         heads=tuple(message.heads),
         limits=_limits_of(message.limits),
         warnings=tuple(message.warnings),
+        precision_test=_precision_test_of(message),
     )
 
 
@@ -55,34 +67,12 @@ def tokens_of(message: tokenization.Tokenizations, texts: int) -> list[list[Toke
     return rows
 
 
-def outputs_of(message: encoding.Encodings) -> list[Outputs]:
-    """The Outputs of each text."""
-    columns: dict[str, FloatArray | list[FloatArray]] = {}
-    if message.HasField("pooled"):
-        columns["pooled"] = vectors_of(message.pooled)
-    if message.HasField("pooler_output"):
-        columns["pooler_output"] = vectors_of(message.pooler_output)
-    if message.HasField("last_hidden_state"):
-        columns["last_hidden_state"] = rows_of(message.last_hidden_state)
-    counts = _token_counts(message, columns)
-    if any(len(column) != len(counts) for column in columns.values()):
-        raise unexpected_response("outputs for different numbers of texts")
-    names = list(columns)
-    rows = zip(counts, *columns.values(), strict=True)
-    return [Outputs(count, **dict(zip(names, values, strict=True))) for count, *values in rows]
-
-
 def vectors_of(tensor: types.Tensor) -> FloatArray:
     """A tensor that must be [texts, dimensions]."""
     vectors = array_of(tensor)
     if vectors.ndim != 2:
         raise unexpected_response(f"vectors of shape {list(vectors.shape)}")
     return vectors
-
-
-def _token_counts(message: encoding.Encodings, columns: dict[str, FloatArray | list[FloatArray]]) -> list[int]:
-    # Later messages of one text's rows carry nothing but those rows.
-    return list(message.token_counts) or [0] * max((len(column) for column in columns.values()), default=0)
 
 
 def _columns_of(message: tokenization.Tokenizations) -> dict[str, Any]:
@@ -105,6 +95,23 @@ def _columns_of(message: tokenization.Tokenizations) -> dict[str, Any]:
 
 def _integers(values: Iterable[int]) -> NDArray[np.int32]:
     return np.fromiter(values, np.int32)
+
+
+def usage_of(message: types.Usage) -> Usage:
+    """A Usage."""
+    return Usage(message.texts, message.tokens, message.truncated_texts)
+
+
+def timings_of(message: types.Timings) -> Timings:
+    """Timings, in seconds."""
+    seconds = {field.name: duration.ToNanoseconds() / 1e9 for field, duration in message.ListFields()}
+    return Timings(*(seconds.get(name) for name in ("tokenize", "queue", "compute", "total")))
+
+
+def _precision_test_of(message: models.Model) -> PrecisionTest | None:
+    if not message.HasField("precision_test"):
+        return None
+    return PrecisionTest(message.precision_test.max_abs_difference, message.precision_test.min_cosine)
 
 
 def _pooling_of(message: encoding.PoolingOptions) -> Pooling:

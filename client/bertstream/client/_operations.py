@@ -16,6 +16,7 @@ import numpy as np
 
 from bertstream.client._channels import HEALTH_RPC
 from bertstream.client._decode import model_of, tokens_of, vectors_of
+from bertstream.client._enums import value_of
 from bertstream.client._errors import (
     FieldViolation,
     PermissionDenied,
@@ -38,7 +39,7 @@ from bertstream.client._texts import (
     prepare_all,
     token_id_lists,
 )
-from bertstream.client._types import FloatArray, Health, Model, Tokens
+from bertstream.client._types import ComputeType, FloatArray, Health, Model, Tokens
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import models_pb2 as models
 from bertstream.v1 import tokenization_pb2 as tokenization
@@ -59,6 +60,7 @@ class Calls:
     rpc: str
     requests: Iterable[Any]
     take: Callable[[int, Any], object]
+    patient: bool = False  # no end but the caller's
     explain: Callable[[int, RpcError], RpcError] = field(default=lambda _, error: error)
 
 
@@ -90,6 +92,24 @@ def describe(known: Descriptions, name: str) -> Operation[Model | None]:
         except (Unimplemented, PermissionDenied, Unauthenticated):
             return None
     return known[name]
+
+
+def load_model(
+    known: Descriptions, name: str, source: str, dtype: ComputeType | None, workers: int
+) -> Operation[Model]:
+    """Loads a model, and forgets what was known of the one before."""
+    request = models.LoadModelRequest(name=name, source=source, workers=workers)
+    if dtype is not None:
+        request.compute_type = value_of(types.DataType, dtype, "dtype")
+    answer: models.LoadModelResponse = yield from _call("LoadModel", request, patient=True)
+    known.clear()
+    return model_of(answer.model)
+
+
+def unload_model(known: Descriptions, name: str) -> Operation[None]:
+    """Takes a model out of service."""
+    yield from _call("UnloadModel", models.UnloadModelRequest(name=name), patient=True)
+    known.clear()
 
 
 def encode(known: Descriptions, texts: Text | Iterable[Text], **given: Any) -> Operation[FloatArray]:
@@ -155,9 +175,9 @@ def stream_limits(model: Model | None) -> MessageLimits:
     return _within(MessageLimits(), model)
 
 
-def _call(rpc: str, request: Any) -> Operation[Any]:
+def _call(rpc: str, request: Any, patient: bool = False) -> Operation[Any]:
     answers: list[Any] = []
-    yield Calls(rpc, [request], lambda _, answer: answers.append(answer))
+    yield Calls(rpc, [request], lambda _, answer: answers.append(answer), patient)
     return answers[0]
 
 
@@ -213,7 +233,7 @@ def _fan_out(
         rpc,
         requests(),
         lambda number, answer: take(under_way.pop(number), answer),
-        lambda number, error: with_own_indexes(error, under_way[number].indexes),
+        explain=lambda number, error: with_own_indexes(error, under_way[number].indexes),
     )
 
 

@@ -12,6 +12,7 @@ from bertstream.client._types import (
     Output,
     PoolingMode,
     Priority,
+    SpanUnit,
     TokenColumn,
     Truncation,
     TruncationSide,
@@ -22,9 +23,9 @@ from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import types_pb2 as types
 
 
-class EncodeOptions(TypedDict, total=False):
-    """Keyword arguments of `encode`, `forward` and `encode_stream`. All may be left out or None: the checkpoint's own
-    default applies then.
+class VectorOptions(TypedDict, total=False):
+    """Keyword arguments of all methods that run the encoder. All may be left out or None: the checkpoint's own default
+    applies then.
     """
 
     model: str
@@ -33,10 +34,8 @@ class EncodeOptions(TypedDict, total=False):
     """How token states become one vector: cls, mean, max, mean_sqrt_len, last_token, or pooler."""
     normalize: bool | None
     """Whether to divide each vector by its Euclidean norm."""
-    layers: int | Sequence[int] | None
-    """The layers to pool: 0 is the embeddings' output, k the k-th layer's, -1 the last one's (the default)."""
     layer_combination: LayerCombination | None
-    """How several layers are combined: mean (the default), sum, or concatenate."""
+    """How several layers are combined before they are pooled: mean (the default), sum, or concatenate."""
     dimensions: int | None
     """Keep the first so many dimensions, before normalising."""
     prompt: str | None
@@ -44,7 +43,7 @@ class EncodeOptions(TypedDict, total=False):
     prompt_name: str | None
     """The prompt of that name in the checkpoint's sentence-transformers files."""
     wire_type: WireType | None
-    """How vectors travel: float32, float16 (what you get is float16), bfloat16 or int8 (what you get is float32)."""
+    """How numbers travel: float32, float16 (what you get is float16), bfloat16 or int8 (what you get is float32)."""
     max_length: int | None
     """Cut texts to so many tokens, special tokens included."""
     truncation: bool | Truncation | None
@@ -54,7 +53,35 @@ class EncodeOptions(TypedDict, total=False):
     add_special_tokens: bool | None
     """Whether to add [CLS], [SEP] or their like; None: yes, but for token ids."""
     priority: Priority | None
-    """interactive (the default but for streams) or bulk."""
+    """interactive (the default but for bulk streams) or bulk."""
+
+
+class EncodeOptions(VectorOptions, total=False):
+    """Keyword arguments of `encode`, `encode_spans` and `encode_stream`: those of VectorOptions, and `layers`."""
+
+    layers: int | Sequence[int] | None
+    """The layers to pool: 0 is the embeddings' output, k the k-th layer's, -1 the last one's (the default)."""
+
+
+class ForwardOptions(VectorOptions, total=False):
+    """Keyword arguments of `forward`, `forward_stream` and `stream_layers`: those of VectorOptions, and these. Layers
+    and heads of which one is named twice are refused by the server.
+    """
+
+    layers: int | Sequence[int] | None
+    """The layers of hidden_states, and of attentions too unless `attention_layers` says: 0 is the embeddings' output
+    (left out of attentions, of which it has none), k the k-th layer's, -1 the last one's. None for all. Layers above
+    the highest that is asked for are not computed."""
+    attention_layers: int | Sequence[int] | None
+    """The layers of attentions, where they are other ones: 1 is the first layer, -1 the last."""
+    heads: int | Sequence[int] | None
+    """The heads of attentions: 0 is the first, -1 the last. None for all."""
+    pooling_layers: int | Sequence[int] | None
+    """The layers that `pooled` and `pooled_spans` are made of, as `layers` of `encode`; None for the last."""
+    span_unit: SpanUnit | None
+    """What the bounds of spans count: characters (the default), words or tokens."""
+    offset_unit: OffsetUnit | None
+    """What offsets count: code_points (the default, as Python strings do), utf16_units or utf8_bytes."""
 
 
 class TokenizeOptions(TypedDict, total=False):
@@ -87,7 +114,6 @@ def encoding_options(
     model: str = "",
     pooling: PoolingMode | None = None,
     normalize: bool | None = None,
-    layers: int | Sequence[int] | None = None,
     layer_combination: LayerCombination | None = None,
     dimensions: int | None = None,
     prompt: str | None = None,
@@ -98,6 +124,7 @@ def encoding_options(
     truncation_side: TruncationSide | None = None,
     add_special_tokens: bool | None = None,
     priority: Priority | None = None,
+    layers: int | Sequence[int] | None = None,
 ) -> encoding.EncodingOptions:
     """The message for EncodeOptions. ValueError and TypeError for what cannot be meant."""
     options = encoding.EncodingOptions(model=model, add_special_tokens=add_special_tokens)
@@ -117,6 +144,11 @@ def encoding_options(
         options.priority = value_of(types.Priority, priority, "priority")
     _set_truncation(options.truncation, max_length, truncation, truncation_side)
     return options
+
+
+def numbers_of(numbers: int | Sequence[int] | None) -> list[int]:
+    """One number or several as a list; none for None."""
+    return [numbers] if isinstance(numbers, int) else list(numbers or ())
 
 
 def tokenization_options(
@@ -160,7 +192,7 @@ def _pooling_options(
     if dimensions is not None and dimensions < 1:
         raise ValueError("dimensions must be at least 1")
     options = encoding.PoolingOptions(normalize=normalize, dimensions=dimensions or 0)
-    options.layers.extend([layers] if isinstance(layers, int) else layers or ())
+    options.layers.extend(numbers_of(layers))
     if mode is not None:
         options.mode = value_of(encoding.PoolingMode, mode, "pooling")
     if layer_combination is not None:

@@ -26,12 +26,13 @@ from bertstream.client._errors import (
     error_from_status,
     unexpected_response,
 )
-from bertstream.client._texts import Group, MessageLimits, PreparedText, check_size, cut, prepare
+from bertstream.client._texts import Group, MessageLimits, PreparedText, check_size, cut
 from bertstream.v1 import types_pb2 as types
 
 V = TypeVar("V")  # the answer for one item
 B = TypeVar("B", covariant=True)  # what the caller gets
 
+HELD_BYTES = 64 << 20  # of large answers: about as much is under way, and at most twice as much waits to be handed out
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.1, 5.0
 
 
@@ -42,29 +43,38 @@ class Started(NamedTuple):
 
 
 @dataclass(slots=True)
-class Answers(Generic[V]):
-    """An answer message, its rows taken apart."""
+class Answers:
+    """An answer message, taken apart."""
 
-    rows: list[tuple[int, V]]
+    pieces: list[tuple[int, Any]]
     errors: Sequence[types.ItemError] = ()
     tokens: int = 0
-    more: bool = False  # the only row goes on in a later message
+    more: bool = False  # the only item goes on in a later message
 
 
 class Codec(Protocol[V, B]):
     """What differs between the streaming rpcs."""
 
+    typical_bytes: int
+    """How much memory an answer may hold, before any has come; 0 where answers are small."""
+
     def options(self) -> Any:
         """The stream's first request."""
+
+    def prepare(self, text: object, path: str) -> PreparedText:
+        """A caller's text, made ready for the wire."""
 
     def request(self, group: Group) -> Any:
         """A request with texts; the group's indexes are their ids."""
 
-    def parse(self, response: Any) -> Started | Answers[V]:
+    def parse(self, response: Any) -> Started | Answers:
         """A response."""
 
-    def joined(self, parts: list[V]) -> V:
-        """One item's answer that came in several messages."""
+    def joined(self, pieces: list[Any]) -> V:
+        """One item's answer, from all that the messages had of it."""
+
+    def bytes_of(self, answer: V) -> int:
+        """How much memory an answer holds; 0 where answers are small."""
 
     def batch(self, ids: list[int], outcomes: list[V | RpcError]) -> B:
         """What the caller gets for these items."""
@@ -169,6 +179,7 @@ class BulkStream(Generic[V, B]):
         texts = min(config.batch_size, config.limits.texts)
         self._limits = config.limits._replace(texts=texts)
         self._window = texts  # until the server says
+        self._typical_bytes = codec.typical_bytes
         self._backoff = Backoff(config.reconnect_seconds, jitter)
         # input
         self._next_sequence = 0
@@ -182,7 +193,7 @@ class BulkStream(Generic[V, B]):
         # items, by sequence number
         self._ids: dict[int, int] = {}  # pulled, not yet handed out
         self._items: dict[int, PreparedText] = {}  # pulled, not yet answered
-        self._parts: dict[int, list[V]] = {}  # answered in part, on this call
+        self._pieces: dict[int, list[Any]] = {}  # answered in part, on this call
         self._done: dict[int, V | RpcError] = {}  # answered, not yet handed out; in the order of the answers
         self._first = self._ready_end = 0  # ordered: the next one to hand out, and the first that is not done
         self._failed_ready = False
@@ -214,7 +225,7 @@ class BulkStream(Generic[V, B]):
             sequence, item_id, text = self._numbered(given)
             self._ids[sequence] = item_id
             try:
-                item = prepare(text, f"item {item_id}")
+                item = self._codec.prepare(text, f"item {item_id}")
                 check_size(item, self._limits, f"item {item_id}")
             except InvalidArgument as error:
                 error.item_id = item_id
@@ -243,8 +254,10 @@ class BulkStream(Generic[V, B]):
             self._window = event.max_items if event.max_items > 0 else self._window
             return
         self.counts.tokens += event.tokens
-        for sequence, row in event.rows:
-            self._answer(sequence, row, event.more)
+        if event.more and len(event.pieces) != 1:
+            raise unexpected_response(f"{len(event.pieces)} items that go on in a later message")
+        for sequence, piece in event.pieces:
+            self._answer(sequence, piece, event.more)
         for failure in event.errors:
             self._fail(failure)
         self._backoff.reset()
@@ -260,7 +273,7 @@ class BulkStream(Generic[V, B]):
         if delay is None:
             raise error
         self._delay, self._in_flight = delay, 0
-        self._parts.clear()
+        self._pieces.clear()
         self._outbox = deque(cut(self._items.items(), self._limits))
 
     def _connection_step(self) -> Step[B] | None:
@@ -269,22 +282,30 @@ class BulkStream(Generic[V, B]):
                 return None
             delay, self._delay = self._delay, 0.0
             return Sleep(delay) if delay else Open()
-        if self._outbox and (not self._in_flight or self._in_flight + len(self._outbox[0].indexes) <= self._window):
-            group = self._outbox.popleft()
-            self._in_flight += len(group.indexes)
-            return Send(self._codec.request(group))
+        if self._outbox:
+            count = len(self._outbox[0].indexes)
+            if not self._in_flight or self._in_flight + count <= self._most_under_way():
+                self._in_flight += count
+                return Send(self._codec.request(self._outbox.popleft()))
         if self._ended and not self._outbox and not self._half_closed:
             self._half_closed = True
             return HalfClose()
         return None
 
+    def _most_under_way(self) -> int:
+        """How many items may be under way: the server's window, or fewer where answers are large."""
+        if not self._typical_bytes:
+            return self._window
+        return max(1, min(self._window, HELD_BYTES // self._typical_bytes))
+
     def _room(self) -> int:
         """How many texts to pull: a message's worth, or none until there is room for one."""
         if self._ended or self._has_failed():
             return 0
-        message = min(self._limits.texts, max(1, self._window // 2))
+        window = self._most_under_way()
+        message = min(self._limits.texts, max(1, window // 2))
         under_way, held = len(self._items), len(self._ids)
-        room = min(self._window - under_way, 2 * self._window + self._config.batch_size - held)
+        room = min(window - under_way, 2 * window + self._config.batch_size - held)
         return min(room, self._limits.texts) if room >= message else 0
 
     def _has_failed(self) -> bool:
@@ -319,22 +340,22 @@ class BulkStream(Generic[V, B]):
         self._next_sequence += 1
         return (sequence, *given) if isinstance(given, tuple) and has_id else (sequence, sequence, given)
 
-    def _answer(self, sequence: int, row: V, more: bool) -> None:
+    def _answer(self, sequence: int, piece: Any, more: bool) -> None:
         if sequence not in self._items:
             raise unexpected_response(f"an answer for id {sequence}, which is not under way")
-        if more or sequence in self._parts:
-            parts = self._parts.setdefault(sequence, [])
-            parts.append(row)
-            if more:
-                return
-            row = self._codec.joined(self._parts.pop(sequence))
+        if more:
+            self._pieces.setdefault(sequence, []).append(piece)
+            return
+        answer = self._codec.joined([*self._pieces.pop(sequence, ()), piece])
+        size = self._codec.bytes_of(answer)
+        self._typical_bytes = max(size, (7 * self._typical_bytes + size) // 8)
         self._settle(sequence)
-        self._finish(sequence, row)
+        self._finish(sequence, answer)
 
     def _fail(self, failure: types.ItemError) -> None:
         if failure.id not in self._items:
             raise unexpected_response(f"an error for id {failure.id}, which is not under way")
-        self._parts.pop(failure.id, None)
+        self._pieces.pop(failure.id, None)
         self._settle(failure.id)
         self._finish(failure.id, error_from_status(failure.status, self._ids[failure.id]))
 

@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from itertools import islice
-from time import sleep
+from collections.abc import Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Self, Unpack
 
 import grpc
 
 from bertstream.client import _operations as operations
-from bertstream.client._channels import Connection, LeastLoaded, stubs
-from bertstream.client._deadline import Deadline
-from bertstream.client._errors import Cancelled, RpcError, error_from_call
-from bertstream.client._operations import Calls, Descriptions, Operation
-from bertstream.client._options import EncodeOptions, TokenizeOptions
-from bertstream.client._progress import ProgressOption, reporter
+from bertstream.client._channels import Connection
+from bertstream.client._layers import layers_request
+from bertstream.client._options import EncodeOptions, ForwardOptions, TokenizeOptions
+from bertstream.client._progress import ProgressOption
 from bertstream.client._requests import (
-    ALL_OUTPUTS,
+    Item,
     OnError,
-    StreamRequest,
     encode_request,
+    forward_items,
     forward_request,
+    spans_request,
     tokenize_request,
 )
-from bertstream.client._stream import BulkStream, Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
-from bertstream.client._sync_call import StreamCall
+from bertstream.client._spans import Spans, spanned
+from bertstream.client._sync_transport import SyncTransport
 from bertstream.client._texts import Text, listed
-from bertstream.client._types import EncodedBatch, FloatArray, Health, Model, Output, Outputs, TokenizedBatch, Tokens
-
-T = TypeVar("T")
-CALLS_UNDER_WAY = 4
+from bertstream.client._types import (
+    ComputeType,
+    EncodedBatch,
+    FloatArray,
+    Health,
+    Layer,
+    LayersDone,
+    Model,
+    Output,
+    Outputs,
+    OutputsBatch,
+    SpanUnit,
+    TokenizedBatch,
+    Tokens,
+)
 
 
 class Client:
@@ -72,14 +79,13 @@ class Client:
         max_message_bytes: int = 64 << 20,
         reconnect_seconds: float = 30.0,
     ) -> None:
-        self._connection = Connection(
-            address, timeout, channels, retries, credentials, tuple(metadata), max_message_bytes, reconnect_seconds
+        self._transport = SyncTransport(
+            Connection(
+                address, timeout, channels, retries, credentials, tuple(metadata), max_message_bytes, reconnect_seconds
+            )
         )
-        self._channels = [self._channel(index) for index in range(channels)]
-        self._rpcs = [stubs(channel) for channel in self._channels]
-        self._balance = LeastLoaded(channels)
-        self._descriptions: Descriptions = {}
-        self._closed = False
+        self._run = self._transport.run
+        self._descriptions = self._transport.descriptions
 
     def __enter__(self) -> Self:
         return self
@@ -91,9 +97,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connections; calls under way raise Cancelled."""
-        self._closed = True
-        for channel in self._channels:
-            channel.close()
+        self._transport.close()
 
     def health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """The health of the server, or of one service or model. True in a condition where it serves."""
@@ -110,6 +114,33 @@ class Client:
     def server_version(self, *, timeout: float | None = None) -> str:
         """The server's version, such as "0.1.0"."""
         return self._run(operations.list_models(), timeout)[1]
+
+    def load_model(
+        self,
+        name: str,
+        source: str,
+        *,
+        dtype: ComputeType | None = None,
+        workers: int = 0,
+        timeout: float | None = None,
+    ) -> Model:
+        """Loads a model, and returns once it is served; a model of this name that is served already is replaced, and no
+        call fails by that. Takes as long as it takes, unless `timeout` says.
+
+        Args:
+            name: the name to serve it under.
+            source: a name below one of the server's model roots, or on the hub where the server allows that.
+            dtype: the type to compute in; None for the server's choice.
+            workers: worker processes; 0 for the server's choice.
+            timeout: in seconds.
+
+        Raises FailedPrecondition where the server does not let models be loaded. Is not tried again by itself.
+        """
+        return self._run(operations.load_model(self._descriptions, name, source, dtype, workers), timeout)
+
+    def unload_model(self, name: str, *, timeout: float | None = None) -> None:
+        """Takes a model out of service: calls under way finish, later ones raise NotFound."""
+        self._run(operations.unload_model(self._descriptions, name), timeout)
 
     def tokenize(
         self, texts: Text | Iterable[Text], *, timeout: float | None = None, **options: Unpack[TokenizeOptions]
@@ -138,17 +169,90 @@ class Client:
         """
         return self._run(operations.encode(self._descriptions, texts, **options), timeout)
 
+    def encode_spans(
+        self,
+        texts: Text | Iterable[Text],
+        spans: Iterable[Spans],
+        *,
+        unit: SpanUnit = "characters",
+        timeout: float | None = None,
+        **options: Unpack[EncodeOptions],
+    ) -> list[FloatArray]:
+        """Pooled vectors [spans, d] of the spans of each text, in order: each text is encoded once, whole, and then its
+        spans are pooled (late chunking), so that each vector knows of the rest of its text.
+
+        `spans` has one list of (start, end) a text, or one array [spans, 2]; ends are exclusive. Characters are Unicode
+        code points, as Python counts them, and a span takes every token that it touches; words are those of `word_ids`;
+        tokens include special ones. A span that touches no token is refused. Of any size. A str is as a list of one.
+        """
+        request = spans_request(unit, **options)
+        items = spanned(listed(texts)[0], spans)
+        return [vectors for some in self._transport.stream(request, items, timeout) for vectors in some]
+
     def forward(
         self,
         texts: Text | Iterable[Text],
-        outputs: Sequence[Output] = ALL_OUTPUTS,
+        outputs: Sequence[Output] | None = None,
         *,
+        spans: Iterable[Spans] | None = None,
         timeout: float | None = None,
-        **options: Unpack[EncodeOptions],
+        **options: Unpack[ForwardOptions],
     ) -> list[Outputs]:
-        """Outputs of the encoder for each text, in order, without padding; of any size. A str is as a list of one."""
-        request = forward_request(outputs, **options)
-        return [row for rows in self._stream(request, listed(texts)[0], timeout) for row in rows]
+        """Outputs of the encoder for each text, in order, without padding; of any size. A str is as a list of one.
+
+        `outputs` are some of pooled, pooler_output, last_hidden_state, hidden_states, attentions and pooled_spans; None
+        for pooled, last_hidden_state, and pooler_output where the model has one. Tokens, their ids and offsets always
+        come along. pooled_spans needs `spans`, as `encode_spans`. All is held at once; for more see `forward_stream`.
+        """
+        request = forward_request(outputs, interactive=True, **options)
+        items = forward_items(texts, spans, outputs)
+        return [row for batch in self._transport.stream(request, items, timeout) for row in batch.outputs]
+
+    def forward_stream(
+        self,
+        texts: Iterable[Item],
+        outputs: Sequence[Output] | None = None,
+        *,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        batch_size: int = 16,
+        progress: ProgressOption = False,
+        timeout: float | None = None,
+        **options: Unpack[ForwardOptions],
+    ) -> Generator[OutputsBatch, None, None]:
+        """Outputs of a corpus of any size, in constant memory: as `encode_stream`, with the outputs of `forward`.
+
+        Where outputs are large, fewer texts are under way, so that some 64 MiB of them are, and not many times as much
+        waits here. With "pooled_spans" among the outputs each text is a SpannedText.
+        """
+        request = forward_request(
+            outputs, ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, **options
+        )
+        return self._transport.stream(request, texts, timeout)
+
+    def stream_layers(
+        self,
+        texts: Text | Iterable[Text],
+        outputs: Sequence[Output] = ("hidden_states",),
+        *,
+        spans: Iterable[Spans] | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ForwardOptions],
+    ) -> Generator[Layer | LayersDone, None, None]:
+        """The layers of a text, or of a few of one kind, each as soon as the server has computed it; last a LayersDone.
+
+        ```python
+        for event in client.stream_layers("A text", layers=[0, 6, 12]):
+            if isinstance(event, Layer):
+                print(event.layer, event.array.shape)
+        ```
+
+        Of each text layers come from the lowest to the highest, the states of one before its attentions; a
+        last_hidden_state comes as the last layer's hidden_states. No more is held than the layer that is coming in, and
+        the server waits for a slow reader. Closing the generator cancels the call, and higher layers are not computed.
+        What has come cannot be resumed: where the connection breaks, Unavailable is raised. A str is as a list of one.
+        """
+        return self._transport.layers(layers_request(texts, outputs, spans, **options), timeout)
 
     def encode_stream(
         self,
@@ -172,7 +276,7 @@ class Client:
         request = encode_request(
             ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, **options
         )
-        return self._stream(request, texts, timeout)
+        return self._transport.stream(request, texts, timeout)
 
     def tokenize_stream(
         self,
@@ -189,129 +293,4 @@ class Client:
         request = tokenize_request(
             ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, **options
         )
-        return self._stream(request, texts, timeout)
-
-    def _channel(self, index: int) -> grpc.Channel:
-        connection = self._connection
-        if connection.credentials is None:
-            return grpc.insecure_channel(connection.address, connection.options(index))
-        return grpc.secure_channel(connection.address, connection.credentials, connection.options(index))
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ValueError("the client is closed")
-
-    def _run(self, operation: Operation[T], timeout: float | None) -> T:
-        self._check_open()
-        deadline = Deadline(timeout)
-        try:
-            calls = next(operation)
-            while True:
-                try:
-                    self._make(calls, deadline)
-                except RpcError as error:
-                    calls = operation.throw(error)
-                else:
-                    calls = next(operation)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-
-    def _make(self, calls: Calls, deadline: Deadline) -> None:
-        """Makes the calls, a few at a time, and takes their answers in order."""
-        requests, under_way = iter(calls.requests), deque[Any]()
-        number = 0
-        try:
-            while True:
-                under_way.extend(self._start(calls.rpc, request, deadline) for request in _some(requests, under_way))
-                if not under_way:
-                    return
-                try:
-                    answer = under_way[0].result()
-                except (grpc.RpcError, grpc.FutureCancelledError) as error:
-                    raise calls.explain(number, _error(error)) from None
-                calls.take(number, answer)
-                under_way.popleft()
-                number += 1
-        finally:
-            for call in under_way:
-                call.cancel()
-
-    def _start(self, rpc: str, request: Any, deadline: Deadline) -> Any:
-        timeout = deadline.left(self._connection.timeout)
-        index = self._balance.acquire()
-        try:
-            call = self._rpcs[index][rpc].future(request, timeout=timeout, metadata=self._connection.metadata)
-        except BaseException:
-            self._balance.release(index)
-            raise
-        call.add_done_callback(lambda _: self._balance.release(index))
-        return call
-
-    def _stream(
-        self, request: StreamRequest[T], texts: Iterable[Any], timeout: float | None
-    ) -> Generator[T, None, None]:
-        deadline = Deadline(timeout)
-        model = self._run(operations.describe(self._descriptions, request.model), timeout)
-        stream = request.stream(model, self._connection.reconnect_seconds)
-        report, source = reporter(request.progress, texts), iter(texts)
-        call: StreamCall | None = None
-        try:
-            while True:
-                while call and (event := call.poll()):
-                    event.tell(stream)
-                    report.update(stream.counts)
-                match stream.step():
-                    case Pull(count):
-                        pull(stream, source, count)
-                    case Send(message) if call:
-                        call.send(message)
-                    case Receive() if call:
-                        call.wait()
-                    case Emit(batch):
-                        yield batch
-                    case Open():
-                        call = self._open(request, stream, call, deadline)
-                    case HalfClose() if call:
-                        call.half_close()
-                    case Sleep(seconds):
-                        sleep(deadline.cut(seconds))
-                    case Stop():
-                        report.update(stream.counts, finished=True)
-                        return
-        finally:
-            if call:
-                call.close(patient=stream.finished)
-
-    def _open(
-        self, request: StreamRequest[Any], stream: BulkStream[Any, Any], old: StreamCall | None, deadline: Deadline
-    ) -> StreamCall:
-        if old:
-            old.close()
-        self._check_open()
-        timeout, index = deadline.left(), self._balance.acquire()
-        call = StreamCall(lambda: self._balance.release(index))
-        try:
-            call.start(self._rpcs[index][request.rpc], timeout=timeout, metadata=self._connection.metadata)
-            call.send(stream.options())
-        except BaseException:
-            call.close()
-            raise
-        stream.opened()
-        return call
-
-
-def pull(stream: BulkStream[Any, Any], source: Iterator[Any], count: int) -> None:
-    """Takes texts from the caller's input."""
-    texts = list(islice(source, count))
-    if len(texts) < count:
-        stream.end()
-    stream.add(texts)
-
-
-def _some(requests: Iterator[Any], under_way: Sequence[Any]) -> Iterator[Any]:
-    return islice(requests, CALLS_UNDER_WAY - len(under_way))
-
-
-def _error(error: grpc.RpcError | grpc.FutureCancelledError) -> RpcError:
-    return error_from_call(error) if isinstance(error, grpc.RpcError) else Cancelled("the call was cancelled")
+        return self._transport.stream(request, texts, timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -28,6 +29,34 @@ def rows_of(ragged: types.RaggedTensor) -> list[FloatArray]:
     if values.ndim != 2 or ends[-1] != len(values):
         raise unexpected_response(f"row_counts add up to {ends[-1]} for values of shape {list(values.shape)}")
     return [values[start:end] for start, end in pairwise(ends.tolist())]
+
+
+def matrices_of(tensor: types.Tensor, shapes: Sequence[tuple[int, int]] | None) -> list[FloatArray]:
+    """Matrices of these shapes that lie end to end in one dimension, each in one dimension itself. None: one matrix, or
+    some rows of one, of whatever shape.
+
+    With INT8 each row of each matrix has its scale, though the tensor has but one dimension.
+    """
+    int8 = tensor.data_type == types.DATA_TYPE_INT8
+    numbers = _scaled_rows(tensor, shapes) if int8 else array_of(tensor).reshape(-1)
+    if shapes is None:
+        return [numbers]
+    ends = np.cumsum([0, *(rows * width for rows, width in shapes)])
+    if ends[-1] != len(numbers):
+        raise unexpected_response(f"{len(numbers)} numbers for matrices of {ends[-1]}")
+    return [numbers[start:end] for start, end in pairwise(ends.tolist())]
+
+
+def _scaled_rows(tensor: types.Tensor, shapes: Sequence[tuple[int, int]] | None) -> FloatArray:
+    try:
+        numbers, scales = np.frombuffer(tensor.data, np.int8), np.frombuffer(tensor.scales, "<f4").astype(np.float32)
+        if shapes is None:
+            shapes = [(len(scales), len(numbers) // max(1, len(scales)))]
+        widths = np.repeat([width for _, width in shapes], [rows for rows, _ in shapes])
+        scaled = numbers * np.repeat(scales, widths)
+    except ValueError as error:  # NumPy's: the bytes do not fit the shapes
+        raise unexpected_response(f"a tensor of shape {list(tensor.shape)}: {error}") from None
+    return np.asarray(scaled, np.float32)
 
 
 def _decode(tensor: types.Tensor, shape: tuple[int, ...]) -> FloatArray:

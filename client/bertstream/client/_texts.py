@@ -30,6 +30,7 @@ class PreparedText(NamedTuple):
     kind: Kind
     value: Any  # str, (str, str), list[str], or (list[int], list[int]): ids and type ids
     size: int  # bytes in a message, never too few
+    spans: Any = None  # [n, 2] int64, where spans of it are to be pooled
 
 
 class MessageLimits(NamedTuple):
@@ -46,6 +47,7 @@ class Group(NamedTuple):
     kind: Kind
     indexes: list[int]
     values: list[Any]
+    spans: list[Any]  # of each text, None where there are none
 
     def batch(self) -> types.TextBatch:
         """As the wire has it."""
@@ -90,12 +92,13 @@ def cut(texts: Iterable[tuple[int, PreparedText]], limits: MessageLimits) -> Ite
     """Messages of one kind each, within the limits, each in the order of its texts."""
     open_groups: dict[Kind, tuple[Group, int]] = {}
     for index, text in texts:
-        group, size = open_groups.get(text.kind) or (Group(text.kind, [], []), 0)
+        group, size = open_groups.get(text.kind) or (Group(text.kind, [], [], []), 0)
         if group.values and (len(group.values) >= limits.texts or size + text.size > limits.bytes):
             yield group
-            group, size = Group(text.kind, [], []), 0
+            group, size = Group(text.kind, [], [], []), 0
         group.indexes.append(index)
         group.values.append(text.value)
+        group.spans.append(text.spans)
         open_groups[text.kind] = group, size + text.size
     for group, _ in open_groups.values():
         yield group

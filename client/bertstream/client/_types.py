@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,7 +18,12 @@ FloatArray: TypeAlias = NDArray[np.floating[Any]]
 PoolingMode: TypeAlias = Literal["cls", "mean", "max", "mean_sqrt_len", "last_token", "pooler"]
 LayerCombination: TypeAlias = Literal["mean", "sum", "concatenate"]
 WireType: TypeAlias = Literal["float32", "float16", "bfloat16", "int8"]
-Output: TypeAlias = Literal["pooled", "pooler_output", "last_hidden_state"]
+ComputeType: TypeAlias = Literal["float32", "float16", "bfloat16"]
+Output: TypeAlias = Literal[
+    "pooled", "pooler_output", "last_hidden_state", "hidden_states", "attentions", "pooled_spans"
+]
+LayerKind: TypeAlias = Literal["hidden_states", "attentions"]
+SpanUnit: TypeAlias = Literal["characters", "words", "tokens"]
 Truncation: TypeAlias = Literal["refuse", "longest_first", "only_first", "only_second"]
 TruncationSide: TypeAlias = Literal["right", "left"]
 Priority: TypeAlias = Literal["interactive", "bulk"]
@@ -77,6 +82,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class PrecisionTest:
+    """The worst that a self-test at load has found, over a few made-up texts, against the same model in float32."""
+
+    max_abs_difference: float
+    """The largest difference of a number of a last_hidden_state."""
+    min_cosine: float
+    """The smallest cosine of a token's last_hidden_state."""
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A served model."""
 
@@ -116,6 +131,8 @@ class Model:
     limits: Limits
     warnings: tuple[str, ...]
     """Things of the checkpoint that are not served as its authors may have meant, in plain words."""
+    precision_test: PrecisionTest | None = None
+    """How far its numbers are from those of float32; None where the server made no such test."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,18 +162,44 @@ class Tokens:
         return len(self.token_ids)
 
 
+def _no_integers() -> NDArray[np.int32]:
+    return np.empty(0, np.int32)
+
+
+def _no_offsets() -> NDArray[np.int32]:
+    return np.empty((0, 2), np.int32)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Outputs:
-    """The outputs of one text: those that were asked for, None for the others. The arrays may be read-only views."""
+    """The outputs of one text. Those that were not asked for are None, or an empty dict. The arrays may be read-only
+    views; rows are the text's own tokens, without padding.
+    """
 
     token_count: int
     """Tokens of the text, special tokens included."""
+    token_ids: NDArray[np.int32] = field(default_factory=_no_integers)
+    """[token_count]"""
+    tokens: list[str] = field(default_factory=list)
+    """[token_count]: the vocabulary's spelling of each token."""
+    offsets: NDArray[np.int32] = field(default_factory=_no_offsets)
+    """[token_count, 2]: where each token starts and ends (exclusive) in its text as sent; 0, 0 for special tokens. Of a
+    text that was given as token ids [0, 2]."""
     pooled: FloatArray | None = None
     """[dimensions]"""
     pooler_output: FloatArray | None = None
     """[hidden]"""
+    pooled_spans: FloatArray | None = None
+    """[spans, dimensions]"""
     last_hidden_state: FloatArray | None = None
     """[token_count, hidden]"""
+    hidden_states: dict[int, FloatArray] = field(default_factory=dict)
+    """By layer, from the lowest to the highest; 0 is the embeddings' output. Each [token_count, hidden]."""
+    attentions: dict[int, FloatArray] = field(default_factory=dict)
+    """By layer, from the lowest to the highest; 1 is the first. Each [len(heads), token_count, token_count]: for each
+    head and each token that attends, the weights of the tokens that it attends to, which add up to 1."""
+    heads: tuple[int, ...] = ()
+    """Which heads the first axis of `attentions` stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +226,21 @@ class EncodedBatch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class OutputsBatch:
+    """Outputs of some texts of a stream."""
+
+    ids: NDArray[np.int64]
+    """[k]: the caller's ids, or the texts' positions in the input; without the items that failed."""
+    outputs: list[Outputs]
+    """[k]: outputs[i] belong to ids[i]."""
+    errors: list[ItemError]
+    """The items that failed (with `on_error="collect"`)."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TokenizedBatch:
     """Tokens of some texts of a stream."""
 
@@ -195,6 +253,62 @@ class TokenizedBatch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """One layer of one text, whole."""
+
+    text_index: int
+    """The index of its text in the list that was given."""
+    layer: int
+    """0 is the embeddings' output, k the k-th layer."""
+    kind: LayerKind
+    """hidden_states or attentions."""
+    array: FloatArray
+    """hidden_states: [tokens, hidden]; attentions: [heads, tokens, tokens]."""
+    heads: tuple[int, ...] = ()
+    """Which heads the first axis of attentions stands for; () for hidden_states."""
+    token_ids: NDArray[np.int32] = field(default_factory=_no_integers)
+    """[tokens]"""
+    tokens: list[str] = field(default_factory=list)
+    """[tokens]: the vocabulary's spelling of each token."""
+    offsets: NDArray[np.int32] = field(default_factory=_no_offsets)
+    """[tokens, 2], as in Outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a call cost."""
+
+    texts: int
+    tokens: int
+    """Special tokens included."""
+    truncated_texts: int
+    """Texts that were cut to the maximum length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time went, in seconds; None where the server did not say."""
+
+    tokenize: float | None
+    queue: float | None
+    """Waiting for a worker."""
+    compute: float | None
+    """In the model, as a member of its batch."""
+    total: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayersDone:
+    """The last event of a stream of layers."""
+
+    outputs: list[Outputs]
+    """One a text: the tokens, and of the outputs those that are one vector a text or a span (pooled, pooler_output,
+    pooled_spans), where they were asked for. The layers have come before."""
+    usage: Usage
+    timings: Timings
 
 
 @dataclass(frozen=True, slots=True)

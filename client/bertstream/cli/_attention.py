@@ -1,0 +1,81 @@
+"""`bertstream attention`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bertstream.cli._map import Weights, draw
+from bertstream.cli._options import Commands, add_model, add_text_options, client, command, suffixed, text_options
+from bertstream.cli._palette import colours
+from bertstream.cli._png import enlarged, png
+from bertstream.cli._table import clipped
+from bertstream.cli._writers import OutputFile
+from bertstream.client import Outputs
+
+EXAMPLES = """\
+examples:
+  bertstream attention "The cat sat."                        the last layer, the mean of its heads
+  bertstream attention "The cat sat." --layer 3 --head 2     layers count from 1, heads from 0
+  bertstream attention "The cat sat." --layer 3 -o map.png   as a picture, which has no labels
+  bertstream attention "The cat sat." --json
+
+A row is a token that attends, a column one that it attends to; the lightest is the largest weight of the map. Colours
+are for terminals only, and not where NO_COLOR is set."""
+
+PICTURE_PIXELS, MOST_CELL_PIXELS = 1024, 32
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the command."""
+    parser = command(commands, "attention", run, "draw which tokens of a text attend to which", EXAMPLES)
+    parser.add_argument("text", metavar="TEXT", help="the text")
+    parser.add_argument("--layer", type=int, default=-1, metavar="K", help="1 is the first (default: -1, the last)")
+    parser.add_argument("--head", type=int, metavar="H", help="0 is the first (default: the mean of all)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="draw it into FILE.png")
+    add_model(parser)
+    add_text_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draws the map."""
+    output = suffixed(arguments.output, ".png")
+    options = {"layers": arguments.layer, "heads": arguments.head, "timeout": arguments.timeout}
+    with client(arguments) as connection:
+        (outputs,) = connection.forward([arguments.text], ["attentions"], **options, **text_options(arguments))
+    ((layer, maps),) = outputs.attentions.items()
+    weights = np.asarray(maps, np.float32).mean(axis=0)
+    if output is not None:
+        _save(output, weights)
+    elif arguments.json:
+        _print_json(arguments, outputs, layer, weights)
+    else:
+        head = "the mean of all heads" if arguments.head is None else f"head {outputs.heads[0]}"
+        print(f"{clipped(arguments.text, 60)}  (layer {layer}, {head})")
+        print(draw(weights, outputs.tokens, shutil.get_terminal_size().columns, _has_colour()))
+    return 0
+
+
+def _save(output: Path, weights: Weights) -> None:
+    size = max(1, min(MOST_CELL_PIXELS, PICTURE_PIXELS // max(1, len(weights))))
+    picture = png(enlarged(colours(weights / (weights.max(initial=0.0) or 1.0)), size))
+    with OutputFile(output) as file:
+        file.binary_file().write(picture)
+    count = len(weights)
+    print(f"{output}: {count} × {count} weights, each {size} × {size} pixels")
+
+
+def _print_json(arguments: argparse.Namespace, outputs: Outputs, layer: int, weights: Weights) -> None:
+    head = None if arguments.head is None else outputs.heads[0]
+    values = {"layer": layer, "head": head, "tokens": outputs.tokens, "weights": weights.tolist()}
+    print(json.dumps(values, ensure_ascii=False))
+
+
+def _has_colour() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,49 @@
+"""`bertstream load` and `bertstream unload`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from bertstream.cli._models import models_table
+from bertstream.cli._options import Commands, client, command
+
+LOAD_EXAMPLES = """\
+examples:
+  bertstream load mine my-bert                      my-bert, below one of the server's model roots, under the name mine
+  bertstream load mine my-bert --dtype bfloat16     and again: replaces it once the new one is ready; no call fails"""
+
+UNLOAD_EXAMPLES = """\
+examples:
+  bertstream unload mine    calls under way finish, later ones find no such model"""
+
+
+def add_to(commands: Commands) -> None:
+    """Adds both commands."""
+    load = command(commands, "load", run_load, "load a model into the server, or replace one", LOAD_EXAMPLES)
+    load.add_argument("name", metavar="NAME", help="the name to serve it under")
+    load.add_argument("source", metavar="SOURCE", help="a name below a model root of the server, or on the hub")
+    load.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="the type to compute in")
+    load.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="worker processes (default: as many as the server says)"
+    )
+    unload = command(commands, "unload", run_unload, "take a model out of service", UNLOAD_EXAMPLES)
+    unload.add_argument("name", metavar="NAME", help="the model")
+
+
+def run_load(arguments: argparse.Namespace) -> int:
+    """Loads, waits until the model serves, and prints it."""
+    with client(arguments) as connection:
+        name, source, workers = arguments.name, arguments.source, arguments.workers
+        model = connection.load_model(name, source, dtype=arguments.dtype, workers=workers, timeout=arguments.timeout)
+    print(json.dumps(asdict(model), indent=2) if arguments.json else models_table([model]))
+    return 0
+
+
+def run_unload(arguments: argparse.Namespace) -> int:
+    """Unloads."""
+    with client(arguments) as connection:
+        connection.unload_model(arguments.name, timeout=arguments.timeout)
+    print(json.dumps({"unloaded": arguments.name}) if arguments.json else f"{arguments.name} is unloaded")
+    return 0

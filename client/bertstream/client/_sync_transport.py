@@ -1,0 +1,190 @@
+"""How the synchronous client makes calls."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import islice
+from time import sleep
+from typing import Any, TypeVar
+
+import grpc
+
+from bertstream.client import _operations as operations
+from bertstream.client._channels import Connection, LeastLoaded, stubs
+from bertstream.client._deadline import Deadline
+from bertstream.client._errors import Cancelled, RpcError, error_from_call
+from bertstream.client._layers import LAYERS_RPC, LayerAssembly
+from bertstream.client._operations import Calls, Descriptions, Operation
+from bertstream.client._progress import reporter
+from bertstream.client._requests import StreamRequest
+from bertstream.client._stream import BulkStream, Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
+from bertstream.client._sync_call import StreamCall
+from bertstream.client._types import Layer, LayersDone
+
+T = TypeVar("T")
+CALLS_UNDER_WAY = 4
+
+
+class SyncTransport:
+    """The channels, and what runs operations and streams over them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.descriptions: Descriptions = {}
+        self._connection = connection
+        self._channels = [self._channel(index) for index in range(connection.channels)]
+        self._rpcs = [stubs(channel) for channel in self._channels]
+        self._balance = LeastLoaded(connection.channels)
+        self._closed = False
+
+    def close(self) -> None:
+        """Closes the channels; calls under way raise Cancelled."""
+        self._closed = True
+        for channel in self._channels:
+            channel.close()
+
+    def run(self, operation: Operation[T], timeout: float | None) -> T:
+        """What the operation returns."""
+        self._check_open()
+        deadline = Deadline(timeout)
+        try:
+            calls = next(operation)
+            while True:
+                try:
+                    self._make(calls, deadline)
+                except RpcError as error:
+                    calls = operation.throw(error)
+                else:
+                    calls = next(operation)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    def stream(
+        self, request: StreamRequest[T], texts: Iterable[Any], timeout: float | None
+    ) -> Generator[T, None, None]:
+        """What the stream hands out."""
+        deadline = Deadline(timeout)
+        model = self.run(operations.describe(self.descriptions, request.model), timeout)
+        stream = request.stream(model, self._connection.reconnect_seconds)
+        report, source = reporter(request.progress, texts), iter(texts)
+        call: StreamCall | None = None
+        try:
+            while True:
+                while call and (event := call.poll()):
+                    event.tell(stream)
+                    report.update(stream.counts)
+                match stream.step():
+                    case Pull(count):
+                        pull(stream, source, count)
+                    case Send(message) if call:
+                        call.send(message)
+                    case Receive() if call:
+                        call.wait()
+                    case Emit(batch):
+                        yield batch
+                    case Open():
+                        call = self._open(request, stream, call, deadline)
+                    case HalfClose() if call:
+                        call.half_close()
+                    case Sleep(seconds):
+                        sleep(deadline.cut(seconds))
+                    case Stop():
+                        report.update(stream.counts, finished=True)
+                        return
+        finally:
+            if call:
+                call.close(patient=stream.finished)
+
+    def layers(self, request: Any, timeout: float | None) -> Generator[Layer | LayersDone, None, None]:
+        """The layers of one call. gRPC reads a message when it is asked to, so that a slow reader slows the server."""
+        self._check_open()
+        deadline, assembly, index = Deadline(timeout), LayerAssembly(), self._balance.acquire()
+        call: Any = None
+        try:
+            rpc = self._rpcs[index][LAYERS_RPC]
+            call = rpc(request, timeout=deadline.left(), metadata=self._connection.metadata)
+            for message in call:
+                if event := assembly.receive(message):
+                    yield event
+            assembly.ended()
+        except grpc.RpcError as error:
+            raise assembly.failed(error_from_call(error)) from None
+        finally:
+            self._balance.release(index)
+            if call is not None:
+                call.cancel()
+
+    def _make(self, calls: Calls, deadline: Deadline) -> None:
+        """Makes the calls, a few at a time, and takes their answers in order."""
+        requests, under_way = iter(calls.requests), deque[Any]()
+        number = 0
+        try:
+            while True:
+                under_way.extend(self._start(calls, request, deadline) for request in _some(requests, under_way))
+                if not under_way:
+                    return
+                try:
+                    answer = under_way[0].result()
+                except (grpc.RpcError, grpc.FutureCancelledError) as error:
+                    raise calls.explain(number, _error(error)) from None
+                calls.take(number, answer)
+                under_way.popleft()
+                number += 1
+        finally:
+            for call in under_way:
+                call.cancel()
+
+    def _start(self, calls: Calls, request: Any, deadline: Deadline) -> Any:
+        timeout = deadline.left(None if calls.patient else self._connection.timeout)
+        index = self._balance.acquire()
+        try:
+            call = self._rpcs[index][calls.rpc].future(request, timeout=timeout, metadata=self._connection.metadata)
+        except BaseException:
+            self._balance.release(index)
+            raise
+        call.add_done_callback(lambda _: self._balance.release(index))
+        return call
+
+    def _open(
+        self, request: StreamRequest[Any], stream: BulkStream[Any, Any], old: StreamCall | None, deadline: Deadline
+    ) -> StreamCall:
+        if old:
+            old.close()
+        self._check_open()
+        timeout, index = deadline.left(), self._balance.acquire()
+        call = StreamCall(lambda: self._balance.release(index))
+        try:
+            call.start(self._rpcs[index][request.rpc], timeout=timeout, metadata=self._connection.metadata)
+            call.send(stream.options())
+        except BaseException:
+            call.close()
+            raise
+        stream.opened()
+        return call
+
+    def _channel(self, index: int) -> grpc.Channel:
+        connection = self._connection
+        if connection.credentials is None:
+            return grpc.insecure_channel(connection.address, connection.options(index))
+        return grpc.secure_channel(connection.address, connection.credentials, connection.options(index))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("the client is closed")
+
+
+def pull(stream: BulkStream[Any, Any], source: Iterator[Any], count: int) -> None:
+    """Takes texts from the caller's input."""
+    texts = list(islice(source, count))
+    if len(texts) < count:
+        stream.end()
+    stream.add(texts)
+
+
+def _some(requests: Iterator[Any], under_way: Sequence[Any]) -> Iterator[Any]:
+    return islice(requests, CALLS_UNDER_WAY - len(under_way))
+
+
+def _error(error: grpc.RpcError | grpc.FutureCancelledError) -> RpcError:
+    return error_from_call(error) if isinstance(error, grpc.RpcError) else Cancelled("the call was cancelled")
