@@ -7,9 +7,10 @@ import asyncio
 from collections.abc import Sequence
 
 from bertstream.server import app, config
+from bertstream.server.compilation import compile_models
 from bertstream.server.progress import ProgressDisplay
+from bertstream.server.sources import chosen_models
 from bertstream.workers import logs
-from bertstream.workers.compiling import CompileTask
 
 _EXAMPLES = """examples:
   bertstream serve                                    the embedded all-MiniLM-L6-v2
@@ -50,12 +51,9 @@ def compile_main(argv: Sequence[str]) -> int:
     try:
         chosen = config.load(parser.parse_args(argv))
         logs.setup("compile", chosen.log_level)
-        sources = app.parse_sources(chosen.models)
-        task = CompileTask(
-            tuple(each.source for each in sources), chosen.device, chosen.dtype, chosen.cache, chosen.log_level
-        )
+        choices = chosen_models(chosen)
         with ProgressDisplay() as display:
-            compiled = asyncio.run(app.compile_models(task, display))
+            compiled = asyncio.run(compile_models(app.compile_task(chosen, choices), display))
     except config.ConfigError as error:
         app.fail(error)
         return 2
@@ -63,6 +61,6 @@ def compile_main(argv: Sequence[str]) -> int:
         return app.fail(error)
     if compiled is None:
         return 130
-    for source, directory in zip(sources, compiled.directories, strict=True):
-        print(f"{source.name}\t{directory}")
+    for choice, model in zip(choices, compiled.models, strict=True):
+        print(f"{choice.name}\t{model.directory}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,20 @@ def _option(
     default: Any, text: str, *, least: float | None = None, most: float = _MOST, choices: Sequence[str] = ()
 ) -> Any:
     return field(default=default, metadata={"help": text, "least": least, "most": most, "choices": tuple(choices)})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTable:
+    """`[model.NAME]` of the file. What is None is as for all models, or as the checkpoint has it."""
+
+    source: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    workers: int | None = None
+    threads: int | None = None
+    batch_tokens: int | None = None
+    queue_tokens: int | None = None
+    max_length: int | None = None  # that texts are cut to unless a request says otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +68,25 @@ class ServeConfig:
     stream_items: int = _option(4096, "texts under way in one stream", least=1)
     stream_tokens: int = _option(262_144, "tokens under way in one stream", least=1)
     stream_bytes: int = _option(32 << 20, "bytes of token states under way in one stream", least=1024)
+    session_bytes: int = _option(256 << 20, "bytes a worker keeps for streams of layers between layers", least=1024)
     concurrent_calls: int = _option(1024, "calls under way; more are refused", least=1)
     tokenizer_threads: int = _option(0, "threads that tokenize; 0: one a core", least=0)
     drain_seconds: float = _option(30.0, "how long calls under way may take when the server stops", least=0)
     worker_wait_seconds: float = _option(30.0, "how long a call waits for a worker to come back", least=0)
     batch_seconds: float = _option(120.0, "a batch that computes longer than this gets its worker replaced", least=1)
+    model_roots: tuple[str, ...] = _option((), "directories below which LoadModel may find checkpoints")
+    load_from_hub: bool = _option(False, "whether LoadModel may take checkpoints from the Hugging Face hub")
     cache: str = _option("", "directory for compiled models; default $XDG_CACHE_HOME/bertstream")
     log_level: str = _option("info", "least severe message to log", choices=("debug", "info", "warning", "error"))
+    tables: Mapping[str, ModelTable] = field(default_factory=dict)  # by the model's name; only in the file
+
+    @property
+    def may_load(self) -> bool:
+        """Whether LoadModel and UnloadModel are allowed."""
+        return bool(self.model_roots) or self.load_from_hub
 
 
-FIELDS = {each.name: each for each in dataclasses.fields(ServeConfig)}
+FIELDS = {each.name: each for each in dataclasses.fields(ServeConfig) if each.metadata}
 
 
 def add_arguments(parser: argparse.ArgumentParser, names: Sequence[str] = tuple(FIELDS)) -> None:
@@ -72,7 +96,11 @@ def add_arguments(parser: argparse.ArgumentParser, names: Sequence[str] = tuple(
         if name == "models":
             parser.add_argument("models", nargs="*", metavar="MODEL", help=option.metadata["help"])
             continue
-        shown = "" if option.default == "" else f" (default {option.default})"
+        shown = "" if option.default in ("", ()) else f" (default {option.default})"
+        if isinstance(option.default, bool):
+            action = argparse.BooleanOptionalAction
+            parser.add_argument("--" + name.replace("_", "-"), action=action, help=option.metadata["help"])
+            continue
         parser.add_argument(
             "--" + name.replace("_", "-"),
             choices=option.metadata["choices"] or None,
@@ -103,9 +131,35 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
+    tables = _parse_tables(table.pop("model", {}), f"{path}: model")
     if unknown := [name for name in table if name not in FIELDS]:
         raise ConfigError(f"{path}: there is no option {unknown[0]!r}")
-    return {name: _parse(name, value, f"{path}: {name}") for name, value in table.items()}
+    return {"tables": tables} | {name: _parse(name, value, f"{path}: {name}") for name, value in table.items()}
+
+
+def _parse_tables(value: Any, origin: str) -> dict[str, ModelTable]:
+    if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
+        raise ConfigError(f"{origin} must be tables, as [model.NAME]")
+    if bad := [name for name in value if not name or "=" in name]:
+        raise ConfigError(f"{origin}: {bad[0]!r} is not a name for a model")
+    return {name: _parse_table(table, f"{origin}.{name}") for name, table in value.items()}
+
+
+def _parse_table(table: Mapping[str, Any], origin: str) -> ModelTable:
+    names = [each.name for each in dataclasses.fields(ModelTable)]
+    if unknown := [name for name in table if name not in names]:
+        raise ConfigError(f"{origin}: there is no option {unknown[0]!r}; those of a model are {', '.join(names)}")
+    return ModelTable(**{name: _parse_own(name, value, f"{origin}.{name}") for name, value in table.items()})
+
+
+def _parse_own(name: str, value: Any, origin: str) -> Any:
+    """A model's own value of an option."""
+    if name == "device" and isinstance(value, str) and re.fullmatch(r"cuda:\d{1,3}", value):
+        return value
+    if name == "source" and value == "":
+        raise ConfigError(f"{origin} must be a hub name or a checkpoint's directory")
+    # Texts and lengths without a place among the options of all models are parsed like those that have one.
+    return _parse({"source": "cache", "max_length": "max_texts"}.get(name, name), value, origin)
 
 
 _ACCEPTED: Mapping[type, tuple[type, ...]] = {int: (int, str), float: (int, float, str), str: (str,)}
@@ -114,8 +168,10 @@ _ACCEPTED: Mapping[type, tuple[type, ...]] = {int: (int, str), float: (int, floa
 def _parse(name: str, value: Any, origin: str) -> Any:
     """A value of the option's type, whether it came as text or from TOML."""
     option = FIELDS[name]
-    if name == "models":
-        return _parse_models(value, origin)
+    if name in ("models", "model_roots"):
+        return _parse_list(value, origin, None if name == "models" else os.pathsep)
+    if isinstance(option.default, bool):
+        return _parse_bool(value, origin)
     wanted: type = type(option.default)
     try:
         if isinstance(value, bool) or not isinstance(value, _ACCEPTED[wanted]):
@@ -132,8 +188,16 @@ def _parse(name: str, value: Any, origin: str) -> Any:
     return parsed
 
 
-def _parse_models(value: Any, origin: str) -> tuple[str, ...]:
-    models = value.split() if isinstance(value, str) else value
-    if not isinstance(models, list) or not all(isinstance(each, str) for each in models):
+def _parse_list(value: Any, origin: str, separator: str | None) -> tuple[str, ...]:
+    """A list of texts; in one text they are separated by white space, or as the directories of PATH are."""
+    texts = [part for part in value.split(separator) if part] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
         raise ConfigError(f"{origin} must be a list of texts, not {value!r}")
-    return tuple(models)
+    return tuple(texts)
+
+
+def _parse_bool(value: Any, origin: str) -> bool:
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if str(value).lower() not in words or not isinstance(value, bool | str):
+        raise ConfigError(f"{origin} must be true or false, not {value!r}")
+    return words[str(value).lower()]

@@ -74,6 +74,16 @@ def not_available(message: str, reason: str = "OUTPUT_NOT_AVAILABLE") -> Request
     return RequestError(grpc.StatusCode.FAILED_PRECONDITION, reason, message)
 
 
+def checkpoint_not_found(message: str) -> RequestError:
+    """Nowhere that LoadModel may look."""
+    return RequestError(grpc.StatusCode.NOT_FOUND, "CHECKPOINT_NOT_FOUND", message)
+
+
+def not_loadable(message: str) -> RequestError:
+    """The checkpoint does not compile, or its workers do not start."""
+    return RequestError(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_NOT_LOADABLE", message)
+
+
 def overloaded(message: str, retry_seconds: float) -> RequestError:
     """Too much waits already."""
     return RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", message, retry_seconds=retry_seconds)
@@ -89,6 +99,13 @@ def out_of_memory() -> RequestError:
 def worker_lost(message: str, retry_seconds: float = 2.0) -> RequestError:
     """No live worker could answer in time."""
     return RequestError(grpc.StatusCode.UNAVAILABLE, "WORKER_LOST", message, retry_seconds=retry_seconds)
+
+
+def model_replaced() -> RequestError:
+    """This version of the model has waited for its calls for as long as a drain may take. The next is there already."""
+    return RequestError(
+        grpc.StatusCode.UNAVAILABLE, "MODEL_REPLACED", "this version of the model is no longer served", retry_seconds=0.1
+    )
 
 
 def draining() -> RequestError:

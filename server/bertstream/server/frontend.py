@@ -10,18 +10,20 @@ import logging
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
-from bertstream.server.model import Models, ServedModel
+from bertstream.server.gate import Gate
 from bertstream.server.rpc import add_service
 from bertstream.server.services.encoding import EncodingService
 from bertstream.server.services.models import ModelService
 from bertstream.server.services.tokenization import TokenizationService
-from bertstream.server.settings import FrontendSettings
+from bertstream.server.settings import FrontendSettings, ModelSettings
+from bertstream.server.versions import Versions
 from bertstream.v1 import encoding_pb2, models_pb2, tokenization_pb2
 from bertstream.workers import logs
 from bertstream.workers.control import ControlLine, Event
@@ -32,48 +34,70 @@ ENCODING = encoding_pb2.DESCRIPTOR.services_by_name["EncodingService"]
 TOKENIZATION = tokenization_pb2.DESCRIPTOR.services_by_name["TokenizationService"]
 MODELS = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
 SERVICES = tuple(service.full_name for service in (ENCODING, TOKENIZATION, MODELS))
+_GOODBYE_SECONDS = 0.5  # for the last statuses to go out
 HEALTH_OF_MODEL = "models/"  # and the model's name
 
 
 class Frontend:
     """One gRPC server and the models behind it."""
 
-    def __init__(self, settings: FrontendSettings) -> None:
+    def __init__(self, settings: FrontendSettings, control: ControlLine) -> None:
         self._settings = settings
+        self._control = control
         self._threads = ThreadPoolExecutor(settings.tokenizer_threads, "tokenizer")
         self._health = health.aio.HealthServicer()
         self._health_changed = asyncio.Event()
         self._stop = asyncio.Event()
-        self._served = [
-            ServedModel(each, settings, self._threads, self._health_changed.set) for each in settings.models
-        ]
-        self._models = Models(self._served)
+        self._gate = Gate(settings.limits.concurrent_calls)
+        self._versions = Versions(settings, self._threads, self._health_changed.set)
+        self._answering: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
         """Begins to drain."""
         self._stop.set()
 
-    async def run(self, control: ControlLine) -> None:
+    def answer(self, request: Event) -> None:
+        """Does what the supervisor asks for, and answers when it is done."""
+        task = asyncio.create_task(self._answer(request))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, request: Event) -> None:
+        try:
+            if request["event"] == "models":
+                await self._versions.serve([ModelSettings.from_values(each) for each in request["models"]])
+            elif request["event"] == "drained":
+                await self._versions.drained(request["serials"])
+        except Exception as error:  # the supervisor then leaves everything as it was
+            log.exception("could not do what the supervisor asked for")
+            self._control.send("answer", id=request["id"], error=str(error) or type(error).__name__)
+        else:
+            self._control.send("answer", id=request["id"])
+
+    async def _ask(self, event: str, **fields: Any) -> Event:
+        return await asyncio.wrap_future(self._control.ask(event, **fields))
+
+    async def run(self) -> None:
         """Serves until told to stop, then drains."""
-        for model in self._served:
-            await model.dispatcher.wait_live()
+        await self._versions.serve(self._settings.models)
         server = self._server()
         await server.start()
         watching = asyncio.create_task(self._watch_health())
-        control.send("ready")
+        self._control.send("ready")
         await self._stop.wait()
         watching.cancel()
+        # The port stays open while calls under way have their time, so that health checks see the server go, and new
+        # calls are told so.
+        self._gate.close()
         await self._health.enter_graceful_shutdown()
-        # The grace gives calls under way their time; new ones are refused with UNAVAILABLE by gRPC itself.
-        await server.stop(self._settings.drain_seconds)
-        for model in self._served:
-            await model.dispatcher.close()
+        await self._gate.wait_empty(self._settings.drain_seconds)
+        await server.stop(_GOODBYE_SECONDS)
+        await self._versions.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _server(self) -> grpc.aio.Server:
-        settings, limits = self._settings, self._settings.limits
+        settings, limits, models = self._settings, self._settings.limits, self._versions.models
         server = grpc.aio.server(
-            maximum_concurrent_rpcs=limits.concurrent_calls,
             options=[
                 ("grpc.so_reuseport", 1),
                 ("grpc.max_receive_message_length", limits.max_message_bytes),
@@ -83,20 +107,25 @@ class Frontend:
                 ("grpc.keepalive_permit_without_calls", 1),
             ],
         )
-        add_service(server, ENCODING, EncodingService(self._models), limits.max_request_bytes)
-        add_service(server, TOKENIZATION, TokenizationService(self._models), limits.max_request_bytes)
-        add_service(server, MODELS, ModelService(self._models, settings.version), limits.max_request_bytes)
+        for service, servicer in (
+            (ENCODING, EncodingService(models)),
+            (TOKENIZATION, TokenizationService(models)),
+            (MODELS, ModelService(models, settings.version, self._ask, settings.max_load_workers)),
+        ):
+            add_service(server, service, servicer, limits.max_request_bytes, self._gate)
         add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        server.add_insecure_port(f"{settings.host}:{settings.port}")
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host  # an IPv6 address
+        server.add_insecure_port(f"{host}:{settings.port}")
         return server
 
     async def _watch_health(self) -> None:
         """Keeps every status true to what lives: a model serves while a worker of its does, the server while all do."""
         serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+        known: set[str] = set()
         while True:
             self._health_changed.clear()
-            alive = {model.name: bool(model.dispatcher.live) for model in self._served}
+            alive = {model.name: bool(model.dispatcher.live) for model in self._versions.models}
             overall = serving if all(alive.values()) else not_serving
             await self._health.set(TOKENIZATION.full_name, serving)
             await self._health.set(MODELS.full_name, serving)
@@ -104,14 +133,17 @@ class Frontend:
                 await self._health.set(name, overall)
             for name, lives in alive.items():
                 await self._health.set(HEALTH_OF_MODEL + name, serving if lives else not_serving)
+            for name in known - alive.keys():
+                await self._health.set(HEALTH_OF_MODEL + name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+            known |= alive.keys()
             await self._health_changed.wait()
 
 
 async def serve(settings: FrontendSettings, control_fd: int) -> None:
     """Runs one frontend, told what to do by its supervisor."""
     loop = asyncio.get_running_loop()
-    frontend = Frontend(settings)
     control = ControlLine(control_fd)
+    frontend = Frontend(settings, control)
 
     def answer(event: Event) -> None:
         if event["event"] == "ping":
@@ -119,13 +151,15 @@ async def serve(settings: FrontendSettings, control_fd: int) -> None:
             loop.call_soon_threadsafe(control.send, "pong")
         elif event["event"] == "stop":
             loop.call_soon_threadsafe(frontend.stop)
+        elif "id" in event:
+            loop.call_soon_threadsafe(frontend.answer, event)
 
     def orphaned() -> None:
         loop.call_soon_threadsafe(frontend.stop)
 
     control.listen(answer, orphaned=orphaned)
     loop.add_signal_handler(signal.SIGTERM, frontend.stop)
-    await frontend.run(control)
+    await frontend.run()
 
 
 def main(argv: list[str]) -> int:

@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bertstream.server.admission import Admission
 from bertstream.server.dispatch import Dispatcher
 from bertstream.server.errors import model_not_found
+from bertstream.server.rpc import Call
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
 from bertstream.server.tokenization import Detokenized, Ids, Inputs, TextTokenizer, Tokenized, TokenizeOptions
 from bertstream.workers.description import ModelDescription
@@ -33,10 +35,13 @@ class ServedModel:
     ) -> None:
         directory = Path(settings.directory)
         self.name = settings.name
-        self.description = ModelDescription.load(directory)
+        self.serial = settings.serial
+        self.description = described(settings)
         self.limits: Limits = frontend.limits
         self.admission = Admission(settings.queue_tokens)
         self.dispatcher = Dispatcher(settings.sockets, frontend.worker_wait_seconds, on_change)
+        self._calls = 0
+        self._idle = asyncio.Event()
         self._threads = threads
         self._tokenizer = TextTokenizer.load(
             directory / "tokenizer.json",
@@ -44,6 +49,23 @@ class ServedModel:
             type_vocabulary_size=self.description.type_vocabulary_size,
             lowercase=self.description.lowercase,
         )
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Counts a call while the body runs."""
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Returns once no call is under way."""
+        if self._calls:
+            await self._idle.wait()
 
     async def tokenize(self, inputs: Inputs, options: TokenizeOptions, prompt: str = "") -> Timed:
         """Tokenizes in a thread; the event loop goes on."""
@@ -60,19 +82,30 @@ class ServedModel:
         )
 
 
+def described(settings: ModelSettings) -> ModelDescription:
+    """The description of the compiled model, as this server serves it."""
+    description = ModelDescription.load(Path(settings.directory))
+    return replace(description, default_max_length=settings.max_length or description.default_max_length)
+
+
 class Models:
     """All models that are served, the default one first."""
 
-    def __init__(self, models: Sequence[ServedModel]) -> None:
+    def __init__(self, models: Sequence[ServedModel] = ()) -> None:
+        self.replace(models)
+
+    def replace(self, models: Sequence[ServedModel]) -> None:
+        """From now on these are served. Calls under way keep the model that they got."""
         self._by_name: Mapping[str, ServedModel] = {model.name: model for model in models}
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._by_name.values())
 
-    def get(self, name: str) -> ServedModel:
-        """The model of this name, or the default one for no name. Raises NOT_FOUND."""
-        if not name:
-            return next(iter(self._by_name.values()))
+    def get(self, name: str, call: Call) -> ServedModel:
+        """The model of this name, or the default one for no name, for as long as the call lasts. Raises NOT_FOUND."""
+        name = name or next(iter(self._by_name))
         if name not in self._by_name:
             raise model_not_found(name, self._by_name)
-        return self._by_name[name]
+        model = self._by_name[name]
+        call.until_end.enter_context(model.in_use())
+        return model

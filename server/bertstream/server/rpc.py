@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import re
@@ -18,6 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from bertstream.server.errors import RequestError, deadline_exceeded, internal, invalid, to_status, too_large
+from bertstream.server.gate import Gate
 from bertstream.server.utf8 import BadString, blank_bad_strings
 
 log = logging.getLogger(__name__)
@@ -50,12 +52,17 @@ class Call:
         remaining: float | None = context.time_remaining()  # typed as never None, which it is without a deadline
         self.deadline = math.inf if remaining is None else self.arrived + remaining
         given = str(dict(context.invocation_metadata() or ()).get("x-request-id", ""))
+        self.until_end = contextlib.ExitStack()  # what is held for the call
         self.request_id: str = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
     def check_deadline(self) -> None:
         """Raises DEADLINE_EXCEEDED when it is too late for any work."""
         if time.monotonic() >= self.deadline:
             raise deadline_exceeded()
+
+
+class CallerGone(Exception):
+    """The caller went, or lost its connection, while an answer was being written."""
 
 
 class Stream(Generic[M]):
@@ -70,8 +77,20 @@ class Stream(Generic[M]):
             yield message
 
     async def write(self, message: Message) -> None:
-        """Returns once the transport has taken the message: a slow reader makes it wait."""
-        await self._context.write(message)
+        """Returns once the transport has taken the message: a slow reader makes it wait.
+
+        A write that has begun is seen to its end even when it is cancelled: meanwhile gRPC could not send the status
+        that the call ends with, and the caller would wait for ever.
+        """
+        writing = asyncio.ensure_future(self._context.write(message))
+        writing.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, if nobody waits any more
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait((writing,))
+            raise
+        except grpc.aio.InternalError as error:
+            raise CallerGone from error
 
 
 def decoder(message_class: type[M], max_bytes: int) -> Callable[[bytes], Decoded[M]]:
@@ -99,20 +118,23 @@ def _decode_again(message_class: type[M], raw: bytes) -> Decoded[M]:
         )
 
 
-def add_service(server: grpc.aio.Server, service: ServiceDescriptor, servicer: object, max_bytes: int) -> None:
+def add_service(
+    server: grpc.aio.Server, service: ServiceDescriptor, servicer: object, max_bytes: int, gate: Gate
+) -> None:
     """Serves each rpc by the servicer's method of the same name in snake case.
 
     Unary: `async (Decoded[Request], Call) -> Response`. Bidirectional: `async (Stream[Request], Call) -> None`.
+    Server-streaming: `async (Decoded[Request], Stream, Call) -> None`.
     """
     handlers = {}
     for method in service.methods:
         function = getattr(servicer, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
-        handlers[method.name] = _handler(method, function, max_bytes)
+        handlers[method.name] = _handler(method, function, max_bytes, gate)
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service.full_name, handlers)])
 
 
 def _handler(
-    method: MethodDescriptor, function: Callable[..., Awaitable[Any]], max_bytes: int
+    method: MethodDescriptor, function: Callable[..., Awaitable[Any]], max_bytes: int, gate: Gate
 ) -> grpc.RpcMethodHandler[Any, Any]:
     name = f"{method.containing_service.full_name}/{method.name}"
     decode = decoder(GetMessageClass(method.input_type), max_bytes)
@@ -120,25 +142,32 @@ def _handler(
 
     async def unary(request: Decoded[Message], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         call = Call(context)
-        return await _guard(name, call, lambda: function(request, call))
+        return await _guard(name, call, gate, lambda: function(request, call))
 
     async def stream(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         call = Call(context)
-        await _guard(name, call, lambda: function(Stream[Message](context), call))
+        await _guard(name, call, gate, lambda: function(Stream[Message](context), call))
 
+    async def server_stream(request: Decoded[Message], context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        call = Call(context)
+        await _guard(name, call, gate, lambda: function(request, Stream[Message](context), call))
+
+    if method.server_streaming and not method.client_streaming:
+        return grpc.unary_stream_rpc_method_handler(server_stream, decode, serialize)
     if method.client_streaming and method.server_streaming:
         return grpc.stream_stream_rpc_method_handler(stream, decode, serialize)
     return grpc.unary_unary_rpc_method_handler(unary, decode, serialize)
 
 
-async def _guard(name: str, call: Call, function: Callable[[], Awaitable[Any]]) -> Any:
+async def _guard(name: str, call: Call, gate: Gate, function: Callable[[], Awaitable[Any]]) -> Any:
     """Runs one call; whatever it raises becomes a status with details, and never a traceback."""
     code = "OK"
     try:
-        return await function()
-    except asyncio.CancelledError:
+        with gate.passing(), call.until_end:
+            return await function()
+    except (asyncio.CancelledError, CallerGone):
         code = "CANCELLED"
-        raise
+        raise asyncio.CancelledError from None
     except RequestError as error:
         code = error.code.name
         await _abort(call, error)
@@ -157,7 +186,7 @@ async def _abort(call: Call, error: RequestError) -> None:
         ("grpc-status-details-bin", status.SerializeToString()),
         ("x-request-id", call.request_id),
     ]
-    if error.retry_seconds is not None:
-        # Read by gRPC's own retries (proposal A6): how many milliseconds to wait.
-        trailing.append(("grpc-retry-pushback-ms", str(int(error.retry_seconds * 1e3))))
+    # Read by gRPC's own retries (proposal A6): how many milliseconds to wait, or a negative number for not at all.
+    pushback = -1 if error.retry_seconds is None else int(error.retry_seconds * 1e3)
+    trailing.append(("grpc-retry-pushback-ms", str(pushback)))
     await call.context.abort(error.code, error.message, tuple(trailing))

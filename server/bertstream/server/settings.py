@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,13 @@ class ModelSettings:
     directory: str  # the compiled model
     sockets: tuple[str, ...]  # its workers'
     queue_tokens: int  # under way in this frontend
+    max_length: int = 0  # that texts are cut to by default; 0: as the checkpoint has it
+    serial: int = 0  # tells versions of one model apart
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> ModelSettings:
+        """The inverse of dataclasses.asdict, also by way of JSON."""
+        return cls(**{**values, "sockets": tuple(values["sockets"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class FrontendSettings:
     drain_seconds: float
     worker_wait_seconds: float
     log_level: str
+    max_load_workers: int = 0  # that LoadModel may ask for; 0: it is not allowed
 
     def to_json(self) -> str:
         """For the command line of the process."""
@@ -54,5 +64,5 @@ class FrontendSettings:
     def from_json(cls, text: str) -> FrontendSettings:
         """The inverse of to_json."""
         values = json.loads(text)
-        models = [ModelSettings(**{**each, "sockets": tuple(each["sockets"])}) for each in values.pop("models")]
-        return cls(models=tuple(models), limits=Limits(**values.pop("limits")), **values)
+        models = tuple(ModelSettings.from_values(each) for each in values.pop("models"))
+        return cls(models=models, limits=Limits(**values.pop("limits")), **values)

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
 from bertstream.server.errors import RequestError, invalid, to_status
 from bertstream.server.permits import Permits
-from bertstream.server.rpc import Call, Stream
+from bertstream.server.rpc import Call, CallerGone, Stream
 from bertstream.server.utf8 import BadString
 from bertstream.server.validation.inputs import bad_texts, not_utf8
-from bertstream.v1 import types_pb2
+from bertstream.v1 import encoding_pb2, types_pb2
 
 _OUTBOX_MESSAGES = 2  # made and not yet written
 _REQUEST_BYTES = 32 << 20  # of messages that are not answered yet: a few items can be large
@@ -47,6 +47,7 @@ class Items:
     ids: Sequence[int]
     inputs: types_pb2.TextBatch
     bad: Sequence[int]  # indexes
+    spans: encoding_pb2.SpanLists = field(default_factory=encoding_pb2.SpanLists)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ class BulkStream(Generic[Response]):
                         handlers.create_task(self._answer(items, held, size))
                 await self._outbox.put(None)
         except BaseExceptionGroup as group:
+            if group.subgroup(CallerGone):
+                raise CallerGone from None
             error = group.subgroup(RequestError)
             if error is None:
                 raise
@@ -134,13 +137,13 @@ def parse_items(message: Any, bad_strings: Sequence[BadString], max_texts: int) 
         raise invalid("items.ids", f"{len(items.ids)} ids for {count} texts", "INVALID_LENGTHS")
     if count > max_texts:
         raise invalid("items.inputs", f"{count} texts; the limit of one message is {max_texts}", "REQUEST_TOO_LARGE")
-    if not items.ids and items.first_id + count > _MAX_ID:
+    if not items.ids and items.first_id + count - 1 > _MAX_ID:
         raise invalid("items.first_id", f"with {count} texts the ids leave the range of int64", "INVALID_RANGE")
     ids = items.ids or range(items.first_id, items.first_id + count)
     bad = bad_texts(items.inputs, bad_strings)
     if bad and not 0 <= bad[0] <= bad[-1] < count:
         raise not_utf8(bad_strings[0].path)
-    return Items(ids, items.inputs, bad)
+    return Items(ids, items.inputs, bad, getattr(items, "spans", encoding_pb2.SpanLists()))
 
 
 def count_texts(batch: types_pb2.TextBatch) -> int:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 
-from bertstream.server.tokenization import Tokenized
+from bertstream.server.layout import Layout
+from bertstream.server.tokenization import Column, Tokenized
 from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
 
-MESSAGE_BYTES = 1 << 20  # a stream's message is at most about this large
 Tensors = Mapping[str, NDArray[np.generic]]
 
 _DATA_TYPES = {
@@ -21,70 +21,65 @@ _DATA_TYPES = {
     "|i1": types_pb2.DATA_TYPE_INT8,
 }
 
-
-def tensor(tensors: Tensors, name: str, rows: slice) -> types_pb2.Tensor:
-    """Some rows of one output."""
-    values = tensors[name][rows]
-    scales = tensors.get(f"{name}.scales")
-    return types_pb2.Tensor(
-        data_type=_DATA_TYPES[values.dtype.str],
-        shape=values.shape,
-        data=values.tobytes(),
-        scales=b"" if scales is None else scales[rows].tobytes(),
-    )
+ALL_COLUMNS: frozenset[Column] = frozenset({"tokens", "offsets", "special_tokens_mask", "word_ids"})
+_FIELDS: Mapping[Column, tuple[str, ...]] = {
+    "offsets": ("starts", "ends"),
+    "special_tokens_mask": ("special_tokens_mask",),
+    "word_ids": ("word_ids", "sequence_ids"),
+}
 
 
-def encodings(tensors: Tensors, lengths: NDArray[np.int32], first: int, last: int) -> encoding_pb2.Encodings:
-    """The outputs of the texts from `first` up to `last`; `lengths` are those of all texts in `tensors`."""
-    message = encoding_pb2.Encodings(token_counts=lengths[first:last].tolist())
-    texts = slice(first, last)
-    if "pooled" in tensors:
-        message.pooled.CopyFrom(tensor(tensors, "pooled", texts))
-    if "pooler_output" in tensors:
-        message.pooler_output.CopyFrom(tensor(tensors, "pooler_output", texts))
-    if "last_hidden_state" in tensors:
-        start = int(lengths[:first].sum())
-        rows = slice(start, start + int(lengths[texts].sum()))
-        message.last_hidden_state.values.CopyFrom(tensor(tensors, "last_hidden_state", rows))
-        message.last_hidden_state.row_counts.extend(lengths[texts].tolist())
+def fill(
+    message: types_pb2.Tensor, values: NDArray[np.generic], scales: NDArray[np.generic] | None = None
+) -> types_pb2.Tensor:
+    """Writes an array into a message where that is, so that its bytes are not copied again."""
+    message.data_type = _DATA_TYPES[values.dtype.str]
+    message.shape.extend(values.shape)
+    message.data = values.tobytes()
+    if scales is not None:
+        message.scales = scales.tobytes()
     return message
 
 
-def split_encodings(
-    tensors: Tensors, lengths: NDArray[np.int32], row_bytes: int, token_bytes: int
-) -> Iterator[tuple[int, int, encoding_pb2.Encodings]]:
-    """Messages of at most about 1 MiB, each with its range of texts; one text that is larger comes in parts by rows.
+def encodings(
+    message: encoding_pb2.Encodings, tensors: Tensors, layout: Layout, first: int, last: int
+) -> encoding_pb2.Encodings:
+    """Writes the outputs of the texts from `first` up to `last`; the layout is that of all texts in `tensors`."""
+    lengths = layout.lengths[first:last].tolist()
+    message.token_counts.extend(lengths)
+    for name in outputs_of(tensors):
+        target = place_of(message, name, layout, lengths)
+        scales = tensors.get(f"{name}.scales")
+        fill(
+            target,
+            tensors[name][layout.rows(name, first, last)],
+            None if scales is None else scales[layout.rows(f"{name}.scales", first, last)],
+        )
+    if layout.span_counts is not None:
+        message.span_counts.extend(layout.span_counts[first:last].tolist())
+    return message
 
-    The range is empty for all parts but the last, which completes the text.
-    """
-    sizes = row_bytes + lengths.astype(np.int64) * token_bytes
-    ends = np.cumsum(sizes)
-    first = 0
-    while first < lengths.size:
-        before = int(ends[first] - sizes[first])
-        last = max(int(np.searchsorted(ends, before + MESSAGE_BYTES, side="right")), first + 1)
-        if last == first + 1 and sizes[first] > MESSAGE_BYTES and token_bytes:
-            yield from _parts(tensors, lengths, first, token_bytes)
-        else:
-            yield first, last, encodings(tensors, lengths, first, last)
-        first = last
+
+def place_of(message: encoding_pb2.Encodings, name: str, layout: Layout, row_counts: Sequence[int]) -> types_pb2.Tensor:
+    """Where the numbers of an output go: a new element for each layer, with what goes beside them."""
+    kind, _, layer = name.partition(".")
+    if kind == "attentions":
+        return message.attentions.add(layer=int(layer), heads=layout.heads).weights
+    if kind == "hidden_states":
+        states = message.hidden_states.add(layer=int(layer)).states
+        states.row_counts.extend(row_counts)
+        return states.values
+    if kind == "last_hidden_state":
+        message.last_hidden_state.row_counts.extend(row_counts)
+        return message.last_hidden_state.values
+    place: types_pb2.Tensor = getattr(message, kind)
+    return place
 
 
-def _parts(
-    tensors: Tensors, lengths: NDArray[np.int32], text: int, token_bytes: int
-) -> Iterator[tuple[int, int, encoding_pb2.Encodings]]:
-    start, count = int(lengths[:text].sum()), int(lengths[text])
-    step = max(1, MESSAGE_BYTES // token_bytes)
-    small = {name: values for name, values in tensors.items() if not name.startswith("last_hidden_state")}
-    for first_row in range(0, count, step):
-        rows = min(step, count - first_row)
-        message = encodings(small, lengths, text, text + 1) if first_row == 0 else encoding_pb2.Encodings()
-        states = message.last_hidden_state
-        states.values.CopyFrom(tensor(tensors, "last_hidden_state", slice(start + first_row, start + first_row + rows)))
-        states.row_counts.append(rows)
-        states.first_row = first_row
-        states.more_rows = first_row + rows < count
-        yield text, text + (not states.more_rows), message
+def outputs_of(tensors: Tensors) -> list[str]:
+    """The names of the outputs among tensors: attention after all else, and layers in their order."""
+    named = [name for name in tensors if not name.endswith(".scales")]
+    return sorted(named, key=lambda name: (name.startswith("attentions"), int(name.partition(".")[2] or 0)))
 
 
 def join(parts: Sequence[Tensors]) -> Tensors:
@@ -94,20 +89,23 @@ def join(parts: Sequence[Tensors]) -> Tensors:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def tokenizations(tokens: Tokenized, *, windows: bool = False, type_ids: bool = True) -> tokenization_pb2.Tokenizations:
-    """All rows of a tokenization, in the columns that it has."""
+def tokenizations(
+    tokens: Tokenized, *, windows: bool = False, type_ids: bool = True, columns: frozenset[Column] = ALL_COLUMNS
+) -> tokenization_pb2.Tokenizations:
+    """All rows of a tokenization, in those of these columns that it has."""
     message = tokenization_pb2.Tokenizations(
         token_ids=tokens.ids.tolist(),
         lengths=tokens.lengths.tolist(),
         token_type_ids=tokens.filled_type_ids().tolist() if type_ids else (),
         text_indexes=tokens.text_indexes.tolist() if windows else (),
     )
-    if tokens.tokens is not None:
+    if tokens.tokens is not None and "tokens" in columns:
         message.tokens.extend(tokens.tokens)
-    for name in ("starts", "ends", "special_tokens_mask", "word_ids", "sequence_ids"):
-        column = getattr(tokens, name)
-        if column is not None:
-            getattr(message, name).extend(column.tolist())
+    for column, names in _FIELDS.items():
+        for name in names if column in columns else ():
+            values = getattr(tokens, name)
+            if values is not None:
+                getattr(message, name).extend(values.tolist())
     return message
 
 

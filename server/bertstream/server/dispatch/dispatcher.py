@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server import errors
+from bertstream.server.dispatch.cutting import cut
 from bertstream.server.dispatch.link import WorkerLink, WorkerLost
 from bertstream.server.errors import RequestError
 from bertstream.workers.contract import BULK, INTERACTIVE, Batch, Failure, Result, Wishes, Work
-from bertstream.workers.ragged import starts_of
 
 MAX_DEATHS = 3  # workers that may die computing one text before it is refused
 _QUEUE_FULL_SECONDS = 0.1
@@ -61,8 +61,9 @@ class Dispatcher:
     def __init__(self, sockets: Sequence[str], worker_wait_seconds: float, on_change: Callable[[], None]) -> None:
         self._changed = asyncio.Event()
         self._on_change = on_change
-        self._worker_wait_seconds = worker_wait_seconds
+        self.worker_wait_seconds = worker_wait_seconds
         self._links = [WorkerLink(path, self._link_changed) for path in sockets]
+        self._closed = False
 
     @property
     def workers(self) -> int:
@@ -74,6 +75,11 @@ class Dispatcher:
         """Those that can take work now."""
         return [link for link in self._links if link.alive]
 
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens that every live worker takes in one batch."""
+        return min((link.hello.batch_tokens for link in self.live if link.hello), default=MIN_PIECE_TOKENS)
+
     async def wait_live(self) -> None:
         """Returns once every worker has greeted."""
         while len(self.live) < self.workers:
@@ -81,9 +87,11 @@ class Dispatcher:
             await self._changed.wait()
 
     async def close(self) -> None:
-        """Drops all connections."""
+        """Drops all connections; what is under way fails."""
+        self._closed = True
         for link in self._links:
             await link.close()
+        self._changed.set()
 
     async def run(self, job: Job) -> list[Outcome]:
         """The outcomes of all texts, in their order. Cancelling it cancels the work at the workers."""
@@ -96,12 +104,11 @@ class Dispatcher:
 
     def _piece_tokens(self, job: Job) -> int:
         """An even share for each live worker, within what a batch may have. Bulk work comes in many: it stays whole."""
-        live = self.live
-        budget = min((link.hello.batch_tokens for link in live if link.hello), default=MIN_PIECE_TOKENS)
         if job.priority == BULK:
-            return budget
-        share = -(-job.batch.ids.size // max(1, len(live)))
-        return min(budget, max(MIN_PIECE_TOKENS, share))
+            return self.batch_tokens
+        share = -(-job.batch.ids.size // max(1, len(self.live)))
+        # With room for one more text, no piece is below its share, and no sliver is left over for a piece of its own.
+        return min(self.batch_tokens, max(MIN_PIECE_TOKENS, share + int(job.batch.lengths.max(initial=1)) - 1))
 
     async def _run_piece(self, piece: _Piece) -> list[Outcome]:
         """One outcome; or one for each text, where the piece failed as a whole and its texts are tried one by one."""
@@ -129,9 +136,9 @@ class Dispatcher:
         """Sends until a worker has answered; work that was lost while it only waited goes to the next worker."""
         job = piece.job
         work = Work(0, piece.batch, job.wishes, job.priority, job.deadline, alone)
-        give_up = time.monotonic() + self._worker_wait_seconds
+        give_up = time.monotonic() + self.worker_wait_seconds
         while True:
-            link = await self._least_loaded(give_up, job.deadline)
+            link = await self.least_loaded(give_up, job.deadline)
             try:
                 answer = await link.call(work)
             except WorkerLost as lost:
@@ -141,12 +148,15 @@ class Dispatcher:
             if isinstance(answer, Failure) and answer.reason == "queue_full" and job.priority == BULK:
                 await asyncio.sleep(_QUEUE_FULL_SECONDS)  # bulk work waits where interactive work is refused
             elif isinstance(answer, Failure):
-                raise _failure(answer, job)
+                raise failure(answer)
             else:
                 return _outcome(piece, answer)
 
-    async def _least_loaded(self, give_up: float, deadline: float) -> WorkerLink:
+    async def least_loaded(self, give_up: float, deadline: float) -> WorkerLink:
+        """The live worker with the least under way. Raises WORKER_LOST or DEADLINE_EXCEEDED where none comes back."""
         while not (live := self.live):
+            if self._closed:
+                raise errors.model_replaced()
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), max(min(give_up, deadline) - time.monotonic(), 0.0))
@@ -165,22 +175,6 @@ class _Suspect(Exception):
     """A worker died while it computed this."""
 
 
-def cut(batch: Batch, piece_tokens: int) -> list[tuple[int, Batch]]:
-    """Consecutive pieces of at most so many tokens, or of one text, each with the index of its first text."""
-    starts = starts_of(batch.lengths)
-    ends = starts + batch.lengths
-    pieces: list[tuple[int, Batch]] = []
-    first = 0
-    while first < starts.size:
-        fitting = int(np.searchsorted(ends, starts[first] + piece_tokens, side="right"))
-        last = max(fitting, first + 1)
-        rows = slice(int(starts[first]), int(ends[last - 1]))
-        type_ids = None if batch.type_ids is None else batch.type_ids[rows]
-        pieces.append((first, Batch(batch.ids[rows], batch.lengths[first:last], type_ids)))
-        first = last
-    return pieces
-
-
 def _outcome(piece: _Piece, result: Result) -> Outcome:
     return Outcome(piece.start, piece.texts, result.tensors, None, result.queue_seconds, result.compute_seconds)
 
@@ -189,9 +183,10 @@ def _failed(piece: _Piece, error: RequestError) -> Outcome:
     return Outcome(piece.start, piece.texts, {}, error)
 
 
-def _failure(failure: Failure, job: Job) -> RequestError:
-    if failure.reason == "expired":
+def failure(answer: Failure) -> RequestError:
+    """What a caller is told of a worker's failure."""
+    if answer.reason == "expired":
         return errors.deadline_exceeded()
-    if failure.reason == "queue_full":
-        return errors.overloaded(failure.message, 1.0)
-    return errors.out_of_memory() if failure.reason == "out_of_memory" else errors.internal()
+    if answer.reason == "queue_full":
+        return errors.overloaded(answer.message, 1.0)
+    return errors.out_of_memory() if answer.reason == "out_of_memory" else errors.internal()

@@ -65,6 +65,11 @@ class WorkerLink:
             self.tokens -= tokens
             self._pending.pop(work.id, None)
 
+    def forget_session(self, number: int) -> None:
+        """Tells the worker that a session has no more steps."""
+        if self._transport is not None:
+            self._transport.writelines(ipc.encode(Cancel((), (number,))))
+
     async def close(self) -> None:
         """Drops the connection for good."""
         self._closing = True

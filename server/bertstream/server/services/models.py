@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from bertstream.server.errors import (
+    RequestError,
+    checkpoint_not_found,
+    draining,
+    internal,
+    invalid,
+    model_not_found,
+    not_available,
+    not_loadable,
+    overloaded,
+)
 from bertstream.server.model import Models, ServedModel
 from bertstream.server.rpc import Call, Decoded
 from bertstream.server.validation.encoding import available_outputs, default_pooling, effective_pooling
+from bertstream.server.validation.loading import parse_load
 from bertstream.server.validation.names import OUTPUTS, WIRE_TYPES, value_of
 from bertstream.v1 import models_pb2, types_pb2
 
+Ask = Callable[..., Awaitable[dict[str, Any]]]
+
 
 class ModelService:
-    """Describes the served models."""
+    """Describes the served models, and changes which they are."""
 
-    def __init__(self, models: Models, version: str) -> None:
+    def __init__(self, models: Models, version: str, ask: Ask, max_workers: int) -> None:
         self._models = models
         self._version = version
+        self._ask = ask  # of the supervisor
+        self._max_workers = max_workers  # of a model that is loaded; 0: nothing may be
 
     async def list_models(
         self, request: Decoded[models_pb2.ListModelsRequest], call: Call
@@ -24,7 +44,54 @@ class ModelService:
         return models_pb2.ListModelsResponse(models=listed, server_version=self._version)
 
     async def get_model(self, request: Decoded[models_pb2.GetModelRequest], call: Call) -> models_pb2.GetModelResponse:
-        return models_pb2.GetModelResponse(model=describe(self._models.get(request.value().name)))
+        return models_pb2.GetModelResponse(model=describe(self._models.get(request.value().name, call)))
+
+    async def load_model(
+        self, request: Decoded[models_pb2.LoadModelRequest], call: Call
+    ) -> models_pb2.LoadModelResponse:
+        self._check_allowed()
+        wish = parse_load(request.value(), self._max_workers)
+        await self._change("load", wish.name, **dataclasses.asdict(wish))
+        return models_pb2.LoadModelResponse(model=describe(self._models.get(wish.name, call)))
+
+    async def unload_model(
+        self, request: Decoded[models_pb2.UnloadModelRequest], call: Call
+    ) -> models_pb2.UnloadModelResponse:
+        self._check_allowed()
+        name = request.value().name
+        if not name:
+            raise invalid("name", "it must not be empty", "INVALID_MODEL_NAME")
+        await self._change("unload", name, name=name)
+        return models_pb2.UnloadModelResponse()
+
+    def _check_allowed(self) -> None:
+        if not self._max_workers:
+            raise not_available("this server was started without leave to load models", "LOADING_NOT_ALLOWED")
+
+    async def _change(self, event: str, model: str, **fields: Any) -> None:
+        """Has the supervisor do it, for all frontends. It goes on even where this call ends before."""
+        answer = await self._ask(event, **fields)
+        if "error" in answer:
+            raise _refusal(answer["error"], answer["message"], model)
+
+
+def _refusal(kind: str, message: str, model: str) -> RequestError:
+    """What a caller is told where the supervisor could not load or unload a model."""
+    match kind:
+        case "checkpoint_not_found":
+            return checkpoint_not_found(message)
+        case "not_loadable":
+            return not_loadable(message)
+        case "model_not_found":
+            return model_not_found(model, message.split(", "))
+        case "last_model":
+            return invalid("name", message, "LAST_MODEL")
+        case "busy":
+            return overloaded(message, 5.0)
+        case "draining":
+            return draining()
+        case _:
+            return internal()
 
 
 def describe(model: ServedModel) -> models_pb2.Model:
@@ -59,6 +126,9 @@ def describe(model: ServedModel) -> models_pb2.Model:
         heads=its.heads,
         limits=_limits(model),
         warnings=its.warnings,
+        precision_test=models_pb2.PrecisionTest(
+            max_abs_difference=its.precision_test.max_abs_difference, min_cosine=its.precision_test.min_cosine
+        ),
     )
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
 
 import numpy as np
 
 from bertstream.server import wire
 from bertstream.server.errors import Violation, invalid, invalid_fields
 from bertstream.server.model import Models, ServedModel, Timed
+from bertstream.server.preparation import failed_texts, refuse_failed
 from bertstream.server.rpc import Call, Decoded, Stream
-from bertstream.server.services.encoding import failed_texts, refuse_failed_texts
+from bertstream.server.selection import select_rows
 from bertstream.server.streams import Answer, BulkStream, Items, first_message, item_error
 from bertstream.server.tokenization import Ids, Tokenized
 from bertstream.server.validation.inputs import parse_inputs, refuse_bad_strings
@@ -33,11 +33,11 @@ class TokenizationService:
         self, request: Decoded[tokenization_pb2.TokenizeTextsRequest], call: Call
     ) -> tokenization_pb2.TokenizeTextsResponse:
         message = request.value()
-        model = self._models.get(message.options.model)
-        plan = parse_tokenization(message.options, model.name, model.description)
         refuse_bad_strings(message.inputs, request.bad_strings)
+        model = self._models.get(message.options.model, call)
+        plan = parse_tokenization(message.options, model.name, model.description)
         timed = await _tokenize(model, plan, message.inputs, "inputs")
-        refuse_failed_texts(timed.tokens, message.inputs, "inputs")
+        refuse_failed(failed_texts(timed.tokens, message.inputs, "inputs"))
         return tokenization_pb2.TokenizeTextsResponse(
             options=plan.effective,
             tokenizations=wire.tokenizations(timed.tokens, windows=plan.options.windows, type_ids=plan.type_ids),
@@ -52,7 +52,7 @@ class TokenizationService:
         options = await first_message(messages, "options")
         if options is None:
             return
-        model = self._models.get(options.model)
+        model = self._models.get(options.model, call)
         plan = parse_tokenization(options, model.name, model.description)
         window = types_pb2.StreamWindow(max_items=model.limits.stream_items, max_tokens=model.limits.stream_tokens)
         started = tokenization_pb2.TokenizationStarted(options=plan.effective, window=window)
@@ -69,7 +69,8 @@ class TokenizationService:
         self, request: Decoded[tokenization_pb2.DetokenizeTokensRequest], call: Call
     ) -> tokenization_pb2.DetokenizeTokensResponse:
         message = request.value()
-        model = self._models.get(message.model)
+        refuse_bad_strings(types_pb2.TextBatch(), request.bad_strings)
+        model = self._models.get(message.model, call)
         inputs = parse_inputs(types_pb2.TextBatch(token_ids=message.token_ids), "", model.limits.max_texts)
         if message.token_ids.token_type_ids:
             raise invalid("token_ids.token_type_ids", "it must be empty", "INVALID_COMBINATION")
@@ -89,7 +90,7 @@ async def _tokenize(model: ServedModel, plan: TokenizationPlan, batch: types_pb2
 def _answer(plan: TokenizationPlan, timed: Timed, items: Items, call: Call, arrived: float) -> AnswerOf:
     """The answer to one message. Texts are counted anew, without those that failed, so that ids and rows agree."""
     tokens = timed.tokens
-    failed = failed_texts(tokens, items)
+    failed = failed_texts(tokens, items.inputs, "items.inputs", items.bad)
     good = [index for index in range(len(items.ids)) if index not in failed]
     if failed:
         tokens = without_rows_of(tokens, failed, good)
@@ -105,23 +106,9 @@ def _answer(plan: TokenizationPlan, timed: Timed, items: Items, call: Call, arri
 
 def without_rows_of(tokens: Tokenized, failed: Mapping[int, object], good: list[int]) -> Tokenized:
     """The other texts' rows, with text indexes that count only those."""
-    keep_row = ~np.isin(tokens.text_indexes, list(failed))
-    keep = np.repeat(keep_row, tokens.lengths)
-    columns: dict[str, Any] = {}
-    for name in ("ids", "type_ids", "starts", "ends", "special_tokens_mask", "word_ids", "sequence_ids"):
-        column = getattr(tokens, name)
-        columns[name] = None if column is None else column[keep]
-    if tokens.tokens is not None:
-        columns["tokens"] = [token for token, kept in zip(tokens.tokens, keep.tolist(), strict=True) if kept]
-    new_index = np.searchsorted(good, tokens.text_indexes[keep_row]).astype(np.int32)
-    return dataclasses.replace(
-        tokens,
-        lengths=tokens.lengths[keep_row],
-        text_indexes=new_index,
-        truncated=tokens.truncated[good],
-        errors={},
-        **columns,
-    )
+    kept = select_rows(tokens, np.flatnonzero(~np.isin(tokens.text_indexes, list(failed))))
+    new_index = np.searchsorted(good, kept.text_indexes).astype(np.int32)
+    return dataclasses.replace(kept, text_indexes=new_index, truncated=tokens.truncated[good], errors={})
 
 
 def _usage(tokens: Tokenized) -> types_pb2.Usage:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bertstream.server.errors import invalid, not_available, too_large
-from bertstream.server.tokenization import Ids, Inputs, TokenizeOptions, Words
+from bertstream.server.layout import AnswerSizes
+from bertstream.server.tokenization import Column, Ids, Inputs, TokenizeOptions, Words
 from bertstream.server.validation.names import (
+    COLUMNS,
     LAYER_COMBINATIONS,
+    OFFSET_UNITS,
     OUTPUTS,
     POOLING_MODES,
     PRIORITIES,
@@ -35,9 +39,15 @@ class EncodingPlan:
     prompt: str
     prompt_asked: bool  # by the caller, rather than by the checkpoint
     priority: int
-    row_bytes: int  # of one text's vectors in the answer
-    token_bytes: int  # of one token's states in the answer
+    sizes: AnswerSizes
+    shown: frozenset[Column]  # columns of tokens wanted beside the outputs
+    type_ids: bool  # whether these are among them
     effective: encoding_pb2.EncodingOptions
+
+    @property
+    def shows_tokens(self) -> bool:
+        """Whether any columns of the tokens are wanted beside the outputs."""
+        return bool(self.effective.token_outputs)
 
     def options_for(self, inputs: Inputs) -> TokenizeOptions:
         """The tokenizer's options for this kind of input."""
@@ -51,10 +61,6 @@ class EncodingPlan:
             raise invalid(f"{path}.prompt", "a prompt goes with texts and pairs only", "INVALID_COMBINATION")
         return ""
 
-    def response_bytes(self, texts: int, tokens: int) -> int:
-        """About how large the answer will be."""
-        return texts * self.row_bytes + tokens * self.token_bytes
-
 
 def parse_encoding(
     options: encoding_pb2.EncodingOptions,
@@ -62,9 +68,10 @@ def parse_encoding(
     description: ModelDescription,
     default_priority: int,
     path: str = "options",
+    default_output: Output = "pooled",
 ) -> EncodingPlan:
     """Raises INVALID_ARGUMENT with the field's path, or FAILED_PRECONDITION for an output that the model lacks."""
-    wishes = _wishes(options, description, path)
+    wishes = _wishes(options, description, path, default_output)
     truncation = parse_truncation(options.truncation, description, f"{path}.truncation")
     prompt = _prompt(options, description, path)
     unset = options.priority == types_pb2.PRIORITY_UNSPECIFIED
@@ -77,14 +84,23 @@ def parse_encoding(
         truncation=effective_truncation(truncation),
         prompt=prompt,
         priority=value_of(PRIORITIES, priority),
+        hidden_state_layers=wishes.hidden_layers,
+        attention_layers=wishes.attention_layers,
+        attention_heads=wishes.attention_heads,
+        token_outputs=options.token_outputs,
+        offset_unit=value_of(OFFSET_UNITS, name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")),
     )
     special = options.add_special_tokens if options.HasField("add_special_tokens") else None
     if special is not None:
         effective.add_special_tokens = special
-    row_bytes, token_bytes = _sizes(wishes, description)
     asked = options.WhichOneof("prefix") is not None
-    tokenize = TokenizeOptions(truncation)
-    return EncodingPlan(wishes, tokenize, special, prompt, asked, priority, row_bytes, token_bytes, effective)
+    shown = names_of(COLUMNS, options.token_outputs, f"{path}.token_outputs")
+    columns: frozenset[Column] = frozenset(column for column in shown if column)
+    for_spans: frozenset[Column] = frozenset({"offsets", "word_ids"} if "pooled_spans" in wishes.outputs else ())
+    unit = name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")
+    tokenize = TokenizeOptions(truncation, columns=columns | for_spans, offset_unit=unit)
+    sizes = _sizes(wishes, description)
+    return EncodingPlan(wishes, tokenize, special, prompt, asked, priority, sizes, columns, None in shown, effective)
 
 
 def default_pooling(description: ModelDescription) -> Pooling:
@@ -107,20 +123,57 @@ def effective_pooling(pooling: Pooling) -> encoding_pb2.PoolingOptions:
 
 def available_outputs(description: ModelDescription) -> tuple[Output, ...]:
     """The outputs that the model has."""
-    return (
-        ("pooled", "pooler_output", "last_hidden_state") if description.has_pooler else ("pooled", "last_hidden_state")
-    )
+    return tuple(output for output in OUTPUTS.values() if output != "pooler_output" or description.has_pooler)
 
 
-def _wishes(options: encoding_pb2.EncodingOptions, description: ModelDescription, path: str) -> Wishes:
-    outputs: tuple[Output, ...] = tuple(names_of(OUTPUTS, options.outputs, f"{path}.outputs")) or ("pooled",)
+def _wishes(
+    options: encoding_pb2.EncodingOptions, description: ModelDescription, path: str, default_output: Output
+) -> Wishes:
+    outputs: tuple[Output, ...] = tuple(names_of(OUTPUTS, options.outputs, f"{path}.outputs")) or (default_output,)
     there = available_outputs(description)
     if missing := [output for output in outputs if output not in there]:
         raise not_available(f"this checkpoint has no {missing[0]}; it has {', '.join(there)}")
-    if "pooled" not in outputs and options.HasField("pooling"):
-        raise invalid(f"{path}.pooling", "it means something only with POOLED among the outputs", "INVALID_COMBINATION")
-    pooling = _pooling(options.pooling, description, f"{path}.pooling") if "pooled" in outputs else None
-    return Wishes(outputs, pooling, name_of(WIRE_TYPES, options.data_type, f"{path}.data_type"))
+    _refuse_unused(options, outputs, path)
+    pools = {"pooled", "pooled_spans"} & set(outputs)
+    pooling = _pooling(options.pooling, description, f"{path}.pooling") if pools else None
+    if "pooled_spans" in outputs and pooling and pooling.mode == "pooler":
+        raise invalid(f"{path}.pooling.mode", "the model's own pooler reads a whole text", "INVALID_COMBINATION")
+    states, weights = "hidden_states" in outputs, "attentions" in outputs
+    last, heads = description.layers, description.attention_heads
+    return Wishes(
+        outputs,
+        pooling,
+        name_of(WIRE_TYPES, options.data_type, f"{path}.data_type"),
+        tuple(sorted(_numbers(options.hidden_state_layers, 0, last, f"{path}.hidden_state_layers"))) if states else (),
+        tuple(sorted(_numbers(options.attention_layers, 1, last, f"{path}.attention_layers"))) if weights else (),
+        _numbers(options.attention_heads, 0, heads - 1, f"{path}.attention_heads") if weights else (),
+    )
+
+
+def _refuse_unused(options: encoding_pb2.EncodingOptions, outputs: Sequence[Output], path: str) -> None:
+    """An option that no output asked for would use is a mistake."""
+    for used, field, needs in (
+        (options.HasField("pooling"), "pooling", ("pooled", "pooled_spans")),
+        (bool(options.hidden_state_layers), "hidden_state_layers", ("hidden_states",)),
+        (bool(options.attention_layers), "attention_layers", ("attentions",)),
+        (bool(options.attention_heads), "attention_heads", ("attentions",)),
+    ):
+        if used and not set(needs) & set(outputs):
+            named = " or ".join(need.upper() for need in needs)
+            raise invalid(
+                f"{path}.{field}", f"it means something only with {named} among the outputs", "INVALID_COMBINATION"
+            )
+
+
+def _numbers(values: Sequence[int], first: int, last: int, path: str) -> tuple[int, ...]:
+    """Layers or heads from `first` to `last`, negative ones counted from the end; all where none is given."""
+    for i, value in enumerate(values[: last + 2]):  # any more, and one is named twice
+        if not (first <= value <= last or first - last - 1 <= value < 0):
+            raise invalid(f"{path}[{i}]", f"{value} is not between {first} and {last}, or below 0", "INVALID_RANGE")
+    numbers = [value if value >= 0 else last + 1 + value for value in values[: last + 2]]
+    if len(set(numbers)) < len(numbers):
+        raise invalid(path, "a number is named twice", "INVALID_COMBINATION")
+    return tuple(numbers) or tuple(range(first, last + 1))
 
 
 def _pooling(options: encoding_pb2.PoolingOptions, description: ModelDescription, path: str) -> Pooling:
@@ -167,12 +220,13 @@ def _prompt(options: encoding_pb2.EncodingOptions, description: ModelDescription
     return description.prompts.get(name, "")
 
 
-def _sizes(wishes: Wishes, description: ModelDescription) -> tuple[int, int]:
+def _sizes(wishes: Wishes, description: ModelDescription) -> AnswerSizes:
     size, hidden = WIRE_BYTES[wishes.wire_type], description.hidden_size
-    row = 0
+    vector = 0
     if wishes.pooling is not None:
         copies = len(wishes.pooling.layers) if wishes.pooling.combination == "concatenate" else 1
-        row += size * (wishes.pooling.dimensions or hidden * copies)
-    if "pooler_output" in wishes.outputs:
-        row += size * hidden
-    return row, size * hidden if "last_hidden_state" in wishes.outputs else 0
+        vector = size * (wishes.pooling.dimensions or hidden * copies)
+    text = vector * ("pooled" in wishes.outputs) + size * hidden * ("pooler_output" in wishes.outputs)
+    states = len(wishes.hidden_layers) + ("last_hidden_state" in wishes.outputs)
+    weights = len(wishes.attention_layers) * len(wishes.attention_heads)
+    return AnswerSizes(text, size * hidden * states, size * weights, vector * ("pooled_spans" in wishes.outputs))

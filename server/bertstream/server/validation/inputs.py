@@ -17,14 +17,15 @@ def parse_inputs(batch: types_pb2.TextBatch, path: str, max_texts: int) -> Input
     kind = batch.WhichOneof("content")
     if kind is None:
         raise invalid(path, "no texts are given: set one of texts, pairs, word_lists, token_ids", "INVALID_EMPTY_LIST")
+    field = f"{path}.{kind}" if path else kind
     try:
         inputs = _PARSERS[kind](batch)
     except ValueError as error:
-        raise invalid(f"{path}.{kind}", str(error), "INVALID_LENGTHS") from None
+        raise invalid(field, str(error), "INVALID_LENGTHS") from None
     if len(inputs) == 0:
-        raise invalid(f"{path}.{kind}", "the list is empty", "INVALID_EMPTY_LIST")
+        raise invalid(field, "the list is empty", "INVALID_EMPTY_LIST")
     if len(inputs) > max_texts:
-        raise too_large(f"{path}.{kind}", f"{len(inputs)} texts; the limit of one message is {max_texts}")
+        raise too_large(field, f"{len(inputs)} texts; the limit of one message is {max_texts}")
     return inputs
 
 

@@ -16,6 +16,9 @@ OUTPUTS: Mapping[int, Output] = {
     encoding_pb2.ENCODING_OUTPUT_POOLED: "pooled",
     encoding_pb2.ENCODING_OUTPUT_POOLER_OUTPUT: "pooler_output",
     encoding_pb2.ENCODING_OUTPUT_LAST_HIDDEN_STATE: "last_hidden_state",
+    encoding_pb2.ENCODING_OUTPUT_HIDDEN_STATES: "hidden_states",
+    encoding_pb2.ENCODING_OUTPUT_ATTENTIONS: "attentions",
+    encoding_pb2.ENCODING_OUTPUT_POOLED_SPANS: "pooled_spans",
 }
 POOLING_MODES: Mapping[int, PoolingMode] = {
     encoding_pb2.POOLING_MODE_CLS: "cls",

@@ -1,0 +1,40 @@
+"""Cuts texts into consecutive pieces."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertstream.workers.contract import Batch, Spans
+from bertstream.workers.ragged import starts_of
+
+
+def cut(batch: Batch, limit: int, costs: NDArray[np.integer] | None = None) -> list[tuple[int, Batch]]:
+    """Pieces that cost at most `limit`, or of one text, each with the index of its first text.
+
+    costs: [n], of each text; its tokens where not given.
+    """
+    costs = batch.lengths if costs is None else costs
+    starts = starts_of(costs)
+    ends = starts + costs
+    pieces: list[tuple[int, Batch]] = []
+    first = 0
+    while first < starts.size:
+        fitting = int(np.searchsorted(ends, starts[first] + limit, side="right"))
+        last = max(fitting, first + 1)
+        pieces.append((first, part(batch, first, last)))
+        first = last
+    return pieces
+
+
+def part(batch: Batch, first: int, last: int) -> Batch:
+    """The texts from `first` up to `last`, as views."""
+    start = int(batch.lengths[:first].sum())
+    rows = slice(start, start + int(batch.lengths[first:last].sum()))
+    type_ids = None if batch.type_ids is None else batch.type_ids[rows]
+    spans = None
+    if batch.spans is not None:
+        before = int(batch.spans.counts[:first].sum())
+        within = slice(before, before + int(batch.spans.counts[first:last].sum()))
+        spans = Spans(batch.spans.counts[first:last], batch.spans.starts[within], batch.spans.lengths[within])
+    return Batch(batch.ids[rows], batch.lengths[first:last], type_ids, spans)

@@ -1,0 +1,158 @@
+"""From a compiled model to the processes that serve it: how many, where, and what each is told."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertstream.server.config import ConfigError, ServeConfig
+from bertstream.server.settings import ModelSettings
+from bertstream.server.sources import ModelChoice
+from bertstream.workers.child import ChildSpec
+from bertstream.workers.compiling import CompiledModel
+from bertstream.workers.description import ModelDescription
+
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+# Raised so that glibc keeps what a batch frees, rather than returning it and faulting it in again with the next.
+_MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 31),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One version of a model, with all that is decided of its workers."""
+
+    choice: ModelChoice
+    compiled: CompiledModel
+    description: ModelDescription
+    serial: int  # in this run of the server
+    devices: tuple[str, ...]  # of each worker: "cpu", "cuda:0"
+    threads: int  # of each worker
+    folder: Path  # of sockets
+
+    @property
+    def name(self) -> str:
+        return self.choice.name
+
+    @property
+    def workers(self) -> int:
+        return len(self.devices)
+
+    @property
+    def batch_tokens(self) -> int:
+        """At least one text of the greatest length must fit."""
+        return max(self.choice.batch_tokens or _BATCH_TOKENS[self.compiled.device], self.description.max_tokens)
+
+    @property
+    def settings(self) -> ModelSettings:
+        """What frontends are told."""
+        sockets = tuple(str(self._socket(number)) for number in range(self.workers))
+        choice = self.choice
+        return ModelSettings(
+            choice.name, self.compiled.directory, sockets, choice.queue_tokens, choice.max_length, self.serial
+        )
+
+    def same_as(self, other: Launch) -> bool:
+        """Whether the other one would answer no differently, nor faster."""
+        return (self.choice, self.compiled, self.workers) == (other.choice, other.compiled, other.workers)
+
+    def specs(self, config: ServeConfig) -> list[ChildSpec]:
+        """Its worker processes."""
+        return [self._spec(config, number) for number in range(self.workers)]
+
+    def remove_files(self) -> None:
+        """Removes what its workers left in the folder, once they are gone."""
+        for path in self.folder.glob(f"{self.serial}-*"):
+            path.unlink(missing_ok=True)
+
+    def _spec(self, config: ServeConfig, number: int) -> ChildSpec:
+        name = f"worker-{self.serial}-{number}"
+
+        def command(life: int, control_fd: int) -> list[str]:
+            socket_path = self._socket(number)
+            socket_path.unlink(missing_ok=True)
+            socket_path.with_suffix(f".running.{life - 2}").unlink(missing_ok=True)
+            told = {
+                "name": name,
+                "socket": str(socket_path),
+                "running": str(socket_path.with_suffix(f".running.{life}")),
+                "device": self.devices[number],
+                "control_fd": control_fd,
+            }
+            return ["bertstream.workers.process", json.dumps(told | self._told(config))]
+
+        threads = {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+        return ChildSpec(name, command, {**threads, **_MALLOC}, computing_seconds=config.batch_seconds)
+
+    def _told(self, config: ServeConfig) -> dict[str, Any]:
+        """What all of its workers are told."""
+        return {
+            "directory": self.compiled.directory,
+            "threads": self.threads,
+            "batch_tokens": self.batch_tokens,
+            # What a frontend lets in at most: its bound, and one call that is larger than that on its own.
+            "queue_tokens": self.choice.queue_tokens + config.max_texts * self.description.max_tokens,
+            "session_bytes": config.session_bytes,
+            "log_level": config.log_level,
+        }
+
+    def _socket(self, number: int) -> Path:
+        return self.folder / f"{self.serial}-{number}.socket"
+
+
+class Launcher:
+    """Decides on workers, devices and threads for one machine."""
+
+    def __init__(self, config: ServeConfig, folder: Path, gpus: int) -> None:
+        self.cores = len(os.sched_getaffinity(0))
+        self._config = config
+        self._folder = folder
+        self._gpus = gpus
+        self._serials = itertools.count()
+
+    @property
+    def max_load_workers(self) -> int:
+        """That LoadModel may ask for: each needs a core."""
+        return max(self.cores, self._gpus, self._config.workers) if self._config.may_load else 0
+
+    def launch(self, choice: ModelChoice, compiled: CompiledModel, models: int, beside: Iterable[Launch]) -> Launch:
+        """One of so many models, beside those that run already. Raises ConfigError for a wrong length."""
+        description = ModelDescription.load(Path(compiled.directory))
+        if choice.max_length > description.max_tokens:
+            raise ConfigError(
+                f"model.{choice.name}.max_length: {choice.max_length} is more than the model's {description.max_tokens}"
+            )
+        used = Counter(device for each in beside for device in each.devices)
+        workers = choice.workers or self._workers(choice, compiled, models)
+        threads = choice.threads or max(1, self.cores // (workers * models))
+        devices = self._devices(choice, compiled, workers, used)
+        return Launch(choice, compiled, description, next(self._serials), devices, threads, self._folder)
+
+    def _workers(self, choice: ModelChoice, compiled: CompiledModel, models: int) -> int:
+        if compiled.device == "cuda":
+            return 1 if ":" in choice.device else self._gpus
+        return max(1, self.cores // models)
+
+    def _devices(
+        self, choice: ModelChoice, compiled: CompiledModel, workers: int, used: Counter[str]
+    ) -> tuple[str, ...]:
+        """One for each worker: the one that is asked for, or in turn the GPUs that have the fewest."""
+        if compiled.device != "cuda":
+            return ("cpu",) * workers
+        if ":" in choice.device:
+            return (choice.device,) * workers
+        gpus = [f"cuda:{number}" for number in range(self._gpus)]
+        chosen: list[str] = []
+        for _ in range(workers):
+            chosen.append(min(gpus, key=lambda gpu: used[gpu]))
+            used[chosen[-1]] += 1
+        return tuple(chosen)

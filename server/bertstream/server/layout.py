@@ -1,0 +1,59 @@
+"""Which rows of each output belong to which text, and how many bytes they have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSizes:
+    """Bytes of an answer for each text, each token, each pair of tokens, and each span."""
+
+    text: int
+    token: int
+    token_pair: int
+    span: int
+
+    def of(self, lengths: NDArray[np.integer], span_counts: NDArray[np.integer] | None) -> Ints:
+        """lengths [n], span counts [n] -> bytes [n]."""
+        long = lengths.astype(np.int64)
+        sizes: Ints = self.text + long * self.token + long * long * self.token_pair
+        return sizes if span_counts is None else sizes + span_counts.astype(np.int64) * self.span
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The texts whose outputs lie end to end in a job's tensors."""
+
+    lengths: NDArray[np.int32]  # [n] tokens
+    span_counts: NDArray[np.int32] | None = None  # [n]
+    heads: tuple[int, ...] = ()  # whose attention is among the outputs
+
+    def counts(self, name: str) -> Ints:
+        """How many entries along the first dimension of an output each text has. [n]"""
+        long = self.lengths.astype(np.int64)
+        if name.startswith("attentions"):
+            rows = long * len(self.heads)
+            return rows if name.endswith(".scales") else rows * long
+        if name.startswith("pooled_spans"):
+            assert self.span_counts is not None
+            return self.span_counts.astype(np.int64)
+        if name.startswith(("last_hidden_state", "hidden_states")):
+            return long
+        return np.ones_like(long)
+
+    def rows(self, name: str, first: int, last: int) -> slice:
+        """Where the texts from `first` up to `last` stand in an output."""
+        counts = self.counts(name)
+        start = int(counts[:first].sum())
+        return slice(start, start + int(counts[first:last].sum()))
+
+    def part(self, first: int, last: int) -> Layout:
+        """The layout of some of the texts."""
+        spans = None if self.span_counts is None else self.span_counts[first:last]
+        return Layout(self.lengths[first:last], spans, self.heads)

@@ -1,0 +1,105 @@
+"""A message's texts made ready for the workers: tokenized, spans resolved, and those that failed set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertstream.server.errors import RequestError, Violation, invalid, invalid_fields
+from bertstream.server.layout import Layout
+from bertstream.server.model import ServedModel
+from bertstream.server.selection import select_rows
+from bertstream.server.spans import token_spans
+from bertstream.server.tokenization import Tokenized
+from bertstream.server.validation.encoding import EncodingPlan
+from bertstream.server.validation.inputs import not_utf8, parse_inputs, text_path
+from bertstream.server.validation.spans import parse_spans
+from bertstream.server.validation.tokenization import text_error
+from bertstream.v1 import encoding_pb2, types_pb2
+from bertstream.workers.contract import Batch, Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The texts of a message that can be computed, and the errors of those that cannot."""
+
+    tokens: Tokenized  # a row for each of the former; `truncated` is of all texts of the message
+    batch: Batch
+    layout: Layout
+    failed: dict[int, RequestError]  # by the text's index in the message
+    tokenize_seconds: float
+
+    @property
+    def texts(self) -> NDArray[np.int32]:
+        """The index in the message of each row's text."""
+        return self.tokens.text_indexes
+
+    @property
+    def truncated(self) -> NDArray[np.bool_]:
+        """Whether each row's text was cut."""
+        return self.tokens.truncated[self.texts]
+
+    def refuse_failed(self) -> None:
+        """For calls that fail as a whole: raises INVALID_ARGUMENT where any text failed, naming each."""
+        refuse_failed(self.failed)
+
+
+async def prepare(
+    model: ServedModel,
+    plan: EncodingPlan,
+    batch: types_pb2.TextBatch,
+    spans: encoding_pb2.SpanLists,
+    path: str = "",
+    bad: Sequence[int] = (),
+) -> Prepared:
+    """Tokenizes, in a thread. `path` leads to the message ("items."); `bad` texts are not UTF-8.
+
+    Raises INVALID_ARGUMENT where the message as a whole makes no sense.
+    """
+    inputs = parse_inputs(batch, f"{path}inputs", model.limits.max_texts)
+    wanted = "pooled_spans" in plan.wishes.outputs
+    if not wanted and (spans.span_counts or spans.starts):
+        raise invalid(f"{path}spans", "they mean something only with POOLED_SPANS", "INVALID_COMBINATION")
+    asked = parse_spans(spans, inputs, f"{path}spans") if wanted else None
+    timed = await model.tokenize(inputs, plan.options_for(inputs), plan.prompt_for(inputs))
+    tokens = timed.tokens
+    failed = failed_texts(tokens, batch, f"{path}inputs", bad)
+    token_ranges = None
+    if asked is not None:
+        token_ranges, off = token_spans(asked, tokens)
+        for index, why in off.items():
+            failed.setdefault(index, invalid(text_path(batch, f"{path}inputs", index), why, "INVALID_SPAN"))
+    if failed:
+        tokens, token_ranges = _without(tokens, token_ranges, failed)
+    counts = None if token_ranges is None else token_ranges.counts
+    made = Batch(tokens.ids, tokens.lengths, tokens.type_ids, token_ranges)
+    return Prepared(tokens, made, Layout(tokens.lengths, counts, plan.wishes.attention_heads), failed, timed.seconds)
+
+
+def failed_texts(
+    tokens: Tokenized, batch: types_pb2.TextBatch, path: str, bad: Sequence[int] = ()
+) -> dict[int, RequestError]:
+    """The error of each text, by its index, that could not be tokenized or is not UTF-8."""
+    at = {index: text_path(batch, path, index) for index in (*tokens.errors, *bad)}
+    failed = {index: text_error(error, at[index]) for index, error in tokens.errors.items()}
+    return failed | {index: not_utf8(at[index]) for index in bad}
+
+
+def refuse_failed(failed: Mapping[int, RequestError]) -> None:
+    """Raises INVALID_ARGUMENT where any text failed, naming each."""
+    if failed:
+        errors = [failed[index] for index in sorted(failed)]
+        listed: list[Violation] = [violation for error in errors for violation in error.violations]
+        raise invalid_fields(listed, errors[0].reason)
+
+
+def _without(tokens: Tokenized, spans: Spans | None, failed: dict[int, RequestError]) -> tuple[Tokenized, Spans | None]:
+    gone = list(failed)
+    tokens = select_rows(tokens, np.flatnonzero(~np.isin(tokens.text_indexes, gone)))
+    if spans is None:
+        return tokens, None
+    kept = np.repeat(~np.isin(np.arange(spans.counts.size), gone), spans.counts)
+    return tokens, Spans(spans.counts[tokens.text_indexes], spans.starts[kept], spans.lengths[kept])

@@ -1,0 +1,97 @@
+"""Which models are asked for, and with which options: from the command line, the configuration, or LoadModel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertstream.server.config import ConfigError, ModelTable, ServeConfig
+from bertstream.workers.compiling import EMBEDDED_NAME, CompileModel
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model to serve: the name that requests use, and where it comes from ("" is the embedded model)."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model to serve, with its own options or those of all models. A 0 means that the server chooses."""
+
+    name: str
+    source: str
+    device: str
+    dtype: str
+    workers: int
+    threads: int
+    batch_tokens: int
+    queue_tokens: int
+    max_length: int
+    hub: bool = False  # only the hub may have it
+
+    @property
+    def to_compile(self) -> CompileModel:
+        return CompileModel(self.name, self.source, self.device, self.dtype, self.hub)
+
+
+def parse_sources(models: Sequence[str]) -> tuple[Source, ...]:
+    """MODEL arguments: NAME=SOURCE, a directory (named like its last part) or a hub name. Raises ConfigError."""
+    sources = tuple(_parse_source(text) for text in models) or (Source(EMBEDDED_NAME, ""),)
+    names = [source.name for source in sources]
+    if twice := {name for name in names if names.count(name) > 1}:
+        name = min(twice)
+        source = next(each.source for each in reversed(sources) if each.name == name)
+        raise ConfigError(f"two models are called {name!r}; name them, as NAME={source or name}")
+    return sources
+
+
+def _parse_source(text: str) -> Source:
+    name, equals, source = text.partition("=")
+    if not equals:
+        name, source = (Path(text).resolve().name if Path(text).is_dir() else text), text
+    if not name or not source:
+        raise ConfigError(f"{text!r} is not a model: give a hub name, a directory, or NAME=either")
+    return Source(name, "" if source == EMBEDDED_NAME and not Path(source).exists() else source)
+
+
+def chosen_models(config: ServeConfig) -> tuple[ModelChoice, ...]:
+    """All models to serve from the start, the default one first. Raises ConfigError.
+
+    Those of `models`, each with its table if it has one, then the tables that have a source. A name among `models`
+    means its table's source where there is one, so that `models` can say what the order is.
+    """
+    own = {name: f"{name}={table.source}" for name, table in config.tables.items() if table.source is not None}
+    texts = [own.get(text, text) for text in config.models]
+    sources = parse_sources([*texts, *(text for text in own.values() if text not in texts)])
+    if idle := config.tables.keys() - {each.name for each in sources}:
+        raise ConfigError(f"model.{min(idle)}.source is missing, and no model among `models` is called so")
+    return tuple(choose(config, each.name, each.source) for each in sources)
+
+
+def choose(
+    config: ServeConfig, name: str, source: str, *, dtype: str = "", workers: int = 0, hub: bool = False
+) -> ModelChoice:
+    """A model with what is asked for, else what its table says, else what holds for all models."""
+    table = config.tables.get(name, ModelTable())
+
+    def option(key: str) -> Any:
+        own = getattr(table, key)
+        return getattr(config, key) if own is None else own
+
+    return ModelChoice(
+        name=name,
+        source=source,
+        device=option("device"),
+        dtype=dtype or option("dtype"),
+        workers=workers or option("workers"),
+        threads=option("threads"),
+        batch_tokens=option("batch_tokens"),
+        queue_tokens=option("queue_tokens"),
+        max_length=table.max_length or 0,
+        hub=hub,
+    )

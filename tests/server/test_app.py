@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertstream.server import app
+from bertstream.server.compilation import compile_models
+from bertstream.server.config import ConfigError, ModelTable, ServeConfig
+from bertstream.server.launching import Launch, Launcher
+from bertstream.server.loading import Loader
+from bertstream.server.progress import ProgressDisplay
+from bertstream.server.settings import FrontendSettings
+from bertstream.server.sources import ModelChoice, chosen_models
+from bertstream.workers.child import ChildFailed
+from bertstream.workers.compiling import Compiled, CompiledModel
+from tests.server.validation.support import description
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_a_free_port_is_reserved_for_sockets_that_share_it(host: str) -> None:
+    with app.reserve_port(host, 0) as reserved:
+        address = reserved.getsockname()
+        assert address[1] > 0
+        with socket.socket(reserved.family, socket.SOCK_STREAM) as frontend:
+            frontend.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            frontend.bind(address)
+            frontend.listen()
+
+
+@pytest.mark.parametrize("listening", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_port_in_use_is_an_error(listening: bool, shared: bool) -> None:
+    """Even one that its owner shares, as another server of ours does."""
+    with socket.socket() as other:
+        if shared:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        if listening:
+            other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+            app.reserve_port("127.0.0.1", port)
+
+
+def test_a_second_server_on_a_reserved_port_is_an_error() -> None:
+    with app.reserve_port("127.0.0.1", 0) as reserved, pytest.raises(ConfigError):
+        app.reserve_port("127.0.0.1", reserved.getsockname()[1])
+
+
+def test_a_host_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1:1"):
+        app.reserve_port("192.0.2.1", 1)
+
+
+def test_a_model_root_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"model_roots: there is no directory {tmp_path}/none"):
+        app.serve(ServeConfig(model_roots=(str(tmp_path), f"{tmp_path}/none")))
+
+
+@pytest.fixture(autouse=True)
+def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+
+
+def launched(config: ServeConfig, folder: Path, device: str = "cpu") -> tuple[Launcher, list[Launch]]:
+    """All models of a configuration, as if they had been compiled."""
+    choices = chosen_models(config)
+    directories = [folder / f"compiled-{index}" for index in range(len(choices))]
+    for directory, choice in zip(directories, choices, strict=True):
+        directory.mkdir()
+        description(device=device, revision=choice.name).save(directory)
+    models = tuple(CompiledModel(str(directory), device, "float32") for directory in directories)
+    launcher = Launcher(config, folder, 2)
+    return launcher, app.launch_all(launcher, choices, Compiled(models, 2, "no compiler"))
+
+
+def test_each_life_of_a_frontend_begins_with_what_is_served_then(tmp_path: Path) -> None:
+    config = ServeConfig(("a=/a", "b=/b"), workers=2, max_texts=7, host="::1", drain_seconds=0.5, load_from_hub=True)
+    launcher, launches = launched(config, tmp_path)
+    loader = Loader(config, launcher, launches)
+    spec = app.frontend_spec(config, 50051, launcher, loader)
+    module, text, fd = spec.command(0, 9)
+    settings = FrontendSettings.from_json(text)
+    assert (module, fd) == ("bertstream.server.frontend", "9")
+    assert (settings.host, settings.port, settings.drain_seconds) == ("::1", 50051, 0.5)
+    assert (settings.limits.max_texts, settings.tokenizer_threads, settings.max_load_workers) == (7, 8, 8)
+    assert settings.models == tuple(each.settings for each in launches)
+    del loader.served[0]
+    later = FrontendSettings.from_json(spec.command(1, 9)[1])
+    assert [model.name for model in later.models] == ["b"]
+
+
+def test_the_line_when_ready(tmp_path: Path) -> None:
+    config = ServeConfig(("a=/a",), workers=2)
+    line = app.ready_line(config, 50051, launched(config, tmp_path)[1], "no compiler")
+    assert "ready on 127.0.0.1:50051 | a (bert, 5 layers, 36 wide) | cpu float32" in line
+    assert line.endswith("2 workers of 4 threads | no native operators: no compiler")
+    assert "\n" not in line
+
+
+def test_the_line_says_of_each_model_how_it_is_served_where_they_differ(tmp_path: Path) -> None:
+    tables = {"b": ModelTable(workers=1), "a": ModelTable(device="cuda:1")}
+    config = ServeConfig(("a=/a", "b=/b"), workers=2, tables=tables)
+    line = app.ready_line(config, 1, launched(config, tmp_path, "cuda")[1], "none on CUDA")
+    assert "a (bert, 5 layers, 36 wide, cuda:1 float32, 2 workers)" in line
+    assert "b (bert, 5 layers, 36 wide, cuda float32, 1 worker) | no native operators: none on CUDA" in line
+
+
+def nowhere() -> ModelChoice:
+    return ModelChoice("a", "/nowhere/at/all", "cpu", "float32", 0, 0, 0, 1, 0)
+
+
+async def test_a_compilation_that_fails_says_why_in_its_own_words() -> None:
+    task = app.compile_task(ServeConfig(log_level="error"), [nowhere()])
+    with ProgressDisplay() as display, pytest.raises(ChildFailed, match="/nowhere/at/all") as raised:
+        await compile_models(task, display)
+    assert raised.value.step == "find"
+
+
+async def test_a_compilation_can_be_stopped() -> None:
+    class Impatient(ProgressDisplay):
+        def update(self, event: dict[str, Any]) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with Impatient() as display:
+        try:
+            assert await compile_models(app.compile_task(ServeConfig(log_level="error"), [nowhere()]), display) is None
+        except ChildFailed:
+            pytest.skip("it failed before it said anything")
+
+
+def test_errors_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.fail(ConfigError("no such thing")) == 1
+    assert capsys.readouterr().err == "bertstream: error: no such thing\n"

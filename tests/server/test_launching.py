@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertstream.server import launching
+from bertstream.server.config import ConfigError, ServeConfig
+from bertstream.server.launching import Launch, Launcher
+from bertstream.server.sources import choose
+from bertstream.workers.compiling import CompiledModel
+from bertstream.workers.process import WorkerConfig
+from tests.server.validation.support import description
+
+
+@pytest.fixture(autouse=True)
+def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+
+
+class Launching:
+    """Launches models, each beside those before."""
+
+    def __init__(self, folder: Path, *, gpus: int = 0, models: int = 1, max_tokens: int = 512, **config: Any) -> None:
+        self.config = ServeConfig(**config)
+        self.launcher = Launcher(self.config, folder, gpus)
+        self.launches: list[Launch] = []
+        self._models = models
+        self._compiled = CompiledModel(str(folder / "compiled"), "cuda" if gpus else "cpu", "float32")
+        (folder / "compiled").mkdir(exist_ok=True)
+        description(max_tokens=max_tokens).save(folder / "compiled")
+
+    def __call__(self, name: str = "a", **own: Any) -> Launch:
+        choice = choose(self.config, name, f"/{name}")
+        for key, value in own.items():
+            object.__setattr__(choice, key, value)
+        self.launches.append(self.launcher.launch(choice, self._compiled, self._models, self.launches))
+        return self.launches[-1]
+
+    def told(self, launch: Launch, life: int = 4) -> list[WorkerConfig]:
+        return [WorkerConfig(**json.loads(spec.command(life, 17)[1])) for spec in launch.specs(self.config)]
+
+
+@pytest.mark.parametrize(
+    ("options", "workers", "threads"),
+    [
+        ({}, 8, 1),
+        ({"workers": 2}, 2, 4),
+        ({"workers": 3, "threads": 5}, 3, 5),
+        ({"models": 2}, 4, 1),
+        ({"models": 20}, 1, 1),
+        ({"gpus": 2}, 2, 4),
+    ],
+)
+def test_how_many_workers_and_threads(options: dict[str, Any], workers: int, threads: int, tmp_path: Path) -> None:
+    made = Launching(tmp_path, **options)()
+    assert (made.workers, made.threads) == (workers, threads)
+
+
+def test_a_batch_holds_a_text_of_the_greatest_length(tmp_path: Path) -> None:
+    assert Launching(tmp_path, max_tokens=100)().batch_tokens == launching._BATCH_TOKENS["cpu"]
+    assert Launching(tmp_path, max_tokens=8192)().batch_tokens == 8192
+    assert Launching(tmp_path, gpus=1)().batch_tokens == 16384
+    assert Launching(tmp_path, batch_tokens=600)().batch_tokens == 600
+
+
+def test_replicas_go_to_the_gpus_that_have_the_fewest(tmp_path: Path) -> None:
+    launch = Launching(tmp_path, gpus=2)
+    assert launch("a", workers=3).devices == ("cuda:0", "cuda:1", "cuda:0")
+    assert launch("b", workers=1).devices == ("cuda:1",)
+    assert launch("c").devices == ("cuda:0", "cuda:1")
+    assert launch("d", device="cuda:1").devices == ("cuda:1",)
+    assert launch("e", device="cuda:1", workers=2).devices == ("cuda:1", "cuda:1")
+
+
+def test_what_workers_are_told(tmp_path: Path) -> None:
+    launch = Launching(tmp_path, gpus=2, batch_seconds=7.0, queue_tokens=10, max_texts=2)
+    launch("a")
+    made = launch("b", workers=3, queue_tokens=5)
+    specs, configs = made.specs(launch.config), launch.told(made)
+    assert [spec.name for spec in specs] == ["worker-1-0", "worker-1-1", "worker-1-2"]
+    assert tuple(config.device for config in configs) == made.devices
+    assert {config.directory for config in configs} == {str(tmp_path / "compiled")}
+    assert [config.socket for config in configs] == list(made.settings.sockets)
+    assert len(set(made.settings.sockets)) == 3
+    assert all((config.control_fd, config.batch_tokens) == (17, 16384) for config in configs)
+    assert {config.queue_tokens for config in configs} == {5 + 2 * 512}
+    assert specs[0].command(4, 17)[0] == "bertstream.workers.process"
+    assert specs[0].environment["OMP_NUM_THREADS"] == str(made.threads)
+    assert specs[0].computing_seconds == 7.0
+
+
+def test_each_life_has_a_clean_socket_and_a_record_of_its_own(tmp_path: Path) -> None:
+    launch = Launching(tmp_path, workers=1)
+    made = launch()
+    records = []
+    for life in range(4):
+        (config,) = launch.told(made, life)
+        assert not Path(config.socket).exists()
+        Path(config.socket).touch()
+        Path(config.running).touch()
+        records.append(Path(config.running))
+    assert len(set(records)) == 4
+    assert [record.exists() for record in records] == [False, False, True, True]  # frontends still read the last one
+    other = launch()
+    (tmp_path / "1-0.socket").touch()
+    made.remove_files()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1-0.socket", "compiled"]
+    other.remove_files()
+
+
+def test_versions_of_a_model_are_told_apart(tmp_path: Path) -> None:
+    launch = Launching(tmp_path)
+    one, again, larger = launch("a"), launch("a"), launch("a", workers=3)
+    assert one.settings.serial != again.settings.serial
+    assert not set(one.settings.sockets) & set(again.settings.sockets)
+    assert one.same_as(again)
+    assert not one.same_as(larger)
+
+
+def test_a_length_of_its_own(tmp_path: Path) -> None:
+    launch = Launching(tmp_path, max_tokens=100)
+    assert launch("a", max_length=100).settings.max_length == 100
+    with pytest.raises(ConfigError, match=r"model\.b\.max_length: 101 is more than the model's 100"):
+        launch("b", max_length=101)
+
+
+def test_how_many_workers_a_caller_may_ask_for(tmp_path: Path) -> None:
+    assert Launching(tmp_path).launcher.max_load_workers == 0
+    assert Launching(tmp_path, load_from_hub=True).launcher.max_load_workers == 8
+    assert Launching(tmp_path, model_roots=("/",), workers=20).launcher.max_load_workers == 20

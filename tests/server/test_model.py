@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from bertstream.server.errors import RequestError
+from bertstream.server.model import Models, ServedModel, described
+from bertstream.server.rpc import Call
+from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
+from bertstream.server.tokenization import Ids, Texts, TokenizeOptions, Truncation
+from tests.server.validation.support import description
+
+LIMITS = Limits(4, 1 << 20, 1 << 20, 1 << 20, 8, 100, 1 << 20, 8)
+WORDS = {"[UNK]": 0, "a": 1, "b": 2, "c": 3}
+
+
+def served(directory: Path, name: str) -> ServedModel:
+    tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(directory / "tokenizer.json"))
+    description(vocabulary_size=4).save(directory)
+    settings = ModelSettings(name, str(directory), (), 100)
+    frontend = FrontendSettings("frontend", "h", 1, "v", (settings,), LIMITS, 1, 1.0, 1.0, "info")
+    return ServedModel(settings, frontend, ThreadPoolExecutor(1), lambda: None)
+
+
+def a_call() -> Call:
+    context = SimpleNamespace(time_remaining=lambda: None, invocation_metadata=lambda: ())
+    return Call(cast(Any, context))
+
+
+async def test_models_by_name(tmp_path: Path) -> None:
+    one, other = served(tmp_path, "one"), served(tmp_path, "other")
+    both, call = Models([one, other]), a_call()
+    assert list(both) == [one, other]
+    assert both.get("other", call) is other
+    assert both.get("", call) is one
+    with pytest.raises(RequestError) as raised:
+        both.get("none", call)
+    assert (raised.value.reason, raised.value.message) == (
+        "MODEL_NOT_FOUND",
+        "there is no model 'none'; served: one, other",
+    )
+
+
+async def test_texts_to_tokens_and_back(tmp_path: Path) -> None:
+    model = served(tmp_path, "one")
+    timed = await model.tokenize(Texts(["a b", "c x"]), TokenizeOptions(Truncation("longest_first", 8)))
+    assert timed.tokens.ids.tolist() == [1, 2, 3, 0]
+    assert timed.seconds >= 0
+    done = await model.detokenize(Ids(np.array([1, 3], np.int32), np.array([2], np.int32)), False)
+    assert done.texts == ["a c"]
+
+
+async def test_a_call_keeps_its_model_busy_until_its_end(tmp_path: Path) -> None:
+    old, new = served(tmp_path, "one"), served(tmp_path, "one")
+    models, first, second = Models([old]), a_call(), a_call()
+    assert models.get("one", first) is models.get("", second) is old
+    models.replace([new])
+    assert models.get("one", a_call()) is new
+    idle = asyncio.create_task(old.idle())
+    first.until_end.close()
+    await asyncio.sleep(0)
+    assert not idle.done()
+    second.until_end.close()
+    await asyncio.wait_for(idle, 20)
+    await old.idle()
+
+
+def test_a_length_of_its_own(tmp_path: Path) -> None:
+    description(default_max_length=128).save(tmp_path)
+    settings = ModelSettings("one", str(tmp_path), (), 100)
+    assert described(settings).default_max_length == 128
+    assert described(replace(settings, max_length=64)).default_max_length == 64
