@@ -45,7 +45,7 @@ def call(channel: grpc.Channel, rpc: str, request: Message | bytes) -> Answer:
     """Makes a call that must fail, and reads the google.rpc.Status."""
     raw = request if isinstance(request, bytes) else request.SerializeToString()
     with pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(rpc)(raw, timeout=120)
+        channel.unary_unary(rpc, request_serializer=bytes)(raw, timeout=120)
     return read(caught.value)
 
 
@@ -74,6 +74,7 @@ def encode(inputs: types_pb2.TextBatch | None = None, **options: Any) -> encodin
 
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
+UNKNOWN: Any = 42  # no enum has it
 PAIRS_OF_UNEQUAL_LENGTHS = types_pb2.TextBatch(pairs=types_pb2.TextPairs(first_texts=["a", "b"], second_texts=["c"]))
 WORDS_MISCOUNTED = types_pb2.TextBatch(word_lists=types_pb2.WordLists(words=["a", "b"], word_counts=[1, 2]))
 REFUSE = types_pb2.TruncationOptions(strategy=types_pb2.TRUNCATION_STRATEGY_REFUSE)
@@ -83,11 +84,11 @@ ENCODE_CASES: dict[str, tuple[encoding_pb2.EncodeTextsRequest, str, list[str]]] 
     "empty list": (encode(texts()), "INVALID_EMPTY_LIST", ["inputs.texts"]),
     "unknown output": (encode(outputs=[1, 99]), "INVALID_ENUM", ["options.outputs[1]"]),
     "unspecified output": (encode(outputs=[0]), "INVALID_ENUM", ["options.outputs[0]"]),
-    "unknown pooling": (encode(pooling=Pooling(mode=42)), "INVALID_ENUM", ["options.pooling.mode"]),
+    "unknown pooling": (encode(pooling=Pooling(mode=UNKNOWN)), "INVALID_ENUM", ["options.pooling.mode"]),
     "unknown type": (encode(data_type=42), "INVALID_ENUM", ["options.data_type"]),
     "unknown priority": (encode(priority=42), "INVALID_ENUM", ["options.priority"]),
     "unknown side": (
-        encode(truncation=types_pb2.TruncationOptions(side=42)),
+        encode(truncation=types_pb2.TruncationOptions(side=UNKNOWN)),
         "INVALID_ENUM",
         ["options.truncation.side"],
     ),
@@ -172,7 +173,12 @@ def test_bytes_that_are_no_message(client: Client, channel: grpc.Channel) -> Non
 def test_an_unknown_model(channel: grpc.Channel) -> None:
     for rpc, request in (
         (ENCODE, encode(model="nobody")),
-        (TOKENIZE, tokenization_pb2.TokenizeTextsRequest(options={"model": "nobody"}, inputs=texts("fox"))),
+        (
+            TOKENIZE,
+            tokenization_pb2.TokenizeTextsRequest(
+                options=tokenization_pb2.TokenizationOptions(model="nobody"), inputs=texts("fox")
+            ),
+        ),
         (GET_MODEL, models_pb2.GetModelRequest(name="nobody")),
         (DETOKENIZE, tokenization_pb2.DetokenizeTokensRequest(model="nobody")),
     ):
@@ -200,7 +206,7 @@ class TestStreams:
     @staticmethod
     def answers(server: Server, *requests: bytes) -> list[encoding_pb2.StreamEncodingsResponse]:
         with grpc.insecure_channel(server.address) as channel:
-            rpc = channel.stream_stream(
+            rpc: Any = channel.stream_stream(
                 "/bertstream.v1.EncodingService/StreamEncodings",
                 response_deserializer=encoding_pb2.StreamEncodingsResponse.FromString,
             )
@@ -254,7 +260,7 @@ class TestStreams:
 
 def test_wrong_method_and_wrong_stub(server: Server) -> None:
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary("/bertstream.v1.EncodingService/Nothing")(b"")
+        channel.unary_unary("/bertstream.v1.EncodingService/Nothing", request_serializer=bytes)(b"")
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     with grpc.insecure_channel(server.address) as channel:
         answer = encoding_pb2_grpc.EncodingServiceStub(channel).EncodeTexts(encode())

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from bertstream.client import AsyncClient, Client, Progress
+from tests.support.reference import close
 from tests.support.server import Server, running
 
 TEXTS = 50_000
@@ -85,6 +86,6 @@ def test_token_states_of_long_texts_come_in_parts(server: Server) -> None:
     with Client(server.address) as client:
         rows = client.forward(texts, ["last_hidden_state", "pooled"], max_length=512)
         alone = [client.forward([text], ["last_hidden_state"], max_length=512)[0] for text in texts]
-    assert [row.last_hidden_state.shape for row in rows] == [(512, 384), (3, 384), (512, 384)]
+    assert [row.token_count for row in rows] == [512, 3, 512]
     for row, other in zip(rows, alone, strict=True):
-        np.testing.assert_allclose(row.last_hidden_state, other.last_hidden_state, atol=1e-5)
+        close(row.last_hidden_state, other.last_hidden_state, 1e-5)

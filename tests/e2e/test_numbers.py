@@ -12,7 +12,7 @@ import torch
 
 from bertstream.client import AsyncClient, Client
 from bertstream.workers import checkpoints
-from tests.support.reference import reference, sentence_vectors, worst
+from tests.support.reference import close, reference, sentence_vectors, worst
 from tests.support.server import Server
 
 EXACT = 1e-5
@@ -59,7 +59,7 @@ def test_all_kinds_of_texts_in_one_list_are_as_each_alone(client: Client, name: 
     together = client.forward(texts, ["last_hidden_state"], model=name, max_length=512)
     for text, ours in zip(texts, together, strict=True):
         (alone,) = client.forward([text], ["last_hidden_state"], model=name, max_length=512)
-        np.testing.assert_allclose(ours.last_hidden_state, alone.last_hidden_state, atol=1e-6)
+        close(ours.last_hidden_state, alone.last_hidden_state)
 
 
 def test_words_equal_transformers(client: Client, checkpoint: Callable[[str], Path]) -> None:

@@ -30,6 +30,10 @@ def main(name: str, life: str, directory: str, control_fd: str, *behaviour: str)
             pinged += 1
             if f"silent{life}" not in behaviour:
                 control.send("pong", computing_seconds=1e9 if f"computing{life}" in behaviour else 0.0)
+        elif event["event"] == "double":
+            control.send("answer", id=event["id"], number=2 * event["number"])
+        elif event["event"] == "die":
+            os._exit(7)
 
     def orphaned() -> None:
         note(directory, name, "orphaned")
@@ -51,6 +55,8 @@ def main(name: str, life: str, directory: str, control_fd: str, *behaviour: str)
         control.send("progress", step="loading")
         note(directory, name, "ready")
         control.send("ready", pid=os.getpid(), life=int(life))
+    if "asks" in behaviour:
+        note(directory, name, f"told {control.ask('name', of='it').result(20)}")
     if f"short{life}" in behaviour:
         return 9
     stopped.wait()

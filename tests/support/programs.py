@@ -17,15 +17,21 @@ from bertstream.workers.program import FILE_NAME
 
 
 class Faulty(nn.Module):
-    """A compiled program that computes for ever where a text has the token `hangs_on`, and fails for `fails_on`."""
+    """A compiled program with three faults.
 
-    def __init__(self, program: Any, hangs_on: int, fails_on: int) -> None:
+    It computes for ever where a text has the token `hangs_on`, fails where one has `fails_on`, and for texts of
+    `stuck_length` tokens goes no further than layer `stuck_layer` when it goes layer by layer.
+    """
+
+    def __init__(self, program: Any, hangs_on: int, fails_on: int, stuck_length: int, stuck_layer: int) -> None:
         super().__init__()
         self.program = program
         self.hangs_on = hangs_on
         self.fails_on = fails_on
+        self.stuck_length = stuck_length
+        self.stuck_layer = stuck_layer
 
-    def misbehave(self, ids: Tensor) -> None:
+    def check(self, ids: Tensor) -> None:
         if bool((ids == self.fails_on).any()):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         while bool((ids == self.hangs_on).any()):
@@ -38,7 +44,7 @@ class Faulty(nn.Module):
         lengths: List[int],  # noqa: UP006
         layers: List[int],  # noqa: UP006
     ) -> List[Tensor]:  # noqa: UP006
-        self.misbehave(ids)
+        self.check(ids)
         states: List[Tensor] = self.program(ids, type_ids, lengths, layers)  # noqa: UP006
         return states
 
@@ -53,7 +59,7 @@ class Faulty(nn.Module):
         texts: List[int],  # noqa: UP006
         heads: List[int],  # noqa: UP006
     ) -> Tuple[List[Tensor], List[List[Tensor]]]:  # noqa: UP006
-        self.misbehave(ids)
+        self.check(ids)
         found: Tuple[List[Tensor], List[List[Tensor]]] = self.program.forward_with_weights(  # noqa: UP006
             ids, type_ids, lengths, layers, weight_layers, texts, heads
         )
@@ -61,7 +67,7 @@ class Faulty(nn.Module):
 
     @torch.jit.export
     def embed(self, ids: Tensor, type_ids: Optional[Tensor], lengths: List[int]) -> Tensor:  # noqa: UP006, UP045
-        self.misbehave(ids)
+        self.check(ids)
         states: Tensor = self.program.embed(ids, type_ids, lengths)
         return states
 
@@ -76,6 +82,8 @@ class Faulty(nn.Module):
         texts: List[int],  # noqa: UP006
         heads: List[int],  # noqa: UP006
     ) -> Tuple[List[Tensor], List[List[Tensor]]]:  # noqa: UP006
+        while lengths[0] == self.stuck_length and max(layers) > self.stuck_layer:
+            lengths = lengths[:1]
         found: Tuple[List[Tensor], List[List[Tensor]]] = self.program.advance(  # noqa: UP006
             states, lengths, start, layers, weight_layers, texts, heads
         )
@@ -92,13 +100,15 @@ class Faulty(nn.Module):
         return pooled
 
 
-def plant_faults(compiled: Path, *, hangs_on: int, fails_on: int) -> None:
+def plant_faults(
+    compiled: Path, *, hangs_on: int, fails_on: int, stuck_length: int = -1, stuck_layer: int = 1_000
+) -> None:
     """Replaces the program of a compiled directory by one with these faults."""
     if ModelDescription.load(compiled).native_operators:
         native.load(compiled / native.file_name())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, as where programs are compiled
-        program = torch.jit.load(compiled / FILE_NAME)
-        scripted = torch.jit.script(Faulty(program, hangs_on, fails_on))
+        program = torch.jit.load(compiled / FILE_NAME)  # type: ignore[no-untyped-call]
+        scripted = torch.jit.script(Faulty(program, hangs_on, fails_on, stuck_length, stuck_layer))
         torch.jit.save(scripted, compiled / "faulty.pt")
     (compiled / "faulty.pt").replace(compiled / FILE_NAME)

@@ -20,7 +20,8 @@ class Reference:
 
     def __init__(self, directory: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(directory)
-        self.model = AutoModel.from_pretrained(directory, dtype=torch.float32).eval()
+        # The explicit attention, which is the one that can tell its weights.
+        self.model = AutoModel.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
 
     def tokens(self, text: Any, **options: Any) -> Any:
         """The tokenizer's answer for a text, a pair (tuple), or words (list of str), as a batch of one."""
@@ -36,7 +37,7 @@ class Reference:
         if type_ids is not None:
             inputs["token_type_ids"] = torch.tensor([list(type_ids)])
         with torch.inference_mode():
-            return self.model(**inputs, output_hidden_states=True)
+            return self.model(**inputs, output_hidden_states=True, output_attentions=True)
 
     def encode(self, text: Any, **options: Any) -> Any:
         """forward of a text, a pair or words."""

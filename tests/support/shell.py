@@ -23,7 +23,8 @@ from google.protobuf import descriptor_pool, json_format
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from bertstream.server import app, config
+from bertstream.server import config
+from bertstream.server.sources import chosen_models
 from tests.support.markdown import ADDRESS, ROOT
 
 COREUTILS = ("bash", "cat", "head", "printf", "sort", "wc")
@@ -87,7 +88,7 @@ def bertstream(arguments: list[str]) -> int:
     if arguments[:1] in (["serve"], ["compile"]) and "--help" not in arguments:
         parser = argparse.ArgumentParser("bertstream")
         config.add_arguments(parser)
-        app.parse_sources(config.load(parser.parse_args(arguments[1:])).models)
+        chosen_models(config.load(parser.parse_args(arguments[1:])))
         return 0
     from bertstream.cli import main
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from bertstream.workers import supervisor
 from bertstream.workers.child import ChildFailed, ChildSpec
+from bertstream.workers.group import Group
 from bertstream.workers.supervisor import Supervisor
 from tests.support.child import note
 
@@ -26,7 +27,7 @@ def main(text: str) -> int:
     directory = given["directory"]
     supervisor.PING_SECONDS = 0.05
     stages = [
-        [spec(directory, name, behaviour, given.get("options", {})) for name, behaviour in stage.items()]
+        [Group([spec(directory, name, behaviour, given.get("options", {})) for name, behaviour in stage.items()])]
         for stage in given["stages"]
     ]
     note(directory, "supervisor", f"started 0 {os.getpid()}")

@@ -1,0 +1,296 @@
+"""Models that are loaded, replaced and unloaded while the server serves others."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from bertstream.client import Client, Health
+from bertstream.v1 import models_pb2, models_pb2_grpc, types_pb2
+from tests.support.server import Server, eventually, running
+
+TEXTS = ["A quick brown fox.", "jumps over", "the lazy dog, again and again."]
+
+
+class Loading:
+    """Calls LoadModel and UnloadModel, and tells what came of it."""
+
+    def __init__(self, server: Server) -> None:
+        self._channel = grpc.insecure_channel(server.address)
+        self._stub: Any = models_pb2_grpc.ModelServiceStub(self._channel)
+
+    def load(self, name: str, source: str, *, timeout: float = 120, **options: Any) -> models_pb2.Model:
+        request = models_pb2.LoadModelRequest(name=name, source=source, **options)
+        model: models_pb2.Model = self._stub.LoadModel(request, timeout=timeout).model
+        return model
+
+    def unload(self, name: str) -> None:
+        self._stub.UnloadModel(models_pb2.UnloadModelRequest(name=name), timeout=60)
+
+    def names(self) -> list[str]:
+        return [model.name for model in self._stub.ListModels(models_pb2.ListModelsRequest(), timeout=60).models]
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def refused(call: Callable[[], object]) -> tuple[str, str, str]:
+    """Status, reason and message."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    error: Any = caught.value
+    details = dict(error.trailing_metadata())["grpc-status-details-bin"]
+    info = error_details_pb2.ErrorInfo()
+    status_pb2.Status.FromString(details).details[0].Unpack(info)
+    return error.code().name, info.reason, error.details()
+
+
+@pytest.fixture(scope="module")
+def root(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model root: checkpoints of two families, a broken one, and a link that leads out of it."""
+    made = tmp_path_factory.mktemp("roots") / "root"
+    for name in ("bert", "roberta", "bert-cased"):
+        shutil.copytree(checkpoint(name), made / "tiny" / name)
+    shutil.copytree(checkpoint("bert"), made / "broken")
+    (made / "broken" / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    (made / "escape").symlink_to(checkpoint("roberta"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(root: Path, compile_cache: Path) -> Iterator[Server]:
+    environment = {"BERTSTREAM_MODEL_ROOTS": str(root), "HF_HUB_OFFLINE": "1"}
+    options = ("--workers", "1", "--threads", "1", "--drain-seconds", "5")
+    with running([f"first={root / 'tiny/bert'}"], *options, cache=compile_cache, environment=environment) as started:
+        yield started
+
+
+@pytest.fixture
+def loading(server: Server) -> Iterator[Loading]:
+    made = Loading(server)
+    yield made
+    for name in made.names():
+        if name != "first":
+            made.unload(name)
+    eventually(lambda: len(server.workers) == 1, "the other workers to go")
+    made.close()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    """Tries nothing again, so that a call that fails is seen."""
+    with Client(server.address, retries=0, reconnect_seconds=0) as opened:
+        yield opened
+
+
+class Busy:
+    """Threads that call encode in a loop, and one that reads a stream without an end, until told to stop."""
+
+    def __init__(self, client: Client, model: str, threads: int) -> None:
+        self._client, self._model = client, model
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(threads + 1)
+        self._calls = [self._pool.submit(self._call) for _ in range(threads)]
+        self._stream = self._pool.submit(self._read)
+        self.streamed = 0
+
+    def _call(self) -> int:
+        count = 0
+        while not self._stop.is_set():
+            assert self._client.encode(TEXTS, model=self._model).shape == (3, 36)
+            count += 1
+        return count
+
+    def _read(self) -> int:
+        texts = iter(lambda: None if self._stop.is_set() else TEXTS[0], None)
+        for batch in self._client.encode_stream(texts, model=self._model, batch_size=16):
+            self.streamed += len(batch.ids)
+        return self.streamed
+
+    def stop(self) -> None:
+        """Raises what any of them has met."""
+        self._stop.set()
+        assert all(call.result(60) > 0 for call in self._calls)
+        assert self._stream.result(60) > 0
+        self._pool.shutdown()
+
+
+def test_a_model_is_loaded_beside_one_that_is_busy(client: Client, loading: Loading) -> None:
+    busy = Busy(client, "first", 2)
+    model = loading.load("second", "tiny/roberta", compute_type=types_pb2.DATA_TYPE_BFLOAT16)
+    assert (model.name, model.family, model.compute_type) == ("second", "roberta", types_pb2.DATA_TYPE_BFLOAT16)
+    assert model.live_workers == model.workers == 1
+    assert client.encode(TEXTS, model="second").shape == (3, 36)
+    assert client.health("models/second") is Health.SERVING
+    assert loading.names() == ["first", "second"]
+    busy.stop()
+    again = loading.load("second", "tiny/roberta", compute_type=types_pb2.DATA_TYPE_BFLOAT16)
+    assert again == model
+
+
+def test_a_model_is_replaced_while_it_is_busy(
+    server: Server, client: Client, loading: Loading, checkpoint: Callable[[str], Path]
+) -> None:
+    old = loading.load("mine", "tiny/bert")
+    (worker,) = set(server.workers) - {min(server.workers, key=lambda each: each.pid)}
+    before = client.encode(TEXTS, model="mine")
+    np.testing.assert_array_equal(before, client.encode(TEXTS, model="first"))
+    busy = Busy(client, "mine", 8)
+    eventually(lambda: busy.streamed > 100, "the stream to run")
+    new = loading.load("mine", "tiny/roberta")
+    assert (old.name, old.family, new.name, new.family) == ("mine", "bert", "mine", "roberta")
+    assert old.revision != new.revision
+    after = client.encode(TEXTS, model="mine")
+    assert np.abs(after - before).max() > 0.01
+    streamed = busy.streamed
+    eventually(lambda: busy.streamed > streamed + 100, "the stream to go on, on the old version")
+    assert worker.is_running()
+    busy.stop()
+    eventually(lambda: not runs(worker), "the old version's worker to go")
+    np.testing.assert_array_equal(client.encode(TEXTS, model="mine"), after)
+
+
+def test_a_stream_that_is_too_long_for_the_old_version_goes_on_with_the_new_one(
+    server: Server, client: Client, loading: Loading
+) -> None:
+    loading.load("mine", "tiny/bert")
+    old = client.encode(TEXTS[:1], model="mine")[0]
+    ended = threading.Event()
+    texts = iter(lambda: None if ended.is_set() else TEXTS[0], None)
+    with Client(server.address) as patient:
+        stream = patient.encode_stream(texts, model="mine", batch_size=16)
+        assert np.allclose(next(stream).vectors, old, atol=1e-6)
+        loading.load("mine", "tiny/roberta")
+        ids = [0]
+        for batch in stream:
+            assert batch.errors == []
+            ids.extend(batch.ids[:1].tolist())
+            if not np.allclose(batch.vectors, old, atol=1e-3):
+                ended.set()
+        assert ended.is_set()
+        assert ids == list(range(0, ids[-1] + 1, 16))
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def test_the_default_model_is_unloaded_and_the_next_takes_its_place(
+    server: Server, client: Client, loading: Loading
+) -> None:
+    first = client.encode(TEXTS)
+    loading.load("second", "tiny/bert-cased")
+    loading.unload("first")
+    assert refused(lambda: loading.unload("first"))[:2] == ("NOT_FOUND", "MODEL_NOT_FOUND")
+    assert client.health("models/first") is Health.SERVICE_UNKNOWN
+    assert client.health()
+    assert [model.name for model in client.models()] == ["second"]
+    assert np.abs(client.encode(TEXTS) - first).max() > 0.01
+    status, reason, message = refused(lambda: loading.unload("second"))
+    assert (status, reason) == ("INVALID_ARGUMENT", "LAST_MODEL")
+    assert "'second' is the only model" in message
+    assert refused(lambda: loading.unload(""))[:2] == ("INVALID_ARGUMENT", "INVALID_MODEL_NAME")
+    loading.load("first", "tiny/bert")
+    loading.unload("second")
+    np.testing.assert_array_equal(client.encode(TEXTS), first)
+    eventually(lambda: len(server.workers) == 1, "the others' workers to go")
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "status", "reason", "words"),
+    [
+        ("", "tiny/bert", "INVALID_ARGUMENT", "INVALID_MODEL_NAME", "name"),
+        ("a b", "tiny/bert", "INVALID_ARGUMENT", "INVALID_MODEL_NAME", "name"),
+        ("a", "", "INVALID_ARGUMENT", "INVALID_MODEL_NAME", "source"),
+        ("a", "/etc", "INVALID_ARGUMENT", "INVALID_MODEL_NAME", "source"),
+        ("a", "../root/tiny/bert", "INVALID_ARGUMENT", "INVALID_MODEL_NAME", "source"),
+        ("a", "tiny/../tiny/bert", "INVALID_ARGUMENT", "INVALID_MODEL_NAME", "source"),
+        ("a", "x" * 129, "INVALID_ARGUMENT", "INVALID_MODEL_NAME", "source"),
+        ("a", "escape", "NOT_FOUND", "CHECKPOINT_NOT_FOUND", "'escape'"),
+        ("a", ".", "NOT_FOUND", "CHECKPOINT_NOT_FOUND", "'.'"),
+        ("a", "no/such", "NOT_FOUND", "CHECKPOINT_NOT_FOUND", "'no/such'"),
+        ("a", "bert-base-uncased", "NOT_FOUND", "CHECKPOINT_NOT_FOUND", "below the model roots"),
+        ("a", "broken", "FAILED_PRECONDITION", "MODEL_NOT_LOADABLE", "gpt2"),
+        ("a", "tiny", "FAILED_PRECONDITION", "MODEL_NOT_LOADABLE", "config.json"),
+    ],
+)
+def test_what_cannot_be_loaded(
+    loading: Loading, root: Path, name: str, source: str, status: str, reason: str, words: str
+) -> None:
+    told = refused(lambda: loading.load(name, source))
+    assert told[:2] == (status, reason)
+    assert words in told[2]
+    assert str(root) not in told[2]
+    assert "\n" not in told[2]
+    assert loading.names() == ["first"]
+
+
+@pytest.mark.parametrize("options", [{"workers": -1}, {"workers": 1000}, {"compute_type": types_pb2.DATA_TYPE_INT8}])
+def test_options_that_cannot_be(loading: Loading, options: dict[str, Any]) -> None:
+    assert refused(lambda: loading.load("a", "tiny/bert", **options))[0] == "INVALID_ARGUMENT"
+
+
+def test_a_load_whose_caller_gives_up_goes_on(server: Server, client: Client, loading: Loading) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        loading.load("late", "tiny/bert", timeout=0.5)
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    eventually(lambda: "late" in loading.names(), "the load to be done")
+    assert client.encode(TEXTS, model="late").shape == (3, 36)
+
+
+def test_a_frontend_that_dies_comes_back_with_what_was_loaded(server: Server, loading: Loading) -> None:
+    loading.load("second", "tiny/bert")
+    (frontend,) = server.children("bertstream.server.frontend")
+    frontend.kill()
+    frontend.wait(20)
+    with Client(server.address, reconnect_seconds=60) as patient:
+        eventually(lambda: answers(patient), "the new frontend")
+        assert [model.name for model in patient.models()] == ["first", "second"]
+        assert patient.encode(TEXTS, model="second").shape == (3, 36)
+    model = loading.load("second", "tiny/roberta")
+    assert model.family == "roberta"
+
+
+def answers(client: Client) -> bool:
+    try:
+        return bool(client.health(timeout=1))
+    except Exception:
+        return False
+
+
+def test_a_server_that_is_stopped_while_it_loads(root: Path, compile_cache: Path, tmp_path: Path) -> None:
+    """SIGTERM in the midst of a load ends it, and leaves no process."""
+    environment = {"BERTSTREAM_MODEL_ROOTS": str(root), "BERTSTREAM_CACHE": str(tmp_path)}
+    options = (f"first={root / 'tiny/bert'}", "--workers", "1", "--threads", "1")
+    with running(options[:1], *options[1:], environment=environment) as server:
+        loading = Loading(server)
+        outcome: list[tuple[str, str, str]] = []
+        thread = threading.Thread(
+            target=lambda: outcome.append(refused(lambda: loading.load("second", "tiny/roberta")))
+        )
+        thread.start()
+        eventually(lambda: bool(server.children("bertstream.workers.compiling")), "the compiler to start")
+        time.sleep(0.5)
+        family = [psutil.Process(server.process.pid), *server.children()]
+        assert server.stop(signal.SIGTERM) == 0
+        thread.join(30)
+        loading.close()
+        assert outcome[0][:2] == ("UNAVAILABLE", "DRAINING")
+        eventually(lambda: not any(runs(process) for process in family), "every process to be gone")
