@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 import numpy as np
@@ -18,10 +18,11 @@ from tests.support.programs import plant_faults
 from tests.support.reference import Reference, close, reference, worst
 from tests.support.server import Server, eventually, running
 
+Output = Literal["pooled", "pooler_output", "last_hidden_state", "hidden_states", "attentions"]
 EXACT = 1e-5
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra")
 LAYERS, HEADS = 5, 3
-ALL = ["pooled", "last_hidden_state", "hidden_states", "attentions"]
+ALL: list[Output] = ["pooled", "last_hidden_state", "hidden_states", "attentions"]
 STUCK_LENGTH, STUCK_LAYER = 77, 3
 
 TEXT: Any = "The quick brown fox, über 懒狗 😀!"
@@ -29,7 +30,7 @@ PAIR: Any = ("A model server answers", "größere Straßen")
 LONG = "word " * 300
 
 
-def outputs_of(family: str) -> list[str]:
+def outputs_of(family: str) -> list[Output]:
     return [*ALL, "pooler_output"] if family not in ("distilbert", "electra") else ALL
 
 
@@ -230,6 +231,7 @@ def test_bfloat16_is_close_and_says_how_close(checkpoint: Callable[[str], Path],
     ):
         model = client.model()
         assert model.compute_type == "bfloat16"
+        assert model.precision_test is not None
         assert 0 < model.precision_test.max_abs_difference < 0.2
         assert 0.99 < model.precision_test.min_cosine < 1
         theirs: Reference = reference(checkpoint("bert"))

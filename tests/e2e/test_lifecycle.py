@@ -20,7 +20,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from bertstream.client import Client
+from bertstream.client import Client, FailedPrecondition
 from tests.support.server import Server, eventually, running
 
 SERVICES = ("EncodingService", "TokenizationService", "ModelService")
@@ -164,11 +164,24 @@ def test_settings_from_variables_and_a_file(
     checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "bertstream.toml"
-    file.write_text(f'models = ["filed={checkpoint("roberta")}"]\nmax_texts = 7\nworkers = 2\n')
+    table = f'[model.own]\nsource = "{checkpoint("bert")}"\ndtype = "bfloat16"\nworkers = 2\nmax_length = 9\n'
+    file.write_text(f'models = ["filed={checkpoint("roberta")}"]\nmax_texts = 7\nworkers = 3\n{table}')
     environment = {"BERTSTREAM_CONFIG": str(file), "BERTSTREAM_WORKERS": "1"}
     with running(cache=compile_cache, environment=environment) as server, Client(server.address) as client:
-        (model,) = client.models()
+        model, own = client.models()
+        assert client.encode(["a", "b c"], model="own").shape == (2, 36)
+        assert "own (bert, 5 layers, 36 wide, cpu bfloat16, 2 workers of" in server.ready_line
     assert (model.name, model.workers, model.limits.max_texts) == ("filed", 1, 7)
+    assert (own.name, own.workers, own.compute_type, own.default_max_length) == ("own", 2, "bfloat16", 9)
+
+
+@pytest.mark.parametrize("change", [lambda it: it.load_model("x", "bert"), lambda it: it.unload_model("bert")])
+def test_nothing_is_loaded_or_unloaded_without_leave(server: Server, change: Callable[[Client], object]) -> None:
+    with Client(server.address) as client:
+        with pytest.raises(FailedPrecondition, match="without leave") as caught:
+            change(client)
+        assert caught.value.reason == "LOADING_NOT_ALLOWED"
+        assert "bert" in [model.name for model in client.models()]
 
 
 class TestCommandLine:

@@ -108,7 +108,7 @@ def plant_faults(
         native.load(compiled / native.file_name())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, as where programs are compiled
-        program = torch.jit.load(compiled / FILE_NAME)  # type: ignore[no-untyped-call]
+        program = torch.jit.load(compiled / FILE_NAME)
         scripted = torch.jit.script(Faulty(program, hangs_on, fails_on, stuck_length, stuck_layer))
         torch.jit.save(scripted, compiled / "faulty.pt")
     (compiled / "faulty.pt").replace(compiled / FILE_NAME)

@@ -1,8 +1,9 @@
 """Runs a document's console commands with bash, in an empty folder, with a PATH of little but stand-ins.
 
 What a command would do to the machine is not done, but checked as far as that goes without doing it: that a make
-target is there, that an extra of the package is, that a server would take these options, that a request fits its rpc. A
-command that has no stand-in here and is not one of COREUTILS does not exist, so a document cannot use it unnoticed.
+target is there, that an extra of the package is, that a server would take these options, that a model could have this
+name, that a request fits its rpc. A command that has no stand-in here and is not one of COREUTILS does not exist, so a
+document cannot use it unnoticed.
 """
 
 from __future__ import annotations
@@ -84,15 +85,29 @@ def pip(arguments: list[str]) -> int:
 
 
 def bertstream(arguments: list[str]) -> int:
-    """The real command, but that `serve` and `compile` are only checked."""
+    """The real command, but that `serve`, `compile`, `load` and `unload` are only checked."""
     if arguments[:1] in (["serve"], ["compile"]) and "--help" not in arguments:
         parser = argparse.ArgumentParser("bertstream")
         config.add_arguments(parser)
         chosen_models(config.load(parser.parse_args(arguments[1:])))
         return 0
+    if arguments[:1] in (["load"], ["unload"]):
+        return _check_loading(arguments)
     from bertstream.cli import main
 
     return main(arguments)
+
+
+def _check_loading(arguments: list[str]) -> int:
+    """That the command line is understood, and that a server would look for such a checkpoint."""
+    from bertstream.cli._main import _parser
+    from bertstream.server.validation.loading import parse_load
+    from bertstream.v1 import models_pb2
+
+    given = _parser().parse_args(arguments)
+    source = given.source if arguments[0] == "load" else given.name
+    parse_load(models_pb2.LoadModelRequest(name=given.name, source=source), max_workers=1)
+    return 0
 
 
 def grpcurl(arguments: list[str]) -> int:

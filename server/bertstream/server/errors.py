@@ -103,9 +103,8 @@ def worker_lost(message: str, retry_seconds: float = 2.0) -> RequestError:
 
 def model_replaced() -> RequestError:
     """This version of the model has waited for its calls for as long as a drain may take. The next is there already."""
-    return RequestError(
-        grpc.StatusCode.UNAVAILABLE, "MODEL_REPLACED", "this version of the model is no longer served", retry_seconds=0.1
-    )
+    message = "this version of the model is no longer served"
+    return RequestError(grpc.StatusCode.UNAVAILABLE, "MODEL_REPLACED", message, retry_seconds=0.1)
 
 
 def draining() -> RequestError:
