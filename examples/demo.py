@@ -21,7 +21,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.client import BertstreamError, Client, Progress
+from bertstream.client import BertstreamError, Client, Layer, Progress
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
 
 Vectors = NDArray[np.floating]
@@ -97,6 +97,7 @@ def main() -> int:
             show_similarities(client)
             show_languages(client)
             show_shapes(client)
+            show_layers(client)
             show_throughput(client)
             show_timings(address)
     except KeyboardInterrupt:
@@ -198,11 +199,25 @@ def show_languages(client: Client) -> None:
 def show_shapes(client: Client) -> None:
     """What else comes back, and as which arrays."""
     heading("Outputs of one call for the first two texts")
-    for text, outputs in zip(ENGLISH, client.forward(ENGLISH[:2]), strict=False):
+    all_of_them = client.forward(ENGLISH[:2], ["pooled", "pooler_output", "hidden_states", "attentions"])
+    for text, outputs in zip(ENGLISH, all_of_them, strict=False):
         print(f"  {text}")
-        for name in ("pooled", "pooler_output", "last_hidden_state"):
-            array = getattr(outputs, name)
-            print(f"    {name:17} {array.dtype} {list(array.shape)}")
+        for name in ("pooled", "pooler_output", "hidden_states", "attentions"):
+            found = getattr(outputs, name)
+            arrays = list(found.values()) if isinstance(found, dict) else [found]
+            layers = f"{len(arrays)} layers of " if isinstance(found, dict) else ""
+            print(f"    {name:13} {arrays[0].dtype} {layers}{list(arrays[0].shape)}")
+
+
+def show_layers(client: Client) -> None:
+    """Each layer by itself, while the server computes the next."""
+    text = " ".join(ENGLISH)
+    heading("The layers of all eight English texts in one, as they come")
+    started = time.perf_counter()
+    for event in client.stream_layers(text):
+        if isinstance(event, Layer):
+            milliseconds = (time.perf_counter() - started) * 1e3
+            print(f"  after {milliseconds:5.1f} ms: layer {event.layer} {list(event.array.shape)}")
 
 
 def show_throughput(client: Client) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from bertstream.server.config import FIELDS
+from bertstream.server.frontend import ENCODING, MODELS, TOKENIZATION
+from bertstream.v1 import encoding_pb2
+from bertstream.workers.checkpoints.families import FAMILIES
 from tests.support.markdown import DOCUMENTS, ROOT
 
 SERVER = ROOT / "server" / "bertstream" / "server"
@@ -82,7 +85,8 @@ def test_the_reasons_that_tokenization_declares_are_raised() -> None:
 def option_row(name: str) -> list[str]:
     default = FIELDS[name].default
     flag = "`MODEL …`" if name == "models" else f"`--{name.replace('_', '-')}`"
-    shown = f"`{default}`" if default not in ("", ()) else ""
+    told = str(default).lower() if isinstance(default, bool) else default  # as it is spelt in TOML
+    shown = f"`{told}`" if default not in ("", ()) else ""
     return [flag, f"`BERTSTREAM_{name.upper()}`", shown, FIELDS[name].metadata["help"]]
 
 
@@ -96,6 +100,26 @@ def test_the_table_of_limits_is_that_of_the_code() -> None:
     names = ("max_texts", "max_request_bytes", "max_response_bytes", "stream_items", "stream_tokens")
     defaults = [FIELDS[name].default for name in names]
     assert numbers == [default >> 20 if default == 8 << 20 else default for default in defaults]
+
+
+def test_the_table_of_services_is_that_of_the_protos() -> None:
+    first = (ROOT / "docs" / "protocol.md").read_text("utf-8").split("\n## ", 1)[0]
+    rows = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| \[.*", first, re.MULTILINE)]
+    services = [[service.name, *(rpc.name for rpc in service.methods)] for service in (TOKENIZATION, ENCODING, MODELS)]
+    assert [row for row in rows if row] == services
+
+
+def test_the_table_of_outputs_is_that_of_the_protos() -> None:
+    names = [name.removeprefix("ENCODING_OUTPUT_") for name in encoding_pb2.EncodingOutput.keys()[1:]]
+    rows = {row[0].strip("`"): row[1].split("`")[1] for row in table("docs/protocol.md", "Outputs")}
+    assert sorted(rows) == sorted(names)
+    assert set(rows.values()) <= set(encoding_pb2.Encodings.DESCRIPTOR.fields_by_name)
+
+
+def test_the_readme_names_all_families() -> None:
+    sentence = re.search(r"families ([^.]*),\s+with the numbers", (ROOT / "README.md").read_text("utf-8"))
+    assert sentence is not None
+    assert re.findall(r"`([\w-]+)`", sentence[1]) == list(FAMILIES)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +138,8 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
-def test_every_decision_is_numbered_in_order() -> None:
+def test_every_decision_is_numbered_in_order_and_linked() -> None:
     names = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("*.md"))
     assert [name[:5] for name in names] == [f"{number:04}-" for number in range(1, len(names) + 1)]
+    architecture = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    assert [name for name in names if f"](decisions/{name})" not in architecture] == []

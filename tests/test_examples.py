@@ -66,6 +66,26 @@ def test_bulk_file(server: Server, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
 
 
+def test_layers(server: Server) -> None:
+    title, header, *rows = run("layers", server.address)
+    assert "'bank'" in title
+    assert header.startswith("layer")
+    near = np.array([row.split() for row in rows], float)
+    assert near[:, 0].tolist() == list(range(7))
+    assert near[0, 1] == pytest.approx(near[0, 2], abs=0.02)
+    assert near[-1, 1] > near[-1, 2] + 0.05  # the two of rivers have come to be nearer
+
+
+def test_late_chunking(server: Server) -> None:
+    question, header, best, *others = run("late_chunking", server.address)
+    assert question == "How many people live in Berlin?"
+    assert header.split() == ["alone", "within"]
+    assert best.endswith("The city has three million inhabitants.")
+    assert len(others) == 4
+    alone, within = map(float, best.split()[:2])
+    assert within > alone + 0.1
+
+
 def test_every_example_is_short_and_tested() -> None:
     scripts = {path.stem: path.read_text("utf-8").splitlines() for path in EXAMPLES.glob("*.py") if path.stem != "demo"}
     assert {f"test_{name}" for name in scripts} <= set(globals())
@@ -117,6 +137,7 @@ def test_demo(compile_cache: Path) -> None:
     printed = demo.finish()
     assert demo.process.returncode == 0
     assert printed.count("is of the same subject for 8 of 8.") == 2
+    assert re.findall(r"ms: layer (\d) \[\d+, 384\]", printed) == list("0123456")
     assert re.search(r"2,000 vectors, [\d,]+ tokens", printed)
     assert printed.rstrip().splitlines()[-1].endswith("with exit code 0")
     assert demo.left() == []

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from bertstream.server import app, config
+from bertstream.server import config
+from bertstream.server.sources import chosen_models
 from tests.support.markdown import (
     DOCUMENTS,
     KINDS,
@@ -77,7 +78,7 @@ def test_configurations_are_valid(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "bertstream.toml"
     path.write_text(block.text)
     arguments = SimpleNamespace(config=str(path))
-    app.parse_sources(config.load(arguments, {}).models)  # type: ignore[arg-type]
+    chosen_models(config.load(arguments, {}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,14 @@ def test_output_is_compared(shown: str, printed: str, same: bool) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["make nonsense", "pip install bertstream[nonsense]", "curl http://example.org", "bertstream serve --port x"],
+    [
+        "make nonsense",
+        "pip install bertstream[nonsense]",
+        "curl http://example.org",
+        "bertstream serve --port x",
+        "bertstream load mine /absolute",
+        "bertstream unload",
+    ],
 )
 def test_commands_that_cannot_be_are_found(command: str, server: Server, tmp_path: Path) -> None:
     with pytest.raises(AssertionError):

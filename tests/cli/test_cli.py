@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +37,7 @@ def test_models(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
 def test_models_as_json(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--json"]) == 0
     (model,) = json.loads(capsys.readouterr().out)
-    assert (model["name"], model["limits"]["max_texts"]) == ("tiny", 128)
+    assert (model["name"], model["limits"]["max_texts"], model["vector_size"]) == ("tiny", 128, 8)
 
 
 def test_tokenize(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +114,8 @@ def test_health(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.does.health = 2
     assert main(["health", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {"status": "NOT_SERVING"}
+    assert main(["health", "other"]) == 1
+    assert capsys.readouterr().out == "SERVICE_UNKNOWN\n"
 
 
 def test_failures_are_one_line(server: FakeServer, tmp_path: Path, fails: Any) -> None:
@@ -135,6 +139,22 @@ def test_ctrl_c(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("bertstream.client.Client.health", interrupted)
     assert main(["health"]) == 130
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "jsonl"])
+def test_ctrl_c_leaves_no_half_file(server: FakeServer, tmp_path: Path, suffix: str) -> None:
+    command = [sys.executable, "-m", "bertstream.cli", "encode", "-", "-o", str(tmp_path / f"v.{suffix}")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    assert process.stdin
+    process.stdin.write(b"a text\n" * 1000)  # and no end
+    process.stdin.flush()
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert (process.returncode, error, list(tmp_path.iterdir())) == (130, b"", [])
 
 
 def test_serve_and_compile_go_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:

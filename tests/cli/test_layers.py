@@ -50,6 +50,23 @@ def test_layers_to_a_file(server: FakeServer, tmp_path: Path, capsys: Capture) -
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_attentions_to_a_file(server: FakeServer, tmp_path: Path, capsys: Capture) -> None:
+    server.does.split_rows = 2
+    path = tmp_path / "out.npz"
+    assert main(["layers", "hi", "--layers", "0,2", "--attentions", "-o", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: layers 0, 2; attentions 2\n"
+    arrays = np.load(path)
+    assert list(arrays) == ["token_ids", "tokens", "offsets", "layer_0", "layer_2", "attention_2"]
+    np.testing.assert_array_equal(arrays["attention_2"], attentions("text:hi", 2))
+    assert main(["layers", "hi", "--layers", "2", "--attentions"]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.split() == ["2", "[3,", "7,", "7]", "attentions"]
+    assert main(["layers", "hi", "--layers", "2", "--attentions", "--json"]) == 0
+    states_row, row = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (states_row["tokens"], "tokens" in row, row["layer"]) == (list("text:hi"), False, 2)
+    np.testing.assert_array_equal(row["attention"], attentions("text:hi", 2))
+
+
 def test_layers_that_fail_leave_no_file(server: FakeServer, tmp_path: Path, fails: Any) -> None:
     server.does.breaks.append((3, status(Code.UNAVAILABLE, "gone", "WORKER_LOST")))
     code, error = fails("layers", "hi", "-o", str(tmp_path / "out.npz"))

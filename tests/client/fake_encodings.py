@@ -149,15 +149,25 @@ def parts(
     if not ids:
         return
     if not rows:
-        yield _items(ids, encodings(keys, options, spans), sum(map(len, keys)))
+        items = encoding.EncodedItems(ids=ids, encodings=encodings(keys, options, spans))
+        cost(items, len(ids), sum(map(len, keys)))
+        yield items
         return
     for item, key, some in zip(ids, keys, spans, strict=True):
         pieces = [vectors([key], options, [some]), *_row_pieces(key, with_layers(options), rows)]
         pieces[0].token_counts.append(len(key))
         for number, piece in enumerate(pieces, 1):
-            items = _items([item], piece, len(key) if number == len(pieces) else 0)
-            items.more = number < len(pieces)
+            more = number < len(pieces)
+            items = encoding.EncodedItems(ids=[item], encodings=piece, more=more)
+            if not more:
+                cost(items, 1, len(key))
             yield items
+
+
+def cost(answer: Any, texts: int, count: int) -> None:
+    """What an answer says of itself."""
+    answer.usage.texts, answer.usage.tokens = texts, count
+    answer.timings.compute.nanos, answer.timings.total.seconds = 500_000_000, 2
 
 
 def spoil(items: encoding.EncodedItems, how: str) -> None:
@@ -234,12 +244,6 @@ def _flat(matrices: list[FloatArray], data_type: int) -> types.Tensor:
     data, scales = b"".join(one.data for one in each), b"".join(one.scales for one in each)
     shape = [sum(matrix.size for matrix in matrices)]
     return types.Tensor(data_type=each[0].data_type, shape=shape, data=data, scales=scales)
-
-
-def _items(ids: list[int], answer: encoding.Encodings, count: int) -> encoding.EncodedItems:
-    items = encoding.EncodedItems(ids=ids, encodings=answer)
-    items.usage.texts, items.usage.tokens = len(ids), count
-    return items
 
 
 def _resolved(layers: Sequence[int], every: range) -> list[int]:

@@ -26,6 +26,7 @@ from tests.client.fake_encodings import (
     HIDDEN,
     LAYERS,
     Spans,
+    cost,
     encodings,
     keys_of,
     layer_rows,
@@ -190,6 +191,8 @@ class FakeServer(
         if self.does.stall:
             self.does.stall.wait(5)
         answer = encoding.EncodeTextsResponse(encodings=encodings(keys, request.options, spans_of(request.spans)))
+        answer.options.CopyFrom(with_layers(request.options))
+        cost(answer, len(keys), sum(map(len, keys)))
         if self.does.bad_answer:
             answer.encodings.pooled.data = b"123"
         return answer
@@ -198,7 +201,10 @@ class FakeServer(
         self._enter("TokenizeTexts", request, context)
         keys = keys_of(request.inputs)
         _refuse_bad(keys, context)
-        return tokenization.TokenizeTextsResponse(tokenizations=_tokenizations(keys, request.options))
+        columns = _tokenizations(keys, request.options)
+        answer = tokenization.TokenizeTextsResponse(options=request.options, tokenizations=columns)
+        cost(answer, len(keys), sum(columns.lengths))
+        return answer
 
     def DetokenizeTokens(self, request: Any, context: Any) -> tokenization.DetokenizeTokensResponse:
         self._enter("DetokenizeTokens", request, context)
@@ -211,7 +217,8 @@ class FakeServer(
         self._enter("StreamEncodings", None, context)
         self.seen.options = options = next(requests).options
         window = types.StreamWindow(max_items=self.does.window)
-        yield encoding.StreamEncodingsResponse(started=encoding.EncodingStarted(options=options, window=window))
+        started = encoding.EncodingStarted(options=with_layers(options), window=window)
+        yield encoding.StreamEncodingsResponse(started=started)
         for ids, keys, errors in self._answers(requests, context):
             spans = [self.seen.spans.get(key, []) for key in keys]
             for number, part in enumerate(parts(ids, keys, options, spans, self.does.split_rows), 1):
@@ -246,8 +253,7 @@ class FakeServer(
                 self.seen.layers.append((text, rows.layer))
                 yield encoding.StreamLayersResponse(rows=rows)
         completed = encoding.LayersCompleted(encodings=vectors(keys, options, spans_of(request.spans)))
-        completed.usage.texts, completed.usage.tokens = len(keys), sum(counts)
-        completed.timings.compute.nanos, completed.timings.total.seconds = 500_000_000, 2
+        cost(completed, len(keys), sum(counts))
         if not self.does.bad_answer:
             yield encoding.StreamLayersResponse(completed=completed)
 
@@ -260,7 +266,7 @@ class FakeServer(
         for ids, keys, errors in self._answers(requests, context):
             columns = _tokenizations(keys, options)
             items = tokenization.TokenizedItems(ids=ids, tokenizations=columns, errors=errors)
-            items.usage.tokens = sum(columns.lengths)
+            cost(items, len(ids), sum(columns.lengths))
             yield tokenization.StreamTokenizationsResponse(items=items)
 
     def _enter(self, rpc: str, request: Any, context: Any) -> None:

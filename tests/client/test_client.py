@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 import time
 from typing import Any, get_args, get_type_hints
 
@@ -135,8 +136,7 @@ def test_health(server: FakeServer, client: Any) -> None:
     server.does.health = 2
     assert client.health() is Health.NOT_SERVING
     assert not client.health()
-    with pytest.raises(sdk.NotFound):
-        client.health("other")
+    assert client.health("other") is Health.SERVICE_UNKNOWN
 
 
 def test_encode_takes_every_kind_and_keeps_the_order(client: Any) -> None:
@@ -161,6 +161,14 @@ def test_encode_no_texts(client: Any, dtype: Any, wire: Any) -> None:
     vectors = client.encode([], wire_type=wire, layers=[0, 1], layer_combination="concatenate")
     assert (vectors.shape, vectors.dtype) == ((0, 2 * HIDDEN), dtype)
     assert client.encode([], dimensions=3).shape == (0, 3)
+
+
+def test_the_width_of_vectors(server: FakeServer, client: Any) -> None:
+    assert client.model().vector_size == HIDDEN
+    server.does.model.default_pooling.dimensions = 5
+    assert client.model().vector_size == 5
+    assert client.encode([]).shape == (0, 5)
+    assert client.encode([], pooling="cls").shape == (0, HIDDEN)  # the dimensions are those of the checkpoint's mode
 
 
 def test_encode_many_texts(server: FakeServer, client: Any) -> None:
@@ -257,8 +265,14 @@ def test_detokenize(client: Any) -> None:
 
 
 def test_timeouts(server: FakeServer, client: Any, connect: Any) -> None:
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded, match="the timeout passed") as caught:
         client.encode(["a"], timeout=1e-6)
+    assert caught.value.reason == "DEADLINE_EXCEEDED"
+    server.does.stall = threading.Event()
+    with pytest.raises(DeadlineExceeded, match="the timeout passed") as caught:
+        client.encode(["a"], timeout=0.1)
+    assert caught.value.reason == "DEADLINE_EXCEEDED"
+    server.does.stall.set()
     client.encode(["a"], timeout=5)
     assert 4 < (server.seen.deadlines[-1] or 0) < 5.5
     client.encode(["a"])
@@ -274,13 +288,15 @@ def test_metadata_is_sent(server: FakeServer, connect: Any) -> None:
 
 
 def test_calls_under_way_spread_over_channels(server: FakeServer, connect: Any) -> None:
+    server.does.stall = threading.Event()
+    releaser = threading.Timer(0.3, server.does.stall.set)
+    releaser.start()
     connect(server.address, channels=3).encode([f"t{i}" for i in range(1280)])
+    releaser.join()
     assert len(server.seen.peers) == 3
 
 
 def test_several_calls_are_under_way_but_not_too_many(server: FakeServer, client: Any) -> None:
-    import threading
-
     server.does.stall = threading.Event()
     releaser = threading.Timer(0.3, server.does.stall.set)
     releaser.start()

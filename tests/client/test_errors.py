@@ -57,7 +57,7 @@ def test_nothing_but_the_tree_escapes(server: FakeServer, connect: Any, code: gr
         lambda: client.models(),
         lambda: client.model(),
         lambda: client.server_version(),
-        lambda: client.health(),
+        *([lambda: client.health()] if code is not Code.NOT_FOUND else []),
         lambda: client.load_model("a", "b"),
         lambda: client.unload_model("a"),
     ]
@@ -96,6 +96,23 @@ def test_details(server: FakeServer, client: Any) -> None:
     assert error.fields[0].path == "options.model"
     assert error.metadata == {"k": "v"}
     assert str(error) == "wrong (options.model: too long; inputs.texts[0]: too odd)"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (1, "inputs.texts[0]: bad"),
+        (2, "inputs.texts[0]: bad; inputs.texts[1]: bad"),
+        (3, "inputs.texts[0]: bad; inputs.texts[1]: bad; inputs.texts[2]: bad"),
+        (1234, "inputs.texts[0]: bad; inputs.texts[1]: bad; inputs.texts[2]: bad (and 1,231 more)"),
+    ],
+)
+def test_each_field_at_fault_is_said_once(count: int, text: str) -> None:
+    fields = tuple((f"inputs.texts[{index}]", "bad") for index in range(min(count, 20)))
+    message = "inputs.texts[0]: bad" + (f" (and {count - 1} more)" if count > 1 else "")
+    error = errors.error_from_status(status(Code.INVALID_ARGUMENT, message, fields=fields))
+    assert (str(error), len(error.fields)) == (text, min(count, 20))
+    assert str(errors.error_from_status(status(Code.INVALID_ARGUMENT, message, fields=fields), 7)) == f"item 7: {text}"
 
 
 def test_internal_errors_show_the_request_id() -> None:
@@ -147,6 +164,41 @@ def test_a_text_too_large_is_refused_before_it_is_sent(server: FakeServer, clien
         assert caught.value.reason == "REQUEST_TOO_LARGE"
         assert caught.value.fields[0].path == "inputs.texts[1]"
     assert not server.seen.rpcs.keys() & {"EncodeTexts", "TokenizeTexts"}
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("x\ud800", "inputs.texts[1]"),
+        (("a", "x\ud800"), "inputs.pairs[1]"),
+        (["a", "x\ud800"], "inputs.word_lists[1]"),
+        ("x" * 3_000_000, "inputs.texts[1]"),
+        (("a", "x" * 3_000_000), "inputs.pairs[1]"),
+        (["a", "x" * 3_000_000], "inputs.word_lists[1]"),
+        ([1] * 1_000_000, "inputs.token_ids[1]"),
+    ],
+    ids=lambda value: str(value)[:9],
+)
+def test_paths_are_those_of_the_server(client: Any, text: Any, path: str) -> None:
+    calls: list[Any] = [
+        ("", lambda: client.encode(["a", text])),
+        ("", lambda: client.tokenize(["a", text])),
+        ("items.", lambda: list(client.encode_stream(["a", text]))),
+        ("items.", lambda: client.forward(["a", text])),
+    ]
+    for root, call in calls:
+        with pytest.raises(sdk.InvalidArgument) as caught:
+            call()
+        assert [field.path for field in caught.value.fields] == [root + path]
+        assert root + path in str(caught.value)
+
+
+def test_paths_of_ids_to_be_made_text(client: Any) -> None:
+    with pytest.raises(sdk.InvalidArgument) as caught:
+        client.detokenize([[1], [1] * 1_000_000])
+    assert caught.value.fields[0].path == "token_ids[1]"
+    with pytest.raises(TypeError, match=r"^token_ids\[1\]: "):
+        client.detokenize([[1], ["a"]])
 
 
 def test_grpcs_own_size_limits(server: FakeServer, connect: Any) -> None:

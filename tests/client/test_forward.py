@@ -71,6 +71,21 @@ def test_some_layers_and_heads(server: FakeServer, client: Any) -> None:
     assert output.attentions[1].shape == (1, 7, 7)
 
 
+def test_the_embeddings_are_left_out_of_attentions_however_they_are_counted(server: FakeServer, client: Any) -> None:
+    outputs: list[Output] = ["hidden_states", "attentions"]
+    for layers in ([0, 1], [-LAYERS - 1, 1]):
+        (output,) = client.forward("ab", outputs, layers=layers)
+        assert (list(output.hidden_states), list(output.attentions)) == ([0, 1], [1])
+        kinds = [(event.kind, event.layer) for event in list(client.stream_layers("ab", outputs, layers=layers))[:-1]]
+        assert kinds == [("hidden_states", 0), ("hidden_states", 1), ("attentions", 1)]
+    assert server.seen.rpcs["GetModel"] == 1
+    for call in (client.forward, lambda *args, **options: list(client.stream_layers(*args, **options))):
+        with pytest.raises(ValueError, match="embeddings"):
+            call("ab", ["attentions"], layers=-LAYERS - 1)
+        with pytest.raises(sdk.RpcError):  # named as such it is the server's to refuse
+            call("ab", ["attentions"], attention_layers=-LAYERS - 1)
+
+
 def test_options_arrive(server: FakeServer, client: Any) -> None:
     client.forward("a", ["pooled"], pooling="max", pooling_layers=[1, 2], offset_unit="utf8_bytes")
     options = options_seen(server)

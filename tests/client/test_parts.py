@@ -63,14 +63,14 @@ def test_ragged_rows() -> None:
 
 def test_cutting_keeps_kinds_apart_and_limits() -> None:
     texts = ["a", "b", ["w"], "c" * 90, "d" * 90, [1], "e"]
-    groups = list(cut(enumerate(prepare(text, "x") for text in texts), MessageLimits(3, 150)))
+    groups = list(cut(enumerate(prepare(text, 0) for text in texts), MessageLimits(3, 150)))
     assert sorted(index for group in groups for index in group.indexes) == list(range(7))
     assert [group.indexes for group in groups if group.kind == "texts"] == [[0, 1, 3], [4, 6]]
 
 
 @pytest.mark.parametrize("text", ["", "abc", "é世😀" * 50, ("ab", "é"), ["a", "世界", ""], [1, 2, 2**31 - 1], []])
 def test_sizes_are_never_too_small(text: object) -> None:
-    prepared = prepare(text, "x")
+    prepared = prepare(text, 0)
     for times in (1, 7):
         ((group),) = cut(enumerate([prepared] * times), MessageLimits(7, 1 << 20))
         assert group.batch().ByteSize() <= times * prepared.size + 16
@@ -111,6 +111,20 @@ def test_progress_line(terminal: bool) -> None:
     line(Progress(2, 0, 2, 1.0, None, True))
     assert file.getvalue().count("\n") == (1 if terminal else 2)
     assert ("\r" in file.getvalue()) == terminal
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_progress_line_is_left_when_the_stream_fails(terminal: bool) -> None:
+    file = io.StringIO()
+    file.isatty = lambda: terminal  # type: ignore[method-assign]
+    line = ProgressLine(file)
+    line.end()
+    assert file.getvalue() == ""
+    line(Progress(1, 0, 1, 1.0, None, False))
+    line.end()
+    line.end()
+    assert file.getvalue().endswith("0:01\n")
+    assert file.getvalue().count("\n") == 1
 
 
 def test_health_messages() -> None:

@@ -8,27 +8,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertstream.client import Internal, InvalidArgument, NotFound, Overloaded, RpcError, Unavailable
-from bertstream.client._stream import (
-    HELD_BYTES,
-    Answers,
-    Backoff,
-    BulkStream,
-    Emit,
-    HalfClose,
-    Open,
-    Pull,
-    Receive,
-    Send,
-    Sleep,
-    Started,
-    StreamConfig,
+from bertstream.client import (
+    EffectiveOptions,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    Report,
+    RpcError,
+    Timings,
+    Unavailable,
+    Usage,
 )
-from bertstream.client._texts import Group, MessageLimits, PreparedText, prepare
+from bertstream.client._steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep
+from bertstream.client._stream import HELD_BYTES, Answers, Backoff, BulkStream, Started, StreamConfig
+from bertstream.client._texts import ITEMS, Group, MessageLimits, PreparedText, prepare
+from bertstream.client._usage import Cost, joined_cost
 from bertstream.v1 import types_pb2 as types
 
 
@@ -37,8 +36,11 @@ class EchoCodec:
 
     typical_bytes = size = 0
 
-    def prepare(self, text: object, path: str) -> PreparedText:
-        return prepare(text, path)
+    def __init__(self) -> None:
+        self.costs: list[Cost] = []
+
+    def prepare(self, text: object, index: int) -> PreparedText:
+        return prepare(text, index, ITEMS)
 
     def options(self) -> str:
         return "options"
@@ -55,7 +57,8 @@ class EchoCodec:
     def bytes_of(self, answer: str) -> int:
         return self.size
 
-    def batch(self, ids: list[int], outcomes: list[Any]) -> list[tuple[int, Any]]:
+    def batch(self, ids: list[int], outcomes: list[Any], cost: Cost) -> list[tuple[int, Any]]:
+        self.costs.append(cost)
         return list(zip(ids, outcomes, strict=True))
 
 
@@ -63,6 +66,9 @@ class LargeCodec(EchoCodec):
     """Answers of which four are as much as may be under way."""
 
     typical_bytes = size = HELD_BYTES // 4
+
+
+OPTIONS = EffectiveOptions("tiny", None, "longest_first", "right", 9, "code_points")
 
 
 def bulk(codec: Any = None, **config: Any) -> BulkStream[Any, Any]:
@@ -124,7 +130,7 @@ class Peer:
     def answer(self) -> None:
         if not self.started:
             self.started = True
-            self.stream.receive(Started(self.window))
+            self.stream.receive(Started(self.window, OPTIONS))
         elif self.chance.random() < self.break_share:
             self.stream.broken(Unavailable("gone"))
         else:
@@ -136,11 +142,14 @@ class Peer:
                     self.stream.broken(Unavailable("gone"))
                     return
                 self.answered[some[0]] += 1
-                self.stream.receive(Answers([(some[0], f"ial {self.under_way.pop(some[0])}")]))
+                self.stream.receive(Answers([(some[0], f"ial {self.under_way.pop(some[0])}")], cost=self.cost(1)))
                 return
             self.answered.update(some)
             rows = [(item, f"partial {self.under_way.pop(item)}") for item in some]
-            self.stream.receive(Answers(rows, tokens=len(rows)))
+            self.stream.receive(Answers(rows, cost=self.cost(len(rows))))
+
+    def cost(self, texts: int) -> Cost:
+        return Cost(Usage(texts, 3 * texts, 0), Timings(None, None, self.chance.random(), None))
 
 
 @settings(max_examples=60, deadline=None)
@@ -148,7 +157,8 @@ class Peer:
 def test_nothing_is_lost_nothing_twice_and_all_is_bounded(
     count: int, batch_size: int, window: int, ordered: bool, breaks: bool, seed: int
 ) -> None:
-    stream = bulk(ordered=ordered, batch_size=batch_size, reconnect_seconds=1e9)
+    codec, reports = EchoCodec(), list[Report]()
+    stream = bulk(codec, ordered=ordered, batch_size=batch_size, reconnect_seconds=1e9, report=reports.append)
     peer = Peer(
         stream, [f"t{i}" for i in range(count)], random.Random(seed), window, 0.2 if breaks else 0.0, parts=True
     )
@@ -159,7 +169,10 @@ def test_nothing_is_lost_nothing_twice_and_all_is_bounded(
     assert peer.most_under_way <= max(window, min(64, batch_size))
     assert peer.most_held <= 2 * max(window, min(64, batch_size)) + batch_size
     assert all(size == batch_size for size in peer.sizes[:-1])
-    assert stream.counts.texts == count
+    assert (stream.counts.texts, stream.counts.tokens) == (count, 3 * count)
+    assert joined_cost(codec.costs).usage == Usage(count, 3 * count, 0)
+    assert sum(report.usage.texts for report in reports) == count
+    assert all(cost.timings.compute for cost in codec.costs)
 
 
 @settings(max_examples=40, deadline=None)
@@ -216,6 +229,45 @@ def test_a_slow_first_item_does_not_make_the_reorder_window_grow_without_bound()
     assert 40 < peer.position <= 2 * 40 + 10
     stream.receive(Answers([(0, "x")]))
     assert isinstance(stream.step(), Emit)
+
+
+def test_a_message_counts_with_the_batch_of_its_first_row() -> None:
+    codec = EchoCodec()
+    stream = bulk(codec, batch_size=2)
+    stream.add(["a", "b", "c", "d"])
+    stream.opened()
+    slow, fast = Timings(1.0, None, 5.0, None), Timings(2.0, None, 4.0, 6.0)
+    stream.receive(Answers([(1, "b"), (2, "c")], cost=Cost(Usage(2, 20, 1), slow)))
+    stream.receive(Answers([(0, "a"), (3, "d")], cost=Cost(Usage(2, 7, 0), fast)))
+    for _ in range(2):
+        while not isinstance(stream.step(), Emit):
+            pass
+    slowest = Timings(2.0, None, 5.0, 6.0)
+    assert codec.costs == [Cost(Usage(4, 27, 1), slowest), Cost(Usage(0, 0, 0), slowest)]
+
+
+def test_a_field_at_fault_is_that_of_the_input() -> None:
+    stream = bulk(collect_errors=True, batch_size=9)
+    stream.add([(70 + index, "a") for index in range(9)])
+    status = error_status(("items.inputs.texts[2]", "bad"))
+    stream.receive(Answers([], [types.ItemError(id=8, status=status)]))
+    stream.receive(Answers([(index, "x") for index in range(8)]))
+    stream.end()
+    while not isinstance(step := stream.step(), Emit):
+        pass
+    error = step.batch[8][1]
+    assert error.fields == [("items.inputs.texts[8]", "bad")]
+    assert str(error) == "item 78: items.inputs.texts[8]: bad"
+
+
+def error_status(*fields: tuple[str, str]) -> status_pb2.Status:
+    """A status as the server makes it for these fields."""
+    bad = error_details_pb2.BadRequest()
+    for path, description in fields:
+        bad.field_violations.add(field=path, description=description)
+    result = status_pb2.Status(code=3, message=f"{fields[0][0]}: {fields[0][1]}")
+    result.details.add().Pack(bad)
+    return result
 
 
 def test_callers_ids_come_back() -> None:
@@ -279,6 +331,7 @@ def test_a_text_too_large_fails_alone() -> None:
 def test_lone_surrogates_fail_alone() -> None:
     rows = Peer(bulk(collect_errors=True), ["a", "\ud83d"], random.Random(4)).run()
     assert rows[1][1].reason == "INVALID_TEXT"
+    assert rows[1][1].fields[0].path == "items.inputs.texts[1]"
 
 
 @pytest.mark.parametrize("answers", [Answers([(7, "x")]), Answers([], [types.ItemError(id=7)])])

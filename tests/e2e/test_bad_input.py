@@ -12,7 +12,14 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from bertstream.client import Client, InvalidArgument
-from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, models_pb2, tokenization_pb2, types_pb2
+from bertstream.v1 import (
+    encoding_pb2,
+    encoding_pb2_grpc,
+    models_pb2,
+    tokenization_pb2,
+    tokenization_pb2_grpc,
+    types_pb2,
+)
 from tests.support.server import Server
 
 ENCODE = "/bertstream.v1.EncodingService/EncodeTexts"
@@ -73,10 +80,18 @@ def encode(inputs: types_pb2.TextBatch | None = None, **options: Any) -> encodin
     return encoding_pb2.EncodeTextsRequest(options=Options(**options), inputs=inputs or texts("fox"))
 
 
+def spans(inputs: types_pb2.TextBatch, unit: encoding_pb2.SpanUnit.ValueType, **options: Any) -> Any:
+    request = encode(inputs, outputs=[encoding_pb2.ENCODING_OUTPUT_POOLED_SPANS], **options)
+    request.spans.CopyFrom(encoding_pb2.SpanLists(span_counts=[1], starts=[0], ends=[1], unit=unit))
+    return request
+
+
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 UNKNOWN: Any = 42  # no enum has it
 PAIRS_OF_UNEQUAL_LENGTHS = types_pb2.TextBatch(pairs=types_pb2.TextPairs(first_texts=["a", "b"], second_texts=["c"]))
 WORDS_MISCOUNTED = types_pb2.TextBatch(word_lists=types_pb2.WordLists(words=["a", "b"], word_counts=[1, 2]))
+WORDS = types_pb2.TextBatch(word_lists=types_pb2.WordLists(words=["a", "b"], word_counts=[2]))
+TOKENS = [tokenization_pb2.TOKENIZATION_OUTPUT_TOKENS]
 REFUSE = types_pb2.TruncationOptions(strategy=types_pb2.TRUNCATION_STRATEGY_REFUSE)
 
 ENCODE_CASES: dict[str, tuple[encoding_pb2.EncodeTextsRequest, str, list[str]]] = {
@@ -128,6 +143,21 @@ ENCODE_CASES: dict[str, tuple[encoding_pb2.EncodeTextsRequest, str, list[str]]] 
         encode(texts(*["fox " * 250] * 40), outputs=[encoding_pb2.ENCODING_OUTPUT_LAST_HIDDEN_STATE]),
         "REQUEST_TOO_LARGE",
         ["options.outputs"],
+    ),
+    "too many tokens to show": (
+        encode(texts(*["fox " * 250] * 2000), pooling=Pooling(dimensions=1), token_outputs=TOKENS),
+        "REQUEST_TOO_LARGE",
+        ["options.outputs"],
+    ),
+    "too long, with a span": (
+        spans(texts("fox " * 600), encoding_pb2.SPAN_UNIT_TOKENS, truncation=REFUSE),
+        "INVALID_TEXT_LENGTH",
+        ["inputs.texts[0]"],
+    ),
+    "characters of words": (
+        spans(WORDS, encoding_pb2.SPAN_UNIT_CHARACTERS),
+        "INVALID_COMBINATION",
+        ["spans.unit"],
     ),
 }
 
@@ -191,6 +221,37 @@ def test_detokenizing_ids_beyond_the_vocabulary(channel: grpc.Channel) -> None:
     columns = types_pb2.TokenIdLists(token_ids=[5, 99_999], lengths=[1, 1])
     answer = call(channel, DETOKENIZE, tokenization_pb2.DetokenizeTokensRequest(token_ids=columns))
     assert (answer.code, answer.fields) == (INVALID, ["token_ids[1]"])
+
+
+def test_more_tokens_than_an_answer_may_have(client: Client, channel: grpc.Channel) -> None:
+    for few in (True, False):  # too many at a glance, or only once they are written down
+        outputs = [tokenization_pb2.TOKENIZATION_OUTPUT_WORD_IDS] if few else []
+        tokens = tokenization_pb2.TokenizationOptions(outputs=outputs)
+        inputs = texts(*["fox " * 250] * (2000 if few else 800))
+        answer = call(channel, TOKENIZE, tokenization_pb2.TokenizeTextsRequest(options=tokens, inputs=inputs))
+        assert (answer.code, answer.reason) == (INVALID, "REQUEST_TOO_LARGE")
+    assert client.tokenize(["fox"])
+
+
+def test_vectors_that_do_not_fit_the_last_message_of_a_stream_of_layers(server: Server) -> None:
+    options = Options(outputs=[encoding_pb2.ENCODING_OUTPUT_POOLED])
+    request = encoding_pb2.StreamLayersRequest(options=options, inputs=texts(*["fox"] * 4000))
+    with grpc.insecure_channel(server.address) as opened, pytest.raises(grpc.RpcError) as caught:
+        list(encoding_pb2_grpc.EncodingServiceStub(opened).StreamLayers(request, timeout=60))
+    assert read(caught.value).reason == "REQUEST_TOO_LARGE"
+
+
+def test_a_message_with_many_tokens_is_answered_in_several(server: Server) -> None:
+    options = tokenization_pb2.StreamTokenizationsRequest(options=tokenization_pb2.TokenizationOptions())
+    batch = texts(*["fox " * 250] * 500, "\U0001f98a")
+    items = tokenization_pb2.TokenizationItems(first_id=7, inputs=batch)
+    requests = [options, tokenization_pb2.StreamTokenizationsRequest(items=items)]
+    with grpc.insecure_channel(server.address) as opened:
+        stub = tokenization_pb2_grpc.TokenizationServiceStub(opened)
+        answers = [answer.items for answer in stub.StreamTokenizations(iter(requests), timeout=60)][1:]
+    assert [each for answer in answers for each in answer.ids] == list(range(7, 508))
+    assert max(answer.ByteSize() for answer in answers) < 1.2 * 2**20
+    assert sum(answer.usage.tokens for answer in answers) == 500 * 252 + 3
 
 
 def test_windows_of_pairs(channel: grpc.Channel) -> None:

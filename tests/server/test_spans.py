@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertstream.server.spans import AskedSpans, SpanUnit, token_spans
-from bertstream.server.tokenization import Pairs, Texts, TextTokenizer, Tokenized, TokenizeOptions, Truncation
+from bertstream.server.tokenization import (
+    OffsetUnit,
+    Pairs,
+    Texts,
+    TextTokenizer,
+    Tokenized,
+    TokenizeOptions,
+    Truncation,
+)
 from bertstream.workers import checkpoints
 
 COLUMNS = TokenizeOptions(Truncation("longest_first", 12), columns=frozenset({"offsets", "word_ids"}))
@@ -54,6 +62,7 @@ def test_what_was_cut_off_cannot_be_pooled() -> None:
     text = "word " * 30  # 12 tokens remain: [CLS], 10 words, [SEP]
     _, bad = token_spans(asked([[(0, 4), (45, 49)], [(50, 54)]]), tokens_of(text, text))
     assert list(bad) == [1]
+    assert "cut" in bad[1]
 
 
 def test_texts_that_failed_already_are_left_alone() -> None:
@@ -92,3 +101,24 @@ def test_every_span_takes_just_the_tokens_it_touches(spans: list[list[tuple[int,
                 assert text in bad
             at += 1
         first += int(tokens.lengths[text])
+
+
+@pytest.mark.parametrize("unit", ["characters", "words", "tokens"])
+def test_no_text_is_left(unit: SpanUnit) -> None:
+    refuse = TokenizeOptions(Truncation("refuse", 6), columns=COLUMNS.columns)
+    found, bad = token_spans(asked([[(0, 3)], []], unit), TOKENIZER.tokenize(Texts(["fox " * 20, "fox " * 9]), refuse))
+    assert bad == {}
+    assert found.lengths.tolist() == [0]
+
+
+@pytest.mark.parametrize("offset_unit", ["code_points", "utf16", "utf8"])
+def test_spans_count_code_points_whatever_the_unit_of_offsets(offset_unit: OffsetUnit) -> None:
+    texts = ["😀é fox", "fox", "ü 😀😀 the dog", "😀"]
+    options = TokenizeOptions(Truncation("longest_first", 12), columns=COLUMNS.columns, offset_unit=offset_unit)
+    spans = [[(3, 6), (0, 2)], [(0, 3)], [(9, 12), (0, 1), (5, 2000)], [(1, 2), (-3, 0)]]
+    found, bad = token_spans(asked(spans), TOKENIZER.tokenize(Texts(texts), options), texts, offset_unit)
+    expected, worse = token_spans(asked(spans), tokens_of(*texts))
+    assert found.starts.tolist() == expected.starts.tolist()
+    assert found.lengths.tolist() == expected.lengths.tolist()
+    assert list(bad) == [3]
+    assert bad == worse

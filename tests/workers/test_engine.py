@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from bertstream.workers.contract import LayerCombination, Output, Pooling, PoolingMode, WireType, Wishes, Work
+from bertstream.workers import outputs as outputs_module
+from bertstream.workers.contract import LayerCombination, Output, Pooling, PoolingMode, Spans, WireType, Wishes, Work
 from bertstream.workers.engine import prepare, run
 from bertstream.workers.outputs import to_wire
 from tests.support.works import HIDDEN, LAST_LAYER, FakeProgram, fake_pool, fake_states, make_work
@@ -192,3 +195,35 @@ def test_wire_types_of_every_output(wire_type: Any) -> None:
     assert all(values.is_contiguous() for values in found.values())
     if wire_type == "int8":
         assert found["last_hidden_state.scales"].shape == (5,)
+
+
+@pytest.mark.parametrize("wire_type", get_args(WireType))
+@pytest.mark.parametrize(("combination", "width"), [("mean", HIDDEN), ("concatenate", 2 * HIDDEN)])
+def test_spans_of_which_there_are_none(wire_type: Any, combination: LayerCombination, width: int) -> None:
+    nothing = np.zeros(0, np.int32)
+    wishes = Wishes(("pooled_spans",), Pooling("max", (1, 2), combination, True), wire_type)
+    batch = replace(make_work(1, [2, 3]).batch, spans=Spans(np.zeros(2, np.int32), nothing, nothing))
+    found = compute(replace(make_work(1, wishes=wishes), batch=batch))[0]
+    assert tuple(found["pooled_spans"].shape) == (0, width)
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS)
+def test_many_long_spans_are_not_gathered_at_once(
+    combination: LayerCombination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+
+    class Counting(FakeProgram):
+        def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
+            rows.append(len(states))
+            return super().pool(states, lengths, mode)
+
+    monkeypatch.setattr(outputs_module, "_SPAN_ROWS", 8)
+    spans = Spans(np.array([6], np.int32), np.arange(6, dtype=np.int32), np.array([1, 7, 10, 2, 3, 4], np.int32))
+    wishes = Wishes(("pooled_spans",), Pooling("mean", (1, 2), combination))
+    work = make_work(1, [14], wishes=wishes)
+    work = replace(work, batch=replace(work.batch, spans=spans))
+    (found,) = run(Counting(), prepare([work], LAST_LAYER))
+    assert max(rows) == 10  # of the span that has so many
+    monkeypatch.setattr(outputs_module, "_SPAN_ROWS", 1000)
+    torch.testing.assert_close(found, compute(work)[0])

@@ -40,6 +40,7 @@ def at_once(program: Program, wishes: Wishes) -> dict[str, torch.Tensor]:
 
 def step(program: Program, sessions: Sessions, wishes: Wishes, *, final: bool) -> dict[str, torch.Tensor]:
     work = Work(1, BATCH, wishes, session=9, final=final)
+    sessions.begin(SOURCE, 9)
     (found,) = run(program, prepare([work], LAST), sessions, [(SOURCE, 9)])
     return found
 
@@ -81,8 +82,10 @@ def test_a_step_goes_on_from_where_the_one_before_has_come(program: Program) -> 
 def test_the_oldest_is_forgotten_first_and_connections_take_theirs_along() -> None:
     sessions, other = Sessions(100), object()
     for number in (1, 2, 3):
+        sessions.begin(SOURCE, number)
         sessions.put((SOURCE, number), Reached(0, torch.zeros(10)))  # 40 bytes each
     assert [sessions.get((SOURCE, number)) is not None for number in (1, 2, 3)] == [False, True, True]
+    sessions.begin(other, 2)
     sessions.put((other, 2), Reached(0, torch.zeros(1)))
     sessions.forget_all(SOURCE)
     assert sessions.get((SOURCE, 3)) is None
@@ -121,3 +124,12 @@ def test_attention_in_int8_has_a_scale_for_each_row(program: Program) -> None:
     torch.testing.assert_close(
         coarse["attentions.1"].float() * scales.repeat_interleave(widths), exact, atol=5e-3, rtol=0.0
     )
+
+
+@pytest.mark.parametrize("ends", [lambda s: s.forget(SOURCE, [9]), lambda s: s.forget_all(SOURCE)])
+def test_a_step_whose_caller_goes_while_it_is_computed_leaves_nothing(ends: Callable[[Sessions], None]) -> None:
+    sessions = Sessions(1 << 30)
+    sessions.begin(SOURCE, 9)
+    ends(sessions)
+    sessions.put((SOURCE, 9), Reached(1, torch.zeros(10)))
+    assert sessions.size == 0

@@ -10,13 +10,16 @@ from bertstream.cli._options import Commands, client, command
 EXAMPLES = """\
 examples:
   bertstream health                     exit code 0 while the server serves, 1 while not, 3 where none is there
-  bertstream health bertstream.v1.EncodingService"""
+  bertstream health bertstream.v1.EncodingService
+  bertstream health models/NAME         SERVICE_UNKNOWN where no such model is served"""
 
 
 def add_to(commands: Commands) -> None:
     """Adds the command."""
     parser = command(commands, "health", run, "ask whether the server serves", EXAMPLES)
-    parser.add_argument("service", nargs="?", default="", metavar="SERVICE", help="a service or model (default: all)")
+    parser.add_argument(
+        "service", nargs="?", default="", metavar="SERVICE", help="a service, or models/NAME (default: all)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

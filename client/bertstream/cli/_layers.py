@@ -25,23 +25,29 @@ from bertstream.cli._options import (
 from bertstream.cli._table import clipped
 from bertstream.cli._writers import OutputFile
 from bertstream.client import Layer
+from bertstream.client._types import LayerKind, Output
 
 EXAMPLES = """\
 examples:
   bertstream layers "A text"                                a line for each layer, as it is computed
   bertstream layers "A text" --layers 0,6,12 -o out.npz     layer_0, layer_6, layer_12, token_ids, tokens, offsets
   bertstream layers "A text" --layers=-1 --json             a JSON object a layer
+  bertstream layers "A text" --attentions -o out.npz        attention_1, attention_2, … [heads, tokens, tokens] too
 
 Layer 0 is the embeddings' output. Layers above the highest that is asked for are not computed."""
 
+_ARRAYS: dict[LayerKind, str] = {"hidden_states": "layer", "attentions": "attention"}
 HEADER = "LAYER  SHAPE          MEAN NORM  COSINE TO THE ONE BEFORE"
 
 
 def add_to(commands: Commands) -> None:
     """Adds the command."""
-    parser = command(commands, "layers", run, "print or save the hidden states of a text, layer by layer", EXAMPLES)
+    parser = command(
+        commands, "layers", run, "print or save the hidden states and attentions of a text, layer by layer", EXAMPLES
+    )
     parser.add_argument("text", metavar="TEXT", help="the text")
     parser.add_argument("--layers", type=numbers, metavar="K,…", help="such as 0,6,12 or =-1,-2 (default: all)")
+    parser.add_argument("--attentions", action="store_true", help="the attention weights of the same layers too")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE.npz")
     add_model(parser)
     add_text_options(parser)
@@ -50,8 +56,9 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints each layer, or writes it, as it comes."""
     options = {"layers": arguments.layers, "timeout": arguments.timeout, **text_options(arguments)}
+    outputs: list[Output] = ["hidden_states", "attentions"] if arguments.attentions else ["hidden_states"]
     with client(arguments) as connection, _sink(arguments) as sink:
-        for event in connection.stream_layers([arguments.text], **options):
+        for event in connection.stream_layers([arguments.text], outputs, **options):
             if isinstance(event, Layer):
                 sink.write(event)
     return 0
@@ -67,6 +74,9 @@ class _Sink(OutputFile):
 
     def write(self, layer: Layer) -> None:
         """Takes a layer."""
+        if layer.kind == "attentions":
+            print(f"{layer.layer:5}  {list(layer.array.shape)!s:<12}  attentions", flush=True)
+            return
         states = np.asarray(layer.array, np.float32)
         if not self._before.size:
             print(f"{clipped(self._text, 100)}  ({len(states)} tokens)\n{HEADER}")
@@ -77,12 +87,14 @@ class _Sink(OutputFile):
 
 
 class _Lines(_Sink):
-    """A JSON object a layer; the first has the tokens too."""
+    """A JSON object a layer, and one for its attentions; the first has the tokens too."""
 
     def write(self, layer: Layer) -> None:
-        first = {} if self._before.size else _token_columns(layer)
+        values: dict[str, object] = {} if self._before.size else _token_columns(layer)
         self._before = layer.array
-        print(json.dumps({**first, "layer": layer.layer, "hidden_state": layer.array.tolist()}, ensure_ascii=False))
+        name = "attention" if layer.kind == "attentions" else "hidden_state"
+        values |= {"layer": layer.layer, name: layer.array.tolist()}
+        print(json.dumps(values, ensure_ascii=False))
 
 
 class _Archive(_Sink):
@@ -92,7 +104,7 @@ class _Archive(_Sink):
 
     def __init__(self, output: Path | None, text: str) -> None:
         super().__init__(output, text)
-        self._written: list[int] = []
+        self._written: dict[LayerKind, list[str]] = {}
 
     def write(self, layer: Layer) -> None:
         if self._archive is None:
@@ -100,8 +112,8 @@ class _Archive(_Sink):
             self._add("token_ids", layer.token_ids)
             self._add("tokens", np.array(layer.tokens))
             self._add("offsets", layer.offsets)
-        self._add(f"layer_{layer.layer}", layer.array)
-        self._written.append(layer.layer)
+        self._add(f"{_ARRAYS[layer.kind]}_{layer.layer}", layer.array)
+        self._written.setdefault(layer.kind, []).append(str(layer.layer))
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if self._archive and kind is not None:
@@ -113,7 +125,8 @@ class _Archive(_Sink):
         """Writes the archive's directory."""
         if self._archive:
             self._archive.close()
-        print(f"{self._output}: layers {', '.join(map(str, self._written))}")
+        kinds = [f"{_ARRAYS[kind]}s {', '.join(layers)}" for kind, layers in self._written.items()]
+        print(f"{self._output}: {'; '.join(kinds)}")
 
     def _add(self, name: str, array: np.ndarray) -> None:
         assert self._archive is not None
@@ -128,7 +141,7 @@ def _sink(arguments: argparse.Namespace) -> _Sink:
     return (_Lines if arguments.json else _Sink)(None, arguments.text)
 
 
-def _token_columns(layer: Layer) -> dict[str, list[object]]:
+def _token_columns(layer: Layer) -> dict[str, object]:
     offsets = layer.offsets.tolist()
     return {"token_ids": layer.token_ids.tolist(), "tokens": list(layer.tokens), "offsets": offsets}
 

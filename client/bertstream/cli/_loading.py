@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 
-from bertstream.cli._models import models_table
+from bertstream.cli._models import model_values, models_table
 from bertstream.cli._options import Commands, client, command
 
 LOAD_EXAMPLES = """\
@@ -37,7 +36,7 @@ def run_load(arguments: argparse.Namespace) -> int:
     with client(arguments) as connection:
         name, source, workers = arguments.name, arguments.source, arguments.workers
         model = connection.load_model(name, source, dtype=arguments.dtype, workers=workers, timeout=arguments.timeout)
-    print(json.dumps(asdict(model), indent=2) if arguments.json else models_table([model]))
+    print(json.dumps(model_values(model), indent=2) if arguments.json else models_table([model]))
     return 0
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 from bertstream.cli._options import Commands, client, command
 from bertstream.cli._table import table
@@ -32,10 +33,16 @@ def run(arguments: argparse.Namespace) -> int:
         named, timeout = arguments.name is not None, arguments.timeout
         models = [connection.model(arguments.name, timeout=timeout)] if named else connection.models(timeout=timeout)
     if arguments.json:
-        print(json.dumps(asdict(models[0]) if named else [asdict(model) for model in models], indent=2))
+        values = [model_values(model) for model in models]
+        print(json.dumps(values[0] if named else values, indent=2))
     else:
         print(_details(models[0]) if named else models_table(models))
     return 0
+
+
+def model_values(model: Model) -> dict[str, Any]:
+    """All about a model, for JSON."""
+    return {**asdict(model), "vector_size": model.vector_size}
 
 
 def models_table(models: Iterable[Model]) -> str:
@@ -62,7 +69,7 @@ def _precision(model: Model) -> str:
 
 def _details(model: Model) -> str:
     values = {
-        **{name: value for name, value in asdict(model).items() if not isinstance(value, dict | list | tuple)},
+        **{name: value for name, value in model_values(model).items() if not isinstance(value, dict | list | tuple)},
         "default_pooling": f"{_pooling(model)}, layers {', '.join(map(str, model.default_pooling.layers))}",
         "special_tokens": ", ".join(f"{role} {t.token} {t.id}" for role, t in model.special_tokens.items()),
         "prompts": ", ".join(f"{name}: {prompt!r}" for name, prompt in model.prompts.items()),

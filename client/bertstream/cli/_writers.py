@@ -10,6 +10,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -138,7 +139,7 @@ class ArrayWriter(Writer):
             self._header(self.binary_file())
         assert self._file is not None
         if batch.vectors.shape[1:] != self._shape and len(batch.errors) == len(batch):
-            batch = EncodedBatch(batch.ids, np.full((len(batch), *self._shape), np.nan, self._dtype), batch.errors)
+            batch = replace(batch, vectors=np.full((len(batch), *self._shape), np.nan, self._dtype))
         self._file.write(np.ascontiguousarray(batch.vectors).tobytes())
         self._rows += len(batch)
 

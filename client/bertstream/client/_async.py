@@ -15,6 +15,7 @@ from bertstream.client._channels import Connection
 from bertstream.client._layers import layers_request
 from bertstream.client._options import EncodeOptions, ForwardOptions, TokenizeOptions
 from bertstream.client._progress import ProgressOption
+from bertstream.client._reports import ReportOption
 from bertstream.client._requests import (
     Item,
     OnError,
@@ -121,10 +122,15 @@ class AsyncClient:
         await self._run(operations.unload_model(self._descriptions, name), timeout)
 
     async def tokenize(
-        self, texts: Text | Iterable[Text], *, timeout: float | None = None, **options: Unpack[TokenizeOptions]
+        self,
+        texts: Text | Iterable[Text],
+        *,
+        report: ReportOption = None,
+        timeout: float | None = None,
+        **options: Unpack[TokenizeOptions],
     ) -> list[Tokens]:
         """See Client.tokenize."""
-        return await self._run(operations.tokenize(self._descriptions, texts, **options), timeout)
+        return await self._run(operations.tokenize(self._descriptions, texts, report, **options), timeout)
 
     async def detokenize(
         self,
@@ -140,10 +146,15 @@ class AsyncClient:
         )
 
     async def encode(
-        self, texts: Text | Iterable[Text], *, timeout: float | None = None, **options: Unpack[EncodeOptions]
+        self,
+        texts: Text | Iterable[Text],
+        *,
+        report: ReportOption = None,
+        timeout: float | None = None,
+        **options: Unpack[EncodeOptions],
     ) -> FloatArray:
         """See Client.encode."""
-        return await self._run(operations.encode(self._descriptions, texts, **options), timeout)
+        return await self._run(operations.encode(self._descriptions, texts, report, **options), timeout)
 
     async def encode_spans(
         self,
@@ -151,11 +162,12 @@ class AsyncClient:
         spans: Iterable[Spans],
         *,
         unit: SpanUnit = "characters",
+        report: ReportOption = None,
         timeout: float | None = None,
         **options: Unpack[EncodeOptions],
     ) -> list[FloatArray]:
         """See Client.encode_spans."""
-        request = spans_request(unit, **options)
+        request = spans_request(unit, report, **options)
         items = spanned(listed(texts)[0], spans)
         return [vectors async for some in self._transport.stream(request, items, timeout) for vectors in some]
 
@@ -165,11 +177,12 @@ class AsyncClient:
         outputs: Sequence[Output] | None = None,
         *,
         spans: Iterable[Spans] | None = None,
+        report: ReportOption = None,
         timeout: float | None = None,
         **options: Unpack[ForwardOptions],
     ) -> list[Outputs]:
         """See Client.forward."""
-        request = forward_request(outputs, interactive=True, **options)
+        request = forward_request(outputs, interactive=True, report=report, **options)
         items = forward_items(texts, spans, outputs)
         return [row async for batch in self._transport.stream(request, items, timeout) for row in batch.outputs]
 
@@ -182,12 +195,19 @@ class AsyncClient:
         on_error: OnError = "raise",
         batch_size: int = 16,
         progress: ProgressOption = False,
+        report: ReportOption = None,
         timeout: float | None = None,
         **options: Unpack[ForwardOptions],
     ) -> AsyncGenerator[OutputsBatch, None]:
         """See Client.forward_stream."""
         request = forward_request(
-            outputs, ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, **options
+            outputs,
+            ordered=ordered,
+            on_error=on_error,
+            batch_size=batch_size,
+            progress=progress,
+            report=report,
+            **options,
         )
         return self._transport.stream(request, texts, timeout)
 
@@ -197,11 +217,12 @@ class AsyncClient:
         outputs: Sequence[Output] = ("hidden_states",),
         *,
         spans: Iterable[Spans] | None = None,
+        report: ReportOption = None,
         timeout: float | None = None,
         **options: Unpack[ForwardOptions],
     ) -> AsyncGenerator[Layer | LayersDone, None]:
         """See Client.stream_layers."""
-        return self._transport.layers(layers_request(texts, outputs, spans, **options), timeout)
+        return self._transport.layers(layers_request(texts, outputs, spans, report, **options), timeout)
 
     def encode_stream(
         self,
@@ -211,12 +232,13 @@ class AsyncClient:
         on_error: OnError = "raise",
         batch_size: int = 64,
         progress: ProgressOption = False,
+        report: ReportOption = None,
         timeout: float | None = None,
         **options: Unpack[EncodeOptions],
     ) -> AsyncGenerator[EncodedBatch, None]:
         """See Client.encode_stream. A synchronous iterable is iterated in the event loop, so it should not block."""
         request = encode_request(
-            ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, **options
+            ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, report=report, **options
         )
         return self._transport.stream(request, texts, timeout)
 
@@ -228,11 +250,12 @@ class AsyncClient:
         on_error: OnError = "raise",
         batch_size: int = 64,
         progress: ProgressOption = False,
+        report: ReportOption = None,
         timeout: float | None = None,
         **options: Unpack[TokenizeOptions],
     ) -> AsyncGenerator[TokenizedBatch, None]:
         """See Client.tokenize_stream."""
         request = tokenize_request(
-            ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, **options
+            ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, report=report, **options
         )
         return self._transport.stream(request, texts, timeout)

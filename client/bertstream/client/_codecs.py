@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,10 @@ from bertstream.client._decode import tokens_of, vectors_of
 from bertstream.client._errors import RpcError, unexpected_response
 from bertstream.client._options import pooled_width
 from bertstream.client._outputs import Piece, bytes_of, pieces_of, whole
+from bertstream.client._reports import effective_options
 from bertstream.client._spans import prepare_spanned, span_lists
 from bertstream.client._stream import Answers, Started
-from bertstream.client._texts import Group, PreparedText, prepare
+from bertstream.client._texts import ITEMS, Group, PreparedText, prepare
 from bertstream.client._types import (
     EncodedBatch,
     FloatArray,
@@ -25,11 +26,10 @@ from bertstream.client._types import (
     TokenizedBatch,
     Tokens,
 )
+from bertstream.client._usage import Cost, cost_of
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import types_pb2 as types
-
-V = TypeVar("V")
 
 
 class _SmallAnswers:
@@ -37,8 +37,8 @@ class _SmallAnswers:
 
     typical_bytes = 0
 
-    def prepare(self, text: object, path: str) -> PreparedText:
-        return prepare(text, path)
+    def prepare(self, text: object, index: int) -> PreparedText:
+        return prepare(text, index, ITEMS)
 
     def joined(self, pieces: list[Any]) -> Any:
         if len(pieces) != 1:
@@ -67,36 +67,38 @@ class _EncodingStream(_SmallAnswers):
 class VectorStream(_EncodingStream):
     """One vector a text, as `encode_stream` gives them."""
 
-    def __init__(self, options: encoding.EncodingOptions, hidden_size: int) -> None:
+    def __init__(self, options: encoding.EncodingOptions, model: Model | None) -> None:
         super().__init__(options)
-        self._hidden_size = hidden_size
-        self._width = pooled_width(options.pooling, hidden_size)
+        self._model = model
+        self._width = pooled_width(options.pooling, model)
         self._dtype: Any = np.float16 if options.data_type == types.DATA_TYPE_FLOAT16 else np.float32
 
     def parse(self, response: encoding.StreamEncodingsResponse) -> Started | Answers:
         match response.WhichOneof("event"):
             case "started":
-                pooling = response.started.options.pooling
-                self._width = pooled_width(pooling, self._hidden_size)
-                return Started(response.started.window.max_items)
+                self._width = pooled_width(response.started.options.pooling, self._model)
+                return _started(response.started)
             case "items":
                 return self._answers(response.items)
         raise unexpected_response("a stream's message without an event")
 
-    def batch(self, ids: list[int], outcomes: Sequence[FloatArray | RpcError]) -> EncodedBatch:
+    def batch(self, ids: list[int], outcomes: Sequence[FloatArray | RpcError], cost: Cost) -> EncodedBatch:
         errors = _errors(ids, outcomes)
-        if not errors:
-            return EncodedBatch(np.array(ids, np.int64), np.stack(outcomes), [])  # type: ignore[arg-type]
+        vectors = self._stacked(outcomes) if errors else np.stack(outcomes)  # type: ignore[arg-type]
+        return EncodedBatch(np.array(ids, np.int64), vectors, errors, *cost)
+
+    def _stacked(self, outcomes: Sequence[FloatArray | RpcError]) -> FloatArray:
+        """The rows, NaN where an item failed."""
         good = [row for row in outcomes if not isinstance(row, RpcError)]
-        vectors = np.full((len(ids), len(good[0]) if good else self._width), np.nan, self._dtype)
+        vectors = np.full((len(outcomes), len(good[0]) if good else self._width), np.nan, self._dtype)
         for index, row in enumerate(outcomes):
             if not isinstance(row, RpcError):
                 vectors[index] = row
-        return EncodedBatch(np.array(ids, np.int64), vectors, errors)
+        return vectors
 
     def _answers(self, items: encoding.EncodedItems) -> Answers:
         vectors = vectors_of(items.encodings.pooled) if items.ids else ()
-        return Answers(_paired(items.ids, vectors), items.errors, items.usage.tokens, items.more)
+        return _answers(items, vectors)
 
 
 class OutputStream(_EncodingStream):
@@ -109,8 +111,8 @@ class OutputStream(_EncodingStream):
         self._unit = span_unit if encoding.ENCODING_OUTPUT_POOLED_SPANS in options.outputs else None
         self.typical_bytes = largest_bytes(options, model) if model else 0
 
-    def prepare(self, text: object, path: str) -> PreparedText:
-        return prepare(text, path) if self._unit is None else prepare_spanned(text, path)
+    def prepare(self, text: object, index: int) -> PreparedText:
+        return (prepare if self._unit is None else prepare_spanned)(text, index, ITEMS)
 
     def request(self, group: Group) -> encoding.StreamEncodingsRequest:
         request = super().request(group)
@@ -121,11 +123,10 @@ class OutputStream(_EncodingStream):
     def parse(self, response: encoding.StreamEncodingsResponse) -> Started | Answers:
         match response.WhichOneof("event"):
             case "started":
-                return Started(response.started.window.max_items)
+                return _started(response.started)
             case "items":
                 items = response.items
-                pieces = pieces_of(items.encodings, len(items.ids)) if items.ids else ()
-                return Answers(_paired(items.ids, pieces), items.errors, items.usage.tokens, items.more)
+                return _answers(items, pieces_of(items.encodings, len(items.ids)) if items.ids else ())
         raise unexpected_response("a stream's message without an event")
 
     def joined(self, pieces: list[Piece]) -> Outputs:
@@ -134,17 +135,17 @@ class OutputStream(_EncodingStream):
     def bytes_of(self, answer: Outputs) -> int:
         return bytes_of(answer)
 
-    def batch(self, ids: list[int], outcomes: Sequence[Outputs | RpcError]) -> OutputsBatch:
+    def batch(self, ids: list[int], outcomes: Sequence[Outputs | RpcError], cost: Cost) -> OutputsBatch:
         good = [(item, row) for item, row in zip(ids, outcomes, strict=True) if not isinstance(row, RpcError)]
         kept = np.array([item for item, _ in good], np.int64)
-        return OutputsBatch(kept, [row for _, row in good], _errors(ids, outcomes))
+        return OutputsBatch(kept, [row for _, row in good], _errors(ids, outcomes), *cost)
 
 
 class SpanStream(OutputStream):
     """The vectors of each text's spans, as `encode_spans` gives them."""
 
-    def batch(self, ids: list[int], outcomes: Sequence[Outputs | RpcError]) -> Any:
-        return [row.pooled_spans for row in super().batch(ids, outcomes).outputs]
+    def batch(self, ids: list[int], outcomes: Sequence[Outputs | RpcError], cost: Cost) -> Any:
+        return [row.pooled_spans for row in super().batch(ids, outcomes, cost).outputs]
 
 
 class TokenStream(_SmallAnswers):
@@ -164,21 +165,19 @@ class TokenStream(_SmallAnswers):
     def parse(self, response: tokenization.StreamTokenizationsResponse) -> Started | Answers:
         match response.WhichOneof("event"):
             case "started":
-                return Started(response.started.window.max_items)
+                return _started(response.started)
             case "items":
-                items = response.items
-                rows = tokens_of(items.tokenizations, len(items.ids))
-                return Answers(_paired(items.ids, rows), items.errors, items.usage.tokens)
+                return _answers(response.items, tokens_of(response.items.tokenizations, len(response.items.ids)))
         raise unexpected_response("a stream's message without an event")
 
-    def batch(self, ids: list[int], outcomes: Sequence[list[Tokens] | RpcError]) -> TokenizedBatch:
+    def batch(self, ids: list[int], outcomes: Sequence[list[Tokens] | RpcError], cost: Cost) -> TokenizedBatch:
         rows = (
             replace(tokens, text_index=index)
             for index, outcome in enumerate(outcomes)
             if not isinstance(outcome, RpcError)
             for tokens in outcome
         )
-        return TokenizedBatch(np.array(ids, np.int64), list(rows), _errors(ids, outcomes))
+        return TokenizedBatch(np.array(ids, np.int64), list(rows), _errors(ids, outcomes), *cost)
 
 
 def largest_bytes(options: encoding.EncodingOptions, model: Model) -> int:
@@ -200,10 +199,18 @@ def _items(group: Group) -> dict[str, Any]:
     return {"ids": group.indexes, "inputs": group.batch()}
 
 
-def _paired(ids: Sequence[int], rows: Sequence[V] | FloatArray) -> list[tuple[int, Any]]:
-    if len(ids) != len(rows):
-        raise unexpected_response(f"{len(rows)} rows for {len(ids)} ids")
-    return list(zip(ids, rows, strict=True))
+def _started(message: encoding.EncodingStarted | tokenization.TokenizationStarted) -> Started:
+    return Started(message.window.max_items, effective_options(message.options))
+
+
+def _answers(
+    items: encoding.EncodedItems | tokenization.TokenizedItems, rows: Sequence[object] | FloatArray
+) -> Answers:
+    if len(items.ids) != len(rows):
+        raise unexpected_response(f"{len(rows)} rows for {len(items.ids)} ids")
+    cost = cost_of(items) if items.HasField("usage") else None
+    more = isinstance(items, encoding.EncodedItems) and items.more
+    return Answers(list(zip(items.ids, rows, strict=True)), items.errors, cost, more)
 
 
 def _errors(ids: Sequence[int], outcomes: Sequence[object]) -> list[ItemError]:

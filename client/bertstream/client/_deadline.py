@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from bertstream.client._errors import DeadlineExceeded
+from bertstream.client._errors import timed_out
 
 
 class Deadline:
@@ -19,7 +19,7 @@ class Deadline:
             return default
         seconds = self._end - monotonic()
         if seconds <= 0:
-            raise DeadlineExceeded("the timeout has passed")
+            raise timed_out()
         return seconds
 
     def cut(self, seconds: float) -> float:

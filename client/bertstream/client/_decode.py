@@ -19,9 +19,7 @@ from bertstream.client._types import (
     PrecisionTest,
     SpecialToken,
     StreamWindow,
-    Timings,
     Tokens,
-    Usage,
 )
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import models_pb2 as models
@@ -40,7 +38,7 @@ def model_of(message: models.Model) -> Model:
     return Model(
         **{name: getattr(message, name) for name in _SAME_NAMES},
         compute_type=name_of(types.DataType, message.compute_type),
-        default_pooling=_pooling_of(message.default_pooling),
+        default_pooling=pooling_of(message.default_pooling),
         prompts=dict(message.prompts),
         special_tokens={special.role: SpecialToken(special.token, special.id) for special in message.special_tokens},
         outputs=tuple(name_of(encoding.EncodingOutput, output) for output in message.outputs),
@@ -75,6 +73,17 @@ def vectors_of(tensor: types.Tensor) -> FloatArray:
     return vectors
 
 
+def pooling_of(message: encoding.PoolingOptions) -> Pooling:
+    """A Pooling."""
+    return Pooling(
+        mode=name_of(encoding.PoolingMode, message.mode),
+        layers=tuple(message.layers),
+        layer_combination=name_of(encoding.LayerCombination, message.layer_combination),
+        normalize=message.normalize,
+        dimensions=message.dimensions,
+    )
+
+
 def _columns_of(message: tokenization.Tokenizations) -> dict[str, Any]:
     starts, ends = _integers(message.starts), _integers(message.ends)
     if len(starts) != len(ends):
@@ -97,31 +106,10 @@ def _integers(values: Iterable[int]) -> NDArray[np.int32]:
     return np.fromiter(values, np.int32)
 
 
-def usage_of(message: types.Usage) -> Usage:
-    """A Usage."""
-    return Usage(message.texts, message.tokens, message.truncated_texts)
-
-
-def timings_of(message: types.Timings) -> Timings:
-    """Timings, in seconds."""
-    seconds = {field.name: duration.ToNanoseconds() / 1e9 for field, duration in message.ListFields()}
-    return Timings(*(seconds.get(name) for name in ("tokenize", "queue", "compute", "total")))
-
-
 def _precision_test_of(message: models.Model) -> PrecisionTest | None:
     if not message.HasField("precision_test"):
         return None
     return PrecisionTest(message.precision_test.max_abs_difference, message.precision_test.min_cosine)
-
-
-def _pooling_of(message: encoding.PoolingOptions) -> Pooling:
-    return Pooling(
-        mode=name_of(encoding.PoolingMode, message.mode),
-        layers=tuple(message.layers),
-        layer_combination=name_of(encoding.LayerCombination, message.layer_combination),
-        normalize=message.normalize,
-        dimensions=message.dimensions,
-    )
 
 
 def _limits_of(message: models.ModelLimits) -> Limits:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import grpc
@@ -11,13 +12,19 @@ from google.rpc import error_details_pb2, status_pb2
 
 DETAILS_KEY = "grpc-status-details-bin"
 ERROR_DOMAIN = "bertstream.dev"
+DEADLINE_REASON = "DEADLINE_EXCEEDED"
+SHOWN_FIELDS = 3
+
+_INDEX = re.compile(r"\b((?:inputs|token_ids)(?:\.[a-z_]+)*)\[(\d+)\]")
+_MORE = re.compile(r" \(and (\d+) more\)$")
 
 
 class FieldViolation(NamedTuple):
     """A field of the request that is at fault."""
 
     path: str
-    """Such as `inputs.texts[3]`; the index is that of the caller's list, however it was cut into messages."""
+    """As in the request: `inputs.texts[3]`, or by the text's kind pairs, word_lists or token_ids; in a stream
+    `items.inputs.texts[3]`. The index is that of the caller's list or stream, however it was cut into messages."""
     description: str
     """What is wrong with it."""
 
@@ -69,7 +76,7 @@ class RpcError(BertstreamError):
         self.reason = reason
         """What went wrong, for programs: `ErrorInfo.reason`, such as "MODEL_NOT_FOUND"; empty where none was sent."""
         self.fields = list(fields)
-        """The fields at fault."""
+        """The fields at fault: all of them, or of very many the first."""
         self.metadata = dict(metadata or {})
         """`ErrorInfo.metadata`."""
         self.request_id = request_id
@@ -85,12 +92,21 @@ class RpcError(BertstreamError):
         return str(self.code.name)
 
     def __str__(self) -> str:
-        item = "" if self.item_id is None else f"item {self.item_id}"
-        fields = [f"{path}: {text}" for path, text in self.fields if path not in self.message]
-        request = [f"request {self.request_id}"] if isinstance(self, Internal) and self.request_id else []
-        more = "; ".join(fields + request)
-        prefix = f"{item}: " if item and not self.message.startswith(item) else ""
-        return f"{prefix}{self.message or self.status}" + (f" ({more})" if more else "")
+        prefix = "" if self.item_id is None else f"item {self.item_id}: "
+        if listed := self._listed_fields():
+            return prefix + listed
+        more = [f"{path}: {text}" for path, text in self.fields if path not in self.message]
+        if isinstance(self, Internal) and self.request_id:
+            more.append(f"request {self.request_id}")
+        return f"{prefix}{self.message or self.status}" + (f" ({'; '.join(more)})" if more else "")
+
+    def _listed_fields(self) -> str:
+        """The fields at fault, where there are several and the message is but the first and a count of the others."""
+        texts, counted = [f"{path}: {text}" for path, text in self.fields], _MORE.search(self.message)
+        if not counted or not texts or _MORE.sub("", self.message) != texts[0]:
+            return ""
+        left = 1 + int(counted[1]) - len(texts[:SHOWN_FIELDS])
+        return "; ".join(texts[:SHOWN_FIELDS]) + (f" (and {left:,} more)" if left > 0 else "")
 
 
 class InvalidArgument(RpcError):
@@ -100,7 +116,7 @@ class InvalidArgument(RpcError):
 
 
 class NotFound(RpcError):
-    """No such model (or, for `health`, service)."""
+    """No such model."""
 
     default_code = grpc.StatusCode.NOT_FOUND
 
@@ -136,7 +152,7 @@ class Unavailable(RpcError):
 
 
 class DeadlineExceeded(RpcError):
-    """The timeout passed."""
+    """The timeout passed. The reason is "DEADLINE_EXCEEDED", whether client or server noticed first."""
 
     default_code = grpc.StatusCode.DEADLINE_EXCEEDED
 
@@ -185,9 +201,29 @@ def error_from_call(error: Any) -> RpcError:
     message = error.details() or ""
     too_large = _too_large(code, message)
     details = dict(error.trailing_metadata() or ())
-    if too_large and DETAILS_KEY not in details:
-        return too_large
+    if DETAILS_KEY not in details:
+        if too_large:
+            return too_large
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return timed_out(message)
     return _build(code, message, _parse_details(details.get(DETAILS_KEY)), None)
+
+
+def timed_out(message: str = "") -> DeadlineExceeded:
+    """The exception where it was not the server that noticed that the time is up."""
+    own = message.lower() in ("", "deadline exceeded")  # gRPC's words
+    return DeadlineExceeded("the timeout passed before the answer came" if own else message, reason=DEADLINE_REASON)
+
+
+def with_own_indexes(error: RpcError, own: Callable[[int], int]) -> RpcError:
+    """The error with the paths of its fields as `own` makes the caller's indexes of those of the message."""
+
+    def renumbered(match: re.Match[str]) -> str:
+        return f"{match[1]}[{own(int(match[2]))}]"
+
+    error.fields = [FieldViolation(_INDEX.sub(renumbered, path), text) for path, text in error.fields]
+    error.message = _INDEX.sub(renumbered, error.message)
+    return error
 
 
 def unexpected_response(message: str) -> Internal:

@@ -7,11 +7,12 @@ from typing import Any, get_args
 
 from bertstream.client._enums import value_of
 from bertstream.client._options import encoding_options, numbers_of
-from bertstream.client._types import OffsetUnit, Output, SpanUnit
+from bertstream.client._types import Model, OffsetUnit, Output, SpanUnit
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import tokenization_pb2 as tokenization
 
 OUTPUTS: tuple[Output, ...] = get_args(Output)
+ONLY_EMBEDDINGS = "layers has none with attentions: the embeddings, layer 0, have none"
 TOKEN_OUTPUTS = (tokenization.TOKENIZATION_OUTPUT_TOKENS, tokenization.TOKENIZATION_OUTPUT_OFFSETS)
 
 
@@ -44,6 +45,16 @@ def span_unit_of(unit: SpanUnit | None) -> encoding.SpanUnit.ValueType:
     return encoding.SPAN_UNIT_CHARACTERS if unit is None else value_of(encoding.SpanUnit, unit, "span_unit")
 
 
+def leave_out_embeddings(options: encoding.EncodingOptions, model: Model) -> None:
+    """Takes layer 0, as it is counted from the end, out of the layers of attentions, which has none of it. ValueError
+    where it is the only one.
+    """
+    kept = [layer for layer in options.attention_layers if layer != -model.layers - 1]
+    if options.attention_layers and not kept:  # none at all would ask for every layer
+        raise ValueError(ONLY_EMBEDDINGS)
+    options.attention_layers[:] = kept
+
+
 def _check(outputs: Sequence[Output], layers: object, attention_layers: object, heads: object) -> None:
     if isinstance(outputs, str) or not outputs:
         raise ValueError(f"outputs must be some of {OUTPUTS}, not {outputs!r}")
@@ -59,5 +70,5 @@ def _attention_layers(layers: int | Sequence[int] | None, own: int | Sequence[in
         return numbers_of(own)
     numbers = [layer for layer in numbers_of(layers) if layer != 0]
     if not numbers and layers is not None:  # none at all would ask for every layer
-        raise ValueError("layers has none with attentions: the embeddings, layer 0, have none")
+        raise ValueError(ONLY_EMBEDDINGS)
     return numbers

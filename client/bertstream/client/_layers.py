@@ -12,15 +12,16 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from bertstream.client._decode import timings_of, usage_of
 from bertstream.client._errors import RpcError, Unavailable, unexpected_response
-from bertstream.client._forward_options import forward_options, span_unit_of
+from bertstream.client._forward_options import forward_options, leave_out_embeddings, span_unit_of
 from bertstream.client._outputs import pieces_of, token_columns, whole
+from bertstream.client._reports import EffectiveOptions, Report, ReportOption, effective_options
 from bertstream.client._requests import forward_items, with_interactive
 from bertstream.client._spans import Spans, prepare_spanned, span_lists
 from bertstream.client._tensors import array_of
 from bertstream.client._texts import MessageLimits, Text, cut, prepare
-from bertstream.client._types import FloatArray, Layer, LayerKind, LayersDone, Output, SpanUnit
+from bertstream.client._types import FloatArray, Layer, LayerKind, LayersDone, Model, Output, SpanUnit
+from bertstream.client._usage import cost_of
 from bertstream.v1 import encoding_pb2 as encoding
 
 Key: TypeAlias = tuple[int, int, LayerKind]
@@ -34,29 +35,52 @@ _KINDS: dict[int, LayerKind] = {
 _ONE_CALL = MessageLimits(texts=1 << 62, bytes=1 << 62)
 
 
+class LayersRequest(NamedTuple):
+    """A stream of layers that is yet to be opened."""
+
+    message: encoding.StreamLayersRequest
+    report: ReportOption
+    needs_model: bool  # its layers of attentions may have to be told from the embeddings
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.message.options.model
+
+    def message_for(self, model: Model | None) -> encoding.StreamLayersRequest:
+        """The request, for a model of this description (None: not known)."""
+        if self.needs_model and model:
+            leave_out_embeddings(self.message.options, model)
+        return self.message
+
+
 def layers_request(
     texts: Text | Iterable[Text],
     outputs: Sequence[Output],
     spans: Iterable[Spans] | None,
+    report: ReportOption = None,
     *,
     span_unit: SpanUnit | None = None,
     **given: Any,
-) -> encoding.StreamLayersRequest:
+) -> LayersRequest:
     """The request of `stream_layers`. ValueError where there are no texts, or of several kinds."""
     options = forward_options(outputs, **with_interactive(given))
     unit, items = span_unit_of(span_unit), forward_items(texts, spans, outputs)
     make = prepare if spans is None else prepare_spanned
-    groups = list(cut(enumerate(make(item, f"texts[{i}]") for i, item in enumerate(items)), _ONE_CALL))
+    groups = list(cut(enumerate(make(item, index) for index, item in enumerate(items)), _ONE_CALL))
     if len(groups) != 1:
         raise ValueError("stream_layers takes at least one text, and of several only such as are of one kind")
     lists = None if spans is None else span_lists(groups[0], unit)
-    return encoding.StreamLayersRequest(options=options, inputs=groups[0].batch(), spans=lists)
+    message = encoding.StreamLayersRequest(options=options, inputs=groups[0].batch(), spans=lists)
+    from_end = given.get("attention_layers") is None and any(layer < 0 for layer in options.attention_layers)
+    return LayersRequest(message, report, from_end)
 
 
 class LayerAssembly:
     """Takes the messages of one call, and gives the layers that each makes whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: ReportOption = None) -> None:
+        self._report = report
         self._started: _Started | None = None
         self._open: dict[Key, _Growing] = {}
         self._done = False
@@ -71,7 +95,10 @@ class LayerAssembly:
                 return self._grown(self._started, response.rows)
             case "completed" if self._started and not self._open:
                 self._done = True
-                return self._started.done(response.completed)
+                done = self._started.done(response.completed)
+                if self._report:
+                    self._report(Report(self._started.options, done.usage, done.timings))
+                return done
         raise unexpected_response("a message of a stream of layers out of turn")
 
     def failed(self, error: RpcError) -> RpcError:
@@ -101,6 +128,7 @@ class LayerAssembly:
 class _Started(NamedTuple):
     """What the server's first answer says."""
 
+    options: EffectiveOptions
     token_counts: list[int]
     columns: dict[str, Any]  # of the tokens, a value for each text
     heads: tuple[int, ...]
@@ -111,7 +139,8 @@ class _Started(NamedTuple):
         columns = token_columns(message.tokens, len(counts)) if message.HasField("tokens") else {}
         if any(len(column) != len(counts) for column in columns.values()):
             raise unexpected_response(f"tokens of other than {len(counts)} texts")
-        return cls(counts, columns, tuple(message.options.attention_heads))
+        options = effective_options(message.options)
+        return cls(options, counts, columns, options.heads)
 
     def rows_of(self, text: int, kind: LayerKind) -> int:
         """How many rows make a layer of that kind whole."""
@@ -134,7 +163,7 @@ class _Started(NamedTuple):
             piece.token_count = self.token_counts[text]
             piece.columns |= self._tokens(text)
         outputs = [whole([piece]) for piece in pieces]
-        return LayersDone(outputs, usage_of(message.usage), timings_of(message.timings))
+        return LayersDone(outputs, *cost_of(message))
 
     def _tokens(self, text: int) -> dict[str, Any]:
         return {name: column[text] for name, column in self.columns.items()}

@@ -7,7 +7,6 @@ the same operations.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
@@ -18,16 +17,20 @@ from bertstream.client._channels import HEALTH_RPC
 from bertstream.client._decode import model_of, tokens_of, vectors_of
 from bertstream.client._enums import value_of
 from bertstream.client._errors import (
-    FieldViolation,
+    NotFound,
     PermissionDenied,
     RpcError,
     Unauthenticated,
     Unimplemented,
     unexpected_response,
+    with_own_indexes,
 )
 from bertstream.client._health import check_request, check_response
 from bertstream.client._options import encoding_options, pooled_width, tokenization_options
+from bertstream.client._reports import ReportOption, tell
 from bertstream.client._texts import (
+    INPUTS,
+    NO_ROOT,
     Group,
     MessageLimits,
     PreparedText,
@@ -69,7 +72,10 @@ Operation: TypeAlias = Generator[Calls, None, T]
 
 def health(service: str) -> Operation[Health]:
     """grpc.health.v1.Health/Check."""
-    return check_response((yield from _call(HEALTH_RPC, check_request(service))))
+    try:
+        return check_response((yield from _call(HEALTH_RPC, check_request(service))))
+    except NotFound:  # so Check says what Watch says by a status
+        return Health.SERVICE_UNKNOWN
 
 
 def list_models() -> Operation[tuple[list[Model], str]]:
@@ -101,8 +107,10 @@ def load_model(
     request = models.LoadModelRequest(name=name, source=source, workers=workers)
     if dtype is not None:
         request.compute_type = value_of(types.DataType, dtype, "dtype")
-    answer: models.LoadModelResponse = yield from _call("LoadModel", request, patient=True)
-    known.clear()
+    try:
+        answer: models.LoadModelResponse = yield from _call("LoadModel", request, patient=True)
+    finally:  # a load whose caller gives up goes on
+        known.clear()
     return model_of(answer.model)
 
 
@@ -112,7 +120,9 @@ def unload_model(known: Descriptions, name: str) -> Operation[None]:
     known.clear()
 
 
-def encode(known: Descriptions, texts: Text | Iterable[Text], **given: Any) -> Operation[FloatArray]:
+def encode(
+    known: Descriptions, texts: Text | Iterable[Text], report: ReportOption = None, **given: Any
+) -> Operation[FloatArray]:
     """Pooled vectors [n, d], or [d] for one text alone."""
     options = encoding_options(**given)
     items, alone = listed(texts)
@@ -127,12 +137,15 @@ def encode(known: Descriptions, texts: Text | Iterable[Text], **given: Any) -> O
 
     def take(group: Group, answer: encoding.EncodeTextsResponse) -> None:
         vectors.put(group.indexes, vectors_of(answer.encodings.pooled))
+        tell(report, answer)
 
     yield _fan_out("EncodeTexts", prepared, limits, request, take)
     return cast(FloatArray, vectors.all()[0]) if alone else vectors.all()
 
 
-def tokenize(known: Descriptions, texts: Text | Iterable[Text], **given: Any) -> Operation[list[Tokens]]:
+def tokenize(
+    known: Descriptions, texts: Text | Iterable[Text], report: ReportOption = None, **given: Any
+) -> Operation[list[Tokens]]:
     """Tokens of each text, or of each window, in order."""
     options = tokenization_options(**given)
     prepared = prepare_all(listed(texts)[0])
@@ -145,6 +158,7 @@ def tokenize(known: Descriptions, texts: Text | Iterable[Text], **given: Any) ->
     def take(group: Group, answer: tokenization.TokenizeTextsResponse) -> None:
         for index, row in zip(group.indexes, tokens_of(answer.tokenizations, len(group.indexes)), strict=True):
             rows[index] = row
+        tell(report, answer)
 
     yield _fan_out("TokenizeTexts", prepared, limits, request, take)
     return [_at(tokens, index) for index, row in enumerate(rows) for tokens in row]
@@ -154,7 +168,7 @@ def detokenize(
     known: Descriptions, token_ids: Iterable[Text], skip_special_tokens: bool, model: str
 ) -> Operation[list[str]]:
     """A text for each list of ids."""
-    prepared = [prepare(_as_ids(ids), f"token_ids[{index}]") for index, ids in enumerate(token_ids)]
+    prepared = [prepare(_as_ids(ids), index, NO_ROOT) for index, ids in enumerate(token_ids)]
     limits = yield from _unary_limits(known, model, prepared, None)
     texts = [""] * len(prepared)
 
@@ -166,7 +180,7 @@ def detokenize(
         for index, text in zip(group.indexes, _exactly(answer.texts, len(group.indexes)), strict=True):
             texts[index] = text
 
-    yield _fan_out("DetokenizeTokens", prepared, limits, request, take)
+    yield _fan_out("DetokenizeTokens", prepared, limits, request, take, NO_ROOT)
     return texts
 
 
@@ -184,11 +198,7 @@ def _call(rpc: str, request: Any, patient: bool = False) -> Operation[Any]:
 def _no_vectors(known: Descriptions, options: encoding.EncodingOptions) -> Operation[FloatArray]:
     model = yield from describe(known, options.model)
     dtype = np.float16 if options.data_type == types.DATA_TYPE_FLOAT16 else np.float32
-    return np.empty((0, _width(options.pooling, model) if model else 0), dtype)
-
-
-def _width(pooling: encoding.PoolingOptions, model: Model) -> int:
-    return pooled_width(pooling, model.hidden_size)
+    return np.empty((0, pooled_width(options.pooling, model)), dtype)
 
 
 def _unary_limits(
@@ -200,7 +210,7 @@ def _unary_limits(
     model = yield from describe(known, name)
     limits = _within(MessageLimits(MOST_TEXTS, MOST_BYTES), model)
     if model and pooling is not None and model.limits.max_response_bytes > 0:
-        fitting = model.limits.max_response_bytes // (4 * _width(pooling, model) + 64)
+        fitting = model.limits.max_response_bytes // (4 * pooled_width(pooling, model) + 64)
         limits = limits._replace(texts=max(1, min(limits.texts, fitting)))
     return limits
 
@@ -218,10 +228,11 @@ def _fan_out(
     limits: MessageLimits,
     request: Callable[[Group], Any],
     take: Callable[[Group, Any], None],
+    root: str = INPUTS,
 ) -> Calls:
     """Calls for all texts, in messages within the limits."""
     for index, text in enumerate(prepared):
-        check_size(text, limits, f"inputs.texts[{index}]")
+        check_size(text, limits, index, root)
     under_way: dict[int, Group] = {}
 
     def requests() -> Iterator[Any]:
@@ -233,21 +244,13 @@ def _fan_out(
         rpc,
         requests(),
         lambda number, answer: take(under_way.pop(number), answer),
-        explain=lambda number, error: with_own_indexes(error, under_way[number].indexes),
+        explain=lambda number, error: with_own_indexes(error, _index_in(under_way[number].indexes)),
     )
 
 
-def with_own_indexes(error: RpcError, indexes: Sequence[int]) -> RpcError:
-    """The error with the paths of its fields as indexes of the caller's list, not of the message that it was cut to."""
-
-    def own(match: re.Match[str]) -> str:
-        index = int(match[2])
-        return f"{match[1]}[{indexes[index] if index < len(indexes) else index}]"
-
-    pattern = re.compile(r"\b((?:inputs|token_ids)(?:\.[a-z_]+)*)\[(\d+)\]")
-    error.fields = [FieldViolation(pattern.sub(own, path), text) for path, text in error.fields]
-    error.message = pattern.sub(own, error.message)
-    return error
+def _index_in(indexes: Sequence[int]) -> Callable[[int], int]:
+    """From the index in a message to that in the caller's list."""
+    return lambda index: indexes[index] if index < len(indexes) else index
 
 
 class _Vectors:

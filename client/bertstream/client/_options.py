@@ -8,6 +8,7 @@ from typing import TypedDict
 from bertstream.client._enums import value_of
 from bertstream.client._types import (
     LayerCombination,
+    Model,
     OffsetUnit,
     Output,
     PoolingMode,
@@ -70,8 +71,8 @@ class ForwardOptions(VectorOptions, total=False):
 
     layers: int | Sequence[int] | None
     """The layers of hidden_states, and of attentions too unless `attention_layers` says: 0 is the embeddings' output
-    (left out of attentions, of which it has none), k the k-th layer's, -1 the last one's. None for all. Layers above
-    the highest that is asked for are not computed."""
+    (left out of attentions, of which it has none, counted from the end too), k the k-th layer's, -1 the last one's.
+    None for all. Layers above the highest that is asked for are not computed."""
     attention_layers: int | Sequence[int] | None
     """The layers of attentions, where they are other ones: 1 is the first layer, -1 the last."""
     heads: int | Sequence[int] | None
@@ -175,11 +176,15 @@ def tokenization_options(
     return options
 
 
-def pooled_width(pooling: encoding.PoolingOptions, hidden_size: int) -> int:
-    """The length of a pooled vector."""
+def pooled_width(pooling: encoding.PoolingOptions, model: Model | None) -> int:
+    """The length of a pooled vector; 0 where the model is not known."""
+    if model is None:
+        return 0
     concatenated = pooling.layer_combination == encoding.LAYER_COMBINATION_CONCATENATE
-    width = hidden_size * (max(1, len(pooling.layers)) if concatenated else 1)
-    return min(width, pooling.dimensions) if pooling.dimensions > 0 else width
+    width = model.hidden_size * (max(1, len(pooling.layers)) if concatenated else 1)
+    # The checkpoint's own dimensions belong to its own mode.
+    dimensions = pooling.dimensions or (0 if pooling.mode else model.default_pooling.dimensions)
+    return min(width, dimensions) if dimensions > 0 else width
 
 
 def _pooling_options(

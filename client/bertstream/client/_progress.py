@@ -25,8 +25,9 @@ class Reporter:
         total: int | None = None,
         every_seconds: float = TERMINAL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        end: Callable[[], object] = lambda: None,
     ) -> None:
-        self._report, self._total, self._every, self._clock = report, total, every_seconds, clock
+        self._report, self._total, self._every, self._clock, self.end = report, total, every_seconds, clock, end
         self._start = self._last = clock()
 
     def update(self, counts: StreamCounts, finished: bool = False) -> None:
@@ -44,16 +45,24 @@ class ProgressLine:
     """Draws a Progress: one line drawn over again on a terminal, else plain lines."""
 
     def __init__(self, file: TextIO) -> None:
-        self._file, self.on_terminal = file, file.isatty()
+        self._file, self.on_terminal, self._is_open = file, file.isatty(), False
 
     def __call__(self, progress: Progress) -> None:
         line = progress_text(progress)
         if self.on_terminal:
-            line = f"\r\x1b[K{line}" + ("\n" if progress.finished else "")
+            self._is_open = not progress.finished
+            line = f"\r\x1b[K{line}" + ("" if self._is_open else "\n")
         else:
             line += "\n"
         self._file.write(line)
         self._file.flush()
+
+    def end(self) -> None:
+        """Leaves the line, so that what is written next, such as an error, has its own."""
+        if self._is_open:
+            self._is_open = False
+            self._file.write("\n")
+            self._file.flush()
 
 
 def progress_text(progress: Progress) -> str:
@@ -73,5 +82,5 @@ def reporter(option: ProgressOption, texts: object) -> Reporter:
     total = len(texts) if hasattr(texts, "__len__") else None
     if option is True:
         line = ProgressLine(sys.stderr)
-        return Reporter(line, total, TERMINAL_SECONDS if line.on_terminal else PLAIN_SECONDS)
+        return Reporter(line, total, TERMINAL_SECONDS if line.on_terminal else PLAIN_SECONDS, end=line.end)
     return Reporter(option or None, total)

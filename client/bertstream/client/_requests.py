@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from bertstream.client._codecs import OutputStream, SpanStream, TokenStream, VectorStream
-from bertstream.client._forward_options import forward_options, span_unit_of
+from bertstream.client._forward_options import forward_options, leave_out_embeddings, span_unit_of
 from bertstream.client._operations import stream_limits
 from bertstream.client._options import encoding_options, tokenization_options
 from bertstream.client._progress import ProgressOption
+from bertstream.client._reports import ReportOption
 from bertstream.client._spans import SpannedText, Spans, spanned
 from bertstream.client._stream import BulkStream, StreamConfig
 from bertstream.client._texts import Text, listed
@@ -43,16 +44,18 @@ class StreamRequest(Generic[B]):
 
 
 def encode_request(
-    *, ordered: bool, on_error: OnError, batch_size: int, progress: ProgressOption, **given: Any
+    *,
+    ordered: bool,
+    on_error: OnError,
+    batch_size: int,
+    progress: ProgressOption,
+    report: ReportOption,
+    **given: Any,
 ) -> StreamRequest[EncodedBatch]:
     """For `encode_stream`."""
     options = encoding_options(**given)
-    config = _config(ordered, on_error, batch_size)
-
-    def codec(model: Model | None) -> VectorStream:
-        return VectorStream(options, model.hidden_size if model else 0)
-
-    return StreamRequest(VectorStream.rpc, options.model, codec, config, progress)
+    config = _config(ordered, on_error, batch_size, report)
+    return StreamRequest(VectorStream.rpc, options.model, lambda model: VectorStream(options, model), config, progress)
 
 
 def forward_request(
@@ -62,6 +65,7 @@ def forward_request(
     on_error: OnError = "raise",
     batch_size: int = FORWARD_BATCH,
     progress: ProgressOption = False,
+    report: ReportOption = None,
     interactive: bool = False,
     span_unit: SpanUnit | None = None,
     **given: Any,
@@ -69,11 +73,13 @@ def forward_request(
     """For `forward_stream`, and with `interactive` for `forward`."""
     given = with_interactive(given) if interactive else given
     options = forward_options(DEFAULT_OUTPUTS if outputs is None else outputs, **given)
-    unit, config = span_unit_of(span_unit), _config(ordered, on_error, batch_size)
+    unit, config = span_unit_of(span_unit), _config(ordered, on_error, batch_size, report)
 
     def codec(model: Model | None) -> OutputStream:
         if outputs is None and model and model.has_pooler:
             options.outputs.append(encoding.ENCODING_OUTPUT_POOLER_OUTPUT)
+        if model and given.get("attention_layers") is None:
+            leave_out_embeddings(options, model)
         return OutputStream(options, unit, model)
 
     return StreamRequest(OutputStream.rpc, options.model, codec, config, progress)
@@ -90,10 +96,10 @@ def forward_items(
     return items if spans is None else spanned(items, spans)
 
 
-def spans_request(unit: SpanUnit, **given: Any) -> StreamRequest[list[FloatArray]]:
+def spans_request(unit: SpanUnit, report: ReportOption, **given: Any) -> StreamRequest[list[FloatArray]]:
     """For `encode_spans`."""
     options = encoding_options(outputs=["pooled_spans"], **with_interactive(given))
-    number, config = span_unit_of(unit), _config(True, "raise", FORWARD_BATCH)
+    number, config = span_unit_of(unit), _config(True, "raise", FORWARD_BATCH, report)
     return StreamRequest(SpanStream.rpc, options.model, lambda model: SpanStream(options, number, model), config)
 
 
@@ -103,17 +109,23 @@ def with_interactive(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def tokenize_request(
-    *, ordered: bool, on_error: OnError, batch_size: int, progress: ProgressOption, **given: Any
+    *,
+    ordered: bool,
+    on_error: OnError,
+    batch_size: int,
+    progress: ProgressOption,
+    report: ReportOption,
+    **given: Any,
 ) -> StreamRequest[TokenizedBatch]:
     """For `tokenize_stream`."""
     options = tokenization_options(**given)
-    config = _config(ordered, on_error, batch_size)
+    config = _config(ordered, on_error, batch_size, report)
     return StreamRequest(TokenStream.rpc, options.model, lambda _: TokenStream(options), config, progress)
 
 
-def _config(ordered: bool, on_error: OnError, batch_size: int) -> StreamConfig:
+def _config(ordered: bool, on_error: OnError, batch_size: int, report: ReportOption) -> StreamConfig:
     if on_error not in ("raise", "collect"):
         raise ValueError(f"on_error must be 'raise' or 'collect', not {on_error!r}")
     if batch_size < 1:
         raise ValueError("batch_size must be at least 1")
-    return StreamConfig(ordered, on_error == "collect", batch_size)
+    return StreamConfig(ordered, on_error == "collect", batch_size, report)

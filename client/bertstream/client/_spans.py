@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.client._texts import Group, PreparedText, Text, prepare
+from bertstream.client._texts import INPUTS, Group, PreparedText, Text, field_path, prepare
 from bertstream.v1 import encoding_pb2 as encoding
 
 Spans: TypeAlias = Iterable[tuple[int, int]] | NDArray[np.integer[Any]]
@@ -36,11 +36,13 @@ def spanned(texts: Sequence[Text], spans: Iterable[Spans]) -> list[SpannedText]:
     return [SpannedText(text, given) for text, given in zip(texts, lists, strict=True)]
 
 
-def prepare_spanned(given: object, path: str) -> PreparedText:
+def prepare_spanned(given: object, index: int, root: str = INPUTS) -> PreparedText:
     """A text and its spans, fit to be sent. TypeError and ValueError where they are not."""
     if not isinstance(given, SpannedText):
+        path = field_path(root, "texts", index)
         raise TypeError(f"{path}: pooled_spans needs a SpannedText(text, spans), not {type(given).__name__}")
-    text, bounds = prepare(given.text, path), _bounds(given.spans, path)
+    text = prepare(given.text, index, root)
+    bounds = _bounds(given.spans, field_path(root, text.kind, index))
     return text._replace(spans=bounds, size=text.size + _SPAN_BYTES * len(bounds) + _SPAN_BYTES)
 
 

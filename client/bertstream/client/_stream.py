@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from bertstream.client._errors import (
     InvalidArgument,
@@ -25,8 +25,12 @@ from bertstream.client._errors import (
     Unavailable,
     error_from_status,
     unexpected_response,
+    with_own_indexes,
 )
-from bertstream.client._texts import Group, MessageLimits, PreparedText, check_size, cut
+from bertstream.client._reports import EffectiveOptions, Report, ReportOption
+from bertstream.client._steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Step, Stop
+from bertstream.client._texts import ITEMS, Group, MessageLimits, PreparedText, check_size, cut
+from bertstream.client._usage import NO_COST, Cost, joined_cost
 from bertstream.v1 import types_pb2 as types
 
 V = TypeVar("V")  # the answer for one item
@@ -37,9 +41,10 @@ FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.1, 5.0
 
 
 class Started(NamedTuple):
-    """The server's first answer: how many items may be under way."""
+    """The server's first answer: how many items may be under way, and how they are worked on."""
 
     max_items: int
+    options: EffectiveOptions | None = None
 
 
 @dataclass(slots=True)
@@ -48,7 +53,7 @@ class Answers:
 
     pieces: list[tuple[int, Any]]
     errors: Sequence[types.ItemError] = ()
-    tokens: int = 0
+    cost: Cost | None = None  # where the server says; of a text in several messages only the last does
     more: bool = False  # the only item goes on in a later message
 
 
@@ -61,8 +66,8 @@ class Codec(Protocol[V, B]):
     def options(self) -> Any:
         """The stream's first request."""
 
-    def prepare(self, text: object, path: str) -> PreparedText:
-        """A caller's text, made ready for the wire."""
+    def prepare(self, text: object, index: int) -> PreparedText:
+        """A caller's text, which has this index in the input, made ready for the wire."""
 
     def request(self, group: Group) -> Any:
         """A request with texts; the group's indexes are their ids."""
@@ -76,59 +81,8 @@ class Codec(Protocol[V, B]):
     def bytes_of(self, answer: V) -> int:
         """How much memory an answer holds; 0 where answers are small."""
 
-    def batch(self, ids: list[int], outcomes: list[V | RpcError]) -> B:
+    def batch(self, ids: list[int], outcomes: list[V | RpcError], cost: Cost) -> B:
         """What the caller gets for these items."""
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Open a call; say `opened()`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    """Wait so many seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pull:
-    """Take up to so many texts from the caller's input; say `add()`, and `end()` where there are no more."""
-
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send this request."""
-
-    request: Any
-
-
-@dataclass(frozen=True, slots=True)
-class HalfClose:
-    """Tell the server that no more requests come."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receive:
-    """Wait for a response; say `receive()`, or `broken()` where the call has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Emit(Generic[B]):
-    """Hand this to the caller."""
-
-    batch: B
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """All is answered and handed out."""
-
-
-Step: TypeAlias = Open | Sleep | Pull | Send | HalfClose | Receive | Emit[B] | Stop
 
 
 @dataclass(slots=True)
@@ -166,6 +120,7 @@ class StreamConfig:
     ordered: bool = True
     collect_errors: bool = False
     batch_size: int = 64
+    report: ReportOption = None
     limits: MessageLimits = field(default_factory=MessageLimits)
     reconnect_seconds: float = 30.0
 
@@ -195,6 +150,8 @@ class BulkStream(Generic[V, B]):
         self._items: dict[int, PreparedText] = {}  # pulled, not yet answered
         self._pieces: dict[int, list[Any]] = {}  # answered in part, on this call
         self._done: dict[int, V | RpcError] = {}  # answered, not yet handed out; in the order of the answers
+        self._costs: dict[int, Cost] = {}  # of the same: the first item of a message has all of its usage
+        self._options: EffectiveOptions | None = None  # since the server has said
         self._first = self._ready_end = 0  # ordered: the next one to hand out, and the first that is not done
         self._failed_ready = False
         self._emitted_last = False
@@ -225,8 +182,8 @@ class BulkStream(Generic[V, B]):
             sequence, item_id, text = self._numbered(given)
             self._ids[sequence] = item_id
             try:
-                item = self._codec.prepare(text, f"item {item_id}")
-                check_size(item, self._limits, f"item {item_id}")
+                item = self._codec.prepare(text, sequence)
+                check_size(item, self._limits, sequence, ITEMS)
             except InvalidArgument as error:
                 error.item_id = item_id
                 self._finish(sequence, error)
@@ -252,12 +209,14 @@ class BulkStream(Generic[V, B]):
         event = self._codec.parse(response)
         if isinstance(event, Started):
             self._window = event.max_items if event.max_items > 0 else self._window
+            self._options = event.options
             return
-        self.counts.tokens += event.tokens
         if event.more and len(event.pieces) != 1:
             raise unexpected_response(f"{len(event.pieces)} items that go on in a later message")
         for sequence, piece in event.pieces:
             self._answer(sequence, piece, event.more)
+        if event.cost:
+            self._count([sequence for sequence, _ in event.pieces], event.cost)
         for failure in event.errors:
             self._fail(failure)
         self._backoff.reset()
@@ -329,7 +288,8 @@ class BulkStream(Generic[V, B]):
             del self._done[sequence]
         self._first += len(outcomes)
         ids = [self._ids.pop(sequence) for sequence in sequences[: len(outcomes)]]
-        return self._codec.batch(ids, outcomes)
+        costs = [self._costs.pop(sequence) for sequence in sequences[: len(outcomes)] if sequence in self._costs]
+        return self._codec.batch(ids, outcomes, joined_cost(costs))
 
     def _numbered(self, given: object) -> tuple[int, int, object]:
         has_id = isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], int)
@@ -352,12 +312,21 @@ class BulkStream(Generic[V, B]):
         self._settle(sequence)
         self._finish(sequence, answer)
 
+    def _count(self, sequences: Sequence[int], cost: Cost) -> None:
+        """Notes what a message cost that has answered these items."""
+        self.counts.tokens += cost.usage.tokens
+        for sequence in sequences:
+            self._costs[sequence] = cost if sequence == sequences[0] else cost._replace(usage=NO_COST.usage)
+        if self._config.report and self._options:
+            self._config.report(Report(self._options, *cost))
+
     def _fail(self, failure: types.ItemError) -> None:
         if failure.id not in self._items:
             raise unexpected_response(f"an error for id {failure.id}, which is not under way")
         self._pieces.pop(failure.id, None)
         self._settle(failure.id)
-        self._finish(failure.id, error_from_status(failure.status, self._ids[failure.id]))
+        error = error_from_status(failure.status, self._ids[failure.id])
+        self._finish(failure.id, with_own_indexes(error, lambda _: failure.id))
 
     def _settle(self, sequence: int) -> None:
         del self._items[sequence]

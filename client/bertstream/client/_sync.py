@@ -13,6 +13,7 @@ from bertstream.client._channels import Connection
 from bertstream.client._layers import layers_request
 from bertstream.client._options import EncodeOptions, ForwardOptions, TokenizeOptions
 from bertstream.client._progress import ProgressOption
+from bertstream.client._reports import ReportOption
 from bertstream.client._requests import (
     Item,
     OnError,
@@ -53,6 +54,9 @@ class Client:
     A text is a str, a pair (a tuple of two str), a list of words, or token ids (a list of int, an integer array or
     Tokens); a list may mix them. What is raised is a BertstreamError, or TypeError or ValueError for misuse. May be
     used by several threads at once.
+
+    Methods that work on texts take `report`: a function that gets a Report (the options in effect, usage, timings) for
+    each message that is answered, such as `reports.append`; a call may take several messages.
 
     Args:
         address: `host:port`, or any other gRPC target.
@@ -100,7 +104,9 @@ class Client:
         self._transport.close()
 
     def health(self, service: str = "", *, timeout: float | None = None) -> Health:
-        """The health of the server, or of one service or model. True in a condition where it serves."""
+        """The health of the server, of a service (such as "bertstream.v1.EncodingService") or of a model
+        ("models/NAME"). True in a condition where it serves; SERVICE_UNKNOWN where the server knows no such thing.
+        """
         return self._run(operations.health(service), timeout)
 
     def models(self, *, timeout: float | None = None) -> list[Model]:
@@ -134,7 +140,8 @@ class Client:
             workers: worker processes; 0 for the server's choice.
             timeout: in seconds.
 
-        Raises FailedPrecondition where the server does not let models be loaded. Is not tried again by itself.
+        Raises FailedPrecondition where the server does not let models be loaded, or this one cannot be. Is not tried
+        again by itself; where the timeout passes, the server goes on loading.
         """
         return self._run(operations.load_model(self._descriptions, name, source, dtype, workers), timeout)
 
@@ -143,10 +150,15 @@ class Client:
         self._run(operations.unload_model(self._descriptions, name), timeout)
 
     def tokenize(
-        self, texts: Text | Iterable[Text], *, timeout: float | None = None, **options: Unpack[TokenizeOptions]
+        self,
+        texts: Text | Iterable[Text],
+        *,
+        report: ReportOption = None,
+        timeout: float | None = None,
+        **options: Unpack[TokenizeOptions],
     ) -> list[Tokens]:
         """Tokens of each text, in order; with `overflow` or `stride` of each window. A str is as a list of one."""
-        return self._run(operations.tokenize(self._descriptions, texts, **options), timeout)
+        return self._run(operations.tokenize(self._descriptions, texts, report, **options), timeout)
 
     def detokenize(
         self,
@@ -160,14 +172,19 @@ class Client:
         return self._run(operations.detokenize(self._descriptions, token_ids, skip_special_tokens, model), timeout)
 
     def encode(
-        self, texts: Text | Iterable[Text], *, timeout: float | None = None, **options: Unpack[EncodeOptions]
+        self,
+        texts: Text | Iterable[Text],
+        *,
+        report: ReportOption = None,
+        timeout: float | None = None,
+        **options: Unpack[EncodeOptions],
     ) -> FloatArray:
         """Pooled vectors [n, d] in the order of the texts; for one str (or Tokens) alone [d].
 
         float32, or float16 with `wire_type="float16"`; yours to write to. A long list is cut into messages, of which
         several are under way. No texts give [0, d]. For corpora see `encode_stream`.
         """
-        return self._run(operations.encode(self._descriptions, texts, **options), timeout)
+        return self._run(operations.encode(self._descriptions, texts, report, **options), timeout)
 
     def encode_spans(
         self,
@@ -175,6 +192,7 @@ class Client:
         spans: Iterable[Spans],
         *,
         unit: SpanUnit = "characters",
+        report: ReportOption = None,
         timeout: float | None = None,
         **options: Unpack[EncodeOptions],
     ) -> list[FloatArray]:
@@ -185,7 +203,7 @@ class Client:
         code points, as Python counts them, and a span takes every token that it touches; words are those of `word_ids`;
         tokens include special ones. A span that touches no token is refused. Of any size. A str is as a list of one.
         """
-        request = spans_request(unit, **options)
+        request = spans_request(unit, report, **options)
         items = spanned(listed(texts)[0], spans)
         return [vectors for some in self._transport.stream(request, items, timeout) for vectors in some]
 
@@ -195,6 +213,7 @@ class Client:
         outputs: Sequence[Output] | None = None,
         *,
         spans: Iterable[Spans] | None = None,
+        report: ReportOption = None,
         timeout: float | None = None,
         **options: Unpack[ForwardOptions],
     ) -> list[Outputs]:
@@ -204,7 +223,7 @@ class Client:
         for pooled, last_hidden_state, and pooler_output where the model has one. Tokens, their ids and offsets always
         come along. pooled_spans needs `spans`, as `encode_spans`. All is held at once; for more see `forward_stream`.
         """
-        request = forward_request(outputs, interactive=True, **options)
+        request = forward_request(outputs, interactive=True, report=report, **options)
         items = forward_items(texts, spans, outputs)
         return [row for batch in self._transport.stream(request, items, timeout) for row in batch.outputs]
 
@@ -217,6 +236,7 @@ class Client:
         on_error: OnError = "raise",
         batch_size: int = 16,
         progress: ProgressOption = False,
+        report: ReportOption = None,
         timeout: float | None = None,
         **options: Unpack[ForwardOptions],
     ) -> Generator[OutputsBatch, None, None]:
@@ -226,7 +246,13 @@ class Client:
         waits here. With "pooled_spans" among the outputs each text is a SpannedText.
         """
         request = forward_request(
-            outputs, ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, **options
+            outputs,
+            ordered=ordered,
+            on_error=on_error,
+            batch_size=batch_size,
+            progress=progress,
+            report=report,
+            **options,
         )
         return self._transport.stream(request, texts, timeout)
 
@@ -236,6 +262,7 @@ class Client:
         outputs: Sequence[Output] = ("hidden_states",),
         *,
         spans: Iterable[Spans] | None = None,
+        report: ReportOption = None,
         timeout: float | None = None,
         **options: Unpack[ForwardOptions],
     ) -> Generator[Layer | LayersDone, None, None]:
@@ -252,7 +279,7 @@ class Client:
         the server waits for a slow reader. Closing the generator cancels the call, and higher layers are not computed.
         What has come cannot be resumed: where the connection breaks, Unavailable is raised. A str is as a list of one.
         """
-        return self._transport.layers(layers_request(texts, outputs, spans, **options), timeout)
+        return self._transport.layers(layers_request(texts, outputs, spans, report, **options), timeout)
 
     def encode_stream(
         self,
@@ -262,6 +289,7 @@ class Client:
         on_error: OnError = "raise",
         batch_size: int = 64,
         progress: ProgressOption = False,
+        report: ReportOption = None,
         timeout: float | None = None,
         **options: Unpack[EncodeOptions],
     ) -> Generator[EncodedBatch, None, None]:
@@ -274,7 +302,7 @@ class Client:
         what was not answered is sent again. Closing the generator cancels the call. `timeout` is for all of it.
         """
         request = encode_request(
-            ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, **options
+            ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, report=report, **options
         )
         return self._transport.stream(request, texts, timeout)
 
@@ -286,11 +314,12 @@ class Client:
         on_error: OnError = "raise",
         batch_size: int = 64,
         progress: ProgressOption = False,
+        report: ReportOption = None,
         timeout: float | None = None,
         **options: Unpack[TokenizeOptions],
     ) -> Generator[TokenizedBatch, None, None]:
         """Tokens of a corpus of any size; as `encode_stream`, but that failed items have no Tokens."""
         request = tokenize_request(
-            ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, **options
+            ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, report=report, **options
         )
         return self._transport.stream(request, texts, timeout)

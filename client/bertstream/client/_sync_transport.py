@@ -14,13 +14,14 @@ from bertstream.client import _operations as operations
 from bertstream.client._channels import Connection, LeastLoaded, stubs
 from bertstream.client._deadline import Deadline
 from bertstream.client._errors import Cancelled, RpcError, error_from_call
-from bertstream.client._layers import LAYERS_RPC, LayerAssembly
+from bertstream.client._layers import LAYERS_RPC, LayerAssembly, LayersRequest
 from bertstream.client._operations import Calls, Descriptions, Operation
 from bertstream.client._progress import reporter
 from bertstream.client._requests import StreamRequest
-from bertstream.client._stream import BulkStream, Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
+from bertstream.client._steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
+from bertstream.client._stream import BulkStream
 from bertstream.client._sync_call import StreamCall
-from bertstream.client._types import Layer, LayersDone
+from bertstream.client._types import Layer, LayersDone, Model
 
 T = TypeVar("T")
 CALLS_UNDER_WAY = 4
@@ -93,19 +94,24 @@ class SyncTransport:
                         report.update(stream.counts, finished=True)
                         return
         finally:
+            report.end()
             if call:
                 call.close(patient=stream.finished)
 
-    def layers(self, request: Any, timeout: float | None) -> Generator[Layer | LayersDone, None, None]:
+    def layers(self, request: LayersRequest, timeout: float | None) -> Generator[Layer | LayersDone, None, None]:
         """The layers of one call. gRPC reads a message when it is asked to, so that a slow reader slows the server."""
         self._check_open()
-        deadline, assembly, index = Deadline(timeout), LayerAssembly(), self._balance.acquire()
+        deadline, assembly = Deadline(timeout), LayerAssembly(request.report)
+        model: Model | None = None
+        if request.needs_model:
+            model = self.run(operations.describe(self.descriptions, request.model), timeout)
+        message, index = request.message_for(model), self._balance.acquire()
         call: Any = None
         try:
             rpc = self._rpcs[index][LAYERS_RPC]
-            call = rpc(request, timeout=deadline.left(), metadata=self._connection.metadata)
-            for message in call:
-                if event := assembly.receive(message):
+            call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
+            for response in call:
+                if event := assembly.receive(response):
                     yield event
             assembly.ended()
         except grpc.RpcError as error:

@@ -21,6 +21,7 @@ An empty list is a text of no words.
 
 Kind: TypeAlias = Literal["texts", "pairs", "word_lists", "token_ids"]
 _KINDS = "a text is a str, a tuple of two str (a pair), a list of str (words), or a list of int (token ids)"
+INPUTS, ITEMS, NO_ROOT = "inputs.", "items.inputs.", ""  # where texts are in a unary request, in a stream, and ids
 _ITEM_BYTES = 12  # tag and length of a string, or a count; generous
 
 
@@ -65,25 +66,34 @@ def listed(texts: Text | Iterable[Text]) -> tuple[list[Text], bool]:
     return list(cast("Iterable[Text]", texts)), False
 
 
-def prepare(text: object, path: str) -> PreparedText:
-    """A text as its kind. TypeError where it is none, InvalidArgument where it has lone surrogates."""
+def prepare(text: object, index: int, root: str = INPUTS) -> PreparedText:
+    """A text as its kind. TypeError where it is none, InvalidArgument where it has lone surrogates; both name the text
+    as the server would, by the path of its field below `root`.
+    """
     try:
         return _prepare(text)
     except UnicodeEncodeError as error:
+        path = field_path(root, _likely_kind(text), index)
         message = f"{path} is not valid Unicode: {error.reason} at {error.start}"
         raise InvalidArgument(message, reason="INVALID_TEXT", fields=[FieldViolation(path, error.reason)]) from None
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {error}") from None
+        raise type(error)(f"{field_path(root, _likely_kind(text), index)}: {error}") from None
 
 
 def prepare_all(texts: Sequence[Text]) -> list[PreparedText]:
     """All texts of a unary call."""
-    return [prepare(text, f"inputs.texts[{index}]") for index, text in enumerate(texts)]
+    return [prepare(text, index) for index, text in enumerate(texts)]
 
 
-def check_size(text: PreparedText, limits: MessageLimits, path: str) -> None:
+def field_path(root: str, kind: Kind, index: int) -> str:
+    """The field of a text in a request, such as `inputs.pairs[3]`."""
+    return f"{root}{kind}[{index}]"
+
+
+def check_size(text: PreparedText, limits: MessageLimits, index: int, root: str = INPUTS) -> None:
     """InvalidArgument where a text is too large for any message."""
     if text.size > limits.largest:
+        path = field_path(root, text.kind, index)
         message = f"{path} has about {text.size:,} bytes; a message to this server may have {limits.largest:,}"
         raise request_too_large(message, [FieldViolation(path, f"larger than {limits.largest:,} bytes")])
 
@@ -111,6 +121,18 @@ def token_id_lists(values: Sequence[tuple[Sequence[int], Sequence[int]]]) -> typ
     if any(type_ids for _, type_ids in values):
         lists.token_type_ids.extend(chain.from_iterable(type_ids or [0] * len(ids) for ids, type_ids in values))
     return lists
+
+
+def _likely_kind(text: object) -> Kind:
+    """The kind of a text that may be of none."""
+    match text:
+        case tuple():
+            return "pairs"
+        case list() if any(isinstance(word, str) for word in text):
+            return "word_lists"
+        case list() | np.ndarray() | Tokens():
+            return "token_ids"
+    return "texts"
 
 
 def _prepare(text: object) -> PreparedText:

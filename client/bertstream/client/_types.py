@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.client._errors import RpcError
+from bertstream.client._usage import Timings, Usage
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 """float32, or float16 where `wire_type="float16"` was asked for."""
@@ -134,6 +135,11 @@ class Model:
     precision_test: PrecisionTest | None = None
     """How far its numbers are from those of float32; None where the server made no such test."""
 
+    @property
+    def vector_size(self) -> int:
+        """The length of a pooled vector, where a request does not say how to pool."""
+        return self.default_pooling.dimensions or self.hidden_size
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
@@ -220,6 +226,11 @@ class EncodedBatch:
     """[k, dimensions]: row i belongs to ids[i]; NaN where the item failed."""
     errors: list[ItemError]
     """The items that failed (with `on_error="collect"`)."""
+    usage: Usage
+    """What the messages cost that the rows came in. One whose rows went to several batches counts with the batch that
+    has its first row, so that the batches of a stream add up to what its answers cost. Items that failed cost none."""
+    timings: Timings
+    """Of the same messages, and of those that count elsewhere; of each timing the slowest."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -235,6 +246,10 @@ class OutputsBatch:
     """[k]: outputs[i] belong to ids[i]."""
     errors: list[ItemError]
     """The items that failed (with `on_error="collect"`)."""
+    usage: Usage
+    """As in EncodedBatch."""
+    timings: Timings
+    """As in EncodedBatch."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -250,6 +265,10 @@ class TokenizedBatch:
     """One a text, or one a window; `ids[tokens[i].text_index]` is its text's id. None for items that failed."""
     errors: list[ItemError]
     """The items that failed (with `on_error="collect"`)."""
+    usage: Usage
+    """As in EncodedBatch."""
+    timings: Timings
+    """As in EncodedBatch."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -275,29 +294,6 @@ class Layer:
     """[tokens]: the vocabulary's spelling of each token."""
     offsets: NDArray[np.int32] = field(default_factory=_no_offsets)
     """[tokens, 2], as in Outputs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a call cost."""
-
-    texts: int
-    tokens: int
-    """Special tokens included."""
-    truncated_texts: int
-    """Texts that were cut to the maximum length."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Where the time went, in seconds; None where the server did not say."""
-
-    tokenize: float | None
-    queue: float | None
-    """Waiting for a worker."""
-    compute: float | None
-    """In the model, as a member of its batch."""
-    total: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from bertstream.server.layout import Layout
 from bertstream.server.model import ServedModel
 from bertstream.server.selection import select_rows
 from bertstream.server.spans import token_spans
-from bertstream.server.tokenization import Tokenized
+from bertstream.server.tokenization import Texts, Tokenized
 from bertstream.server.validation.encoding import EncodingPlan
 from bertstream.server.validation.inputs import not_utf8, parse_inputs, text_path
 from bertstream.server.validation.spans import parse_spans
@@ -69,7 +69,8 @@ async def prepare(
     failed = failed_texts(tokens, batch, f"{path}inputs", bad)
     token_ranges = None
     if asked is not None:
-        token_ranges, off = token_spans(asked, tokens)
+        sent = inputs.texts if isinstance(inputs, Texts) else ()
+        token_ranges, off = token_spans(asked, tokens, sent, plan.tokenize.offset_unit)
         for index, why in off.items():
             failed.setdefault(index, invalid(text_path(batch, f"{path}inputs", index), why, "INVALID_SPAN"))
     if failed:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.server.tokenization import Tokenized
+from bertstream.server.tokenization import OffsetUnit, Tokenized
+from bertstream.server.tokenization.offsets import convert_offsets
 from bertstream.workers.contract import Spans
 from bertstream.workers.ragged import starts_of
 
@@ -28,19 +30,38 @@ class AskedSpans:
     unit: SpanUnit
 
 
-def token_spans(asked: AskedSpans, tokens: Tokenized) -> tuple[Spans, dict[int, str]]:
+def token_spans(
+    asked: AskedSpans, tokens: Tokenized, texts_sent: Sequence[str] = (), offset_unit: OffsetUnit = "code_points"
+) -> tuple[Spans, dict[int, str]]:
     """The token ranges of all spans, and why some texts' spans cannot be, by the index of the text.
 
-    `tokens` has a row for each text that did not fail; for characters it has offsets, for words word ids. Spans of
-    texts that failed, here or there, are left out of the counts' texts: their range is empty.
+    `tokens` has a row for each text that did not fail; for characters it has offsets, for words word ids. Offsets that
+    do not count code points, as spans do, need the texts. Spans of texts that failed, here or there, are left out of
+    the counts' texts: their range is empty.
     """
+    if not tokens.lengths.size:
+        nothing = np.zeros(asked.starts.size, np.int32)
+        return Spans(asked.counts, nothing, nothing), {}
     texts = np.repeat(np.arange(asked.counts.size), asked.counts)
     rows = np.full(asked.counts.size, -1, np.int64)
     rows[tokens.text_indexes] = np.arange(tokens.lengths.size)
     row = rows[texts]
-    first, last = _ranges(asked, tokens, row)
-    bad = {int(text): _why(asked, span) for text, span in _first_bad(texts, row, first, last)}
+    moves = asked.unit == "characters" and offset_unit != "code_points"
+    in_unit = _in_unit(asked, texts_sent, offset_unit) if moves else asked
+    first, last = _ranges(in_unit, tokens, row)
+    cut_off = tokens.truncated
+    bad = {int(text): _why(asked, span, bool(cut_off[text])) for text, span in _first_bad(texts, row, first, last)}
     return Spans(asked.counts, first.astype(np.int32), np.maximum(last - first, 0).astype(np.int32)), bad
+
+
+def _in_unit(asked: AskedSpans, texts: Sequence[str], unit: OffsetUnit) -> AskedSpans:
+    """Spans of code points in another unit. What lies outside of its text does so still."""
+    of = np.repeat(np.arange(asked.counts.size), asked.counts)
+    bounds = np.stack([asked.starts, asked.ends], axis=1)
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts))[of][:, None]
+    inside = np.clip(bounds, 0, sizes).astype(np.int32)
+    moved = convert_offsets(inside, of, texts, unit).astype(np.int64) + (bounds - inside)
+    return replace(asked, starts=moved[:, 0], ends=moved[:, 1])
 
 
 def _ranges(asked: AskedSpans, tokens: Tokenized, row: Ints) -> tuple[Ints, Ints]:
@@ -84,5 +105,6 @@ def _first_bad(texts: Ints, row: Ints, first: Ints, last: Ints) -> list[tuple[in
     return list(zip(found.tolist(), bad[at].tolist(), strict=True))
 
 
-def _why(asked: AskedSpans, span: int) -> str:
-    return f"the span of {asked.unit} [{asked.starts[span]}, {asked.ends[span]}) touches no token of the text"
+def _why(asked: AskedSpans, span: int, truncated: bool) -> str:
+    where = "the text, which was cut to its maximum length" if truncated else "the text"
+    return f"the span of {asked.unit} [{asked.starts[span]}, {asked.ends[span]}) touches no token of {where}"

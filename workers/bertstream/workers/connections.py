@@ -58,6 +58,8 @@ class Connection:
             self._queue.cancel(self, message.ids)
             self._sessions.forget(self, message.sessions)
         elif isinstance(message, Work):
+            if message.session:
+                self._sessions.begin(self, message.session)
             if not self._queue.add(message, self):
                 failure = Failure(message.id, "queue_full", f"{self._queue.waiting_tokens} tokens wait already")
                 self.reply(lambda: failure)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from bertstream.workers.contract import Pooling, WireType, Wishes, Work
-from bertstream.workers.ragged import Ints, rows_of, starts_of
+from bertstream.workers.ragged import Ints, pieces_of, rows_of, starts_of
 
 if TYPE_CHECKING:
     from bertstream.workers.engine import Prepared, Program
     from bertstream.workers.program import AttentionWish
 
 Named = dict[str, Tensor]
+_SPAN_ROWS = 8192  # of tokens' states gathered at once: spans overlap, so a text's could have hundreds of times its own
 
 
 class Outputs:
@@ -80,29 +81,36 @@ class Outputs:
             return self._pooler_output()
         key = (pooling.mode, pooling.layers, pooling.combination)
         if key not in self._pooled:
-            self._pooled[key] = self._pool_rows(pooling, None, self._batch.lengths)
+            self._pooled[key] = self._pool_rows(self._mixed(pooling), pooling.mode, None, self._batch.lengths)
         return self._pooled[key]
 
     def _pool_spans(self, work: Work, place: Ints) -> Tensor:
         """[S, d] of a work's spans, in their order."""
         spans, pooling = work.batch.spans, _pooling_of(work.wishes)
         assert spans is not None
-        starts = np.repeat(self._batch.starts[place], spans.counts) + spans.starts
-        rows = rows_of(starts, spans.lengths)
-        return finish(pooling, self._pool_rows(pooling, rows, spans.lengths.tolist()))
+        starts, lengths = np.repeat(self._batch.starts[place], spans.counts) + spans.starts, spans.lengths
+        states = self._mixed(pooling)
+        pooled = [
+            self._pool_rows(states, pooling.mode, rows_of(starts[some], lengths[some]), lengths[some].tolist())
+            for some in (slice(*piece) for piece in pieces_of(lengths, _SPAN_ROWS))
+        ]
+        width = sum(each.size(1) for each in states)
+        return finish(pooling, torch.cat(pooled) if pooled else states[0].new_zeros(0, width))
 
-    def _pool_rows(self, pooling: Pooling, rows: Ints | None, lengths: list[int]) -> Tensor:
-        """Pools consecutive rows (all of the batch's where None), `lengths` of them at a time."""
-        layers = [self._states[layer] for layer in pooling.layers]
-        states = [(layer if rows is None else _rows(layer, rows)).float() for layer in layers]
-        if pooling.combination == "concatenate":
-            return torch.cat([self._program.pool(each, lengths, pooling.mode) for each in states], dim=1)
-        total = states[0]
+    def _mixed(self, pooling: Pooling) -> list[Tensor]:
+        """The layers as they are pooled, whose vectors then stand side by side: each for itself, or a mix. [T, H]"""
+        states = [self._states[layer] for layer in pooling.layers]
+        if pooling.combination == "concatenate" or len(states) == 1:
+            return states
+        total = states[0].float()
         for each in states[1:]:
-            total = total + each
-        if pooling.combination == "mean" and len(states) > 1:
-            total = total / len(states)
-        return self._program.pool(total, lengths, pooling.mode)
+            total = total + each.float()
+        return [total / len(states) if pooling.combination == "mean" else total]
+
+    def _pool_rows(self, states: list[Tensor], mode: str, rows: Ints | None, lengths: list[int]) -> Tensor:
+        """Pools consecutive rows (all of the batch's where None), `lengths` of them at a time."""
+        chosen = (each if rows is None else _rows(each, rows) for each in states)
+        return torch.cat([self._program.pool(each.float(), lengths, mode) for each in chosen], dim=1)
 
     def _pooler_output(self) -> Tensor:
         if self._pooler is None:

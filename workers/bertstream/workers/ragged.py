@@ -15,6 +15,19 @@ def starts_of(lengths: NDArray[np.integer]) -> Ints:
     return starts
 
 
+def pieces_of(sizes: NDArray[np.integer], limit: int) -> list[tuple[int, int]]:
+    """[first, last) of consecutive pieces whose sizes add up to at most `limit`, or of one alone. sizes [n]"""
+    starts = starts_of(sizes)
+    ends = starts + sizes
+    pieces: list[tuple[int, int]] = []
+    first = 0
+    while first < sizes.size:
+        last = max(int(np.searchsorted(ends, starts[first] + limit, side="right")), first + 1)
+        pieces.append((first, last))
+        first = last
+    return pieces
+
+
 def rows_of(starts: NDArray[np.integer], lengths: NDArray[np.integer]) -> Ints:
     """The rows of several texts, end to end: starts [n], lengths [n] -> [sum(lengths)]."""
     shift = starts.astype(np.int64) - starts_of(lengths)

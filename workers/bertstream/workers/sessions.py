@@ -25,11 +25,16 @@ class Reached:
 
 
 class Sessions:
-    """Bounded in bytes: the session that was longest without a step is forgotten first."""
+    """Bounded in bytes: the session that was longest without a step is forgotten first.
+
+    A session is under way from `begin` until it is forgotten. Only then are states kept, since a step that was being
+    computed when its caller went would otherwise leave them for ever.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._reached: OrderedDict[Key, Reached] = OrderedDict()
+        self._under_way: set[Key] = set()
         self._lock = Lock()
 
     @property
@@ -37,14 +42,21 @@ class Sessions:
         """Bytes held."""
         return sum(each.states.nbytes for each in self._reached.values())
 
+    def begin(self, source: object, number: int) -> None:
+        """A step of this session has come in, if not the first."""
+        with self._lock:
+            self._under_way.add((source, number))
+
     def get(self, key: Key) -> Reached | None:
         """Where the session is, if that is still known."""
         with self._lock:
             return self._reached.get(key)
 
     def put(self, key: Key, reached: Reached) -> None:
-        """Remembers where the session is."""
+        """Remembers where the session is, unless it is over."""
         with self._lock:
+            if key not in self._under_way:
+                return
             self._reached[key] = reached
             self._reached.move_to_end(key)
             while len(self._reached) > 1 and self.size > self._limit_bytes:
@@ -54,10 +66,12 @@ class Sessions:
         """Drops sessions that are over."""
         with self._lock:
             for number in numbers:
+                self._under_way.discard((source, number))
                 self._reached.pop((source, number), None)
 
     def forget_all(self, source: object) -> None:
         """Drops all sessions of a connection that is gone."""
         with self._lock:
-            for key in [key for key in self._reached if key[0] is source]:
-                del self._reached[key]
+            for key in [key for key in self._under_way if key[0] is source]:
+                self._under_way.discard(key)
+                self._reached.pop(key, None)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.workers.contract import Batch, Spans
-from bertstream.workers.ragged import starts_of
+from bertstream.workers.ragged import pieces_of
 
 
 def cut(batch: Batch, limit: int, costs: NDArray[np.integer] | None = None) -> list[tuple[int, Batch]]:
@@ -15,16 +15,7 @@ def cut(batch: Batch, limit: int, costs: NDArray[np.integer] | None = None) -> l
     costs: [n], of each text; its tokens where not given.
     """
     costs = batch.lengths if costs is None else costs
-    starts = starts_of(costs)
-    ends = starts + costs
-    pieces: list[tuple[int, Batch]] = []
-    first = 0
-    while first < starts.size:
-        fitting = int(np.searchsorted(ends, starts[first] + limit, side="right"))
-        last = max(fitting, first + 1)
-        pieces.append((first, part(batch, first, last)))
-        first = last
-    return pieces
+    return [(first, part(batch, first, last)) for first, last in pieces_of(costs, limit)]
 
 
 def part(batch: Batch, first: int, last: int) -> Batch:

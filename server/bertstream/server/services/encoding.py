@@ -19,7 +19,7 @@ from bertstream.server.splitting import Part, split
 from bertstream.server.streams import Answer, BulkStream, Items, first_message, item_error
 from bertstream.server.validation.encoding import EncodingPlan, parse_encoding
 from bertstream.server.validation.inputs import refuse_bad_strings
-from bertstream.v1 import encoding_pb2, types_pb2
+from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE, Batch
 
 AnswerOf = Answer[encoding_pb2.StreamEncodingsResponse]
@@ -41,11 +41,11 @@ class EncodingService:
         model.admission.check()
         prepared = await prepare(model, plan, message.inputs, message.spans)
         prepared.refuse_failed()
-        _check_response(plan, prepared, model)
+        shown = _tokens_within_limit(plan, prepared, model)
         call.check_deadline()
         with model.admission.unary(prepared.batch.ids.size):
             outcomes = await model.dispatcher.run(Job(prepared.batch, plan.wishes, plan.priority, call.deadline))
-        return _response(plan, prepared, outcomes, call)
+        return _response(plan, prepared, outcomes, call, shown)
 
     async def stream_encodings(self, stream: Stream[encoding_pb2.StreamEncodingsRequest], call: Call) -> None:
         messages = aiter(stream)
@@ -134,7 +134,8 @@ class _EncodingStream:
         message = encoding_pb2.EncodedItems(more=part.more)
         part.write(message.encodings)
         if part.rows is None and self._plan.shows_tokens:
-            show_tokens(message.encodings, self._plan, prepared, start + part.first, start + part.last)
+            shown = shown_tokens(self._plan, prepared, start + part.first, start + part.last)
+            message.encodings.tokens.CopyFrom(shown)
         if not part.more:
             rows = slice(start + part.first, start + part.last)
             tokens, truncated = int(prepared.batch.lengths[rows].sum()), int(prepared.truncated[rows].sum())
@@ -151,10 +152,10 @@ class _EncodingStream:
         return Answer(encoding_pb2.StreamEncodingsResponse(items=message), len(listed), tokens)
 
 
-def show_tokens(message: encoding_pb2.Encodings, plan: EncodingPlan, prepared: Prepared, first: int, last: int) -> None:
-    """Writes the columns of tokens that were asked for."""
+def shown_tokens(plan: EncodingPlan, prepared: Prepared, first: int, last: int) -> tokenization_pb2.Tokenizations:
+    """The columns of tokens that were asked for."""
     tokens = select_rows(prepared.tokens, np.arange(first, last))
-    message.tokens.CopyFrom(wire.tokenizations(tokens, type_ids=plan.type_ids, columns=plan.shown))
+    return wire.tokenizations(tokens, type_ids=plan.type_ids, columns=plan.shown)
 
 
 def window_costs(plan: EncodingPlan, prepared: Prepared, model: ServedModel) -> np.ndarray:
@@ -166,17 +167,29 @@ def window_costs(plan: EncodingPlan, prepared: Prepared, model: ServedModel) -> 
     return prepared.layout.lengths + sizes * model.limits.stream_tokens // model.limits.stream_bytes
 
 
-def _check_response(plan: EncodingPlan, prepared: Prepared, model: ServedModel) -> None:
+def _tokens_within_limit(
+    plan: EncodingPlan, prepared: Prepared, model: ServedModel
+) -> tokenization_pb2.Tokenizations | None:
+    """The columns of tokens. Raises REQUEST_TOO_LARGE where they and the outputs are more than an answer may have."""
+    texts, limit, shown = prepared.batch.lengths.size, model.limits.max_response_bytes, None
     size = int(plan.sizes.of(prepared.layout.lengths, prepared.layout.span_counts).sum())
-    if size > model.limits.max_response_bytes:
-        limit = model.limits.max_response_bytes
+    if plan.shows_tokens:
+        if size + prepared.batch.ids.size <= limit:  # else too large without a look: a token has a byte at least
+            shown = shown_tokens(plan, prepared, 0, texts)
+        size += prepared.batch.ids.size if shown is None else shown.ByteSize()
+    if size > limit:
         raise errors.too_large(
             "options.outputs", f"the answer would have {size} bytes, and the limit is {limit}: use StreamEncodings"
         )
+    return shown
 
 
 def _response(
-    plan: EncodingPlan, prepared: Prepared, outcomes: Sequence[Outcome], call: Call
+    plan: EncodingPlan,
+    prepared: Prepared,
+    outcomes: Sequence[Outcome],
+    call: Call,
+    shown: tokenization_pb2.Tokenizations | None,
 ) -> encoding_pb2.EncodeTextsResponse:
     for outcome in outcomes:
         if outcome.error is not None:
@@ -193,8 +206,8 @@ def _response(
         ),
     )
     wire.encodings(response.encodings, tensors, prepared.layout, 0, texts)
-    if plan.shows_tokens:
-        show_tokens(response.encodings, plan, prepared, 0, texts)
+    if shown is not None:
+        response.encodings.tokens.CopyFrom(shown)
     return response
 
 

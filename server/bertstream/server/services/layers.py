@@ -8,15 +8,16 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bertstream.server import wire
+from bertstream.server import errors, wire
 from bertstream.server.dispatch import Stepping, cut
-from bertstream.server.layout import Layout
+from bertstream.server.layout import AnswerSizes, Layout
 from bertstream.server.model import ServedModel
 from bertstream.server.preparation import Prepared, prepare
 from bertstream.server.rpc import Call, Stream
 from bertstream.server.splitting import rows_of_text
-from bertstream.server.validation.encoding import EncodingPlan, parse_encoding
+from bertstream.server.validation.encoding import WIRE_BYTES, EncodingPlan, parse_encoding
 from bertstream.v1 import encoding_pb2
 from bertstream.workers.contract import INTERACTIVE, Batch, Output, Result, Wishes
 
@@ -37,11 +38,13 @@ async def stream_layers(
     model.admission.check()
     prepared = await prepare(model, plan, message.inputs, message.spans)
     prepared.refuse_failed()
-    await stream.write(encoding_pb2.StreamLayersResponse(started=_started(plan, prepared)))
+    started = _started(plan, prepared)
+    _check_ends(plan, prepared, started, model.limits.max_response_bytes)
+    await stream.write(encoding_pb2.StreamLayersResponse(started=started))
     completed = encoding_pb2.LayersCompleted()
     vectors: list[wire.Tensors] = []
     queued = computed = 0.0
-    for first, batch in cut(prepared.batch, _slice_tokens(model), prepared.batch.lengths):
+    for first, batch in cut(prepared.batch, *step_costs(plan, prepared.batch, model)):
         layout = prepared.layout.part(first, first + batch.lengths.size)
         async for step, result in _steps(model, plan, batch, call):
             queued, computed = queued + result.queue_seconds, computed + result.compute_seconds
@@ -111,10 +114,26 @@ async def _write_rows(stream: Responses, result: Result, layout: Layout, first: 
             await stream.write(encoding_pb2.StreamLayersResponse(rows=event))
 
 
-def _slice_tokens(model: ServedModel) -> int:
-    """Texts worked on together: what a worker takes at once, and of which two layers' states fit the bound on bytes."""
-    size = 4 * model.description.hidden_size
-    return int(min(model.dispatcher.batch_tokens, max(model.limits.stream_bytes // (2 * size), 1)))
+def step_costs(plan: EncodingPlan, batch: Batch, model: ServedModel) -> tuple[int, NDArray[np.int64]]:
+    """What texts that are worked on together may cost, and what each costs: its bytes in one step.
+
+    Two steps, the one that is sent and the one that is computed meanwhile, are then within the bound on bytes. A token
+    costs at least as much as makes such texts fit a worker's batch.
+    """
+    wishes, limit = plan.wishes, max(model.limits.stream_bytes // 2, 1)
+    size = WIRE_BYTES[wishes.wire_type]
+    sizes = AnswerSizes(0, size * model.description.hidden_size, size * len(wishes.attention_heads), 0)
+    least = -(-limit // model.dispatcher.batch_tokens) * batch.lengths.astype(np.int64)
+    return limit, np.maximum(sizes.of(batch.lengths, None), least)
+
+
+def _check_ends(plan: EncodingPlan, prepared: Prepared, started: encoding_pb2.LayersStarted, limit: int) -> None:
+    """The first and the last message are not cut. Raises REQUEST_TOO_LARGE where one is too large an answer."""
+    vectors = replace(plan.sizes, token=0, token_pair=0).of(prepared.layout.lengths, prepared.layout.span_counts)
+    size = max(started.ByteSize(), int(vectors.sum()))
+    if size > limit:
+        about = f"the first or the last message would have {size} bytes, and the limit is {limit}: use StreamEncodings"
+        raise errors.too_large("options.outputs", about)
 
 
 def _started(plan: EncodingPlan, prepared: Prepared) -> encoding_pb2.LayersStarted:

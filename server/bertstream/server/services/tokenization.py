@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import numpy as np
 
 from bertstream.server import wire
-from bertstream.server.errors import Violation, invalid, invalid_fields
+from bertstream.server.errors import RequestError, Violation, invalid, invalid_fields, too_large
 from bertstream.server.model import Models, ServedModel, Timed
 from bertstream.server.preparation import failed_texts, refuse_failed
 from bertstream.server.rpc import Call, Decoded, Stream
@@ -19,6 +19,9 @@ from bertstream.server.tokenization import Ids, Tokenized
 from bertstream.server.validation.inputs import parse_inputs, refuse_bad_strings
 from bertstream.server.validation.tokenization import TokenizationPlan, parse_tokenization
 from bertstream.v1 import tokenization_pb2, types_pb2
+from bertstream.workers.ragged import pieces_of
+
+_ANSWER_TOKENS = 1 << 15  # with all columns about 20 bytes each, so about 1 MiB at most
 
 AnswerOf = Answer[tokenization_pb2.StreamTokenizationsResponse]
 
@@ -38,12 +41,16 @@ class TokenizationService:
         plan = parse_tokenization(message.options, model.name, model.description)
         timed = await _tokenize(model, plan, message.inputs, "inputs")
         refuse_failed(failed_texts(timed.tokens, message.inputs, "inputs"))
-        return tokenization_pb2.TokenizeTextsResponse(
+        limit = model.limits.max_response_bytes
+        _check_size(timed.tokens.ids.size, limit)  # without a look, as a token has a byte at least
+        response = tokenization_pb2.TokenizeTextsResponse(
             options=plan.effective,
             tokenizations=wire.tokenizations(timed.tokens, windows=plan.options.windows, type_ids=plan.type_ids),
             usage=_usage(timed.tokens),
             timings=wire.timings(timed.seconds, time.monotonic() - call.arrived),
         )
+        _check_size(response.ByteSize(), limit)
+        return response
 
     async def stream_tokenizations(
         self, stream: Stream[tokenization_pb2.StreamTokenizationsRequest], call: Call
@@ -61,7 +68,8 @@ class TokenizationService:
         async def handle(items: Items) -> AsyncIterator[AnswerOf]:
             arrived = time.monotonic()
             timed = await _tokenize(model, plan, items.inputs, "items.inputs")
-            yield _answer(plan, timed, items, call, arrived)
+            for answer in _answers(plan, timed, items, call, arrived):
+                yield answer
 
         await BulkStream(stream, call, window, handle).run(messages, model.limits.max_texts)
 
@@ -87,26 +95,47 @@ async def _tokenize(model: ServedModel, plan: TokenizationPlan, batch: types_pb2
     return await model.tokenize(inputs, plan.options_for(inputs))
 
 
-def _answer(plan: TokenizationPlan, timed: Timed, items: Items, call: Call, arrived: float) -> AnswerOf:
-    """The answer to one message. Texts are counted anew, without those that failed, so that ids and rows agree."""
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        about = f"the answer would have {size} bytes or more, and the limit is {limit}: use StreamTokenizations"
+        raise too_large("options.outputs", about)
+
+
+def _answers(plan: TokenizationPlan, timed: Timed, items: Items, call: Call, arrived: float) -> Iterator[AnswerOf]:
+    """The answers to one message: some texts in each, or a large one alone."""
     tokens = timed.tokens
     failed = failed_texts(tokens, items.inputs, "items.inputs", items.bad)
-    good = [index for index in range(len(items.ids)) if index not in failed]
-    if failed:
-        tokens = without_rows_of(tokens, failed, good)
+    sizes = np.bincount(tokens.text_indexes, tokens.lengths, len(items.ids)).astype(np.int64)
+    for first, last in pieces_of(sizes, _ANSWER_TOKENS):
+        good = [index for index in range(first, last) if index not in failed]
+        bad = [(items.ids[index], failed[index]) for index in range(first, last) if index in failed]
+        yield _answer(plan, timed.seconds, _of_texts(tokens, good), [items.ids[i] for i in good], bad, call, arrived)
+
+
+def _answer(
+    plan: TokenizationPlan,
+    seconds: float,
+    tokens: Tokenized,
+    ids: Sequence[int],
+    failed: Sequence[tuple[int, RequestError]],
+    call: Call,
+    arrived: float,
+) -> AnswerOf:
     message = tokenization_pb2.TokenizedItems(
-        ids=[items.ids[index] for index in good],
+        ids=ids,
         tokenizations=wire.tokenizations(tokens, windows=plan.options.windows, type_ids=plan.type_ids),
-        errors=[item_error(items.ids[index], error, call) for index, error in sorted(failed.items())],
+        errors=[item_error(item_id, error, call) for item_id, error in failed],
         usage=_usage(tokens),
-        timings=wire.timings(timed.seconds, time.monotonic() - arrived),
+        timings=wire.timings(seconds, time.monotonic() - arrived),
     )
-    return Answer(tokenization_pb2.StreamTokenizationsResponse(items=message), len(items.ids))
+    return Answer(tokenization_pb2.StreamTokenizationsResponse(items=message), len(ids) + len(failed))
 
 
-def without_rows_of(tokens: Tokenized, failed: Mapping[int, object], good: list[int]) -> Tokenized:
-    """The other texts' rows, with text indexes that count only those."""
-    kept = select_rows(tokens, np.flatnonzero(~np.isin(tokens.text_indexes, list(failed))))
+def _of_texts(tokens: Tokenized, good: list[int]) -> Tokenized:
+    """These texts' rows, with text indexes that count only those, so that ids and rows agree."""
+    if len(good) == tokens.truncated.size:
+        return tokens
+    kept = select_rows(tokens, np.flatnonzero(np.isin(tokens.text_indexes, good)))
     new_index = np.searchsorted(good, kept.text_indexes).astype(np.int32)
     return dataclasses.replace(kept, text_indexes=new_index, truncated=tokens.truncated[good], errors={})
 

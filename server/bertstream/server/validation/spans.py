@@ -6,7 +6,7 @@ import numpy as np
 
 from bertstream.server.errors import invalid, too_large
 from bertstream.server.spans import AskedSpans, SpanUnit
-from bertstream.server.tokenization import Ids, Inputs, Pairs
+from bertstream.server.tokenization import Ids, Inputs, Pairs, Words
 from bertstream.server.validation.names import name_of
 from bertstream.v1 import encoding_pb2
 
@@ -33,4 +33,7 @@ def parse_spans(spans: encoding_pb2.SpanLists, inputs: Inputs, path: str) -> Ask
         raise too_large(f"{path}.span_counts[{int(counts.argmax())}]", f"the limit is {MAX_SPANS} spans a text")
     if unit != "tokens" and isinstance(inputs, Ids | Pairs):
         raise invalid(f"{path}.unit", "spans of pairs and of token ids are counted in tokens", "INVALID_COMBINATION")
+    if unit == "characters" and isinstance(inputs, Words):  # there is no text in which they could be counted
+        why = "spans of texts split into words are counted in words or tokens"
+        raise invalid(f"{path}.unit", why, "INVALID_COMBINATION")
     return AskedSpans(counts, starts, ends, unit)

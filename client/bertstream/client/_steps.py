@@ -1,0 +1,59 @@
+"""What a bulk stream wants done next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+B = TypeVar("B", covariant=True)  # what the caller gets
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open a call; say `opened()`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Take up to so many texts from the caller's input; say `add()`, and `end()` where there are no more."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this request."""
+
+    request: Any
+
+
+@dataclass(frozen=True, slots=True)
+class HalfClose:
+    """Tell the server that no more requests come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Wait for a response; say `receive()`, or `broken()` where the call has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emit(Generic[B]):
+    """Hand this to the caller."""
+
+    batch: B
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """All is answered and handed out."""
+
+
+Step: TypeAlias = Open | Sleep | Pull | Send | HalfClose | Receive | Emit[B] | Stop

@@ -1,0 +1,71 @@
+"""What answers cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from bertstream.v1 import types_pb2 as types
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer cost."""
+
+    texts: int
+    tokens: int
+    """Special tokens included."""
+    truncated_texts: int
+    """Texts that were cut to the maximum length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time went, in seconds; None where the server did not say."""
+
+    tokenize: float | None
+    queue: float | None
+    """Waiting for a worker."""
+    compute: float | None
+    """In the model, as a member of its batch."""
+    total: float | None
+    """From the message's arrival at the server to its answer's departure."""
+
+
+class Cost(NamedTuple):
+    """Both of one message, or of several."""
+
+    usage: Usage
+    timings: Timings
+
+
+NO_COST = Cost(Usage(0, 0, 0), Timings(None, None, None, None))
+
+
+def cost_of(message: Any) -> Cost:
+    """The cost of a message that has `usage` and `timings`."""
+    return Cost(usage_of(message.usage), timings_of(message.timings))
+
+
+def usage_of(message: types.Usage) -> Usage:
+    """A Usage."""
+    return Usage(message.texts, message.tokens, message.truncated_texts)
+
+
+def timings_of(message: types.Timings) -> Timings:
+    """Timings, in seconds."""
+    seconds = {field.name: duration.ToNanoseconds() / 1e9 for field, duration in message.ListFields()}
+    return Timings(*(seconds.get(field.name) for field in fields(Timings)))
+
+
+def joined_cost(costs: Iterable[Cost]) -> Cost:
+    """The sum of the usages, and of each timing the slowest, since messages are worked on side by side."""
+    listed = list(costs)
+    usages, timings = [cost.usage for cost in listed], [cost.timings for cost in listed]
+    usage = Usage(*(sum(getattr(each, field.name) for each in usages) for field in fields(Usage)))
+    return Cost(usage, Timings(*(_slowest(getattr(each, field.name) for each in timings) for field in fields(Timings))))
+
+
+def _slowest(seconds: Iterable[float | None]) -> float | None:
+    return max((each for each in seconds if each is not None), default=None)
