@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from bertstream.cli._interrupt import check
+
 CHUNK_TEXTS = 256
 
 
@@ -14,6 +16,7 @@ def argument_texts(texts: Sequence[str]) -> Iterator[list[str]]:
     """The texts given, or those of standard input's lines, some at a time."""
     source = lines() if reads_lines(texts) else iter(texts)
     while chunk := list(islice(source, CHUNK_TEXTS)):
+        check()
         yield chunk
 
 

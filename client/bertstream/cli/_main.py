@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from bertstream.cli import _attention, _encode, _health, _layers, _loading, _models, _server, _similarity, _tokenize
+from bertstream.cli._interrupt import INTERRUPTED, check, interruptible
 from bertstream.cli._options import UsageError
 from bertstream.client import BertstreamError, Unavailable
 from bertstream.client._channels import package_version
 
 MODULES = (_server, _models, _loading, _tokenize, _encode, _similarity, _layers, _attention, _health)
-OK, FAILED, USAGE, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
+OK, FAILED, USAGE, UNAVAILABLE = 0, 1, 2, 3
 
 EPILOG = """\
 examples:
@@ -40,7 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in _server.COMMANDS:
         return _guarded(lambda: _server.run(arguments[0], arguments[1:]))
     parsed = _parser().parse_args(arguments)
-    return _guarded(lambda: int(parsed.run(parsed)), parsed.address)
+
+    def run() -> int:
+        with interruptible():
+            code = int(parsed.run(parsed))
+            check()
+            return code
+
+    return _guarded(run, parsed.address)
 
 
 def _guarded(run: Callable[[], int], address: str = "") -> int:

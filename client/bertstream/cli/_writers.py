@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 import tempfile
 import zipfile
@@ -17,6 +18,7 @@ from typing import IO, Any, Self
 
 import numpy as np
 
+from bertstream.cli._interrupt import check, half_files
 from bertstream.cli._table import clipped
 from bertstream.client import EncodedBatch
 
@@ -31,6 +33,7 @@ class OutputFile:
             raise FileNotFoundError(f"{output}: no such folder")
         self._output = output
         self._file: IO[Any] | None = None
+        self._half: Path | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -42,6 +45,7 @@ class OutputFile:
         try:
             if kind is None:
                 self.finish()
+                check()
                 whole = True
         finally:
             self._settle(whole)
@@ -50,20 +54,24 @@ class OutputFile:
         """All was written."""
 
     def _settle(self, whole: bool) -> None:
-        if not self._file or not self._output:
+        if not self._half or not self._output:
             return
-        self._file.close()
+        if self._file:
+            self._file.close()
         if whole:
-            _mode_of_a_new_file(self._file.name)
-            os.replace(self._file.name, self._output)  # noqa: PTH105 - the name is a str
+            self._half.replace(self._output)
         else:
-            Path(self._file.name).unlink()
+            self._half.unlink(missing_ok=True)
+        half_files.discard(self._half)
 
     def binary_file(self) -> IO[bytes]:
         """A new file beside the output."""
         assert self._output is not None
         folder, name = self._output.absolute().parent, self._output.name
-        self._file = tempfile.NamedTemporaryFile("w+b", dir=folder, prefix=f".{name}.", delete=False)  # noqa: SIM115
+        # Known before it is there, so that no interrupt can come between.
+        self._half = folder / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
+        half_files.add(self._half)
+        self._file = self._half.open("x+b")
         return self._file
 
 
@@ -195,9 +203,3 @@ def writer_for(kind: str, output: Path | None, texts: Sequence[str]) -> Writer:
         assert output is not None
         return ArchiveWriter(output)
     return SummaryWriter(output, texts) if kind == "summary" else LineWriter(output)
-
-
-def _mode_of_a_new_file(name: str) -> None:
-    mask = os.umask(0)
-    os.umask(mask)
-    Path(name).chmod(0o666 & ~mask)

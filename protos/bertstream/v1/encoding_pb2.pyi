@@ -70,7 +70,9 @@ class _SpanUnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SpanUnit.Val
     SPAN_UNIT_UNSPECIFIED: _SpanUnit.ValueType  # 0
     """Not said: CHARACTERS."""
     SPAN_UNIT_CHARACTERS: _SpanUnit.ValueType  # 1
-    """Unicode code points of the text as sent. A span takes every token that it touches."""
+    """Unicode code points of the text as sent, whatever the offset_unit. A span takes every token that it touches. For
+    whole texts only: pairs and token ids take TOKENS, word lists WORDS or TOKENS.
+    """
     SPAN_UNIT_WORDS: _SpanUnit.ValueType  # 2
     """Words, as `word_ids` counts them."""
     SPAN_UNIT_TOKENS: _SpanUnit.ValueType  # 3
@@ -82,7 +84,9 @@ class SpanUnit(_SpanUnit, metaclass=_SpanUnitEnumTypeWrapper):
 SPAN_UNIT_UNSPECIFIED: SpanUnit.ValueType  # 0
 """Not said: CHARACTERS."""
 SPAN_UNIT_CHARACTERS: SpanUnit.ValueType  # 1
-"""Unicode code points of the text as sent. A span takes every token that it touches."""
+"""Unicode code points of the text as sent, whatever the offset_unit. A span takes every token that it touches. For
+whole texts only: pairs and token ids take TOKENS, word lists WORDS or TOKENS.
+"""
 SPAN_UNIT_WORDS: SpanUnit.ValueType  # 2
 """Words, as `word_ids` counts them."""
 SPAN_UNIT_TOKENS: SpanUnit.ValueType  # 3

@@ -1,0 +1,53 @@
+"""Ctrl-C that cannot get lost: Python drops a KeyboardInterrupt that is raised within a callback or a finaliser."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+INTERRUPTED = 130
+LAST_RESORT_SECONDS = 5.0
+
+half_files: set[Path] = set()
+"""Files that must go where the process does."""
+_seen = threading.Event()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """While the body runs, Ctrl-C raises KeyboardInterrupt, and ends the process if that has not done so soon."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, _interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        _seen.clear()
+
+
+def check() -> None:
+    """Raises KeyboardInterrupt where one was lost."""
+    if _seen.is_set():
+        raise KeyboardInterrupt
+
+
+def _interrupted(*_: object) -> None:
+    if not _seen.is_set():
+        _seen.set()
+        threading.Thread(target=_last_resort, daemon=True).start()
+    raise KeyboardInterrupt
+
+
+def _last_resort() -> None:
+    threading.Event().wait(LAST_RESORT_SECONDS)
+    if _seen.is_set():
+        for path in tuple(half_files):
+            with suppress(OSError):
+                path.unlink()
+        os._exit(INTERRUPTED)
