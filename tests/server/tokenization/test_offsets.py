@@ -136,8 +136,3 @@ def test_a_space_before_the_first_token_that_stays_is_not_part_of_it(cases: dict
     row = our_rows(ours.tokenize(Texts(["a fox and the dog"]), options))[0]
     assert row.tokens[1] == "Ġdog"
     assert row.offsets[1] == (14, 17)  # (13, 17) in transformers
-
-
-@pytest.mark.parametrize(("prompt", "count"), [("query: ", 3), ("a b c", 4), ("", 1)])
-def test_counting_a_prompts_tokens(minilm: TextTokenizer, prompt: str, count: int) -> None:
-    assert minilm.count_prompt_tokens(prompt) == count

@@ -79,20 +79,6 @@ class TextTokenizer:
             tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
         return cls(tokenizer, vocabulary_size=vocabulary_size, type_vocabulary_size=type_vocabulary_size)
 
-    def count_special_tokens(self, *, pairs: bool = False) -> int:
-        """How many special tokens are added to a text, or to a pair: the least max_length that can be asked for."""
-        return len(self._templates.by_kind[pairs, True].special_ids)
-
-    def count_prompt_tokens(self, prompt: str) -> int:
-        """How many of a text's first tokens are the prompt's, those put before it included.
-
-        As in sentence-transformers, this is what the prompt alone has, less what would come after it; in a text, the
-        last of them may have run together with the text.
-        """
-        encoding = self._tokenizer.encode(prompt)
-        pieces = [piece.sequence for piece in self._templates.by_kind[False, True].pieces]
-        return len(encoding.ids) - (len(pieces) - pieces.index(0) - 1)
-
     def tokenize(self, inputs: Inputs, options: TokenizeOptions, prompt: str = "") -> Tokenized:
         """Tokenizes n texts. What is wrong with one of them is among the errors, and the others have their rows.
 
