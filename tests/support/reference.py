@@ -66,8 +66,8 @@ def worst(ours: Array | None, theirs: torch.Tensor) -> float:
     return float(np.abs(ours - expected).max()) if ours.size else 0.0
 
 
-def close(ours: Array | None, others: Array | None, tolerance: float = 1e-6) -> None:
-    """Both are there, and equal within the tolerance."""
+def close(ours: Array | None, others: Array | None, tolerance: float = 1e-5) -> None:
+    """Both are there, and equal within the tolerance: sums of another batch round otherwise, more so on other CPUs."""
     assert ours is not None
     assert others is not None
     np.testing.assert_allclose(ours, others, atol=tolerance)
