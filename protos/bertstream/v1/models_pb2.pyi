@@ -326,6 +326,8 @@ class Model(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     PRECISION_TEST_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in requests."""
     revision: _builtins.str
@@ -380,7 +382,9 @@ class Model(_message.Message):
 
     @_builtins.property
     def heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Task heads that the checkpoint has."""
+        """Task heads that the checkpoint has: "fill_mask", "next_sentence", "sequence_classification",
+        "token_classification", "question_answering", "multiple_choice", "causal_lm", "sequence_to_sequence".
+        """
 
     @_builtins.property
     def limits(self) -> Global___ModelLimits:
@@ -393,6 +397,14 @@ class Model(_message.Message):
     @_builtins.property
     def precision_test(self) -> Global___PrecisionTest:
         """How far its vectors are from those of float32 on a self-test at load."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The labels of sequence_classification or token_classification by their number."""
+
+    @_builtins.property
+    def generation(self) -> Global___GenerationDescription:
+        """With "causal_lm" or "sequence_to_sequence": how it generates."""
 
     def __init__(
         self,
@@ -423,14 +435,52 @@ class Model(_message.Message):
         limits: Global___ModelLimits | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         precision_test: Global___PrecisionTest | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        generation: Global___GenerationDescription | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_pooling", b"default_pooling", "limits", b"limits", "precision_test", b"precision_test"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_pooling", b"default_pooling", "generation", b"generation", "limits", b"limits", "precision_test", b"precision_test"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "attention_heads", b"attention_heads", "compute_type", b"compute_type", "default_max_length", b"default_max_length", "default_pooling", b"default_pooling", "default_prompt_name", b"default_prompt_name", "device", b"device", "family", b"family", "has_pooler", b"has_pooler", "heads", b"heads", "hidden_size", b"hidden_size", "layers", b"layers", "limits", b"limits", "live_workers", b"live_workers", "max_tokens", b"max_tokens", "name", b"name", "native_operators", b"native_operators", "outputs", b"outputs", "precision_test", b"precision_test", "prompts", b"prompts", "revision", b"revision", "special_tokens", b"special_tokens", "type_vocabulary_size", b"type_vocabulary_size", "vocabulary_size", b"vocabulary_size", "warnings", b"warnings", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "attention_heads", b"attention_heads", "compute_type", b"compute_type", "default_max_length", b"default_max_length", "default_pooling", b"default_pooling", "default_prompt_name", b"default_prompt_name", "device", b"device", "family", b"family", "generation", b"generation", "has_pooler", b"has_pooler", "heads", b"heads", "hidden_size", b"hidden_size", "labels", b"labels", "layers", b"layers", "limits", b"limits", "live_workers", b"live_workers", "max_tokens", b"max_tokens", "name", b"name", "native_operators", b"native_operators", "outputs", b"outputs", "precision_test", b"precision_test", "prompts", b"prompts", "revision", b"revision", "special_tokens", b"special_tokens", "type_vocabulary_size", b"type_vocabulary_size", "vocabulary_size", b"vocabulary_size", "warnings", b"warnings", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class GenerationDescription(_message.Message):
+    """What a model that generates is like."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOCABULARY_SIZE_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    EOS_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    CACHE_TOKENS_FIELD_NUMBER: _builtins.int
+    vocabulary_size: _builtins.int
+    """Valid ids of generated tokens are 0 to vocabulary_size - 1; an encoder-decoder's decoder may have its own."""
+    max_tokens: _builtins.int
+    """The most tokens that a generated sequence may have; of a decoder, its prompt included."""
+    cache_tokens: _builtins.int
+    """Tokens of all sequences that a worker can have under way: inputs, and what they may grow to."""
+    @_builtins.property
+    def eos_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Tokens at which a sequence ends, by the checkpoint."""
+
+    def __init__(
+        self,
+        *,
+        vocabulary_size: _builtins.int = ...,
+        max_tokens: _builtins.int = ...,
+        eos_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        cache_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_tokens", b"cache_tokens", "eos_token_ids", b"eos_token_ids", "max_tokens", b"max_tokens", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerationDescription: _TypeAlias = GenerationDescription  # noqa: Y015
 
 @_typing.final
 class PrecisionTest(_message.Message):

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "last_token", "pooler"]
 LayerCombination = Literal["mean", "sum", "concatenate"]
 WireType = Literal["float32", "float16", "bfloat16", "int8"]
-Output = Literal["pooled", "pooler_output", "last_hidden_state", "hidden_states", "attentions", "pooled_spans"]
+Output = (
+    Literal["pooled", "pooler_output", "last_hidden_state", "hidden_states", "attentions", "pooled_spans"]
+    | Literal["mask_candidates", "token_log_probabilities", "label_scores", "token_label_scores", "answer_spans"]
+)
+HeadName = (
+    Literal["fill_mask", "next_sentence", "sequence_classification"]
+    | Literal["token_classification", "question_answering", "multiple_choice"]
+)
+ScoreFunction = Literal["softmax", "sigmoid", "none"]
+EarlyStopping = Literal["heuristic", "first", "never"]
+FinishReason = Literal["end_of_sequence", "length"]
 FailureReason = Literal["out_of_memory", "expired", "queue_full", "internal"]
 
 INTERACTIVE, BULK = 0, 1
@@ -30,6 +40,17 @@ class Pooling:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadWish:
+    """Which task head to run, and what of its numbers is wanted, always as float32."""
+
+    name: HeadName
+    function: ScoreFunction = "softmax"  # of "label_scores" and "token_label_scores"
+    top_k: int = 0  # of "mask_candidates", "label_scores" and "answer_spans": the best so many; 0: all labels
+    targets: tuple[int, ...] = ()  # of "mask_candidates": no ids but these
+    max_answer_tokens: int = 0  # of "answer_spans"
+
+
+@dataclass(frozen=True, slots=True)
 class Wishes:
     """What to compute for every text of a batch; what an output needs is set where it is among the outputs."""
 
@@ -39,15 +60,21 @@ class Wishes:
     hidden_layers: tuple[int, ...] = ()  # of "hidden_states", ascending, 0 the embeddings
     attention_layers: tuple[int, ...] = ()  # of "attentions", ascending, 1 the first layer
     attention_heads: tuple[int, ...] = ()  # of "attentions", in the order wanted, 0 the first head
+    head: HeadWish | None = None  # of "mask_candidates" and all that follow it among the outputs
 
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Ranges of tokens to pool, for n texts end to end: S in all."""
+    """Ranges of tokens, for n texts end to end: S in all.
+
+    Those to pool for "pooled_spans"; single tokens, masked already, for "mask_candidates" and
+    "token_log_probabilities"; where an answer may lie, one span a text, for "answer_spans".
+    """
 
     counts: NDArray[np.int32]  # [n]
     starts: NDArray[np.int32]  # [S], the first token, counted within the text
     lengths: NDArray[np.int32]  # [S], tokens
+    ids: NDArray[np.int32] | None = None  # [S]: whose "token_log_probabilities" are wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +128,10 @@ class Result:
 
     "pooled", "pooler_output" [n, d]; "pooled_spans" [S, d]; "last_hidden_state", "hidden_states.3" [T, H];
     "attentions.3" one dimension, for each text [heads, tokens, tokens].
+    "mask_candidates.ids", ".scores" [S, k]; "token_log_probabilities" [S]; "token_label_scores" [T, labels];
+    "label_scores" [n, labels], or with top_k "label_scores.ids", ".scores" [n, k], best first, the lower id where equal;
+    "answer_spans.starts", ".ends" (the last token, within the text), ".scores" [n, k], best first, with starts of -1
+    where there are fewer; "answer_spans.none" [n], the score of "no answer".
     """
 
     id: int
@@ -116,3 +147,61 @@ class Failure:
     id: int
     reason: FailureReason
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """How to generate, as in transformers' GenerationConfig; every field is set and valid."""
+
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    num_beams: int = 1
+    num_return_sequences: int = 1
+    length_penalty: float = 1.0
+    early_stopping: EarlyStopping = "heuristic"
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0  # 0: all
+    top_p: float = 1.0
+    seed: int = 0  # of this input; sequence i of it draws from a generator of its own
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    eos_token_ids: tuple[int, ...] = ()
+    stream: bool = False  # tokens are wanted as they come, in Generated
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """One input to generate for: a decoder's prompt, or an encoder's text. Cancelled and failed as Work is."""
+
+    id: int  # on its connection, from the same numbers as those of Work
+    ids: NDArray[np.int32]  # [T], at least one
+    options: GenerationOptions
+    type_ids: NDArray[np.int32] | None = None  # [T]; None means all zero
+    priority: int = INTERACTIVE
+    deadline: float = math.inf  # time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """New tokens of one step, of every streaming Generate of this connection that got one."""
+
+    works: NDArray[np.int64]  # [m] ids of Generate
+    sequences: NDArray[np.int32]  # [m] which of its answers, from 0
+    tokens: NDArray[np.int32]  # [m]
+    scores: NDArray[np.float32]  # [m] natural logarithm of the token's probability
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """All answers to one Generate, best first: s sequences, G tokens end to end, with the end-of-sequence tokens."""
+
+    id: int
+    reasons: tuple[FinishReason, ...]  # [s]
+    lengths: NDArray[np.int32]  # [s]
+    tokens: NDArray[np.int32]  # [G]
+    token_scores: NDArray[np.float32]  # [G] natural logarithm of each token's probability
+    scores: NDArray[np.float32]  # [s] the sum of the sequence's token scores; of a beam search its own score
+    queue_seconds: float
+    compute_seconds: float  # from the first computation for it to the last

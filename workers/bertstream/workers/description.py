@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FILE_NAME = "description.json"
-FORMAT = 2
+FORMAT = 3
 
 
 class DescriptionError(Exception):
@@ -32,6 +32,21 @@ class PrecisionTest:
 
     max_abs_difference: float = 0.0  # of a last hidden state to float32's
     min_cosine: float = 1.0  # of a token's last hidden state to float32's
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationDescription:
+    """What a model that generates is like, for the heads "causal_lm" and "sequence_to_sequence"."""
+
+    vocabulary_size: int  # of the decoder; generated ids are below it
+    max_tokens: int  # the longest sequence that the decoder's positions allow; of "causal_lm", prompt included
+    eos_token_ids: tuple[int, ...] = ()
+    pad_token_id: int = 0
+    decoder_start_token_id: int = -1  # what each of the decoder's sequences begins with; -1 for "causal_lm"
+    # What the checkpoint's generation_config.json (or config.json) sets of: max_new_tokens, max_length, min_new_tokens,
+    # min_length, num_beams, num_return_sequences, length_penalty, early_stopping (as in transformers), do_sample,
+    # temperature, top_k, top_p, repetition_penalty, no_repeat_ngram_size.
+    defaults: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +74,11 @@ class ModelDescription:
     lowercase: bool = False  # lower-case texts before tokenizing, on top of what the tokenizer does
     truncation_side: str = "right"  # or "left"
     special_tokens: dict[str, tuple[str, int]] = field(default_factory=dict)  # cls sep pad mask unk bos eos
-    heads: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()  # contract.HeadName, "causal_lm", "sequence_to_sequence"
+    labels: tuple[str, ...] = ()  # of sequence_classification or token_classification, by number
+    score_function: str = "softmax"  # of sequence_classification, as the config says; one of contract.ScoreFunction
+    rerank_function: str = ""  # where the checkpoint is a sentence-transformers CrossEncoder that says; else ""
+    generation: GenerationDescription | None = None
     warnings: tuple[str, ...] = ()  # what the checkpoint asks for and this server does not do, in plain words
 
     def save(self, directory: Path) -> None:
@@ -89,5 +108,13 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         "precision_test": PrecisionTest(**values["precision_test"]),
         "special_tokens": {role: (token, id) for role, (token, id) in values["special_tokens"].items()},
         "heads": tuple(values["heads"]),
+        "labels": tuple(values["labels"]),
+        "generation": _generation(values["generation"]),
         "warnings": tuple(values["warnings"]),
     }
+
+
+def _generation(values: dict[str, Any] | None) -> GenerationDescription | None:
+    if values is None:
+        return None
+    return GenerationDescription(**{**values, "eos_token_ids": tuple(values["eos_token_ids"])})
