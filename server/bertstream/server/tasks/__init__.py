@@ -1,0 +1,1 @@
+"""Task heads: each turns items into rows of work, and the rows' numbers into answers."""
