@@ -17,21 +17,21 @@ from tests.support.checkpoints import (
     tiny_roberta,
     tiny_xlm_roberta,
 )
+from tests.support.heads import HEAD_MAKERS
 from tests.support.pairs import Pair
 from tests.support.server import Server, running
 
 MAKERS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "bert": (tiny_bert, {}),
     "bert-cased": (tiny_bert, {"lowercase": False}),
-    "bert-mlm": (tiny_bert, {"architecture": "BertForMaskedLM"}),
     "bert-gelu-new": (tiny_bert, {"hidden_act": "gelu_new"}),
     "roberta": (tiny_roberta, {}),
     "roberta-pad": (tiny_roberta, {"pad_id": 6}),
-    "roberta-classifier": (tiny_roberta, {"architecture": "RobertaForSequenceClassification", "num_labels": 3}),
     "xlm-roberta": (tiny_xlm_roberta, {}),
     "camembert": (tiny_camembert, {}),
     "distilbert": (tiny_distilbert, {}),
     "electra": (tiny_electra, {}),
+    **HEAD_MAKERS,
 }
 
 FAMILIES = ("xlm-roberta", "camembert", "distilbert", "electra")

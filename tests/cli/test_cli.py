@@ -32,6 +32,11 @@ def test_models(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     details = capsys.readouterr().out
     assert "cls [CLS] 1" in details
     assert "at most 2.5e-01 from float32, cosine at least 0.500000" in details
+    rows = {row.split()[0]: row.split(maxsplit=1)[1] for row in details.splitlines()}
+    assert (rows["labels"], rows["generation"]) == ("negative, neutral, positive", "-")
+    server.does.model.generation.max_tokens, server.does.model.generation.cache_tokens = 512, 65536
+    assert main(["models", "tiny"]) == 0
+    assert "at most 512 tokens, 65,536 of all at once" in capsys.readouterr().out
 
 
 def test_models_as_json(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,16 +8,17 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import status_pb2
 
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import encoding_pb2_grpc as encoding_grpc
 from bertstream.v1 import models_pb2 as models
 from bertstream.v1 import models_pb2_grpc as models_grpc
+from bertstream.v1 import tasks_pb2 as tasks
+from bertstream.v1 import tasks_pb2_grpc as tasks_grpc
 from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import tokenization_pb2_grpc as tokenization_grpc
 from bertstream.v1 import types_pb2 as types
@@ -38,36 +39,10 @@ from tests.client.fake_encodings import (
     vectors,
     with_layers,
 )
-
-Code = grpc.StatusCode
-
-
-def status(
-    code: grpc.StatusCode,
-    message: str = "as told",
-    reason: str = "",
-    fields: tuple[tuple[str, str], ...] = (),
-    retry_seconds: float | None = None,
-    request_id: str = "",
-) -> status_pb2.Status:
-    """A google.rpc.Status with the details that are given."""
-    result = status_pb2.Status(code=code.value[0], message=message)
-    details: list[Any] = []
-    if reason:
-        details.append(error_details_pb2.ErrorInfo(reason=reason, domain="bertstream.dev", metadata={"k": "v"}))
-    if fields:
-        violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=path, description=text) for path, text in fields
-        ]
-        details.append(error_details_pb2.BadRequest(field_violations=violations))
-    if retry_seconds is not None:
-        delay = Duration(nanos=round(retry_seconds * 1e9))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    if request_id:
-        details.append(error_details_pb2.RequestInfo(request_id=request_id))
-    for detail in details:
-        result.details.add().Pack(detail)
-    return result
+from tests.client.fake_status import Code as Code
+from tests.client.fake_status import abort, refuse_bad
+from tests.client.fake_status import status as status
+from tests.client.fake_tasks import FakeTasks, choice_keys
 
 
 def model_message(name: str = "tiny", **limits: int) -> models.Model:
@@ -87,6 +62,7 @@ def model_message(name: str = "tiny", **limits: int) -> models.Model:
     message.outputs.extend(encoding.EncodingOutput.values()[1:])
     message.precision_test.max_abs_difference, message.precision_test.min_cosine = 0.25, 0.5
     message.heads.append("fill_mask")
+    message.labels.extend(["negative", "neutral", "positive"])
     message.limits.CopyFrom(models.ModelLimits(stream_window=types.StreamWindow(max_items=256), **values))
     message.warnings.append("tiny")
     return message
@@ -125,12 +101,14 @@ class Seen:
     deadlines: list[float | None] = field(default_factory=list)
     messages: int = 0  # with items, of streams
     options: encoding.EncodingOptions | None = None  # of the last StreamEncodings
+    task: Any = None  # the options in effect of the last StreamPredictions
     spans: dict[str, Spans] = field(default_factory=dict)
     unit: int = 0
     layers: list[tuple[int, int]] = field(default_factory=list)  # StreamLayers: text and layer, as they were computed
 
 
 class FakeServer(
+    FakeTasks,
     encoding_grpc.EncodingServiceServicer,
     models_grpc.ModelServiceServicer,
     tokenization_grpc.TokenizationServiceServicer,
@@ -142,6 +120,7 @@ class FakeServer(
         self.server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", 4 << 20)])
         encoding_grpc.add_EncodingServiceServicer_to_server(self, self.server)
         models_grpc.add_ModelServiceServicer_to_server(self, self.server)
+        tasks_grpc.add_TaskServiceServicer_to_server(self, self.server)
         tokenization_grpc.add_TokenizationServiceServicer_to_server(self, self.server)
         health = grpc.method_handlers_generic_handler(
             "grpc.health.v1.Health", {"Check": grpc.unary_unary_rpc_method_handler(self.check)}
@@ -159,7 +138,7 @@ class FakeServer(
     def check(self, request: bytes, context: Any) -> bytes:
         self._enter("Check", request, context)
         if request not in (b"", b"\x0a\x04tiny"):
-            _abort(context, status(Code.NOT_FOUND, "no such service"))
+            abort(context, status(Code.NOT_FOUND, "no such service"))
         return bytes([8, self.does.health])
 
     def ListModels(self, request: Any, context: Any) -> models.ListModelsResponse:
@@ -169,7 +148,7 @@ class FakeServer(
     def GetModel(self, request: Any, context: Any) -> models.GetModelResponse:
         self._enter("GetModel", request, context)
         if request.name not in ("", self.does.model.name):
-            _abort(context, status(Code.NOT_FOUND, f"no model {request.name!r}", "MODEL_NOT_FOUND"))
+            abort(context, status(Code.NOT_FOUND, f"no model {request.name!r}", "MODEL_NOT_FOUND"))
         return models.GetModelResponse(model=self.does.model)
 
     def LoadModel(self, request: Any, context: Any) -> models.LoadModelResponse:
@@ -181,13 +160,13 @@ class FakeServer(
     def UnloadModel(self, request: Any, context: Any) -> models.UnloadModelResponse:
         self._enter("UnloadModel", request, context)
         if request.name != self.does.model.name:
-            _abort(context, status(Code.NOT_FOUND, f"no model {request.name!r}", "MODEL_NOT_FOUND"))
+            abort(context, status(Code.NOT_FOUND, f"no model {request.name!r}", "MODEL_NOT_FOUND"))
         return models.UnloadModelResponse()
 
     def EncodeTexts(self, request: Any, context: Any) -> encoding.EncodeTextsResponse:
         self._enter("EncodeTexts", request, context)
         keys = keys_of(request.inputs)
-        _refuse_bad(keys, context)
+        refuse_bad(keys, context)
         if self.does.stall:
             self.does.stall.wait(5)
         answer = encoding.EncodeTextsResponse(encodings=encodings(keys, request.options, spans_of(request.spans)))
@@ -200,7 +179,7 @@ class FakeServer(
     def TokenizeTexts(self, request: Any, context: Any) -> tokenization.TokenizeTextsResponse:
         self._enter("TokenizeTexts", request, context)
         keys = keys_of(request.inputs)
-        _refuse_bad(keys, context)
+        refuse_bad(keys, context)
         columns = _tokenizations(keys, request.options)
         answer = tokenization.TokenizeTextsResponse(options=request.options, tokenizations=columns)
         cost(answer, len(keys), sum(columns.lengths))
@@ -224,7 +203,7 @@ class FakeServer(
             for number, part in enumerate(parts(ids, keys, options, spans, self.does.split_rows), 1):
                 if number == self.does.break_parts:
                     self.does.break_parts = 0
-                    _abort(context, self.does.breaks.popleft()[1])
+                    abort(context, self.does.breaks.popleft()[1])
                 spoil(part, self.does.broken_part)
                 yield encoding.StreamEncodingsResponse(items=part)
             if errors:
@@ -233,11 +212,11 @@ class FakeServer(
     def StreamLayers(self, request: Any, context: Any) -> Iterator[encoding.StreamLayersResponse]:
         self._enter("StreamLayers", request, context)
         keys, options = keys_of(request.inputs), with_layers(request.options)
-        _refuse_bad(keys, context)
+        refuse_bad(keys, context)
         limit, failure = self.does.breaks.popleft() if self.does.breaks else (None, None)
         for number, response in enumerate(self._layers(keys, options, request)):
             if failure and number == limit:
-                _abort(context, failure)
+                abort(context, failure)
             yield response
 
     def _layers(
@@ -278,7 +257,7 @@ class FakeServer(
         if rpc.startswith("Stream") and not context.add_callback(self.seen.cancelled.set):
             self.seen.cancelled.set()  # over before it began
         if not rpc.startswith("Stream") and self.does.failures:
-            _abort(context, self.does.failures.popleft())
+            abort(context, self.does.failures.popleft())
 
     def _answers(self, requests: Any, context: Any) -> Iterator[tuple[list[int], list[str], list[types.ItemError]]]:
         breaks = self.does.breaks and not self.does.break_parts
@@ -289,14 +268,14 @@ class FakeServer(
                 self.does.stall.wait(5)
             for ids, keys in self._turned(items):
                 if failure and limit is not None and answered + len(ids) > limit:
-                    _abort(context, failure)
+                    abort(context, failure)
                 answered += len(ids)
                 self.seen.answered.update(keys)
                 good = [(item, key) for item, key in zip(ids, keys, strict=True) if "bad" not in key]
                 errors = [_item_error(item) for item, key in zip(ids, keys, strict=True) if "bad" in key]
                 yield [item for item, _ in good], [key for _, key in good], errors
         if failure:
-            _abort(context, failure)
+            abort(context, failure)
 
     def _held_back(self, requests: Any) -> Iterator[list[tuple[int, str]]]:
         """Messages as lists of (id, key); the first item comes late."""
@@ -304,11 +283,13 @@ class FakeServer(
         others = received = given = 0
         for request in requests:
             message = request.items
-            ids = list(message.ids) or range(message.first_id, message.first_id + len(keys_of(message.inputs)))
-            pairs = list(zip(ids, keys_of(message.inputs), strict=True))
+            has_choices = isinstance(message, tasks.PredictionItems) and message.HasField("choices")
+            keys = choice_keys(message.choices) if has_choices else keys_of(message.inputs)
+            ids = list(message.ids) or range(message.first_id, message.first_id + len(keys))
+            pairs = list(zip(ids, keys, strict=True))
             if isinstance(message, encoding.EncodingItems) and message.HasField("spans"):
                 self.seen.unit = message.spans.unit
-                self.seen.spans |= zip(keys_of(message.inputs), spans_of(message.spans), strict=True)
+                self.seen.spans |= zip(keys, spans_of(message.spans), strict=True)
             received += len(pairs)
             self.seen.messages += 1
             self.seen.most_under_way = max(self.seen.most_under_way, received - given)
@@ -356,18 +337,3 @@ def _tokenizations(keys: list[str], options: tokenization.TokenizationOptions) -
 def _item_error(item: int) -> types.ItemError:
     failure = status(Code.INVALID_ARGUMENT, "a bad text", "INVALID_TEXT", (("inputs.texts", "bad"),))
     return types.ItemError(id=item, status=failure)
-
-
-def _refuse_bad(keys: list[str], context: Any) -> None:
-    for index, key in enumerate(keys):
-        if "bad" in key:
-            path = f"inputs.texts[{index}]"
-            _abort(context, status(Code.INVALID_ARGUMENT, f"{path} is bad", "INVALID_TEXT", ((path, "bad"),)))
-
-
-def _abort(context: Any, failure: status_pb2.Status) -> NoReturn:
-    if failure.details:
-        context.set_trailing_metadata((("grpc-status-details-bin", failure.SerializeToString()),))
-    code = next(code for code in grpc.StatusCode if code.value[0] == failure.code)
-    context.abort(code, failure.message)
-    raise AssertionError

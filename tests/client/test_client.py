@@ -30,13 +30,13 @@ from bertstream.v1 import types_pb2 as types
 from tests.client.fake_encodings import HIDDEN, states, vector
 from tests.client.fake_server import Code, FakeServer, status
 
-METHODS = sorted(name for name in vars(Client) if not name.startswith("_") and name != "close")
+METHODS = sorted(name for name in dir(Client) if not name.startswith("_") and name != "close")
 MIXED: list[Any] = ["a", ("b", "c"), ["d", "e"], [5, 6], "é", np.array([7, 8], np.int64), ("f", ""), []]
 MIXED_KEYS = ["text:a", "pair:b|c", "words:d|e", "ids:5,6", "text:é", "ids:7,8", "pair:f|", "words:"]
 
 
 def test_both_clients_have_the_same_methods() -> None:
-    assert sorted(name for name in vars(AsyncClient) if not name.startswith("_") and name != "close") == METHODS
+    assert sorted(name for name in dir(AsyncClient) if not name.startswith("_") and name != "close") == METHODS
     for name in ["__init__", *METHODS]:
         ours, theirs = inspect.signature(getattr(Client, name)), inspect.signature(getattr(AsyncClient, name))
         assert list(ours.parameters) == list(theirs.parameters), name
@@ -50,6 +50,10 @@ def test_every_rpc_is_used(server: FakeServer, client: Any) -> None:
     arguments |= dict.fromkeys((name for name in METHODS if "code" in name or "forward" in name), (["a"],))
     arguments |= {"tokenize": (["a"],), "tokenize_stream": (["a"],), "stream_layers": (["a"],), "detokenize": ([[1]],)}
     arguments |= {"encode_spans": (["a"], [[(0, 1)]]), "load_model": ("tiny", "x"), "unload_model": ("tiny",)}
+    arguments |= {"fill_mask": ("[MASK]",), "zero_shot": ("a", ["b"]), "predict_stream": ("classify", ["a"])}
+    arguments |= dict.fromkeys(("score_text", "classify", "entities"), ("a",))
+    arguments |= dict.fromkeys(("next_sentence", "answer"), ("a", "b"))
+    arguments |= dict.fromkeys(("rerank", "choose"), ("a", ["b"]))
     for name in METHODS:
         result = getattr(client, name)(*arguments[name])
         if "stream" in name:
@@ -89,6 +93,7 @@ def test_models(client: Any) -> None:
     assert model.precision_test == sdk.PrecisionTest(0.25, 0.5)
     assert model.limits == sdk.Limits(128, 1 << 21, 1 << 22, sdk.StreamWindow(256, 0))
     assert (model.prompts, model.heads, model.warnings) == ({"query": "query: "}, ("fill_mask",), ("tiny",))
+    assert (model.labels, model.generation) == (("negative", "neutral", "positive"), None)
     assert client.server_version() == "1.2.3"
 
 

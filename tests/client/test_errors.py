@@ -60,6 +60,10 @@ def test_nothing_but_the_tree_escapes(server: FakeServer, connect: Any, code: gr
         *([lambda: client.health()] if code is not Code.NOT_FOUND else []),
         lambda: client.load_model("a", "b"),
         lambda: client.unload_model("a"),
+        lambda: client.fill_mask("[MASK]"),
+        lambda: client.next_sentence("a", "b"),
+        lambda: client.rerank("a", ["b"]),
+        lambda: client.choose("a", ["b"]),
     ]
     for call in calls:
         server.does.failures.append(status(code))
@@ -77,6 +81,7 @@ def test_nothing_but_the_tree_escapes_from_streams(server: FakeServer, client: A
         lambda: list(client.forward_stream(["a"])),
         lambda: client.encode_spans(["a"], [[(0, 1)]]),
         lambda: list(client.stream_layers(["a"])),
+        lambda: list(client.predict_stream("classify", ["a"])),
     ]
     for call in calls:
         server.does.breaks.append((0, status(code, "broken", "R")))

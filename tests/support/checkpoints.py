@@ -141,7 +141,8 @@ def sentence_files(
 def edit_json(path: Path, **changes: Any) -> None:
     """Set keys of a JSON object; None removes one."""
     values = json.loads(path.read_text(encoding="utf-8")) | changes
-    write_json(path, {key: value for key, value in values.items() if value is not None})
+    removed = {key for key, value in changes.items() if value is None}
+    write_json(path, {key: value for key, value in values.items() if key not in removed})
 
 
 def write_json(path: Path, value: Any) -> None:

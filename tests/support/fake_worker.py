@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from bertstream.workers import ipc
-from bertstream.workers.contract import Cancel, Failure, Hello, Result, Work
+from bertstream.workers.contract import Cancel, Failure, Generate, Hello, Result, Work
 from bertstream.workers.running import RunningRecord
 
 Answer = Callable[[Work], Result | Failure | None]
+GenerateAnswer = Callable[[Generate], list[ipc.Message]]
 
 
 def echo(work: Work) -> Result:
@@ -28,7 +29,10 @@ class FakeWorker:
         self.path = path
         self.answer = answer
         self.batch_tokens = batch_tokens
+        self.cache_tokens = 0  # how much it can generate for
+        self.generate: GenerateAnswer = lambda _: []
         self.works: list[Work] = []
+        self.generations: list[Generate] = []
         self.cancelled: list[int] = []
         self.came = asyncio.Condition()
         self.lives = 0
@@ -67,7 +71,7 @@ class FakeWorker:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        hello = Hello("worker-0", 1, 1, self.batch_tokens, str(self._running))
+        hello = Hello("worker-0", 1, 1, self.batch_tokens, str(self._running), self.cache_tokens)
         writer.write(b"".join(ipc.encode(hello)))
         try:
             while True:
@@ -85,6 +89,10 @@ class FakeWorker:
                 self.works.append(message)
                 if (answer := self.answer(message)) is not None:
                     writer.write(b"".join(ipc.encode(answer)))
+            elif isinstance(message, Generate):
+                self.generations.append(message)
+                for each in self.generate(message):
+                    writer.write(b"".join(ipc.encode(each)))
             elif isinstance(message, Cancel):
                 self.cancelled += message.ids
             self.came.notify_all()

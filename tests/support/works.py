@@ -13,6 +13,11 @@ from bertstream.workers.program import Advanced, AttentionWish
 
 LAST_LAYER = 3
 HIDDEN = 6
+VOCABULARY = 23
+LABELS = {"next_sentence": 2, "sequence_classification": 4, "multiple_choice": 1} | {
+    "token_classification": 5,
+    "question_answering": 2,
+}
 MEAN = Wishes(("pooled",), Pooling("mean", (LAST_LAYER,)))
 
 
@@ -44,6 +49,11 @@ class FakeProgram:
     def __init__(self) -> None:
         self.layers_asked: list[list[int]] = []
         self.lengths_seen: list[list[int]] = []
+        self.heads_run: list[tuple[str, int]] = []  # and on how many rows
+
+    @property
+    def vocabulary_size(self) -> int:
+        return VOCABULARY
 
     def hidden_states(
         self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
@@ -82,12 +92,36 @@ class FakeProgram:
     def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
         return torch.stack([fake_pool(text, mode) for text in states.split(lengths)])
 
+    def mask_logits(self, states: Tensor) -> Tensor:
+        return self._head("fill_mask", states)
+
+    def text_logits(self, head: str, first: Tensor) -> Tensor:
+        return self._head(head, first)
+
+    def token_logits(self, head: str, states: Tensor) -> Tensor:
+        return self._head(head, states)
+
+    def _head(self, head: str, states: Tensor) -> Tensor:
+        self.heads_run.append((head, len(states)))
+        return fake_logits(head, states)
+
+
+def fake_logits(head: str, states: Tensor) -> Tensor:
+    """states [rows, H] -> [rows, labels or V], of which the last two are equal to each other where there are three."""
+    width = LABELS.get(head, VOCABULARY)
+    columns = torch.cos(torch.arange(HIDDEN)[:, None] * 1.7 + torch.arange(width) * 0.9 + len(head))
+    logits = (states.double() @ columns.double() * 3).float()  # the same whatever the other rows
+    if width > 2:
+        logits[:, -1] = logits[:, -2]
+    return logits
+
 
 def fake_states(ids: Tensor, type_ids: Tensor | None, places: Tensor, layer: int) -> Tensor:
     """ids [T], type_ids [T], places [T] -> [T, H]"""
     types = torch.zeros_like(ids) if type_ids is None else type_ids
     columns = torch.arange(1, HIDDEN + 1)
-    return torch.sin(ids[:, None] * 0.37 * columns + types[:, None] + places[:, None] * 0.11 + layer)
+    angles = ids[:, None].double() * 0.37 * columns + types[:, None] + places[:, None].double() * 0.11 + layer
+    return torch.sin(angles).float()
 
 
 def fake_pool(states: Tensor, mode: str) -> Tensor:

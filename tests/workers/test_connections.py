@@ -14,13 +14,14 @@ import pytest
 from torch import Tensor
 
 from bertstream.workers import ipc
-from bertstream.workers.connections import Listener
-from bertstream.workers.contract import Cancel, Failure, Hello, Result, Wishes
+from bertstream.workers.connections import Listener, Queues
+from bertstream.workers.contract import Cancel, Completed, Failure, Generated, Hello, Result, Wishes
 from bertstream.workers.engine import prepare, run
 from bertstream.workers.loop import EngineLoop
 from bertstream.workers.queue import WorkQueue
-from bertstream.workers.running import RunningRecord
+from bertstream.workers.running import Computing, RunningRecord
 from bertstream.workers.sessions import Sessions
+from tests.support.generation import Bench, answers_of, make_generate
 from tests.support.works import LAST_LAYER, FakeProgram, make_work
 
 QUEUE_TOKENS = 50
@@ -43,13 +44,15 @@ class Gated(FakeProgram):
 
 
 class Worker:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, generating: Bench | None = None) -> None:
         self.path = str(directory / "socket")
         self.program = Gated()
         self.queue = WorkQueue(QUEUE_TOKENS, 40)
-        record, sessions = RunningRecord(directory / "running"), Sessions(1 << 20)
-        EngineLoop(self.program, self.queue, record, sessions, LAST_LAYER).start()
-        Listener(self.path, self.queue, sessions, lambda number: Hello("worker-0", 1, number, 40, RECORD)).start()
+        computing, sessions = Computing(RunningRecord(directory / "running")), Sessions(1 << 20)
+        generator = generating.generator if generating else None
+        EngineLoop(self.program, self.queue, computing, sessions, LAST_LAYER, generator=generator).start()
+        queues = Queues(self.queue, sessions, generator.queue if generator else None)
+        Listener(self.path, queues, lambda number: Hello("worker-0", 1, number, 40, RECORD)).start()
         self._open: list[socket.socket] = []
 
     def connect(self) -> socket.socket:
@@ -188,3 +191,62 @@ def test_a_connection_whose_answers_cannot_be_made_is_closed(worker: Worker, mon
     sock.sendall(WORK)
     assert sock.recv(1) == b""
     assert ended.wait(20)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def generating(tmp_path: Path, bench: Bench) -> Iterator[Worker]:
+    made = Worker(tmp_path, bench)
+    yield made
+    made.close()
+
+
+def test_generated_tokens_come_before_the_whole_answer(generating: Worker, tmp_path: Path) -> None:
+    sock = generating.connect()
+    hello(sock)
+    work = make_generate(7, stream=True)
+    ipc.send(sock, work)
+    *pieces, completed = [ipc.receive(sock) for _ in range(6)]
+    assert isinstance(completed, Completed)
+    assert answers_of(completed) == answers_of(Bench(tmp_path).run(work)[0])
+    tokens = [int(piece.tokens[0]) for piece in pieces if isinstance(piece, Generated)]
+    assert [tokens] == answers_of(completed)
+
+
+def test_cancelling_and_going_away_end_what_is_generated(generating: Worker, bench: Bench) -> None:
+    sock, other = generating.connect(), generating.connect()
+    hello(sock), hello(other)
+    ipc.send(sock, make_generate(1, stream=True, max_new_tokens=400))
+    ipc.send(other, make_generate(1, stream=True, max_new_tokens=400))
+    assert isinstance(ipc.receive(other), Generated)
+    other.close()
+    assert isinstance(ipc.receive(sock), Generated)
+    ipc.send(sock, Cancel((1,)))
+    ipc.send(sock, make_generate(2, max_new_tokens=1))
+    while not isinstance(message := ipc.receive(sock), Completed):
+        assert isinstance(message, Generated)
+        assert message.works.tolist() == [1]
+    assert message.id == 2
+    for _ in range(2000):
+        if not bench.generator.rows.used:
+            break
+        threading.Event().wait(0.005)
+    assert bench.generator.rows.used == 0
+
+
+def test_what_cannot_be_generated_is_refused(generating: Worker, tmp_path: Path) -> None:
+    (tmp_path / "encodes").mkdir()
+    plain = Worker(tmp_path / "encodes")
+    for worker, message in (
+        (generating, "the cache has 2000 rows, and this may need 3003"),
+        (plain, "this model does not generate text"),
+    ):
+        sock = worker.connect()
+        hello(sock)
+        ipc.send(sock, make_generate(1, max_new_tokens=3000))
+        assert ipc.receive(sock) == Failure(1, "internal", message)
+    plain.close()

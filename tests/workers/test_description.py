@@ -11,7 +11,7 @@ import pytest
 
 from bertstream.workers.checkpoints import embedded
 from bertstream.workers.compile import compile_model
-from bertstream.workers.description import DefaultPooling, DescriptionError, ModelDescription
+from bertstream.workers.description import FORMAT, DefaultPooling, DescriptionError, ModelDescription
 from tests.support.checkpoints import edit_json
 
 
@@ -53,9 +53,9 @@ def test_roberta_counts_its_positions_from_the_pad_id(checkpoint: Callable[[str]
     assert found.type_vocabulary_size == 1
 
 
-def test_heads_are_named_by_the_architecture(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
+def test_a_head_does_not_bring_a_pooler(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
     found = ModelDescription.load(compile_model(checkpoint("bert-mlm"), cache=compile_cache))
-    assert (found.architecture, found.has_pooler, found.heads) == ("BertForMaskedLM", False, ())
+    assert (found.architecture, found.has_pooler, found.heads) == ("BertForMaskedLM", False, ("fill_mask",))
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path, compile_cache: Path) -> None:
@@ -76,7 +76,7 @@ def test_reading_needs_no_torch(compile_cache: Path) -> None:
 def test_damage_is_told(tmp_path: Path, compile_cache: Path) -> None:
     with pytest.raises(DescriptionError, match="not a compiled model"):
         ModelDescription.load(tmp_path)
-    (tmp_path / "description.json").write_text('{"format": 2, "revision": "a"}')
+    (tmp_path / "description.json").write_text(f'{{"format": {FORMAT}, "revision": "a"}}')
     with pytest.raises(DescriptionError, match=r"damaged.*compile the model again"):
         ModelDescription.load(tmp_path)
     ModelDescription.load(compile_model(embedded(), cache=compile_cache)).save(tmp_path)

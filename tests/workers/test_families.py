@@ -137,7 +137,7 @@ def test_pad_ids_within_a_text_take_roberta_s_positions(pair: Make, name: str) -
         ("distilbert", {"n_layers": 0}, "n_layers must be a positive number, not 0"),
         ("distilbert", {"activation": "mish"}, "activation 'mish' is not supported"),
         ("electra", {"embedding_size": -1}, "embedding_size must be a positive number, not -1"),
-        ("electra", {"is_decoder": True}, "is_decoder = True is not supported"),
+        ("distilbert", {"is_decoder": True}, "distilbert has no decoders"),
         ("camembert", {"pad_token_id": None, "model_type": "flaubert"}, "model_type 'flaubert' is not supported"),
     ],
 )

@@ -6,7 +6,8 @@ import math
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,13 +15,58 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertstream.workers import ipc
-from bertstream.workers.contract import BULK, Batch, Cancel, Failure, Hello, Pooling, Result, Wishes, Work
+from bertstream.workers.contract import (
+    BULK,
+    Batch,
+    Cancel,
+    Completed,
+    EarlyStopping,
+    Failure,
+    FinishReason,
+    Generate,
+    Generated,
+    GenerationOptions,
+    HeadName,
+    HeadWish,
+    Hello,
+    Output,
+    Pooling,
+    Result,
+    ScoreFunction,
+    Spans,
+    Wishes,
+    Work,
+)
 from tests.support.works import make_batch
 
 POOLING = Pooling("mean", (0, 3), "concatenate", True, 7)
+HEAD = HeadWish("fill_mask", "none", 5, (3, 1), 7)
+OPTIONS = GenerationOptions(9, 2, 3, 2, 0.5, "never", True, 0.7, 4, 0.9, 2**63, 1.2, 3, ((5,), (6, 7)), (102, 3), True)
+
+
+def column(kind: Any, *values: float) -> np.ndarray:
+    return np.array(values, kind)
+
+
+SPANS = Spans(column(np.int32, 2, 0), column(np.int32, 0, 2), column(np.int32, 1, 1))
 MESSAGES: list[ipc.Message] = [
     Work(1, make_batch([3, 1]), Wishes(("pooled", "last_hidden_state"), POOLING, "int8"), BULK, 12.5, True),
     Work(2**62, make_batch([2], type_ids=True), Wishes(("pooler_output",))),
+    Work(3, replace(make_batch([3, 1]), spans=SPANS), Wishes(("mask_candidates",), head=HEAD)),
+    Work(4, replace(make_batch([3, 1]), spans=replace(SPANS, ids=column(np.int32, 7, 9))), Wishes((), head=HEAD)),
+    Generate(6, column(np.int32, 101, 5), OPTIONS, column(np.int32, 0, 1), BULK, 12.5, True),
+    Generate(7, column(np.int32, 101), GenerationOptions(1)),
+    Generated(column(np.int64, 2**40), column(np.int32, 1), column(np.int32, 17), column(np.float32, -0.25)),
+    Completed(
+        id=6,
+        reasons=("length", "end_of_sequence"),
+        lengths=column(np.int32, 2, 1),
+        tokens=column(np.int32, 3, 4, 102),
+        token_scores=column(np.float32, -0.5, -1, -2),
+        scores=column(np.float32, -1.5, -2),
+        queue_seconds=0.25,
+        compute_seconds=1.5,
+    ),
     Cancel((3, 4)),
     Cancel(()),
     Hello("worker-0", 17, 2, 4096, "/tmp/ü.running"),
@@ -42,8 +88,10 @@ def same(one: Any, other: Any) -> bool:
     """Equality that looks into arrays."""
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
-    if isinstance(one, Batch | Work | Result):
-        return all(same(getattr(one, name), getattr(other, name)) for name in one.__dataclass_fields__)
+    if is_dataclass(one):
+        return type(one) is type(other) and all(
+            same(getattr(one, each.name), getattr(other, each.name)) for each in fields(one)
+        )
     if isinstance(one, dict):
         return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
     return bool(type(one) is type(other) and one == other)
@@ -61,6 +109,83 @@ def decode(raw: bytes) -> ipc.Message:
 def test_messages_come_back_as_they_were(message: ipc.Message, pair: tuple[socket.socket, socket.socket]) -> None:
     ipc.send(pair[0], message)
     received = ipc.receive(pair[1])
+    assert same(message, received)
+
+
+def names_of(literals: Any) -> list[str]:
+    """Of a Literal, or of a union of several."""
+    return [name for part in get_args(literals) for name in (get_args(part) or (part,))]
+
+
+NUMBERS = st.integers(-(2**31), 2**31 - 1)
+REALS = st.floats(allow_nan=False)
+HEADS = st.builds(
+    HeadWish,
+    st.sampled_from(names_of(HeadName)),
+    st.sampled_from(get_args(ScoreFunction)),
+    NUMBERS,
+    st.lists(NUMBERS).map(tuple),
+    NUMBERS,
+)
+POOLINGS = st.builds(
+    Pooling,
+    st.sampled_from(["cls", "pooler"]),
+    st.lists(NUMBERS, min_size=1).map(tuple),
+    st.just("sum"),
+    st.booleans(),
+    NUMBERS,
+)
+
+WISHES = st.builds(
+    Wishes,
+    st.lists(st.sampled_from(names_of(Output))).map(tuple),
+    st.none() | POOLINGS,
+    hidden_layers=st.lists(NUMBERS).map(tuple),
+    head=st.none() | HEADS,
+)
+GENERATION = st.builds(
+    GenerationOptions,
+    NUMBERS,
+    num_beams=NUMBERS,
+    length_penalty=REALS,
+    early_stopping=st.sampled_from(get_args(EarlyStopping)),
+    do_sample=st.booleans(),
+    temperature=REALS,
+    seed=st.integers(0, 2**64 - 1),
+    bad_words=st.lists(st.lists(NUMBERS).map(tuple)).map(tuple),
+    eos_token_ids=st.lists(NUMBERS).map(tuple),
+    stream=st.booleans(),
+)
+
+
+def columns(kind: Any, elements: st.SearchStrategy[Any] = NUMBERS) -> st.SearchStrategy[np.ndarray]:
+    return st.lists(elements, max_size=5).map(lambda values: np.array(values, kind))
+
+
+FLOATS = columns(np.float32, st.floats(width=32, allow_nan=False))
+INTS = columns(np.int32)
+SPAN_COLUMNS = st.builds(Spans, INTS, INTS, INTS, st.none() | INTS)
+ANY_MESSAGE: st.SearchStrategy[ipc.Message] = st.one_of(
+    st.builds(Work, NUMBERS, st.builds(Batch, INTS, INTS, st.none() | INTS, st.none() | SPAN_COLUMNS), WISHES),
+    st.builds(Generate, NUMBERS, INTS, GENERATION, st.none() | INTS, NUMBERS, REALS, st.booleans()),
+    st.builds(Generated, columns(np.int64), INTS, INTS, FLOATS),
+    st.builds(
+        Completed,
+        NUMBERS,
+        st.lists(st.sampled_from(get_args(FinishReason))).map(tuple),
+        INTS,
+        INTS,
+        FLOATS,
+        FLOATS,
+        REALS,
+        REALS,
+    ),
+)
+
+
+@given(ANY_MESSAGE)
+def test_whatever_a_message_holds_comes_back(message: ipc.Message) -> None:
+    received = decode(b"".join(ipc.encode(message)))
     assert same(message, received)
 
 
@@ -185,6 +310,11 @@ def test_a_prelude_that_is_none_is_refused_before_anything_is_allocated(prelude:
         json.dumps(["failure", {"id": 1, "surprise": 2}, []]).encode(),
         json.dumps(["work", [], []]).encode(),
         json.dumps(["work", [1, ["pooled"], None, "float32", 0, 1.0, False], []]).encode(),
+        json.dumps(["work", [1, "wishes", 0], [[name, "<i4", [1]] for name in ("ids", "lengths")]]).encode(),
+        json.dumps(["generate", [1, {"max_new_tokens": 3}, 0, 1.0], []]).encode(),
+        json.dumps(["generate", [1, 3, 0, 1.0], [["ids", "<i4", [1]]]]).encode(),
+        json.dumps(["generated", [], [["works", "<i8", [1]]]]).encode(),
+        json.dumps(["completed", [1, ["length"], 0.0, 0.0], [["surprise", "<i8", [1]]]]).encode(),
         json.dumps(["result", [1, 0.0, 0.0], [["a", "<f4", [5]]]]).encode(),  # larger than the payload
         json.dumps(["result", [1, 0.0, 0.0], [["a", "<f4", [-1]]]]).encode(),
         json.dumps(["result", [1, 0.0, 0.0], [["a", "<f4", [2**62, 2**62]]]]).encode(),
@@ -198,9 +328,11 @@ def test_a_header_that_is_none_is_refused(header: bytes) -> None:
         decode(frame(header, bytes(16)))
 
 
-@given(st.integers(0, 10_000), st.binary(min_size=1, max_size=8), st.booleans())
-def test_damaged_frames_give_a_message_or_a_protocol_error(position: int, damage: bytes, shorten: bool) -> None:
-    raw = b"".join(ipc.encode(MESSAGES[0]))
+@given(st.integers(0, 99), st.integers(0, 10_000), st.binary(min_size=1, max_size=8), st.booleans())
+def test_damaged_frames_give_a_message_or_a_protocol_error(
+    number: int, position: int, damage: bytes, shorten: bool
+) -> None:
+    raw = b"".join(ipc.encode(MESSAGES[number % len(MESSAGES)]))
     position = ipc.PRELUDE.size + position % (len(raw) - ipc.PRELUDE.size)
     damaged = raw[:position] if shorten else raw[:position] + damage + raw[position + len(damage) :]
     with contextlib.suppress(ipc.ProtocolError):

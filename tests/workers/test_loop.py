@@ -15,11 +15,14 @@ from torch import Tensor
 from bertstream.workers import engine as engine_module
 from bertstream.workers import loop as loop_module
 from bertstream.workers.connections import Reply
-from bertstream.workers.contract import Failure, Result
-from bertstream.workers.loop import EngineLoop, is_fatal, is_out_of_memory
+from bertstream.workers.contract import Completed, Failure, Generated, Result
+from bertstream.workers.failures import is_fatal, is_out_of_memory
+from bertstream.workers.generation.generator import Generator
+from bertstream.workers.loop import EngineLoop
 from bertstream.workers.queue import WorkQueue
-from bertstream.workers.running import RunningRecord, read_running
+from bertstream.workers.running import Computing, RunningRecord, read_running
 from bertstream.workers.sessions import Sessions
+from tests.support.generation import Bench, HistoryProgram, Ids, answers_of, make_generate
 from tests.support.works import LAST_LAYER, FakeProgram, make_work
 
 BAD = 666  # a text with this id breaks its batch
@@ -35,9 +38,9 @@ class FakeConnection:
     def reply(self, make: Callable[[], Reply]) -> None:
         self.answers.put(make())
 
-    def get(self, count: int) -> dict[int, Reply]:
+    def get(self, count: int) -> dict[int, Result | Completed | Failure]:
         answers = [self.answers.get(timeout=20) for _ in range(count)]
-        return {answer.id: answer for answer in answers}
+        return {answer.id: answer for answer in answers if not isinstance(answer, Generated)}
 
 
 class Scripted(FakeProgram):
@@ -62,11 +65,13 @@ class Scripted(FakeProgram):
 
 
 class Worker:
-    def __init__(self, directory: Path, batch_tokens: int = 100) -> None:
+    def __init__(self, directory: Path, batch_tokens: int = 100, generator: Generator | None = None) -> None:
         self.program = Scripted()
         self.queue = WorkQueue(10_000, batch_tokens)
         self.record = directory / "running"
-        self.loop = EngineLoop(self.program, self.queue, RunningRecord(self.record), Sessions(1 << 20), LAST_LAYER)
+        computing = Computing(RunningRecord(self.record))
+        sessions = Sessions(1 << 20)
+        self.loop = EngineLoop(self.program, self.queue, computing, sessions, LAST_LAYER, generator=generator)
         self.connection = FakeConnection()
 
     def add(self, work_id: int, *args: Any, **kwargs: Any) -> None:
@@ -213,6 +218,117 @@ def test_an_error_of_the_gpu_itself_ends_the_thread_and_leaves_the_record(worker
         threading.excepthook = previous
     assert read_running(worker.record) == {(4, 1)}
     assert worker.connection.answers.empty()
+
+
+class Noting(HistoryProgram):
+    """Notes each step among what else is computed, and may be held up in it."""
+
+    def __init__(self, events: list[str]) -> None:
+        super().__init__()
+        self.events = events
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+
+    def logits(self, source: Ids | None, tokens: Ids) -> Tensor:
+        self.events.append("step")
+        self.entered.release()
+        assert self.gate.wait(20)
+        return super().logits(source, tokens)
+
+
+class Generating:
+    """A worker that also generates, and the order of what it computes."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.events: list[str] = []
+        self.text = Noting(self.events)
+        self.bench = Bench(directory, self.text)
+        self.worker = Worker(directory, generator=self.bench.generator)
+
+        def run(*args: Any) -> Any:
+            self.events.append("batch")
+            return engine_module.run(*args)
+
+        monkeypatch.setattr(loop_module, "run", run)
+        self.connection = self.worker.connection
+
+    def generate(self, work_id: int, **options: Any) -> None:
+        assert self.bench.queue.add(make_generate(work_id, **options), self.connection) is None
+
+
+@pytest.fixture
+def generating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Generating]:
+    made = Generating(tmp_path, monkeypatch)
+    yield made
+    made.text.gate.set()
+    made.worker.queue.close()
+
+
+def test_an_idle_worker_generates_at_once(generating: Generating, tmp_path: Path) -> None:
+    generating.worker.loop.start()
+    for number in range(5):  # again and again idle in between
+        generating.generate(number)
+        completed = generating.connection.get(1)[number]
+        assert isinstance(completed, Completed)
+        assert answers_of(completed) == answers_of(Bench(tmp_path).run(make_generate(number))[0])
+    assert generating.worker.loop.computing_seconds == 0
+
+
+def test_steps_and_batches_take_turns(generating: Generating) -> None:
+    """Neither waits for more than one of the other, however much there is to do."""
+    generating.text.gate.clear()
+    generating.worker.loop.start()
+    generating.generate(1, max_new_tokens=40)
+    assert generating.text.entered.acquire(timeout=20)
+    for number in range(10, 20):
+        generating.worker.add(number, alone=True)  # a batch each
+    generating.text.gate.set()
+    answers = generating.connection.get(11)
+    assert isinstance(answers[1], Completed)
+    assert all(isinstance(answers[number], Result) for number in range(10, 20))
+    # The first turn computes the prompt and a step.
+    assert generating.events[2:22] == ["batch", "step"] * 10
+
+
+def test_what_comes_during_a_step_is_one_batch_after_it(generating: Generating) -> None:
+    generating.text.gate.clear()
+    generating.worker.loop.start()
+    generating.generate(1, max_new_tokens=3)
+    assert generating.text.entered.acquire(timeout=20)
+    for number in range(10, 14):
+        generating.worker.add(number, [5])
+    generating.worker.add(14, deadline=time.monotonic() - 1)
+    generating.text.gate.set()
+    answers = generating.connection.get(6)
+    assert generating.worker.program.lengths_seen == [[5] * 4]
+    assert isinstance(answers[14], Failure)
+    assert generating.events == ["step", "step", "batch", "step"]
+
+
+def test_a_broken_batch_between_steps_fails_alone(generating: Generating) -> None:
+    generating.text.gate.clear()
+    generating.worker.loop.start()
+    generating.generate(1)
+    assert generating.text.entered.acquire(timeout=20)
+    generating.worker.add(10, [2], first_id=BAD)
+    generating.worker.add(11, [2])
+    generating.text.gate.set()
+    answers = generating.connection.get(3)
+    assert [type(answers[number]) for number in (1, 10, 11)] == [Completed, Failure, Result]
+
+
+def test_an_engine_that_generates_ends_when_the_queue_is_closed(generating: Generating) -> None:
+    generating.text.gate.clear()
+    generating.worker.loop.start()
+    generating.generate(1, max_new_tokens=400)
+    assert generating.text.entered.acquire(timeout=20)
+    generating.worker.queue.close()
+    generating.text.gate.set()
+    (engine,) = [thread for thread in threading.enumerate() if thread.name == "engine"]
+    engine.join(20)
+    assert not engine.is_alive()
+    assert generating.connection.answers.empty()
 
 
 @torch.jit.script

@@ -116,3 +116,21 @@ def test_many_threads_add_and_one_takes_all() -> None:
     for thread in threads:
         thread.join()
     assert queue.waiting_tokens == 0
+
+
+def test_an_engine_that_has_other_things_to_do_takes_what_there_is(queue: WorkQueue) -> None:
+    assert queue.take_now().batch == ()
+    for number in range(3):
+        queue.add(make_work(number, [20]), SOURCE)
+    assert [each.work.id for each in queue.take_now().batch] == [0, 1]
+    assert queue.waiting_tokens == 20
+
+
+def test_after_an_engine_was_woken_small_batches_may_grow_again(queue: WorkQueue) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        queue.engine_is_idle()
+        queue.engine_is_busy()
+        taking = threads.submit(taken, queue)
+        queue.add(make_work(1, [20]), SOURCE)
+        queue.add(make_work(2, [30]), SOURCE)
+        assert taking.result(20) == [1, 2]

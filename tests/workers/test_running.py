@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from bertstream.workers.running import _MAX_KEYS, RunningRecord, read_running
+from bertstream.workers.running import _MAX_KEYS, Computing, RunningRecord, read_running
 
 DIES = """
 import os, signal, sys
@@ -45,3 +46,16 @@ def test_a_file_that_is_not_there_or_not_whole_says_nothing(tmp_path: Path) -> N
     (tmp_path / "short").write_bytes(b"\x01" * 100)
     assert read_running(tmp_path / "none") == frozenset()
     assert read_running(tmp_path / "short") == frozenset()
+
+
+def test_what_is_computed_and_since_when(tmp_path: Path) -> None:
+    computing = Computing(RunningRecord(tmp_path / "running"))
+    assert computing.seconds == 0
+    since = computing.begin([(1, 2), (1, 3)])
+    assert read_running(tmp_path / "running") == {(1, 2), (1, 3)}
+    assert 0 < time.monotonic() - since < computing.seconds + 1
+    time.sleep(0.01)
+    assert computing.seconds >= 0.01
+    computing.end()
+    assert computing.seconds == 0
+    assert read_running(tmp_path / "running") == frozenset()

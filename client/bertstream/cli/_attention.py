@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from bertstream.cli._map import Weights, draw
 from bertstream.cli._options import Commands, add_model, add_text_options, client, command, suffixed, text_options
-from bertstream.cli._palette import colours
+from bertstream.cli._palette import colours, has_colour
 from bertstream.cli._png import enlarged, png
 from bertstream.cli._table import clipped
 from bertstream.cli._writers import OutputFile
@@ -58,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         head = "the mean of all heads" if arguments.head is None else f"head {outputs.heads[0]}"
         print(f"{clipped(arguments.text, 60)}  (layer {layer}, {head})")
-        print(draw(weights, outputs.tokens, shutil.get_terminal_size().columns, _has_colour()))
+        print(draw(weights, outputs.tokens, shutil.get_terminal_size().columns, has_colour()))
     return 0
 
 
@@ -75,7 +73,3 @@ def _print_json(arguments: argparse.Namespace, outputs: Outputs, layer: int, wei
     head = None if arguments.head is None else outputs.heads[0]
     values = {"layer": layer, "head": head, "tokens": outputs.tokens, "weights": weights.tolist()}
     print(json.dumps(values, ensure_ascii=False))
-
-
-def _has_colour() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

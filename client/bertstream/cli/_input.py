@@ -25,6 +25,11 @@ def reads_lines(texts: Sequence[str]) -> bool:
     return list(texts) == ["-"]
 
 
+def whole_text() -> str:
+    """All of standard input, as `lines` reads it."""
+    return sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape")
+
+
 def lines() -> Iterator[str]:
     """The lines of standard input, as UTF-8 whatever the locale; an empty line is an empty text."""
     # Bytes that are not UTF-8 become lone surrogates, which the SDK refuses with the number of the text.

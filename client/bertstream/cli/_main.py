@@ -5,16 +5,38 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NoReturn
 
-from bertstream.cli import _attention, _encode, _health, _layers, _loading, _models, _server, _similarity, _tokenize
+from bertstream.cli import (
+    _answer,
+    _attention,
+    _choose,
+    _classify,
+    _encode,
+    _entities,
+    _fill_mask,
+    _health,
+    _layers,
+    _loading,
+    _models,
+    _rerank,
+    _server,
+    _similarity,
+    _tokenize,
+)
 from bertstream.cli._interrupt import INTERRUPTED, check, interruptible
 from bertstream.cli._options import UsageError
 from bertstream.client import BertstreamError, Unavailable
 from bertstream.client._channels import package_version
 
-MODULES = (_server, _models, _loading, _tokenize, _encode, _similarity, _layers, _attention, _health)
+GROUPS: dict[str, tuple[Any, ...]] = {
+    "the server": (_server, _models, _loading, _health),
+    "tokens and vectors": (_tokenize, _encode, _similarity),
+    "inside the model": (_layers, _attention),
+    "task heads": (_fill_mask, _classify, _rerank, _entities, _answer, _choose),
+}
 OK, FAILED, USAGE, UNAVAILABLE = 0, 1, 2, 3
 
 EPILOG = """\
@@ -28,6 +50,8 @@ examples:
   bertstream similarity "A text" "Another" "A third"
   bertstream layers "A text" --layers 0,6,12 -o layers.npz
   bertstream attention "A text" --layer 3 --head 2   a map of who attends to whom
+  bertstream fill-mask "Paris is the [MASK] of France."
+  bertstream entities "Angela Merkel met Barack Obama in Berlin."
 
 exit codes:
   0 done, 1 the call failed (health: not serving), 2 wrong usage, 3 no server there or not ready, 130 interrupted
@@ -77,6 +101,19 @@ def _complain(error: object, code: int) -> int:
     return code
 
 
+class _GroupedHelp(argparse.RawDescriptionHelpFormatter):
+    """Lists the commands below headings, each of which goes before the command that it is the value of."""
+
+    def __init__(self, headings: Mapping[str, str], prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = len("    next-sentence")  # argparse itself forgets how far commands are indented
+        self._headings = headings
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text, heading = super()._format_action(action), self._headings.get(action.dest)
+        return f"\n  {heading}:\n{text}" if heading else text
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
@@ -86,14 +123,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    headings: dict[str, str] = {}
     parser = _Parser(
         prog="bertstream",
-        description="Tokenize, encode and stream text through BERT encoders, over gRPC.",
+        description="Tokenize, encode, ask task heads and stream text through BERT models, over gRPC.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(_GroupedHelp, headings),
     )
     parser.add_argument("--version", action="version", version=f"bertstream {package_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in MODULES:
-        module.add_to(commands)
+    for heading, modules in GROUPS.items():
+        before = set(commands.choices)
+        for module in modules:
+            module.add_to(commands)
+        headings[next(name for name in commands.choices if name not in before)] = heading
     return parser

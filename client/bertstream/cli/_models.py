@@ -67,6 +67,11 @@ def _precision(model: Model) -> str:
     return f"at most {test.max_abs_difference:.1e} from float32, cosine at least {test.min_cosine:.6f}" if test else ""
 
 
+def _generation(model: Model) -> str:
+    found = model.generation
+    return f"at most {found.max_tokens:,} tokens, {found.cache_tokens:,} of all at once" if found else ""
+
+
 def _details(model: Model) -> str:
     values = {
         **{name: value for name, value in model_values(model).items() if not isinstance(value, dict | list | tuple)},
@@ -75,6 +80,8 @@ def _details(model: Model) -> str:
         "prompts": ", ".join(f"{name}: {prompt!r}" for name, prompt in model.prompts.items()),
         "outputs": ", ".join(model.outputs),
         "heads": ", ".join(model.heads),
+        "labels": ", ".join(model.labels),
+        "generation": _generation(model),
         "limits": f"{model.limits.max_texts:,} texts and {model.limits.max_request_bytes:,} bytes a message",
         "precision_test": _precision(model),
         "warnings": "; ".join(model.warnings),

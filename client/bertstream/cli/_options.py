@@ -44,17 +44,35 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="", metavar="NAME", help="the model (default: the server's)")
 
 
-def add_text_options(parser: argparse.ArgumentParser) -> None:
-    """Options that say how texts are tokenized."""
+def add_length_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Options that say what is done with long texts."""
     group = parser.add_argument_group("tokenization")
     group.add_argument("--max-length", type=int, metavar="TOKENS", help="cut texts to so many tokens, special ones too")
     group.add_argument(
         "--no-truncation", action="store_const", const=False, dest="truncation", help="fail on long texts"
     )
     group.add_argument("--truncation-side", choices=["right", "left"], help="the end that is cut off")
+    return group
+
+
+def add_text_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say how texts are tokenized."""
+    group = add_length_options(parser)
     group.add_argument(
         "--no-special-tokens", action="store_const", const=False, dest="add_special_tokens", help="add no [CLS], [SEP]"
     )
+
+
+def add_task_options(parser: argparse.ArgumentParser) -> None:
+    """Options of all task heads."""
+    add_model(parser)
+    add_length_options(parser)
+
+
+def task_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What add_task_options gave, and --timeout, as arguments of the SDK."""
+    names = ("model", "max_length", "truncation", "truncation_side", "timeout")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def text_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -88,6 +106,11 @@ def vector_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def numbers(text: str) -> list[int]:
     """Such as "0,6,12"."""
     return [int(number) for number in text.split(",")]
+
+
+def words(text: str) -> list[str]:
+    """Such as "sport,weather"."""
+    return [word.strip() for word in text.split(",")]
 
 
 def suffixed(output: Path | None, suffix: str) -> Path | None:

@@ -1,6 +1,9 @@
-"""Numbers to colours that look as evenly spaced as they are: matplotlib's viridis, by eleven of its colours."""
+"""Colours: numbers to those that look as evenly spaced as they are (matplotlib's viridis, by eleven of its colours)."""
 
 from __future__ import annotations
+
+import os
+import sys
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,11 @@ _ANCHORS = np.array([
     (34, 168, 132), (68, 191, 112), (122, 209, 81), (189, 223, 38), (253, 231, 37),
 ], np.float64)
 # fmt: on
+
+
+def has_colour() -> bool:
+    """Whether standard output may be coloured."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def colours(shares: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -1,4 +1,7 @@
-"""The Python SDK of bertstream: tokenize, encode and stream over gRPC. Needs grpcio, protobuf and NumPy, no torch."""
+"""The Python SDK of bertstream: tokenize, encode, ask task heads and stream over gRPC.
+
+Needs grpcio, protobuf and NumPy, no torch.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,22 @@ from bertstream.client._options import EncodeOptions, ForwardOptions, TokenizeOp
 from bertstream.client._reports import EffectiveOptions, Report
 from bertstream.client._spans import SpannedText
 from bertstream.client._sync import Client
+from bertstream.client._task_options import (
+    AnswerOptions,
+    ClassifyOptions,
+    EntityOptions,
+    FillMaskOptions,
+    RerankOptions,
+    TaskOptions,
+    ZeroShotOptions,
+)
+from bertstream.client._task_reports import EffectiveTaskOptions
+from bertstream.client._task_types import Answer, Candidate, Entity, Label, PredictedBatch, Ranked, TextScore
 from bertstream.client._texts import Text
 from bertstream.client._types import (
     ComputeType,
     EncodedBatch,
+    GenerationDescription,
     Health,
     ItemError,
     Layer,
@@ -59,22 +74,32 @@ from bertstream.client._usage import Timings, Usage
 
 __all__ = [
     "Aborted",
+    "Answer",
+    "AnswerOptions",
     "AsyncClient",
     "BertstreamError",
     "Cancelled",
+    "Candidate",
+    "ClassifyOptions",
     "Client",
     "ComputeType",
     "DeadlineExceeded",
     "EffectiveOptions",
+    "EffectiveTaskOptions",
     "EncodeOptions",
     "EncodedBatch",
+    "Entity",
+    "EntityOptions",
     "FailedPrecondition",
     "FieldViolation",
+    "FillMaskOptions",
     "ForwardOptions",
+    "GenerationDescription",
     "Health",
     "Internal",
     "InvalidArgument",
     "ItemError",
+    "Label",
     "Layer",
     "LayerCombination",
     "LayerKind",
@@ -91,15 +116,20 @@ __all__ = [
     "Pooling",
     "PoolingMode",
     "PrecisionTest",
+    "PredictedBatch",
     "Priority",
     "Progress",
+    "Ranked",
     "Report",
+    "RerankOptions",
     "RpcError",
     "SpanUnit",
     "SpannedText",
     "SpecialToken",
     "StreamWindow",
+    "TaskOptions",
     "Text",
+    "TextScore",
     "Timings",
     "TokenColumn",
     "TokenizeOptions",
@@ -112,4 +142,5 @@ __all__ = [
     "Unimplemented",
     "Usage",
     "WireType",
+    "ZeroShotOptions",
 ]

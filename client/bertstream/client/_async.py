@@ -10,6 +10,7 @@ from typing import Self, Unpack
 import grpc
 
 from bertstream.client import _operations as operations
+from bertstream.client._async_tasks import AsyncTaskMethods
 from bertstream.client._async_transport import AsyncTransport
 from bertstream.client._channels import Connection
 from bertstream.client._layers import layers_request
@@ -44,7 +45,7 @@ from bertstream.client._types import (
 )
 
 
-class AsyncClient:
+class AsyncClient(AsyncTaskMethods):
     """A connection to a bertstream server, for asyncio. It has the methods and arguments of Client, which see.
 
     ```python

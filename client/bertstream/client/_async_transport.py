@@ -16,14 +16,14 @@ from bertstream.client._async_call import AsyncStreamCall
 from bertstream.client._channels import Connection, LeastLoaded, stubs
 from bertstream.client._deadline import Deadline
 from bertstream.client._errors import Cancelled, RpcError, error_from_call
-from bertstream.client._layers import LAYERS_RPC, LayerAssembly, LayersRequest
+from bertstream.client._events import EventsRequest
 from bertstream.client._operations import Calls, Descriptions, Operation
 from bertstream.client._progress import reporter
 from bertstream.client._requests import StreamRequest
 from bertstream.client._steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
 from bertstream.client._stream import BulkStream
 from bertstream.client._sync_transport import CALLS_UNDER_WAY
-from bertstream.client._types import Layer, LayersDone, Model
+from bertstream.client._types import Model
 
 T = TypeVar("T")
 
@@ -95,23 +95,23 @@ class AsyncTransport:
             if call:
                 await call.close(patient=stream.finished)
 
-    async def layers(self, request: LayersRequest, timeout: float | None) -> AsyncGenerator[Layer | LayersDone, None]:
-        """The layers of one call. gRPC reads a message when it is asked to, so that a slow reader slows the server."""
-        deadline, assembly = Deadline(timeout), LayerAssembly(request.report)
+    async def events(self, request: EventsRequest[T], timeout: float | None) -> AsyncGenerator[T, None]:
+        """The events of one call. gRPC reads a message when it is asked to, so that a slow reader slows the server."""
+        deadline, events = Deadline(timeout), request.events()
         model: Model | None = None
         if request.needs_model:
             model = await self.run(operations.describe(self.descriptions, request.model), timeout)
         message, index = request.message_for(model), self._balance.acquire()
         call: Any = None
         try:
-            rpc = self._rpc(index, LAYERS_RPC)
+            rpc = self._rpc(index, request.rpc)
             call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
             while (response := await message_of(call)) is not None:
-                if event := assembly.receive(response):
+                if event := events.receive(response):
                     yield event
-            assembly.ended()
+            events.ended()
         except RpcError as error:
-            raise assembly.failed(error) from None
+            raise events.failed(error) from None
         finally:
             self._balance.release(index)
             if call is not None:

@@ -12,13 +12,23 @@ from typing import Any
 import grpc
 
 from bertstream.client._health import CHECK_METHOD
-from bertstream.v1 import encoding_pb2, models_pb2, tokenization_pb2
+from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 from bertstream.v1.encoding_pb2_grpc import EncodingServiceStub
+from bertstream.v1.generation_pb2_grpc import GenerationServiceStub
 from bertstream.v1.models_pb2_grpc import ModelServiceStub
+from bertstream.v1.tasks_pb2_grpc import TaskServiceStub
 from bertstream.v1.tokenization_pb2_grpc import TokenizationServiceStub
 
-STUBS: tuple[Any, ...] = (EncodingServiceStub, ModelServiceStub, TokenizationServiceStub)
-FILES = (encoding_pb2.DESCRIPTOR, models_pb2.DESCRIPTOR, tokenization_pb2.DESCRIPTOR)
+STUBS: tuple[Any, ...] = (
+    EncodingServiceStub,
+    GenerationServiceStub,
+    ModelServiceStub,
+    TaskServiceStub,
+    TokenizationServiceStub,
+)
+FILES = tuple(
+    file.DESCRIPTOR for file in (encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2)
+)
 HEALTH_RPC = "Check"
 CHANGING_RPCS = ("LoadModel", "UnloadModel")
 MOST_RETRIES = 4  # gRPC itself never tries more than five times
@@ -63,7 +73,7 @@ class Connection:
 
 def service_config(retries: int) -> dict[str, Any]:
     """Retries of calls with one request (gRFC A6). gRPC waits with jitter, or as the server's grpc-retry-pushback-ms
-    says; once an answer has begun to come (StreamLayers), it tries no more.
+    says; once an answer has begun to come (StreamLayers, StreamGeneration), it tries no more.
 
     Streams of requests are not among them: the SDK opens those again itself, and sends only what was not answered. Nor
     are the rpcs that change what is served, which may have done so though no answer came.

@@ -32,7 +32,7 @@ from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import types_pb2 as types
 
 
-class _SmallAnswers:
+class SmallAnswers:
     """What most streams have in common: texts without spans, and answers in one piece."""
 
     typical_bytes = 0
@@ -49,7 +49,7 @@ class _SmallAnswers:
         return 0
 
 
-class _EncodingStream(_SmallAnswers):
+class _EncodingStream(SmallAnswers):
     """The requests of StreamEncodings."""
 
     rpc = "StreamEncodings"
@@ -61,7 +61,7 @@ class _EncodingStream(_SmallAnswers):
         return encoding.StreamEncodingsRequest(options=self._options)
 
     def request(self, group: Group) -> encoding.StreamEncodingsRequest:
-        return encoding.StreamEncodingsRequest(items=encoding.EncodingItems(**_items(group)))
+        return encoding.StreamEncodingsRequest(items=encoding.EncodingItems(**item_ids(group), inputs=group.batch()))
 
 
 class VectorStream(_EncodingStream):
@@ -83,7 +83,7 @@ class VectorStream(_EncodingStream):
         raise unexpected_response("a stream's message without an event")
 
     def batch(self, ids: list[int], outcomes: Sequence[FloatArray | RpcError], cost: Cost) -> EncodedBatch:
-        errors = _errors(ids, outcomes)
+        errors = errors_of(ids, outcomes)
         vectors = self._stacked(outcomes) if errors else np.stack(outcomes)  # type: ignore[arg-type]
         return EncodedBatch(np.array(ids, np.int64), vectors, errors, *cost)
 
@@ -138,7 +138,7 @@ class OutputStream(_EncodingStream):
     def batch(self, ids: list[int], outcomes: Sequence[Outputs | RpcError], cost: Cost) -> OutputsBatch:
         good = [(item, row) for item, row in zip(ids, outcomes, strict=True) if not isinstance(row, RpcError)]
         kept = np.array([item for item, _ in good], np.int64)
-        return OutputsBatch(kept, [row for _, row in good], _errors(ids, outcomes), *cost)
+        return OutputsBatch(kept, [row for _, row in good], errors_of(ids, outcomes), *cost)
 
 
 class SpanStream(OutputStream):
@@ -148,7 +148,7 @@ class SpanStream(OutputStream):
         return [row.pooled_spans for row in super().batch(ids, outcomes, cost).outputs]
 
 
-class TokenStream(_SmallAnswers):
+class TokenStream(SmallAnswers):
     """Tokens, as `tokenize_stream` gives them."""
 
     rpc = "StreamTokenizations"
@@ -160,7 +160,8 @@ class TokenStream(_SmallAnswers):
         return tokenization.StreamTokenizationsRequest(options=self._options)
 
     def request(self, group: Group) -> tokenization.StreamTokenizationsRequest:
-        return tokenization.StreamTokenizationsRequest(items=tokenization.TokenizationItems(**_items(group)))
+        items = tokenization.TokenizationItems(**item_ids(group), inputs=group.batch())
+        return tokenization.StreamTokenizationsRequest(items=items)
 
     def parse(self, response: tokenization.StreamTokenizationsResponse) -> Started | Answers:
         match response.WhichOneof("event"):
@@ -177,7 +178,7 @@ class TokenStream(_SmallAnswers):
             if not isinstance(outcome, RpcError)
             for tokens in outcome
         )
-        return TokenizedBatch(np.array(ids, np.int64), list(rows), _errors(ids, outcomes), *cost)
+        return TokenizedBatch(np.array(ids, np.int64), list(rows), errors_of(ids, outcomes), *cost)
 
 
 def largest_bytes(options: encoding.EncodingOptions, model: Model) -> int:
@@ -192,11 +193,12 @@ def largest_bytes(options: encoding.EncodingOptions, model: Model) -> int:
     return 4 * tokens * (layers * model.hidden_size + maps * tokens)
 
 
-def _items(group: Group) -> dict[str, Any]:
+def item_ids(group: Group) -> dict[str, Any]:
+    """The fields of a message that say which items these are."""
     first, last = group.indexes[0], group.indexes[-1]
     if last - first == len(group.indexes) - 1:  # indexes only grow
-        return {"first_id": first, "inputs": group.batch()}
-    return {"ids": group.indexes, "inputs": group.batch()}
+        return {"first_id": first}
+    return {"ids": group.indexes}
 
 
 def _started(message: encoding.EncodingStarted | tokenization.TokenizationStarted) -> Started:
@@ -213,6 +215,7 @@ def _answers(
     return Answers(list(zip(items.ids, rows, strict=True)), items.errors, cost, more)
 
 
-def _errors(ids: Sequence[int], outcomes: Sequence[object]) -> list[ItemError]:
+def errors_of(ids: Sequence[int], outcomes: Sequence[object]) -> list[ItemError]:
+    """Those of the items that failed."""
     failed = ((item_id, outcome) for item_id, outcome in zip(ids, outcomes, strict=True))
     return [ItemError(item_id, outcome) for item_id, outcome in failed if isinstance(outcome, RpcError)]

@@ -13,6 +13,7 @@ from bertstream.client._errors import unexpected_response
 from bertstream.client._tensors import array_of
 from bertstream.client._types import (
     FloatArray,
+    GenerationDescription,
     Limits,
     Model,
     Pooling,
@@ -46,6 +47,8 @@ def model_of(message: models.Model) -> Model:
         limits=_limits_of(message.limits),
         warnings=tuple(message.warnings),
         precision_test=_precision_test_of(message),
+        labels=tuple(message.labels),
+        generation=_generation_of(message),
     )
 
 
@@ -110,6 +113,14 @@ def _precision_test_of(message: models.Model) -> PrecisionTest | None:
     if not message.HasField("precision_test"):
         return None
     return PrecisionTest(message.precision_test.max_abs_difference, message.precision_test.min_cosine)
+
+
+def _generation_of(message: models.Model) -> GenerationDescription | None:
+    if not message.HasField("generation"):
+        return None
+    found = message.generation
+    eos = tuple(found.eos_token_ids)
+    return GenerationDescription(found.vocabulary_size, found.max_tokens, eos, found.cache_tokens)
 
 
 def _limits_of(message: models.ModelLimits) -> Limits:

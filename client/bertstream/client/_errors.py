@@ -15,7 +15,7 @@ ERROR_DOMAIN = "bertstream.dev"
 DEADLINE_REASON = "DEADLINE_EXCEEDED"
 SHOWN_FIELDS = 3
 
-_INDEX = re.compile(r"\b((?:inputs|token_ids)(?:\.[a-z_]+)*)\[(\d+)\]")
+_INDEX = re.compile(r"\b((?:inputs|choices|token_ids|documents)(?:\.[a-z_]+)*)\[(\d+)\]")
 _MORE = re.compile(r" \(and (\d+) more\)$")
 
 
@@ -24,7 +24,8 @@ class FieldViolation(NamedTuple):
 
     path: str
     """As in the request: `inputs.texts[3]`, or by the text's kind pairs, word_lists or token_ids; in a stream
-    `items.inputs.texts[3]`. The index is that of the caller's list or stream, however it was cut into messages."""
+    `items.inputs.texts[3]`; of `rerank` `documents[3]`, of `choose` `inputs.prompts[3]`. The index is that of the
+    caller's list or stream, however it was cut into messages."""
     description: str
     """What is wrong with it."""
 

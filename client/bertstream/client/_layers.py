@@ -43,6 +43,11 @@ class LayersRequest(NamedTuple):
     needs_model: bool  # its layers of attentions may have to be told from the embeddings
 
     @property
+    def rpc(self) -> str:
+        """Its name."""
+        return LAYERS_RPC
+
+    @property
     def model(self) -> str:
         """The model's name."""
         return self.message.options.model
@@ -52,6 +57,10 @@ class LayersRequest(NamedTuple):
         if self.needs_model and model:
             leave_out_embeddings(self.message.options, model)
         return self.message
+
+    def events(self) -> LayerAssembly:
+        """What takes the answers."""
+        return LayerAssembly(self.report)
 
 
 def layers_request(

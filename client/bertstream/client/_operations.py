@@ -129,7 +129,7 @@ def encode(
     prepared = prepare_all(items)
     if not prepared:
         return (yield from _no_vectors(known, options))
-    limits = yield from _unary_limits(known, options.model, prepared, options.pooling)
+    limits = yield from unary_limits(known, options.model, prepared, options.pooling)
     vectors = _Vectors(len(prepared))
 
     def request(group: Group) -> encoding.EncodeTextsRequest:
@@ -139,7 +139,7 @@ def encode(
         vectors.put(group.indexes, vectors_of(answer.encodings.pooled))
         tell(report, answer)
 
-    yield _fan_out("EncodeTexts", prepared, limits, request, take)
+    yield fan_out("EncodeTexts", prepared, limits, request, take)
     return cast(FloatArray, vectors.all()[0]) if alone else vectors.all()
 
 
@@ -149,7 +149,7 @@ def tokenize(
     """Tokens of each text, or of each window, in order."""
     options = tokenization_options(**given)
     prepared = prepare_all(listed(texts)[0])
-    limits = yield from _unary_limits(known, options.model, prepared, None)
+    limits = yield from unary_limits(known, options.model, prepared, None)
     rows: list[list[Tokens]] = [[] for _ in prepared]
 
     def request(group: Group) -> tokenization.TokenizeTextsRequest:
@@ -160,7 +160,7 @@ def tokenize(
             rows[index] = row
         tell(report, answer)
 
-    yield _fan_out("TokenizeTexts", prepared, limits, request, take)
+    yield fan_out("TokenizeTexts", prepared, limits, request, take)
     return [_at(tokens, index) for index, row in enumerate(rows) for tokens in row]
 
 
@@ -169,7 +169,7 @@ def detokenize(
 ) -> Operation[list[str]]:
     """A text for each list of ids."""
     prepared = [prepare(_as_ids(ids), index, NO_ROOT) for index, ids in enumerate(token_ids)]
-    limits = yield from _unary_limits(known, model, prepared, None)
+    limits = yield from unary_limits(known, model, prepared, None)
     texts = [""] * len(prepared)
 
     def request(group: Group) -> tokenization.DetokenizeTokensRequest:
@@ -180,7 +180,7 @@ def detokenize(
         for index, text in zip(group.indexes, _exactly(answer.texts, len(group.indexes)), strict=True):
             texts[index] = text
 
-    yield _fan_out("DetokenizeTokens", prepared, limits, request, take, NO_ROOT)
+    yield fan_out("DetokenizeTokens", prepared, limits, request, take, NO_ROOT)
     return texts
 
 
@@ -201,7 +201,7 @@ def _no_vectors(known: Descriptions, options: encoding.EncodingOptions) -> Opera
     return np.empty((0, pooled_width(options.pooling, model)), dtype)
 
 
-def _unary_limits(
+def unary_limits(
     known: Descriptions, name: str, texts: Sequence[PreparedText], pooling: encoding.PoolingOptions | None
 ) -> Operation[MessageLimits]:
     """Safe limits for a short list; for others those of the model's description."""
@@ -222,7 +222,7 @@ def _within(limits: MessageLimits, model: Model | None) -> MessageLimits:
     return MessageLimits(min(limits.texts, texts), min(limits.bytes, size), size)
 
 
-def _fan_out(
+def fan_out(
     rpc: str,
     prepared: Sequence[PreparedText],
     limits: MessageLimits,

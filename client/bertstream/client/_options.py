@@ -99,7 +99,7 @@ class TokenizeOptions(TypedDict, total=False):
     truncation_side: TruncationSide | None
     """The end that is cut off: right or left."""
     overflow: bool
-    """Give what is cut off as further windows: several Tokens a text. Not for pairs."""
+    """Give what is cut off as further windows: several Tokens a text. Pairs only with `only_first` or `only_second`."""
     stride: int
     """How many tokens (special ones not counted) two neighbouring windows share; any but 0 implies `overflow`."""
     offset_unit: OffsetUnit | None
@@ -143,7 +143,7 @@ def encoding_options(
         options.data_type = value_of(types.DataType, wire_type, "wire_type")
     if priority is not None:
         options.priority = value_of(types.Priority, priority, "priority")
-    _set_truncation(options.truncation, max_length, truncation, truncation_side)
+    set_truncation(options.truncation, max_length, truncation, truncation_side)
     return options
 
 
@@ -172,7 +172,7 @@ def tokenization_options(
     if columns is not None and not columns:
         raise ValueError("columns is empty; leave it out for all of them")
     options.outputs.extend(value_of(tokenization.TokenizationOutput, name, "columns") for name in columns or ())
-    _set_truncation(options.truncation, max_length, truncation, truncation_side)
+    set_truncation(options.truncation, max_length, truncation, truncation_side)
     return options
 
 
@@ -205,12 +205,13 @@ def _pooling_options(
     return options
 
 
-def _set_truncation(
+def set_truncation(
     options: types.TruncationOptions,
     max_length: int | None,
     truncation: bool | Truncation | None,
     side: TruncationSide | None,
 ) -> None:
+    """Sets what is not None."""
     if max_length is not None:
         if max_length < 1:
             raise ValueError("max_length must be at least 1")

@@ -58,10 +58,10 @@ ReportOption: TypeAlias = Callable[[Report], object] | None
 """A callable gets a Report for each answered message, in the thread that waits for the answer."""
 
 
-def tell(report: ReportOption, answer: Any) -> None:
-    """Reports a unary answer, where that is wanted."""
+def tell(report: ReportOption, answer: Any, made: Callable[[Any], EffectiveOptions] | None = None) -> None:
+    """Reports a unary answer, where that is wanted; its options as they are `made`, else by effective_options."""
     if report is not None:
-        report(Report(effective_options(answer.options), *cost_of(answer)))
+        report(Report((made or effective_options)(answer.options), *cost_of(answer)))
 
 
 def effective_options(message: encoding.EncodingOptions | tokenization.TokenizationOptions) -> EffectiveOptions:

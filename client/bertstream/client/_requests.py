@@ -54,7 +54,7 @@ def encode_request(
 ) -> StreamRequest[EncodedBatch]:
     """For `encode_stream`."""
     options = encoding_options(**given)
-    config = _config(ordered, on_error, batch_size, report)
+    config = stream_config(ordered, on_error, batch_size, report)
     return StreamRequest(VectorStream.rpc, options.model, lambda model: VectorStream(options, model), config, progress)
 
 
@@ -73,7 +73,7 @@ def forward_request(
     """For `forward_stream`, and with `interactive` for `forward`."""
     given = with_interactive(given) if interactive else given
     options = forward_options(DEFAULT_OUTPUTS if outputs is None else outputs, **given)
-    unit, config = span_unit_of(span_unit), _config(ordered, on_error, batch_size, report)
+    unit, config = span_unit_of(span_unit), stream_config(ordered, on_error, batch_size, report)
 
     def codec(model: Model | None) -> OutputStream:
         if outputs is None and model and model.has_pooler:
@@ -99,7 +99,7 @@ def forward_items(
 def spans_request(unit: SpanUnit, report: ReportOption, **given: Any) -> StreamRequest[list[FloatArray]]:
     """For `encode_spans`."""
     options = encoding_options(outputs=["pooled_spans"], **with_interactive(given))
-    number, config = span_unit_of(unit), _config(True, "raise", FORWARD_BATCH, report)
+    number, config = span_unit_of(unit), stream_config(True, "raise", FORWARD_BATCH, report)
     return StreamRequest(SpanStream.rpc, options.model, lambda model: SpanStream(options, number, model), config)
 
 
@@ -119,11 +119,12 @@ def tokenize_request(
 ) -> StreamRequest[TokenizedBatch]:
     """For `tokenize_stream`."""
     options = tokenization_options(**given)
-    config = _config(ordered, on_error, batch_size, report)
+    config = stream_config(ordered, on_error, batch_size, report)
     return StreamRequest(TokenStream.rpc, options.model, lambda _: TokenStream(options), config, progress)
 
 
-def _config(ordered: bool, on_error: OnError, batch_size: int, report: ReportOption) -> StreamConfig:
+def stream_config(ordered: bool, on_error: OnError, batch_size: int, report: ReportOption) -> StreamConfig:
+    """How a stream behaves. ValueError for what cannot be meant."""
     if on_error not in ("raise", "collect"):
         raise ValueError(f"on_error must be 'raise' or 'collect', not {on_error!r}")
     if batch_size < 1:

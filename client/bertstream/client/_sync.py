@@ -24,6 +24,7 @@ from bertstream.client._requests import (
     tokenize_request,
 )
 from bertstream.client._spans import Spans, spanned
+from bertstream.client._sync_tasks import TaskMethods
 from bertstream.client._sync_transport import SyncTransport
 from bertstream.client._texts import Text, listed
 from bertstream.client._types import (
@@ -43,7 +44,7 @@ from bertstream.client._types import (
 )
 
 
-class Client:
+class Client(TaskMethods):
     """A connection to a bertstream server.
 
     ```python

@@ -14,14 +14,14 @@ from bertstream.client import _operations as operations
 from bertstream.client._channels import Connection, LeastLoaded, stubs
 from bertstream.client._deadline import Deadline
 from bertstream.client._errors import Cancelled, RpcError, error_from_call
-from bertstream.client._layers import LAYERS_RPC, LayerAssembly, LayersRequest
+from bertstream.client._events import EventsRequest
 from bertstream.client._operations import Calls, Descriptions, Operation
 from bertstream.client._progress import reporter
 from bertstream.client._requests import StreamRequest
 from bertstream.client._steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
 from bertstream.client._stream import BulkStream
 from bertstream.client._sync_call import StreamCall
-from bertstream.client._types import Layer, LayersDone, Model
+from bertstream.client._types import Model
 
 T = TypeVar("T")
 CALLS_UNDER_WAY = 4
@@ -98,24 +98,24 @@ class SyncTransport:
             if call:
                 call.close(patient=stream.finished)
 
-    def layers(self, request: LayersRequest, timeout: float | None) -> Generator[Layer | LayersDone, None, None]:
-        """The layers of one call. gRPC reads a message when it is asked to, so that a slow reader slows the server."""
+    def events(self, request: EventsRequest[T], timeout: float | None) -> Generator[T, None, None]:
+        """The events of one call. gRPC reads a message when it is asked to, so that a slow reader slows the server."""
         self._check_open()
-        deadline, assembly = Deadline(timeout), LayerAssembly(request.report)
+        deadline, events = Deadline(timeout), request.events()
         model: Model | None = None
         if request.needs_model:
             model = self.run(operations.describe(self.descriptions, request.model), timeout)
         message, index = request.message_for(model), self._balance.acquire()
         call: Any = None
         try:
-            rpc = self._rpcs[index][LAYERS_RPC]
+            rpc = self._rpcs[index][request.rpc]
             call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
             for response in call:
-                if event := assembly.receive(response):
+                if event := events.receive(response):
                     yield event
-            assembly.ended()
+            events.ended()
         except grpc.RpcError as error:
-            raise assembly.failed(error_from_call(error)) from None
+            raise events.failed(error_from_call(error)) from None
         finally:
             self._balance.release(index)
             if call is not None:

@@ -19,7 +19,8 @@ Text: TypeAlias = str | tuple[str, str] | Sequence[str] | Sequence[int] | NDArra
 An empty list is a text of no words.
 """
 
-Kind: TypeAlias = Literal["texts", "pairs", "word_lists", "token_ids"]
+Kind: TypeAlias = Literal["texts", "pairs", "word_lists", "token_ids", "prompts", "documents"]
+"""By the field of the request. Prompts (with their choices) and documents are no texts of a TextBatch."""
 _KINDS = "a text is a str, a tuple of two str (a pair), a list of str (words), or a list of int (token ids)"
 INPUTS, ITEMS, NO_ROOT = "inputs.", "items.inputs.", ""  # where texts are in a unary request, in a stream, and ids
 _ITEM_BYTES = 12  # tag and length of a string, or a count; generous
@@ -29,15 +30,16 @@ class PreparedText(NamedTuple):
     """A text that is known to be of one kind and fit to be sent."""
 
     kind: Kind
-    value: Any  # str, (str, str), list[str], or (list[int], list[int]): ids and type ids
+    value: Any  # str, (str, str), list[str], (list[int], list[int]): ids and type ids, or (str, list[str]): choices
     size: int  # bytes in a message, never too few
     spans: Any = None  # [n, 2] int64, where spans of it are to be pooled
+    rows: int = 1  # how many texts the server has to work on for it
 
 
 class MessageLimits(NamedTuple):
     """How much goes into one message."""
 
-    texts: int = 64
+    texts: int = 64  # or rows that are made of them
     bytes: int = 1 << 20
     largest: int = 1 << 62  # the server refuses messages above; a text larger than `bytes` goes alone
 
@@ -72,12 +74,16 @@ def prepare(text: object, index: int, root: str = INPUTS) -> PreparedText:
     """
     try:
         return _prepare(text)
-    except UnicodeEncodeError as error:
-        path = field_path(root, _likely_kind(text), index)
-        message = f"{path} is not valid Unicode: {error.reason} at {error.start}"
-        raise InvalidArgument(message, reason="INVALID_TEXT", fields=[FieldViolation(path, error.reason)]) from None
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{field_path(root, _likely_kind(text), index)}: {error}") from None
+        raise refusal(error, field_path(root, _likely_kind(text), index)) from None
+
+
+def refusal(error: TypeError | ValueError, path: str) -> Exception:
+    """What to raise where the field at this path is not fit to be sent."""
+    if isinstance(error, UnicodeEncodeError):
+        message = f"{path} is not valid Unicode: {error.reason} at {error.start}"
+        return InvalidArgument(message, reason="INVALID_TEXT", fields=[FieldViolation(path, error.reason)])
+    return type(error)(f"{path}: {error}")
 
 
 def prepare_all(texts: Sequence[Text]) -> list[PreparedText]:
@@ -100,17 +106,17 @@ def check_size(text: PreparedText, limits: MessageLimits, index: int, root: str 
 
 def cut(texts: Iterable[tuple[int, PreparedText]], limits: MessageLimits) -> Iterator[Group]:
     """Messages of one kind each, within the limits, each in the order of its texts."""
-    open_groups: dict[Kind, tuple[Group, int]] = {}
+    open_groups: dict[Kind, tuple[Group, int, int]] = {}
     for index, text in texts:
-        group, size = open_groups.get(text.kind) or (Group(text.kind, [], [], []), 0)
-        if group.values and (len(group.values) >= limits.texts or size + text.size > limits.bytes):
+        group, rows, size = open_groups.get(text.kind) or (Group(text.kind, [], [], []), 0, 0)
+        if group.values and (rows + text.rows > limits.texts or size + text.size > limits.bytes):
             yield group
-            group, size = Group(text.kind, [], [], []), 0
+            group, rows, size = Group(text.kind, [], [], []), 0, 0
         group.indexes.append(index)
         group.values.append(text.value)
         group.spans.append(text.spans)
-        open_groups[text.kind] = group, size + text.size
-    for group, _ in open_groups.values():
+        open_groups[text.kind] = group, rows + text.rows, size + text.size
+    for group, *_ in open_groups.values():
         yield group
 
 
@@ -138,15 +144,15 @@ def _likely_kind(text: object) -> Kind:
 def _prepare(text: object) -> PreparedText:
     match text:
         case str():
-            return PreparedText("texts", text, _utf8_size(text))
+            return PreparedText("texts", text, utf8_size(text))
         case (str() as first, str() as second) if isinstance(text, tuple):
-            return PreparedText("pairs", (first, second), _utf8_size(first) + _utf8_size(second))
+            return PreparedText("pairs", (first, second), utf8_size(first) + utf8_size(second))
         case Tokens():
             return _ids(text.token_ids, text.token_type_ids.tolist())
         case np.ndarray():
             return _ids(text, [])
         case list() if all(isinstance(word, str) for word in text):
-            return PreparedText("word_lists", list(text), sum(map(_utf8_size, text)) + _ITEM_BYTES)
+            return PreparedText("word_lists", list(text), sum(map(utf8_size, text)) + _ITEM_BYTES)
         case list() if all(isinstance(token, int | np.integer) for token in text):
             return _ids(np.asarray(text), [])
     raise TypeError(f"{_KINDS}; not {type(text).__name__}")
@@ -160,7 +166,8 @@ def _ids(ids: NDArray[Any], type_ids: list[int]) -> PreparedText:
     return PreparedText("token_ids", (ids.tolist(), type_ids), 7 * len(ids) + _ITEM_BYTES)
 
 
-def _utf8_size(text: str) -> int:
+def utf8_size(text: str) -> int:
+    """Bytes of a string in a message, never too few. UnicodeEncodeError where it has lone surrogates."""
     return (len(text) if text.isascii() else len(text.encode())) + _ITEM_BYTES
 
 

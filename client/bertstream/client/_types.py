@@ -93,6 +93,20 @@ class PrecisionTest:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationDescription:
+    """What a model that generates is like."""
+
+    vocabulary_size: int
+    """Valid ids of generated tokens are 0 to vocabulary_size - 1; an encoder-decoder's decoder may have its own."""
+    max_tokens: int
+    """The most tokens that a generated sequence may have; of a decoder, its prompt included."""
+    eos_token_ids: tuple[int, ...]
+    """Tokens at which a sequence ends, by the checkpoint."""
+    cache_tokens: int
+    """Tokens of all sequences that a worker can have under way: inputs, and what they may grow to."""
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A served model."""
 
@@ -134,6 +148,10 @@ class Model:
     """Things of the checkpoint that are not served as its authors may have meant, in plain words."""
     precision_test: PrecisionTest | None = None
     """How far its numbers are from those of float32; None where the server made no such test."""
+    labels: tuple[str, ...] = ()
+    """Those of its sequence_classification or token_classification by their number."""
+    generation: GenerationDescription | None = None
+    """How it generates; None where it does not."""
 
     @property
     def vector_size(self) -> int:

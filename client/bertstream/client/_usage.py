@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+from bertstream.v1 import generation_pb2 as generation
 from bertstream.v1 import types_pb2 as types
 
 
@@ -15,9 +16,11 @@ class Usage:
 
     texts: int
     tokens: int
-    """Special tokens included."""
+    """Special tokens included; generated ones too."""
     truncated_texts: int
     """Texts that were cut to the maximum length."""
+    generated_tokens: int = 0
+    """Those of `tokens` that were generated, for all answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,11 @@ def cost_of(message: Any) -> Cost:
     return Cost(usage_of(message.usage), timings_of(message.timings))
 
 
-def usage_of(message: types.Usage) -> Usage:
+def usage_of(message: types.Usage | generation.GenerationUsage) -> Usage:
     """A Usage."""
+    if isinstance(message, generation.GenerationUsage):
+        tokens = message.input_tokens + message.generated_tokens
+        return Usage(message.inputs, tokens, message.truncated_inputs, message.generated_tokens)
     return Usage(message.texts, message.tokens, message.truncated_texts)
 
 

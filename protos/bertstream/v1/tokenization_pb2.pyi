@@ -102,7 +102,9 @@ class TokenizationOptions(_message.Message):
     add_special_tokens: _builtins.bool
     """Whether to add [CLS], [SEP] or their like. Unset: yes for texts, pairs and words, no for token ids."""
     overflowing_windows: _builtins.bool
-    """Return what truncation would drop as further rows, each a window of at most max_length tokens. Not for pairs."""
+    """Return what truncation would drop as further rows, each a window of at most max_length tokens. Of pairs only with
+    ONLY_FIRST or ONLY_SECOND: windows of that text, each with the whole other text.
+    """
     stride: _builtins.int
     """How many tokens (special ones not counted) two neighbouring windows share. Only with overflowing_windows."""
     offset_unit: Global___OffsetUnit.ValueType

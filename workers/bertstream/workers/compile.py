@@ -21,7 +21,15 @@ from pathlib import Path
 import torch
 
 from bertstream.workers import checkpoints, native, precision, program
-from bertstream.workers.checkpoints import CheckpointConfig, CheckpointError, SentenceSettings, TokenizerSettings
+from bertstream.workers.checkpoints import (
+    CheckpointConfig,
+    CheckpointError,
+    FoundDecoder,
+    FoundHeads,
+    GenerationSettings,
+    SentenceSettings,
+    TokenizerSettings,
+)
 from bertstream.workers.description import ModelDescription, PrecisionTest
 from bertstream.workers.models import EncoderShape, Model, Operators, load_model
 
@@ -53,6 +61,26 @@ class Target:
     def identity(self) -> str:
         """All of it that the program's numbers or speed depend on."""
         return f"{self.dtype} {self.device} {self.flash} {self.library.name if self.library else 'aten'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that a checkpoint holds, read and converted."""
+
+    config: CheckpointConfig
+    sentence: SentenceSettings
+    tokenizer: TokenizerSettings
+    weights: dict[str, torch.Tensor]  # of the encoder
+    heads: FoundHeads
+    decoder: FoundDecoder | None
+    generation: GenerationSettings | None
+
+    def model(self, target: Target) -> Model:
+        """All of it that goes into the program."""
+        weights, shape = self.weights | self.heads.weights, None
+        if self.decoder is not None:
+            weights, shape = weights | self.decoder.weights, self.decoder.shape
+        return load_model(self.config.shape, target.operators, weights, DTYPES[target.dtype], self.heads.shapes, shape)
 
 
 def default_cache() -> Path:
@@ -161,30 +189,54 @@ def _sweep(models: Path) -> None:
 
 
 def _write(checkpoint: Path, target: Target, revision: str, folder: Path, tell: Progress) -> None:
-    config = checkpoints.read_config(checkpoint)
-    sentence = checkpoints.read_sentence_settings(checkpoint)
-    tokenizer = checkpoints.read_tokenizer(checkpoint, config.family.name)
-    weights = _weights(checkpoint, config, tell)
-    shape = replace(config.shape, has_pooler="pooler.dense.weight" in weights)
-    _check_shapes(shape, weights, checkpoint)
+    contents = _read(checkpoint, tell)
     tell("save", 0, 1)
-    _save_program(load_model(shape, target.operators, weights, DTYPES[target.dtype]), folder / program.FILE_NAME)
+    _save_program(contents.model(target), folder / program.FILE_NAME)
     if target.library:
         shutil.copy(target.library, folder)  # a worker then needs nothing but this folder
-    tokenizer.save(folder)
+    contents.tokenizer.save(folder)
     tell("save", 1, 1)
     tell("test", 0, 1)
-    measured = precision.measure(shape, weights, DTYPES[target.dtype], target.device, target.operators)
-    config = replace(config, shape=shape)
-    describe(config, sentence, tokenizer, target, revision, measured).save(folder)
+    shape, dtype = contents.config.shape, DTYPES[target.dtype]
+    measured = precision.measure(shape, contents.weights, dtype, target.device, target.operators)
+    describe(contents, target, revision, measured).save(folder)
     tell("test", 1, 1)
 
 
-def _weights(checkpoint: Path, config: CheckpointConfig, tell: Progress) -> dict[str, torch.Tensor]:
-    """By our names, float32."""
+def _read(checkpoint: Path, tell: Progress) -> Contents:
+    config = checkpoints.read_config(checkpoint)
+    sentence = checkpoints.read_sentence_settings(checkpoint)
+    tokenizer = checkpoints.read_tokenizer(checkpoint, config.family.name)
     files = checkpoints.weight_files(checkpoint)
-    weights = checkpoints.read_weights(files, lambda done, total: tell("read", done, total))
-    return checkpoints.convert_weights(weights, config.family, config.shape)
+    found = checkpoints.read_weights(files, lambda done, total: tell("read", done, total))
+    side = checkpoints.encoder_side(found, config)
+    weights = checkpoints.convert_weights(side, config.family, config.shape)
+    config = replace(config, shape=replace(config.shape, has_pooler="pooler.dense.weight" in weights))
+    _check_shapes(config.shape, weights, checkpoint)
+    heads = checkpoints.find_heads(side, weights["embeddings.word.weight"], config)
+    decoder = checkpoints.find_decoder(found, weights, config)
+    generation = _generation(checkpoint, config, heads, decoder, tokenizer)
+    return Contents(config, sentence, tokenizer, weights, heads, decoder, generation)
+
+
+def _generation(
+    checkpoint: Path,
+    config: CheckpointConfig,
+    heads: FoundHeads,
+    decoder: FoundDecoder | None,
+    tokenizer: TokenizerSettings,
+) -> GenerationSettings | None:
+    if decoder is None and all(head.name != "causal_lm" for head in heads.shapes):
+        return None
+    shape = config.shape if decoder is None else decoder.shape.shape
+    first = tokenizer.special_tokens.get("cls")
+    return checkpoints.read_generation(
+        checkpoint,
+        vocabulary_size=shape.vocabulary_size,
+        max_tokens=shape.max_tokens,
+        has_source=decoder is not None,
+        first_token=None if first is None else first[1],
+    )
 
 
 def _check_shapes(shape: EncoderShape, weights: dict[str, torch.Tensor], checkpoint: Path) -> None:
@@ -206,18 +258,12 @@ def _save_program(model: Model, path: Path) -> None:
         torch.jit.save(scripted, path)
 
 
-def describe(
-    config: CheckpointConfig,
-    sentence: SentenceSettings,
-    tokenizer: TokenizerSettings,
-    target: Target,
-    revision: str,
-    measured: PrecisionTest,
-) -> ModelDescription:
+def describe(contents: Contents, target: Target, revision: str, measured: PrecisionTest) -> ModelDescription:
     """All that the server tells of the model."""
+    config, heads, sentence, tokenizer = contents.config, contents.heads, contents.sentence, contents.tokenizer
     shape = config.shape
     wanted_length = sentence.max_seq_length or tokenizer.model_max_length or shape.max_tokens
-    too_high = tokenizer.highest_id >= shape.vocabulary_size
+    scores = config.heads.scores
     return ModelDescription(
         revision=revision,
         family=config.family.name,
@@ -240,7 +286,25 @@ def describe(
         lowercase=sentence.lowercase,
         truncation_side=tokenizer.truncation_side,
         special_tokens=tokenizer.special_tokens,
-        warnings=sentence.warnings + ((VOCABULARY_WARNING,) if too_high else ()),
+        heads=(*(head.name for head in heads.shapes), *(("sequence_to_sequence",) if contents.decoder else ())),
+        labels=config.heads.labels,
+        score_function=scores.function,
+        rerank_function=scores.rerank_function,
+        generation=contents.generation.description if contents.generation else None,
+        warnings=_warnings(contents),
+    )
+
+
+def _warnings(contents: Contents) -> tuple[str, ...]:
+    config, generation = contents.config, contents.generation
+    too_high = contents.tokenizer.highest_id >= config.shape.vocabulary_size
+    return (
+        *contents.sentence.warnings,
+        *config.warnings,
+        *config.heads.scores.warnings,
+        *contents.heads.warnings,
+        *(generation.warnings if generation else ()),
+        *((VOCABULARY_WARNING,) if too_high else ()),
     )
 
 

@@ -8,27 +8,62 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from queue import SimpleQueue
 
 from bertstream.workers import ipc
-from bertstream.workers.contract import Cancel, Failure, Hello, Result, Work
+from bertstream.workers.contract import Cancel, Completed, Failure, Generate, Generated, Hello, Result, Work
+from bertstream.workers.generation.queue import GenerationQueue
 from bertstream.workers.queue import WorkQueue
 from bertstream.workers.sessions import Sessions
 
 log = logging.getLogger(__name__)
 
-Reply = Result | Failure
+Reply = Result | Generated | Completed | Failure
 _BUFFER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """Where what connections send goes, and what of it they take back."""
+
+    work: WorkQueue
+    sessions: Sessions
+    generation: GenerationQueue | None = None  # None: the model does not generate
+
+    def cancel(self, source: object, message: Cancel) -> None:
+        self.work.cancel(source, message.ids)
+        self.sessions.forget(source, message.sessions)
+        if self.generation is not None:
+            self.generation.cancel(source, message.ids)
+
+    def forget(self, source: object) -> None:
+        """All that a lost connection sent."""
+        self.work.forget(source)
+        self.sessions.forget_all(source)
+        if self.generation is not None:
+            self.generation.forget(source)
+
+    def add(self, message: Work | Generate, source: object) -> Failure | None:
+        """Why it cannot wait, if it cannot."""
+        if isinstance(message, Generate):
+            if self.generation is None:
+                return Failure(message.id, "internal", "this model does not generate text")
+            return self.generation.add(message, source)
+        if message.session:
+            self.sessions.begin(source, message.session)
+        if not self.work.add(message, source):
+            return Failure(message.id, "queue_full", f"{self.work.waiting_tokens} tokens wait already")
+        return None
 
 
 class Connection:
     """One frontend's. Its outbox is bounded by the work that the frontend has under way."""
 
-    def __init__(self, sock: socket.socket, number: int, queue: WorkQueue, sessions: Sessions) -> None:
+    def __init__(self, sock: socket.socket, number: int, queues: Queues) -> None:
         self.number = number
         self._socket = sock
-        self._queue = queue
-        self._sessions = sessions
+        self._queues = queues
         self._outbox: SimpleQueue[Callable[[], Hello | Reply] | None] = SimpleQueue()
 
     def start(self, hello: Hello) -> None:
@@ -49,19 +84,15 @@ class Connection:
         except (OSError, ipc.ProtocolError) as error:
             log.warning("connection %d lost: %s", self.number, error)
         finally:
-            self._queue.forget(self)
-            self._sessions.forget_all(self)
+            self._queues.forget(self)
             self._outbox.put(None)
 
     def _handle(self, message: ipc.Message) -> None:
         if isinstance(message, Cancel):
-            self._queue.cancel(self, message.ids)
-            self._sessions.forget(self, message.sessions)
-        elif isinstance(message, Work):
-            if message.session:
-                self._sessions.begin(self, message.session)
-            if not self._queue.add(message, self):
-                failure = Failure(message.id, "queue_full", f"{self._queue.waiting_tokens} tokens wait already")
+            self._queues.cancel(self, message)
+        elif isinstance(message, Work | Generate):
+            failure = self._queues.add(message, self)
+            if failure is not None:
                 self.reply(lambda: failure)
         else:
             raise ipc.ProtocolError(f"unexpected {type(message).__name__}")
@@ -81,13 +112,12 @@ class Connection:
 class Listener:
     """Accepts frontends on a Unix socket that only this user may open."""
 
-    def __init__(self, path: str, queue: WorkQueue, sessions: Sessions, hello: Callable[[int], Hello]) -> None:
+    def __init__(self, path: str, queues: Queues, hello: Callable[[int], Hello]) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(path)
         os.chmod(path, 0o600)  # noqa: PTH101 - a socket's path, given as a string throughout
         self._socket.listen(64)
-        self._queue = queue
-        self._sessions = sessions
+        self._queues = queues
         self._hello = hello
 
     def start(self) -> None:
@@ -98,4 +128,4 @@ class Listener:
         while True:
             accepted, _ = self._socket.accept()
             number += 1
-            Connection(accepted, number, self._queue, self._sessions).start(self._hello(number))
+            Connection(accepted, number, self._queues).start(self._hello(number))

@@ -120,6 +120,8 @@ class Hello:
     connection: int  # this connection's number, by which `running` names its work
     batch_tokens: int  # no Work may have more
     running: str  # path of the file that says which work is being computed; it outlives the worker
+    # No Generate may have more, the input and max_new_tokens for each answer or beam together; 0: none at all.
+    cache_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,7 @@ class Generate:
     type_ids: NDArray[np.int32] | None = None  # [T]; None means all zero
     priority: int = INTERACTIVE
     deadline: float = math.inf  # time.monotonic()
+    alone: bool = False  # keeps it out of steps with others, as it may be what kills workers
 
 
 @dataclass(frozen=True, slots=True)

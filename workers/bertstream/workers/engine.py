@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bertstream.workers.contract import Work
+from bertstream.workers.heads import Heads
 from bertstream.workers.outputs import Outputs
 from bertstream.workers.program import Advanced, AttentionWish
 from bertstream.workers.ragged import Ints, rows_of, starts_of
@@ -54,6 +55,19 @@ class Program(Protocol):
 
     def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
         """states [T, H] -> [n, H]."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, of mask_logits."""
+
+    def mask_logits(self, states: Tensor) -> Tensor:
+        """The last layer's states of masked tokens [M, H] -> [M, V]."""
+
+    def text_logits(self, head: str, first: Tensor) -> Tensor:
+        """The last layer's states of first tokens [n, H] -> [n, labels]; [n, 2] where B follows A, or one a choice."""
+
+    def token_logits(self, head: str, states: Tensor) -> Tensor:
+        """The last layer's states [T, H] -> [T, labels]; [T, 2] of an answer's first and last token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +124,10 @@ def run(
             advanced = Advanced(program.hidden_states(batch.ids, batch.type_ids, batch.lengths, layers), [])
         else:
             advanced = program.forward(batch.ids, batch.type_ids, batch.lengths, layers, attention)
-        outputs = Outputs(program, batch, dict(zip(layers, advanced.states, strict=False)), attention, advanced.weights)
-        return [outputs.of(work, place) for work, place in zip(batch.works, batch.places(), strict=True)]
+        states = dict(zip(layers, advanced.states, strict=False))
+        outputs, heads = Outputs(program, batch, states, attention, advanced.weights), Heads(program, batch, states)
+        placed = enumerate(zip(batch.works, batch.places(), strict=True))
+        return [outputs.of(work, place) | heads.of(index) for index, (work, place) in placed]
 
 
 def _step(

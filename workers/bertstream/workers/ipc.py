@@ -16,9 +16,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.workers.contract import Batch, Cancel, Failure, Hello, Pooling, Result, Spans, Wishes, Work
+from bertstream.workers.contract import (
+    Batch,
+    Cancel,
+    Completed,
+    Failure,
+    Generate,
+    Generated,
+    GenerationOptions,
+    HeadWish,
+    Hello,
+    Pooling,
+    Result,
+    Spans,
+    Wishes,
+    Work,
+)
 
-Message = Work | Cancel | Hello | Result | Failure
+Message = Work | Generate | Cancel | Hello | Result | Generated | Completed | Failure
 Arrays = dict[str, NDArray[Any]]
 Buffer = bytes | memoryview
 
@@ -62,7 +77,7 @@ def decode(prelude: bytes | bytearray | memoryview, body: bytearray) -> Message:
     try:
         kind, fields, specs = json.loads(bytes(body[:header_size]))
         return _DECODERS[kind](fields, dict(_arrays(memoryview(body)[header_size:], specs)))
-    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ProtocolError(f"not a message: {type(error).__name__}") from error
 
 
@@ -110,13 +125,14 @@ def _arrays(payload: memoryview, specs: Sequence[Any]) -> Iterator[tuple[str, ND
 
 
 def _encode_work(work: Work) -> tuple[str, Any, Arrays]:
-    batch = work.batch
+    batch, spans = work.batch, work.batch.spans
     arrays: Arrays = {"ids": batch.ids, "lengths": batch.lengths}
     if batch.type_ids is not None:
         arrays["type_ids"] = batch.type_ids
-    if batch.spans is not None:
-        spans = batch.spans
+    if spans is not None:
         arrays |= {"span_counts": spans.counts, "span_starts": spans.starts, "span_lengths": spans.lengths}
+        if spans.ids is not None:
+            arrays["span_ids"] = spans.ids
     fields = [work.id, asdict(work.wishes), work.priority, work.deadline, work.alone, work.session, work.final]
     return "work", fields, arrays
 
@@ -125,17 +141,51 @@ def _decode_work(fields: Any, arrays: Arrays) -> Work:
     work_id, wishes, *rest = fields
     spans = None
     if "span_counts" in arrays:
-        spans = Spans(arrays["span_counts"], arrays["span_starts"], arrays["span_lengths"])
+        counts, starts, lengths = (arrays[f"span_{name}"] for name in ("counts", "starts", "lengths"))
+        spans = Spans(counts, starts, lengths, arrays.get("span_ids"))
     batch = Batch(arrays["ids"], arrays["lengths"], arrays.get("type_ids"), spans)
     return Work(work_id, batch, _decode_wishes(wishes), *rest)
 
 
-def _decode_wishes(values: dict[str, Any]) -> Wishes:
-    pooling = values.pop("pooling")
-    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    if pooling is not None:
-        plain["pooling"] = Pooling(**{**pooling, "layers": tuple(pooling["layers"])})
-    return Wishes(**plain)
+def _decode_wishes(values: Any) -> Wishes:
+    plain = _with_tuples(values)
+    pooling, head = plain.pop("pooling"), plain.pop("head")
+    return Wishes(
+        pooling=None if pooling is None else Pooling(**pooling),
+        head=None if head is None else HeadWish(**head),
+        **plain,
+    )
+
+
+def _encode_generate(generate: Generate) -> tuple[str, Any, Arrays]:
+    arrays: Arrays = {"ids": generate.ids}
+    if generate.type_ids is not None:
+        arrays["type_ids"] = generate.type_ids
+    fields = [generate.id, asdict(generate.options), generate.priority, generate.deadline, generate.alone]
+    return "generate", fields, arrays
+
+
+def _decode_generate(fields: Any, arrays: Arrays) -> Generate:
+    number, options, *rest = fields
+    return Generate(number, arrays["ids"], GenerationOptions(**_with_tuples(options)), arrays.get("type_ids"), *rest)
+
+
+def _encode_generated(generated: Generated) -> tuple[str, Any, Arrays]:
+    columns = ("works", "sequences", "tokens", "scores")
+    return "generated", [], {name: getattr(generated, name) for name in columns}
+
+
+def _encode_completed(completed: Completed) -> tuple[str, Any, Arrays]:
+    columns = ("lengths", "tokens", "token_scores", "scores")
+    fields = [completed.id, completed.reasons, completed.queue_seconds, completed.compute_seconds]
+    return "completed", fields, {name: getattr(completed, name) for name in columns}
+
+
+def _decode_completed(fields: Any, arrays: Arrays) -> Completed:
+    number, reasons, queue_seconds, compute_seconds = fields
+    return Completed(
+        id=number, reasons=tuple(reasons), queue_seconds=queue_seconds, compute_seconds=compute_seconds, **arrays
+    )
 
 
 def _encode_result(result: Result) -> tuple[str, Any, Arrays]:
@@ -146,16 +196,29 @@ def _decode_result(fields: Any, arrays: Arrays) -> Result:
     return Result(fields[0], arrays, fields[1], fields[2])
 
 
+def _with_tuples(value: Any) -> Any:
+    """JSON has no tuples."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(each) for name, each in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
 _ENCODERS: dict[type, Callable[[Any], tuple[str, Any, Arrays]]] = {
     Work: _encode_work,
+    Generate: _encode_generate,
     Result: _encode_result,
+    Generated: _encode_generated,
+    Completed: _encode_completed,
     Cancel: lambda cancel: ("cancel", [cancel.ids, cancel.sessions], {}),
     Hello: lambda hello: ("hello", asdict(hello), {}),
     Failure: lambda failure: ("failure", asdict(failure), {}),
 }
 _DECODERS: dict[str, Callable[[Any, Arrays], Message]] = {
     "work": _decode_work,
+    "generate": _decode_generate,
     "result": _decode_result,
+    "generated": lambda _, arrays: Generated(**arrays),
+    "completed": _decode_completed,
     "cancel": lambda fields, _: Cancel(*map(tuple, fields)),
     "hello": lambda fields, _: Hello(**fields),
     "failure": lambda fields, _: Failure(**fields),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -9,87 +10,116 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
 from bertstream.workers.contract import Failure, FailureReason, Result
 from bertstream.workers.engine import Prepared, Program, prepare, run
+from bertstream.workers.failures import give_memory_back, is_fatal, reason_of
 from bertstream.workers.queue import WorkQueue
-from bertstream.workers.running import RunningRecord
-from bertstream.workers.scheduler import Entry
+from bertstream.workers.running import Computing
+from bertstream.workers.scheduler import Entry, Plan
 from bertstream.workers.sessions import Sessions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bertstream.workers.connections import Connection
+    from bertstream.workers.generation.generator import Generator
 
 log = logging.getLogger(__name__)
 
 Batch = tuple[Sequence[Entry], Prepared | None]  # None: not even that could be done
+_NOTHING: Batch = ((), None)
 
 
 class EngineLoop:
-    """Takes batches from the queue, runs them, and hands the answers to the connections' writers."""
+    """Takes batches from the queue, runs them, and hands the answers to the connections' writers.
+
+    While text is generated, too, the engine does one step of that, then one batch if any waits, and so on by turns.
+    """
 
     def __init__(
         self,
         program: Program,
         work_queue: WorkQueue,
-        running: RunningRecord,
+        computing: Computing,
         sessions: Sessions,
         last_layer: int,
         device: str = "cpu",
+        generator: Generator | None = None,
     ) -> None:
         self._program = program
         self._queue = work_queue
-        self._running = running
+        self._computing = computing
         self._sessions = sessions
         self._last_layer = last_layer
         self._device = device
         self._prepared: queue.Queue[Batch | None] = queue.Queue(maxsize=1)
-        self._computing_since: float | None = None
+        self._generator = generator
         self.batches = 0
 
     def start(self) -> None:
         """Starts both threads."""
+        if self._generator is not None:
+            self._generator.queue.arrived = self._wake
         threading.Thread(target=self._prepare_forever, name="preparer", daemon=True).start()
         threading.Thread(target=self._compute_forever, name="engine", daemon=True).start()
 
     @property
     def computing_seconds(self) -> float:
-        """How long the batch at hand has been computing; 0 when idle."""
-        since = self._computing_since
-        return 0.0 if since is None else time.monotonic() - since
+        """How long the batch or step at hand has been computing; 0 when idle."""
+        return self._computing.seconds
+
+    def _wake(self) -> None:
+        """Has the engine look what is to be generated. Where a batch is ready, it is about to."""
+        with contextlib.suppress(queue.Full):
+            self._prepared.put_nowait(_NOTHING)
 
     def _prepare_forever(self) -> None:
         while (plan := self._queue.take()) is not None:
-            for entry in plan.expired:
-                _fail(entry, "expired", "the deadline passed while the work waited")
-            if not plan.batch:
-                continue
-            try:
-                prepared = self._prepare(plan.batch)
-            except Exception:  # as it will again in the engine, which halves the batch until what is broken is alone
-                prepared = None
-            self._prepared.put((plan.batch, prepared))
+            if batch := self._batch_of(plan):
+                self._prepared.put(batch)
         self._prepared.put(None)
+
+    def _batch_of(self, plan: Plan) -> Batch | None:
+        for entry in plan.expired:
+            _fail(entry, "expired", "the deadline passed while the work waited")
+        if not plan.batch:
+            return None
+        try:
+            return plan.batch, self._prepare(plan.batch)
+        except Exception:  # as it will again in the engine, which halves the batch until what is broken is alone
+            return plan.batch, None
 
     def _prepare(self, entries: Sequence[Entry]) -> Prepared:
         return prepare([entry.work for entry in entries], self._last_layer, self._device)
 
     def _compute_forever(self) -> None:
         while True:
-            if self._prepared.empty():
-                self._queue.engine_is_idle()
-            batch = self._prepared.get()
+            generating = self._generator is not None and self._generator.turn()
+            batch = self._next_if_any() if generating else self._next()
             if batch is None:
                 return
-            self._compute(*batch)
+            if batch[0]:
+                self._compute(*batch)
+
+    def _next(self) -> Batch | None:
+        """Waits for a batch, or until it is woken."""
+        if self._prepared.empty():
+            self._queue.engine_is_idle()
+        batch = self._prepared.get()
+        self._queue.engine_is_busy()
+        return batch
+
+    def _next_if_any(self) -> Batch | None:
+        """What waits, while there is other work; None once closed."""
+        with contextlib.suppress(queue.Empty):
+            batch = self._prepared.get_nowait()
+            if batch is None or batch[0]:
+                return batch
+        return self._batch_of(self._queue.take_now()) or _NOTHING
 
     def _compute(self, entries: Sequence[Entry], prepared: Prepared | None) -> None:
         """Runs one batch; one that fails is run again in halves, until what fails stands alone."""
-        self._running.set((_connection(entry).number, entry.work.id) for entry in entries)
-        self._computing_since = started = time.monotonic()
+        started = self._computing.begin((_connection(entry).number, entry.work.id) for entry in entries)
         failed: FailureReason | None = None
         try:
             keys = [(entry.source, entry.work.session) for entry in entries]
@@ -98,8 +128,7 @@ class EngineLoop:
             if is_fatal(error):
                 raise
             failed = _failed(entries, error)
-        self._computing_since = None
-        self._running.clear()
+        self._computing.end()
         if failed:  # not handled above, since the error holds on to the tensors of the batch
             self._halve(entries, failed)
         else:
@@ -112,8 +141,7 @@ class EngineLoop:
             _answer(entry, tensors, started - entry.arrival, seconds)
 
     def _halve(self, entries: Sequence[Entry], reason: FailureReason) -> None:
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        give_memory_back()
         if len(entries) == 1:
             _fail(entries[0], reason, "the model could not compute this")
             return
@@ -122,21 +150,9 @@ class EngineLoop:
             self._compute(half, None)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """True for what torch raises where memory runs out: on the CPU, and within a program, a plain RuntimeError."""
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "allocate memory" in str(error) or "out of memory" in str(error)
-
-
-def is_fatal(error: BaseException) -> bool:
-    """True for errors of the GPU itself, after which nothing works any more in this process."""
-    broken = isinstance(error, torch.AcceleratorError) or "CUDA error:" in str(error)
-    return broken and not is_out_of_memory(error)
-
-
 def _failed(entries: Sequence[Entry], error: Exception) -> FailureReason:
     """Logs why a batch failed."""
-    reason: FailureReason = "out_of_memory" if is_out_of_memory(error) else "internal"
+    reason = reason_of(error)
     if len(entries) > 1:
         log.warning("a batch of %d failed and is run again in halves: %s", len(entries), error)
     else:

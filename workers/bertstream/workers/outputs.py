@@ -39,7 +39,7 @@ class Outputs:
         self._pooler: Tensor | None = None
 
     def of(self, work: Work, place: Ints) -> Named:
-        """The outputs of the texts that stand at these places of the batch."""
+        """The outputs, but for those of heads, of the texts that stand at these places of the batch."""
         wishes, found = work.wishes, Named()
         for output in wishes.outputs:
             if output == "pooled":
@@ -51,7 +51,7 @@ class Outputs:
                 found |= to_wire(output, self._pool_spans(work, place), wishes.wire_type)
             elif output == "attentions":
                 found |= self._attentions(work, place)
-            else:
+            elif output in ("last_hidden_state", "hidden_states"):
                 found |= self._token_states(work, place, output)
         return found
 

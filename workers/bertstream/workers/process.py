@@ -20,9 +20,11 @@ from bertstream.workers.contract import Hello
 from bertstream.workers.control import ControlLine, Event
 
 if TYPE_CHECKING:
+    from bertstream.workers.generation.generator import Generator
     from bertstream.workers.loop import EngineLoop
     from bertstream.workers.program import Program
     from bertstream.workers.queue import WorkQueue
+    from bertstream.workers.running import Computing
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ class WorkerConfig:
     session_bytes: int  # of states kept for computations that go layer by layer
     control_fd: int
     log_level: str = "info"
+    cache_tokens: int = 16384  # of keys and values kept, where the model generates
+    generation_sequences: int = 64  # the most in one step
 
 
 def main(argv: list[str]) -> int:
@@ -82,6 +86,9 @@ def serve(config: WorkerConfig, control: ControlLine, stopped: threading.Event) 
 
     # os._exit: an orphan must go even while a batch computes.
     control.listen(answer, orphaned=lambda: os._exit(0))
+    import torch  # the thread counts in the environment were set before this
+
+    torch.set_num_interop_threads(1)
     loop, queue = start(config)
     control.send("ready", pid=os.getpid())
     stopped.wait()
@@ -90,30 +97,55 @@ def serve(config: WorkerConfig, control: ControlLine, stopped: threading.Event) 
 
 def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
     """The worker's parts, running."""
-    import torch  # the thread counts in the environment were set before this
+    import torch
 
-    from bertstream.workers.connections import Listener
+    from bertstream.workers.connections import Listener, Queues
     from bertstream.workers.loop import EngineLoop
     from bertstream.workers.program import Program
     from bertstream.workers.queue import WorkQueue
-    from bertstream.workers.running import RunningRecord
+    from bertstream.workers.running import Computing, RunningRecord
     from bertstream.workers.sessions import Sessions
 
     torch.set_num_threads(config.threads)
-    torch.set_num_interop_threads(1)
     program = Program.load(Path(config.directory), config.device)
     warm_up(program, config.device)
+    computing = Computing(RunningRecord(Path(config.running)))
+    generator = make_generator(program, config, computing)
+    generation = generator.queue if generator else None
+    cache_tokens = generation.cache_tokens if generation is not None else 0  # an empty queue is false
     queue = WorkQueue(config.queue_tokens, config.batch_tokens)
-    layers = program.description.layers
     sessions = Sessions(config.session_bytes)
-    loop = EngineLoop(program, queue, RunningRecord(Path(config.running)), sessions, layers, config.device)
+    loop = EngineLoop(
+        program, queue, computing, sessions, program.description.layers, config.device, generator=generator
+    )
     loop.start()
 
     def hello(connection: int) -> Hello:
-        return Hello(config.name, os.getpid(), connection, config.batch_tokens, config.running)
+        return Hello(config.name, os.getpid(), connection, config.batch_tokens, config.running, cache_tokens)
 
-    Listener(config.socket, queue, sessions, hello).start()
+    Listener(config.socket, Queues(queue, sessions, generation), hello).start()
     return loop, queue
+
+
+def make_generator(program: Program, config: WorkerConfig, computing: Computing) -> Generator | None:
+    """With its cache, and warm; None where the model generates nothing."""
+    from bertstream.workers.generation.generator import Generator
+    from bertstream.workers.generation.queue import GenerationQueue
+    from bertstream.workers.generation.warming import warm_up
+
+    description = program.description.generation
+    if description is None or not config.cache_tokens:
+        return None
+    warm_up(program, description, computing, config.device)
+    return Generator(
+        program,
+        description,
+        GenerationQueue(config.queue_tokens, config.cache_tokens),
+        computing,
+        batch_tokens=config.batch_tokens,
+        max_sequences=config.generation_sequences,
+        device=config.device,
+    )
 
 
 def warm_up(program: Program, device: str) -> None:

@@ -14,6 +14,11 @@ from bertstream.workers import native
 from bertstream.workers.description import ModelDescription
 
 FILE_NAME = "program.pt"
+# Heads by what they read: masked tokens, each text's first token, every token.
+MASK_HEADS = ("fill_mask",)
+TEXT_HEADS = ("next_sentence", "sequence_classification", "multiple_choice")
+TOKEN_HEADS = ("token_classification", "question_answering")
+GENERATING = ("causal_lm", "sequence_to_sequence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,11 @@ class Program:
         # Otherwise the second call of a program recompiles it, for seconds, with what the first has shown.
         torch._C._jit_set_profiling_mode(False)
         return cls(description, _load_module(directory / FILE_NAME, device), device)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many ids there are."""
+        return self.description.vocabulary_size
 
     @torch.inference_mode()
     def hidden_states(
@@ -124,6 +134,100 @@ class Program:
             self._check_pooler()
         pooled: Tensor = self._module.pool(states, lengths, mode)
         return pooled
+
+    @torch.inference_mode()
+    def mask_logits(self, states: Tensor) -> Tensor:
+        """A logit for every token of the vocabulary, in the program's precision, by the head "fill_mask".
+
+        states: [M, H], the last layer's of masked tokens -> [M, V]. Raises ValueError where there is no such head.
+        """
+        self._check_head("fill_mask", MASK_HEADS)
+        logits: Tensor = self._module.vocabulary_logits("fill_mask", states)
+        return logits
+
+    @torch.inference_mode()
+    def text_logits(self, head: str, first: Tensor) -> Tensor:
+        """Logits of each text, in the program's precision, by one of TEXT_HEADS.
+
+        first: [n, H], the last layer's states of first tokens -> [n, labels]; of "next_sentence" [n, 2], that B follows
+        A and that it does not; of "multiple_choice" [n, 1]. Raises ValueError where there is no such head.
+        """
+        self._check_head(head, TEXT_HEADS)
+        logits: Tensor = self._module.linear_logits(head, first)
+        return logits
+
+    @torch.inference_mode()
+    def token_logits(self, head: str, states: Tensor) -> Tensor:
+        """Logits of each token, in the program's precision, by one of TOKEN_HEADS.
+
+        states: [T, H], the last layer's -> [T, labels]; of "question_answering" [T, 2], that the answer starts and ends
+        here. Raises ValueError where there is no such head.
+        """
+        self._check_head(head, TOKEN_HEADS)
+        logits: Tensor = self._module.linear_logits(head, states)
+        return logits
+
+    @torch.inference_mode()
+    def new_cache(self, rows: int) -> list[Tensor]:
+        """A pool of `rows` tokens' keys and values, in the program's precision: [2, rows, H] of each decoder layer.
+
+        Raises ValueError, as all that follows does, where the model has no head that generates so.
+        """
+        self._check_head("causal_lm" if "causal_lm" in self.description.heads else "sequence_to_sequence", GENERATING)
+        cache: list[Tensor] = self._module.new_cache(rows)
+        return cache
+
+    @torch.inference_mode()
+    def prefill(
+        self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor
+    ) -> Tensor:
+        """Of "causal_lm": compute whole prompts laid end to end, and write their keys and values to the cache.
+
+        ids, type_ids: [T]; lengths: [n]; rows: [T] int64, no row twice -> [n, V] float32, of each next token.
+        """
+        self._check_head("causal_lm", GENERATING)
+        logits: Tensor = self._module.prefill(cache, ids, type_ids, lengths, rows)
+        return logits
+
+    @torch.inference_mode()
+    def encode_source(
+        self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor
+    ) -> None:
+        """Of "sequence_to_sequence": encode texts laid end to end, and write what a decoder attends to to the cache.
+
+        ids, type_ids: [T]; lengths: [n]; rows: [T] int64, no row twice.
+        """
+        self._check_head("sequence_to_sequence", GENERATING)
+        self._module.encode_source(cache, ids, type_ids, lengths, rows)
+
+    @torch.inference_mode()
+    def step(
+        self,
+        cache: list[Tensor],
+        ids: Tensor,
+        positions: Tensor,
+        rows: Tensor,
+        past: Tensor,
+        past_lengths: Tensor,
+        source: Tensor | None = None,
+        source_lengths: Tensor | None = None,
+    ) -> Tensor:
+        """One token more of each of B sequences, whose keys and values are written to the cache.
+
+        ids, positions (the tokens before this one), rows (where it is written, no row twice): [B]; past: [B, M] int64,
+        the rows of the sequence's tokens in order, this one's included, padded with any row; past_lengths: [B].
+        source: [B, S] int64, padded so too, and source_lengths: [B], of "sequence_to_sequence" alone.
+        -> [B, V] float32, of each next token.
+        """
+        self._check_head("causal_lm" if source is None else "sequence_to_sequence", GENERATING)
+        sources = () if source is None else (source, source_lengths)
+        logits: Tensor = self._module.step(cache, ids, positions, rows, past, past_lengths, *sources)
+        return logits
+
+    def _check_head(self, head: str, expected: tuple[str, ...]) -> None:
+        if head not in expected or head not in self.description.heads:
+            there = ", ".join(name for name in self.description.heads if name in expected) or "none"
+            raise ValueError(f"this model has no head {head!r} of this kind; those there: {there}")
 
     def _check_pooler(self) -> None:
         if not self.description.has_pooler:

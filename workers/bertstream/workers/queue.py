@@ -51,6 +51,11 @@ class WorkQueue:
             self._idle = True
             self._changed.notify()
 
+    def engine_is_busy(self) -> None:
+        """It was woken, or had a batch before it could be told that it was idle."""
+        with self._changed:
+            self._idle = False
+
     def take(self) -> Plan | None:
         """Blocks for the next batch; None once closed.
 
@@ -64,6 +69,11 @@ class WorkQueue:
                     return plan
                 self._changed.wait()
             return None
+
+    def take_now(self) -> Plan:
+        """What waits, if anything; for an engine that has other things to do, too."""
+        with self._changed:
+            return self._waiting.take(time.monotonic(), self.batch_tokens)
 
     def close(self) -> None:
         """Makes `take` return None."""

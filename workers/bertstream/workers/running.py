@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,6 +33,31 @@ class RunningRecord:
     def clear(self) -> None:
         """Says that nothing is being computed."""
         self._map[: _COUNT.size] = _COUNT.pack(0)
+
+
+class Computing:
+    """What this process computes and since when, for those who watch it. One thread begins and ends."""
+
+    def __init__(self, record: RunningRecord) -> None:
+        self._record = record
+        self._since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the computation at hand has been going on; 0 when idle."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def begin(self, keys: Iterable[Key]) -> float:
+        """These are computed from now on. The time now."""
+        self._record.set(keys)
+        self._since = now = time.monotonic()
+        return now
+
+    def end(self) -> None:
+        """Nothing is. Not said after an error that kills the process: the record is to outlive it."""
+        self._since = None
+        self._record.clear()
 
 
 def read_running(path: Path) -> frozenset[Key]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from bertstream.workers.contract import BULK, INTERACTIVE, Work
+from bertstream.workers.contract import BULK, INTERACTIVE, Generate, Work
+
+W = TypeVar("W", Work, Generate)
 
 # How long work may wait before it is as urgent as work whose deadline is now. Interactive work goes first, and under a
 # flood of it bulk work still gets its turn.
@@ -16,22 +18,17 @@ _LOOK_PAST = 256  # entries looked at after the first that does not fit
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Entry:
+class Queued(Generic[W]):
     """Waiting work, ordered by urgency, then by arrival."""
 
     urgency: float  # the time by which it should have begun
     arrival: float
-    work: Work = field(compare=False)
+    work: W = field(compare=False)
     source: Any = field(compare=False)  # the connection that it came from
+    tokens: int = field(compare=False)
 
-    @property
-    def tokens(self) -> int:
-        return int(self.work.batch.ids.size)
 
-    @property
-    def alone(self) -> bool:
-        """Whether it must have a batch to itself: a suspect, or a step of a session."""
-        return self.work.alone or bool(self.work.session)
+Entry: TypeAlias = Queued[Work]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +41,13 @@ class Plan:
 
 def entry(work: Work, source: object, now: float) -> Entry:
     """Work that arrives now."""
+    return queued(work, source, now, int(work.batch.ids.size))
+
+
+def queued(work: W, source: object, now: float, tokens: int) -> Queued[W]:
+    """Work of any kind that arrives now."""
     urgency = min(work.deadline, now + PATIENCE_SECONDS[work.priority])
-    return Entry(urgency, now, work, source)
+    return Queued(urgency, now, work, source, tokens)
 
 
 def plan(waiting: Sequence[Entry], now: float, batch_tokens: int) -> Plan:
@@ -59,28 +61,36 @@ def plan(waiting: Sequence[Entry], now: float, batch_tokens: int) -> Plan:
     for candidate in waiting:
         if candidate.work.deadline <= now:
             expired.append(candidate)
-        elif not batch or (candidate.tokens <= room and not candidate.alone):
+        elif not batch or (candidate.tokens <= room and not _alone(candidate)):
             batch.append(candidate)
             room -= candidate.tokens
         else:
             looked_past += 1
-        if room <= 0 or looked_past > _LOOK_PAST or (batch and batch[0].alone):
+        if room <= 0 or looked_past > _LOOK_PAST or (batch and _alone(batch[0])):
             break
     return Plan(tuple(batch), tuple(expired))
 
 
-class WaitingWork:
-    """The sorted queue that plans are made from. Not thread-safe; its owner holds a lock."""
+def _alone(candidate: Entry) -> bool:
+    """Whether it must have a batch to itself: a suspect, or a step of a session."""
+    return candidate.work.alone or bool(candidate.work.session)
+
+
+class SortedQueue(Generic[W]):
+    """What waits, the most urgent first. Not thread-safe; its owner holds a lock."""
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
-        self._by_key: dict[tuple[Any, int], Entry] = {}
+        self._entries: list[Queued[W]] = []
+        self._by_key: dict[tuple[Any, int], Queued[W]] = {}
         self.tokens = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, new: Entry) -> None:
+    def __iter__(self) -> Iterator[Queued[W]]:
+        return iter(self._entries)
+
+    def add(self, new: Queued[W]) -> None:
         insort(self._entries, new)
         self._by_key[new.source, new.work.id] = new
         self.tokens += new.tokens
@@ -89,21 +99,27 @@ class WaitingWork:
         """Drops one entry; False if it is not waiting (any more)."""
         gone = self._by_key.get((source, work_id))
         if gone is not None:
-            self._remove({id(gone)})
+            self.remove((gone,))
         return gone is not None
 
     def cancel_all(self, source: object) -> None:
         """Drops all that came from one connection."""
-        self._remove({id(each) for each in self._entries if each.source is source})
+        self.remove([each for each in self._entries if each.source is source])
 
-    def take(self, now: float, batch_tokens: int) -> Plan:
-        """Plans the next batch and takes it out of the queue, with what has expired."""
-        made = plan(self._entries, now, batch_tokens)
-        self._remove({id(each) for each in (*made.batch, *made.expired)})
-        return made
-
-    def _remove(self, gone: set[int]) -> None:
+    def remove(self, entries: Iterable[Queued[W]]) -> None:
+        """Takes these out."""
+        gone = {id(each) for each in entries}
         for each in [each for each in self._entries if id(each) in gone]:
             self._by_key.pop((each.source, each.work.id), None)
             self.tokens -= each.tokens
         self._entries = [each for each in self._entries if id(each) not in gone]
+
+
+class WaitingWork(SortedQueue[Work]):
+    """The sorted queue that plans are made from."""
+
+    def take(self, now: float, batch_tokens: int) -> Plan:
+        """Plans the next batch and takes it out of the queue, with what has expired."""
+        made = plan(self._entries, now, batch_tokens)
+        self.remove((*made.batch, *made.expired))
+        return made

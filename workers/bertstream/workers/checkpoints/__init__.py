@@ -1,7 +1,10 @@
 """Hugging Face checkpoints: finding, reading and understanding them. No code of a checkpoint is ever run."""
 
 from bertstream.workers.checkpoints.config import CheckpointConfig, read_config
+from bertstream.workers.checkpoints.decoder_weights import FoundDecoder, encoder_side, find_decoder
 from bertstream.workers.checkpoints.errors import CheckpointError
+from bertstream.workers.checkpoints.generation import GenerationSettings, read_generation
+from bertstream.workers.checkpoints.head_weights import FoundHeads, find_heads
 from bertstream.workers.checkpoints.sentence import SentenceSettings, read_sentence_settings
 from bertstream.workers.checkpoints.source import EMBEDDED_NAME, embedded, from_hub, resolve
 from bertstream.workers.checkpoints.tokenizer import TokenizerSettings, read_tokenizer
@@ -11,12 +14,19 @@ __all__ = [
     "EMBEDDED_NAME",
     "CheckpointConfig",
     "CheckpointError",
+    "FoundDecoder",
+    "FoundHeads",
+    "GenerationSettings",
     "SentenceSettings",
     "TokenizerSettings",
     "convert_weights",
     "embedded",
+    "encoder_side",
+    "find_decoder",
+    "find_heads",
     "from_hub",
     "read_config",
+    "read_generation",
     "read_sentence_settings",
     "read_tokenizer",
     "read_weights",

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bertstream.workers.checkpoints.errors import CheckpointError
 from bertstream.workers.checkpoints.families import FAMILIES, Family
 from bertstream.workers.checkpoints.files import read_object
+from bertstream.workers.checkpoints.head_settings import HeadSettings, read_head_settings
+from bertstream.workers.checkpoints.heads import CAUSAL
 from bertstream.workers.models import SUPPORTED_ACTIVATIONS, EncoderShape
 
 # Settings that change the numbers in ways we do not compute: key -> the values that change nothing.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": ("absolute", None),
-    "is_decoder": (False, None),
-    "add_cross_attention": (False, None),
     "pruned_heads": ({}, None),
     "quantization_config": (None,),
 }
+# The same of a model's part in the whole.
+_ALONE, _ENCODER, _DECODER = "outside an encoder-decoder", "in an encoder", "in a decoder"
+_HARMLESS_PARTS: dict[str, dict[str, tuple[Any, ...]]] = {
+    _ALONE: {"is_decoder": (False, None, True), "add_cross_attention": (False, None)},
+    _ENCODER: {"is_decoder": (False, None), "add_cross_attention": (False, None)},
+    _DECODER: {"is_decoder": (True,), "add_cross_attention": (True,)},
+}
+_ENCODER_DECODER = "encoder-decoder"
+_WARNING = "The checkpoint is a {}, but config.json does not set is_decoder: it does not generate."
 
 _COUNTS = {
     *("vocabulary_size", "type_vocabulary_size", "hidden_size", "embedding_size"),
@@ -33,18 +42,60 @@ class CheckpointConfig:
     family: Family
     architecture: str
     shape: EncoderShape  # has_pooler is known from the weights only, and False here
+    heads: HeadSettings
+    decoder: CheckpointConfig | None = None  # of an encoder-decoder, whose encoder all the rest is about
+    shares_sides: bool = False  # encoder and decoder have the same weights, where both have them
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the checkpoint is asked in vain."""
+        in_vain = self.architecture.endswith(CAUSAL) and not self.shape.causal
+        return (_WARNING.format(self.architecture),) if in_vain else ()
 
 
 def read_config(directory: Path) -> CheckpointConfig:
     """Parse `directory`'s config.json. Raises CheckpointError."""
+    values = read_object(directory / "config.json")
+    if values.get("model_type") != _ENCODER_DECODER:
+        architectures = values.get("architectures") or [f"{values.get('model_type')}Model"]
+        return _parse(directory, values, _ALONE, str(architectures[0]))
+    encoder, decoder = (_part(values, name, directory / "config.json") for name in ("encoder", "decoder"))
+    return replace(
+        _parse(directory, encoder, _ENCODER, "EncoderDecoderModel"),
+        decoder=_parse(directory, decoder, _DECODER, CAUSAL[0]),
+        shares_sides=values.get("tie_encoder_decoder") is True,
+    )
+
+
+def _part(values: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    part = values.get(name)
+    if not isinstance(part, dict):
+        raise CheckpointError(f"{path}: {name} must be the configuration of a model, not {part!r}")
+    return part
+
+
+def _parse(directory: Path, values: dict[str, Any], place: str, architecture: str) -> CheckpointConfig:
     path = directory / "config.json"
-    values = read_object(path)
     family = _family(values, path)
+    _check_supported(values, family, place, path)
+    values = {**family.defaults, **values}
+    shape = _shape(family, values, path)
+    heads = read_head_settings(directory, values, family.name, architecture, shape)
+    return CheckpointConfig(family, architecture, shape, heads)
+
+
+def _check_supported(values: dict[str, Any], family: Family, place: str, path: Path) -> None:
     for key, harmless in _HARMLESS.items():
-        if key in values and values[key] not in harmless:
+        if values.get(key) not in harmless:
             raise CheckpointError(f"{path}: {key} = {values[key]!r} is not supported")
-    architectures = values.get("architectures") or [f"{family.name}Model"]
-    return CheckpointConfig(family, str(architectures[0]), _shape(family, {**family.defaults, **values}, path))
+    if not family.cross_attention and (place == _DECODER or values.get("is_decoder")):
+        raise CheckpointError(f"{path}: {family.name} has no decoders")
+    for key, harmless in _HARMLESS_PARTS[place].items():
+        if values.get(key) not in harmless:
+            raise CheckpointError(f"{path}: {key} = {values.get(key)!r} is not supported {place}")
+    # transformers' own layers take no other width than the decoder's.
+    if values.get("cross_attention_hidden_size") not in (None, values.get("hidden_size")):
+        raise CheckpointError(f"{path}: cross_attention_hidden_size must be the decoder's hidden_size")
 
 
 def _family(values: dict[str, Any], path: Path) -> Family:
@@ -60,7 +111,8 @@ def _shape(family: Family, values: dict[str, Any], path: Path) -> EncoderShape:
     _check(found, family, path)
     found.setdefault("embedding_size", found["hidden_size"])
     found |= family.fixed
-    return EncoderShape(**found, positions_skip_padding=family.positions_skip_padding, has_pooler=False)
+    causal = values.get("is_decoder") is True
+    return EncoderShape(**found, positions_skip_padding=family.positions_skip_padding, has_pooler=False, causal=causal)
 
 
 def _check(found: dict[str, Any], family: Family, path: Path) -> None:

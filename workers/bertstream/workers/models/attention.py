@@ -5,6 +5,8 @@ T tokens, H hidden size, h heads of D.
 
 from __future__ import annotations
 
+import math
+
 # TorchScript reads these annotations, and knows the old spellings only.
 from typing import List, NamedTuple, Tuple  # noqa: UP035
 
@@ -41,12 +43,13 @@ def wanted_weights(texts: List[int], heads: List[int], lengths: List[int], devic
 
 
 class Attention(nn.Module):
-    """softmax(q k' / sqrt(D)) v within each text, no masks and no padding."""
+    """softmax(q k' / sqrt(D)) v within each text, no padding, and no masks but a decoder's."""
 
-    __constants__ = ("flash", "head_size", "heads")
+    __constants__ = ("causal", "flash", "head_size", "heads")
 
     def __init__(self, shape: EncoderShape, operators: Operators) -> None:
         super().__init__()
+        self.causal = shape.causal
         self.heads = shape.attention_heads
         self.head_size = shape.hidden_size // shape.attention_heads
         self.flash = operators.flash and self.head_size % 8 == 0 and self.head_size <= 256  # what the kernel takes
@@ -61,7 +64,7 @@ class Attention(nn.Module):
         """CUDA's kernel for texts of any lengths. qkv: [T, 3H] -> [T, H]"""
         q, k, v = qkv.view(-1, 3, self.heads, self.head_size).unbind(1)  # each [T, h, D]
         cu, longest = segments.cu_seqlens, segments.longest
-        context = torch.ops.aten._flash_attention_forward(q, k, v, cu, cu, longest, longest, 0.0, False, False)[0]
+        context = torch.ops.aten._flash_attention_forward(q, k, v, cu, cu, longest, longest, 0.0, self.causal, False)[0]
         return context.reshape(-1, self.heads * self.head_size)
 
     def by_runs(self, qkv: Tensor, segments: Segments) -> Tensor:
@@ -70,7 +73,7 @@ class Attention(nn.Module):
         for first, texts, length in segments.runs:
             rows = qkv[first : first + texts * length]
             q, k, v = rows.view(texts, length, 3, self.heads, self.head_size).permute(2, 0, 3, 1, 4).unbind(0)
-            found = functional.scaled_dot_product_attention(q, k, v)  # [texts, h, length, D]
+            found = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # [texts, h, length, D]
             run = context[first : first + texts * length].view(texts, length, self.heads, self.head_size)
             run.copy_(found.transpose(1, 2))
         return context
@@ -86,5 +89,8 @@ class Attention(nn.Module):
             q = rows.select(2, 0).index_select(2, wanted.heads).to(torch.float32).transpose(1, 2)  # [texts, w, n, D]
             k = rows.select(2, 1).index_select(2, wanted.heads).to(torch.float32).permute(0, 2, 3, 1)
             scores = torch.matmul(q, k).mul_(self.head_size**-0.5)
+            if self.causal:
+                later = torch.ones([length, length], dtype=torch.bool, device=qkv.device).triu(1)
+                scores = scores.masked_fill(later, -math.inf)
             found.extend(torch.softmax(scores, -1).unbind(0))
         return found

@@ -31,6 +31,10 @@ class Embeddings(nn.Module):
 
     def forward(self, ids: Tensor, type_ids: Optional[Tensor], segments: Segments) -> Tensor:  # noqa: UP045
         """ids, type_ids: [T] -> [T, H]"""
+        return self.at(ids, type_ids, self.positions(ids, segments))
+
+    def at(self, ids: Tensor, type_ids: Optional[Tensor], positions: Tensor) -> Tensor:  # noqa: UP045
+        """ids, type_ids, positions (rows of the position table): [T] -> [T, H]"""
         x = self.word(ids)  # [T, E]
         # Added in transformers' order, so that the sums round alike.
         if self.has_types:
@@ -38,7 +42,7 @@ class Embeddings(nn.Module):
                 x = x + self.token_type(ids.new_zeros(1))  # [1, E]
             else:
                 x = x + self.token_type(type_ids)
-        x = x + self.position(self.positions(ids, segments))
+        x = x + self.position(positions)
         return self.projection(self.norm(x))
 
     def positions(self, ids: Tensor, segments: Segments) -> Tensor:
@@ -50,3 +54,9 @@ class Embeddings(nn.Module):
             before = (counted - real)[segments.starts]  # [n], what earlier texts counted
             return (counted - spread(before, segments, tokens)) * real + self.pad_token_id
         return torch.arange(tokens, device=ids.device) - spread(segments.starts, segments, tokens)
+
+    def positions_after(self, ids: Tensor, before: Tensor) -> Tensor:
+        """Of one token more a text, after so many, as transformers counts with a cache. ids, before: [B] -> [B]"""
+        if self.positions_skip_padding:
+            return torch.where(ids != self.pad_token_id, before + 1, 0) + self.pad_token_id
+        return before

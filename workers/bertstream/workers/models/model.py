@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 # TorchScript reads these annotations, and knows the old spellings only.
 from typing import Dict, List, Optional, Tuple  # noqa: UP035
@@ -13,22 +13,30 @@ from torch import Tensor, nn
 from bertstream.workers.models.attention import Wanted, wanted_weights
 from bertstream.workers.models.embeddings import Embeddings
 from bertstream.workers.models.encoder import Layer
+from bertstream.workers.models.heads import LinearHead, VocabularyHead
 from bertstream.workers.models.pooling import Pooler, pool_rows
 from bertstream.workers.models.segments import Segments, segments
-from bertstream.workers.models.shape import EncoderShape, Operators
+from bertstream.workers.models.shape import EncoderShape, HeadShape, Operators
 
 
 class Model(nn.Module):
-    """Embeddings, layers, pooler."""
+    """Embeddings, layers, pooler, task heads."""
 
     __constants__ = ("has_pooler",)
 
-    def __init__(self, shape: EncoderShape, operators: Operators) -> None:
+    def __init__(self, shape: EncoderShape, operators: Operators, heads: Sequence[HeadShape] = ()) -> None:
         super().__init__()
         self.has_pooler = shape.has_pooler
         self.embeddings = Embeddings(shape)
         self.layers = nn.ModuleList([Layer(shape, operators) for _ in range(shape.layers)])
         self.pooler = Pooler(shape.hidden_size) if shape.has_pooler else nn.Identity()
+        # By name, and by what they read; a loop over none leaves nothing in the program.
+        self.vocabulary_heads = nn.ModuleDict(
+            {head.name: VocabularyHead(shape, head) for head in heads if head.over_vocabulary}
+        )
+        self.linear_heads = nn.ModuleDict(
+            {head.name: LinearHead(shape, head) for head in heads if not head.over_vocabulary}
+        )
 
     def forward(
         self,
@@ -120,10 +128,20 @@ class Model(nn.Module):
             return self.pooler(states[where.starts]).to(torch.float32)
         return pool_rows(states, where, mode)
 
+    @torch.jit.export
+    def vocabulary_logits(self, name: str, states: Tensor) -> Tensor:
+        """By the head of that name. states: [M, H] -> [M, V]"""
+        logits = states
+        for key, head in self.vocabulary_heads.items():
+            if key == name:
+                logits = head(states, self.embeddings.word.weight)
+        return logits
 
-def load_model(shape: EncoderShape, operators: Operators, weights: Mapping[str, Tensor], dtype: torch.dtype) -> Model:
-    """A model with these weights in `dtype`; those that are in it already are shared, not copied."""
-    with torch.device("meta"):  # no memory and no random numbers for weights that are about to be replaced
-        model = Model(shape, operators)
-    model.load_state_dict({name: weight.to(dtype) for name, weight in weights.items()}, assign=True)
-    return model.eval().requires_grad_(False)
+    @torch.jit.export
+    def linear_logits(self, name: str, states: Tensor) -> Tensor:
+        """By the head of that name, through the pooler where it reads that. states: [M, H] -> [M, outputs]"""
+        logits = states
+        for key, head in self.linear_heads.items():
+            if key == name:
+                logits = head(self.pooler(states) if head.reads_pooler else states)
+        return logits

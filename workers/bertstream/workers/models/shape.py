@@ -22,6 +22,7 @@ class EncoderShape:
     positions_skip_padding: bool  # RoBERTa: the first real token has position pad_token_id + 1
     pad_token_id: int
     has_pooler: bool
+    causal: bool = False  # a decoder's: a token attends to itself and what is before it
 
     @property
     def max_tokens(self) -> int:
@@ -35,3 +36,24 @@ class Operators:
 
     native: bool = False  # bertstream's C++ operators instead of ATen's
     flash: bool = False  # CUDA's flash attention over packed texts instead of runs of equal length
+
+
+@dataclass(frozen=True, slots=True)
+class HeadShape:
+    """Sizes and switches of a task head; the family's tables and config.json fill them in."""
+
+    name: str  # one of contract.HeadName
+    outputs: int  # logits a row; the vocabulary's size for a VocabularyHead
+    over_vocabulary: bool = False
+    tied: bool = True  # of a head over the vocabulary: its matrix is that of the word embeddings
+    reads_pooler: bool = False  # not the first token's state but what the pooler makes of it
+    has_dense: bool = False  # a layer before the last one
+    activation: str = ""  # after the dense layer; "" for none
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderShape:
+    """The decoder of an encoder-decoder."""
+
+    shape: EncoderShape  # causal
+    head: HeadShape  # over the vocabulary

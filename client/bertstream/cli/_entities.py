@@ -1,0 +1,79 @@
+"""`bertstream entities`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from bertstream.cli._input import argument_texts
+from bertstream.cli._options import Commands, add_task_options, client, command, task_options, words
+from bertstream.cli._palette import has_colour
+from bertstream.cli._table import clipped, printable, table
+from bertstream.client import Entity
+
+EXAMPLES = """\
+examples:
+  bertstream entities "Angela Merkel met Barack Obama in Berlin."
+  bertstream entities "Angela Merkel" --aggregation none    each token for itself
+  bertstream entities - --windows --json < documents.txt    a JSON object a line; long ones in overlapping windows
+
+On a terminal entities are coloured within their text, else they are a table. No colours where NO_COLOR is set."""
+
+HEADER = ("LABEL", "SCORE", "START", "END", "TEXT")
+COLOURS = (81, 114, 214, 213, 227, 111, 208, 156)  # of the 256 of a terminal; readable on dark and light
+LABEL_COLOURS = {"PER": 81, "PERSON": 81, "LOC": 114, "GPE": 114, "ORG": 214, "MISC": 213}
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the command."""
+    parser = command(commands, "entities", run, "print the entities in texts, or the labels of their tokens", EXAMPLES)
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a text; a single - reads one from each line of stdin")
+    strategies = ["none", "simple", "first", "average", "max"]
+    parser.add_argument("--aggregation", choices=strategies, help="from tokens to entities (default: simple)")
+    parser.add_argument("--ignored-labels", type=words, metavar="LABEL,…", help="labels to leave out (default: O)")
+    parser.add_argument("--windows", action="store_true", help="read long texts in windows rather than cut them")
+    parser.add_argument("--stride", type=int, default=0, metavar="TOKENS", help="tokens that windows share")
+    parser.add_argument("--table", action="store_true", help="a table, also on a terminal")
+    add_task_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the entities."""
+    names = ("aggregation", "ignored_labels", "windows", "stride")
+    options = {**{name: getattr(arguments, name) for name in names}, **task_options(arguments)}
+    with client(arguments) as connection:
+        for chunk in argument_texts(arguments.texts):
+            for text, entities in zip(chunk, connection.entities(chunk, **options), strict=True):
+                if arguments.json:
+                    found = [asdict(entity) for entity in entities]
+                    print(json.dumps({"text": text, "entities": found}, ensure_ascii=False))
+                elif has_colour() and not arguments.table:
+                    print(coloured(text, entities))
+                else:
+                    _print_table(text, entities)
+    return 0
+
+
+def coloured(text: str, entities: Sequence[Entity]) -> str:
+    """The text with its entities coloured by their labels, which follow them."""
+    parts, end = list[str](), 0
+    for entity in entities:
+        if entity.start < end:  # within the one before
+            continue
+        colour = LABEL_COLOURS.get(entity.label, COLOURS[zlib.crc32(entity.label.encode()) % len(COLOURS)])
+        span, label = printable(text[entity.start : entity.end]), printable(entity.label)
+        parts += [printable(text[end : entity.start]), f"\x1b[1;38;5;{colour}m{span}\x1b[22m[{label}]\x1b[0m"]
+        end = entity.end
+    return "".join([*parts, printable(text[end:])])
+
+
+def _print_table(text: str, entities: Sequence[Entity]) -> None:
+    print(clipped(text, 100))
+    rows = [
+        (each.label, f"{each.score:.4f}", str(each.start), str(each.end), text[each.start : each.end])
+        for each in entities
+    ]
+    print(table(HEADER, rows, right=(2, 3)) if rows else "no entities", end="\n\n")

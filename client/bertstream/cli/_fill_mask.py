@@ -1,0 +1,85 @@
+"""`bertstream fill-mask` and `bertstream score`: what a masked language model says."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from bertstream.cli._input import argument_texts
+from bertstream.cli._options import Commands, add_task_options, client, command, task_options, words
+from bertstream.cli._table import clipped, table
+from bertstream.client import Candidate, TextScore
+
+EXAMPLES = """\
+examples:
+  bertstream fill-mask "Paris is the [MASK] of France."
+  bertstream fill-mask "She is a [MASK]." --targets doctor,nurse    how probable these two are
+  bertstream fill-mask - --top-k 1 --json < texts.txt               a JSON object a line
+
+[MASK], or the model's own mask token; several masks are filled one by one, the others being masks still."""
+
+SCORE_EXAMPLES = """\
+examples:
+  bertstream score "The cat sat on the mat." "The cat sat on the moon."
+  bertstream score - --json < texts.txt                   the logarithm of each token's probability too
+
+The score is the pseudo-log-likelihood: the sum of the logarithms of the tokens' probabilities, each where it alone is
+masked. Less negative is likelier; the perplexity, for a token, does not grow with the length."""
+
+
+def add_to(commands: Commands) -> None:
+    """Adds both commands."""
+    fill = command(commands, "fill-mask", run, "print what could stand in place of a mask", EXAMPLES)
+    fill.add_argument("texts", nargs="+", metavar="TEXT", help="a text; a single - reads one from each line of stdin")
+    fill.add_argument("--top-k", type=int, metavar="N", help="candidates for each mask (default: 5)")
+    fill.add_argument("--targets", type=words, metavar="WORD,…", help="the only candidates")
+    add_task_options(fill)
+    score = command(
+        commands, "score", run_score, "print how likely texts are to a masked language model", SCORE_EXAMPLES
+    )
+    score.add_argument("texts", nargs="+", metavar="TEXT", help="a text; a single - reads one from each line of stdin")
+    add_task_options(score)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the candidates."""
+    options = {"top_k": arguments.top_k, "targets": arguments.targets, **task_options(arguments)}
+    with client(arguments) as connection:
+        for chunk in argument_texts(arguments.texts):
+            for text, masks in zip(chunk, connection.fill_mask(chunk, **options), strict=True):
+                if arguments.json:
+                    found = [[asdict(candidate) for candidate in mask] for mask in masks]
+                    print(json.dumps({"text": text, "masks": found}, ensure_ascii=False))
+                else:
+                    _print_masks(text, masks)
+    return 0
+
+
+def run_score(arguments: argparse.Namespace) -> int:
+    """Prints the scores."""
+    with client(arguments) as connection:
+        if not arguments.json:
+            print("     SCORE  TOKENS  PERPLEXITY  TEXT")
+        for chunk in argument_texts(arguments.texts):
+            for text, score in zip(chunk, connection.score_text(chunk, **task_options(arguments)), strict=True):
+                if arguments.json:
+                    print(json.dumps({"text": text, **_score_values(score)}, ensure_ascii=False))
+                else:
+                    numbers = f"{score.score:10.3f}  {score.token_count:6}  {score.perplexity:10.3f}"
+                    print(f"{numbers}  {clipped(text, 100)}")
+    return 0
+
+
+def _print_masks(text: str, masks: list[list[Candidate]]) -> None:
+    print(clipped(text, 100))
+    for number, mask in enumerate(masks, 1):
+        header = ("SCORE", "TOKEN", "TEXT" if len(masks) == 1 else f"TEXT WITH MASK {number}")
+        rows = [(f"{each.score:.4f}", each.token, clipped(each.sequence, 100)) for each in mask]
+        print(table(header, rows), end="\n\n")
+
+
+def _score_values(score: TextScore) -> dict[str, object]:
+    perplexity = score.perplexity if score.token_count else None
+    columns = {"token_ids": score.token_ids.tolist(), "log_probabilities": score.log_probabilities.tolist()}
+    return {"score": score.score, "perplexity": perplexity, **columns}

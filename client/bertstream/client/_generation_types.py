@@ -1,0 +1,88 @@
+"""What generation gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertstream.client._types import ItemError
+from bertstream.client._usage import Timings, Usage
+
+R = TypeVar("R")
+
+FinishReason: TypeAlias = Literal["end_of_sequence", "stop_string", "length"]
+EarlyStopping: TypeAlias = bool | Literal["never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One answer to one prompt. `str()` gives `text`."""
+
+    text: str
+    """What was generated, without the prompt."""
+    token_ids: tuple[int, ...]
+    """Its tokens, without those of the prompt; an end-of-sequence token is among them."""
+    finish_reason: FinishReason
+    """Why it ended: end_of_sequence, stop_string, or length (max_new_tokens, or no more room in the model)."""
+    score: float
+    """The sum of its tokens' log-probabilities; after a beam search its score by length_penalty."""
+    token_scores: tuple[float, ...] | None
+    """With `token_scores=True` the logarithm of each token's probability, else None."""
+    input_tokens: int
+    """Tokens of the prompt, special ones included."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationPiece:
+    """A piece of an answer, as it came. `str()` gives `text`. The pieces of an answer, end to end, are all of it."""
+
+    text: str = ""
+    """Text that is certain: it never ends within a character, and what may become a stop string is held back."""
+    token_ids: tuple[int, ...] = ()
+    """The tokens since the answer's last piece; they may come before their text does."""
+    sequence_index: int = 0
+    """Which answer, where there are several."""
+    token_scores: tuple[float, ...] | None = None
+    """With `token_scores=True` one for each token, else None."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationDone(GenerationPiece):
+    """The last item of `stream_generate`: an empty piece, of no answer, that brings all answers whole."""
+
+    sequence_index: int = -1
+    outputs: list[Generation] = field(kw_only=True)
+    """One an answer, by sequence_index."""
+    usage: Usage = field(kw_only=True)
+    timings: Timings = field(kw_only=True)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GeneratedBatch(Generic[R]):
+    """Answers to some prompts of a stream."""
+
+    ids: NDArray[np.int64]
+    """[k]: the caller's ids, or the prompts' positions in the input; without the items that failed."""
+    outputs: list[R]
+    """[k]: outputs[i] is that of ids[i]: a Generation, or a list of them with `num_return_sequences` above 1."""
+    errors: list[ItemError]
+    """The items that failed (with `on_error="collect"`)."""
+    usage: Usage
+    """As in EncodedBatch."""
+    timings: Timings
+    """As in EncodedBatch."""
+
+    def __len__(self) -> int:
+        return len(self.ids)

@@ -1,0 +1,61 @@
+"""A compiled program's heads beside transformers' own class for the same checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from bertstream.workers.compile import compile_model
+from bertstream.workers.program import MASK_HEADS, TEXT_HEADS, Program
+from tests.support.pairs import packed, sizes
+
+Text = str | tuple[str, str]
+
+# What BertForPreTraining calls its two heads' logits; all other classes have one head.
+_LOGITS = {"fill_mask": "prediction_logits", "next_sentence": "seq_relationship_logits"}
+
+
+class HeadPair:
+    """A program, and transformers' model of the same checkpoint in float32."""
+
+    def __init__(self, directory: Path, cache: Path, **options: Any) -> None:
+        self.program = Program.load(compile_model(directory, cache=cache, **options), "cpu")
+        self.heads = self.program.description.heads
+        kind = getattr(transformers, self.program.description.architecture)
+        self.model = kind.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(directory)
+
+    def encode(self, text: Text) -> dict[str, list[int]]:
+        parts = text if isinstance(text, tuple) else (text,)
+        return dict(self.tokenizer(*parts, truncation=True, max_length=512))
+
+    def logits(self, head: str, texts: tuple[Text, ...]) -> list[Tensor]:
+        """The program's, of all texts packed: [tokens, outputs] of each, or [outputs] where a head reads texts."""
+        encoded = [self.encode(text) for text in texts]
+        ids = [text["input_ids"] for text in encoded]
+        types = [text.get("token_type_ids", [0] * len(text["input_ids"])) for text in encoded]
+        lengths = sizes(ids)
+        layers = [self.program.description.layers]
+        (states,) = self.program.hidden_states(packed(ids), packed(types), lengths, layers)
+        if head in TEXT_HEADS:
+            starts = torch.tensor([0, *lengths[:-1]]).cumsum(0)
+            return list(self.program.text_logits(head, states[starts]))
+        found = self.program.mask_logits(states) if head in MASK_HEADS else self.program.token_logits(head, states)
+        return list(found.split(lengths))
+
+    @torch.no_grad()
+    def expected(self, head: str, text: Text) -> Tensor:
+        """transformers' for this text alone, of the same shape."""
+        inputs = {name: torch.tensor([values]) for name, values in self.encode(text).items()}
+        if head == "multiple_choice":
+            inputs = {name: values[None] for name, values in inputs.items()}  # a question with one choice
+        found = self.model(**inputs)
+        if head == "question_answering":
+            return torch.stack([found.start_logits[0], found.end_logits[0]], 1)
+        logits: Tensor = found[_LOGITS[head]] if _LOGITS.get(head) in found else found.logits
+        return logits[0]

@@ -1,0 +1,86 @@
+"""The tiny checkpoints that have task heads, by name: one of each head for each family that has it, and odd ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.support.checkpoints import (
+    tiny_bert,
+    tiny_camembert,
+    tiny_distilbert,
+    tiny_electra,
+    tiny_roberta,
+    tiny_xlm_roberta,
+)
+
+Maker = tuple[Callable[..., Path], dict[str, Any]]
+
+# Family -> its maker, and what its classes' names begin with.
+FAMILIES: dict[str, tuple[Callable[..., Path], str]] = {
+    "bert": (tiny_bert, "Bert"),
+    "roberta": (tiny_roberta, "Roberta"),
+    "xlm-roberta": (tiny_xlm_roberta, "XLMRoberta"),
+    "camembert": (tiny_camembert, "Camembert"),
+    "distilbert": (tiny_distilbert, "DistilBert"),
+    "electra": (tiny_electra, "Electra"),
+}
+
+
+def labels(*names: str) -> dict[str, Any]:
+    """As config.json has them."""
+    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+
+
+TOPICS = labels("sport", "politics", "weather", "food")
+ENTITIES = labels("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG")
+NLI = labels("contradiction", "entailment", "neutral")
+
+# The last part of a checkpoint's name -> what the class's name ends with, and config.json's values.
+HEADS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mlm": ("ForMaskedLM", {}),
+    "classifier": ("ForSequenceClassification", TOPICS),
+    "ner": ("ForTokenClassification", ENTITIES),
+    "qa": ("ForQuestionAnswering", {}),
+    "choice": ("ForMultipleChoice", {}),
+}
+
+
+def _maker(family: str, ending: str, config: dict[str, Any]) -> Maker:
+    maker, beginning = FAMILIES[family]
+    return maker, {"architecture": beginning + ending, **config}
+
+
+def _classifier(family: str, **config: Any) -> Maker:
+    return _maker(family, "ForSequenceClassification", config)
+
+
+# "bert-mlm", "xlm-roberta-ner", "distilbert-choice" and so on, and these:
+HEAD_MAKERS: dict[str, Maker] = {
+    **{f"{family}-{head}": _maker(family, *HEADS[head]) for family in FAMILIES for head in HEADS},
+    "bert-pretraining": _maker("bert", "ForPreTraining", {}),
+    "bert-nsp": _maker("bert", "ForNextSentencePrediction", {}),
+    "bert-cased-mlm": _maker("bert", "ForMaskedLM", {"lowercase": False}),
+    "bert-cased-ner": _maker("bert", "ForTokenClassification", {"lowercase": False, **ENTITIES}),
+    "bert-untied-mlm": _maker("bert", "ForMaskedLM", {"tie_word_embeddings": False}),
+    "roberta-untied-mlm": _maker("roberta", "ForMaskedLM", {"tie_word_embeddings": False}),
+    "electra-wide-mlm": _maker("electra", "ForMaskedLM", {"embedding_size": 36}),
+    "electra-discriminator": _maker("electra", "ForPreTraining", {}),
+    "bert-multi-label": _classifier("bert", problem_type="multi_label_classification", **TOPICS),
+    "roberta-multi-label": _classifier("roberta", problem_type="multi_label_classification", **TOPICS),
+    "bert-regression": _classifier("bert", problem_type="regression", **labels("score")),
+    "distilbert-regression": _classifier("distilbert", problem_type="regression", num_labels=2),
+    "bert-nli": _classifier("bert", **NLI),
+    "roberta-nli": _classifier("roberta", **NLI),
+    # One label, as sentence-transformers 4 and later, the releases before it, and neither of them writes it.
+    "bert-cross-encoder": _classifier(
+        "bert", sentence_transformers={"activation_fn": "torch.nn.modules.linear.Identity"}, **labels("LABEL_0")
+    ),
+    "roberta-cross-encoder": _classifier(
+        "roberta",
+        sbert_ce_default_activation_function="torch.nn.modules.activation.Sigmoid",
+        **labels("LABEL_0"),
+    ),
+    "electra-cross-encoder": _classifier("electra", **labels("LABEL_0")),
+}

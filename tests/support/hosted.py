@@ -1,0 +1,111 @@
+"""Many models behind one real frontend, their workers' parts as threads of this process: no process for each model.
+
+What a client sees is real: gRPC, the frontend's process, Unix sockets, queues, engines.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
+from bertstream.workers import process
+from bertstream.workers.compile import compile_model
+from bertstream.workers.control import ControlLine
+from bertstream.workers.process import WorkerConfig
+from bertstream.workers.queue import WorkQueue
+
+LIMITS = Limits(
+    max_texts=4096,
+    max_request_bytes=1 << 24,
+    max_message_bytes=1 << 26,
+    max_response_bytes=1 << 26,
+    stream_items=1024,
+    stream_tokens=1 << 18,
+    stream_bytes=1 << 26,
+    concurrent_calls=1024,
+)
+_numbers = itertools.count()
+
+
+@contextmanager
+def hosted(models: Mapping[str, Path], cache: Path, folder: Path, **limits: int) -> Iterator[str]:
+    """Serves checkpoints by name; the address. `folder` is short-lived and has a short path, as sockets need."""
+    settings, queues = [], []
+    try:
+        for name, checkpoint in models.items():
+            compiled = compile_model(checkpoint, cache=cache)
+            path = folder / f"{next(_numbers)}.socket"
+            queues.append(_start(compiled, path))
+            settings.append(ModelSettings(name, str(compiled), (str(path),), 1 << 20, serial=len(settings)))
+        changed = Limits(**{**{name: getattr(LIMITS, name) for name in Limits.__dataclass_fields__}, **limits})
+        with _frontend(tuple(settings), changed) as address:
+            yield address
+    finally:
+        for queue in queues:
+            queue.close()
+
+
+def _start(compiled: Path, path: Path) -> WorkQueue:
+    """A worker's parts, as threads."""
+    config = WorkerConfig(
+        name=path.stem,
+        directory=str(compiled),
+        device="cpu",
+        threads=torch.get_num_threads(),
+        socket=str(path),
+        running=str(path.with_suffix(".running")),
+        batch_tokens=2048,
+        queue_tokens=1 << 24,
+        session_bytes=1 << 26,
+        control_fd=-1,
+    )
+    return process.start(config)[1]
+
+
+@contextmanager
+def _frontend(models: tuple[ModelSettings, ...], limits: Limits) -> Iterator[str]:
+    settings = FrontendSettings(
+        name="frontend",
+        host="127.0.0.1",
+        port=_free_port(),
+        version="0",
+        models=models,
+        limits=limits,
+        tokenizer_threads=1,
+        drain_seconds=5.0,
+        worker_wait_seconds=5.0,
+        log_level="warning",
+    )
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-m", "bertstream.server.frontend", settings.to_json(), str(theirs.fileno())]
+        frontend = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+    line, ready = ControlLine(ours.detach()), threading.Event()
+    line.listen(lambda event: ready.set() if event["event"] == "ready" else None, orphaned=ready.set)
+    try:
+        assert ready.wait(60), "the frontend is not ready after a minute"
+        assert frontend.poll() is None, "the frontend did not start"
+        yield f"127.0.0.1:{settings.port}"
+    finally:
+        line.send("stop")
+        try:
+            frontend.wait(30)
+        except subprocess.TimeoutExpired:
+            frontend.kill()
+            frontend.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import pytest
+
+from bertstream.workers.contract import BULK, Failure
+from bertstream.workers.generation.queue import Admission, Entry, GenerationQueue, Room, admit, rows_of
+from bertstream.workers.scheduler import queued
+from tests.support.generation import make_generate
+
+NOW = 100.0
+SOURCE, OTHER = object(), object()
+ROOM = Room(rows=100, sequences=8, tokens=50, empty=True)
+
+
+def at(work_id: int, tokens: int = 5, new: int = 5, *, arrival: float = NOW, **options: Any) -> Entry:
+    work = make_generate(work_id, [1] * tokens, max_new_tokens=new, **options)
+    return queued(work, SOURCE, arrival, rows_of(work))
+
+
+def joining(*entries: Entry, room: Room = ROOM) -> list[int]:
+    return ids(admit(sorted(entries), NOW, room))
+
+
+def ids(admission: Admission) -> list[int]:
+    return [entry.work.id for entry in admission.joining]
+
+
+def test_the_rows_that_an_input_may_come_to() -> None:
+    assert rows_of(make_generate(1, [1] * 7, max_new_tokens=10)) == 17
+    assert rows_of(make_generate(1, [1] * 7, max_new_tokens=10, num_beams=4, num_return_sequences=2)) == 47
+    assert rows_of(make_generate(1, [1] * 7, max_new_tokens=10, num_return_sequences=3, do_sample=True)) == 37
+
+
+def test_as_many_join_as_the_cache_is_sure_to_hold() -> None:
+    assert joining(at(1, 5, 25), at(2, 5, 25), at(3, 5, 25), at(4, 5, 25)) == [1, 2, 3]
+
+
+def test_nobody_overtakes_one_that_needs_much() -> None:
+    assert joining(at(1, 5, 40), at(2, 5, 80), at(3, 1, 1)) == [1]
+
+
+def test_the_most_urgent_join_first() -> None:
+    entries = [at(1, priority=BULK), at(2), at(3, deadline=NOW + 0.1), at(4, arrival=NOW - 0.5)]
+    assert joining(*entries) == [3, 4, 2, 1]
+
+
+def test_no_more_sequences_than_a_step_may_have() -> None:
+    wide = {"num_beams": 6, "new": 1}
+    assert joining(at(1, **wide), at(2, **wide)) == [1]
+    assert joining(at(1, num_beams=12, new=1), at(2)) == [1]  # alone, rather than never
+    assert joining(at(1, num_beams=12, new=1), at(2), room=Room(100, 8, 50, empty=False)) == []
+
+
+def test_no_more_tokens_than_are_computed_at_once_but_for_a_single_input() -> None:
+    assert joining(at(1, 30, 1), at(2, 20, 1), at(3, 1, 1)) == [1, 2]
+    assert joining(at(1, 60, 1), at(2, 1, 1), room=Room(100, 8, 50, empty=False)) == [1]
+
+
+def test_what_expired_is_told_apart() -> None:
+    admission = admit([at(1, deadline=NOW - 1), at(2), at(3, deadline=NOW)], NOW, ROOM)
+    assert ids(admission) == [2]
+    assert [entry.work.id for entry in admission.expired] == [1, 3]
+
+
+@pytest.fixture
+def queue() -> GenerationQueue:
+    return GenerationQueue(queue_tokens=50, cache_tokens=100)
+
+
+def test_the_bound_is_what_waiting_inputs_may_come_to(queue: GenerationQueue) -> None:
+    assert queue.add(make_generate(1, [1] * 20, max_new_tokens=60), SOURCE) is None  # an empty one takes anything
+    assert queue.add(make_generate(2), SOURCE) == Failure(2, "queue_full", "80 tokens wait already to be generated")
+    queue.cancel(SOURCE, (1,))
+    assert queue.add(make_generate(2), SOURCE) is None
+    assert len(queue) == 1
+
+
+def test_what_the_cache_can_never_hold_is_refused(queue: GenerationQueue) -> None:
+    refused = queue.add(make_generate(1, [1] * 20, max_new_tokens=81), SOURCE)
+    assert refused == Failure(1, "internal", "the cache has 100 rows, and this may need 101")
+
+
+def test_an_idle_engine_is_woken(queue: GenerationQueue) -> None:
+    woken: list[int] = []
+    queue.arrived = lambda: woken.append(len(queue))
+    queue.add(make_generate(1), SOURCE)
+    queue.add(make_generate(2, [1] * 200), SOURCE)
+    assert woken == [1]
+
+
+def test_cancelling_reaches_what_waits_and_what_is_under_way(queue: GenerationQueue) -> None:
+    for number in (1, 2, 3):
+        queue.add(make_generate(number, [1, 2]), SOURCE)
+    queue.add(make_generate(1, [1, 2]), OTHER)
+    taken = queue.take(Room(rows=14, sequences=8, tokens=50, empty=True)).joining
+    assert [entry.work.id for entry in taken] == [1, 2]
+    queue.cancel(SOURCE, (2, 3, 77))
+    assert queue.cancelled() == {(SOURCE, 2)}
+    assert len(queue) == 1
+    for entry in taken:
+        queue.left(entry)
+    queue.cancel(SOURCE, (1, 2))
+    assert queue.cancelled() == frozenset()
+
+
+def test_a_lost_connection_takes_all_of_its_own_with_it(queue: GenerationQueue) -> None:
+    for number in (1, 2):
+        queue.add(make_generate(number), SOURCE)
+        queue.add(make_generate(number), OTHER)
+    queue.take(Room(rows=16, sequences=8, tokens=50, empty=True))
+    queue.forget(SOURCE)
+    assert queue.cancelled() == {(SOURCE, 1)}
+    assert [entry.source for entry in queue.take(ROOM).joining] == [OTHER]
+
+
+def test_times_are_the_clocks(queue: GenerationQueue) -> None:
+    queue.add(make_generate(1, deadline=time.monotonic() - 1), SOURCE)
+    queue.add(make_generate(2, deadline=math.inf), SOURCE)
+    admission = queue.take(ROOM)
+    assert [entry.work.id for entry in (*admission.joining, *admission.expired)] == [2, 1]

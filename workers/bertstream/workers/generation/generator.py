@@ -1,0 +1,213 @@
+"""Continuous batching: whatever is under way goes on together, a token at a time; newcomers join, the ended leave."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from bertstream.workers.contract import FailureReason
+from bertstream.workers.description import GenerationDescription
+from bertstream.workers.failures import give_memory_back, is_fatal, reason_of
+from bertstream.workers.generation.batching import inputs_of, step_of
+from bertstream.workers.generation.cache import CacheRows
+from bertstream.workers.generation.queue import GenerationQueue, Room, answers_of, key_of
+from bertstream.workers.generation.running import Running, fail, send_completed, send_generated
+from bertstream.workers.generation.search import Choice, all_sequences, choose
+
+if TYPE_CHECKING:
+    from bertstream.workers.running import Computing
+
+log = logging.getLogger(__name__)
+
+Compute = Callable[[Sequence[Running]], Sequence[Choice] | None]
+
+
+class Program(Protocol):
+    """What the generator asks of a compiled model. The cache's tensors are the program's own affair."""
+
+    def new_cache(self, rows: int) -> list[Tensor]:
+        """Room for the keys and values of so many tokens."""
+
+    def prefill(
+        self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor
+    ) -> Tensor:
+        """A decoder's prompts, end to end: ids [T], rows [T] -> logits [n, V] of each one's last token."""
+
+    def encode_source(
+        self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor
+    ) -> None:
+        """An encoder's texts, end to end: ids [T], rows [T]."""
+
+    def step(
+        self,
+        cache: list[Tensor],
+        ids: Tensor,
+        positions: Tensor,
+        rows: Tensor,
+        past: Tensor,
+        past_lengths: Tensor,
+        source: Tensor | None,
+        source_lengths: Tensor | None,
+    ) -> Tensor:
+        """One token of each of B sequences (batching.Step) -> logits [B, V] float32."""
+
+
+class Generator:
+    """All that generates in this worker. Only the engine's thread calls it; the queue is what others see."""
+
+    def __init__(
+        self,
+        program: Program,
+        description: GenerationDescription,
+        queue: GenerationQueue,
+        computing: Computing,
+        *,
+        batch_tokens: int,
+        max_sequences: int,
+        device: str = "cpu",
+    ) -> None:
+        self.queue = queue
+        self.rows = CacheRows(queue.cache_tokens)
+        self.steps = 0
+        self._program = program
+        self.description = description
+        self._computing = computing
+        self._batch_tokens = batch_tokens
+        self._max_sequences = max_sequences
+        self._device = device
+        self._cache = program.new_cache(queue.cache_tokens)
+        self._running: list[Running] = []
+
+    def turn(self) -> bool:
+        """One step of all that is under way, newcomers included. False if there is nothing to do."""
+        self._drop_unwanted()
+        newcomers = self._admit()
+        for group in _groups(newcomers):
+            self._run(group, self._begin)
+        for group in _groups(self._running):
+            self._run(group, self._step)
+        return bool(self._running) or len(self.queue) > 0
+
+    def _drop_unwanted(self) -> None:
+        """What was cancelled, or whose deadline has passed, is not computed any more."""
+        if not self._running:
+            return
+        cancelled, now = self.queue.cancelled(), time.monotonic()
+        for running in list(self._running):
+            if key_of(running.entry) in cancelled:
+                self._leave(running)
+            elif running.work.deadline <= now:
+                self._fail(running, "expired", "the deadline passed while tokens were generated")
+
+    def _admit(self) -> list[Running]:
+        admission = self.queue.take(
+            Room(
+                rows=self.rows.rows - sum(running.entry.tokens for running in self._running),
+                sequences=self._max_sequences - sum(answers_of(running.work) for running in self._running),
+                tokens=self._batch_tokens,
+                empty=not self._running,
+            )
+        )
+        for entry in admission.expired:
+            fail(entry, "expired", "the deadline passed while the work waited")
+        joining = [Running(entry, self.description, self.rows) for entry in admission.joining]
+        self._running += joining
+        return sorted(joining, key=lambda running: -running.work.ids.size)  # equal lengths side by side
+
+    def _begin(self, group: Sequence[Running]) -> Sequence[Choice] | None:
+        """Computes the inputs; of a decoder's prompts comes the first choice already."""
+        works = [running.work for running in group]
+        inputs = inputs_of(works, [running.input_rows for running in group], self._device)
+        columns = (inputs.ids, inputs.type_ids, inputs.lengths, inputs.rows)
+        if self.description.decoder_start_token_id >= 0:
+            self._program.encode_source(self._cache, *columns)
+            return None
+        return choose(self._program.prefill(self._cache, *columns), [running.search for running in group])
+
+    def _step(self, group: Sequence[Running]) -> Sequence[Choice]:
+        searches = [running.search for running in group]
+        sequences = all_sequences(searches)
+        for sequence in sequences:
+            sequence.hold(self.rows)
+        step = step_of(sequences, self._device)
+        logits = self._program.step(
+            self._cache,
+            step.ids,
+            step.positions,
+            step.rows,
+            step.past,
+            step.past_lengths,
+            step.source,
+            step.source_lengths,
+        )
+        self.steps += 1
+        return choose(logits, searches)
+
+    def _run(self, group: Sequence[Running], compute: Compute) -> None:
+        """Computes and goes on; a group that fails is computed again in halves, until what fails stands alone."""
+        started = self._computing.begin((running.connection.number, running.work.id) for running in group)
+        choices, failed = None, None
+        try:
+            with torch.inference_mode():
+                choices = compute(group)
+        except Exception as error:  # any failure of the model belongs to these alone
+            if is_fatal(error):
+                raise
+            failed = _failed(group, error)
+        self._computing.end()
+        if failed:  # not handled above, since the error holds on to the tensors of the step
+            self._halve(group, compute, failed)
+            return
+        for running in group:
+            running.computed(started)
+        if choices is not None:
+            self._advance(group, choices)
+
+    def _halve(self, group: Sequence[Running], compute: Compute, reason: FailureReason) -> None:
+        give_memory_back()
+        if len(group) == 1:
+            self._fail(group[0], reason, "the model could not compute this")
+            return
+        middle = len(group) // 2
+        for half in (group[:middle], group[middle:]):
+            self._run(half, compute)
+
+    def _advance(self, group: Sequence[Running], choices: Sequence[Choice]) -> None:
+        send_generated(group, choices)
+        for running, choice in zip(group, choices, strict=True):
+            running.search.advance(choice, self.rows)
+            if running.search.done:
+                self._leave(running)
+                send_completed(running)
+
+    def _fail(self, running: Running, reason: FailureReason, message: str) -> None:
+        self._leave(running)
+        fail(running.entry, reason, message)
+
+    def _leave(self, running: Running) -> None:
+        """Frees all that it holds."""
+        running.release(self.rows)
+        self._running.remove(running)
+        self.queue.left(running.entry)
+
+
+def _groups(running: Sequence[Running]) -> list[list[Running]]:
+    """Those that are computed together: all, but for each that may be what kills workers."""
+    together = [each for each in running if not each.work.alone]
+    alone = [[each] for each in running if each.work.alone]
+    return [together, *alone] if together else alone
+
+
+def _failed(group: Sequence[Running], error: Exception) -> FailureReason:
+    """Logs why a step failed."""
+    reason = reason_of(error)
+    if len(group) > 1:
+        log.warning("a step of %d failed and is computed again in halves: %s", len(group), error)
+    else:
+        log.error("generation from %d tokens failed (%s): %s", group[0].work.ids.size, reason, error, exc_info=error)
+    return reason

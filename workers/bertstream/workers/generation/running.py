@@ -1,0 +1,117 @@
+"""One Generate under way, and what is said of it to whoever sent it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bertstream.workers.contract import Completed, Failure, FailureReason, Generate, Generated
+from bertstream.workers.description import GenerationDescription
+from bertstream.workers.generation.beams import BeamSearch
+from bertstream.workers.generation.cache import CacheRows
+from bertstream.workers.generation.independent import Independent
+from bertstream.workers.generation.processors import Rules
+from bertstream.workers.generation.queue import Entry
+from bertstream.workers.generation.search import Answer, Choice, Search
+from bertstream.workers.generation.sequences import TokenSequence
+from bertstream.workers.ragged import Ints
+
+if TYPE_CHECKING:
+    from bertstream.workers.connections import Connection, Reply
+
+
+class Running:
+    """It holds the rows of its sequences and, where there is an encoder, of the encoder's text."""
+
+    def __init__(self, entry: Entry, description: GenerationDescription, cache: CacheRows) -> None:
+        self.entry = entry
+        work = entry.work
+        self._source: Ints | None = None
+        self._started: float | None = None
+        start = work.ids
+        if description.decoder_start_token_id >= 0:
+            self._source = cache.allocate(work.ids.size)
+            start = np.array([description.decoder_start_token_id], np.int32)
+        limit = max(1, min(work.options.max_new_tokens, description.max_tokens - start.size))
+        root = TokenSequence(start, limit, Rules(work.options, description.vocabulary_size), self._source)
+        if self._source is None:
+            root.hold(cache)
+        self.input_rows = root.rows if self._source is None else self._source
+        self.search: Search = (BeamSearch if work.options.num_beams > 1 else Independent)(root, work.options)
+
+    @property
+    def work(self) -> Generate:
+        """What was asked for."""
+        return self.entry.work
+
+    @property
+    def connection(self) -> Connection:
+        """Where it came from."""
+        source: Connection = self.entry.source
+        return source
+
+    def computed(self, started: float) -> None:
+        """A computation for it that began then is over."""
+        self._started = self._started or started
+
+    def release(self, cache: CacheRows) -> None:
+        """Gives all rows back."""
+        self.search.release(cache)
+        if self._source is not None:
+            cache.release(self._source)
+
+    def completed(self) -> Completed:
+        """Its answers, now that they are there."""
+        started = self._started or 0.0
+        return _completed(self.work.id, self.search.answers(), started - self.entry.arrival, time.monotonic() - started)
+
+
+def fail(entry: Entry, reason: FailureReason, message: str) -> None:
+    """Answers that there will be nothing."""
+    _reply(entry.source, Failure(entry.work.id, reason, message))
+
+
+def send_completed(running: Running) -> None:
+    """Answers."""
+    _reply(running.connection, running.completed())
+
+
+def send_generated(group: Sequence[Running], choices: Sequence[Choice]) -> None:
+    """The new tokens of those who want them as they come: one message to each connection."""
+    columns: dict[Connection, list[tuple[int, int, int, float]]] = {}
+    for running, choice in zip(group, choices, strict=True):
+        if running.work.options.stream and running.search.numbers:
+            new = zip(running.search.numbers, choice.tokens, choice.scores, strict=True)
+            columns.setdefault(running.connection, []).extend((running.work.id, *each) for each in new)
+    for connection, rows in columns.items():
+        _reply(connection, _generated(rows))
+
+
+def _reply(connection: Connection, reply: Reply) -> None:
+    connection.reply(lambda: reply)
+
+
+def _generated(rows: Sequence[tuple[int, int, int, float]]) -> Generated:
+    works, sequences, tokens, scores = zip(*rows, strict=True)
+    return Generated(
+        works=np.array(works, np.int64),
+        sequences=np.array(sequences, np.int32),
+        tokens=np.array(tokens, np.int32),
+        scores=np.array(scores, np.float32),
+    )
+
+
+def _completed(work_id: int, answers: Sequence[Answer], queued: float, computed: float) -> Completed:
+    return Completed(
+        id=work_id,
+        reasons=tuple(answer.reason for answer in answers),
+        lengths=np.array([answer.tokens.size for answer in answers], np.int32),
+        tokens=np.concatenate([answer.tokens for answer in answers]),
+        token_scores=np.concatenate([answer.token_scores for answer in answers]),
+        scores=np.array([answer.score for answer in answers], np.float32),
+        queue_seconds=queued,
+        compute_seconds=computed,
+    )

@@ -1,0 +1,154 @@
+"""Layers that go on from cached keys and values, one token a sequence, and the decoder of an encoder-decoder.
+
+The cache is a pool of token rows: of each layer one tensor [2, rows, H], keys and values. Which rows make up a
+sequence is the caller's to say, so sequences may share them.
+T tokens of prompts, B sequences, H hidden size, h heads of D.
+"""
+
+from __future__ import annotations
+
+# TorchScript reads these annotations, and knows the old spellings only.
+from typing import List, NamedTuple  # noqa: UP035
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bertstream.workers.models.embeddings import Embeddings
+from bertstream.workers.models.encoder import Layer, LinearAddNorm
+from bertstream.workers.models.heads import VocabularyHead
+from bertstream.workers.models.segments import Segments
+from bertstream.workers.models.shape import DecoderShape, EncoderShape, Operators
+
+
+class Past(NamedTuple):
+    """The cached tokens that each of B sequences attends to, up to M; computed once a step, used by every layer."""
+
+    rows: Tensor  # [B * M] int64
+    mask: Tensor  # [B, 1, 1, M], True where there is one
+
+
+def past_of(rows: Tensor, lengths: Tensor) -> Past:
+    """rows: [B, M], padded with any rows at all; lengths: [B], each at least 1"""
+    places = torch.arange(rows.size(1), device=rows.device)
+    return Past(rows.reshape(-1), (places < lengths.unsqueeze(1)).view(rows.size(0), 1, 1, -1))
+
+
+def write(cache: Tensor, rows: Tensor, keys_values: Tensor) -> None:
+    """cache: [2, rows, H]; rows: [T]; keys_values: [T, 2H]"""
+    cache.index_copy_(1, rows, keys_values.view(rows.size(0), 2, -1).transpose(0, 1))
+
+
+def attend(q: Tensor, cache: Tensor, past: Past, heads: int) -> Tensor:
+    """One query a sequence. q: [B, H]; cache: [2, rows, H] -> [B, H]"""
+    sequences = q.size(0)
+    found = cache.index_select(1, past.rows).view(2, sequences, past.mask.size(3), heads, -1)
+    k, v = found.transpose(2, 3).unbind(0)  # each [B, h, M, D]
+    context = functional.scaled_dot_product_attention(q.view(sequences, heads, 1, -1), k, v, attn_mask=past.mask)
+    return context.reshape(sequences, -1)
+
+
+def empty_cache(layers: int, rows: int, hidden: int, like: Tensor) -> List[Tensor]:  # noqa: UP006
+    """[2, rows, hidden] for each layer, where and of the type that `like` is. Zeros: no mask hides a NaN."""
+    return [torch.zeros([2, rows, hidden], dtype=like.dtype, device=like.device) for _ in range(layers)]
+
+
+class CausalLayer(Layer):
+    """An encoder's layer with a decoder's attention, whole texts at once or a token at a time."""
+
+    def prefill(self, x: Tensor, segments: Segments, cache: Tensor, rows: Tensor) -> Tensor:
+        """Whole prompts. x: [T, H]; cache: [2, rows, H]; rows: [T] -> [T, H]"""
+        qkv = self.query_key_value(x)
+        write(cache, rows, qkv[:, x.size(1) :])
+        return self.feed_forward(self.attention_output(self.attention(qkv, segments), x))
+
+    def step(self, x: Tensor, cache: Tensor, rows: Tensor, past: Past) -> Tensor:
+        """One token a sequence. x: [B, H]; rows: [B], where its own keys and values go -> [B, H]"""
+        return self.feed_forward(self.self_attend(x, cache, rows, past))
+
+    def self_attend(self, x: Tensor, cache: Tensor, rows: Tensor, past: Past) -> Tensor:
+        """x: [B, H] -> [B, H]"""
+        hidden = x.size(1)
+        qkv = self.query_key_value(x)
+        write(cache, rows, qkv[:, hidden:])
+        return self.attention_output(attend(qkv[:, :hidden], cache, past, self.attention.heads), x)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """x: [T, H] -> [T, H]"""
+        return self.output(self.activation(self.intermediate(x)), x)
+
+
+class CrossAttention(nn.Module):
+    """From the decoder's tokens to those of the encoder, whose keys and values are computed once and cached."""
+
+    __constants__ = ("heads",)
+
+    def __init__(self, shape: EncoderShape, operators: Operators) -> None:
+        super().__init__()
+        hidden = shape.hidden_size
+        self.heads = shape.attention_heads
+        self.query = nn.Linear(hidden, hidden)
+        self.key_value = nn.Linear(hidden, 2 * hidden)
+        self.output = LinearAddNorm(hidden, shape, operators)
+
+    def forward(self, x: Tensor, cache: Tensor, source: Past) -> Tensor:
+        """x: [B, H] -> [B, H]"""
+        return self.output(attend(self.query(x), cache, source, self.heads), x)
+
+
+class CrossLayer(CausalLayer):
+    """A decoder's layer in an encoder-decoder: attention to its own past, to the source, then the network."""
+
+    def __init__(self, shape: EncoderShape, operators: Operators) -> None:
+        super().__init__(shape, operators)
+        self.cross_attention = CrossAttention(shape, operators)
+
+    def read_source(self, states: Tensor, cache: Tensor, rows: Tensor) -> None:
+        """states: [T, H] of source tokens; cache: [2, rows, H]; rows: [T]"""
+        write(cache, rows, self.cross_attention.key_value(states))
+
+    def step_across(self, x: Tensor, cache: Tensor, rows: Tensor, past: Past, source: Past) -> Tensor:
+        """step, and attention to the source. x: [B, H] -> [B, H]"""
+        x = self.self_attend(x, cache, rows, past)
+        return self.feed_forward(self.cross_attention(x, cache, source))
+
+
+class Decoder(nn.Module):
+    """The decoder of an encoder-decoder, which has embeddings and a vocabulary of its own."""
+
+    __constants__ = ("hidden_size", "layer_count")
+
+    def __init__(self, decoder: DecoderShape, source_size: int, operators: Operators) -> None:
+        super().__init__()
+        shape = decoder.shape
+        self.layer_count, self.hidden_size = shape.layers, shape.hidden_size
+        self.embeddings = Embeddings(shape)
+        hidden = shape.hidden_size
+        self.projection = nn.Linear(source_size, hidden) if source_size != hidden else nn.Identity()
+        self.layers = nn.ModuleList([CrossLayer(shape, operators) for _ in range(shape.layers)])
+        self.head = VocabularyHead(shape, decoder.head)
+
+    def new_cache(self, rows: int) -> List[Tensor]:  # noqa: UP006
+        """[2, rows, H] for each layer"""
+        return empty_cache(self.layer_count, rows, self.hidden_size, self.embeddings.word.weight)
+
+    def read_source(self, states: Tensor, cache: List[Tensor], rows: Tensor) -> None:  # noqa: UP006
+        """The encoder's last states [T, source_size], whose keys and values go to rows [T] of every layer's cache."""
+        states = self.projection(states)
+        for i, layer in enumerate(self.layers):
+            layer.read_source(states, cache[i], rows)  # type: ignore[operator]
+
+    def step(
+        self,
+        cache: List[Tensor],  # noqa: UP006
+        ids: Tensor,
+        positions: Tensor,
+        rows: Tensor,
+        past: Past,
+        source: Past,
+    ) -> Tensor:
+        """ids, positions, rows: [B] -> [B, V] float32"""
+        x = self.embeddings.at(ids, None, self.embeddings.positions_after(ids, positions))
+        for i, layer in enumerate(self.layers):
+            x = layer.step_across(x, cache[i], rows, past, source)  # type: ignore[operator]
+        return self.head(x, self.embeddings.word.weight).to(torch.float32)

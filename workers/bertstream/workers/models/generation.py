@@ -1,0 +1,115 @@
+"""Whole models that generate, as they are scripted and saved: they encode as any Model does, and go on from a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# TorchScript reads these annotations, and knows the old spellings only.
+from typing import List, Optional  # noqa: UP035
+
+import torch
+from torch import Tensor, nn
+
+from bertstream.workers.models.decoder import CausalLayer, Decoder, empty_cache, past_of
+from bertstream.workers.models.model import Model
+from bertstream.workers.models.segments import segments
+from bertstream.workers.models.shape import DecoderShape, EncoderShape, HeadShape, Operators
+
+CAUSAL = "causal_lm"  # the name of the head that makes a model a CausalModel
+
+
+class CausalModel(Model):
+    """A decoder alone, with one copy of the layers for encoding and generating."""
+
+    def __init__(self, shape: EncoderShape, operators: Operators, heads: Sequence[HeadShape]) -> None:
+        super().__init__(shape, operators, heads)
+        self.layer_count, self.hidden_size = shape.layers, shape.hidden_size
+        self.layers = nn.ModuleList([CausalLayer(shape, operators) for _ in range(shape.layers)])
+
+    @torch.jit.export
+    def new_cache(self, rows: int) -> List[Tensor]:  # noqa: UP006
+        """[2, rows, H] for each layer"""
+        return empty_cache(self.layer_count, rows, self.hidden_size, self.embeddings.word.weight)
+
+    @torch.jit.export
+    def prefill(
+        self,
+        cache: List[Tensor],  # noqa: UP006
+        ids: Tensor,
+        type_ids: Optional[Tensor],  # noqa: UP045
+        lengths: List[int],  # noqa: UP006
+        rows: Tensor,
+    ) -> Tensor:
+        """Whole prompts. ids, type_ids, rows: [T]; lengths: [n] -> [n, V] float32, of each prompt's last token"""
+        where = segments(lengths, ids.device)
+        x = self.embeddings(ids, type_ids, where)
+        for i, layer in enumerate(self.layers):
+            x = layer.prefill(x, where, cache[i], rows)  # type: ignore[operator]
+        return self.next_logits(x[where.starts + where.lengths - 1])
+
+    @torch.jit.export
+    def step(
+        self,
+        cache: List[Tensor],  # noqa: UP006
+        ids: Tensor,
+        positions: Tensor,
+        rows: Tensor,
+        past: Tensor,
+        past_lengths: Tensor,
+    ) -> Tensor:
+        """One token a sequence. ids, positions, rows, past_lengths: [B]; past: [B, M] -> [B, V] float32"""
+        own = past_of(past, past_lengths)
+        x = self.embeddings.at(ids, None, self.embeddings.positions_after(ids, positions))
+        for i, layer in enumerate(self.layers):
+            x = layer.step(x, cache[i], rows, own)  # type: ignore[operator]
+        return self.next_logits(x)
+
+    def next_logits(self, states: Tensor) -> Tensor:
+        """[M, H] -> [M, V] float32"""
+        return self.vocabulary_logits("causal_lm", states).to(torch.float32)
+
+
+class EncoderDecoder(Model):
+    """An encoder, and a decoder that attends to it."""
+
+    def __init__(
+        self, shape: EncoderShape, operators: Operators, heads: Sequence[HeadShape], decoder: DecoderShape
+    ) -> None:
+        super().__init__(shape, operators, heads)
+        self.layer_count = shape.layers
+        self.decoder = Decoder(decoder, shape.hidden_size, operators)
+
+    @torch.jit.export
+    def new_cache(self, rows: int) -> List[Tensor]:  # noqa: UP006
+        """[2, rows, H] for each layer of the decoder"""
+        return self.decoder.new_cache(rows)
+
+    @torch.jit.export
+    def encode_source(
+        self,
+        cache: List[Tensor],  # noqa: UP006
+        ids: Tensor,
+        type_ids: Optional[Tensor],  # noqa: UP045
+        lengths: List[int],  # noqa: UP006
+        rows: Tensor,
+    ) -> None:
+        """Run the encoder and cache what the decoder's layers attend to. ids, type_ids, rows: [T]; lengths: [n]"""
+        states = self.forward(ids, type_ids, lengths, [self.layer_count])[0]
+        self.decoder.read_source(states, cache, rows)
+
+    @torch.jit.export
+    def step(
+        self,
+        cache: List[Tensor],  # noqa: UP006
+        ids: Tensor,
+        positions: Tensor,
+        rows: Tensor,
+        past: Tensor,
+        past_lengths: Tensor,
+        source: Tensor,
+        source_lengths: Tensor,
+    ) -> Tensor:
+        """CausalModel.step, attending to source [B, S] of source_lengths [B] too -> [B, V] float32"""
+        return self.decoder.step(
+            cache, ids, positions, rows, past_of(past, past_lengths), past_of(source, source_lengths)
+        )

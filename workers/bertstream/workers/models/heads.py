@@ -1,0 +1,71 @@
+"""Task heads: what turns the last layer's states into logits.
+
+H hidden size, E embedding size, V vocabulary size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bertstream.workers.models.activations import Activation
+from bertstream.workers.models.shape import EncoderShape, HeadShape
+
+
+class VocabularyHead(nn.Module):
+    """A logit for every token of the vocabulary."""
+
+    __constants__ = ("tied",)
+
+    def __init__(self, shape: EncoderShape, head: HeadShape) -> None:
+        super().__init__()
+        self.dense = nn.Linear(shape.hidden_size, shape.embedding_size)
+        self.activation = activation(head.activation)
+        self.norm = nn.LayerNorm(shape.embedding_size, eps=shape.layer_norm_eps)
+        self.tied = head.tied
+        if not self.tied:
+            self.matrix = nn.Parameter(torch.zeros(shape.vocabulary_size, shape.embedding_size))
+        self.bias = nn.Parameter(torch.zeros(shape.vocabulary_size))
+
+    def forward(self, states: Tensor, words: Tensor) -> Tensor:
+        """states: [M, H], words: [V, E], the matrix of the word embeddings, used where they are tied -> [M, V]"""
+        x = self.norm(self.activation(self.dense(states)))  # [M, E]
+        matrix = words
+        if not self.tied:
+            matrix = self.matrix
+        return functional.linear(x, matrix, self.bias)
+
+
+class LinearHead(nn.Module):
+    """Some logits for a text's first token, or for each token: one linear layer, or two."""
+
+    __constants__ = ("reads_pooler",)
+
+    def __init__(self, shape: EncoderShape, head: HeadShape) -> None:
+        super().__init__()
+        self.reads_pooler = head.reads_pooler
+        self.dense = nn.Linear(shape.hidden_size, shape.hidden_size) if head.has_dense else nn.Identity()
+        self.activation = activation(head.activation)
+        self.output = nn.Linear(shape.hidden_size, head.outputs)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """states: [M, H] -> [M, outputs]"""
+        return self.output(self.activation(self.dense(states)))
+
+
+def activation(name: str) -> nn.Module:
+    """That of this name; none for ""."""
+    return Activation(name) if name else nn.Identity()
+
+
+def state_name(head: HeadShape, weight: str) -> str:
+    """What a Model calls this weight of a head."""
+    return f"{'vocabulary' if head.over_vocabulary else 'linear'}_heads.{head.name}.{weight}"
+
+
+def weight_shapes(shape: EncoderShape, head: HeadShape) -> dict[str, torch.Size]:
+    """The head's weights, by their names within it."""
+    with torch.device("meta"):
+        module = VocabularyHead(shape, head) if head.over_vocabulary else LinearHead(shape, head)
+    return {name: weight.shape for name, weight in module.state_dict().items()}

@@ -1,0 +1,51 @@
+"""From shapes and weights to a model: one that encodes, or one that generates too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from bertstream.workers.models.decoder import Decoder
+from bertstream.workers.models.generation import CAUSAL, CausalModel, EncoderDecoder
+from bertstream.workers.models.model import Model
+from bertstream.workers.models.shape import DecoderShape, EncoderShape, HeadShape, Operators
+
+DECODER_PREFIX = "decoder."  # before the names of a decoder's weights among those of its Model
+
+
+def load_model(
+    shape: EncoderShape,
+    operators: Operators,
+    weights: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    heads: Sequence[HeadShape] = (),
+    decoder: DecoderShape | None = None,
+) -> Model:
+    """A model with these weights in `dtype`; those that are in it already are shared, not copied."""
+    with torch.device("meta"):  # no memory and no random numbers for weights that are about to be replaced
+        model = _new_model(shape, operators, heads, decoder)
+    converted: dict[int, Tensor] = {}
+    for weight in weights.values():  # a tensor under two names stays one
+        if id(weight) not in converted:
+            converted[id(weight)] = weight.to(dtype)
+    model.load_state_dict({name: converted[id(weight)] for name, weight in weights.items()}, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _new_model(
+    shape: EncoderShape, operators: Operators, heads: Sequence[HeadShape], decoder: DecoderShape | None
+) -> Model:
+    if decoder is not None:
+        return EncoderDecoder(shape, operators, heads, decoder)
+    if any(head.name == CAUSAL for head in heads):
+        return CausalModel(shape, operators, heads)
+    return Model(shape, operators, heads)
+
+
+def decoder_weight_shapes(decoder: DecoderShape, source_size: int) -> dict[str, torch.Size]:
+    """The decoder's weights, by their names within it."""
+    with torch.device("meta"):
+        module = Decoder(decoder, source_size, Operators())
+    return {name: weight.shape for name, weight in module.state_dict().items()}
