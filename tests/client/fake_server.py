@@ -15,6 +15,7 @@ from google.rpc import status_pb2
 
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import encoding_pb2_grpc as encoding_grpc
+from bertstream.v1 import generation_pb2_grpc as generation_grpc
 from bertstream.v1 import models_pb2 as models
 from bertstream.v1 import models_pb2_grpc as models_grpc
 from bertstream.v1 import tasks_pb2 as tasks
@@ -39,6 +40,7 @@ from tests.client.fake_encodings import (
     vectors,
     with_layers,
 )
+from tests.client.fake_generation import FakeGeneration
 from tests.client.fake_status import Code as Code
 from tests.client.fake_status import abort, refuse_bad
 from tests.client.fake_status import status as status
@@ -76,7 +78,8 @@ class Behaviour:
     breaks: deque[tuple[int, status_pb2.Status]] = field(default_factory=deque)  # streams: after so many answers
     window: int = 256
     split_rows: int = 0  # so many rows of states or attentions a message
-    layer_gate: threading.Event | None = None  # StreamLayers: the last layer is not computed before it is set
+    # The last layer of StreamLayers, or the second piece of StreamGeneration, does not come before it is set.
+    layer_gate: threading.Event | None = None
     hold_first: int = 0  # the first item is answered after so many others
     reverse: bool = False  # answers of a message in two messages, last items first
     stall: threading.Event | None = None  # nothing is answered before it is set
@@ -101,13 +104,15 @@ class Seen:
     deadlines: list[float | None] = field(default_factory=list)
     messages: int = 0  # with items, of streams
     options: encoding.EncodingOptions | None = None  # of the last StreamEncodings
-    task: Any = None  # the options in effect of the last StreamPredictions
+    task: Any = None  # the options in effect of the last StreamPredictions or StreamGenerations
+    pieces: int = 0  # of StreamGeneration, as they were made
     spans: dict[str, Spans] = field(default_factory=dict)
     unit: int = 0
     layers: list[tuple[int, int]] = field(default_factory=list)  # StreamLayers: text and layer, as they were computed
 
 
 class FakeServer(
+    FakeGeneration,
     FakeTasks,
     encoding_grpc.EncodingServiceServicer,
     models_grpc.ModelServiceServicer,
@@ -119,6 +124,7 @@ class FakeServer(
         self.does, self.seen = Behaviour(), Seen()
         self.server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", 4 << 20)])
         encoding_grpc.add_EncodingServiceServicer_to_server(self, self.server)
+        generation_grpc.add_GenerationServiceServicer_to_server(self, self.server)
         models_grpc.add_ModelServiceServicer_to_server(self, self.server)
         tasks_grpc.add_TaskServiceServicer_to_server(self, self.server)
         tokenization_grpc.add_TokenizationServiceServicer_to_server(self, self.server)

@@ -54,10 +54,12 @@ def test_every_rpc_is_used(server: FakeServer, client: Any) -> None:
     arguments |= dict.fromkeys(("score_text", "classify", "entities"), ("a",))
     arguments |= dict.fromkeys(("next_sentence", "answer"), ("a", "b"))
     arguments |= dict.fromkeys(("rerank", "choose"), ("a", ["b"]))
+    arguments |= {"generate": ("a",), "stream_generate": ("a",), "generate_stream": (["a"],), "summarize": ("a",)}
+    server.does.model.heads.append("sequence_to_sequence")
     for name in METHODS:
         result = getattr(client, name)(*arguments[name])
         if "stream" in name:
-            assert len(list(result)) == (4 if name == "stream_layers" else 1)
+            assert len(list(result)) == {"stream_layers": 4, "stream_generate": 5}.get(name, 1)
     assert server.seen.rpcs.keys() == {*rpc_names(), "Check"}
 
 

@@ -12,6 +12,7 @@ from bertstream.server.config import ConfigError, ServeConfig
 from bertstream.server.launching import Launch, Launcher
 from bertstream.server.sources import choose
 from bertstream.workers.compiling import CompiledModel
+from bertstream.workers.description import GenerationDescription
 from bertstream.workers.process import WorkerConfig
 from tests.server.validation.support import description
 
@@ -91,6 +92,22 @@ def test_what_workers_are_told(tmp_path: Path) -> None:
     assert specs[0].command(4, 17)[0] == "bertstream.workers.process"
     assert specs[0].environment["OMP_NUM_THREADS"] == str(made.threads)
     assert specs[0].computing_seconds == 7.0
+
+
+@pytest.mark.parametrize(
+    ("head", "wanted", "told"),
+    [("causal_lm", 16384, 16384), ("causal_lm", 10, 300), ("sequence_to_sequence", 10, 512 + 300)],
+)
+def test_workers_that_generate_hold_the_longest_sequence(tmp_path: Path, head: str, wanted: int, told: int) -> None:
+    launch = Launching(tmp_path, workers=1, cache_tokens=wanted)
+    own = GenerationDescription(vocabulary_size=407, max_tokens=300)
+    description(heads=(head,), generation=own).save(tmp_path / "compiled")
+    assert json.loads(launch().specs(launch.config)[0].command(4, 17)[1])["cache_tokens"] == told
+
+
+def test_other_workers_are_told_nothing_of_generation(tmp_path: Path) -> None:
+    launch = Launching(tmp_path, workers=1)
+    assert "cache_tokens" not in json.loads(launch().specs(launch.config)[0].command(4, 17)[1])
 
 
 def test_each_life_has_a_clean_socket_and_a_record_of_its_own(tmp_path: Path) -> None:

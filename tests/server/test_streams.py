@@ -15,9 +15,11 @@ from google.rpc import error_details_pb2, status_pb2
 from bertstream.server import errors, streams
 from bertstream.server.gate import Gate
 from bertstream.server.rpc import Call, Decoded, Stream, add_service
-from bertstream.server.streams import Answer, BulkStream, Items, count_texts, first_message, parse_items
+from bertstream.server.streams import Answer, BulkStream, Items, first_message, parse_items
 from bertstream.server.utf8 import BadString
 from bertstream.v1 import encoding_pb2 as e
+from bertstream.v1 import generation_pb2 as g
+from bertstream.v1 import tasks_pb2 as p
 from bertstream.v1 import types_pb2 as t
 from tests.support.waiting import until
 
@@ -419,9 +421,36 @@ def test_texts_that_are_not_utf8_are_told_apart() -> None:
         assert raised.value.reason == "INVALID_UTF8"
 
 
-def test_counting() -> None:
-    assert count_texts(t.TextBatch()) == 0
-    assert count_texts(TEXTS) == 2
-    assert count_texts(t.TextBatch(pairs=t.TextPairs(first_texts=["a"], second_texts=["b", "c"]))) == 1
-    assert count_texts(t.TextBatch(word_lists=t.WordLists(words=["a", "b"], word_counts=[2]))) == 1
-    assert count_texts(t.TextBatch(token_ids=t.TokenIdLists(token_ids=[1, 2], lengths=[1, 1]))) == 2
+CHOICES = p.ChoiceLists(prompts=["p", "q"], choices=["a", "b", "c"], choice_counts=[2, 1])
+
+
+def parse_predictions(items: p.PredictionItems, *bad: BadString) -> Items:
+    return parse_items(p.StreamPredictionsRequest(items=items), bad, 4)
+
+
+def test_choices_are_counted_by_their_questions() -> None:
+    found = parse_predictions(p.PredictionItems(first_id=3, choices=CHOICES))
+    assert (list(found.ids), found.choices) == ([3, 4], CHOICES)
+    assert found.size == p.PredictionItems(first_id=3, choices=CHOICES).ByteSize()
+    assert list(parse_predictions(p.PredictionItems(choices=CHOICES), BadString("items.choices.choices", 2)).bad) == [1]
+    assert list(parse_predictions(p.PredictionItems(choices=CHOICES), BadString("items.choices.prompts", 0)).bad) == [0]
+    assert parse_predictions(p.PredictionItems(inputs=TEXTS)).choices is None
+
+
+@pytest.mark.parametrize(
+    ("items", "reason", "field"),
+    [
+        (p.PredictionItems(inputs=TEXTS, choices=CHOICES), "INVALID_COMBINATION", "items.choices"),
+        (p.PredictionItems(ids=[1, 2, 3], choices=CHOICES), "INVALID_LENGTHS", "items.ids"),
+        (p.PredictionItems(choices=p.ChoiceLists(choice_counts=[1] * 5)), "REQUEST_TOO_LARGE", "items.choices"),
+    ],
+)
+def test_choices_that_make_no_sense(items: p.PredictionItems, reason: str, field: str) -> None:
+    with pytest.raises(errors.RequestError) as raised:
+        parse_predictions(items)
+    assert (raised.value.reason, raised.value.violations[0].field) == (reason, field)
+
+
+def test_items_to_generate_for_are_items_too() -> None:
+    found = parse_items(g.StreamGenerationsRequest(items=g.GenerationItems(first_id=5, inputs=TEXTS)), (), 4)
+    assert (list(found.ids), found.inputs) == ([5, 6], TEXTS)

@@ -1,4 +1,4 @@
-"""The Python SDK of bertstream: tokenize, encode, ask task heads and stream over gRPC.
+"""The Python SDK of bertstream: tokenize, encode, ask task heads, generate and stream over gRPC.
 
 Needs grpcio, protobuf and NumPy, no torch.
 """
@@ -23,6 +23,9 @@ from bertstream.client._errors import (
     Unavailable,
     Unimplemented,
 )
+from bertstream.client._generation_options import GenerateOptions, SummarizeOptions
+from bertstream.client._generation_reports import EffectiveGenerationOptions
+from bertstream.client._generation_types import GeneratedBatch, Generation, GenerationDone, GenerationPiece
 from bertstream.client._options import EncodeOptions, ForwardOptions, TokenizeOptions
 from bertstream.client._reports import EffectiveOptions, Report
 from bertstream.client._spans import SpannedText
@@ -84,6 +87,7 @@ __all__ = [
     "Client",
     "ComputeType",
     "DeadlineExceeded",
+    "EffectiveGenerationOptions",
     "EffectiveOptions",
     "EffectiveTaskOptions",
     "EncodeOptions",
@@ -94,7 +98,12 @@ __all__ = [
     "FieldViolation",
     "FillMaskOptions",
     "ForwardOptions",
+    "GenerateOptions",
+    "GeneratedBatch",
+    "Generation",
     "GenerationDescription",
+    "GenerationDone",
+    "GenerationPiece",
     "Health",
     "Internal",
     "InvalidArgument",
@@ -127,6 +136,7 @@ __all__ = [
     "SpannedText",
     "SpecialToken",
     "StreamWindow",
+    "SummarizeOptions",
     "TaskOptions",
     "Text",
     "TextScore",

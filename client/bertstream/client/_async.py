@@ -10,6 +10,7 @@ from typing import Self, Unpack
 import grpc
 
 from bertstream.client import _operations as operations
+from bertstream.client._async_generation import AsyncGenerationMethods
 from bertstream.client._async_tasks import AsyncTaskMethods
 from bertstream.client._async_transport import AsyncTransport
 from bertstream.client._channels import Connection
@@ -45,7 +46,7 @@ from bertstream.client._types import (
 )
 
 
-class AsyncClient(AsyncTaskMethods):
+class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
     """A connection to a bertstream server, for asyncio. It has the methods and arguments of Client, which see.
 
     ```python
@@ -223,7 +224,7 @@ class AsyncClient(AsyncTaskMethods):
         **options: Unpack[ForwardOptions],
     ) -> AsyncGenerator[Layer | LayersDone, None]:
         """See Client.stream_layers."""
-        return self._transport.layers(layers_request(texts, outputs, spans, report, **options), timeout)
+        return self._transport.events(layers_request(texts, outputs, spans, report, **options), timeout)
 
     def encode_stream(
         self,

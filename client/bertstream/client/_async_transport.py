@@ -107,7 +107,7 @@ class AsyncTransport:
             rpc = self._rpc(index, request.rpc)
             call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
             while (response := await message_of(call)) is not None:
-                if event := events.receive(response):
+                if (event := events.receive(response)) is not None:
                     yield event
             events.ended()
         except RpcError as error:

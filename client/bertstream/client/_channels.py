@@ -26,9 +26,7 @@ STUBS: tuple[Any, ...] = (
     TaskServiceStub,
     TokenizationServiceStub,
 )
-FILES = tuple(
-    file.DESCRIPTOR for file in (encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2)
-)
+FILES = tuple(file.DESCRIPTOR for file in (encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2))
 HEALTH_RPC = "Check"
 CHANGING_RPCS = ("LoadModel", "UnloadModel")
 MOST_RETRIES = 4  # gRPC itself never tries more than five times

@@ -18,7 +18,10 @@ _EARLY_STOPPING: dict[int, EarlyStopping] = {
     generation.EARLY_STOPPING_FIRST: True,
     generation.EARLY_STOPPING_NEVER: "never",
 }
-_WHOLE = ("max_new_tokens", "min_new_tokens", "num_beams", "num_return_sequences", "top_k", "seed")
+_OPTIONAL = (
+    *("max_new_tokens", "min_new_tokens", "num_beams", "num_return_sequences", "top_k", "seed"),
+    *("no_repeat_ngram_size", "do_sample", "add_special_tokens"),
+)
 _REAL = ("length_penalty", "temperature", "top_p", "repetition_penalty")
 _LISTS = ("bad_words", "stop_strings", "eos_token_ids")
 
@@ -53,7 +56,9 @@ class EffectiveGenerationOptions(EffectiveOptions):
 
 def effective_generation_options(message: generation.GenerationOptions) -> EffectiveGenerationOptions:
     """EffectiveGenerationOptions."""
-    whole = (*_WHOLE, "no_repeat_ngram_size", "do_sample", "add_special_tokens")
+    values: dict[str, Any] = {name: _given(message, name) for name in _OPTIONAL}
+    values |= {name: _shortest(_given(message, name)) for name in _REAL}
+    values |= {name: tuple(getattr(message, name)) for name in _LISTS}
     return EffectiveGenerationOptions(
         model=message.model,
         truncation=name_of(types.TruncationStrategy, message.truncation.strategy),
@@ -64,9 +69,7 @@ def effective_generation_options(message: generation.GenerationOptions) -> Effec
         early_stopping=_EARLY_STOPPING.get(message.early_stopping),
         keep_special_tokens=message.keep_special_tokens,
         token_scores=message.token_scores,
-        **{name: _given(message, name) for name in whole},
-        **{name: _shortest(_given(message, name)) for name in _REAL},
-        **{name: tuple(getattr(message, name)) for name in _LISTS},
+        **values,
     )
 
 

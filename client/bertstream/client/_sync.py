@@ -24,6 +24,7 @@ from bertstream.client._requests import (
     tokenize_request,
 )
 from bertstream.client._spans import Spans, spanned
+from bertstream.client._sync_generation import GenerationMethods
 from bertstream.client._sync_tasks import TaskMethods
 from bertstream.client._sync_transport import SyncTransport
 from bertstream.client._texts import Text, listed
@@ -44,7 +45,7 @@ from bertstream.client._types import (
 )
 
 
-class Client(TaskMethods):
+class Client(TaskMethods, GenerationMethods):
     """A connection to a bertstream server.
 
     ```python
@@ -280,7 +281,7 @@ class Client(TaskMethods):
         the server waits for a slow reader. Closing the generator cancels the call, and higher layers are not computed.
         What has come cannot be resumed: where the connection breaks, Unavailable is raised. A str is as a list of one.
         """
-        return self._transport.layers(layers_request(texts, outputs, spans, report, **options), timeout)
+        return self._transport.events(layers_request(texts, outputs, spans, report, **options), timeout)
 
     def encode_stream(
         self,

@@ -111,7 +111,7 @@ class SyncTransport:
             rpc = self._rpcs[index][request.rpc]
             call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
             for response in call:
-                if event := events.receive(response):
+                if (event := events.receive(response)) is not None:
                     yield event
             events.ended()
         except grpc.RpcError as error:

@@ -69,6 +69,7 @@ class ServeConfig:
     stream_tokens: int = _option(262_144, "tokens under way in one stream", least=1)
     stream_bytes: int = _option(32 << 20, "bytes of token states under way in one stream", least=1024)
     session_bytes: int = _option(256 << 20, "bytes a worker keeps for streams of layers between layers", least=1024)
+    cache_tokens: int = _option(16_384, "tokens of all sequences that a worker generates for at once", least=1)
     concurrent_calls: int = _option(1024, "calls under way; more are refused", least=1)
     tokenizer_threads: int = _option(0, "threads that tokenize; 0: one a core", least=0)
     drain_seconds: float = _option(30.0, "how long calls under way may take when the server stops", least=0)

@@ -74,6 +74,15 @@ def not_available(message: str, reason: str = "OUTPUT_NOT_AVAILABLE") -> Request
     return RequestError(grpc.StatusCode.FAILED_PRECONDITION, reason, message)
 
 
+def head_not_available(head: str, there: Iterable[str]) -> RequestError:
+    """The checkpoint has no such task head."""
+    names = ", ".join(there)
+    message = f"this checkpoint has no head {head}; heads that it has: {names or 'none'}"
+    return RequestError(
+        grpc.StatusCode.FAILED_PRECONDITION, "HEAD_NOT_AVAILABLE", message, metadata={"head": head, "heads": names}
+    )
+
+
 def checkpoint_not_found(message: str) -> RequestError:
     """Nowhere that LoadModel may look."""
     return RequestError(grpc.StatusCode.NOT_FOUND, "CHECKPOINT_NOT_FOUND", message)

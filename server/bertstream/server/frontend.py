@@ -20,11 +20,13 @@ from grpc_reflection.v1alpha import reflection
 from bertstream.server.gate import Gate
 from bertstream.server.rpc import add_service
 from bertstream.server.services.encoding import EncodingService
+from bertstream.server.services.generation import GenerationService
 from bertstream.server.services.models import ModelService
+from bertstream.server.services.tasks import TaskService
 from bertstream.server.services.tokenization import TokenizationService
 from bertstream.server.settings import FrontendSettings, ModelSettings
 from bertstream.server.versions import Versions
-from bertstream.v1 import encoding_pb2, models_pb2, tokenization_pb2
+from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 from bertstream.workers import logs
 from bertstream.workers.control import ControlLine, Event
 
@@ -32,8 +34,10 @@ log = logging.getLogger(__name__)
 
 ENCODING = encoding_pb2.DESCRIPTOR.services_by_name["EncodingService"]
 TOKENIZATION = tokenization_pb2.DESCRIPTOR.services_by_name["TokenizationService"]
+TASKS = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
+GENERATION = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 MODELS = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
-SERVICES = tuple(service.full_name for service in (ENCODING, TOKENIZATION, MODELS))
+SERVICES = tuple(service.full_name for service in (ENCODING, TOKENIZATION, TASKS, GENERATION, MODELS))
 _GOODBYE_SECONDS = 0.5  # for the last statuses to go out
 HEALTH_OF_MODEL = "models/"  # and the model's name
 
@@ -110,6 +114,8 @@ class Frontend:
         for service, servicer in (
             (ENCODING, EncodingService(models)),
             (TOKENIZATION, TokenizationService(models)),
+            (TASKS, TaskService(models)),
+            (GENERATION, GenerationService(models)),
             (MODELS, ModelService(models, settings.version, self._ask, settings.max_load_workers)),
         ):
             add_service(server, service, servicer, limits.max_request_bytes, self._gate)
@@ -129,7 +135,7 @@ class Frontend:
             overall = serving if all(alive.values()) else not_serving
             await self._health.set(TOKENIZATION.full_name, serving)
             await self._health.set(MODELS.full_name, serving)
-            for name in ("", ENCODING.full_name):
+            for name in ("", ENCODING.full_name, TASKS.full_name, GENERATION.full_name):
                 await self._health.set(name, overall)
             for name, lives in alive.items():
                 await self._health.set(HEALTH_OF_MODEL + name, serving if lives else not_serving)

@@ -95,7 +95,7 @@ class Launch:
 
     def _told(self, config: ServeConfig) -> dict[str, Any]:
         """What all of its workers are told."""
-        return {
+        return self._told_of_generation(config) | {
             "directory": self.compiled.directory,
             "threads": self.threads,
             "batch_tokens": self.batch_tokens,
@@ -104,6 +104,14 @@ class Launch:
             "session_bytes": config.session_bytes,
             "log_level": config.log_level,
         }
+
+    def _told_of_generation(self, config: ServeConfig) -> dict[str, Any]:
+        """At least one sequence of the greatest length must fit, and the text that it is made from."""
+        its = self.description
+        if its.generation is None:
+            return {}
+        source = its.max_tokens if "sequence_to_sequence" in its.heads else 0
+        return {"cache_tokens": max(config.cache_tokens, source + its.generation.max_tokens)}
 
     def _socket(self, number: int) -> Path:
         return self.folder / f"{self.serial}-{number}.socket"

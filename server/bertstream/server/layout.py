@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
+_OF_SPANS = ("pooled_spans", "mask_candidates", "token_log_probabilities")
+_OF_TOKENS = ("last_hidden_state", "hidden_states", "token_label_scores")
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerSizes:
@@ -40,10 +43,10 @@ class Layout:
         if name.startswith("attentions"):
             rows = long * len(self.heads)
             return rows if name.endswith(".scales") else rows * long
-        if name.startswith("pooled_spans"):
+        if name.startswith(_OF_SPANS):
             assert self.span_counts is not None
             return self.span_counts.astype(np.int64)
-        if name.startswith(("last_hidden_state", "hidden_states")):
+        if name.startswith(_OF_TOKENS):
             return long
         return np.ones_like(long)
 

@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from bertstream.server.admission import Admission
 from bertstream.server.dispatch import Dispatcher
@@ -16,7 +17,10 @@ from bertstream.server.errors import model_not_found
 from bertstream.server.rpc import Call
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
 from bertstream.server.tokenization import Detokenized, Ids, Inputs, TextTokenizer, Tokenized, TokenizeOptions
+from bertstream.v1 import types_pb2
 from bertstream.workers.description import ModelDescription
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,13 @@ class ServedModel:
         self.description = described(settings)
         self.limits: Limits = frontend.limits
         self.admission = Admission(settings.queue_tokens)
+        # Of its own, since generating takes long: texts are let in to be encoded meanwhile.
+        self.generation_admission = Admission(settings.queue_tokens)
         self.dispatcher = Dispatcher(settings.sockets, frontend.worker_wait_seconds, on_change)
         self._calls = 0
         self._idle = asyncio.Event()
         self._threads = threads
-        self._tokenizer = TextTokenizer.load(
+        self.tokenizer = TextTokenizer.load(
             directory / "tokenizer.json",
             vocabulary_size=self.description.vocabulary_size,
             type_vocabulary_size=self.description.type_vocabulary_size,
@@ -67,19 +73,24 @@ class ServedModel:
         if self._calls:
             await self._idle.wait()
 
+    @property
+    def stream_window(self) -> types_pb2.StreamWindow:
+        """How much of one stream may be under way."""
+        return types_pb2.StreamWindow(max_items=self.limits.stream_items, max_tokens=self.limits.stream_tokens)
+
+    async def in_thread(self, function: Callable[[], Made]) -> Made:
+        """Runs what takes a while in a thread of those that tokenize; the event loop goes on."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
     async def tokenize(self, inputs: Inputs, options: TokenizeOptions, prompt: str = "") -> Timed:
-        """Tokenizes in a thread; the event loop goes on."""
+        """Tokenizes in a thread."""
         started = time.monotonic()
-        tokens = await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: self._tokenizer.tokenize(inputs, options, prompt)
-        )
+        tokens = await self.in_thread(lambda: self.tokenizer.tokenize(inputs, options, prompt))
         return Timed(tokens, time.monotonic() - started)
 
     async def detokenize(self, ids: Ids, skip_special_tokens: bool) -> Detokenized:
         """Token ids to texts, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: self._tokenizer.detokenize(ids, skip_special_tokens=skip_special_tokens)
-        )
+        return await self.in_thread(lambda: self.tokenizer.detokenize(ids, skip_special_tokens=skip_special_tokens))
 
 
 def described(settings: ModelSettings) -> ModelDescription:

@@ -18,8 +18,8 @@ from bertstream.server.errors import RequestError, invalid, to_status
 from bertstream.server.permits import Permits
 from bertstream.server.rpc import Call, CallerGone, Stream
 from bertstream.server.utf8 import BadString
-from bertstream.server.validation.inputs import bad_texts, not_utf8
-from bertstream.v1 import encoding_pb2, types_pb2
+from bertstream.server.validation.inputs import bad_texts, count_texts, not_utf8
+from bertstream.v1 import encoding_pb2, tasks_pb2, types_pb2
 
 _OUTBOX_MESSAGES = 2  # made and not yet written
 _REQUEST_BYTES = 32 << 20  # of messages that are not answered yet: a few items can be large
@@ -29,7 +29,7 @@ Response = TypeVar("Response", bound=Message)
 
 
 class ItemsMessage(Protocol):
-    """TokenizationItems, EncodingItems and their like."""
+    """TokenizationItems, EncodingItems and their like. Some have `spans` or `choices` besides."""
 
     first_id: int
 
@@ -39,15 +39,19 @@ class ItemsMessage(Protocol):
     @property
     def inputs(self) -> types_pb2.TextBatch: ...
 
+    def ByteSize(self) -> int: ...  # noqa: N802 - protobuf's
+
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A message of a stream: the texts, their ids, and which of them are not UTF-8."""
+    """A message of a stream: the items, their ids, and which of them are not UTF-8."""
 
     ids: Sequence[int]
     inputs: types_pb2.TextBatch
     bad: Sequence[int]  # indexes
+    size: int = 0  # bytes of the message
     spans: encoding_pb2.SpanLists = field(default_factory=encoding_pb2.SpanLists)
+    choices: tasks_pb2.ChoiceLists | None = None  # in place of `inputs`
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ class BulkStream(Generic[Response]):
                     async for decoded in messages:
                         items = parse_items(decoded.value(), decoded.bad_strings, max_texts)
                         held = await self._items.acquire(len(items.ids))
-                        size = await self._bytes.acquire(items.inputs.ByteSize())
+                        size = await self._bytes.acquire(items.size)
                         handlers.create_task(self._answer(items, held, size))
                 await self._outbox.put(None)
         except BaseExceptionGroup as group:
@@ -132,28 +136,30 @@ def parse_items(message: Any, bad_strings: Sequence[BadString], max_texts: int) 
             "items", "after the first message, every message of the stream must set `items`", "INVALID_STREAM"
         )
     items: ItemsMessage = message.items
-    count = count_texts(items.inputs)
+    choices = _choices(message.items)
+    batch, path = (items.inputs, "items.inputs") if choices is None else (choices, "items.choices")
+    count = count_texts(batch)
     if items.ids and len(items.ids) != count:
-        raise invalid("items.ids", f"{len(items.ids)} ids for {count} texts", "INVALID_LENGTHS")
+        raise invalid("items.ids", f"{len(items.ids)} ids for {count} items", "INVALID_LENGTHS")
     if count > max_texts:
-        raise invalid("items.inputs", f"{count} texts; the limit of one message is {max_texts}", "REQUEST_TOO_LARGE")
+        raise invalid(path, f"{count} items; the limit of one message is {max_texts}", "REQUEST_TOO_LARGE")
     if not items.ids and items.first_id + count - 1 > _MAX_ID:
-        raise invalid("items.first_id", f"with {count} texts the ids leave the range of int64", "INVALID_RANGE")
+        raise invalid("items.first_id", f"with {count} items the ids leave the range of int64", "INVALID_RANGE")
     ids = items.ids or range(items.first_id, items.first_id + count)
-    bad = bad_texts(items.inputs, bad_strings)
+    bad = bad_texts(batch, bad_strings)
     if bad and not 0 <= bad[0] <= bad[-1] < count:
         raise not_utf8(bad_strings[0].path)
-    return Items(ids, items.inputs, bad, getattr(items, "spans", encoding_pb2.SpanLists()))
+    spans = getattr(items, "spans", encoding_pb2.SpanLists())
+    return Items(ids, items.inputs, bad, items.ByteSize(), spans, choices)
 
 
-def count_texts(batch: types_pb2.TextBatch) -> int:
-    """How many texts a batch has, by its counting column."""
-    kind = batch.WhichOneof("content")
-    if kind == "texts":
-        return len(batch.texts.texts)
-    if kind == "pairs":
-        return len(batch.pairs.first_texts)
-    return len(batch.word_lists.word_counts) if kind == "word_lists" else len(batch.token_ids.lengths)
+def _choices(items: Any) -> tasks_pb2.ChoiceLists | None:
+    """Those of PredictionItems, where they stand in place of texts."""
+    if not (isinstance(items, tasks_pb2.PredictionItems) and items.HasField("choices")):
+        return None
+    if items.HasField("inputs"):
+        raise invalid("items.choices", "only one of inputs and choices may be set", "INVALID_COMBINATION")
+    return items.choices
 
 
 def item_error(item_id: int, error: RequestError, call: Call) -> types_pb2.ItemError:

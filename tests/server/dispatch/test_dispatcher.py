@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from bertstream.server.dispatch import Dispatcher, Job, Outcome, cut
 from bertstream.server.dispatch import dispatcher as dispatcher_module
 from bertstream.server.dispatch import link as link_module
 from bertstream.server.dispatch.dispatcher import MAX_DEATHS
-from bertstream.workers.contract import BULK, Failure, Result, Work
+from bertstream.workers.contract import BULK, Failure, Result, Spans, Work
 from tests.support.fake_worker import FakeWorker, echo
 from tests.support.waiting import until
 from tests.support.works import MEAN, make_batch
@@ -84,6 +85,20 @@ def test_cutting(lengths: list[int], tokens: int, type_ids: bool) -> None:
         np.testing.assert_array_equal(np.concatenate(joined), batch.type_ids)
     for (_, one), (_, other) in itertools.pairwise(pieces):
         assert one.ids.size + other.lengths[0] > tokens  # no piece is smaller than it must be
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+def test_spans_go_with_their_texts(with_ids: bool) -> None:
+    counts, starts, lengths, ids = ([2, 0, 1, 3], [0, 1, 2, 0, 3, 4], [1, 2, 1, 1, 1, 2], [7, 8, 9, 10, 11, 12])
+    column = np.array(ids, np.int32) if with_ids else None
+    made = Spans(np.array(counts, np.int32), np.array(starts, np.int32), np.array(lengths, np.int32), column)
+    batch = replace(make_batch([3, 2, 3, 9]), spans=made)
+    spans = [piece.spans for _, piece in cut(batch, 5)]
+    assert [each.counts.tolist() for each in spans if each] == [[2, 0], [1], [3]]
+    assert [each.starts.tolist() for each in spans if each] == [[0, 1], [2], [0, 3, 4]]
+    assert [each.lengths.tolist() for each in spans if each] == [[1, 2], [1], [1, 1, 2]]
+    found = [None if each.ids is None else each.ids.tolist() for each in spans if each]
+    assert found == ([[7, 8], [9], [10, 11, 12]] if with_ids else [None] * 3)
 
 
 async def test_a_small_job_goes_whole_to_one_worker(dispatch: Dispatch) -> None:

@@ -23,6 +23,8 @@ from bertstream.server.tokenization import (
 )
 from tests.server.tokenization.reference import EVERYTHING
 
+TOO_LONG = "has {} tokens, more than 8, and cutting the second text is not enough"
+
 
 def _array(*numbers: int) -> NDArray[np.int32]:
     return np.array(numbers, np.int32)
@@ -133,11 +135,34 @@ def test_given_ids_are_cut_and_kept_as_they_are(minilm: TextTokenizer) -> None:
     assert found.truncated.tolist() == [True, False]
 
 
-def test_windows_of_pairs(minilm: TextTokenizer) -> None:
+def test_windows_of_pairs_where_nobody_says_which_text(minilm: TextTokenizer) -> None:
     found = minilm.tokenize(Pairs(["one"], ["two"]), _windows(8, 0))
+    message = "windows are cut from one text of a pair: say from which, by only_first or only_second"
+    assert found.errors == {0: TokenizationError("INVALID_WINDOWS", message, "truncation.strategy")}
+
+
+def test_windows_of_pairs_whose_other_text_leaves_no_room(minilm: TextTokenizer) -> None:
+    pairs = Pairs(
+        ["one two three four five"] * 3 + ["one two three", ""], ["one", "one two", ""] + ["one two three"] * 2
+    )
+    found = minilm.tokenize(pairs, _windows(8, 1, "only_second"))
     assert found.errors == {
-        0: TokenizationError("INVALID_WINDOWS", "pairs cannot be cut into windows", "overflowing_windows")
+        0: TokenizationError("INVALID_TEXT_LENGTH", TOO_LONG.format(9)),
+        1: TokenizationError("INVALID_TEXT_LENGTH", TOO_LONG.format(10)),
     }
+    assert found.text_indexes.tolist() == [2, 3, 3, 4]
+    assert found.lengths.tolist() == [8, 8, 8, 6]
+    wide = minilm.tokenize(pairs, _windows(8, 2, "only_second"))
+    message = "stride must be less than the 2 tokens that each window has room for"
+    assert wide.errors[3] == TokenizationError("INVALID_WINDOWS", message, "stride")
+    assert wide.text_indexes.tolist() == [2, 4]
+
+
+def test_windows_may_not_multiply_a_pair(minilm: TextTokenizer) -> None:
+    pairs = Pairs(["word " * 500, "word " * 500], ["word " * 9000, "word " * 10])
+    found = minilm.tokenize(pairs, _windows(512, 0, "only_second"))
+    assert _reasons(found) == {0: "INVALID_WINDOWS"}
+    assert found.text_indexes.tolist() == [1, 1]
 
 
 def test_a_stride_as_long_as_a_window(minilm: TextTokenizer) -> None:

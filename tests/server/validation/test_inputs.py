@@ -8,7 +8,8 @@ import pytest
 from bertstream.server.errors import RequestError
 from bertstream.server.tokenization import Ids, Pairs, Texts, Words
 from bertstream.server.utf8 import BadString
-from bertstream.server.validation.inputs import bad_texts, parse_inputs, refuse_bad_strings, text_path
+from bertstream.server.validation.inputs import bad_texts, count_texts, parse_inputs, refuse_bad_strings, text_path
+from bertstream.v1.tasks_pb2 import ChoiceLists
 from bertstream.v1.types_pb2 import TextBatch, TextPairs, TokenIdLists, WordLists
 from bertstream.v1.types_pb2 import Texts as TextsMessage
 from tests.server.validation.support import refused
@@ -97,3 +98,27 @@ def test_bad_strings_are_all_named() -> None:
         refuse_bad_strings(TEXTS, bad)
     assert raised.value.reason == "INVALID_UTF8"
     assert [each.field for each in raised.value.violations] == ["options.prompt", "inputs.texts[1]", "inputs.texts[2]"]
+
+
+def test_bad_strings_may_be_told_by_another_path() -> None:
+    with pytest.raises(RequestError) as raised:
+        refuse_bad_strings(PAIRS, [BadString("inputs.second_texts", 1)], at=lambda index: f"inputs[{index}]")
+    assert [each.field for each in raised.value.violations] == ["inputs[1]"]
+
+
+CHOICES = ChoiceLists(prompts=["p", "q"], choices=["a", "b", "c"], choice_counts=[2, 1])
+
+
+def test_choices_are_counted_and_named_by_their_questions() -> None:
+    assert count_texts(CHOICES) == 2
+    assert text_path(CHOICES, "items.choices", 1) == "items.choices.prompts[1]"
+    assert bad_texts(CHOICES, [BadString("inputs.choices", 1), BadString("inputs.choices", 2)]) == [0, 1]
+    assert bad_texts(CHOICES, [BadString("inputs.prompts", 1), BadString("options.model", 0)]) == [-1, 1]
+
+
+def test_counting() -> None:
+    assert count_texts(TextBatch()) == 0
+    assert count_texts(TextBatch(pairs=TextPairs(first_texts=["a"], second_texts=["b", "c"]))) == 1
+    assert count_texts(TextBatch(word_lists=WordLists(words=["a", "b"], word_counts=[2]))) == 1
+    assert count_texts(TextBatch(token_ids=TokenIdLists(token_ids=[1, 2], lengths=[1, 1]))) == 2
+    assert count_texts(TEXTS) == 3

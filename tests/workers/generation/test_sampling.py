@@ -15,7 +15,7 @@ from transformers.generation.logits_process import (
 )
 
 from bertstream.workers.contract import GenerationOptions
-from bertstream.workers.generation.sampling import Odds, draw, keep_top_k, keep_top_p
+from bertstream.workers.generation.sampling import Odds, compact, draw, keep_top_k, keep_top_p
 from tests.support.generation import Bench, HistoryProgram, answers_of, make_generate
 
 WAYS = [(1.0, 0, 1.0), (0.7, 0, 1.0), (1.5, 5, 1.0), (1.0, 0, 0.8), (0.5, 8, 0.6), (1.0, 1, 1.0), (2.0, 99, 0.01)]
@@ -69,6 +69,17 @@ def test_no_chance_draws_what_has_no_probability() -> None:
     scores[:, 2], scores[:, 4] = 0.0, 1.0
     chances = torch.tensor([0.0, 0.2, 0.99, 1 - 2**-53], dtype=torch.float64)
     assert draw(scores, odds_of(*[(1.0, 0, 1.0)] * 4), chances).tolist() == [2, 2, 4, 4]
+
+
+def test_what_is_left_is_put_together_in_the_order_of_its_ids() -> None:
+    none = -torch.inf
+    scores = torch.tensor([[none] * 3 + [2.0, none, 1.0], [5.0] + [none] * 5])
+    left, ids = compact(scores)
+    assert left.tolist() == [[2.0, 1.0], [5.0, none]]
+    assert ids[left > none].tolist() == [3, 5, 0]
+    left, ids = compact(scores.clamp(min=-9))
+    assert left.tolist() == scores.clamp(min=-9).tolist()
+    assert ids.tolist() == [list(range(6))] * 2
 
 
 def test_equals_at_the_limit_all_stay() -> None:

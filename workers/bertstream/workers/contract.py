@@ -198,7 +198,10 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """All answers to one Generate, best first: s sequences, G tokens end to end, with the end-of-sequence tokens."""
+    """All answers to one Generate: s sequences, G tokens end to end, with the end-of-sequence tokens.
+
+    Those of a beam search best first, others in the order of their numbers.
+    """
 
     id: int
     reasons: tuple[FinishReason, ...]  # [s]

@@ -2,7 +2,19 @@
 
 from bertstream.server.dispatch.cutting import cut
 from bertstream.server.dispatch.dispatcher import Dispatcher, Job, Outcome
-from bertstream.server.dispatch.link import WorkerLink
+from bertstream.server.dispatch.generating import Finished, generate
+from bertstream.server.dispatch.link import NewTokens, Sink, WorkerLink
 from bertstream.server.dispatch.stepping import Stepping
 
-__all__ = ["Dispatcher", "Job", "Outcome", "Stepping", "WorkerLink", "cut"]
+__all__ = [
+    "Dispatcher",
+    "Finished",
+    "Job",
+    "NewTokens",
+    "Outcome",
+    "Sink",
+    "Stepping",
+    "WorkerLink",
+    "cut",
+    "generate",
+]

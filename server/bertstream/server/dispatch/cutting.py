@@ -23,9 +23,12 @@ def part(batch: Batch, first: int, last: int) -> Batch:
     start = int(batch.lengths[:first].sum())
     rows = slice(start, start + int(batch.lengths[first:last].sum()))
     type_ids = None if batch.type_ids is None else batch.type_ids[rows]
-    spans = None
-    if batch.spans is not None:
-        before = int(batch.spans.counts[:first].sum())
-        within = slice(before, before + int(batch.spans.counts[first:last].sum()))
-        spans = Spans(batch.spans.counts[first:last], batch.spans.starts[within], batch.spans.lengths[within])
+    spans = None if batch.spans is None else _spans_part(batch.spans, first, last)
     return Batch(batch.ids[rows], batch.lengths[first:last], type_ids, spans)
+
+
+def _spans_part(spans: Spans, first: int, last: int) -> Spans:
+    before = int(spans.counts[:first].sum())
+    within = slice(before, before + int(spans.counts[first:last].sum()))
+    ids = None if spans.ids is None else spans.ids[within]
+    return Spans(spans.counts[first:last], spans.starts[within], spans.lengths[within], ids)

@@ -80,6 +80,11 @@ class Dispatcher:
         """Tokens that every live worker takes in one batch."""
         return min((link.hello.batch_tokens for link in self.live if link.hello), default=MIN_PIECE_TOKENS)
 
+    @property
+    def cache_tokens(self) -> int:
+        """Tokens of one generation that every worker takes; 0 where the model does not generate."""
+        return min((link.cache_tokens for link in self._links if link.cache_tokens), default=0)
+
     async def wait_live(self) -> None:
         """Returns once every worker has greeted."""
         while len(self.live) < self.workers:
@@ -146,7 +151,7 @@ class Dispatcher:
                     raise _Suspect from None
                 continue
             if isinstance(answer, Failure) and answer.reason == "queue_full" and job.priority == BULK:
-                await asyncio.sleep(_QUEUE_FULL_SECONDS)  # bulk work waits where interactive work is refused
+                await self.back_off()  # bulk work waits where interactive work is refused
             elif isinstance(answer, Failure):
                 raise failure(answer)
             else:
@@ -165,6 +170,10 @@ class Dispatcher:
                     raise errors.deadline_exceeded() from None
                 raise errors.worker_lost("no worker is alive; one is being started") from None
         return min(live, key=lambda link: link.tokens)
+
+    async def back_off(self) -> None:
+        """Waits a moment, as a worker's queue is full."""
+        await asyncio.sleep(_QUEUE_FULL_SECONDS)
 
     def _link_changed(self) -> None:
         self._changed.set()

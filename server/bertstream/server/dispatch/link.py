@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bertstream.workers import ipc
-from bertstream.workers.contract import Cancel, Failure, Hello, Result, Work
+from bertstream.workers.contract import Cancel, Completed, Failure, Generate, Generated, Hello, Result, Work
 from bertstream.workers.running import read_running
 
 log = logging.getLogger(__name__)
@@ -26,16 +29,31 @@ class WorkerLost(Exception):
         self.running = running
 
 
+@dataclass(frozen=True, slots=True)
+class NewTokens:
+    """New tokens of one generation, m in all, in the order in which they came."""
+
+    sequences: NDArray[np.int32]  # [m]
+    tokens: NDArray[np.int32]  # [m]
+    scores: NDArray[np.float32]  # [m]
+
+
+Sink = Callable[[NewTokens], bool]  # takes new tokens; whether more are wanted
+_Answer = Result | Completed | Failure | None
+
+
 class WorkerLink:
     """Sends work to one worker and awaits the answers."""
 
     def __init__(self, path: str, on_change: Callable[[], None]) -> None:
         self.path = path
         self.hello: Hello | None = None
+        self.cache_tokens = 0  # as its worker has last greeted
         self.tokens = 0  # under way
         self._on_change = on_change
         self._ids = itertools.count(1)
-        self._pending: dict[int, asyncio.Future[Result | Failure]] = {}
+        self._pending: dict[int, asyncio.Future[_Answer]] = {}
+        self._sinks: dict[int, Sink] = {}
         self._transport: asyncio.Transport | None = None
         self._closed = asyncio.Event()
         self._closing = False
@@ -48,15 +66,31 @@ class WorkerLink:
 
     async def call(self, work: Work) -> Result | Failure:
         """Runs one piece of work; its id is set here. Raises WorkerLost. Cancelling it cancels the work."""
+        answer = await self._ask(work, int(work.batch.ids.size))
+        assert isinstance(answer, Result | Failure)
+        return answer
+
+    async def generate(self, work: Generate, cost: int, sink: Sink | None = None) -> Completed | Failure | None:
+        """Runs one generation, of at most `cost` tokens; None where the sink wanted no more. Else like `call`.
+
+        The sink is called while other work is being answered, so it must be quick; it gets tokens of a work that
+        streams.
+        """
+        answer = await self._ask(work, cost, sink)
+        assert not isinstance(answer, Result)
+        return answer
+
+    async def _ask(self, work: Work | Generate, tokens: int, sink: Sink | None = None) -> _Answer:
         if self._transport is None or self.hello is None:
             raise WorkerLost(running=False)
         work = replace(work, id=next(self._ids))
         future = self._pending[work.id] = asyncio.get_running_loop().create_future()
-        tokens = int(work.batch.ids.size)
+        if sink is not None:
+            self._sinks[work.id] = sink
         self.tokens += tokens
         try:
             self._transport.writelines(ipc.encode(work))
-            answer: Result | Failure = await future
+            answer: _Answer = await future
             return answer
         except asyncio.CancelledError:
             self._cancel(work.id)
@@ -64,6 +98,7 @@ class WorkerLink:
         finally:
             self.tokens -= tokens
             self._pending.pop(work.id, None)
+            self._sinks.pop(work.id, None)
 
     def forget_session(self, number: int) -> None:
         """Tells the worker that a session has no more steps."""
@@ -100,12 +135,26 @@ class WorkerLink:
         """A message has come."""
         if isinstance(message, Hello):
             self.hello = message
+            self.cache_tokens = message.cache_tokens
             log.info("connected to %s", message.worker, extra={"pid": message.pid})
             self._on_change()
-        elif isinstance(message, Result | Failure):
-            future = self._pending.get(message.id)
-            if future is not None and not future.done():
-                future.set_result(message)
+        elif isinstance(message, Generated):
+            for work_id, tokens in split_by_work(message):
+                self._pass_on(work_id, tokens)
+        elif isinstance(message, Result | Completed | Failure):
+            self._answer(message.id, message)
+
+    def _pass_on(self, work_id: int, tokens: NewTokens) -> None:
+        sink = self._sinks.get(work_id)
+        if sink is not None and not sink(tokens):
+            self._cancel(work_id)
+            self._sinks.pop(work_id)
+            self._answer(work_id, None)
+
+    def _answer(self, work_id: int, answer: _Answer) -> None:
+        future = self._pending.get(work_id)
+        if future is not None and not future.done():
+            future.set_result(answer)
 
     def lost(self) -> None:
         """The connection is gone: all that was under way fails, and what was being computed is told apart."""
@@ -119,6 +168,17 @@ class WorkerLink:
             log.warning("lost %s", hello.worker, extra={"pid": hello.pid, "pending": len(self._pending)})
             self._on_change()
         self._closed.set()
+
+
+def split_by_work(message: Generated) -> Iterator[tuple[int, NewTokens]]:
+    """What came for each work, the order kept."""
+    order = np.argsort(message.works, kind="stable")
+    works = message.works[order]
+    columns = NewTokens(message.sequences[order], message.tokens[order], message.scores[order])
+    firsts = np.flatnonzero(np.diff(works, prepend=works[:1] - 1)).tolist()
+    for first, last in itertools.pairwise([*firsts, works.size]):
+        part = slice(first, last)
+        yield int(works[first]), NewTokens(columns.sequences[part], columns.tokens[part], columns.scores[part])
 
 
 class _Frames(asyncio.BufferedProtocol):

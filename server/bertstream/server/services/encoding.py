@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 
 from bertstream.server import errors, wire
+from bertstream.server.computing import raise_first, refuse_if_late, timings
 from bertstream.server.dispatch import Job, Outcome, cut
 from bertstream.server.errors import RequestError
 from bertstream.server.model import Models, ServedModel
@@ -54,7 +55,7 @@ class EncodingService:
             return
         model = self._models.get(options.model, call)
         plan = parse_encoding(options, model.name, model.description, BULK)
-        window = types_pb2.StreamWindow(max_items=model.limits.stream_items, max_tokens=model.limits.stream_tokens)
+        window = model.stream_window
         started = encoding_pb2.EncodingStarted(options=plan.effective, window=window)
         await stream.write(encoding_pb2.StreamEncodingsResponse(started=started))
         await _EncodingStream(model, plan, stream, call, window).run(messages)
@@ -114,7 +115,7 @@ class _EncodingStream:
         for number, outcome in enumerate(outcomes, 1):
             spent = held if number == len(outcomes) else 0
             if outcome.error is not None:
-                _refuse_if_late(outcome.error)
+                refuse_if_late(outcome.error)
                 texts = slice(outcome.start, outcome.start + outcome.texts)
                 yield self._errors([(item_id, outcome.error) for item_id in ids[texts]], spent)
                 continue
@@ -140,10 +141,7 @@ class _EncodingStream:
             rows = slice(start + part.first, start + part.last)
             tokens, truncated = int(prepared.batch.lengths[rows].sum()), int(prepared.truncated[rows].sum())
             message.usage.CopyFrom(wire.usage(part.last - part.first, tokens, truncated))
-        total = time.monotonic() - arrived
-        message.timings.CopyFrom(
-            wire.timings(prepared.tokenize_seconds, total, outcome.queue_seconds, outcome.compute_seconds)
-        )
+        message.timings.CopyFrom(timings(prepared.tokenize_seconds, arrived, [outcome]))
         return message
 
     def _errors(self, failed: Sequence[tuple[int, RequestError]], tokens: int = 0) -> AnswerOf:
@@ -191,27 +189,14 @@ def _response(
     call: Call,
     shown: tokenization_pb2.Tokenizations | None,
 ) -> encoding_pb2.EncodeTextsResponse:
-    for outcome in outcomes:
-        if outcome.error is not None:
-            raise outcome.error
+    raise_first(outcomes)
     texts, tensors = prepared.batch.lengths.size, wire.join([outcome.tensors for outcome in outcomes])
     response = encoding_pb2.EncodeTextsResponse(
         options=plan.effective,
         usage=wire.usage(texts, prepared.batch.ids.size, int(prepared.truncated.sum())),
-        timings=wire.timings(
-            prepared.tokenize_seconds,
-            time.monotonic() - call.arrived,
-            max(outcome.queue_seconds for outcome in outcomes),
-            max(outcome.compute_seconds for outcome in outcomes),
-        ),
+        timings=timings(prepared.tokenize_seconds, call.arrived, outcomes),
     )
     wire.encodings(response.encodings, tensors, prepared.layout, 0, texts)
     if shown is not None:
         response.encodings.tokens.CopyFrom(shown)
     return response
-
-
-def _refuse_if_late(error: RequestError) -> None:
-    """A deadline is the stream's, not the item's, and so is the version of the model that it began with."""
-    if error.reason in ("DEADLINE_EXCEEDED", "MODEL_REPLACED"):
-        raise error

@@ -22,7 +22,7 @@ from bertstream.server.rpc import Call, Decoded
 from bertstream.server.validation.encoding import available_outputs, default_pooling, effective_pooling
 from bertstream.server.validation.loading import parse_load
 from bertstream.server.validation.names import OUTPUTS, WIRE_TYPES, value_of
-from bertstream.v1 import models_pb2, types_pb2
+from bertstream.v1 import models_pb2
 
 Ask = Callable[..., Awaitable[dict[str, Any]]]
 
@@ -124,11 +124,25 @@ def describe(model: ServedModel) -> models_pb2.Model:
         ],
         outputs=[value_of(OUTPUTS, output) for output in available_outputs(its)],
         heads=its.heads,
+        labels=its.labels,
         limits=_limits(model),
         warnings=its.warnings,
         precision_test=models_pb2.PrecisionTest(
             max_abs_difference=its.precision_test.max_abs_difference, min_cosine=its.precision_test.min_cosine
         ),
+        generation=_generation(model),
+    )
+
+
+def _generation(model: ServedModel) -> models_pb2.GenerationDescription | None:
+    its = model.description.generation
+    if its is None:
+        return None
+    return models_pb2.GenerationDescription(
+        vocabulary_size=its.vocabulary_size,
+        max_tokens=its.max_tokens,
+        eos_token_ids=its.eos_token_ids,
+        cache_tokens=model.dispatcher.cache_tokens,
     )
 
 
@@ -138,5 +152,5 @@ def _limits(model: ServedModel) -> models_pb2.ModelLimits:
         max_texts=limits.max_texts,
         max_request_bytes=limits.max_request_bytes,
         max_response_bytes=limits.max_response_bytes,
-        stream_window=types_pb2.StreamWindow(max_items=limits.stream_items, max_tokens=limits.stream_tokens),
+        stream_window=model.stream_window,
     )

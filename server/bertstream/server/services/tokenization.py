@@ -61,7 +61,7 @@ class TokenizationService:
             return
         model = self._models.get(options.model, call)
         plan = parse_tokenization(options, model.name, model.description)
-        window = types_pb2.StreamWindow(max_items=model.limits.stream_items, max_tokens=model.limits.stream_tokens)
+        window = model.stream_window
         started = tokenization_pb2.TokenizationStarted(options=plan.effective, window=window)
         await stream.write(tokenization_pb2.StreamTokenizationsResponse(started=started))
 

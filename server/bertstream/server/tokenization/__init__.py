@@ -1,5 +1,6 @@
 """Texts to columns of token ids and back, a whole batch at a time; synchronous, and safe to call from many threads."""
 
+from bertstream.server.tokenization.spelling import Spelling
 from bertstream.server.tokenization.templates import TokenizerError
 from bertstream.server.tokenization.tokenizer import TextTokenizer
 from bertstream.server.tokenization.values import (
@@ -19,6 +20,7 @@ from bertstream.server.tokenization.values import (
     Truncation,
     Words,
 )
+from bertstream.server.tokenization.writing import Writer, Writing
 
 __all__ = [
     "Column",
@@ -29,6 +31,7 @@ __all__ = [
     "Pairs",
     "Reason",
     "Side",
+    "Spelling",
     "Strategy",
     "TextTokenizer",
     "Texts",
@@ -38,4 +41,6 @@ __all__ = [
     "TokenizerError",
     "Truncation",
     "Words",
+    "Writer",
+    "Writing",
 ]

@@ -39,7 +39,7 @@ class Layout:
         source = len(sequences.ids)  # the special tokens are laid behind the S tokens found
         starts = np.empty((len(rows.texts), self._width), np.int64)
         lengths = np.ones((len(rows.texts), self._width), np.int64)
-        first = ragged.first_indexes(sequences.lengths).reshape(len(rows.starts), -1)
+        first = sequences.starts.reshape(len(rows.starts), -1)
         for place, piece in enumerate(template.pieces):
             if piece.sequence == SPECIAL:
                 starts[:, place] = source

@@ -37,6 +37,12 @@ class Sequences:
     given: bool = False  # the caller sent them as ids
     type_ids: NDArray[np.int32] | None = None  # [S]; only where given
     places: Places | None = None  # only where asked for
+    own_starts: NDArray[np.int64] | None = None  # [m], where sequences share their tokens rather than lie end to end
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Where each sequence starts among the tokens. [m]"""
+        return ragged.first_indexes(self.lengths) if self.own_starts is None else self.own_starts
 
 
 def find_sequences(tokenizer: Tokenizer, inputs: Inputs, prompt: str, places: bool) -> tuple[Sequences, Errors]:
@@ -48,7 +54,10 @@ def find_sequences(tokenizer: Tokenizer, inputs: Inputs, prompt: str, places: bo
         case Texts(texts):
             return _encode(tokenizer, _prefixed(prompt, texts), places, len(inputs), prompt)
         case Pairs(firsts, seconds):
-            return _encode(tokenizer, [*_prefixed(prompt, firsts), *seconds], places, len(inputs), prompt)
+            texts = [*_prefixed(prompt, firsts), *seconds]
+            if not places and len(distinct := dict.fromkeys(texts)) < len(texts):
+                return _encode_distinct(tokenizer, texts, list(distinct), len(inputs))
+            return _encode(tokenizer, texts, places, len(inputs), prompt)
         case Words(words, counts):
             _refuse_prompt(prompt)
             return _encode(tokenizer, _split(words, counts), places, len(inputs), prompt)
@@ -83,6 +92,17 @@ def _encode(
         of_prompt = np.where(np.arange(len(sequences)) < texts, len(prompt), 0)  # second texts have no prompt
         found = replace(found, places=_places(encodings, found, of_prompt))
     return found, errors
+
+
+def _encode_distinct(
+    tokenizer: Tokenizer, sequences: Sequence[str], distinct: list[str], texts: int
+) -> tuple[Sequences, Errors]:
+    """Encodes a text that is in many pairs, such as a query with many documents, only once."""
+    found, failed = _encode(tokenizer, distinct, places=False, texts=len(distinct), prompt="")
+    numbers = {text: number for number, text in enumerate(distinct)}
+    of = np.fromiter(map(numbers.__getitem__, sequences), np.int64, len(sequences))
+    errors = {i % texts: failed[of[i]] for i in np.flatnonzero(np.isin(of, list(failed))).tolist()}
+    return Sequences(found.ids, found.lengths[of], own_starts=found.starts[of]), errors
 
 
 def _encode_batch(tokenizer: Tokenizer, sequences: Sequence[str | list[str]], places: bool) -> list[Encoding]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from bertstream.server.tokenization import ragged
 from bertstream.server.tokenization.columns import Vocabulary, lay_out
 from bertstream.server.tokenization.offsets import convert_offsets
 from bertstream.server.tokenization.sequences import Sequences, find_sequences
-from bertstream.server.tokenization.templates import Templates, TokenizerError
+from bertstream.server.tokenization.spelling import Spelling
+from bertstream.server.tokenization.templates import SPECIAL, Templates, TokenizerError
 from bertstream.server.tokenization.truncation import Rows, plan_rows
 from bertstream.server.tokenization.values import (
     Column,
@@ -30,6 +32,7 @@ from bertstream.server.tokenization.values import (
     TokenizeOptions,
     Words,
 )
+from bertstream.server.tokenization.writing import Writing
 
 Errors = dict[int, TokenizationError]
 
@@ -57,7 +60,9 @@ class TextTokenizer:
         special_ids = self._templates.special_ids()
         if beyond := [id for id in special_ids if id >= vocabulary_size]:
             raise TokenizerError(f"special token {beyond[0]} is outside the model's vocabulary of {vocabulary_size}")
-        self._vocabulary = Vocabulary(_token_names(tokenizer, vocabulary_size), special_ids)
+        self.spelling = Spelling(tokenizer, _token_names(tokenizer, vocabulary_size))
+        self._vocabulary = Vocabulary(self.spelling.names, special_ids)
+        self._writings = {skip: Writing(tokenizer, skip_special_tokens=skip) for skip in (False, True)}
 
     @classmethod
     def load(
@@ -107,6 +112,21 @@ class TextTokenizer:
         good = [[] if index in errors else part for index, part in enumerate(lists)]
         return Detokenized(list(self._tokenizer.decode_batch(good, skip_special_tokens=skip_special_tokens)), errors)
 
+    def ids_of(self, names: Sequence[str]) -> list[int | None]:
+        """The ids of the tokens that are spelled just so; None where there is none, or none that the model has."""
+        found = map(self._tokenizer.token_to_id, names)
+        return [None if id is None or id >= self._vocabulary_size else id for id in found]
+
+    @property
+    def leading_ids(self) -> list[int]:
+        """The special tokens that stand before a text."""
+        pieces = self._templates.by_kind[False, True].pieces
+        return [piece.id for piece in takewhile(lambda piece: piece.sequence == SPECIAL, pieces)]
+
+    def writing(self, *, skip_special_tokens: bool) -> Writing:
+        """Ids to text one by one. For one thread."""
+        return self._writings[skip_special_tokens]
+
     def _check(self, sequences: Sequences, texts: int) -> Errors:
         """Ids that the model has no embedding for, whoever they are from."""
         errors: Errors = {}
@@ -114,19 +134,23 @@ class TextTokenizer:
             for text, type_id in _outside(sequences.type_ids, self._type_vocabulary_size, sequences.lengths):
                 message = f"token type id {type_id} is not in [0, {self._type_vocabulary_size})"
                 errors[text] = TokenizationError("INVALID_TOKEN_TYPE_ID", message)
-        for sequence, id in _outside(sequences.ids, self._vocabulary_size, sequences.lengths):
+        for sequence, id in _outside(sequences.ids, self._vocabulary_size, sequences.lengths, sequences.starts):
             message = f"token id {id} is not in [0, {self._vocabulary_size})"
             errors[sequence % texts] = TokenizationError("INVALID_TOKEN_ID", message)
         return errors
 
 
-def _outside(ids: NDArray[np.int32], size: int, lengths: NDArray[np.int32]) -> Iterable[tuple[int, int]]:
-    """(sequence, id) of the first id in each sequence that is not in [0, size)."""
+def _outside(
+    ids: NDArray[np.int32], size: int, lengths: NDArray[np.int32], starts: NDArray[np.int64] | None = None
+) -> Iterable[tuple[int, int]]:
+    """(sequence, id) of the first id in each sequence that is not in [0, size); `starts` where not end to end."""
     if len(ids) == 0 or (ids.min() >= 0 and ids.max() < size):
         return ()
     bad = np.flatnonzero((ids < 0) | (ids >= size))
-    sequences, firsts = np.unique(ragged.owners(lengths)[bad], return_index=True)
-    return zip(sequences.tolist(), ids[bad[firsts]].tolist(), strict=True)
+    starts = ragged.first_indexes(lengths) if starts is None else starts
+    firsts = np.searchsorted(bad, starts)
+    found = np.flatnonzero(np.searchsorted(bad, starts + lengths) > firsts)
+    return zip(found.tolist(), ids[bad[firsts[found]]].tolist(), strict=True)
 
 
 def _places_wanted(inputs: Inputs, options: TokenizeOptions, prompt: str) -> bool:

@@ -43,8 +43,9 @@ def plan_rows(lengths: Lengths, special_tokens: int, options: TokenizeOptions) -
     room = options.truncation.max_length - special_tokens
     if room < 0:
         return _no_rows(lengths), _max_length_errors(lengths, special_tokens, options.truncation)
-    if options.windows and _are_pairs(lengths):
-        error = TokenizationError("INVALID_WINDOWS", "pairs cannot be cut into windows", "overflowing_windows")
+    if options.windows and _are_pairs(lengths) and options.truncation.strategy == "longest_first":
+        message = "windows are cut from one text of a pair: say from which, by only_first or only_second"
+        error = TokenizationError("INVALID_WINDOWS", message, "truncation.strategy")
         return _no_rows(lengths), dict.fromkeys(range(lengths.shape[1]), error)
     if options.windows:
         rows, errors = _windows(lengths, room, options)
@@ -98,37 +99,42 @@ def _starts(lengths: Lengths, kept: Lengths, side: Side) -> Lengths:
 
 
 def _windows(lengths: Lengths, room: int, options: TokenizeOptions) -> tuple[Rows, Errors]:
-    errors = _window_errors(lengths, room, options)
-    whole = lengths[0].copy()
+    target = 1 if _are_pairs(lengths) and options.truncation.strategy == "only_second" else 0
+    rooms = np.maximum(room - (lengths.sum(axis=0) - lengths[target]), 0)  # each window has the pair's other text too
+    errors = _window_errors(lengths, room, rooms, target, options)
+    whole = lengths[target].copy()
     whole[list(errors)] = 0
-    step = max(room - options.stride, 1)
-    counts = _window_counts(whole, room, step)
+    steps = np.maximum(rooms - options.stride, 1)
+    counts = _window_counts(whole, rooms, steps)
     texts = ragged.owners(counts)
-    shift = (np.arange(len(texts)) - ragged.first_indexes(counts)[texts]) * step
+    shift = (np.arange(len(texts)) - ragged.first_indexes(counts)[texts]) * steps[texts]
     ends = whole[texts]
+    rows = Rows(texts, np.zeros((len(lengths), len(texts)), np.int64), lengths[:, texts])
     if options.truncation.side == "right":
-        starts, stops = shift, np.minimum(shift + room, ends)
+        starts, stops = shift, np.minimum(shift + rooms[texts], ends)
     else:
-        starts, stops = np.maximum(ends - shift - room, 0), ends - shift
-    return Rows(texts, starts[None], (stops - starts)[None]), errors
+        starts, stops = np.maximum(ends - shift - rooms[texts], 0), ends - shift
+    rows.starts[target], rows.lengths[target] = starts, stops - starts
+    return rows, errors
 
 
-def _window_counts(lengths: Lengths, room: int, step: int) -> Lengths:
-    return 1 + np.maximum(-((room - lengths) // step), 0)  # 1 + ceil((length - room) / step), or 1
+def _window_counts(lengths: Lengths, rooms: Lengths, steps: Lengths) -> Lengths:
+    further: Lengths = np.maximum(-((rooms - lengths) // steps), 0)  # ceil((length - room) / step), or none
+    return 1 + further
 
 
-def _window_errors(lengths: Lengths, room: int, options: TokenizeOptions) -> Errors:
-    if options.truncation.strategy in ("refuse", "only_second"):
-        kept = kept_lengths(lengths, room, options.truncation.strategy)
-        return _truncation_errors(lengths, kept, options.truncation.max_length - room, options.truncation)
-    over = lengths[0] > room
-    if (step := room - options.stride) < 1:
-        message = f"stride must be less than the {room} tokens that each window has room for"
-        return dict.fromkeys(np.flatnonzero(over).tolist(), TokenizationError("INVALID_WINDOWS", message, "stride"))
-    tokens = _window_counts(lengths[0], room, step) * room
-    grown = over & (tokens > MAX_WINDOW_GROWTH * lengths[0] + FREE_WINDOW_TOKENS)
+def _window_errors(lengths: Lengths, room: int, rooms: Lengths, target: int, options: TokenizeOptions) -> Errors:
+    kept = kept_lengths(lengths, room, options.truncation.strategy)
+    errors = _truncation_errors(lengths, kept, options.truncation.max_length - room, options.truncation)
+    over = (lengths[target] > rooms) & (kept[0] >= 0)
+    for text in np.flatnonzero(over & (rooms <= options.stride)).tolist():
+        message = f"stride must be less than the {rooms[text]} tokens that each window has room for"
+        errors[text] = TokenizationError("INVALID_WINDOWS", message, "stride")
+    tokens = _window_counts(lengths[target], rooms, np.maximum(rooms - options.stride, 1)) * room
+    grown = over & (tokens > MAX_WINDOW_GROWTH * lengths.sum(axis=0) + FREE_WINDOW_TOKENS)
     message = f"with this stride the windows would have more than {MAX_WINDOW_GROWTH} times as many tokens as the text"
-    return dict.fromkeys(np.flatnonzero(grown).tolist(), TokenizationError("INVALID_WINDOWS", message, "stride"))
+    error = TokenizationError("INVALID_WINDOWS", message, "stride")
+    return dict.fromkeys(np.flatnonzero(grown).tolist(), error) | errors
 
 
 def _truncation_errors(lengths: Lengths, kept: Lengths, special_tokens: int, truncation: Truncation) -> Errors:

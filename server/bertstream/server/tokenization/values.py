@@ -108,8 +108,9 @@ class TokenizeOptions:
     """How to tokenize.
 
     `windows` returns what truncation would drop as further rows, each sharing `stride` tokens with the one before it;
-    not for pairs. `columns` are those wanted besides ids, lengths and type_ids. `allow_empty` lets texts of no tokens
-    at all through (as rows of length 0), which a model cannot run on.
+    of pairs, windows of the text that "only_first" or "only_second" says, each with the whole other text. `columns` are
+    those wanted besides ids, lengths and type_ids. `allow_empty` lets texts of no tokens at all through (as rows of
+    length 0), which a model cannot run on.
     """
 
     truncation: Truncation
@@ -130,7 +131,7 @@ class TokenizationError:
     """Why one text has no row.
 
     `option` is set where an option rather than the text is at fault, as its path: "truncation.max_length",
-    "truncation.strategy", "stride" or "overflowing_windows".
+    "truncation.strategy" or "stride".
     """
 
     reason: Reason

@@ -34,13 +34,30 @@ def draw(scores: Tensor, odds: Odds, chances: Tensor) -> Tensor:
     scores [B, V] float32; chances [B] float64, uniform in [0, 1) -> [B] int64. Temperature, top-k and top-p come in
     this order, as in transformers; tokens as probable as the last that is kept are kept too.
     """
-    scores = scores / odds.temperature[:, None]
-    scores = keep_top_k(scores, odds.top_k)
-    scores = keep_top_p(scores, odds.top_p)
-    reached = scores.double().softmax(-1).cumsum(-1)
+    scores = keep_top_k(scores / odds.temperature[:, None], odds.top_k)
+    scores, ids = compact(scores)
+    reached = keep_top_p(scores, odds.top_p).double().softmax(-1).cumsum(-1)
     # Below the total, however it was rounded: so the first place above is one whose probability is not zero.
     wanted = chances.clamp(max=1 - 1e-12) * reached[:, -1]
-    return torch.searchsorted(reached, wanted[:, None], right=True)[:, 0].clamp(max=scores.shape[1] - 1)
+    place = torch.searchsorted(reached, wanted[:, None], right=True).clamp(max=scores.shape[1] - 1)
+    return ids.gather(1, place)[:, 0]
+
+
+def compact(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """What top-k has left, in the order of the ids, with nothing behind it, and these ids: [B, V] -> [B, C], [B, C].
+
+    Only so that a large vocabulary does not cost more than the model.
+    """
+    left = scores > -torch.inf
+    counts = left.sum(-1)
+    most = max(1, int(counts.max()))
+    if 2 * most > scores.shape[1]:
+        return scores, torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
+    rows, ids = left.nonzero(as_tuple=True)
+    places = torch.arange(ids.numel(), device=ids.device) - (counts.cumsum(0) - counts)[rows]
+    found, their_ids = scores.new_full((len(scores), most), -torch.inf), ids.new_zeros((len(scores), most))
+    found[rows, places], their_ids[rows, places] = scores[rows, ids], ids
+    return found, their_ids
 
 
 def keep_top_k(scores: Tensor, top_k: Tensor) -> Tensor:
@@ -60,9 +77,7 @@ def keep_top_p(scores: Tensor, top_p: Tensor) -> Tensor:
     if not len(cut):
         return scores
     rows = scores[cut]
-    # Where top-k came before, only what it has left is sorted.
-    left = int((rows > -torch.inf).sum(-1).max().clamp(min=1))
-    ascending = rows.topk(left).values.flip(-1)
+    ascending = rows.sort(-1).values
     beyond = ascending.softmax(-1).cumsum(-1) <= 1 - top_p[cut, None]
     beyond[:, -1] = False
     least = ascending.gather(1, beyond.sum(-1, keepdim=True))

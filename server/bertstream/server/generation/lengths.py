@@ -1,0 +1,45 @@
+"""How many tokens may be generated for an input: plain arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+_KEPT_FREE = 20  # new tokens that a long prompt leaves room for, where the caller does not say how many are wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """What a request, the checkpoint and the decoder's positions say of lengths.
+
+    `before` is how many tokens stand in the decoder before the first new one: those of the prompt, or the one that an
+    encoder-decoder's sequences start with. As in transformers, it counts among max_length and min_length.
+    """
+
+    causal: bool
+    max_tokens: int  # of a sequence, what stands before included
+    max_new_tokens: int | None  # asked for, or the checkpoint's; None: as max_length says
+    asked: bool  # by the caller: then it is not cut, and prompts make room
+    max_length: int  # the checkpoint's
+    min_new_tokens: int | None  # None: as min_length says
+    min_length: int
+
+    def at_least(self, count: int) -> Lengths:
+        """The same with so many new tokens at least."""
+        return replace(self, min_new_tokens=count)
+
+    def max_new(self, before: int) -> int:
+        """The most new tokens, at least 1."""
+        wanted = self.max_length - before if self.max_new_tokens is None else self.max_new_tokens
+        return max(1, min(wanted, self.max_tokens - before))
+
+    def min_new(self, before: int) -> int:
+        """The fewest new tokens."""
+        wanted = self.min_length - before if self.min_new_tokens is None else self.min_new_tokens
+        return min(max(0, wanted), self.max_new(before))
+
+    @property
+    def max_prompt(self) -> int:
+        """The most tokens of a decoder's prompt."""
+        if self.asked:
+            return self.max_tokens - self.max_new(1)
+        return self.max_tokens - min(self.max_new(1), _KEPT_FREE, self.max_tokens // 2)

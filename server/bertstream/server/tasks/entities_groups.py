@@ -1,0 +1,95 @@
+"""Labels of words from the scores of their tokens, and entities from words of one label.
+
+The rules are those of transformers' token classification pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Aggregation = Literal["none", "simple", "first", "average", "max"]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """What the L labels of a checkpoint mean in the B- and I- scheme."""
+
+    tags: Ints  # [L]: labels of one tag belong together
+    begins: NDArray[np.bool_]  # [L]: this label never goes on with an entity
+    groups: tuple[str, ...]  # [L]: what an entity that starts with this label is called
+
+    @classmethod
+    def of(cls, labels: Sequence[str]) -> Tags:
+        """A label without B- or I- is one with I-; an entity is called by what follows its first label's first "-"."""
+        tags = [label[2:] if label.startswith(("B-", "I-")) else label for label in labels]
+        number = {tag: i for i, tag in enumerate(dict.fromkeys(tags))}
+        begins = np.array([label.startswith("B-") for label in labels], np.bool_)
+        groups = tuple(label.split("-", 1)[-1] for label in labels)
+        return cls(np.array([number[tag] for tag in tags], np.int64), begins, groups)
+
+
+def label_words(scores: Floats, firsts: Ints, aggregation: Aggregation) -> tuple[Ints, Floats]:
+    """The label of each word, and its score. scores [K, L] of tokens, firsts [W] of words -> [W], [W]
+
+    Where every token is a word, all strategies are the same.
+    """
+    if not firsts.size:
+        return firsts, np.zeros(0, np.float32)
+    if aggregation == "average":
+        counts = np.diff(firsts, append=len(scores)).astype(np.float32)
+        scores = (np.add.reduceat(scores, firsts, axis=0) / counts[:, None]).astype(np.float32)
+    elif aggregation == "max":
+        scores = scores[_best_tokens(scores.max(axis=1), firsts)]
+    else:
+        scores = scores[firsts]
+    labels = scores.argmax(axis=1)
+    return labels, scores[np.arange(len(labels)), labels]
+
+
+def _best_tokens(best: Floats, firsts: Ints) -> Ints:
+    """The token with the highest score of each word, the first where equal. [K], [W] -> [W]"""
+    highest = np.repeat(np.maximum.reduceat(best, firsts), np.diff(firsts, append=len(best)))
+    candidates = np.flatnonzero(~(best < highest))  # says yes to NaN, so that each word has one
+    return candidates[np.searchsorted(candidates, firsts)]
+
+
+def group_words(labels: Ints, rows: Ints, tags: Tags) -> Ints:
+    """The index of each entity's first word. labels, rows [W] -> [E]"""
+    starts = np.ones(labels.size, np.bool_)
+    tag = tags.tags[labels]
+    starts[1:] = (tag[1:] != tag[:-1]) | tags.begins[labels[1:]] | (rows[1:] != rows[:-1])
+    return np.flatnonzero(starts)
+
+
+def mean_scores(scores: Floats, firsts: Ints) -> Floats:
+    """The mean over each entity's words. [W], [E] -> [E]"""
+    if not firsts.size:
+        return np.zeros(0, np.float32)
+    sums = np.add.reduceat(scores.astype(np.float64), firsts)
+    return (sums / np.diff(firsts, append=len(scores))).astype(np.float32)
+
+
+def merge_windows(starts: Ints, ends: Ints, scores: Floats) -> Ints:
+    """Which of the entities that overlapping windows of one text found stay, by where they start. [E] -> [at most E]
+
+    Of those that overlap with the one before the longer stays, then the one with the higher score, then the earlier.
+    """
+    order = np.argsort(starts, kind="stable").tolist()
+    if not order:
+        return np.zeros(0, np.int64)
+    start, end, score = starts.tolist(), ends.tolist(), scores.tolist()
+    kept, last = [], order[0]
+    for each in order:  # the first one too: where it has no length it stays twice, as in transformers
+        if not start[last] <= start[each] < end[last]:
+            kept.append(last)
+            last = each
+        elif (end[each] - start[each], score[each]) > (end[last] - start[last], score[last]):
+            last = each
+    return np.array([*kept, last], np.int64)
