@@ -45,11 +45,12 @@ def test_lists_give_lists(server: FakeServer, client: Any) -> None:
 
 
 def test_every_kind_of_prompt(client: Any) -> None:
-    (tokens,) = client.tokenize("ab")
-    prompts = ["é", ("a", "b"), ["c", "d"], [5, 6], np.array([7]), tokens]
-    keys = ["text:é", "pair:a|b", "words:c|d", "ids:5,6", "ids:7", "ids:" + ",".join(map(str, tokens.token_ids))]
+    prompts = ["é", ("a", "b"), ["c", "d"], [5, 6], np.array([7])]
+    keys = ["text:é", "pair:a|b", "words:c|d", "ids:5,6", "ids:7"]
     assert [answer.text.partition(">")[0] for answer in client.generate(prompts)] == keys
-    assert client.generate(tokens).text.startswith(keys[-1])
+    (tokens,) = client.tokenize("ab")
+    ids = ",".join(f"{token}/0" for token in tokens.token_ids)  # with their type ids
+    assert client.generate(tokens).text.partition(">")[0] == f"ids:{ids}"
 
 
 def test_why_it_ended(client: Any) -> None:
@@ -245,7 +246,7 @@ def test_a_summary_reports_what_was_cut(client: Any) -> None:
 
 @pytest.mark.parametrize("texts", ["a", [], MANY])
 def test_a_model_that_cannot_summarize(server: FakeServer, client: Any, texts: Any) -> None:
-    with pytest.raises(sdk.FailedPrecondition, match="'tiny' cannot summarize: it has no head .*: fill_mask") as caught:
+    with pytest.raises(sdk.FailedPrecondition, match=r"'tiny' cannot summarize: .*: fill_mask$") as caught:
         client.summarize(texts)
     assert caught.value.reason == "HEAD_NOT_AVAILABLE"
     assert caught.value.metadata == {"head": "sequence_to_sequence", "heads": "fill_mask"}

@@ -40,7 +40,7 @@ def test_pieces_add_up(client: Any, count: int | None) -> None:
 
 def test_the_last_item_is_an_empty_piece(client: Any) -> None:
     *pieces, done = client.stream_generate("ab")
-    assert isinstance(done, GenerationPiece)
+    assert (isinstance(done, GenerationPiece), type(done)) == (True, GenerationDone)
     assert (str(done), done.text, done.token_ids, done.sequence_index) == ("", "", (), -1)
     assert [piece.token_scores for piece in pieces] == [None] * 4
     assert "".join(map(str, [*pieces, done])) == done.outputs[0].text

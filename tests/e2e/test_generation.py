@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer
@@ -24,6 +25,7 @@ from tests.support.generation_checkpoints import (
     transformers_model,
 )
 from tests.support.hosted import hosted
+from tests.support.reference import close
 
 PROMPTS = ("The quick brown", "A", "敏捷的棕色", "Der schnelle braune Fuchs springt über")
 SOURCES = (CORPUS[0], CORPUS[3], "fox", CORPUS[1] * 3)
@@ -104,28 +106,32 @@ def test_ids_are_those_of_transformers(
     client: Client, reference: Callable[[str], Reference], name: str, options: dict[str, Any]
 ) -> None:
     texts = PROMPTS if name in CAUSAL else SOURCES
-    together = client.generate(list(texts), model=name, **options)
+    spell = reference(name).tokenizer
+    # transformers 5 counts the position of a padding token that a RoBERTa generates where its forward does not.
+    unpadded: dict[str, Any] = {"bad_words": [spell.pad_token]} if name in CAUSAL else {}
+    together = client.generate(list(texts), model=name, **unpadded, **options)
     for text, ours in zip(texts, together, strict=True):
         answers = ours if isinstance(ours, list) else [ours]
-        theirs = reference(name).generate(text, **options)
+        more = {"bad_words_ids": [[spell.pad_token_id]]} if unpadded else {}
+        theirs = reference(name).generate(text, **more, **options)
         assert [list(each.token_ids) for each in answers] == theirs
-        spell = reference(name).tokenizer
         assert [each.text for each in answers] == [spell.decode(ids, skip_special_tokens=True) for ids in theirs]
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "bert2bert"])
 def test_bad_words_are_those_of_transformers(client: Client, reference: Callable[[str], Reference], name: str) -> None:
-    text, options = "The quick brown", {"max_new_tokens": 10}
+    text, options = "The quick brown", cast(dict[str, Any], {"max_new_tokens": 10})
     first = client.generate(text, model=name, **options)
     bad = [[each] for each in list(first.token_ids)[:2]]
-    words = [reference(name).tokenizer.decode(ids).strip() for ids in bad]
+    words = [str(reference(name).tokenizer.decode(ids)).strip() for ids in bad]
     ours = client.generate(text, model=name, bad_words=words, **options)
     assert not set(ours.token_ids) & {ids[0] for ids in bad}
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "bert2bert"])
 def test_pieces_add_up_to_the_text(client: Client, name: str) -> None:
-    for options in ({}, {"do_sample": True, "seed": 5, "num_return_sequences": 3}):
+    choices: list[dict[str, Any]] = [{}, {"do_sample": True, "seed": 5, "num_return_sequences": 3}]
+    for options in choices:
         *pieces, done = client.stream_generate(PROMPTS[3], max_new_tokens=25, model=name, **options)
         assert isinstance(done, GenerationDone)
         for index, output in enumerate(done.outputs):
@@ -136,7 +142,7 @@ def test_pieces_add_up_to_the_text(client: Client, name: str) -> None:
 
 
 def test_a_seed_repeats_alone_and_in_company(client: Client) -> None:
-    options = {"do_sample": True, "seed": 11, "max_new_tokens": 16, "model": "bert"}
+    options: dict[str, Any] = {"do_sample": True, "seed": 11, "max_new_tokens": 16, "model": "bert"}
     alone = client.generate(PROMPTS[0], **options)
     assert client.generate(PROMPTS[0], **{**options, "seed": 12}).token_ids != alone.token_ids
     with ThreadPoolExecutor(8) as pool:
@@ -151,7 +157,9 @@ def test_joining_and_leaving_change_nothing(client: Client, reference: Callable[
     expected = {text: reference("bert2bert").generate(text, max_new_tokens=30)[0] for text in SOURCES}
     with ThreadPoolExecutor(12) as pool:
         calls = [
-            pool.submit(client.generate, SOURCES[i % 4], max_new_tokens=length, model="bert2bert")
+            pool.submit(
+                lambda text, n: client.generate(text, max_new_tokens=n, model="bert2bert"), SOURCES[i % 4], length
+            )
             for i, length in enumerate(lengths)
         ]
         for i, (call, length) in enumerate(zip(calls, lengths, strict=True)):
@@ -186,25 +194,27 @@ def test_encoding_goes_on_beside_generation(client: Client) -> None:
     stream.close()
 
 
-def test_a_causal_model_encodes_causally(client: Client, checkpoints: dict[str, Path]) -> None:
+def test_a_causal_model_encodes_causally(client: Client) -> None:
     (whole,) = client.forward("The quick brown fox", model="bert", add_special_tokens=False)
     (start,) = client.forward("The quick", model="bert", add_special_tokens=False)
-    assert abs(whole.last_hidden_state[: len(start.last_hidden_state)] - start.last_hidden_state).max() <= 1e-5
+    assert whole.last_hidden_state is not None
+    assert start.last_hidden_state is not None
+    close(whole.last_hidden_state[: len(start.last_hidden_state)], start.last_hidden_state)
     (weights,) = client.forward("The quick brown fox", ["attentions"], model="bert")
-    assert all(
-        (each.transpose(0, 2, 1)[:, 0, 1:] >= 0).all() and each[:, 0, 1:].max() == 0
-        for each in weights.attentions.values()
-    )
+    assert weights.attentions
+    for layer in weights.attentions.values():
+        assert not np.triu(layer, 1).any()
 
 
 def test_clear_errors(client: Client) -> None:
-    for options, reason in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"temperature": 0.0, "do_sample": True}, "INVALID_RANGE"),
         ({"num_beams": 2, "do_sample": True}, "INVALID_COMBINATION"),
-        ({"num_beams": 2, "num_return_sequences": 3}, "INVALID_COMBINATION"),
+        ({"num_beams": 2, "num_return_sequences": 3}, "INVALID_RANGE"),
         ({"max_new_tokens": 600}, "INVALID_RANGE"),
         ({"num_beams": 17}, "INVALID_RANGE"),
-    ):
+    ]
+    for options, reason in cases:
         with pytest.raises(InvalidArgument) as raised:
             client.generate(PROMPTS[0], model="bert", **options)
         assert raised.value.reason == reason, options

@@ -39,7 +39,8 @@ _numbers = itertools.count()
 @contextmanager
 def hosted(models: Mapping[str, Path], cache: Path, folder: Path, **limits: int) -> Iterator[str]:
     """Serves checkpoints by name; the address. `folder` is short-lived and has a short path, as sockets need."""
-    settings, queues = [], []
+    settings: list[ModelSettings] = []
+    queues: list[WorkQueue] = []
     try:
         for name, checkpoint in models.items():
             compiled = compile_model(checkpoint, cache=cache)

@@ -18,9 +18,8 @@ Floats = NDArray[np.float64]
 @functools.cache
 def pipeline(task: str, directory: Path) -> Any:
     """A pipeline in float32 on the CPU."""
-    return transformers.pipeline(
-        task, model=str(directory), tokenizer=str(directory), dtype=torch.float32, device="cpu"
-    )
+    make: Any = transformers.pipeline
+    return make(task, model=str(directory), tokenizer=str(directory), dtype=torch.float32, device="cpu")
 
 
 @functools.cache
@@ -124,8 +123,9 @@ def _logits(directory: Path, encoding: Any) -> tuple[Floats, Floats]:
 
 def _masked_softmax(logits: Floats, allowed: NDArray[np.bool_]) -> Floats:
     kept = np.where(allowed, logits, -10000.0)
-    powers: Floats = np.exp(kept - kept.max())
-    return powers / powers.sum()
+    powers = np.exp(kept - kept.max())
+    shares: Floats = powers / powers.sum()
+    return shares
 
 
 def _best(
