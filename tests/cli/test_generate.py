@@ -232,3 +232,12 @@ def test_summaries_that_fail(server: FakeServer, tmp_path: Path, fails: Any) -> 
     server.does.model.heads[:] = ["fill_mask"]
     code, error = fails("summarize", str(path))
     assert (code, "cannot summarize" in error) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["generate", "summarize"])
+def test_help(capsys: Capture, name: str) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    out = capsys.readouterr().out
+    assert "examples:" in out
+    assert "--no-repeat-ngram-size" in out

@@ -176,7 +176,7 @@ def test_messages_that_make_no_sense(messages: list[generation.StreamGenerationR
 def gathered(stream: Iterator[Any]) -> tuple[list[int], list[Any]]:
     batches = list(stream)
     ids = [item for batch in batches for item in batch.ids.tolist()]
-    return ids, [output for batch in batches for output in batch.outputs]
+    return ids, [result for batch in batches for result in batch.results]
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -230,7 +230,7 @@ def test_a_broken_connection_loses_nothing_and_repeats_nothing(server: FakeServe
 def test_failed_items(client: Any) -> None:
     items = [(3, "a"), (4, "bad"), (5, "\ud800"), (6, "d")]
     (batch,) = client.generate_stream(items, on_error="collect")
-    assert (batch.ids.tolist(), len(batch.outputs), len(batch)) == ([3, 6], 2, 2)
+    assert (batch.ids.tolist(), len(batch.results), len(batch)) == ([3, 6], 2, 2)
     assert [(failure.id, failure.error.reason) for failure in batch.errors] == [
         (4, "INVALID_TEXT"),
         (5, "INVALID_TEXT"),

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from bertstream.client import Client, FailedPrecondition, GenerationDone, InvalidArgument
+from bertstream.client import Client, FailedPrecondition, Generation, GenerationDone, InvalidArgument
 from tests.support.checkpoints import CORPUS
 from tests.support.generation_checkpoints import (
     FAMILIES,
@@ -143,11 +143,12 @@ def test_pieces_add_up_to_the_text(client: Client, name: str) -> None:
 
 def test_a_seed_repeats_alone_and_in_company(client: Client) -> None:
     options: dict[str, Any] = {"do_sample": True, "seed": 11, "max_new_tokens": 16, "model": "bert"}
+    generate: Callable[..., Generation] = client.generate
     alone = client.generate(PROMPTS[0], **options)
     assert client.generate(PROMPTS[0], **{**options, "seed": 12}).token_ids != alone.token_ids
     with ThreadPoolExecutor(8) as pool:
-        others = [pool.submit(client.generate, PROMPTS[i % 4], max_new_tokens=5 + i, model="bert") for i in range(20)]
-        again = [pool.submit(client.generate, PROMPTS[0], **options) for _ in range(4)]
+        others = [pool.submit(generate, PROMPTS[i % 4], max_new_tokens=5 + i, model="bert") for i in range(20)]
+        again = [pool.submit(generate, PROMPTS[0], **options) for _ in range(4)]
         assert all(list(each.result().token_ids) == list(alone.token_ids) for each in again)
         assert all(len(each.result().token_ids) == 5 + i for i, each in enumerate(others))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
@@ -72,7 +73,7 @@ def launched(config: ServeConfig, folder: Path, device: str = "cpu") -> tuple[La
     choices = chosen_models(config)
     directories = [folder / f"compiled-{index}" for index in range(len(choices))]
     for directory, choice in zip(directories, choices, strict=True):
-        directory.mkdir()
+        directory.mkdir(parents=True)
         description(device=device, revision=choice.name).save(directory)
     models = tuple(CompiledModel(str(directory), device, "float32") for directory in directories)
     launcher = Launcher(config, folder, 2)
@@ -83,16 +84,31 @@ def test_each_life_of_a_frontend_begins_with_what_is_served_then(tmp_path: Path)
     config = ServeConfig(("a=/a", "b=/b"), workers=2, max_texts=7, host="::1", drain_seconds=0.5, load_from_hub=True)
     launcher, launches = launched(config, tmp_path)
     loader = Loader(config, launcher, launches)
-    spec = app.frontend_spec(config, 50051, launcher, loader)
+    spec, other = app.frontend_specs(config, 50051, launcher, loader)
     module, text, fd = spec.command(0, 9)
     settings = FrontendSettings.from_json(text)
     assert (module, fd) == ("bertstream.server.frontend", "9")
     assert (settings.host, settings.port, settings.drain_seconds) == ("::1", 50051, 0.5)
-    assert (settings.limits.max_texts, settings.tokenizer_threads, settings.max_load_workers) == (7, 8, 8)
+    assert (settings.limits.max_texts, settings.tokenizer_threads, settings.max_load_workers) == (7, 4, 8)
     assert settings.models == tuple(each.settings for each in launches)
     del loader.served[0]
-    later = FrontendSettings.from_json(spec.command(1, 9)[1])
-    assert [model.name for model in later.models] == ["b"]
+    for each in (spec, other):
+        later = FrontendSettings.from_json(each.command(1, 9)[1])
+        assert [model.name for model in later.models] == ["b"]
+
+
+@pytest.mark.parametrize(("given", "threads", "expected"), [(1, 0, [8]), (3, 0, [3] * 3), (4, 2, [1] * 4)])
+def test_frontends_differ_in_name_and_number_only(
+    given: int, threads: int, expected: list[int], tmp_path: Path
+) -> None:
+    config = ServeConfig(("a=/a",), frontends=given, tokenizer_threads=threads)
+    launcher, launches = launched(config, tmp_path)
+    specs = app.frontend_specs(config, 50051, launcher, Loader(config, launcher, launches))
+    told = [FrontendSettings.from_json(spec.command(0, 9)[1]) for spec in specs]
+    assert [each.tokenizer_threads for each in told] == expected
+    assert [spec.name for spec in specs] == [each.name for each in told] == [f"frontend-{n}" for n in range(given)]
+    assert [(each.number, each.frontends) for each in told] == [(number, given) for number in range(given)]
+    assert len({dataclasses.replace(each, name="", number=0) for each in told}) == 1
 
 
 def test_the_line_when_ready(tmp_path: Path) -> None:
@@ -100,6 +116,8 @@ def test_the_line_when_ready(tmp_path: Path) -> None:
     line = app.ready_line(config, 50051, launched(config, tmp_path)[1], "no compiler")
     assert "ready on 127.0.0.1:50051 | a (bert, 5 layers, 36 wide) | cpu float32" in line
     assert line.endswith("2 workers of 4 threads | no native operators: no compiler")
+    line = app.ready_line(config, 50051, launched(config, tmp_path / "again")[1], "no compiler", 3)
+    assert line.endswith("2 workers of 4 threads | 3 frontends | no native operators: no compiler")
     assert "\n" not in line
 
 

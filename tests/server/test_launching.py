@@ -61,6 +61,31 @@ def test_how_many_workers_and_threads(options: dict[str, Any], workers: int, thr
     assert (made.workers, made.threads) == (workers, threads)
 
 
+@pytest.mark.parametrize(
+    ("cores", "given", "frontends", "threads"),
+    [
+        (1, 0, 1, 1),
+        (4, 0, 1, 4),
+        (7, 0, 1, 7),
+        (8, 0, 2, 4),
+        (18, 0, 4, 5),
+        (96, 0, 8, 12),
+        (2, 3, 3, 1),
+        (96, 1, 1, 96),
+    ],
+)
+def test_how_many_frontends_and_threads_that_tokenize(
+    cores: int, given: int, frontends: int, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    launcher = Launching(tmp_path, frontends=given).launcher
+    assert (launcher.frontends, launcher.tokenizer_threads) == (frontends, threads)
+
+
+def test_threads_that_tokenize_are_divided_among_the_frontends(tmp_path: Path) -> None:
+    assert Launching(tmp_path, frontends=4, tokenizer_threads=6).launcher.tokenizer_threads == 2
+
+
 def test_a_batch_holds_a_text_of_the_greatest_length(tmp_path: Path) -> None:
     assert Launching(tmp_path, max_tokens=100)().batch_tokens == launching._BATCH_TOKENS["cpu"]
     assert Launching(tmp_path, max_tokens=8192)().batch_tokens == 8192
@@ -78,7 +103,7 @@ def test_replicas_go_to_the_gpus_that_have_the_fewest(tmp_path: Path) -> None:
 
 
 def test_what_workers_are_told(tmp_path: Path) -> None:
-    launch = Launching(tmp_path, gpus=2, batch_seconds=7.0, queue_tokens=10, max_texts=2)
+    launch = Launching(tmp_path, gpus=2, batch_seconds=7.0, queue_tokens=10, max_texts=2, frontends=3)
     launch("a")
     made = launch("b", workers=3, queue_tokens=5)
     specs, configs = made.specs(launch.config), launch.told(made)
@@ -88,7 +113,8 @@ def test_what_workers_are_told(tmp_path: Path) -> None:
     assert [config.socket for config in configs] == list(made.settings.sockets)
     assert len(set(made.settings.sockets)) == 3
     assert all((config.control_fd, config.batch_tokens) == (17, 16384) for config in configs)
-    assert {config.queue_tokens for config in configs} == {5 + 2 * 512}
+    assert {config.queue_tokens for config in configs} == {3 * (5 + 2 * 512)}  # what all frontends may let in
+    assert made.settings.queue_tokens == 5
     assert specs[0].command(4, 17)[0] == "bertstream.workers.process"
     assert specs[0].environment["OMP_NUM_THREADS"] == str(made.threads)
     assert specs[0].computing_seconds == 7.0

@@ -16,5 +16,7 @@ def test_settings_travel_as_json() -> None:
         worker_wait_seconds=1.5,
         log_level="debug",
         max_load_workers=4,
+        number=1,
+        frontends=2,
     )
     assert FrontendSettings.from_json(settings.to_json()) == settings

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models
 
 from bertstream.server.errors import RequestError
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
-from bertstream.server.versions import Versions
+from bertstream.server.versions import Versions, in_turn
 from tests.server.test_model import a_call
 from tests.server.validation.support import description
 from tests.support.fake_worker import FakeWorker
@@ -48,6 +48,24 @@ async def versions() -> AsyncIterator[Versions]:
     made = Versions(settings, ThreadPoolExecutor(1), lambda: None)
     yield made
     await made.close()
+
+
+@pytest.mark.parametrize(
+    ("frontends", "workers", "firsts"),
+    [(1, 3, "0"), (2, 4, "02"), (2, 1, "00"), (4, 2, "0011"), (3, 2, "001"), (3, 4, "012")],
+)
+def test_each_frontend_has_another_worker_first(frontends: int, workers: int, firsts: str) -> None:
+    sockets = tuple(str(number) for number in range(workers))
+    limits = Limits(4, 1 << 20, 1 << 20, 1 << 20, 8, 100, 1 << 20, 8)
+    found = ""
+    for number in range(frontends):
+        frontend = FrontendSettings(
+            "f", "h", 1, "v", (), limits, 1, 0.5, 1.0, "info", number=number, frontends=frontends
+        )
+        own = in_turn(ModelSettings("m", "/m", sockets, 100, serial=7), frontend).sockets
+        assert sorted(own) == list(sockets)
+        found += own[0]
+    assert found == firsts
 
 
 async def test_a_version_serves_once_its_workers_answer(

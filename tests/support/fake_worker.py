@@ -44,13 +44,14 @@ class FakeWorker:
         self.path.unlink(missing_ok=True)
         self._running = self.path.with_suffix(f".running.{self.lives}")
         self.lives += 1
+        self._connections = 0
         self._record = RunningRecord(self._running)
         self._server = await asyncio.start_unix_server(self._serve, self.path)
 
-    async def kill(self, running: list[int] | None = None) -> None:
-        """Dies, while it was computing the work of these ids."""
+    async def kill(self, running: list[int] | None = None, connection: int = 1) -> None:
+        """Dies, while it was computing the work of these ids, which one of its connections has sent."""
         if running:
-            self._record.set((1, work_id) for work_id in running)
+            self._record.set((connection, work_id) for work_id in running)
         assert self._server is not None
         self._server.close()
         for writer in self._writers:
@@ -71,7 +72,8 @@ class FakeWorker:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        hello = Hello("worker-0", 1, 1, self.batch_tokens, str(self._running), self.cache_tokens)
+        self._connections += 1
+        hello = Hello("worker-0", 1, self._connections, self.batch_tokens, str(self._running), self.cache_tokens)
         writer.write(b"".join(ipc.encode(hello)))
         try:
             while True:

@@ -19,7 +19,7 @@ from bertstream.workers.contract import Cancel, Completed, Failure, Generated, H
 from bertstream.workers.engine import prepare, run
 from bertstream.workers.loop import EngineLoop
 from bertstream.workers.queue import WorkQueue
-from bertstream.workers.running import Computing, RunningRecord
+from bertstream.workers.running import Computing, RunningRecord, read_running
 from bertstream.workers.sessions import Sessions
 from tests.support.generation import Bench, answers_of, make_generate
 from tests.support.works import LAST_LAYER, FakeProgram, make_work
@@ -117,6 +117,21 @@ def test_work_is_answered_on_the_connection_that_it_came_from(worker: Worker) ->
         work = make_work(1, lengths, first_id=first_id)
         expected = run(FakeProgram(), prepare([work], LAST_LAYER))[0]["pooled"]
         np.testing.assert_allclose(found.tensors["pooled"].astype(np.float32), expected.numpy(), rtol=1e-5)
+
+
+def test_the_record_tells_connections_apart(worker: Worker, tmp_path: Path) -> None:
+    """Frontends number their work from 1 each."""
+    one, other = worker.connect(), worker.connect()
+    hello(one), hello(other)
+    ipc.send(other, make_work(1, [40]))
+    assert worker.program.entered.acquire(timeout=20)
+    ipc.send(one, make_work(1, [10]))
+    ipc.send(other, make_work(2, [10]))
+    until_waiting(worker, 20)
+    assert read_running(tmp_path / "running") == {(2, 1)}
+    worker.program.gate.set()
+    assert set(answers(one, 1)) == {1}
+    assert set(answers(other, 2)) == {1, 2}
 
 
 def test_answers_larger_than_the_sockets_buffers(worker: Worker) -> None:

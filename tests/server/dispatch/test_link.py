@@ -176,3 +176,16 @@ async def test_after_closing_nothing_is_alive(connect: Connect, make_workers: Ma
     assert not link.alive
     await asyncio.sleep(0.02)
     assert not link.alive
+
+
+async def test_only_the_frontend_whose_work_was_computed_suspects_it(connect: Connect, tmp_path: Path) -> None:
+    """Two frontends of one worker, whose works have the same number."""
+    worker = FakeWorker(tmp_path / "socket", answer=lambda _: None)
+    await worker.start()
+    links = [await connect(tmp_path / "socket").alive() for _ in range(2)]
+    calls = [asyncio.create_task(link.call(make_work(9))) for link in links]
+    await worker.wait_for(2)
+    assert [work.id for work in worker.works] == [1, 1]
+    await worker.kill(running=[1], connection=2)
+    lost = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(each, WorkerLost) and each.running for each in lost] == [False, True]

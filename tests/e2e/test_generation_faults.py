@@ -1,0 +1,124 @@
+"""Generation where things go wrong: workers die, callers go, time runs out; and a model of full size."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from bertstream.client import BertstreamError, Client, DeadlineExceeded, GenerationDone
+from tests.support.checkpoints import CORPUS
+from tests.support.generation_checkpoints import tiny_bert2bert, tiny_causal, transformers_model
+from tests.support.hosted import hosted
+from tests.support.server import Server, eventually, running
+
+PROMPT = "The quick brown"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Iterator[Server]:
+    """A real server of a decoder with one worker, whose cache holds little."""
+    checkpoint = tiny_causal(tmp_path_factory.mktemp("faults") / "bert", "bert")
+    options = ("--workers", "1", "--cache-tokens", "4096")
+    with running([f"bert={checkpoint}"], *options, cache=compile_cache) as started:
+        yield started
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.address) as connected:
+        yield connected
+
+
+def test_a_killed_worker_loses_no_token_and_repeats_none(server: Server, client: Client) -> None:
+    expected = client.generate(PROMPT, max_new_tokens=300)
+    sampled = client.generate(PROMPT, max_new_tokens=300, do_sample=True, seed=3)
+    streams = [
+        client.stream_generate(PROMPT, max_new_tokens=300),
+        client.stream_generate(PROMPT, max_new_tokens=300, do_sample=True, seed=3),
+    ]
+    seen = [[next(stream)] for stream in streams]
+    (worker,) = server.workers
+    worker.kill()
+    for events, stream, whole in zip(seen, streams, (expected, sampled), strict=True):
+        events.extend(stream)
+        done = events.pop()
+        assert isinstance(done, GenerationDone)
+        assert [id for event in events for id in event.token_ids] == list(whole.token_ids)
+        assert "".join(event.text for event in events) == whole.text == done.outputs[0].text
+    eventually(lambda: len(server.workers) == 1, "a new worker")
+
+
+def test_a_deadline_ends_a_generation(client: Client) -> None:
+    with pytest.raises(DeadlineExceeded):
+        client.generate([PROMPT] * 8, max_new_tokens=480, timeout=0.2)
+    assert len(client.generate(PROMPT, max_new_tokens=4).token_ids) == 4
+
+
+def test_more_than_the_cache_holds_at_once_waits_its_turn(client: Client) -> None:
+    # 24 x 400 tokens are more than twice what the cache holds.
+    prompts = [f"{PROMPT} {i}" for i in range(24)]
+    batches = list(client.generate_stream(prompts, max_new_tokens=400))
+    assert sum(len(batch.results) for batch in batches) == 24
+    assert all(len(result.token_ids) == 400 for batch in batches for result in batch.results)
+
+
+def test_memory_returns_after_a_thousand_generations_of_which_a_third_are_cancelled(
+    server: Server, client: Client
+) -> None:
+    def one(number: int) -> int:
+        if number % 3:
+            return len(client.generate(f"{PROMPT} {number}", max_new_tokens=8).token_ids)
+        stream = client.stream_generate(f"{PROMPT} {number}", max_new_tokens=400)
+        next(stream)
+        stream.close()
+        return 8
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(one, range(200))) == {8}
+        before = server.memory()
+        assert set(pool.map(one, range(200, 1200))) == {8}
+    # Every row of the cache is free again: what needs nearly all of it starts at once, and ends.
+    assert len(client.generate(PROMPT, max_new_tokens=480, num_beams=8).token_ids) == 480
+    assert server.memory() - before < 64 << 20
+
+
+def test_callers_that_vanish_free_their_rows(server: Server, client: Client) -> None:
+    gone = [Client(server.address) for _ in range(6)]
+    streams = [each.stream_generate(PROMPT, max_new_tokens=500) for each in gone]
+    for stream in streams:
+        next(stream)
+    closing = [threading.Thread(target=each.close) for each in gone]
+    for thread in closing:
+        thread.start()
+    for thread in closing:
+        thread.join()
+    for stream in streams:
+        with pytest.raises(BertstreamError):
+            list(stream)
+    assert len(client.generate(PROMPT, max_new_tokens=480, num_beams=8).token_ids) == 480
+
+
+@pytest.mark.slow
+def test_a_full_size_bert2bert_generates_as_transformers_does(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+    encoder = {"vocab_size": 30522, **sizes}
+    checkpoint = tiny_bert2bert(tmp_path / "model", encoder_sizes=encoder, decoder_sizes=sizes, noise=0.03)
+    model = transformers_model(checkpoint)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        hosted({"full": checkpoint}, tmp_path / "cache", Path(folder)) as address,
+        Client(address) as client,
+    ):
+        texts = [CORPUS[0], CORPUS[2]]
+        for beams in (1, 3):
+            for text, ours in zip(texts, client.generate(texts, max_new_tokens=8, num_beams=beams), strict=True):
+                ids = torch.tensor([client.tokenize(text)[0].token_ids.tolist()])
+                with torch.no_grad():
+                    theirs = model.generate(ids, max_new_tokens=8, num_beams=beams, do_sample=False)[0].tolist()
+                assert list(ours.token_ids) == theirs[1:]
