@@ -17,6 +17,7 @@ from bertstream.cli import (
     _encode,
     _entities,
     _fill_mask,
+    _generate,
     _health,
     _layers,
     _loading,
@@ -24,6 +25,7 @@ from bertstream.cli import (
     _rerank,
     _server,
     _similarity,
+    _summarize,
     _tokenize,
 )
 from bertstream.cli._interrupt import INTERRUPTED, check, interruptible
@@ -36,6 +38,7 @@ GROUPS: dict[str, tuple[Any, ...]] = {
     "tokens and vectors": (_tokenize, _encode, _similarity),
     "inside the model": (_layers, _attention),
     "task heads": (_fill_mask, _classify, _rerank, _entities, _answer, _choose),
+    "generation": (_generate, _summarize),
 }
 OK, FAILED, USAGE, UNAVAILABLE = 0, 1, 2, 3
 
@@ -52,6 +55,8 @@ examples:
   bertstream attention "A text" --layer 3 --head 2   a map of who attends to whom
   bertstream fill-mask "Paris is the [MASK] of France."
   bertstream entities "Angela Merkel met Barack Obama in Berlin."
+  bertstream generate "The quick brown" --max-new-tokens 30
+  bertstream summarize article.txt --num-beams 4
 
 exit codes:
   0 done, 1 the call failed (health: not serving), 2 wrong usage, 3 no server there or not ready, 130 interrupted
@@ -126,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     headings: dict[str, str] = {}
     parser = _Parser(
         prog="bertstream",
-        description="Tokenize, encode, ask task heads and stream text through BERT models, over gRPC.",
+        description="Tokenize, encode, ask task heads, generate and stream text through BERT models, over gRPC.",
         epilog=EPILOG,
         formatter_class=partial(_GroupedHelp, headings),
     )

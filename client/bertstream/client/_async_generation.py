@@ -133,4 +133,4 @@ class AsyncGenerationMethods:
                 await self._transport.run(operations.generate(self._transport.descriptions, asked), timeout)
             )
         batches = self._transport.stream(asked.stream(), asked.prompts, timeout)
-        return asked.result([output async for batch in batches for output in batch.outputs])
+        return asked.result([result async for batch in batches for result in batch.results])

@@ -75,8 +75,8 @@ class GeneratedBatch(Generic[R]):
 
     ids: NDArray[np.int64]
     """[k]: the caller's ids, or the prompts' positions in the input; without the items that failed."""
-    outputs: list[R]
-    """[k]: outputs[i] is that of ids[i]: a Generation, or a list of them with `num_return_sequences` above 1."""
+    results: list[R]
+    """[k]: results[i] is that of ids[i]: a Generation, or a list of them with `num_return_sequences` above 1."""
     errors: list[ItemError]
     """The items that failed (with `on_error="collect"`)."""
     usage: Usage

@@ -120,7 +120,7 @@ class GenerationMethods:
 
         ```python
         for batch in client.generate_stream(articles, model="bert2bert", num_beams=4):
-            for article_id, summary in zip(batch.ids, batch.outputs):
+            for article_id, summary in zip(batch.ids, batch.results):
                 ...
         ```
 
@@ -169,4 +169,4 @@ class GenerationMethods:
         if asked.few:
             return asked.result(self._transport.run(operations.generate(self._transport.descriptions, asked), timeout))
         batches = self._transport.stream(asked.stream(), asked.prompts, timeout)
-        return asked.result([output for batch in batches for output in batch.outputs])
+        return asked.result([result for batch in batches for result in batch.results])

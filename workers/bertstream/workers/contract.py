@@ -131,9 +131,9 @@ class Result:
     "pooled", "pooler_output" [n, d]; "pooled_spans" [S, d]; "last_hidden_state", "hidden_states.3" [T, H];
     "attentions.3" one dimension, for each text [heads, tokens, tokens].
     "mask_candidates.ids", ".scores" [S, k]; "token_log_probabilities" [S]; "token_label_scores" [T, labels];
-    "label_scores" [n, labels], or with top_k "label_scores.ids", ".scores" [n, k], best first, the lower id where equal;
-    "answer_spans.starts", ".ends" (the last token, within the text), ".scores" [n, k], best first, with starts of -1
-    where there are fewer; "answer_spans.none" [n], the score of "no answer".
+    "label_scores" [n, labels], or with top_k "label_scores.ids", ".scores" [n, k], best first, then by id;
+    "answer_spans.starts", ".ends" (the last token, within the text), ".scores" [n, k], best first, with starts -1 where
+    there are fewer; "answer_spans.none" [n], the score of "no answer".
     """
 
     id: int

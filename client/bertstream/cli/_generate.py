@@ -1,0 +1,208 @@
+"""`bertstream generate`, and what it shares with `bertstream summarize`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import chain
+from typing import Any, TypeAlias
+
+from bertstream.cli._input import lines
+from bertstream.cli._interrupt import check
+from bertstream.cli._options import Commands, add_model, add_text_options, client, command, text_options
+from bertstream.cli._table import printable
+from bertstream.client import Client, GeneratedBatch, Generation, GenerationDone, RpcError
+
+EXAMPLES = """\
+examples:
+  bertstream generate "The quick brown" --max-new-tokens 30          tokens as they come
+  bertstream generate "Once upon" --do-sample --temperature 0.8 --num-return-sequences 3
+  bertstream generate "The quick brown" --num-beams 4 --json         printed when the search has ended
+  bertstream generate - --stop . < prompts.txt                       a prompt a line, an answer a line, in order
+
+Several answers are numbered. Options of sampling need --do-sample, those of a beam search --num-beams above 1."""
+
+_EARLY_STOPPING: dict[str, bool | str] = {"true": True, "false": False, "never": "never"}
+_NAMES = (
+    *("max_new_tokens", "min_new_tokens", "num_beams", "length_penalty", "early_stopping", "do_sample", "temperature"),
+    *("top_k", "top_p", "seed", "repetition_penalty", "no_repeat_ngram_size", "bad_words", "stop_strings"),
+    *("eos_token_ids", "keep_special_tokens", "timeout"),
+)
+
+Answered: TypeAlias = tuple[str, list[Generation] | RpcError]
+"""A prompt, and its answers or why there are none."""
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the command."""
+    parser = command(commands, "generate", run, "print what a model writes after a prompt, as it comes", EXAMPLES)
+    parser.add_argument("prompt", metavar="PROMPT", help="the prompt; - reads one from each line of stdin")
+    parser.add_argument("--token-scores", action="store_true", help="with --json: each token's log-probability")
+    add_generation_options(parser, beams=1)
+    parser.add_argument("--num-return-sequences", type=int, metavar="N", help="so many answers (default: 1)")
+
+
+def add_generation_options(parser: argparse.ArgumentParser, beams: int | None = None) -> None:
+    """Options that say how to generate, and how texts are tokenized; `beams`: of a search, where --num-beams does not
+    say.
+    """
+    parser.add_argument("--keep-going", action="store_true", help="go on when a line fails (exit code 1)")
+    add_model(parser)
+    group = parser.add_argument_group("generation (default: as the checkpoint says)")
+    group.add_argument("--max-new-tokens", type=int, metavar="N", help="the most tokens")
+    group.add_argument("--min-new-tokens", type=int, metavar="N", help="the fewest tokens")
+    group.add_argument("--repetition-penalty", type=float, metavar="X", help="above 1: fewer repetitions")
+    group.add_argument("--no-repeat-ngram-size", type=int, metavar="N", help="no run of N tokens occurs twice")
+    group.add_argument("--bad-word", action="append", dest="bad_words", metavar="WORD", help="never write it")
+    group.add_argument("--stop", action="append", dest="stop_strings", metavar="TEXT", help="end before it")
+    group.add_argument(
+        "--eos-token-id", action="append", type=int, dest="eos_token_ids", metavar="ID", help="end with this token"
+    )
+    group.add_argument("--keep-special-tokens", action="store_true", help="keep [SEP] and the like in the text")
+    _add_search_options(parser, beams)
+    _add_sampling_options(parser)
+    add_text_options(parser)
+
+
+def _add_search_options(parser: argparse.ArgumentParser, beams: int | None) -> None:
+    group = parser.add_argument_group("beam search")
+    default = "the checkpoint's" if beams is None else str(beams)
+    group.add_argument(
+        "--num-beams", type=int, default=beams, metavar="N", help=f"beams; 1 for no search (default: {default})"
+    )
+    group.add_argument("--length-penalty", type=float, metavar="X", help="above 0: longer answers")
+    group.add_argument("--early-stopping", choices=list(_EARLY_STOPPING), help="when it ends, as in transformers")
+
+
+def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("sampling")
+    group.add_argument("--do-sample", action=argparse.BooleanOptionalAction, help="draw tokens by chance, or do not")
+    group.add_argument("--temperature", type=float, metavar="X", help="below 1: more of the probable")
+    group.add_argument("--top-k", type=int, metavar="N", help="only the N most probable tokens; 0 for all")
+    group.add_argument("--top-p", type=float, metavar="P", help="only tokens that together reach this probability")
+    group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same tokens")
+
+
+def generation_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What add_generation_options gave, and --timeout, as arguments of the SDK."""
+    options = {name: getattr(arguments, name) for name in _NAMES}
+    options["early_stopping"] = _EARLY_STOPPING.get(arguments.early_stopping)
+    for name in ("bad_words", "stop_strings", "eos_token_ids"):
+        options[name] = options[name] or ()
+    return {**options, **text_options(arguments)}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints what is generated; 1 where some prompts failed."""
+    options = {**generation_options(arguments), "num_return_sequences": arguments.num_return_sequences}
+    with client(arguments) as connection:
+        if arguments.prompt != "-" and not arguments.json and arguments.num_beams == 1:
+            _show_pieces(connection, arguments.prompt, options)
+            return 0
+        many, failed = arguments.prompt == "-", 0
+        prompts = lines() if many else iter([arguments.prompt])
+        show = _print_json if arguments.json else _print_lines if many else _print_whole
+        options |= {"token_scores": arguments.token_scores, "priority": "bulk" if many else "interactive"}
+        for prompt, answers in answered(connection, prompts, keep_going=arguments.keep_going, **options):
+            failed += complain(answers)
+            show(prompt, answers)
+    return 1 if failed else 0
+
+
+def answered(connection: Client, prompts: Iterable[str], *, keep_going: bool, **options: Any) -> Iterator[Answered]:
+    """Prompts of any number with their answers, in order, each as soon as it and all before it are there."""
+    waiting: deque[str] = deque()
+
+    def noted() -> Iterator[str]:
+        for prompt in prompts:
+            check()
+            waiting.append(prompt)
+            yield prompt
+
+    batches = connection.generate_stream(
+        noted(), batch_size=1, on_error="collect" if keep_going else "raise", **options
+    )
+    for batch in batches:
+        check()
+        for outcome in _outcomes(batch):
+            yield waiting.popleft(), outcome
+
+
+def complain(outcome: list[Generation] | RpcError) -> bool:
+    """Says on standard error what failed, if anything has."""
+    if isinstance(outcome, list):
+        return False
+    print(f"bertstream: error: {outcome}", file=sys.stderr)
+    return True
+
+
+def shown(text: str) -> str:
+    """The text for a terminal, on which it is to do nothing but break lines."""
+    return "".join(character if character in "\n\t" else printable(character) for character in text)
+
+
+def values_of(answer: Generation) -> dict[str, Any]:
+    """All about an answer, for JSON."""
+    return {name: value for name, value in asdict(answer).items() if value is not None}
+
+
+def error_values(error: RpcError) -> dict[str, Any]:
+    """About an item that failed, for JSON."""
+    return {"error": {"status": error.status, "message": error.message}}
+
+
+def _outcomes(batch: GeneratedBatch[Any]) -> list[list[Generation] | RpcError]:
+    """What became of the batch's items, in the order of their ids."""
+    outputs = (output if isinstance(output, list) else [output] for output in batch.results)
+    good: Iterator[tuple[int, Any]] = zip(batch.ids.tolist(), outputs, strict=True)
+    bad = ((failure.id, failure.error) for failure in batch.errors)
+    return [outcome for _, outcome in sorted(chain(good, bad), key=lambda item: item[0])]
+
+
+def _show_pieces(connection: Client, prompt: str, options: dict[str, Any]) -> None:
+    """The first answer as it comes, then the others."""
+    begun, others = False, list[Generation]()
+    prefix = "1: " if (options["num_return_sequences"] or 1) > 1 else ""
+    try:
+        for piece in connection.stream_generate(prompt, **options):
+            check()
+            if isinstance(piece, GenerationDone):
+                others = piece.outputs[1:]
+            elif piece.sequence_index:
+                continue
+            sys.stdout.write(shown(piece.text) if begun else prefix + shown(piece.text))
+            sys.stdout.flush()
+            begun = True
+    finally:
+        if begun:  # what is written next, such as an error, has a line of its own
+            print(flush=True)
+    for number, answer in enumerate(others, 2):
+        print(f"{number}: {shown(answer.text)}")
+
+
+def _print_whole(prompt: str, answers: list[Generation] | RpcError) -> None:
+    """The answers as they are."""
+    _print_numbered(answers, shown)
+
+
+def _print_lines(prompt: str, answers: list[Generation] | RpcError) -> None:
+    """A line an answer; an empty one for a prompt that failed."""
+    _print_numbered(answers, printable)
+
+
+def _print_json(prompt: str, answers: list[Generation] | RpcError) -> None:
+    """A JSON object a prompt."""
+    values = {"answers": list(map(values_of, answers))} if isinstance(answers, list) else error_values(answers)
+    # Bytes of a line that were not UTF-8 cannot be printed as they are.
+    legible = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    print(json.dumps({"prompt": legible, **values}, ensure_ascii=False), flush=True)
+
+
+def _print_numbered(answers: list[Generation] | RpcError, made: Any) -> None:
+    texts = [made(answer.text) for answer in answers] if isinstance(answers, list) else [""]
+    for number, text in enumerate(texts, 1):
+        print(text if len(texts) == 1 else f"{number}: {text}", flush=True)

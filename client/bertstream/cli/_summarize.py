@@ -1,0 +1,99 @@
+"""`bertstream summarize`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bertstream.cli._generate import (
+    add_generation_options,
+    answered,
+    complain,
+    error_values,
+    generation_options,
+    shown,
+    values_of,
+)
+from bertstream.cli._input import lines, whole_text
+from bertstream.cli._options import Commands, client, command
+from bertstream.cli._table import printable
+from bertstream.client import Generation, Report, RpcError
+
+EXAMPLES = """\
+examples:
+  bertstream summarize article.txt --num-beams 4 --no-repeat-ngram-size 3
+  bertstream summarize - --max-new-tokens 60 < article.txt
+  bertstream summarize articles.txt --lines > summaries.txt      a text a line, a summary a line, in order
+  bertstream summarize articles.txt --lines --json               a JSON object a line
+
+Needs a checkpoint with an encoder and a decoder. A text is cut to what the encoder takes, and that is said."""
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the command."""
+    parser = command(commands, "summarize", run, "print what an encoder-decoder makes of a text", EXAMPLES)
+    parser.add_argument("file", metavar="FILE", help="the text, in UTF-8; - for standard input")
+    parser.add_argument("--lines", action="store_true", help="each line is a text of its own")
+    add_generation_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the summaries; 1 where some texts failed."""
+    failed, cut = 0, _Cut()
+    with client(arguments) as connection:
+        connection.summarize([], model=arguments.model, timeout=arguments.timeout)  # refuses a model that cannot
+        priority = "bulk" if arguments.lines else "interactive"
+        options = {**generation_options(arguments), "report": cut.take, "priority": priority}
+        found = answered(connection, _texts(arguments), keep_going=arguments.keep_going, **options)
+        for number, (_, outcome) in enumerate(found):
+            failed += complain(outcome)
+            _show(arguments, number, outcome)
+    cut.tell()
+    return 1 if failed else 0
+
+
+class _Cut:
+    """Counts texts that were cut."""
+
+    def __init__(self) -> None:
+        self._texts = self._max_length = 0
+
+    def take(self, report: Report) -> None:
+        self._texts += report.usage.truncated_texts
+        self._max_length = report.options.max_length
+
+    def tell(self) -> None:
+        if self._texts:
+            what = "1 text was" if self._texts == 1 else f"{self._texts:,} texts were"
+            print(f"bertstream: note: {what} cut to {self._max_length} tokens", file=sys.stderr)
+
+
+def _texts(arguments: argparse.Namespace) -> Iterator[str]:
+    """The texts, one or one a line. Bytes that are not UTF-8 become lone surrogates, which the SDK refuses."""
+    if arguments.file == "-":
+        yield from lines() if arguments.lines else [whole_text()]
+        return
+    with Path(arguments.file).open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        if not arguments.lines:
+            yield file.read()
+            return
+        for line in file:
+            yield line.removesuffix("\n").removesuffix("\r")
+
+
+def _show(arguments: argparse.Namespace, number: int, outcome: list[Generation] | RpcError) -> None:
+    if arguments.json:
+        values: dict[str, Any] = error_values(outcome) if isinstance(outcome, RpcError) else _values(outcome[0])
+        print(json.dumps({"id": number, **values} if arguments.lines else values, ensure_ascii=False), flush=True)
+        return
+    text = "" if isinstance(outcome, RpcError) else outcome[0].text
+    print(printable(text) if arguments.lines else shown(text), flush=True)
+
+
+def _values(answer: Generation) -> dict[str, Any]:
+    values = values_of(answer)
+    return {"summary": values.pop("text"), **values}
