@@ -2,6 +2,8 @@
 
 VENV := .venv
 PROTO_VENV := .venv-proto
+BENCH_VENV := .venv-bench
+INFINITY_VENV := .venv-bench-infinity
 BIN := $(VENV)/bin
 PROTO_PYTHON := $(PROTO_VENV)/bin/python
 IMAGE := .build/image.binpb
@@ -18,7 +20,7 @@ PIP_INSTALL = -m pip install --disable-pip-version-check $(QUIET)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint format-check types imports generated proto-lint proto-breaking format proto baseline clean
+.PHONY: help demo test bench check lint format-check types imports generated proto-lint proto-breaking format proto baseline clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,6 +30,9 @@ demo: $(VENV)/.installed-demo ## Install, serve the embedded model, and tokenize
 
 test: $(VENV)/.installed-dev ## Install, and run all tests (PYTEST_ARGS='-k ipc' passes options on)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-demo $(BENCH_VENV)/.installed $(INFINITY_VENV)/.installed ## Measure beside others, into benchmarks/results (QUICK=1 for minutes; BENCH_ARGS='--only engine')
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)
 
 check: lint format-check types imports generated proto-lint proto-breaking ## Check style, types, imports and protos
 
@@ -42,7 +47,7 @@ baseline: $(PROTO_VENV)/.installed ## At a release: take today's protos as what 
 	@$(PROTO_PYTHON) protos/generate.py --baseline protos/baseline.binpb
 
 clean: ## Remove the environments and all that was built
-	@rm -rf $(VENV) $(PROTO_VENV) .build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) $(PROTO_VENV) $(BENCH_VENV) $(INFINITY_VENV) .build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find protos client server workers tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The steps of `make check`: one line each, and a step's output only where it fails. `make -k check` runs on to the last.
@@ -88,6 +93,19 @@ $(PROTO_VENV)/.installed: deploy/proto-tools.txt | $(PROTO_VENV)/bin/python
 	@$(PROTO_PYTHON) $(PIP_INSTALL) -r $<
 	@touch $@
 
-$(VENV)/bin/python $(PROTO_VENV)/bin/python:
+# A peer that cannot be installed is left out of the benchmarks, which then say so, and takes none of the others with it.
+$(BENCH_VENV)/.installed $(INFINITY_VENV)/.installed: %/.installed: deploy/constraints.txt | %/bin/python
+	@echo 'Installing what bertstream is measured beside into $* (minutes, the first time)'
+	@requirements='$(filter deploy/bench%,$^)'; \
+	install() { $*/bin/python $(PIP_INSTALL) -c deploy/constraints.txt "$$@"; }; \
+	install -r $$requirements || sed 's/ *#.*//; /^$$/d' $$requirements | while read -r line; do \
+		install "$$line" < /dev/null || echo "left out: $$line" >&2; \
+	done
+	@touch $@
+
+$(BENCH_VENV)/.installed: deploy/bench-requirements.txt
+$(INFINITY_VENV)/.installed: deploy/bench-infinity-requirements.txt
+
+$(VENV)/bin/python $(PROTO_VENV)/bin/python $(BENCH_VENV)/bin/python $(INFINITY_VENV)/bin/python:
 	@test -n '$(PYTHON)' || { echo 'bertstream needs Python 3.11, 3.12 or 3.13, and found none; name one: make PYTHON=/path/to/python …' >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(@D:/bin=) || { rm -rf $(@D:/bin=); echo 'could not make a virtual environment; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from bertstream.cli import (
     _answer,
     _attention,
+    _bench,
     _choose,
     _classify,
     _encode,
@@ -34,7 +35,7 @@ from bertstream.client import BertstreamError, Unavailable
 from bertstream.client._channels import package_version
 
 GROUPS: dict[str, tuple[Any, ...]] = {
-    "the server": (_server, _models, _loading, _health),
+    "the server": (_server, _models, _loading, _health, _bench),
     "tokens and vectors": (_tokenize, _encode, _similarity),
     "inside the model": (_layers, _attention),
     "task heads": (_fill_mask, _classify, _rerank, _entities, _answer, _choose),

@@ -1,0 +1,149 @@
+"""The engine alone beside the floor, its four matrix products a layer, and what each operator takes of its time.
+
+    .venv/bin/python -m benchmarks.engine [--model DIRECTORY] [--dtype float32] [--rounds 9]
+
+No tokenizer, no gRPC, one thread. All take turns on the same tokens; the best of all rounds counts, in the thread's own
+time, so that others on the machine disturb less. "aten" is the same program without our C++ operators.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks.peers.engine import BATCH_TOKENS, planned
+from benchmarks.workloads import LONGEST, MU, SHORTEST, SIGMA
+from bertstream.workers import native
+from bertstream.workers.checkpoints import embedded
+from bertstream.workers.compile import compile_model
+from bertstream.workers.program import Program
+
+Layer = tuple[Tensor, Tensor, Tensor, Tensor]
+TOKENS_A_WORD = 1.3
+
+
+def workloads() -> dict[str, list[int]]:
+    """Tokens of each text."""
+    words = np.clip(np.random.default_rng(1).lognormal(MU, SIGMA, 128), SHORTEST, LONGEST)
+    tokens = np.minimum(np.rint(words * TOKENS_A_WORD) + 2, 512).astype(int).tolist()
+    return {"lognormal": tokens, "128": [128] * 32, "512": [512] * 8, "one of 57": [57]}
+
+
+def layers_of(program: Program) -> list[Layer]:
+    """Random weights of the program's own shapes."""
+    parameters = dict(program._module.named_parameters())
+    names = ("query_key_value", "attention_output.linear", "intermediate", "output.linear")
+
+    def random(weight: Tensor) -> Tensor:
+        return (torch.randn(weight.shape) / weight.size(1) ** 0.5).to(weight.dtype)
+
+    return [
+        tuple(random(parameters[f"layers.{layer}.{name}.weight"]) for name in names)  # type: ignore[misc]
+        for layer in range(program.description.layers)
+    ]
+
+
+@torch.inference_mode()
+def multiply(layers: list[Layer], tokens: int) -> None:
+    """The floor."""
+    states = torch.ones(tokens, layers[0][0].size(1), dtype=layers[0][0].dtype)
+    for into, back, up, down in layers:
+        functional.linear(states, into)
+        functional.linear(states, back)
+        states = functional.linear(functional.linear(states, up), down)
+
+
+def encode(program: Program, batch: list[int]) -> None:
+    """Mean-pooled vectors of texts of so many tokens."""
+    ids = torch.randint(1000, 20000, (sum(batch),), dtype=torch.int32)
+    (states,) = program.hidden_states(ids, None, batch, [program.description.layers])
+    functional.normalize(program.pool(states, batch, "mean"), dim=1)
+
+
+def best(calls: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Seconds of each."""
+    found = {name: float("inf") for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.thread_time()
+            call()
+            found[name] = min(found[name], time.thread_time() - start)
+    return found
+
+
+def breakdown(call: Callable[[], None], count: int = 12) -> Iterator[str]:
+    """The operators' own shares of the time, the largest first."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        call()
+    events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in events)
+    for event in events[:count]:
+        yield f"    {event.self_cpu_time_total / total:6.1%}  {event.count:5} × {event.key}"
+
+
+@contextmanager
+def without_operators() -> Iterator[None]:
+    """As if there were no compiler."""
+    before = os.environ.get(native.library.SWITCH)
+    os.environ[native.library.SWITCH] = "0"
+    yield
+    if before is None:
+        del os.environ[native.library.SWITCH]
+    else:
+        os.environ[native.library.SWITCH] = before
+
+
+def programs(model: str, dtype: str, cache: Path) -> dict[str, Program]:
+    """With our operators and without."""
+    source = model or embedded()
+    ours = Program.load(compile_model(source, dtype=dtype, cache=cache), "cpu")
+    with without_operators():
+        return {"ours": ours, "aten": Program.load(compile_model(source, dtype=dtype, cache=cache), "cpu")}
+
+
+def main() -> None:
+    """Prints a table for each workload."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="", help="a checkpoint's directory; without it the embedded model")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with TemporaryDirectory() as folder:
+        made = programs(options.model, options.dtype, Path(folder))
+    layers = layers_of(made["ours"])
+    print(f"{options.dtype}, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, one thread")
+    for name, lengths in workloads().items():
+        batches = [[lengths[text] for text in part] for part in planned(lengths, BATCH_TOKENS["cpu"])]
+        measure(name, batches, made, layers, options.rounds)
+
+
+def measure(
+    name: str, batches: list[list[int]], made: dict[str, Program], layers: list[Layer], rounds: int
+) -> None:
+    """One workload."""
+    calls: dict[str, Callable[[], None]] = {"floor": lambda: [multiply(layers, sum(batch)) for batch in batches][0]}
+    for key, program in made.items():
+        calls[key] = lambda program=program: [encode(program, batch) for batch in batches][0]  # type: ignore[misc]
+    seconds = best(calls, rounds)
+    tokens = sum(map(sum, batches))
+    print(f"\n{name}: {tokens} tokens in {len(batches)} batches")
+    for key, taken in seconds.items():
+        print(f"  {key:6} {taken * 1e3:8.1f} ms  {tokens / taken:8.0f} tokens/s  {seconds['floor'] / taken:5.2f} of the floor")
+    print("\n".join(breakdown(calls["ours"])))
+
+
+if __name__ == "__main__":
+    main()

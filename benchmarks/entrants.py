@@ -1,0 +1,178 @@
+"""Contenders that run: their processes, and what can be asked of them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import memory
+from benchmarks.contenders import Contender, Environment, precision
+from benchmarks.driver import Driver, Failed, together
+from benchmarks.figures import Vectors
+from benchmarks.memory import Memory
+from benchmarks.peers import Choice, Settings
+from benchmarks.servers import Server
+from benchmarks.workloads import MAX_LENGTH, Workload
+
+LEAD_SECONDS = 1.0  # that a stream has to fill the server before calls beside it begin
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where contenders run."""
+
+    directory: Path  # the checkpoint
+    work: Path  # what is made of it, kept between runs
+    compiled: Path  # bertstream's cache
+    device: str
+    cores: int
+    clients: int  # processes that send to a bertstream server in bulk
+    pythons: Mapping[Environment, Path]
+    calibration: Path
+
+
+class Entrant:
+    """One contender, its server and its processes, from when it is made until it is closed. Methods raise Failed."""
+
+    def __init__(self, contender: Contender, place: Place) -> None:
+        self.contender = contender
+        self.place = place
+        self.server: Server | None = None
+        self.drivers: list[Driver] = []
+        self.choice: dict[str, Choice] = {}  # by workload
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
+        options = dict(self.contender.options)
+        if self.contender.serve is not None:
+            flags = (*self.contender.serve, "--device", self.place.device)
+            self.server = Server(self.place.directory, flags, self.place.compiled)
+            options["address"] = self.server.address
+        python = self.place.pythons[self.contender.environment]
+        if self.contender.environment == "infinity":
+            options["python"], python = str(python), Path(sys.executable)
+        if not python.is_file():
+            raise Failed("its environment is not installed; run `make bench`")
+        settings = self._settings(options)
+        for _ in range(self._processes()):
+            self.drivers.append(Driver(python, settings, {"BERTSTREAM_CACHE": str(self.place.compiled)}))
+
+    def _settings(self, options: dict[str, str]) -> Settings:
+        place = self.place
+        return Settings(
+            adapter=self.contender.adapter,
+            directory=str(place.directory),
+            work=str(place.work),
+            precision=precision(self.contender, place.device),
+            device=place.device,
+            threads=1 if self._spread else place.cores,
+            max_length=MAX_LENGTH,
+            calibration=str(place.calibration),
+            options=options,
+        )
+
+    @property
+    def _spread(self) -> bool:
+        return self.contender.a_core_each and self.place.device == "cpu"
+
+    def _processes(self) -> int:
+        if self.contender.mixed:
+            return self.place.clients + 1  # one more for calls beside the streams
+        return self.place.cores if self._spread else 1
+
+    @property
+    def crowd(self) -> list[Driver]:
+        """Those that share many texts."""
+        return self.drivers[:-1] if self.contender.mixed else self.drivers
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of what computes."""
+        return self.drivers[0].versions
+
+    def take(self, workloads: Sequence[Workload]) -> None:
+        """Give it the texts: all to each process, and to those that share them also its part, under `NAME/parts`."""
+        for workload in workloads:
+            order = sorted(range(len(workload.texts)), key=lambda text: -workload.tokens[text])
+            texts = list(workload.texts)
+            for number, driver in enumerate(self.drivers):
+                driver.ask("texts", name=workload.name, texts=texts)
+                # Every so-many-th of the sorted ones, in the order in which they came.
+                part = sorted(order[number :: len(self.crowd)])
+                driver.ask("texts", name=f"{workload.name}/part", texts=[texts[text] for text in part])
+
+    def tune(self, workload: Workload, limit: int) -> Choice:
+        """Find the best way to feed it, by a part of the texts that has been sent as `sample`. Also warms it up."""
+        choices = self.drivers[0].choices[:limit]
+        self.bulk("sample", choices[0])
+        seconds = [self.bulk("sample", choice) for choice in choices]
+        self.choice[workload.name] = choices[int(np.argmin(seconds))]
+        return self.choice[workload.name]
+
+    def settle(self) -> None:
+        """Keep only what the choices need."""
+        for driver in self.drivers:
+            driver.ask("settle", choices=[_fields(choice) for choice in self.choice.values()])
+
+    def bulk(self, name: str, choice: Choice) -> float:
+        """Seconds for all texts, from the first process's start to the last one's end."""
+        shared = len(self.crowd) > 1
+        arguments = {"name": f"{name}/part" if shared else name, "choice": _fields(choice)}
+        answers = together(self.crowd, "bulk", [arguments] * len(self.crowd))
+        return float(max(each["end"] for each in answers) - min(each["start"] for each in answers))
+
+    def unary(self, name: str, concurrency: int) -> tuple[list[float], float]:
+        """Latencies of single texts, and the seconds for all."""
+        answer = self.drivers[-1].ask("unary", name=name, concurrency=concurrency)
+        return list(answer["latencies"]), float(answer["seconds"])
+
+    def saturate(self, name: str, seconds: float, rate: float, seed: int) -> tuple[float, list[float], list[float]]:
+        """Streams for a while, with so many calls a second beside them, if any: texts/s of the streams, the calls'
+        latencies, and how long the streams' batches computed.
+        """
+        for driver in self.crowd:
+            driver.send("bulk_for", name=name, seconds=LEAD_SECONDS + seconds)
+        time.sleep(LEAD_SECONDS)
+        latencies = []
+        if rate:
+            latencies = self.drivers[-1].ask("paced", name="single", seconds=seconds, rate=rate, seed=seed)["latencies"]
+        answers = [driver.answer() for driver in self.crowd]
+        batches = [compute for answer in answers for compute in answer["compute"]]
+        return sum(answer["rate"] for answer in answers), latencies, batches
+
+    def vectors(self, name: str, path: Path) -> Vectors:
+        """Of all texts. [n, d]"""
+        self.drivers[0].ask("vectors", name=name, choice=_fields(self.drivers[0].choices[0]), path=str(path))
+        vectors: Vectors = np.load(path)
+        return vectors
+
+    def memory(self) -> Memory:
+        """Of the server alone where it has one, else of the processes that compute."""
+        roots = [self.server.process.pid] if self.server else [driver.process.pid for driver in self.drivers]
+        trees = [memory.of_tree(root) for root in roots]
+        return Memory(
+            sum(tree.processes for tree in trees),
+            sum(tree.resident for tree in trees),
+            sum(tree.proportional for tree in trees),
+        )
+
+    def close(self) -> None:
+        """End all of it."""
+        for driver in self.drivers:
+            driver.close()
+        if self.server is not None:
+            self.server.close()
+
+
+def _fields(choice: Choice) -> dict[str, Any]:
+    return {"batch_size": choice.batch_size, "streams": choice.streams}

@@ -1,0 +1,74 @@
+"""Numbers out of measurements: medians and spread, percentiles, and how far vectors are from the true ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[Any]  # [n, d]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Of a figure measured several times."""
+
+    median: float
+    least: float
+    most: float
+
+    @property
+    def half(self) -> float:
+        """Half of the range, as a share of the median."""
+        return (self.most - self.least) / 2 / self.median if self.median else 0.0
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Of at least one value."""
+    return Spread(float(np.median(values)), float(min(values)), float(max(values)))
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Of latencies, in seconds."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+def percentiles(seconds: Sequence[float]) -> Percentiles:
+    """The smallest latency that so many percent of the calls did not exceed."""
+    p50, p95, p99 = np.percentile(np.array(seconds), [50, 95, 99], method="inverted_cdf")
+    return Percentiles(float(p50), float(p95), float(p99))
+
+
+def cosines(got: Vectors, want: Vectors) -> NDArray[np.float64]:
+    """Of each row with its own in the other. [n, d], [n, d] -> [n]"""
+    rows: NDArray[np.float64] = np.sum(_unit(got) * _unit(want), axis=1)
+    return rows
+
+
+def rank_correlation(got: Vectors, want: Vectors) -> float:
+    """Spearman's, of the similarities of all pairs of rows: whether both would rank search results alike."""
+    upper = np.triu_indices(len(want), k=1)
+    first, second = (_ranks((_unit(rows) @ _unit(rows).T)[upper]) for rows in (got, want))
+    correlation: NDArray[np.float64] = np.asarray(np.corrcoef(first, second))
+    return float(correlation[0, 1])
+
+
+def _unit(rows: Vectors) -> NDArray[np.float64]:
+    double = rows.astype(np.float64)
+    unit: NDArray[np.float64] = double / np.maximum(np.linalg.norm(double, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Places in ascending order; equal values share the mean of theirs. [n] -> [n]"""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    mean: NDArray[np.float64] = last - (counts - 1) / 2
+    return mean[inverse]

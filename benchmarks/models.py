@@ -1,0 +1,99 @@
+"""The checkpoints that are measured, as directories that everyone can read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from benchmarks.peers.keeping import kept
+from benchmarks.workloads import MAX_LENGTH, Counter
+from bertstream.workers.checkpoints import embedded
+
+_WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A checkpoint, and how much work a token is beside all-MiniLM-L6-v2's."""
+
+    name: str
+    make: Callable[[Path], None]  # fills a directory
+    cost: float
+    real: bool  # whether its weights are trained, so that its vectors mean something
+
+
+def minilm(folder: Path) -> None:
+    """The embedded model, taking as many tokens as its positions admit."""
+    shutil.copytree(embedded(), folder, dirs_exist_ok=True)
+    _mend(folder)
+
+
+def bert_base(folder: Path) -> None:
+    """BERT base with random weights, and the embedded model's tokenizer, whose vocabulary is the same."""
+    import torch
+    from transformers import BertConfig, BertModel  # seconds to import, and needed once only
+
+    _copy_without_weights(embedded(), folder)
+    torch.manual_seed(0)
+    BertModel(BertConfig()).save_pretrained(folder)
+    _mend(folder)
+
+
+def tiny(folder: Path) -> None:
+    """Only to see that all of it works."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    _copy_without_weights(embedded(), folder)
+    torch.manual_seed(0)
+    config = BertConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128)
+    BertModel(config).save_pretrained(folder)
+    _mend(folder)
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        ModelSpec("all-MiniLM-L6-v2", minilm, cost=1.0, real=True),
+        ModelSpec("bert-base", bert_base, cost=8.0, real=False),
+        ModelSpec("tiny", tiny, cost=0.05, real=False),
+    )
+}
+
+
+def directory(model: ModelSpec, cache: Path) -> Path:
+    """Where it is, made at the first time."""
+    return kept(cache / "models" / model.name, model.make)
+
+
+def token_counter(checkpoint: Path) -> Counter:
+    """Counts tokens of texts, special ones included and nothing cut."""
+    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+
+    def count(texts: Sequence[str]) -> list[int]:
+        return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))]
+
+    return count
+
+
+def _copy_without_weights(source: Path, folder: Path) -> None:
+    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_WEIGHTS))
+
+
+def _mend(folder: Path) -> None:
+    """Let it take as many tokens as it has positions, and say of positions what some converters ask for."""
+    # The embedded model cuts at 256 by its own settings.
+    _edit(folder / "sentence_bert_config.json", max_seq_length=MAX_LENGTH)
+    _edit(folder / "config.json", position_embedding_type="absolute")
+
+
+def _edit(path: Path, **changes: object) -> None:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(values | changes), encoding="utf-8")

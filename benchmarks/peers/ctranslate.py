@@ -1,0 +1,64 @@
+"""CTranslate2's encoder, by its own converter for BERT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+import numpy as np
+from ctranslate2.converters import TransformersConverter
+
+from benchmarks.peers import Choice, Left, Settings, Vectors
+from benchmarks.peers.feeding import Feeder, Padded
+from benchmarks.peers.keeping import kept
+
+
+class CTranslate(Feeder):
+    """Streams are its inter_threads, and what is left of the threads its intra_threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.device != "cpu":
+            raise Left("measured on the CPU only")
+        super().__init__(settings)
+        self.encoders: dict[int, Any] = {}
+        folder = Path(settings.work) / f"ctranslate2-{ctranslate2.__version__}-{settings.precision}"
+        self.path = kept(folder, lambda folder: convert(settings, folder))
+
+    def versions(self) -> dict[str, str]:
+        """Of what computes."""
+        return {"ctranslate2": ctranslate2.__version__}
+
+    def encoder(self, streams: int) -> Any:
+        """Made when it is needed."""
+        if streams not in self.encoders:
+            self.encoders[streams] = ctranslate2.Encoder(
+                str(self.path),
+                compute_type=self.settings.precision,
+                inter_threads=streams,
+                intra_threads=max(1, self.settings.threads // streams),
+            )
+        return self.encoders[streams]
+
+    def settle(self, choices: Sequence[Choice]) -> None:
+        """Drops the encoders that nobody chose."""
+        used = {choice.streams for choice in choices} | {1}
+        self.encoders = {streams: encoder for streams, encoder in self.encoders.items() if streams in used}
+
+    def states(self, batch: Padded, streams: int) -> Vectors:
+        """-> [b, s, H]"""
+        ids = ctranslate2.StorageView.from_array(batch.ids.astype(np.int32))
+        lengths = ctranslate2.StorageView.from_array(batch.mask.sum(axis=1).astype(np.int32))
+        states: Vectors = np.array(self.encoder(streams).forward_batch(ids, lengths).last_hidden_state)
+        return states
+
+
+def convert(settings: Settings, folder: Path) -> None:
+    """The folder is there already, and empty."""
+    TransformersConverter(settings.directory).convert(str(folder), quantization=settings.precision, force=True)
+
+
+def load(settings: Settings) -> CTranslate:
+    """The adapter."""
+    return CTranslate(settings)

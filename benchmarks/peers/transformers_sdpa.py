@@ -1,0 +1,47 @@
+"""transformers' own model with scaled_dot_product_attention, fed sorted by length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import transformers
+from transformers import AutoModel
+
+from benchmarks.peers import Settings, Vectors
+from benchmarks.peers.feeding import Feeder, Padded
+from benchmarks.peers.torch_settings import DTYPES, set_threads
+
+
+class Transformers(Feeder):
+    """The model in eager torch."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        set_threads(settings)
+        dtype = DTYPES[settings.precision]
+        model = AutoModel.from_pretrained(settings.directory, dtype=dtype, attn_implementation="sdpa")
+        self.model = model.eval().to(settings.device)
+
+    def versions(self) -> dict[str, str]:
+        """Of what computes."""
+        return {"transformers": transformers.__version__, "torch": torch.__version__}
+
+    def stream_counts(self) -> Sequence[int]:
+        """Torch has its own threads."""
+        return (1,)
+
+    def pooled(self, batch: Padded, streams: int) -> Vectors:
+        """-> [b, H], pooled where the states are."""
+        with torch.inference_mode():
+            inputs = {name: torch.from_numpy(each).to(self.settings.device) for name, each in batch.inputs.items()}
+            states = self.model(**inputs).last_hidden_state.float()
+            weights = inputs["attention_mask"][:, None, :].float()
+            pooled = torch.nn.functional.normalize(torch.bmm(weights, states)[:, 0], dim=1)
+            vectors: Vectors = pooled.cpu().numpy()
+        return vectors
+
+
+def load(settings: Settings) -> Transformers:
+    """The adapter."""
+    return Transformers(settings)

@@ -1,0 +1,54 @@
+"""A bertstream server in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.driver import Failed
+
+STOP_SECONDS = 60.0
+_READY = re.compile(r"ready on (\S+)")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")  # the server decides on its own
+
+
+class Server:
+    """Running from when it is made until it is closed."""
+
+    def __init__(self, directory: Path, flags: Sequence[str], cache: Path) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
+        command = [sys.executable, "-m", "bertstream.cli", "serve", f"bench={directory}", "--port", "0", *flags]
+        own = {name: value for name, value in os.environ.items() if name not in _THREADS}
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**own, "BERTSTREAM_CACHE": str(cache)},
+        )
+        assert self.process.stdout is not None
+        found = _READY.search(self.process.stdout.readline().decode())
+        if found is None:
+            self.close()
+            raise Failed(f"the server did not start: {self.last_line}")
+        self.address = found[1]
+
+    def close(self) -> None:
+        """Stop it, and keep its last words."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        self.last_line = lines[-1] if lines else "it said nothing"
+        self._log.close()

@@ -1,0 +1,130 @@
+"""The texts that everyone is given: made of real words, of known lengths, the same ones each time."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+CORPUS = Path(__file__).with_name("corpus.txt")
+# Words of a text: lognormal, as people's texts are; mean about 57 tokens.
+MU, SIGMA, SHORTEST, LONGEST = 3.7, 0.8, 3, 400
+MAX_LENGTH = 512  # tokens, special ones included; all are told to cut there
+
+Counter = Callable[[Sequence[str]], list[int]]  # tokens of each text, special ones included
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Texts, and how many tokens each has."""
+
+    name: str
+    texts: tuple[str, ...]
+    tokens: tuple[int, ...]
+
+    @property
+    def total_tokens(self) -> int:
+        """Of all texts, special ones included, without any padding."""
+        return sum(self.tokens)
+
+    def save(self, folder: Path) -> Path:
+        """Write the texts where other processes read them."""
+        path = folder / f"{self.name}.json"
+        path.write_text(json.dumps(self.texts), encoding="utf-8")
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many texts each workload has."""
+
+    lognormal: int
+    tokens_128: int
+    tokens_512: int
+    single: int
+
+    def times(self, factor: float) -> Sizes:
+        """At least four of each."""
+        numbers = (self.lognormal, self.tokens_128, self.tokens_512, self.single)
+        return Sizes(*(max(4, round(number * factor)) for number in numbers))
+
+
+@functools.cache
+def sentences() -> tuple[str, ...]:
+    """English of many subjects; neighbours often mean the same, which makes their similarity worth measuring."""
+    return tuple(CORPUS.read_text(encoding="utf-8").splitlines())
+
+
+def lognormal_lengths(count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Words of so many texts. [count]"""
+    lengths = np.rint(generator.lognormal(MU, SIGMA, count)).astype(np.int64)
+    return np.clip(lengths, SHORTEST, LONGEST)
+
+
+def shuffled_words(generator: np.random.Generator) -> list[str]:
+    """All words of the corpus, its sentences in some order."""
+    return " ".join(generator.permutation(np.array(sentences()))).split()
+
+
+def text_of_words(count: int, generator: np.random.Generator) -> str:
+    """A text of so many words: sentences in some order, the last one cut."""
+    words: list[str] = []
+    while len(words) < count:
+        words += shuffled_words(generator)
+    return " ".join(words[:count])
+
+
+def text_of_tokens(count: int, generator: np.random.Generator, word_tokens: dict[str, int]) -> str:
+    """A text of exactly so many tokens, special ones not counted, by how many tokens each word has."""
+    chosen: list[str] = []
+    left = count
+    while left > 0:
+        fitting = [word for word in shuffled_words(generator) if word_tokens[word] <= left]
+        for word in fitting:
+            if word_tokens[word] <= left:
+                chosen.append(word)
+                left -= word_tokens[word]
+    return " ".join(chosen)
+
+
+def word_tokens(count_tokens: Counter) -> dict[str, int]:
+    """Tokens of each word of the corpus alone, special ones not counted."""
+    words = sorted({word for sentence in sentences() for word in sentence.split()})
+    (special,) = count_tokens([""])
+    return {word: tokens - special for word, tokens in zip(words, count_tokens(words), strict=True)}
+
+
+def lognormal(name: str, count: int, count_tokens: Counter, seed: int) -> Workload:
+    """Texts of lognormal length."""
+    generator = np.random.default_rng(seed)
+    texts = [text_of_words(int(words), generator) for words in lognormal_lengths(count, generator)]
+    return Workload(name, tuple(texts), tuple(min(tokens, MAX_LENGTH) for tokens in count_tokens(texts)))
+
+
+def equal(name: str, count: int, tokens: int, count_tokens: Counter, seed: int) -> Workload:
+    """Texts that all have so many tokens, special ones included. Raises ValueError where this tokenizer cannot."""
+    generator = np.random.default_rng(seed)
+    (special,) = count_tokens([""])
+    by_word = word_tokens(count_tokens)
+    texts = [text_of_tokens(tokens - special, generator, by_word) for _ in range(count)]
+    if wrong := sorted(set(count_tokens(texts)) - {tokens}):
+        raise ValueError(f"{name}: with this tokenizer a text's tokens are not those of its words: {wrong[0]}")
+    return Workload(name, tuple(texts), (tokens,) * count)
+
+
+def make(sizes: Sizes, count_tokens: Counter) -> dict[str, Workload]:
+    """All workloads by name."""
+    made = (
+        lognormal("lognormal", sizes.lognormal, count_tokens, seed=1),
+        equal("tokens-128", sizes.tokens_128, 128, count_tokens, seed=2),
+        equal("tokens-512", sizes.tokens_512, 512, count_tokens, seed=3),
+        lognormal("single", sizes.single, count_tokens, seed=4),
+        lognormal("calibration", 128, count_tokens, seed=5),
+        Workload("quality", sentences(), tuple(count_tokens(sentences()))),
+    )
+    return {workload.name: workload for workload in made}

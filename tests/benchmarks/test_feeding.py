@@ -1,0 +1,88 @@
+"""How those are fed that are measured beside bertstream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+import numpy as np
+import pytest
+
+from benchmarks.peers import Choice
+from benchmarks.peers.engine import planned
+from benchmarks.peers.feeding import Padded, batches, each, mean_pooled
+from benchmarks.peers.grpc_client import rate
+from benchmarks.peers.timing import concurrently, due_times, paced
+
+ROWS = [[1], [1, 2, 3], [1, 2], [5, 6, 7, 8, 9]]
+
+
+def test_batches_are_sorted_and_padded_to_their_own_longest() -> None:
+    first, second = batches(ROWS, Choice(batch_size=2))
+    assert first.texts.tolist() == [3, 1]
+    assert first.ids.tolist() == [[5, 6, 7, 8, 9], [1, 2, 3, 0, 0]]
+    assert first.mask.tolist() == [[1] * 5, [1, 1, 1, 0, 0]]
+    assert second.ids.shape == (2, 2)
+    assert second.inputs["token_type_ids"].tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_each_batch_is_computed_once(threads: int) -> None:
+    def compute(batch: Padded) -> tuple[Padded, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+        return batch, batch.ids.astype(np.float32)
+
+    found = each(compute, batches(ROWS, Choice(batch_size=1)), threads)
+    assert sorted(int(batch.texts[0]) for batch, _ in found) == [0, 1, 2, 3]
+
+
+def test_pooling_leaves_padding_out() -> None:
+    states = np.array([[[1.0, 0.0], [0.0, 2.0], [9.0, 9.0]]])
+    expected = np.array([1.0, 2.0]) / 5**0.5
+    np.testing.assert_allclose(mean_pooled(states, np.array([[1, 1, 0]]))[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ([3, 9, 5, 2], [[1], [2, 0, 3]]),
+        ([20, 1], [[0], [1]]),
+        ([5, 5, 5], [[0, 1], [2]]),
+        ([], []),
+    ],
+)
+def test_the_engine_gets_batches_as_the_server_makes_them(lengths: Sequence[int], expected: list[list[int]]) -> None:
+    assert planned(lengths, batch_tokens=10) == expected
+
+
+def test_a_streams_rate_counts_from_its_first_answer() -> None:
+    assert rate([(10.0, 64), (11.0, 64), (12.0, 32)]) == 48.0
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_every_call_is_timed_once(concurrency: int) -> None:
+    numbers = count()
+    latencies = concurrently([lambda: next(numbers)] * 25, concurrency)
+    assert len(latencies) == next(numbers) == 25
+    assert min(latencies) >= 0
+
+
+def test_what_a_call_raises_is_raised() -> None:
+    def fail() -> None:
+        raise ConnectionError("gone")
+
+    with pytest.raises(ConnectionError, match="gone"):
+        concurrently([fail] * 3, 2)
+
+
+def test_calls_are_due_at_random_times_at_their_rate() -> None:
+    times = due_times(100.0, 50.0, seed=0)
+    assert times == sorted(times) == due_times(100.0, 50.0, seed=0)
+    assert 4700 < len(times) < 5300
+    assert times[0] > 0
+    assert times[-1] < 100
+
+
+def test_a_call_that_had_to_wait_is_no_better_for_it() -> None:
+    latencies = paced([lambda: None], seconds=0.2, rate=50.0, seed=0)
+    assert len(latencies) == len(due_times(0.2, 50.0, seed=0)) > 0
+    assert all(0 <= seconds < 5 for seconds in latencies)

@@ -1,0 +1,93 @@
+"""Processes that are measured, and what is said of those that cannot be."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import memory
+from benchmarks.contenders import CONTENDERS, chosen, precision
+from benchmarks.driver import Driver, Failed, together
+from benchmarks.peers import Settings
+
+
+def settings(checkpoint: Path, adapter: str, **options: str) -> Settings:
+    return Settings(adapter, str(checkpoint), "", "float32", "cpu", 1, 64, "", options)
+
+
+@pytest.fixture(scope="module")
+def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    from tests.support.checkpoints import tiny_bert
+
+    driver = Driver(Path(sys.executable), settings(tiny_bert(tmp_path_factory.mktemp("bert")), "floor"))
+    yield driver
+    driver.close()
+
+
+def test_a_process_loads_and_measures(floor: Driver) -> None:
+    assert floor.versions["torch"]
+    floor.ask("texts", name="few", texts=["the quick brown fox", "dog"])
+    choice = {"batch_size": 32, "streams": 1}
+    (answer,) = together([floor], "bulk", [{"name": "few", "choice": choice}])
+    assert 0 < answer["end"] - answer["start"] < 60
+    assert len(floor.ask("unary", name="few", concurrency=1)["latencies"]) == 2
+
+
+def test_a_failed_command_says_why_and_the_process_goes_on(floor: Driver) -> None:
+    with pytest.raises(Failed, match="takes one call at a time"):
+        floor.ask("unary", name="few", concurrency=8)
+    with pytest.raises(Failed, match="KeyError: 'none such'"):
+        floor.ask("unary", name="none such", concurrency=1)
+    assert floor.ask("texts", name="few", texts=["a"]) == {}
+
+
+def test_a_peer_that_is_not_installed_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match=r"No module named 'benchmarks\.peers\.none_such'"):
+        Driver(Path(sys.executable), settings(tmp_path, "none_such"))
+    with pytest.raises(Failed, match="infinity-emb is not installed"):
+        Driver(Path(sys.executable), settings(tmp_path, "infinity", python=str(tmp_path / "bin" / "python")))
+
+
+def test_a_process_that_ends_says_its_last_words(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho it is broken >&2\nexit 3\n")
+    python.chmod(0o755)
+    with pytest.raises(Failed, match="status 3: it is broken"):
+        Driver(python, settings(tmp_path, "floor"))
+
+
+def test_memory_is_that_of_this_process() -> None:
+    found = memory.of_tree(os.getpid())
+    assert found.processes >= 1
+    assert 10 << 20 < found.proportional <= found.resident
+
+
+def test_memory_counts_descendants(tmp_path: Path) -> None:
+    for process, children, size in ((7, "8 9 ", 100), (8, "10 ", 10), (9, "", 1), (10, "", 5)):
+        task = tmp_path / str(process) / "task" / str(process)
+        task.mkdir(parents=True)
+        (task / "children").write_text(children)
+        if process != 9:  # which has ended meanwhile
+            rollup = f"00-ff ---p 0 0:0 0 [rollup]\nRss: {size} kB\nPss: {size // 2} kB\n"
+            (tmp_path / str(process) / "smaps_rollup").write_text(rollup)
+    assert memory.of_tree(7, tmp_path) == memory.Memory(3, 115 << 10, 57 << 10)
+
+
+def test_contenders_are_chosen_by_the_beginnings_of_their_names() -> None:
+    names = [contender.name for contender in chosen("cpu", False, ["openvino", "Floor"], ["OpenVINO bf"])]
+    assert names == ["floor", "floor int8", "floor bfloat16", "floor, 1 process", "OpenVINO", "OpenVINO int8"]
+    with pytest.raises(ValueError, match="there is no contender 'tensorflow'"):
+        chosen("cpu", False, ["tensorflow"], [])
+
+
+def test_quick_mode_has_fewer_contenders_and_a_gpu_others() -> None:
+    def names(device: str, *, quick: bool) -> set[str]:
+        return {contender.name for contender in chosen(device, quick, [], [])}
+
+    assert names("cpu", quick=True) < names("cpu", quick=False) == {contender.name for contender in CONTENDERS}
+    assert "engine, 1 process" not in names("cuda", quick=False)
+    assert {precision(contender, "cuda") for contender in chosen("cuda", False, ["bertstream"], [])} == {"float16"}

@@ -1,0 +1,83 @@
+"""Tables and pictures of measurements."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.machine import Machine
+from benchmarks.memory import Memory
+from benchmarks.peers import Choice
+from benchmarks.pictures import bulk_picture, single_picture
+from benchmarks.results import Bulk, Calls, LeftOut, Mixed, ModelResults, Quality, Results, load
+from benchmarks.tables import main_table, report
+
+MACHINE = Machine("Some(R) Processor @ 2.00GHz", 2, 8.0, ("avx2",), "", "Linux 6.1", "3.11.7", 0.1)
+
+
+@pytest.fixture
+def results() -> Results:
+    shape = {"num_hidden_layers": 6, "hidden_size": 384, "intermediate_size": 1536}
+    model = ModelResults("mini", True, shape, order=["bertstream", "engine", "sentence-transformers", "gone"])
+    model.bulk = [
+        Bulk("bertstream", "lognormal", 100, 5700, Choice(), [0.5, 0.4, 0.6]),
+        Bulk("sentence-transformers", "lognormal", 100, 5700, Choice(8), [1.0, 1.1, 0.9]),
+        Bulk("sentence-transformers", "tokens-128", 10, 1280, Choice(128, 2), [1.0]),
+    ]
+    model.calls = [Calls("bertstream", 1, [0.01] * 99 + [0.03], [1.2]), Calls("bertstream", 8, [0.05] * 10, [0.25])]
+    model.mixed = [Mixed("bertstream", 10.0, [100.0], [90.0], [0.06, 0.08], [0.04])]
+    model.quality = [Quality("bertstream", "transformers float32", 0.99987, 0.99999, 0.9995)]
+    model.memory = {"bertstream": Memory(4, 900 << 20, 512 << 20)}
+    model.versions = {"sentence-transformers": {"torch": "2.13.0"}}
+    model.left_out = [LeftOut("gone", "ModuleNotFoundError: No module named 'gone'")]
+    settings = {"mode": "quick", "rounds": 3}
+    return Results(MACHINE, "2026-01-01", settings, {"bertstream": "0.1.0"}, [model])
+
+
+def rows(table: str) -> dict[str, list[str]]:
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return {first: rest for first, *rest in cells}
+
+
+def test_a_line_a_contender_with_its_ratio_to_the_baseline(results: Results) -> None:
+    table = rows(main_table(results.models[0]))
+    assert table["bertstream"][0] == "200.0 ± 21% (2.00 ×)"
+    assert table["bertstream"][3:7] == ["11,400", "10.0", "10.0", "10.0"]
+    assert table["bertstream"][7:] == ["512", "0.99987", "0.99950"]
+    assert table["sentence-transformers"][:2] == ["100.0 ± 10% (1.00 ×)", "10.0 ± 0% (1.00 ×)"]
+    assert table["sentence-transformers"][4] == "–"
+    assert "gone" not in table
+
+
+def test_the_report_has_all_of_it(results: Results) -> None:
+    text = report(results)
+    assert "Some(R) Processor @ 2.00GHz, 2 cores; 8 GiB; avx2" in text
+    assert "| bertstream | 8 | 50.0 | 50.0 | 50.0 | 40.0 |" in text
+    assert "| bertstream | 10 | 60.0 | 80.0 | 80.0 | 40.0 | 2.0 × | 90% of 100.0 texts/s |" in text
+    assert "| gone | ModuleNotFoundError: No module named 'gone' |" in text
+    assert "tokens-128 in batches of 128 on 2 streams" in text
+    assert "not quiet" not in text
+    results.machine = replace(MACHINE, load=2.5)
+    assert "The machine was not quiet" in report(results)
+
+
+def test_results_are_read_as_they_were_written(results: Results, tmp_path: Path) -> None:
+    results.save(tmp_path / "results.json")
+    assert load(tmp_path / "results.json") == results
+
+
+def test_pictures_are_svg_with_a_bar_a_contender(results: Results) -> None:
+    for picture, bars in ((bulk_picture(results.models[0]), 3), (single_picture(results.models[0]), 1)):
+        root = ElementTree.fromstring(picture)
+        found = root.findall("{http://www.w3.org/2000/svg}rect")
+        assert len(found) == bars
+        assert max(float(bar.attrib["width"]) for bar in found) > 300
+        assert int(root.attrib["height"]) > max(int(bar.attrib["y"]) for bar in found)
+
+
+def test_a_folder_is_named_by_the_machine() -> None:
+    assert MACHINE.slug == "some-processor-2-cores"
+    assert replace(MACHINE, gpu="Some H100 80GB").slug == "some-h100-80gb"
