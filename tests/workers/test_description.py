@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,6 +44,15 @@ def test_the_embedded_model_is_described_in_full(compile_cache: Path) -> None:
             "unk": ("[UNK]", 100),
         },
     )
+
+
+def test_texts_of_ids_may_have_their_spaces_cleaned_up(
+    checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path: Path
+) -> None:
+    directory = Path(shutil.copytree(checkpoint("bert"), tmp_path / "bert"))
+    edit_json(directory / "tokenizer_config.json", clean_up_tokenization_spaces=True)
+    assert ModelDescription.load(compile_model(directory, cache=compile_cache)).clean_up_spaces
+    assert not ModelDescription.load(compile_model(checkpoint("bert"), cache=compile_cache)).clean_up_spaces
 
 
 def test_roberta_counts_its_positions_from_the_pad_id(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:

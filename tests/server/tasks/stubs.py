@@ -43,7 +43,12 @@ def stub_model(checkpoint: Path, folder: Path, *heads: str, labels: Sequence[str
     settings = read_tokenizer(checkpoint, "bert")
     settings.save(folder)
     size = settings.highest_id + 1
-    tokenizer = TextTokenizer.load(folder / "tokenizer.json", vocabulary_size=size, type_vocabulary_size=2)
+    tokenizer = TextTokenizer.load(
+        folder / "tokenizer.json",
+        vocabulary_size=size,
+        type_vocabulary_size=2,
+        clean_up_spaces=settings.clean_up_spaces,
+    )
     values: dict[str, Any] = {
         "revision": "0" * 32,
         "family": "bert",

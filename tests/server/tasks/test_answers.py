@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,18 @@ def test_what_cannot_be_answered(bert: Setting) -> None:
     assert rows.items.tolist() == [0, 7]
     answers = _by_item(task.answer(rows, share_of(rows, [0, 7], bert.tensors(rows, task))))
     _assert_same(answers, [bert.expected(*pairs[index], max_length=32, stride=14) for index in (0, 7)])
+
+
+def test_errors_name_the_options_by_their_path(bert: Setting) -> None:
+    sent = replace(_sent([("fox " * 15, "the fox " * 30)]), options="options.answer")
+    for options, reason, field in (
+        ({"max_length": 32, "stride": 14}, "INVALID_WINDOWS", "stride"),
+        ({"max_length": 16, "stride": 1}, "INVALID_TEXT_LENGTH", "max_length"),
+        ({"max_length": 2, "stride": 1}, "INVALID_TRUNCATION", "max_length"),
+    ):
+        error = _task(bert, **options).prepare(sent).failed[0]
+        assert error.reason == reason
+        assert error.message.endswith(f"(see options.answer.{field})")
 
 
 def test_nothing_that_can_be_answered(bert: Setting) -> None:

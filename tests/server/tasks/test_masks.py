@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,9 @@ from bertstream.server.validation.tasks import require_mask
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE
 from tests.server.tasks.conftest import Stub
-from tests.server.tasks.stubs import StubModel
+from tests.server.tasks.stubs import StubModel, stub_model
 from tests.server.validation.support import refused
+from tests.support.checkpoints import edit_json
 
 Checkpoint = Callable[[str], Path]
 FAMILIES = ["bert", "bert-cased", "roberta", "roberta-pad", "xlm-roberta", "camembert", "distilbert", "electra"]
@@ -103,6 +105,19 @@ def test_candidates_are_those_of_the_pipeline(stub: Stub, checkpoint: Checkpoint
     assert list(message.tokens) == [each["token_str"] for each in theirs]
     assert list(message.sequences) == [each["sequence"] for each in theirs]
     assert np.allclose(list(message.scores), [each["score"] for each in theirs], atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
+def test_candidates_with_their_spaces_cleaned_up(checkpoint: Checkpoint, tmp_path: Path, family: str) -> None:
+    directory = Path(shutil.copytree(checkpoint(family), tmp_path / family))
+    edit_json(directory / "tokenizer_config.json", clean_up_tokenization_spaces=True)
+    task = parse(stub_model(directory, tmp_path, "fill_mask"), top_k=7)
+    asked = texts("The quick [MASK] . Fox , dog !", "[MASK] , [MASK] ' s sun .")
+    message, rows = answer(task, asked), task.prepare(asked)
+    theirs = expected(directory, rows, task.model.description.vocabulary_size, top_k=7)
+    assert list(message.tokens) == [each["token_str"] for each in theirs]
+    assert list(message.sequences) == [each["sequence"] for each in theirs]
+    assert all((" ." in each) is (family == "roberta") for each in message.sequences)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -264,6 +279,22 @@ def test_too_large_an_answer_is_known_before_anything_is_computed(stub: Stub) ->
     whole = task.prepare(sent)
     assert whole.least_bytes is not None
     assert 0 < int(whole.least_bytes.sum()) <= answer(task, sent).ByteSize()
+
+
+@pytest.mark.parametrize(("family", "sequences"), [("bert", True), ("roberta", True), ("bert", False)])
+def test_other_masks_count_in_a_large_answer(stub: Stub, family: str, sequences: bool) -> None:
+    task = parse(stub(family, "fill_mask"), top_k=3, omit_sequences=not sequences)
+    sent = texts("[MASK]" * 60)
+    rows = task.prepare(sent)
+    assert rows.least_bytes is not None
+    size = answer(task, sent).ByteSize()
+    assert size / 2 < int(rows.least_bytes.sum()) <= size
+
+
+@pytest.mark.parametrize(("family", "spelled"), [("bert", "write [MASK]"), ("roberta", "write <mask> or [MASK]")])
+def test_the_error_says_how_masks_are_spelled(stub: Stub, family: str, spelled: str) -> None:
+    rows = parse(stub(family, "fill_mask")).prepare(texts("a fox"))
+    assert rows.failed[0].message.endswith(spelled)
 
 
 def test_models_that_cannot(stub: Stub) -> None:

@@ -285,6 +285,7 @@ def describe(contents: Contents, target: Target, revision: str, measured: Precis
         default_prompt_name=sentence.default_prompt_name,
         lowercase=sentence.lowercase,
         truncation_side=tokenizer.truncation_side,
+        clean_up_spaces=tokenizer.clean_up_spaces,
         special_tokens=tokenizer.special_tokens,
         heads=(*(head.name for head in heads.shapes), *(("sequence_to_sequence",) if contents.decoder else ())),
         labels=config.heads.labels,

@@ -73,6 +73,7 @@ class ModelDescription:
     default_prompt_name: str = ""
     lowercase: bool = False  # lower-case texts before tokenizing, on top of what the tokenizer does
     truncation_side: str = "right"  # or "left"
+    clean_up_spaces: bool = False  # in texts made of token ids: "it ' s so ." becomes "it's so."
     special_tokens: dict[str, tuple[str, int]] = field(default_factory=dict)  # cls sep pad mask unk bos eos
     heads: tuple[str, ...] = ()  # contract.HeadName, "causal_lm", "sequence_to_sequence"
     labels: tuple[str, ...] = ()  # of sequence_classification or token_classification, by number

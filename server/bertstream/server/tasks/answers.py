@@ -95,11 +95,12 @@ class AnswerQuestions(Task[AnswerContext]):
         return failed
 
     def _clearer(self, failed: Mapping[int, RequestError], sent: Sent) -> dict[int, RequestError]:
-        """The same errors, but that a pair is too long only where its question is."""
+        """The same errors, but that a pair is too long only where its question is, or the special tokens alone are."""
         long = f"the question leaves no room for its context in {self.effective.max_length} tokens"
-        about = f"{long} (see options.max_length)"
+        about = f"{long} (see {sent.options}.max_length)"
+        too_long = ("INVALID_TEXT_LENGTH", "INVALID_TRUNCATION")
         return {
-            index: invalid(sent.at(index), about, error.reason) if error.reason == "INVALID_TEXT_LENGTH" else error
+            index: invalid(sent.at(index), about, error.reason) if error.reason in too_long else error
             for index, error in failed.items()
         }
 

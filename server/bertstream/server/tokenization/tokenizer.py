@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, normalizers
 
 from bertstream.server.tokenization import ragged
+from bertstream.server.tokenization.cleaning import clean_up
 from bertstream.server.tokenization.columns import Vocabulary, lay_out
 from bertstream.server.tokenization.offsets import convert_offsets
 from bertstream.server.tokenization.sequences import Sequences, find_sequences
@@ -49,7 +50,9 @@ class TextTokenizer:
     Nothing changes after `load`, so any number of threads may use one at once. The Rust side works without the GIL.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, vocabulary_size: int, type_vocabulary_size: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, vocabulary_size: int, type_vocabulary_size: int, clean_up_spaces: bool = False
+    ) -> None:
         # Both are state of the object, not of a call; cutting is done here, and there is no padding.
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -62,17 +65,27 @@ class TextTokenizer:
             raise TokenizerError(f"special token {beyond[0]} is outside the model's vocabulary of {vocabulary_size}")
         self.spelling = Spelling(tokenizer, _token_names(tokenizer, vocabulary_size))
         self._vocabulary = Vocabulary(self.spelling.names, special_ids)
-        self._writings = {skip: Writing(tokenizer, skip_special_tokens=skip) for skip in (False, True)}
+        self._clean_up_spaces = clean_up_spaces
+        self._writings = {
+            skip: Writing(tokenizer, skip_special_tokens=skip, clean_up=clean_up_spaces) for skip in (False, True)
+        }
 
     @classmethod
     def load(
-        cls, tokenizer_json: Path, *, vocabulary_size: int, type_vocabulary_size: int, lowercase: bool = False
+        cls,
+        tokenizer_json: Path,
+        *,
+        vocabulary_size: int,
+        type_vocabulary_size: int,
+        lowercase: bool = False,
+        clean_up_spaces: bool = False,
     ) -> TextTokenizer:
         """Reads a tokenizer.json; TokenizerError where that cannot be done.
 
         The sizes are the model's, which may have more ids than the tokenizer has names. `lowercase` is
         sentence-transformers' do_lower_case: like there, it puts a lower-casing normaliser before the tokenizer's own,
-        so offsets stay those of the text as sent.
+        so offsets stay those of the text as sent. `clean_up_spaces` is transformers' clean_up_tokenization_spaces,
+        for texts made of ids.
         """
         try:
             source = tokenizer_json.read_text("utf-8")
@@ -82,7 +95,12 @@ class TextTokenizer:
         if lowercase and not _lowercases(json.loads(source).get("normalizer")):
             own = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
             tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
-        return cls(tokenizer, vocabulary_size=vocabulary_size, type_vocabulary_size=type_vocabulary_size)
+        return cls(
+            tokenizer,
+            vocabulary_size=vocabulary_size,
+            type_vocabulary_size=type_vocabulary_size,
+            clean_up_spaces=clean_up_spaces,
+        )
 
     def tokenize(self, inputs: Inputs, options: TokenizeOptions, prompt: str = "") -> Tokenized:
         """Tokenizes n texts. What is wrong with one of them is among the errors, and the others have their rows.
@@ -105,12 +123,13 @@ class TextTokenizer:
         return lay_out(sequences, template, rows, truncated, errors, options.columns, self._vocabulary)
 
     def detokenize(self, inputs: Ids, *, skip_special_tokens: bool) -> Detokenized:
-        """Ids to texts, as the tokenizer's decoder writes them. Type ids do not matter."""
+        """Ids to texts, as transformers' `decode` writes them. Type ids do not matter."""
         errors = self._check(Sequences(inputs.ids, inputs.lengths), len(inputs))
         ids, ends = inputs.ids.tolist(), np.cumsum(inputs.lengths, dtype=np.int64).tolist()
         lists = [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         good = [[] if index in errors else part for index, part in enumerate(lists)]
-        return Detokenized(list(self._tokenizer.decode_batch(good, skip_special_tokens=skip_special_tokens)), errors)
+        texts = list(self._tokenizer.decode_batch(good, skip_special_tokens=skip_special_tokens))
+        return Detokenized(list(map(clean_up, texts)) if self._clean_up_spaces else texts, errors)
 
     def ids_of(self, names: Sequence[str]) -> list[int | None]:
         """The ids of the tokens that are spelled just so; None where there is none, or none that the model has."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tokenizers import Tokenizer
+
+from bertstream.server.tokenization.cleaning import CleanUp
 
 # Decoders that write each token by itself, and only the first one of a text differently.
 _LOCAL = ("WordPiece", "Metaspace", "Replace")
@@ -26,12 +28,15 @@ class Writer(Protocol):
 class Writing:
     """Makes writers for one tokenizer. The texts are those that its own decoder writes for all ids at once.
 
+    `clean_up` cleans them up besides, and holds back what that may still change.
+
     WordPiece, SentencePiece (Metaspace) and byte-level BPE are written as the tokens come; with any other decoder all
     of the text comes at the end. Not for use by several threads at a time.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool, clean_up: bool = False) -> None:
         self._tokenizer = tokenizer
+        self._clean_up = clean_up
         self._skip = skip_special_tokens
         self._special = {id for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self._kind = _kind(_decoder(tokenizer))
@@ -42,9 +47,8 @@ class Writing:
 
     def writer(self) -> Writer:
         """For one text, from its first token."""
-        if self._kind == "bytes":
-            return _ByteWriter(self)
-        return _LocalWriter(self) if self._kind == "local" else _WholeWriter(self)
+        writer = _WRITERS[self._kind](self)
+        return _CleanWriter(writer) if self._clean_up else writer
 
     def shows(self, token_id: int) -> bool:
         """Whether the decoder writes anything for it; not for special tokens to skip, nor for ids without a name."""
@@ -118,6 +122,25 @@ class _WholeWriter:
 
     def finish(self) -> str:
         return self._writing.decode(self._ids)
+
+
+class _CleanWriter:
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._clean_up = CleanUp()
+
+    def push(self, token_id: int) -> str:
+        return self._clean_up.push(self._writer.push(token_id))
+
+    def finish(self) -> str:
+        return self._clean_up.push(self._writer.finish()) + self._clean_up.finish()
+
+
+_WRITERS: Mapping[str, Callable[[Writing], Writer]] = {
+    "bytes": _ByteWriter,
+    "local": _LocalWriter,
+    "whole": _WholeWriter,
+}
 
 
 def _decoder(tokenizer: Tokenizer) -> Mapping[str, Any] | None:

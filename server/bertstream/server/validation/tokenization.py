@@ -86,7 +86,7 @@ def effective_truncation(truncation: Truncation) -> types_pb2.TruncationOptions:
     )
 
 
-def text_error(error: TokenizationError, path: str) -> RequestError:
-    """Why the text at this path could not be tokenized; where an option is at fault, it is named too."""
-    about = f"{error.message} (see options.{error.option})" if error.option else error.message
+def text_error(error: TokenizationError, path: str, options: str = "options") -> RequestError:
+    """Why the text at `path` could not be tokenized; where one of the `options` is at fault, it is named too."""
+    about = f"{error.message} (see {options}.{error.option})" if error.option else error.message
     return invalid(path, about, error.reason)

@@ -49,6 +49,7 @@ class TokenizerSettings:
     truncation_side: str
     model_max_length: int  # 0: not set
     highest_id: int
+    clean_up_spaces: bool = False  # in decoded texts
 
     def save(self, directory: Path) -> None:
         """Write tokenizer.json into `directory`."""
@@ -70,6 +71,7 @@ def read_tokenizer(directory: Path, family: str) -> TokenizerSettings:
         truncation_side="left" if settings.get("truncation_side") == "left" else "right",
         model_max_length=int(length) if isinstance(length, int | float) and 0 < length < _SANE_LENGTH else 0,
         highest_id=max(ids.values(), default=0),
+        clean_up_spaces=_cleans_up(definition["model"], settings),
     )
 
 
@@ -89,6 +91,13 @@ def _apply_overrides(definition: dict[str, Any], settings: Mapping[str, Any]) ->
         found = definition.get(part)
         if key in settings and isinstance(found, dict) and found.get("type") == kind:
             found[name] = settings[key]
+
+
+def _cleans_up(model: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Not unless it is set; and of BPE, whose spaces are the text's own, not without a second setting."""
+    is_bpe = model.get("type") == "BPE" or "merges" in model  # old files do not name their type
+    forced = settings.get("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output")
+    return bool(settings.get("clean_up_tokenization_spaces") and (forced or not is_bpe))
 
 
 def _special_tokens(

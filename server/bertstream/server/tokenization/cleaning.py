@@ -1,0 +1,83 @@
+"""The clean-up of spaces that some checkpoints ask for: "it ' s so ." becomes "it's so."."""
+
+from __future__ import annotations
+
+import re
+
+# transformers' clean_up_tokenization: what is replaced, one after the other, each all through the text.
+REPLACEMENTS = (
+    (" .", "."),
+    (" ?", "?"),
+    (" !", "!"),
+    (" ,", ","),
+    (" ' ", "'"),
+    (" n't", "n't"),
+    (" 'm", "'m"),
+    (" 's", "'s"),
+    (" 've", "'ve"),
+    (" 're", "'re"),
+)
+# A text without any of this has nothing to replace, and ends with nothing that could become so.
+_BEGINNINGS = re.compile(" (?:[" + re.escape("".join(sorted({old[1] for old, _ in REPLACEMENTS}))) + r"]|\Z)")
+
+
+def clean_up(text: str) -> str:
+    """The whole text, cleaned up."""
+    if _BEGINNINGS.search(text):
+        for old, new in REPLACEMENTS:
+            text = text.replace(old, new)
+    return text
+
+
+class CleanUp:
+    """Cleans up a text that comes in pieces. What `push` and `finish` return adds up to the whole text, cleaned up."""
+
+    def __init__(self) -> None:
+        self._steps = [_Replacement(old, new) for old, new in REPLACEMENTS]
+        self._holds = False
+
+    def push(self, text: str) -> str:
+        """What is certain of the text now, and was not before."""
+        if not (self._holds or _BEGINNINGS.search(text)):
+            return text
+        for step in self._steps:
+            text = step.push(text)
+        self._holds = any(step.holds for step in self._steps)
+        return text
+
+    def finish(self) -> str:
+        """The rest, after the last piece."""
+        rest = ""
+        for step in self._steps:
+            rest = step.push(rest) + step.finish()
+        return rest
+
+
+class _Replacement:
+    """str.replace; `old` begins with a space. Holds back an end that may be the beginning of `old`."""
+
+    def __init__(self, old: str, new: str) -> None:
+        self._old = old
+        self._new = new
+        self._held = ""
+
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
+
+    def push(self, text: str) -> str:
+        if not self._held and " " not in text:
+            return text
+        # Only behind the last match: what was put in is not searched again.
+        *before, last = (self._held + text).split(self._old)
+        end = len(last) - self._begun(last)
+        self._held = last[end:]
+        return self._new.join([*before, last[:end]])
+
+    def finish(self) -> str:
+        rest, self._held = self._held, ""
+        return rest
+
+    def _begun(self, text: str) -> int:
+        longest = min(len(self._old) - 1, len(text))
+        return next((count for count in range(longest, 0, -1) if self._old.startswith(text[-count:])), 0)
