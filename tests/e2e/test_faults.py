@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from bertstream.client import Client, DeadlineExceeded, InvalidArgument, RpcError
-from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
+from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc, types_pb2
 from bertstream.workers.compile import compile_model
 from tests.support.programs import plant_faults
 from tests.support.server import Server, eventually, running
@@ -155,8 +155,8 @@ def test_a_worker_that_stops_answering_is_replaced(faulty: Server, client: Clien
 
 
 def test_a_frontend_that_dies_is_replaced(faulty: Server, client: Client) -> None:
-    (frontend,) = faulty.children("bertstream.server.frontend")
-    frontend.kill()
+    for frontend in faulty.children("bertstream.server.frontend"):
+        frontend.kill()
     eventually(lambda: bool(_answers(client)), "the new frontend")
 
 
@@ -209,3 +209,17 @@ def test_too_much_at_once_is_refused_with_a_time_to_retry(
 def test_nothing_is_computed_for_a_refused_call(client: Client) -> None:
     with pytest.raises(InvalidArgument):
         client.encode([[5, HANGS_ON], [99_999]])
+
+
+async def test_a_burst_of_calls_is_answered_or_refused_with_a_reason(server: Server) -> None:
+    inputs = types_pb2.TextBatch(texts=types_pb2.Texts(texts=["a fox"]))
+    request = tokenization_pb2.TokenizeTextsRequest(inputs=inputs)
+    async with grpc.aio.insecure_channel(server.address, [("grpc.enable_retries", 0)]) as channel:
+        stub = tokenization_pb2_grpc.TokenizationServiceAsyncStub(channel)
+        calls = [stub.TokenizeTexts(request) for _ in range(4000)]
+        codes = [await call.code() for call in calls]
+        assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        for call, code in zip(calls, codes, strict=True):
+            if code is not grpc.StatusCode.OK:
+                assert "grpc-status-details-bin" in dict(await call.trailing_metadata())
+        assert (await stub.TokenizeTexts(request)).usage.texts == 1

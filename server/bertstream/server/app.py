@@ -77,10 +77,10 @@ async def _serve(config: ServeConfig, port: int, choices: tuple[ModelChoice, ...
         display.say(f"starting {workers} worker{'s' if workers > 1 else ''}")
 
     def on_ready() -> None:
-        print(ready_line(config, port, launches, compiled.operators), flush=True)
+        print(ready_line(config, port, launches, compiled.operators, launcher.frontends), flush=True)
 
     loader = Loader(config, launcher, launches)
-    frontends = Group([frontend_spec(config, port, launcher, loader)])
+    frontends = Group(frontend_specs(config, port, launcher, loader))
     stages = [[each.workers for each in loader.served], [frontends]]
     supervisor = Supervisor(stages, config.drain_seconds, on_ready, loader.close)
     loader.attach(supervisor, Frontends(frontends))
@@ -100,37 +100,44 @@ def launch_all(launcher: Launcher, choices: Sequence[ModelChoice], compiled: Com
     return launches
 
 
-def frontend_spec(config: ServeConfig, port: int, launcher: Launcher, loader: Loader) -> ChildSpec:
-    """The frontend process. Each life of it begins with the models that are served then."""
+def frontend_specs(config: ServeConfig, port: int, launcher: Launcher, loader: Loader) -> list[ChildSpec]:
+    """The frontend processes, which share the port. Each life of one begins with the models that are served then."""
     settings = FrontendSettings(
-        name="frontend",
+        name="",
         host=config.host,
         port=port,
         version=version("bertstream"),
         models=(),
         limits=Limits(**{each.name: getattr(config, each.name) for each in dataclasses.fields(Limits)}),
-        tokenizer_threads=config.tokenizer_threads or launcher.cores,
+        tokenizer_threads=launcher.tokenizer_threads,
         drain_seconds=config.drain_seconds,
         worker_wait_seconds=config.worker_wait_seconds,
         log_level=config.log_level,
         max_load_workers=launcher.max_load_workers,
+        frontends=launcher.frontends,
     )
+    return [_frontend_spec(settings, number, loader) for number in range(launcher.frontends)]
+
+
+def _frontend_spec(settings: FrontendSettings, number: int, loader: Loader) -> ChildSpec:
+    own = dataclasses.replace(settings, name=f"frontend-{number}", number=number)
 
     def command(life: int, control_fd: int) -> list[str]:
-        current = dataclasses.replace(settings, models=loader.settings)
+        current = dataclasses.replace(own, models=loader.settings)
         return ["bertstream.server.frontend", current.to_json(), str(control_fd)]
 
     environment = {"TOKENIZERS_PARALLELISM": "false", "GRPC_VERBOSITY": "ERROR"}
-    return ChildSpec("frontend", command, environment, on_request=loader.answer)
+    return ChildSpec(own.name, command, environment, on_request=loader.answer)
 
 
-def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], operators: str) -> str:
+def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], operators: str, frontends: int = 1) -> str:
     """One line that says what is served, where, and how: of each model, where they are not all alike."""
     alike = len({_how(each) for each in launches}) == 1
     models = ", ".join(_what(each, "" if alike else f", {_how(each)}".replace(" |", ",")) for each in launches)
     native = "native operators" if launches[0].description.native_operators else f"no native operators: {operators}"
     parts = [f"bertstream {version('bertstream')} ready on {config.host}:{port}", models]
-    return " | ".join([*parts, *([_how(launches[0])] if alike else []), native])
+    several = [f"{frontends} frontends"] if frontends > 1 else []
+    return " | ".join([*parts, *([_how(launches[0])] if alike else []), *several, native])
 
 
 def _what(launch: Launch, how: str) -> str:

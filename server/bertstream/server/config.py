@@ -47,6 +47,9 @@ class ServeConfig:
     models: tuple[str, ...] = _option((), "hub name, checkpoint directory, or NAME=either; none: the embedded model")
     host: str = _option("127.0.0.1", "address to listen on")
     port: int = _option(50051, "port to listen on; 0 takes a free one", least=0, most=65535)
+    frontends: int = _option(
+        0, "processes that serve gRPC, all on one port; 0: one for every 4 cores, at least 1 and at most 8", least=0
+    )
     device: str = _option("auto", "where models run", choices=("auto", "cpu", "cuda"))
     dtype: str = _option(
         "auto",
@@ -55,8 +58,10 @@ class ServeConfig:
     )
     workers: int = _option(0, "worker processes for each model; 0: one a GPU, or one a core", least=0)
     threads: int = _option(0, "threads of each worker on the CPU; 0: an even share of the cores", least=0)
-    batch_tokens: int = _option(0, "tokens in one batch; 0: 2048 on the CPU, 16384 on CUDA", least=0)
-    queue_tokens: int = _option(1_048_576, "tokens under way for one model before unary calls are refused", least=1)
+    batch_tokens: int = _option(0, "tokens in one batch; 0: 1024 on the CPU, 16384 on CUDA", least=0)
+    queue_tokens: int = _option(
+        1_048_576, "tokens under way for one model, in each frontend, before unary calls are refused", least=1
+    )
     max_texts: int = _option(4096, "texts in one message", least=1)
     max_request_bytes: int = _option(8 << 20, "bytes of one request message", least=1024)
     max_message_bytes: int = _option(
@@ -70,8 +75,8 @@ class ServeConfig:
     stream_bytes: int = _option(32 << 20, "bytes of token states under way in one stream", least=1024)
     session_bytes: int = _option(256 << 20, "bytes a worker keeps for streams of layers between layers", least=1024)
     cache_tokens: int = _option(16_384, "tokens of all sequences that a worker generates for at once", least=1)
-    concurrent_calls: int = _option(1024, "calls under way; more are refused", least=1)
-    tokenizer_threads: int = _option(0, "threads that tokenize; 0: one a core", least=0)
+    concurrent_calls: int = _option(1024, "calls under way in each frontend; more are refused", least=1)
+    tokenizer_threads: int = _option(0, "threads that tokenize, in all frontends together; 0: one a core", least=0)
     drain_seconds: float = _option(30.0, "how long calls under way may take when the server stops", least=0)
     worker_wait_seconds: float = _option(30.0, "how long a call waits for a worker to come back", least=0)
     batch_seconds: float = _option(120.0, "a batch that computes longer than this gets its worker replaced", least=1)

@@ -39,6 +39,7 @@ GENERATION = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 MODELS = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
 SERVICES = tuple(service.full_name for service in (ENCODING, TOKENIZATION, TASKS, GENERATION, MODELS))
 _GOODBYE_SECONDS = 0.5  # for the last statuses to go out
+_PENDING_CALLS = 10_000  # that have come, and that the event loop has not taken up yet
 HEALTH_OF_MODEL = "models/"  # and the model's name
 
 
@@ -48,7 +49,8 @@ class Frontend:
     def __init__(self, settings: FrontendSettings, control: ControlLine) -> None:
         self._settings = settings
         self._control = control
-        self._threads = ThreadPoolExecutor(settings.tokenizer_threads, "tokenizer")
+        # One more, that messages of many texts leave free.
+        self._threads = ThreadPoolExecutor(settings.tokenizer_threads + 1, "tokenizer")
         self._health = health.aio.HealthServicer()
         self._health_changed = asyncio.Event()
         self._stop = asyncio.Event()
@@ -104,6 +106,9 @@ class Frontend:
         server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 1),
+                # A burst above `concurrent_calls` is refused by us, with details: gRPC's own limit is a bare CANCELLED.
+                ("grpc.server.max_pending_requests", _PENDING_CALLS),
+                ("grpc.server.max_pending_requests_hard_limit", 2 * _PENDING_CALLS),
                 ("grpc.max_receive_message_length", limits.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 # Clients that keep a silent stream alive by pings must not be taken for a flood.

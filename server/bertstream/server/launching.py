@@ -18,7 +18,8 @@ from bertstream.workers.child import ChildSpec
 from bertstream.workers.compiling import CompiledModel
 from bertstream.workers.description import ModelDescription
 
-_BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+_BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+_CORES_OF_FRONTEND, _MOST_FRONTENDS = 4, 8  # where the server chooses
 # Raised so that glibc keeps what a batch frees, rather than returning it and faulting it in again with the next.
 _MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
@@ -38,6 +39,7 @@ class Launch:
     devices: tuple[str, ...]  # of each worker: "cpu", "cuda:0"
     threads: int  # of each worker
     folder: Path  # of sockets
+    frontends: int = 1  # that send work to each worker
 
     @property
     def name(self) -> str:
@@ -99,11 +101,14 @@ class Launch:
             "directory": self.compiled.directory,
             "threads": self.threads,
             "batch_tokens": self.batch_tokens,
-            # What a frontend lets in at most: its bound, and one call that is larger than that on its own.
-            "queue_tokens": self.choice.queue_tokens + config.max_texts * self.description.max_tokens,
+            "queue_tokens": self.frontends * self._admitted_tokens(config),
             "session_bytes": config.session_bytes,
             "log_level": config.log_level,
         }
+
+    def _admitted_tokens(self, config: ServeConfig) -> int:
+        """What one frontend lets in at most: its bound, and one call that is larger than that on its own."""
+        return self.choice.queue_tokens + config.max_texts * self.description.max_tokens
 
     def _told_of_generation(self, config: ServeConfig) -> dict[str, Any]:
         """At least one sequence of the greatest length must fit, and the text that it is made from."""
@@ -118,7 +123,7 @@ class Launch:
 
 
 class Launcher:
-    """Decides on workers, devices and threads for one machine."""
+    """Decides on frontends, workers, devices and threads for one machine."""
 
     def __init__(self, config: ServeConfig, folder: Path, gpus: int) -> None:
         self.cores = len(os.sched_getaffinity(0))
@@ -126,6 +131,16 @@ class Launcher:
         self._folder = folder
         self._gpus = gpus
         self._serials = itertools.count()
+
+    @property
+    def frontends(self) -> int:
+        """Processes that serve gRPC."""
+        return self._config.frontends or max(1, min(self.cores // _CORES_OF_FRONTEND, _MOST_FRONTENDS))
+
+    @property
+    def tokenizer_threads(self) -> int:
+        """Of each frontend."""
+        return -(-(self._config.tokenizer_threads or self.cores) // self.frontends)
 
     @property
     def max_load_workers(self) -> int:
@@ -143,7 +158,8 @@ class Launcher:
         workers = choice.workers or self._workers(choice, compiled, models)
         threads = choice.threads or max(1, self.cores // (workers * models))
         devices = self._devices(choice, compiled, workers, used)
-        return Launch(choice, compiled, description, next(self._serials), devices, threads, self._folder)
+        serial = next(self._serials)
+        return Launch(choice, compiled, description, serial, devices, threads, self._folder, self.frontends)
 
     def _workers(self, choice: ModelChoice, compiled: CompiledModel, models: int) -> int:
         if compiled.device == "cuda":

@@ -20,7 +20,7 @@ class Limits:
     stream_items: int  # under way in one stream
     stream_tokens: int  # likewise
     stream_bytes: int  # of token states under way in one stream
-    concurrent_calls: int
+    concurrent_calls: int  # of this frontend
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class FrontendSettings:
     worker_wait_seconds: float
     log_level: str
     max_load_workers: int = 0  # that LoadModel may ask for; 0: it is not allowed
+    number: int = 0  # among the frontends
+    frontends: int = 1  # how many there are, all on one port
 
     def to_json(self) -> str:
         """For the command line of the process."""

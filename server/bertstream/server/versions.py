@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
@@ -11,6 +12,16 @@ from bertstream.server.model import Models, ServedModel
 from bertstream.server.settings import FrontendSettings, ModelSettings
 
 log = logging.getLogger(__name__)
+
+
+def in_turn(model: ModelSettings, frontend: FrontendSettings) -> ModelSettings:
+    """The model with its workers in this frontend's own order.
+
+    Of workers with equally little to do the first gets the next call, and no frontend sees what others have sent: in
+    one order for all, a few calls at a time would all go to the same worker.
+    """
+    first = frontend.number * len(model.sockets) // frontend.frontends
+    return dataclasses.replace(model, sockets=model.sockets[first:] + model.sockets[:first])
 
 
 class Versions:
@@ -54,7 +65,7 @@ class Versions:
         try:
             for each in wanted:
                 made.append(  # noqa: PERF401 - one by one, so that those made are closed where one cannot be
-                    ServedModel(each, self._frontend, self._threads, self._on_change)
+                    ServedModel(in_turn(each, self._frontend), self._frontend, self._threads, self._on_change)
                 )
             for model in made:
                 await model.dispatcher.wait_live()
