@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,24 +13,24 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from bertstream.server.errors import RequestError
-from bertstream.server.model import Models, ServedModel, described
+from bertstream.server.model import FEW_TEXTS, Models, ServedModel, described
 from bertstream.server.rpc import Call
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
-from bertstream.server.tokenization import Ids, Texts, TokenizeOptions, Truncation
+from bertstream.server.tokenization import Ids, Inputs, Texts, Tokenized, TokenizeOptions, Truncation
 from tests.server.validation.support import description
 
 LIMITS = Limits(4, 1 << 20, 1 << 20, 1 << 20, 8, 100, 1 << 20, 8)
-WORDS = {"[UNK]": 0, "a": 1, "b": 2, "c": 3}
+WORDS = {"[UNK]": 0, "a": 1, "b": 2, "c": 3, ".": 4}
 
 
-def served(directory: Path, name: str) -> ServedModel:
+def served(directory: Path, name: str, **described: Any) -> ServedModel:
     tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(directory / "tokenizer.json"))
-    description(vocabulary_size=4).save(directory)
+    description(vocabulary_size=len(WORDS), **described).save(directory)
     settings = ModelSettings(name, str(directory), (), 100)
     frontend = FrontendSettings("frontend", "h", 1, "v", (settings,), LIMITS, 1, 1.0, 1.0, "info")
-    return ServedModel(settings, frontend, ThreadPoolExecutor(1), lambda: None)
+    return ServedModel(settings, frontend, ThreadPoolExecutor(2), lambda: None)
 
 
 def a_call() -> Call:
@@ -60,6 +61,15 @@ async def test_texts_to_tokens_and_back(tmp_path: Path) -> None:
     assert done.texts == ["a c"]
 
 
+@pytest.mark.parametrize(("clean_up", "text"), [(True, "a."), (False, "a .")])
+async def test_spaces_are_cleaned_up_as_described(tmp_path: Path, clean_up: bool, text: str) -> None:
+    model = served(tmp_path, "one", clean_up_spaces=clean_up)
+    done = await model.detokenize(Ids(np.array([1, 4], np.int32), np.array([2], np.int32)), False)
+    assert done.texts == [text]
+    writer = model.tokenizer.writing(skip_special_tokens=False).writer()
+    assert "".join([writer.push(1), writer.push(4), writer.finish()]) == text
+
+
 async def test_a_call_keeps_its_model_busy_until_its_end(tmp_path: Path) -> None:
     old, new = served(tmp_path, "one"), served(tmp_path, "one")
     models, first, second = Models([old]), a_call(), a_call()
@@ -80,3 +90,20 @@ def test_a_length_of_its_own(tmp_path: Path) -> None:
     settings = ModelSettings("one", str(tmp_path), (), 100)
     assert described(settings).default_max_length == 128
     assert described(replace(settings, max_length=64)).default_max_length == 64
+
+
+async def test_few_texts_do_not_wait_for_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, gate, options = served(tmp_path, "one"), threading.Event(), TokenizeOptions(Truncation("longest_first", 8))
+    tokenize = model.tokenizer.tokenize
+
+    def held_up(inputs: Inputs, *args: Any) -> Tokenized:
+        assert len(inputs) <= FEW_TEXTS or gate.wait(20)
+        return tokenize(inputs, *args)
+
+    monkeypatch.setattr(model.tokenizer, "tokenize", held_up)
+    many = [asyncio.create_task(model.tokenize(Texts(["a"] * (FEW_TEXTS + 1)), options)) for _ in range(4)]
+    few = await asyncio.wait_for(model.tokenize(Texts(["b"] * FEW_TEXTS), options), 20)
+    assert few.tokens.ids.tolist() == [2] * FEW_TEXTS
+    assert not any(task.done() for task in many)
+    gate.set()
+    assert [len(timed.tokens.lengths) for timed in await asyncio.gather(*many)] == [FEW_TEXTS + 1] * 4

@@ -15,7 +15,7 @@ from torch import Tensor
 from bertstream.workers import engine as engine_module
 from bertstream.workers import loop as loop_module
 from bertstream.workers.connections import Reply
-from bertstream.workers.contract import Completed, Failure, Generated, Result
+from bertstream.workers.contract import BULK, Completed, Failure, Generated, Result
 from bertstream.workers.failures import is_fatal, is_out_of_memory
 from bertstream.workers.generation.generator import Generator
 from bertstream.workers.loop import EngineLoop
@@ -192,6 +192,20 @@ def test_the_next_batch_is_prepared_while_one_computes(worker: Worker, monkeypat
     assert worker.program.lengths_seen == [[100], [60, 40]]
 
 
+def test_interactive_work_waits_for_the_batch_at_hand_and_for_no_other(worker: Worker) -> None:
+    worker.program.gate.clear()
+    for number, length in ((1, 100), (2, 99), (3, 98)):
+        worker.add(number, [length], priority=BULK)
+    worker.loop.start()
+    assert worker.program.entered.acquire(timeout=20)
+    worker.add(10, [5])
+    worker.add(11, [4])
+    worker.program.gate.set()
+    assert set(worker.connection.get(5)) == {1, 2, 3, 10, 11}
+    assert worker.program.lengths_seen[:2] == [[100], [5, 4]]
+    assert sum(map(len, worker.program.lengths_seen)) == 5
+
+
 def test_queue_and_compute_times_add_up(worker: Worker) -> None:
     worker.program.gate.clear()
     before = time.monotonic()
@@ -304,6 +318,21 @@ def test_what_comes_during_a_step_is_one_batch_after_it(generating: Generating) 
     assert generating.worker.program.lengths_seen == [[5] * 4]
     assert isinstance(answers[14], Failure)
     assert generating.events == ["step", "step", "batch", "step"]
+
+
+def test_beside_steps_interactive_work_goes_before_bulk_work_that_is_prepared(generating: Generating) -> None:
+    generating.text.gate.clear()
+    generating.worker.loop.start()
+    generating.generate(1, max_new_tokens=8)
+    assert generating.text.entered.acquire(timeout=20)
+    for number, length in ((10, 100), (11, 99)):
+        generating.worker.add(number, [length], priority=BULK)
+    generating.worker.add(12, [5])
+    generating.text.gate.set()
+    generating.connection.get(4)
+    assert generating.worker.program.lengths_seen == [[5], [100], [99]]
+    # After a step there may be no batch, where the next one is still being prepared.
+    assert [event for event in generating.events if event == "batch"] == ["batch"] * 3
 
 
 def test_a_broken_batch_between_steps_fails_alone(generating: Generating) -> None:

@@ -5,22 +5,52 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from bertstream.workers import queue as queue_module
+from bertstream.workers.contract import BULK
 from bertstream.workers.queue import WorkQueue
-from bertstream.workers.scheduler import Plan
+from bertstream.workers.scheduler import TURN_SECONDS, Plan
 from tests.support.works import make_work
 
 SOURCE = object()
 
 
 def taken(queue: WorkQueue) -> list[int]:
+    """The next batch to be prepared, which the engine computes at once."""
+    found = prepared(queue)
+    queue.engine_is_busy(with_prepared=True)
+    return found
+
+
+def prepared(queue: WorkQueue) -> list[int]:
     plan = queue.take()
     assert plan is not None
     return [each.work.id for each in plan.batch]
 
 
+def taken_now(queue: WorkQueue) -> list[int]:
+    return [each.work.id for each in queue.take_now().batch]
+
+
+class Clock:
+    """Stands still unless told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 @pytest.fixture
 def queue() -> WorkQueue:
     return WorkQueue(queue_tokens=100, batch_tokens=50)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(queue_module, "time", made)
+    return made
 
 
 def test_the_bound_is_in_tokens(queue: WorkQueue) -> None:
@@ -107,6 +137,7 @@ def test_many_threads_add_and_one_takes_all() -> None:
     seen: set[tuple[int, int]] = set()
     while len(seen) < 800:
         plan = queue.take()
+        queue.engine_is_busy(with_prepared=True)
         queue.engine_is_idle()
         assert plan is not None
         keys = {(id(each.source), each.work.id) for each in plan.batch}
@@ -129,8 +160,77 @@ def test_an_engine_that_has_other_things_to_do_takes_what_there_is(queue: WorkQu
 def test_after_an_engine_was_woken_small_batches_may_grow_again(queue: WorkQueue) -> None:
     with ThreadPoolExecutor(1) as threads:
         queue.engine_is_idle()
-        queue.engine_is_busy()
+        queue.engine_is_busy(with_prepared=False)
         taking = threads.submit(taken, queue)
         queue.add(make_work(1, [20]), SOURCE)
         queue.add(make_work(2, [30]), SOURCE)
         assert taking.result(20) == [1, 2]
+
+
+def test_interactive_work_goes_before_a_batch_of_bulk_work_that_is_prepared(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [50], priority=BULK), SOURCE)
+    assert prepared(queue) == [1]
+    assert taken_now(queue) == []
+    queue.add(make_work(2, [10]), SOURCE)
+    queue.add(make_work(3, [30], priority=BULK), SOURCE)
+    assert taken_now(queue) == [2]
+    assert taken_now(queue) == []
+    assert queue.waiting_tokens == 30
+
+
+def test_bulk_work_is_prepared_without_the_interactive_work_that_waits(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [10]), SOURCE)
+    queue.add(make_work(2, [45], priority=BULK), SOURCE)
+    queue.add(make_work(3, [5], priority=BULK), SOURCE)
+    assert prepared(queue) == [2, 3]
+    assert taken_now(queue) == [1]
+
+
+def test_no_more_than_one_batch_is_prepared_ahead(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [50], priority=BULK), SOURCE)
+    queue.add(make_work(2, [50], priority=BULK), SOURCE)
+    with ThreadPoolExecutor(1) as pool:
+        assert prepared(queue) == [1]
+        future = pool.submit(prepared, queue)
+        queue.engine_is_busy(with_prepared=False)
+        with pytest.raises(TimeoutError):
+            future.result(0.05)
+        queue.engine_is_busy(with_prepared=True)
+        assert future.result(20) == [2]
+
+
+def test_a_full_batch_of_interactive_work_is_prepared_ahead_and_not_overtaken(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [50]), SOURCE)
+    assert prepared(queue) == [1]
+    queue.add(make_work(2, [10]), SOURCE)
+    assert taken_now(queue) == []
+    queue.engine_is_busy(with_prepared=True)
+    assert taken_now(queue) == [2]
+
+
+def test_a_batch_of_bulk_work_is_not_overtaken_for_ever(queue: WorkQueue, clock: Clock) -> None:
+    queue.add(make_work(1, [50], priority=BULK), SOURCE)
+    assert prepared(queue) == [1]
+    for number in range(10, 14):
+        queue.add(make_work(number, [10]), SOURCE)
+        assert taken_now(queue) == [number]
+        clock.now += TURN_SECONDS / 4
+    queue.add(make_work(14, [10]), SOURCE)
+    assert taken_now(queue) == []  # so the prepared one is computed
+
+
+def test_its_turn_lasts_as_long_as_it_takes(queue: WorkQueue, clock: Clock) -> None:
+    """The time until the next one counts from the end of a batch, so that interactive work has its turn, too."""
+    for number in (1, 2):
+        queue.add(make_work(number, [50], priority=BULK), SOURCE)
+    assert taken(queue) == [1]
+    assert prepared(queue) == [2]
+    clock.now += 10 * TURN_SECONDS
+    queue.add(make_work(3, [10]), SOURCE)
+    assert taken_now(queue) == [3]
+
+
+def test_a_closed_queue_gives_nothing(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [10]), SOURCE)
+    queue.close()
+    assert taken_now(queue) == []

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +21,8 @@ from bertstream.v1 import types_pb2
 from bertstream.workers.description import ModelDescription
 
 Made = TypeVar("Made")
+
+FEW_TEXTS = 16  # of a message that never waits behind bulk messages for a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,14 @@ class ServedModel:
         self.dispatcher = Dispatcher(settings.sockets, frontend.worker_wait_seconds, on_change)
         self._calls = 0
         self._idle = asyncio.Event()
-        self._threads = threads
+        self._threads = threads  # one more than tokenizer_threads
+        self._many = asyncio.Semaphore(frontend.tokenizer_threads)
         self.tokenizer = TextTokenizer.load(
             directory / "tokenizer.json",
             vocabulary_size=self.description.vocabulary_size,
             type_vocabulary_size=self.description.type_vocabulary_size,
             lowercase=self.description.lowercase,
+            clean_up_spaces=self.description.clean_up_spaces,
         )
 
     @contextmanager
@@ -78,19 +82,27 @@ class ServedModel:
         """How much of one stream may be under way."""
         return types_pb2.StreamWindow(max_items=self.limits.stream_items, max_tokens=self.limits.stream_tokens)
 
-    async def in_thread(self, function: Callable[[], Made]) -> Made:
-        """Runs what takes a while in a thread of those that tokenize; the event loop goes on."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+    async def in_thread(self, function: Callable[[], Made], *, many: bool = False) -> Made:
+        """Runs what takes a while in a thread of those that tokenize; the event loop goes on.
+
+        What is done to `many` texts waits so that a thread stays free for what is done to few.
+        """
+        async with self._many if many else nullcontext():
+            return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
     async def tokenize(self, inputs: Inputs, options: TokenizeOptions, prompt: str = "") -> Timed:
         """Tokenizes in a thread."""
         started = time.monotonic()
-        tokens = await self.in_thread(lambda: self.tokenizer.tokenize(inputs, options, prompt))
+        many = len(inputs) > FEW_TEXTS
+        tokens = await self.in_thread(lambda: self.tokenizer.tokenize(inputs, options, prompt), many=many)
         return Timed(tokens, time.monotonic() - started)
 
     async def detokenize(self, ids: Ids, skip_special_tokens: bool) -> Detokenized:
         """Token ids to texts, in a thread."""
-        return await self.in_thread(lambda: self.tokenizer.detokenize(ids, skip_special_tokens=skip_special_tokens))
+        many = len(ids) > FEW_TEXTS
+        return await self.in_thread(
+            lambda: self.tokenizer.detokenize(ids, skip_special_tokens=skip_special_tokens), many=many
+        )
 
 
 def described(settings: ModelSettings) -> ModelDescription:

@@ -105,7 +105,7 @@ class Served:
     def in_use(self) -> Iterator[None]:
         yield
 
-    async def in_thread(self, function: Callable[[], Made]) -> Made:
+    async def in_thread(self, function: Callable[[], Made], *, many: bool = False) -> Made:
         return await asyncio.to_thread(function)
 
     async def call(self, rpc: str, request: Message | bytes, response: type[Response]) -> Response:

@@ -33,7 +33,8 @@ _NOTHING: Batch = ((), None)
 class EngineLoop:
     """Takes batches from the queue, runs them, and hands the answers to the connections' writers.
 
-    While text is generated, too, the engine does one step of that, then one batch if any waits, and so on by turns.
+    Interactive work goes before a batch of bulk work that is prepared already. While text is generated, too, the engine
+    does one step of that, then one batch if any waits, and so on by turns.
     """
 
     def __init__(
@@ -95,27 +96,25 @@ class EngineLoop:
     def _compute_forever(self) -> None:
         while True:
             generating = self._generator is not None and self._generator.turn()
-            batch = self._next_if_any() if generating else self._next()
+            batch = self._next(wait=not generating)
             if batch is None:
                 return
             if batch[0]:
                 self._compute(*batch)
 
-    def _next(self) -> Batch | None:
-        """Waits for a batch, or until it is woken."""
-        if self._prepared.empty():
+    def _next(self, *, wait: bool) -> Batch | None:
+        """The most urgent batch, or none; with `wait` once there is one, or the engine is woken. None: closed."""
+        if urgent := self._batch_of(self._queue.take_now()):
+            return urgent
+        batch: Batch | None = _NOTHING
+        if wait:
             self._queue.engine_is_idle()
-        batch = self._prepared.get()
-        self._queue.engine_is_busy()
+            batch = self._prepared.get()
+        else:
+            with contextlib.suppress(queue.Empty):
+                batch = self._prepared.get_nowait()
+        self._queue.engine_is_busy(with_prepared=bool(batch and batch[0]))
         return batch
-
-    def _next_if_any(self) -> Batch | None:
-        """What waits, while there is other work; None once closed."""
-        with contextlib.suppress(queue.Empty):
-            batch = self._prepared.get_nowait()
-            if batch is None or batch[0]:
-                return batch
-        return self._batch_of(self._queue.take_now()) or _NOTHING
 
     def _compute(self, entries: Sequence[Entry], prepared: Prepared | None) -> None:
         """Runs one batch; one that fails is run again in halves, until what fails stands alone."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
 from bertstream.workers.contract import Work
-from bertstream.workers.scheduler import Plan, WaitingWork, entry
+from bertstream.workers.scheduler import Plan, WaitingWork, bulk_is_due, entry, is_bulk
+
+_NOTHING = Plan((), ())
 
 
 class WorkQueue:
@@ -19,6 +22,9 @@ class WorkQueue:
         self._changed = threading.Condition()
         self._idle = False
         self._closed = False
+        self._ahead: Plan | None = None  # taken to be prepared, and not computed yet
+        self._computing_bulk = False
+        self._bulk_turn = -math.inf  # when bulk work was computed last
 
     @property
     def waiting_tokens(self) -> int:
@@ -46,34 +52,64 @@ class WorkQueue:
             self._waiting.cancel_all(source)
 
     def engine_is_idle(self) -> None:
-        """From now on, and until the next `take` returns, whatever waits is taken at once."""
+        """Until it says that it is busy, whatever waits is taken at once."""
         with self._changed:
             self._idle = True
             self._changed.notify()
 
-    def engine_is_busy(self) -> None:
-        """It was woken, or had a batch before it could be told that it was idle."""
+    def engine_is_busy(self, *, with_prepared: bool) -> None:
+        """It goes on, with the batch that was taken ahead or for another reason."""
         with self._changed:
             self._idle = False
+            if with_prepared and self._ahead is not None:
+                self._computes(self._ahead)
+                self._ahead = None
+                self._changed.notify()
 
     def take(self) -> Plan | None:
-        """Blocks for the next batch; None once closed.
+        """Blocks for the next batch to prepare; None once closed.
 
-        While the engine computes, only a batch that is full already is taken ahead: a smaller one may yet grow.
+        One is prepared ahead. While the engine computes, only a batch that is full already is: a smaller one may yet
+        grow. And no bulk work is with interactive work in it, which the engine takes for itself as soon as it can.
         """
         with self._changed:
             while not self._closed:
-                if len(self._waiting) and (self._idle or self._waiting.tokens >= self.batch_tokens):
-                    plan = self._waiting.take(time.monotonic(), self.batch_tokens)
-                    self._idle = self._idle and not plan.batch
+                plan = None if self._ahead else self._plan_ahead()
+                if plan is not None:
+                    self._ahead = plan if plan.batch else None
                     return plan
                 self._changed.wait()
             return None
 
+    def _plan_ahead(self) -> Plan | None:
+        waiting, now = self._waiting, time.monotonic()
+        if waiting.interactive.tokens >= self.batch_tokens or (self._idle and len(waiting)):
+            return waiting.take(now, self.batch_tokens, self._bulk_turn)
+        if waiting.bulk.tokens >= self.batch_tokens:
+            return waiting.take_bulk(now, self.batch_tokens)
+        return None
+
     def take_now(self) -> Plan:
-        """What waits, if anything; for an engine that has other things to do, too."""
+        """What the engine is to compute before the batch that was taken ahead; where there is none, what waits."""
         with self._changed:
-            return self._waiting.take(time.monotonic(), self.batch_tokens)
+            now = time.monotonic()
+            if self._computing_bulk:
+                self._computing_bulk, self._bulk_turn = False, now
+            plan = _NOTHING if self._closed else self._plan_now(now)
+            self._computes(plan)
+            return plan
+
+    def _plan_now(self, now: float) -> Plan:
+        waiting = self._waiting
+        if self._ahead is None:
+            return waiting.take(now, self.batch_tokens, self._bulk_turn)
+        head = self._ahead.batch[0]
+        if not is_bulk(head) or bulk_is_due(head, waiting.interactive.entries, now, self._bulk_turn):
+            return _NOTHING
+        return waiting.take_interactive(now, self.batch_tokens)
+
+    def _computes(self, plan: Plan) -> None:
+        self._computing_bulk = bool(plan.batch) and is_bulk(plan.batch[0])
 
     def close(self) -> None:
         """Makes `take` return None."""

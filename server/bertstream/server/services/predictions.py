@@ -45,7 +45,7 @@ async def stream_predictions(models: Models, stream: Requests, call: Call) -> No
     started = tasks_pb2.PredictionStarted(window=model.stream_window)
     getattr(started.options, name).CopyFrom(task.effective)
     await stream.write(tasks_pb2.StreamPredictionsResponse(started=started))
-    await _PredictionStream(model, task, stream, call).run(messages)
+    await _PredictionStream(model, task, f"options.{name}", stream, call).run(messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,10 @@ class _Message:
 class _PredictionStream:
     """One stream."""
 
-    def __init__(self, model: ServedModel, task: Task[Any], stream: Requests, call: Call) -> None:
+    def __init__(self, model: ServedModel, task: Task[Any], options: str, stream: Requests, call: Call) -> None:
         self._model = model
         self._task = task
+        self._options = options  # their path
         self._call = call
         self._window = model.stream_window
         self._sizes = tensor_sizes(task.wishes, model.description)
@@ -78,13 +79,13 @@ class _PredictionStream:
     async def _handle(self, items: Items) -> AsyncIterator[AnswerOf]:
         arrived = time.monotonic()
         if items.choices is None:
-            sent = Sent(items.inputs, "items.inputs", items.bad)
+            sent = Sent(items.inputs, "items.inputs", items.bad, options=self._options)
         else:
-            sent = Sent(items.choices, "items.choices", items.bad)
+            sent = Sent(items.choices, "items.choices", items.bad, options=self._options)
         at_once = max(1, self._model.limits.max_texts // self._task.rows_per_item)
         for some in sent.parts(at_once):
             started = time.monotonic()
-            rows = await self._model.in_thread(partial(self._task.prepare, some))
+            rows = await self._model.in_thread(partial(self._task.prepare, some), many=True)
             ids = items.ids[some.offset : some.offset + rows.truncated.size]
             message = _Message(some, ids, rows, time.monotonic() - started, arrived)
             async for answer in self._message(message):
@@ -124,7 +125,7 @@ class _PredictionStream:
         self, message: _Message, computed: Computed, share: Share, outcomes: list[Outcome]
     ) -> AsyncIterator[AnswerOf]:
         """One answer, or several where one would be too large a message."""
-        answer = await self._model.in_thread(lambda: self._task.answer(message.rows, share))
+        answer = await self._model.in_thread(lambda: self._task.answer(message.rows, share), many=True)
         size = answer.ByteSize()
         if size > MESSAGE_BYTES and share.items.size > 1:
             for half in computed.halves(share):
