@@ -17,6 +17,7 @@ from tests.support.checkpoints import (
     tiny_roberta,
     tiny_xlm_roberta,
 )
+from tests.support.documented import documented_server
 from tests.support.heads import HEAD_MAKERS
 from tests.support.pairs import Pair
 from tests.support.server import Server, running
@@ -74,3 +75,12 @@ def server(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[S
     tiny = [f"{name}={checkpoint(name)}" for name in ("bert", "roberta", "roberta-pad", *FAMILIES)]
     with running(["all-MiniLM-L6-v2", *tiny], "--workers", "1", cache=compile_cache) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def documented(
+    checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a server of all models that the documents name, with tiny ones in place of the hub's."""
+    with documented_server(checkpoint, compile_cache, tmp_path_factory.mktemp("documented")) as address:
+        yield address

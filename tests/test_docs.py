@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from bertstream.server.config import FIELDS
-from bertstream.server.frontend import ENCODING, MODELS, TOKENIZATION
-from bertstream.v1 import encoding_pb2
+from bertstream.server.frontend import ENCODING, GENERATION, MODELS, TASKS, TOKENIZATION
+from bertstream.v1 import encoding_pb2, generation_pb2, tasks_pb2
 from bertstream.workers.checkpoints.families import FAMILIES
+from bertstream.workers.checkpoints.heads import HEADS
 from tests.support.markdown import DOCUMENTS, ROOT
 
 SERVER = ROOT / "server" / "bertstream" / "server"
@@ -105,7 +106,8 @@ def test_the_table_of_limits_is_that_of_the_code() -> None:
 def test_the_table_of_services_is_that_of_the_protos() -> None:
     first = (ROOT / "docs" / "protocol.md").read_text("utf-8").split("\n## ", 1)[0]
     rows = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| \[.*", first, re.MULTILINE)]
-    services = [[service.name, *(rpc.name for rpc in service.methods)] for service in (TOKENIZATION, ENCODING, MODELS)]
+    all_of_them = (TOKENIZATION, ENCODING, TASKS, GENERATION, MODELS)
+    services = [[service.name, *(rpc.name for rpc in service.methods)] for service in all_of_them]
     assert [row for row in rows if row] == services
 
 
@@ -114,6 +116,24 @@ def test_the_table_of_outputs_is_that_of_the_protos() -> None:
     rows = {row[0].strip("`"): row[1].split("`")[1] for row in table("docs/protocol.md", "Outputs")}
     assert sorted(rows) == sorted(names)
     assert set(rows.values()) <= set(encoding_pb2.Encodings.DESCRIPTOR.fields_by_name)
+
+
+def test_the_table_of_tasks_is_that_of_the_protos() -> None:
+    rows = table("docs/protocol.md", "Task heads")
+    names = {column: [row[column].strip("`") for row in rows] for column in (0, 1, 2, 4)}
+    assert [*names[0], "StreamPredictions"] == [rpc.name for rpc in TASKS.methods]
+    assert names[1] == list(tasks_pb2.PredictionOptions.DESCRIPTOR.fields_by_name)
+    assert set(names[2]) == {head.name for heads in HEADS.values() for head in heads} - {"causal_lm"}
+    answers = tasks_pb2.PredictedItems.DESCRIPTOR.oneofs_by_name["predictions"].fields
+    assert names[4] == [field.name for field in answers]
+
+
+def test_the_table_of_generation_options_names_all_that_have_a_default() -> None:
+    below = (ROOT / "docs" / "protocol.md").read_text("utf-8").split("| option | else | range |", 1)[1].split("\n\n")[0]
+    named = {name for row in below.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    others = {"model", "truncation", "priority", "add_special_tokens", "keep_special_tokens", "token_scores"}
+    assert named | others == set(generation_pb2.GenerationOptions.DESCRIPTOR.fields_by_name)
+    assert not named & others
 
 
 def test_the_readme_names_all_families() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.support.documented import NAMES
 from tests.support.markdown import ROOT
 from tests.support.server import Server, eventually
 
@@ -84,6 +85,23 @@ def test_late_chunking(server: Server) -> None:
     assert len(others) == 4
     alone, within = map(float, best.split()[:2])
     assert within > alone + 0.1
+
+
+def test_task_heads(documented: str) -> None:
+    lines = run("task_heads", documented)
+    heads = [line.split(":")[0].strip() for line in lines if line.startswith("  ")]
+    assert {"fill_mask", "next_sentence", "question_answering", "causal_lm", "sequence_to_sequence"} <= set(heads)
+    assert sorted(line.split(":")[0] for line in lines if not line.startswith("  ")) == sorted(NAMES)
+    (chosen,) = [line for line in lines if line.startswith("  multiple_choice")]
+    assert sum(map(float, re.findall(r"\d\.\d+", chosen))) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("model", ["", "writer", "summarizer"])
+def test_generate(documented: str, model: str) -> None:
+    *text, last = run("generate", documented, "The quick brown", *filter(None, [model]))
+    assert any(text)
+    count, reason = re.fullmatch(r"\((\d+) tokens from \d+: (\w+)\)", last).groups()  # type: ignore[union-attr]
+    assert (int(count), reason) == (40, "length") or reason == "end_of_sequence"
 
 
 def test_every_example_is_short_and_tested() -> None:

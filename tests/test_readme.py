@@ -1,7 +1,13 @@
-"""All code in README.md and docs/ runs, against a real server, and prints what they say it prints."""
+"""All code in README.md and docs/ runs, against a server, and prints what they say it prints.
+
+Where it asks models of the hub, tiny ones of random weights answer (tests/support/documented.py). So of these it shows
+no more than what any model would print.
+"""
 
 from __future__ import annotations
 
+import shlex
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +17,8 @@ from typing import Any
 import pytest
 
 from bertstream.server import config
-from bertstream.server.sources import chosen_models
+from bertstream.server.sources import Source, chosen_models, parse_sources
+from tests.support.documented import NAMES
 from tests.support.markdown import (
     DOCUMENTS,
     KINDS,
@@ -24,7 +31,6 @@ from tests.support.markdown import (
     indented_blocks,
     run_python,
 )
-from tests.support.server import Server
 from tests.support.shell import run_command
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -57,20 +63,37 @@ def test_every_text_is_the_output_of_the_block_before_it(document: Path) -> None
 
 
 @documents
-def test_python_blocks_run_and_print_what_is_shown(document: Path, server: Server, namespace: dict[str, Any]) -> None:
+def test_python_blocks_run_and_print_what_is_shown(document: Path, documented: str, namespace: dict[str, Any]) -> None:
     listed: list[Block | None] = [*blocks(document), None]
     for block, following in pairwise(listed):
         if block is not None and block.kind == "python":
-            printed = run_python(block, namespace, server.address)
+            printed = run_python(block, namespace, documented)
             assert_output(expected_output(block, following) or "", printed, block.place)
 
 
 @pytest.mark.parametrize("block", blocks_of("console"))
-def test_commands_run_and_print_what_is_shown(block: Block, server: Server, tmp_path: Path) -> None:
+def test_commands_run_and_print_what_is_shown(block: Block, documented: str, tmp_path: Path) -> None:
     for command, output in commands(block):
-        printed = run_command(command, server.address, tmp_path)
+        printed = run_command(command, documented, tmp_path)
         if output is not None:
             assert_output(output, printed, block.place)
+
+
+def test_the_readme_serves_all_models_that_the_documents_ask() -> None:
+    listed = [
+        command for block in blocks(ROOT / "README.md") if block.kind == "console" for command, _ in commands(block)
+    ]
+    served = [source.name for command in listed for source in served_by(command)]
+    assert set(NAMES) <= set(served)
+
+
+def served_by(command: str) -> tuple[Source, ...]:
+    words = shlex.split(command.replace("\\\n", " "), comments=True)
+    if words[:2] != ["bertstream", "serve"]:
+        return ()
+    parser = ArgumentParser()
+    config.add_arguments(parser)
+    return parse_sources(config.load(parser.parse_args(words[2:]), {}).models)
 
 
 @pytest.mark.parametrize("block", blocks_of("toml"))
@@ -113,6 +136,6 @@ def test_output_is_compared(shown: str, printed: str, same: bool) -> None:
         "bertstream unload",
     ],
 )
-def test_commands_that_cannot_be_are_found(command: str, server: Server, tmp_path: Path) -> None:
+def test_commands_that_cannot_be_are_found(command: str, documented: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
-        run_command(command, server.address, tmp_path)
+        run_command(command, documented, tmp_path)

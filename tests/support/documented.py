@@ -1,0 +1,49 @@
+"""The models that the documents and the examples ask: by each name that they use, a tiny one with the same heads."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bertstream.server.config import FIELDS
+from bertstream.workers.checkpoints import embedded
+from bertstream.workers.compiling import EMBEDDED_NAME
+from tests.support.checkpoints import tiny_distilbert
+from tests.support.generation_checkpoints import tiny_bert2bert, tiny_causal
+from tests.support.heads import labels
+from tests.support.hosted import LIMITS, hosted
+
+Make = Callable[[Path], Path]
+
+# The documents' name -> a tiny checkpoint of tests/conftest.py.
+CHECKPOINTS = {
+    "bert-base-uncased": "bert-pretraining",
+    "nli": "roberta-nli",
+    "reranker": "bert-cross-encoder",
+    "ner": "bert-cased-ner",
+    "qa": "roberta-qa",
+    "choice": "roberta-choice",
+}
+# Or what makes one.
+MAKERS: Mapping[str, Make] = {
+    "sentiment": lambda folder: tiny_distilbert(
+        folder, architecture="DistilBertForSequenceClassification", **labels("NEGATIVE", "POSITIVE")
+    ),
+    "writer": tiny_causal,
+    "summarizer": tiny_bert2bert,
+}
+NAMES = (EMBEDDED_NAME, *CHECKPOINTS, *MAKERS)
+
+
+@contextmanager
+def documented_server(checkpoint: Callable[[str], Path], cache: Path, folder: Path) -> Iterator[str]:
+    """Serves all of them, with the limits that a server has by default; the address."""
+    models = {EMBEDDED_NAME: embedded()}
+    models |= {name: checkpoint(known) for name, known in CHECKPOINTS.items()}
+    models |= {name: make(folder / name) for name, make in MAKERS.items()}
+    limits: dict[str, Any] = {name: FIELDS[name].default for name in LIMITS.__dataclass_fields__}
+    with tempfile.TemporaryDirectory() as sockets, hosted(models, cache, Path(sockets), **limits) as address:
+        yield address
