@@ -213,5 +213,9 @@ def test_a_reader_that_leaves(server: FakeServer) -> None:
 def test_widths() -> None:
     assert [width(text) for text in ("abc", "世界", "e\u0301", "😀", "")] == [3, 4, 1, 2, 0]
     assert clipped("世界世界", 5) == "世界…"
+    assert [clipped(text, 4) for text in ("abcd", "abcde", "abc世", "e\u0301abc\u0301", "")] == [
+        *("abcd", "abc…", "abc…", "e\u0301abc\u0301", "")
+    ]
+    assert clipped("word " * 1_000_000, 9) == "word wor…"  # in a moment
     assert clipped("a\x1b[2J\n", 99) == "a\\x1b[2J\\n"
     assert table(("A", "B"), [("世", "1"), ("x", "22")], right=(1,)) == "A    B\n世   1\nx   22"

@@ -160,7 +160,17 @@ def test_answer_needs_one_context(server: FakeServer, fails: Any, tmp_path: Path
     code, error = fails("answer", "Who?", "--file", str(tmp_path / "none.txt"))
     assert (code, "none.txt" in error) == (1, True)
     (tmp_path / "latin.txt").write_bytes(b"\xff")
-    assert fails("answer", "Who?", "--file", str(tmp_path / "latin.txt"))[0] == 2
+    code, error = fails("answer", "Who?", "--file", str(tmp_path / "latin.txt"))
+    assert (code, "not valid Unicode" in error) == (1, True)
+
+
+def test_a_file_and_standard_input_give_the_same_context(server: FakeServer, stdin: Any, tmp_path: Path) -> None:
+    data = b"one\r\ntwo\n"
+    (tmp_path / "context.txt").write_bytes(data)
+    stdin(data)
+    for source in (["-"], ["--file", str(tmp_path / "context.txt")]):
+        assert main(["answer", "Who?", *source]) == 0
+        assert list(server.seen.requests[-1].inputs.second_texts) == ["one\r\ntwo\n"]
 
 
 def test_choose(server: FakeServer, capsys: Capture) -> None:

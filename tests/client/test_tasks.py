@@ -288,6 +288,7 @@ def test_a_head_that_is_not_there(server: FakeServer, client: Any) -> None:
         (ValueError, "labels is empty", lambda c: c.zero_shot("a", [])),
         (TypeError, "targets must be a list of str or int", lambda c: c.fill_mask("[MASK]", targets="man")),
         (ValueError, "targets is empty", lambda c: c.fill_mask("[MASK]", targets=[])),
+        (TypeError, "targets must be a list", lambda c: c.fill_mask("[MASK]", targets=np.array([3, 4]))),
         (TypeError, "ignored_labels must be a list", lambda c: c.entities("a", ignored_labels="O")),
         (ValueError, "aggregation must be one of 'none', 'simple'", lambda c: c.entities("a", aggregation="x")),
         (ValueError, "stride goes with windows", lambda c: c.entities("a", stride=3)),

@@ -130,12 +130,22 @@ def test_classify(client: Client, checkpoint: Checkpoint, name: str) -> None:
     same_ranking([(each.label, each.score) for each in ours], [(t["label"], t["score"]) for t in theirs])
 
 
+@pytest.mark.parametrize("name", ["roberta-classifier", "bert-multi-label", "distilbert-regression"])
 @pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
-def test_functions(client: Client, checkpoint: Checkpoint, function: Any) -> None:
-    classifier = reference.pipeline("text-classification", checkpoint("roberta-classifier"))
+def test_functions(client: Client, checkpoint: Checkpoint, name: str, function: Any) -> None:
+    classifier = reference.pipeline("text-classification", checkpoint(name))
     theirs = classifier(CORPUS[2], top_k=2, function_to_apply=function)
-    ours = client.classify(CORPUS[2], top_k=2, function=function, model="roberta-classifier")
+    ours = client.classify(CORPUS[2], top_k=2, function=function, model=name)
     same_ranking([(each.label, each.score) for each in ours], [(t["label"], t["score"]) for t in theirs])
+
+
+@pytest.mark.parametrize("name", ["bert-classifier", "roberta-classifier"])
+def test_classify_what_is_too_long(client: Client, checkpoint: Checkpoint, name: str) -> None:
+    classifier = reference.pipeline("text-classification", checkpoint(name))
+    for text, sent in ((LONG * 3, LONG * 3), ((LONG * 2, LONG * 3), {"text": LONG * 2, "text_pair": LONG * 3})):
+        theirs = classifier(sent, top_k=None, truncation=True, max_length=512)
+        ours = client.classify(text, model=name)
+        same_ranking([(each.label, each.score) for each in ours], [(t["label"], t["score"]) for t in theirs])
 
 
 @pytest.mark.parametrize("name", ["bert-nli", "roberta-nli"])
@@ -196,13 +206,27 @@ def test_entities(client: Client, checkpoint: Checkpoint, name: str, strategy: A
         assert all(near(one.score, other["score"]) for one, other in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
+@pytest.mark.parametrize("stride", [1, 100])
+@pytest.mark.parametrize("strategy", [strategy for strategy in STRATEGIES if strategy != "none"])
 @pytest.mark.parametrize("name", ["bert-ner", "roberta-ner", "xlm-roberta-ner"])
-def test_entities_of_long_texts_in_windows(client: Client, checkpoint: Checkpoint, name: str) -> None:
-    theirs = reference.pipeline("token-classification", checkpoint(name))(
-        LONG * 3, aggregation_strategy="simple", stride=32
-    )
-    ours = client.entities(LONG * 3, windows=True, stride=32, model=name)
+def test_entities_of_long_texts_in_windows(
+    client: Client, checkpoint: Checkpoint, name: str, strategy: Any, stride: int
+) -> None:
+    recogniser = reference.pipeline("token-classification", checkpoint(name))
+    theirs = recogniser(LONG, aggregation_strategy=strategy, stride=stride)
+    ours = client.entities(LONG, aggregation=strategy, windows=True, stride=stride, model=name)
     assert entities_of(ours) == expected_entities(theirs)
+
+
+@pytest.mark.parametrize("strategy", ["none", "simple"])
+@pytest.mark.parametrize("ignored", [[], ["O", "B-PER", "PER"]], ids=str)
+def test_ignored_labels(client: Client, checkpoint: Checkpoint, strategy: Any, ignored: list[str]) -> None:
+    recogniser = reference.pipeline("token-classification", checkpoint("bert-ner"))
+    for text in CORPUS:
+        theirs = recogniser(text, aggregation_strategy=strategy, ignore_labels=ignored)
+        ours = client.entities(text, aggregation=strategy, ignored_labels=ignored, model="bert-ner")
+        assert entities_of(ours) == expected_entities(theirs)
 
 
 @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from bertstream.cli._input import whole_text
+from bertstream.cli._input import utf8_text, whole_text
 from bertstream.cli._options import Commands, UsageError, add_model, client, command
 from bertstream.cli._table import table
 
@@ -56,5 +56,5 @@ def _context(arguments: argparse.Namespace) -> str:
     if (arguments.context is None) == (arguments.file is None):
         raise UsageError("give the context: as an argument, as - for standard input, or with --file")
     if arguments.file is not None:
-        return str(arguments.file.read_text("utf-8"))
+        return utf8_text(arguments.file.read_bytes())
     return whole_text() if arguments.context == "-" else str(arguments.context)

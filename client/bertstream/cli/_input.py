@@ -27,7 +27,12 @@ def reads_lines(texts: Sequence[str]) -> bool:
 
 def whole_text() -> str:
     """All of standard input, as `lines` reads it."""
-    return sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape")
+    return utf8_text(sys.stdin.buffer.read())
+
+
+def utf8_text(data: bytes) -> str:
+    """The text as it is, line ends too; what is not UTF-8 becomes lone surrogates, as in `lines`."""
+    return data.decode("utf-8", errors="surrogateescape")
 
 
 def lines() -> Iterator[str]:

@@ -27,11 +27,14 @@ def printable(text: str) -> str:
 def clipped(text: str, columns: int) -> str:
     """The text cut, with an ellipsis, to at most so many columns."""
     text = printable(text)
-    if width(text) <= columns:
-        return text
-    while width(text) > columns - 1:
-        text = text[:-1]
-    return text + "…"
+    used = kept = 0
+    for end, character in enumerate(text, 1):
+        used += _character_width(character)
+        if used > columns:
+            return text[:kept] + "…"
+        if used < columns:
+            kept = end
+    return text
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:

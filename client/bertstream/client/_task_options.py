@@ -240,7 +240,7 @@ def _at_least_one(number: int | None, name: str) -> int:
 
 
 def _listed(values: Sequence[Any] | None, name: str, kinds: tuple[type, ...]) -> list[Any]:
-    some = [values] if isinstance(values, str) else list(values or ())
+    some = [] if values is None else list(values)
     if isinstance(values, str) or not all(isinstance(value, kinds) for value in some):
         raise TypeError(f"{name} must be a list of {' or '.join(kind.__name__ for kind in kinds)}, not {values!r}")
     return some

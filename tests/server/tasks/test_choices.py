@@ -82,7 +82,7 @@ def test_questions_whose_pairs_are_cut_are_truncated(stub: Stub) -> None:
         (lists(["p"], ["a", "b"], [1, 1]), "INVALID_LENGTHS", "inputs.choice_counts"),
         (lists(["p"], ["a", "b"], [1]), "INVALID_LENGTHS", "inputs.choice_counts"),
         (lists(["p", "q"], ["a"], [2, -1]), "INVALID_LENGTHS", "inputs.choice_counts"),
-        (lists(["p"], ["a"] * 1001, [1001]), "REQUEST_TOO_LARGE", "inputs.choices"),
+        (lists(["p", "q"], ["a"] * 1001, [1, 1000]), "REQUEST_TOO_LARGE", "inputs.choices"),
         (types_pb2.TextBatch(texts=types_pb2.Texts(texts=["a"])), "INVALID_INPUT_KIND", "inputs"),
     ],
 )
@@ -90,6 +90,15 @@ def test_lists_that_make_no_sense(stub: Stub, choices: Any, reason: str, field: 
     with pytest.raises(RequestError) as raised:
         parse(stub).prepare(Sent(choices))
     assert refused(raised) == ("INVALID_ARGUMENT", reason, field)
+
+
+def test_a_question_with_too_many_choices_fails_alone(stub: Stub) -> None:
+    task = parse(stub)
+    rows = task.prepare(Sent(lists(["p", "q", "r"], ["a", *["b"] * 1001, "c"], [1, 1001, 1])))
+    assert rows.items.tolist() == [0, 2]
+    assert rows.batch.lengths.size == 2
+    (error,) = rows.failed.values()
+    assert (error.reason, error.violations[0].field) == ("REQUEST_TOO_LARGE", "inputs.choice_counts[1]")
 
 
 def test_all_prompts_without_choices(stub: Stub) -> None:

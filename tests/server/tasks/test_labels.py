@@ -48,6 +48,15 @@ def share(rows: Rows[Any], **tensors: Any) -> Share:
     return Share(rows.items.astype(np.int64), np.arange(rows.items.size), np.ones(rows.items.size, np.int64), numbers)
 
 
+def test_how_large_an_answer_is_is_known_before_anything_is_computed(stub: Stub) -> None:
+    task = classify(stub, options=tasks_pb2.ClassifyTextOptions(top_k=2))
+    rows = task.prepare(Sent(PAIRS, bad=[0]))
+    assert rows.least_bytes is not None
+    assert rows.least_bytes.tolist() == [0, 10]
+    labels = task.answer(rows, share(rows, label_scores__ids=[[1, 0]], label_scores__scores=[[0.75, 0.25]]))
+    assert labels.ByteSize() >= 10
+
+
 def test_labels_come_as_the_workers_sort_them(stub: Stub) -> None:
     task = classify(stub, options=tasks_pb2.ClassifyTextOptions(top_k=2))
     rows = task.prepare(Sent(PAIRS))

@@ -17,7 +17,7 @@ from bertstream.server import errors
 from bertstream.server.services import predictions
 from bertstream.v1 import tasks_pb2 as t
 from bertstream.v1 import types_pb2 as y
-from bertstream.workers.contract import BULK, INTERACTIVE
+from bertstream.workers.contract import BULK, INTERACTIVE, HeadWish
 from tests.server.tasks.conftest import Stub
 from tests.server.tasks.served import Served, details, made_up_scores, reason_and_fields, serving
 
@@ -253,15 +253,18 @@ async def test_copies_of_one_call_are_bounded(served: Served) -> None:
 
 async def test_answers_of_one_call_are_bounded(served: Served) -> None:
     served.limits = replace(served.limits, max_response_bytes=3000)
+    pairs = y.TextBatch(pairs=y.TextPairs(first_texts=["fox"] * 900, second_texts=["dog"] * 900))
     requests: list[tuple[str, Message]] = [
         ("FillMasks", t.FillMasksRequest(options=t.FillMaskOptions(top_k=40), inputs=batch(TEXTS * 2))),
         ("ClassifyTexts", t.ClassifyTextsRequest(inputs=batch(["fox"] * 300))),
+        ("PredictNextSentences", t.PredictNextSentencesRequest(inputs=pairs)),
     ]
     for rpc, request in requests:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await served.call(rpc, request, Message)
         assert details(raised.value) == ("INVALID_ARGUMENT", "REQUEST_TOO_LARGE", ["inputs"])
-    assert [job.wishes.outputs for job in served.dispatcher.jobs] == [("label_scores",)]  # masks are counted before
+    # Masks and labels are counted before.
+    assert [job.wishes.head for job in served.dispatcher.jobs] == [HeadWish("next_sentence", "softmax")]
 
 
 async def test_a_failed_row_fails_its_item_alone(served: Served) -> None:
@@ -383,6 +386,22 @@ async def test_streams_that_make_no_sense(
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await served.stream(*messages)
     assert details(raised.value) == ("INVALID_ARGUMENT", reason, fields)
+
+
+async def test_errors_of_items_name_the_option_at_fault_by_its_path(served: Served) -> None:
+    truncation = y.TruncationOptions(max_length=1)
+    asked = {
+        "fill_mask": t.PredictionOptions(fill_mask=t.FillMaskOptions(truncation=truncation)),
+        "choose": t.PredictionOptions(choose=t.ChooseOptions(truncation=truncation)),
+    }
+    for name, of in asked.items():
+        _, *answers = await served.stream(options(of), items(TASKS[name][4]))
+        said = [each.status.message for part in answers for each in part.items.errors]
+        assert said
+        assert all(message.endswith(f"(see options.{name}.truncation.max_length)") for message in said)
+    request = t.FillMasksRequest(options=t.FillMaskOptions(truncation=truncation), inputs=batch(["[MASK]"]))
+    with pytest.raises(grpc.aio.AioRpcError, match=r"\(see options\.truncation\.max_length\)"):
+        await served.call("FillMasks", request, t.FillMasksResponse)
 
 
 async def test_a_deadline_is_the_streams(served: Served) -> None:

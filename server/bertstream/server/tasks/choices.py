@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bertstream.server.errors import RequestError, invalid, too_large
 from bertstream.server.selection import select_rows
-from bertstream.server.tasks.base import HeadModel, Rows, Share, Task
+from bertstream.server.tasks.base import HeadModel, Rows, Share, Task, pick
 from bertstream.server.tasks.sent import Sent
 from bertstream.server.tasks.sums import segment_softmax
 from bertstream.server.tasks.texts import tokenize
@@ -35,14 +35,14 @@ class ChooseAnswers(Task[None]):
         of_pairs = replace(sent, bad=())
         texts = tokenize(self.model, pairs, self.tokenize, of_pairs, at=lambda row: sent.at(int(owners[row])))
         errors = {int(owners[row]): error for row, error in texts.failed.items()}
-        failed = errors | self._without_choices(sent, counts) | {i: not_utf8(sent.at(i)) for i in sent.bad}
+        failed = errors | self._refused(sent, counts) | {i: not_utf8(sent.at(i)) for i in sent.bad}
         kept = select_rows(texts.tokens, np.flatnonzero(~np.isin(owners[texts.tokens.text_indexes], list(failed))))
         truncated = np.bincount(owners[kept.text_indexes], kept.truncated[kept.text_indexes], counts.size) > 0
         batch = Batch(kept.ids, kept.lengths, kept.type_ids)
         return Rows(batch, owners[kept.text_indexes].astype(np.int32), failed, truncated, None)
 
     def _pairs(self, sent: Sent) -> tuple[Pairs, Counts, Counts]:
-        """The pairs, whose question each is, and how many each question has. Raises INVALID_ARGUMENT."""
+        """The pairs, whose question each is, and how many choices each question has. Raises INVALID_ARGUMENT."""
         lists, path = sent.inputs, sent.path
         if not isinstance(lists, tasks_pb2.ChoiceLists):
             raise invalid(path, "this task takes choices, not texts", "INVALID_INPUT_KIND")
@@ -54,19 +54,22 @@ class ChooseAnswers(Task[None]):
             raise invalid(f"{path}.choice_counts", about, "INVALID_LENGTHS")
         if (counts < 0).any() or int(counts.sum()) != len(lists.choices):
             raise invalid(f"{path}.choice_counts", "they must add up to the number of choices", "INVALID_LENGTHS")
-        if max(len(lists.choices), counts.size) > (most := self.model.limits.max_texts):
-            about = f"{len(lists.choices)} choices; the limit of one message is {most}"
-            raise too_large(f"{path}.choices", about)
+        most = self.model.limits.max_texts
         owners = np.repeat(np.arange(counts.size), counts)
+        kept = np.flatnonzero(counts[owners] <= most)  # a question of more fails alone
+        if max(kept.size, counts.size) > most:
+            raise too_large(f"{path}.choices", f"{len(lists.choices)} choices; the limit of one message is {most}")
         prompts = list(lists.prompts)
-        return Pairs([prompts[i] for i in owners.tolist()], list(lists.choices)), owners, counts
+        return Pairs(pick(prompts, owners[kept]), pick(lists.choices, kept)), owners[kept], counts
 
-    def _without_choices(self, sent: Sent, counts: Counts) -> dict[int, RequestError]:
-        why = "it must be at least 1"
-        return {
-            int(i): invalid(f"{sent.path}.choice_counts[{i}]", why, "INVALID_EMPTY_LIST")
-            for i in np.flatnonzero(counts == 0)
-        }
+    def _refused(self, sent: Sent, counts: Counts) -> dict[int, RequestError]:
+        """The errors of questions without choices, and of those with too many."""
+        refused, most = dict[int, RequestError](), self.model.limits.max_texts
+        for i in np.flatnonzero((counts == 0) | (counts > most)).tolist():
+            path = f"{sent.path}.choice_counts[{i}]"
+            none = invalid(path, "it must be at least 1", "INVALID_EMPTY_LIST")
+            refused[i] = too_large(path, f"{counts[i]} choices; the limit is {most}") if counts[i] else none
+        return refused
 
     def answer(self, rows: Rows[None], share: Share) -> Message:
         logits = share.tensors["label_scores"][:, 0].astype(np.float64)

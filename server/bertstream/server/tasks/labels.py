@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from google.protobuf.message import Message
@@ -29,6 +29,7 @@ from bertstream.workers.contract import HeadWish, ScoreFunction, Wishes
 from bertstream.workers.description import ModelDescription
 
 _MOST_LABELS = (1 << 31) - 1  # more than there are means all
+_LABEL_BYTES = 5  # that a label has at least in an answer: its number, and a score
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,13 @@ class TextTask(Task[None]):
 
 class ClassifyTexts(TextTask):
     """Labels of texts or pairs, best first."""
+
+    def prepare(self, sent: Sent) -> Rows[None]:
+        rows = super().prepare(sent)
+        assert self.wishes.head is not None
+        sizes = np.full(rows.truncated.size, _LABEL_BYTES * self.wishes.head.top_k, np.int64)
+        sizes[list(rows.failed)] = 0
+        return replace(rows, least_bytes=sizes)
 
     def answer(self, rows: Rows[None], share: Share) -> Message:
         ids, scores = share.tensors["label_scores.ids"], share.tensors["label_scores.scores"]

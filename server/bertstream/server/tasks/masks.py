@@ -63,9 +63,13 @@ class FillMasks(Task[None]):
         return Batch(tokens.ids, tokens.lengths, tokens.type_ids, Spans(counts, places, np.ones_like(places)))
 
     def _least_bytes(self, lengths: NDArray[np.integer], counts: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Bytes that each row's answer has at least: of a sequence, one for each token that it may not leave out."""
-        sequence = 2 + np.maximum(lengths.astype(np.int64) - 4, 0) if self.sequences else 0
-        sizes: NDArray[np.int64] = counts.astype(np.int64) * self.top_k * (_CANDIDATE_BYTES + sequence)
+        """Bytes that each row's answer has at least: of a sequence, its other masks as they are spelled, and one for
+        each token besides that it may not leave out.
+        """
+        masks = counts.astype(np.int64)
+        others = np.maximum(masks - 1, 0)
+        sequence = 2 + np.maximum(lengths - others - 4, 0) + others * len(self.mask)
+        sizes: NDArray[np.int64] = masks * self.top_k * (_CANDIDATE_BYTES + sequence * self.sequences)
         return sizes
 
     def _refused(
@@ -80,7 +84,8 @@ class FillMasks(Task[None]):
                 refused[text] = too_large(sent.at(text), f"{about}, or set omit_sequences")
                 continue
             cut = " in what is left of it: it was cut to the maximum length" if texts.tokens.truncated[text] else ""
-            about = f"it has no mask{cut}; write {self.mask} or {NEUTRAL_MASK}"
+            spelled = " or ".join(dict.fromkeys((self.mask, NEUTRAL_MASK)))
+            about = f"it has no mask{cut}; write {spelled}"
             refused[text] = invalid(sent.at(text), about, "INVALID_MASK")
         return refused
 

@@ -22,6 +22,7 @@ class Sent:
     bad: Sequence[int] = ()  # the indexes of those that have strings which are not UTF-8
     field: str = ""  # what an item's index stands behind, where it is not `path` and the kind: "documents"
     offset: int = 0  # items of the same message before the first
+    options: str = "options"  # the path of the task's options
 
     def at(self, index: int) -> str:
         """The path of an item: "inputs.texts[3]"."""

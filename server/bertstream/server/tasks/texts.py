@@ -61,6 +61,6 @@ def tokenize(
     """
     at = at or sent.at
     tokens = model.tokenizer.tokenize(inputs, with_special_tokens(options, None, inputs))
-    failed = {index: text_error(error, at(index)) for index, error in tokens.errors.items()}
+    failed = {index: text_error(error, at(index), sent.options) for index, error in tokens.errors.items()}
     failed |= {index: not_utf8(at(index)) for index in sent.bad}
     return TaskTexts(tokens, {}).without(failed)
