@@ -6,8 +6,9 @@ import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,14 +119,45 @@ def test_ids_are_those_of_transformers(
         assert [each.text for each in answers] == [spell.decode(ids, skip_special_tokens=True) for ids in theirs]
 
 
+@pytest.mark.parametrize("name", ["bert", "electra"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_what_is_new_is_of_the_type_of_the_prompts_last_token(
+    client: Client, reference: Callable[[str], Reference], name: str, beams: int
+) -> None:
+    theirs, ids = reference(name), np.array(reference(name).ids(PROMPTS[0]), np.int32)
+    found = []
+    for types in ([0] * ids.size, [0] + [1] * (ids.size - 1)):
+        (prompt,) = client.tokenize([PROMPTS[0]], model=name)
+        prompt = replace(prompt, token_ids=ids, token_type_ids=np.array(types, np.int32))
+        options: dict[str, Any] = {"max_new_tokens": 12, "num_beams": beams}
+        ours = client.generate([prompt], model=name, bad_words=["[PAD]"], **options)[0]
+        with torch.no_grad():
+            expected = theirs.model.generate(
+                torch.tensor(ids[None]).long(),
+                token_type_ids=torch.tensor([types]),
+                do_sample=False,
+                bad_words_ids=[[0]],
+                **options,
+            )
+        assert list(ours.token_ids) == expected[0, ids.size :].tolist()
+        found.append(list(ours.token_ids))
+    assert found[0] != found[1]
+
+
 @pytest.mark.parametrize("name", ["bert", "roberta", "bert2bert"])
 def test_bad_words_are_those_of_transformers(client: Client, reference: Callable[[str], Reference], name: str) -> None:
-    text, options = "The quick brown", cast(dict[str, Any], {"max_new_tokens": 10})
+    text, spell = "The quick brown", reference(name).tokenizer
+    options: dict[str, Any] = {"max_new_tokens": 16, "no_repeat_ngram_size": 1}
     first = client.generate(text, model=name, **options)
-    bad = [[each] for each in list(first.token_ids)[:2]]
-    words = [str(reference(name).tokenizer.decode(ids)).strip() for ids in bad]
-    ours = client.generate(text, model=name, bad_words=words, **options)
-    assert not set(ours.token_ids) & {ids[0] for ids in bad}
+    words = [word for id in first.token_ids if (word := str(spell.decode([id])).strip()) and not word.startswith("##")]
+    ours = client.generate(text, model=name, bad_words=[*words, spell.pad_token], **options)
+    spellings = spell([*words, *(f" {word}" for word in words)], add_special_tokens=False)["input_ids"]
+    known = [ids for ids in spellings if spell.unk_token_id not in ids]
+    (theirs,) = reference(name).generate(text, bad_words_ids=[*known, [spell.pad_token_id]], **options)
+    assert list(ours.token_ids) == theirs
+    alone = {ids[0] for ids in known if len(ids) == 1} - {spell.eos_token_id, spell.sep_token_id}
+    assert alone & set(first.token_ids)
+    assert not alone & set(ours.token_ids)
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "bert2bert"])

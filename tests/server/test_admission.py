@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 
 import grpc
 import pytest
@@ -71,6 +72,26 @@ async def test_even_a_stream_of_large_messages_leaves_half() -> None:
         assert admission.tokens == 50
         with admission.unary(50):
             pass
+
+
+async def test_an_interactive_stream_does_not_wait_behind_bulk_streams() -> None:
+    admission, gate, inside = Admission(100), asyncio.Event(), []
+
+    async def hold(holding: AbstractAsyncContextManager[None], name: str) -> None:
+        async with holding:
+            inside.append(name)
+            await gate.wait()
+
+    tasks = [asyncio.create_task(hold(admission.stream(50), f"bulk {number}")) for number in range(3)]
+    await ticks()
+    tasks += [asyncio.create_task(hold(admission.interactive_stream(40), f"pieces {number}")) for number in range(2)]
+    await ticks()
+    assert inside == ["bulk 0", "pieces 0"]
+    gate.set()
+    await asyncio.gather(*tasks)
+    assert admission.tokens == 0
+    async with admission.interactive_stream(5000):
+        assert admission.tokens == 100
 
 
 async def test_streams_wait_for_unary_calls_too() -> None:

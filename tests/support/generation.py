@@ -66,6 +66,7 @@ class HistoryProgram:
         past_lengths: Tensor,
         source: Tensor | None = None,
         source_lengths: Tensor | None = None,
+        type_ids: Tensor | None = None,
     ) -> Tensor:
         self._write(cache, ids, rows)
         self.calls.append(("step", ids.numel()))

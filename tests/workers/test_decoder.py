@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -219,3 +220,12 @@ def test_only_a_decoder_generates(causal: Callable[..., Causal], tmp_path: Path,
         with pytest.raises(ValueError, match="has no head"):
             generate()
     assert not hasattr(program._module, "prefill")  # nor does it carry what it has no use for
+
+
+def test_a_large_cache_takes_memory_only_as_it_is_used(causal: Callable[..., Causal]) -> None:
+    program = causal("bert").program
+    before = psutil.Process().memory_info().rss
+    cache = program.new_cache(1 << 21)
+    assert [tuple(each.shape) for each in cache] == [(2, 1 << 21, 36)] * 5
+    assert not any(each[:, ::4096].any() for each in cache)
+    assert psutil.Process().memory_info().rss - before < sum(each.nbytes for each in cache) // 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,8 @@ def test_the_file_for_it_hides_what_config_json_says(tmp_path: Path) -> None:
         ("early_stopping", "always"),
         ("do_sample", 1),
         ("length_penalty", "long"),
+        ("length_penalty", math.nan),
+        ("temperature", math.inf),
     ],
 )
 def test_a_default_that_makes_no_sense_is_left_out_with_a_warning(tmp_path: Path, setting: str, value: Any) -> None:

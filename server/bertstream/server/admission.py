@@ -51,6 +51,13 @@ class Admission:
             yield
         self._rate.add(tokens)
 
+    @asynccontextmanager
+    async def interactive_stream(self, tokens: int) -> AsyncIterator[None]:
+        """As `stream`, within all of the bound: it does not wait behind streams that are in no hurry."""
+        async with self._all.holding(tokens):
+            yield
+        self._rate.add(tokens)
+
     def _overloaded(self) -> RequestError:
         seconds = min(max(self._all.held / 4 / self._rate.per_second, 0.1), 10.0)
         return overloaded(f"{self._all.held} tokens wait already; the bound is {self._all.limit}", round(seconds, 3))

@@ -186,7 +186,7 @@ async def test_a_failure_ends_the_stream(serve: Serve) -> None:
 
 
 async def test_streams_wait_where_unary_calls_are_refused(serve: Serve) -> None:
-    served = await serve(queue_tokens=60)
+    served = await serve(queue_tokens=30)
     first = asyncio.create_task(events(served.stream("the")))
     await until(lambda: len(served.sent) == 1)
     second = asyncio.create_task(events(served.stream("the")))
@@ -319,6 +319,23 @@ async def test_no_more_than_the_window_is_under_way(serve: Serve) -> None:
     await call.done_writing()
     texts, _, _ = await answers(call)
     assert len(texts) == 12
+
+
+async def test_pieces_do_not_wait_behind_a_corpus(serve: Serve) -> None:
+    served = await serve(queue_tokens=100)
+    call = await served.bulk()
+    await call.read()
+    await call.write(items(0, *["the"] * 6))  # of 22 tokens each; streams hold half
+    await until(lambda: len(served.sent) == 2)
+    served.worker.generate = script([SAT])
+    patient = served.stream("cat", priority=t.PRIORITY_BULK)
+    await patient.read()
+    await events(served.stream("run"))
+    await asyncio.sleep(0.03)
+    assert served.sent[2:] == [[CLS, RUN]]
+    patient.cancel()
+    call.cancel()
+    await until(lambda: served.model.generation_admission.tokens == 0)
 
 
 async def test_who_goes_frees_all_that_was_under_way(serve: Serve) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bertstream.workers.contract import Completed, Failure, Generate, Generated
+from bertstream.workers.contract import BULK, Completed, Failure, Generate, Generated
 from bertstream.workers.generation.warming import warm_up
 from bertstream.workers.running import Computing, RunningRecord, read_running
 from tests.support.generation import Bench, Caller, HistoryProgram, Ids, answers_of, make_generate
@@ -265,6 +265,36 @@ def test_types_are_passed_on_where_an_input_has_them(tmp_path: Path) -> None:
     bench.run(make_generate(1, [5, 6, 7]), make_generate(2, [5, 6], type_ids=np.array([0, 1], np.int32)))
     bench.run(make_generate(3, [5, 6]))
     assert seen == [[0, 0, 0, 0, 1], None]
+
+
+def test_new_tokens_are_of_the_type_of_the_prompts_last_one(tmp_path: Path) -> None:
+    seen: list[list[int] | None] = []
+
+    class Typed(HistoryProgram):
+        def step(self, *columns: Any) -> Tensor:
+            seen.append(None if columns[-1] is None else columns[-1].tolist())
+            return super().step(*columns)
+
+    typed = make_generate(2, [5, 6], type_ids=np.array([0, 1], np.int32), num_beams=2, max_new_tokens=3)
+    Bench(tmp_path, Typed()).run(make_generate(1, [5], max_new_tokens=2), typed)
+    assert seen == [[0, 1, 1], [1, 1]]
+    seen.clear()
+    Bench(tmp_path, Typed(), encoder=True).run(typed)
+    assert set(map(str, seen)) == {"None"}
+
+
+def test_a_flood_of_bulk_work_leaves_room_for_interactive_work(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cache_tokens=160, max_sequences=16)
+    for number in range(40):
+        bench.add(make_generate(number, [5], max_new_tokens=9, priority=BULK))
+    bench.generator.turn()
+    assert bench.program.calls[-1] == ("step", 14)
+    bench.add(make_generate(50, [6], max_new_tokens=2))
+    bench.generator.turn()
+    assert [each.id for each in bench.caller.replies if isinstance(each, Completed)] == [50]
+    bench.finish()
+    assert {each.id for each in bench.caller.replies if isinstance(each, Completed)} == {*range(40), 50}
+    assert bench.generator.rows.used == 0
 
 
 def test_queue_and_compute_times_add_up(tmp_path: Path) -> None:

@@ -121,3 +121,9 @@ def test_ids_outside_the_vocabulary_are_nobodys() -> None:
 )
 def test_what_would_repeat_a_run(tokens: list[int], size: int, expected: list[int]) -> None:
     assert repeating(np.array(tokens, np.int32), size).tolist() == expected
+
+
+def test_a_penalty_next_to_zero_leaves_finite_numbers() -> None:
+    logits = torch.tensor([[3.0, -3.0, 2.0, *[1.0] * 9]])
+    scores = process(logits, [past([0, 1], GenerationOptions(9, repetition_penalty=1e-45))])
+    assert scores[0].tolist() == [torch.finfo().max, pytest.approx(0.0), 2.0, *[1.0] * 9]

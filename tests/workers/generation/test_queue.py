@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bertstream.workers.contract import BULK, Failure
-from bertstream.workers.generation.queue import Admission, Entry, GenerationQueue, Room, admit, rows_of
-from bertstream.workers.scheduler import queued
+from bertstream.workers.generation.queue import Admission, Entry, GenerationQueue, Room, Share, admit, rows_of
+from bertstream.workers.scheduler import TURN_SECONDS, is_bulk, queued
 from tests.support.generation import make_generate
 
 NOW = 100.0
@@ -21,8 +21,13 @@ def at(work_id: int, tokens: int = 5, new: int = 5, *, arrival: float = NOW, **o
     return queued(work, SOURCE, arrival, rows_of(work))
 
 
-def joining(*entries: Entry, room: Room = ROOM) -> list[int]:
-    return ids(admit(sorted(entries), NOW, room))
+def admitted(*entries: Entry, room: Room = ROOM, bulk_turn: float = NOW) -> Admission:
+    interactive = sorted(each for each in entries if not is_bulk(each))
+    return admit(interactive, sorted(each for each in entries if is_bulk(each)), NOW, room, bulk_turn)
+
+
+def joining(*entries: Entry, room: Room = ROOM, bulk_turn: float = NOW) -> list[int]:
+    return ids(admitted(*entries, room=room, bulk_turn=bulk_turn))
 
 
 def ids(admission: Admission) -> list[int]:
@@ -61,9 +66,41 @@ def test_no_more_tokens_than_are_computed_at_once_but_for_a_single_input() -> No
 
 
 def test_what_expired_is_told_apart() -> None:
-    admission = admit([at(1, deadline=NOW - 1), at(2), at(3, deadline=NOW)], NOW, ROOM)
+    admission = admitted(at(1, deadline=NOW - 1), at(2), at(3, deadline=NOW), at(4, deadline=NOW, priority=BULK))
     assert ids(admission) == [2]
-    assert [entry.work.id for entry in admission.expired] == [1, 3]
+    assert [entry.work.id for entry in admission.expired] == [1, 3, 4]
+
+
+def test_however_long_bulk_work_has_waited_interactive_work_goes_first() -> None:
+    waiting = [at(number, priority=BULK, arrival=NOW - 600) for number in range(20)]
+    assert joining(*waiting, at(50), at(51))[:3] == [50, 51, 0]
+
+
+def test_one_of_bulk_work_has_a_turn_after_a_while() -> None:
+    waiting = [at(number, priority=BULK, arrival=NOW - 600) for number in range(20)]
+    assert joining(*waiting, at(50), at(51), bulk_turn=NOW - TURN_SECONDS)[:4] == [0, 50, 51, 1]
+
+
+def test_bulk_work_leaves_a_part_of_the_room() -> None:
+    waiting = [at(number, priority=BULK) for number in range(20)]
+    share = Share(rows=40, sequences=8, empty=False)
+    assert joining(*waiting, at(50), room=Room(100, 8, 100, empty=False, bulk=share)) == [50, 0, 1, 2, 3]
+    share = Share(rows=90, sequences=2, empty=False)
+    assert joining(*waiting, at(50), room=Room(100, 8, 100, empty=False, bulk=share)) == [50, 0, 1]
+
+
+def test_bulk_work_whose_share_is_taken_holds_up_its_own_kind_alone() -> None:
+    share = Share(rows=15, sequences=8, empty=False)
+    room = Room(100, 8, 100, empty=False, bulk=share)
+    waiting = [at(1, 5, 15, priority=BULK, arrival=NOW - 9), at(2, priority=BULK), at(50)]
+    assert joining(*waiting, room=room, bulk_turn=NOW - 9) == [50]
+
+
+def test_bulk_work_may_have_more_than_its_share_rather_than_never() -> None:
+    room = Room(100, 8, 100, empty=False, bulk=Share(rows=40, sequences=4, empty=True))
+    assert joining(at(1, 10, 80, priority=BULK), at(2, priority=BULK), room=room) == [1]
+    # It is its turn, and now all wait until there are rows enough for it.
+    assert joining(at(1, 10, 95, priority=BULK, arrival=NOW - 9), at(50), room=room, bulk_turn=NOW - 9) == []
 
 
 @pytest.fixture
@@ -122,3 +159,18 @@ def test_times_are_the_clocks(queue: GenerationQueue) -> None:
     queue.add(make_generate(2, deadline=math.inf), SOURCE)
     admission = queue.take(ROOM)
     assert [entry.work.id for entry in (*admission.joining, *admission.expired)] == [2, 1]
+
+
+def test_a_turn_of_bulk_work_counts_from_its_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [NOW]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    wide = GenerationQueue(queue_tokens=1000, cache_tokens=100)
+    for number in range(4):
+        wide.add(make_generate(number, priority=BULK), SOURCE)
+        wide.add(make_generate(10 + number), SOURCE)
+    one = Room(rows=10, sequences=1, tokens=50, empty=True)
+    found = []
+    for seconds in (1.0, 1.5, 0.5, 1.6):
+        clock[0] += seconds
+        found += ids(wide.take(one))
+    assert found == [10, 0, 11, 1]

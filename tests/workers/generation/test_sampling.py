@@ -15,7 +15,7 @@ from transformers.generation.logits_process import (
 )
 
 from bertstream.workers.contract import GenerationOptions
-from bertstream.workers.generation.sampling import Odds, compact, draw, keep_top_k, keep_top_p
+from bertstream.workers.generation.sampling import Odds, compact, divide, draw, keep_top_k, keep_top_p
 from tests.support.generation import Bench, HistoryProgram, answers_of, make_generate
 
 WAYS = [(1.0, 0, 1.0), (0.7, 0, 1.0), (1.5, 5, 1.0), (1.0, 0, 0.8), (0.5, 8, 0.6), (1.0, 1, 1.0), (2.0, 99, 0.01)]
@@ -45,10 +45,26 @@ def theirs(scores: Tensor, temperature: float, top_k: int, top_p: float) -> Tens
 def test_the_same_tokens_are_left_as_in_transformers() -> None:
     scores = some_scores(len(WAYS))
     odds = odds_of(*WAYS)
-    left = keep_top_p(keep_top_k(scores / odds.temperature[:, None], odds.top_k), odds.top_p)
+    left = keep_top_p(keep_top_k(divide(scores, odds.temperature), odds.top_k), odds.top_p)
     expected = torch.stack([theirs(row, *way) for row, way in zip(scores, WAYS, strict=True)])
     torch.testing.assert_close(left.softmax(-1), expected)
     assert (left > -torch.inf).sum(-1).min() == 1
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e-38, 1e-6])
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (5, 1.0), (0, 0.0)])
+def test_next_to_no_temperature_takes_the_most_probable(temperature: float, top_k: int, top_p: float) -> None:
+    scores = some_scores(8)
+    scores[:4, :20] = -torch.inf
+    scores[4:, 25] = torch.finfo().max  # as a repetition penalty near 0 makes it
+    chances = torch.linspace(0, 0.999, 8, dtype=torch.float64)
+    drawn = draw(scores, odds_of(*[(temperature, top_k, top_p)] * 8), chances)
+    assert drawn.tolist() == scores.argmax(-1).tolist()
+
+
+def test_where_nothing_is_allowed_something_is_drawn() -> None:
+    scores = torch.full((2, 30), -torch.inf)
+    assert draw(scores, odds_of((1.0, 0, 1.0), (0.5, 5, 0.5)), torch.tensor([0.1, 0.9]).double()).max() < 30
 
 
 @pytest.mark.parametrize("way", WAYS)

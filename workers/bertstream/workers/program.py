@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,8 +176,11 @@ class Program:
         Raises ValueError, as all that follows does, where the model has no head that generates so.
         """
         self._check_head("causal_lm" if "causal_lm" in self.description.heads else "sequence_to_sequence", GENERATING)
-        cache: list[Tensor] = self._module.new_cache(rows)
-        return cache
+        if self.device.type != "cpu":
+            cache: list[Tensor] = self._module.new_cache(rows)
+            return cache
+        # Zeros, too, but memory that the system hands out page by page, as rows are written to.
+        return [_lazy_zeros(2, rows, each.size(2), dtype=each.dtype) for each in self._module.new_cache(0)]
 
     @torch.inference_mode()
     def prefill(
@@ -211,17 +216,19 @@ class Program:
         past_lengths: Tensor,
         source: Tensor | None = None,
         source_lengths: Tensor | None = None,
+        type_ids: Tensor | None = None,
     ) -> Tensor:
         """One token more of each of B sequences, whose keys and values are written to the cache.
 
         ids, positions (the tokens before this one), rows (where it is written, no row twice): [B]; past: [B, M] int64,
         the rows of the sequence's tokens in order, this one's included, padded with any row; past_lengths: [B].
-        source: [B, S] int64, padded so too, and source_lengths: [B], of "sequence_to_sequence" alone.
+        source: [B, S] int64, padded so too, and source_lengths: [B], of "sequence_to_sequence" alone. type_ids: [B],
+        of "causal_lm" alone; None is all 0.
         -> [B, V] float32, of each next token.
         """
         self._check_head("causal_lm" if source is None else "sequence_to_sequence", GENERATING)
-        sources = () if source is None else (source, source_lengths)
-        logits: Tensor = self._module.step(cache, ids, positions, rows, past, past_lengths, *sources)
+        own = (type_ids,) if source is None else (source, source_lengths)
+        logits: Tensor = self._module.step(cache, ids, positions, rows, past, past_lengths, *own)
         return logits
 
     def _check_head(self, head: str, expected: tuple[str, ...]) -> None:
@@ -232,6 +239,13 @@ class Program:
     def _check_pooler(self) -> None:
         if not self.description.has_pooler:
             raise ValueError("this model has no pooler")
+
+
+def _lazy_zeros(*shape: int, dtype: torch.dtype) -> Tensor:
+    size = math.prod(shape)
+    if not size:
+        return torch.zeros(shape, dtype=dtype)
+    return torch.frombuffer(mmap.mmap(-1, size * dtype.itemsize), dtype=dtype, count=size).view(shape)
 
 
 def _lists(wish: AttentionWish | None) -> tuple[list[int], list[int], list[int]]:

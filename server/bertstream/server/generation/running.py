@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from bertstream.server.dispatch import Finished, NewTokens, generate
@@ -14,6 +14,7 @@ from bertstream.server.model import ServedModel
 from bertstream.server.tokenization import Writing
 from bertstream.server.validation.generation import GenerationPlan
 from bertstream.v1 import generation_pb2
+from bertstream.workers.contract import INTERACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,15 @@ class Generation:
     ) -> Finished:
         work = replace(prompt.work, deadline=self._deadline)
         sink = None if growing is None else _Sink(growing, news)
-        async with self._admission.stream(prompt.cost) if self._waits else nullcontext():
+        async with self._admitted(prompt, pieces=news is not None):
             return await generate(self._model.dispatcher, work, prompt.cost, waits=self._waits, sink=sink)
+
+    def _admitted(self, prompt: Prompt, *, pieces: bool) -> AbstractAsyncContextManager[None]:
+        if not self._waits:
+            return nullcontext()
+        if pieces and self._plan.priority == INTERACTIVE:
+            return self._admission.interactive_stream(prompt.cost)
+        return self._admission.stream(prompt.cost)
 
 
 class _Sink:

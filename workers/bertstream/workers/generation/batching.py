@@ -30,6 +30,7 @@ class Step:
     """The last token of each of B sequences."""
 
     ids: Tensor  # [B] int32
+    type_ids: Tensor | None  # [B] int32, None: all 0
     positions: Tensor  # [B] int64, tokens before it
     rows: Tensor  # [B] int64, where in the cache its keys and values go
     past: Tensor  # [B, M] int64, rows of all its sequence's tokens, its own last, padded
@@ -56,8 +57,10 @@ def step_of(sequences: Sequence[TokenSequence], device: str) -> Step:
     past, past_lengths = _padded([each.rows for each in sequences])
     sources = [each.source for each in sequences if each.source is not None]
     source, source_lengths = _padded(sources) if sources else (None, None)
+    type_ids = np.array([each.type_id for each in sequences], np.int32)
     return Step(
         ids=_tensor(np.array([each.tokens[-1] for each in sequences], np.int32), device),
+        type_ids=_tensor(type_ids, device) if type_ids.any() else None,
         positions=_tensor(past_lengths - 1, device),
         rows=_tensor(np.array([each.rows[-1] for each in sequences], np.int64), device),
         past=_tensor(past, device),

@@ -15,14 +15,18 @@ from bertstream.workers.description import GenerationDescription
 from bertstream.workers.failures import give_memory_back, is_fatal, reason_of
 from bertstream.workers.generation.batching import inputs_of, step_of
 from bertstream.workers.generation.cache import CacheRows
-from bertstream.workers.generation.queue import GenerationQueue, Room, answers_of, key_of
+from bertstream.workers.generation.queue import GenerationQueue, Room, Share, answers_of, key_of
 from bertstream.workers.generation.running import Running, fail, send_completed, send_generated
 from bertstream.workers.generation.search import Choice, all_sequences, choose
+from bertstream.workers.scheduler import is_bulk
 
 if TYPE_CHECKING:
     from bertstream.workers.running import Computing
 
 log = logging.getLogger(__name__)
+
+# Interactive work finds this part of the cache, and of a step's sequences, free of bulk work.
+_KEPT = 8
 
 Compute = Callable[[Sequence[Running]], Sequence[Choice] | None]
 
@@ -53,6 +57,7 @@ class Program(Protocol):
         past_lengths: Tensor,
         source: Tensor | None,
         source_lengths: Tensor | None,
+        type_ids: Tensor | None,
     ) -> Tensor:
         """One token of each of B sequences (batching.Step) -> logits [B, V] float32."""
 
@@ -105,12 +110,18 @@ class Generator:
                 self._fail(running, "expired", "the deadline passed while tokens were generated")
 
     def _admit(self) -> list[Running]:
+        bulk = [running for running in self._running if is_bulk(running.entry)]
         admission = self.queue.take(
             Room(
-                rows=self.rows.rows - sum(running.entry.tokens for running in self._running),
-                sequences=self._max_sequences - sum(answers_of(running.work) for running in self._running),
+                rows=self.rows.rows - _rows(self._running),
+                sequences=self._max_sequences - _sequences(self._running),
                 tokens=self._batch_tokens,
                 empty=not self._running,
+                bulk=Share(
+                    rows=_bulk_share(self.rows.rows) - _rows(bulk),
+                    sequences=_bulk_share(self._max_sequences) - _sequences(bulk),
+                    empty=not bulk,
+                ),
             )
         )
         for entry in admission.expired:
@@ -144,6 +155,7 @@ class Generator:
             step.past_lengths,
             step.source,
             step.source_lengths,
+            step.type_ids,
         )
         self.steps += 1
         return choose(logits, searches)
@@ -194,6 +206,19 @@ class Generator:
         running.release(self.rows)
         self._running.remove(running)
         self.queue.left(running.entry)
+
+
+def _rows(running: Sequence[Running]) -> int:
+    """Of the cache that they have reserved."""
+    return sum(each.entry.tokens for each in running)
+
+
+def _sequences(running: Sequence[Running]) -> int:
+    return sum(answers_of(each.work) for each in running)
+
+
+def _bulk_share(whole: int) -> int:
+    return whole - whole // _KEPT
 
 
 def _groups(running: Sequence[Running]) -> list[list[Running]]:

@@ -101,9 +101,13 @@ def process(logits: Tensor, sequences: Sequence[History]) -> Tensor:
 
 
 def _penalise(scores: Tensor, rows: Tensor, ids: Tensor, penalties: Tensor) -> None:
-    """Repetition penalty (Keskar et al. 2019). An id that is named twice is penalised once."""
+    """Repetition penalty (Keskar et al. 2019). An id that is named twice is penalised once.
+
+    A penalty near 0 makes nothing infinite, which would leave no odds to draw by.
+    """
     seen = scores[rows, ids]
-    scores[rows, ids] = torch.where(seen < 0, seen * penalties, seen / penalties)
+    most = torch.finfo(scores.dtype).max
+    scores[rows, ids] = torch.where(seen < 0, seen * penalties, seen / penalties).clamp(max=most)
 
 
 class _Places:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from bertstream.workers.contract import Failure, Generate
-from bertstream.workers.scheduler import Queued, SortedQueue, queued
+from bertstream.workers.scheduler import Queued, Waiting, bulk_is_due, is_bulk, queued
 
 Entry: TypeAlias = Queued[Generate]
 Key: TypeAlias = tuple[Any, int]  # the connection and the work's id
@@ -31,6 +32,15 @@ def rows_of(work: Generate) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What bulk work may have of the room: less than all, so that interactive work that comes finds some."""
+
+    rows: int
+    sequences: int
+    empty: bool  # no bulk work is under way: then the first to join may have more
+
+
+@dataclass(frozen=True, slots=True)
 class Room:
     """What the next step has room for, beside what is under way."""
 
@@ -38,6 +48,7 @@ class Room:
     sequences: int
     tokens: int  # of inputs, all computed at once; the first to join may have more
     empty: bool  # nothing is under way: then the first to join may have more sequences, too
+    bulk: Share | None = None  # None: all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +59,64 @@ class Admission:
     expired: tuple[Entry, ...]
 
 
-def admit(waiting: Iterable[Entry], now: float, room: Room) -> Admission:
-    """The most urgent that fit. `waiting` is sorted; nobody overtakes, else one that needs much might wait for ever."""
-    joining: list[Entry] = []
-    expired: list[Entry] = []
-    rows, sequences, tokens = room.rows, room.sequences, room.tokens
-    for entry in waiting:
-        if entry.work.deadline <= now:
-            expired.append(entry)
-            continue
-        rows -= entry.tokens
-        sequences -= answers_of(entry.work)
-        tokens -= int(entry.work.ids.size)
-        first = not joining
-        if rows < 0 or not ((first and room.empty) or (sequences >= 0 and (first or tokens >= 0))):
-            break
-        joining.append(entry)
-    return Admission(tuple(joining), tuple(expired))
+def admit(
+    interactive: Sequence[Entry], bulk: Sequence[Entry], now: float, room: Room, bulk_turn: float = -math.inf
+) -> Admission:
+    """The most urgent that fit. Both are sorted; bulk work joined last at `bulk_turn`.
+
+    Interactive work goes first, but for one of bulk work whose turn it is. Nobody overtakes, else one that needs much
+    might wait for ever; only bulk work whose share is taken holds up none but its own kind.
+    """
+    due = 1 if bulk and bulk_is_due(bulk[0], interactive, now, bulk_turn) else 0
+    joining = _Joining(now, room)
+    for waiting in (bulk[:due], interactive, bulk[due:]):
+        joining.fill(waiting)
+    return Admission(tuple(joining.entries), tuple(joining.expired))
+
+
+class _Joining:
+    """Those who join, and the room that is left."""
+
+    def __init__(self, now: float, room: Room) -> None:
+        self.entries: list[Entry] = []
+        self.expired: list[Entry] = []
+        self._now = now
+        self._rows, self._sequences, self._tokens, self._empty = room.rows, room.sequences, room.tokens, room.empty
+        self._share = room.bulk or Share(room.rows, room.sequences, room.empty)
+        self._full = self._bulk_waits = False
+
+    def fill(self, waiting: Sequence[Entry]) -> None:
+        """Takes those that fit, all of one kind, up to the first that does not."""
+        for entry in waiting:
+            bulk = is_bulk(entry)
+            if self._full or (bulk and self._bulk_waits):
+                return
+            if entry.work.deadline <= self._now:
+                self.expired.append(entry)
+            elif bulk and not self._share_fits(entry):
+                self._bulk_waits = True
+            elif self._fits(entry):
+                self._join(entry)
+            else:
+                self._full = True
+
+    def _share_fits(self, entry: Entry) -> bool:
+        share = self._share
+        return share.empty or (entry.tokens <= share.rows and answers_of(entry.work) <= share.sequences)
+
+    def _fits(self, entry: Entry) -> bool:
+        first = not self.entries
+        narrow = answers_of(entry.work) <= self._sequences and (first or entry.work.ids.size <= self._tokens)
+        return entry.tokens <= self._rows and (narrow or (first and self._empty))
+
+    def _join(self, entry: Entry) -> None:
+        answers, share = answers_of(entry.work), self._share
+        self.entries.append(entry)
+        self._rows -= entry.tokens
+        self._sequences -= answers
+        self._tokens -= int(entry.work.ids.size)
+        if is_bulk(entry):
+            self._share = Share(share.rows - entry.tokens, share.sequences - answers, empty=False)
 
 
 class GenerationQueue:
@@ -77,7 +129,8 @@ class GenerationQueue:
         self.queue_tokens = queue_tokens
         self.cache_tokens = cache_tokens
         self.arrived: Callable[[], None] = lambda: None  # wakes an idle engine
-        self._waiting: SortedQueue[Generate] = SortedQueue()
+        self._waiting: Waiting[Generate] = Waiting()
+        self._bulk_turn = -math.inf  # when bulk work joined last
         self._under_way: set[Key] = set()
         self._cancelled: set[Key] = set()
         self._lock = threading.Lock()
@@ -115,8 +168,11 @@ class GenerationQueue:
         with self._lock:
             if not len(self._waiting):
                 return Admission((), ())
-            made = admit(self._waiting, time.monotonic(), room)
+            now = time.monotonic()
+            made = admit(self._waiting.interactive.entries, self._waiting.bulk.entries, now, room, self._bulk_turn)
             self._waiting.remove((*made.joining, *made.expired))
+            if any(map(is_bulk, made.joining)):
+                self._bulk_turn = now
             self._under_way |= {key_of(entry) for entry in made.joining}
             return made
 

@@ -35,8 +35,11 @@ class Running:
         if description.decoder_start_token_id >= 0:
             self._source = cache.allocate(work.ids.size)
             start = np.array([description.decoder_start_token_id], np.int32)
+        # As in transformers, what is new is of the type of the prompt's last token.
+        type_id = 0 if work.type_ids is None or self._source is not None else int(work.type_ids[-1])
         limit = max(1, min(work.options.max_new_tokens, description.max_tokens - start.size))
-        root = TokenSequence(start, limit, Rules(work.options, description.vocabulary_size), self._source)
+        rules = Rules(work.options, description.vocabulary_size)
+        root = TokenSequence(start, limit, rules, self._source, type_id)
         if self._source is None:
             root.hold(cache)
         self.input_rows = root.rows if self._source is None else self._source

@@ -34,13 +34,22 @@ def draw(scores: Tensor, odds: Odds, chances: Tensor) -> Tensor:
     scores [B, V] float32; chances [B] float64, uniform in [0, 1) -> [B] int64. Temperature, top-k and top-p come in
     this order, as in transformers; tokens as probable as the last that is kept are kept too.
     """
-    scores = keep_top_k(scores / odds.temperature[:, None], odds.top_k)
+    scores = keep_top_k(divide(scores, odds.temperature), odds.top_k)
     scores, ids = compact(scores)
     reached = keep_top_p(scores, odds.top_p).double().softmax(-1).cumsum(-1)
     # Below the total, however it was rounded: so the first place above is one whose probability is not zero.
     wanted = chances.clamp(max=1 - 1e-12) * reached[:, -1]
     place = torch.searchsorted(reached, wanted[:, None], right=True).clamp(max=scores.shape[1] - 1)
     return ids.gather(1, place)[:, 0]
+
+
+def divide(scores: Tensor, temperature: Tensor) -> Tensor:
+    """By the temperature, and with the best of each row at 0, so that however low it is nothing becomes infinite.
+
+    scores [B, V], temperature [B] -> [B, V]
+    """
+    best = scores.amax(-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).min)  # nothing may be allowed
+    return (scores - best) / temperature[:, None]
 
 
 def compact(scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,11 @@ class TokenSequence:
     as many rows as it has tokens, but for a while between two steps.
     """
 
-    def __init__(self, start: NDArray[np.int32], limit: int, rules: Rules, source: Ints | None = None) -> None:
+    def __init__(
+        self, start: NDArray[np.int32], limit: int, rules: Rules, source: Ints | None = None, type_id: int = 0
+    ) -> None:
         self.rules = rules
+        self.type_id = type_id  # of new tokens
         self.source = source  # rows of the encoder's text, where there is one; they are not the sequence's own
         self.limit = limit  # of new tokens
         self.start = start.size
@@ -72,7 +75,7 @@ class TokenSequence:
 
     def copy(self) -> TokenSequence:
         """Another one with the same tokens, and nothing in the cache."""
-        twin = TokenSequence(self._tokens[: self.start], self.limit, self.rules, self.source)
+        twin = TokenSequence(self._tokens[: self.start], self.limit, self.rules, self.source, self.type_id)
         twin.length = self.length
         twin._tokens[: self.length] = self.tokens
         twin._scores[: self.count] = self.scores

@@ -56,10 +56,11 @@ class CausalModel(Model):
         rows: Tensor,
         past: Tensor,
         past_lengths: Tensor,
+        type_ids: Optional[Tensor],  # noqa: UP045
     ) -> Tensor:
-        """One token a sequence. ids, positions, rows, past_lengths: [B]; past: [B, M] -> [B, V] float32"""
+        """One token a sequence. ids, positions, rows, past_lengths, type_ids: [B]; past: [B, M] -> [B, V] float32"""
         own = past_of(past, past_lengths)
-        x = self.embeddings.at(ids, None, self.embeddings.positions_after(ids, positions))
+        x = self.embeddings.at(ids, type_ids, self.embeddings.positions_after(ids, positions))
         for i, layer in enumerate(self.layers):
             x = layer.step(x, cache[i], rows, own)  # type: ignore[operator]
         return self.next_logits(x)
@@ -109,7 +110,7 @@ class EncoderDecoder(Model):
         source: Tensor,
         source_lengths: Tensor,
     ) -> Tensor:
-        """CausalModel.step, attending to source [B, S] of source_lengths [B] too -> [B, V] float32"""
+        """CausalModel.step without types, attending to source [B, S] of source_lengths [B] -> [B, V] float32"""
         return self.decoder.step(
             cache, ids, positions, rows, past_of(past, past_lengths), past_of(source, source_lengths)
         )
