@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,7 +48,8 @@ def layers_of(program: Program) -> list[Layer]:
     names = ("query_key_value", "attention_output.linear", "intermediate", "output.linear")
 
     def random(weight: Tensor) -> Tensor:
-        return (torch.randn(weight.shape) / weight.size(1) ** 0.5).to(weight.dtype)
+        made: Tensor = torch.randn(weight.shape) / weight.size(1) ** 0.5
+        return made.to(weight.dtype)
 
     return [
         tuple(random(parameters[f"layers.{layer}.{name}.weight"]) for name in names)  # type: ignore[misc]
@@ -56,20 +58,22 @@ def layers_of(program: Program) -> list[Layer]:
 
 
 @torch.inference_mode()
-def multiply(layers: list[Layer], tokens: int) -> None:
-    """The floor."""
-    states = torch.ones(tokens, layers[0][0].size(1), dtype=layers[0][0].dtype)
-    for into, back, up, down in layers:
-        functional.linear(states, into)
-        functional.linear(states, back)
-        states = functional.linear(functional.linear(states, up), down)
+def multiply(layers: list[Layer], batches: list[int]) -> None:
+    """The floor, of batches of so many tokens."""
+    for tokens in batches:
+        states = torch.ones(tokens, layers[0][0].size(1), dtype=layers[0][0].dtype)
+        for into, back, up, down in layers:
+            functional.linear(states, into)
+            functional.linear(states, back)
+            states = functional.linear(functional.linear(states, up), down)
 
 
-def encode(program: Program, batch: list[int]) -> None:
-    """Mean-pooled vectors of texts of so many tokens."""
-    ids = torch.randint(1000, 20000, (sum(batch),), dtype=torch.int32)
-    (states,) = program.hidden_states(ids, None, batch, [program.description.layers])
-    functional.normalize(program.pool(states, batch, "mean"), dim=1)
+def encode(program: Program, batches: list[list[int]]) -> None:
+    """Mean-pooled vectors of batches of texts of so many tokens."""
+    for batch in batches:
+        ids = torch.randint(1000, 20000, (sum(batch),), dtype=torch.int32)
+        (states,) = program.hidden_states(ids, None, batch, [program.description.layers])
+        functional.normalize(program.pool(states, batch, "mean"), dim=1)
 
 
 def best(calls: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
@@ -130,18 +134,16 @@ def main() -> None:
         measure(name, batches, made, layers, options.rounds)
 
 
-def measure(
-    name: str, batches: list[list[int]], made: dict[str, Program], layers: list[Layer], rounds: int
-) -> None:
+def measure(name: str, batches: list[list[int]], made: dict[str, Program], layers: list[Layer], rounds: int) -> None:
     """One workload."""
-    calls: dict[str, Callable[[], None]] = {"floor": lambda: [multiply(layers, sum(batch)) for batch in batches][0]}
-    for key, program in made.items():
-        calls[key] = lambda program=program: [encode(program, batch) for batch in batches][0]  # type: ignore[misc]
+    calls: dict[str, Callable[[], None]] = {"floor": lambda: multiply(layers, [sum(batch) for batch in batches])}
+    calls |= {key: partial(encode, program, batches) for key, program in made.items()}
     seconds = best(calls, rounds)
     tokens = sum(map(sum, batches))
     print(f"\n{name}: {tokens} tokens in {len(batches)} batches")
     for key, taken in seconds.items():
-        print(f"  {key:6} {taken * 1e3:8.1f} ms  {tokens / taken:8.0f} tokens/s  {seconds['floor'] / taken:5.2f} of the floor")
+        share = seconds["floor"] / taken
+        print(f"  {key:6} {taken * 1e3:8.1f} ms  {tokens / taken:8.0f} tokens/s  {share:5.2f} of the floor")
     print("\n".join(breakdown(calls["ours"])))
 
 

@@ -254,6 +254,16 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         native.build(tmp_path)
 
 
+@needs_compiler
+@pytest.mark.usefixtures("no_memory")
+def test_an_old_processor_means_aten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    with pytest.raises(native.NativeError, match="no AVX2"):
+        native.build(tmp_path)
+    assert "no AVX2" in native.status()[1]
+
+
 @pytest.mark.usefixtures("no_memory")
 def test_no_compiler_means_aten(
     checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 SUPPORTED = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu", "silu", "swish", "tanh")
+GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast")  # by erf, and three ways to write the tanh form
 
 
 class Activation(nn.Module):

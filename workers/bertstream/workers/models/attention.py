@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 # TorchScript reads these annotations, and knows the old spellings only.
-from typing import List, NamedTuple, Tuple  # noqa: UP035
+from typing import List, NamedTuple, Optional, Tuple  # noqa: UP035
 
 import torch
 from torch import Tensor, nn
@@ -45,17 +45,22 @@ def wanted_weights(texts: List[int], heads: List[int], lengths: List[int], devic
 class Attention(nn.Module):
     """softmax(q k' / sqrt(D)) v within each text, no padding, and no masks but a decoder's."""
 
-    __constants__ = ("causal", "flash", "head_size", "heads")
+    __constants__ = ("causal", "flash", "head_size", "heads", "native")
 
     def __init__(self, shape: EncoderShape, operators: Operators) -> None:
         super().__init__()
         self.causal = shape.causal
         self.heads = shape.attention_heads
         self.head_size = shape.hidden_size // shape.attention_heads
+        self.native = operators.native
         self.flash = operators.flash and self.head_size % 8 == 0 and self.head_size <= 256  # what the kernel takes
 
-    def forward(self, qkv: Tensor, segments: Segments) -> Tensor:
-        """qkv: [T, 3H] -> [T, H]"""
+    def forward(self, qkv: Tensor, bias: Optional[Tensor], segments: Segments) -> Tensor:  # noqa: UP045
+        """qkv: [T, 3H], to which bias [3H] is to be added first -> [T, H]. In C++ the sum is made on the way."""
+        if self.native:
+            return torch.ops.bertstream.attention(qkv, bias, segments.cu_seqlens, self.heads, self.causal)
+        if bias is not None:
+            qkv = qkv + bias
         if self.flash:
             return self.packed(qkv, segments)
         return self.by_runs(qkv, segments)
@@ -78,14 +83,17 @@ class Attention(nn.Module):
             run.copy_(found.transpose(1, 2))
         return context
 
-    def weights(self, qkv: Tensor, wanted: Wanted) -> List[Tensor]:  # noqa: UP006
+    def weights(self, qkv: Tensor, bias: Optional[Tensor], wanted: Wanted) -> List[Tensor]:  # noqa: UP006, UP045
         """softmax(q k' / sqrt(D)), [w, n, n] of each wanted text of n tokens, row i being what token i attends to.
 
-        In float32 whatever qkv is, as the fast kernels have it inside. qkv: [T, 3H]
+        In float32 whatever qkv is, as the fast kernels have it inside. qkv: [T, 3H]; bias, to be added to it: [3H]
         """
         found: List[Tensor] = []  # noqa: UP006
         for first, texts, length in wanted.groups:
-            rows = qkv[first : first + texts * length].view(texts, length, 3, self.heads, self.head_size)
+            rows = qkv[first : first + texts * length]
+            if bias is not None:
+                rows = rows + bias
+            rows = rows.view(texts, length, 3, self.heads, self.head_size)
             q = rows.select(2, 0).index_select(2, wanted.heads).to(torch.float32).transpose(1, 2)  # [texts, w, n, D]
             k = rows.select(2, 1).index_select(2, wanted.heads).to(torch.float32).permute(0, 2, 3, 1)
             scores = torch.matmul(q, k).mul_(self.head_size**-0.5)

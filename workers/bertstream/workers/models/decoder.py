@@ -60,7 +60,7 @@ class CausalLayer(Layer):
         """Whole prompts. x: [T, H]; cache: [2, rows, H]; rows: [T] -> [T, H]"""
         qkv = self.query_key_value(x)
         write(cache, rows, qkv[:, x.size(1) :])
-        return self.feed_forward(self.attention_output(self.attention(qkv, segments), x))
+        return self.feed_forward(self.attention_output(self.attention(qkv, None, segments), x))
 
     def step(self, x: Tensor, cache: Tensor, rows: Tensor, past: Past) -> Tensor:
         """One token a sequence. x: [B, H]; rows: [B], where its own keys and values go -> [B, H]"""
@@ -72,10 +72,6 @@ class CausalLayer(Layer):
         qkv = self.query_key_value(x)
         write(cache, rows, qkv[:, hidden:])
         return self.attention_output(attend(qkv[:, :hidden], cache, past, self.attention.heads), x)
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """x: [T, H] -> [T, H]"""
-        return self.output(self.activation(self.intermediate(x)), x)
 
 
 class CrossAttention(nn.Module):

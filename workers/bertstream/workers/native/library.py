@@ -1,4 +1,4 @@
-"""Building and loading operators.cpp. Nothing here imports torch before it must.
+"""Building and loading operators.cpp and the headers beside it. Nothing here imports torch before it must.
 
 The compiler is called directly: torch.utils.cpp_extension would need ninja, setuptools and Python's headers for the
 same one command.
@@ -71,8 +71,11 @@ def file_name() -> str:
 
 
 def source_hash() -> str:
-    """Names the operators' source."""
-    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+    """Names the operators' source, headers included."""
+    digest = hashlib.sha256()
+    for path in (SOURCE, *sorted(SOURCE.parent.glob("*.h"))):
+        digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def build(cache: Path) -> Path:
@@ -111,6 +114,8 @@ def _command() -> tuple[str, ...]:
     torch_folder = Path(torch.__file__).parent
     capability = torch.backends.cpu.get_cpu_capability()
     vectors = _VECTOR_FLAGS.get(capability, ())
+    if not vectors and platform.machine() in ("x86_64", "AMD64"):  # multiplying and adding at once would be a call
+        raise NativeError("the processor has no AVX2, without which the operators would be slower than ATen's")
     level = capability if vectors else "DEFAULT"
     abi = int(torch.compiled_with_cxx11_abi())
     includes = (f"-I{torch_folder}/include", f"-I{torch_folder}/include/torch/csrc/api/include")

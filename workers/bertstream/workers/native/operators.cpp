@@ -1,32 +1,27 @@
 // What ATen does not fuse, for CPU tensors in float32 and bfloat16. Everything is computed in float32 and rounded once.
-// An operator works in place on its first argument, which a matrix product has just made, so nothing is allocated.
 
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/cpu/vec/vec.h>
-#include <c10/util/BFloat16.h>
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
-#include <algorithm>
-#include <cmath>
-#include <vector>
+#include <optional>
+
+#include "amx_attention.h"
+#include "rows.h"
 
 namespace bertstream {
 namespace {
-
-using Vec = at::vec::Vectorized<float>;
-constexpr int64_t kLanes = Vec::size();
-// Fewer elements than this are not worth waking another thread for.
-constexpr int64_t kGrain = 32768;
 
 void check_rows(const at::Tensor& x, const at::Tensor& like, const char* name) {
   TORCH_CHECK(like.is_contiguous() && like.sizes() == x.sizes(), name, " must be contiguous and of the shape of x");
   TORCH_CHECK(like.scalar_type() == x.scalar_type(), name, " must have the type of x");
 }
 
-void check_x(const at::Tensor& x) {
-  TORCH_CHECK(x.dim() == 2 && x.is_contiguous() && x.device().is_cpu(), "x must be a contiguous matrix on the CPU");
-  TORCH_CHECK(x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16, "x must be float32 or bfloat16");
+void check_matrix(const at::Tensor& x, const char* name) {
+  TORCH_CHECK(
+      x.dim() == 2 && x.is_contiguous() && x.device().is_cpu(), name, " must be a contiguous matrix on the CPU");
+  TORCH_CHECK(
+      x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16, name, " must be float32 or bfloat16");
 }
 
 // A row of parameters as contiguous float32, copied only where it must be.
@@ -35,83 +30,89 @@ at::Tensor as_float(const at::Tensor& parameter, int64_t size, const char* name)
   return parameter.to(at::kFloat).contiguous();
 }
 
-// dst = f(i, lane count) for all elements; f gets full vectors, then one shorter one.
-template <typename Step>
-inline void for_each_vector(int64_t size, const Step& step) {
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) step(i, kLanes);
-  if (i < size) step(i, size - i);
-}
-
-inline void to_float(const float* from, float* to, int64_t size) { std::copy(from, from + size, to); }
-inline void from_float(const float* from, float* to, int64_t size) { std::copy(from, from + size, to); }
-inline void to_float(const c10::BFloat16* from, float* to, int64_t size) { at::vec::convert(from, to, size); }
-inline void from_float(const float* from, c10::BFloat16* to, int64_t size) { at::vec::convert(from, to, size); }
-
-inline float total(Vec values) {
-  float lanes[kLanes];
-  values.store(lanes);
-  float sum = 0;
-  for (float lane : lanes) sum += lane;
-  return sum;
-}
-
-// row = (row - mean) / sqrt(variance + eps) * weight + bias. Two passes, since sums of squares cancel.
-void normalize(float* row, const float* weight, const float* bias, int64_t size, float eps) {
-  Vec sum(0.f);
-  for_each_vector(size, [&](int64_t i, int64_t n) { sum = sum + Vec::loadu(row + i, n); });  // absent lanes are 0
-  const Vec mean(total(sum) / static_cast<float>(size));
-  Vec squares(0.f);
-  for_each_vector(size, [&](int64_t i, int64_t n) {
-    const Vec centred = Vec::set(Vec(0.f), Vec::loadu(row + i, n) - mean, n);
-    squares = at::vec::fmadd(centred, centred, squares);
-  });
-  const Vec scale(1.f / std::sqrt(total(squares) / static_cast<float>(size) + eps));
-  for_each_vector(size, [&](int64_t i, int64_t n) {
-    const Vec unit = (Vec::loadu(row + i, n) - mean) * scale;
-    at::vec::fmadd(unit, Vec::loadu(weight + i, n), Vec::loadu(bias + i, n)).store(row + i, n);
-  });
-}
-
-template <typename scalar_t>
-void add_layer_norm_rows(
-    scalar_t* x, const float* added, const scalar_t* residual, const float* weight, const float* bias, int64_t rows,
-    int64_t size, float eps) {
-  at::parallel_for(0, rows, std::max<int64_t>(1, kGrain / size), [&](int64_t begin, int64_t end) {
-    std::vector<float> row(size), other(size);
-    for (int64_t r = begin; r < end; ++r) {
-      to_float(x + r * size, row.data(), size);
-      to_float(residual + r * size, other.data(), size);
-      for_each_vector(size, [&](int64_t i, int64_t n) {
-        const Vec biased = Vec::loadu(row.data() + i, n) + Vec::loadu(added + i, n);
-        (biased + Vec::loadu(other.data() + i, n)).store(row.data() + i, n);
-      });
-      normalize(row.data(), weight, bias, size, eps);
-      from_float(row.data(), x + r * size, size);
-    }
-  });
+// run(a null pointer of the tensor's own type)
+template <typename Run>
+void by_type(const at::Tensor& x, const Run& run) {
+  if (x.scalar_type() == at::kFloat) {
+    run(static_cast<float*>(nullptr));
+  } else {
+    run(static_cast<c10::BFloat16*>(nullptr));
+  }
 }
 
 // x = LayerNorm(x + added + residual). x, residual: [T, H]; added, weight, bias: [H]
 at::Tensor add_layer_norm_(
     at::Tensor x, const at::Tensor& added, const at::Tensor& residual, const at::Tensor& weight, const at::Tensor& bias,
     double eps) {
-  check_x(x);
+  check_matrix(x, "x");
   check_rows(x, residual, "residual");
   const int64_t rows = x.size(0), size = x.size(1);
   const at::Tensor a = as_float(added, size, "added"), w = as_float(weight, size, "weight"),
                    b = as_float(bias, size, "bias");
-  auto run = [&](auto* values, const auto* others) {
+  by_type(x, [&]<typename scalar_t>(scalar_t*) {
     add_layer_norm_rows(
-        values, a.const_data_ptr<float>(), others, w.const_data_ptr<float>(), b.const_data_ptr<float>(), rows, size,
-        static_cast<float>(eps));
-  };
-  if (x.scalar_type() == at::kFloat) {
-    run(x.mutable_data_ptr<float>(), residual.const_data_ptr<float>());
-  } else {
-    run(x.mutable_data_ptr<c10::BFloat16>(), residual.const_data_ptr<c10::BFloat16>());
-  }
+        x.mutable_data_ptr<scalar_t>(), a.const_data_ptr<float>(), residual.const_data_ptr<scalar_t>(),
+        w.const_data_ptr<float>(), b.const_data_ptr<float>(), rows, size, static_cast<float>(eps));
+  });
   return x;
+}
+
+// x = GELU(x + added), by erf or, if `tanh`, by the tanh form. x: [T, I]; added: [I]
+at::Tensor add_gelu_(at::Tensor x, const at::Tensor& added, bool tanh) {
+  check_matrix(x, "x");
+  const int64_t rows = x.size(0), size = x.size(1);
+  const at::Tensor a = as_float(added, size, "added");
+  by_type(x, [&]<typename scalar_t>(scalar_t*) {
+    scalar_t* values = x.mutable_data_ptr<scalar_t>();
+    if (tanh) {
+      add_activate_rows(values, a.const_data_ptr<float>(), rows, size, TanhGelu());
+    } else {
+      add_activate_rows(values, a.const_data_ptr<float>(), rows, size, Gelu());
+    }
+  });
+  return x;
+}
+
+void check_texts(const at::Tensor& cu_seqlens, int64_t tokens) {
+  TORCH_CHECK(
+      cu_seqlens.dim() == 1 && cu_seqlens.size(0) > 0 && cu_seqlens.is_contiguous() && cu_seqlens.device().is_cpu() &&
+          cu_seqlens.scalar_type() == at::kInt,
+      "cu_seqlens must be a contiguous row of int32 on the CPU");
+  const int32_t* starts = cu_seqlens.const_data_ptr<int32_t>();
+  const int64_t texts = cu_seqlens.size(0) - 1;
+  TORCH_CHECK(
+      starts[0] == 0 && starts[texts] == tokens && std::is_sorted(starts, starts + texts + 1),
+      "cu_seqlens must rise from 0 to the number of tokens");
+}
+
+template <typename scalar_t, typename Run>
+void by_way(int64_t size, const Run& run) {
+#ifdef BERTSTREAM_AMX
+  if constexpr (std::is_same_v<scalar_t, c10::BFloat16>)
+    if (AmxAttention::takes(size)) return run(static_cast<AmxAttention*>(nullptr));
+#endif
+  run(static_cast<Attention<scalar_t>*>(nullptr));
+}
+
+// softmax(q k' / sqrt(H / heads)) v within each text. qkv: [T, 3H]; bias, to be added to it first: [3H] -> [T, H]
+at::Tensor attention(
+    const at::Tensor& qkv, const std::optional<at::Tensor>& bias, const at::Tensor& cu_seqlens, int64_t heads,
+    bool causal) {
+  check_matrix(qkv, "qkv");
+  TORCH_CHECK(heads > 0 && qkv.size(1) % (3 * heads) == 0, "qkv must have three times as many columns as all heads");
+  check_texts(cu_seqlens, qkv.size(0));
+  const int64_t hidden = qkv.size(1) / 3;
+  const at::Tensor b = bias ? as_float(*bias, 3 * hidden, "bias") : at::Tensor();
+  at::Tensor out = at::empty({qkv.size(0), hidden}, qkv.options());
+  by_type(qkv, [&]<typename scalar_t>(scalar_t*) {
+    by_way<scalar_t>(hidden / heads, [&]<typename Way>(Way*) {
+      attend_all<Way>(
+          qkv.const_data_ptr<scalar_t>(), bias ? b.const_data_ptr<float>() : nullptr,
+          cu_seqlens.const_data_ptr<int32_t>(), cu_seqlens.size(0) - 1, heads, hidden, causal,
+          out.mutable_data_ptr<scalar_t>());
+    });
+  });
+  return out;
 }
 
 }  // namespace
@@ -120,10 +121,14 @@ TORCH_LIBRARY(bertstream, m) {
   m.def(
       "add_layer_norm_(Tensor(a!) x, Tensor added, Tensor residual, Tensor weight, Tensor bias, float eps) -> "
       "Tensor(a!)");
+  m.def("add_gelu_(Tensor(a!) x, Tensor added, bool tanh) -> Tensor(a!)");
+  m.def("attention(Tensor qkv, Tensor? bias, Tensor cu_seqlens, int heads, bool causal) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(bertstream, CPU, m) {
   m.impl("add_layer_norm_", &add_layer_norm_);
+  m.impl("add_gelu_", &add_gelu_);
+  m.impl("attention", &attention);
 }
 
 }  // namespace bertstream

@@ -1,0 +1,230 @@
+// Attention in bfloat16 by AMX, whose tiles of 16 x 32 numbers are multiplied in one instruction: scores and sums are
+// float32, what is multiplied is bfloat16, as in ATen's own kernel.
+
+#pragma once
+
+#include "attention.h"
+
+#if defined(CPU_CAPABILITY_AVX512) && defined(__linux__) && __has_include(<amxbf16intrin.h>)
+#define BERTSTREAM_AMX
+
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace bertstream {
+namespace {
+
+#define BERTSTREAM_AMX_TARGET __attribute__((target("amx-tile,amx-bf16,avx512bf16")))
+
+constexpr int64_t kTile = 16;        // rows of a tile
+constexpr int64_t kTileDepth = 32;   // bfloat16 numbers in a row of a tile
+constexpr int64_t kTileSize = kTile * kTileDepth;
+constexpr int64_t kMostSlices = 2;   // of kTileDepth, in a head
+
+// Whether this machine has it; the system is asked to let this process use it.
+inline bool has_amx() {
+  static const bool found = [] {
+    constexpr unsigned kBfloat16 = 1u << 22, kTiles = 1u << 24;
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;  // of arch_prctl
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kBfloat16) && (d & kTiles) &&
+        syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  }();
+  return found;
+}
+
+// GCC does not know that loading a tile reads memory: all that is to be read must have been written before.
+inline void written() { asm volatile("" ::: "memory"); }
+
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// Attention of one thread.
+class AmxAttention {
+ public:
+  static bool takes(int64_t size) { return size % kTileDepth == 0 && size <= kMostSlices * kTileDepth && has_amx(); }
+
+  BERTSTREAM_AMX_TARGET AmxAttention(int64_t tokens, int64_t size) {
+    padded_ = (tokens + kTileDepth - 1) / kTileDepth * kTileDepth;
+    keys_ = scratch<c10::BFloat16>(padded_ * size);
+    values_ = scratch<c10::BFloat16>(padded_ * size);
+    queries_ = scratch<c10::BFloat16>(kTile * size);
+    powers_ = scratch<c10::BFloat16>(kTile * padded_);
+    scores_ = scratch<float>(kTile * padded_);
+    sums_ = scratch<float>(kTile * size);
+    // Of rows that a text does not fill nothing is read, but they are multiplied.
+    std::fill(queries_.get(), queries_.get() + kTile * size, c10::BFloat16(0.f));
+    std::fill(powers_.get(), powers_.get() + kTile * padded_, c10::BFloat16(0.f));
+    static const TileConfig config;
+    written();
+    _tile_loadconfig(&config);
+  }
+
+  BERTSTREAM_AMX_TARGET ~AmxAttention() { _tile_release(); }
+  AmxAttention(const AmxAttention&) = delete;
+
+  void operator()(
+      const Head<c10::BFloat16>& head, const Head<c10::BFloat16>& next, float scale, bool causal) {
+    const int64_t slices = (head.tokens + kTileDepth - 1) / kTileDepth;
+    lay_out_keys(head);
+    lay_out_values(head, slices);
+    for (int64_t row = 0; row < head.tokens; row += kTile) {
+      fetch(next, row, kTile);
+      const int64_t rows = std::min(kTile, head.tokens - row), seen = causal ? row + rows : head.tokens;
+      lay_out_queries(head, row, rows);
+      const int64_t seen_slices = (seen + kTileDepth - 1) / kTileDepth;
+      if (head.size == kTileDepth) {
+        multiply_keys<1>((seen + kTile - 1) / kTile);
+      } else {
+        multiply_keys<2>((seen + kTile - 1) / kTile);
+      }
+      float factors[kTile];
+      for (int64_t r = 0; r < rows; ++r)
+        factors[r] = 1.f / exponentials(r, causal ? row + r + 1 : seen, seen_slices * 2, scale);
+      if (head.size == kTileDepth) {
+        multiply_values<2>(seen_slices);
+      } else {
+        multiply_values<4>(seen_slices);
+      }
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t i = 0; i < head.size; i += kLanes) {
+          const Vec sum = Vec::loadu(sums_.get() + r * head.size + i) * Vec(factors[r]);
+          store(
+              head.out + (row + r) * head.out_stride + i,
+              head.value_bias == nullptr ? sum : sum + Vec::loadu(head.value_bias + i), kLanes);
+        }
+    }
+  }
+
+ private:
+  // A tile for each 16 keys and 32 numbers of them: row p holds numbers 2 p and 2 p + 1 of each key.
+  void lay_out_keys(const Head<c10::BFloat16>& head) {
+    c10::BFloat16* to = keys_.get();
+    for (int64_t first = 0; first < head.tokens; first += kTile)
+      for (int64_t i = 0; i < head.size; i += kTileDepth, to += kTileSize) {
+        const int64_t count = std::min(kTile, head.tokens - first);
+        Vec pairs[kLanes];
+#pragma GCC unroll 16
+        for (int64_t r = 0; r < kTile; ++r)
+          pairs[r] = r < count ? Vec::loadu(head.keys + (first + r) * head.stride + i) : Vec(0.f);
+        transpose(pairs);
+#pragma GCC unroll 16
+        for (int64_t r = 0; r < kTile; ++r) pairs[r].store(to + r * kTileDepth);
+      }
+  }
+
+  // A tile for each 32 tokens and 16 numbers of them: row p holds each number of tokens 2 p and 2 p + 1.
+  void lay_out_values(const Head<c10::BFloat16>& head, int64_t slices) {
+    c10::BFloat16* to = values_.get();
+    const auto row = [&](int64_t token, int64_t i) {
+      if (token >= head.tokens) return _mm512_setzero_si512();
+      return _mm512_cvtepu16_epi32(
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(head.values + token * head.stride + i)));
+    };
+    for (int64_t first = 0; first < slices * kTileDepth; first += kTileDepth)
+      for (int64_t i = 0; i < head.size; i += kTile)
+        for (int64_t p = 0; p < kTile; ++p, to += kTileDepth)
+          _mm512_store_si512(
+              to, _mm512_or_si512(row(first + 2 * p, i), _mm512_slli_epi32(row(first + 2 * p + 1, i), 16)));
+  }
+
+  void lay_out_queries(const Head<c10::BFloat16>& head, int64_t row, int64_t rows) {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < head.size; i += kLanes) {
+        const Vec query = load(head.queries + (row + r) * head.stride + i, kLanes);
+        store(
+            queries_.get() + r * head.size + i,
+            head.query_bias == nullptr ? query : query + Vec::loadu(head.query_bias + i), kLanes);
+      }
+  }
+
+  // scores [16, 16 blocks] = queries [16, 32 Slices] times keys
+  template <int Slices>
+  BERTSTREAM_AMX_TARGET void multiply_keys(int64_t blocks) {
+    written();
+    _tile_loadd(1, queries_.get(), Slices * 64);
+    if constexpr (Slices == 2) _tile_loadd(2, queries_.get() + kTileDepth, Slices * 64);
+    const c10::BFloat16* keys = keys_.get();
+    float* to = scores_.get();
+    const int64_t stride = padded_ * sizeof(float);
+    for (int64_t block = 0; block < blocks; ++block, keys += Slices * kTileSize, to += kTile) {
+      _tile_zero(0);
+      _tile_loadd(3, keys, 64);
+      _tile_dpbf16ps(0, 1, 3);
+      if constexpr (Slices == 2) {
+        _tile_loadd(4, keys + kTileSize, 64);
+        _tile_dpbf16ps(0, 2, 4);
+      }
+      _tile_stored(0, to, stride);
+    }
+  }
+
+  // sums [16, 16 Blocks] = powers [16, 32 slices] times values
+  template <int Blocks>
+  BERTSTREAM_AMX_TARGET void multiply_values(int64_t slices) {
+    written();
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    const c10::BFloat16* values = values_.get();
+    const int64_t stride = padded_ * sizeof(c10::BFloat16);
+    for (int64_t slice = 0; slice < slices; ++slice, values += Blocks * kTileSize) {
+      _tile_loadd(4, powers_.get() + slice * kTileDepth, stride);
+      _tile_loadd(5, values, 64);
+      _tile_dpbf16ps(0, 4, 5);
+      _tile_loadd(6, values + kTileSize, 64);
+      _tile_dpbf16ps(1, 4, 6);
+      if constexpr (Blocks == 4) {
+        _tile_loadd(5, values + 2 * kTileSize, 64);
+        _tile_dpbf16ps(2, 4, 5);
+        _tile_loadd(6, values + 3 * kTileSize, 64);
+        _tile_dpbf16ps(3, 4, 6);
+      }
+    }
+    constexpr int64_t to_stride = Blocks * 64;
+    _tile_stored(0, sums_.get(), to_stride);
+    _tile_stored(1, sums_.get() + kTile, to_stride);
+    if constexpr (Blocks == 4) {
+      _tile_stored(2, sums_.get() + 2 * kTile, to_stride);
+      _tile_stored(3, sums_.get() + 3 * kTile, to_stride);
+    }
+  }
+
+  // powers of row r = e^(scale (its scores - their maximum)) for the first `count`, 0 for the rest up to `width`
+  // vectors; the sum of all.
+  BERTSTREAM_AMX_TARGET float exponentials(int64_t r, int64_t count, int64_t width, float scale) {
+    const float* from = scores_.get() + r * padded_;
+    c10::BFloat16* to = powers_.get() + r * padded_;
+    const int64_t whole = count / kLanes;
+    const auto scores = [&](int64_t i) {
+      const Vec found = Vec::loadu(from + i * kLanes);
+      return i < whole ? found : first_lanes(found, std::max<int64_t>(count - i * kLanes, 0), -INFINITY);
+    };
+    Vec highest(-INFINITY);
+    for (int64_t i = 0; i < width; ++i) highest = larger(highest, scores(i));
+    const Vec factor(scale), shift(-scale * largest(highest));
+    Vec sums[2] = {Vec(0.f), Vec(0.f)};
+    for (int64_t i = 0; i < width; i += 2) {
+      const Vec low = exp_negative(at::vec::fmadd(scores(i), factor, shift));
+      const Vec high = exp_negative(at::vec::fmadd(scores(i + 1), factor, shift));
+      _mm512_store_si512(to + i * kLanes, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+      sums[0] = sums[0] + low;
+      sums[1] = sums[1] + high;
+    }
+    return total(sums[0] + sums[1]);
+  }
+
+  int64_t padded_;  // tokens of the longest text, in whole tiles
+  Scratch<c10::BFloat16> keys_, values_, queries_, powers_;
+  Scratch<float> scores_, sums_;
+};
+
+}  // namespace
+}  // namespace bertstream
+#endif
