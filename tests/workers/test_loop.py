@@ -348,13 +348,14 @@ def test_a_broken_batch_between_steps_fails_alone(generating: Generating) -> Non
 
 
 def test_an_engine_that_generates_ends_when_the_queue_is_closed(generating: Generating) -> None:
+    others = set(threading.enumerate())
     generating.text.gate.clear()
     generating.worker.loop.start()
+    (engine,) = [each for each in set(threading.enumerate()) - others if each.name == "engine"]
     generating.generate(1, max_new_tokens=400)
     assert generating.text.entered.acquire(timeout=20)
     generating.worker.queue.close()
     generating.text.gate.set()
-    (engine,) = [thread for thread in threading.enumerate() if thread.name == "engine"]
     engine.join(20)
     assert not engine.is_alive()
     assert generating.connection.answers.empty()
