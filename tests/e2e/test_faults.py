@@ -105,7 +105,7 @@ def test_a_deadline_of_one_millisecond_is_exceeded_and_computes_nothing(faulty: 
 
 
 def test_a_cancelled_call_leaves_the_queue(faulty: Server, client: Client) -> None:
-    """The work of a vanished client is dropped: what it sent would keep both workers busy for minutes."""
+    """The work of a vanished client is dropped: what it sent would keep both workers busy for a long time."""
     channel = grpc.insecure_channel(faulty.address)
     stub = encoding_pb2_grpc.EncodingServiceStub(channel)
     ids = types_pb2.TokenIdLists(token_ids=[60] * 500 * 1000, lengths=[500] * 1000)
