@@ -116,7 +116,7 @@ def test_work_is_answered_on_the_connection_that_it_came_from(worker: Worker) ->
         assert isinstance(found, Result)
         work = make_work(1, lengths, first_id=first_id)
         expected = run(FakeProgram(), prepare([work], LAST_LAYER))[0]["pooled"]
-        np.testing.assert_allclose(found.tensors["pooled"].astype(np.float32), expected.numpy(), rtol=1e-5)
+        np.testing.assert_allclose(found.tensors["pooled"].astype(np.float32), expected.numpy(), rtol=1e-6)
 
 
 def test_the_record_tells_connections_apart(worker: Worker, tmp_path: Path) -> None:
