@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 Environment = Literal["own", "peers", "infinity"]  # whose Python runs the adapter
+Part = Literal["bulk", "single", "calls", "mixed", "quality", "frontends"]
+PARTS: tuple[Part, ...] = get_args(Part)
+_USUAL: tuple[Part, ...] = ("bulk", "single", "quality")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,37 +22,60 @@ class Contender:
     precision: str = ""  # empty for what suits the device: float32 on the CPU, float16 on CUDA
     options: Mapping[str, str] = field(default_factory=dict)
     serve: tuple[str, ...] | None = None  # flags of the bertstream server that it needs
+    parts: tuple[Part, ...] = _USUAL  # in which it is measured
+    clients: int = 1  # at least so many processes send to it in bulk
     a_core_each: bool = False  # a process of one thread for each core, as bertstream's workers are by default
-    bulk: bool = True  # measured with many texts
-    calls: bool = False  # measured with several calls at once
-    mixed: bool = False  # measured with calls while a stream saturates it
-    vectors: bool = True  # has vectors to compare
     quick: bool = True  # in quick mode too
     device: str = ""  # only there; empty for any
 
-
-def _bertstream(name: str, precision: str, *, quick: bool) -> Contender:
-    flags = ("--dtype", precision)
-    return Contender(
-        name, "grpc_client", precision=precision, serve=flags, calls=True, mixed=True, quick=quick, device="cpu"
-    )
+    @property
+    def peer(self) -> bool:
+        """Whether somebody else made it."""
+        return self.environment != "own"
 
 
+def _served(name: str, precision: str = "", *, parts: tuple[Part, ...] = PARTS[:-1], quick: bool = True) -> Contender:
+    flags = ("--dtype", precision) if precision else ()
+    device = "cpu" if precision else ""
+    return Contender(name, "grpc_client", precision=precision, serve=flags, parts=parts, quick=quick, device=device)
+
+
+def _frontends(number: int) -> Contender:
+    # One stream keeps one frontend busy, so there are two.
+    flags = ("--frontends", str(number))
+    name = f"bertstream, {number} frontend{'s' if number > 1 else ''}"
+    return Contender(name, "grpc_client", serve=flags, parts=("frontends",), clients=2)
+
+
+def _own(
+    name: str, adapter: str, precision: str = "", *, parts: tuple[Part, ...] = _USUAL, quick: bool = True
+) -> Contender:
+    """A core each."""
+    device = "cpu" if precision else ""
+    return Contender(name, adapter, precision=precision, parts=parts, a_core_each=True, quick=quick, device=device)
+
+
+def _one(name: str, adapter: str, serve: tuple[str, ...] | None = None) -> Contender:
+    """All threads for one text."""
+    return Contender(name, adapter, serve=serve, parts=("single",), device="cpu")
+
+
+_NO_VECTORS: tuple[Part, ...] = ("bulk", "single")
 CONTENDERS = (
-    Contender("bertstream", "grpc_client", serve=(), calls=True, mixed=True),
-    Contender("bertstream, 1 worker", "grpc_client", serve=("--workers", "1"), bulk=False, vectors=False, device="cpu"),
-    _bertstream("bertstream int8", "int8", quick=True),
-    _bertstream("bertstream bfloat16", "bfloat16", quick=False),
-    Contender("engine", "engine", a_core_each=True),
-    Contender("engine, 1 process", "engine", bulk=False, vectors=False, device="cpu"),
-    Contender("engine int8", "engine", precision="int8", a_core_each=True, device="cpu"),
-    Contender("engine bfloat16", "engine", precision="bfloat16", a_core_each=True, quick=False, device="cpu"),
-    Contender("floor", "floor", a_core_each=True, vectors=False),
-    Contender("floor int8", "floor", precision="int8", a_core_each=True, vectors=False, device="cpu"),
-    Contender(
-        "floor bfloat16", "floor", precision="bfloat16", a_core_each=True, vectors=False, quick=False, device="cpu"
-    ),
-    Contender("floor, 1 process", "floor", bulk=False, vectors=False, device="cpu"),
+    _served("bertstream"),
+    _one("bertstream, 1 worker", "grpc_client", ("--workers", "1")),
+    _served("bertstream int8", "int8"),
+    _served("bertstream bfloat16", "bfloat16", parts=("bulk", "single", "calls", "quality"), quick=False),
+    _frontends(1),
+    _frontends(2),
+    _own("engine", "engine"),
+    _one("engine, 1 process", "engine"),
+    _own("engine int8", "engine", "int8"),
+    _own("engine bfloat16", "engine", "bfloat16", quick=False),
+    _own("floor", "floor", parts=_NO_VECTORS),
+    _own("floor int8", "floor", "int8", parts=_NO_VECTORS),
+    _own("floor bfloat16", "floor", "bfloat16", parts=_NO_VECTORS, quick=False),
+    _one("floor, 1 process", "floor"),
     Contender("sentence-transformers", "sentence_transformers_encode", "peers"),
     Contender("transformers sdpa", "transformers_sdpa", "peers"),
     Contender("ONNX Runtime", "onnx_runtime", "peers"),
@@ -60,7 +86,7 @@ CONTENDERS = (
     Contender("OpenVINO bfloat16", "open_vino", "peers", "bfloat16", quick=False),
     Contender("CTranslate2", "ctranslate", "peers"),
     Contender("CTranslate2 int8", "ctranslate", "peers", "int8"),
-    Contender("infinity", "infinity", "infinity", calls=True),
+    Contender("infinity", "infinity", "infinity", parts=("bulk", "single", "calls", "quality")),
 )
 
 BASELINE = "sentence-transformers"  # whom ratios are to
@@ -69,8 +95,12 @@ REFERENCE = Contender(
 )  # whose vectors are the true ones
 
 
-def chosen(device: str, quick: bool, only: list[str], skip: list[str]) -> list[Contender]:
-    """Those to measure; `only` and `skip` are beginnings of names. Raises ValueError for one that fits none."""
+def chosen(
+    device: str, quick: bool, only: Sequence[str], skip: Sequence[str], parts: Sequence[Part] = PARTS[:-1]
+) -> list[Contender]:
+    """Those to measure in any of the parts; `only` and `skip` are beginnings of names. Raises ValueError for one that
+    fits none.
+    """
     for prefix in (*only, *skip):
         if not any(_fits(each, [prefix]) for each in CONTENDERS):
             raise ValueError(
@@ -80,6 +110,7 @@ def chosen(device: str, quick: bool, only: list[str], skip: list[str]) -> list[C
         each
         for each in CONTENDERS
         if each.device in ("", device)
+        and not set(parts).isdisjoint(each.parts)
         and (each.quick or not quick or _fits(each, only))
         and (not only or _fits(each, only))
         and not _fits(each, skip)
@@ -91,5 +122,5 @@ def precision(contender: Contender, device: str) -> str:
     return contender.precision or {"cpu": "float32", "cuda": "float16"}[device]
 
 
-def _fits(contender: Contender, prefixes: list[str]) -> bool:
+def _fits(contender: Contender, prefixes: Sequence[str]) -> bool:
     return any(contender.name.lower().startswith(prefix.lower()) for prefix in prefixes)

@@ -21,17 +21,17 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.peers import Settings
 from benchmarks.peers.engine import BATCH_TOKENS, planned
-from benchmarks.workloads import LONGEST, MU, SHORTEST, SIGMA
+from benchmarks.peers.floor import Floor
+from benchmarks.workloads import LONGEST, MAX_LENGTH, MU, SHORTEST, SIGMA
 from bertstream.workers import native
 from bertstream.workers.checkpoints import embedded
 from bertstream.workers.compile import compile_model
 from bertstream.workers.program import Program
 
-Layer = tuple[Tensor, Tensor, Tensor, Tensor]
 TOKENS_A_WORD = 1.3
 
 
@@ -42,30 +42,15 @@ def workloads() -> dict[str, list[int]]:
     return {"lognormal": tokens, "128": [128] * 32, "512": [512] * 8, "one of 57": [57]}
 
 
-def layers_of(program: Program) -> list[Layer]:
-    """Random weights of the program's own shapes."""
-    parameters = dict(program._module.named_parameters())
-    names = ("query_key_value", "attention_output.linear", "intermediate", "output.linear")
-
-    def random(weight: Tensor) -> Tensor:
-        made: Tensor = torch.randn(weight.shape) / weight.size(1) ** 0.5
-        return made.to(weight.dtype)
-
-    return [
-        tuple(random(parameters[f"layers.{layer}.{name}.weight"]) for name in names)  # type: ignore[misc]
-        for layer in range(program.description.layers)
-    ]
+def floor_of(source: Path, dtype: str) -> Floor:
+    """Random weights of the checkpoint's shapes."""
+    return Floor(Settings("floor", str(source), "", dtype, "cpu", 1, MAX_LENGTH, ""))
 
 
-@torch.inference_mode()
-def multiply(layers: list[Layer], batches: list[int]) -> None:
-    """The floor, of batches of so many tokens."""
-    for tokens in batches:
-        states = torch.ones(tokens, layers[0][0].size(1), dtype=layers[0][0].dtype)
-        for into, back, up, down in layers:
-            functional.linear(states, into)
-            functional.linear(states, back)
-            states = functional.linear(functional.linear(states, up), down)
+def multiply(floor: Floor, batches: list[list[int]]) -> None:
+    """The products alone, of batches of texts of so many tokens."""
+    for batch in batches:
+        floor.multiply(sum(batch))
 
 
 def encode(program: Program, batches: list[list[int]]) -> None:
@@ -109,9 +94,8 @@ def without_operators() -> Iterator[None]:
         os.environ[native.library.SWITCH] = before
 
 
-def programs(model: str, dtype: str, cache: Path) -> dict[str, Program]:
+def programs(source: Path, dtype: str, cache: Path) -> dict[str, Program]:
     """With our operators and without."""
-    source = model or embedded()
     ours = Program.load(compile_model(source, dtype=dtype, cache=cache), "cpu")
     with without_operators():
         return {"ours": ours, "aten": Program.load(compile_model(source, dtype=dtype, cache=cache), "cpu")}
@@ -121,22 +105,22 @@ def main() -> None:
     """Prints a table for each workload."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="", help="a checkpoint's directory; without it the embedded model")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "int8"))
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    source = Path(options.model or embedded())
+    floor = floor_of(source, options.dtype)  # first: it sets torch's threads
     with TemporaryDirectory() as folder:
-        made = programs(options.model, options.dtype, Path(folder))
-    layers = layers_of(made["ours"])
+        made = programs(source, options.dtype, Path(folder))
     print(f"{options.dtype}, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, one thread")
     for name, lengths in workloads().items():
         batches = [[lengths[text] for text in part] for part in planned(lengths, BATCH_TOKENS["cpu"])]
-        measure(name, batches, made, layers, options.rounds)
+        measure(name, batches, made, floor, options.rounds)
 
 
-def measure(name: str, batches: list[list[int]], made: dict[str, Program], layers: list[Layer], rounds: int) -> None:
+def measure(name: str, batches: list[list[int]], made: dict[str, Program], floor: Floor, rounds: int) -> None:
     """One workload."""
-    calls: dict[str, Callable[[], None]] = {"floor": lambda: multiply(layers, [sum(batch) for batch in batches])}
+    calls: dict[str, Callable[[], None]] = {"floor": partial(multiply, floor, batches)}
     calls |= {key: partial(encode, program, batches) for key, program in made.items()}
     seconds = best(calls, rounds)
     tokens = sum(map(sum, batches))

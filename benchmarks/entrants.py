@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import memory
+from benchmarks import memory, processor
 from benchmarks.contenders import Contender, Environment, precision
 from benchmarks.driver import Driver, Failed, together
 from benchmarks.figures import Vectors
@@ -20,7 +20,7 @@ from benchmarks.peers import Choice, Settings
 from benchmarks.servers import Server
 from benchmarks.workloads import MAX_LENGTH, Workload
 
-LEAD_SECONDS = 1.0  # that a stream has to fill the server before calls beside it begin
+LEAD_SECONDS = 2.0  # that a stream has to fill the server before anything is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,23 @@ class Place:
     device: str
     cores: int
     clients: int  # processes that send to a bertstream server in bulk
+    flags: tuple[str, ...]  # of every bertstream server, beside the contender's own
     pythons: Mapping[Environment, Path]
     calibration: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What streams did for a while."""
+
+    rate: float  # texts/s
+    batches: list[float]  # seconds that each computed
+    processor: dict[str, float]  # seconds by role
+
+    def per_processor_second(self, seconds: float) -> float:
+        """Texts for each second of the server's processors, in so many seconds on the wall."""
+        taken = sum(spent for role, spent in self.processor.items() if role != "client")
+        return self.rate * seconds / taken if taken else 0.0
 
 
 class Entrant:
@@ -55,7 +70,7 @@ class Entrant:
     def _start(self) -> None:
         options = dict(self.contender.options)
         if self.contender.serve is not None:
-            flags = (*self.contender.serve, "--device", self.place.device)
+            flags = (*self.contender.serve, "--device", self.place.device, *self.place.flags)
             self.server = Server(self.place.directory, flags, self.place.compiled)
             options["address"] = self.server.address
         python = self.place.pythons[self.contender.environment]
@@ -86,14 +101,19 @@ class Entrant:
         return self.contender.a_core_each and self.place.device == "cpu"
 
     def _processes(self) -> int:
-        if self.contender.mixed:
-            return self.place.clients + 1  # one more for calls beside the streams
+        if self.contender.serve is not None:
+            clients = max(self.place.clients, self.contender.clients) if self._streams else 0
+            return clients + 1  # one more for calls, also beside the streams
         return self.place.cores if self._spread else 1
+
+    @property
+    def _streams(self) -> bool:
+        return self.contender.parts != ("single",)
 
     @property
     def crowd(self) -> list[Driver]:
         """Those that share many texts."""
-        return self.drivers[:-1] if self.contender.mixed else self.drivers
+        return self.drivers[:-1] if self.server and len(self.drivers) > 1 else self.drivers
 
     @property
     def versions(self) -> dict[str, str]:
@@ -136,19 +156,30 @@ class Entrant:
         answer = self.drivers[-1].ask("unary", name=name, concurrency=concurrency)
         return list(answer["latencies"]), float(answer["seconds"])
 
-    def saturate(self, name: str, seconds: float, rate: float, seed: int) -> tuple[float, list[float], list[float]]:
-        """Streams for a while, with so many calls a second beside them, if any: texts/s of the streams, the calls'
-        latencies, and how long the streams' batches computed.
-        """
+    def paced(self, seconds: float, rate: float, seed: int) -> tuple[list[float], list[dict[str, float]]]:
+        """Single texts at so many calls a second: latencies, and where each call's time went."""
+        answer = self.drivers[-1].ask("paced", name="single", seconds=seconds, rate=rate, seed=seed)
+        return list(answer["latencies"]), list(answer["parts"])
+
+    def stream(self, name: str, seconds: float, beside: Callable[[], object] = lambda: None) -> Stream:
+        """Streams saturate the server for a while, once they have filled it; `beside` runs meanwhile, in that time."""
         for driver in self.crowd:
-            driver.send("bulk_for", name=name, seconds=LEAD_SECONDS + seconds)
-        time.sleep(LEAD_SECONDS)
-        latencies = []
-        if rate:
-            latencies = self.drivers[-1].ask("paced", name="single", seconds=seconds, rate=rate, seed=seed)["latencies"]
-        answers = [driver.answer() for driver in self.crowd]
+            driver.send("bulk_for", name=name, lead=LEAD_SECONDS, seconds=seconds)
+        try:
+            time.sleep(LEAD_SECONDS)
+            end, before = time.monotonic() + seconds, self.processor()
+            beside()
+            time.sleep(max(0.0, end - time.monotonic()))
+            taken = processor.spent(before, self.processor())
+        finally:
+            answers = [driver.answer() for driver in self.crowd]  # so that none is taken for a later one's
         batches = [compute for answer in answers for compute in answer["compute"]]
-        return sum(answer["rate"] for answer in answers), latencies, batches
+        return Stream(sum(answer["rate"] for answer in answers), batches, taken)
+
+    def processor(self) -> dict[str, float]:
+        """Seconds that the server's processes and its clients have computed so far, by role; for servers only."""
+        assert self.server is not None
+        return processor.of_roles(self.server.process.pid, [driver.process.pid for driver in self.drivers])
 
     def vectors(self, name: str, path: Path) -> Vectors:
         """Of all texts. [n, d]"""

@@ -36,14 +36,28 @@ class Calls:
 
 @dataclass
 class Mixed:
-    """A stream that saturates the server, without and with single calls beside it; a value a round, but for calls."""
+    """Single calls at random times, without and with streams that saturate the server: of all rounds."""
 
     contender: str
     rate: float  # calls a second
-    alone: list[float] = field(default_factory=list)  # texts/s of the stream
+    alone: list[float] = field(default_factory=list)  # texts/s of the streams, a value a round
     beside: list[float] = field(default_factory=list)  # the same, with the calls
-    latencies: list[float] = field(default_factory=list)  # seconds of each call
-    batches: list[float] = field(default_factory=list)  # seconds that a batch of the stream computes
+    alone_processor: list[float] = field(default_factory=list)  # the same for each second of the server's processors
+    beside_processor: list[float] = field(default_factory=list)
+    batches: list[float] = field(default_factory=list)  # seconds that a batch of the streams alone computes; a round
+    idle: list[float] = field(default_factory=list)  # seconds of each call where there is nothing else
+    latencies: list[float] = field(default_factory=list)  # and beside the streams
+    idle_parts: list[dict[str, float]] = field(default_factory=list)  # seconds of each call, by where they went
+    parts: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass
+class Processor:
+    """Processor time of a server and those who send to it, for many texts: seconds of all rounds."""
+
+    contender: str
+    texts: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)  # by role
 
 
 @dataclass(frozen=True)
@@ -75,11 +89,13 @@ class ModelResults:
     bulk: list[Bulk] = field(default_factory=list)
     calls: list[Calls] = field(default_factory=list)
     mixed: list[Mixed] = field(default_factory=list)
+    processor: list[Processor] = field(default_factory=list)
     quality: list[Quality] = field(default_factory=list)
     memory: dict[str, Memory] = field(default_factory=dict)
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     order: list[str] = field(default_factory=list)  # of the contenders
+    took: dict[str, float] = field(default_factory=dict)  # seconds of each part of the run
 
     def bulk_of(self, contender: str, workload: str) -> Bulk | None:
         """Its measurements on many texts."""
@@ -89,6 +105,18 @@ class ModelResults:
         """Its measurements with so many calls at once."""
         found = (each for each in self.calls if (each.contender, each.concurrency) == (contender, concurrency))
         return next(found, None)
+
+    def mixed_of(self, contender: str) -> Mixed | None:
+        """Its calls beside streams."""
+        return next((each for each in self.mixed if each.contender == contender), None)
+
+    def processor_of(self, contender: str) -> Processor | None:
+        """Its processor time."""
+        return next((each for each in self.processor if each.contender == contender), None)
+
+    def left_out_of(self, contender: str) -> LeftOut | None:
+        """Why it was not measured, or not to the end."""
+        return next((each for each in self.left_out if each.contender == contender), None)
 
     def quality_of(self, contender: str) -> Quality | None:
         """How good its vectors are."""
@@ -125,6 +153,7 @@ def _model(values: dict[str, Any]) -> ModelResults:
         bulk=bulk,
         calls=[Calls(**each) for each in values.pop("calls")],
         mixed=[Mixed(**each) for each in values.pop("mixed")],
+        processor=[Processor(**each) for each in values.pop("processor")],
         quality=[Quality(**each) for each in values.pop("quality")],
         memory={name: Memory(**each) for name, each in values.pop("memory").items()},
         left_out=[LeftOut(**each) for each in values.pop("left_out")],

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from benchmarks import figures, models, workloads
-from benchmarks.contenders import REFERENCE, Contender
+from benchmarks import figures, models, processor, workloads
+from benchmarks.contenders import REFERENCE, Contender, Part
 from benchmarks.driver import Failed
 from benchmarks.entrants import Entrant, Place
 from benchmarks.models import ModelSpec
-from benchmarks.results import Bulk, Calls, LeftOut, Mixed, ModelResults, Quality
+from benchmarks.results import Bulk, Calls, LeftOut, Mixed, ModelResults, Processor, Quality
 from benchmarks.workloads import Sizes, Workload
 
 BULK = ("lognormal", "tokens-128", "tokens-512")
-CONCURRENCIES = (1, 8, 64)
+CONCURRENCIES: dict[int, tuple[Part, ...]] = {1: ("single",), 8: ("calls",), 64: ("calls", "frontends")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,9 @@ class Plan:
     rounds: int
     sizes: Sizes  # for a model like all-MiniLM-L6-v2
     tuning: int  # ways of feeding a peer that are tried
-    mixed_seconds: float
-    interactive_rate: float  # calls a second beside a stream
+    mixed_seconds: float  # of calls alone, of streams alone, and of both
+    interactive_rate: float  # calls a second beside a stream, to a model like all-MiniLM-L6-v2
+    parts: tuple[Part, ...]
 
 
 class Run:
@@ -53,17 +56,36 @@ class Run:
             shape = {key: config[key] for key in ("num_hidden_layers", "hidden_size", "intermediate_size")}
             self.results = ModelResults(self.spec.name, self.spec.real, shape)
             self.results.order = [contender.name for contender in self.contenders]
-            sizes = self.plan.sizes.times(1 / self.spec.cost)
-            self.workloads = workloads.make(sizes, models.token_counter(directory))
+            self.workloads = workloads.make(self.plan.sizes.at_cost(self.spec.cost), models.token_counter(directory))
             calibration = self.workloads["calibration"].save(folder)
             self.at = self.place(directory, cache / "made" / self.spec.name, calibration)
-            self._start()
+            with self._took("starting"):
+                self._start()
+            with self._took("trying how to feed"):
+                self._each(self._prepare, lambda contender: True)
             for number in range(self.plan.rounds):
                 say(f"{self.spec.name}: round {number + 1} of {self.plan.rounds}")
                 self._round(number)
-            self._compare(folder)
+            with self._took("quality"):
+                self._compare(folder)
             self.results.memory = {each.contender.name: each.memory() for each in self.entrants}
             return self.results
+
+    @contextmanager
+    def _took(self, part: str) -> Iterator[None]:
+        """Adds up what each part of the run takes."""
+        start = time.monotonic()
+        yield
+        self.results.took[part] = self.results.took.get(part, 0.0) + time.monotonic() - start
+
+    def _in(self, contender: Contender, *parts: Part) -> bool:
+        """Whether it takes part in one of these, and these are measured."""
+        return any(part in contender.parts and part in self.plan.parts for part in parts)
+
+    def _bulk_workloads(self, contender: Contender) -> tuple[str, ...]:
+        if self._in(contender, "bulk"):
+            return BULK
+        return BULK[:1] if self._in(contender, "frontends") else ()
 
     def _start(self) -> None:
         """Start all, as many at a time as there are cores; what is timed is done alone, after that."""
@@ -74,12 +96,11 @@ class Run:
                 self.entrants.append(started.result())
             except Failed as failed:
                 self._leave_out(contender, failed)
-        self._each(self._prepare, lambda contender: True)
 
     def _prepare(self, entrant: Entrant) -> None:
         """Give it the texts, warm it up, and find how to feed it."""
         entrant.take([self.workloads[name] for name in (*BULK, "single", "quality")])
-        for name in BULK if entrant.contender.bulk else ():
+        for name in self._bulk_workloads(entrant.contender):
             entrant.take([sample(self.workloads[name])])
             entrant.tune(self.workloads[name], self.plan.tuning)
         entrant.settle()
@@ -90,13 +111,14 @@ class Run:
 
     def _round(self, number: int) -> None:
         for name in BULK:
-            self._each(lambda each, name=name: self._bulk(each, name), lambda contender: contender.bulk)  # type: ignore[misc]
-        for concurrency in CONCURRENCIES:
-            self._each(
-                lambda each, concurrency=concurrency: self._calls(each, concurrency),  # type: ignore[misc]
-                lambda contender, concurrency=concurrency: contender.calls or concurrency == 1,  # type: ignore[misc]
-            )
-        self._each(lambda each: self._mixed(each, number), lambda contender: contender.mixed)
+            with self._took(f"many texts, {name}"):
+                self._each(partial(self._bulk, name=name), lambda it, name=name: name in self._bulk_workloads(it))  # type: ignore[misc]
+        for concurrency, parts in CONCURRENCIES.items():
+            with self._took(f"one text a call, {concurrency} at once"):
+                measure = partial(self._calls, concurrency=concurrency)
+                self._each(measure, lambda contender, parts=parts: self._in(contender, *parts))  # type: ignore[misc]
+        with self._took("calls beside streams"):
+            self._each(partial(self._mixed, number=number), lambda contender: self._in(contender, "mixed"))
 
     def _each(self, measure: Callable[[Entrant], None], taking_part: Callable[[Contender], bool]) -> None:
         for entrant in [each for each in self.entrants if taking_part(each.contender)]:
@@ -107,12 +129,23 @@ class Run:
 
     def _bulk(self, entrant: Entrant, name: str) -> None:
         contender, workload, choice = entrant.contender.name, self.workloads[name], entrant.choice[name]
+        before = entrant.processor() if entrant.server else {}
         seconds = entrant.bulk(name, choice)
+        if entrant.server and name == BULK[0]:
+            self._processor(contender, len(workload.texts), processor.spent(before, entrant.processor()))
         found = self.results.bulk_of(contender, name)
         if found is None:
             found = Bulk(contender, name, len(workload.texts), workload.total_tokens, choice)
             self.results.bulk.append(found)
         found.seconds.append(seconds)
+
+    def _processor(self, contender: str, texts: int, seconds: dict[str, float]) -> None:
+        found = self.results.processor_of(contender)
+        if found is None:
+            found = Processor(contender)
+            self.results.processor.append(found)
+        found.texts += texts
+        found.seconds = {role: found.seconds.get(role, 0.0) + taken for role, taken in seconds.items()}
 
     def _calls(self, entrant: Entrant, concurrency: int) -> None:
         name = entrant.contender.name
@@ -125,21 +158,30 @@ class Run:
         found.seconds.append(seconds)
 
     def _mixed(self, entrant: Entrant, number: int) -> None:
-        name, plan = entrant.contender.name, self.plan
-        alone = entrant.saturate("lognormal", plan.mixed_seconds, 0.0, number)[0]
-        rate, latencies, batches = entrant.saturate("lognormal", plan.mixed_seconds, plan.interactive_rate, number)
-        found = next((each for each in self.results.mixed if each.contender == name), None)
+        """Calls alone, streams alone, and both."""
+        name, length = entrant.contender.name, self.plan.mixed_seconds
+        rate = self.plan.interactive_rate / max(1.0, self.spec.cost)
+        idle, idle_parts = entrant.paced(length, rate, number)
+        alone = entrant.stream("lognormal", length)
+        heard: list[tuple[list[float], list[dict[str, float]]]] = []
+        beside = entrant.stream("lognormal", length, lambda: heard.append(entrant.paced(length, rate, number)))
+        found = self.results.mixed_of(name)
         if found is None:
-            found = Mixed(name, plan.interactive_rate)
+            found = Mixed(name, rate)
             self.results.mixed.append(found)
-        found.alone.append(alone)
-        found.beside.append(rate)
-        found.latencies += latencies
-        found.batches.append(figures.spread(batches).median if batches else 0.0)
+        found.alone.append(alone.rate)
+        found.beside.append(beside.rate)
+        found.alone_processor.append(alone.per_processor_second(length))
+        found.beside_processor.append(beside.per_processor_second(length))
+        found.batches += [figures.spread(alone.batches).median] if alone.batches else []
+        found.idle += idle
+        found.idle_parts += idle_parts
+        found.latencies += heard[0][0]
+        found.parts += heard[0][1]
 
     def _compare(self, folder: Path) -> None:
         """Vectors with those of the reference, where they mean something."""
-        if not self.spec.real:
+        if not self.spec.real or not any(self._in(each.contender, "quality") for each in self.entrants):
             return
         say(f"{self.spec.name}: comparing vectors")
         reference = Entrant(REFERENCE, self.at)
@@ -156,7 +198,7 @@ class Run:
             quality = Quality(name, REFERENCE.name, float(cosines.min()), float(cosines.mean()), ranks)
             self.results.quality.append(quality)
 
-        self._each(compare, lambda contender: contender.vectors)
+        self._each(compare, lambda contender: self._in(contender, "quality"))
 
     def _leave_out(self, contender: Contender, failed: Failed) -> None:
         say(f"{self.spec.name}: {contender.name} is left out: {failed}")

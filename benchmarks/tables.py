@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import mean
 
 from benchmarks.contenders import BASELINE
 from benchmarks.figures import Spread, percentiles, spread
+from benchmarks.goals import Goal, goals
+from benchmarks.processor import ROLES
 from benchmarks.results import Bulk, Calls, Mixed, ModelResults, Results
 
 BULK = ("lognormal", "tokens-128", "tokens-512")
@@ -15,6 +18,8 @@ NONE = "–"
 def report(results: Results) -> str:
     """All of it."""
     parts = [heading(results), *(part for model in results.models for part in model_parts(model))]
+    if found := goals(results):
+        parts.append(goals_table(found))
     return "\n\n".join(parts) + "\n"
 
 
@@ -26,7 +31,8 @@ def heading(results: Results) -> str:
         f"{where}; {machine.memory_gib:.0f} GiB; {', '.join(machine.instructions) or 'no vector instructions'}",
         f"{machine.system}, Python {machine.python}; load before the run {machine.load:.2f}",
         f"{_pairs(results.versions)}",
-        f"{settings['rounds']} rounds, contenders taking turns; settings: {_pairs(settings)}",
+        f"{settings['rounds']} rounds, contenders taking turns; {_pairs(_but(settings, 'command', 'rounds'))}",
+        f"`{settings['command']}`",
     ]
     if machine.load > 0.5:
         facts.append("**The machine was not quiet: these numbers mean little.**")
@@ -42,27 +48,41 @@ def model_parts(model: ModelResults) -> Iterable[str]:
         f"{shape['intermediate_size']} wide{weights}. Texts a second: median, half of the range, ratio to {BASELINE}. "
         f"One text: milliseconds."
     )
-    yield f"![Texts a second]({model.model}-bulk.svg)\n\n![One text at a time]({model.model}-single.svg)"
+    if model.bulk:
+        yield f"![Texts a second]({model.model}-bulk.svg)"
+    if any(each.concurrency == 1 for each in model.calls):
+        yield f"![One text at a time]({model.model}-single.svg)"
     yield main_table(model)
     names = {each.contender for each in model.calls if each.concurrency > 1}
     if calls := [each for each in model.calls if each.contender in names]:
         yield calls_table(sorted(calls, key=lambda each: (each.contender, each.concurrency)))
     if model.mixed:
         yield mixed_table(model.mixed)
-    if model.left_out:
-        yield table(("left out", "why"), [(each.contender, each.reason) for each in model.left_out])
+        yield where_table(model.mixed)
+    if model.processor:
+        yield processor_table(model)
+    if ended := [each for each in model.left_out if _measured(model, each.contender)]:
+        yield table(("ended early", "why"), [(each.contender, each.reason) for each in ended])
     yield choices_line(model)
+    yield "Seconds: " + ", ".join(f"{part} {took:.0f}" for part, took in model.took.items() if took >= 0.5)
 
 
 def main_table(model: ModelResults) -> str:
     """A line a contender: speed on each workload, latency of one text, memory, quality."""
     header = ("", *BULK, "tokens/s, lognormal", "p50", "p95", "p99", "memory, MiB", "least cosine", "rank corr.")
-    measured = {each.contender for each in model.bulk} | {each.contender for each in model.calls}
-    rows = [_main_row(model, name) for name in model.order if name in measured]
-    return table(header, rows)
+    rows = [_main_row(model, name) for name in model.order]
+    return table(header, [(*row, *[NONE] * (len(header) - len(row))) for row in rows if row])
+
+
+def _measured(model: ModelResults, name: str) -> bool:
+    streams, calls, mixed = model.bulk, model.calls, model.mixed
+    return name in {*(it.contender for it in streams), *(it.contender for it in calls), *(it.contender for it in mixed)}
 
 
 def _main_row(model: ModelResults, name: str) -> tuple[str, ...]:
+    if not _measured(model, name):
+        left_out = model.left_out_of(name)
+        return (name, f"did not run: {left_out.reason}") if left_out else ()
     bulk = [_speed(model.bulk_of(name, workload), model.bulk_of(BASELINE, workload)) for workload in BULK]
     lognormal, single = model.bulk_of(name, "lognormal"), model.calls_of(name, 1)
     tokens = f"{lognormal.tokens / spread(lognormal.seconds).median:,.0f}" if lognormal else NONE
@@ -106,32 +126,69 @@ def calls_table(calls: Sequence[Calls]) -> str:
 
 
 def mixed_table(mixed: Sequence[Mixed]) -> str:
-    """Calls beside a stream that saturates the server."""
+    """Calls of one text alone, and beside streams that saturate the server."""
     header = (
-        "calls beside a stream",
+        "calls at random times",
         "calls/s",
+        "calls",
         "p50, ms",
         "p95",
         "p99",
-        "a batch computes, ms",
         "p99 / batch",
-        "stream",
+        "a batch, ms",
+        "streams",
     )
-    return table(header, [_mixed_row(each) for each in mixed if each.latencies])
+    return table(header, [row for each in mixed for row in _mixed_rows(each)])
 
 
-def _mixed_row(mixed: Mixed) -> tuple[str, ...]:
-    found, batch = percentiles(mixed.latencies), spread(mixed.batches).median
-    share = spread(mixed.beside).median / spread(mixed.alone).median
-    times = [f"{seconds * 1e3:.1f}" for seconds in (found.p50, found.p95, found.p99, batch)]
-    ratio = f"{found.p99 / batch:.1f} ×" if batch else NONE
-    return (
-        mixed.contender,
-        f"{mixed.rate:g}",
-        *times,
-        ratio,
-        f"{share:.0%} of {spread(mixed.alone).median:,.1f} texts/s",
-    )
+def _mixed_rows(mixed: Mixed) -> Iterable[tuple[str, ...]]:
+    alone, beside = spread(mixed.alone), spread(mixed.beside)
+    batch = spread(mixed.batches).median if mixed.batches else 0.0
+    kept, of_processor = beside.median / alone.median, NONE
+    if all(mixed.alone_processor):
+        of_processor = f"{spread(mixed.beside_processor).median / spread(mixed.alone_processor).median:.0%}"
+    streams = f"{kept:.0%} of that; of that a second of its processors {of_processor}"
+    measured = (("idle", mixed.idle, f"{alone.median:,.1f} texts/s alone"), ("busy", mixed.latencies, streams))
+    for name, latencies, said in measured:
+        if latencies:
+            found = percentiles(latencies)
+            times = [f"{seconds * 1e3:.1f}" for seconds in (found.p50, found.p95, found.p99)]
+            ratio = f"{found.p99 / batch:.2f} ×" if batch else NONE
+            count = str(len(latencies))
+            yield (f"{mixed.contender}, {name}", f"{mixed.rate:g}", count, *times, ratio, f"{batch * 1e3:.1f}", said)
+
+
+def where_table(mixed: Sequence[Mixed]) -> str:
+    """Where calls wait."""
+    measured = [(f"{each.contender}, {name}", calls) for each in mixed for name, calls in _parts(each) if calls]
+    header = ("where, ms: mean / p99", *dict.fromkeys(part for _, calls in measured for part in calls[0]))
+    rows = []
+    for name, calls in measured:
+        columns = [[call[part] for call in calls] for part in header[1:]]
+        times = [f"{mean(column) * 1e3:.1f} / {percentiles(column).p99 * 1e3:.1f}" for column in columns]
+        rows.append((name, *times))
+    return table(header, rows)
+
+
+def _parts(mixed: Mixed) -> tuple[tuple[str, list[dict[str, float]]], ...]:
+    return ("idle", mixed.idle_parts), ("busy", mixed.parts)
+
+
+def processor_table(model: ModelResults) -> str:
+    """What many texts cost each of the processes, beside the texts a second."""
+    rows = []
+    for each in model.processor:
+        bulk = model.bulk_of(each.contender, BULK[0])
+        costs = [f"{each.seconds.get(role, 0.0) / each.texts * 1e3:.3f}" for role in ROLES]
+        rows.append((each.contender, f"{rate(bulk).median:,.1f}" if bulk else NONE, *costs))
+    return table((f"{BULK[0]}: processor ms a text", "texts/s", *ROLES), rows)
+
+
+def goals_table(found: Sequence[Goal]) -> str:
+    """What is meant to be reached, and what was."""
+    rows = [(each.what, each.aim, each.measured or NONE, each.outcome) for each in found]
+    about = "Set for 2 cores. Ratios of medians; in brackets, of single rounds."
+    return f"## Goals\n\n{about}\n\n" + table(("goal", "aim", "measured", ""), rows)
 
 
 def choices_line(model: ModelResults) -> str:
@@ -153,6 +210,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     rule = "|---|" + "---:|" * (len(header) - 1)
     return "\n".join(["| " + " | ".join(header) + " |", rule, *lines])
+
+
+def _but(values: dict[str, object], *names: str) -> dict[str, object]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def _pairs(values: dict[str, object] | dict[str, str]) -> str:

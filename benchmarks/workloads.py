@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,10 @@ class Sizes:
         """At least four of each."""
         numbers = (self.lognormal, self.tokens_128, self.tokens_512, self.single)
         return Sizes(*(max(4, round(number * factor)) for number in numbers))
+
+    def at_cost(self, cost: float) -> Sizes:
+        """For so many times as much work a token. Single calls shrink less, for their percentiles' sake."""
+        return replace(self.times(1 / cost), single=max(4, round(self.single / cost**0.5)))
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from bertstream.workers.contract import Batch, Pooling, Wishes, Work
 from bertstream.workers.engine import prepare, run
 from bertstream.workers.program import Program
 
-BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # as the server has by default
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # as the server has by default
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ import grpc
 import numpy as np
 
 from benchmarks.peers import Base, Choice, Settings, Vectors
-from bertstream.client import Client, Report
+from bertstream.client import Client, Report, Timings
+
+PARTS = ("tokenize", "queue", "compute", "elsewhere", "outside")
 
 
 class GrpcClient(Base):
@@ -35,14 +37,23 @@ class GrpcClient(Base):
         """One text, as a call of its own. -> [1, d]"""
         return self.client.encode(texts, max_length=self.max_length)
 
-    def encode_for(self, texts: Sequence[str], seconds: float) -> tuple[float, list[float]]:
-        """One stream without an end, for so many seconds: texts a second, and how long each batch computed."""
+    def encode_in_parts(self, texts: list[str]) -> dict[str, float]:
+        """One text, as a call of its own: seconds of each of PARTS."""
+        reports: list[Report] = []
+        start = time.perf_counter()
+        self.client.encode(texts, max_length=self.max_length, report=reports.append)
+        return parts_of(time.perf_counter() - start, reports[0].timings)
+
+    def encode_for(self, texts: Sequence[str], lead: float, seconds: float) -> tuple[float, list[float]]:
+        """One endless stream: texts a second for so many seconds after the lead, and how long batches computed."""
         reports: list[Report] = []
         stream = self.client.encode_stream(cycle(texts), max_length=self.max_length, report=reports.append)
-        end, arrivals = time.monotonic() + seconds, []
+        start, arrivals = time.monotonic() + lead, []
         for batch in stream:
-            arrivals.append((time.monotonic(), len(batch)))
-            if arrivals[-1][0] >= end and len(arrivals) > 1:
+            now = time.monotonic()
+            if now >= start:
+                arrivals.append((now, len(batch)))
+            if now >= start + seconds and len(arrivals) > 1:
                 break
         stream.close()
         return rate(arrivals), [each.timings.compute for each in reports if each.timings.compute is not None]
@@ -50,6 +61,13 @@ class GrpcClient(Base):
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
+
+
+def parts_of(seconds: float, timings: Timings) -> dict[str, float]:
+    """Where a call's time went: in the server's tokenizer, queue, model and elsewhere there, and outside of it."""
+    known = {name: getattr(timings, name) or 0.0 for name in PARTS[:3]}
+    served = timings.total or 0.0
+    return known | {"elsewhere": served - sum(known.values()), "outside": seconds - served}
 
 
 def rate(arrivals: Sequence[tuple[float, int]]) -> float:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,13 +60,21 @@ class Host:
         return {"latencies": latencies, "seconds": time.monotonic() - start}
 
     def paced(self, name: str, seconds: float, rate: float, seed: int) -> Answer:
-        """Encode single texts at random times for a while; the latency of each, from when it was due."""
-        return {"latencies": paced(self._calls(name), seconds, rate, seed)}
+        """Encode single texts at random times for a while: the latency of each, from when it was due, and where each
+        call's own time went.
+        """
+        parts: list[dict[str, float]] = []
 
-    def bulk_for(self, name: str, seconds: float) -> Answer:
-        """Encode the texts over and over for a while: texts a second, and how long batches computed."""
-        rate, compute = self.peer.encode_for(self._texts[name], seconds)  # type: ignore[attr-defined]  # streams only
-        return {"rate": rate, "compute": compute}
+        def call(text: Any) -> None:
+            parts.append(self.peer.encode_in_parts([text]))  # type: ignore[attr-defined]  # servers only
+
+        calls = [partial(call, text) for text in self._texts[name]]
+        return {"latencies": paced(calls, seconds, rate, seed), "parts": parts}
+
+    def bulk_for(self, name: str, lead: float, seconds: float) -> Answer:
+        """Encode the texts over and over for a while: texts a second after the lead, and how long batches computed."""
+        found = self.peer.encode_for(self._texts[name], lead, seconds)  # type: ignore[attr-defined]  # streams only
+        return dict(zip(("rate", "compute"), found, strict=True))
 
     def vectors(self, name: str, choice: dict[str, int], path: str) -> Answer:
         """Save the vectors."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.peers import Base, Choice, Left, Settings, Vectors
 
-START_SECONDS = 180.0
+START_SECONDS = 600.0
 TEXTS_A_REQUEST = 256
 REQUESTS_AT_ONCE = 8
 HOST = "127.0.0.1"

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from benchmarks.peers import Choice
-from benchmarks.peers.engine import planned
+from benchmarks.peers.engine import BATCH_TOKENS, planned
 from benchmarks.peers.feeding import Padded, batches, each, mean_pooled
-from benchmarks.peers.grpc_client import rate
+from benchmarks.peers.grpc_client import parts_of, rate
 from benchmarks.peers.timing import concurrently, due_times, paced
+from bertstream.client import Timings
+from bertstream.server.launching import _BATCH_TOKENS
 
 ROWS = [[1], [1, 2, 3], [1, 2], [5, 6, 7, 8, 9]]
 
@@ -52,6 +54,17 @@ def test_pooling_leaves_padding_out() -> None:
 )
 def test_the_engine_gets_batches_as_the_server_makes_them(lengths: Sequence[int], expected: list[list[int]]) -> None:
     assert planned(lengths, batch_tokens=10) == expected
+
+
+def test_those_batches_are_the_servers() -> None:
+    assert BATCH_TOKENS == _BATCH_TOKENS
+
+
+def test_where_a_calls_time_went() -> None:
+    found = parts_of(0.5, Timings(tokenize=0.01, queue=0.1, compute=0.2, total=0.4))
+    assert found == pytest.approx({"tokenize": 0.01, "queue": 0.1, "compute": 0.2, "elsewhere": 0.09, "outside": 0.1})
+    silent = parts_of(0.5, Timings(None, None, None, None))
+    assert silent == {"tokenize": 0, "queue": 0, "compute": 0, "elsewhere": 0, "outside": 0.5}
 
 
 def test_a_streams_rate_counts_from_its_first_answer() -> None:

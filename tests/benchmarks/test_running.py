@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import memory
-from benchmarks.contenders import CONTENDERS, chosen, precision
+from benchmarks.contenders import CONTENDERS, PARTS, Contender, Environment, Part, chosen, precision
 from benchmarks.driver import Driver, Failed, together
+from benchmarks.entrants import Place
+from benchmarks.models import ModelSpec
 from benchmarks.peers import Settings
+from benchmarks.running import Plan, Run
+from benchmarks.tables import main_table
+from benchmarks.workloads import Sizes
 
 
 def settings(checkpoint: Path, adapter: str, **options: str) -> Settings:
@@ -77,6 +82,33 @@ def test_memory_counts_descendants(tmp_path: Path) -> None:
     assert memory.of_tree(7, tmp_path) == memory.Memory(3, 115 << 10, 57 << 10)
 
 
+def test_who_does_not_start_is_said_so_in_the_table_and_stops_nobody(tmp_path: Path) -> None:
+    from tests.support.checkpoints import tiny_bert
+
+    broken = Contender("broken server", "grpc_client", serve=("--dtype", "int3"), parts=("single",))
+    contenders = [broken, Contender("no adapter", "none_such"), Contender("floor", "floor", a_core_each=True)]
+    plan = Plan(1, Sizes(4, 4, 4, 4), tuning=1, mixed_seconds=0.1, interactive_rate=1.0, parts=("single",))
+
+    def make(folder: Path) -> None:
+        tiny_bert(folder)
+
+    def place(directory: Path, work: Path, calibration: Path) -> Place:
+        python = Path(sys.executable)
+        pythons: dict[Environment, Path] = {"own": python, "peers": python, "infinity": python}
+        return Place(directory, work, tmp_path / "compiled", "cpu", 1, 1, (), pythons, calibration)
+
+    found = Run(ModelSpec("small", make, cost=1.0, real=False), contenders, plan, place).measure(tmp_path)
+    lines = {line.split(" | ")[0].strip("| "): line for line in main_table(found).splitlines()[2:]}
+    assert (
+        "did not run: the server did not start: bertstream serve: error: argument --dtype: " in lines["broken server"]
+    )
+    assert "did not run: ModuleNotFoundError: No module named 'benchmarks.peers.none_such'" in lines["no adapter"]
+    assert len({line.count(" |") for line in lines.values()}) == 1
+    assert len(found.calls) == 1
+    assert len(found.calls[0].latencies) == 4
+    assert {"starting", "one text a call, 1 at once"} <= set(found.took)
+
+
 def test_contenders_are_chosen_by_the_beginnings_of_their_names() -> None:
     names = [contender.name for contender in chosen("cpu", False, ["openvino", "Floor"], ["OpenVINO bf"])]
     assert names == ["floor", "floor int8", "floor bfloat16", "floor, 1 process", "OpenVINO", "OpenVINO int8"]
@@ -84,9 +116,19 @@ def test_contenders_are_chosen_by_the_beginnings_of_their_names() -> None:
         chosen("cpu", False, ["tensorflow"], [])
 
 
+def test_contenders_are_chosen_by_what_is_measured() -> None:
+    def names(part: Part) -> list[str]:
+        return [contender.name for contender in chosen("cpu", False, [], [], [part])]
+
+    assert names("mixed") == ["bertstream", "bertstream int8"]
+    assert names("frontends") == ["bertstream, 1 frontend", "bertstream, 2 frontends"]
+    assert "floor" in names("bulk")
+    assert "floor" not in names("quality")
+
+
 def test_quick_mode_has_fewer_contenders_and_a_gpu_others() -> None:
     def names(device: str, *, quick: bool) -> set[str]:
-        return {contender.name for contender in chosen(device, quick, [], [])}
+        return {contender.name for contender in chosen(device, quick, [], [], PARTS)}
 
     assert names("cpu", quick=True) < names("cpu", quick=False) == {contender.name for contender in CONTENDERS}
     assert "engine, 1 process" not in names("cuda", quick=False)

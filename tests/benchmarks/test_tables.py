@@ -12,7 +12,7 @@ from benchmarks.machine import Machine
 from benchmarks.memory import Memory
 from benchmarks.peers import Choice
 from benchmarks.pictures import bulk_picture, single_picture
-from benchmarks.results import Bulk, Calls, LeftOut, Mixed, ModelResults, Quality, Results, load
+from benchmarks.results import Bulk, Calls, LeftOut, Mixed, ModelResults, Processor, Quality, Results, load
 from benchmarks.tables import main_table, report
 
 MACHINE = Machine("Some(R) Processor @ 2.00GHz", 2, 8.0, ("avx2",), "", "Linux 6.1", "3.11.7", 0.1)
@@ -28,12 +28,29 @@ def results() -> Results:
         Bulk("sentence-transformers", "tokens-128", 10, 1280, Choice(128, 2), [1.0]),
     ]
     model.calls = [Calls("bertstream", 1, [0.01] * 99 + [0.03], [1.2]), Calls("bertstream", 8, [0.05] * 10, [0.25])]
-    model.mixed = [Mixed("bertstream", 10.0, [100.0], [90.0], [0.06, 0.08], [0.04])]
+    model.mixed = [
+        Mixed(
+            "bertstream",
+            10.0,
+            alone=[100.0],
+            beside=[90.0],
+            alone_processor=[50.0],
+            beside_processor=[48.0],
+            batches=[0.04],
+            idle=[0.02, 0.03],
+            latencies=[0.06, 0.08],
+            idle_parts=[{"queue": 0.001, "compute": 0.01}],
+            parts=[{"queue": 0.03, "compute": 0.01}, {"queue": 0.05, "compute": 0.03}],
+        )
+    ]
+    model.processor = [Processor("bertstream", 200, {"client": 0.1, "frontend": 0.2, "worker": 2.0})]
+    model.took = {"starting": 12.3}
     model.quality = [Quality("bertstream", "transformers float32", 0.99987, 0.99999, 0.9995)]
     model.memory = {"bertstream": Memory(4, 900 << 20, 512 << 20)}
     model.versions = {"sentence-transformers": {"torch": "2.13.0"}}
-    model.left_out = [LeftOut("gone", "ModuleNotFoundError: No module named 'gone'")]
-    settings = {"mode": "quick", "rounds": 3}
+    model.left_out = [LeftOut("gone", "ModuleNotFoundError: No module named 'gone'"), LeftOut("engine", "it broke")]
+    model.calls.append(Calls("engine", 1, [0.02], [0.02]))
+    settings = {"command": "make bench QUICK=1", "mode": "quick", "rounds": 3}
     return Results(MACHINE, "2026-01-01", settings, {"bertstream": "0.1.0"}, [model])
 
 
@@ -49,19 +66,37 @@ def test_a_line_a_contender_with_its_ratio_to_the_baseline(results: Results) -> 
     assert table["bertstream"][7:] == ["512", "0.99987", "0.99950"]
     assert table["sentence-transformers"][:2] == ["100.0 ± 10% (1.00 ×)", "10.0 ± 0% (1.00 ×)"]
     assert table["sentence-transformers"][4] == "–"
-    assert "gone" not in table
+    assert table["gone"] == ["did not run: ModuleNotFoundError: No module named 'gone'", *["–"] * 9]
+    assert table["engine"][:5] == ["–", "–", "–", "–", "20.0"]
 
 
 def test_the_report_has_all_of_it(results: Results) -> None:
     text = report(results)
     assert "Some(R) Processor @ 2.00GHz, 2 cores; 8 GiB; avx2" in text
     assert "| bertstream | 8 | 50.0 | 50.0 | 50.0 | 40.0 |" in text
-    assert "| bertstream | 10 | 60.0 | 80.0 | 80.0 | 40.0 | 2.0 × | 90% of 100.0 texts/s |" in text
-    assert "| gone | ModuleNotFoundError: No module named 'gone' |" in text
+    assert "| bertstream, idle | 10 | 2 | 20.0 | 30.0 | 30.0 | 0.75 × | 40.0 | 100.0 texts/s alone |" in text
+    kept = "90% of that; of that a second of its processors 96%"
+    assert f"| bertstream, busy | 10 | 2 | 60.0 | 80.0 | 80.0 | 2.00 × | 40.0 | {kept} |" in text
+    assert "| bertstream, idle | 1.0 / 1.0 | 10.0 / 10.0 |" in text
+    assert "| bertstream, busy | 40.0 / 50.0 | 20.0 / 30.0 |" in text
+    assert "| bertstream | 200.0 | 0.500 | 1.000 | 10.000 | 0.000 |" in text
+    assert "| engine | it broke |" in text
+    assert text.count("No module named 'gone'") == 1
+    assert "Seconds: starting 12" in text
+    assert text.rstrip().splitlines()[-1].endswith("| – | not measured |")
     assert "tokens-128 in batches of 128 on 2 streams" in text
+    assert "- 3 rounds, contenders taking turns; mode quick\n- `make bench QUICK=1`\n" in text
+    assert "(mini-bulk.svg)" in text
     assert "not quiet" not in text
     results.machine = replace(MACHINE, load=2.5)
     assert "The machine was not quiet" in report(results)
+
+
+def test_a_picture_that_has_nothing_to_show_is_left_out(results: Results) -> None:
+    results.models[0].bulk = []
+    text = report(results)
+    assert "(mini-bulk.svg)" not in text
+    assert "(mini-single.svg)" in text
 
 
 def test_results_are_read_as_they_were_written(results: Results, tmp_path: Path) -> None:
@@ -70,7 +105,7 @@ def test_results_are_read_as_they_were_written(results: Results, tmp_path: Path)
 
 
 def test_pictures_are_svg_with_a_bar_a_contender(results: Results) -> None:
-    for picture, bars in ((bulk_picture(results.models[0]), 3), (single_picture(results.models[0]), 1)):
+    for picture, bars in ((bulk_picture(results.models[0]), 3), (single_picture(results.models[0]), 2)):
         root = ElementTree.fromstring(picture)
         found = root.findall("{http://www.w3.org/2000/svg}rect")
         assert len(found) == bars

@@ -64,6 +64,11 @@ def test_sizes_shrink_to_four() -> None:
     assert Sizes(100, 50, 10, 8).times(0.1) == Sizes(10, 5, 4, 4)
 
 
+def test_a_costly_model_gets_fewer_texts_and_not_as_few_calls() -> None:
+    assert Sizes(512, 256, 64, 100).at_cost(8.0) == Sizes(64, 32, 8, 35)
+    assert Sizes(512, 256, 64, 100).at_cost(1.0) == Sizes(512, 256, 64, 100)
+
+
 def test_texts_are_saved_for_other_processes(tmp_path: Path) -> None:
     workload = workloads.lognormal("single", 5, count, seed=0)
     assert json.loads(workload.save(tmp_path).read_text(encoding="utf-8")) == list(workload.texts)
