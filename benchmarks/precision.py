@@ -1,4 +1,4 @@
-"""What bfloat16 and float16 cost in exactness and give in speed, for the embedded model and real English.
+"""What bfloat16, float16 and int8 cost in exactness and give in speed, for the embedded model and real English.
 
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/precision.py
 
@@ -49,7 +49,7 @@ def encode(program: Program, batch: list[list[int]]) -> tuple[Tensor, Tensor]:
 def main() -> None:
     """Measures each precision, in turns, and prints a table."""
     programs = {}
-    for dtype in ("float32", "bfloat16", "float16"):
+    for dtype in ("float32", "bfloat16", "float16", "int8"):
         directory = compile_model(embedded(), dtype=dtype)
         programs[dtype] = Program.load(directory, "cpu")
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))

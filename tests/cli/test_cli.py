@@ -18,6 +18,7 @@ import pytest
 
 from bertstream.cli import main
 from bertstream.cli._table import clipped, table, width
+from bertstream.v1 import types_pb2
 from tests.client.fake_encodings import vector
 from tests.client.fake_server import Code, FakeServer, status
 
@@ -31,12 +32,24 @@ def test_models(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "tiny"]) == 0
     details = capsys.readouterr().out
     assert "cls [CLS] 1" in details
-    assert "at most 2.5e-01 from float32, cosine at least 0.500000" in details
+    told = "least cosine of a token's state to float32 0.50000"
+    assert f"{told}, greatest difference of a number 2.5e-01, on made-up texts" in details
     rows = {row.split()[0]: row.split(maxsplit=1)[1] for row in details.splitlines()}
     assert (rows["labels"], rows["generation"]) == ("negative, neutral, positive", "-")
     server.does.model.generation.max_tokens, server.does.model.generation.cache_tokens = 512, 65536
     assert main(["models", "tiny"]) == 0
     assert "at most 512 tokens, 65,536 of all at once" in capsys.readouterr().out
+
+
+def test_models_that_are_less_precise_say_so_in_words(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.does.model.compute_type = types_pb2.DATA_TYPE_INT8
+    assert main(["models"]) == 0
+    *_, row, empty, words = capsys.readouterr().out.splitlines()
+    assert ("int8" in row.split(), empty) == (True, "")
+    assert words == "tiny in int8: least cosine of a token's state to float32 0.50000 on made-up texts"
+    server.does.model.ClearField("precision_test")
+    assert main(["models"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_models_as_json(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:

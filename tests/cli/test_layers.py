@@ -17,6 +17,7 @@ from bertstream.cli._map import draw, pooled
 from bertstream.cli._palette import colours, terminal_colours
 from bertstream.cli._png import enlarged, png
 from bertstream.cli._table import width
+from bertstream.v1 import types_pb2
 from tests.client.fake_encodings import attentions, states, vector
 from tests.client.fake_server import Code, FakeServer, status
 
@@ -196,9 +197,13 @@ def test_similarity_of_lines_as_json(server: FakeServer, capsys: Capture, stdin:
 
 def test_load_and_unload(server: FakeServer, capsys: Capture, fails: Any) -> None:
     assert main(["load", "mine", "my-bert", "--dtype", "float16", "--workers", "2"]) == 0
-    header, row = capsys.readouterr().out.splitlines()
+    header, row, _, words = capsys.readouterr().out.splitlines()
     assert (header.split()[0], row.split()[0], "float16" in row) == ("NAME", "mine", True)
+    assert words.startswith("mine in float16: least cosine")
     assert server.seen.requests[-1].workers == 2
+    assert main(["load", "mine", "my-bert", "--dtype", "int8"]) == 0
+    assert server.seen.requests[-1].compute_type == types_pb2.DATA_TYPE_INT8
+    assert "mine in int8: least cosine" in capsys.readouterr().out
     assert main(["load", "mine", "my-bert", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "mine"
     assert main(["unload", "mine"]) == 0

@@ -223,17 +223,32 @@ def test_a_worker_killed_between_layers_is_taken_over(stuck: Server, checkpoint:
     assert seen == 20 * (LAYERS + 1)
 
 
-def test_bfloat16_is_close_and_says_how_close(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
-    options = ("--dtype", "bfloat16", "--workers", "1")
-    with (
-        running([f"b={checkpoint('bert')}"], *options, cache=compile_cache) as server,
-        Client(server.address) as client,
-    ):
-        model = client.model()
-        assert model.compute_type == "bfloat16"
+@pytest.fixture(scope="module")
+def less_precise(
+    checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Two precisions of one checkpoint."""
+    file = tmp_path_factory.mktemp("less") / "bertstream.toml"
+    dtypes = ("bfloat16", "int8")
+    file.write_text("\n".join(f'[model.{d}]\nsource = "{checkpoint("bert")}"\ndtype = "{d}"' for d in dtypes))
+    options = ("--config", str(file), "--workers", "1", "--device", "cpu")
+    with running((), *options, cache=compile_cache) as server:
+        yield server
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_less_precision_is_close_and_says_how_close(
+    less_precise: Server, checkpoint: Callable[[str], Path], dtype: str
+) -> None:
+    with Client(less_precise.address) as client:
+        model = client.model(dtype)
+        assert model.compute_type == dtype
         assert model.precision_test is not None
         assert 0 < model.precision_test.max_abs_difference < 0.2
         assert 0.99 < model.precision_test.min_cosine < 1
+        told = f"least cosine of a token's state to float32 {model.precision_test.min_cosine:.5f} on made-up texts"
+        assert f"{dtype} (bert, 5 layers, 36 wide, cpu {dtype}, 1 worker of" in less_precise.ready_line
+        assert told in less_precise.ready_line
         theirs: Reference = reference(checkpoint("bert"))
         for text in (TEXT, PAIR):
             expected = theirs.encode(text)

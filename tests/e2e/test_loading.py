@@ -241,7 +241,19 @@ def test_what_cannot_be_loaded(
     assert loading.names() == ["first"]
 
 
-@pytest.mark.parametrize("options", [{"workers": -1}, {"workers": 1000}, {"compute_type": types_pb2.DATA_TYPE_INT8}])
+def test_a_version_in_int8(server: Server, client: Client, loading: Loading) -> None:
+    exact = client.encode(TEXTS)
+    model = client.load_model("second", "tiny/bert", dtype="int8")
+    assert (model.compute_type, model.device, model.live_workers) == ("int8", "cpu", 1)
+    assert model.precision_test is not None
+    assert 0.99 < model.precision_test.min_cosine < 1
+    coarse = client.encode(TEXTS, model="second")
+    assert coarse.shape == exact.shape
+    cosines = (coarse * exact).sum(1) / np.linalg.norm(coarse, axis=1) / np.linalg.norm(exact, axis=1)
+    assert 0.99 < cosines.min() < 1 - 1e-7
+
+
+@pytest.mark.parametrize("options", [{"workers": -1}, {"workers": 1000}, {"compute_type": 99}])
 def test_options_that_cannot_be(loading: Loading, options: dict[str, Any]) -> None:
     assert refused(lambda: loading.load("a", "tiny/bert", **options))[0] == "INVALID_ARGUMENT"
 

@@ -19,6 +19,7 @@ from bertstream.server.settings import FrontendSettings
 from bertstream.server.sources import ModelChoice, chosen_models
 from bertstream.workers.child import ChildFailed
 from bertstream.workers.compiling import Compiled, CompiledModel
+from bertstream.workers.description import PrecisionTest
 from tests.server.validation.support import description
 
 
@@ -74,8 +75,12 @@ def launched(config: ServeConfig, folder: Path, device: str = "cpu") -> tuple[La
     directories = [folder / f"compiled-{index}" for index in range(len(choices))]
     for directory, choice in zip(directories, choices, strict=True):
         directory.mkdir(parents=True)
-        description(device=device, revision=choice.name).save(directory)
-    models = tuple(CompiledModel(str(directory), device, "float32") for directory in directories)
+        test = PrecisionTest(0.16, 0.9899579847522344)
+        description(device=device, revision=choice.name, precision_test=test).save(directory)
+    models = tuple(
+        CompiledModel(str(directory), device, choice.dtype if choice.dtype != "auto" else "float32")
+        for directory, choice in zip(directories, choices, strict=True)
+    )
     launcher = Launcher(config, folder, 2)
     return launcher, app.launch_all(launcher, choices, Compiled(models, 2, "no compiler"))
 
@@ -129,8 +134,21 @@ def test_the_line_says_of_each_model_how_it_is_served_where_they_differ(tmp_path
     assert "b (bert, 5 layers, 36 wide, cuda float32, 1 worker) | no native operators: none on CUDA" in line
 
 
+TOLD = "least cosine of a token's state to float32 0.98996 on made-up texts"
+
+
+def test_the_line_says_what_less_precision_costs(tmp_path: Path) -> None:
+    all_of_them = ServeConfig(("a=/a",), workers=1, dtype="int8")
+    line = app.ready_line(all_of_them, 1, launched(all_of_them, tmp_path)[1], "native")
+    assert f"a (bert, 5 layers, 36 wide, {TOLD}) | cpu int8 | 1 worker of 8 threads |" in line
+    one = ServeConfig(("a=/a", "b=/b"), workers=1, tables={"b": ModelTable(dtype="int8")})
+    line = app.ready_line(one, 1, launched(one, tmp_path / "again")[1], "native")
+    assert "a (bert, 5 layers, 36 wide, cpu float32, 1 worker of 4 threads), b (" in line
+    assert f"b (bert, 5 layers, 36 wide, cpu int8, 1 worker of 4 threads, {TOLD}) |" in line
+
+
 def nowhere() -> ModelChoice:
-    return ModelChoice("a", "/nowhere/at/all", "cpu", "float32", 0, 0, 0, 1, 0)
+    return ModelChoice("a", "/nowhere/at/all", "cpu", "float32", "auto", 0, 0, 0, 1, 0)
 
 
 async def test_a_compilation_that_fails_says_why_in_its_own_words() -> None:

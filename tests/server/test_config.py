@@ -126,7 +126,11 @@ def test_errors_name_the_option_and_where_it_came_from(
         ("[model.x]\nsource = 5", "model.x.source must be text, not 5"),
         ('[model.x]\nsource = ""', "model.x.source must be a hub name or a checkpoint's directory"),
         ('[model.x]\ndevice = "cuda:x"', "model.x.device must be one of auto, cpu, cuda, not 'cuda:x'"),
-        ('[model.x]\ndtype = "int8"', "model.x.dtype must be one of auto, float32"),
+        (
+            '[model.x]\ndtype = "int3"',
+            "model.x.dtype must be one of auto, float32, float16, bfloat16, int8, not 'int3'",
+        ),
+        ('[model.x]\noptimize = "speed"', "model.x.optimize must be one of auto, throughput, latency"),
         ("[model.x]\nworkers = -1", "model.x.workers must be at least 0"),
         ("[model.x]\nmax_length = 0", "model.x.max_length must be at least 1"),
         ("[model.x]\nqueue_tokens = true", "model.x.queue_tokens must be a whole number, not True"),
@@ -153,6 +157,14 @@ def test_tables_of_models(tmp_path: Path) -> None:
     made = load("--config", str(file))
     assert made.tables == {"a": ModelTable("org/a", "cuda:1", max_length=64), "org/b": ModelTable(workers=0)}
     assert made.workers == 4
+
+
+def test_int8_can_be_chosen_for_one_model_or_for_all(tmp_path: Path) -> None:
+    file = tmp_path / "bertstream.toml"
+    file.write_text('[model.a]\nsource = "org/a"\ndtype = "int8"\n')
+    made = load("--config", str(file))
+    assert (made.dtype, made.tables["a"].dtype) == ("auto", "int8")
+    assert load("--dtype", "int8").dtype == load(BERTSTREAM_DTYPE="int8").dtype == "int8"
 
 
 def test_a_flag_can_take_back_what_the_file_allows(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bertstream.server import launching
-from bertstream.server.config import ConfigError, ServeConfig
-from bertstream.server.launching import Launch, Launcher
+from bertstream.server.config import ConfigError, ModelTable, ServeConfig
+from bertstream.server.launching import Launch, Launcher, pinned, workers_and_threads
 from bertstream.server.sources import choose
 from bertstream.workers.compiling import CompiledModel
 from bertstream.workers.description import GenerationDescription
@@ -53,12 +53,78 @@ class Launching:
         ({"workers": 3, "threads": 5}, 3, 5),
         ({"models": 2}, 4, 1),
         ({"models": 20}, 1, 1),
+        ({"threads": 4}, 2, 4),
+        ({"threads": 20}, 1, 20),
+        ({"optimize": "throughput"}, 8, 1),
+        ({"optimize": "latency"}, 1, 8),
+        ({"optimize": "latency", "models": 2}, 1, 4),
+        ({"optimize": "latency", "models": 20}, 1, 1),
+        ({"optimize": "latency", "workers": 2}, 2, 4),
+        ({"optimize": "latency", "threads": 3}, 2, 3),
+        ({"optimize": "throughput", "threads": 3}, 2, 3),
+        ({"optimize": "latency", "workers": 3, "threads": 5}, 3, 5),
         ({"gpus": 2}, 2, 4),
+        ({"gpus": 2, "optimize": "latency"}, 2, 4),
+        ({"gpus": 2, "threads": 1}, 2, 1),
     ],
 )
 def test_how_many_workers_and_threads(options: dict[str, Any], workers: int, threads: int, tmp_path: Path) -> None:
     made = Launching(tmp_path, **options)()
     assert (made.workers, made.threads) == (workers, threads)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 7, 96])
+@pytest.mark.parametrize("optimize", ["auto", "throughput", "latency"])
+def test_what_the_server_chooses_fills_the_cores(optimize: str, cores: int) -> None:
+    expected = (1, cores) if optimize == "latency" else (cores, 1)
+    assert workers_and_threads(optimize, cores) == expected
+
+
+def test_a_model_has_workers_for_what_it_is_optimized_for(tmp_path: Path) -> None:
+    launch = Launching(tmp_path, models=2, tables={"b": ModelTable(optimize="latency")})
+    assert [(each.workers, each.threads) for each in (launch("a"), launch("b"))] == [(4, 1), (1, 4)]
+
+
+@pytest.mark.parametrize(
+    ("free", "workers", "threads", "cores"),
+    [
+        ([0, 1], 2, 1, ((0,), (1,))),
+        ([0, 1], 1, 2, ((0, 1),)),
+        ([2, 3, 5, 7, 11], 2, 2, ((2, 3), (5, 7))),
+        ([0, 1], 3, 1, ()),
+        ([0, 1], 1, 3, ()),
+        ([], 1, 1, ()),
+    ],
+)
+def test_workers_have_cores_of_their_own_where_there_are_enough(
+    free: list[int], workers: int, threads: int, cores: tuple[tuple[int, ...], ...]
+) -> None:
+    assert pinned(free, workers, threads) == cores
+
+
+def test_workers_stay_on_their_cores_only_where_that_is_wished(tmp_path: Path) -> None:
+    launch = Launching(tmp_path, pin=True, workers=2, threads=3)
+    assert [config.cores for config in launch.told(launch())] == [[0, 1, 2], [3, 4, 5]]
+    (tmp_path / "other").mkdir()
+    launch = Launching(tmp_path / "other", workers=2, threads=3)
+    assert [config.cores for config in launch.told(launch())] == [[], []]
+
+
+def test_cores_of_one_model_are_no_other_s(tmp_path: Path) -> None:
+    launch = Launching(tmp_path, pin=True, models=2)
+    assert launch("a").cores == ((0,), (1,), (2,), (3,))
+    assert launch("b", workers=2).cores == ((4, 5), (6, 7))
+    assert launch("c", workers=1, threads=1).cores == ()  # there is none left
+    assert launch("a", workers=1, threads=4).cores == ((0, 1, 2, 3),)  # those of the version that it replaces
+
+
+def test_cores_are_those_that_the_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {9, 4, 70})
+    assert Launching(tmp_path, pin=True)().cores == ((4,), (9,), (70,))
+
+
+def test_workers_on_gpus_stay_nowhere(tmp_path: Path) -> None:
+    assert Launching(tmp_path, gpus=2, pin=True)().cores == ()
 
 
 @pytest.mark.parametrize(

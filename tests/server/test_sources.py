@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,13 +83,12 @@ def test_a_table_of_no_model_and_a_model_with_two_sources() -> None:
 
 
 def test_a_model_has_its_own_options_or_those_of_all() -> None:
-    own = ModelTable("/a", "cuda:1", "bfloat16", 2, 3, 4, 5, 6)
-    config = ServeConfig(
-        ("b=/b",), device="cpu", dtype="float32", workers=7, threads=8, batch_tokens=9, tables={"a": own}
-    )
+    own = ModelTable("/a", "cuda:1", "bfloat16", "latency", 2, 3, 4, 5, 6)
+    of_all: dict[str, Any] = {"device": "cpu", "dtype": "float32", "optimize": "throughput", "workers": 7, "threads": 8}
+    config = ServeConfig(("b=/b",), **of_all, batch_tokens=9, tables={"a": own})
     b, a = chosen_models(config)
-    assert a == ModelChoice("a", "/a", "cuda:1", "bfloat16", 2, 3, 4, 5, 6)
-    assert b == ModelChoice("b", "/b", "cpu", "float32", 7, 8, 9, config.queue_tokens, 0)
+    assert a == ModelChoice("a", "/a", "cuda:1", "bfloat16", "latency", 2, 3, 4, 5, 6)
+    assert b == ModelChoice("b", "/b", "cpu", "float32", "throughput", 7, 8, 9, config.queue_tokens, 0)
     assert a.to_compile == CompileModel("a", "/a", "cuda:1", "bfloat16")
 
 

@@ -11,9 +11,8 @@ from typing import Any, List, Optional, Tuple  # noqa: UP035
 import torch
 from torch import Tensor, nn
 
-from bertstream.workers import native
-from bertstream.workers.description import ModelDescription
-from bertstream.workers.program import FILE_NAME
+from bertstream.workers import weights_file
+from bertstream.workers.program import FILE_NAME, Program
 
 
 class Faulty(nn.Module):
@@ -104,11 +103,11 @@ def plant_faults(
     compiled: Path, *, hangs_on: int, fails_on: int, stuck_length: int = -1, stuck_layer: int = 1_000
 ) -> None:
     """Replaces the program of a compiled directory by one with these faults."""
-    if ModelDescription.load(compiled).native_operators:
-        native.load(compiled / native.file_name())
+    program = Program.load(compiled, "cpu")._module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, as where programs are compiled
-        program = torch.jit.load(compiled / FILE_NAME)
         scripted = torch.jit.script(Faulty(program, hangs_on, fails_on, stuck_length, stuck_layer))
+        weights_file.take_out(scripted, compiled / "faulty.bin")
         torch.jit.save(scripted, compiled / "faulty.pt")
+    (compiled / "faulty.bin").replace(compiled / weights_file.FILE_NAME)
     (compiled / "faulty.pt").replace(compiled / FILE_NAME)

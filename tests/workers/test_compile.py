@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import subprocess
@@ -17,11 +18,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bertstream.workers import compile as compiling
-from bertstream.workers import native
+from bertstream.workers import native, precision
 from bertstream.workers.checkpoints import CheckpointError
 from bertstream.workers.compile import compile_model, default_cache
-from bertstream.workers.description import ModelDescription
-from bertstream.workers.program import Program, ProgramError
+from bertstream.workers.description import ModelDescription, PrecisionTest
+from bertstream.workers.models import Operators
+from bertstream.workers.native import cuda_library
+from bertstream.workers.program import Program, ProgramError, _load_module
 from tests.support.checkpoints import edit_json, tiny_bert, write_json
 
 Checkpoint = Callable[[str], Path]
@@ -52,8 +55,8 @@ def test_a_compiled_directory_holds_all_that_a_worker_needs(checkpoint: Checkpoi
     assert compiled.parent == compile_cache / "models"
     assert len(compiled.name) == 32
     names = {file.name for file in compiled.iterdir()}
-    assert {"program.pt", "description.json", "tokenizer.json"} <= names
-    assert len(names) == 3 + ModelDescription.load(compiled).native_operators
+    assert {"program.pt", "weights.bin", "description.json", "tokenizer.json"} <= names
+    assert len(names) == 4 + ModelDescription.load(compiled).native_operators
 
 
 def test_the_second_time_is_a_look_up(checkpoint: Checkpoint, compile_cache: Path) -> None:
@@ -147,10 +150,122 @@ def test_programs_for_cuda_take_flash_attention_where_it_fits(
     compiled = compile_model(directory, dtype=dtype, device="cuda", cache=tmp_path)
     program = torch.jit.load(compiled / "program.pt")
     assert ("_flash_attention_forward" in str(getattr(program.layers, "0").attention.inlined_graph)) == flash
-    assert not ModelDescription.load(compiled).native_operators
     if not torch.cuda.is_available():
+        assert not ModelDescription.load(compiled).native_operators
         with pytest.raises(ProgramError, match="this process sees no CUDA device"):
             Program.load(compiled, "cuda")
+
+
+@pytest.fixture
+def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """As if an H100 were here, whose operators are not in use if a reason is given."""
+    library = tmp_path / cuda_library.file_name("sm_90")
+    library.write_bytes(b"kernels")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *device: (9, 0))
+    monkeypatch.setattr(cuda_library, "build", lambda cache: library)
+    started: list[Path] = []
+
+    reasons = [""]
+
+    def start(folder: Path, device: torch.device) -> str:
+        started.append(folder)
+        return reasons[-1]
+
+    def measure(*_: object) -> PrecisionTest:
+        assert started == [library.parent]  # so they are there to be measured
+        return PrecisionTest()
+
+    monkeypatch.setattr(precision, "measure", measure)
+    monkeypatch.setattr(cuda_library, "start", start)
+    return reasons.append
+
+
+def for_cuda(dtype: str, cache: Path) -> tuple[compiling.Target, list[str]]:
+    """And the steps that are told."""
+    steps: list[str] = []
+    target = compiling._target(dtype, "cuda", cache, lambda *step: steps.append(" ".join(map(str, step))))
+    return target, steps
+
+
+@pytest.mark.usefixtures("gpu")
+def test_half_precision_on_a_gpu_takes_both_libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compiling, "_library", lambda cache: tmp_path / "operators.so")
+    for dtype in ("float16", "bfloat16"):
+        target, steps = for_cuda(dtype, tmp_path)
+        assert [library.name for library in target.libraries] == ["operators.so", cuda_library.file_name("sm_90")]
+        assert target.operators == Operators(native=True, flash=True, products="plain")
+        assert "sm_90" in target.identity
+        assert steps == ["operators 0 2", "operators 1 2"]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_float32_and_gpus_without_flash_attention_take_aten_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert for_cuda("float32", tmp_path)[0].operators == Operators()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *device: (7, 5))
+    target, steps = for_cuda("float16", tmp_path)
+    assert (target.operators, steps) == (Operators(), [])
+
+
+def test_without_a_gpu_a_program_for_one_takes_aten_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    target, steps = for_cuda("float16", tmp_path)
+    assert (target.operators, steps) == (Operators(flash=True), [])
+
+
+def test_operators_that_a_gpu_does_not_use_are_left_out(
+    gpu: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(cache: Path) -> Path:
+        raise native.NativeError("nvcc was not found")
+
+    monkeypatch.setattr(compiling, "_library", lambda cache: tmp_path / "operators.so")
+    with_them, _ = for_cuda("float16", tmp_path)
+    gpu("numbers differ")
+    targets = [for_cuda("float16", tmp_path)[0]]
+    monkeypatch.setattr(cuda_library, "build", refuse)
+    targets.append(for_cuda("float16", tmp_path)[0])
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
+        "numbers differ",
+        "nvcc was not found",
+    ]
+    monkeypatch.setattr(compiling, "_library", lambda cache: None)  # native.status() says why
+    targets.append(for_cuda("float16", tmp_path)[0])
+    assert len(caplog.records) == 2
+    for target in targets:
+        assert target.operators == Operators(flash=True)
+        assert target.identity != with_them.identity
+
+
+@pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
+@pytest.mark.usefixtures("gpu")
+def test_a_program_for_a_gpu_brings_both_libraries(checkpoint: Checkpoint, compile_cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "native").symlink_to(native.build(compile_cache).parent.parent)
+    compiled = compile_model(checkpoint("bert"), dtype="bfloat16", device="cuda", cache=tmp_path / "cache")
+    assert {file.name for file in compiled.glob("*.so")} == {native.file_name(), cuda_library.file_name("sm_90")}
+    description = ModelDescription.load(compiled)
+    assert (description.native_operators, description.products) == (True, "plain")
+    # Its heads of 12 are not for flash attention, so all of it can be run here by the operators of the same names.
+    module = _load_module(compiled, torch.device("cpu"))
+    used = str(getattr(module.layers, "0").inlined_graph)
+    assert [f"bertstream::{name}" in used for name in ("add_gelu_", "add_layer_norm_", "attention", "linear")] == [
+        *(True, True, False, False)
+    ]
+    ids, lengths = torch.arange(5, 65), [20, 20, 7, 13]
+    plain = Program.load(compile_model(checkpoint("bert"), cache=compile_cache), "cpu")
+    with torch.inference_mode():
+        (got,) = module(ids, None, lengths, [5])
+    (want,) = plain.hidden_states(ids, None, lengths, [5])
+    assert float((got.float() - want).abs().mean()) <= 0.03
+    assert float(torch.cosine_similarity(got.float(), want).min()) >= 1 - 0.015
+
+
+def test_the_source_of_the_kernels_is_our_code_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = compiling._code_hash()
+    monkeypatch.setattr(cuda_library, "source_hash", lambda: "other")
+    assert compiling._code_hash() != before
 
 
 def test_bad_options(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from bertstream.workers.compiling import (
     Compiled,
@@ -42,10 +43,29 @@ def test_a_device_that_is_not_there() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "device", "chosen"),
-    [("auto", "cpu", "float32"), ("auto", "cuda", "float16"), ("bfloat16", "cpu", "bfloat16")],
+    [
+        ("auto", "cpu", "float32"),
+        ("auto", "cuda", "float16"),
+        ("bfloat16", "cpu", "bfloat16"),
+        ("int8", "cpu", "int8"),
+        ("float32", "cuda", "float32"),
+    ],
 )
 def test_precisions(asked: str, device: str, chosen: str) -> None:
-    assert choose_dtype(asked, device) == chosen
+    assert choose_dtype(asked, device, "tiny") == chosen
+
+
+def test_int8_on_a_gpu_is_refused_before_any_model_is_compiled(
+    checkpoint: Callable[[str], Path], compile_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    source = str(checkpoint("bert"))
+    models = (CompileModel("a", source, "cpu", "int8"), CompileModel("b", source, "auto", "int8"))
+    told: list[str] = []
+    with pytest.raises(ValueError, match="b: the precision int8 was asked for, which is for the CPU alone"):
+        compile_all(CompileTask(models, str(compile_cache)), lambda name, step, done, total: told.append(step))
+    assert told == []
 
 
 def test_tasks_and_what_comes_of_them_travel_as_json() -> None:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bertstream.workers import native
+from bertstream.workers import native, weights_file
 from bertstream.workers.compile import compile_model
 from bertstream.workers.program import Program
 from tests.support.checkpoints import edit_json
@@ -180,14 +180,17 @@ def test_type_ids_of_the_source_count(across: Callable[..., Across]) -> None:
 def test_what_the_sides_share_is_there_once(across: Callable[..., Across], compile_cache: Path, dtype: str) -> None:
     it = across("shared", dtype=dtype)
     module = it.program._module
-    named = dict(module.named_parameters(remove_duplicate=False))
-    for name in ("embeddings.word.weight", "layers.4.query_key_value.weight", "layers.0.output.bias"):
+    named = {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+    matrix = "weight" if it.program.description.products == "plain" else "packed"
+    for name in ("embeddings.word.weight", f"layers.4.query_key_value.{matrix}", "layers.0.output.bias"):
         assert named[name].data_ptr() == named[f"decoder.{name}"].data_ptr()
-    once = sum(weight.numel() for weight in {weight.data_ptr(): weight for weight in named.values()}.values())
-    size = (compile_cache / "models" / it.program.description.revision / "program.pt").stat().st_size
-    assert once < 0.7 * sum(weight.numel() for weight in named.values())
-    # Scripted code is what the rest is.
-    assert size < once * named["embeddings.word.weight"].element_size() + 400_000
+    once = sum(weight.nbytes for weight in {weight.data_ptr(): weight for weight in named.values()}.values())
+    size = (compile_cache / "models" / it.program.description.revision / weights_file.FILE_NAME).stat().st_size
+    assert once < 0.7 * sum(weight.nbytes for weight in named.values())
+    assert size < once + 400_000  # the index and what aligns the weights are the rest
 
 
 def test_shared_weights_may_be_written_as_either_side_s(

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from bertstream.workers import weights_file
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import FILE_NAME, MASK_HEADS, TEXT_HEADS, TOKEN_HEADS, Program
+from bertstream.workers.program import MASK_HEADS, TEXT_HEADS, TOKEN_HEADS, Program
 from tests.support.checkpoints import TEXTS, tiny_electra
 from tests.support.head_pairs import HeadPair, Text
 from tests.support.heads import FAMILIES, HEAD_MAKERS, HEADS
@@ -105,7 +106,8 @@ def test_an_untied_one_is_saved_beside_the_embeddings(
     own = matrices(head_pair(untied).program)
     assert len({matrix.data_ptr() for matrix in own}) == 2
     sizes = [
-        (compile_model(checkpoint(name), cache=compile_cache) / FILE_NAME).stat().st_size for name in (tied, untied)
+        (compile_model(checkpoint(name), cache=compile_cache) / weights_file.FILE_NAME).stat().st_size
+        for name in (tied, untied)
     ]
     assert sizes[1] - sizes[0] == pytest.approx(own[0].nbytes, rel=0.1)
 

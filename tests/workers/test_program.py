@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from bertstream.workers import native
+from bertstream.workers import program as programs
 from bertstream.workers.checkpoints import embedded
 from bertstream.workers.compile import compile_model
+from bertstream.workers.native import cuda_library
 from bertstream.workers.program import Program, ProgramError
 from tests.support.checkpoints import TEXTS, edit_json
 from tests.support.pairs import EXACT, Pair, difference, packed
@@ -102,7 +106,8 @@ def test_layers_above_the_highest_asked_for_are_not_computed(pair: Callable[[str
     def products(layer: int) -> int:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
             both.run(ids, None, [layer])
-        return sum(event.count for event in profile.key_averages() if event.key == "aten::linear")
+        linear = ("aten::linear", "bertstream::linear")  # of the latter each ends otherwise
+        return sum(event.count for event in profile.key_averages() if event.key.startswith(linear))
 
     assert [products(layer) for layer in (0, 1, 3)] == [0, 4, 12]
 
@@ -211,3 +216,32 @@ def test_missing_operators_say_what_to_do(
     edit_json(tmp_path / "description.json", native_operators=True)
     with pytest.raises(ProgramError, match="another kind of machine; compile the model again"):
         Program.load(tmp_path, "cpu")
+
+
+@pytest.mark.parametrize("reason", ["", "add_gelu_ (none) differs from ATen's"])
+def test_operators_for_cuda_come_after_those_for_the_cpu_and_before_the_program(
+    checkpoint: Callable[[str], Path],
+    compile_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    reason: str,
+) -> None:
+    compiled = compile_model(checkpoint("bert"), dtype="float16", device="cuda", cache=compile_cache)
+    (tmp_path / "description.json").write_bytes((compiled / "description.json").read_bytes())
+    edit_json(tmp_path / "description.json", native_operators=True)
+    (tmp_path / native.file_name()).touch()
+    steps: list[object] = []
+
+    def start(folder: Path, device: torch.device) -> str:
+        steps.append((folder, device))
+        return reason
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(native, "load", lambda library: steps.append(library.name))
+    monkeypatch.setattr(cuda_library, "start", start)
+    monkeypatch.setattr(programs, "_load_module", lambda directory, device: steps.append("program"))
+    Program.load(tmp_path, "cuda:1")
+    assert steps == [native.file_name(), (tmp_path, torch.device("cuda", 1)), "program"]
+    told = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert [record.getMessage().rpartition(": ")[2] for record in told] == ([reason] if reason else [])

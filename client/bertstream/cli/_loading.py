@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import get_args
 
 from bertstream.cli._models import model_values, models_table
 from bertstream.cli._options import Commands, client, command
+from bertstream.client import ComputeType
 
 LOAD_EXAMPLES = """\
 examples:
@@ -23,7 +25,7 @@ def add_to(commands: Commands) -> None:
     load = command(commands, "load", run_load, "load a model into the server, or replace one", LOAD_EXAMPLES)
     load.add_argument("name", metavar="NAME", help="the name to serve it under")
     load.add_argument("source", metavar="SOURCE", help="a name below a model root of the server, or on the hub")
-    load.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="the type to compute in")
+    load.add_argument("--dtype", choices=get_args(ComputeType), help="the type to compute in; int8 on the CPU alone")
     load.add_argument(
         "--workers", type=int, default=0, metavar="N", help="worker processes (default: as many as the server says)"
     )

@@ -142,7 +142,14 @@ def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], opera
 
 def _what(launch: Launch, how: str) -> str:
     its = launch.description
-    return f"{launch.name} ({its.family}, {its.layers} layers, {its.hidden_size} wide{how})"
+    return f"{launch.name} ({its.family}, {its.layers} layers, {its.hidden_size} wide{how}{_precision(launch)})"
+
+
+def _precision(launch: Launch) -> str:
+    """What a precision that is less than float32 costs, as it was measured."""
+    cosine = launch.description.precision_test.min_cosine
+    told = f", least cosine of a token's state to float32 {cosine:.5f} on made-up texts"
+    return "" if launch.compiled.dtype == "float32" else told
 
 
 def _how(launch: Launch) -> str:

@@ -33,6 +33,7 @@ class ModelTable:
     source: str | None = None
     device: str | None = None
     dtype: str | None = None
+    optimize: str | None = None
     workers: int | None = None
     threads: int | None = None
     batch_tokens: int | None = None
@@ -53,11 +54,18 @@ class ServeConfig:
     device: str = _option("auto", "where models run", choices=("auto", "cpu", "cuda"))
     dtype: str = _option(
         "auto",
-        "precision; auto is float16 on CUDA and float32 on the CPU",
-        choices=("auto", "float32", "float16", "bfloat16"),
+        "precision; auto is float16 on CUDA and float32 on the CPU; int8 is for the CPU alone",
+        choices=("auto", "float32", "float16", "bfloat16", "int8"),
     )
-    workers: int = _option(0, "worker processes for each model; 0: one a GPU, or one a core", least=0)
+    optimize: str = _option(
+        "auto",
+        "workers on the CPU: throughput is one of a single thread for each core, latency one with all threads; "
+        "auto is throughput",
+        choices=("auto", "throughput", "latency"),
+    )
+    workers: int = _option(0, "worker processes for each model; 0: one a GPU, or on the CPU as optimize says", least=0)
     threads: int = _option(0, "threads of each worker on the CPU; 0: an even share of the cores", least=0)
+    pin: bool = _option(False, "whether each worker on the CPU stays on cores of its own, where there are enough")
     batch_tokens: int = _option(0, "tokens in one batch; 0: 1024 on the CPU, 16384 on CUDA", least=0)
     queue_tokens: int = _option(
         1_048_576, "tokens under way for one model, in each frontend, before unary calls are refused", least=1

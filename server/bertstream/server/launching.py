@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Launch:
     threads: int  # of each worker
     folder: Path  # of sockets
     frontends: int = 1  # that send work to each worker
+    cores: tuple[tuple[int, ...], ...] = ()  # that each worker stays on; none: they are not pinned
 
     @property
     def name(self) -> str:
@@ -88,6 +89,7 @@ class Launch:
                 "socket": str(socket_path),
                 "running": str(socket_path.with_suffix(f".running.{life}")),
                 "device": self.devices[number],
+                "cores": self.cores[number] if self.cores else (),
                 "control_fd": control_fd,
             }
             return ["bertstream.workers.process", json.dumps(told | self._told(config))]
@@ -122,11 +124,30 @@ class Launch:
         return self.folder / f"{self.serial}-{number}.socket"
 
 
+def workers_and_threads(optimize: str, cores: int, workers: int = 0, threads: int = 0) -> tuple[int, int]:
+    """Of a model that has so many cores. What is given, not 0, wins over what to optimize; the other fills the cores.
+
+    "auto" is "throughput": docs/decisions/0015 has both measured.
+    """
+    if not workers and not threads:
+        threads = cores if optimize == "latency" else 1
+    workers = workers or max(1, cores // threads)
+    return workers, threads or max(1, cores // workers)
+
+
+def pinned(free: Sequence[int], workers: int, threads: int) -> tuple[tuple[int, ...], ...]:
+    """Cores of its own for each worker, one a thread; none for any where these are too few for all."""
+    if workers * threads > len(free):
+        return ()
+    return tuple(tuple(free[start : start + threads]) for start in range(0, workers * threads, threads))
+
+
 class Launcher:
-    """Decides on frontends, workers, devices and threads for one machine."""
+    """Decides on frontends, workers, devices, threads and cores for one machine."""
 
     def __init__(self, config: ServeConfig, folder: Path, gpus: int) -> None:
-        self.cores = len(os.sched_getaffinity(0))
+        self._usable = sorted(os.sched_getaffinity(0))
+        self.cores = len(self._usable)
         self._config = config
         self._folder = folder
         self._gpus = gpus
@@ -154,17 +175,25 @@ class Launcher:
             raise ConfigError(
                 f"model.{choice.name}.max_length: {choice.max_length} is more than the model's {description.max_tokens}"
             )
+        beside = tuple(beside)
         used = Counter(device for each in beside for device in each.devices)
-        workers = choice.workers or self._workers(choice, compiled, models)
-        threads = choice.threads or max(1, self.cores // (workers * models))
+        workers, threads = self._workers_and_threads(choice, compiled, models)
         devices = self._devices(choice, compiled, workers, used)
         serial = next(self._serials)
-        return Launch(choice, compiled, description, serial, devices, threads, self._folder, self.frontends)
+        cores = pinned(self._free(choice, beside), workers, threads) if compiled.device == "cpu" else ()
+        return Launch(choice, compiled, description, serial, devices, threads, self._folder, self.frontends, cores)
 
-    def _workers(self, choice: ModelChoice, compiled: CompiledModel, models: int) -> int:
-        if compiled.device == "cuda":
-            return 1 if ":" in choice.device else self._gpus
-        return max(1, self.cores // models)
+    def _free(self, choice: ModelChoice, beside: Iterable[Launch]) -> list[int]:
+        """Cores that may be a model's own: those of the version that it replaces, too, but no other model's."""
+        others = [each for each in beside if each.name != choice.name]
+        taken = {core for each in others for cores in each.cores for core in cores}
+        return [core for core in self._usable if core not in taken] if self._config.pin else []
+
+    def _workers_and_threads(self, choice: ModelChoice, compiled: CompiledModel, models: int) -> tuple[int, int]:
+        workers, cores = choice.workers, max(1, self.cores // models)
+        if not workers and compiled.device == "cuda":
+            workers = 1 if ":" in choice.device else self._gpus
+        return workers_and_threads(choice.optimize, cores, workers, choice.threads)
 
     def _devices(
         self, choice: ModelChoice, compiled: CompiledModel, workers: int, used: Counter[str]

@@ -27,6 +27,7 @@ class ModelChoice:
     source: str
     device: str
     dtype: str
+    optimize: str
     workers: int
     threads: int
     batch_tokens: int
@@ -88,6 +89,7 @@ def choose(
         source=source,
         device=option("device"),
         dtype=dtype or option("dtype"),
+        optimize=option("optimize"),
         workers=workers or option("workers"),
         threads=option("threads"),
         batch_tokens=option("batch_tokens"),

@@ -1,4 +1,4 @@
-"""From a checkpoint to a compiled directory: program.pt, description.json, tokenizer.json.
+"""From a checkpoint to a compiled directory: program.pt, weights.bin, description.json, tokenizer.json.
 
     <cache>/models/<revision>/
 
@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from bertstream.workers import checkpoints, native, precision, program
+from bertstream.workers import checkpoints, native, precision, program, weights_file
 from bertstream.workers.checkpoints import (
     CheckpointConfig,
     CheckpointError,
@@ -31,17 +32,21 @@ from bertstream.workers.checkpoints import (
     TokenizerSettings,
 )
 from bertstream.workers.description import ModelDescription, PrecisionTest
-from bertstream.workers.models import EncoderShape, Model, Operators, load_model
+from bertstream.workers.models import EncoderShape, Model, Operators, Products, largest_inputs, load_model
+from bertstream.workers.native import cuda_library
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, and of how much
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-NATIVE_DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "float16", "bfloat16", "int8")
+NATIVE_DTYPES = ("float32", "bfloat16", "int8")
 DEVICES = ("cpu", "cuda")
+_TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # Enough for the largest checkpoint on the slowest disk: what is older was left by a process that was killed.
 ABANDONED_SECONDS = 3600.0
 _SETTINGS_GLOBS = ("*.json", "*.txt", "*.model", "*/config.json")
-_CODE = ("models", "checkpoints", "compile.py", "description.py", "precision.py")
+_CODE = ("models", "checkpoints", "compile.py", "description.py", "precision.py", "weights_file.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +56,31 @@ class Target:
     dtype: str
     device: str
     flash: bool  # CUDA's flash attention
-    library: Path | None  # our C++ operators
+    libraries: tuple[Path, ...]  # our C++ operators, and then those for CUDA; none where ATen's are taken
+    amx: bool  # whether they use it here
 
     @property
     def operators(self) -> Operators:
-        return Operators(native=self.library is not None, flash=self.flash)
+        """How the program computes."""
+        products: Products = "plain"
+        if self.dtype == "int8":
+            products = "int8"
+        elif self.libraries and self.amx:
+            products = "packed"
+        return Operators(native=bool(self.libraries), flash=self.flash, products=products)
+
+    @property
+    def states(self) -> torch.dtype:
+        """What hidden states are. Beside products of int8, bfloat16 where that is fast: it is exact enough for them."""
+        if self.dtype == "int8":
+            return torch.bfloat16 if self.amx else torch.float32
+        return _TORCH_DTYPES[self.dtype]
 
     @property
     def identity(self) -> str:
         """All of it that the program's numbers or speed depend on."""
-        return f"{self.dtype} {self.device} {self.flash} {self.library.name if self.library else 'aten'}"
+        libraries = " ".join(library.name for library in self.libraries) or "aten"  # which name the GPU's kind, too
+        return f"{self.dtype} {self.device} {self.flash} {libraries} {self.amx}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +95,13 @@ class Contents:
     decoder: FoundDecoder | None
     generation: GenerationSettings | None
 
-    def model(self, target: Target) -> Model:
-        """All of it that goes into the program."""
-        weights, shape = self.weights | self.heads.weights, None
+    def model(self, target: Target, largest: Mapping[str, torch.Tensor]) -> Model:
+        """All of it that goes into the program. largest: as load_model takes it."""
+        weights, decoder = self.weights | self.heads.weights, None
         if self.decoder is not None:
-            weights, shape = weights | self.decoder.weights, self.decoder.shape
-        return load_model(self.config.shape, target.operators, weights, DTYPES[target.dtype], self.heads.shapes, shape)
+            weights, decoder = weights | self.decoder.weights, self.decoder.shape
+        its = self.config.shape
+        return load_model(its, target.operators, weights, target.states, self.heads.shapes, decoder, largest)
 
 
 def default_cache() -> Path:
@@ -100,9 +121,9 @@ def compile_model(
 ) -> Path:
     """Compile the checkpoint that `source` names, unless the cache has it, and return the compiled directory.
 
-    source: a directory, or a name on the Hugging Face hub; dtype: "float32", "float16" or "bfloat16"; device: "cpu"
-    or "cuda"; progress: told of each step, in the order "operators" (CPU), "find", "check", "read", "save", "test",
-    "ready".
+    source: a directory, or a name on the Hugging Face hub; dtype: "float32", "float16", "bfloat16" or, on the
+    CPU, "int8"; device: "cpu" or "cuda"; progress: told of each step, in the order "operators" (where there may be
+    any), "find", "check", "read", "save", "test", "ready".
     Safe to call from several processes at once. Raises CheckpointError, ValueError.
     """
     tell = progress or (lambda step, done, total: None)
@@ -123,11 +144,19 @@ def _target(dtype: str, device: str, cache: Path, tell: Progress) -> Target:
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     if device not in DEVICES:
         raise ValueError(f"device {device!r} is not one of {', '.join(DEVICES)}")
+    if dtype == "int8" and device != "cpu":
+        raise ValueError(f"dtype {dtype!r} is for the CPU alone, not for {device}")
     flash = device == "cuda" and dtype != "float32" and _has_flash()
-    if device != "cpu" or dtype not in NATIVE_DTYPES:
-        return Target(dtype, device, flash, None)
+    if device == "cuda":
+        libraries = _libraries_for_cuda(cache, tell) if flash and torch.cuda.is_available() else ()
+        return Target(dtype, device, flash, libraries, amx=False)
+    if dtype not in NATIVE_DTYPES:
+        return Target(dtype, device, flash, (), amx=False)
     tell("operators", 0, 1)
-    return Target(dtype, device, flash, _library(cache))
+    library = _library(cache)
+    if library is None:
+        return Target(dtype, device, flash, (), amx=False)
+    return Target(dtype, device, flash, (library,), amx=native.has_amx())
 
 
 def _library(cache: Path) -> Path | None:
@@ -137,6 +166,23 @@ def _library(cache: Path) -> Path | None:
     except native.NativeError:
         return None  # ATen does the same, only slower; native.status() says why
     return library
+
+
+def _libraries_for_cuda(cache: Path, tell: Progress) -> tuple[Path, ...]:
+    """Both, in use on the GPU that compiles: the one for the CPU has the schemas. None unless both can be had."""
+    tell("operators", 0, 2)
+    library = _library(cache)
+    if library is None:
+        return ()
+    tell("operators", 1, 2)
+    try:
+        kernels = cuda_library.build(cache)
+        if reason := cuda_library.start(kernels.parent, torch.device("cuda")):
+            raise native.NativeError(reason)
+    except native.NativeError as error:
+        log.warning("the GPU gets ATen's operators alone, batches take longer: %s", error)
+        return ()
+    return library, kernels
 
 
 def _has_flash() -> bool:
@@ -162,7 +208,7 @@ def _revision(checkpoint: Path, target: Target, tell: Progress) -> str:
 def _code_hash() -> str:
     """Our own sources, so that a new version of bertstream does not run an old version's programs."""
     here = Path(__file__).parent
-    digest = hashlib.sha256(native.source_hash().encode())
+    digest = hashlib.sha256(f"{native.source_hash()} {cuda_library.source_hash()}".encode())
     for part in _CODE:
         for path in sorted((here / part).rglob("*.py")) or [here / part]:
             digest.update(path.read_bytes())
@@ -191,14 +237,15 @@ def _sweep(models: Path) -> None:
 def _write(checkpoint: Path, target: Target, revision: str, folder: Path, tell: Progress) -> None:
     contents = _read(checkpoint, tell)
     tell("save", 0, 1)
-    _save_program(contents.model(target), folder / program.FILE_NAME)
-    if target.library:
-        shutil.copy(target.library, folder)  # a worker then needs nothing but this folder
+    shape, operators = contents.config.shape, target.operators
+    largest = largest_inputs(shape, contents.weights) if operators.products == "int8" else {}
+    _save_program(contents.model(target, largest), folder)
+    for library in target.libraries:
+        shutil.copy(library, folder)  # a worker then needs nothing but this folder
     contents.tokenizer.save(folder)
     tell("save", 1, 1)
     tell("test", 0, 1)
-    shape, dtype = contents.config.shape, DTYPES[target.dtype]
-    measured = precision.measure(shape, contents.weights, dtype, target.device, target.operators)
+    measured = precision.measure(shape, contents.weights, target.states, target.device, operators, largest)
     describe(contents, target, revision, measured).save(folder)
     tell("test", 1, 1)
 
@@ -248,14 +295,15 @@ def _check_shapes(shape: EncoderShape, weights: dict[str, torch.Tensor], checkpo
             raise CheckpointError(f"{checkpoint}: weight {name} is {found}, and config.json says {list(wanted.shape)}")
 
 
-def _save_program(model: Model, path: Path) -> None:
+def _save_program(model: Model, folder: Path) -> None:
     with warnings.catch_warnings():
         # Deprecated upstream without a date; docs/decisions says why we use it still.
         for name in ("script", "save", "script_method"):
             message = rf"`torch\.jit\.{name}` is deprecated"
             warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
         scripted = torch.jit.script(model)
-        torch.jit.save(scripted, path)
+        weights_file.take_out(scripted, folder / weights_file.FILE_NAME)
+        torch.jit.save(scripted, folder / program.FILE_NAME)
 
 
 def describe(contents: Contents, target: Target, revision: str, measured: PrecisionTest) -> ModelDescription:
@@ -279,6 +327,7 @@ def describe(contents: Contents, target: Target, revision: str, measured: Precis
         compute_type=target.dtype,
         device=target.device,
         native_operators=target.operators.native,
+        products=target.operators.products,
         precision_test=measured,
         default_pooling=sentence.pooling,
         prompts=sentence.prompts,

@@ -30,7 +30,7 @@ class CompileModel:
     name: str  # that people are told
     source: str  # a hub name or a directory; "" is the embedded model
     device: str  # "auto", "cpu", "cuda", "cuda:1"
-    dtype: str  # "auto", "float32", "float16", "bfloat16"
+    dtype: str  # "auto", "float32", "float16", "bfloat16" or, on the CPU, "int8"
     hub: bool = False  # only the hub may have it, not a directory that is called so
 
 
@@ -80,31 +80,38 @@ Tell = Callable[[str, str, int, int], None]  # the model's name, the step, how m
 
 
 def compile_all(task: CompileTask, tell: Tell) -> Compiled:
-    """Compiles each model that the cache lacks. Raises CheckpointError; ValueError for a device that is not there."""
+    """Compiles each model that the cache lacks. Raises CheckpointError; before any work, ValueError for a device that
+    is not there, or one that has no such precision.
+    """
     import torch
 
     from bertstream.workers import native
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     cache = Path(task.cache) if task.cache else None
-    models = tuple(_compile(each, gpus, cache, tell) for each in task.models)
+    targets = [choose_target(each, gpus) for each in task.models]
+    models = tuple(_compile(each, *target, cache, tell) for each, target in zip(task.models, targets, strict=True))
     in_use, reason = native.status()
     return Compiled(models, gpus, "native" if in_use else reason)
 
 
-def _compile(model: CompileModel, gpus: int, cache: Path | None, tell: Tell) -> CompiledModel:
+def _compile(model: CompileModel, device: str, dtype: str, cache: Path | None, tell: Tell) -> CompiledModel:
     from bertstream.workers import checkpoints
     from bertstream.workers.compile import compile_model
 
     def progress(step: str, done: int, total: int) -> None:
         tell(model.name, step, done, total)
 
-    device = choose_device(model.device, gpus, model.name)
-    dtype = choose_dtype(model.dtype, device)
     progress("find", 0, 1)
     path = checkpoints.from_hub(model.source) if model.hub else model.source or checkpoints.embedded()
     directory = compile_model(path, dtype=dtype, device=device, cache=cache, progress=progress)
     return CompiledModel(str(directory), device, dtype)
+
+
+def choose_target(model: CompileModel, gpus: int) -> tuple[str, str]:
+    """The device kind and the precision to use for a model. Raises ValueError where there is no such thing."""
+    device = choose_device(model.device, gpus, model.name)
+    return device, choose_dtype(model.dtype, device, model.name)
 
 
 def choose_device(asked: str, gpus: int, name: str) -> str:
@@ -117,8 +124,16 @@ def choose_device(asked: str, gpus: int, name: str) -> str:
     return ("cuda" if gpus else "cpu") if kind == "auto" else kind
 
 
-def choose_dtype(asked: str, device: str) -> str:
-    """The precision to use: float16 is as exact as needed and fast on CUDA; on the CPU float32 is exact and fast."""
+def choose_dtype(asked: str, device: str, name: str) -> str:
+    """The precision to use: float16 is as exact as needed and fast on CUDA; on the CPU float32 is exact and fast.
+
+    Raises ValueError for int8 on CUDA.
+    """
+    if asked == "int8" and device != "cpu":
+        raise ValueError(
+            f"{name}: the precision int8 was asked for, which is for the CPU alone, and it is to run on {device}; "
+            "choose another precision, or the device cpu"
+        )
     return asked if asked != "auto" else {"cuda": "float16", "cpu": "float32"}[device]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FILE_NAME = "description.json"
-FORMAT = 3
+FORMAT = 4
 
 
 class DescriptionError(Exception):
@@ -64,9 +64,10 @@ class ModelDescription:
     max_tokens: int  # the longest text that the positions allow, special tokens included
     default_max_length: int  # where to cut by default, at most max_tokens
     has_pooler: bool
-    compute_type: str  # "float32", "float16" or "bfloat16"
+    compute_type: str  # "float32", "float16", "bfloat16" or "int8"
     device: str  # "cpu" or "cuda"
     native_operators: bool
+    products: str = "plain"  # how linear layers multiply: "plain", "packed" (by AMX) or "int8"
     precision_test: PrecisionTest = field(default_factory=PrecisionTest)
     default_pooling: DefaultPooling = field(default_factory=DefaultPooling)
     prompts: dict[str, str] = field(default_factory=dict)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from bertstream.workers.contract import Work
+from bertstream.workers.copies import to_device
 from bertstream.workers.heads import Heads
-from bertstream.workers.outputs import Outputs
+from bertstream.workers.outputs import VECTORS, Outputs, Pending, collect
 from bertstream.workers.program import Advanced, AttentionWish
 from bertstream.workers.ragged import Ints, rows_of, starts_of
 from bertstream.workers.sessions import Key, Reached, Sessions
@@ -82,6 +83,12 @@ class Prepared:
     starts: Ints  # [n]: where the batch's texts start
     last_layer: int
 
+    @property
+    def only_vectors(self) -> bool:
+        """Whether all that is asked for is one vector a text, which nobody has to wait for while it is computed."""
+        wishes = [work.wishes for work in self.works if not work.session]
+        return len(wishes) == len(self.works) and all(set(each.outputs) <= VECTORS for each in wishes)
+
     def places(self) -> list[Ints]:
         """The places of each work's texts."""
         ends = np.cumsum([work.batch.lengths.size for work in self.works]).tolist()
@@ -99,8 +106,8 @@ def prepare(works: Sequence[Work], last_layer: int, device: str = "cpu") -> Prep
     place[order] = np.arange(order.size)
     return Prepared(
         works=tuple(works),
-        ids=torch.from_numpy(ids).to(device),
-        type_ids=None if type_ids is None else torch.from_numpy(type_ids[rows]).to(device),
+        ids=to_device(torch.from_numpy(ids), device),
+        type_ids=None if type_ids is None else to_device(torch.from_numpy(type_ids[rows]), device),
         lengths=lengths[order].tolist(),
         place=place,
         starts=starts_of(lengths[order]),
@@ -115,6 +122,33 @@ def run(
 
     A step of a session is a batch of one work; `keys` names the session then.
     """
+    return launch(program, batch, sessions, keys).outputs()
+
+
+class Launched:
+    """A batch that the GPU has been told all of, and may still compute. On the CPU it is done."""
+
+    def __init__(self, outputs: list[Pending], device: torch.device) -> None:
+        self._outputs = outputs
+        self._done: torch.cuda.Event | None = None
+        if device.type == "cuda":
+            self._done = torch.cuda.Event()
+            self._done.record(torch.cuda.current_stream(device))
+
+    @property
+    def done(self) -> bool:
+        """Whether outputs need not wait."""
+        return self._done is None or self._done.query()
+
+    def outputs(self) -> list[dict[str, Tensor]]:
+        """What run gives. Waits for it."""
+        if self._done is not None:
+            self._done.synchronize()
+        return [collect(each) for each in self._outputs]
+
+
+def launch(program: Program, batch: Prepared, sessions: Sessions | None = None, keys: Sequence[Key] = ()) -> Launched:
+    """run, without waiting for the GPU where only vectors are asked for."""
     with torch.inference_mode():
         layers = sorted({layer for work in batch.works for layer in needed_layers(work, batch.last_layer)})
         attention = _attention(batch)
@@ -127,7 +161,9 @@ def run(
         states = dict(zip(layers, advanced.states, strict=False))
         outputs, heads = Outputs(program, batch, states, attention, advanced.weights), Heads(program, batch, states)
         placed = enumerate(zip(batch.works, batch.places(), strict=True))
-        return [outputs.of(work, place) | heads.of(index) for index, (work, place) in placed]
+        return Launched(
+            [outputs.of(work, place) | heads.of(index) for index, (work, place) in placed], batch.ids.device
+        )
 
 
 def _step(

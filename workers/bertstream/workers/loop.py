@@ -8,10 +8,11 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bertstream.workers.contract import Failure, FailureReason, Result
-from bertstream.workers.engine import Prepared, Program, prepare, run
+from bertstream.workers.engine import Launched, Prepared, Program, launch, prepare, run
 from bertstream.workers.failures import give_memory_back, is_fatal, reason_of
 from bertstream.workers.queue import WorkQueue
 from bertstream.workers.running import Computing
@@ -28,6 +29,16 @@ log = logging.getLogger(__name__)
 
 Batch = tuple[Sequence[Entry], Prepared | None]  # None: not even that could be done
 _NOTHING: Batch = ((), None)
+_GLANCE_SECONDS = 0.0002  # between looks at a GPU that takes some milliseconds
+
+
+@dataclass(slots=True)
+class Flight:
+    """A batch that the GPU computes, while the engine goes on."""
+
+    entries: Sequence[Entry]
+    launched: Launched
+    started: float  # when it was launched, or the one before it was done
 
 
 class EngineLoop:
@@ -35,6 +46,9 @@ class EngineLoop:
 
     Interactive work goes before a batch of bulk work that is prepared already. While text is generated, too, the engine
     does one step of that, then one batch if any waits, and so on by turns.
+
+    On a GPU the next batch is launched before the answers of a large one are made, or the GPU would wait for that. Not
+    behind a small one, which is done sooner than others could join the next.
     """
 
     def __init__(
@@ -55,6 +69,8 @@ class EngineLoop:
         self._device = device
         self._prepared: queue.Queue[Batch | None] = queue.Queue(maxsize=1)
         self._generator = generator
+        self._overlaps = device.startswith("cuda") and generator is None  # its steps are computations of their own
+        self._flight: Flight | None = None
         self.batches = 0
 
     def start(self) -> None:
@@ -97,13 +113,24 @@ class EngineLoop:
         while True:
             generating = self._generator is not None and self._generator.turn()
             batch = self._next(wait=not generating)
+            if batch and batch[1] and self._overlaps and batch[1].only_vectors:
+                self._overlap(batch[0], batch[1])
+                continue
+            self._land()
             if batch is None:
                 return
             if batch[0]:
                 self._compute(*batch)
 
     def _next(self, *, wait: bool) -> Batch | None:
-        """The most urgent batch, or none; with `wait` once there is one, or the engine is woken. None: closed."""
+        """The most urgent batch, or none; with `wait` once there is one, or the engine is woken. None: closed.
+
+        While one is under way on the GPU, only once another is prepared: what waits in the queue may yet grow.
+        """
+        if self._flight is not None:
+            wait = False
+            if not self._prepared_before(self._flight):
+                return _NOTHING
         if urgent := self._batch_of(self._queue.take_now()):
             return urgent
         batch: Batch | None = _NOTHING
@@ -116,9 +143,17 @@ class EngineLoop:
         self._queue.engine_is_busy(with_prepared=bool(batch and batch[0]))
         return batch
 
+    def _prepared_before(self, flight: Flight) -> bool:
+        """Whether a batch is prepared before the GPU is done with this one. Waits until either is so."""
+        while self._prepared.empty():
+            if flight.launched.done:
+                return False
+            time.sleep(_GLANCE_SECONDS)
+        return True
+
     def _compute(self, entries: Sequence[Entry], prepared: Prepared | None) -> None:
         """Runs one batch; one that fails is run again in halves, until what fails stands alone."""
-        started = self._computing.begin((_connection(entry).number, entry.work.id) for entry in entries)
+        started = self._computing.begin(_keys(entries))
         failed: FailureReason | None = None
         try:
             keys = [(entry.source, entry.work.session) for entry in entries]
@@ -132,6 +167,45 @@ class EngineLoop:
             self._halve(entries, failed)
         else:
             self._answer(entries, outputs, started)
+
+    def _overlap(self, entries: Sequence[Entry], prepared: Prepared) -> None:
+        """Launches a batch, then answers the one before it; and this one, too, where it is small."""
+        before = self._flight.entries if self._flight else ()
+        started = self._computing.begin(_keys([*before, *entries]))
+        failed: FailureReason | None = None
+        try:
+            launched = launch(self._program, prepared)
+        except Exception as error:  # any failure of the model belongs to this batch alone
+            if is_fatal(error):
+                raise
+            failed = _failed(entries, error)
+        self._land()
+        if failed:
+            self._computing.end()
+            self._halve(entries, failed)
+            return
+        if before:
+            started = self._computing.begin(_keys(entries))  # the GPU has been busy with the one before until now
+        self._flight = Flight(entries, launched, started)
+        if prepared.ids.size(0) < self._queue.batch_tokens // 2:
+            self._land()
+
+    def _land(self) -> None:
+        """Waits for the batch under way, if there is one, and answers it."""
+        if self._flight is None:
+            return
+        flight, self._flight = self._flight, None
+        try:
+            outputs = flight.launched.outputs()
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            reason = _failed(flight.entries, error)
+            for entry in flight.entries:
+                _fail(entry, reason, "the model's answer could not be read")
+        else:
+            self._answer(flight.entries, outputs, flight.started)
+        self._computing.end()
 
     def _answer(self, entries: Sequence[Entry], outputs: Sequence[dict[str, Tensor]], started: float) -> None:
         seconds = time.monotonic() - started
@@ -157,6 +231,11 @@ def _failed(entries: Sequence[Entry], error: Exception) -> FailureReason:
     else:
         log.error("work of %d tokens failed (%s): %s", entries[0].tokens, reason, error, exc_info=error)
     return reason
+
+
+def _keys(entries: Sequence[Entry]) -> list[tuple[int, int]]:
+    """As the record of what is computed names them."""
+    return [(_connection(entry).number, entry.work.id) for entry in entries]
 
 
 def _connection(entry: Entry) -> Connection:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bertstream.workers.contract import Pooling, WireType, Wishes, Work
+from bertstream.workers.contract import Output, Pooling, WireType, Wishes, Work
+from bertstream.workers.copies import to_device, to_host
 from bertstream.workers.ragged import Ints, pieces_of, rows_of, starts_of
 
 if TYPE_CHECKING:
@@ -16,7 +19,28 @@ if TYPE_CHECKING:
     from bertstream.workers.program import AttentionWish
 
 Named = dict[str, Tensor]
+VECTORS: frozenset[Output] = frozenset({"pooled", "pooler_output"})  # of a text, without its tokens' states
 _SPAN_ROWS = 8192  # of tokens' states gathered at once: spans overlap, so a text's could have hundreds of times its own
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A work's rows of what all works of a batch share, which may be on its way to the CPU still."""
+
+    values: Tensor  # [n, d] or [n]
+    place: Ints
+
+    def collect(self) -> Tensor:
+        """As a copy, which keeps nobody else's alive."""
+        return _rows(self.values, self.place)
+
+
+Pending = Mapping[str, Tensor | Shared]
+
+
+def collect(outputs: Pending) -> Named:
+    """Once all of it has arrived."""
+    return {name: each.collect() if isinstance(each, Shared) else each for name, each in outputs.items()}
 
 
 class Outputs:
@@ -36,17 +60,15 @@ class Outputs:
         self._attention = attention
         self._weights = weights
         self._pooled: dict[tuple[object, ...], Tensor] = {}
+        self._sent: dict[tuple[object, ...], Named] = {}
         self._pooler: Tensor | None = None
 
-    def of(self, work: Work, place: Ints) -> Named:
+    def of(self, work: Work, place: Ints) -> dict[str, Tensor | Shared]:
         """The outputs, but for those of heads, of the texts that stand at these places of the batch."""
-        wishes, found = work.wishes, Named()
+        wishes, found = work.wishes, dict[str, Tensor | Shared]()
         for output in wishes.outputs:
-            if output == "pooled":
-                pooling = _pooling_of(wishes)
-                found |= to_wire("pooled", finish(pooling, _rows(self._pool(pooling), place)), wishes.wire_type)
-            elif output == "pooler_output":
-                found |= to_wire(output, _rows(self._pooler_output(), place), wishes.wire_type)
+            if output in VECTORS:
+                found |= {name: Shared(each, place) for name, each in self._vectors(wishes, output).items()}
             elif output == "pooled_spans":
                 found |= to_wire(output, self._pool_spans(work, place), wishes.wire_type)
             elif output == "attentions":
@@ -54,6 +76,15 @@ class Outputs:
             elif output in ("last_hidden_state", "hidden_states"):
                 found |= self._token_states(work, place, output)
         return found
+
+    def _vectors(self, wishes: Wishes, output: Output) -> Named:
+        """One vector a text of the whole batch, in one copy for all works that want the same."""
+        pooling = _pooling_of(wishes) if output == "pooled" else None
+        key = (pooling, wishes.wire_type)
+        if key not in self._sent:
+            values = self._pooler_output() if pooling is None else finish(pooling, self._pool(pooling))
+            self._sent[key] = {name: to_host(each) for name, each in encoded(output, values, wishes.wire_type).items()}
+        return self._sent[key]
 
     def _token_states(self, work: Work, place: Ints, output: str) -> Named:
         rows = rows_of(self._batch.starts[place], work.batch.lengths)
@@ -127,26 +158,31 @@ def finish(pooling: Pooling, pooled: Tensor) -> Tensor:
 
 
 def to_wire(name: str, values: Tensor, wire_type: WireType) -> Named:
-    """values [n, d] in the wire's type, on the CPU. int8 is symmetric with a scale a row: "NAME.scales" float32 [n]."""
+    """values [n, d] in the wire's type, on the CPU."""
+    return {key: each.cpu() for key, each in encoded(name, values, wire_type).items()}
+
+
+def encoded(name: str, values: Tensor, wire_type: WireType) -> Named:
+    """values [n, d] in the wire's type. int8 is symmetric with a scale a row: "NAME.scales" float32 [n]."""
     if wire_type == "int8":
         values = values.float()
         # At least the smallest normal number, so that a row of zeros, or of next to nothing, has a scale to divide by.
         scales = (values.abs().amax(dim=1) / 127.0).clamp(min=torch.finfo(torch.float32).tiny)
         quantised = (values / scales.unsqueeze(1)).round()
-        return {name: quantised.clamp(-127, 127).to(torch.int8).cpu(), f"{name}.scales": scales.cpu()}
+        return {name: quantised.clamp(-127, 127).to(torch.int8), f"{name}.scales": scales}
     if wire_type == "bfloat16":
-        return {name: values.to(torch.bfloat16).cpu().contiguous().view(torch.int16)}
-    return {name: values.to(torch.float16 if wire_type == "float16" else torch.float32).cpu().contiguous()}
+        return {name: values.to(torch.bfloat16).contiguous().view(torch.int16)}
+    return {name: values.to(torch.float16 if wire_type == "float16" else torch.float32).contiguous()}
 
 
 def flat_to_wire(name: str, matrices: list[Tensor], wire_type: WireType) -> Named:
     """Matrices [heads, n, n] of different n, end to end in one dimension; a row is one token's weights in one head."""
-    parts = [to_wire(name, matrix.reshape(-1, matrix.shape[-1]), wire_type) for matrix in matrices]
-    return {key: torch.cat([part[key].reshape(-1) for part in parts]) for key in parts[0]}
+    parts = [encoded(name, matrix.reshape(-1, matrix.shape[-1]), wire_type) for matrix in matrices]
+    return {key: torch.cat([part[key].reshape(-1) for part in parts]).cpu() for key in parts[0]}
 
 
 def _rows(values: Tensor, rows: Ints) -> Tensor:
-    return values.index_select(0, torch.from_numpy(rows).to(values.device))
+    return values.index_select(0, to_device(torch.from_numpy(rows), values.device))
 
 
 def _pooling_of(wishes: Wishes) -> Pooling:

@@ -19,16 +19,24 @@ PLAIN = Operators()
 
 
 def measure(
-    shape: EncoderShape, weights: Mapping[str, Tensor], dtype: torch.dtype, device: str, operators: Operators
+    shape: EncoderShape,
+    weights: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    device: str,
+    operators: Operators,
+    largest: Mapping[str, Tensor] | None = None,
 ) -> PrecisionTest:
-    """Compare last hidden states. weights: float32. Raises CheckpointError where numbers are not finite."""
+    """Compare last hidden states. weights: float32; the rest as load_model takes it.
+
+    Raises CheckpointError where numbers are not finite.
+    """
     if (dtype, device, operators) == (torch.float32, "cpu", PLAIN):
         return PrecisionTest()  # it is the reference itself
     if device == "cuda" and not torch.cuda.is_available():
         # Compiled for another machine: only the CPU can tell here what the precision does, without the GPU's kernels.
         device, operators = "cpu", PLAIN
     want = _last_states(shape, weights, torch.float32, "cpu", PLAIN)
-    got = _last_states(shape, weights, dtype, device, operators)
+    got = _last_states(shape, weights, dtype, device, operators, largest)
     if not bool(want.isfinite().all()):
         raise CheckpointError("the checkpoint's weights give numbers that are not finite, so it cannot be served")
     if not bool(got.isfinite().all()):
@@ -42,10 +50,15 @@ def measure(
 
 @torch.inference_mode()
 def _last_states(
-    shape: EncoderShape, weights: Mapping[str, Tensor], dtype: torch.dtype, device: str, operators: Operators
+    shape: EncoderShape,
+    weights: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    device: str,
+    operators: Operators,
+    largest: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """[T, H] float64, on the CPU"""
-    model = load_model(shape, operators, weights, dtype).to(device)
+    model = load_model(shape, operators, weights, dtype, largest=largest).to(device)
     lengths, ids = texts(shape)
     states: list[Tensor] = model(ids.to(device), None, lengths, [shape.layers])
     return states[0].to("cpu", torch.float64)

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ class WorkerConfig:
     log_level: str = "info"
     cache_tokens: int = 16384  # of keys and values kept, where the model generates
     generation_sequences: int = 64  # the most in one step
+    cores: Sequence[int] = ()  # that it stays on; none: wherever the system puts it
 
 
 def main(argv: list[str]) -> int:
@@ -56,6 +58,7 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.excepthook = _end_with_thread
+    stay_on(config.cores)
     control, stopped = ControlLine(config.control_fd), threading.Event()
     try:
         serve(config, control, stopped)
@@ -64,6 +67,16 @@ def main(argv: list[str]) -> int:
         control.send("failed", message=f"{config.name}: {error}")
         return 1
     return 0
+
+
+def stay_on(cores: Sequence[int]) -> None:
+    """Keeps this thread, and all that it starts, on these cores of those that this process may use."""
+    if not cores:
+        return
+    try:
+        os.sched_setaffinity(0, cores)
+    except OSError as error:  # what it may use has changed since its supervisor looked
+        log.warning("cannot stay on its cores", extra={"cores": list(cores), "error": str(error)})
 
 
 def _end_with_thread(failed: threading.ExceptHookArgs) -> None:
@@ -108,6 +121,8 @@ def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
 
     torch.set_num_threads(config.threads)
     program = Program.load(Path(config.directory), config.device)
+    if program.device.type == "cuda":
+        record_graphs(program, config.batch_tokens)
     warm_up(program, config.device)
     computing = Computing(RunningRecord(Path(config.running)))
     generator = make_generator(program, config, computing)
@@ -146,6 +161,15 @@ def make_generator(program: Program, config: WorkerConfig, computing: Computing)
         max_sequences=config.generation_sequences,
         device=config.device,
     )
+
+
+def record_graphs(program: Program, batch_tokens: int) -> None:
+    """From here on the program replays small batches, where that gives the same numbers."""
+    from bertstream.workers.graphs import Limits, record
+
+    known = program.description
+    limits = Limits(known.vocabulary_size, known.type_vocabulary_size, known.max_tokens, known.layers)
+    program.graphs = record(program, program.device, batch_tokens, limits)
 
 
 def warm_up(program: Program, device: str) -> None:

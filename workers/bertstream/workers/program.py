@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import mmap
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from bertstream.workers import native
+from bertstream.workers import native, weights_file
 from bertstream.workers.description import ModelDescription
+from bertstream.workers.native import cuda_library
+
+if TYPE_CHECKING:
+    from bertstream.workers.graphs import Graphs
+
+log = logging.getLogger(__name__)
 
 FILE_NAME = "program.pt"
 # Heads by what they read: masked tokens, each text's first token, every token.
@@ -50,6 +57,7 @@ class Program:
     def __init__(self, description: ModelDescription, module: Any, device: torch.device) -> None:
         self.description = description
         self.device = device
+        self.graphs: Graphs | None = None  # on CUDA, once they are recorded
         self._module = module
 
     @classmethod
@@ -62,10 +70,12 @@ class Program:
         device = torch.device(device)
         _check_device(description, device)
         if description.native_operators:
-            _load_operators(directory)
+            _load_operators(directory, device)
+        if description.products == "packed" and not native.has_amx():
+            raise ProgramError("the model was compiled for AMX, which is not there or switched off; compile it again")
         # Otherwise the second call of a program recompiles it, for seconds, with what the first has shown.
         torch._C._jit_set_profiling_mode(False)
-        return cls(description, _load_module(directory / FILE_NAME, device), device)
+        return cls(description, _load_module(directory, device), device)
 
     @property
     def vocabulary_size(self) -> int:
@@ -81,7 +91,19 @@ class Program:
         ids, type_ids: [T] int32 or int64, on the program's device; lengths: [n], each from 1 to max_tokens. Computes
         no layer above the highest asked for. Fastest when texts of equal length are neighbours.
         """
+        if self.graphs is not None and (last := self.graphs.run(ids, type_ids, lengths, layers)) is not None:
+            return [last]
         states: list[Tensor] = self._module(ids, type_ids, lengths, layers)
+        return states
+
+    @torch.inference_mode()
+    def last_states(self, ids: Tensor, type_ids: Tensor | None, cu_seqlens: Tensor, longest: int) -> Tensor:
+        """The last layer's states [T, H] of texts that are laid out already. Looks at no value, so it can be recorded.
+
+        ids, type_ids: [T]; cu_seqlens: [n + 1] int32, from 0 to T, on the device; texts have at most `longest` tokens,
+        or none. Raises RuntimeError where attention takes only texts of equal length.
+        """
+        states: Tensor = self._module.last_states(ids, type_ids, cu_seqlens, longest)
         return states
 
     @torch.inference_mode()
@@ -260,7 +282,7 @@ def _check_device(description: ModelDescription, device: torch.device) -> None:
         raise ProgramError("the model was compiled for cuda, and this process sees no CUDA device")
 
 
-def _load_operators(directory: Path) -> None:
+def _load_operators(directory: Path, device: torch.device) -> None:
     library = directory / native.file_name()
     try:
         if not library.exists():
@@ -268,14 +290,21 @@ def _load_operators(directory: Path) -> None:
         native.load(library)
     except native.NativeError as error:
         raise ProgramError(f"the model's C++ operators cannot be loaded: {error}; compile the model again") from error
+    if device.type == "cuda" and (reason := cuda_library.start(directory, device)):
+        log.warning("ATen's operators take the place of ours on %s, batches take longer: %s", device, reason)
 
 
-def _load_module(path: Path, device: torch.device) -> Any:
+def _load_module(directory: Path, device: torch.device) -> Any:
+    path = directory / FILE_NAME
     try:
         with warnings.catch_warnings():
             # Deprecated upstream without a date; docs/decisions says why we use it still.
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated", category=DeprecationWarning)
-            return torch.jit.load(path, map_location=device).eval()
+            module = torch.jit.load(path, map_location=device).eval()
+        weights_file.put_back(module, directory / weights_file.FILE_NAME, device)
+    except weights_file.WeightsError as error:
+        raise ProgramError(f"{error}; compile the model again") from error
     except (RuntimeError, ValueError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise ProgramError(f"{path} cannot be loaded ({reason}); compile the model again") from error
+    return module

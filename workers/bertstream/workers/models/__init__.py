@@ -1,11 +1,12 @@
 """Flat, scriptable modules. They know torch and each other, nothing else."""
 
 from bertstream.workers.models.activations import SUPPORTED as SUPPORTED_ACTIVATIONS
+from bertstream.workers.models.calibration import largest_inputs
 from bertstream.workers.models.heads import state_name, weight_shapes
 from bertstream.workers.models.loading import DECODER_PREFIX, decoder_weight_shapes, load_model
 from bertstream.workers.models.model import Model
 from bertstream.workers.models.pooling import MODES as POOLING_MODES
-from bertstream.workers.models.shape import DecoderShape, EncoderShape, HeadShape, Operators
+from bertstream.workers.models.shape import DecoderShape, EncoderShape, HeadShape, Operators, Products
 
 __all__ = [
     "DECODER_PREFIX",
@@ -16,7 +17,9 @@ __all__ = [
     "HeadShape",
     "Model",
     "Operators",
+    "Products",
     "decoder_weight_shapes",
+    "largest_inputs",
     "load_model",
     "state_name",
     "weight_shapes",

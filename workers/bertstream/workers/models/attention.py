@@ -52,7 +52,7 @@ class Attention(nn.Module):
         self.causal = shape.causal
         self.heads = shape.attention_heads
         self.head_size = shape.hidden_size // shape.attention_heads
-        self.native = operators.native
+        self.native = operators.native and not operators.flash  # which is better where it is
         self.flash = operators.flash and self.head_size % 8 == 0 and self.head_size <= 256  # what the kernel takes
 
     def forward(self, qkv: Tensor, bias: Optional[Tensor], segments: Segments) -> Tensor:  # noqa: UP045

@@ -17,6 +17,7 @@ from torch.nn import functional
 from bertstream.workers.models.embeddings import Embeddings
 from bertstream.workers.models.encoder import Layer, LinearAddNorm
 from bertstream.workers.models.heads import VocabularyHead
+from bertstream.workers.models.linear import Linear
 from bertstream.workers.models.segments import Segments
 from bertstream.workers.models.shape import DecoderShape, EncoderShape, Operators
 
@@ -83,8 +84,8 @@ class CrossAttention(nn.Module):
         super().__init__()
         hidden = shape.hidden_size
         self.heads = shape.attention_heads
-        self.query = nn.Linear(hidden, hidden)
-        self.key_value = nn.Linear(hidden, 2 * hidden)
+        self.query = Linear(hidden, hidden, operators)
+        self.key_value = Linear(hidden, 2 * hidden, operators)
         self.output = LinearAddNorm(hidden, shape, operators)
 
     def forward(self, x: Tensor, cache: Tensor, source: Past) -> Tensor:

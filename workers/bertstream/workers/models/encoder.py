@@ -6,7 +6,7 @@ T tokens, H hidden size, I intermediate size.
 from __future__ import annotations
 
 # TorchScript reads these annotations, and knows the old spellings only.
-from typing import Final, List, Optional, Tuple  # noqa: UP035
+from typing import List, Optional, Tuple  # noqa: UP035
 
 import torch
 from torch import Tensor, nn
@@ -14,62 +14,80 @@ from torch.nn import functional
 
 from bertstream.workers.models.activations import GELUS, Activation
 from bertstream.workers.models.attention import Attention, Wanted
+from bertstream.workers.models.linear import Linear
 from bertstream.workers.models.segments import Segments
 from bertstream.workers.models.shape import EncoderShape, Operators
 
 
 class LinearAddNorm(nn.Module):
-    """LayerNorm(x W' + b + residual). In C++ the bias, the sum and the norm are one pass over the product."""
+    """LayerNorm(x W' + b + residual). In C++ all but the product, or even that, is one pass."""
 
-    __constants__ = ("eps", "native")
+    __constants__ = ("eps", "native", "packs")
 
     def __init__(self, size: int, shape: EncoderShape, operators: Operators) -> None:
         super().__init__()
-        self.linear = nn.Linear(size, shape.hidden_size)
+        self.linear = Linear(size, shape.hidden_size, operators)
         self.weight = nn.Parameter(torch.ones(shape.hidden_size))
         self.bias = nn.Parameter(torch.zeros(shape.hidden_size))
         self.eps = shape.layer_norm_eps
         self.native = operators.native
+        self.packs = self.linear.packs
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """x: [T, size], residual: [T, H] -> [T, H]"""
-        if self.native:
-            product = functional.linear(x, self.linear.weight)
-            return torch.ops.bertstream.add_layer_norm_(
-                product, self.linear.bias, residual, self.weight, self.bias, self.eps
+        its = self.linear
+        if self.packs:
+            return torch.ops.bertstream.linear_add_layer_norm(
+                x, its.packed, its.columns, its.factors, its.bias, residual, self.weight, self.bias, self.eps
             )
-        total = self.linear(x).add_(residual)
-        return functional.layer_norm(total, self.weight.shape, self.weight, self.bias, self.eps)
+        elif self.native:
+            return torch.ops.bertstream.add_layer_norm_(
+                its.product(x), its.bias, residual, self.weight, self.bias, self.eps
+            )
+        else:
+            return functional.layer_norm(its(x).add_(residual), self.weight.shape, self.weight, self.bias, self.eps)
 
 
-class Projection(nn.Linear):
-    """To queries, keys and values. The bias of what only attention reads is left to attention, where that is in C++."""
+class Projection(Linear):
+    """To queries, keys and values. Where the product is ATen's, attention in C++ adds its bias on the way."""
+
+    __constants__ = ("packs", "pends", "plain")
 
     def __init__(self, hidden_size: int, operators: Operators) -> None:
-        super().__init__(hidden_size, 3 * hidden_size)
-        self.native: Final[bool] = operators.native
+        super().__init__(hidden_size, 3 * hidden_size, operators)
+        self.pends = operators.native and not self.packs and not operators.flash
 
     def pending(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor]]:  # noqa: UP006, UP045
         """[T, 3H], and the bias [3H] that is still to be added to it."""
-        if self.native:
-            return functional.linear(x, self.weight), self.bias
+        if self.pends:
+            return self.product(x), self.bias
         return self.forward(x), None
 
 
-class LinearActivation(nn.Linear):
-    """activation(x W' + b). In C++ the bias and a GELU are one pass over the product."""
+class LinearActivation(Linear):
+    """activation(x W' + b). In C++ the bias and a GELU are one pass, if not part of the product."""
+
+    __constants__ = ("fuses", "packs", "plain", "tanh")
 
     def __init__(self, shape: EncoderShape, operators: Operators) -> None:
-        super().__init__(shape.hidden_size, shape.intermediate_size)
+        super().__init__(shape.hidden_size, shape.intermediate_size, operators)
         self.activation = Activation(shape.activation)
-        self.fused: Final[bool] = operators.native and shape.activation in GELUS
-        self.tanh: Final[bool] = shape.activation != "gelu"
+        self.fuses = operators.native and shape.activation in GELUS
+        self.tanh = shape.activation != "gelu"
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [T, H] -> [T, I]"""
-        if self.fused:
-            return torch.ops.bertstream.add_gelu_(functional.linear(x, self.weight), self.bias, self.tanh)
-        return self.activation(functional.linear(x, self.weight, self.bias))
+        if self.fuses:
+            return self.fused(x)
+        else:
+            return self.activation(self.linear(x))
+
+    def fused(self, x: Tensor) -> Tensor:
+        """x: [T, H] -> [T, I]"""
+        if self.packs:
+            return torch.ops.bertstream.linear_gelu(x, self.packed, self.columns, self.factors, self.bias, self.tanh)
+        else:
+            return torch.ops.bertstream.add_gelu_(self.product(x), self.bias, self.tanh)
 
 
 class Layer(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bertstream.workers.models.decoder import Decoder
 from bertstream.workers.models.generation import CAUSAL, CausalModel, EncoderDecoder
+from bertstream.workers.models.linear import Linear, Packed, Source
 from bertstream.workers.models.model import Model
 from bertstream.workers.models.shape import DecoderShape, EncoderShape, HeadShape, Operators
 
@@ -22,16 +23,31 @@ def load_model(
     dtype: torch.dtype,
     heads: Sequence[HeadShape] = (),
     decoder: DecoderShape | None = None,
+    largest: Mapping[str, Tensor] | None = None,
 ) -> Model:
-    """A model with these weights in `dtype`; those that are in it already are shared, not copied."""
+    """A model with these weights in `dtype`; those that are in it already are shared, not copied.
+
+    largest: what largest_inputs found, for products of int8.
+    """
     with torch.device("meta"):  # no memory and no random numbers for weights that are about to be replaced
         model = _new_model(shape, operators, heads, decoder)
-    converted: dict[int, Tensor] = {}
-    for weight in weights.values():  # a tensor under two names stays one
-        if id(weight) not in converted:
-            converted[id(weight)] = weight.to(dtype)
-    model.load_state_dict({name: converted[id(weight)] for name, weight in weights.items()}, assign=True)
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
+    exact = {f"{name}.weight" for name in linear} if operators.products == "int8" else set()
+    converted = _converted(weights, dtype, exact)
+    model.load_state_dict(converted, assign=True)
+    made: dict[Source, Packed] = {}
+    for name, module in linear.items():
+        module.finish(made, (largest or {}).get(name))
     return model.eval().requires_grad_(False)
+
+
+def _converted(weights: Mapping[str, Tensor], dtype: torch.dtype, exact: set[str]) -> dict[str, Tensor]:
+    """In `dtype`, but for those that are `exact`. A tensor under two names stays one."""
+    converted: dict[int, Tensor] = {}
+    for name, weight in weights.items():
+        if name not in exact and id(weight) not in converted:
+            converted[id(weight)] = weight.to(dtype)
+    return {name: weight if name in exact else converted[id(weight)] for name, weight in weights.items()}
 
 
 def _new_model(

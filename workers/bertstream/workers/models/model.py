@@ -10,25 +10,27 @@ from typing import Dict, List, Optional, Tuple  # noqa: UP035
 import torch
 from torch import Tensor, nn
 
-from bertstream.workers.models.attention import Wanted, wanted_weights
+from bertstream.workers.models.attention import Attention, Wanted, wanted_weights
 from bertstream.workers.models.embeddings import Embeddings
 from bertstream.workers.models.encoder import Layer
 from bertstream.workers.models.heads import LinearHead, VocabularyHead
 from bertstream.workers.models.pooling import Pooler, pool_rows
-from bertstream.workers.models.segments import Segments, segments
+from bertstream.workers.models.segments import Segments, segments, segments_at
 from bertstream.workers.models.shape import EncoderShape, HeadShape, Operators
 
 
 class Model(nn.Module):
     """Embeddings, layers, pooler, task heads."""
 
-    __constants__ = ("has_pooler",)
+    __constants__ = ("has_pooler", "takes_any_lengths")
 
     def __init__(self, shape: EncoderShape, operators: Operators, heads: Sequence[HeadShape] = ()) -> None:
         super().__init__()
         self.has_pooler = shape.has_pooler
         self.embeddings = Embeddings(shape)
         self.layers = nn.ModuleList([Layer(shape, operators) for _ in range(shape.layers)])
+        attention = Attention(shape, operators)
+        self.takes_any_lengths = attention.native or attention.flash
         self.pooler = Pooler(shape.hidden_size) if shape.has_pooler else nn.Identity()
         # By name, and by what they read; a loop over none leaves nothing in the program.
         self.vocabulary_heads = nn.ModuleDict(
@@ -53,6 +55,21 @@ class Model(nn.Module):
     def embed(self, ids: Tensor, type_ids: Optional[Tensor], lengths: List[int]) -> Tensor:  # noqa: UP006, UP045
         """Layer 0. ids, type_ids: [T] -> [T, H]"""
         return self.embeddings(ids, type_ids, segments(lengths, ids.device))
+
+    @torch.jit.export
+    def last_states(self, ids: Tensor, type_ids: Optional[Tensor], cu_seqlens: Tensor, longest: int) -> Tensor:  # noqa: UP045
+        """The last layer's states of texts that are laid out on the device already, as a CUDA graph needs it.
+
+        ids, type_ids: [T]; cu_seqlens: [n + 1] int32, from 0 to T; texts have at most `longest` tokens, or none.
+        -> [T, H]. Raises where attention takes only runs of equal length.
+        """
+        if not self.takes_any_lengths:
+            raise RuntimeError("attention takes only texts of equal length here")
+        where = segments_at(cu_seqlens, ids.size(0), longest)
+        nothing = Wanted(where.runs, torch.empty([0], dtype=torch.int64, device=ids.device))
+        last = [len(self.layers)]
+        none: List[int] = []  # noqa: UP006
+        return self.run(self.embeddings(ids, type_ids, where), where, 0, last, none, nothing)[0][0]
 
     @torch.jit.export
     def forward_with_weights(

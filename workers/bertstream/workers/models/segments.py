@@ -35,6 +35,8 @@ def equal_length_runs(lengths: List[int]) -> List[Tuple[int, int, int]]:  # noqa
 
 def segments(lengths: List[int], device: torch.device) -> Segments:  # noqa: UP006
     """Lay out texts of these `lengths`, each at least 1."""
+    if device.type == "cuda":
+        return on_cuda(lengths, device)
     sizes = torch.tensor(lengths, dtype=torch.int64)
     ends = sizes.cumsum(0)
     cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32)
@@ -42,6 +44,26 @@ def segments(lengths: List[int], device: torch.device) -> Segments:  # noqa: UP0
     return Segments(
         sizes.to(device), (ends - sizes).to(device), cu_seqlens.to(device), max(lengths), equal_length_runs(lengths)
     )
+
+
+def on_cuda(lengths: List[int], device: torch.device) -> Segments:  # noqa: UP006
+    """segments by one copy, from pinned memory, for which nobody waits: the rest is computed there."""
+    cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32)
+    cu_seqlens[1:] = torch.tensor(lengths, dtype=torch.int64).cumsum(0)
+    there = cu_seqlens.pin_memory().to(device, non_blocking=True)
+    starts = there[:-1].to(torch.int64)
+    return Segments(there[1:].to(torch.int64) - starts, starts, there, max(lengths), equal_length_runs(lengths))
+
+
+def segments_at(cu_seqlens: Tensor, tokens: int, longest: int) -> Segments:
+    """Texts where `cu_seqlens` [n + 1] says, from 0 to `tokens`, of at most `longest` tokens or of none; no runs.
+
+    Looks at no value, so that a CUDA graph can have it. A text of none that stands at the end starts at the last token,
+    since something may be looked up there.
+    """
+    ends = cu_seqlens.to(torch.int64)
+    runs: List[Tuple[int, int, int]] = []  # noqa: UP006
+    return Segments(ends[1:] - ends[:-1], ends[:-1].clamp(max=tokens - 1), cu_seqlens, longest, runs)
 
 
 def spread(values: Tensor, segments: Segments, tokens: int) -> Tensor:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+# ATen's; by AMX's tiles, for which C++ operators are needed; of int8
+Products = Literal["plain", "packed", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +36,11 @@ class EncoderShape:
 
 @dataclass(frozen=True, slots=True)
 class Operators:
-    """Which of two ways with the same numbers a program takes."""
+    """Which of several ways a program takes; but for int8 they have the same numbers."""
 
     native: bool = False  # bertstream's C++ operators instead of ATen's
     flash: bool = False  # CUDA's flash attention over packed texts instead of runs of equal length
+    products: Products = "plain"  # of linear layers
 
 
 @dataclass(frozen=True, slots=True)

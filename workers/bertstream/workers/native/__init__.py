@@ -1,5 +1,5 @@
 """Operators of our own in C++, with ATen doing the same where there is no compiler."""
 
-from bertstream.workers.native.library import NativeError, build, file_name, load, source_hash, status
+from bertstream.workers.native.library import NativeError, build, file_name, has_amx, load, source_hash, status
 
-__all__ = ["NativeError", "build", "file_name", "load", "source_hash", "status"]
+__all__ = ["NativeError", "build", "file_name", "has_amx", "load", "source_hash", "status"]

@@ -3,53 +3,24 @@
 
 #pragma once
 
+#include "amx.h"
 #include "attention.h"
 
-#if defined(CPU_CAPABILITY_AVX512) && defined(__linux__) && __has_include(<amxbf16intrin.h>)
-#define BERTSTREAM_AMX
-
-#include <cpuid.h>
-#include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#ifdef BERTSTREAM_AMX
 
 namespace bertstream {
 namespace {
 
-#define BERTSTREAM_AMX_TARGET __attribute__((target("amx-tile,amx-bf16,avx512bf16")))
-
-constexpr int64_t kTile = 16;        // rows of a tile
-constexpr int64_t kTileDepth = 32;   // bfloat16 numbers in a row of a tile
+constexpr int64_t kTileDepth = 32;  // bfloat16 numbers in a row of a tile
 constexpr int64_t kTileSize = kTile * kTileDepth;
-constexpr int64_t kMostSlices = 2;   // of kTileDepth, in a head
-
-// Whether this machine has it; the system is asked to let this process use it.
-inline bool has_amx() {
-  static const bool found = [] {
-    constexpr unsigned kBfloat16 = 1u << 22, kTiles = 1u << 24;
-    constexpr long kRequestPermission = 0x1023, kTileData = 18;  // of arch_prctl
-    unsigned a, b, c, d;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kBfloat16) && (d & kTiles) &&
-        syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-  }();
-  return found;
-}
-
-// GCC does not know that loading a tile reads memory: all that is to be read must have been written before.
-inline void written() { asm volatile("" ::: "memory"); }
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
+constexpr int64_t kMostSlices = 2;  // of kTileDepth, in a head
 
 // Attention of one thread.
 class AmxAttention {
  public:
   static bool takes(int64_t size) { return size % kTileDepth == 0 && size <= kMostSlices * kTileDepth && has_amx(); }
 
-  BERTSTREAM_AMX_TARGET AmxAttention(int64_t tokens, int64_t size) {
+  AmxAttention(int64_t tokens, int64_t size) {
     padded_ = (tokens + kTileDepth - 1) / kTileDepth * kTileDepth;
     keys_ = scratch<c10::BFloat16>(padded_ * size);
     values_ = scratch<c10::BFloat16>(padded_ * size);
@@ -60,13 +31,7 @@ class AmxAttention {
     // Of rows that a text does not fill nothing is read, but they are multiplied.
     std::fill(queries_.get(), queries_.get() + kTile * size, c10::BFloat16(0.f));
     std::fill(powers_.get(), powers_.get() + kTile * padded_, c10::BFloat16(0.f));
-    static const TileConfig config;
-    written();
-    _tile_loadconfig(&config);
   }
-
-  BERTSTREAM_AMX_TARGET ~AmxAttention() { _tile_release(); }
-  AmxAttention(const AmxAttention&) = delete;
 
   void operator()(
       const Head<c10::BFloat16>& head, const Head<c10::BFloat16>& next, float scale, bool causal) {
@@ -199,20 +164,21 @@ class AmxAttention {
   // powers of row r = e^(scale (its scores - their maximum)) for the first `count`, 0 for the rest up to `width`
   // vectors; the sum of all.
   BERTSTREAM_AMX_TARGET float exponentials(int64_t r, int64_t count, int64_t width, float scale) {
-    const float* from = scores_.get() + r * padded_;
+    float* from = scores_.get() + r * padded_;
     c10::BFloat16* to = powers_.get() + r * padded_;
-    const int64_t whole = count / kLanes;
-    const auto scores = [&](int64_t i) {
-      const Vec found = Vec::loadu(from + i * kLanes);
-      return i < whole ? found : first_lanes(found, std::max<int64_t>(count - i * kLanes, 0), -INFINITY);
-    };
-    Vec highest(-INFINITY);
-    for (int64_t i = 0; i < width; ++i) highest = larger(highest, scores(i));
-    const Vec factor(scale), shift(-scale * largest(highest));
+    for (int64_t i = count / kLanes; i < width; ++i) {
+      const int64_t n = std::clamp<int64_t>(count - i * kLanes, 0, kLanes);
+      first_lanes(Vec::loadu(from + i * kLanes), n, -INFINITY).store(from + i * kLanes);
+    }
+    Vec highest[2] = {Vec(-INFINITY), Vec(-INFINITY)};
+    for (int64_t i = 0; i < width; i += 2)  // an even number
+      for (int64_t j = 0; j < 2; ++j) highest[j] = larger(highest[j], Vec::loadu(from + (i + j) * kLanes));
+    scale *= 1.44269504f;  // for powers of two
+    const Vec factor(scale), shift(-scale * largest(larger(highest[0], highest[1])));
     Vec sums[2] = {Vec(0.f), Vec(0.f)};
     for (int64_t i = 0; i < width; i += 2) {
-      const Vec low = exp_negative(at::vec::fmadd(scores(i), factor, shift));
-      const Vec high = exp_negative(at::vec::fmadd(scores(i + 1), factor, shift));
+      const Vec low = rough_power_of_two(at::vec::fmadd(Vec::loadu(from + i * kLanes), factor, shift));
+      const Vec high = rough_power_of_two(at::vec::fmadd(Vec::loadu(from + (i + 1) * kLanes), factor, shift));
       _mm512_store_si512(to + i * kLanes, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
       sums[0] = sums[0] + low;
       sums[1] = sums[1] + high;
@@ -220,6 +186,7 @@ class AmxAttention {
     return total(sums[0] + sums[1]);
   }
 
+  Tiles tiles_;
   int64_t padded_;  // tokens of the longest text, in whole tiles
   Scratch<c10::BFloat16> keys_, values_, queries_, powers_;
   Scratch<float> scores_, sums_;

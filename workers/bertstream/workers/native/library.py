@@ -178,3 +178,11 @@ def load(library: Path) -> None:
         _failures.append(f"{library} cannot be loaded: {str(error).splitlines()[0]}")
         raise NativeError(_failures[-1]) from error
     _loaded.append(library)
+
+
+def has_amx() -> bool:
+    """Whether the operators, which are loaded, multiply by AMX: the processor has it, and it is not switched off."""
+    import torch
+
+    found: bool = torch.ops.bertstream.has_amx()
+    return found

@@ -7,38 +7,12 @@
 #include <optional>
 
 #include "amx_attention.h"
+#include "checks.h"
+#include "linear.h"
 #include "rows.h"
 
 namespace bertstream {
 namespace {
-
-void check_rows(const at::Tensor& x, const at::Tensor& like, const char* name) {
-  TORCH_CHECK(like.is_contiguous() && like.sizes() == x.sizes(), name, " must be contiguous and of the shape of x");
-  TORCH_CHECK(like.scalar_type() == x.scalar_type(), name, " must have the type of x");
-}
-
-void check_matrix(const at::Tensor& x, const char* name) {
-  TORCH_CHECK(
-      x.dim() == 2 && x.is_contiguous() && x.device().is_cpu(), name, " must be a contiguous matrix on the CPU");
-  TORCH_CHECK(
-      x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16, name, " must be float32 or bfloat16");
-}
-
-// A row of parameters as contiguous float32, copied only where it must be.
-at::Tensor as_float(const at::Tensor& parameter, int64_t size, const char* name) {
-  TORCH_CHECK(parameter.dim() == 1 && parameter.size(0) == size, name, " must have ", size, " elements");
-  return parameter.to(at::kFloat).contiguous();
-}
-
-// run(a null pointer of the tensor's own type)
-template <typename Run>
-void by_type(const at::Tensor& x, const Run& run) {
-  if (x.scalar_type() == at::kFloat) {
-    run(static_cast<float*>(nullptr));
-  } else {
-    run(static_cast<c10::BFloat16*>(nullptr));
-  }
-}
 
 // x = LayerNorm(x + added + residual). x, residual: [T, H]; added, weight, bias: [H]
 at::Tensor add_layer_norm_(
@@ -123,12 +97,21 @@ TORCH_LIBRARY(bertstream, m) {
       "Tensor(a!)");
   m.def("add_gelu_(Tensor(a!) x, Tensor added, bool tanh) -> Tensor(a!)");
   m.def("attention(Tensor qkv, Tensor? bias, Tensor cu_seqlens, int heads, bool causal) -> Tensor");
+  m.def("linear(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias) -> Tensor");
+  m.def("linear_gelu(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias, bool tanh) -> Tensor");
+  m.def(
+      "linear_add_layer_norm(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias, Tensor residual, Tensor weight, "
+      "Tensor norm_bias, float eps) -> Tensor");
+  m.def("has_amx() -> bool", &has_amx);
 }
 
 TORCH_LIBRARY_IMPL(bertstream, CPU, m) {
   m.impl("add_layer_norm_", &add_layer_norm_);
   m.impl("add_gelu_", &add_gelu_);
   m.impl("attention", &attention);
+  m.impl("linear", &linear);
+  m.impl("linear_gelu", &linear_gelu);
+  m.impl("linear_add_layer_norm", &linear_add_layer_norm);
 }
 
 }  // namespace bertstream

@@ -17,20 +17,18 @@ constexpr int64_t kGrain = 32768;
 
 inline int64_t grain(int64_t size) { return std::max<int64_t>(1, kGrain / size); }
 
-// row = (row - mean) / sqrt(variance + eps) * weight + bias. Two passes, since sums of squares cancel.
-void normalize(float* row, const float* weight, const float* bias, int64_t size, float eps) {
-  Vec sum(0.f);
-  for_each_vector(size, [&](int64_t i, int64_t n) { sum = sum + load(row + i, n); });
-  const Vec mean(total(sum) / static_cast<float>(size));
-  Vec squares(0.f);
-  for_each_vector(size, [&](int64_t i, int64_t n) {
+// to = (row - mean) / sqrt(variance + eps) * weight + bias. Two passes, since sums of squares cancel.
+template <typename scalar_t>
+void normalize(const float* row, scalar_t* to, const float* weight, const float* bias, int64_t size, float eps) {
+  const Vec mean(total(folded(size, 0.f, Sum(), [&](int64_t i, int64_t n) { return load(row + i, n); })) / size);
+  const Vec squares = folded(size, 0.f, Sum(), [&](int64_t i, int64_t n) {
     const Vec centred = first_lanes(load(row + i, n) - mean, n, 0.f);
-    squares = at::vec::fmadd(centred, centred, squares);
+    return centred * centred;
   });
   const Vec scale(1.f / std::sqrt(total(squares) / static_cast<float>(size) + eps));
   for_each_vector(size, [&](int64_t i, int64_t n) {
     const Vec unit = (load(row + i, n) - mean) * scale;
-    store(row + i, at::vec::fmadd(unit, load(weight + i, n), load(bias + i, n)), n);
+    store(to + i, at::vec::fmadd(unit, load(weight + i, n), load(bias + i, n)), n);
   });
 }
 
@@ -46,10 +44,19 @@ void add_layer_norm_rows(
       for_each_vector(size, [&](int64_t i, int64_t n) {
         store(row.data() + i, load(to + i, n) + load(added + i, n) + load(other + i, n), n);
       });
-      normalize(row.data(), weight, bias, size, eps);
-      for_each_vector(size, [&](int64_t i, int64_t n) { store(to + i, load(row.data() + i, n), n); });
+      normalize(row.data(), to, weight, bias, size, eps);
     }
   });
+}
+
+// P of v^2 / end^2, its powers being those of a variable from -1 to 1, so that no large terms cancel.
+template <size_t Count>
+inline Vec polynomial(const float (&factors)[Count], Vec v, float end) {
+  const Vec u = at::vec::fmadd(v * v, Vec(2.f / (end * end)), Vec(-1.f));
+  Vec sum(factors[0]);
+#pragma GCC unroll 16
+  for (size_t i = 1; i < Count; ++i) sum = at::vec::fmadd(sum, u, Vec(factors[i]));
+  return sum;
 }
 
 // x Phi(x), Phi being the normal distribution's function: 1/2 + x P(x^2) up to 5.2, and from there 0 or 1.
@@ -62,13 +69,21 @@ struct Gelu {
         -0.004542332608252764f,  0.008365103043615818f,  -0.012619650922715664f,  0.01803877018392086f,
         -0.02469884231686592f,   0.03197391703724861f,   -0.03993198648095131f,   0.050025615841150284f,
         -0.06774362176656723f,   0.1359499841928482f};
-    // Powers of a variable from -1 to 1, so that no large terms cancel.
-    const Vec u = at::vec::fmadd(x * x, Vec(2.f / (kEnd * kEnd)), Vec(-1.f));
-    Vec sum(kFactors[0]);
-    for (size_t i = 1; i < std::size(kFactors); ++i) sum = at::vec::fmadd(sum, u, Vec(kFactors[i]));
-    const Vec phi = at::vec::fmadd(x, sum, Vec(0.5f));
+    const Vec phi = at::vec::fmadd(x, polynomial(kFactors, x, kEnd), Vec(0.5f));
     const Vec above = Vec::blendv(phi, Vec(1.f), x > Vec(kEnd));
     return x * Vec::blendv(above, Vec(0.f), x < Vec(-kEnd));
+  }
+};
+
+// The same for what is rounded to bfloat16 or int8 next: within 8e-5.
+struct RoughGelu {
+  Vec operator()(Vec x) const {
+    constexpr float kEnd = 4.2f;
+    constexpr float kFactors[] = {-0.003744357430365142f, 0.011175798037347095f, -0.016467077689005082f,
+                                  0.023777671083888965f,  -0.0379262276957425f,  0.0559487264280268f,
+                                  -0.0815714717805543f,   0.16785455809402317f};
+    const Vec v = larger(Vec(-kEnd), smaller(Vec(kEnd), x));  // in this order a NaN stays one
+    return x * at::vec::fmadd(v, polynomial(kFactors, v, kEnd), Vec(0.5f));  // P of kEnd makes it 0 or 1
   }
 };
 

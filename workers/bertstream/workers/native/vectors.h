@@ -6,11 +6,13 @@
 #include <c10/util/BFloat16.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <new>
 #include <numeric>
+#include <type_traits>
 
 namespace bertstream {
 namespace {
@@ -18,11 +20,13 @@ namespace {
 using Vec = at::vec::Vectorized<float>;
 constexpr int64_t kLanes = Vec::size();
 
+constexpr std::integral_constant<int64_t, kLanes> kWhole;  // as a lane count that the compiler sees
+
 // f(i, lane count) for all elements; f gets full vectors, then one shorter one.
 template <typename Step>
 inline void for_each_vector(int64_t size, const Step& step) {
   int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) step(i, kLanes);
+  for (; i + kLanes <= size; i += kLanes) step(i, kWhole);
   if (i < size) step(i, size - i);
 }
 
@@ -46,6 +50,20 @@ inline Vec load(const c10::BFloat16* from, int64_t n) {
 #endif
 }
 
+// Whole numbers.
+inline Vec load(const int32_t* from, int64_t n) {
+#if defined(CPU_CAPABILITY_AVX512)
+  return Vec(_mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << n) - 1), from)));
+#else
+#if defined(CPU_CAPABILITY_AVX2)
+  if (n == kLanes) return Vec(_mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+#endif
+  float values[kLanes] = {};
+  for (int64_t i = 0; i < n; ++i) values[i] = static_cast<float>(from[i]);
+  return Vec::loadu(values);
+#endif
+}
+
 inline void store(float* to, Vec values, int64_t n) { n == kLanes ? values.store(to) : values.store(to, n); }
 
 inline void store(c10::BFloat16* to, Vec values, int64_t n) {
@@ -58,6 +76,17 @@ inline void store(c10::BFloat16* to, Vec values, int64_t n) {
   float lanes[kLanes];
   values.store(lanes);
   for (int64_t i = 0; i < n; ++i) to[i] = lanes[i];
+#endif
+}
+
+// Whole numbers from 0 to 255, after rounding.
+inline void store_bytes(char* to, Vec values) {
+#if defined(CPU_CAPABILITY_AVX512)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(values)));
+#else
+  float lanes[kLanes];
+  values.store(lanes);
+  for (int64_t i = 0; i < kLanes; ++i) to[i] = static_cast<char>(static_cast<uint8_t>(std::nearbyint(lanes[i])));
 #endif
 }
 
@@ -90,6 +119,15 @@ inline Vec larger(Vec a, Vec b) {
 #endif
 }
 
+// Of two lanes the smaller; of a NaN and a number either.
+inline Vec smaller(Vec a, Vec b) {
+#if defined(CPU_CAPABILITY_AVX512)
+  return Vec(_mm512_min_ps(a, b));
+#else
+  return at::vec::minimum(a, b);
+#endif
+}
+
 // The first n lanes, from none to all, and `other` in the rest.
 inline Vec first_lanes(Vec values, int64_t n, float other) {
 #if defined(CPU_CAPABILITY_AVX512)
@@ -116,6 +154,38 @@ inline Vec exp_negative(Vec x) {
   return x.exp_u20();
 #endif
 }
+
+#if defined(CPU_CAPABILITY_AVX512)
+// 2 to the power of x, which is at most 0, within 1e-4 of it; at least 2^-100, since denormal numbers are slow.
+inline Vec rough_power_of_two(Vec x) {
+  const __m512 clamped = _mm512_max_ps(_mm512_set1_ps(-100.f), x);  // in this order a NaN stays one
+  const __m512 n = _mm512_roundscale_ps(clamped, 8), r = _mm512_sub_ps(clamped, n);
+  __m512 power = _mm512_set1_ps(0.0551716703f);
+  for (float factor : {0.242611125f, 0.693260985f, 0.999928073f}) power = _mm512_fmadd_ps(power, r, _mm512_set1_ps(factor));
+  return Vec(_mm512_scalef_ps(power, n));
+}
+#endif
+
+// All vectors of a row joined, four chains at a time, since each joining waits for the one before.
+template <typename Join, typename Value>
+inline Vec folded(int64_t size, float first, const Join& join, const Value& value) {
+  Vec found[4] = {Vec(first), Vec(first), Vec(first), Vec(first)};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= size; i += 4 * kLanes)
+#pragma GCC unroll 4
+    for (int64_t j = 0; j < 4; ++j) found[j] = join(found[j], value(i + j * kLanes, kWhole));
+  for (; i + kLanes <= size; i += kLanes) found[0] = join(found[0], value(i, kWhole));
+  if (i < size) found[1] = join(found[1], value(i, size - i));
+  return join(join(found[0], found[1]), join(found[2], found[3]));
+}
+
+struct Sum {
+  Vec operator()(Vec a, Vec b) const { return a + b; }
+};
+
+struct Larger {
+  Vec operator()(Vec a, Vec b) const { return larger(a, b); }
+};
 
 // rows[i][j] becomes rows[j][i].
 inline void transpose(Vec (&rows)[kLanes]) {

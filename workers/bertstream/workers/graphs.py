@@ -1,0 +1,228 @@
+"""CUDA graphs: a small batch is replayed as it was recorded, since its kernels take less time than launching them.
+
+A graph has fixed shapes, so there is one for each of some numbers of tokens. A batch takes the smallest that it fits:
+what it leaves of the tokens are more texts, whose states nobody reads, and what it leaves of the texts have no tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bertstream.workers.copies import to_device
+
+log = logging.getLogger(__name__)
+
+SWITCH = "BERTSTREAM_GRAPHS"
+# Above about 8,000 tokens the kernels take longer than their launches.
+TOKENS = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
+LONGEST = 512  # of one text: attention's grid is as large as the longest could need, for every text
+_FEWEST_TEXTS, _MOST_TEXTS = 16, 256  # that a graph takes, for the same reason
+_MEAN_TOKENS = 16
+# How far 1 - cosine of a token's states may be from 0: another number of rows may take another kernel.
+NEAR = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 1e-2}
+
+Recorded = tuple[Callable[[], None], Tensor]  # does it again, and what that writes to
+Recorder = Callable[[Callable[[], Tensor]], Recorded]
+
+
+class GraphError(Exception):
+    """A graph does not give what the program gives."""
+
+
+class Program(Protocol):
+    """What is recorded, and what it is compared with. T tokens of n texts lie end to end; H is the hidden size."""
+
+    def last_states(self, ids: Tensor, type_ids: Tensor | None, cu_seqlens: Tensor, longest: int) -> Tensor:
+        """ids, type_ids: [T]; cu_seqlens: [n + 1] int32 -> the last layer's states [T, H]"""
+
+    def hidden_states(
+        self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
+    ) -> list[Tensor]:
+        """The plain way: the states of each layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the model can be given."""
+
+    vocabulary: int
+    types: int  # 0 for none
+    max_tokens: int
+    last_layer: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Bucket:
+    """The shape of a graph: exactly so many tokens in exactly so many texts, some without a token."""
+
+    tokens: int
+    texts: int
+    longest: int
+
+    def cu_seqlens(self, lengths: Sequence[int]) -> NDArray[np.int32] | None:
+        """Where texts of these lengths start, then those that fill the rest, to the end: [texts + 1].
+
+        None where they do not fit.
+        """
+        used = sum(lengths)
+        rest = range(used, self.tokens, self.longest)
+        if used > self.tokens or max(lengths) > self.longest or len(lengths) + len(rest) > self.texts:
+            return None
+        starts = np.full(self.texts + 1, self.tokens, np.int32)
+        starts[0] = 0
+        starts[1 : len(lengths) + 1] = np.cumsum(lengths)
+        starts[len(lengths) : len(lengths) + len(rest)] = rest
+        return starts
+
+
+def buckets(batch_tokens: int, max_tokens: int) -> list[Bucket]:
+    """The graphs to record for batches of at most so many tokens, the smallest first."""
+    longest = min(LONGEST, max_tokens)
+    useful = [tokens for place, tokens in enumerate(TOKENS) if place == 0 or TOKENS[place - 1] < batch_tokens]
+    return [Bucket(tokens, _texts_of(tokens, longest), longest) for tokens in useful]
+
+
+def _texts_of(tokens: int, longest: int) -> int:
+    """As many as are likely in so many tokens, and at least twice what fills a graph that holds one text."""
+    return max(min(max(tokens // _MEAN_TOKENS, _FEWEST_TEXTS), _MOST_TEXTS), 2 * (tokens // longest + 1))
+
+
+class Graph:
+    """One recording."""
+
+    def __init__(self, program: Program, bucket: Bucket, record: Recorder, device: torch.device) -> None:
+        self.bucket = bucket
+        self._ids = torch.zeros(bucket.tokens, dtype=torch.int32, device=device)
+        self._type_ids = torch.zeros_like(self._ids)
+        starts = bucket.cu_seqlens([1])
+        assert starts is not None
+        self._cu_seqlens = torch.from_numpy(starts).to(device)
+        self._replay, self._states = record(
+            lambda: program.last_states(self._ids, self._type_ids, self._cu_seqlens, bucket.longest)
+        )
+
+    def run(self, ids: Tensor, type_ids: Tensor | None, cu_seqlens: NDArray[np.int32]) -> Tensor:
+        """ids, type_ids: [T], on the device; cu_seqlens: the bucket's -> [T, H], the caller's own."""
+        tokens = ids.size(0)
+        # What is after them is left from other batches: valid ids of texts that nobody asks for.
+        self._ids[:tokens].copy_(ids, non_blocking=True)
+        if type_ids is None:
+            self._type_ids.zero_()
+        else:
+            self._type_ids[:tokens].copy_(type_ids, non_blocking=True)
+        self._cu_seqlens.copy_(to_device(torch.from_numpy(cu_seqlens), self._cu_seqlens.device), non_blocking=True)
+        self._replay()
+        return self._states[:tokens].clone()
+
+
+class Graphs:
+    """The recordings of one program. Not for several threads at once."""
+
+    def __init__(
+        self, program: Program, shapes: Sequence[Bucket], record: Recorder, device: torch.device, limits: Limits
+    ) -> None:
+        """Records and checks them. Raises whatever stands in the way."""
+        self._last_layer = limits.last_layer
+        # The largest first, so that the others find room in the memory that it has left.
+        largest_first = sorted(shapes, reverse=True)
+        with torch.inference_mode():
+            self._graphs = [Graph(program, bucket, record, device) for bucket in largest_first][::-1]
+            for graph in self._graphs:
+                check(graph, program, device, limits)
+
+    @torch.inference_mode()
+    def run(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]) -> Tensor | None:
+        """The last layer's states [T, H]; None where another layer is asked for, or no graph takes the batch."""
+        if layers != [self._last_layer]:
+            return None
+        tokens = sum(lengths)
+        for graph in self._graphs:
+            if tokens <= graph.bucket.tokens and (starts := graph.bucket.cu_seqlens(lengths)) is not None:
+                return graph.run(ids, type_ids, starts)
+        return None
+
+
+def check(graph: Graph, program: Program, device: torch.device, limits: Limits) -> None:
+    """Compare a made-up batch with what the program gives for it. Raises GraphError."""
+    generator = torch.Generator().manual_seed(graph.bucket.tokens)
+    lengths = made_up_lengths(graph.bucket)
+    ids = torch.randint(limits.vocabulary, (sum(lengths),), generator=generator, dtype=torch.int32).to(device)
+    types = torch.randint(max(limits.types, 1), (sum(lengths),), generator=generator, dtype=torch.int32).to(device)
+    starts = graph.bucket.cu_seqlens(lengths)
+    assert starts is not None
+    for type_ids in (types, None):
+        (want,) = program.hidden_states(ids, type_ids, lengths, [limits.last_layer])
+        _compare(graph.run(ids, type_ids, starts), want, graph.bucket)
+
+
+def made_up_lengths(bucket: Bucket) -> list[int]:
+    """Some texts of different lengths, the longest first, that leave tokens and texts over."""
+    left, length, lengths = bucket.tokens - bucket.tokens // 8, min(bucket.longest, bucket.tokens // 2), list[int]()
+    while left and len(lengths) < bucket.texts // 2:
+        lengths.append(max(1, min(length, left)))
+        left -= lengths[-1]
+        length = length * 3 // 4
+    return lengths
+
+
+def _compare(got: Tensor, want: Tensor, bucket: Bucket) -> None:
+    if not bool(got.isfinite().all()):
+        raise GraphError(f"the graph of {bucket.tokens} tokens gives numbers that are not finite")
+    cosine = float(torch.cosine_similarity(got.double(), want.double(), dim=1).min())
+    if not cosine >= 1 - NEAR[want.dtype]:
+        raise GraphError(f"the graph of {bucket.tokens} tokens gives other numbers (cosine {cosine:.6f})")
+
+
+class CudaRecorder:
+    """Records on a GPU. All graphs share their memory, since only one runs at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)  # one, since libraries keep memory for each
+
+    def __call__(self, run: Callable[[], Tensor]) -> Recorded:
+        with torch.cuda.device(self._device):
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                for _ in range(2):  # libraries set themselves up in their first calls, which cannot be recorded
+                    run()
+            torch.cuda.current_stream().wait_stream(self._stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                states = run()
+        return graph.replay, states
+
+
+def record(
+    program: Program,
+    device: torch.device,
+    batch_tokens: int,
+    limits: Limits,
+    recorder: Callable[[torch.device], Recorder] | None = None,
+) -> Graphs | None:
+    """The graphs of a program; None, and a line that says why, where there can be none. The plain way serves then."""
+    if os.environ.get(SWITCH, "1") == "0":
+        log.info("CUDA graphs are switched off by %s=0", SWITCH)
+        return None
+    started = time.monotonic()
+    shapes = buckets(batch_tokens, limits.max_tokens)
+    try:
+        graphs = Graphs(program, shapes, (recorder or CudaRecorder)(device), device, limits)
+    except Exception as error:  # whatever it is: all that is lost is speed
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        log.warning("CUDA graphs are not used, small batches take longer: %s", reason)
+        return None
+    seconds = time.monotonic() - started
+    log.info("%d CUDA graphs for batches of up to %d tokens in %.1f s", len(shapes), shapes[-1].tokens, seconds)
+    return graphs

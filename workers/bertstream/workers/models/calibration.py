@@ -1,0 +1,43 @@
+"""How large the inputs of linear layers become, which decides how they are best cut into int8.
+
+Made-up texts show it: a few columns of the states are far larger than all others, whatever the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from bertstream.workers.models.model import Model
+from bertstream.workers.models.shape import EncoderShape, Operators
+
+TEXTS = 32
+SHORTEST, LONGEST = 8, 128
+
+
+@torch.inference_mode()
+def largest_inputs(shape: EncoderShape, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """By the names of those linear layers that read normalised states: [K] float32, of each input its greatest size."""
+    with torch.device("meta"):
+        model = Model(shape, Operators())
+    own = {name: weights[name].to(torch.float32) for name in model.state_dict()}
+    model.load_state_dict(own, assign=True)
+    found: dict[str, Tensor] = {}
+    for number, layer in enumerate(model.layers):
+        _watch(layer, f"layers.{number}.query_key_value", found)
+        _watch(layer.get_submodule("intermediate"), f"layers.{number}.intermediate", found)
+    generator = torch.Generator().manual_seed(0)
+    last = min(LONGEST, shape.max_tokens)
+    lengths = torch.randint(min(SHORTEST, last), last + 1, (TEXTS,), generator=generator)
+    ids = torch.randint(shape.vocabulary_size, (int(lengths.sum()),), generator=generator, dtype=torch.int32)
+    model(ids, None, lengths.tolist(), [shape.layers])
+    return found
+
+
+def _watch(module: nn.Module, name: str, found: dict[str, Tensor]) -> None:
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found[name] = inputs[0].abs().amax(0)
+
+    module.register_forward_pre_hook(look)

@@ -1,0 +1,66 @@
+"""Weights of linear layers as the C++ operators read them: native/panels.h describes the tiles."""
+
+from __future__ import annotations
+
+# TorchScript reads these annotations, and knows the old spellings only.
+from typing import Optional
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BLOCK = 32  # outputs are padded to a multiple of it
+TILE = 16  # outputs of a tile; rows of a tile
+BYTE_RANGE = 127.0
+
+
+def pack(weight: Tensor) -> Tensor:
+    """[N, K] float32, bfloat16 or int8 -> [N / 16, K / depth, planes, 16, depth], N and K padded with zeros."""
+    planes = parts(weight) if weight.dtype == torch.float32 else weight.unsqueeze(0)  # [planes, N, K]
+    group = 4 // planes.element_size()
+    depth = group * TILE
+    outputs, inputs = weight.shape
+    padded = functional.pad(planes, (0, -inputs % depth, 0, -outputs % BLOCK))
+    tiles = padded.view(len(planes), -1, TILE, padded.size(2) // depth, TILE, group)
+    return tiles.permute(1, 3, 0, 4, 2, 5).reshape(tiles.size(1), tiles.size(3), len(planes), TILE, depth).contiguous()
+
+
+def parts(weight: Tensor) -> Tensor:
+    """float32 as a sum of three bfloat16, which together have all of its bits. [N, K] -> [3, N, K]"""
+    first = weight.to(torch.bfloat16)
+    rest = weight - first
+    second = rest.to(torch.bfloat16)
+    return torch.stack([first, second, (rest - second).to(torch.bfloat16)])
+
+
+def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """[N, K] -> int8 [N, K], and [2, N] float32: each output's scale, and the sum of its weights as they are now."""
+    weight = weight.to(torch.float32)
+    scale = weight.abs().amax(1).clamp_min(1e-30) / BYTE_RANGE  # [N]
+    numbers = torch.round(weight / scale.unsqueeze(1))
+    return numbers.to(torch.int8), torch.stack([scale, numbers.sum(1) * scale])
+
+
+def smoothing(weight: Tensor, largest: Tensor) -> Tensor:
+    """What to multiply inputs by, and divide weights by, so that neither has columns much larger than the others.
+
+    SmoothQuant (arXiv 2211.10438), its alpha being 1/2. weight: [N, K]; largest: [K], of each input's size -> [K]
+    """
+    weights = weight.to(torch.float32).abs().amax(0)
+    return torch.where((weights > 0) & (largest > 0), (weights / largest).sqrt(), torch.ones_like(weights))
+
+
+def byte_product(x: Tensor, numbers: Tensor, columns: Tensor, factors: Optional[Tensor]) -> Tensor:  # noqa: UP045
+    """x W' by ATen, as the operators compute it. x: [T, K]; numbers, columns: as `quantized` makes them -> [T, N]
+
+    Of each row, times `factors` [K], the range from its least value to its greatest is cut into 255 equal steps.
+    """
+    wide = x.to(torch.float32)
+    if factors is not None:
+        wide = wide * factors
+    least = wide.amin(1, keepdim=True)  # [T, 1]
+    spread = wide.amax(1, keepdim=True) - least
+    scale = torch.where(spread > 0, spread / 255.0, torch.ones_like(spread))
+    steps = torch.round((wide - least) * (1.0 / scale)) - 128.0  # ATen multiplies signed numbers only
+    sums = torch._int_mm(steps.to(torch.int8), numbers.t()).to(torch.float32)  # [T, N]
+    return (sums * (scale * columns[0]) + (least + 128.0 * scale) * columns[1]).to(x.dtype)

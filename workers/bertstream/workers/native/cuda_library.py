@@ -1,0 +1,247 @@
+"""Building and loading the operators for CUDA.
+
+kernels.cu becomes a cubin by NVRTC, which torch brings along, or by nvcc; then the machine's own compiler puts
+operators.cpp around it.
+
+They are checked against ATen on the GPU at each start, and ATen does the same where they cannot be had.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bertstream.workers.native.library import SWITCH, NativeError, compiler
+
+FOLDER = Path(__file__).with_name("cuda")
+KERNELS, SOURCE = FOLDER / "kernels.cu", FOLDER / "operators.cpp"
+BUILD_SECONDS = 300.0
+_STANDARD = "--std=c++17"
+# How far numbers of about 1 may be from float64's. By ATen's name of the type.
+NEAR = {"float32": 2e-5, "float16": 1e-2, "bfloat16": 8e-2}
+
+
+def architecture() -> str:
+    """The GPU's own, as compilers call it: "sm_90" for an H100. Raises NativeError."""
+    if not torch.cuda.is_available():
+        raise NativeError("this process sees no CUDA device")
+    return "sm_{}{}".format(*torch.cuda.get_device_capability())
+
+
+def file_name(arch: str) -> str:
+    """The library's name for this machine and GPU."""
+    return f"cuda_operators.{platform.machine()}.{arch}.so"
+
+
+def source_hash() -> str:
+    """Names the operators' source."""
+    return hashlib.sha256(KERNELS.read_bytes() + b"\0" + SOURCE.read_bytes()).hexdigest()
+
+
+def build(cache: Path, arch: str | None = None) -> Path:
+    """The library, built into `cache` unless it is there. Safe in several processes at once. Raises NativeError."""
+    if os.environ.get(SWITCH, "1") == "0":
+        raise NativeError(f"switched off by {SWITCH}=0")
+    arch = arch or architecture()
+    key = hashlib.sha256(f"{source_hash()} {torch.__version__} {compiler()} {platform.python_version()}".encode())
+    library = cache / "native" / key.hexdigest()[:32] / file_name(arch)
+    if not library.exists():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            made = Path(folder) / library.name
+            cubin = Path(folder) / "kernels.cubin"
+            cubin.write_bytes(compile_kernels(arch))
+            _compile(cubin, made)
+            made.rename(library)  # whoever else was as far has made the same
+    return library
+
+
+def compile_kernels(arch: str) -> bytes:
+    """kernels.cu as a cubin, by NVRTC or else by nvcc. Raises NativeError, which says why neither."""
+    reasons = []
+    for way in (_by_nvrtc, _by_nvcc):
+        try:
+            return way(arch)
+        except NativeError as error:
+            reasons.append(str(error))
+    raise NativeError("; ".join(reasons))
+
+
+def _by_nvrtc(arch: str) -> bytes:
+    nvrtc = _nvrtc()
+    program = ctypes.c_void_p()
+    _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), KERNELS.read_bytes(), b"kernels.cu", 0, None, None), "")
+    try:
+        options = (ctypes.c_char_p * 2)(f"--gpu-architecture={arch}".encode(), _STANDARD.encode())
+        status = nvrtc.nvrtcCompileProgram(program, len(options), options)
+        _check(status, _text(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program).decode(errors="replace"))
+        return _text(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program)
+    finally:
+        nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _check(status: int, words: str) -> None:
+    if status:
+        lines = [line for line in words.strip("\0").splitlines() if line.strip()]
+        raise NativeError(f"NVRTC failed (error {status}): {lines[0] if lines else 'without a word'}")
+
+
+def _text(size_of: ctypes._NamedFuncPointer, get: ctypes._NamedFuncPointer, program: ctypes.c_void_p) -> bytes:
+    size = ctypes.c_size_t()
+    _check(size_of(program, ctypes.byref(size)), "")
+    buffer = ctypes.create_string_buffer(size.value)
+    _check(get(program, buffer), "")
+    return buffer.raw
+
+
+def _nvrtc() -> ctypes.CDLL:
+    for name in _places_of_nvrtc():
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    raise NativeError("NVRTC was not found")
+
+
+def _places_of_nvrtc() -> Iterator[str]:
+    """Where torch's wheels have it, then where the system may."""
+    major = (torch.version.cuda or "13").split(".")[0]
+    packages = Path(torch.__file__).parent.parent
+    for pattern in (f"nvidia/*/lib/libnvrtc.so.{major}*", f"torch/lib/libnvrtc*.so.{major}*"):
+        yield from map(str, sorted(packages.glob(pattern)))
+    yield f"libnvrtc.so.{major}"
+    yield "libnvrtc.so"
+
+
+def _by_nvcc(arch: str) -> bytes:
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
+    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=f"{home}/bin")
+    if nvcc is None:
+        raise NativeError("nvcc was not found")
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "kernels.cubin"
+        _run((nvcc, "-cubin", f"-arch={arch}", _STANDARD, "-o", str(made), str(KERNELS)))
+        return made.read_bytes()
+
+
+def _compile(cubin: Path, library: Path) -> None:
+    folder = Path(torch.__file__).parent
+    abi = int(torch.compiled_with_cxx11_abi())
+    flags = ("-std=c++20", "-O2", "-fPIC", "-shared", f"-D_GLIBCXX_USE_CXX11_ABI={abi}", "-w")
+    includes = (f"-I{folder}/include", f"-I{folder}/include/torch/csrc/api/include")
+    links = (f"-L{folder}/lib", "-ltorch_cpu", "-lc10", "-ldl")
+    cubin_is = f'-DBERTSTREAM_CUBIN="{cubin}"'
+    _run((compiler(), *flags, cubin_is, *includes, str(SOURCE), *links, "-o", str(library)))
+
+
+def _run(command: tuple[str, ...]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=BUILD_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NativeError(f"{command[0]} did not finish: {error}") from error
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["without a word"]
+        raise NativeError(f"{command[0]} failed: {next((line for line in lines if 'error' in line), lines[-1])}")
+
+
+# What this process has loaded: the library, or ATen's operators in its place.
+_loaded: list[object] = []
+
+
+def load(library: Path | None) -> str:
+    """Register the operators for CUDA, once, after those for the CPU: ATen's where this is no library for this GPU.
+
+    "" or why they are ATen's. Afterwards `switch_on` is to be called for each device.
+    """
+    if _loaded:
+        return ""
+    reason = "there is no library for this GPU" if library is None or not library.exists() else ""
+    if not reason:
+        try:
+            torch.ops.load_library(library)
+            _loaded.append(library)
+        except (OSError, RuntimeError) as error:
+            reason = f"{library} cannot be loaded: {str(error).splitlines()[0]}"
+    if reason:
+        _loaded.append(register_aten())
+    return reason
+
+
+def register_aten() -> object:
+    """ATen's operators on CUDA by our names, for as long as what is returned lives."""
+    registry = torch.library.Library("bertstream", "IMPL", "CUDA")
+    registry.impl("add_layer_norm_", add_layer_norm_)
+    registry.impl("add_gelu_", add_gelu_)
+    return registry
+
+
+def add_layer_norm_(x: Tensor, added: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """The operator of this name, by ATen's."""
+    total = torch.add(x, added).add_(residual)
+    return x.copy_(functional.layer_norm(total, weight.shape, weight, bias, eps))
+
+
+def add_gelu_(x: Tensor, added: Tensor, tanh: bool) -> Tensor:
+    """The operator of this name, by ATen's."""
+    found: Tensor = torch.ops.aten.gelu_(x.add_(added), approximate="tanh" if tanh else "none")
+    return found
+
+
+def start(folder: Path, device: torch.device) -> str:
+    """load and switch_on for this device and its library in `folder`: "" or why the operators are ATen's there.
+
+    Raises NativeError where no device is to be seen.
+    """
+    index = torch.cuda.current_device() if device.index is None else device.index  # type: ignore[redundant-expr]
+    with torch.cuda.device(index):  # the library is that of the current one's kind
+        return load(folder / file_name(architecture())) or switch_on(index)
+
+
+def switch_on(index: int) -> str:
+    """Has the kernels used on this device, if they give ATen's numbers there: "" or why they are not used."""
+    if not any(isinstance(each, Path) for each in _loaded):
+        return "the library is not loaded"
+    use = torch.ops.bertstream.use_cuda_kernels
+    try:
+        torch.cuda.synchronize(index)  # the driver's interface needs what this sets up
+        reason: str = use(index, True) or differences(torch.device("cuda", index))
+    except RuntimeError as error:  # such as a kernel that was not launched
+        reason = str(error).splitlines()[0]
+    if reason:
+        use(index, False)
+    return reason
+
+
+def differences(device: torch.device) -> str:
+    """What the operators compute otherwise than ATen does in float64; "" for nothing."""
+    generator = torch.Generator().manual_seed(0)
+    for name, near in NEAR.items():
+        dtype = getattr(torch, name)
+        for size in (4, 36, 384, 768, 3072):
+            rows = [torch.randn(37, size, generator=generator).to(device, dtype) for _ in range(2)]
+            added, weight, bias = (torch.randn(size, generator=generator).to(device, dtype) for _ in range(3))
+            total = rows[0].double() + rows[1].double() + added.double()
+            want = functional.layer_norm(total, (size,), weight.double(), bias.double(), 1e-5)
+            got = torch.ops.bertstream.add_layer_norm_(rows[0].clone(), added, rows[1], weight, bias, 1e-5)
+            if not _is_near(got, want, near * 4):
+                return f"add_layer_norm_ differs from ATen's in {name} with {size} columns"
+            for form in ("none", "tanh"):
+                want = functional.gelu(rows[0].double() + added.double(), approximate=form)
+                if not _is_near(torch.ops.bertstream.add_gelu_(rows[0].clone(), added, form == "tanh"), want, near):
+                    return f"add_gelu_ ({form}) differs from ATen's in {name} with {size} columns"
+    return ""
+
+
+def _is_near(got: Tensor, want: Tensor, near: float) -> bool:
+    return float((got.double() - want).abs().max()) <= near

@@ -1,0 +1,175 @@
+// Linear layers of packed weights, with what follows them done while the numbers are at hand.
+
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+
+#include <optional>
+
+#include "checks.h"
+#include "products.h"
+#include "rows.h"
+
+namespace bertstream {
+namespace {
+
+constexpr int64_t kMostBytes = 66'000;  // times 255 times 127 is below 2^31
+
+// Weights as models/packing.py makes them: packed [N / 16, K / depth, planes, 16, depth], bfloat16 or int8, N padded to
+// 32. Of int8 alone columns [2, N]: each output's scale and the sum of its weights, scaled; and factors [K], that x is
+// multiplied by first, if any.
+struct Linear {
+  at::Tensor x, packed, bias, columns, factors;
+  Weights weights;
+
+  Linear(
+      const at::Tensor& x, const at::Tensor& packed, const std::optional<at::Tensor>& columns,
+      const std::optional<at::Tensor>& factors, const at::Tensor& bias)
+      : x(x), packed(packed), bias(as_float(bias, bias.numel(), "bias")) {
+    check_matrix(x, "x");
+    const int64_t outputs = bias.numel(), depth = x.size(1);
+    const bool bytes = packed.scalar_type() == at::kChar;
+    const int64_t slice = bytes ? Bytes::kDepth : Halves::kDepth;
+    TORCH_CHECK(
+        outputs > 0 && depth > 0 && packed.dim() == 5 && packed.is_contiguous() &&
+            packed.size(0) == up_to(outputs, kBlock) / 16 &&
+            packed.size(1) == up_to(depth, slice) / slice && packed.size(3) == 16 && packed.size(4) == slice,
+        "packed must have the weights of ", depth, " inputs and ", outputs, " outputs");
+    if (bytes) {
+      TORCH_CHECK(
+          packed.size(2) == 1 && columns && columns->dim() == 2 && columns->size(0) == 2 &&
+              columns->size(1) == outputs && columns->is_contiguous() && columns->scalar_type() == at::kFloat,
+          "columns must be [2, outputs] float32");
+      this->columns = *columns;
+      TORCH_CHECK(depth <= kMostBytes, "x must have at most ", kMostBytes, " inputs: sums of more may not fit 32 bits");
+      if (factors) this->factors = as_float(*factors, depth, "factors");
+    } else {
+      TORCH_CHECK(
+          packed.scalar_type() == at::kBFloat16 && has_amx() &&
+              (x.scalar_type() == at::kFloat ? packed.size(2) == Parts::kPlanes || packed.size(2) == Pairs::kPlanes
+                                             : packed.size(2) == Halves::kPlanes),
+          "packed must be int8, or bfloat16 where there is AMX, with two or three planes for float32 and one for "
+          "bfloat16");
+    }
+    const float* rows = bytes ? this->columns.const_data_ptr<float>() : nullptr;
+    weights = Weights{
+        static_cast<const char*>(packed.const_data_ptr()), outputs, depth, this->bias.const_data_ptr<float>(), rows,
+        bytes ? rows + outputs : nullptr, this->factors.defined() ? this->factors.const_data_ptr<float>() : nullptr};
+  }
+
+  // run(the kind of product, a null pointer of the type of x)
+  template <typename Run>
+  void by_kind(const Run& run) const {
+    by_type(x, [&]<typename scalar_t>(scalar_t* type) {
+      if (packed.scalar_type() == at::kChar) {
+        run(Bytes(), type);
+      } else {
+#ifdef BERTSTREAM_AMX
+        if constexpr (std::is_same_v<scalar_t, float>) {
+          packed.size(2) == Parts::kPlanes ? run(Parts(), type) : run(Pairs(), type);
+        } else {
+          run(Halves(), type);
+        }
+#endif
+      }
+    });
+  }
+
+  template <typename Take, typename TakeRows>
+  void operator()(const Take& take, const TakeRows& take_rows) const {
+    if (x.size(0) == 0) return;
+    by_kind([&]<typename Kind, typename scalar_t>(Kind, scalar_t*) {
+      multiply<Kind>(x.const_data_ptr<scalar_t>(), x.size(0), weights, take, take_rows);
+    });
+  }
+};
+
+constexpr auto kNothing = [](int64_t, int64_t) {};
+
+template <typename Activate>
+at::Tensor activated(const Linear& linear, const Activate& activate) {
+  const int64_t outputs = linear.weights.outputs;
+  at::Tensor y = at::empty({linear.x.size(0), outputs}, linear.x.options());
+  by_type(y, [&]<typename scalar_t>(scalar_t*) {
+    scalar_t* to = y.mutable_data_ptr<scalar_t>();
+    linear(
+        [&](int64_t row, int64_t output, auto n, Vec value) {
+          store(to + row * outputs + output, activate(value), n);
+        },
+        kNothing);
+  });
+  return y;
+}
+
+// x W' + b. x: [T, K] -> [T, N]
+at::Tensor linear(
+    const at::Tensor& x, const at::Tensor& packed, const std::optional<at::Tensor>& columns,
+    const std::optional<at::Tensor>& factors, const at::Tensor& bias) {
+  return activated(Linear(x, packed, columns, factors, bias), [](Vec value) { return value; });
+}
+
+// GELU(x W' + b), by erf or, if `tanh`, by the tanh form. x: [T, K] -> [T, N]
+at::Tensor linear_gelu(
+    const at::Tensor& x, const at::Tensor& packed, const std::optional<at::Tensor>& columns,
+    const std::optional<at::Tensor>& factors, const at::Tensor& bias,
+    bool tanh) {
+  const Linear product(x, packed, columns, factors, bias);
+  if (tanh) return activated(product, TanhGelu());
+  const bool rough = x.scalar_type() != at::kFloat || packed.scalar_type() == at::kChar;
+  return rough ? activated(product, RoughGelu()) : activated(product, Gelu());
+}
+
+// LayerNorm(values + residual), the values being taken as they come: summed in float32 and rounded once.
+struct Normalized {
+  at::Tensor y, residual, sums, weight, bias;
+  int64_t size;
+  float eps;
+
+  Normalized(
+      const at::Tensor& residual, int64_t size, const at::Tensor& weight, const at::Tensor& bias, double eps)
+      : residual(residual), weight(as_float(weight, size, "weight")), bias(as_float(bias, size, "norm_bias")),
+        size(size), eps(static_cast<float>(eps)) {
+    y = at::empty_like(residual);
+    sums = y.scalar_type() == at::kFloat ? y : at::empty(residual.sizes(), residual.options().dtype(at::kFloat));
+  }
+
+  template <typename scalar_t>
+  auto take() {
+    return [size = size, total = sums.mutable_data_ptr<float>(), other = residual.const_data_ptr<scalar_t>()](
+               int64_t row, int64_t output, auto n, Vec value) {
+      const int64_t at = row * size + output;
+      store(total + at, value + load(other + at, n), n);
+    };
+  }
+
+  template <typename scalar_t>
+  auto take_rows() {
+    return [this, total = sums.const_data_ptr<float>(), to = y.mutable_data_ptr<scalar_t>(),
+            w = weight.const_data_ptr<float>(), b = bias.const_data_ptr<float>()](int64_t first, int64_t end) {
+      for (int64_t row = first; row < end; ++row) normalize(total + row * size, to + row * size, w, b, size, eps);
+    };
+  }
+};
+
+// LayerNorm(x W' + b + residual). x: [T, K]; residual: [T, H]; weight, norm_bias: [H] -> [T, H]
+at::Tensor linear_add_layer_norm(
+    const at::Tensor& x, const at::Tensor& packed, const std::optional<at::Tensor>& columns,
+    const std::optional<at::Tensor>& factors, const at::Tensor& bias, const at::Tensor& residual,
+    const at::Tensor& weight, const at::Tensor& norm_bias, double eps) {
+  const Linear product(x, packed, columns, factors, bias);
+  check_matrix(residual, "residual");
+  TORCH_CHECK(
+      residual.size(0) == x.size(0) && residual.size(1) == product.weights.outputs &&
+          residual.scalar_type() == x.scalar_type(),
+      "residual must be [T, H], of the type of x");
+  Normalized normalized(residual, product.weights.outputs, weight, norm_bias, eps);
+  by_type(x, [&]<typename scalar_t>(scalar_t*) {
+    product(normalized.template take<scalar_t>(), normalized.template take_rows<scalar_t>());
+  });
+  return normalized.y;
+}
+
+}  // namespace
+}  // namespace bertstream

@@ -1,0 +1,125 @@
+// How a product's factors lie in memory: in tiles of 16 rows of 64 bytes, which AMX multiplies whole and vector
+// instructions row by row.
+//
+// Of a layer's weights [N, K] a tile has 16 outputs and a slice of K. Its row p has numbers g p to g p + g - 1 of each
+// output, g being the 2 bfloat16 or 4 int8 that fill four bytes. Outputs are padded to 32, K to a slice, with zeros.
+// Of the states [T, K] a tile has 16 rows as they are. A float32 is the sum of two or three parts in
+// bfloat16, a tile each.
+
+#pragma once
+
+#include <c10/util/BFloat16.h>
+
+#include <cmath>
+
+#include "amx.h"
+#include "vectors.h"
+
+namespace bertstream {
+namespace {
+
+constexpr int64_t kBlock = 32;  // rows and columns of a product that are computed at once
+constexpr int64_t kRowBytes = 64;
+
+inline int64_t up_to(int64_t size, int64_t multiple) { return (size + multiple - 1) / multiple * multiple; }
+
+// One way to multiply: what is in a tile of states of type scalar_t.
+struct Parts {  // float32
+  static constexpr int64_t kDepth = 32, kPlanes = 3;
+  using Sum = float;
+};
+
+struct Pairs {  // float32, to 16 of its 24 bits
+  static constexpr int64_t kDepth = 32, kPlanes = 2;
+  using Sum = float;
+};
+
+struct Halves {  // bfloat16
+  static constexpr int64_t kDepth = 32, kPlanes = 1;
+  using Sum = float;
+};
+
+struct Bytes {  // int8 weights, and states as unsigned bytes with a scale and a least value for each row
+  static constexpr int64_t kDepth = 64, kPlanes = 1;
+  using Sum = int32_t;
+};
+
+template <typename Kind>
+constexpr int64_t kSliceBytes = Kind::kPlanes * 16 * kRowBytes;
+
+// Where one row of states goes: `to` is its place in the first tile of its 16 rows.
+struct Place {
+  char* to;
+  float* scale;  // of Bytes: row = scale * bytes + least
+  float* least;
+};
+
+#ifdef BERTSTREAM_AMX
+inline __m512 low_half(__m512i pairs) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(pairs)), 16));
+}
+
+inline __m512 high_half(__m512i pairs) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(pairs, 1)), 16));
+}
+
+// x as the sum of some numbers of 8 bits each: three are all that float32 has.
+template <typename Kind>
+BERTSTREAM_AMX_TARGET inline void lay_out_row(Kind, const float* x, int64_t size, const Place& place) {
+  char* to = place.to;
+  for (int64_t k = 0; k < size; k += Kind::kDepth, to += kSliceBytes<Kind>) {
+    __m512 low = load(x + k, std::min<int64_t>(16, size - k));
+    __m512 high = size - k > 16 ? __m512(load(x + k + 16, std::min<int64_t>(16, size - k - 16))) : _mm512_setzero_ps();
+    for (int64_t plane = 0; plane < Kind::kPlanes; ++plane) {
+      const __m512i part = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+      _mm512_store_si512(to + plane * kTileBytes, part);
+      low = _mm512_sub_ps(low, low_half(part));
+      high = _mm512_sub_ps(high, high_half(part));
+    }
+  }
+}
+
+inline void lay_out_row(Halves, const c10::BFloat16* x, int64_t size, const Place& place) {
+  char* to = place.to;
+  for (int64_t k = 0; k < size; k += Halves::kDepth, to += kSliceBytes<Halves>) {
+    const auto some = static_cast<__mmask32>(size - k < 32 ? (1u << (size - k)) - 1 : ~0u);
+    _mm512_store_si512(to, _mm512_maskz_loadu_epi16(some, x + k));
+  }
+}
+#endif
+
+// x, times `factors` where there are any, = scale * q + least with q from 0 to 255: the whole range is used, wherever it
+// lies. `row` has room for it.
+template <typename scalar_t>
+inline void lay_out_row(Bytes, const scalar_t* x, const float* factors, int64_t size, float* row, const Place& place) {
+  // Two chains of each, since every comparison waits for the one before.
+  Vec most[2] = {Vec(-INFINITY), Vec(-INFINITY)}, fewest[2] = {Vec(INFINITY), Vec(INFINITY)};
+  Vec zero[2] = {Vec(0.f), Vec(0.f)};  // a NaN after one or an infinity, which comparing forgets
+  const auto take = [&](int64_t i, auto n, int64_t chain) {
+    const Vec values = factors == nullptr ? load(x + i, n) : load(x + i, n) * load(factors + i, n);
+    values.store(row + i);
+    zero[chain] = at::vec::fmadd(values, Vec(0.f), zero[chain]);
+    most[chain] = larger(most[chain], first_lanes(values, n, -INFINITY));
+    fewest[chain] = smaller(fewest[chain], first_lanes(values, n, INFINITY));
+  };
+  int64_t i = 0;
+  for (; i + 2 * kLanes <= size; i += 2 * kLanes) {
+    take(i, kWhole, 0);
+    take(i + kLanes, kWhole, 1);
+  }
+  for (; i < size; i += kLanes) take(i, std::min(kLanes, size - i), 0);
+  const float highest = largest(larger(most[0], most[1]));
+  const float least = -largest(Vec(0.f) - smaller(fewest[0], fewest[1]));
+  const float range = highest - least;
+  *place.scale = range > 0.f ? range / 255.f : 1.f;
+  *place.least = least + total(zero[0] + zero[1]);  // and so is the whole row
+  const Vec from(least), factor(1.f / *place.scale);
+  char* to = place.to;
+  // What is after the row, up to a slice, is any number at all: it meets weights of 0.
+  for (int64_t k = 0; k < size; k += Bytes::kDepth, to += kSliceBytes<Bytes>)
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < Bytes::kDepth; i += kLanes) store_bytes(to + i, (Vec::loadu(row + k + i) - from) * factor);
+}
+
+}  // namespace
+}  // namespace bertstream

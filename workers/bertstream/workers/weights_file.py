@@ -1,0 +1,188 @@
+"""A program's weights in a file of their own, which all workers of one machine map: it is in memory once.
+
+    8 bytes: the index's length, little-endian | the index, JSON | the tensors, each aligned
+
+The index has the file's size and each tensor's name, type, shape and offset. Names of one tensor have one offset.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import mmap
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FILE_NAME = "weights.bin"
+_LENGTH_BYTES = 8
+_CACHE_LINE, _PAGE = 64, 4096
+_MADV_POPULATE_READ = 22  # since Linux 5.14; Python has no name for it
+
+
+class WeightsError(Exception):
+    """The file is missing, damaged, or another program's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a tensor lies."""
+
+    dtype: str  # "float32"
+    shape: tuple[int, ...]
+    offset: int  # from the first tensor's place, a multiple of 64, and of 4096 where it has a page or more
+
+    @classmethod
+    def parse(cls, value: Any) -> Entry:
+        """Of the index. Raises ValueError, LookupError, TypeError, AttributeError."""
+        entry = cls(value["dtype"], tuple(map(int, value["shape"])), int(value["offset"]))
+        if not isinstance(getattr(torch, entry.dtype), torch.dtype) or min(entry.offset, *entry.shape, 0) < 0:
+            raise ValueError(f"{value} is no tensor")
+        return entry
+
+    @property
+    def count(self) -> int:
+        """Numbers."""
+        return math.prod(self.shape)
+
+    @property
+    def end(self) -> int:
+        """Its last byte's offset, and one."""
+        return self.offset + self.count * self.torch_dtype.itemsize
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """As torch has it."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+
+def take_out(module: Any, path: Path) -> None:
+    """Writes a scripted module's parameters and buffers, and leaves empty ones in their places."""
+    tensors = dict(_tensors(module))
+    _write(tensors, path)
+    for name, tensor in tensors.items():
+        _set(module, name, torch.empty(0, dtype=tensor.dtype))
+
+
+def put_back(module: Any, path: Path, device: torch.device) -> None:
+    """The inverse: on the CPU they are the file's own pages. Raises WeightsError."""
+    index, start = _read_index(path)
+    names = {name for name, _ in _tensors(module)}
+    if other := sorted(names ^ index.keys()):
+        raise WeightsError(f"{path} is of another program: {other[0]} is not in both")
+    try:
+        mapped = _map(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error})") from error
+    placed: dict[int, Tensor] = {}  # by offset, so that a tensor under two names stays one
+    for name, entry in index.items():
+        if entry.offset not in placed:
+            placed[entry.offset] = _view(mapped, start, entry).to(device)
+        _set(module, name, placed[entry.offset])
+
+
+def _tensors(module: Any) -> Iterator[tuple[str, Tensor]]:
+    """By every name that they have."""
+    return chain(module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False))
+
+
+def _set(module: Any, name: str, tensor: Tensor) -> None:
+    *path, attribute = name.split(".")
+    for part in path:
+        module = getattr(module, part)
+    module._c.setattr(attribute, tensor)
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
+    entries = _lay_out(tensors)
+    size = max((entry.end for entry in entries.values()), default=0)
+    index = json.dumps({"size": size, "tensors": {name: asdict(entry) for name, entry in entries.items()}}).encode()
+    with path.open("wb") as file:
+        file.write(len(index).to_bytes(_LENGTH_BYTES, "little") + index)
+        start = _start(len(index))
+        for offset, tensor in {entry.offset: tensors[name] for name, entry in entries.items()}.items():
+            file.seek(start + offset)
+            file.write(_bytes(tensor))
+        file.truncate(start + size)
+
+
+def _lay_out(tensors: Mapping[str, Tensor]) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    placed: dict[tuple[Any, ...], int] = {}
+    end = 0
+    for name, tensor in tensors.items():
+        # Empty tensors have no address to be told apart by, and need no place of their own.
+        same = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if same not in placed:
+            placed[same] = _aligned(end, _PAGE if tensor.nbytes >= _PAGE else _CACHE_LINE)
+            end = placed[same] + max(tensor.nbytes, 1)  # no two of them at one offset
+        entries[name] = Entry(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), placed[same])
+    return entries
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    content: memoryview = flat.view(torch.uint8).numpy().data
+    return content
+
+
+def _read_index(path: Path) -> tuple[dict[str, Entry], int]:
+    """And where the tensors start. Checks what would be a SIGBUS later: whether all of them are there."""
+    try:
+        content, text = path.stat().st_size, _read_text(path)
+        found = json.loads(text)
+        index = {name: Entry.parse(each) for name, each in found["tensors"].items()}
+        size = int(found["size"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} cannot be read ({error})") from error
+    start = _start(len(text))
+    if content != start + size or any(entry.end > size for entry in index.values()):
+        raise WeightsError(f"{path} is cut or damaged: it has {content} bytes, not {start + size}")
+    return index, start
+
+
+def _read_text(path: Path) -> bytes:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        if length > path.stat().st_size:
+            raise ValueError("its index is longer than all of it")
+        return file.read(length)
+
+
+def _map(path: Path) -> mmap.mmap:
+    """Shared with all who map it; what is written to it, if anything, is the writer's own copy.
+
+    All of it is read at once: no batch waits for the disk, and one that cannot be read is known now. Raises OSError.
+    """
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    if sys.platform == "linux":
+        try:
+            mapped.madvise(_MADV_POPULATE_READ)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # which an older Linux says, and reads what is used
+                raise
+    return mapped
+
+
+def _view(mapped: mmap.mmap, start: int, entry: Entry) -> Tensor:
+    if not entry.count:
+        return torch.empty(entry.shape, dtype=entry.torch_dtype)
+    flat = torch.frombuffer(mapped, dtype=entry.torch_dtype, count=entry.count, offset=start + entry.offset)
+    return flat.view(entry.shape)
+
+
+def _start(index_bytes: int) -> int:
+    return _aligned(_LENGTH_BYTES + index_bytes, _PAGE)
+
+
+def _aligned(offset: int, to: int) -> int:
+    return -(-offset // to) * to
