@@ -18,7 +18,7 @@ from bertstream.workers.copies import to_device, to_host
 from bertstream.workers.engine import launch, prepare, run
 from bertstream.workers.loop import EngineLoop
 from bertstream.workers.models.segments import segments
-from bertstream.workers.process import record_graphs, warm_up
+from bertstream.workers.process import record_graphs, run_small_batches
 from bertstream.workers.program import Program
 from bertstream.workers.queue import WorkQueue
 from bertstream.workers.running import Computing, RunningRecord
@@ -49,7 +49,7 @@ def test_replayed_batches_equal_plain_ones(maker: Callable[..., Path], dtype: st
     plain = [program.hidden_states(each, None, lengths, last)[0] for each, lengths in zip(ids, BATCHES, strict=True)]
     record_graphs(program, 16384)
     assert program.graphs is not None
-    warm_up(program, "cuda")
+    run_small_batches(program, "cuda")
     for _ in range(2):  # in turns, so that each graph follows on others
         for each, lengths, want in zip(ids, BATCHES, plain, strict=True):
             found = program.graphs.run(each, None, lengths, last)
@@ -63,7 +63,7 @@ def test_what_cannot_be_recorded_is_told_and_computed(tmp_path: Path, caplog: py
     record_graphs(program, 16384)
     assert program.graphs is None
     assert "CUDA graphs are not used" in caplog.text
-    warm_up(program, "cuda")
+    run_small_batches(program, "cuda")
 
 
 def test_a_recording_that_breaks_leaves_the_program_whole(
@@ -82,7 +82,7 @@ def test_a_recording_that_breaks_leaves_the_program_whole(
     assert program.graphs is None
     (line,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "CUDA graphs are not used" in line.message
-    warm_up(program, "cuda")
+    run_small_batches(program, "cuda")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -208,7 +208,7 @@ def test_the_worker_records_at_its_start(program: Program, monkeypatch: pytest.M
     monkeypatch.setattr(graphs, "CudaRecorder", Tape)
     process.record_graphs(program, 128)
     assert program.graphs is not None
-    process.warm_up(program, "cpu")
+    process.run_small_batches(program, "cpu")
 
 
 @given(

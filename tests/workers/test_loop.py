@@ -97,6 +97,22 @@ def test_waiting_work_is_computed_as_one_batch(worker: Worker) -> None:
     assert worker.loop.batches == 1
 
 
+def test_the_engine_s_own_thread_warms_up_before_it_begins(worker: Worker) -> None:
+    worker.add(0, [2])
+    seen: list[tuple[str, int]] = []
+    worker.loop.start(lambda: seen.append((threading.current_thread().name, worker.loop.batches)))
+    assert seen == [("engine", 0)]
+    assert isinstance(worker.connection.get(1)[0], Result)
+
+
+def test_a_failing_warm_up_is_the_starter_s(worker: Worker) -> None:
+    def fail() -> None:
+        raise RuntimeError("no memory")
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        worker.loop.start(fail)
+
+
 def test_work_that_fails_fails_alone(worker: Worker) -> None:
     for i in range(7):
         worker.add(i, [2], first_id=BAD if i == 3 else 1)

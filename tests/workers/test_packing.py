@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from bertstream.workers import native
 from bertstream.workers.models import EncoderShape, Model, Operators, load_model
-from bertstream.workers.models.linear import Linear
+from bertstream.workers.models.linear import Linear, Packed, Source
 from bertstream.workers.models.packing import byte_product, pack, parts, quantized, smoothing
 
 SIZES = [(1, 1), (16, 64), (33, 31), (36, 40), (70, 100), (384, 385)]
@@ -151,7 +151,7 @@ def test_layers_that_share_a_weight_share_what_is_made_of_it(operators: Operator
     layers = [Linear(36, 40, operators) for _ in range(3)]
     shared, own = nn.Parameter(random(40, 36)), nn.Parameter(random(40, 36, seed=1))
     layers[0].weight, layers[1].weight, layers[2].weight = shared, shared, own
-    made: dict[int, tuple[Tensor, Tensor | None, Tensor | None]] = {}
+    made: dict[Source, Packed] = {}
     for layer in layers:
         layer.finish(made)
     first, second, third = (layer.get_buffer("packed") for layer in layers)

@@ -7,7 +7,8 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,12 +74,27 @@ class EngineLoop:
         self._flight: Flight | None = None
         self.batches = 0
 
-    def start(self) -> None:
-        """Starts both threads."""
+    def start(self, warm_up: Callable[[], None] = lambda: None) -> None:
+        """Starts both threads, and returns once `warm_up` has run in the engine's. Raises what that raises.
+
+        No other thread may compute with several of OpenMP's: each that does gets helpers of its own, and once there are
+        more of those than cores all of them sleep between loops, which more than doubles the time of a short text.
+        """
         if self._generator is not None:
             self._generator.queue.arrived = self._wake
         threading.Thread(target=self._prepare_forever, name="preparer", daemon=True).start()
-        threading.Thread(target=self._compute_forever, name="engine", daemon=True).start()
+        warm: Future[None] = Future()
+        threading.Thread(target=self._run, args=(warm_up, warm), name="engine", daemon=True).start()
+        warm.result()
+
+    def _run(self, warm_up: Callable[[], None], warm: Future[None]) -> None:
+        try:
+            warm_up()
+        except BaseException as error:  # it is the starter's, who waits for it
+            warm.set_exception(error)
+            return
+        warm.set_result(None)
+        self._compute_forever()
 
     @property
     def computing_seconds(self) -> float:

@@ -121,9 +121,6 @@ def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
 
     torch.set_num_threads(config.threads)
     program = Program.load(Path(config.directory), config.device)
-    if program.device.type == "cuda":
-        record_graphs(program, config.batch_tokens)
-    warm_up(program, config.device)
     computing = Computing(RunningRecord(Path(config.running)))
     generator = make_generator(program, config, computing)
     generation = generator.queue if generator else None
@@ -133,7 +130,7 @@ def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
     loop = EngineLoop(
         program, queue, computing, sessions, program.description.layers, config.device, generator=generator
     )
-    loop.start()
+    loop.start(lambda: warm_up(program, config, computing))
 
     def hello(connection: int) -> Hello:
         return Hello(config.name, os.getpid(), connection, config.batch_tokens, config.running, cache_tokens)
@@ -143,15 +140,13 @@ def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
 
 
 def make_generator(program: Program, config: WorkerConfig, computing: Computing) -> Generator | None:
-    """With its cache, and warm; None where the model generates nothing."""
+    """With its cache; None where the model generates nothing."""
     from bertstream.workers.generation.generator import Generator
     from bertstream.workers.generation.queue import GenerationQueue
-    from bertstream.workers.generation.warming import warm_up
 
     description = program.description.generation
     if description is None or not config.cache_tokens:
         return None
-    warm_up(program, description, computing, config.device)
     return Generator(
         program,
         description,
@@ -172,8 +167,20 @@ def record_graphs(program: Program, batch_tokens: int) -> None:
     program.graphs = record(program, program.device, batch_tokens, limits)
 
 
-def warm_up(program: Program, device: str) -> None:
-    """Runs a few small batches, since the first calls of a scripted module are slow."""
+def warm_up(program: Program, config: WorkerConfig, computing: Computing) -> None:
+    """All that is slow at first, before anyone waits for it."""
+    from bertstream.workers.generation import warming
+
+    if program.device.type == "cuda":
+        record_graphs(program, config.batch_tokens)
+    run_small_batches(program, config.device)
+    description = program.description.generation
+    if description is not None and config.cache_tokens:
+        warming.warm_up(program, description, computing, config.device)
+
+
+def run_small_batches(program: Program, device: str) -> None:
+    """The first calls of a scripted module are slow."""
     import numpy as np
 
     from bertstream.workers.contract import Batch, Pooling, Wishes, Work

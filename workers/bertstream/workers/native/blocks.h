@@ -91,31 +91,6 @@ BERTSTREAM_AMX_TARGET inline void multiply_parts(const char* states, const char*
   fetch_sixth<Blocks>(states, weights, factors, 5);
 }
 
-// The same with two parts: of the four products the least, about 2^-18 of the whole, is left out.
-template <int Blocks>
-BERTSTREAM_AMX_TARGET inline void multiply_pairs(const char* states, const char* weights, const Factors& factors) {
-  LOAD_STATES_0(1);
-  LOAD_WEIGHTS_0(0);
-  LOAD_WEIGHTS_1(0);
-  LOAD_STATES_1(1);
-  MULTIPLY_00(_tile_dpbf16ps);
-  MULTIPLY_01(_tile_dpbf16ps);
-  LOAD_STATES_0(0);
-  MULTIPLY_10(_tile_dpbf16ps);
-  MULTIPLY_11(_tile_dpbf16ps);
-  LOAD_STATES_1(0);
-  MULTIPLY_00(_tile_dpbf16ps);
-  MULTIPLY_10(_tile_dpbf16ps);
-  LOAD_WEIGHTS_0(1);
-  MULTIPLY_01(_tile_dpbf16ps);
-  MULTIPLY_11(_tile_dpbf16ps);
-  LOAD_WEIGHTS_1(1);
-  MULTIPLY_00(_tile_dpbf16ps);
-  MULTIPLY_10(_tile_dpbf16ps);
-  MULTIPLY_01(_tile_dpbf16ps);
-  MULTIPLY_11(_tile_dpbf16ps);
-}
-
 // One slice of bfloat16 or int8.
 template <typename Kind, int Blocks>
 BERTSTREAM_AMX_TARGET inline void multiply_whole(const char* states, const char* weights, const Factors& factors) {
@@ -147,8 +122,6 @@ BERTSTREAM_AMX_TARGET inline void multiply_tiles(const Factors& factors, typenam
   for (int64_t slice = 0; slice < factors.slices; ++slice) {
     if constexpr (std::is_same_v<Kind, Parts>) {
       multiply_parts<Blocks>(states, weights, factors);
-    } else if constexpr (std::is_same_v<Kind, Pairs>) {
-      multiply_pairs<Blocks>(states, weights, factors);
     } else {
       multiply_whole<Kind, Blocks>(states, weights, factors);
     }

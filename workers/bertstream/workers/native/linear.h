@@ -48,10 +48,8 @@ struct Linear {
     } else {
       TORCH_CHECK(
           packed.scalar_type() == at::kBFloat16 && has_amx() &&
-              (x.scalar_type() == at::kFloat ? packed.size(2) == Parts::kPlanes || packed.size(2) == Pairs::kPlanes
-                                             : packed.size(2) == Halves::kPlanes),
-          "packed must be int8, or bfloat16 where there is AMX, with two or three planes for float32 and one for "
-          "bfloat16");
+              packed.size(2) == (x.scalar_type() == at::kFloat ? Parts::kPlanes : Halves::kPlanes),
+          "packed must be int8, or bfloat16 where there is AMX, with three planes for float32 and one for bfloat16");
     }
     const float* rows = bytes ? this->columns.const_data_ptr<float>() : nullptr;
     weights = Weights{
@@ -68,7 +66,7 @@ struct Linear {
       } else {
 #ifdef BERTSTREAM_AMX
         if constexpr (std::is_same_v<scalar_t, float>) {
-          packed.size(2) == Parts::kPlanes ? run(Parts(), type) : run(Pairs(), type);
+          run(Parts(), type);
         } else {
           run(Halves(), type);
         }

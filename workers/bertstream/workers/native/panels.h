@@ -3,8 +3,7 @@
 //
 // Of a layer's weights [N, K] a tile has 16 outputs and a slice of K. Its row p has numbers g p to g p + g - 1 of each
 // output, g being the 2 bfloat16 or 4 int8 that fill four bytes. Outputs are padded to 32, K to a slice, with zeros.
-// Of the states [T, K] a tile has 16 rows as they are. A float32 is the sum of two or three parts in
-// bfloat16, a tile each.
+// Of the states [T, K] a tile has 16 rows as they are. A float32 is the sum of three parts in bfloat16, a tile each.
 
 #pragma once
 
@@ -26,11 +25,6 @@ inline int64_t up_to(int64_t size, int64_t multiple) { return (size + multiple -
 // One way to multiply: what is in a tile of states of type scalar_t.
 struct Parts {  // float32
   static constexpr int64_t kDepth = 32, kPlanes = 3;
-  using Sum = float;
-};
-
-struct Pairs {  // float32, to 16 of its 24 bits
-  static constexpr int64_t kDepth = 32, kPlanes = 2;
   using Sum = float;
 };
 
@@ -63,14 +57,13 @@ inline __m512 high_half(__m512i pairs) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(pairs, 1)), 16));
 }
 
-// x as the sum of some numbers of 8 bits each: three are all that float32 has.
-template <typename Kind>
-BERTSTREAM_AMX_TARGET inline void lay_out_row(Kind, const float* x, int64_t size, const Place& place) {
+// x as the sum of three numbers of 8 bits each, which are all that float32 has.
+BERTSTREAM_AMX_TARGET inline void lay_out_row(Parts, const float* x, int64_t size, const Place& place) {
   char* to = place.to;
-  for (int64_t k = 0; k < size; k += Kind::kDepth, to += kSliceBytes<Kind>) {
+  for (int64_t k = 0; k < size; k += Parts::kDepth, to += kSliceBytes<Parts>) {
     __m512 low = load(x + k, std::min<int64_t>(16, size - k));
     __m512 high = size - k > 16 ? __m512(load(x + k + 16, std::min<int64_t>(16, size - k - 16))) : _mm512_setzero_ps();
-    for (int64_t plane = 0; plane < Kind::kPlanes; ++plane) {
+    for (int64_t plane = 0; plane < Parts::kPlanes; ++plane) {
       const __m512i part = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
       _mm512_store_si512(to + plane * kTileBytes, part);
       low = _mm512_sub_ps(low, low_half(part));
