@@ -139,6 +139,8 @@ def settings(options: argparse.Namespace, plan: Plan) -> dict[str, object]:
         "device": options.device,
         "clients": options.clients,
         "mixed_seconds": plan.mixed_seconds,
+        "rate": options.rate,
+        "serve": options.serve,
     }
 
 
@@ -154,8 +156,8 @@ def place(options: argparse.Namespace, machine: Machine, directory: Path, work: 
 
 
 def is_partial(options: argparse.Namespace) -> bool:
-    """Whether something is missing that a full run has."""
-    return any((options.quick, options.goals, options.parts, options.only, options.skip, options.models))
+    """Whether something is missing that a full run has, or servers do not run by their defaults."""
+    return any((options.quick, options.goals, options.parts, options.only, options.skip, options.models, options.serve))
 
 
 def results_folder(machine: Machine, date: str, partial: bool) -> Path:

@@ -34,6 +34,8 @@ def test_the_embedded_model_is_described_in_full(compile_cache: Path) -> None:
         compute_type="float32",
         device="cpu",
         native_operators=found.native_operators,
+        products=found.products,
+        amx=found.amx,
         precision_test=found.precision_test,
         default_pooling=DefaultPooling(mode="mean", normalize=True),
         special_tokens={

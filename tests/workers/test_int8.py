@@ -190,7 +190,7 @@ def test_every_family_is_close(operators: Operators, checkpoint: Checkpoint, com
 
 
 @pytest.mark.parametrize("operators", ["native"], indirect=True)
-@pytest.mark.parametrize("name", [*NAMES, ""])
+@pytest.mark.parametrize("name", [*(name for name in NAMES if name != "electra"), ""])  # whose projection is ATen's
 def test_a_text_alone_is_bit_for_bit_that_among_others(
     operators: Operators, checkpoint: Checkpoint, compile_cache: Path, name: str
 ) -> None:

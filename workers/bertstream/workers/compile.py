@@ -328,6 +328,7 @@ def describe(contents: Contents, target: Target, revision: str, measured: Precis
         device=target.device,
         native_operators=target.operators.native,
         products=target.operators.products,
+        amx=target.amx,
         precision_test=measured,
         default_pooling=sentence.pooling,
         prompts=sentence.prompts,

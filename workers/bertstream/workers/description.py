@@ -68,6 +68,7 @@ class ModelDescription:
     device: str  # "cpu" or "cuda"
     native_operators: bool
     products: str = "plain"  # how linear layers multiply: "plain", "packed" (by AMX) or "int8"
+    amx: bool = False  # whether it was compiled for AMX: without it "packed" cannot run, and "int8" is slow
     precision_test: PrecisionTest = field(default_factory=PrecisionTest)
     default_pooling: DefaultPooling = field(default_factory=DefaultPooling)
     prompts: dict[str, str] = field(default_factory=dict)

@@ -64,7 +64,9 @@ def main(argv: list[str]) -> int:
         serve(config, control, stopped)
     except Exception as error:  # told to the supervisor, which has a person to tell
         log.exception("the worker failed")
-        control.send("failed", message=f"{config.name}: {error}")
+        # Of what a scripted module raises only the last line is for a person; the log has all of it.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        control.send("failed", message=f"{config.name}: {reason}")
         return 1
     return 0
 

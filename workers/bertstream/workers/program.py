@@ -71,7 +71,7 @@ class Program:
         _check_device(description, device)
         if description.native_operators:
             _load_operators(directory, device)
-        if description.products == "packed" and not native.has_amx():
+        if description.amx and not native.has_amx():
             raise ProgramError("the model was compiled for AMX, which is not there or switched off; compile it again")
         # Otherwise the second call of a program recompiles it, for seconds, with what the first has shown.
         torch._C._jit_set_profiling_mode(False)

@@ -25,6 +25,7 @@ FILE_NAME = "weights.bin"
 _LENGTH_BYTES = 8
 _CACHE_LINE, _PAGE = 64, 4096
 _MADV_POPULATE_READ = 22  # since Linux 5.14; Python has no name for it
+_PIECE_BYTES = 64 << 20  # that are read at once
 
 
 class WeightsError(Exception):
@@ -166,7 +167,8 @@ def _map(path: Path) -> mmap.mmap:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     if sys.platform == "linux":
         try:
-            mapped.madvise(_MADV_POPULATE_READ)
+            for start in range(0, len(mapped), _PIECE_BYTES):  # other threads of Python's wait for each
+                mapped.madvise(_MADV_POPULATE_READ, start, min(_PIECE_BYTES, len(mapped) - start))
         except OSError as error:
             if error.errno != errno.EINVAL:  # which an older Linux says, and reads what is used
                 raise

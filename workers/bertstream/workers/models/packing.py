@@ -51,7 +51,7 @@ def smoothing(weight: Tensor, largest: Tensor) -> Tensor:
 
 
 def byte_product(x: Tensor, numbers: Tensor, columns: Tensor, factors: Optional[Tensor]) -> Tensor:  # noqa: UP045
-    """x W' by ATen, as the operators compute it. x: [T, K]; numbers, columns: as `quantized` makes them -> [T, N]
+    """x W' by ATen, with the numbers of the operators. x: [T, K]; numbers, columns: as `quantized` makes them -> [T, N]
 
     Of each row, times `factors` [K], the range from its least value to its greatest is cut into 255 equal steps.
     """
@@ -61,6 +61,8 @@ def byte_product(x: Tensor, numbers: Tensor, columns: Tensor, factors: Optional[
     least = wide.amin(1, keepdim=True)  # [T, 1]
     spread = wide.amax(1, keepdim=True) - least
     scale = torch.where(spread > 0, spread / 255.0, torch.ones_like(spread))
-    steps = torch.round((wide - least) * (1.0 / scale)) - 128.0  # ATen multiplies signed numbers only
-    sums = torch._int_mm(steps.to(torch.int8), numbers.t()).to(torch.float32)  # [T, N]
+    steps = torch.round((wide - least) * (1.0 / scale)) - 128.0  # about zero, so that more inputs have exact sums
+    # As float32, which has all sums of 1,032 inputs exactly. ATen's own product of int8 is wrong without VNNI: sums of
+    # two products do not fit the 16 bits that it adds them in.
+    sums = functional.linear(steps, numbers.to(torch.float32))  # [T, N]
     return (sums * (scale * columns[0]) + (least + 128.0 * scale) * columns[1]).to(x.dtype)

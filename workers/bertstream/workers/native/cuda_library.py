@@ -54,7 +54,8 @@ def build(cache: Path, arch: str | None = None) -> Path:
     if os.environ.get(SWITCH, "1") == "0":
         raise NativeError(f"switched off by {SWITCH}=0")
     arch = arch or architecture()
-    key = hashlib.sha256(f"{source_hash()} {torch.__version__} {compiler()} {platform.python_version()}".encode())
+    version = subprocess.run([compiler(), "--version"], capture_output=True, check=False).stdout
+    key = hashlib.sha256(version + f"{source_hash()} {torch.__version__} {torch.version.cuda}".encode())
     library = cache / "native" / key.hexdigest()[:32] / file_name(arch)
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
