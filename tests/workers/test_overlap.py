@@ -200,6 +200,17 @@ def test_an_answer_that_cannot_be_read_fails_its_batch(worker: Worker, gpu: Gpu)
     assert answer.reason == "out_of_memory"
 
 
+def test_a_batch_that_cannot_be_read_is_computed_again_in_halves(worker: Worker, gpu: Gpu) -> None:
+    gpu.broken = MemoryError("no memory")
+    gpu.allowed.add(1000)
+    for number in (1, 2):
+        worker.add(number, [40], first_id=1000)
+    worker.loop.start()
+    answers = worker.connection.get(2)
+    assert all(isinstance(answer, Result) for answer in answers.values())
+    assert read_running(worker.record) == frozenset()
+
+
 def test_what_is_under_way_at_the_end_is_answered(worker: Worker, gpu: Gpu) -> None:
     worker.add(1, [100], first_id=1000)
     worker.loop.start()

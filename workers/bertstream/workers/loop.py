@@ -211,17 +211,18 @@ class EngineLoop:
         if self._flight is None:
             return
         flight, self._flight = self._flight, None
+        failed: FailureReason | None = None
         try:
             outputs = flight.launched.outputs()
         except Exception as error:
             if is_fatal(error):
                 raise
-            reason = _failed(flight.entries, error)
-            for entry in flight.entries:
-                _fail(entry, reason, "the model's answer could not be read")
+            failed = _failed(flight.entries, error)
         else:
             self._answer(flight.entries, outputs, flight.started)
         self._computing.end()
+        if failed:
+            self._halve(flight.entries, failed)
 
     def _answer(self, entries: Sequence[Entry], outputs: Sequence[dict[str, Tensor]], started: float) -> None:
         seconds = time.monotonic() - started

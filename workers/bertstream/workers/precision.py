@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bertstream.workers.checkpoints import CheckpointError
 from bertstream.workers.description import PrecisionTest
-from bertstream.workers.models import EncoderShape, Operators, load_model
+from bertstream.workers.models import EncoderShape, Model, Operators, load_model
 
 LENGTHS = (1, 2, 7, 16, 33, 128)  # of the made-up texts, as far as the model has positions
 PLAIN = Operators()
@@ -35,8 +35,8 @@ def measure(
     if device == "cuda" and not torch.cuda.is_available():
         # Compiled for another machine: only the CPU can tell here what the precision does, without the GPU's kernels.
         device, operators = "cpu", PLAIN
-    want = _last_states(shape, weights, torch.float32, "cpu", PLAIN)
-    got = _last_states(shape, weights, dtype, device, operators, largest)
+    want = _last_states(load_model(shape, PLAIN, weights, torch.float32), shape, "cpu")
+    got = _last_states(load_model(shape, operators, weights, dtype, largest=largest), shape, device)
     if not bool(want.isfinite().all()):
         raise CheckpointError("the checkpoint's weights give numbers that are not finite, so it cannot be served")
     if not bool(got.isfinite().all()):
@@ -49,18 +49,10 @@ def measure(
 
 
 @torch.inference_mode()
-def _last_states(
-    shape: EncoderShape,
-    weights: Mapping[str, Tensor],
-    dtype: torch.dtype,
-    device: str,
-    operators: Operators,
-    largest: Mapping[str, Tensor] | None = None,
-) -> Tensor:
+def _last_states(model: Model, shape: EncoderShape, device: str) -> Tensor:
     """[T, H] float64, on the CPU"""
-    model = load_model(shape, operators, weights, dtype, largest=largest).to(device)
     lengths, ids = texts(shape)
-    states: list[Tensor] = model(ids.to(device), None, lengths, [shape.layers])
+    states: list[Tensor] = model.to(device)(ids.to(device), None, lengths, [shape.layers])
     return states[0].to("cpu", torch.float64)
 
 

@@ -1,0 +1,124 @@
+"""Matrix products, ours beside torch's, one thread: a layer's alone in GFLOP/s, and the embedded model with either.
+
+    .venv/bin/python -m benchmarks.products [--rounds 40]
+
+Random numbers, random ids. All take turns; the best of all rounds counts, in the thread's own time. Needs AMX.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bertstream.workers import checkpoints, native
+from bertstream.workers.compile import _read, default_cache
+from bertstream.workers.models import Operators, load_model
+from bertstream.workers.models.packing import pack, quantized
+
+# Rows, inputs, outputs, and what follows the product.
+SHAPES = (
+    (1024, 384, 1152, ""),
+    (1024, 384, 1536, "GELU"),
+    (1024, 1536, 384, "LayerNorm"),
+    (1024, 768, 3072, ""),
+    (32, 384, 1152, ""),
+    (1, 384, 1152, ""),
+    (1, 768, 3072, ""),
+)
+BATCHES = {
+    "8 texts of 128": [128] * 8,
+    "14 texts of 6 to 200": [200, 150, 120, 100, 90, 80, 70, 60, 50, 40, 30, 20, 8, 6],
+    "one text of 57": [57],
+}
+Call = Callable[[], object]
+
+
+def calls(rows: int, inputs: int, outputs: int, after: str) -> dict[str, Call]:
+    """torch's product alone, and ours with its bias and what follows, by precision."""
+    x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs) / inputs**0.5
+    half = torch.bfloat16
+    numbers, columns = quantized(weight)
+    return {
+        "float32, torch": partial(functional.linear, x, weight),
+        "float32": ours(x, pack(weight), None, after),
+        "bfloat16, torch": partial(functional.linear, x.to(half), weight.to(half)),
+        "bfloat16": ours(x.to(half), pack(weight.to(half)), None, after),
+        "int8": ours(x.to(half), pack(numbers), columns, after),
+    }
+
+
+def ours(x: Tensor, packed: Tensor, columns: Tensor | None, after: str) -> Call:
+    """x: [T, K]"""
+    outputs = packed.size(0) * 16
+    row = torch.randn(outputs)
+    given = (x, packed, columns, None, row)
+    if after == "GELU":
+        return partial(torch.ops.bertstream.linear_gelu, *given, False)
+    if after == "LayerNorm":
+        residual = torch.randn(x.size(0), outputs, dtype=x.dtype)
+        return partial(torch.ops.bertstream.linear_add_layer_norm, *given, residual, row, row, 1e-12)
+    return partial(torch.ops.bertstream.linear, *given)
+
+
+def best(made: dict[str, Call], rounds: int) -> dict[str, float]:
+    """Seconds of each."""
+    found = dict.fromkeys(made, float("inf"))
+    for _ in range(rounds):
+        for name, call in made.items():
+            start = time.thread_time()
+            call()
+            found[name] = min(found[name], time.thread_time() - start)
+    return found
+
+
+def programs(dtype: torch.dtype) -> dict[str, torch.jit.ScriptModule]:
+    """The embedded model with torch's products and with ours, all other operators being ours."""
+    contents = _read(checkpoints.embedded(), lambda step, done, total: None)
+    shape, weights = contents.config.shape, contents.weights
+    return {
+        "torch": torch.jit.script(load_model(shape, Operators(native=True), weights, dtype)),
+        "ours": torch.jit.script(load_model(shape, Operators(native=True, products="packed"), weights, dtype)),
+    }
+
+
+@torch.inference_mode()
+def measure_programs(rounds: int) -> None:
+    """Prints milliseconds a batch."""
+    torch._C._jit_set_profiling_mode(False)
+    for dtype in (torch.float32, torch.bfloat16):
+        made = programs(dtype)
+        for name, lengths in BATCHES.items():
+            ids = torch.randint(1000, 20000, (sum(lengths),), dtype=torch.int32)
+            seconds = best({key: partial(module, ids, None, lengths, [6]) for key, module in made.items()}, rounds)
+            figures = ", ".join(f"{key} {taken * 1e3:.1f} ms" for key, taken in seconds.items())
+            print(f"{dtype}, {name}: {figures}, {seconds['torch'] / seconds['ours']:.2f} x")
+
+
+def main() -> None:
+    """Prints a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=40)
+    rounds = parser.parse_args().rounds
+    native.load(native.build(default_cache()))
+    if not native.has_amx():
+        parser.exit(1, "there is no AMX here, or it is switched off\n")
+    torch.set_num_threads(1)
+    for rows, inputs, outputs, after in SHAPES:
+        seconds = best(calls(rows, inputs, outputs, after), rounds)
+        work = 2e-9 * rows * inputs * outputs
+        figures = ", ".join(f"{name} {work / taken:.0f}" for name, taken in seconds.items())
+        print(f"{rows} x {inputs} x {outputs} {after}: {figures}")
+    measure_programs(rounds)
+
+
+if __name__ == "__main__":
+    main()
