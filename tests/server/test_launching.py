@@ -12,6 +12,7 @@ from bertstream.server.config import ConfigError, ModelTable, ServeConfig
 from bertstream.server.launching import Launch, Launcher, pinned, workers_and_threads
 from bertstream.server.sources import choose
 from bertstream.workers.compiling import CompiledModel
+from bertstream.workers.cores import SLOTS
 from bertstream.workers.description import GenerationDescription
 from bertstream.workers.process import WorkerConfig
 from tests.server.validation.support import description
@@ -125,6 +126,35 @@ def test_cores_are_those_that_the_process_may_use(tmp_path: Path, monkeypatch: p
 
 def test_workers_on_gpus_stay_nowhere(tmp_path: Path) -> None:
     assert Launching(tmp_path, gpus=2, pin=True)().cores == ()
+
+
+def test_workers_share_the_cores_that_are_idle_unless_told_what_to_use(tmp_path: Path) -> None:
+    launch = Launching(tmp_path, models=4, tables={"b": ModelTable(optimize="throughput")})
+    assert [config.share for config in launch.told(launch("a"))] == [
+        {"path": str(tmp_path / "cores"), "slot": slot, "cores": 8, "most": 8} for slot in range(2)
+    ]
+    others = [launch("b"), launch("c", workers=2), launch("d", threads=1), launch("e", optimize="latency")]
+    assert [config.share for each in others for config in launch.told(each)] == [None] * 7
+    shared = launch("f")
+    assert [share.slot for share in shared.shares] == [2, 3]
+    assert [spec.environment.get("GOMP_SPINCOUNT") for spec in shared.specs(launch.config)] == ["20000"] * 2
+    (tmp_path / "cores").write_bytes(b"\1" * SLOTS)
+    shared.remove_files()
+    assert (tmp_path / "cores").read_bytes() == b"\1\1\0\0" + b"\1" * (SLOTS - 4)
+
+
+@pytest.mark.parametrize(("cores", "config"), [(8, {"pin": True}), (8, {"gpus": 1}), (1, {})])
+def test_nothing_is_shared_where_nothing_can_be(
+    cores: int, config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    assert Launching(tmp_path, **config)().shares == ()
+    assert not (tmp_path / "cores").exists()
+
+
+def test_cores_are_no_more_than_a_container_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "usable_cores", lambda cores: cores // 2)
+    assert Launching(tmp_path)().workers == 4
 
 
 @pytest.mark.parametrize(

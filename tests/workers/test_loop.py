@@ -15,7 +15,7 @@ from torch import Tensor
 from bertstream.workers import engine as engine_module
 from bertstream.workers import loop as loop_module
 from bertstream.workers.connections import Reply
-from bertstream.workers.contract import BULK, Completed, Failure, Generated, Result
+from bertstream.workers.contract import BULK, INTERACTIVE, Completed, Failure, Generated, Result
 from bertstream.workers.failures import is_fatal, is_out_of_memory
 from bertstream.workers.generation.generator import Generator
 from bertstream.workers.loop import EngineLoop
@@ -103,6 +103,21 @@ def test_the_engine_s_own_thread_warms_up_before_it_begins(worker: Worker) -> No
     worker.loop.start(lambda: seen.append((threading.current_thread().name, worker.loop.batches)))
     assert seen == [("engine", 0)]
     assert isinstance(worker.connection.get(1)[0], Result)
+
+
+def test_only_interactive_work_is_in_a_hurry(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    hurries: list[bool] = []
+
+    def begin(computing: Computing, keys: Any, *, hurry: bool = False) -> float:
+        hurries.append(hurry)
+        return time.monotonic()
+
+    monkeypatch.setattr(Computing, "begin", begin)
+    worker.loop.start()
+    for number, priority in enumerate([INTERACTIVE, BULK]):
+        worker.add(number, [2], priority=priority)
+        worker.connection.get(1)
+    assert hurries == [True, False]
 
 
 def test_a_failing_warm_up_is_the_starter_s(worker: Worker) -> None:

@@ -7,11 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+from bertstream.workers import cores
+from bertstream.workers.cores import Cores, Share
 from bertstream.workers.running import _MAX_KEYS, Computing, RunningRecord, read_running
 
 DIES = """
 import os, signal, sys
 from pathlib import Path
+from bertstream.workers import cores
+from bertstream.workers.cores import Cores, Share
 from bertstream.workers.running import RunningRecord
 RunningRecord(Path(sys.argv[1])).set([(1, 7), (2, 9)])
 os.kill(os.getpid(), signal.SIGKILL)
@@ -59,3 +63,16 @@ def test_what_is_computed_and_since_when(tmp_path: Path) -> None:
     computing.end()
     assert computing.seconds == 0
     assert read_running(tmp_path / "running") == frozenset()
+
+
+def test_who_is_in_a_hurry_computes_on_idle_cores(tmp_path: Path) -> None:
+    path, threads = tmp_path / "cores", list[int]()
+    cores.make(path)
+    computing = Computing(RunningRecord(tmp_path / "running"), Cores(Share(str(path), 5, 4, 4), 1, threads.append))
+    computing.begin([])
+    computing.end()
+    computing.begin([], hurry=True)
+    assert path.read_bytes()[5] == 4
+    computing.end()
+    assert threads == [1, 4]
+    assert path.read_bytes() == bytes(cores.SLOTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -12,14 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from bertstream.server.config import ConfigError, ServeConfig
+from bertstream.server.quota import usable_cores
 from bertstream.server.settings import ModelSettings
 from bertstream.server.sources import ModelChoice
+from bertstream.workers import cores as shared_cores
 from bertstream.workers.child import ChildSpec
 from bertstream.workers.compiling import CompiledModel
+from bertstream.workers.cores import SLOTS, Share
 from bertstream.workers.description import ModelDescription
 
 _BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 _CORES_OF_FRONTEND, _MOST_FRONTENDS = 4, 8  # where the server chooses
+_MOST_THREADS = 8  # of a worker that takes idle cores; one text has too little work for more
+# About a millisecond in place of ten: threads of idle cores should soon leave them to others, but not within a batch.
+_SPINS = "20000"
 # Raised so that glibc keeps what a batch frees, rather than returning it and faulting it in again with the next.
 _MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
@@ -41,6 +48,7 @@ class Launch:
     folder: Path  # of sockets
     frontends: int = 1  # that send work to each worker
     cores: tuple[tuple[int, ...], ...] = ()  # that each worker stays on; none: they are not pinned
+    shares: tuple[Share, ...] = ()  # of the cores that are idle, for each worker; none: it keeps to its own
 
     @property
     def name(self) -> str:
@@ -76,6 +84,8 @@ class Launch:
         """Removes what its workers left in the folder, once they are gone."""
         for path in self.folder.glob(f"{self.serial}-*"):
             path.unlink(missing_ok=True)
+        if self.shares:
+            shared_cores.clear(Path(self.shares[0].path), [share.slot for share in self.shares])
 
     def _spec(self, config: ServeConfig, number: int) -> ChildSpec:
         name = f"worker-{self.serial}-{number}"
@@ -90,11 +100,14 @@ class Launch:
                 "running": str(socket_path.with_suffix(f".running.{life}")),
                 "device": self.devices[number],
                 "cores": self.cores[number] if self.cores else (),
+                "share": dataclasses.asdict(self.shares[number]) if self.shares else None,
                 "control_fd": control_fd,
             }
             return ["bertstream.workers.process", json.dumps(told | self._told(config))]
 
         threads = {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+        if self.shares:
+            threads["GOMP_SPINCOUNT"] = _SPINS
         return ChildSpec(name, command, {**threads, **_MALLOC}, computing_seconds=config.batch_seconds)
 
     def _told(self, config: ServeConfig) -> dict[str, Any]:
@@ -135,6 +148,11 @@ def workers_and_threads(optimize: str, cores: int, workers: int = 0, threads: in
     return workers, threads or max(1, cores // workers)
 
 
+def is_adaptive(choice: ModelChoice) -> bool:
+    """Whether the workers' threads are as many as cores are idle, as nothing else is asked for."""
+    return choice.optimize == "auto" and not choice.workers and not choice.threads
+
+
 def pinned(free: Sequence[int], workers: int, threads: int) -> tuple[tuple[int, ...], ...]:
     """Cores of its own for each worker, one a thread; none for any where these are too few for all."""
     if workers * threads > len(free):
@@ -147,11 +165,12 @@ class Launcher:
 
     def __init__(self, config: ServeConfig, folder: Path, gpus: int) -> None:
         self._usable = sorted(os.sched_getaffinity(0))
-        self.cores = len(self._usable)
+        self.cores = usable_cores(len(self._usable))
         self._config = config
         self._folder = folder
         self._gpus = gpus
         self._serials = itertools.count()
+        self._slots = itertools.count()
 
     @property
     def frontends(self) -> int:
@@ -181,7 +200,20 @@ class Launcher:
         devices = self._devices(choice, compiled, workers, used)
         serial = next(self._serials)
         cores = pinned(self._free(choice, beside), workers, threads) if compiled.device == "cpu" else ()
-        return Launch(choice, compiled, description, serial, devices, threads, self._folder, self.frontends, cores)
+        shares = self._shares(workers) if compiled.device == "cpu" and not cores and is_adaptive(choice) else ()
+        return Launch(
+            choice, compiled, description, serial, devices, threads, self._folder, self.frontends, cores, shares
+        )
+
+    def _shares(self, workers: int) -> tuple[Share, ...]:
+        """Of all cores, whatever model's they are; none where there is only one."""
+        if self.cores == 1:
+            return ()
+        path = self._folder / "cores"
+        if not path.exists():
+            shared_cores.make(path)
+        most = min(self.cores, _MOST_THREADS)
+        return tuple(Share(str(path), next(self._slots) % SLOTS, self.cores, most) for _ in range(workers))
 
     def _free(self, choice: ModelChoice, beside: Iterable[Launch]) -> list[int]:
         """Cores that may be a model's own: those of the version that it replaces, too, but no other model's."""

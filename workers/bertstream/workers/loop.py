@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bertstream.workers.contract import Failure, FailureReason, Result
+from bertstream.workers.contract import INTERACTIVE, Failure, FailureReason, Result
 from bertstream.workers.engine import Launched, Prepared, Program, launch, prepare, run
 from bertstream.workers.failures import give_memory_back, is_fatal, reason_of
 from bertstream.workers.queue import WorkQueue
@@ -169,7 +169,9 @@ class EngineLoop:
 
     def _compute(self, entries: Sequence[Entry], prepared: Prepared | None) -> None:
         """Runs one batch; one that fails is run again in halves, until what fails stands alone."""
-        started = self._computing.begin(_keys(entries))
+        # Bulk work soon has all workers busy, and has time.
+        hurry = all(entry.work.priority == INTERACTIVE for entry in entries)
+        started = self._computing.begin(_keys(entries), hurry=hurry)
         failed: FailureReason | None = None
         try:
             keys = [(entry.source, entry.work.session) for entry in entries]

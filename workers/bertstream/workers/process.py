@@ -14,13 +14,14 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bertstream.workers import logs
 from bertstream.workers.contract import Hello
 from bertstream.workers.control import ControlLine, Event
 
 if TYPE_CHECKING:
+    from bertstream.workers.cores import Cores
     from bertstream.workers.generation.generator import Generator
     from bertstream.workers.loop import EngineLoop
     from bertstream.workers.program import Program
@@ -48,6 +49,7 @@ class WorkerConfig:
     cache_tokens: int = 16384  # of keys and values kept, where the model generates
     generation_sequences: int = 64  # the most in one step
     cores: Sequence[int] = ()  # that it stays on; none: wherever the system puts it
+    share: dict[str, Any] | None = None  # the fields of Share, where it takes cores that are idle
 
 
 def main(argv: list[str]) -> int:
@@ -123,7 +125,8 @@ def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
 
     torch.set_num_threads(config.threads)
     program = Program.load(Path(config.directory), config.device)
-    computing = Computing(RunningRecord(Path(config.running)))
+    cores = shared_cores(config)
+    computing = Computing(RunningRecord(Path(config.running)), cores)
     generator = make_generator(program, config, computing)
     generation = generator.queue if generator else None
     cache_tokens = generation.cache_tokens if generation is not None else 0  # an empty queue is false
@@ -132,7 +135,7 @@ def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
     loop = EngineLoop(
         program, queue, computing, sessions, program.description.layers, config.device, generator=generator
     )
-    loop.start(lambda: warm_up(program, config, computing))
+    loop.start(lambda: warm_up(program, config, computing, cores))
 
     def hello(connection: int) -> Hello:
         return Hello(config.name, os.getpid(), connection, config.batch_tokens, config.running, cache_tokens)
@@ -169,13 +172,24 @@ def record_graphs(program: Program, batch_tokens: int) -> None:
     program.graphs = record(program, program.device, batch_tokens, limits)
 
 
-def warm_up(program: Program, config: WorkerConfig, computing: Computing) -> None:
+def shared_cores(config: WorkerConfig) -> Cores | None:
+    """Those of which it takes more than its own while others are idle."""
+    import torch
+
+    from bertstream.workers.cores import Cores, Share
+
+    return Cores(Share(**config.share), config.threads, torch.set_num_threads) if config.share else None
+
+
+def warm_up(program: Program, config: WorkerConfig, computing: Computing, cores: Cores | None = None) -> None:
     """All that is slow at first, before anyone waits for it."""
     from bertstream.workers.generation import warming
 
     if program.device.type == "cuda":
         record_graphs(program, config.batch_tokens)
     run_small_batches(program, config.device)
+    if cores is not None:  # threads of idle cores are made now
+        cores.warm_up(lambda: run_small_batches(program, config.device))
     description = program.description.generation
     if description is not None and config.cache_tokens:
         warming.warm_up(program, description, computing, config.device)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from bertstream.workers.cores import Cores
+
 _COUNT = struct.Struct("<Q")
 _KEY = struct.Struct("<QQ")
 _MAX_KEYS = 8192
@@ -36,10 +38,14 @@ class RunningRecord:
 
 
 class Computing:
-    """What this process computes and since when, for those who watch it. One thread begins and ends."""
+    """What this process computes and since when, for those who watch it, and on how many cores.
 
-    def __init__(self, record: RunningRecord) -> None:
+    One thread begins and ends, the one that computes.
+    """
+
+    def __init__(self, record: RunningRecord, cores: Cores | None = None) -> None:
         self._record = record
+        self._cores = cores
         self._since: float | None = None
 
     @property
@@ -48,9 +54,11 @@ class Computing:
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
-    def begin(self, keys: Iterable[Key]) -> float:
-        """These are computed from now on. The time now."""
+    def begin(self, keys: Iterable[Key], *, hurry: bool = False) -> float:
+        """These are computed from now on, in a `hurry` on cores that are idle, too. The time now."""
         self._record.set(keys)
+        if self._cores:
+            self._cores.take(idle=hurry)
         self._since = now = time.monotonic()
         return now
 
@@ -58,6 +66,8 @@ class Computing:
         """Nothing is. Not said after an error that kills the process: the record is to outlive it."""
         self._since = None
         self._record.clear()
+        if self._cores:
+            self._cores.give_back()
 
 
 def read_running(path: Path) -> frozenset[Key]:

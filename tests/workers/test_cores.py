@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bertstream.workers import cores
+from bertstream.workers.cores import Caution, Cores, Share
+
+
+@dataclass
+class Machine:
+    """Some cores, workers that share them, and a clock that stands still."""
+
+    path: Path
+    cores: int
+    most: int = 8
+    seconds: float = 100.0
+    used: float = 0.0  # processor time of any worker
+    threads: dict[int, int] = field(default_factory=dict)  # that each worker computes with
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        cores.make(self.path)
+
+    def worker(self, own: int = 1) -> Cores:
+        slot, self.workers = self.workers, self.workers + 1
+        share = Share(str(self.path), slot, self.cores, min(self.most, self.cores))
+
+        def set_threads(threads: int) -> None:
+            self.threads[slot] = threads
+
+        return Cores(share, own, set_threads, lambda: self.seconds, lambda: self.used)
+
+    def compute(self, worker: Cores, share: float, seconds: float = 1.0) -> int:
+        """With what share of its cores' time. The number of threads."""
+        threads = worker.take(idle=True)
+        self.seconds += seconds
+        self.used += share * threads * seconds
+        worker.give_back()
+        return threads
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "cores", 4)
+
+
+def test_who_computes_alone_has_all_cores(four: Machine) -> None:
+    worker, _ = four.worker(), four.worker()
+    assert worker.take(idle=True) == 4
+    assert four.threads[0] == 4
+
+
+def test_who_is_in_no_hurry_keeps_to_its_own(four: Machine) -> None:
+    worker = four.worker()
+    assert worker.take(idle=False) == 1
+    assert four.threads[0] == 1
+
+
+def test_cores_of_others_are_not_taken(four: Machine) -> None:
+    first, second, third = four.worker(), four.worker(), four.worker()
+    assert first.take(idle=False) == 1
+    assert second.take(idle=True) == 3
+    assert third.take(idle=True) == 1  # its own, though none is left
+    second.give_back()
+    third.give_back()
+    assert third.take(idle=True) == 3
+    first.give_back()
+    third.give_back()
+    assert third.take(idle=True) == 4
+
+
+def test_there_is_a_limit_for_one_computation(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "cores", 64)
+    assert machine.worker().take(idle=True) == 8
+    assert machine.worker(own=16).take(idle=True) == 16
+
+
+def test_own_threads_are_never_fewer(four: Machine) -> None:
+    first, second = four.worker(own=2), four.worker(own=2)
+    assert first.take(idle=True) == 4
+    assert second.take(idle=True) == 2
+
+
+def test_threads_are_set_only_where_their_number_changes(four: Machine) -> None:
+    worker = four.worker()
+    worker.take(idle=True)
+    worker.give_back()
+    four.threads.clear()
+    worker.take(idle=True)
+    assert four.threads == {}
+    worker.give_back()
+    worker.take(idle=False)
+    assert four.threads == {0: 1}
+
+
+def test_a_worker_that_replaces_a_dead_one_says_that_it_is_idle(four: Machine) -> None:
+    dead, other = four.worker(), four.worker()
+    dead.take(idle=False)
+    four.workers = 0
+    four.worker()
+    assert other.take(idle=True) == 4
+
+
+def test_what_is_gone_can_be_said_to_be_idle(four: Machine) -> None:
+    gone, other = four.worker(), four.worker()
+    gone.take(idle=True)
+    cores.clear(four.path, [0])
+    assert other.take(idle=True) == 4
+
+
+def test_warming_up_uses_the_most_threads_and_gives_them_back(four: Machine) -> None:
+    worker, other = four.worker(), four.worker()
+    seen = []
+    worker.warm_up(lambda: seen.append((four.threads[0], other.take(idle=True))))
+    other.give_back()
+    assert seen == [(4, 1)]
+    assert other.take(idle=True) == 4
+
+
+def test_where_something_else_has_the_cores_they_are_left_alone_for_ever_longer(four: Machine) -> None:
+    worker = four.worker()
+    assert four.compute(worker, share=1.0) == 4
+    assert four.compute(worker, share=0.5) == 4  # and now it knows
+    assert four.compute(worker, share=1.0, seconds=0.9) == 1
+    assert four.compute(worker, share=1.0, seconds=0.2) == 1
+    assert four.compute(worker, share=0.5) == 4  # a second has passed, and it is no better
+    assert [four.compute(worker, share=1.0, seconds=0.7) for _ in range(4)] == [1, 1, 1, 4]
+    assert four.compute(worker, share=1.0) == 4
+
+
+@pytest.mark.parametrize(
+    ("before", "share", "after"),
+    [
+        (Caution(), 1.0, Caution()),
+        (Caution(), 0.79, Caution(1.0, 51.0)),
+        (Caution(1.0, 10.0), 0.79, Caution(2.0, 52.0)),
+        (Caution(40.0, 10.0), 0.1, Caution(60.0, 110.0)),
+        (Caution(60.0, 10.0), 0.81, Caution()),
+    ],
+)
+def test_caution(before: Caution, share: float, after: Caution) -> None:
+    assert before.after(share, now=50.0) == after

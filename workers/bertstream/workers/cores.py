@@ -1,0 +1,118 @@
+"""The cores of one server, which its workers on the CPU share: who computes takes those that no other worker needs."""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+SLOTS = 1024  # one a worker
+
+# Threads that wait for each other use all of the time there is, unless something else has their core: then each of the
+# dozens of waits in a batch takes as long as that keeps it, and the batch up to ten times as long as with one thread.
+_LEAST_SHARE = 0.8
+_FIRST_SECONDS, _MOST_SECONDS = 1.0, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a worker is told of the cores."""
+
+    path: str  # of the file with a byte for each worker: the threads that it computes with, 0 when idle
+    slot: int  # the worker's own byte
+    cores: int  # that all workers may use together
+    most: int  # threads of one computation
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """For how long idle cores are left alone, since something that is no worker uses them."""
+
+    seconds: float = 0.0
+    until: float = 0.0
+
+    def after(self, share: float, now: float) -> Caution:
+        """What it is after a computation that had this share of its cores' time: doubled, or nothing."""
+        if share >= _LEAST_SHARE:
+            return Caution()
+        seconds = min(max(2 * self.seconds, _FIRST_SECONDS), _MOST_SECONDS)
+        return Caution(seconds, now + seconds)
+
+
+def make(path: Path) -> None:
+    """The file, saying that all are idle."""
+    path.write_bytes(bytes(SLOTS))
+
+
+def clear(path: Path, slots: Iterable[int]) -> None:
+    """Says that these are idle: workers that are gone."""
+    with path.open("rb+") as file:
+        for slot in slots:
+            file.seek(slot)
+            file.write(b"\0")
+
+
+class Cores:
+    """One worker's view of the file. One thread takes and gives back.
+
+    Nothing is locked. Each worker writes its own byte alone, and its own need before it looks at others': of two that
+    begin at once none sees the other idle. What a killed worker left there is cleared by the one that replaces it.
+    """
+
+    def __init__(
+        self,
+        share: Share,
+        own: int,
+        set_threads: Callable[[int], None],
+        clock: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.process_time,
+    ) -> None:
+        """own: threads that this worker computes with whatever the others do; used: processor time of all threads."""
+        with Path(share.path).open("rb+") as file:
+            self._map = mmap.mmap(file.fileno(), SLOTS)
+        self._share = share
+        self._own = own
+        self._set_threads = set_threads
+        self._clock, self._used = clock, used
+        self._caution = Caution()
+        self._began = (0.0, 0.0)
+        self._threads = 0  # unknown
+        self._say(0)
+
+    def take(self, *, idle: bool) -> int:
+        """Computes from now on: with its own threads and, if those of `idle` cores are wanted, one for each of these.
+
+        The number of threads.
+        """
+        now = self._clock()
+        self._say(self._own)
+        free = self._share.cores - sum(self._map[:]) if idle and now >= self._caution.until else 0
+        self._use(max(self._own, min(self._own + free, self._share.most)))
+        self._began = now, self._used()
+        return self._threads
+
+    def warm_up(self, compute: Callable[[], None]) -> None:
+        """Computes with as many threads as it ever may, whoever else does, so that they are there."""
+        self._use(max(self._own, self._share.most))
+        compute()
+        self._say(0)
+
+    def give_back(self) -> None:
+        """Computes no longer."""
+        self._say(0)
+        began, used = self._began
+        now = self._clock()
+        if self._threads > self._own and now > began:
+            share = (self._used() - used) / (self._threads * (now - began))
+            self._caution = self._caution.after(share, now)
+
+    def _use(self, threads: int) -> None:
+        self._say(threads)
+        if threads != self._threads:
+            self._set_threads(threads)
+            self._threads = threads
+
+    def _say(self, threads: int) -> None:
+        self._map[self._share.slot] = min(threads, 255)
