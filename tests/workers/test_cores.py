@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bertstream.workers import cores
-from bertstream.workers.cores import Caution, Cores, Share
+from bertstream.workers.cores import Caution, Cores, Share, Spent, spent
 
 
 @dataclass
@@ -16,10 +16,9 @@ class Machine:
     path: Path
     cores: int
     most: int = 8
-    seconds: float = 100.0
-    used: float = 0.0  # processor time of any worker
     threads: dict[int, int] = field(default_factory=dict)  # that each worker computes with
     workers: int = 0
+    spent: Spent = field(default_factory=lambda: Spent(100.0, 0.0, 0))  # by any worker
 
     def __post_init__(self) -> None:
         cores.make(self.path)
@@ -31,13 +30,13 @@ class Machine:
         def set_threads(threads: int) -> None:
             self.threads[slot] = threads
 
-        return Cores(share, own, set_threads, lambda: self.seconds, lambda: self.used)
+        return Cores(share, own, set_threads, lambda: self.spent)
 
-    def compute(self, worker: Cores, share: float, seconds: float = 1.0) -> int:
-        """With what share of its cores' time. The number of threads."""
+    def compute(self, worker: Cores, *, shared: bool = False, seconds: float = 1.0) -> int:
+        """The number of threads."""
         threads = worker.take(idle=True)
-        self.seconds += seconds
-        self.used += share * threads * seconds
+        now, portion = self.spent, 0.3 if shared else 1.0
+        self.spent = Spent(now.seconds + seconds, now.processor + portion * threads * seconds, now.preempted + shared)
         worker.give_back()
         return threads
 
@@ -122,24 +121,48 @@ def test_warming_up_uses_the_most_threads_and_gives_them_back(four: Machine) -> 
 
 def test_where_something_else_has_the_cores_they_are_left_alone_for_ever_longer(four: Machine) -> None:
     worker = four.worker()
-    assert four.compute(worker, share=1.0) == 4
-    assert four.compute(worker, share=0.5) == 4  # and now it knows
-    assert four.compute(worker, share=1.0, seconds=0.9) == 1
-    assert four.compute(worker, share=1.0, seconds=0.2) == 1
-    assert four.compute(worker, share=0.5) == 4  # a second has passed, and it is no better
-    assert [four.compute(worker, share=1.0, seconds=0.7) for _ in range(4)] == [1, 1, 1, 4]
-    assert four.compute(worker, share=1.0) == 4
+    assert four.compute(worker) == 4
+    assert four.compute(worker, shared=True) == 4  # and now it knows
+    assert four.compute(worker, seconds=0.9) == 1
+    assert four.compute(worker, seconds=0.2) == 1
+    assert four.compute(worker, shared=True) == 4  # a second has passed, and it is no better
+    assert [four.compute(worker, seconds=0.7) for _ in range(4)] == [1, 1, 1, 4]
+    assert four.compute(worker) == 4
 
 
 @pytest.mark.parametrize(
-    ("before", "share", "after"),
+    ("before", "shared", "after"),
     [
-        (Caution(), 1.0, Caution()),
-        (Caution(), 0.79, Caution(1.0, 51.0)),
-        (Caution(1.0, 10.0), 0.79, Caution(2.0, 52.0)),
-        (Caution(40.0, 10.0), 0.1, Caution(60.0, 110.0)),
-        (Caution(60.0, 10.0), 0.81, Caution()),
+        (Caution(), False, Caution()),
+        (Caution(), True, Caution(1.0, 51.0)),
+        (Caution(1.0, 10.0), True, Caution(2.0, 52.0)),
+        (Caution(40.0, 10.0), True, Caution(60.0, 110.0)),
+        (Caution(60.0, 10.0), False, Caution()),
     ],
 )
-def test_caution(before: Caution, share: float, after: Caution) -> None:
-    assert before.after(share, now=50.0) == after
+def test_caution(before: Caution, shared: bool, after: Caution) -> None:
+    assert before.after(shared, now=50.0) == after
+
+
+@pytest.mark.parametrize(
+    ("what", "shared"),
+    [
+        (Spent(1.0, 4.0, 0), False),
+        (Spent(1.0, 3.3, 5), False),  # next to nothing was lost
+        (Spent(1.0, 2.0, 0), False),  # half of it was for one thread
+        (Spent(1.0, 1.0, 0), False),
+        (Spent(1.0, 2.0, 1), True),
+        (Spent(1.0, 0.8, 0), True),  # not even one thread had its core all the time
+        (Spent(0.0, 0.0, 0), False),
+    ],
+)
+def test_whether_something_else_had_the_cores(what: Spent, shared: bool) -> None:
+    assert what.was_shared(threads=4) == shared
+
+
+def test_what_a_process_has_spent() -> None:
+    before = spent()
+    while (since := spent() - before).processor < 0.01:
+        pass
+    assert since.seconds >= 0.009
+    assert since.preempted >= 0

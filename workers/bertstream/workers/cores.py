@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import resource
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,10 +11,36 @@ from pathlib import Path
 
 SLOTS = 1024  # one a worker
 
-# Threads that wait for each other use all of the time there is, unless something else has their core: then each of the
-# dozens of waits in a batch takes as long as that keeps it, and the batch up to ten times as long as with one thread.
 _LEAST_SHARE = 0.8
 _FIRST_SECONDS, _MOST_SECONDS = 1.0, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a process has had of its cores, or has since another time."""
+
+    seconds: float  # by the clock
+    processor: float  # seconds, of all threads together
+    preempted: int  # how often a thread of it had to leave its core to something else
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(self.seconds - other.seconds, self.processor - other.processor, self.preempted - other.preempted)
+
+    def was_shared(self, threads: int) -> bool:
+        """Whether something else had cores of a computation with so many threads.
+
+        Threads that wait for each other use all of the time that they get. With something else on one of their cores
+        each of the dozens of waits in a batch takes as long as that keeps it, and the batch up to thirty times as long.
+        A computation has parts for one thread, too, which nothing disturbs while it has its core.
+        """
+        disturbed = self.preempted > 0 or self.processor < self.seconds * 0.9
+        return disturbed and self.processor < self.seconds * threads * _LEAST_SHARE
+
+
+def spent() -> Spent:
+    """By this process until now."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Spent(time.monotonic(), time.process_time(), used.ru_nivcsw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +60,9 @@ class Caution:
     seconds: float = 0.0
     until: float = 0.0
 
-    def after(self, share: float, now: float) -> Caution:
-        """What it is after a computation that had this share of its cores' time: doubled, or nothing."""
-        if share >= _LEAST_SHARE:
+    def after(self, shared: bool, now: float) -> Caution:
+        """What it is after a computation: doubled, or nothing."""
+        if not shared:
             return Caution()
         seconds = min(max(2 * self.seconds, _FIRST_SECONDS), _MOST_SECONDS)
         return Caution(seconds, now + seconds)
@@ -62,22 +89,17 @@ class Cores:
     """
 
     def __init__(
-        self,
-        share: Share,
-        own: int,
-        set_threads: Callable[[int], None],
-        clock: Callable[[], float] = time.monotonic,
-        used: Callable[[], float] = time.process_time,
+        self, share: Share, own: int, set_threads: Callable[[int], None], spent: Callable[[], Spent] = spent
     ) -> None:
-        """own: threads that this worker computes with whatever the others do; used: processor time of all threads."""
+        """own: threads that this worker computes with whatever the others do."""
         with Path(share.path).open("rb+") as file:
             self._map = mmap.mmap(file.fileno(), SLOTS)
         self._share = share
         self._own = own
         self._set_threads = set_threads
-        self._clock, self._used = clock, used
+        self._spent = spent
+        self._began = spent()
         self._caution = Caution()
-        self._began = (0.0, 0.0)
         self._threads = 0  # unknown
         self._say(0)
 
@@ -86,11 +108,11 @@ class Cores:
 
         The number of threads.
         """
-        now = self._clock()
+        self._began = self._spent()
         self._say(self._own)
-        free = self._share.cores - sum(self._map[:]) if idle and now >= self._caution.until else 0
+        wanted = idle and self._began.seconds >= self._caution.until
+        free = self._share.cores - sum(self._map[:]) if wanted else 0
         self._use(max(self._own, min(self._own + free, self._share.most)))
-        self._began = now, self._used()
         return self._threads
 
     def warm_up(self, compute: Callable[[], None]) -> None:
@@ -102,11 +124,9 @@ class Cores:
     def give_back(self) -> None:
         """Computes no longer."""
         self._say(0)
-        began, used = self._began
-        now = self._clock()
-        if self._threads > self._own and now > began:
-            share = (self._used() - used) / (self._threads * (now - began))
-            self._caution = self._caution.after(share, now)
+        if self._threads > self._own:
+            now = self._spent()
+            self._caution = self._caution.after((now - self._began).was_shared(self._threads), now.seconds)
 
     def _use(self, threads: int) -> None:
         self._say(threads)
