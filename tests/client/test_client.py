@@ -105,8 +105,9 @@ def test_loading_and_unloading(server: FakeServer, client: Any) -> None:
     assert (model.name, model.compute_type) == ("mine", "bfloat16")
     request = server.seen.requests[-1]
     assert (request.source, request.compute_type, request.workers) == ("my-bert", types.DATA_TYPE_BFLOAT16, 3)
-    assert client.load_model("mine", "my-bert", dtype="int8").compute_type == "int8"
-    assert server.seen.requests[-1].compute_type == types.DATA_TYPE_INT8
+    for dtype, value in (("int8", types.DATA_TYPE_INT8), ("fp8", types.DATA_TYPE_FP8)):
+        assert client.load_model("mine", "my-bert", dtype=dtype).compute_type == dtype
+        assert server.seen.requests[-1].compute_type == value
     assert (server.seen.deadlines[-1] or 1e9) > 1e8  # the client's 60 seconds are not for this
     client.encode([], model="mine")
     with pytest.raises(sdk.NotFound):

@@ -128,7 +128,7 @@ def test_errors_name_the_option_and_where_it_came_from(
         ('[model.x]\ndevice = "cuda:x"', "model.x.device must be one of auto, cpu, cuda, not 'cuda:x'"),
         (
             '[model.x]\ndtype = "int3"',
-            "model.x.dtype must be one of auto, float32, float16, bfloat16, int8, not 'int3'",
+            "model.x.dtype must be one of auto, float32, float16, bfloat16, int8, fp8, not 'int3'",
         ),
         ('[model.x]\noptimize = "speed"', "model.x.optimize must be one of auto, throughput, latency"),
         ("[model.x]\nworkers = -1", "model.x.workers must be at least 0"),
@@ -159,12 +159,13 @@ def test_tables_of_models(tmp_path: Path) -> None:
     assert made.workers == 4
 
 
-def test_int8_can_be_chosen_for_one_model_or_for_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["int8", "fp8"])
+def test_a_coarser_precision_can_be_chosen_for_one_model_or_for_all(dtype: str, tmp_path: Path) -> None:
     file = tmp_path / "bertstream.toml"
-    file.write_text('[model.a]\nsource = "org/a"\ndtype = "int8"\n')
+    file.write_text(f'[model.a]\nsource = "org/a"\ndtype = "{dtype}"\n')
     made = load("--config", str(file))
-    assert (made.dtype, made.tables["a"].dtype) == ("auto", "int8")
-    assert load("--dtype", "int8").dtype == load(BERTSTREAM_DTYPE="int8").dtype == "int8"
+    assert (made.dtype, made.tables["a"].dtype) == ("auto", dtype)
+    assert load("--dtype", dtype).dtype == load(BERTSTREAM_DTYPE=dtype).dtype == dtype
 
 
 def test_a_flag_can_take_back_what_the_file_allows(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from bertstream.server.errors import RequestError
 from bertstream.server.model import FEW_TEXTS, Models, ServedModel, described
 from bertstream.server.rpc import Call
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
-from bertstream.server.tokenization import Ids, Inputs, Texts, Tokenized, TokenizeOptions, Truncation
+from bertstream.server.tokenization import Ids, Inputs, Texts, Tokenized, TokenizeOptions, Truncation, cancelling
 from tests.server.validation.support import description
 
 LIMITS = Limits(4, 1 << 20, 1 << 20, 1 << 20, 8, 100, 1 << 20, 8)
@@ -50,6 +50,28 @@ async def test_models_by_name(tmp_path: Path) -> None:
         "MODEL_NOT_FOUND",
         "there is no model 'none'; served: one, other",
     )
+
+
+async def test_the_thread_of_a_call_that_is_gone_stops_where_it_can(tmp_path: Path) -> None:
+    model = served(tmp_path, "one")
+    begun, gone, stopped = threading.Event(), threading.Event(), threading.Event()
+
+    def tokenize() -> None:
+        begun.set()
+        gone.wait(10)
+        try:
+            cancelling.check()
+        except cancelling.Cancelled:
+            stopped.set()
+            raise
+
+    task = asyncio.create_task(model.in_thread(tokenize))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gone.set()
+    assert await asyncio.to_thread(stopped.wait, 10)
 
 
 async def test_texts_to_tokens_and_back(tmp_path: Path) -> None:

@@ -63,6 +63,20 @@ class FakeProgram:
         places = torch.cat([torch.arange(length) for length in lengths])
         return [fake_states(ids, type_ids, places, layer) for layer in layers]
 
+    @property
+    def recorded(self) -> frozenset[Pooling]:
+        return frozenset()
+
+    def replay(
+        self,
+        ids: Tensor,
+        type_ids: Tensor | None,
+        lengths: list[int],
+        layers: list[int],
+        poolings: frozenset[Pooling],
+    ) -> Advanced | None:
+        return None
+
     def forward(
         self,
         ids: Tensor,

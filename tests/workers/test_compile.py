@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bertstream.workers import compile as compiling
-from bertstream.workers import native, precision
+from bertstream.workers import gpu_products, native, precision, targets
 from bertstream.workers.checkpoints import CheckpointError
 from bertstream.workers.compile import compile_model, default_cache
 from bertstream.workers.description import ModelDescription, PrecisionTest
@@ -100,7 +100,7 @@ def test_every_file_that_counts_changes_the_revision(
     directory = copy("bert")
     before = compile_model(directory, cache=compile_cache)
     change(directory)
-    target = compiling._target("float32", "cpu", compile_cache, silent)
+    target = targets.choose("float32", "cpu", compile_cache, silent)
     assert compiling._revision(directory, target, silent) != before.name
 
 
@@ -108,7 +108,7 @@ def test_dtype_device_operators_and_code_change_the_revision(
     checkpoint: Checkpoint, compile_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def revision(dtype: str = "float32", device: str = "cpu") -> str:
-        target = compiling._target(dtype, device, compile_cache, silent)
+        target = targets.choose(dtype, device, compile_cache, silent)
         return compiling._revision(checkpoint("bert"), target, silent)
 
     revisions = [revision(), revision("bfloat16"), revision("float16"), revision(device="cuda")]
@@ -117,7 +117,7 @@ def test_dtype_device_operators_and_code_change_the_revision(
         has_native = ModelDescription.load(compile_model(checkpoint("bert"), cache=compile_cache)).native_operators
         assert not has_native
         without = revision()
-    assert (without == revisions[0]) == (compiling._library(compile_cache) is None)
+    assert (without == revisions[0]) == (targets.library_for_cpu(compile_cache) is None)
     monkeypatch.setattr(compiling, "_code_hash", lambda: "other")
     revisions.append(revision())
     assert len(set(revisions)) == len(revisions)
@@ -181,22 +181,34 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
     return reasons.append
 
 
-def for_cuda(dtype: str, cache: Path) -> tuple[compiling.Target, list[str]]:
+def for_cuda(dtype: str, cache: Path) -> tuple[targets.Target, list[str]]:
     """And the steps that are told."""
     steps: list[str] = []
-    target = compiling._target(dtype, "cuda", cache, lambda *step: steps.append(" ".join(map(str, step))))
+    target = targets.choose(dtype, "cuda", cache, lambda *step: steps.append(" ".join(map(str, step))))
     return target, steps
 
 
 @pytest.mark.usefixtures("gpu")
 def test_half_precision_on_a_gpu_takes_both_libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(compiling, "_library", lambda cache: tmp_path / "operators.so")
+    monkeypatch.setattr(targets, "library_for_cpu", lambda cache: tmp_path / "operators.so")
     for dtype in ("float16", "bfloat16"):
         target, steps = for_cuda(dtype, tmp_path)
         assert [library.name for library in target.libraries] == ["operators.so", cuda_library.file_name("sm_90")]
-        assert target.operators == Operators(native=True, flash=True, products="plain")
+        assert target.operators == Operators(native=True, flash=True, products="plain", epilogue=True)
         assert "sm_90" in target.identity
         assert steps == ["operators 0 2", "operators 1 2"]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_fp8_on_a_gpu_takes_both_libraries_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(targets, "library_for_cpu", lambda cache: tmp_path / "operators.so")
+    monkeypatch.setattr(gpu_products, "float8_difference", lambda device: "")
+    target, _ = for_cuda("fp8", tmp_path)
+    assert target.operators == Operators(native=True, flash=True, products="fp8")
+    assert (target.states, len(target.libraries)) == (torch.bfloat16, 2)
+    monkeypatch.setattr(gpu_products, "float8_difference", lambda device: "a product fails")
+    with pytest.raises(ValueError, match="'fp8' cannot be had: a product fails"):
+        for_cuda("fp8", tmp_path)
 
 
 @pytest.mark.usefixtures("gpu")
@@ -204,13 +216,13 @@ def test_float32_and_gpus_without_flash_attention_take_aten_s(monkeypatch: pytes
     assert for_cuda("float32", tmp_path)[0].operators == Operators()
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *device: (7, 5))
     target, steps = for_cuda("float16", tmp_path)
-    assert (target.operators, steps) == (Operators(), [])
+    assert (target.operators, steps) == (Operators(epilogue=True), [])
 
 
 def test_without_a_gpu_a_program_for_one_takes_aten_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     target, steps = for_cuda("float16", tmp_path)
-    assert (target.operators, steps) == (Operators(flash=True), [])
+    assert (target.operators, steps) == (Operators(flash=True, epilogue=True), [])
 
 
 def test_operators_that_a_gpu_does_not_use_are_left_out(
@@ -219,22 +231,22 @@ def test_operators_that_a_gpu_does_not_use_are_left_out(
     def refuse(cache: Path) -> Path:
         raise native.NativeError("nvcc was not found")
 
-    monkeypatch.setattr(compiling, "_library", lambda cache: tmp_path / "operators.so")
+    monkeypatch.setattr(targets, "library_for_cpu", lambda cache: tmp_path / "operators.so")
     with_them, _ = for_cuda("float16", tmp_path)
     gpu("numbers differ")
-    targets = [for_cuda("float16", tmp_path)[0]]
+    without = [for_cuda("float16", tmp_path)[0]]
     monkeypatch.setattr(cuda_library, "build", refuse)
-    targets.append(for_cuda("float16", tmp_path)[0])
+    without.append(for_cuda("float16", tmp_path)[0])
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
     assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
         "numbers differ",
         "nvcc was not found",
     ]
-    monkeypatch.setattr(compiling, "_library", lambda cache: None)  # native.status() says why
-    targets.append(for_cuda("float16", tmp_path)[0])
+    monkeypatch.setattr(targets, "library_for_cpu", lambda cache: None)  # native.status() says why
+    without.append(for_cuda("float16", tmp_path)[0])
     assert len(caplog.records) == 2
-    for target in targets:
-        assert target.operators == Operators(flash=True)
+    for target in without:
+        assert target.operators == Operators(flash=True, epilogue=True)
         assert target.identity != with_them.identity
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bertstream.workers import gpu_products
 from bertstream.workers.compiling import (
     Compiled,
     CompiledModel,
@@ -48,6 +49,7 @@ def test_a_device_that_is_not_there() -> None:
         ("auto", "cuda", "float16"),
         ("bfloat16", "cpu", "bfloat16"),
         ("int8", "cpu", "int8"),
+        ("fp8", "cuda", "fp8"),
         ("float32", "cuda", "float32"),
     ],
 )
@@ -66,6 +68,30 @@ def test_int8_on_a_gpu_is_refused_before_any_model_is_compiled(
     with pytest.raises(ValueError, match="b: the precision int8 was asked for, which is for the CPU alone"):
         compile_all(CompileTask(models, str(compile_cache)), lambda name, step, done, total: told.append(step))
     assert told == []
+
+
+def test_fp8_is_refused_before_any_model_is_compiled_where_a_gpu_has_none(
+    checkpoint: Callable[[str], Path], compile_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*models: CompileModel) -> str:
+        told: list[str] = []
+        with pytest.raises(ValueError, match="the precision fp8 was asked for") as raised:
+            compile_all(CompileTask(models, str(compile_cache)), lambda name, step, done, total: told.append(step))
+        assert told == []
+        return str(raised.value)
+
+    source = str(checkpoint("bert"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(gpu_products, "float8_problem", lambda device: "it is old" if device.index else "")
+    a, b = CompileModel("a", source, "cuda:0", "fp8"), CompileModel("b", source, "cpu", "fp8")
+    assert refused(a, b).startswith(
+        "b: the precision fp8 was asked for, which is for CUDA alone, and it is to run on cpu;"
+    )
+    for device in ("cuda", "auto", "cuda:1"):  # workers may be on each of them
+        assert refused(a, CompileModel("c", source, device, "fp8")) == (
+            "c: the precision fp8 was asked for, but it is old; choose another precision, or another device"
+        )
 
 
 def test_tasks_and_what_comes_of_them_travel_as_json() -> None:

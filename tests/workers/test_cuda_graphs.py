@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from bertstream.workers.compile import compile_model
 from bertstream.workers.connections import Reply
 from bertstream.workers.contract import BULK, Batch, Pooling, Result, Wishes, Work
 from bertstream.workers.copies import to_device, to_host
+from bertstream.workers.description import DefaultPooling
 from bertstream.workers.engine import launch, prepare, run
 from bertstream.workers.loop import EngineLoop
 from bertstream.workers.models.segments import segments
+from bertstream.workers.outputs import finish
 from bertstream.workers.process import record_graphs, run_small_batches
 from bertstream.workers.program import Program
 from bertstream.workers.queue import WorkQueue
@@ -54,8 +57,46 @@ def test_replayed_batches_equal_plain_ones(maker: Callable[..., Path], dtype: st
         for each, lengths, want in zip(ids, BATCHES, plain, strict=True):
             found = program.graphs.run(each, None, lengths, last)
             assert found is not None
-            assert float((found - want).abs().max()) <= NEAR[dtype]
-            assert torch.equal(found, program.hidden_states(each, None, lengths, last)[0])
+            (states,) = found.states
+            assert float((states - want).abs().max()) <= NEAR[dtype]
+            assert torch.equal(states, program.hidden_states(each, None, lengths, last)[0])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_vectors_beside_the_states_equal_plain_ones(dtype: str, tmp_path: Path) -> None:
+    program = loaded(tmp_path, dtype)
+    last, modes = program.description.layers, ("cls", "mean", "max", "mean_sqrt_len", "last_token")
+    ids = [random_ids(sum(lengths)).cuda() for lengths in BATCHES]
+    for mode in modes:
+        program.graphs = None
+        program.description = replace(program.description, default_pooling=DefaultPooling(mode))
+        plain = [
+            program.hidden_states(each, None, lengths, [last])[0] for each, lengths in zip(ids, BATCHES, strict=True)
+        ]
+        record_graphs(program, 16384)
+        assert program.recorded == set(program.poolings)
+        for each, lengths, states in zip(ids, BATCHES, plain, strict=True):
+            found = program.replay(each, None, lengths, [], program.recorded)
+            assert found is not None
+            assert found.states == []
+            pooled = program.pool(states.float(), lengths, mode)
+            for pooling, vectors in found.vectors.items():
+                want = finish(pooling, pooled)
+                assert vectors.shape == want.shape
+                assert float((vectors - want).norm(dim=1).max() / want.norm(dim=1).min()) <= NEAR[dtype]
+
+
+def test_works_that_want_different_things_of_one_replay(tmp_path: Path) -> None:
+    program = loaded(tmp_path, "float16")
+    last = program.description.layers
+    works = [bulk_work(number, program) for number in (1, 2, 3)]
+    works[1] = replace(works[1], wishes=Wishes(("last_hidden_state", "pooled"), Pooling("mean", (last,))))
+    works[2] = replace(works[2], wishes=Wishes(("pooled",), Pooling("max", (last,), normalize=True)))
+    plain = run(program, prepare(works, last, "cuda"))
+    record_graphs(program, 16384)
+    for _ in range(2):
+        for found, want in zip(run(program, prepare(works, last, "cuda")), plain, strict=True):
+            torch.testing.assert_close(found, want, atol=NEAR["float16"], rtol=0)
 
 
 def test_what_cannot_be_recorded_is_told_and_computed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -90,6 +131,7 @@ def test_pooled_by_one_kernel_as_on_the_cpu(dtype: str, tmp_path: Path) -> None:
     program, lengths = loaded(tmp_path, dtype), [512, 7, 7, 7, 3, 1]
     states = torch.randn(sum(lengths), 48, generator=torch.Generator().manual_seed(1))
     parts = states.split(lengths)
+    starts = torch.tensor([0, *lengths, 0]).cumsum(0).to(torch.int32).cuda()  # the last text has no tokens
     wanted = {
         "mean": torch.stack([part.mean(0) for part in parts]),
         "mean_sqrt_len": torch.stack([part.sum(0) / len(part) ** 0.5 for part in parts]),
@@ -99,6 +141,9 @@ def test_pooled_by_one_kernel_as_on_the_cpu(dtype: str, tmp_path: Path) -> None:
     }
     for mode, want in wanted.items():
         torch.testing.assert_close(program.pool(states.cuda(), lengths, mode).cpu(), want, atol=1e-5, rtol=1e-5)
+        found = program.pool_at(states.cuda(), starts, mode).cpu()
+        torch.testing.assert_close(found[:-1], want, atol=1e-5, rtol=1e-5)
+        assert not bool(found[-1].any())
 
 
 def test_layouts_are_those_of_the_cpu() -> None:

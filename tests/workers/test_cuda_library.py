@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bertstream.workers import native
+from bertstream.workers.models import float8
 from bertstream.workers.native import NativeError, cuda_library
 from bertstream.workers.native.library import compiler
 
@@ -28,7 +30,7 @@ SHIM = """
 #include <cmath>
 #include <cstring>
 #define BERTSTREAM_ON_CPU
-#define __device__ static
+#define __device__
 #define __forceinline__ inline
 struct Index { int x, y; };
 static Index threadIdx{0, 0}, blockIdx{0, 0}, blockDim{1, 1};
@@ -52,10 +54,21 @@ static unsigned short float_to_half(float value) {
     for (blockIdx = {0, 0}; blockIdx.x < rows; ++blockIdx.x)                                                      \\
       for (blockIdx.y = 0; blockIdx.y <= size / 4; ++blockIdx.y)                                                  \\
         if (tanh_form) add_tanh_gelu_##name(x, added, size); else add_gelu_##name(x, added, size);                \\
+  }                                                                                                               \\
+  extern "C" void quantize_##name(T* x, Float8* numbers, float* scales, int rows, int size) {                     \\
+    for (blockIdx = {0, 0}; blockIdx.x < rows; ++blockIdx.x) quantize_rows_##name(x, numbers, scales, size);      \\
+  }                                                                                                               \\
+  extern "C" void gelu_quantize_##name(                                                                           \\
+      T* x, Float8* numbers, float* scales, int rows, int size, T* added, int tanh_form) {                        \\
+    for (blockIdx = {0, 0}; blockIdx.x < rows; ++blockIdx.x)                                                      \\
+      add_gelu_quantize_rows_##name(x, numbers, scales, size, added, tanh_form);                                  \\
   }
 ALL(float32, float)
 ALL(float16, Half)
 ALL(bfloat16, BFloat16)
+extern "C" void to_float8(float* x, unsigned char* to, int count) {
+  for (int i = 0; i < count; ++i) to[i] = float8_of(x[i]);
+}
 """
 
 
@@ -114,6 +127,76 @@ def test_numbers_are_rounded_as_torch_does(kernels: ctypes.CDLL, name: str) -> N
     kernels[f"gelu_{name}"](*pointers(x, added), 8, 4000, 0)
     kernels.gelu_float32(*pointers(wide, wide_added), 8, 4000, 0)
     torch.testing.assert_close(x, wide.to(dtype), atol=0, rtol=0, equal_nan=True)
+
+
+@needs_compiler
+def test_numbers_become_float8_as_torch_has_it(kernels: ctypes.CDLL) -> None:
+    """Every bfloat16, and what lies between two float8 or just beside."""
+    every = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(torch.bfloat16).float()
+    steps = torch.arange(127, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
+    between = (steps[1:] + steps[:-1]) / 2
+    beside = [torch.nextafter(between, torch.tensor(end)) for end in (-torch.inf, torch.inf)]
+    x = torch.cat([every, between, -between, *beside])
+    found = torch.empty(len(x), dtype=torch.uint8)
+    kernels.to_float8(*pointers(x, found), len(x))
+    got, want = found.view(torch.float8_e4m3fn).float(), x.clamp(-448, 448).to(torch.float8_e4m3fn).float()
+    torch.testing.assert_close(got, want, atol=0, rtol=0, equal_nan=True)
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [4, 36, 384, 3072])
+@pytest.mark.parametrize("name", [name for name, _ in TYPES])
+def test_the_quantizing_kernel_s_numbers_are_aten_s(kernels: ctypes.CDLL, name: str, size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    x = (torch.randn(7, size, generator=generator) * torch.logspace(-3, 3, 7)[:, None]).to(getattr(torch, name))
+    x[2], x[4, 1], x[5, 2] = 0, torch.inf, torch.nan
+    numbers, scales = torch.empty_like(x, dtype=torch.float8_e4m3fn), torch.empty(7, 1)
+    kernels[f"quantize_{name}"](*pointers(x, numbers, scales), 7, size)
+    want_numbers, want_scales = float8.quantize_rows(x)
+    usual = [0, 1, 2, 3, 6]
+    assert torch.equal(numbers[usual].view(torch.uint8), want_numbers[usual].view(torch.uint8))
+    assert torch.equal(scales[usual], want_scales[usual])
+    assert not bool((numbers.float() * scales)[[4, 5]].isfinite().all(1).any())  # so nothing wrong looks right
+
+
+@needs_compiler
+@pytest.mark.parametrize("form", ["none", "tanh"])
+@pytest.mark.parametrize("size", [4, 40, 1536])
+@pytest.mark.parametrize("name", [name for name, _ in TYPES])
+def test_the_quantizing_gelu_kernel_s_numbers(kernels: ctypes.CDLL, name: str, size: int, form: str) -> None:
+    generator, dtype = torch.Generator().manual_seed(size), getattr(torch, name)
+    x = (torch.randn(9, size, generator=generator) * 3).to(dtype)
+    added = torch.randn(size, generator=generator).to(dtype)
+    numbers, scales = torch.empty_like(x, dtype=torch.float8_e4m3fn), torch.empty(9, 1)
+    run = kernels[f"gelu_quantize_{name}"]
+    run(*pointers(x, numbers, scales), 9, size, *pointers(added), int(form == "tanh"))
+    want = functional.gelu(x.double() + added.double(), approximate=form)
+    assert cuda_library._is_quantized((numbers, scales), want)
+    assert not cuda_library._is_quantized((numbers, scales), want * 1.2)
+
+
+@needs_compiler
+def test_the_check_at_the_start_finds_what_differs(compile_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the operators of the same names for the CPU, which have no float16."""
+    native.load(native.build(compile_cache))
+    monkeypatch.setattr(cuda_library, "NEAR", {name: cuda_library.NEAR[name] for name in ("float32", "bfloat16")})
+    assert cuda_library.differences(torch.device("cpu")) == ""
+    ours = torch.ops.bertstream
+    for name in ("add_layer_norm_", "quantize_rows", "add_gelu_", "add_gelu_quantize_rows"):
+        others = {each: getattr(ours, each) for each in dir(ours) if each.endswith(("_", "rows"))}
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.ops, "bertstream", SimpleNamespace(**others | {name: wrong(others[name])}))
+            assert cuda_library.differences(torch.device("cpu")).startswith(f"{name} ")
+
+
+def wrong(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """As the operator, and a half more."""
+
+    def run(*arguments: Any) -> Any:
+        found = operator(*arguments)
+        return found * 1.5 if isinstance(found, Tensor) else (found[0], found[1] * 1.5)
+
+    return run
 
 
 def test_aten_in_their_place() -> None:
@@ -286,14 +369,14 @@ def found(way: Callable[[str], bytes]) -> str:
 
 
 @pytest.mark.parametrize("way", ["_by_nvrtc", "_by_nvcc"])
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])  # the latter turns numbers into float8 by itself
 def test_the_kernels_compile(way: str, arch: str) -> None:
     compile_kernels: Callable[[str], bytes] = getattr(cuda_library, way)
     if "was not found" in (reason := found(compile_kernels)):
         pytest.skip(reason)
     cubin = compile_kernels(arch)
     assert cubin[:4] == b"\x7fELF"
-    for name in ("add_layer_norm_float16", "add_gelu_bfloat16", "add_tanh_gelu_float32"):
+    for name in ("add_layer_norm_float16", "add_gelu_bfloat16", "add_tanh_gelu_float32", "quantize_rows_bfloat16"):
         assert name.encode() in cubin
 
 

@@ -16,6 +16,7 @@ from bertstream.workers import outputs as outputs_module
 from bertstream.workers.contract import LayerCombination, Output, Pooling, PoolingMode, Spans, WireType, Wishes, Work
 from bertstream.workers.engine import prepare, run
 from bertstream.workers.outputs import to_wire
+from bertstream.workers.program import Advanced
 from tests.support.works import HIDDEN, LAST_LAYER, FakeProgram, fake_pool, fake_states, make_work
 
 MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
@@ -140,6 +141,54 @@ def test_no_layer_is_asked_for_that_nobody_wants() -> None:
     compute(make_work(1, wishes=low), make_work(2, wishes=Wishes(("pooler_output",))), program=program)
     compute(make_work(1, wishes=Wishes(("last_hidden_state",))), program=program)
     assert program.layers_asked == [[0, 1], [0, 1, LAST_LAYER], [LAST_LAYER]]
+
+
+class Recorded(FakeProgram):
+    """Has the vectors of one pooling, which are all 7, and any layers beside them, for texts of up to 10 tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.replays: list[list[int]] = []
+
+    @property
+    def recorded(self) -> frozenset[Pooling]:
+        return frozenset({Pooling("mean", (LAST_LAYER,))})
+
+    def replay(
+        self,
+        ids: Tensor,
+        type_ids: Tensor | None,
+        lengths: list[int],
+        layers: list[int],
+        poolings: frozenset[Pooling],
+    ) -> Advanced | None:
+        if len(ids) > 10:
+            return None
+        self.replays.append(layers)
+        vectors = {each: torch.full((len(lengths), HIDDEN), 7.0) for each in poolings}
+        return Advanced(super().hidden_states(ids, type_ids, lengths, layers) if layers else [], [], vectors)
+
+
+def test_what_is_recorded_needs_no_states() -> None:
+    program = Recorded()
+    own, states = make_work(1, [3, 2]), make_work(2, [2], wishes=Wishes(("last_hidden_state",)))
+    first = make_work(3, [2], wishes=Wishes(("pooled",), Pooling("cls", (LAST_LAYER,))))
+    lower = make_work(4, [2], wishes=Wishes(("pooled",), Pooling("mean", (1,))))
+    for others in ([], [states], [first], [lower, states], [own]):
+        vectors, *found = compute(own, *others, program=program)
+        assert torch.equal(vectors["pooled"], torch.full((2, HIDDEN), 7.0))
+        for other, outputs in zip(others, found, strict=True):
+            torch.testing.assert_close(outputs, vectors if other is own else reference(other), atol=1e-6, rtol=1e-5)
+    assert program.replays == [[], [LAST_LAYER], [LAST_LAYER], [1, LAST_LAYER], []]
+
+
+def test_what_no_graph_takes_is_pooled_from_states() -> None:
+    program = Recorded()
+    large = make_work(1, [6, 5])
+    (found,) = compute(large, program=program)
+    torch.testing.assert_close(found, reference(large), atol=1e-6, rtol=1e-5)
+    assert program.layers_asked == [[LAST_LAYER]]
+    assert program.replays == []
 
 
 def test_answers_are_plain_arrays_of_their_own() -> None:

@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,15 +21,18 @@ from torch import Tensor
 
 from bertstream.workers import graphs, native, process
 from bertstream.workers.compile import compile_model
-from bertstream.workers.contract import Pooling, Wishes
+from bertstream.workers.contract import Pooling, PoolingMode, Spans, Wishes, Work
+from bertstream.workers.description import DefaultPooling
 from bertstream.workers.engine import prepare, run
-from bertstream.workers.graphs import Bucket, Graphs, Limits, Recorded, buckets, made_up_lengths, record
+from bertstream.workers.graphs import Bucket, Graph, Graphs, Limits, Recorded, buckets, made_up_lengths, record
+from bertstream.workers.outputs import finish
 from bertstream.workers.program import Program
 from tests.support.works import make_work
 
 needs_compiler = pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
 CPU = torch.device("cpu")
 SHAPES = [Bucket(64, 8, 16), Bucket(128, 16, 64)]
+MODES: tuple[PoolingMode, ...] = ("cls", "mean", "max", "mean_sqrt_len", "last_token")
 
 
 class Tape:
@@ -35,14 +41,15 @@ class Tape:
     def __init__(self, device: torch.device = CPU) -> None:
         self.replays = 0
 
-    def __call__(self, recorded: Callable[[], Tensor]) -> Recorded:
-        states = recorded().clone()
+    def __call__(self, recorded: Callable[[], list[Tensor]]) -> Recorded:
+        written = [each.clone() for each in recorded()]
 
         def replay() -> None:
             self.replays += 1
-            states.copy_(recorded())
+            for tensor, values in zip(written, recorded(), strict=True):
+                tensor.copy_(values)
 
-        return replay, states
+        return replay, written
 
 
 def limits_of(program: Program) -> Limits:
@@ -75,20 +82,57 @@ def test_a_replayed_batch_equals_a_plain_one(program: Program, typed: bool) -> N
         types = ids % program.description.type_vocabulary_size if typed else None
         found = recorded.run(ids, types, lengths, last)
         assert found is not None
-        want = program.hidden_states(ids, types, lengths, last)[0]
-        assert found.shape == want.shape
-        assert float((found - want).abs().max()) <= 1e-5
+        assert not found.vectors
+        torch.testing.assert_close(found.states, program.hidden_states(ids, types, lengths, last), atol=1e-5, rtol=0)
     assert tape.replays - checked == len(BATCHES)
 
 
 @needs_compiler
-def test_states_are_the_caller_s_own(program: Program) -> None:
+@pytest.mark.parametrize("dimensions", [0, 7])
+@pytest.mark.parametrize("mode", MODES)
+def test_vectors_are_recorded_in_every_mode(program: Program, mode: PoolingMode, dimensions: int) -> None:
+    program.description = replace(program.description, default_pooling=DefaultPooling(mode, dimensions=dimensions))
+    recorded, last = Graphs(program, SHAPES, Tape(), CPU, limits_of(program)), program.description.layers
+    assert recorded.poolings == {Pooling(mode, (last,), "mean", each, dimensions) for each in (False, True)}
+    for seed, lengths in enumerate(BATCHES):
+        ids = random_ids(program, sum(lengths), seed)
+        found = recorded.run(ids, None, lengths, [], recorded.poolings)
+        assert found is not None
+        assert found.states == []
+        pooled = program.pool(program.hidden_states(ids, None, lengths, [last])[0], lengths, mode)
+        for pooling in recorded.poolings:
+            torch.testing.assert_close(found.vectors[pooling], finish(pooling, pooled), atol=1e-5, rtol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", MODES)
+def test_a_text_s_vector_is_the_same_beside_any_others(program: Program, mode: PoolingMode) -> None:
+    program.description = replace(program.description, default_pooling=DefaultPooling(mode))
+    recorded = Graphs(program, SHAPES, Tape(), CPU, limits_of(program))
+    pooling, ids = Pooling(mode, (program.description.layers,), normalize=True), random_ids(program, 5)
+    found = []
+    for before, after in (([], []), ([16, 9], [5, 1]), ([50, 40], [28]), ([5] * 9, [])):
+        others = [random_ids(program, sum(lengths), 1) for lengths in (before, after)]
+        lengths = [*before, 5, *after]
+        given = recorded.run(torch.cat([others[0], ids, others[1]]), None, lengths, [], frozenset({pooling}))
+        assert given is not None
+        assert list(given.vectors) == [pooling]
+        assert given.vectors[pooling].shape == (len(lengths), program.description.hidden_size)
+        found.append(given.vectors[pooling][len(before)])
+    for each in found:
+        torch.testing.assert_close(each, found[0], atol=1e-5, rtol=0)
+
+
+@needs_compiler
+def test_what_is_given_is_the_caller_s_own(program: Program) -> None:
     recorded, last = Graphs(program, SHAPES, Tape(), CPU, limits_of(program)), [program.description.layers]
-    first = recorded.run(random_ids(program, 9), None, [9], last)
+    first = recorded.run(random_ids(program, 9), None, [9], last, recorded.poolings)
     assert first is not None
-    kept = first.clone()
-    recorded.run(random_ids(program, 9, 1), None, [9], last)
-    assert torch.equal(first, kept)
+    tensors = [*first.states, *first.vectors.values()]
+    assert len(tensors) == 3
+    kept = [each.clone() for each in tensors]
+    recorded.run(random_ids(program, 9, 1), None, [9], last, recorded.poolings)
+    assert all(torch.equal(each, before) for each, before in zip(tensors, kept, strict=True))
 
 
 @needs_compiler
@@ -101,25 +145,91 @@ def test_what_no_graph_takes_goes_the_plain_way(program: Program) -> None:
         assert program.graphs.run(ids, None, lengths, layers) is None
         states = program.hidden_states(ids, None, lengths, layers)
         assert [each.shape[0] for each in states] == [sum(lengths)] * len(layers)
+    other = frozenset({Pooling("max", (last,))})
+    assert program.replay(random_ids(program, 4), None, [4], [last], other) is None
     assert tape.replays == checked
 
 
+def vectors(number: int, lengths: list[int], pooling: Pooling, **more: Any) -> Work:
+    return make_work(number, lengths, wishes=Wishes(("pooled",), pooling, **more), first_id=10 * number)
+
+
+def mixed_works(last: int) -> dict[str, list[Work]]:
+    """By what they have in common."""
+    own, plain = Pooling("mean", (last,), normalize=True), Pooling("mean", (last,))
+    both = make_work(8, [4, 2], wishes=Wishes(("last_hidden_state", "pooled"), own), first_id=30)
+    spans = Spans(np.array([2], np.int32), np.array([0, 3], np.int32), np.array([4, 2], np.int32))
+    spanned = make_work(9, [6], wishes=Wishes(("pooled_spans", "pooled"), own), first_id=40)
+    spanned = replace(spanned, batch=replace(spanned.batch, spans=spans))
+    usual = [vectors(1, [3, 9], own), vectors(2, [5], plain), vectors(3, [9, 1], own), vectors(4, [2], own)]
+    states = make_work(
+        5, [5], wishes=Wishes(("last_hidden_state", "hidden_states"), hidden_layers=(last,)), type_ids=True
+    )
+    cut, largest = vectors(6, [3], replace(own, dimensions=5)), vectors(7, [4], Pooling("max", (last,), normalize=True))
+    pooler = make_work(10, [3], wishes=Wishes(("pooler_output", "pooled"), Pooling("pooler", (last,))))
+    return {
+        "usual vectors": usual,
+        "in other types": [vectors(1, [3, 9], own, wire_type="int8"), vectors(2, [4], own, wire_type="float16")],
+        "other vectors": [cut, largest, pooler],
+        "states": [states, both],
+        "spans": [spanned],
+        "all": [*usual, cut, largest, states, both, spanned, pooler],
+    }
+
+
 @needs_compiler
-def test_the_engine_gives_the_same_vectors_with_graphs(program: Program) -> None:
-    last, types = program.description.layers, program.description.type_vocabulary_size > 1
-    works = [
-        make_work(1, [3, 9], wishes=Wishes(("pooled",), Pooling("mean", (last,), normalize=True)), first_id=20),
-        make_work(2, [5], wishes=Wishes(("last_hidden_state",)), first_id=50, type_ids=types),
-    ]
+@pytest.mark.parametrize("kind", mixed_works(1))
+def test_the_engine_gives_the_same_with_graphs(
+    checkpoint: Callable[[str], Path], compile_cache: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Program.load(compile_model(checkpoint("bert"), cache=compile_cache), "cpu")
+    last = program.description.layers
+    works = mixed_works(last)[kind]
     plain = run(program, prepare(works, last))
+    tape, copied = Tape(), list[str]()
+    program.graphs = Graphs(program, SHAPES, tape, CPU, limits_of(program))
+    checked = tape.replays
+    for name in ("states", "vectors"):
+        monkeypatch.setattr(Graph, name, noting(getattr(Graph, name), copied))
+    for found, want in zip(run(program, prepare(works, last)), plain, strict=True):
+        assert list(found) == list(want)
+        for name, values in want.items():
+            near = 1 if values.dtype == torch.int8 else 1e-3 if values.dtype == torch.float16 else 1e-5
+            torch.testing.assert_close(found[name], values, atol=near, rtol=0)
+    assert tape.replays == checked + 1
+    # Each vector is copied once for all that want it, and states only for those who need them.
+    expected = {"usual vectors": ["vectors"] * 2, "in other types": ["vectors"], "other vectors": ["states"]}
+    expected |= {
+        "states": ["states", "vectors"],
+        "spans": ["states", "vectors"],
+        "all": ["states", "vectors", "vectors"],
+    }
+    assert sorted(copied) == expected[kind]
+
+
+def noting(method: Callable[..., Tensor], calls: list[str]) -> Callable[..., Tensor]:
+    def noted(*arguments: object) -> Tensor:
+        calls.append(method.__name__)
+        return method(*arguments)
+
+    return noted
+
+
+@needs_compiler
+def test_vectors_of_other_layers_and_of_large_batches_are_made_the_plain_way(program: Program) -> None:
+    last = program.description.layers
+    batches = [
+        [vectors(1, [3, 9], Pooling("mean", (0,))), vectors(2, [5], Pooling("mean", (last,)))],
+        [vectors(1, [3, 9], Pooling("mean", (0, last), "sum"))],
+        [vectors(1, [100, 29], Pooling("mean", (last,)))],
+    ]
+    plain = [run(program, prepare(works, last)) for works in batches]
     tape = Tape()
     program.graphs = Graphs(program, SHAPES, tape, CPU, limits_of(program))
     checked = tape.replays
-    for found, want in zip(run(program, prepare(works, last)), plain, strict=True):
-        assert list(found) == list(want)
-        for name in want:
-            torch.testing.assert_close(found[name], want[name], atol=1e-5, rtol=0)
-    assert tape.replays == checked + 1
+    for works, want in zip(batches, plain, strict=True):
+        torch.testing.assert_close(run(program, prepare(works, last)), want, atol=1e-5, rtol=0)
+    assert tape.replays == checked
 
 
 def test_without_attention_for_any_lengths_there_are_none(
@@ -140,8 +250,11 @@ def test_without_attention_for_any_lengths_there_are_none(
 class Plain:
     """A program of one layer, which states are made of their ids, types and places."""
 
-    def __init__(self, wrong: float = 0.0) -> None:
+    poolings = (Pooling("mean", (1,)), Pooling("mean", (1,), normalize=True))
+
+    def __init__(self, wrong: float = 0.0, times: float = 1.0) -> None:
         self.wrong = wrong  # how much `last_states` is off, or not a number
+        self.times = times  # what `pool_at` gives too much of
 
     def hidden_states(
         self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
@@ -156,6 +269,17 @@ class Plain:
         (states,) = self.hidden_states(ids, type_ids, lengths, [1])
         return states + torch.tensor([0.0, 0.0, self.wrong])
 
+    def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
+        return torch.stack([text.mean(0) for text in states.split(lengths)])
+
+    def pool_at(self, states: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
+        lengths = cu_seqlens.diff()
+        texts = int((lengths > 0).sum())
+        assert lengths[:texts].all()  # those that nobody reads are behind the others, and have no tokens
+        pooled = torch.zeros(len(lengths), states.size(1))
+        pooled[:texts] = self.pool(states[: int(cu_seqlens[-1])], lengths[:texts].tolist(), mode)
+        return pooled * self.times
+
 
 LIMITS = Limits(vocabulary=50, types=2, max_tokens=512, last_layer=1)
 
@@ -169,12 +293,23 @@ def test_graphs_are_recorded_for_as_many_tokens_as_a_batch_has(caplog: pytest.Lo
     assert found.run(torch.arange(1025), None, [500, 500, 25], [1]) is None
 
 
-@pytest.mark.parametrize(("wrong", "reason"), [(9.0, "other numbers"), (float("nan"), "not finite")])
-def test_graphs_that_give_other_numbers_are_not_used(
-    wrong: float, reason: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert record(Plain(wrong), CPU, 256, LIMITS, Tape) is None
-    assert reason in caplog.text
+@pytest.mark.parametrize("program", [Plain(wrong=9.0), Plain(times=1.1)], ids=["states", "vectors"])
+def test_graphs_that_give_other_numbers_are_not_used(program: Plain, caplog: pytest.LogCaptureFixture) -> None:
+    assert record(program, CPU, 256, LIMITS, Tape) is None
+    assert "other numbers" in caplog.text
+
+
+def test_graphs_of_fp8_may_give_somewhat_other_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    coarse = replace(LIMITS, float8=True)
+    assert record(Plain(times=1.1), CPU, 256, coarse, Tape) is not None
+    assert record(Plain(wrong=9.0), CPU, 256, coarse, Tape) is None
+    assert "other numbers" in caplog.text
+
+
+@pytest.mark.parametrize("program", [Plain(wrong=math.nan), Plain(times=math.nan)], ids=["states", "vectors"])
+def test_graphs_that_give_no_numbers_are_not_used(program: Plain, caplog: pytest.LogCaptureFixture) -> None:
+    assert record(program, CPU, 256, LIMITS, Tape) is None
+    assert "not finite" in caplog.text
 
 
 def test_graphs_that_do_not_read_their_input_are_not_used(caplog: pytest.LogCaptureFixture) -> None:

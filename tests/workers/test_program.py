@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from bertstream.workers import native
+from bertstream.workers import gpu_products, native
 from bertstream.workers import program as programs
 from bertstream.workers.checkpoints import embedded
 from bertstream.workers.compile import compile_model
+from bertstream.workers.contract import Pooling, PoolingMode
+from bertstream.workers.description import DefaultPooling
 from bertstream.workers.native import cuda_library
 from bertstream.workers.program import Program, ProgramError
 from tests.support.checkpoints import TEXTS, edit_json
@@ -155,6 +159,31 @@ def test_pooling(pair: Callable[[str], Pair], mode: str, dtype: torch.dtype) -> 
     assert difference(got, want) <= 1e-6
 
 
+@pytest.mark.parametrize("mode", POOLED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pooling_of_texts_that_are_laid_out_already(pair: Callable[[str], Pair], mode: str, dtype: torch.dtype) -> None:
+    program, lengths = pair("bert").program, [3, 3, 1, 60, 7, 2]
+    states = torch.randn(sum(lengths) + 4, 36, generator=torch.Generator().manual_seed(1)).to(dtype)
+    states[sum(lengths) :] = torch.nan  # of no text
+    starts = torch.tensor([0, *lengths, 0, 0], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    want = program.pool(states[: sum(lengths)], lengths, mode)
+    for rows in (states, states[: sum(lengths)]):
+        got = program.pool_at(rows, starts, mode)
+        assert got.dtype == torch.float32
+        assert difference(got[:-2], want) <= 1e-5
+        assert not bool(got[-2:].any())
+
+
+@pytest.mark.parametrize("mode", [*POOLED, "pooler"])
+def test_the_checkpoint_s_own_pooling_is_what_graphs_record(pair: Callable[[str], Pair], mode: PoolingMode) -> None:
+    program = copy.copy(pair("bert").program)
+    program.description = replace(program.description, default_pooling=DefaultPooling(mode, True, 7))
+    own = Pooling(mode, (program.description.layers,), normalize=True, dimensions=7)
+    assert program.poolings == (() if mode == "pooler" else (replace(own, normalize=False), own))
+    assert program.recorded == frozenset()
+    assert program.replay(torch.tensor([1]), None, [1], [], frozenset({own})) is None
+
+
 @pytest.mark.parametrize(("dtype", "near"), [("bfloat16", 0.15), ("float16", 0.02)])
 def test_half_precision_is_close(
     checkpoint: Callable[[str], Path], compile_cache: Path, dtype: str, near: float
@@ -237,11 +266,18 @@ def test_operators_for_cuda_come_after_those_for_the_cpu_and_before_the_program(
         steps.append((folder, device))
         return reason
 
+    def use_epilogue(module: object, device: torch.device) -> str:
+        steps.append(device)
+        return reason
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(native, "load", lambda library: steps.append(library.name))
     monkeypatch.setattr(cuda_library, "start", start)
     monkeypatch.setattr(programs, "_load_module", lambda directory, device: steps.append("program"))
+    monkeypatch.setattr(gpu_products, "use_epilogue", use_epilogue)
+    caplog.set_level(logging.INFO)
     Program.load(tmp_path, "cuda:1")
-    assert steps == [native.file_name(), (tmp_path, torch.device("cuda", 1)), "program"]
-    told = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert [record.getMessage().rpartition(": ")[2] for record in told] == ([reason] if reason else [])
+    gpu = torch.device("cuda", 1)
+    assert steps == [native.file_name(), (tmp_path, gpu), "program", gpu]
+    told = [(record.levelno, record.getMessage().rpartition(": ")[2]) for record in caplog.records]
+    assert told == ([(logging.WARNING, reason), (logging.INFO, reason)] if reason else [])

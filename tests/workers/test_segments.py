@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bertstream.workers.copies import to_device, to_host
-from bertstream.workers.models.pooling import by_lengths, by_runs
+from bertstream.workers.models.pooling import by_offsets, by_runs, pool_rows
 from bertstream.workers.models.segments import segments, segments_at
 
 LENGTHS = [5, 5, 3, 1, 512]
@@ -32,9 +32,16 @@ def test_texts_of_no_tokens_start_at_one_that_is_there() -> None:
 def test_sums_by_one_kernel(dtype: torch.dtype, largest: bool) -> None:
     states = torch.randn(sum(LENGTHS), 48, generator=torch.Generator().manual_seed(1)).to(dtype)
     where = segments(LENGTHS, CPU)
-    found, want = by_lengths(states, where.lengths, largest), by_runs(states, where, largest)
+    found, want = by_offsets(states, where.cu_seqlens, largest), by_runs(states, where, largest)
     assert found.dtype == want.dtype
     torch.testing.assert_close(found, want, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["cls", "mean", "max", "mean_sqrt_len", "last_token"])
+def test_pooling_of_texts_that_are_laid_out_looks_at_no_value(mode: str) -> None:
+    """Or it could not be recorded: there are no values on "meta"."""
+    where = segments_at(torch.zeros(5, dtype=torch.int32, device="meta"), 10, 0)
+    assert pool_rows(torch.zeros(10, 6, device="meta"), where, mode).shape == (4, 6)
 
 
 def test_on_the_cpu_nothing_is_copied() -> None:

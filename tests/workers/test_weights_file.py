@@ -20,7 +20,7 @@ from bertstream.workers.program import Program, ProgramError
 from bertstream.workers.weights_file import WeightsError
 
 CPU = torch.device("cpu")
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.int64)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int8, torch.int64)
 # Maps a compiled model, touches all of it, and waits to be looked at.
 WORKER = """
 import sys
@@ -44,6 +44,7 @@ class Layer(nn.Module):
         self.single = nn.Parameter(torch.tensor(seed + 0.5))
         self.register_buffer("of_float16", torch.randn(7, generator=generator).half())
         self.register_buffer("of_bfloat16", torch.randn(2, 3, 4, 5, generator=generator).bfloat16())
+        self.register_buffer("of_float8", torch.randn(5000, generator=generator).to(torch.float8_e4m3fn))
         self.register_buffer("of_int8", torch.randint(-128, 128, (5000,), generator=generator).to(torch.int8))
         self.register_buffer("of_int64", torch.randint(1 << 40, (3,), generator=generator))
         self.register_buffer("of_empty", torch.empty(0, 4))

@@ -25,7 +25,9 @@ def add_to(commands: Commands) -> None:
     load = command(commands, "load", run_load, "load a model into the server, or replace one", LOAD_EXAMPLES)
     load.add_argument("name", metavar="NAME", help="the name to serve it under")
     load.add_argument("source", metavar="SOURCE", help="a name below a model root of the server, or on the hub")
-    load.add_argument("--dtype", choices=get_args(ComputeType), help="the type to compute in; int8 on the CPU alone")
+    load.add_argument(
+        "--dtype", choices=get_args(ComputeType), help="the type to compute in; int8 on the CPU, fp8 on an H100"
+    )
     load.add_argument(
         "--workers", type=int, default=0, metavar="N", help="worker processes (default: as many as the server says)"
     )

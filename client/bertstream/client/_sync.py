@@ -138,7 +138,8 @@ class Client(TaskMethods, GenerationMethods):
         Args:
             name: the name to serve it under.
             source: a name below one of the server's model roots, or on the hub where the server allows that.
-            dtype: the type to compute in; None for the server's choice. "int8" is for models on the CPU.
+            dtype: the type to compute in; None for the server's choice. "int8" is for models on the CPU, "fp8"
+                for those on GPUs such as an H100.
             workers: worker processes; 0 for the server's choice.
             timeout: in seconds.
 

@@ -19,7 +19,7 @@ FloatArray: TypeAlias = NDArray[np.floating[Any]]
 PoolingMode: TypeAlias = Literal["cls", "mean", "max", "mean_sqrt_len", "last_token", "pooler"]
 LayerCombination: TypeAlias = Literal["mean", "sum", "concatenate"]
 WireType: TypeAlias = Literal["float32", "float16", "bfloat16", "int8"]
-ComputeType: TypeAlias = Literal["float32", "float16", "bfloat16", "int8"]
+ComputeType: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "fp8"]
 Output: TypeAlias = Literal[
     "pooled", "pooler_output", "last_hidden_state", "hidden_states", "attentions", "pooled_spans"
 ]
@@ -130,7 +130,7 @@ class Model:
     """The length that texts are cut to unless a request says otherwise, special tokens included."""
     has_pooler: bool
     compute_type: str
-    """The type that it computes in, such as "float32"; "int8" is that of its matrix products alone."""
+    """The type that it computes in, such as "float32"; "int8" and "fp8" are that of its matrix products alone."""
     device: str
     """ "cpu" or "cuda"."""
     workers: int

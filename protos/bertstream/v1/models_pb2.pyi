@@ -126,8 +126,8 @@ class LoadModelRequest(_message.Message):
     source: _builtins.str
     """A name below one of the server's model roots, or on the hub where the server allows that. Never a path."""
     compute_type: _types_pb2.DataType.ValueType
-    """The type to compute in; unset means the server's choice for its device, which is never INT8. INT8 is for the CPU
-    alone: a model that would run elsewhere is FAILED_PRECONDITION.
+    """The type to compute in; unset means the server's choice for its device, which is never INT8 or FP8. INT8 is for the CPU
+    alone, FP8 for GPUs of compute capability 9.0 or newer: a model that would run elsewhere is FAILED_PRECONDITION.
     """
     workers: _builtins.int
     """Worker processes; 0 means the server's choice."""
@@ -355,8 +355,8 @@ class Model(_message.Message):
     has_pooler: _builtins.bool
     """Whether pooler_output is there."""
     compute_type: _types_pb2.DataType.ValueType
-    """The type that the model computes in. INT8 is that of the linear layers' weights and of what they are multiplied
-    with; vectors and states are not rounded to it.
+    """The type that the model computes in. INT8 and FP8 are that of the linear layers' weights and of what they are
+    multiplied with; vectors and states are not rounded to it.
     """
     device: _builtins.str
     """Where it runs: "cpu" or "cuda"."""

@@ -37,9 +37,11 @@ class _DataTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DataType.Val
     """The upper 16 bits of an IEEE 754 binary32."""
     DATA_TYPE_INT8: _DataType.ValueType  # 4
     """Two's complement, with one scale for each row: value = integer * scale."""
+    DATA_TYPE_FP8: _DataType.ValueType  # 5
+    """8-bit floats, E4M3 of the Open Compute Project: a model may compute in them, and no Tensor is of them."""
 
 class DataType(_DataType, metaclass=_DataTypeEnumTypeWrapper):
-    """How the numbers of a Tensor lie in its bytes."""
+    """How the numbers of a Tensor lie in its bytes, and what a model computes in."""
 
 DATA_TYPE_UNSPECIFIED: DataType.ValueType  # 0
 """Not said; in a request it stands for the default, in a response it never occurs."""
@@ -51,6 +53,8 @@ DATA_TYPE_BFLOAT16: DataType.ValueType  # 3
 """The upper 16 bits of an IEEE 754 binary32."""
 DATA_TYPE_INT8: DataType.ValueType  # 4
 """Two's complement, with one scale for each row: value = integer * scale."""
+DATA_TYPE_FP8: DataType.ValueType  # 5
+"""8-bit floats, E4M3 of the Open Compute Project: a model may compute in them, and no Tensor is of them."""
 Global___DataType: _TypeAlias = DataType  # noqa: Y015
 
 class _Priority:

@@ -54,13 +54,14 @@ class ServeConfig:
     device: str = _option("auto", "where models run", choices=("auto", "cpu", "cuda"))
     dtype: str = _option(
         "auto",
-        "precision; auto is float16 on CUDA and float32 on the CPU; int8 is for the CPU alone",
-        choices=("auto", "float32", "float16", "bfloat16", "int8"),
+        "precision; auto is float16 on CUDA and float32 on the CPU; int8 is for the CPU alone, "
+        "fp8 for GPUs such as an H100",
+        choices=("auto", "float32", "float16", "bfloat16", "int8", "fp8"),
     )
     optimize: str = _option(
         "auto",
         "workers on the CPU: throughput is one of a single thread for each core, latency one with all threads; "
-        "auto is throughput",
+        "auto is throughput whose workers take idle cores, too",
         choices=("auto", "throughput", "latency"),
     )
     workers: int = _option(0, "worker processes for each model; 0: one a GPU, or on the CPU as optimize says", least=0)

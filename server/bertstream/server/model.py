@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +18,15 @@ from bertstream.server.dispatch import Dispatcher
 from bertstream.server.errors import model_not_found
 from bertstream.server.rpc import Call
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
-from bertstream.server.tokenization import Detokenized, Ids, Inputs, TextTokenizer, Tokenized, TokenizeOptions
+from bertstream.server.tokenization import (
+    Detokenized,
+    Ids,
+    Inputs,
+    TextTokenizer,
+    Tokenized,
+    TokenizeOptions,
+    cancelling,
+)
 from bertstream.v1 import types_pb2
 from bertstream.workers.description import ModelDescription
 
@@ -85,10 +95,16 @@ class ServedModel:
     async def in_thread(self, function: Callable[[], Made], *, many: bool = False) -> Made:
         """Runs what takes a while in a thread of those that tokenize; the event loop goes on.
 
-        What is done to `many` texts waits so that a thread stays free for what is done to few.
+        What is done to `many` texts waits so that a thread stays free for what is done to few. Once this is cancelled,
+        the thread goes on with the part of a text that it is at, and no further.
         """
-        async with self._many if many else nullcontext():
-            return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        cancelled = threading.Event()
+        work = partial(cancelling.run, function, cancelled)
+        try:
+            async with self._many if many else nullcontext():
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            cancelled.set()
 
     async def tokenize(self, inputs: Inputs, options: TokenizeOptions, prompt: str = "") -> Timed:
         """Tokenizes in a thread."""

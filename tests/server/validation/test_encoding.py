@@ -92,6 +92,7 @@ def test_the_effective_options_ask_for_the_same_again() -> None:
         (e.EncodingOptions(outputs=[e.ENCODING_OUTPUT_POOLED, UNKNOWN]), "options.outputs[1]"),
         (e.EncodingOptions(outputs=[e.ENCODING_OUTPUT_UNSPECIFIED]), "options.outputs[0]"),
         (e.EncodingOptions(data_type=UNKNOWN), "options.data_type"),
+        (e.EncodingOptions(data_type=t.DATA_TYPE_FP8), "options.data_type"),
         (e.EncodingOptions(priority=UNKNOWN), "options.priority"),
         (pooling(mode=UNKNOWN), "options.pooling.mode"),
         (pooling(layer_combination=UNKNOWN), "options.pooling.layer_combination"),

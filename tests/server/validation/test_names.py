@@ -7,13 +7,15 @@ import pytest
 
 from bertstream.server.errors import RequestError
 from bertstream.server.validation import names
+from bertstream.server.validation.loading import COMPUTE_TYPES
 from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
 
 ENUMS: list[tuple[Mapping[int, Any], Any, bool]] = [  # the table, the enum, whether UNSPECIFIED has a name in the table
     (names.OUTPUTS, encoding_pb2.EncodingOutput, False),
     (names.POOLING_MODES, encoding_pb2.PoolingMode, False),
     (names.LAYER_COMBINATIONS, encoding_pb2.LayerCombination, True),
-    (names.WIRE_TYPES, types_pb2.DataType, True),
+    ({**names.WIRE_TYPES, types_pb2.DATA_TYPE_FP8: "fp8"}, types_pb2.DataType, True),  # in which nothing travels
+    (COMPUTE_TYPES, types_pb2.DataType, True),
     (names.STRATEGIES, types_pb2.TruncationStrategy, True),
     (names.SIDES, types_pb2.TruncationSide, False),
     (names.COLUMNS, tokenization_pb2.TokenizationOutput, False),

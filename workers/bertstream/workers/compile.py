@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from bertstream.workers import checkpoints, native, precision, program, weights_file
+from bertstream.workers import checkpoints, native, precision, program, targets, weights_file
 from bertstream.workers.checkpoints import (
     CheckpointConfig,
     CheckpointError,
@@ -32,55 +31,14 @@ from bertstream.workers.checkpoints import (
     TokenizerSettings,
 )
 from bertstream.workers.description import ModelDescription, PrecisionTest
-from bertstream.workers.models import EncoderShape, Model, Operators, Products, largest_inputs, load_model
+from bertstream.workers.models import EncoderShape, Model, Operators, largest_inputs, load_model
 from bertstream.workers.native import cuda_library
+from bertstream.workers.targets import Progress, Target
 
-log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, and of how much
-
-DTYPES = ("float32", "float16", "bfloat16", "int8")
-NATIVE_DTYPES = ("float32", "bfloat16", "int8")
-DEVICES = ("cpu", "cuda")
-_TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # Enough for the largest checkpoint on the slowest disk: what is older was left by a process that was killed.
 ABANDONED_SECONDS = 3600.0
 _SETTINGS_GLOBS = ("*.json", "*.txt", "*.model", "*/config.json")
-_CODE = ("models", "checkpoints", "compile.py", "description.py", "precision.py", "weights_file.py")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a program is compiled for."""
-
-    dtype: str
-    device: str
-    flash: bool  # CUDA's flash attention
-    libraries: tuple[Path, ...]  # our C++ operators, and then those for CUDA; none where ATen's are taken
-    amx: bool  # whether they use it here
-
-    @property
-    def operators(self) -> Operators:
-        """How the program computes."""
-        products: Products = "plain"
-        if self.dtype == "int8":
-            products = "int8"
-        elif self.libraries and self.amx:
-            products = "packed"
-        return Operators(native=bool(self.libraries), flash=self.flash, products=products)
-
-    @property
-    def states(self) -> torch.dtype:
-        """What hidden states are. Beside products of int8, bfloat16 where that is fast: it is exact enough for them."""
-        if self.dtype == "int8":
-            return torch.bfloat16 if self.amx else torch.float32
-        return _TORCH_DTYPES[self.dtype]
-
-    @property
-    def identity(self) -> str:
-        """All of it that the program's numbers or speed depend on."""
-        libraries = " ".join(library.name for library in self.libraries) or "aten"  # which name the GPU's kind, too
-        return f"{self.dtype} {self.device} {self.flash} {libraries} {self.amx}"
+_CODE = ("models", "checkpoints", "compile.py", "description.py", "precision.py", "targets.py", "weights_file.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +79,14 @@ def compile_model(
 ) -> Path:
     """Compile the checkpoint that `source` names, unless the cache has it, and return the compiled directory.
 
-    source: a directory, or a name on the Hugging Face hub; dtype: "float32", "float16", "bfloat16" or, on the
-    CPU, "int8"; device: "cpu" or "cuda"; progress: told of each step, in the order "operators" (where there may be
-    any), "find", "check", "read", "save", "test", "ready".
+    source: a directory, or a name on the Hugging Face hub; dtype: "float32", "float16", "bfloat16", on the
+    CPU "int8", on CUDA "fp8"; device: "cpu" or "cuda"; progress: told of each step, in the order "operators" (where
+    there may be any), "find", "check", "read", "save", "test", "ready".
     Safe to call from several processes at once. Raises CheckpointError, ValueError.
     """
     tell = progress or (lambda step, done, total: None)
     cache = cache or default_cache()
-    target = _target(dtype, device, cache, tell)
+    target = targets.choose(dtype, device, cache, tell)
     tell("find", 0, 1)
     checkpoint = checkpoints.resolve(source)
     revision = _revision(checkpoint, target, tell)
@@ -137,57 +95,6 @@ def compile_model(
         _build(checkpoint, target, compiled, tell)
     tell("ready", 1, 1)
     return compiled
-
-
-def _target(dtype: str, device: str, cache: Path, tell: Progress) -> Target:
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-    if device not in DEVICES:
-        raise ValueError(f"device {device!r} is not one of {', '.join(DEVICES)}")
-    if dtype == "int8" and device != "cpu":
-        raise ValueError(f"dtype {dtype!r} is for the CPU alone, not for {device}")
-    flash = device == "cuda" and dtype != "float32" and _has_flash()
-    if device == "cuda":
-        libraries = _libraries_for_cuda(cache, tell) if flash and torch.cuda.is_available() else ()
-        return Target(dtype, device, flash, libraries, amx=False)
-    if dtype not in NATIVE_DTYPES:
-        return Target(dtype, device, flash, (), amx=False)
-    tell("operators", 0, 1)
-    library = _library(cache)
-    if library is None:
-        return Target(dtype, device, flash, (), amx=False)
-    return Target(dtype, device, flash, (library,), amx=native.has_amx())
-
-
-def _library(cache: Path) -> Path | None:
-    try:
-        library = native.build(cache)
-        native.load(library)
-    except native.NativeError:
-        return None  # ATen does the same, only slower; native.status() says why
-    return library
-
-
-def _libraries_for_cuda(cache: Path, tell: Progress) -> tuple[Path, ...]:
-    """Both, in use on the GPU that compiles: the one for the CPU has the schemas. None unless both can be had."""
-    tell("operators", 0, 2)
-    library = _library(cache)
-    if library is None:
-        return ()
-    tell("operators", 1, 2)
-    try:
-        kernels = cuda_library.build(cache)
-        if reason := cuda_library.start(kernels.parent, torch.device("cuda")):
-            raise native.NativeError(reason)
-    except native.NativeError as error:
-        log.warning("the GPU gets ATen's operators alone, batches take longer: %s", error)
-        return ()
-    return library, kernels
-
-
-def _has_flash() -> bool:
-    """Flash attention needs Ampere or newer; without a GPU here we compile for what most have."""
-    return not torch.cuda.is_available() or torch.cuda.get_device_capability() >= (8, 0)
 
 
 def _revision(checkpoint: Path, target: Target, tell: Progress) -> str:

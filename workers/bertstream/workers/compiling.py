@@ -30,7 +30,7 @@ class CompileModel:
     name: str  # that people are told
     source: str  # a hub name or a directory; "" is the embedded model
     device: str  # "auto", "cpu", "cuda", "cuda:1"
-    dtype: str  # "auto", "float32", "float16", "bfloat16" or, on the CPU, "int8"
+    dtype: str  # "auto", "float32", "float16", "bfloat16", on the CPU "int8", on CUDA "fp8"
     hub: bool = False  # only the hub may have it, not a directory that is called so
 
 
@@ -90,9 +90,25 @@ def compile_all(task: CompileTask, tell: Tell) -> Compiled:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     cache = Path(task.cache) if task.cache else None
     targets = [choose_target(each, gpus) for each in task.models]
+    for each, (_, dtype) in zip(task.models, targets, strict=True):
+        if dtype == "fp8":
+            _check_float8(each, gpus)
     models = tuple(_compile(each, *target, cache, tell) for each, target in zip(task.models, targets, strict=True))
     in_use, reason = native.status()
     return Compiled(models, gpus, "native" if in_use else reason)
+
+
+def _check_float8(model: CompileModel, gpus: int) -> None:
+    """On every GPU that its workers may be on. Raises ValueError."""
+    import torch
+
+    from bertstream.workers import gpu_products
+
+    _, _, index = model.device.partition(":")
+    for gpu in [int(index)] if index else range(gpus):
+        if reason := gpu_products.float8_problem(torch.device("cuda", gpu)):
+            advice = "choose another precision, or another device"
+            raise ValueError(f"{model.name}: the precision fp8 was asked for, but {reason}; {advice}")
 
 
 def _compile(model: CompileModel, device: str, dtype: str, cache: Path | None, tell: Tell) -> CompiledModel:
@@ -127,12 +143,17 @@ def choose_device(asked: str, gpus: int, name: str) -> str:
 def choose_dtype(asked: str, device: str, name: str) -> str:
     """The precision to use: float16 is as exact as needed and fast on CUDA; on the CPU float32 is exact and fast.
 
-    Raises ValueError for int8 on CUDA.
+    Raises ValueError for int8 on CUDA, and fp8 elsewhere.
     """
     if asked == "int8" and device != "cpu":
         raise ValueError(
             f"{name}: the precision int8 was asked for, which is for the CPU alone, and it is to run on {device}; "
             "choose another precision, or the device cpu"
+        )
+    if asked == "fp8" and device != "cuda":
+        raise ValueError(
+            f"{name}: the precision fp8 was asked for, which is for CUDA alone, and it is to run on {device}; "
+            "choose another precision, or the device cuda"
         )
     return asked if asked != "auto" else {"cuda": "float16", "cpu": "float32"}[device]
 
@@ -158,9 +179,21 @@ def main(argv: list[str]) -> int:
         return 1
     except Exception as error:  # told to the supervisor, which has a person to tell
         log.debug("could not compile", exc_info=True)
-        control.send("failed", message=str(error), step=at)
+        control.send("failed", message=told(error, at, task.cache), step=at)
         return 1
     return 0
+
+
+def told(error: Exception, step: str, cache: str | None) -> str:
+    """What an error that compiling ended with says to a person."""
+    number = error.errno if isinstance(error, OSError) else None
+    # torch writes its files itself, and then its error has no number, and many lines.
+    if number not in _NO_SPACE and not (step == "save" and "file write failed" in str(error)):
+        return str(error)
+    from bertstream.workers.compile import default_cache
+
+    why = os.strerror(number or errno.ENOSPC)
+    return f"cannot write to {cache or default_cache()}: {why}; make room there, or choose another folder by --cache"
 
 
 if __name__ == "__main__":

@@ -64,10 +64,10 @@ class ModelDescription:
     max_tokens: int  # the longest text that the positions allow, special tokens included
     default_max_length: int  # where to cut by default, at most max_tokens
     has_pooler: bool
-    compute_type: str  # "float32", "float16", "bfloat16" or "int8"
+    compute_type: str  # "float32", "float16", "bfloat16", "int8" or "fp8"
     device: str  # "cpu" or "cuda"
     native_operators: bool
-    products: str = "plain"  # how linear layers multiply: "plain", "packed" (by AMX) or "int8"
+    products: str = "plain"  # how linear layers multiply: "plain", "packed" (by AMX), "int8" or "fp8"
     amx: bool = False  # whether it was compiled for AMX: without it "packed" cannot run, and "int8" is slow
     precision_test: PrecisionTest = field(default_factory=PrecisionTest)
     default_pooling: DefaultPooling = field(default_factory=DefaultPooling)

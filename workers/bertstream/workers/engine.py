@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertstream.workers.contract import Work
+from bertstream.workers.contract import Pooling, Work
 from bertstream.workers.copies import to_device
 from bertstream.workers.heads import Heads
 from bertstream.workers.outputs import VECTORS, Outputs, Pending, collect
@@ -27,6 +27,20 @@ class Program(Protocol):
         self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
     ) -> list[Tensor]:
         """ids [T], type_ids [T] -> the states [T, H] of each layer asked for; 0 is the embeddings."""
+
+    @property
+    def recorded(self) -> frozenset[Pooling]:
+        """The poolings that `replay` may have."""
+
+    def replay(
+        self,
+        ids: Tensor,
+        type_ids: Tensor | None,
+        lengths: list[int],
+        layers: list[int],
+        poolings: frozenset[Pooling],
+    ) -> Advanced | None:
+        """hidden_states of layers, of which there may be none, and vectors [n, d]; None where no graph has all that."""
 
     def forward(
         self,
@@ -89,6 +103,10 @@ class Prepared:
         wishes = [work.wishes for work in self.works if not work.session]
         return len(wishes) == len(self.works) and all(set(each.outputs) <= VECTORS for each in wishes)
 
+    def layers(self, ready: Container[Pooling | None] = ()) -> list[int]:
+        """Those that the works need states of, ascending, where vectors so pooled are ready."""
+        return sorted({layer for work in self.works for layer in needed_layers(work, self.last_layer, ready)})
+
     def places(self) -> list[Ints]:
         """The places of each work's texts."""
         ends = np.cumsum([work.batch.lengths.size for work in self.works]).tolist()
@@ -150,20 +168,30 @@ class Launched:
 def launch(program: Program, batch: Prepared, sessions: Sessions | None = None, keys: Sequence[Key] = ()) -> Launched:
     """run, without waiting for the GPU where only vectors are asked for."""
     with torch.inference_mode():
-        layers = sorted({layer for work in batch.works for layer in needed_layers(work, batch.last_layer)})
-        attention = _attention(batch)
+        layers, attention = batch.layers(), _attention(batch)
         if sessions is not None and batch.works[0].session:
             advanced = _step(program, batch, layers, attention, sessions, keys[0])
         elif attention is None:
-            advanced = Advanced(program.hidden_states(batch.ids, batch.type_ids, batch.lengths, layers), [])
+            layers, advanced = _encode(program, batch, layers)
         else:
             advanced = program.forward(batch.ids, batch.type_ids, batch.lengths, layers, attention)
         states = dict(zip(layers, advanced.states, strict=False))
-        outputs, heads = Outputs(program, batch, states, attention, advanced.weights), Heads(program, batch, states)
+        outputs, heads = Outputs(program, batch, states, attention, advanced), Heads(program, batch, states)
         placed = enumerate(zip(batch.works, batch.places(), strict=True))
         return Launched(
             [outputs.of(work, place) | heads.of(index) for index, (work, place) in placed], batch.ids.device
         )
+
+
+def _encode(program: Program, batch: Prepared, layers: list[int]) -> tuple[list[int], Advanced]:
+    """The states of these layers; or of fewer, which are named, and the vectors that a graph wrote beside them."""
+    asked = {work.wishes.pooling for work in batch.works if "pooled" in work.wishes.outputs}
+    if ready := program.recorded & asked:
+        others = batch.layers(ready)
+        replayed = program.replay(batch.ids, batch.type_ids, batch.lengths, others, ready)
+        if replayed is not None:
+            return others, replayed
+    return layers, Advanced(program.hidden_states(batch.ids, batch.type_ids, batch.lengths, layers), [])
 
 
 def _step(
@@ -195,13 +223,15 @@ def _source_and_number(key: Key) -> tuple[object, tuple[int]]:
     return key[0], (key[1],)
 
 
-def needed_layers(work: Work, last_layer: int) -> set[int]:
-    """The layers whose states a work's outputs are made from."""
+def needed_layers(work: Work, last_layer: int, ready: Container[Pooling | None] = ()) -> set[int]:
+    """The layers whose states a work's outputs are made from, but for vectors that are ready."""
     wishes, pooling = work.wishes, work.wishes.pooling
     layers: set[int] = set()
     for output in wishes.outputs:
         if output == "hidden_states":
             layers |= set(wishes.hidden_layers)
+        elif output == "pooled" and pooling in ready:
+            continue
         elif output in ("pooled", "pooled_spans") and pooling is not None and pooling.mode != "pooler":
             layers |= set(pooling.layers)
         elif output != "attentions":

@@ -2,6 +2,7 @@
 
 A graph has fixed shapes, so there is one for each of some numbers of tokens. A batch takes the smallest that it fits:
 what it leaves of the tokens are more texts, whose states nobody reads, and what it leaves of the texts have no tokens.
+Beside the states it writes each text's vector as most callers want it, which takes one kernel after the other, too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bertstream.workers.contract import Pooling
 from bertstream.workers.copies import to_device
+from bertstream.workers.outputs import finish
+from bertstream.workers.program import Advanced
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +32,12 @@ TOKENS = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192
 LONGEST = 512  # of one text: attention's grid is as large as the longest could need, for every text
 _FEWEST_TEXTS, _MOST_TEXTS = 16, 256  # that a graph takes, for the same reason
 _MEAN_TOKENS = 16
-# How far 1 - cosine of a token's states may be from 0: another number of rows may take another kernel.
+# How far 1 - cosine of states or vectors may be from 0: another number of rows may take another kernel.
 NEAR = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 1e-2}
+NEAR_FLOAT8 = 5e-2  # whose steps make more of another rounding; on the CPU two right ways are 1e-2 apart
 
-Recorded = tuple[Callable[[], None], Tensor]  # does it again, and what that writes to
-Recorder = Callable[[Callable[[], Tensor]], Recorded]
+Recorded = tuple[Callable[[], None], list[Tensor]]  # does it again, and what that writes to
+Recorder = Callable[[Callable[[], list[Tensor]]], Recorded]
 
 
 class GraphError(Exception):
@@ -42,13 +47,23 @@ class GraphError(Exception):
 class Program(Protocol):
     """What is recorded, and what it is compared with. T tokens of n texts lie end to end; H is the hidden size."""
 
+    @property
+    def poolings(self) -> tuple[Pooling, ...]:
+        """The vectors to record, all of the last layer."""
+
     def last_states(self, ids: Tensor, type_ids: Tensor | None, cu_seqlens: Tensor, longest: int) -> Tensor:
         """ids, type_ids: [T]; cu_seqlens: [n + 1] int32 -> the last layer's states [T, H]"""
+
+    def pool_at(self, states: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
+        """states: [T, H]; cu_seqlens: [n + 1] int32, to at most T -> [n, H] float32, finite for empty texts, too."""
 
     def hidden_states(
         self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
     ) -> list[Tensor]:
         """The plain way: the states of each layer."""
+
+    def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
+        """The plain way: states [T, H] -> [n, H] float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +74,7 @@ class Limits:
     types: int  # 0 for none
     max_tokens: int
     last_layer: int
+    float8: bool = False  # whether its products are of fp8
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -98,7 +114,7 @@ def _texts_of(tokens: int, longest: int) -> int:
 
 
 class Graph:
-    """One recording."""
+    """One recording. What is read of it are copies, since the next replay writes to the same memory."""
 
     def __init__(self, program: Program, bucket: Bucket, record: Recorder, device: torch.device) -> None:
         self.bucket = bucket
@@ -106,13 +122,18 @@ class Graph:
         self._type_ids = torch.zeros_like(self._ids)
         starts = bucket.cu_seqlens([1])
         assert starts is not None
-        self._cu_seqlens = torch.from_numpy(starts).to(device)
-        self._replay, self._states = record(
-            lambda: program.last_states(self._ids, self._type_ids, self._cu_seqlens, bucket.longest)
-        )
+        self._layout = torch.from_numpy(_layout(starts, 1)).to(device)
+        self._replay, (self._states, *vectors) = record(lambda: self._compute(program))
+        self._vectors = dict(zip(program.poolings, vectors, strict=True))
 
-    def run(self, ids: Tensor, type_ids: Tensor | None, cu_seqlens: NDArray[np.int32]) -> Tensor:
-        """ids, type_ids: [T], on the device; cu_seqlens: the bucket's -> [T, H], the caller's own."""
+    def _compute(self, program: Program) -> list[Tensor]:
+        states = program.last_states(self._ids, self._type_ids, self._layout[0], self.bucket.longest)
+        modes = {each.mode for each in program.poolings}
+        pooled = {mode: program.pool_at(states, self._layout[1], mode) for mode in modes}
+        return [states, *(finish(each, pooled[each.mode]) for each in program.poolings)]
+
+    def replay(self, ids: Tensor, type_ids: Tensor | None, cu_seqlens: NDArray[np.int32]) -> None:
+        """ids, type_ids: [T], on the device; cu_seqlens: the bucket's."""
         tokens = ids.size(0)
         # What is after them is left from other batches: valid ids of texts that nobody asks for.
         self._ids[:tokens].copy_(ids, non_blocking=True)
@@ -120,9 +141,22 @@ class Graph:
             self._type_ids.zero_()
         else:
             self._type_ids[:tokens].copy_(type_ids, non_blocking=True)
-        self._cu_seqlens.copy_(to_device(torch.from_numpy(cu_seqlens), self._cu_seqlens.device), non_blocking=True)
+        layout = torch.from_numpy(_layout(cu_seqlens, tokens))
+        self._layout.copy_(to_device(layout, self._layout.device), non_blocking=True)
         self._replay()
+
+    def states(self, tokens: int) -> Tensor:
+        """[T, H] of what was replayed last, the caller's own, as vectors are."""
         return self._states[:tokens].clone()
+
+    def vectors(self, pooling: Pooling, texts: int) -> Tensor:
+        """[n, d]"""
+        return self._vectors[pooling][:texts].clone()
+
+
+def _layout(cu_seqlens: NDArray[np.int32], tokens: int) -> NDArray[np.int32]:
+    """For attention, and for pooling, where what fills the rest has no tokens: it would take longest. [2, n + 1]"""
+    return np.stack([cu_seqlens, np.minimum(cu_seqlens, tokens)])
 
 
 class Graphs:
@@ -132,6 +166,7 @@ class Graphs:
         self, program: Program, shapes: Sequence[Bucket], record: Recorder, device: torch.device, limits: Limits
     ) -> None:
         """Records and checks them. Raises whatever stands in the way."""
+        self.poolings = frozenset(program.poolings)
         self._last_layer = limits.last_layer
         # The largest first, so that the others find room in the memory that it has left.
         largest_first = sorted(shapes, reverse=True)
@@ -141,14 +176,26 @@ class Graphs:
                 check(graph, program, device, limits)
 
     @torch.inference_mode()
-    def run(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]) -> Tensor | None:
-        """The last layer's states [T, H]; None where another layer is asked for, or no graph takes the batch."""
-        if layers != [self._last_layer]:
+    def run(
+        self,
+        ids: Tensor,
+        type_ids: Tensor | None,
+        lengths: list[int],
+        layers: list[int],
+        poolings: frozenset[Pooling] = frozenset(),
+    ) -> Advanced | None:
+        """States [T, H] of `layers`, the last or none, and vectors [n, d] by `poolings`, which are among its own.
+
+        None where anything else is asked for, or nothing, or no graph takes the batch.
+        """
+        if layers not in ([self._last_layer], []) or not poolings <= self.poolings or not (layers or poolings):
             return None
         tokens = sum(lengths)
         for graph in self._graphs:
             if tokens <= graph.bucket.tokens and (starts := graph.bucket.cu_seqlens(lengths)) is not None:
-                return graph.run(ids, type_ids, starts)
+                graph.replay(ids, type_ids, starts)
+                vectors = {each: graph.vectors(each, len(lengths)) for each in poolings}
+                return Advanced([graph.states(tokens)] if layers else [], [], vectors)
         return None
 
 
@@ -162,7 +209,12 @@ def check(graph: Graph, program: Program, device: torch.device, limits: Limits) 
     assert starts is not None
     for type_ids in (types, None):
         (want,) = program.hidden_states(ids, type_ids, lengths, [limits.last_layer])
-        _compare(graph.run(ids, type_ids, starts), want, graph.bucket)
+        near = NEAR_FLOAT8 if limits.float8 else NEAR[want.dtype]
+        graph.replay(ids, type_ids, starts)
+        _compare(graph.states(sum(lengths)), want, near, graph.bucket)
+        for pooling in program.poolings:
+            vectors = finish(pooling, program.pool(want.float(), lengths, pooling.mode))
+            _compare(graph.vectors(pooling, len(lengths)), vectors, near, graph.bucket)
 
 
 def made_up_lengths(bucket: Bucket) -> list[int]:
@@ -175,12 +227,12 @@ def made_up_lengths(bucket: Bucket) -> list[int]:
     return lengths
 
 
-def _compare(got: Tensor, want: Tensor, bucket: Bucket) -> None:
+def _compare(got: Tensor, want: Tensor, near: float, bucket: Bucket) -> None:
     if not bool(got.isfinite().all()):
         raise GraphError(f"the graph of {bucket.tokens} tokens gives numbers that are not finite")
-    cosine = float(torch.cosine_similarity(got.double(), want.double(), dim=1).min())
-    if not cosine >= 1 - NEAR[want.dtype]:
-        raise GraphError(f"the graph of {bucket.tokens} tokens gives other numbers (cosine {cosine:.6f})")
+    off = float(((got.double() - want.double()).norm(dim=1) / want.double().norm(dim=1)).max())
+    if not off**2 / 2 <= near:  # that is 1 - cosine of rows that are equally long, as these should be
+        raise GraphError(f"the graph of {bucket.tokens} tokens gives other numbers (off by {off:.2%})")
 
 
 class CudaRecorder:
@@ -191,7 +243,7 @@ class CudaRecorder:
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(device)  # one, since libraries keep memory for each
 
-    def __call__(self, run: Callable[[], Tensor]) -> Recorded:
+    def __call__(self, run: Callable[[], list[Tensor]]) -> Recorded:
         with torch.cuda.device(self._device):
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):
@@ -200,8 +252,8 @@ class CudaRecorder:
             torch.cuda.current_stream().wait_stream(self._stream)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-                states = run()
-        return graph.replay, states
+                written = run()
+        return graph.replay, written
 
 
 def record(

@@ -16,7 +16,7 @@ from bertstream.workers.ragged import Ints, pieces_of, rows_of, starts_of
 
 if TYPE_CHECKING:
     from bertstream.workers.engine import Prepared, Program
-    from bertstream.workers.program import AttentionWish
+    from bertstream.workers.program import Advanced, AttentionWish
 
 Named = dict[str, Tensor]
 VECTORS: frozenset[Output] = frozenset({"pooled", "pooler_output"})  # of a text, without its tokens' states
@@ -52,13 +52,14 @@ class Outputs:
         batch: Prepared,
         states: dict[int, Tensor],
         attention: AttentionWish | None,
-        weights: list[list[Tensor]],
+        advanced: Advanced,
     ) -> None:
         self._program = program
         self._batch = batch
         self._states = states
         self._attention = attention
-        self._weights = weights
+        self._weights = advanced.weights
+        self._vectors = advanced.vectors
         self._pooled: dict[tuple[object, ...], Tensor] = {}
         self._sent: dict[tuple[object, ...], Named] = {}
         self._pooler: Tensor | None = None
@@ -68,7 +69,7 @@ class Outputs:
         wishes, found = work.wishes, dict[str, Tensor | Shared]()
         for output in wishes.outputs:
             if output in VECTORS:
-                found |= {name: Shared(each, place) for name, each in self._vectors(wishes, output).items()}
+                found |= {name: Shared(each, place) for name, each in self._send(wishes, output).items()}
             elif output == "pooled_spans":
                 found |= to_wire(output, self._pool_spans(work, place), wishes.wire_type)
             elif output == "attentions":
@@ -77,12 +78,12 @@ class Outputs:
                 found |= self._token_states(work, place, output)
         return found
 
-    def _vectors(self, wishes: Wishes, output: Output) -> Named:
+    def _send(self, wishes: Wishes, output: Output) -> Named:
         """One vector a text of the whole batch, in one copy for all works that want the same."""
         pooling = _pooling_of(wishes) if output == "pooled" else None
         key = (pooling, wishes.wire_type)
         if key not in self._sent:
-            values = self._pooler_output() if pooling is None else finish(pooling, self._pool(pooling))
+            values = self._pooler_output() if pooling is None else self._finished(pooling)
             self._sent[key] = {name: to_host(each) for name, each in encoded(output, values, wishes.wire_type).items()}
         return self._sent[key]
 
@@ -105,6 +106,11 @@ class Outputs:
             chosen = [weights[text].index_select(0, heads.to(weights[text].device)) for text in texts]
             found |= flat_to_wire(f"attentions.{layer}", chosen, wishes.wire_type)
         return found
+
+    def _finished(self, pooling: Pooling) -> Tensor:
+        """[n, d] of all texts of the batch."""
+        ready = self._vectors.get(pooling)
+        return finish(pooling, self._pool(pooling)) if ready is None else ready
 
     def _pool(self, pooling: Pooling) -> Tensor:
         """[n, d] of all texts of the batch, neither cut nor normalised."""

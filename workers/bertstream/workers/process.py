@@ -168,7 +168,8 @@ def record_graphs(program: Program, batch_tokens: int) -> None:
     from bertstream.workers.graphs import Limits, record
 
     known = program.description
-    limits = Limits(known.vocabulary_size, known.type_vocabulary_size, known.max_tokens, known.layers)
+    sizes = known.vocabulary_size, known.type_vocabulary_size, known.max_tokens, known.layers
+    limits = Limits(*sizes, float8=known.products == "fp8")
     program.graphs = record(program, program.device, batch_tokens, limits)
 
 

@@ -6,14 +6,16 @@ import logging
 import math
 import mmap
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
-from bertstream.workers import native, weights_file
+from bertstream.workers import gpu_products, native, weights_file
+from bertstream.workers.contract import Pooling, PoolingMode
 from bertstream.workers.description import ModelDescription
 from bertstream.workers.native import cuda_library
 
@@ -45,6 +47,7 @@ class Advanced:
 
     states: list[Tensor]  # [T, H] of each layer asked for, in that order
     weights: list[list[Tensor]]  # of each layer of the wish and each of its texts: [heads, n, n] float32, rows sum to 1
+    vectors: Mapping[Pooling, Tensor] = field(default_factory=dict)  # [n, d] float32 of texts, where they came along
 
 
 class ProgramError(Exception):
@@ -75,12 +78,44 @@ class Program:
             raise ProgramError("the model was compiled for AMX, which is not there or switched off; compile it again")
         # Otherwise the second call of a program recompiles it, for seconds, with what the first has shown.
         torch._C._jit_set_profiling_mode(False)
-        return cls(description, _load_module(directory, device), device)
+        module = _load_module(directory, device)
+        if device.type == "cuda" and (reason := gpu_products.use_epilogue(module, device)):
+            log.info("GELU is a pass of its own on %s: %s", device, reason)
+        return cls(description, module, device)
 
     @property
     def vocabulary_size(self) -> int:
         """How many ids there are."""
         return self.description.vocabulary_size
+
+    @property
+    def poolings(self) -> tuple[Pooling, ...]:
+        """The checkpoint's own, of the last layer, normalised and not: what callers want that say no more than that."""
+        own = self.description.default_pooling
+        if own.mode == "pooler":
+            return ()
+        mode, last = cast("PoolingMode", own.mode), (self.description.layers,)
+        return tuple(Pooling(mode, last, normalize=each, dimensions=own.dimensions) for each in (False, True))
+
+    @property
+    def recorded(self) -> frozenset[Pooling]:
+        """Those that `replay` may give."""
+        return frozenset() if self.graphs is None else self.graphs.poolings
+
+    @torch.inference_mode()
+    def replay(
+        self,
+        ids: Tensor,
+        type_ids: Tensor | None,
+        lengths: list[int],
+        layers: list[int],
+        poolings: frozenset[Pooling] = frozenset(),
+    ) -> Advanced | None:
+        """By one CUDA graph: hidden_states of `layers`, which may be none, and each text's vectors by `poolings`.
+
+        None where no graph gives all of it.
+        """
+        return None if self.graphs is None else self.graphs.run(ids, type_ids, lengths, layers, poolings)
 
     @torch.inference_mode()
     def hidden_states(
@@ -91,8 +126,8 @@ class Program:
         ids, type_ids: [T] int32 or int64, on the program's device; lengths: [n], each from 1 to max_tokens. Computes
         no layer above the highest asked for. Fastest when texts of equal length are neighbours.
         """
-        if self.graphs is not None and (last := self.graphs.run(ids, type_ids, lengths, layers)) is not None:
-            return [last]
+        if (replayed := self.replay(ids, type_ids, lengths, layers)) is not None:
+            return replayed.states
         states: list[Tensor] = self._module(ids, type_ids, lengths, layers)
         return states
 
@@ -157,6 +192,16 @@ class Program:
         if mode == "pooler":
             self._check_pooler()
         pooled: Tensor = self._module.pool(states, lengths, mode)
+        return pooled
+
+    @torch.inference_mode()
+    def pool_at(self, states: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
+        """pool, but by "pooler", of texts that are laid out already. Looks at no value, so it can be recorded.
+
+        states: [T, H]; cu_seqlens: [n + 1] int32, from 0 to at most T, on the device -> [n, H] float32, 0 for a text of
+        no tokens.
+        """
+        pooled: Tensor = self._module.pool_at(states, cu_seqlens, mode)
         return pooled
 
     @torch.inference_mode()
@@ -280,6 +325,8 @@ def _check_device(description: ModelDescription, device: torch.device) -> None:
         raise ProgramError(f"the model was compiled for {description.device}, not {device.type}; compile it again")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ProgramError("the model was compiled for cuda, and this process sees no CUDA device")
+    if description.products == "fp8" and (reason := gpu_products.float8_problem(device)):
+        raise ProgramError(f"{reason}; choose another precision, or another device")
 
 
 def _load_operators(directory: Path, device: torch.device) -> None:

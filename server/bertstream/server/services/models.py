@@ -20,8 +20,8 @@ from bertstream.server.errors import (
 from bertstream.server.model import Models, ServedModel
 from bertstream.server.rpc import Call, Decoded
 from bertstream.server.validation.encoding import available_outputs, default_pooling, effective_pooling
-from bertstream.server.validation.loading import parse_load
-from bertstream.server.validation.names import OUTPUTS, WIRE_TYPES, value_of
+from bertstream.server.validation.loading import COMPUTE_TYPES, parse_load
+from bertstream.server.validation.names import OUTPUTS, value_of
 from bertstream.v1 import models_pb2
 
 Ask = Callable[..., Awaitable[dict[str, Any]]]
@@ -110,7 +110,7 @@ def describe(model: ServedModel) -> models_pb2.Model:
         max_tokens=its.max_tokens,
         default_max_length=its.default_max_length,
         has_pooler=its.has_pooler,
-        compute_type=value_of(WIRE_TYPES, its.compute_type),
+        compute_type=value_of(COMPUTE_TYPES, its.compute_type),
         device=its.device,
         workers=model.dispatcher.workers,
         live_workers=len(model.dispatcher.live),

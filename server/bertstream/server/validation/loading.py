@@ -16,6 +16,7 @@ COMPUTE_TYPES: Mapping[int, str] = {
     types_pb2.DATA_TYPE_FLOAT16: "float16",
     types_pb2.DATA_TYPE_BFLOAT16: "bfloat16",
     types_pb2.DATA_TYPE_INT8: "int8",
+    types_pb2.DATA_TYPE_FP8: "fp8",
 }
 _ALLOWED = "it must be 1 to 128 of A-Z a-z 0-9 . _ / - without .. and not begin with /"
 

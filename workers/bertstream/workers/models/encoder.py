@@ -41,17 +41,25 @@ class LinearAddNorm(nn.Module):
                 x, its.packed, its.columns, its.factors, its.bias, residual, self.weight, self.bias, self.eps
             )
         elif self.native:
-            return torch.ops.bertstream.add_layer_norm_(
-                its.product(x), its.bias, residual, self.weight, self.bias, self.eps
-            )
+            return self.normalized(its.product(x), residual)
         else:
             return functional.layer_norm(its(x).add_(residual), self.weight.shape, self.weight, self.bias, self.eps)
+
+    def of_quantized(self, numbers: Tensor, scales: Tensor, residual: Tensor) -> Tensor:
+        """forward by the operators, of an x for a product of fp8. float8 [T, size], [T, 1], [T, H] -> [T, H]"""
+        return self.normalized(self.linear.product_of(numbers, scales), residual)
+
+    def normalized(self, product: Tensor, residual: Tensor) -> Tensor:
+        """[T, H], [T, H] -> [T, H]"""
+        return torch.ops.bertstream.add_layer_norm_(
+            product, self.linear.bias, residual, self.weight, self.bias, self.eps
+        )
 
 
 class Projection(Linear):
     """To queries, keys and values. Where the product is ATen's, attention in C++ adds its bias on the way."""
 
-    __constants__ = ("packs", "pends", "plain")
+    __constants__ = ("float8", "native", "packs", "pends", "plain")
 
     def __init__(self, hidden_size: int, operators: Operators) -> None:
         super().__init__(hidden_size, 3 * hidden_size, operators)
@@ -67,16 +75,22 @@ class Projection(Linear):
 class LinearActivation(Linear):
     """activation(x W' + b). In C++ the bias and a GELU are one pass, if not part of the product."""
 
-    __constants__ = ("fuses", "packs", "plain", "tanh")
+    __constants__ = ("float8", "fuses", "has_epilogue", "native", "packs", "plain", "tanh")
 
     def __init__(self, shape: EncoderShape, operators: Operators) -> None:
         super().__init__(shape.hidden_size, shape.intermediate_size, operators)
         self.activation = Activation(shape.activation)
         self.fuses = operators.native and shape.activation in GELUS
         self.tanh = shape.activation != "gelu"
+        self.has_epilogue = operators.epilogue and self.plain and self.tanh and shape.activation in GELUS
+        if self.has_epilogue:
+            self.epilogue = False  # a worker's to switch on, once its GPU has shown the numbers
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [T, H] -> [T, I]"""
+        if self.has_epilogue:  # noqa: SIM102  # TorchScript leaves out a branch by one constant alone
+            if self.epilogue:
+                return torch._addmm_activation(self.bias, x, self.weight.t(), use_gelu=True)
         if self.fuses:
             return self.fused(x)
         else:
@@ -89,9 +103,15 @@ class LinearActivation(Linear):
         else:
             return torch.ops.bertstream.add_gelu_(self.product(x), self.bias, self.tanh)
 
+    def quantized(self, x: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+        """forward by the operators, for a product of fp8. [T, H] -> float8 [T, I], scales [T, 1]"""
+        return torch.ops.bertstream.add_gelu_quantize_rows(self.product(x), self.bias, self.tanh)
+
 
 class Layer(nn.Module):
     """Attention, then the two-layer network, each with residual and norm (post-norm, as in the BERT paper)."""
+
+    __constants__ = ("quantizes",)
 
     def __init__(self, shape: EncoderShape, operators: Operators) -> None:
         super().__init__()
@@ -101,6 +121,7 @@ class Layer(nn.Module):
         self.attention_output = LinearAddNorm(hidden, shape, operators)
         self.intermediate = LinearActivation(shape, operators)
         self.output = LinearAddNorm(shape.intermediate_size, shape, operators)
+        self.quantizes = self.intermediate.fuses and self.output.linear.float8
 
     def forward(self, x: Tensor, segments: Segments, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
         """x: [T, H] -> [T, H] and the attention weights wanted; x as it came where the `whole` layer is not needed."""
@@ -118,4 +139,8 @@ class Layer(nn.Module):
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """x: [T, H] -> [T, H]"""
-        return self.output(self.intermediate(x), x)
+        if self.quantizes:  # the widest tensor of all is never there but as fp8
+            numbers, scales = self.intermediate.quantized(x)
+            return self.output.of_quantized(numbers, scales, x)
+        else:
+            return self.output(self.intermediate(x), x)

@@ -32,7 +32,7 @@ def load_model(
     with torch.device("meta"):  # no memory and no random numbers for weights that are about to be replaced
         model = _new_model(shape, operators, heads, decoder)
     linear = {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
-    exact = {f"{name}.weight" for name in linear} if operators.products == "int8" else set()
+    exact = {f"{name}.weight" for name, module in linear.items() if module.coarse}
     converted = _converted(weights, dtype, exact)
     model.load_state_dict(converted, assign=True)
     made: dict[Source, Packed] = {}

@@ -146,6 +146,15 @@ class Model(nn.Module):
         return pool_rows(states, where, mode)
 
     @torch.jit.export
+    def pool_at(self, states: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
+        """pool, but by "pooler", of texts that are laid out on the device already, as a CUDA graph needs it.
+
+        states: [T, H]; cu_seqlens: [n + 1] int32, from 0 to at most T -> [n, H] float32, 0 for a text of no tokens.
+        """
+        where = segments_at(cu_seqlens, states.size(0), 0)
+        return pool_rows(states, where, mode).masked_fill((where.lengths == 0).unsqueeze(1), 0.0)
+
+    @torch.jit.export
     def vocabulary_logits(self, name: str, states: Tensor) -> Tensor:
         """By the head of that name. states: [M, H] -> [M, V]"""
         logits = states

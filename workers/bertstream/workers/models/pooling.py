@@ -37,8 +37,8 @@ def pool_rows(states: Tensor, segments: Segments, mode: str) -> Tensor:
 
 def by_runs(states: Tensor, segments: Segments, largest: bool) -> Tensor:
     """Sum or maximum of each text. states: [T, H] -> [n, H]"""
-    if states.is_cuda:
-        return by_lengths(states, segments.lengths, largest)
+    if states.is_cuda or len(segments.runs) == 0:
+        return by_offsets(states, segments.cu_seqlens, largest)
     dtype = states.dtype if largest else torch.float32
     pooled = torch.empty([segments.lengths.size(0), states.size(1)], dtype=dtype, device=states.device)
     done = 0
@@ -53,8 +53,11 @@ def by_runs(states: Tensor, segments: Segments, largest: bool) -> Tensor:
     return pooled
 
 
-def by_lengths(states: Tensor, lengths: Tensor, largest: bool) -> Tensor:
-    """by_runs by one kernel, where a launch for each length there is would take longer than the sums."""
+def by_offsets(states: Tensor, cu_seqlens: Tensor, largest: bool) -> Tensor:
+    """by_runs by one kernel, where a launch for each length there is would take longer than the sums.
+
+    Looks at no value, and adds the tokens of a text one after the other, whatever texts are beside it.
+    """
     if largest:
-        return torch.segment_reduce(states, "max", lengths=lengths, unsafe=True)
-    return torch.segment_reduce(states.to(torch.float32), "sum", lengths=lengths, unsafe=True)
+        return torch.segment_reduce(states, "max", offsets=cu_seqlens, unsafe=True)
+    return torch.segment_reduce(states.to(torch.float32), "sum", offsets=cu_seqlens, unsafe=True)

@@ -56,7 +56,7 @@ def on_cuda(lengths: List[int], device: torch.device) -> Segments:  # noqa: UP00
 
 
 def segments_at(cu_seqlens: Tensor, tokens: int, longest: int) -> Segments:
-    """Texts where `cu_seqlens` [n + 1] says, from 0 to `tokens`, of at most `longest` tokens or of none; no runs.
+    """Texts where `cu_seqlens` [n + 1] says, from 0 on, of at most `longest` of the `tokens` or of none; no runs.
 
     Looks at no value, so that a CUDA graph can have it. A text of none that stands at the end starts at the last token,
     since something may be looked up there.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# ATen's; by AMX's tiles, for which C++ operators are needed; of int8
-Products = Literal["plain", "packed", "int8"]
+# ATen's; by AMX's tiles, for which C++ operators are needed; of int8; of 8-bit floats, for states in bfloat16
+Products = Literal["plain", "packed", "int8", "fp8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,12 @@ class EncoderShape:
 
 @dataclass(frozen=True, slots=True)
 class Operators:
-    """Which of several ways a program takes; but for int8 they have the same numbers."""
+    """Which of several ways a program takes; but for int8 and fp8 they have the same numbers."""
 
     native: bool = False  # bertstream's C++ operators instead of ATen's
     flash: bool = False  # CUDA's flash attention over packed texts instead of runs of equal length
     products: Products = "plain"  # of linear layers
+    epilogue: bool = False  # CUDA's GELU at the end of a plain product may be switched on, for the tanh forms
 
 
 @dataclass(frozen=True, slots=True)

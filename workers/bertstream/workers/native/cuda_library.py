@@ -26,6 +26,7 @@ from bertstream.workers.native.library import SWITCH, NativeError, compiler
 
 FOLDER = Path(__file__).with_name("cuda")
 KERNELS, SOURCE = FOLDER / "kernels.cu", FOLDER / "operators.cpp"
+HEADER = Path(__file__).with_name("float8.h")  # which the source includes
 BUILD_SECONDS = 300.0
 _STANDARD = "--std=c++17"
 # How far numbers of about 1 may be from float64's. By ATen's name of the type.
@@ -46,7 +47,7 @@ def file_name(arch: str) -> str:
 
 def source_hash() -> str:
     """Names the operators' source."""
-    return hashlib.sha256(KERNELS.read_bytes() + b"\0" + SOURCE.read_bytes()).hexdigest()
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in (KERNELS, SOURCE, HEADER))).hexdigest()
 
 
 def build(cache: Path, arch: str | None = None) -> Path:
@@ -228,21 +229,38 @@ def differences(device: torch.device) -> str:
     """What the operators compute otherwise than ATen does in float64; "" for nothing."""
     generator = torch.Generator().manual_seed(0)
     for name, near in NEAR.items():
-        dtype = getattr(torch, name)
         for size in (4, 36, 384, 768, 3072):
-            rows = [torch.randn(37, size, generator=generator).to(device, dtype) for _ in range(2)]
-            added, weight, bias = (torch.randn(size, generator=generator).to(device, dtype) for _ in range(3))
-            total = rows[0].double() + rows[1].double() + added.double()
-            want = functional.layer_norm(total, (size,), weight.double(), bias.double(), 1e-5)
-            got = torch.ops.bertstream.add_layer_norm_(rows[0].clone(), added, rows[1], weight, bias, 1e-5)
-            if not _is_near(got, want, near * 4):
-                return f"add_layer_norm_ differs from ATen's in {name} with {size} columns"
-            for form in ("none", "tanh"):
-                want = functional.gelu(rows[0].double() + added.double(), approximate=form)
-                if not _is_near(torch.ops.bertstream.add_gelu_(rows[0].clone(), added, form == "tanh"), want, near):
-                    return f"add_gelu_ ({form}) differs from ATen's in {name} with {size} columns"
+            rows = [torch.randn(37, size, generator=generator) for _ in range(2)]
+            columns = [torch.randn(size, generator=generator) for _ in range(3)]
+            made_up = [each.to(device, getattr(torch, name)) for each in (*rows, *columns)]
+            if operator := _unlike_aten(near, *made_up):
+                return f"{operator} differs from ATen's in {name} with {size} columns"
+    return ""
+
+
+def _unlike_aten(near: float, x: Tensor, residual: Tensor, added: Tensor, weight: Tensor, bias: Tensor) -> str:
+    """The operator that is; "" for none. x, residual: [T, H]; the others: [H]"""
+    ours, wide = torch.ops.bertstream, x.double() + added.double()
+    want = functional.layer_norm(wide + residual.double(), weight.shape, weight.double(), bias.double(), 1e-5)
+    if not _is_near(ours.add_layer_norm_(x.clone(), added, residual, weight, bias, 1e-5), want, near * 4):
+        return "add_layer_norm_"
+    if not _is_quantized(ours.quantize_rows(x), x.double()):
+        return "quantize_rows"
+    for form in ("none", "tanh"):
+        want = functional.gelu(wide, approximate=form)
+        if not _is_near(ours.add_gelu_(x.clone(), added, form == "tanh"), want, near):
+            return f"add_gelu_ ({form})"
+        if not _is_quantized(ours.add_gelu_quantize_rows(x, added, form == "tanh"), want):
+            return f"add_gelu_quantize_rows ({form})"
     return ""
 
 
 def _is_near(got: Tensor, want: Tensor, near: float) -> bool:
     return float((got.double() - want).abs().max()) <= near
+
+
+def _is_quantized(quantized: tuple[Tensor, Tensor], want: Tensor) -> bool:
+    """Whether each number is within half a step: three bits are kept after the first, and none below 2^-9."""
+    numbers, scales = (each.double() for each in quantized)
+    half_step = torch.maximum(want.abs() / 16, scales / 1024)
+    return bool(((numbers * scales - want).abs() <= 1.01 * half_step + 1e-5).all())

@@ -8,6 +8,7 @@
 
 #include "amx_attention.h"
 #include "checks.h"
+#include "float8.h"
 #include "linear.h"
 #include "rows.h"
 
@@ -102,7 +103,15 @@ TORCH_LIBRARY(bertstream, m) {
   m.def(
       "linear_add_layer_norm(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias, Tensor residual, Tensor weight, "
       "Tensor norm_bias, float eps) -> Tensor");
+  m.def("quantize_rows(Tensor x) -> (Tensor, Tensor)");
+  m.def("add_gelu_quantize_rows(Tensor x, Tensor added, bool tanh) -> (Tensor, Tensor)");
   m.def("has_amx() -> bool", &has_amx);
+}
+
+// By ATen wherever nothing better is registered: only GPUs take products of fp8.
+TORCH_LIBRARY_IMPL(bertstream, CompositeExplicitAutograd, m) {
+  m.impl("quantize_rows", &quantize_rows);
+  m.impl("add_gelu_quantize_rows", &add_gelu_quantize_rows);
 }
 
 TORCH_LIBRARY_IMPL(bertstream, CPU, m) {

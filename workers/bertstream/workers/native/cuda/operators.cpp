@@ -14,6 +14,8 @@
 #include <atomic>
 #include <string>
 
+#include "../float8.h"
+
 asm(R"(
 .section .rodata
 .balign 64
@@ -67,7 +69,7 @@ constexpr int kMostDevices = 64;
 constexpr int64_t kMostColumns = 8192;  // a row has to fit the memory that a block's threads share
 
 struct Kernels {
-  std::array<void*, kTypes> add_layer_norm{}, add_gelu{}, add_tanh_gelu{};
+  std::array<void*, kTypes> add_layer_norm{}, add_gelu{}, add_tanh_gelu{}, quantize_rows{}, add_gelu_quantize_rows{};
 };
 
 struct OnDevice {
@@ -100,7 +102,9 @@ std::string load_kernels(Kernels& kernels) {
     const std::string name = kTypeNames[type];
     if (driver().find(&kernels.add_layer_norm[type], module, ("add_layer_norm_" + name).c_str()) ||
         driver().find(&kernels.add_gelu[type], module, ("add_gelu_" + name).c_str()) ||
-        driver().find(&kernels.add_tanh_gelu[type], module, ("add_tanh_gelu_" + name).c_str()))
+        driver().find(&kernels.add_tanh_gelu[type], module, ("add_tanh_gelu_" + name).c_str()) ||
+        driver().find(&kernels.quantize_rows[type], module, ("quantize_rows_" + name).c_str()) ||
+        driver().find(&kernels.add_gelu_quantize_rows[type], module, ("add_gelu_quantize_rows_" + name).c_str()))
       return "the kernels for " + name + " are missing";
   }
   return "";
@@ -188,6 +192,41 @@ at::Tensor add_gelu_(at::Tensor x, const at::Tensor& added, bool tanh) {
   return x;
 }
 
+// Room for the numbers of x and for the rows' scales.
+std::tuple<at::Tensor, at::Tensor> quantized_like(const at::Tensor& x) {
+  return {
+      at::empty(x.sizes(), x.options().dtype(at::kFloat8_e4m3fn)), at::empty({x.size(0), 1}, x.options().dtype(at::kFloat))};
+}
+
+void launch_for_rows(void* kernel, const at::Tensor& x, void** arguments) {
+  launch(
+      kernel, static_cast<unsigned>(x.size(0)), 1, threads_for(x.size(1)), x.size(1) * sizeof(float), x, arguments);
+}
+
+// x: [T, K] -> float8 [T, K], scales [T, 1] float32
+std::tuple<at::Tensor, at::Tensor> quantize_rows_cuda(const at::Tensor& x) {
+  if (!takes(x)) return quantize_rows(x);
+  auto [numbers, scales] = quantized_like(x);
+  const void* x_at = x.const_data_ptr();
+  void *numbers_at = numbers.mutable_data_ptr(), *scales_at = scales.mutable_data_ptr();
+  int size = static_cast<int>(x.size(1));
+  void* arguments[] = {&x_at, &numbers_at, &scales_at, &size};
+  launch_for_rows(devices[x.device().index()].kernels.quantize_rows[type_of(x)], x, arguments);
+  return {numbers, scales};
+}
+
+// GELU(x + added), by erf or, if `tanh`, by the tanh form. x: [T, I]; added: [I] -> float8 [T, I], scales [T, 1] float32
+std::tuple<at::Tensor, at::Tensor> add_gelu_quantize_rows_cuda(const at::Tensor& x, const at::Tensor& added, bool tanh) {
+  if (!takes(x) || !is_row(added, x)) return add_gelu_quantize_rows(x, added, tanh);
+  auto [numbers, scales] = quantized_like(x);
+  const void *x_at = x.const_data_ptr(), *added_at = added.const_data_ptr();
+  void *numbers_at = numbers.mutable_data_ptr(), *scales_at = scales.mutable_data_ptr();
+  int size = static_cast<int>(x.size(1));
+  void* arguments[] = {&x_at, &numbers_at, &scales_at, &size, &added_at, &tanh};
+  launch_for_rows(devices[x.device().index()].kernels.add_gelu_quantize_rows[type_of(x)], x, arguments);
+  return {numbers, scales};
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(bertstream, m) {
@@ -198,6 +237,8 @@ TORCH_LIBRARY_FRAGMENT(bertstream, m) {
 TORCH_LIBRARY_IMPL(bertstream, CUDA, m) {
   m.impl("add_layer_norm_", &add_layer_norm_);
   m.impl("add_gelu_", &add_gelu_);
+  m.impl("quantize_rows", &quantize_rows_cuda);
+  m.impl("add_gelu_quantize_rows", &add_gelu_quantize_rows_cuda);
 }
 
 }  // namespace bertstream
