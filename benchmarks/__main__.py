@@ -12,57 +12,54 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import goals, pictures, tables
-from benchmarks.contenders import CONTENDERS, PARTS, Contender, Environment, Part, chosen
+from benchmarks import pictures, plans, tables
+from benchmarks.contenders import PARTS, Environment, names
 from benchmarks.entrants import Place
 from benchmarks.machine import Machine, describe, own_versions
-from benchmarks.models import MODELS, ModelSpec
-from benchmarks.results import Results
+from benchmarks.models import MODELS
+from benchmarks.results import ModelResults, Results
 from benchmarks.running import Plan, Run, say
-from benchmarks.workloads import Sizes
+from bertstream.workers.checkpoints import CheckpointError
 
 ROOT = Path(__file__).parents[1]
-USUAL = PARTS[:-1]  # frontends are measured where they are asked for
-FULL = Plan(
-    rounds=5,
-    sizes=Sizes(lognormal=512, tokens_128=256, tokens_512=64, single=100),
-    tuning=6,
-    mixed_seconds=10.0,
-    interactive_rate=10.0,
-    parts=USUAL,
-)
-QUICK = Plan(
-    rounds=3,
-    sizes=Sizes(lognormal=96, tokens_128=32, tokens_512=8, single=24),
-    tuning=2,
-    mixed_seconds=2.0,
-    interactive_rate=10.0,
-    parts=USUAL,
-)
 
 
 def main() -> int:
     """Measure, write, and say where."""
-    options = arguments()
-    started = time.monotonic()
-    plan, names = planned(options), chosen_models(options)
+    options, started = arguments(), time.monotonic()
     try:
-        entering = {name: contenders(options, MODELS[name]) for name in names}
+        entering = {name: plans.contenders(options, MODELS[name]) for name in plans.chosen_models(options)}
+        machine = describe(options.device)
     except ValueError as error:
-        print(f"benchmarks: error: {error}", file=sys.stderr)
-        return 2
-    machine = describe(options.device)
-    date = datetime.now(UTC).date().isoformat()
-    results = Results(machine, date, settings(options, plan), own_versions())
+        return failed(error)
+    plan, date = plans.planned(options), datetime.now(UTC).date().isoformat()
+    results = Results(machine, date, settings(options, plan, machine), own_versions())
     folder = options.output or results_folder(machine, date, partial=is_partial(options))
-    for name in names:
-        own = replace(plan, parts=parts(options, MODELS[name]))
-        run = Run(MODELS[name], entering[name], own, functools.partial(place, options, machine))
-        results.models.append(run.measure(options.cache))
-        write(results, folder)  # after each model, so that a long run that is cut short leaves something
+    try:
+        for name, contenders in entering.items():
+            own, at = (
+                replace(plan, parts=plans.parts(options, MODELS[name])),
+                functools.partial(place, options, machine),
+            )
+            keep = functools.partial(kept, results, folder)
+            Run(MODELS[name], contenders, own, at, keep, plans.deadline(options, started)).measure(options.cache)
+    except CheckpointError as error:
+        return failed(error)
     print(tables.report(results))
     say(f"written to {folder} after {time.monotonic() - started:.0f} s")
     return 0
+
+
+def failed(error: Exception) -> int:
+    """In a line."""
+    print(f"benchmarks: error: {error}", file=sys.stderr)
+    return 2
+
+
+def kept(results: Results, folder: Path, model: ModelResults) -> None:
+    """Writes what there is of a model, so that a long run that is cut short leaves something."""
+    results.models = [*(each for each in results.models if each.model != model.model), model]
+    write(results, folder)
 
 
 def arguments() -> argparse.Namespace:
@@ -74,18 +71,33 @@ def arguments() -> argparse.Namespace:
         "--parts", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; by default all but the last"
     )
     parser.add_argument("--models", nargs="+", choices=MODELS, metavar="MODEL", help=f"of {', '.join(MODELS)}")
-    listed = ", ".join(contender.name for contender in CONTENDERS)
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="NAME", help=f"these, or their beginnings, of: {listed}"
+        "--only", nargs="+", default=[], metavar="NAME", help=f"these, or their beginnings, of: {', '.join(names())}"
     )
     parser.add_argument("--skip", nargs="+", default=[], metavar="NAME", help="leave these out")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, help="how often each takes its turn")
     parser.add_argument("--scale", type=float, default=1.0, help="so many times as many texts")
-    parser.add_argument("--clients", type=int, default=1, help="processes that send to bertstream in bulk")
+    parser.add_argument(
+        "--clients",
+        type=int,
+        default=0,
+        help="processes that send to bertstream in bulk; 0: 1, on cuda one for 3 cores",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help="begin no round that would end later; 0: no limit; by default only cuda's goals have one",
+    )
     parser.add_argument("--mixed-seconds", type=float, help="of calls, of streams, and of both, in each round")
     parser.add_argument("--rate", type=float, help="calls a second beside streams")
     parser.add_argument("--serve", default="", metavar="FLAGS", help="more flags for every bertstream server")
+    parser.add_argument(
+        "--peers",
+        choices=["installed", "here"],
+        default="installed",
+        help="others run in the environments that `make bench` installs, or in this one, as far as it has them",
+    )
     parser.add_argument("--peers-python", type=Path, default=ROOT / ".venv-bench/bin/python")
     parser.add_argument("--infinity-python", type=Path, default=ROOT / ".venv-bench-infinity/bin/python")
     parser.add_argument("--cache", type=Path, default=ROOT / ".build/bench", help="for converted models")
@@ -93,43 +105,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def planned(options: argparse.Namespace) -> Plan:
-    """The plan, with what the options say otherwise."""
-    plan = QUICK if options.quick else FULL
-    return replace(
-        plan,
-        rounds=options.rounds or plan.rounds,
-        sizes=plan.sizes.times(options.scale),
-        mixed_seconds=options.mixed_seconds or plan.mixed_seconds,
-        interactive_rate=options.rate or plan.interactive_rate,
-    )
-
-
-def chosen_models(options: argparse.Namespace) -> list[str]:
-    """Names."""
-    if options.models:
-        return list(options.models)
-    small = (options.quick or options.parts) and not options.goals
-    return [goals.SPEED_MODEL] if small else [goals.SPEED_MODEL, goals.LATENCY_MODEL]
-
-
-def parts(options: argparse.Namespace, model: ModelSpec) -> tuple[Part, ...]:
-    """What is measured of this model. Of one with random weights, what the other does not say already."""
-    if options.parts:
-        return tuple(options.parts)
-    if options.goals:
-        return ("bulk", "mixed", "quality") if model.real else ("single",)
-    return USUAL if model.real else ("bulk", "single")
-
-
-def contenders(options: argparse.Namespace, model: ModelSpec) -> list[Contender]:
-    """Who is measured. Raises ValueError for names that are nobody's."""
-    its = parts(options, model)
-    found = chosen(options.device, options.quick, options.only, options.skip, its)
-    return [each for each in found if not options.goals or goals.needed(each, its)]
-
-
-def settings(options: argparse.Namespace, plan: Plan) -> dict[str, object]:
+def settings(options: argparse.Namespace, plan: Plan, machine: Machine) -> dict[str, object]:
     """What a reader must know to repeat it."""
     return {
         "command": shlex.join(["make", "bench", f"BENCH_ARGS={shlex.join(sys.argv[1:])}"][: 3 if sys.argv[1:] else 2]),
@@ -137,7 +113,8 @@ def settings(options: argparse.Namespace, plan: Plan) -> dict[str, object]:
         "rounds": plan.rounds,
         "scale": options.scale,
         "device": options.device,
-        "clients": options.clients,
+        "clients": plans.clients(options, machine.cores),
+        "one_text": f"{plan.single_tokens} tokens" if plan.single_tokens else "lognormal",
         "mixed_seconds": plan.mixed_seconds,
         "rate": options.rate,
         "serve": options.serve,
@@ -146,13 +123,21 @@ def settings(options: argparse.Namespace, plan: Plan) -> dict[str, object]:
 
 def place(options: argparse.Namespace, machine: Machine, directory: Path, work: Path, calibration: Path) -> Place:
     """Where contenders run."""
-    pythons: dict[Environment, Path] = {
-        "own": Path(sys.executable),
-        "peers": options.peers_python,
-        "infinity": options.infinity_python,
-    }
-    compiled, flags = options.cache / "compiled", tuple(shlex.split(options.serve))
-    return Place(directory, work, compiled, options.device, machine.cores, options.clients, flags, pythons, calibration)
+    pythons: dict[Environment, Path] = dict.fromkeys(("own", "peers", "infinity"), Path(sys.executable))
+    if options.peers != "here":
+        pythons |= {"peers": options.peers_python, "infinity": options.infinity_python}
+    return Place(
+        directory,
+        work,
+        compiled=options.cache / "compiled",
+        device=options.device,
+        cores=machine.cores,
+        clients=plans.clients(options, machine.cores),
+        flags=tuple(shlex.split(options.serve)),
+        pythons=pythons,
+        calibration=calibration,
+        patience=plans.patience(options),
+    )
 
 
 def is_partial(options: argparse.Namespace) -> bool:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Environment = Literal["own", "peers", "infinity"]  # whose Python runs the adapter
-Part = Literal["bulk", "single", "calls", "mixed", "quality", "frontends"]
+Part = Literal["bulk", "batch", "single", "calls", "mixed", "quality", "frontends"]
 PARTS: tuple[Part, ...] = get_args(Part)
 _USUAL: tuple[Part, ...] = ("bulk", "single", "quality")
+_ALL: tuple[Part, ...] = ("bulk", "single", "calls", "mixed", "quality")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +35,37 @@ class Contender:
         return self.environment != "own"
 
 
-def _served(name: str, precision: str = "", *, parts: tuple[Part, ...] = PARTS[:-1], quick: bool = True) -> Contender:
-    flags = ("--dtype", precision) if precision else ()
-    device = "cpu" if precision else ""
-    return Contender(name, "grpc_client", precision=precision, serve=flags, parts=parts, quick=quick, device=device)
+def _served(name: str, precision: str = "", *, parts: tuple[Part, ...] = _ALL, quick: bool = True) -> Contender:
+    return Contender(name, "grpc_client", "own", precision, {}, _dtype(precision), parts, quick=quick, device="cpu")
 
 
-def _frontends(number: int) -> Contender:
+def _on_gpu(name: str, adapter: str, precision: str = "", *, parts: tuple[Part, ...] = _ALL) -> Contender:
+    return Contender(name, adapter, "own", precision, {}, _dtype(precision), parts, device="cuda")
+
+
+def _dtype(precision: str) -> tuple[str, ...]:
+    return ("--dtype", precision) if precision else ()
+
+
+def _frontends(number: int, adapter: str, device: str) -> Contender:
     # One stream keeps one frontend busy, so there are two.
     flags = ("--frontends", str(number))
     name = f"bertstream, {number} frontend{'s' if number > 1 else ''}"
-    return Contender(name, "grpc_client", serve=flags, parts=("frontends",), clients=2)
+    return Contender(name, adapter, serve=flags, parts=("frontends",), clients=2, device=device)
 
 
 def _own(
     name: str, adapter: str, precision: str = "", *, parts: tuple[Part, ...] = _USUAL, quick: bool = True
 ) -> Contender:
-    """A core each."""
+    """A core each. Without a precision on a GPU, too, then in one process."""
     device = "cpu" if precision else ""
     return Contender(name, adapter, precision=precision, parts=parts, a_core_each=True, quick=quick, device=device)
+
+
+def _one_batch(name: str, adapter: str, precision: str = "") -> Contender:
+    """256 texts of 128 tokens are one batch there, which is what a GPU's engine is held against its floor by."""
+    options = {"batch_tokens": str(256 * 128)}
+    return Contender(name, adapter, "own", precision, options, None, ("batch",), device="cuda")
 
 
 def _one(name: str, adapter: str, serve: tuple[str, ...] | None = None) -> Contender:
@@ -66,16 +79,23 @@ CONTENDERS = (
     _one("bertstream, 1 worker", "grpc_client", ("--workers", "1")),
     _served("bertstream int8", "int8"),
     _served("bertstream bfloat16", "bfloat16", parts=("bulk", "single", "calls", "quality"), quick=False),
-    _frontends(1),
-    _frontends(2),
+    _on_gpu("bertstream", "grpc_prepared"),
+    _on_gpu("bertstream fp8", "grpc_prepared", "fp8", parts=("bulk", "single", "quality")),
+    _on_gpu("bertstream by the SDK", "grpc_client", parts=("bulk",)),
+    *(_frontends(number, "grpc_client", "cpu") for number in (1, 2)),
+    *(_frontends(number, "grpc_prepared", "cuda") for number in (2, 4, 8)),
     _own("engine", "engine"),
     _one("engine, 1 process", "engine"),
     _own("engine int8", "engine", "int8"),
     _own("engine bfloat16", "engine", "bfloat16", quick=False),
+    Contender("engine fp8", "engine", precision="fp8", device="cuda"),
+    _one_batch("engine, 256 texts", "engine"),
+    _one_batch("engine fp8, 256 texts", "engine", "fp8"),
     _own("floor", "floor", parts=_NO_VECTORS),
     _own("floor int8", "floor", "int8", parts=_NO_VECTORS),
     _own("floor bfloat16", "floor", "bfloat16", parts=_NO_VECTORS, quick=False),
     _one("floor, 1 process", "floor"),
+    _one_batch("floor, 256 texts", "floor"),
     Contender("sentence-transformers", "sentence_transformers_encode", "peers"),
     Contender("transformers sdpa", "transformers_sdpa", "peers"),
     Contender("ONNX Runtime", "onnx_runtime", "peers"),
@@ -103,9 +123,7 @@ def chosen(
     """
     for prefix in (*only, *skip):
         if not any(_fits(each, [prefix]) for each in CONTENDERS):
-            raise ValueError(
-                f"there is no contender {prefix!r}; there are {', '.join(each.name for each in CONTENDERS)}"
-            )
+            raise ValueError(f"there is no contender {prefix!r}; there are {', '.join(names())}")
     return [
         each
         for each in CONTENDERS
@@ -115,6 +133,11 @@ def chosen(
         and (not only or _fits(each, only))
         and not _fits(each, skip)
     ]
+
+
+def names() -> list[str]:
+    """Of all of them, on either device."""
+    return list(dict.fromkeys(each.name for each in CONTENDERS))
 
 
 def precision(contender: Contender, device: str) -> str:

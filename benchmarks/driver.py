@@ -9,18 +9,29 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import Choice, Settings
 
 ROOT = Path(__file__).parents[1]
-LOAD_SECONDS, ANSWER_SECONDS, END_SECONDS = 900.0, 600.0, 40.0
+END_SECONDS = 40.0
 
 
 class Failed(Exception):
     """A peer cannot do what it was asked; the message says why, in a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long anyone is waited for, in seconds."""
+
+    start: float = 900.0
+    answer: float = 600.0
+
+
+PATIENT = Patience()
 
 
 def environment(threads: int, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -32,7 +43,7 @@ def environment(threads: int, extra: Mapping[str, str] | None = None) -> dict[st
         "TOKENIZERS_PARALLELISM": "true",
         "DO_NOT_TRACK": "1",
         "NNCF_CI": "1",  # no telemetry
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     return {**os.environ, **dict.fromkeys(names, number), **quiet, **(extra or {})}
 
@@ -40,7 +51,14 @@ def environment(threads: int, extra: Mapping[str, str] | None = None) -> dict[st
 class Driver:
     """One process with one adapter. `hello` is what it said once it was loaded."""
 
-    def __init__(self, python: Path, settings: Settings, extra: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        python: Path,
+        settings: Settings,
+        extra: Mapping[str, str] | None = None,
+        patience: Patience = PATIENT,
+    ) -> None:
+        self._patience = patience
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
         self.process = subprocess.Popen(
             [str(python), "-W", "ignore", "-m", "benchmarks.peers.host", json.dumps(asdict(settings))],
@@ -53,7 +71,7 @@ class Driver:
         assert self.process.stdout is not None
         self._buffer = b""
         try:
-            self.hello = self.answer(LOAD_SECONDS)
+            self.hello = self.answer(patience.start)
         except BaseException:
             self.close()
             raise
@@ -77,8 +95,9 @@ class Driver:
         except OSError:
             raise Failed(self._ended()) from None
 
-    def answer(self, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+    def answer(self, seconds: float | None = None) -> dict[str, Any]:
         """Its answer. Raises Failed."""
+        seconds = self._patience.answer if seconds is None else seconds
         answer: dict[str, Any] = json.loads(self._line(time.monotonic() + seconds, seconds))
         if "error" in answer:
             raise Failed(answer["error"])

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import memory, processor
 from benchmarks.contenders import Contender, Environment, precision
-from benchmarks.driver import Driver, Failed, together
+from benchmarks.driver import PATIENT, Driver, Failed, Patience, together
 from benchmarks.figures import Vectors
 from benchmarks.memory import Memory
 from benchmarks.peers import Choice, Settings
@@ -36,6 +36,7 @@ class Place:
     flags: tuple[str, ...]  # of every bertstream server, beside the contender's own
     pythons: Mapping[Environment, Path]
     calibration: Path
+    patience: Patience = PATIENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +72,16 @@ class Entrant:
         options = dict(self.contender.options)
         if self.contender.serve is not None:
             flags = (*self.contender.serve, "--device", self.place.device, *self.place.flags)
-            self.server = Server(self.place.directory, flags, self.place.compiled)
+            self.server = Server(self.place.directory, flags, self.place.compiled, self.place.patience)
             options["address"] = self.server.address
         python = self.place.pythons[self.contender.environment]
         if self.contender.environment == "infinity":
             options["python"], python = str(python), Path(sys.executable)
         if not python.is_file():
-            raise Failed("its environment is not installed; run `make bench`")
-        settings = self._settings(options)
+            raise Failed("its environment is not installed; run `make bench`, or give --peers here")
+        settings, extra = self._settings(options), {"BERTSTREAM_CACHE": str(self.place.compiled)}
         for _ in range(self._processes()):
-            self.drivers.append(Driver(python, settings, {"BERTSTREAM_CACHE": str(self.place.compiled)}))
+            self.drivers.append(Driver(python, settings, extra, self.place.patience))
 
     def _settings(self, options: dict[str, str]) -> Settings:
         place = self.place
@@ -121,15 +122,17 @@ class Entrant:
         return self.drivers[0].versions
 
     def take(self, workloads: Sequence[Workload]) -> None:
-        """Give it the texts: all to each process, and to those that share them also its part, under `NAME/parts`."""
+        """Give it many texts: every so-many-th of the sorted ones, in the order in which they came, to each process."""
         for workload in workloads:
             order = sorted(range(len(workload.texts)), key=lambda text: -workload.tokens[text])
-            texts = list(workload.texts)
-            for number, driver in enumerate(self.drivers):
-                driver.ask("texts", name=workload.name, texts=texts)
-                # Every so-many-th of the sorted ones, in the order in which they came.
+            for number, driver in enumerate(self.crowd):
                 part = sorted(order[number :: len(self.crowd)])
-                driver.ask("texts", name=f"{workload.name}/part", texts=[texts[text] for text in part])
+                driver.ask("texts", name=workload.name, texts=[workload.texts[text] for text in part])
+
+    def take_single(self, workloads: Sequence[Workload]) -> None:
+        """Give texts to the process that makes single calls."""
+        for workload in workloads:
+            self.drivers[-1].ask("texts", name=workload.name, texts=workload.texts)
 
     def tune(self, workload: Workload, limit: int) -> Choice:
         """Find the best way to feed it, by a part of the texts that has been sent as `sample`. Also warms it up."""
@@ -146,8 +149,7 @@ class Entrant:
 
     def bulk(self, name: str, choice: Choice) -> float:
         """Seconds for all texts, from the first process's start to the last one's end."""
-        shared = len(self.crowd) > 1
-        arguments = {"name": f"{name}/part" if shared else name, "choice": _fields(choice)}
+        arguments = {"name": name, "choice": _fields(choice)}
         answers = together(self.crowd, "bulk", [arguments] * len(self.crowd))
         return float(max(each["end"] for each in answers) - min(each["start"] for each in answers))
 
@@ -183,7 +185,7 @@ class Entrant:
 
     def vectors(self, name: str, path: Path) -> Vectors:
         """Of all texts. [n, d]"""
-        self.drivers[0].ask("vectors", name=name, choice=_fields(self.drivers[0].choices[0]), path=str(path))
+        self.drivers[-1].ask("vectors", name=name, choice=_fields(self.drivers[-1].choices[0]), path=str(path))
         vectors: Vectors = np.load(path)
         return vectors
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,8 @@ class Machine:
     system: str
     python: str
     load: float  # runnable processes before the run, in the last minute: should be near 0
+    driver: str = ""  # of the GPU
+    cuda: str = ""  # that torch was built with
 
     @property
     def slug(self) -> str:
@@ -35,7 +38,8 @@ class Machine:
 
 
 def describe(device: str) -> Machine:
-    """This machine, with the cores that this process may use."""
+    """This machine, with the cores that this process may use. Raises ValueError where there is no such device."""
+    gpu, driver, cuda = _gpu() if device == "cuda" else ("", "", "")
     information = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     flags = set(_field(information, "flags").split())
     return Machine(
@@ -43,10 +47,12 @@ def describe(device: str) -> Machine:
         cores=len(os.sched_getaffinity(0)),
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         instructions=tuple(name for name in INSTRUCTIONS if name in flags),
-        gpu=_gpu() if device == "cuda" else "",
+        gpu=gpu,
         system=f"{platform.system()} {platform.release().split('-')[0]}",
         python=platform.python_version(),
         load=os.getloadavg()[0],
+        driver=driver,
+        cuda=cuda,
     )
 
 
@@ -60,7 +66,24 @@ def _field(information: str, name: str) -> str:
     return found[1].strip() if found else ""
 
 
-def _gpu() -> str:
+def _gpu() -> tuple[str, str, str]:
+    """Its name, its driver, and torch's CUDA."""
     import torch  # slow to import, and needed for GPUs only
 
-    return torch.cuda.get_device_name(0)
+    if not torch.cuda.is_available():
+        raise ValueError(f"torch {torch.__version__} sees no CUDA device here; --device cpu measures the processor")
+    return torch.cuda.get_device_name(0), driver_version(), torch.version.cuda or ""
+
+
+def driver_version(said: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """Such as "570.86.15"; "" where nobody says."""
+    try:
+        if found := re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)*)\s", said.read_text(encoding="utf-8")):
+            return found[1]
+    except OSError:  # not every container shows it
+        pass
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

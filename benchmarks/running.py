@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from benchmarks.driver import Failed
 from benchmarks.entrants import Entrant, Place
 from benchmarks.models import ModelSpec
 from benchmarks.results import Bulk, Calls, LeftOut, Mixed, ModelResults, Processor, Quality
-from benchmarks.workloads import Sizes, Workload
+from benchmarks.workloads import Sizes, Workload, every, head
 
 BULK = ("lognormal", "tokens-128", "tokens-512")
+MOST_CALLS = 8192  # of those that are made several at once, in each round
 CONCURRENCIES: dict[int, tuple[Part, ...]] = {1: ("single",), 8: ("calls",), 64: ("calls", "frontends")}
 
 
@@ -35,15 +37,26 @@ class Plan:
     mixed_seconds: float  # of calls alone, of streams alone, and of both
     interactive_rate: float  # calls a second beside a stream, to a model like all-MiniLM-L6-v2
     parts: tuple[Part, ...]
+    bulk: tuple[str, ...] = BULK  # workloads, in the part of that name
+    by_cost: bool = True  # whether a costlier model gets fewer texts
+    peer_share: int = 1  # others get every so-many-th text of those workloads, where they take so much longer
+    single_tokens: int = 0  # that a single text has; 0: lognormal lengths
 
 
 class Run:
-    """One checkpoint."""
+    """One checkpoint. `keep` gets what has been measured, after each round; none is begun that would end too late."""
 
     def __init__(
-        self, spec: ModelSpec, contenders: Sequence[Contender], plan: Plan, place: Callable[[Path, Path, Path], Place]
+        self,
+        spec: ModelSpec,
+        contenders: Sequence[Contender],
+        plan: Plan,
+        place: Callable[[Path, Path, Path], Place],
+        keep: Callable[[ModelResults], None] = lambda results: None,
+        deadline: float = math.inf,
     ) -> None:
         self.spec, self.contenders, self.plan, self.place = spec, contenders, plan, place
+        self.keep, self.deadline = keep, deadline
         self.entrants: list[Entrant] = []
 
     def measure(self, cache: Path) -> ModelResults:
@@ -56,20 +69,39 @@ class Run:
             shape = {key: config[key] for key in ("num_hidden_layers", "hidden_size", "intermediate_size")}
             self.results = ModelResults(self.spec.name, self.spec.real, shape)
             self.results.order = [contender.name for contender in self.contenders]
-            self.workloads = workloads.make(self.plan.sizes.at_cost(self.spec.cost), models.token_counter(directory))
+            self.workloads = self._made(directory)
             calibration = self.workloads["calibration"].save(folder)
             self.at = self.place(directory, cache / "made" / self.spec.name, calibration)
             with self._took("starting"):
                 self._start()
             with self._took("trying how to feed"):
                 self._each(self._prepare, lambda contender: True)
-            for number in range(self.plan.rounds):
-                say(f"{self.spec.name}: round {number + 1} of {self.plan.rounds}")
-                self._round(number)
+            self._rounds()
             with self._took("quality"):
                 self._compare(folder)
             self.results.memory = {each.contender.name: each.memory() for each in self.entrants}
+            self.keep(self.results)
             return self.results
+
+    def _made(self, directory: Path) -> dict[str, Workload]:
+        """All workloads, also those that only single calls and only others are given."""
+        with self._took("making texts"):
+            sizes = self.plan.sizes.at_cost(self.spec.cost) if self.plan.by_cost else self.plan.sizes
+            if {"single", "quality"}.issuperset(self.plan.parts):  # nobody is given many
+                sizes = replace(sizes.times(0), single=sizes.single)
+            made = workloads.make(sizes, models.token_counter(directory), self.plan.single_tokens)
+            return made | {"calls": head(made["lognormal"], MOST_CALLS, "calls")}
+
+    def _rounds(self) -> None:
+        """Those of the plan, or as many as there is time for, at least one."""
+        for number in range(self.plan.rounds):
+            start = time.monotonic()
+            say(f"{self.spec.name}: round {number + 1} of {self.plan.rounds}")
+            self._round(number)
+            self.keep(self.results)
+            if 2 * time.monotonic() - start > self.deadline:  # another one would end later
+                say(f"{self.spec.name}: that was the last round that there was time for")
+                return
 
     @contextmanager
     def _took(self, part: str) -> Iterator[None]:
@@ -83,9 +115,23 @@ class Run:
         return any(part in contender.parts and part in self.plan.parts for part in parts)
 
     def _bulk_workloads(self, contender: Contender) -> tuple[str, ...]:
-        if self._in(contender, "bulk"):
-            return BULK
-        return BULK[:1] if self._in(contender, "frontends") else ()
+        parts: dict[Part, tuple[str, ...]] = {"bulk": self.plan.bulk, "batch": BULK[1:2], "frontends": BULK[:1]}
+        asked = {name for part, names in parts.items() if self._in(contender, part) for name in names}
+        return tuple(name for name in BULK if name in asked)
+
+    def _workload(self, contender: Contender, name: str) -> Workload:
+        """As this one is given it."""
+        share = self.plan.peer_share if contender.peer and name in BULK else 1
+        return every(self.workloads[name], share)
+
+    def _give(self, entrant: Entrant) -> None:
+        """All texts that it is measured on."""
+        contender = entrant.contender
+        many = {*self._bulk_workloads(contender), *(BULK[:1] if self._in(contender, "mixed") else ())}
+        entrant.take([self._workload(contender, name) for name in BULK if name in many])
+        parts: dict[str, tuple[Part, ...]] = {"calls": ("calls", "frontends"), "quality": ("quality",)}
+        single = ["single", *(name for name, asking in parts.items() if self._in(contender, *asking))]
+        entrant.take_single([self.workloads[name] for name in single])
 
     def _start(self) -> None:
         """Start all, as many at a time as there are cores; what is timed is done alone, after that."""
@@ -99,12 +145,13 @@ class Run:
 
     def _prepare(self, entrant: Entrant) -> None:
         """Give it the texts, warm it up, and find how to feed it."""
-        entrant.take([self.workloads[name] for name in (*BULK, "single", "quality")])
+        self._give(entrant)
         for name in self._bulk_workloads(entrant.contender):
-            entrant.take([sample(self.workloads[name])])
-            entrant.tune(self.workloads[name], self.plan.tuning)
+            workload = self._workload(entrant.contender, name)
+            entrant.take([sample(workload)])
+            entrant.tune(workload, self.plan.tuning)
         entrant.settle()
-        entrant.take([head(self.workloads["single"], 8, "warm-up")])
+        entrant.take_single([head(self.workloads["single"], 8, "warm-up")])
         entrant.unary("warm-up", 1)
         self.results.versions[entrant.contender.name] = entrant.versions
         say(f"{self.spec.name}: {entrant.contender.name} is ready")
@@ -128,7 +175,8 @@ class Run:
                 self._leave_out(entrant.contender, failed)
 
     def _bulk(self, entrant: Entrant, name: str) -> None:
-        contender, workload, choice = entrant.contender.name, self.workloads[name], entrant.choice[name]
+        contender, choice = entrant.contender.name, entrant.choice[name]
+        workload = self._workload(entrant.contender, name)
         before = entrant.processor() if entrant.server else {}
         seconds = entrant.bulk(name, choice)
         if entrant.server and name == BULK[0]:
@@ -149,7 +197,7 @@ class Run:
 
     def _calls(self, entrant: Entrant, concurrency: int) -> None:
         name = entrant.contender.name
-        latencies, seconds = entrant.unary("single" if concurrency == 1 else "lognormal", concurrency)
+        latencies, seconds = entrant.unary("single" if concurrency == 1 else "calls", concurrency)
         found = self.results.calls_of(name, concurrency)
         if found is None:
             found = Calls(name, concurrency)
@@ -186,7 +234,7 @@ class Run:
         say(f"{self.spec.name}: comparing vectors")
         reference = Entrant(REFERENCE, self.at)
         try:
-            reference.take([self.workloads["quality"]])
+            reference.take_single([self.workloads["quality"]])
             want = reference.vectors("quality", folder / "want.npy")
         finally:
             reference.close()
@@ -214,12 +262,7 @@ class Run:
 
 def sample(workload: Workload) -> Workload:
     """A quarter of the texts, every fourth, to try ways of feeding on."""
-    return Workload("sample", workload.texts[::4], workload.tokens[::4])
-
-
-def head(workload: Workload, count: int, name: str) -> Workload:
-    """The first few texts, under another name."""
-    return Workload(name, workload.texts[:count], workload.tokens[:count])
+    return replace(every(workload, 4), name="sample")
 
 
 def say(line: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.driver import Failed
+from benchmarks.driver import Failed, Patience
 
 STOP_SECONDS = 60.0
 _READY = re.compile(r"ready on (\S+)")
@@ -20,7 +21,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")  # the se
 class Server:
     """Running from when it is made until it is closed."""
 
-    def __init__(self, directory: Path, flags: Sequence[str], cache: Path) -> None:
+    def __init__(self, directory: Path, flags: Sequence[str], cache: Path, patience: Patience) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
         command = [sys.executable, "-m", "bertstream.cli", "serve", f"bench={directory}", "--port", "0", *flags]
         own = {name: value for name, value in os.environ.items() if name not in _THREADS}
@@ -32,10 +33,12 @@ class Server:
             env={**own, "BERTSTREAM_CACHE": str(cache)},
         )
         assert self.process.stdout is not None
-        found = _READY.search(self.process.stdout.readline().decode())
+        said, _, _ = select.select([self.process.stdout], [], [], patience.start)  # it says one line, when it is ready
+        found = _READY.search(self.process.stdout.readline().decode()) if said else None
         if found is None:
             self.close()
-            raise Failed(f"the server did not start: {self.last_line}")
+            why = self.last_line if said else f"it was not ready within {patience.start:.0f} s"
+            raise Failed(f"the server did not start: {why}")
         self.address = found[1]
 
     def close(self) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import mean
 
+from benchmarks import goals, goals_gpu
 from benchmarks.contenders import BASELINE
 from benchmarks.figures import Spread, percentiles, spread
-from benchmarks.goals import Goal, goals
+from benchmarks.goals import Goal
+from benchmarks.machine import Machine
 from benchmarks.processor import ROLES
-from benchmarks.results import Bulk, Calls, Mixed, ModelResults, Results
+from benchmarks.results import Bulk, Calls, Mixed, ModelResults, Quality, Results
 
 BULK = ("lognormal", "tokens-128", "tokens-512")
 NONE = "–"
@@ -17,16 +19,15 @@ NONE = "–"
 
 def report(results: Results) -> str:
     """All of it."""
+    judge = goals_gpu if results.machine.gpu else goals
     parts = [heading(results), *(part for model in results.models for part in model_parts(model))]
-    if found := goals(results):
-        parts.append(goals_table(found))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, goals_table(judge.goals(results), judge.ABOUT)]) + "\n"
 
 
 def heading(results: Results) -> str:
     """What it was measured on, and how."""
     machine, settings = results.machine, results.settings
-    where = f"{machine.processor}, {machine.cores} cores" + (f", {machine.gpu}" if machine.gpu else "")
+    where = f"{machine.processor}, {machine.cores} cores" + (f", {gpu(machine)}" if machine.gpu else "")
     facts = [
         f"{where}; {machine.memory_gib:.0f} GiB; {', '.join(machine.instructions) or 'no vector instructions'}",
         f"{machine.system}, Python {machine.python}; load before the run {machine.load:.2f}",
@@ -37,6 +38,12 @@ def heading(results: Results) -> str:
     if machine.load > 0.5:
         facts.append("**The machine was not quiet: these numbers mean little.**")
     return f"# Benchmarks, {results.date}\n\n" + "\n".join(f"- {fact}" for fact in facts)
+
+
+def gpu(machine: Machine) -> str:
+    """With what it is driven by."""
+    by = [f"{name} {known}" for name, known in (("driver", machine.driver), ("CUDA", machine.cuda)) if known]
+    return f"{machine.gpu} ({', '.join(by)})" if by else machine.gpu
 
 
 def model_parts(model: ModelResults) -> Iterable[str]:
@@ -75,8 +82,8 @@ def main_table(model: ModelResults) -> str:
 
 
 def _measured(model: ModelResults, name: str) -> bool:
-    streams, calls, mixed = model.bulk, model.calls, model.mixed
-    return name in {*(it.contender for it in streams), *(it.contender for it in calls), *(it.contender for it in mixed)}
+    parts: tuple[Sequence[Bulk | Calls | Mixed | Quality], ...] = (model.bulk, model.calls, model.mixed, model.quality)
+    return any(name == each.contender for part in parts for each in part)
 
 
 def _main_row(model: ModelResults, name: str) -> tuple[str, ...]:
@@ -113,7 +120,8 @@ def _speed(bulk: Bulk | None, baseline: Bulk | None) -> str:
 
 def _milliseconds(calls: Calls) -> tuple[str, str, str]:
     found = percentiles(calls.latencies)
-    return f"{found.p50 * 1e3:.1f}", f"{found.p95 * 1e3:.1f}", f"{found.p99 * 1e3:.1f}"
+    p50, p95, p99 = (f"{seconds * 1e3:.{2 if seconds < 0.01 else 1}f}" for seconds in (found.p50, found.p95, found.p99))
+    return p50, p95, p99
 
 
 def calls_table(calls: Sequence[Calls]) -> str:
@@ -184,10 +192,9 @@ def processor_table(model: ModelResults) -> str:
     return table((f"{BULK[0]}: processor ms a text", "texts/s", *ROLES), rows)
 
 
-def goals_table(found: Sequence[Goal]) -> str:
+def goals_table(found: Sequence[Goal], about: str) -> str:
     """What is meant to be reached, and what was."""
     rows = [(each.what, each.aim, each.measured or NONE, each.outcome) for each in found]
-    about = "Set for 2 cores. Ratios of medians; in brackets, of single rounds."
     return f"## Goals\n\n{about}\n\n" + table(("goal", "aim", "measured", ""), rows)
 
 

@@ -15,6 +15,7 @@ CORPUS = Path(__file__).with_name("corpus.txt")
 # Words of a text: lognormal, as people's texts are; mean about 57 tokens.
 MU, SIGMA, SHORTEST, LONGEST = 3.7, 0.8, 3, 400
 MAX_LENGTH = 512  # tokens, special ones included; all are told to cut there
+MOST_MADE = 2048  # texts of a workload; more are the same ones that begin elsewhere, which takes no time to speak of
 
 Counter = Callable[[Sequence[str]], list[int]]  # tokens of each text, special ones included
 
@@ -56,6 +57,16 @@ class Sizes:
     def at_cost(self, cost: float) -> Sizes:
         """For so many times as much work a token. Single calls shrink less, for their percentiles' sake."""
         return replace(self.times(1 / cost), single=max(4, round(self.single / cost**0.5)))
+
+
+def every(workload: Workload, nth: int) -> Workload:
+    """Every so-many-th text, at least one."""
+    return replace(workload, texts=workload.texts[::nth], tokens=workload.tokens[::nth])
+
+
+def head(workload: Workload, count: int, name: str) -> Workload:
+    """The first few texts, under another name."""
+    return Workload(name, workload.texts[:count], workload.tokens[:count])
 
 
 @functools.cache
@@ -103,11 +114,29 @@ def word_tokens(count_tokens: Counter) -> dict[str, int]:
     return {word: tokens - special for word, tokens in zip(words, count_tokens(words), strict=True)}
 
 
+def more(workload: Workload, count: int) -> Workload:
+    """So many texts, made of these: after them the same again, each time beginning at another of their words."""
+    numbers = range(count)
+    texts = tuple(turned(workload.texts[at % len(workload.texts)], at // len(workload.texts)) for at in numbers)
+    return replace(workload, texts=texts, tokens=tuple(workload.tokens[at % len(workload.tokens)] for at in numbers))
+
+
+def turned(text: str, words: int) -> str:
+    """The text from its so-many-th word on, then what was before it: as many tokens, where a word has its own."""
+    if not words:
+        return text
+    listed = text.split()
+    start = words % len(listed)
+    return " ".join(listed[start:] + listed[:start])
+
+
 def lognormal(name: str, count: int, count_tokens: Counter, seed: int) -> Workload:
     """Texts of lognormal length."""
     generator = np.random.default_rng(seed)
-    texts = [text_of_words(int(words), generator) for words in lognormal_lengths(count, generator)]
-    return Workload(name, tuple(texts), tuple(min(tokens, MAX_LENGTH) for tokens in count_tokens(texts)))
+    lengths = lognormal_lengths(min(count, MOST_MADE), generator)
+    texts = [text_of_words(int(words), generator) for words in lengths]
+    tokens = (min(tokens, MAX_LENGTH) for tokens in count_tokens(texts))
+    return more(Workload(name, tuple(texts), tuple(tokens)), count)
 
 
 def equal(name: str, count: int, tokens: int, count_tokens: Counter, seed: int) -> Workload:
@@ -115,19 +144,20 @@ def equal(name: str, count: int, tokens: int, count_tokens: Counter, seed: int) 
     generator = np.random.default_rng(seed)
     (special,) = count_tokens([""])
     by_word = word_tokens(count_tokens)
-    texts = [text_of_tokens(tokens - special, generator, by_word) for _ in range(count)]
+    texts = [text_of_tokens(tokens - special, generator, by_word) for _ in range(min(count, MOST_MADE))]
     if wrong := sorted(set(count_tokens(texts)) - {tokens}):
         raise ValueError(f"{name}: with this tokenizer a text's tokens are not those of its words: {wrong[0]}")
-    return Workload(name, tuple(texts), (tokens,) * count)
+    return more(Workload(name, tuple(texts), (tokens,) * len(texts)), count)
 
 
-def make(sizes: Sizes, count_tokens: Counter) -> dict[str, Workload]:
-    """All workloads by name."""
+def make(sizes: Sizes, count_tokens: Counter, single_tokens: int = 0) -> dict[str, Workload]:
+    """All workloads by name. Single texts are of lognormal length, too, unless they are to have so many tokens."""
+    single = functools.partial(equal, tokens=single_tokens) if single_tokens else lognormal
     made = (
         lognormal("lognormal", sizes.lognormal, count_tokens, seed=1),
         equal("tokens-128", sizes.tokens_128, 128, count_tokens, seed=2),
         equal("tokens-512", sizes.tokens_512, 512, count_tokens, seed=3),
-        lognormal("single", sizes.single, count_tokens, seed=4),
+        single("single", sizes.single, count_tokens=count_tokens, seed=4),
         lognormal("calibration", 128, count_tokens, seed=5),
         Workload("quality", sentences(), tuple(count_tokens(sentences()))),
     )

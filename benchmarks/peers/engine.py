@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.peers import Base, Choice, Settings, Vectors
 from benchmarks.peers.feeding import tokenizer
 from benchmarks.peers.torch_settings import set_threads
 from bertstream.workers.compile import compile_model
 from bertstream.workers.contract import Batch, Pooling, Wishes, Work
-from bertstream.workers.engine import prepare, run
+from bertstream.workers.engine import Launched, launch, prepare
+from bertstream.workers.process import record_graphs
 from bertstream.workers.program import Program
 
+Ids = NDArray[np.int32]
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # as the server has by default
 
 
@@ -23,31 +26,32 @@ BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # as the server has by default
 class Rows:
     """Texts as the ids of their tokens."""
 
-    ids: list[list[int]]
+    ids: list[Ids]
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Ids]:
         return iter(self.ids)
 
 
 class Tokens(Base):
-    """What is timed begins with tokens."""
+    """What is timed begins with tokens. The option "batch_tokens" is for other batches than the server's."""
 
     def __init__(self, settings: Settings) -> None:
         set_threads(settings)
         self.settings = settings
         self.tokenizer = tokenizer(settings)
+        self.batch_tokens = int(settings.options.get("batch_tokens", BATCH_TOKENS[settings.device]))
 
     def ready(self, texts: list[str]) -> Rows:
         """Tokenized before any clock runs."""
-        return Rows([encoding.ids for encoding in self.tokenizer.encode_batch(texts)])
+        return Rows([np.array(encoding.ids, np.int32) for encoding in self.tokenizer.encode_batch(texts)])
 
     def versions(self) -> dict[str, str]:
         """Of what computes."""
         return {"torch": torch.__version__}
 
-    def planned(self, rows: Sequence[list[int]]) -> list[list[int]]:
-        """Which rows form each batch: the longest first, as many as the server's budget of tokens admits."""
-        return planned([len(row) for row in rows], BATCH_TOKENS[self.settings.device])
+    def planned(self, rows: Sequence[Ids]) -> list[list[int]]:
+        """Which rows form each batch: the longest first, as many as the budget of tokens admits."""
+        return planned([len(row) for row in rows], self.batch_tokens)
 
 
 class Engine(Tokens):
@@ -59,28 +63,45 @@ class Engine(Tokens):
         self.program = Program.load(directory, settings.device)
         self.last = self.program.description.layers
         self.wishes = Wishes(("pooled",), Pooling("mean", (self.last,), normalize=True))
+        if settings.device == "cuda":
+            record_graphs(self.program, self.batch_tokens)
 
     def encode(self, rows: Rows, choice: Choice) -> Vectors:
         """All texts. -> [n, d]"""
         if not rows.ids:  # more processes than texts
             return np.zeros((0, 0), np.float32)
         parts = self.planned(rows.ids)
-        vectors = np.concatenate([self.batch([rows.ids[row] for row in part]) for part in parts])
+        vectors = np.concatenate(list(self.batches([rows.ids[row] for row in part] for part in parts)))
         ordered = np.empty_like(vectors)
         ordered[np.concatenate(parts)] = vectors
         return ordered
 
-    def encode_one(self, rows: list[list[int]]) -> Vectors:
+    def encode_one(self, rows: list[Ids]) -> Vectors:
         """One text. -> [1, d]"""
-        return self.batch(rows)
+        return vectors_of(self.launch(rows))
 
-    def batch(self, rows: list[list[int]]) -> Vectors:
-        """As a worker computes it. -> [n, d]"""
-        ids = np.concatenate([np.asarray(row, np.int32) for row in rows])
-        work = Work(1, Batch(ids, np.array([len(row) for row in rows], np.int32)), self.wishes)
-        (outputs,) = run(self.program, prepare([work], self.last, self.settings.device))
-        vectors: Vectors = outputs["pooled"].cpu().numpy()
-        return vectors
+    def batches(self, parts: Iterable[list[Ids]]) -> Iterator[Vectors]:
+        """As a worker computes them: on a GPU the next one is launched before the first is answered. -> [n, d] each"""
+        before: Launched | None = None
+        for rows in parts:
+            launched = self.launch(rows)
+            if before is not None:
+                yield vectors_of(before)
+            before = launched
+        if before is not None:
+            yield vectors_of(before)
+
+    def launch(self, rows: list[Ids]) -> Launched:
+        """One batch."""
+        work = Work(1, Batch(np.concatenate(rows), np.array([len(row) for row in rows], np.int32)), self.wishes)
+        return launch(self.program, prepare([work], self.last, self.settings.device))
+
+
+def vectors_of(batch: Launched) -> Vectors:
+    """Waits for them. -> [n, d]"""
+    (outputs,) = batch.outputs()
+    vectors: Vectors = outputs["pooled"].numpy()
+    return vectors
 
 
 def planned(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:

@@ -16,6 +16,7 @@ class SentenceTransformers(Base):
 
     def __init__(self, settings: Settings) -> None:
         set_threads(settings)
+        self.batch_sizes = (128, 32, 512) if settings.device == "cuda" else (32, 8, 128)
         self.model = SentenceTransformer(
             settings.directory, device=settings.device, model_kwargs={"dtype": DTYPES[settings.precision]}
         )
@@ -31,7 +32,7 @@ class SentenceTransformers(Base):
 
     def choices(self) -> list[Choice]:
         """32 is its default."""
-        return [Choice(32), Choice(8), Choice(128)]
+        return [Choice(size) for size in self.batch_sizes]
 
     def encode(self, texts: list[str], choice: Choice) -> Vectors:
         """All texts. -> [n, d]"""

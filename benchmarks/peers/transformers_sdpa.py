@@ -19,6 +19,8 @@ class Transformers(Feeder):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         set_threads(settings)
+        if settings.device == "cuda":
+            self.batch_sizes = (128, 32, 512)
         dtype = DTYPES[settings.precision]
         model = AutoModel.from_pretrained(settings.directory, dtype=dtype, attn_implementation="sdpa")
         self.model = model.eval().to(settings.device)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import memory
+from benchmarks import memory, workloads
 from benchmarks.contenders import CONTENDERS, PARTS, Contender, Environment, Part, chosen, precision
 from benchmarks.driver import Driver, Failed, together
 from benchmarks.entrants import Place
 from benchmarks.models import ModelSpec
 from benchmarks.peers import Settings
+from benchmarks.results import ModelResults
 from benchmarks.running import Plan, Run
 from benchmarks.tables import main_table
 from benchmarks.workloads import Sizes
@@ -87,7 +88,8 @@ def test_who_does_not_start_is_said_so_in_the_table_and_stops_nobody(tmp_path: P
 
     broken = Contender("broken server", "grpc_client", serve=("--dtype", "int3"), parts=("single",))
     contenders = [broken, Contender("no adapter", "none_such"), Contender("floor", "floor", a_core_each=True)]
-    plan = Plan(1, Sizes(4, 4, 4, 4), tuning=1, mixed_seconds=0.1, interactive_rate=1.0, parts=("single",))
+    plan = Plan(9, Sizes(4, 4, 4, 4), tuning=1, mixed_seconds=0.1, interactive_rate=1.0, parts=("single",))
+    told: list[ModelResults] = []
 
     def make(folder: Path) -> None:
         tiny_bert(folder)
@@ -97,7 +99,9 @@ def test_who_does_not_start_is_said_so_in_the_table_and_stops_nobody(tmp_path: P
         pythons: dict[Environment, Path] = {"own": python, "peers": python, "infinity": python}
         return Place(directory, work, tmp_path / "compiled", "cpu", 1, 1, (), pythons, calibration)
 
-    found = Run(ModelSpec("small", make, cost=1.0, real=False), contenders, plan, place).measure(tmp_path)
+    spec = ModelSpec("small", make, cost=1.0, real=False)
+    found = Run(spec, contenders, plan, place, told.append, deadline=0.0).measure(tmp_path)
+    assert told == [found, found]  # after the only round that there was time for, and at the end
     lines = {line.split(" | ")[0].strip("| "): line for line in main_table(found).splitlines()[2:]}
     assert (
         "did not run: the server did not start: bertstream serve: error: argument --dtype: " in lines["broken server"]
@@ -130,6 +134,26 @@ def test_quick_mode_has_fewer_contenders_and_a_gpu_others() -> None:
     def names(device: str, *, quick: bool) -> set[str]:
         return {contender.name for contender in chosen(device, quick, [], [], PARTS)}
 
-    assert names("cpu", quick=True) < names("cpu", quick=False) == {contender.name for contender in CONTENDERS}
+    everywhere = {each.name for each in CONTENDERS if not each.device}
+    assert names("cpu", quick=True) < names("cpu", quick=False)
+    assert everywhere < names("cpu", quick=False) & names("cuda", quick=False)
     assert "engine, 1 process" not in names("cuda", quick=False)
-    assert {precision(contender, "cuda") for contender in chosen("cuda", False, ["bertstream"], [])} == {"float16"}
+    assert "engine fp8" not in names("cpu", quick=False)
+    ours = chosen("cuda", False, ["bertstream"], [])
+    assert {precision(contender, "cuda") for contender in ours} == {"float16", "fp8"}
+
+
+def test_others_are_given_fewer_texts_where_they_take_longer() -> None:
+    sizes = Sizes(lognormal=64, tokens_128=4, tokens_512=4, single=4)
+    plan = Plan(1, sizes, 1, 0.1, 1.0, ("bulk", "batch"), bulk=("lognormal",), peer_share=8)
+
+    def place(directory: Path, work: Path, calibration: Path) -> Place:
+        raise AssertionError("nothing is started here")
+
+    run = Run(ModelSpec("small", lambda folder: None, cost=1.0, real=False), [], plan, place)
+    run.workloads = workloads.make(sizes, lambda texts: [2 + len(text.split()) for text in texts])
+    ours, other = (Contender("a", "floor"), Contender("b", "floor", "peers"))
+    assert [len(run._workload(each, "lognormal").texts) for each in (ours, other)] == [64, 8]
+    assert len(run._workload(other, "single").texts) == 4
+    assert run._bulk_workloads(ours) == ("lognormal",)
+    assert run._bulk_workloads(Contender("c", "floor", parts=("batch",))) == ("tokens-128",)

@@ -50,6 +50,8 @@ def results() -> Results:
     model.versions = {"sentence-transformers": {"torch": "2.13.0"}}
     model.left_out = [LeftOut("gone", "ModuleNotFoundError: No module named 'gone'"), LeftOut("engine", "it broke")]
     model.calls.append(Calls("engine", 1, [0.02], [0.02]))
+    model.order.append("exact")
+    model.quality.append(Quality("exact", "transformers float32", 1.0, 1.0, 1.0))
     settings = {"command": "make bench QUICK=1", "mode": "quick", "rounds": 3}
     return Results(MACHINE, "2026-01-01", settings, {"bertstream": "0.1.0"}, [model])
 
@@ -67,6 +69,7 @@ def test_a_line_a_contender_with_its_ratio_to_the_baseline(results: Results) -> 
     assert table["sentence-transformers"][:2] == ["100.0 ± 10% (1.00 ×)", "10.0 ± 0% (1.00 ×)"]
     assert table["sentence-transformers"][4] == "–"
     assert table["gone"] == ["did not run: ModuleNotFoundError: No module named 'gone'", *["–"] * 9]
+    assert table["exact"] == [*["–"] * 8, "1.00000", "1.00000"]
     assert table["engine"][:5] == ["–", "–", "–", "–", "20.0"]
 
 

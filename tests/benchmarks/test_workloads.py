@@ -60,6 +60,33 @@ def test_workloads_are_the_same_each_time_and_differ_from_each_other() -> None:
     assert max(first["lognormal"].tokens) <= MAX_LENGTH
 
 
+def test_many_texts_are_some_that_begin_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workloads, "MOST_MADE", 10)
+    made = workloads.equal("tokens-128", 35, 128, count, seed=0)
+    assert (len(made.texts), len(set(made.texts))) == (35, 35)
+    assert count(made.texts) == list(made.tokens) == [128] * 35
+    assert [sorted(text.split()) for text in made.texts[10:20]] == [sorted(text.split()) for text in made.texts[:10]]
+    varied = workloads.lognormal("lognormal", 35, count, seed=0)
+    assert list(varied.tokens) == [min(tokens, MAX_LENGTH) for tokens in count(varied.texts)]
+    assert varied.texts[:10] == workloads.lognormal("lognormal", 10, count, seed=0).texts
+
+
+def test_a_text_is_turned_by_its_words() -> None:
+    found = [workloads.turned("one two three", words) for words in range(4)]
+    assert found == ["one two three", "two three one", "three one two", "one two three"]
+
+
+def test_single_texts_may_all_have_as_many_tokens() -> None:
+    sizes = Sizes(lognormal=4, tokens_128=4, tokens_512=4, single=6)
+    assert make(sizes, count, single_tokens=128)["single"].tokens == (128,) * 6
+
+
+def test_every_so_many_th_text() -> None:
+    workload = workloads.Workload("some", ("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5))
+    assert workloads.every(workload, 2) == workloads.Workload("some", ("a", "c", "e"), (1, 3, 5))
+    assert workloads.every(workload, 8).texts == ("a",)
+
+
 def test_sizes_shrink_to_four() -> None:
     assert Sizes(100, 50, 10, 8).times(0.1) == Sizes(10, 5, 4, 4)
 

@@ -1,0 +1,182 @@
+"""bertstream through gRPC by messages that are made before any clock runs, so that who sends hardly computes.
+
+A GPU takes more texts a second than the SDK, which keeps account of each text, can send from a process or two.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+
+from benchmarks.peers import Choice, Settings, Vectors
+from benchmarks.peers.grpc_client import GrpcClient
+from bertstream.v1 import encoding_pb2, types_pb2
+
+MESSAGE_TEXTS, STREAMS = 128, 4
+WINDOW = 1024  # texts under way in a stream, or fewer where the server says so
+METHOD = "/bertstream.v1.EncodingService/StreamEncodings"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """As it goes over the wire, with so many texts."""
+
+    texts: int
+    data: bytes
+
+
+class Prepared(list[str]):
+    """Texts, and the messages that carry them."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        super().__init__(texts)
+        starts = range(0, len(texts), MESSAGE_TEXTS)
+        self.messages = [message(start, texts[start : start + MESSAGE_TEXTS]) for start in starts]
+
+
+class Messages:
+    """Each is taken once, by whichever stream has room."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._waiting, self._lock = iter(messages), threading.Lock()
+
+    def take(self) -> Message | None:
+        """The next one."""
+        with self._lock:
+            return next(self._waiting, None)
+
+
+class Room:
+    """How many texts a stream may have under way: none until the server has said how many."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._window = self.under_way = 0
+        self._closed = False
+
+    def open(self, window: int) -> None:
+        """So many."""
+        with self._changed:
+            self._window = window
+            self._changed.notify()
+
+    def take(self, texts: int) -> bool:
+        """Waits until there is room for so many, or nothing else is under way. False where there will be none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._fits(texts))
+            self.under_way += texts
+            return not self._closed
+
+    def give(self, texts: int) -> None:
+        """So many were answered."""
+        with self._changed:
+            self.under_way -= texts
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Nobody waits any longer."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _fits(self, texts: int) -> bool:
+        return self._window > 0 and (self.under_way == 0 or self.under_way + texts <= self._window)
+
+
+class PreparedClient(GrpcClient):
+    """Bulk in prepared messages, through several streams, each on a connection of its own; single texts by the SDK."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._width = self.client.model().hidden_size
+        truncation = types_pb2.TruncationOptions(max_length=settings.max_length)
+        self._options = encoding_pb2.EncodingOptions(truncation=truncation)
+        self._channels = [channel(settings.options["address"], number) for number in range(STREAMS)]
+
+    def choices(self) -> Sequence[Choice]:
+        """One."""
+        return (Choice(MESSAGE_TEXTS, STREAMS),)
+
+    def ready(self, texts: list[str]) -> Prepared:
+        """With their messages."""
+        return Prepared(texts)
+
+    def encode(self, texts: list[str], choice: Choice) -> Vectors:
+        """All texts, which `ready` made. -> [n, d]"""
+        assert isinstance(texts, Prepared)
+        vectors, messages = np.empty((len(texts), self._width), np.float32), Messages(texts.messages)
+        with ThreadPoolExecutor(STREAMS) as pool:
+            streams = [pool.submit(self._stream, channel, messages, vectors) for channel in self._channels]
+            for stream in streams:
+                stream.result()
+        return vectors
+
+    def _stream(self, channel: grpc.Channel, messages: Messages, vectors: Vectors) -> None:
+        """Writes the vectors of as many messages as it can get."""
+        room, read = Room(), encoding_pb2.StreamEncodingsResponse.FromString
+        rpc = channel.stream_stream(METHOD, request_serializer=bytes, response_deserializer=read)
+        call = rpc(requests(self._options, messages, room))
+        try:
+            for response in call:
+                take_in(response, room, vectors)
+            if room.under_way:
+                raise ConnectionError(f"the stream ended with {room.under_way} texts unanswered")
+        except grpc.RpcError as error:
+            raise ConnectionError(f"the stream broke: {error.details()}") from None  # its own text is many lines
+        finally:
+            room.close()
+            call.cancel()
+
+    def close(self) -> None:
+        """Close the connections."""
+        super().close()
+        for each in self._channels:
+            each.close()
+
+
+def message(first: int, texts: Sequence[str]) -> Message:
+    """With the ids from `first` on."""
+    inputs = types_pb2.TextBatch(texts=types_pb2.Texts(texts=texts))
+    items = encoding_pb2.EncodingItems(first_id=first, inputs=inputs)
+    return Message(len(texts), encoding_pb2.StreamEncodingsRequest(items=items).SerializeToString())
+
+
+def requests(options: encoding_pb2.EncodingOptions, messages: Messages, room: Room) -> Iterator[bytes]:
+    """The options, then messages, each taken once there is room for it."""
+    yield encoding_pb2.StreamEncodingsRequest(options=options).SerializeToString()
+    while room.take(MESSAGE_TEXTS):
+        each = messages.take()
+        room.give(MESSAGE_TEXTS - (each.texts if each else 0))
+        if each is None:
+            return
+        yield each.data
+
+
+def take_in(response: encoding_pb2.StreamEncodingsResponse, room: Room, vectors: Vectors) -> None:
+    """An answer. vectors: [n, d]"""
+    if response.WhichOneof("event") == "started":
+        room.open(min(WINDOW, response.started.window.max_items))
+        return
+    items = response.items
+    if items.errors:
+        raise ValueError(f"{len(items.errors)} texts failed, such as: {items.errors[0].status.message}")
+    rows = np.frombuffer(items.encodings.pooled.data, "<f4").reshape(len(items.ids), -1)
+    vectors[np.array(items.ids)] = rows
+    room.give(len(items.ids))
+
+
+def channel(address: str, number: int) -> grpc.Channel:
+    """A connection of its own: channels with the same arguments would share one."""
+    options: list[tuple[str, Any]] = [("bertstream.bench", number), ("grpc.max_receive_message_length", 64 << 20)]
+    return grpc.insecure_channel(address, options)
+
+
+def load(settings: Settings) -> PreparedClient:
+    """The adapter."""
+    return PreparedClient(settings)
