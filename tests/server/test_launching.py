@@ -158,23 +158,32 @@ def test_cores_are_no_more_than_a_container_may_use(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("cores", "given", "frontends", "threads"),
+    ("cores", "options", "frontends", "threads"),
     [
-        (1, 0, 1, 1),
-        (4, 0, 1, 4),
-        (7, 0, 1, 7),
-        (8, 0, 2, 4),
-        (18, 0, 4, 5),
-        (96, 0, 8, 12),
-        (2, 3, 3, 1),
-        (96, 1, 1, 96),
+        (1, {}, 1, 1),
+        (4, {}, 1, 4),
+        (7, {}, 1, 7),
+        (8, {}, 2, 4),
+        (18, {}, 4, 5),
+        (96, {}, 8, 12),
+        (2, {"frontends": 3}, 3, 1),
+        (96, {"frontends": 1}, 1, 96),
+        (2, {"gpus": 1}, 1, 2),
+        (16, {"gpus": 1}, 8, 2),
+        (16, {"gpus": 1, "device": "cpu"}, 4, 4),
+        (64, {"gpus": 8}, 8, 8),
     ],
 )
 def test_how_many_frontends_and_threads_that_tokenize(
-    cores: int, given: int, frontends: int, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cores: int,
+    options: dict[str, Any],
+    frontends: int,
+    threads: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-    launcher = Launching(tmp_path, frontends=given).launcher
+    launcher = Launching(tmp_path, **options).launcher
     assert (launcher.frontends, launcher.tokenizer_threads) == (frontends, threads)
 
 

@@ -49,7 +49,10 @@ class ServeConfig:
     host: str = _option("127.0.0.1", "address to listen on")
     port: int = _option(50051, "port to listen on; 0 takes a free one", least=0, most=65535)
     frontends: int = _option(
-        0, "processes that serve gRPC, all on one port; 0: one for every 4 cores, at least 1 and at most 8", least=0
+        0,
+        "processes that serve gRPC, all on one port; 0: one for every 4 cores, or 2 where models run on GPUs, "
+        "at least 1 and at most 8",
+        least=0,
     )
     device: str = _option("auto", "where models run", choices=("auto", "cpu", "cuda"))
     dtype: str = _option(

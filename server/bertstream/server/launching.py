@@ -23,7 +23,9 @@ from bertstream.workers.cores import SLOTS, Share
 from bertstream.workers.description import ModelDescription
 
 _BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
-_CORES_OF_FRONTEND, _MOST_FRONTENDS = 4, 8  # where the server chooses
+# Where the server chooses. With GPUs the cores have nothing else to do.
+_CORES_OF_FRONTEND = {"cpu": 4, "cuda": 2}
+_MOST_FRONTENDS = 8
 _MOST_THREADS = 8  # of a worker that takes idle cores; one text has too little work for more
 # About a millisecond in place of ten: threads of idle cores should soon leave them to others, but not within a batch.
 _SPINS = "20000"
@@ -175,7 +177,8 @@ class Launcher:
     @property
     def frontends(self) -> int:
         """Processes that serve gRPC."""
-        return self._config.frontends or max(1, min(self.cores // _CORES_OF_FRONTEND, _MOST_FRONTENDS))
+        cores = _CORES_OF_FRONTEND["cuda" if self._gpus and self._config.device != "cpu" else "cpu"]
+        return self._config.frontends or max(1, min(self.cores // cores, _MOST_FRONTENDS))
 
     @property
     def tokenizer_threads(self) -> int:
