@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bertstream.workers.contract import BULK, Completed, Failure, Generate, Generated
+from bertstream.workers.generation.queue import rows_of
 from bertstream.workers.generation.warming import warm_up
 from bertstream.workers.running import Computing, RunningRecord, read_running
 from tests.support.generation import Bench, Caller, HistoryProgram, Ids, answers_of, make_generate
@@ -79,10 +81,10 @@ def test_those_who_join_and_leave_do_not_change_the_others(tmp_path: Path, encod
 
 
 def test_one_that_ends_leaves_at_once_and_another_joins_at_the_next_step(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, cache_tokens=17)
-    bench.add(make_generate(1, [5], max_new_tokens=2))
-    bench.add(make_generate(2, [6], max_new_tokens=9))
-    bench.add(make_generate(3, [7], max_new_tokens=5))  # there is no room for it before the first has gone
+    bench = Bench(tmp_path, cache_tokens=12)
+    bench.add(make_generate(1, [5] * 6, max_new_tokens=2))
+    bench.add(make_generate(2, [6], max_new_tokens=5))
+    bench.add(make_generate(3, [7] * 4, max_new_tokens=2))  # there is no room for it before the first has gone
     assert bench.generator.turn()
     assert bench.program.calls == [("prefill", 2), ("step", 2)]
     assert [each.id for each in bench.caller.replies if isinstance(each, Completed)] == [1]
@@ -283,12 +285,46 @@ def test_new_tokens_are_of_the_type_of_the_prompts_last_one(tmp_path: Path) -> N
     assert set(map(str, seen)) == {"None"}
 
 
+def test_a_short_one_does_not_wait_for_a_flood_of_long_ones(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, cache_tokens=700, max_sequences=16)
+    for number in range(20):
+        bench.add(make_generate(number, [5], max_new_tokens=69))
+    bench.generator.turn()
+    assert bench.program.calls[-1] == ("step", 10)
+    bench.add(make_generate(50, [6], max_new_tokens=3))
+    for _ in range(3):
+        bench.generator.turn()
+    assert [each.id for each in bench.caller.replies if isinstance(each, Completed)] == [50]
+    bench.finish()
+    assert {each.id for each in bench.caller.replies if isinstance(each, Completed)} == {*range(20), 50}
+    assert bench.generator.steps == 2 * 68
+
+
+@pytest.mark.parametrize("encoder", [False, True], ids=["causal", "encoder_decoder"])
+def test_whatever_comes_and_goes_the_cache_never_runs_out(tmp_path: Path, encoder: bool) -> None:
+    dice = random.Random(2)
+    bench = Bench(tmp_path, encoder=encoder, cache_tokens=150, max_sequences=24)
+    works = some_works(20, priority=BULK) + some_works(40)
+    dice.shuffle(works)
+    works = [replace(work, id=number) for number, work in enumerate(works)]
+    used = []
+    for work in works:
+        if rows_of(work) <= 150:
+            bench.add(work)
+        bench.generator.turn()
+        used.append(bench.generator.rows.used)
+    bench.finish()
+    assert {type(each) for each in bench.caller.replies} == {Completed}
+    assert len(bench.caller.replies) == sum(rows_of(work) <= 150 for work in works) > 50
+    assert 100 < max(used) <= 150
+
+
 def test_a_flood_of_bulk_work_leaves_room_for_interactive_work(tmp_path: Path) -> None:
     bench = Bench(tmp_path, cache_tokens=160, max_sequences=16)
     for number in range(40):
         bench.add(make_generate(number, [5], max_new_tokens=9, priority=BULK))
     bench.generator.turn()
-    assert bench.program.calls[-1] == ("step", 14)
+    assert bench.program.calls[-1] == ("step", 12)
     bench.add(make_generate(50, [6], max_new_tokens=2))
     bench.generator.turn()
     assert [each.id for each in bench.caller.replies if isinstance(each, Completed)] == [50]

@@ -7,13 +7,23 @@ from typing import Any
 import pytest
 
 from bertstream.workers.contract import BULK, Failure
-from bertstream.workers.generation.queue import Admission, Entry, GenerationQueue, Room, Share, admit, rows_of
+from bertstream.workers.generation.queue import (
+    SHORT_TURNS,
+    Admission,
+    Entry,
+    GenerationQueue,
+    Room,
+    UnderWay,
+    admit,
+    rows_of,
+)
 from bertstream.workers.scheduler import TURN_SECONDS, is_bulk, queued
 from tests.support.generation import make_generate
 
 NOW = 100.0
 SOURCE, OTHER = object(), object()
-ROOM = Room(rows=100, sequences=8, tokens=50, empty=True)
+ROOM = Room(rows=100, sequences=16, tokens=50)
+LONG = SHORT_TURNS + 1
 
 
 def at(work_id: int, tokens: int = 5, new: int = 5, *, arrival: float = NOW, **options: Any) -> Entry:
@@ -40,12 +50,64 @@ def test_the_rows_that_an_input_may_come_to() -> None:
     assert rows_of(make_generate(1, [1] * 7, max_new_tokens=10, num_return_sequences=3, do_sample=True)) == 37
 
 
+def room(*under_way: tuple[Entry, int], **sizes: int) -> Room:
+    """With these, each for so many turns already."""
+    found = {"rows": 100, "sequences": 16, "tokens": 50} | sizes
+    return Room(**found, under_way=[UnderWay(*each) for each in under_way])
+
+
 def test_as_many_join_as_the_cache_is_sure_to_hold() -> None:
     assert joining(at(1, 5, 25), at(2, 5, 25), at(3, 5, 25), at(4, 5, 25)) == [1, 2, 3]
 
 
-def test_nobody_overtakes_one_that_needs_much() -> None:
-    assert joining(at(1, 5, 40), at(2, 5, 80), at(3, 1, 1)) == [1]
+def test_what_has_ended_by_then_leaves_its_rows_to_those_that_grow() -> None:
+    # 70 rows are wanted at first, 82 before the first ends, and 100 when the second does.
+    assert joining(at(1, 30, 2), at(2, 20, 80), room=room((at(9, 15, 6), 4))) == [1, 2]
+    assert joining(at(1, 30, 2), at(2, 20, 80), room=room((at(9, 15, 7), 4))) == [1, 2]
+    assert joining(at(1, 30, 2), at(2, 20, 80), room=room((at(9, 15, 70), 4))) == [1]
+
+
+def test_one_that_fits_beside_the_place_of_the_first_overtakes_it() -> None:
+    # One is under way for 3 more turns and then 55 rows are taken by the first, up to 95 in the end.
+    first, now = at(1, 55, 40), room((at(9, 40, 10), 7))
+    assert joining(first, at(2, 10, 3), room=now) == [2]
+    assert joining(first, at(2, 20, 20), at(3, 10, 10), room=now) == [3]
+    assert joining(first, at(2, 10, 40), at(3, 10, 3), at(4, 8, 3), room=now) == [3, 4]
+
+
+def test_who_is_overtaken_is_not_later_for_it() -> None:
+    """Small ones come all the time, and the first joins when those that were under way before it have ended."""
+    waiting, under_way, small = [at(0, 75, 25)], [(at(90, 10, 20), 0), (at(91, 10, 30), 0)], 0
+    for turn in range(30):
+        waiting.append(at(turn + 1, 3, 4, arrival=NOW + 1 + turn))
+        joined = admitted(*waiting, room=room(*under_way)).joining
+        assert waiting[0] not in joined
+        small += len(joined)
+        waiting = [entry for entry in waiting if entry not in joined]
+        older = [(entry, turns + 1) for entry, turns in (*under_way, *((entry, 0) for entry in joined))]
+        under_way = [(entry, turns) for entry, turns in older if turns < entry.work.options.max_new_tokens]
+    assert small > 20
+    assert joining(*waiting, room=room(*under_way))[0] == 0
+
+
+def test_bulk_work_overtakes_nobody() -> None:
+    now = room((at(9, 40, 10), 7))
+    assert joining(at(1, 55, 40), at(2, 10, 3, priority=BULK), room=now) == []
+    assert joining(at(1, 55, 40, priority=BULK), at(2, 10, 3, priority=BULK), room=now) == []
+
+
+def test_long_work_leaves_sequences_to_short_work() -> None:
+    ample = room(rows=10_000, tokens=1000)
+    waiting = [at(number, 1, LONG, arrival=NOW + number) for number in range(20)]
+    assert joining(*waiting, room=ample) == list(range(14))
+    assert joining(*waiting, at(50, 1, SHORT_TURNS), at(51, arrival=NOW + 1), room=ample) == [
+        0,
+        50,
+        1,
+        51,
+        *range(2, 14),
+    ]
+    assert joining(*[at(number, arrival=NOW + number) for number in range(20)], room=ample) == list(range(16))
 
 
 def test_the_most_urgent_join_first() -> None:
@@ -54,15 +116,18 @@ def test_the_most_urgent_join_first() -> None:
 
 
 def test_no_more_sequences_than_a_step_may_have() -> None:
-    wide = {"num_beams": 6, "new": 1}
+    wide = {"num_beams": 10, "new": 1}
     assert joining(at(1, **wide), at(2, **wide)) == [1]
-    assert joining(at(1, num_beams=12, new=1), at(2)) == [1]  # alone, rather than never
-    assert joining(at(1, num_beams=12, new=1), at(2), room=Room(100, 8, 50, empty=False)) == []
+    assert joining(at(1, num_beams=20, new=1), at(2)) == [1]  # alone, rather than never
+    # It waits for its turn, and who joins is gone by then.
+    under_way = (at(9, 5, 4), 1)
+    assert joining(at(1, num_beams=20, new=1), at(2, 5, 3), at(3, 5, 4), room=room(under_way)) == [2]
 
 
 def test_no_more_tokens_than_are_computed_at_once_but_for_a_single_input() -> None:
     assert joining(at(1, 30, 1), at(2, 20, 1), at(3, 1, 1)) == [1, 2]
-    assert joining(at(1, 60, 1), at(2, 1, 1), room=Room(100, 8, 50, empty=False)) == [1]
+    assert joining(at(1, 60, 1), at(2, 1, 1)) == [1]
+    assert joining(at(1, 30, 1), at(2, 30, 1), at(3, 5, 1)) == [1, 3]
 
 
 def test_what_expired_is_told_apart() -> None:
@@ -82,25 +147,22 @@ def test_one_of_bulk_work_has_a_turn_after_a_while() -> None:
 
 
 def test_bulk_work_leaves_a_part_of_the_room() -> None:
-    waiting = [at(number, priority=BULK) for number in range(20)]
-    share = Share(rows=40, sequences=8, empty=False)
-    assert joining(*waiting, at(50), room=Room(100, 8, 100, empty=False, bulk=share)) == [50, 0, 1, 2, 3]
-    share = Share(rows=90, sequences=2, empty=False)
-    assert joining(*waiting, at(50), room=Room(100, 8, 100, empty=False, bulk=share)) == [50, 0, 1]
+    waiting = [at(number, priority=BULK, arrival=NOW + number) for number in range(20)]
+    assert joining(*waiting, at(50), room=room(rows=1000, tokens=1000)) == [50, *range(12)]
+    assert joining(*waiting, at(50), room=room(tokens=1000)) == [50, *range(8)]  # 90 of 100 rows, 80 of 88 by bulk work
 
 
 def test_bulk_work_whose_share_is_taken_holds_up_its_own_kind_alone() -> None:
-    share = Share(rows=15, sequences=8, empty=False)
-    room = Room(100, 8, 100, empty=False, bulk=share)
-    waiting = [at(1, 5, 15, priority=BULK, arrival=NOW - 9), at(2, priority=BULK), at(50)]
-    assert joining(*waiting, room=room, bulk_turn=NOW - 9) == [50]
+    full = room((at(9, 80, 5, priority=BULK), 0))
+    waiting = [at(1, 5, 15, priority=BULK, arrival=NOW - 9), at(2, 1, 1, priority=BULK), at(50)]
+    assert joining(*waiting, room=full, bulk_turn=NOW - 9) == [50]
 
 
 def test_bulk_work_may_have_more_than_its_share_rather_than_never() -> None:
-    room = Room(100, 8, 100, empty=False, bulk=Share(rows=40, sequences=4, empty=True))
-    assert joining(at(1, 10, 80, priority=BULK), at(2, priority=BULK), room=room) == [1]
-    # It is its turn, and now all wait until there are rows enough for it.
-    assert joining(at(1, 10, 95, priority=BULK, arrival=NOW - 9), at(50), room=room, bulk_turn=NOW - 9) == []
+    assert joining(at(1, 90, 5, priority=BULK), at(2, priority=BULK)) == [1]
+    # It is its turn, and now all who would be in its way wait until there are rows enough for it.
+    waiting = [at(1, 91, 5, priority=BULK, arrival=NOW - 9), at(50, 5, 5), at(51, 5, 2)]
+    assert joining(*waiting, room=room((at(9, 5, 4), 2)), bulk_turn=NOW - 9) == [51]
 
 
 @pytest.fixture
@@ -133,7 +195,7 @@ def test_cancelling_reaches_what_waits_and_what_is_under_way(queue: GenerationQu
     for number in (1, 2, 3):
         queue.add(make_generate(number, [1, 2]), SOURCE)
     queue.add(make_generate(1, [1, 2]), OTHER)
-    taken = queue.take(Room(rows=14, sequences=8, tokens=50, empty=True)).joining
+    taken = queue.take(Room(rows=14, sequences=8, tokens=50)).joining
     assert [entry.work.id for entry in taken] == [1, 2]
     queue.cancel(SOURCE, (2, 3, 77))
     assert queue.cancelled() == {(SOURCE, 2)}
@@ -148,7 +210,7 @@ def test_a_lost_connection_takes_all_of_its_own_with_it(queue: GenerationQueue) 
     for number in (1, 2):
         queue.add(make_generate(number), SOURCE)
         queue.add(make_generate(number), OTHER)
-    queue.take(Room(rows=16, sequences=8, tokens=50, empty=True))
+    queue.take(Room(rows=16, sequences=8, tokens=50))
     queue.forget(SOURCE)
     assert queue.cancelled() == {(SOURCE, 1)}
     assert [entry.source for entry in queue.take(ROOM).joining] == [OTHER]
@@ -168,7 +230,7 @@ def test_a_turn_of_bulk_work_counts_from_its_last_one(monkeypatch: pytest.Monkey
     for number in range(4):
         wide.add(make_generate(number, priority=BULK), SOURCE)
         wide.add(make_generate(10 + number), SOURCE)
-    one = Room(rows=10, sequences=1, tokens=50, empty=True)
+    one = Room(rows=10, sequences=1, tokens=50)
     found = []
     for seconds in (1.0, 1.5, 0.5, 1.6):
         clock[0] += seconds

@@ -15,6 +15,7 @@ from transformers.generation.logits_process import (
 )
 
 from bertstream.workers.contract import GenerationOptions
+from bertstream.workers.generation import sampling
 from bertstream.workers.generation.sampling import Odds, compact, divide, draw, keep_top_k, keep_top_p
 from tests.support.generation import Bench, HistoryProgram, answers_of, make_generate
 
@@ -96,6 +97,21 @@ def test_what_is_left_is_put_together_in_the_order_of_its_ids() -> None:
     left, ids = compact(scores.clamp(min=-9))
     assert left.tolist() == scores.clamp(min=-9).tolist()
     assert ids.tolist() == [list(range(6))] * 2
+
+
+def test_the_best_are_enough_for_top_p_and_otherwise_all_are_sorted() -> None:
+    dice = torch.Generator().manual_seed(8)
+    some = torch.rand(60, 1, generator=dice) * 6
+    scores = torch.randn(60, 900, generator=dice) * some
+    scores[:4, 300:] = -torch.inf  # as top-k leaves them
+    top_p = torch.rand(60, generator=dice)
+    top_p[4:6] = torch.tensor([0.0, 1.0])
+    (cut,) = (top_p < 1).nonzero(as_tuple=True)
+    _, sure = sampling._least_of_best(scores[cut], top_p[cut])
+    assert 10 < sure.sum() < len(cut)
+    expected = scores.clone()
+    expected[cut] = scores[cut].masked_fill(scores[cut] < sampling._least_of_all(scores[cut], top_p[cut]), -torch.inf)
+    assert torch.equal(keep_top_p(scores, top_p), expected)
 
 
 def test_equals_at_the_limit_all_stay() -> None:

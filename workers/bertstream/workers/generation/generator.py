@@ -15,18 +15,14 @@ from bertstream.workers.description import GenerationDescription
 from bertstream.workers.failures import give_memory_back, is_fatal, reason_of
 from bertstream.workers.generation.batching import inputs_of, step_of
 from bertstream.workers.generation.cache import CacheRows
-from bertstream.workers.generation.queue import GenerationQueue, Room, Share, answers_of, key_of
+from bertstream.workers.generation.queue import GenerationQueue, Room, UnderWay, key_of
 from bertstream.workers.generation.running import Running, fail, send_completed, send_generated
 from bertstream.workers.generation.search import Choice, all_sequences, choose
-from bertstream.workers.scheduler import is_bulk
 
 if TYPE_CHECKING:
     from bertstream.workers.running import Computing
 
 log = logging.getLogger(__name__)
-
-# Interactive work finds this part of the cache, and of a step's sequences, free of bulk work.
-_KEPT = 8
 
 Compute = Callable[[Sequence[Running]], Sequence[Choice] | None]
 
@@ -96,6 +92,8 @@ class Generator:
             self._run(group, self._begin)
         for group in _groups(self._running):
             self._run(group, self._step)
+        for running in self._running:
+            running.turns += 1
         return bool(self._running) or len(self.queue) > 0
 
     def _drop_unwanted(self) -> None:
@@ -110,18 +108,12 @@ class Generator:
                 self._fail(running, "expired", "the deadline passed while tokens were generated")
 
     def _admit(self) -> list[Running]:
-        bulk = [running for running in self._running if is_bulk(running.entry)]
         admission = self.queue.take(
             Room(
-                rows=self.rows.rows - _rows(self._running),
-                sequences=self._max_sequences - _sequences(self._running),
-                tokens=self._batch_tokens,
-                empty=not self._running,
-                bulk=Share(
-                    rows=_bulk_share(self.rows.rows) - _rows(bulk),
-                    sequences=_bulk_share(self._max_sequences) - _sequences(bulk),
-                    empty=not bulk,
-                ),
+                self.rows.rows,
+                self._max_sequences,
+                self._batch_tokens,
+                [UnderWay(running.entry, running.turns) for running in self._running],
             )
         )
         for entry in admission.expired:
@@ -206,19 +198,6 @@ class Generator:
         running.release(self.rows)
         self._running.remove(running)
         self.queue.left(running.entry)
-
-
-def _rows(running: Sequence[Running]) -> int:
-    """Of the cache that they have reserved."""
-    return sum(each.entry.tokens for each in running)
-
-
-def _sequences(running: Sequence[Running]) -> int:
-    return sum(answers_of(each.work) for each in running)
-
-
-def _bulk_share(whole: int) -> int:
-    return whole - whole // _KEPT
 
 
 def _groups(running: Sequence[Running]) -> list[list[Running]]:

@@ -7,10 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from bertstream.workers.contract import Failure, Generate
+from bertstream.workers.generation.forecast import Forecast, Need
 from bertstream.workers.scheduler import Queued, Waiting, bulk_is_due, is_bulk, queued
+
+# Interactive work of so few new tokens finds a part of a step's sequences free of other work, and interactive work of
+# any length a part of the cache, and another part of the sequences, free of bulk work.
+SHORT_TURNS = 64
+_PARTS = 8
+_LOOK_AT = 4096  # entries of one priority, some milliseconds
 
 Entry: TypeAlias = Queued[Generate]
 Key: TypeAlias = tuple[Any, int]  # the connection and the work's id
@@ -31,24 +41,32 @@ def rows_of(work: Generate) -> int:
     return int(work.ids.size) + work.options.max_new_tokens * answers_of(work)
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What bulk work may have of the room: less than all, so that interactive work that comes finds some."""
+def need_of(work: Generate) -> Need:
+    """The same, turn by turn."""
+    return Need(int(work.ids.size), answers_of(work), work.options.max_new_tokens)
 
-    rows: int
-    sequences: int
-    empty: bool  # no bulk work is under way: then the first to join may have more
+
+def is_short(entry: Entry) -> bool:
+    """Whether it is of those that long work leaves room for."""
+    return not is_bulk(entry) and entry.work.options.max_new_tokens <= SHORT_TURNS
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """One that has joined."""
+
+    entry: Entry
+    turns: int  # since then
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What the next step has room for, beside what is under way."""
+    """What there is for all, and who has taken of it."""
 
-    rows: int  # of the cache, reserved by nobody
-    sequences: int
+    rows: int  # of the cache
+    sequences: int  # in one step; one Generate alone may have more
     tokens: int  # of inputs, all computed at once; the first to join may have more
-    empty: bool  # nothing is under way: then the first to join may have more sequences, too
-    bulk: Share | None = None  # None: all of it
+    under_way: Sequence[UnderWay] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +82,9 @@ def admit(
 ) -> Admission:
     """The most urgent that fit. Both are sorted; bulk work joined last at `bulk_turn`.
 
-    Interactive work goes first, but for one of bulk work whose turn it is. Nobody overtakes, else one that needs much
-    might wait for ever; only bulk work whose share is taken holds up none but its own kind.
+    Interactive work goes first, but for one of bulk work whose turn it is. The first that does not fit has its place
+    kept, at the earliest turn at which it is sure to fit. Interactive work behind it joins where it fits beside that
+    place: so the first begins no later than it was sure to. Bulk work overtakes nobody.
     """
     due = 1 if bulk and bulk_is_due(bulk[0], interactive, now, bulk_turn) else 0
     joining = _Joining(now, room)
@@ -81,42 +100,92 @@ class _Joining:
         self.entries: list[Entry] = []
         self.expired: list[Entry] = []
         self._now = now
-        self._rows, self._sequences, self._tokens, self._empty = room.rows, room.sequences, room.tokens, room.empty
-        self._share = room.bulk or Share(room.rows, room.sequences, room.empty)
-        self._full = self._bulk_waits = False
+        self._tokens = room.tokens
+        self._shares = _Shares(room)
+        self._full = self._shares.full
+        self._kept = self._bulk_waits = False
+        self._too_much: dict[tuple[int, int], int] = {}  # answers and new tokens -> the least input that did not fit
 
     def fill(self, waiting: Sequence[Entry]) -> None:
-        """Takes those that fit, all of one kind, up to the first that does not."""
-        for entry in waiting:
-            bulk = is_bulk(entry)
-            if self._full or (bulk and self._bulk_waits):
+        """Takes those that fit, all of one kind."""
+        for entry in islice(waiting, _LOOK_AT):
+            if self._full or (is_bulk(entry) and (self._kept or self._bulk_waits)):
                 return
             if entry.work.deadline <= self._now:
                 self.expired.append(entry)
-            elif bulk and not self._share_fits(entry):
-                self._bulk_waits = True
             elif self._fits(entry):
                 self._join(entry)
-            else:
-                self._full = True
-
-    def _share_fits(self, entry: Entry) -> bool:
-        share = self._share
-        return share.empty or (entry.tokens <= share.rows and answers_of(entry.work) <= share.sequences)
+            elif not self._kept:
+                self._wait(entry)
 
     def _fits(self, entry: Entry) -> bool:
-        first = not self.entries
-        narrow = answers_of(entry.work) <= self._sequences and (first or entry.work.ids.size <= self._tokens)
-        return entry.tokens <= self._rows and (narrow or (first and self._empty))
+        """Whether it can join. What has not fitted is not tried again with more, as there may be thousands alike."""
+        size, alike = entry.work.ids.size, (answers_of(entry.work), entry.work.options.max_new_tokens)
+        if size >= self._too_much.get(alike, math.inf):
+            return False
+        if (not self.entries or size <= self._tokens) and self._shares.fits(entry):
+            return True
+        if not is_bulk(entry):
+            self._too_much[alike] = size
+        return False
 
     def _join(self, entry: Entry) -> None:
-        answers, share = answers_of(entry.work), self._share
         self.entries.append(entry)
-        self._rows -= entry.tokens
-        self._sequences -= answers
         self._tokens -= int(entry.work.ids.size)
-        if is_bulk(entry):
-            self._share = Share(share.rows - entry.tokens, share.sequences - answers, empty=False)
+        self._shares.add(entry)
+        self._full = self._shares.full
+
+    def _wait(self, entry: Entry) -> None:
+        """It is the first to wait, and has its place kept; but bulk work may wait for its own kind alone."""
+        if is_bulk(entry) and not self._shares.bulk.fits(need_of(entry.work)):
+            self._bulk_waits = True
+        else:
+            self._kept = True
+            self._shares.keep(entry)
+
+
+class _Shares:
+    """The room that is left to each kind of work: to bulk work less than to long work, to that less than to short."""
+
+    def __init__(self, room: Room) -> None:
+        under_way = [(each.entry, need_of(each.entry.work).after(each.turns)) for each in room.under_way]
+        bulk = [need for entry, need in under_way if is_bulk(entry)]
+        long = [need for entry, need in under_way if not is_short(entry)]
+        needs, kept = [need for _, need in under_way], room.sequences // _PARTS
+        self._all = Forecast(room.rows, room.sequences, needs)
+        self._long = Forecast(room.rows, room.sequences - kept, long)  # and bulk work
+        self.bulk = Forecast(room.rows - room.rows // _PARTS, room.sequences - 2 * kept, bulk)
+        self._ends = {1, *(need.turns for need in needs)}  # somebody has gone; or else other inputs are computed
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody at all can join."""
+        return self._all.full
+
+    def fits(self, entry: Entry) -> bool:
+        """Whether it can join now."""
+        need = need_of(entry.work)
+        return all(share.fits(need) for share in self._of(entry))
+
+    def add(self, entry: Entry) -> None:
+        """It joins now."""
+        self._add(entry, need_of(entry.work), 0)
+
+    def keep(self, entry: Entry) -> None:
+        """It joins later, as early as it is sure to fit: at the latest when all have ended."""
+        need, starts = need_of(entry.work), sorted(self._ends)
+        fits = np.logical_and.reduce([share.fits_at(need, starts) for share in self._of(entry)])
+        self._add(entry, need, starts[int(fits.argmax())])
+
+    def _of(self, entry: Entry) -> tuple[Forecast, ...]:
+        if is_short(entry):
+            return (self._all,)
+        return (self._all, self._long, self.bulk) if is_bulk(entry) else (self._all, self._long)
+
+    def _add(self, entry: Entry, need: Need, start: int) -> None:
+        for share in self._of(entry):
+            share.add(need, start)
+        self._ends.add(start + need.turns)
 
 
 class GenerationQueue:

@@ -28,6 +28,7 @@ class Running:
 
     def __init__(self, entry: Entry, description: GenerationDescription, cache: CacheRows) -> None:
         self.entry = entry
+        self.turns = 0  # that it has gone on for, a token of each of its sequences in each
         work = entry.work
         self._source: Ints | None = None
         self._started: float | None = None

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from bertstream.workers.contract import GenerationOptions
 
+_BEST = 256  # of each row, looked at before all of it is sorted for top-p
+_ROUNDING = 1e-5  # in a sum of probabilities of float32
+
 
 @dataclass(frozen=True, slots=True)
 class Odds:
@@ -81,13 +84,35 @@ def keep_top_k(scores: Tensor, top_k: Tensor) -> Tensor:
 
 
 def keep_top_p(scores: Tensor, top_p: Tensor) -> Tensor:
-    """Of each row the fewest best that together reach this probability. scores [B, V], top_p [B] -> [B, V]"""
+    """Of each row the fewest best that together reach this probability. scores [B, V], top_p [B] -> [B, V]
+
+    Only rows of which these are many, or that are a matter of rounding, are sorted whole, which costs much.
+    """
     cut = (top_p < 1).nonzero()[:, 0]
     if not len(cut):
         return scores
-    rows = scores[cut]
+    rows = scores if len(cut) == len(scores) else scores[cut]
+    found, sure = _least_of_best(rows, top_p[cut])
+    unsure = (~sure).nonzero()[:, 0]
+    if len(unsure):
+        found.index_copy_(0, unsure, _least_of_all(rows[unsure], top_p[cut[unsure]]))
+    least = scores.new_full((len(scores), 1), -torch.inf).index_copy(0, cut, found)
+    return scores.masked_fill(scores < least, -torch.inf)
+
+
+def _least_of_best(rows: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
+    """The least score that is kept, and whether this is sure. rows [C, V], top_p [C] -> [C, 1], [C]"""
+    best = rows.topk(min(_BEST, rows.shape[1])).values.double()
+    odds = (best - rows.logsumexp(-1, keepdim=True)).exp()
+    above = odds.cumsum(-1)[:, :-1] - top_p[:, None]  # with each of them, and so above the next one
+    kept = (above < 0).sum(-1, keepdim=True)
+    sure = (above[:, -1:] > 0).any(-1) & (above.abs() > _ROUNDING).all(-1)
+    return best.gather(1, kept).to(rows.dtype), sure
+
+
+def _least_of_all(rows: Tensor, top_p: Tensor) -> Tensor:
+    """The least score that is kept, as transformers finds it. rows [C, V], top_p [C] -> [C, 1]"""
     ascending = rows.sort(-1).values
-    beyond = ascending.softmax(-1).cumsum(-1) <= 1 - top_p[cut, None]
+    beyond = ascending.softmax(-1).cumsum(-1) <= 1 - top_p[:, None]
     beyond[:, -1] = False
-    least = ascending.gather(1, beyond.sum(-1, keepdim=True))
-    return scores.index_copy(0, cut, rows.masked_fill(rows < least, -torch.inf))
+    return ascending.gather(1, beyond.sum(-1, keepdim=True))
