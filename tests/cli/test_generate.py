@@ -234,6 +234,13 @@ def test_summaries_that_fail(server: FakeServer, tmp_path: Path, fails: Any) -> 
     assert (code, "cannot summarize" in error) == (1, True)
 
 
+def test_a_file_that_is_not_there_is_told_before_the_server_is_asked(tmp_path: Path, fails: Any) -> None:
+    missing = tmp_path / "none.txt"
+    code, error = fails("summarize", str(missing), "--address", "127.0.0.1:1")
+    assert code == 1
+    assert error == f"bertstream: error: [Errno 2] No such file or directory: '{missing}'\n"
+
+
 @pytest.mark.parametrize("name", ["generate", "summarize"])
 def test_help(capsys: Capture, name: str) -> None:
     with pytest.raises(SystemExit, match="0"):

@@ -86,7 +86,9 @@ def launched(config: ServeConfig, folder: Path, device: str = "cpu") -> tuple[La
 
 
 def test_each_life_of_a_frontend_begins_with_what_is_served_then(tmp_path: Path) -> None:
-    config = ServeConfig(("a=/a", "b=/b"), workers=2, max_texts=7, host="::1", drain_seconds=0.5, load_from_hub=True)
+    config = ServeConfig(
+        ("a=/a", "b=/b"), frontends=2, workers=2, max_texts=7, host="::1", drain_seconds=0.5, load_from_hub=True
+    )
     launcher, launches = launched(config, tmp_path)
     loader = Loader(config, launcher, launches)
     spec, other = app.frontend_specs(config, 50051, launcher, loader)
@@ -132,6 +134,18 @@ def test_the_line_says_of_each_model_how_it_is_served_where_they_differ(tmp_path
     line = app.ready_line(config, 1, launched(config, tmp_path, "cuda")[1], "none on CUDA")
     assert "a (bert, 5 layers, 36 wide, cuda:1 float32, 2 workers)" in line
     assert "b (bert, 5 layers, 36 wide, cuda float32, 1 worker) | no native operators: none on CUDA" in line
+
+
+@pytest.mark.parametrize(
+    ("dtype", "why"),
+    [("float16", "there are none for float16 on the CPU"), ("float32", "compiled without them")],
+)
+def test_the_line_never_gives_the_operators_as_the_reason_that_there_are_none(
+    dtype: str, why: str, tmp_path: Path
+) -> None:
+    config = ServeConfig(("a=/a",), workers=1, dtype=dtype)
+    line = app.ready_line(config, 1, launched(config, tmp_path)[1], "native")
+    assert line.endswith(f" | no native operators: {why}")
 
 
 TOLD = "least cosine of a token's state to float32 0.98996 on made-up texts"

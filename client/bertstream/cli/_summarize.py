@@ -44,6 +44,8 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the summaries; 1 where some texts failed."""
     failed, cut = 0, _Cut()
+    if arguments.file != "-":
+        Path(arguments.file).stat()  # a file that is not there is told before anything is asked of the server
     with client(arguments) as connection:
         connection.summarize([], model=arguments.model, timeout=arguments.timeout)  # refuses a model that cannot
         priority = "bulk" if arguments.lines else "interactive"

@@ -134,10 +134,21 @@ def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], opera
     """One line that says what is served, where, and how: of each model, where they are not all alike."""
     alike = len({_how(each) for each in launches}) == 1
     models = ", ".join(_what(each, "" if alike else f", {_how(each)}".replace(" |", ",")) for each in launches)
-    native = "native operators" if launches[0].description.native_operators else f"no native operators: {operators}"
+    native = _operators(launches[0], operators)
     parts = [f"bertstream {version('bertstream')} ready on {config.host}:{port}", models]
     several = [f"{frontends} frontends"] if frontends > 1 else []
     return " | ".join([*parts, *([_how(launches[0])] if alike else []), *several, native])
+
+
+def _operators(launch: Launch, operators: str) -> str:
+    """Whether a model uses the native operators, and else why not; `operators` is "native", or why nobody can."""
+    if launch.description.native_operators:
+        return "native operators"
+    if operators != "native":
+        return f"no native operators: {operators}"
+    device, dtype = launch.compiled.device, launch.compiled.dtype
+    none = device == "cpu" and dtype == "float16"
+    return f"no native operators: {'there are none for float16 on the CPU' if none else 'compiled without them'}"
 
 
 def _what(launch: Launch, how: str) -> str:

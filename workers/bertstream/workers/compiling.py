@@ -6,6 +6,7 @@ Run as `python -m bertstream.workers.compiling '{…}' CONTROL_FD` with the fiel
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from bertstream.workers.control import ControlLine, Event
 
 log = logging.getLogger(__name__)
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EMBEDDED_NAME = "all-MiniLM-L6-v2"
 
 
@@ -184,7 +186,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def told(error: Exception, step: str, cache: str | None) -> str:
+def told(error: Exception, step: str, cache: str) -> str:
     """What an error that compiling ended with says to a person."""
     number = error.errno if isinstance(error, OSError) else None
     # torch writes its files itself, and then its error has no number, and many lines.

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from bertstream.server.tokenization import ragged
+from bertstream.server.tokenization import cancelling, ragged
+from bertstream.server.tokenization.cuts import Cuts
+from bertstream.server.tokenization.reading import Found, Need, Reading, decide_which_is_longer, groups, is_long
 from bertstream.server.tokenization.values import Ids, Inputs, Pairs, Texts, TokenizationError, Words
 
 Errors = dict[int, TokenizationError]
+Int32 = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Sequences:
     type_ids: NDArray[np.int32] | None = None  # [S]; only where given
     places: Places | None = None  # only where asked for
     own_starts: NDArray[np.int64] | None = None  # [m], where sequences share their tokens rather than lie end to end
+    unread: NDArray[np.bool_] | None = None  # [m]: there are more tokens, that are not needed; None: of no sequence
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -45,22 +50,98 @@ class Sequences:
         return ragged.first_indexes(self.lengths) if self.own_starts is None else self.own_starts
 
 
-def find_sequences(tokenizer: Tokenizer, inputs: Inputs, prompt: str, places: bool) -> tuple[Sequences, Errors]:
-    """Tokenizes; `places` asks for offsets and word ids. A text that cannot be spelled has no tokens, and an error."""
-    match inputs:
-        case Ids(ids, lengths, type_ids):
-            _refuse_prompt(prompt)
-            return Sequences(ids, lengths, given=True, type_ids=type_ids), {}
-        case Texts(texts):
-            return _encode(tokenizer, _prefixed(prompt, texts), places, len(inputs), prompt)
-        case Pairs(firsts, seconds):
-            texts = [*_prefixed(prompt, firsts), *seconds]
-            if not places and len(distinct := dict.fromkeys(texts)) < len(texts):
-                return _encode_distinct(tokenizer, texts, list(distinct), len(inputs))
-            return _encode(tokenizer, texts, places, len(inputs), prompt)
-        case Words(words, counts):
-            _refuse_prompt(prompt)
-            return _encode(tokenizer, _split(words, counts), places, len(inputs), prompt)
+class Finder:
+    """Finds the tokens of texts with one tokenizer, of long ones part by part where it is known where to cut them."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._cuts = Cuts.of(tokenizer)
+
+    def find(self, inputs: Inputs, prompt: str, places: bool, need: Need | None) -> tuple[Sequences, Errors]:
+        """Tokenizes; `places` asks for offsets and word ids. A text that cannot be spelled has no tokens, and an error.
+
+        `need`: of long texts, no more is looked at than it says.
+        """
+        match inputs:
+            case Ids(ids, lengths, type_ids):
+                _refuse_prompt(prompt)
+                return Sequences(ids, lengths, given=True, type_ids=type_ids), {}
+            case Texts(texts):
+                return self._encode(_prefixed(prompt, texts), places, len(inputs), prompt, need)
+            case Pairs(firsts, seconds):
+                texts = [*_prefixed(prompt, firsts), *seconds]
+                if not places and len(distinct := dict.fromkeys(texts)) < len(texts):
+                    return self._encode_distinct(texts, list(distinct), len(inputs), need)
+                pairs = [(index, len(inputs) + index) for index in range(len(inputs))]
+                return self._encode(texts, places, len(inputs), prompt, need, pairs)
+            case Words(words, counts):
+                _refuse_prompt(prompt)
+                return self._encode(_split(words, counts), places, len(inputs), prompt, need)
+
+    def _encode(
+        self,
+        sequences: Sequence[str | list[str]],
+        places: bool,
+        texts: int,
+        prompt: str,
+        need: Need | None,
+        pairs: Sequence[tuple[int, int]] = (),
+    ) -> tuple[Sequences, Errors]:
+        errors: Errors = {}
+        readings = self._readings(sequences, places, need, texts, errors)
+        for first, second in pairs if need is not None and need.which_is_longer else ():
+            if first != second and first in readings and second in readings:
+                decide_which_is_longer(readings[first], readings[second])
+        found = [_found([], places)]
+        for group in groups(sequences, readings):
+            if group[0] in readings:
+                found.append(readings[group[0]].found())
+            else:
+                cancelling.check()
+                of = [index % texts for index in group]
+                found.append(_found(self._encode_group([sequences[i] for i in group], places, of, errors), places))
+        lengths = np.concatenate([each.lengths for each in found])
+        unread = np.array([i in readings and not readings[i].done for i in range(len(sequences))], np.bool_)
+        made = Sequences(np.concatenate([each.ids for each in found]), lengths, unread=unread if readings else None)
+        if places:
+            of_prompt = np.where(np.arange(len(sequences)) < texts, len(prompt), 0)  # second texts have no prompt
+            made = replace(made, places=_places(found, lengths, of_prompt))
+        return made, errors
+
+    def _encode_distinct(
+        self, sequences: Sequence[str], distinct: list[str], texts: int, need: Need | None
+    ) -> tuple[Sequences, Errors]:
+        """Encodes a text that is in many pairs, such as a query with many documents, only once."""
+        numbers = {text: number for number, text in enumerate(distinct)}
+        of = np.fromiter(map(numbers.__getitem__, sequences), np.int64, len(sequences))
+        pairs = list(zip(of[:texts].tolist(), of[texts:].tolist(), strict=True))
+        found, failed = self._encode(distinct, False, len(distinct), "", need, pairs)
+        errors = {i % texts: failed[of[i]] for i in np.flatnonzero(np.isin(of, list(failed))).tolist()}
+        unread = None if found.unread is None else found.unread[of]
+        return Sequences(found.ids, found.lengths[of], own_starts=found.starts[of], unread=unread), errors
+
+    def _readings(
+        self, sequences: Sequence[str | list[str]], places: bool, need: Need | None, texts: int, errors: Errors
+    ) -> dict[int, Reading]:
+        """The long ones, each read as far as is needed."""
+        readings: dict[int, Reading] = {}
+        if self._cuts is None:
+            return readings
+        for index, sequence in enumerate(sequences):
+            if is_long(sequence, need):
+                encode = partial(self._encode_group, places=places, texts=[index % texts], errors=errors)
+                readings[index] = Reading(sequence, self._cuts, encode, places, need)
+                readings[index].read(None if need is None else need.tokens)
+        return readings
+
+    def _encode_group(
+        self, sequences: Sequence[str | list[str]], places: bool, texts: list[int], errors: Errors
+    ) -> list[Encoding]:
+        try:
+            return _encode_batch(self._tokenizer, sequences, places)
+        except Exception:  # the Rust side raises plain Exception, for the whole batch
+            alone = zip(sequences, texts, strict=True)
+            return [_encode_alone(self._tokenizer, sequence, places, text, errors) for sequence, text in alone]
 
 
 def _refuse_prompt(prompt: str) -> None:
@@ -75,34 +156,6 @@ def _prefixed(prompt: str, texts: Sequence[str]) -> list[str]:
 def _split(words: Sequence[str], counts: NDArray[np.int32]) -> list[list[str]]:
     ends = np.cumsum(counts, dtype=np.int64).tolist()
     return [list(words[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def _encode(
-    tokenizer: Tokenizer, sequences: Sequence[str | list[str]], places: bool, texts: int, prompt: str
-) -> tuple[Sequences, Errors]:
-    errors: Errors = {}
-    try:
-        encodings = _encode_batch(tokenizer, sequences, places)
-    except Exception:  # the Rust side raises plain Exception, for the whole batch
-        encodings = []
-        for index, sequence in enumerate(sequences):
-            encodings.append(_encode_alone(tokenizer, sequence, places, index % texts, errors))
-    found = _columns(encodings)
-    if places:
-        of_prompt = np.where(np.arange(len(sequences)) < texts, len(prompt), 0)  # second texts have no prompt
-        found = replace(found, places=_places(encodings, found, of_prompt))
-    return found, errors
-
-
-def _encode_distinct(
-    tokenizer: Tokenizer, sequences: Sequence[str], distinct: list[str], texts: int
-) -> tuple[Sequences, Errors]:
-    """Encodes a text that is in many pairs, such as a query with many documents, only once."""
-    found, failed = _encode(tokenizer, distinct, places=False, texts=len(distinct), prompt="")
-    numbers = {text: number for number, text in enumerate(distinct)}
-    of = np.fromiter(map(numbers.__getitem__, sequences), np.int64, len(sequences))
-    errors = {i % texts: failed[of[i]] for i in np.flatnonzero(np.isin(of, list(failed))).tolist()}
-    return Sequences(found.ids, found.lengths[of], own_starts=found.starts[of]), errors
 
 
 def _encode_batch(tokenizer: Tokenizer, sequences: Sequence[str | list[str]], places: bool) -> list[Encoding]:
@@ -120,21 +173,25 @@ def _encode_alone(tokenizer: Tokenizer, sequence: str | list[str], places: bool,
         return Encoding()
 
 
-def _columns(encodings: list[Encoding]) -> Sequences:
+def _found(encodings: list[Encoding], places: bool) -> Found:
     lengths = np.fromiter(map(len, encodings), np.int32, len(encodings))
     total = int(lengths.sum(dtype=np.int64))
-    return Sequences(np.fromiter(chain.from_iterable([each.ids for each in encodings]), np.int32, total), lengths)
-
-
-def _places(encodings: list[Encoding], found: Sequences, prompt_lengths: NDArray[np.int64]) -> Places:
-    total = len(found.ids)
+    ids = np.fromiter(chain.from_iterable([each.ids for each in encodings]), np.int32, total)
+    if not places:
+        return Found(lengths, ids)
     pairs = chain.from_iterable([each.offsets for each in encodings])
     offsets = np.fromiter(chain.from_iterable(pairs), np.int32, 2 * total).reshape(total, 2)
     words = chain.from_iterable([each.word_ids for each in encodings])
     word_ids = np.fromiter((-1 if word is None else word for word in words), np.int32, total)
+    return Found(lengths, ids, offsets, word_ids)
+
+
+def _places(found: list[Found], lengths: Int32, prompt_lengths: NDArray[np.int64]) -> Places:
+    offsets = np.concatenate([each.offsets for each in found])
+    word_ids = np.concatenate([each.word_ids for each in found])
     if not prompt_lengths.any():
-        return Places(offsets, word_ids, np.zeros(total, np.bool_))
-    return _after_prompt(offsets, word_ids, ragged.owners(found.lengths), prompt_lengths)
+        return Places(offsets, word_ids, np.zeros(len(word_ids), np.bool_))
+    return _after_prompt(offsets, word_ids, ragged.owners(lengths), prompt_lengths)
 
 
 def _after_prompt(

@@ -16,7 +16,8 @@ from bertstream.server.tokenization import ragged
 from bertstream.server.tokenization.cleaning import clean_up
 from bertstream.server.tokenization.columns import Vocabulary, lay_out
 from bertstream.server.tokenization.offsets import convert_offsets
-from bertstream.server.tokenization.sequences import Sequences, find_sequences
+from bertstream.server.tokenization.reading import Need
+from bertstream.server.tokenization.sequences import Finder, Sequences
 from bertstream.server.tokenization.spelling import Spelling
 from bertstream.server.tokenization.templates import SPECIAL, Templates, TokenizerError
 from bertstream.server.tokenization.truncation import Rows, plan_rows
@@ -59,12 +60,14 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         self._vocabulary_size = vocabulary_size
         self._type_vocabulary_size = max(type_vocabulary_size, 1)
+        self._finder = Finder(tokenizer)
         self._templates = Templates.of(tokenizer, type_vocabulary_size)
         special_ids = self._templates.special_ids()
         if beyond := [id for id in special_ids if id >= vocabulary_size]:
             raise TokenizerError(f"special token {beyond[0]} is outside the model's vocabulary of {vocabulary_size}")
         self.spelling = Spelling(tokenizer, _token_names(tokenizer, vocabulary_size))
         self._vocabulary = Vocabulary(self.spelling.names, special_ids)
+        self._may_refuse_ids = len(self.spelling.names) > vocabulary_size
         self._clean_up_spaces = clean_up_spaces
         self._writings = {
             skip: Writing(tokenizer, skip_special_tokens=skip, clean_up=clean_up_spaces) for skip in (False, True)
@@ -107,11 +110,12 @@ class TextTokenizer:
 
         `prompt` is put before each text, or before the first of each pair; ValueError with words or ids.
         """
-        sequences, errors = find_sequences(self._tokenizer, inputs, prompt, _places_wanted(inputs, options, prompt))
-        errors |= self._check(sequences, len(inputs))
         template = self._templates.by_kind[isinstance(inputs, Pairs), options.add_special_tokens]
+        need = self._need(options, len(template.special_ids), isinstance(inputs, Pairs))
+        sequences, errors = self._finder.find(inputs, prompt, _places_wanted(inputs, options, prompt), need)
+        errors |= self._check(sequences, len(inputs))
         lengths = sequences.lengths.astype(np.int64).reshape(2 if isinstance(inputs, Pairs) else 1, len(inputs))
-        rows, cut_errors = plan_rows(lengths, len(template.special_ids), options)
+        rows, cut_errors = plan_rows(lengths, len(template.special_ids), options, _unread(sequences, len(inputs)))
         errors = cut_errors | errors
         if not (options.allow_empty or template.special_ids):
             errors = _empty_texts(rows) | errors
@@ -146,6 +150,16 @@ class TextTokenizer:
         """Ids to text one by one. For one thread."""
         return self._writings[skip_special_tokens]
 
+    def _need(self, options: TokenizeOptions, special_tokens: int, pairs: bool) -> Need | None:
+        """None where all tokens matter: as windows, to number the words, or as any of them may be refused."""
+        truncation = options.truncation
+        from_the_end = truncation.side == "left" and truncation.strategy != "refuse"
+        if options.windows or (from_the_end and "word_ids" in options.columns) or self._may_refuse_ids:
+            return None
+        room = max(truncation.max_length - special_tokens, 0)
+        halves = pairs and truncation.strategy == "longest_first"
+        return Need(room + 1, "left" if from_the_end else "right", which_is_longer=halves and room % 2 == 1)
+
     def _check(self, sequences: Sequences, texts: int) -> Errors:
         """Ids that the model has no embedding for, whoever they are from."""
         errors: Errors = {}
@@ -170,6 +184,14 @@ def _outside(
     firsts = np.searchsorted(bad, starts)
     found = np.flatnonzero(np.searchsorted(bad, starts + lengths) > firsts)
     return zip(found.tolist(), ids[bad[firsts[found]]].tolist(), strict=True)
+
+
+def _unread(sequences: Sequences, texts: int) -> NDArray[np.bool_]:
+    """Which texts have more tokens than were found. [n]"""
+    if sequences.unread is None:
+        return np.zeros(texts, np.bool_)
+    unread: NDArray[np.bool_] = np.logical_or.reduce(sequences.unread.reshape(-1, texts))
+    return unread
 
 
 def _places_wanted(inputs: Inputs, options: TokenizeOptions, prompt: str) -> bool:

@@ -38,8 +38,10 @@ class Rows:
         return Rows(self.texts[kept], self.starts[:, kept], self.lengths[:, kept])
 
 
-def plan_rows(lengths: Lengths, special_tokens: int, options: TokenizeOptions) -> tuple[Rows, Errors]:
-    """Cuts texts to max_length, or into windows. lengths: [w, n], without special tokens."""
+def plan_rows(
+    lengths: Lengths, special_tokens: int, options: TokenizeOptions, unread: NDArray[np.bool_]
+) -> tuple[Rows, Errors]:
+    """Cuts texts to max_length, or into windows. lengths: [w, n], without special tokens; at least, where `unread`."""
     room = options.truncation.max_length - special_tokens
     if room < 0:
         return _no_rows(lengths), _max_length_errors(lengths, special_tokens, options.truncation)
@@ -52,7 +54,7 @@ def plan_rows(lengths: Lengths, special_tokens: int, options: TokenizeOptions) -
     else:
         kept = kept_lengths(lengths, room, options.truncation.strategy)
         rows = Rows(np.arange(lengths.shape[1]), _starts(lengths, kept, options.truncation.side), kept)
-        errors = _truncation_errors(lengths, kept, special_tokens, options.truncation)
+        errors = _truncation_errors(lengths, kept, special_tokens, options.truncation, unread)
     return rows.without(errors), errors
 
 
@@ -125,7 +127,8 @@ def _window_counts(lengths: Lengths, rooms: Lengths, steps: Lengths) -> Lengths:
 
 def _window_errors(lengths: Lengths, room: int, rooms: Lengths, target: int, options: TokenizeOptions) -> Errors:
     kept = kept_lengths(lengths, room, options.truncation.strategy)
-    errors = _truncation_errors(lengths, kept, options.truncation.max_length - room, options.truncation)
+    unread = np.zeros(lengths.shape[1], np.bool_)
+    errors = _truncation_errors(lengths, kept, options.truncation.max_length - room, options.truncation, unread)
     over = (lengths[target] > rooms) & (kept[0] >= 0)
     for text in np.flatnonzero(over & (rooms <= options.stride)).tolist():
         message = f"stride must be less than the {rooms[text]} tokens that each window has room for"
@@ -137,20 +140,21 @@ def _window_errors(lengths: Lengths, room: int, rooms: Lengths, target: int, opt
     return dict.fromkeys(np.flatnonzero(grown).tolist(), error) | errors
 
 
-def _truncation_errors(lengths: Lengths, kept: Lengths, special_tokens: int, truncation: Truncation) -> Errors:
+def _truncation_errors(
+    lengths: Lengths, kept: Lengths, special_tokens: int, truncation: Truncation, unread: NDArray[np.bool_]
+) -> Errors:
     why = {
         "refuse": "truncation is off",
         "longest_first": "",  # never fails
         "only_first": "cutting the first text is not enough",
         "only_second": "cutting the second text is not enough" if _are_pairs(lengths) else "there is no second text",
     }[truncation.strategy]
-    return {
-        text: TokenizationError(
-            "INVALID_TEXT_LENGTH",
-            f"has {int(lengths[:, text].sum()) + special_tokens} tokens, more than {truncation.max_length}, and {why}",
-        )
-        for text in np.flatnonzero(kept[0] < 0).tolist()
-    }
+    errors = {}
+    for text in np.flatnonzero(kept[0] < 0).tolist():
+        tokens = f"{'at least ' if unread[text] else ''}{int(lengths[:, text].sum()) + special_tokens} tokens"
+        message = f"has {tokens}, more than {truncation.max_length}, and {why}"
+        errors[text] = TokenizationError("INVALID_TEXT_LENGTH", message)
+    return errors
 
 
 def _max_length_errors(lengths: Lengths, special_tokens: int, truncation: Truncation) -> Errors:

@@ -1,0 +1,69 @@
+"""Starts that cannot succeed end by themselves, with one line for a person, and leave nothing half-done behind."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bertstream.workers import weights_file
+from bertstream.workers.compile import compile_model
+from tests.support.programs import plant_faults
+
+Checkpoint = Callable[[str], Path]
+NewCache = Callable[[Path], Path]
+
+
+def failed_start(checkpoint: Path, cache: Path, file_bytes: int = resource.RLIM_INFINITY) -> str:
+    """What a server says before it ends with 1. No file that it writes may be larger than so many bytes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bertstream.cli", "serve", f"tiny={checkpoint}", "--port", "0", "--workers", "1"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "BERTSTREAM_CACHE": str(cache)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes)),
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    told = [line for line in done.stderr.splitlines() if not line.startswith("{")]  # the rest is the log
+    assert [line for line in told if "error" in line] == told[-1:]
+    assert not [line for line in told if "Traceback" in line]
+    return told[-1]
+
+
+@pytest.fixture(scope="module")
+def cache(new_cache: NewCache, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return new_cache(tmp_path_factory.mktemp("failed") / "cache")
+
+
+def test_a_worker_whose_first_batch_fails(checkpoint: Checkpoint, cache: Path) -> None:
+    compiled = compile_model(checkpoint("bert"), cache=cache)
+    plant_faults(compiled, hangs_on=91, fails_on=0)  # the token that workers warm up with
+    told = failed_start(checkpoint("bert"), cache)
+    assert told.startswith("bertstream: error: worker-0-0: ")
+    assert told.endswith("DefaultCPUAllocator: can't allocate memory")
+
+
+def test_a_worker_that_cannot_read_its_weights(checkpoint: Checkpoint, cache: Path) -> None:
+    weights = compile_model(checkpoint("bert"), cache=cache) / weights_file.FILE_NAME
+    weights.write_bytes(b"not so" + weights.read_bytes()[6:])
+    told = failed_start(checkpoint("bert"), cache)
+    assert told.startswith(f"bertstream: error: worker-0-0: {weights} cannot be read (")
+    assert told.endswith("; compile the model again")
+
+
+@pytest.mark.parametrize("file_bytes", [1_000, 60_000, 150_000])  # enough for none of the files, or for some
+def test_no_room_for_what_is_compiled(
+    checkpoint: Checkpoint, new_cache: NewCache, tmp_path: Path, file_bytes: int
+) -> None:
+    cache = new_cache(tmp_path / "cache")
+    told = failed_start(checkpoint("bert"), cache, file_bytes)
+    advice = "make room there, or choose another folder by --cache"
+    assert told == f"bertstream: error: cannot write to {cache}: File too large; {advice}"
+    assert list((cache / "models").iterdir()) == []
