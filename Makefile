@@ -28,8 +28,8 @@ help: ## Show this list
 demo: $(VENV)/.installed-demo ## Install, serve the embedded model, and tokenize and encode a page of text with it
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.installed-dev ## Install, and run all tests (PYTEST_ARGS='-k ipc' passes options on)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(VENV)/.installed-dev ## Install, and run all tests, in a process per core (PYTEST_ARGS='-n 0 -k ipc' passes options on)
+	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-demo $(BENCH_VENV)/.installed $(INFINITY_VENV)/.installed ## Measure beside others, into benchmarks/results (QUICK=1 for minutes; BENCH_ARGS='--only engine')
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)

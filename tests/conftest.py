@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from bertstream.workers import native
+from tests.support import sharing
 from tests.support.checkpoints import (
     tiny_bert,
     tiny_camembert,
@@ -38,24 +41,75 @@ MAKERS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
 FAMILIES = ("xlm-roberta", "camembert", "distilbert", "electra")
 
 
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Call it with a name from MAKERS for that tiny checkpoint's directory, made once. Do not write into it."""
-    made: dict[str, Path] = {}
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return sharing.processes()
 
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    sharing.share_cores(len(specs))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return sharing.scheduler(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # alone, files go in their own order
+        sharing.long_ones_first(items)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all processes that run the tests."""
+    return sharing.folder(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def checkpoint(shared_folder: Path) -> Callable[[str], Path]:
+    """Call it with a name from MAKERS for that tiny checkpoint's directory, made once. Do not write into it."""
+
+    @functools.cache
     def make(name: str) -> Path:
-        if name not in made:
-            maker, config = MAKERS[name]
-            made[name] = maker(tmp_path_factory.mktemp("checkpoints") / name, **config)
-        return made[name]
+        maker, config = MAKERS[name]
+        return sharing.made_once(shared_folder / "checkpoints" / name, lambda folder: maker(folder, **config))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compile_cache(shared_folder: Path) -> Path:
     """One cache of compiled models for the whole run, so that nothing is compiled twice."""
-    return tmp_path_factory.mktemp("cache")
+    cache = shared_folder / "cache"
+    cache.mkdir(exist_ok=True)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def new_cache(compile_cache: Path) -> Callable[[Path], Path]:
+    """Call it with a folder's path to make that a cache without models.
+
+    It has the operators, since building them takes a quarter of a minute.
+    """
+
+    def make(folder: Path) -> Path:
+        folder.mkdir()
+        with contextlib.suppress(native.NativeError):
+            native.build(compile_cache)
+            (folder / "native").symlink_to(compile_cache / "native")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _default_cache(compile_cache: Path) -> Iterator[None]:
+    """What asks for no other cache takes this one, not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BERTSTREAM_CACHE", str(compile_cache))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -201,9 +201,10 @@ def test_load_and_unload(server: FakeServer, capsys: Capture, fails: Any) -> Non
     assert (header.split()[0], row.split()[0], "float16" in row) == ("NAME", "mine", True)
     assert words.startswith("mine in float16: least cosine")
     assert server.seen.requests[-1].workers == 2
-    assert main(["load", "mine", "my-bert", "--dtype", "int8"]) == 0
-    assert server.seen.requests[-1].compute_type == types_pb2.DATA_TYPE_INT8
-    assert "mine in int8: least cosine" in capsys.readouterr().out
+    for dtype, value in (("int8", types_pb2.DATA_TYPE_INT8), ("fp8", types_pb2.DATA_TYPE_FP8)):
+        assert main(["load", "mine", "my-bert", "--dtype", dtype]) == 0
+        assert server.seen.requests[-1].compute_type == value
+        assert f"mine in {dtype}: least cosine" in capsys.readouterr().out
     assert main(["load", "mine", "my-bert", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "mine"
     assert main(["unload", "mine"]) == 0

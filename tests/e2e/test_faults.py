@@ -25,9 +25,11 @@ HANGS_ON, FAILS_ON = 40, 41  # token ids
 
 
 @pytest.fixture(scope="module")
-def faulty(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def faulty(
+    checkpoint: Callable[[str], Path], new_cache: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """Two workers of a tiny model that hangs and fails on certain tokens, in a cache of its own."""
-    cache = tmp_path_factory.mktemp("faulty-cache")
+    cache = new_cache(tmp_path_factory.mktemp("faulty") / "cache")
     plant_faults(compile_model(checkpoint("bert"), cache=cache), hangs_on=HANGS_ON, fails_on=FAILS_ON)
     options = ("--workers", "2", "--threads", "1", "--batch-seconds", "3", "--drain-seconds", "10")
     with running([f"tiny={checkpoint('bert')}"], *options, cache=cache) as server:

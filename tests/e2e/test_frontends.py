@@ -37,9 +37,14 @@ def root(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def server(checkpoint: Callable[[str], Path], root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    checkpoint: Callable[[str], Path],
+    new_cache: Callable[[Path], Path],
+    root: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Server]:
     """Two frontends and two workers of a tiny model that hangs on a token, in a cache of its own."""
-    cache = tmp_path_factory.mktemp("cache")
+    cache = new_cache(tmp_path_factory.mktemp("frontends") / "cache")
     plant_faults(compile_model(checkpoint("bert"), cache=cache), hangs_on=HANGS_ON, fails_on=-1)
     options = ("--frontends", "2", "--workers", "2", "--threads", "1", "--batch-seconds", "3", "--log-level", "debug")
     environment = {"BERTSTREAM_MODEL_ROOTS": str(root)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -105,14 +105,16 @@ def test_callers_that_vanish_free_their_rows(server: Server, client: Client) -> 
 
 
 @pytest.mark.slow
-def test_a_full_size_bert2bert_generates_as_transformers_does(tmp_path: Path) -> None:
+def test_a_full_size_bert2bert_generates_as_transformers_does(
+    new_cache: Callable[[Path], Path], tmp_path: Path
+) -> None:
     sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
     encoder = {"vocab_size": 30522, **sizes}
     checkpoint = tiny_bert2bert(tmp_path / "model", encoder_sizes=encoder, decoder_sizes=sizes, noise=0.03)
     model = transformers_model(checkpoint)
     with (
         tempfile.TemporaryDirectory() as folder,
-        hosted({"full": checkpoint}, tmp_path / "cache", Path(folder)) as address,
+        hosted({"full": checkpoint}, new_cache(tmp_path / "cache"), Path(folder)) as address,
         Client(address) as client,
     ):
         texts = [CORPUS[0], CORPUS[2]]

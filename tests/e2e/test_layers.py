@@ -160,9 +160,11 @@ def test_layers_and_heads_that_are_not_there(client: Client, options: dict[str, 
 
 
 @pytest.fixture(scope="module")
-def stuck(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def stuck(
+    checkpoint: Callable[[str], Path], new_cache: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """One worker of a program that never gets beyond a certain layer with texts of a certain length."""
-    cache = tmp_path_factory.mktemp("stuck-cache")
+    cache = new_cache(tmp_path_factory.mktemp("stuck") / "cache")
     compiled = compile_model(checkpoint("bert"), cache=cache)
     plant_faults(compiled, hangs_on=-1, fails_on=-1, stuck_length=STUCK_LENGTH, stuck_layer=STUCK_LAYER)
     options = ("--workers", "1", "--batch-seconds", "600", "--stream-bytes", str(1 << 20))

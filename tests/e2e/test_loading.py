@@ -287,11 +287,11 @@ def answers(client: Client) -> bool:
         return False
 
 
-def test_a_server_that_is_stopped_while_it_loads(root: Path, compile_cache: Path, tmp_path: Path) -> None:
+def test_a_server_that_is_stopped_while_it_loads(root: Path, new_cache: Callable[[Path], Path], tmp_path: Path) -> None:
     """SIGTERM in the midst of a load ends it, and leaves no process."""
-    environment = {"BERTSTREAM_MODEL_ROOTS": str(root), "BERTSTREAM_CACHE": str(tmp_path)}
+    environment = {"BERTSTREAM_MODEL_ROOTS": str(root)}
     options = (f"first={root / 'tiny/bert'}", "--workers", "1", "--threads", "1")
-    with running(options[:1], *options[1:], environment=environment) as server:
+    with running(options[:1], *options[1:], cache=new_cache(tmp_path / "cache"), environment=environment) as server:
         loading = Loading(server)
         outcome: list[tuple[str, str, str]] = []
         thread = threading.Thread(

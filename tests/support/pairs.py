@@ -19,8 +19,8 @@ EXACT = 1e-5
 class Pair:
     """A program, and transformers' model of the same checkpoint in float32."""
 
-    def __init__(self, directory: Path, cache: Path, **options: Any) -> None:
-        self.program = Program.load(compile_model(directory, cache=cache, **options), "cpu")
+    def __init__(self, directory: Path, cache: Path, program: Program | None = None, **options: Any) -> None:
+        self.program = program or Program.load(compile_model(directory, cache=cache, **options), "cpu")
         self.model = AutoModel.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
         self.tokenizer = AutoTokenizer.from_pretrained(directory)
         self.layers = self.program.description.layers

@@ -1,0 +1,102 @@
+"""The suite on several processes of pytest-xdist: what each of them runs, and what they have between them.
+
+`make test` asks for as many as make sense here; pytest alone runs all in one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bertstream.server.quota import usable_cores
+
+# Read as torch is loaded, so before all else: threads that wait for each other give their core away. OpenMP has them
+# spin, which makes tests take ten times as long where other processes have work for that core.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+MOST_PROCESSES = 4  # with more, all would wait for the one that has the servers
+PROCESS_BYTES = 5 << 30  # of the tests' own, and of the servers that they start
+SERVERS = ("tests/e2e/", "tests/test_examples.py", "tests/test_readme.py")
+ALONE = ("tests/e2e/test_generation.py", "tests/e2e/test_generation_faults.py", "tests/e2e/test_tasks.py")
+# What takes long begins first, so that nobody is left with it when all else is done.
+LONG = (
+    "servers",
+    "tests/workers/test_instruction_sets.py",
+    "tests/e2e/test_generation_faults.py",
+    "tests/workers/test_full_size.py",
+    "tests/test_wheel.py",
+    "tests/workers/test_decoder_across.py",
+    "tests/e2e/test_tasks.py",
+    "tests/e2e/test_generation.py",
+)
+
+
+def group_of(nodeid: str) -> str:
+    """What one process runs in order: a file, as its tests share fixtures; and all that shares the server of conftest.
+
+    Other real servers are among these, too: they would take each other's cores.
+    """
+    path = nodeid.partition("::")[0]
+    return "servers" if path.startswith(SERVERS) and path not in ALONE else path
+
+
+def long_ones_first(items: list[pytest.Item]) -> None:
+    """Sorts tests by their groups, which are dealt out in this order."""
+    places = {group: place for place, group in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(group_of(item.nodeid), len(LONG)))
+
+
+def scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deals out one group after the other, in their order, to whoever has nothing left to do."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False
+    made = LoadScopeScheduling(config, log)
+    made._split_scope = group_of
+    return made
+
+
+def processes() -> int:
+    """How many are worth it here."""
+    return max(1, min(MOST_PROCESSES, cores(), psutil.virtual_memory().total // PROCESS_BYTES))
+
+
+def cores() -> int:
+    return usable_cores(len(os.sched_getaffinity(0)))
+
+
+def share_cores(processes: int) -> None:
+    """Has torch in each of the processes, which begin after this, take its part of the cores and no more."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
+
+
+def folder(base: Path) -> Path:
+    """The folder that all processes have in common, of the one that pytest gives to each."""
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def made_once(path: Path, make: Callable[[Path], object]) -> Path:
+    """A folder, made by the process that asks first; the others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.parent / f"{path.name}.lock"):
+        if not path.exists():
+            partial = path.parent / f"{path.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            make(partial)
+            partial.rename(path)
+    return path
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,65 @@
+"""How the suite is dealt out to several processes."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support import sharing
+from tests.support.imports import ROOT
+
+
+@pytest.mark.parametrize("path", [*sharing.SERVERS, *sharing.ALONE, *sharing.LONG[1:]])
+def test_every_path_is_there(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "group"),
+    [
+        ("tests/workers/test_ipc.py::test_a[b::c/d-1]", "tests/workers/test_ipc.py"),
+        ("tests/workers/test_ipc.py::TestA::test_b", "tests/workers/test_ipc.py"),
+        ("tests/e2e/test_bulk.py::test_a", "servers"),
+        ("tests/test_examples.py::test_a", "servers"),
+        ("tests/e2e/test_tasks.py::test_a", "tests/e2e/test_tasks.py"),
+    ],
+)
+def test_a_file_stays_whole_and_the_servers_stay_together(nodeid: str, group: str) -> None:
+    assert sharing.group_of(nodeid) == group
+
+
+def test_what_is_shared_is_made_by_the_first_who_asks(tmp_path: Path) -> None:
+    made: list[Path] = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        folder.mkdir()
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: sharing.made_once(tmp_path / "shared" / "it", make), range(8)))
+    assert found == [tmp_path / "shared" / "it"] * 8
+    assert found[0].is_dir()
+    assert len(made) == 1
+
+
+def test_what_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        folder.mkdir()
+        raise ValueError("on the way")
+
+    with pytest.raises(ValueError, match="on the way"):
+        sharing.made_once(tmp_path / "it", fail)
+    assert not (tmp_path / "it").exists()
+    assert sharing.made_once(tmp_path / "it", Path.mkdir).is_dir()
+
+
+def test_the_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "cores", lambda: 7)
+    monkeypatch.setenv("OMP_NUM_THREADS", "")  # and it is taken back, whatever comes
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert 1 <= sharing.processes() <= 4
+    sharing.share_cores(3)
+    assert os.environ["OMP_NUM_THREADS"] == "2"
