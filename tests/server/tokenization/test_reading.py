@@ -232,6 +232,9 @@ def test_the_longer_text_of_a_pair_gets_the_odd_token(minilm: TextTokenizer, sid
     options = TokenizeOptions(Truncation("longest_first", 10, side), columns=columns)
     for pairs in (Pairs([one], [other]), Pairs([other], [one]), Pairs([one, one], [other, one])):
         assert_equal(minilm, pairs, options)
+    short = "." * 16  # not long enough to be read in parts, and yet of more tokens than the others' first parts
+    for pairs in (Pairs([short], [other]), Pairs([other], [short]), Pairs([other, short], [short, "!" * 12])):
+        assert_equal(minilm, pairs, options)
 
 
 @given(

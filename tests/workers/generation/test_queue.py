@@ -90,6 +90,35 @@ def test_who_is_overtaken_is_not_later_for_it() -> None:
     assert joining(*waiting, room=room(*under_way))[0] == 0
 
 
+def test_bulk_work_whose_turn_it_is_overtakes_the_first_once() -> None:
+    now, first, due = room((at(9, 40, 10), 7)), at(1, 55, 40), at(2, 10, 40, priority=BULK)
+    late = NOW - TURN_SECONDS
+    assert ids(admit([first], [due], NOW + TURN_SECONDS, now, late)) == [2]
+    assert ids(admit([first], [due], NOW + TURN_SECONDS, now, late, overtaken=True)) == []
+    beside = at(3, 5, 3, priority=BULK)  # gone when the first is sure to begin
+    assert ids(admit([first], [beside], NOW + TURN_SECONDS, now, late, overtaken=True)) == [3]
+    assert ids(admit([first], [due], NOW + TURN_SECONDS, room(), late, overtaken=True)) == [1]
+
+
+def test_the_first_is_not_overtaken_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bulk work has a turn every so often, always before the first one, which needs most of the cache."""
+    seconds = NOW
+    monkeypatch.setattr(time, "monotonic", lambda: seconds)
+    queue, under_way, turn = GenerationQueue(10_000, 100), [(at(90, 10, 30), 0)], 0
+    queue.add(make_generate(0, [1] * 80, max_new_tokens=10), SOURCE)
+    joined: list[int] = []
+    while 0 not in joined and turn < 400:
+        queue.add(make_generate(1000 + turn, [1] * 5, max_new_tokens=30, priority=BULK), SOURCE)
+        new = queue.take(room(*under_way)).joining
+        joined += [entry.work.id for entry in new]
+        older = [(entry, turns + 1) for entry, turns in (*under_way, *((entry, 0) for entry in new))]
+        under_way = [(entry, turns) for entry, turns in older if turns < entry.work.options.max_new_tokens]
+        turn, seconds = turn + 1, seconds + 0.1
+    assert 0 in joined
+    assert len(joined) > 1  # it was overtaken, once
+    assert turn == 52  # bulk work joined in turn 21, for 30 turns
+
+
 def test_bulk_work_overtakes_nobody() -> None:
     now = room((at(9, 40, 10), 7))
     assert joining(at(1, 55, 40), at(2, 10, 3, priority=BULK), room=now) == []

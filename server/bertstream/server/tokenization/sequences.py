@@ -88,10 +88,7 @@ class Finder:
         pairs: Sequence[tuple[int, int]] = (),
     ) -> tuple[Sequences, Errors]:
         errors: Errors = {}
-        readings = self._readings(sequences, places, need, texts, errors)
-        for first, second in pairs if need is not None and need.which_is_longer else ():
-            if first != second and first in readings and second in readings:
-                decide_which_is_longer(readings[first], readings[second])
+        readings = self._readings(sequences, places, need, texts, errors, pairs)
         found = [_found([], places)]
         for group in groups(sequences, readings):
             if group[0] in readings:
@@ -121,17 +118,35 @@ class Finder:
         return Sequences(found.ids, found.lengths[of], own_starts=found.starts[of], unread=unread), errors
 
     def _readings(
-        self, sequences: Sequence[str | list[str]], places: bool, need: Need | None, texts: int, errors: Errors
+        self,
+        sequences: Sequence[str | list[str]],
+        places: bool,
+        need: Need | None,
+        texts: int,
+        errors: Errors,
+        pairs: Sequence[tuple[int, int]],
     ) -> dict[int, Reading]:
-        """The long ones, each read as far as is needed."""
-        readings: dict[int, Reading] = {}
-        if self._cuts is None:
+        """The long ones, and others whose counts matter beside them, each read as far as is needed."""
+        cuts, readings = self._cuts, dict[int, Reading]()
+        if cuts is None:
             return readings
+
+        def read(index: int, tokens: int | None) -> None:
+            encode = partial(self._encode_group, places=places, texts=[index % texts], errors=errors)
+            readings[index] = Reading(sequences[index], cuts, encode, places, need)
+            readings[index].read(tokens)
+
         for index, sequence in enumerate(sequences):
             if is_long(sequence, need):
-                encode = partial(self._encode_group, places=places, texts=[index % texts], errors=errors)
-                readings[index] = Reading(sequence, self._cuts, encode, places, need)
-                readings[index].read(None if need is None else need.tokens)
+                read(index, None if need is None else need.tokens)
+        if need is not None and need.which_is_longer:
+            unread = {index for index, each in readings.items() if not each.done}
+            beside = {index for pair in pairs if not unread.isdisjoint(pair) for index in pair}
+            for index in sorted(beside - readings.keys()):
+                read(index, None)
+            for first, second in pairs:
+                if first != second and first in readings and second in readings:
+                    decide_which_is_longer(readings[first], readings[second])
         return readings
 
     def _encode_group(

@@ -78,18 +78,28 @@ class Admission:
 
 
 def admit(
-    interactive: Sequence[Entry], bulk: Sequence[Entry], now: float, room: Room, bulk_turn: float = -math.inf
+    interactive: Sequence[Entry],
+    bulk: Sequence[Entry],
+    now: float,
+    room: Room,
+    bulk_turn: float = -math.inf,
+    *,
+    overtaken: bool = False,
 ) -> Admission:
     """The most urgent that fit. Both are sorted; bulk work joined last at `bulk_turn`.
 
     Interactive work goes first, but for one of bulk work whose turn it is. The first that does not fit has its place
-    kept, at the earliest turn at which it is sure to fit. Interactive work behind it joins where it fits beside that
-    place: so the first begins no later than it was sure to. Bulk work overtakes nobody.
+    kept, at the earliest turn at which it is sure to fit. Who goes before it joins where it fits beside that place: so
+    the first begins no later than it was sure to. Bulk work overtakes nobody but in its turn, and the first interactive
+    entry, if it was `overtaken` so already, only beside its place.
     """
     due = 1 if bulk and bulk_is_due(bulk[0], interactive, now, bulk_turn) else 0
     joining = _Joining(now, room)
-    for waiting in (bulk[:due], interactive, bulk[due:]):
-        joining.fill(waiting)
+    before = 1 if overtaken else 0
+    joining.fill(interactive[:before])
+    joining.fill(bulk[:due], in_turn=True)
+    joining.fill(interactive[before:])
+    joining.fill(bulk[due:])
     return Admission(tuple(joining.entries), tuple(joining.expired))
 
 
@@ -106,10 +116,10 @@ class _Joining:
         self._kept = self._bulk_waits = False
         self._too_much: dict[tuple[int, int], int] = {}  # answers and new tokens -> the least input that did not fit
 
-    def fill(self, waiting: Sequence[Entry]) -> None:
-        """Takes those that fit, all of one kind."""
+    def fill(self, waiting: Sequence[Entry], *, in_turn: bool = False) -> None:
+        """Takes those that fit, all of one kind; bulk work behind one that waits only where it has its turn."""
         for entry in islice(waiting, _LOOK_AT):
-            if self._full or (is_bulk(entry) and (self._kept or self._bulk_waits)):
+            if self._full or (is_bulk(entry) and not in_turn and (self._kept or self._bulk_waits)):
                 return
             if entry.work.deadline <= self._now:
                 self.expired.append(entry)
@@ -200,6 +210,8 @@ class GenerationQueue:
         self.arrived: Callable[[], None] = lambda: None  # wakes an idle engine
         self._waiting: Waiting[Generate] = Waiting()
         self._bulk_turn = -math.inf  # when bulk work joined last
+        self._first: Entry | None = None  # of the interactive ones that wait
+        self._overtaken = False  # that one, by bulk work
         self._under_way: set[Key] = set()
         self._cancelled: set[Key] = set()
         self._lock = threading.Lock()
@@ -238,10 +250,13 @@ class GenerationQueue:
             if not len(self._waiting):
                 return Admission((), ())
             now = time.monotonic()
-            made = admit(self._waiting.interactive.entries, self._waiting.bulk.entries, now, room, self._bulk_turn)
+            interactive, bulk = self._waiting.interactive.entries, self._waiting.bulk.entries
+            first = interactive[0] if interactive else None
+            self._first, self._overtaken = first, self._overtaken and first is self._first
+            made = admit(interactive, bulk, now, room, self._bulk_turn, overtaken=self._overtaken)
             self._waiting.remove((*made.joining, *made.expired))
             if any(map(is_bulk, made.joining)):
-                self._bulk_turn = now
+                self._bulk_turn, self._overtaken = now, True
             self._under_way |= {key_of(entry) for entry in made.joining}
             return made
 
