@@ -134,16 +134,22 @@ def test_workers_share_the_cores_that_are_idle_unless_told_what_to_use(tmp_path:
         {"path": str(tmp_path / "cores"), "slot": slot, "cores": 8, "most": 8} for slot in range(2)
     ]
     others = [launch("b"), launch("c", workers=2), launch("d", threads=1), launch("e", optimize="latency")]
-    assert [config.share for each in others for config in launch.told(each)] == [None] * 7
+    told = [config.share for each in others for config in launch.told(each)]
+    assert [share and share["most"] for share in told] == [0] * 7  # but they are seen to compute
+    assert [spec.environment.get("GOMP_SPINCOUNT") for spec in others[0].specs(launch.config)] == [None] * 2
     shared = launch("f")
-    assert [share.slot for share in shared.shares] == [2, 3]
+    assert [share.slot for share in shared.shares] == [9, 10]
     assert [spec.environment.get("GOMP_SPINCOUNT") for spec in shared.specs(launch.config)] == ["20000"] * 2
     (tmp_path / "cores").write_bytes(b"\1" * SLOTS)
     shared.remove_files()
-    assert (tmp_path / "cores").read_bytes() == b"\1\1\0\0" + b"\1" * (SLOTS - 4)
+    assert (tmp_path / "cores").read_bytes() == b"\1" * 9 + b"\0\0" + b"\1" * (SLOTS - 11)
 
 
-@pytest.mark.parametrize(("cores", "config"), [(8, {"pin": True}), (8, {"gpus": 1}), (1, {})])
+def test_pinned_workers_take_no_cores_of_others(tmp_path: Path) -> None:
+    assert {share.most for share in Launching(tmp_path, pin=True)().shares} == {0}
+
+
+@pytest.mark.parametrize(("cores", "config"), [(8, {"gpus": 1}), (1, {})])
 def test_nothing_is_shared_where_nothing_can_be(
     cores: int, config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,7 +262,7 @@ def test_each_life_has_a_clean_socket_and_a_record_of_its_own(tmp_path: Path) ->
     other = launch()
     (tmp_path / "1-0.socket").touch()
     made.remove_files()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1-0.socket", "compiled"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1-0.socket", "compiled", "cores"]
     other.remove_files()
 
 

@@ -128,9 +128,12 @@ async def test_a_checkpoint_that_does_not_compile(processes: Processes) -> None:
 
 async def test_workers_that_do_not_start(processes: Processes) -> None:
     processes.worker_error = "worker-1-0: out of memory"
+    left = processes.folder / "1-0.running.0"
+    left.touch()
     answer = await processes.load("second", "b")
     assert answer == {"error": "not_loadable", "message": "worker-1-0: out of memory"}
     assert processes.names == ["first"]
+    assert not left.exists()
 
 
 async def test_frontends_that_cannot_serve_it_get_back_what_they_had(processes: Processes) -> None:

@@ -103,6 +103,30 @@ def test_a_worker_that_replaces_a_dead_one_says_that_it_is_idle(four: Machine) -
     assert other.take(idle=True) == 4
 
 
+def test_who_takes_none_of_others_is_seen_to_compute(four: Machine) -> None:
+    four.most = 0
+    modest = four.worker(own=3)
+    four.most = 8
+    other = four.worker()
+    assert modest.take(idle=True) == 3
+    assert other.take(idle=True) == 1
+    seen: list[int] = []
+    modest.warm_up(lambda: seen.append(1))
+    assert seen == []
+
+
+def test_workers_that_come_back_to_their_cores_are_soon_forgotten(four: Machine) -> None:
+    worker, other = four.worker(), four.worker()
+    for _ in range(5):
+        assert worker.take(idle=True) == 4
+        other.take(idle=True)
+        other.give_back()
+        now = four.spent
+        four.spent = Spent(now.seconds + 1.01, now.processor + 1.0, now.preempted + 1)
+        worker.give_back()
+        four.spent = Spent(four.spent.seconds + 1.01, 0.0, 0)
+
+
 def test_what_is_gone_can_be_said_to_be_idle(four: Machine) -> None:
     gone, other = four.worker(), four.worker()
     gone.take(idle=True)
@@ -154,6 +178,10 @@ def test_one_disturbance_among_many_computations_is_chance(four: Machine) -> Non
 )
 def test_caution(before: Caution, shared: bool, after: Caution) -> None:
     assert before.after(shared, now=50.0) == after
+
+
+def test_caution_is_short_where_it_was_a_worker() -> None:
+    assert Caution(40.0, 10.0, warned=True).after(True, now=50.0, by_workers=True) == Caution(1.0, 51.0, warned=True)
 
 
 @pytest.mark.parametrize(

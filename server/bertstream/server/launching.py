@@ -50,7 +50,7 @@ class Launch:
     folder: Path  # of sockets
     frontends: int = 1  # that send work to each worker
     cores: tuple[tuple[int, ...], ...] = ()  # that each worker stays on; none: they are not pinned
-    shares: tuple[Share, ...] = ()  # of the cores that are idle, for each worker; none: it keeps to its own
+    shares: tuple[Share, ...] = ()  # of the cores, for each worker on the CPU; none where there is one
 
     @property
     def name(self) -> str:
@@ -108,7 +108,7 @@ class Launch:
             return ["bertstream.workers.process", json.dumps(told | self._told(config))]
 
         threads = {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
-        if self.shares:
+        if any(share.most for share in self.shares):
             threads["GOMP_SPINCOUNT"] = _SPINS
         return ChildSpec(name, command, {**threads, **_MALLOC}, computing_seconds=config.batch_seconds)
 
@@ -203,19 +203,19 @@ class Launcher:
         devices = self._devices(choice, compiled, workers, used)
         serial = next(self._serials)
         cores = pinned(self._free(choice, beside), workers, threads) if compiled.device == "cpu" else ()
-        shares = self._shares(workers) if compiled.device == "cpu" and not cores and is_adaptive(choice) else ()
+        shares = self._shares(workers, takes_idle=not cores and is_adaptive(choice)) if compiled.device == "cpu" else ()
         return Launch(
             choice, compiled, description, serial, devices, threads, self._folder, self.frontends, cores, shares
         )
 
-    def _shares(self, workers: int) -> tuple[Share, ...]:
+    def _shares(self, workers: int, *, takes_idle: bool) -> tuple[Share, ...]:
         """Of all cores, whatever model's they are; none where there is only one."""
         if self.cores == 1:
             return ()
         path = self._folder / "cores"
         if not path.exists():
             shared_cores.make(path)
-        most = min(self.cores, _MOST_THREADS)
+        most = min(self.cores, _MOST_THREADS) if takes_idle else 0
         return tuple(Share(str(path), next(self._slots) % SLOTS, self.cores, most) for _ in range(workers))
 
     def _free(self, choice: ModelChoice, beside: Iterable[Launch]) -> list[int]:

@@ -142,7 +142,11 @@ class Loader:
         else:
             served = [new if each.launch.name == choice.name else each for each in self.served]
         log.info("starting %s", choice.name, extra={"workers": launch.workers, "revision": launch.description.revision})
-        await self._supervisor.add(WORKERS, new.workers)
+        try:
+            await self._supervisor.add(WORKERS, new.workers)
+        except ChildFailed:
+            launch.remove_files()
+            raise
         await self._switch(served)
         log.info("%s is loaded", choice.name, extra={"revision": launch.description.revision})
 

@@ -341,3 +341,13 @@ class TestCuts:
         forwards = {cuts.after(text, at) for at in range(len(text))} - {len(text)}
         backwards = {cuts.before(text, at) for at in range(len(text))} - {0}
         assert forwards - {0} == backwards
+
+    @pytest.mark.parametrize("before", [0, 1, 5, 65_533, 65_534, 65_535, 65_536, 65_537, 200_000])
+    def test_a_cut_is_found_however_far_it_is(self, cases: dict[str, Case], before: int) -> None:
+        cuts = Cuts.of(Tokenizer.from_file(str(cases["byte_level_bpe"].path)))
+        assert cuts is not None
+        text = "x" * before + "x y" + "z" * before
+        assert cuts.after(text, 0) == cuts.after(text, before + 1) == before + 1
+        assert cuts.after(text, before + 2) == len(text)
+        assert cuts.before(text, len(text)) == cuts.before(text, before + 1) == before + 1
+        assert cuts.before(text, before) == 0

@@ -50,34 +50,40 @@ def spent() -> Spent:
 class Share:
     """What a worker is told of the cores."""
 
-    path: str  # of the file with a byte for each worker: the threads that it computes with, 0 when idle
-    slot: int  # the worker's own byte
+    path: str  # of the file that `make` makes
+    slot: int  # the worker's own
     cores: int  # that all workers may use together
-    most: int  # threads of one computation
+    most: int  # threads of one computation; no more than its own: it takes none of others
 
 
 @dataclass(frozen=True, slots=True)
 class Caution:
-    """For how long idle cores are left alone, since something that is no worker uses them."""
+    """For how long idle cores are left alone, since something else uses them."""
 
     seconds: float = 0.0
     until: float = 0.0
     warned: bool = False  # by one disturbance, which may be chance
     calm: int = 0  # computations since then
 
-    def after(self, shared: bool, now: float) -> Caution:
-        """What it is after a computation: the second disturbance begins it, and each one more doubles it."""
+    def after(self, shared: bool, now: float, *, by_workers: bool = False) -> Caution:
+        """What it is after a computation: the second disturbance begins it, and each one more doubles it.
+
+        Other workers, who have come back to their own cores, may soon be idle again: of them it stays short.
+        """
         if not shared:
             return replace(self, calm=self.calm + 1) if self.warned and self.calm < _CALM - 1 else Caution()
         if not self.warned:
             return Caution(warned=True)
-        seconds = min(max(2 * self.seconds, _FIRST_SECONDS), _MOST_SECONDS)
+        seconds = _FIRST_SECONDS if by_workers else min(max(2 * self.seconds, _FIRST_SECONDS), _MOST_SECONDS)
         return Caution(seconds, now + seconds, warned=True)
 
 
 def make(path: Path) -> None:
-    """The file, saying that all are idle."""
-    path.write_bytes(bytes(SLOTS))
+    """The file, saying that all are idle.
+
+    It has a byte for each worker, the threads that it computes with, then one more, how often it has begun (mod 256).
+    """
+    path.write_bytes(bytes(2 * SLOTS))
 
 
 def clear(path: Path, slots: Iterable[int]) -> None:
@@ -91,7 +97,7 @@ def clear(path: Path, slots: Iterable[int]) -> None:
 class Cores:
     """One worker's view of the file. One thread takes and gives back.
 
-    Nothing is locked. Each worker writes its own byte alone, and its own need before it looks at others': of two that
+    Nothing is locked. Each worker writes its own bytes alone, and its own need before it looks at others': of two that
     begin at once none sees the other idle. What a killed worker left there is cleared by the one that replaces it.
     """
 
@@ -100,12 +106,13 @@ class Cores:
     ) -> None:
         """own: threads that this worker computes with whatever the others do."""
         with Path(share.path).open("rb+") as file:
-            self._map = mmap.mmap(file.fileno(), SLOTS)
+            self._map = mmap.mmap(file.fileno(), 2 * SLOTS)
         self._share = share
         self._own = own
         self._set_threads = set_threads
         self._spent = spent
         self._began = spent()
+        self._beginnings = b""  # of all, when this one began last
         self._caution = Caution()
         self._threads = 0  # unknown
         self._say(0)
@@ -118,22 +125,27 @@ class Cores:
         self._began = self._spent()
         self._say(self._own)
         wanted = idle and self._began.seconds >= self._caution.until
-        free = self._share.cores - sum(self._map[:]) if wanted else 0
+        free = self._share.cores - sum(self._map[:SLOTS]) if wanted else 0
         self._use(max(self._own, min(self._own + free, self._share.most)))
+        own = SLOTS + self._share.slot
+        self._map[own] = (self._map[own] + 1) % 256
+        self._beginnings = self._map[SLOTS:]
         return self._threads
 
     def warm_up(self, compute: Callable[[], None]) -> None:
         """Computes with as many threads as it ever may, whoever else does, so that they are there."""
-        self._use(max(self._own, self._share.most))
-        compute()
-        self._say(0)
+        if self._share.most > self._own:
+            self._use(self._share.most)
+            compute()
+            self._say(0)
 
     def give_back(self) -> None:
         """Computes no longer."""
         self._say(0)
         if self._threads > self._own:
-            now = self._spent()
-            self._caution = self._caution.after((now - self._began).was_shared(self._threads), now.seconds)
+            now, by_workers = self._spent(), self._map[SLOTS:] != self._beginnings
+            shared = (now - self._began).was_shared(self._threads)
+            self._caution = self._caution.after(shared, now.seconds, by_workers=by_workers)
 
     def _use(self, threads: int) -> None:
         self._say(threads)

@@ -189,7 +189,7 @@ def warm_up(program: Program, config: WorkerConfig, computing: Computing, cores:
     if program.device.type == "cuda":
         record_graphs(program, config.batch_tokens)
     run_small_batches(program, config.device)
-    if cores is not None:  # threads of idle cores are made now
+    if cores is not None:  # threads for idle cores are made now
         cores.warm_up(lambda: run_small_batches(program, config.device))
     description = program.description.generation
     if description is not None and config.cache_tokens:

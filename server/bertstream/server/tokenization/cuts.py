@@ -14,6 +14,8 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
+from bertstream.server.tokenization import cancelling
+
 # Put before each part but the first, so that it is not taken for the start of a text, which some tokenizers mark.
 LEAD = "a"
 # Letters and digits that no tokenizer joins with a space or punctuation beside them. Far from all, but enough to find
@@ -27,6 +29,7 @@ _SPACES = " \t\n"
 _PUNCTUATION = ",.;:!?()/=+*#%&|"
 _BERT = "BertPreTokenizer"  # every space and sign is a word by itself, beside whatever it is
 _BACKWARDS = 1 << 10  # characters searched at a time, to begin with
+_SEARCHED = 1 << 16  # at most: some milliseconds, in which no other thread runs
 # Normalizers that change each character, or each run of marks behind a letter, by itself.
 _LOCAL_NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Strip", "Nmt", "Precompiled")
 
@@ -66,19 +69,23 @@ class Cuts:
 
     def after(self, text: str, at: int) -> int:
         """The first cut at `at` or behind it, or the end of the text."""
-        found = self.places.search(text, at)
-        return len(text) if found is None else found.start()
+        for start in range(at, len(text), _SEARCHED):
+            cancelling.check()
+            # A cut is seen by one character before it and two behind it.
+            if found := self.places.search(text, start, start + _SEARCHED + 2):
+                return found.start()
+        return len(text)
 
     def before(self, text: str, at: int) -> int:
         """The last cut at `at` or before it, or the start of the text."""
         width, stop = _BACKWARDS, at + 1
         while stop > 0:
+            cancelling.check()
             start = max(stop - width, 0)
-            # A cut is seen by one character before it and two behind it.
             found = [each.start() for each in self.places.finditer(text, start, stop + 1)]
             if inside := [each for each in found if 0 < each <= at]:
                 return inside[-1]
-            width, stop = 2 * width, start
+            width, stop = min(2 * width, _SEARCHED), start
         return 0
 
 
@@ -163,4 +170,5 @@ def _reaches_out(token: AddedToken) -> bool:
 
 def _characters(texts: Iterable[str]) -> set[str]:
     """All in them, however a normalizer writes them."""
-    return {each for text in texts for each in text + unicodedata.normalize("NFKC", text)}
+    joined = "".join(texts)
+    return {*joined, *unicodedata.normalize("NFKC", joined), *unicodedata.normalize("NFKD", joined)}
