@@ -1,0 +1,81 @@
+"""By default a real worker computes an interactive call on all cores that are idle, and bulk work on its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bertstream.client import Client
+from bertstream.workers.cores import SLOTS
+from tests.support.server import Server, eventually, running
+
+LONG = "encoders are here " * 300  # cut to the model's length: tens of milliseconds on one core
+
+pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core, and none to be idle")
+
+
+@pytest.fixture(scope="module")
+def adaptive(compile_cache: Path) -> Iterator[Server]:
+    """The embedded model, with as many workers and threads as the server thinks best."""
+    with running(["all-MiniLM-L6-v2"], cache=compile_cache) as server:
+        yield server
+
+
+def share(server: Server) -> Path:
+    """The file in which workers say with how many threads they compute."""
+    told = json.loads(server.workers[0].cmdline()[-1])["share"]
+    assert told["most"] >= 2
+    return Path(told["path"])
+
+
+@contextmanager
+def watched(path: Path) -> Iterator[set[int]]:
+    """Each number of threads that a worker says meanwhile."""
+    seen: set[int] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.001):
+            seen.update(path.read_bytes()[:SLOTS])
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_call_has_the_idle_cores_and_bulk_work_its_own(adaptive: Server) -> None:
+    path = share(adaptive)
+    with Client(adaptive.address) as client:
+        with watched(path) as bulk:
+            streamed = client.encode([LONG] * 16, priority="bulk")
+        with watched(path) as interactive:
+            called = client.encode([LONG])
+    assert max(bulk) == 1
+    assert max(interactive) >= 2
+    assert np.abs(streamed[0] - called[0]).max() < 1e-5
+    eventually(lambda: not any(path.read_bytes()[:SLOTS]), "all workers to be idle")
+
+
+def test_a_killed_worker_leaves_its_cores_to_others(adaptive: Server) -> None:
+    path, before = share(adaptive), len(adaptive.workers)
+    with Client(adaptive.address) as client, watched(path) as seen:
+        call = threading.Thread(target=lambda: client.encode([LONG] * 4))
+        call.start()
+        eventually(lambda: max(seen, default=0) > 0, "a worker to compute")
+        for worker in adaptive.workers:
+            worker.send_signal(signal.SIGKILL)
+        call.join(60)
+        assert not call.is_alive()
+    eventually(lambda: len(adaptive.workers) == before and not any(path.read_bytes()[:SLOTS]), "all to be idle again")
