@@ -152,21 +152,27 @@ def _first_part(need: Need | None) -> int:
     return min(max(need.tokens * TOKEN_CHARACTERS, FIRST_CHARACTERS), PART_CHARACTERS)
 
 
-def is_long(sequence: Text, need: Need | None) -> bool:
-    """Whether it is worth while to read it in parts."""
-    return _size(sequence) > 2 * _first_part(need)
+def sizes(sequences: Sequence[Text]) -> list[int]:
+    """Characters of each; of words, one more for each word."""
+    return list(map(len if sequences and isinstance(sequences[0], str) else _size, sequences))
 
 
-def groups(sequences: Sequence[Text], alone: Collection[int]) -> Iterator[list[int]]:
+def long_ones(sizes: Sequence[int], need: Need | None) -> list[int]:
+    """The indexes of those that it is worth while to read in parts."""
+    limit = 2 * _first_part(need)
+    return [index for index, size in enumerate(sizes) if size > limit]
+
+
+def groups(sizes: Sequence[int], alone: Collection[int]) -> Iterator[list[int]]:
     """All indexes in order: some `alone`, the others together as long as they have not too many characters."""
     held: list[int] = []
-    size = 0
-    for index, sequence in enumerate(sequences):
-        if held and (index in alone or held[0] in alone or size > PART_CHARACTERS):
+    together = 0
+    for index, size in enumerate(sizes):
+        if held and (together > PART_CHARACTERS or index in alone or held[0] in alone):
             yield held
-            held, size = [], 0
+            held, together = [], 0
         held.append(index)
-        size += _size(sequence)
+        together += size
     if held:
         yield held
 

@@ -13,7 +13,15 @@ from tokenizers import Encoding, Tokenizer
 
 from bertstream.server.tokenization import cancelling, ragged
 from bertstream.server.tokenization.cuts import Cuts
-from bertstream.server.tokenization.reading import Found, Need, Reading, decide_which_is_longer, groups, is_long
+from bertstream.server.tokenization.reading import (
+    Found,
+    Need,
+    Reading,
+    decide_which_is_longer,
+    groups,
+    long_ones,
+    sizes,
+)
 from bertstream.server.tokenization.values import Ids, Inputs, Pairs, Texts, TokenizationError, Words
 
 Errors = dict[int, TokenizationError]
@@ -88,9 +96,10 @@ class Finder:
         pairs: Sequence[tuple[int, int]] = (),
     ) -> tuple[Sequences, Errors]:
         errors: Errors = {}
-        readings = self._readings(sequences, places, need, texts, errors, pairs)
+        characters = sizes(sequences)
+        readings = self._readings(sequences, long_ones(characters, need), places, need, texts, errors, pairs)
         found = [_found([], places)]
-        for group in groups(sequences, readings):
+        for group in groups(characters, readings):
             if group[0] in readings:
                 found.append(readings[group[0]].found())
             else:
@@ -98,8 +107,10 @@ class Finder:
                 of = [index % texts for index in group]
                 found.append(_found(self._encode_group([sequences[i] for i in group], places, of, errors), places))
         lengths = np.concatenate([each.lengths for each in found])
-        unread = np.array([i in readings and not readings[i].done for i in range(len(sequences))], np.bool_)
-        made = Sequences(np.concatenate([each.ids for each in found]), lengths, unread=unread if readings else None)
+        unread = None
+        if readings:
+            unread = np.array([i in readings and not readings[i].done for i in range(len(sequences))], np.bool_)
+        made = Sequences(np.concatenate([each.ids for each in found]), lengths, unread=unread)
         if places:
             of_prompt = np.where(np.arange(len(sequences)) < texts, len(prompt), 0)  # second texts have no prompt
             made = replace(made, places=_places(found, lengths, of_prompt))
@@ -120,6 +131,7 @@ class Finder:
     def _readings(
         self,
         sequences: Sequence[str | list[str]],
+        long: Sequence[int],
         places: bool,
         need: Need | None,
         texts: int,
@@ -136,9 +148,8 @@ class Finder:
             readings[index] = Reading(sequences[index], cuts, encode, places, need)
             readings[index].read(tokens)
 
-        for index, sequence in enumerate(sequences):
-            if is_long(sequence, need):
-                read(index, None if need is None else need.tokens)
+        for index in long:
+            read(index, None if need is None else need.tokens)
         if need is not None and need.which_is_longer:
             unread = {index for index, each in readings.items() if not each.done}
             beside = {index for pair in pairs if not unread.isdisjoint(pair) for index in pair}
