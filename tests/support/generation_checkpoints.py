@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     BertConfig,
+    BertModel,
+    Cache,
     CamembertConfig,
     ElectraConfig,
     EncoderDecoderConfig,
@@ -98,6 +101,12 @@ def tiny_bert2bert(
 def tiny_roberta2roberta(directory: Path, **options: Any) -> Path:
     """tiny_bert2bert with RoBERTas."""
     return tiny_bert2bert(directory, encoder="roberta", decoder="roberta", **options)
+
+
+def with_cache(cache: Cache) -> dict[str, Any]:
+    """A cache as an argument of a transformers model, which was called `past_key_values` before transformers 5.24."""
+    known = inspect.signature(BertModel.forward).parameters
+    return {"cache" if "cache" in known else "past_key_values": cache, "use_cache": True}
 
 
 def transformers_model(directory: Path, **options: Any) -> Any:

@@ -12,12 +12,13 @@ import psutil
 import pytest
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from bertstream.workers.compile import compile_model
 from bertstream.workers.program import Program
 from tests.support.checkpoints import tiny_bert
 from tests.support.decoding import Decoding, packed
-from tests.support.generation_checkpoints import FAMILIES, tiny_causal, transformers_model
+from tests.support.generation_checkpoints import FAMILIES, tiny_causal, transformers_model, with_cache
 from tests.support.pairs import EXACT, Pair, difference
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 20], [14, 15, 16], list(range(20, 61))]
@@ -40,12 +41,9 @@ class Causal:
     @torch.no_grad()
     def cached(self, prompt: list[int], more: list[int]) -> list[Tensor]:
         """[V] after the prompt and after each token more, by transformers with its cache."""
-        outputs = [self.model(torch.tensor([prompt]), use_cache=True)]
-        for token in more:
-            outputs.append(
-                self.model(torch.tensor([[token]]), past_key_values=outputs[-1].past_key_values, use_cache=True)
-            )
-        return [output.logits[0, -1] for output in outputs]
+        cache = with_cache(DynamicCache())
+        inputs = [prompt, *([token] for token in more)]
+        return [self.model(torch.tensor([ids]), **cache).logits[0, -1] for ids in inputs]
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
 
 from bertstream.workers import native, weights_file
 from bertstream.workers.compile import compile_model
 from bertstream.workers.program import Program
 from tests.support.checkpoints import edit_json
 from tests.support.decoding import Decoding, Sequence, packed
-from tests.support.generation_checkpoints import tiny_bert2bert, transformers_model
+from tests.support.generation_checkpoints import tiny_bert2bert, transformers_model, with_cache
 from tests.support.pairs import EXACT, difference
 
 TEXTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 20], list(range(20, 61))]
@@ -65,18 +66,10 @@ class Across:
     @torch.no_grad()
     def cached(self, text: list[int], ids: list[int]) -> list[Tensor]:
         """[V] after each of these ids, by transformers with its cache."""
-        past, found = None, []
+        cache = with_cache(EncoderDecoderCache(DynamicCache(), DynamicCache()))
         encoded = self.model.encoder(torch.tensor([text]))
-        for token in ids:
-            output = self.model(
-                encoder_outputs=encoded,
-                decoder_input_ids=torch.tensor([[token]]),
-                past_key_values=past,
-                use_cache=True,
-            )
-            past = output.past_key_values
-            found.append(output.logits[0, -1])
-        return found
+        steps = [torch.tensor([[token]]) for token in ids]
+        return [self.model(encoder_outputs=encoded, decoder_input_ids=step, **cache).logits[0, -1] for step in steps]
 
 
 @pytest.fixture(scope="session")
