@@ -76,7 +76,9 @@ class AsyncStreamCall:
 
     async def _read(self) -> None:
         try:
-            while (message := await self._call.read()) is not grpc.aio.EOF:
+            # Not by read(): once a write has failed since the server ended the call, that gives none of the messages
+            # which came before the status. Iterating gives all of them.
+            async for message in self._call:
                 self._put(Response(message))
             code = await self._call.code()
             self._put(End(None if code is grpc.StatusCode.OK else Cancelled("the call was cancelled")))
