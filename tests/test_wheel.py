@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy import install
 from tests.support.imports import PORTIONS, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -78,7 +79,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for portion in PORTIONS:
         unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.so", "*.o")
         shutil.copytree(ROOT / portion, source / portion, ignore=unwanted)
-    _pip("wheel", "--quiet", "--no-deps", "--wheel-dir", str(dist), str(source))
+    _pip("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(dist), str(source))
     (built,) = dist.glob("*.whl")
     return built
 
@@ -86,7 +87,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client_only(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     environment = _environment(tmp_path_factory.mktemp("client_only"))
-    _pip("--python", str(environment.python), "install", "--quiet", str(wheel))
+    # What the wheel asks for, in the versions of the lock, so that a release of tomorrow changes nothing here.
+    pins = [each.requirement for each in install.packages((ROOT / "deploy/locks/dev.txt").read_text())]
+    constraints = environment.home.parent / "constraints.txt"
+    constraints.write_text("\n".join(pins))
+    _pip("--python", str(environment.python), "install", "--quiet", "-c", str(constraints), str(wheel))
     return environment
 
 

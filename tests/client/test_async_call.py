@@ -16,6 +16,8 @@ from bertstream.client import Unavailable
 from bertstream.client._async_call import AsyncStreamCall
 from bertstream.client._sync_call import End, Response
 
+pytestmark = pytest.mark.smoke
+
 ANSWERS = 20
 
 

@@ -30,6 +30,8 @@ from bertstream.v1 import types_pb2 as types
 from tests.client.fake_encodings import HIDDEN, states, vector
 from tests.client.fake_server import Code, FakeServer, status
 
+pytestmark = pytest.mark.smoke
+
 METHODS = sorted(name for name in dir(Client) if not name.startswith("_") and name != "close")
 MIXED: list[Any] = ["a", ("b", "c"), ["d", "e"], [5, 6], "é", np.array([7, 8], np.int64), ("f", ""), []]
 MIXED_KEYS = ["text:a", "pair:b|c", "words:d|e", "ids:5,6", "text:é", "ids:7,8", "pair:f|", "words:"]

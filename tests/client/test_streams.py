@@ -18,6 +18,8 @@ from bertstream.client import AsyncClient, Client, InvalidArgument, Unavailable
 from tests.client.fake_encodings import HIDDEN, vector
 from tests.client.fake_server import Code, FakeServer, status
 
+pytestmark = pytest.mark.smoke
+
 GONE = status(Code.UNAVAILABLE, "gone")
 
 

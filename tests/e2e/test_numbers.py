@@ -15,6 +15,8 @@ from bertstream.workers import checkpoints
 from tests.support.reference import close, reference, sentence_vectors, worst
 from tests.support.server import Server
 
+pytestmark = pytest.mark.smoke
+
 EXACT = 1e-5
 TINY = ("bert", "roberta", "roberta-pad")
 

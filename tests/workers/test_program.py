@@ -23,6 +23,8 @@ from bertstream.workers.program import Program, ProgramError
 from tests.support.checkpoints import TEXTS, edit_json
 from tests.support.pairs import EXACT, Pair, difference, packed
 
+pytestmark = pytest.mark.smoke
+
 NAMES = ("bert", "bert-cased", "bert-mlm", "bert-gelu-new", "roberta", "roberta-pad", "roberta-classifier")
 
 
@@ -108,7 +110,8 @@ def test_layers_above_the_highest_asked_for_are_not_computed(pair: Callable[[str
     ids, _ = both.encode(("The quick brown fox",))
 
     def products(layer: int) -> int:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        cpu = [torch.profiler.ProfilerActivity.CPU]
+        with torch.profiler.profile(activities=cpu, acc_events=True) as profile:  # without it torch 2.11 warns
             both.run(ids, None, [layer])
         linear = ("aten::linear", "bertstream::linear")  # of the latter each ends otherwise
         return sum(event.count for event in profile.key_averages() if event.key.startswith(linear))

@@ -201,7 +201,7 @@ def error_from_call(error: Any) -> RpcError:
     code = error.code() or grpc.StatusCode.UNKNOWN
     message = error.details() or ""
     too_large = _too_large(code, message)
-    details = dict(error.trailing_metadata() or ())
+    details = dict(iter(error.trailing_metadata() or ()))  # by its pairs: older aio.Metadata have keys() that are none
     if DETAILS_KEY not in details:
         if too_large:
             return too_large

@@ -1,0 +1,142 @@
+"""Installs a lock into the environment of the Python that runs this: just its packages, none without a known hash.
+
+    python deploy/install.py deploy/locks/dev.txt --project .
+
+torch comes first. PyPI's build for Linux computes on GPUs, with libraries of gigabytes beside it. Where pip was told of
+an index or a folder (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS) that has the build for CPUs, that is taken, and the libraries
+are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+GPU_LIBRARIES = ("cuda-", "nvidia-", "triton")
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+# In a new process, since torch may have come since this one began.
+ASK_TORCH = "import importlib.metadata as m; print(m.version('torch'), *m.requires('torch') or (), sep='\\n')"
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A package of a lock."""
+
+    name: str
+    text: str  # with its version, marker and hashes
+
+    @property
+    def requirement(self) -> str:
+        """Without hashes, such as `numpy==2.4.6 ; python_full_version < '3.12'`."""
+        return self.text.partition("\\\n")[0].strip()
+
+    @property
+    def version(self) -> str:
+        """Such as 2.13.0."""
+        return self.requirement.partition("==")[2].partition(" ")[0]
+
+    @property
+    def for_gpus(self) -> bool:
+        """Whether only torch's build for GPUs wants it."""
+        return self.name.startswith(GPU_LIBRARIES)
+
+
+def main() -> None:
+    """Installs what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lock", type=Path)
+    parser.add_argument("--project", type=Path, metavar="FOLDER", help="and the project there, editable")
+    parser.add_argument("--leave-out", action="store_true", help="leave out, and name, what cannot be installed")
+    arguments = parser.parse_args()
+    install = install_what_can_be if arguments.leave_out else install_all
+    complete = install_lock(packages(arguments.lock.read_text(encoding="utf-8")), install)
+    if arguments.project:
+        pip("install", "--no-deps", "--no-build-isolation", "--editable", str(arguments.project))
+    if complete:
+        pip("check")
+
+
+def packages(lock: str) -> list[Pinned]:
+    """The packages of a lock; each begins at the start of a line."""
+    blocks = re.findall(r"^([A-Za-z0-9][\w.-]*)(==[^\n]*\n(?:[ \t]+[^\n]*\n)*)", lock, re.MULTILINE)
+    return [Pinned(name.lower(), name + rest) for name, rest in blocks]
+
+
+def install_lock(lock: list[Pinned], install: Callable[[Iterable[Pinned]], bool]) -> bool:
+    """torch, then the rest; whether nothing was left out."""
+    rest = [each for each in lock if each.name != "torch"]
+    for torch in (each for each in lock if each.name == "torch"):
+        install_torch(torch)
+        if not any(line.startswith(GPU_LIBRARIES) for line in installed_torch()):
+            rest = [each for each in rest if not each.for_gpus]
+    return install(rest)
+
+
+def install_torch(torch: Pinned) -> None:
+    """Its build for CPUs where pip finds one, else PyPI's. (Of the two, pip itself would prefer PyPI's, of which it
+    knows the hash before it has the file.)
+    """
+    if installed_torch()[:1] in ([torch.version], [f"{torch.version}+cpu"]):
+        return
+    for_cpus = replace(torch, text=torch.text.replace(f"=={torch.version}", f"=={torch.version}+cpu", 1))
+    try:
+        install_all([for_cpus], told=False)
+    except SystemExit:
+        if sys.platform == "linux":
+            print(f"Taking torch for GPUs, with gigabytes of libraries; for CPUs: PIP_EXTRA_INDEX_URL={CPU_INDEX}")
+        install_all([torch])
+
+
+def installed_torch() -> list[str]:
+    """The version of the torch that is installed, and what it requires; empty where there is none."""
+    asked = subprocess.run([sys.executable, "-c", ASK_TORCH], capture_output=True, text=True, check=False)
+    return asked.stdout.splitlines()
+
+
+def install_all(some: Iterable[Pinned], *, told: bool = True) -> bool:
+    """Installs these and nothing else; exits where that fails."""
+    wanted = "".join(each.text for each in some)
+    if wanted:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write(wanted)
+            file.flush()
+            pip("install", "--no-deps", "--require-hashes", "--requirement", file.name, told=told)
+    return True
+
+
+def install_what_can_be(some: Iterable[Pinned]) -> bool:
+    """Installs all at once, or, where that fails, each of them by itself; names what was left out."""
+    try:
+        return install_all(some := list(some))
+    except SystemExit:
+        return not [each.name for each in some if not _installs(each)]
+
+
+def _installs(one: Pinned) -> bool:
+    try:
+        return install_all([one])
+    except SystemExit:
+        print(f"left out: {one.name}", file=sys.stderr)
+        return False
+
+
+def pip(*arguments: str, told: bool = True) -> None:
+    """Runs pip, which tells its progress on a terminal only, and its failure where that is to be told. Exits on it."""
+    talks = told and sys.stderr.isatty()
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    if not talks:
+        command += ["-qq"] if arguments[0] == "check" else ["-qq", "--progress-bar", "off"]
+    output = None if told else subprocess.DEVNULL
+    done = subprocess.run(command, stdout=output, stderr=output, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()
