@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -173,31 +171,6 @@ def test_ctrl_c_leaves_no_half_file(server: FakeServer, tmp_path: Path, suffix: 
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert (process.returncode, error, list(tmp_path.iterdir())) == (130, b"", [])
-
-
-def test_serve_and_compile_go_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-    fake: Any = types.ModuleType("bertstream.server.cli")
-
-    def record(name: str, code: int) -> Callable[[list[str]], int]:
-        def run(argv: list[str]) -> int:
-            seen.append((name, argv))
-            return code
-
-        return run
-
-    fake.serve_main, fake.compile_main = record("serve", 7), record("compile", 0)
-    monkeypatch.setitem(sys.modules, "bertstream.server.cli", fake)
-    assert main(["serve", "m", "--port", "1", "--help"]) == 7
-    assert main(["compile", "m"]) == 0
-    assert seen == [("serve", ["m", "--port", "1", "--help"]), ("compile", ["m"])]
-
-
-@pytest.mark.parametrize("name", ["serve", "compile"])
-def test_without_the_server(name: str, monkeypatch: pytest.MonkeyPatch, fails: Any) -> None:
-    monkeypatch.setitem(sys.modules, "bertstream.server.cli", None)
-    code, error = fails(name)
-    assert (code, "pip install 'bertstream[server]'" in error) == (2, True)
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
