@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from bertstream.cli import main
-from bertstream.cli._bench import LONGEST, SHORTEST, each, made_up
+from bertstream.cli._measuring import LONGEST, SHORTEST, each, made_up
 from tests.client.fake_server import FakeServer
 
 

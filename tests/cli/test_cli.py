@@ -121,7 +121,10 @@ def test_encode_keeps_going(server: FakeServer, tmp_path: Path, stdin: Any, caps
     code, *_ = (main(["encode", "-", "--output", str(path), "--keep-going", "--batch-size", "1"]),)
     assert code == 1
     assert np.isnan(np.load(path)).all(axis=1).tolist() == [True, True, False]
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    *failures, done = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[2] for line in failures] == ["item 0", "item 1"]
+    assert done.startswith(f"{path}: 3 vectors of 8 float32, ")
+    assert done.endswith(", 2 texts failed")
 
 
 def test_health(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -238,7 +238,7 @@ def test_a_file_that_is_not_there_is_told_before_the_server_is_asked(tmp_path: P
     missing = tmp_path / "none.txt"
     code, error = fails("summarize", str(missing), "--address", "127.0.0.1:1")
     assert code == 1
-    assert error == f"bertstream: error: [Errno 2] No such file or directory: '{missing}'\n"
+    assert error == f"bertstream: error: {missing}: No such file or directory\n"
 
 
 @pytest.mark.parametrize("name", ["generate", "summarize"])

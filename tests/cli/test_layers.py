@@ -41,7 +41,7 @@ def test_layers_to_a_file(server: FakeServer, tmp_path: Path, capsys: Capture) -
     server.does.split_rows = 2
     path = tmp_path / "out.npz"
     assert main(["layers", "hi", "--layers", "0,2", "-o", str(path)]) == 0
-    assert capsys.readouterr().out == f"{path}: layers 0, 2\n"
+    assert capsys.readouterr() == ("", f"{path}: layers 0, 2\n")
     arrays = np.load(path)
     assert list(arrays) == ["token_ids", "tokens", "offsets", "layer_0", "layer_2"]
     for layer in (0, 2):
@@ -55,7 +55,7 @@ def test_attentions_to_a_file(server: FakeServer, tmp_path: Path, capsys: Captur
     server.does.split_rows = 2
     path = tmp_path / "out.npz"
     assert main(["layers", "hi", "--layers", "0,2", "--attentions", "-o", str(path)]) == 0
-    assert capsys.readouterr().out == f"{path}: layers 0, 2; attentions 2\n"
+    assert capsys.readouterr() == ("", f"{path}: layers 0, 2; attentions 2\n")
     arrays = np.load(path)
     assert list(arrays) == ["token_ids", "tokens", "offsets", "layer_0", "layer_2", "attention_2"]
     np.testing.assert_array_equal(arrays["attention_2"], attentions("text:hi", 2))
@@ -110,7 +110,7 @@ def test_attention_as_json(server: FakeServer, capsys: Capture) -> None:
 def test_attention_as_a_picture(server: FakeServer, tmp_path: Path, capsys: Capture, fails: Any) -> None:
     path = tmp_path / "map.png"
     assert main(["attention", "hi", "--layer", "1", "--head", "0", "-o", str(path)]) == 0
-    assert capsys.readouterr().out == f"{path}: 7 × 7 weights, each 32 × 32 pixels\n"
+    assert capsys.readouterr() == ("", f"{path}: 7 × 7 weights, each 32 × 32 pixels\n")
     pixels = read_png(path.read_bytes())
     weights = attentions("text:hi", 1, [0])[0]
     np.testing.assert_array_equal(pixels[16::32, 16::32], colours(weights / weights.max()))

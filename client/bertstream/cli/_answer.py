@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 
-from bertstream.cli._input import utf8_text, whole_text
+from bertstream.cli._input import STDIN, InsteadOf, add_text, whole_text
 from bertstream.cli._options import Commands, UsageError, add_model, client, command
+from bertstream.cli._output import print_json
 from bertstream.cli._table import table
 
 EXAMPLES = """\
@@ -24,9 +24,22 @@ HEADER = ("SCORE", "START", "END", "ANSWER")
 def add_to(commands: Commands) -> None:
     """Adds the command."""
     parser = command(commands, "answer", run, "answer a question from a text", EXAMPLES)
-    parser.add_argument("question", metavar="QUESTION", help="the question")
-    parser.add_argument("context", nargs="?", metavar="CONTEXT", help="the text that may have the answer; - for stdin")
-    parser.add_argument("--file", type=Path, metavar="FILE", help="the file that has the context, in UTF-8")
+    add_text(parser, "question", metavar="QUESTION", help="the question")
+    context = add_text(
+        parser,
+        "context",
+        "`--file {name}` reads it",
+        metavar="CONTEXT",
+        help="the text that may have the answer; - for stdin",
+    )
+    parser.add_argument(
+        "--file",
+        type=Path,
+        action=InsteadOf,
+        argument=context,
+        metavar="FILE",
+        help="the file that has the context, in UTF-8; - for stdin",
+    )
     parser.add_argument("--top-k", type=int, default=1, metavar="N", help="the best N answers (default: 1)")
     parser.add_argument("--allow-no-answer", action="store_true", help='let "no answer" be the answer')
     parser.add_argument("--max-answer-tokens", type=int, metavar="TOKENS", help="the longest answer (default: 15)")
@@ -45,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         answers = connection.answer(arguments.question, context, **options)
     if arguments.json:
         for answer in answers:
-            print(json.dumps(asdict(answer), ensure_ascii=False))
+            print_json(asdict(answer))
     else:
         rows = [(f"{each.score:.4f}", str(each.start), str(each.end), each.text or "(no answer)") for each in answers]
         print(table(HEADER, rows, right=(1, 2)))
@@ -53,8 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _context(arguments: argparse.Namespace) -> str:
-    if (arguments.context is None) == (arguments.file is None):
-        raise UsageError("give the context: as an argument, as - for standard input, or with --file")
-    if arguments.file is not None:
-        return utf8_text(arguments.file.read_bytes())
-    return whole_text() if arguments.context == "-" else str(arguments.context)
+    if arguments.file is None:
+        return whole_text(STDIN) if arguments.context == "-" else str(arguments.context)
+    if arguments.context is not None:
+        raise UsageError("give the context or --file FILE, not both")
+    return whole_text(arguments.file)

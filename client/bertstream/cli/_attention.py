@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from bertstream.cli._map import Weights, draw
+from bertstream.cli._input import add_text
 from bertstream.cli._options import Commands, add_model, add_text_options, client, command, suffixed, text_options
-from bertstream.cli._palette import colours, has_colour
-from bertstream.cli._png import enlarged, png
+from bertstream.cli._output import has_colour, note, print_json, shows
 from bertstream.cli._table import clipped
-from bertstream.cli._writers import OutputFile
-from bertstream.client import Outputs
+
+if TYPE_CHECKING:
+    from bertstream.cli._map import Weights
+    from bertstream.client import Outputs
 
 EXAMPLES = """\
 examples:
@@ -33,7 +33,7 @@ PICTURE_PIXELS, MOST_CELL_PIXELS = 1024, 32
 def add_to(commands: Commands) -> None:
     """Adds the command."""
     parser = command(commands, "attention", run, "draw which tokens of a text attend to which", EXAMPLES)
-    parser.add_argument("text", metavar="TEXT", help="the text")
+    add_text(parser, "text", metavar="TEXT", help="the text")
     parser.add_argument("--layer", type=int, default=-1, metavar="K", help="1 is the first (default: -1, the last)")
     parser.add_argument("--head", type=int, metavar="H", help="0 is the first (default: the mean of all)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="draw it into FILE.png")
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     with client(arguments) as connection:
         (outputs,) = connection.forward([arguments.text], ["attentions"], **options, **text_options(arguments))
     ((layer, maps),) = outputs.attentions.items()
-    weights = np.asarray(maps, np.float32).mean(axis=0)
+    weights = maps.astype("float32").mean(axis=0)
     if output is not None:
         _save(output, weights)
     elif arguments.json:
@@ -56,20 +56,31 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         head = "the mean of all heads" if arguments.head is None else f"head {outputs.heads[0]}"
         print(f"{clipped(arguments.text, 60)}  (layer {layer}, {head})")
-        print(draw(weights, outputs.tokens, shutil.get_terminal_size().columns, has_colour()))
+        _print_map(outputs.tokens, weights)
     return 0
 
 
+def _print_map(tokens: Sequence[str], weights: Weights) -> None:
+    from bertstream.cli._map import ASCII_SHADES, SHADES, draw
+
+    shades = SHADES if shows(SHADES) else ASCII_SHADES
+    print(draw(weights, tokens, shutil.get_terminal_size().columns, has_colour(), shades))
+
+
 def _save(output: Path, weights: Weights) -> None:
+    from bertstream.cli._palette import colours
+    from bertstream.cli._png import enlarged, png
+    from bertstream.cli._writers import OutputFile
+
     size = max(1, min(MOST_CELL_PIXELS, PICTURE_PIXELS // max(1, len(weights))))
     picture = png(enlarged(colours(weights / (weights.max(initial=0.0) or 1.0)), size))
     with OutputFile(output) as file:
         file.binary_file().write(picture)
     count = len(weights)
-    print(f"{output}: {count} × {count} weights, each {size} × {size} pixels")
+    note(f"{output}: {count} × {count} weights, each {size} × {size} pixels")
 
 
 def _print_json(arguments: argparse.Namespace, outputs: Outputs, layer: int, weights: Weights) -> None:
     head = None if arguments.head is None else outputs.heads[0]
     values = {"layer": layer, "head": head, "tokens": outputs.tokens, "weights": weights.tolist()}
-    print(json.dumps(values, ensure_ascii=False))
+    print_json(values)

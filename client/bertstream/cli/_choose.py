@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 
+from bertstream.cli._input import add_text
 from bertstream.cli._options import Commands, add_task_options, client, command, task_options
+from bertstream.cli._output import print_json
 from bertstream.cli._table import clipped
 
 EXAMPLES = """\
@@ -24,12 +25,12 @@ def add_to(commands: Commands) -> None:
     follows = command(
         commands, "next-sentence", run_next, "print how probable it is that a text follows another", NEXT_EXAMPLES
     )
-    follows.add_argument("first", metavar="A", help="the first text")
-    follows.add_argument("second", metavar="B", help="the one that may follow")
+    add_text(follows, "first", metavar="A", help="the first text")
+    add_text(follows, "second", metavar="B", help="the one that may follow")
     add_task_options(follows)
     choose = command(commands, "choose", run, "print how probable each choice is", EXAMPLES)
-    choose.add_argument("prompt", metavar="PROMPT", help="what the choices are for")
-    choose.add_argument("choices", nargs="+", metavar="CHOICE", help="a choice")
+    add_text(choose, "prompt", metavar="PROMPT", help="what the choices are for")
+    add_text(choose, "choices", nargs="+", metavar="CHOICE", help="a choice")
     add_task_options(choose)
 
 
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = list(zip(arguments.choices, probabilities, strict=True))
     if arguments.json:
         choices = [{"choice": choice, "probability": probability} for choice, probability in found]
-        print(json.dumps({"prompt": arguments.prompt, "choices": choices}, ensure_ascii=False))
+        print_json({"prompt": arguments.prompt, "choices": choices})
         return 0
     print("PROBABILITY  CHOICE")
     for choice, probability in sorted(found, key=lambda each: -each[1]):
@@ -54,7 +55,7 @@ def run_next(arguments: argparse.Namespace) -> int:
         probability = connection.next_sentence(arguments.first, arguments.second, **task_options(arguments))
     if arguments.json:
         values = {"first": arguments.first, "second": arguments.second, "probability": probability}
-        print(json.dumps(values, ensure_ascii=False))
+        print_json(values)
     else:
         print(f"{probability:.4f}")
     return 0

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bertstream.cli._input import argument_texts
+from bertstream.cli._input import Line, add_text, add_texts, chunks, texts_of
 from bertstream.cli._options import Commands, add_task_options, client, command, task_options, words
+from bertstream.cli._output import print_json
 from bertstream.cli._table import clipped, pad, printable, width
-from bertstream.client import Label
+
+if TYPE_CHECKING:
+    from bertstream.client import Label
 
 EXAMPLES = """\
 examples:
@@ -31,8 +33,8 @@ Needs a checkpoint that was trained to tell entailment, such as one for MNLI."""
 def add_to(commands: Commands) -> None:
     """Adds both commands."""
     classify = command(commands, "classify", run, "print the labels that the model gives texts", EXAMPLES)
-    _add_texts(classify)
-    classify.add_argument("--pair", metavar="TEXT", help="the second text of a pair with each TEXT")
+    add_texts(classify)
+    add_text(classify, "--pair", metavar="TEXT", help="the second text of a pair with each TEXT")
     classify.add_argument("--top-k", type=int, metavar="N", help="the best N labels (default: all)")
     functions = ["softmax", "sigmoid", "none"]
     classify.add_argument(
@@ -40,7 +42,7 @@ def add_to(commands: Commands) -> None:
     )
     add_task_options(classify)
     zero = command(commands, "zero-shot", run_zero_shot, "print which of your own labels fit texts", ZERO_SHOT_EXAMPLES)
-    _add_texts(zero)
+    add_texts(zero)
     zero.add_argument("--labels", type=words, required=True, metavar="LABEL,…", help="the labels")
     zero.add_argument("--template", default="", help='with {} for the label (default: "This example is {}.")')
     zero.add_argument("--multi-label", action="store_true", help="any number of labels may be true")
@@ -50,34 +52,32 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the labels."""
     options = {"top_k": arguments.top_k, "function": arguments.function, **task_options(arguments)}
-    with client(arguments) as connection:
+    with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
 
-        def labels_of(texts: list[str]) -> list[list[Label]]:
-            items: list[Any] = [(text, arguments.pair) for text in texts] if arguments.pair is not None else texts
+        def labels_of(chunk: list[str]) -> list[list[Label]]:
+            items: list[Any] = [(text, arguments.pair) for text in chunk] if arguments.pair is not None else chunk
             return connection.classify(items, **options)
 
-        _print_all(arguments, labels_of)
+        _print_all(arguments, texts, labels_of)
     return 0
 
 
 def run_zero_shot(arguments: argparse.Namespace) -> int:
     """Prints the labels."""
     options = {"template": arguments.template, "multi_label": arguments.multi_label, **task_options(arguments)}
-    with client(arguments) as connection:
-        _print_all(arguments, lambda texts: connection.zero_shot(texts, arguments.labels, **options))
+    with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
+        _print_all(arguments, texts, lambda chunk: connection.zero_shot(chunk, arguments.labels, **options))
     return 0
 
 
-def _add_texts(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a text; a single - reads one from each line of stdin")
-
-
-def _print_all(arguments: argparse.Namespace, labels_of: Callable[[list[str]], list[list[Label]]]) -> None:
-    for chunk in argument_texts(arguments.texts):
+def _print_all(
+    arguments: argparse.Namespace, texts: Iterable[Line], labels_of: Callable[[list[str]], list[list[Label]]]
+) -> None:
+    for chunk in chunks(texts):
         for text, labels in zip(chunk, labels_of(chunk), strict=True):
             if arguments.json:
                 found = [asdict(label) for label in labels]
-                print(json.dumps({"text": text, "labels": found}, ensure_ascii=False))
+                print_json({"text": text, "labels": found})
             else:
                 _print_labels(text, labels)
 

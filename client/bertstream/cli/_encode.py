@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bertstream.cli._input import lines, reads_lines
+from bertstream.cli._input import add_texts, reads_lines, texts_of
 from bertstream.cli._options import (
     Commands,
     UsageError,
@@ -19,14 +20,21 @@ from bertstream.cli._options import (
     text_options,
     vector_options,
 )
-from bertstream.cli._writers import FORMATS, Writer, writer_for
+from bertstream.cli._output import note
+
+if TYPE_CHECKING:
+    from bertstream.cli._writers import Writer
+    from bertstream.client import EncodedBatch
+
+FORMATS = ("summary", "jsonl", "npy", "npz")
 
 EXAMPLES = """\
 examples:
   bertstream encode "A text" "Another"                            a summary of each vector
   bertstream encode "A text" --json                               {"id": 0, "vector": [...]} a line
-  bertstream encode - --output vectors.npy < corpus.txt           a text a line, any number of them
-  bertstream encode - --output v.npz --keep-going < corpus.txt    rows of NaN for texts that fail (exit code 1)
+  bertstream encode --input corpus.txt -o vectors.npy             a text a line, any number of them; - for stdin
+  bertstream encode --input corpus.txt -o v.npz --skip-empty      `ids` are the numbers of the lines, from 0 on
+  bertstream encode --input corpus.txt -o v.npz --keep-going      rows of NaN for texts that fail (exit code 1)
 
 An output file appears only when all is written."""
 
@@ -34,7 +42,7 @@ An output file appears only when all is written."""
 def add_to(commands: Commands) -> None:
     """Adds the command."""
     parser = command(commands, "encode", run, "print or save the vectors of texts", EXAMPLES)
-    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a text; a single - reads one from each line of stdin")
+    add_texts(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE: .npy, .npz or .jsonl")
     parser.add_argument("--format", choices=FORMATS, help="default: by FILE's suffix, else summary (jsonl in a pipe)")
     parser.add_argument("--keep-going", action="store_true", help="go on when a text fails")
@@ -48,14 +56,13 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Encodes the texts; 1 where some failed."""
-    texts: Iterator[str] = lines() if reads_lines(arguments.texts) else iter(arguments.texts)
-    failed = False
-    with client(arguments) as connection, _writer(arguments) as writer:
+    tally, shows_progress = _Tally(), _shows_progress(arguments)
+    with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection, _writer(arguments) as writer:
         batches = connection.encode_stream(
             texts,
             on_error="collect" if arguments.keep_going else "raise",
             batch_size=arguments.batch_size,
-            progress=_shows_progress(arguments),
+            progress=shows_progress,
             timeout=arguments.timeout,
             wire_type=arguments.wire_type,
             **text_options(arguments),
@@ -63,13 +70,43 @@ def run(arguments: argparse.Namespace) -> int:
         )
         for batch in batches:
             writer.write(batch)
+            tally.add(batch)
             for failure in batch.errors:
-                failed = True
-                print(f"bertstream: error: {failure.error}", file=sys.stderr)
-    return 1 if failed else 0
+                note(f"bertstream: error: {failure.error}")
+    if arguments.output is not None:
+        # How long it took, and what failed, is in the last line of --progress.
+        note(f"{arguments.output}: {tally.rows()}" + ("" if shows_progress else f", {tally.course()}"))
+    return 1 if tally.failed else 0
+
+
+class _Tally:
+    """Counts what became of the texts."""
+
+    def __init__(self) -> None:
+        self._texts = self.failed = 0
+        self._row = ""
+        self._start = time.monotonic()
+
+    def add(self, batch: EncodedBatch) -> None:
+        self._texts += len(batch)
+        self.failed += len(batch.errors)
+        if len(batch.errors) < len(batch):
+            self._row = f" of {batch.vectors.shape[-1]} {batch.vectors.dtype}"
+
+    def rows(self) -> str:
+        """Such as `12,345 vectors of 384 float32`."""
+        return f"{self._texts:,} vector{'' if self._texts == 1 else 's'}{self._row}"
+
+    def course(self) -> str:
+        """Such as `3.2 s, 3,858 texts/s, 2 texts failed`."""
+        seconds = time.monotonic() - self._start
+        failed = f", {self.failed:,} text{'' if self.failed == 1 else 's'} failed" if self.failed else ""
+        return f"{seconds:,.1f} s, {self._texts / max(seconds, 1e-9):,.0f} texts/s{failed}"
 
 
 def _writer(arguments: argparse.Namespace) -> Writer:
+    from bertstream.cli._writers import writer_for
+
     output: Path | None = arguments.output
     kind = arguments.format or ("jsonl" if arguments.json else None)
     if kind is None and output is not None:
@@ -78,7 +115,7 @@ def _writer(arguments: argparse.Namespace) -> Writer:
             raise UsageError(f"{output.name}: give a name that ends in .npy, .npz or .jsonl, or --format")
     if kind in ("npy", "npz") and output is None:
         raise UsageError(f"--format {kind} needs --output FILE")
-    texts = [] if reads_lines(arguments.texts) else arguments.texts
+    texts = [] if reads_lines(arguments, arguments.texts) else arguments.texts
     return writer_for(kind or ("summary" if sys.stdout.isatty() else "jsonl"), output, texts)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from bertstream.cli._input import argument_texts
+from bertstream.cli._input import add_texts, chunks, texts_of
 from bertstream.cli._options import Commands, add_task_options, client, command, task_options, words
-from bertstream.cli._palette import has_colour
+from bertstream.cli._output import has_colour, print_json
 from bertstream.cli._table import clipped, printable, table
-from bertstream.client import Entity
+
+if TYPE_CHECKING:
+    from bertstream.client import Entity
 
 EXAMPLES = """\
 examples:
@@ -30,7 +32,7 @@ LABEL_COLOURS = {"PER": 81, "PERSON": 81, "LOC": 114, "GPE": 114, "ORG": 214, "M
 def add_to(commands: Commands) -> None:
     """Adds the command."""
     parser = command(commands, "entities", run, "print the entities in texts, or the labels of their tokens", EXAMPLES)
-    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a text; a single - reads one from each line of stdin")
+    add_texts(parser)
     strategies = ["none", "simple", "first", "average", "max"]
     parser.add_argument("--aggregation", choices=strategies, help="from tokens to entities (default: simple)")
     parser.add_argument("--ignored-labels", type=words, metavar="LABEL,…", help="labels to leave out (default: O)")
@@ -44,12 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the entities."""
     names = ("aggregation", "ignored_labels", "windows", "stride")
     options = {**{name: getattr(arguments, name) for name in names}, **task_options(arguments)}
-    with client(arguments) as connection:
-        for chunk in argument_texts(arguments.texts):
+    with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
+        for chunk in chunks(texts):
             for text, entities in zip(chunk, connection.entities(chunk, **options), strict=True):
                 if arguments.json:
                     found = [asdict(entity) for entity in entities]
-                    print(json.dumps({"text": text, "entities": found}, ensure_ascii=False))
+                    print_json({"text": text, "entities": found})
                 elif has_colour() and not arguments.table:
                     print(coloured(text, entities))
                 else:

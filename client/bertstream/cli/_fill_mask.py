@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from bertstream.cli._input import argument_texts
+from bertstream.cli._input import add_texts, chunks, texts_of
 from bertstream.cli._options import Commands, add_task_options, client, command, task_options, words
+from bertstream.cli._output import print_json
 from bertstream.cli._table import clipped, table
-from bertstream.client import Candidate, TextScore
+
+if TYPE_CHECKING:
+    from bertstream.client import Candidate, TextScore
 
 EXAMPLES = """\
 examples:
@@ -31,26 +34,26 @@ masked. Less negative is likelier; the perplexity, for a token, does not grow wi
 def add_to(commands: Commands) -> None:
     """Adds both commands."""
     fill = command(commands, "fill-mask", run, "print what could stand in place of a mask", EXAMPLES)
-    fill.add_argument("texts", nargs="+", metavar="TEXT", help="a text; a single - reads one from each line of stdin")
+    add_texts(fill)
     fill.add_argument("--top-k", type=int, metavar="N", help="candidates for each mask (default: 5)")
     fill.add_argument("--targets", type=words, metavar="WORD,…", help="the only candidates")
     add_task_options(fill)
     score = command(
         commands, "score", run_score, "print how likely texts are to a masked language model", SCORE_EXAMPLES
     )
-    score.add_argument("texts", nargs="+", metavar="TEXT", help="a text; a single - reads one from each line of stdin")
+    add_texts(score)
     add_task_options(score)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the candidates."""
     options = {"top_k": arguments.top_k, "targets": arguments.targets, **task_options(arguments)}
-    with client(arguments) as connection:
-        for chunk in argument_texts(arguments.texts):
+    with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
+        for chunk in chunks(texts):
             for text, masks in zip(chunk, connection.fill_mask(chunk, **options), strict=True):
                 if arguments.json:
                     found = [[asdict(candidate) for candidate in mask] for mask in masks]
-                    print(json.dumps({"text": text, "masks": found}, ensure_ascii=False))
+                    print_json({"text": text, "masks": found})
                 else:
                     _print_masks(text, masks)
     return 0
@@ -58,13 +61,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_score(arguments: argparse.Namespace) -> int:
     """Prints the scores."""
-    with client(arguments) as connection:
+    with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
         if not arguments.json:
             print("     SCORE  TOKENS  PERPLEXITY  TEXT")
-        for chunk in argument_texts(arguments.texts):
+        for chunk in chunks(texts):
             for text, score in zip(chunk, connection.score_text(chunk, **task_options(arguments)), strict=True):
                 if arguments.json:
-                    print(json.dumps({"text": text, **_score_values(score)}, ensure_ascii=False))
+                    print_json({"text": text, **_score_values(score)})
                 else:
                     numbers = f"{score.score:10.3f}  {score.token_count:6}  {score.perplexity:10.3f}"
                     print(f"{numbers}  {clipped(text, 100)}")

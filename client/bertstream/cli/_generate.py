@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bertstream.cli._input import lines
+from bertstream.cli._input import READS_LINES, Line, add_lines_options, add_text, reads_lines, texts_of
 from bertstream.cli._interrupt import check
 from bertstream.cli._options import Commands, add_model, add_text_options, client, command, text_options
+from bertstream.cli._output import print_json
 from bertstream.cli._table import printable
-from bertstream.client import Client, GeneratedBatch, Generation, GenerationDone, RpcError
+
+if TYPE_CHECKING:
+    from bertstream.client import Client, GeneratedBatch, Generation, RpcError
 
 EXAMPLES = """\
 examples:
@@ -33,17 +35,19 @@ _NAMES = (
     *("eos_token_ids", "keep_special_tokens", "timeout"),
 )
 
-Answered: TypeAlias = tuple[str, list[Generation] | RpcError]
+Answered: TypeAlias = "tuple[Line, list[Generation] | RpcError]"
 """A prompt, and its answers or why there are none."""
 
 
 def add_to(commands: Commands) -> None:
     """Adds the command."""
     parser = command(commands, "generate", run, "print what a model writes after a prompt, as it comes", EXAMPLES)
-    parser.add_argument("prompt", metavar="PROMPT", help="the prompt; - reads one from each line of stdin")
+    help_text = "the prompt; - reads one from each line of stdin"
+    prompt = add_text(parser, "prompt", READS_LINES, metavar="PROMPT", help=help_text)
     parser.add_argument("--token-scores", action="store_true", help="with --json: each token's log-probability")
     add_generation_options(parser, beams=1)
     parser.add_argument("--num-return-sequences", type=int, metavar="N", help="so many answers (default: 1)")
+    add_lines_options(parser, prompt)
 
 
 def add_generation_options(parser: argparse.ArgumentParser, beams: int | None = None) -> None:
@@ -99,12 +103,12 @@ def generation_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def run(arguments: argparse.Namespace) -> int:
     """Prints what is generated; 1 where some prompts failed."""
     options = {**generation_options(arguments), "num_return_sequences": arguments.num_return_sequences}
-    with client(arguments) as connection:
-        if arguments.prompt != "-" and not arguments.json and arguments.num_beams == 1:
+    given = [] if arguments.prompt is None else [arguments.prompt]
+    many, failed = reads_lines(arguments, given), 0
+    with texts_of(arguments, given) as prompts, client(arguments) as connection:
+        if not many and not arguments.json and arguments.num_beams == 1:
             _show_pieces(connection, arguments.prompt, options)
             return 0
-        many, failed = arguments.prompt == "-", 0
-        prompts = lines() if many else iter([arguments.prompt])
         show = _print_json if arguments.json else _print_lines if many else _print_whole
         options |= {"token_scores": arguments.token_scores, "priority": "bulk" if many else "interactive"}
         for prompt, answers in answered(connection, prompts, keep_going=arguments.keep_going, **options):
@@ -113,11 +117,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def answered(connection: Client, prompts: Iterable[str], *, keep_going: bool, **options: Any) -> Iterator[Answered]:
+def answered(connection: Client, prompts: Iterable[Line], *, keep_going: bool, **options: Any) -> Iterator[Answered]:
     """Prompts of any number with their answers, in order, each as soon as it and all before it are there."""
-    waiting: deque[str] = deque()
+    waiting: deque[Line] = deque()
 
-    def noted() -> Iterator[str]:
+    def noted() -> Iterator[Line]:
         for prompt in prompts:
             check()
             waiting.append(prompt)
@@ -165,7 +169,10 @@ def _outcomes(batch: GeneratedBatch[Any]) -> list[list[Generation] | RpcError]:
 
 def _show_pieces(connection: Client, prompt: str, options: dict[str, Any]) -> None:
     """The first answer as it comes, then the others."""
-    begun, others = False, list[Generation]()
+    from bertstream.client import GenerationDone
+
+    others: list[Generation] = []
+    begun = False
     prefix = "1: " if (options["num_return_sequences"] or 1) > 1 else ""
     try:
         for piece in connection.stream_generate(prompt, **options):
@@ -184,22 +191,22 @@ def _show_pieces(connection: Client, prompt: str, options: dict[str, Any]) -> No
         print(f"{number}: {shown(answer.text)}")
 
 
-def _print_whole(prompt: str, answers: list[Generation] | RpcError) -> None:
+def _print_whole(prompt: Line, answers: list[Generation] | RpcError) -> None:
     """The answers as they are."""
     _print_numbered(answers, shown)
 
 
-def _print_lines(prompt: str, answers: list[Generation] | RpcError) -> None:
+def _print_lines(prompt: Line, answers: list[Generation] | RpcError) -> None:
     """A line an answer; an empty one for a prompt that failed."""
     _print_numbered(answers, printable)
 
 
-def _print_json(prompt: str, answers: list[Generation] | RpcError) -> None:
+def _print_json(prompt: Line, answers: list[Generation] | RpcError) -> None:
     """A JSON object a prompt."""
     values = {"answers": list(map(values_of, answers))} if isinstance(answers, list) else error_values(answers)
     # Bytes of a line that were not UTF-8 cannot be printed as they are.
-    legible = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    print(json.dumps({"prompt": legible, **values}, ensure_ascii=False), flush=True)
+    legible = prompt.text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    print_json({"prompt": legible, **values})
 
 
 def _print_numbered(answers: list[Generation] | RpcError, made: Any) -> None:

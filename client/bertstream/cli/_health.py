@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from bertstream.cli._options import Commands, client, command
+from bertstream.cli._output import print_json
 
 EXAMPLES = """\
 examples:
@@ -26,5 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the status."""
     with client(arguments) as connection:
         health = connection.health(arguments.service, timeout=arguments.timeout)
-    print(json.dumps({"status": health.name}) if arguments.json else health.name)
+    if arguments.json:
+        print_json({"status": health.name})
+    else:
+        print(health.name)
     return 0 if health else 1

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-from typing import get_args
 
 from bertstream.cli._models import model_values, models_table
 from bertstream.cli._options import Commands, client, command
-from bertstream.client import ComputeType
+from bertstream.cli._output import print_json
 
 LOAD_EXAMPLES = """\
 examples:
@@ -19,15 +17,15 @@ UNLOAD_EXAMPLES = """\
 examples:
   bertstream unload mine    calls under way finish, later ones find no such model"""
 
+COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "fp8")
+
 
 def add_to(commands: Commands) -> None:
     """Adds both commands."""
     load = command(commands, "load", run_load, "load a model into the server, or replace one", LOAD_EXAMPLES)
     load.add_argument("name", metavar="NAME", help="the name to serve it under")
     load.add_argument("source", metavar="SOURCE", help="a name below a model root of the server, or on the hub")
-    load.add_argument(
-        "--dtype", choices=get_args(ComputeType), help="the type to compute in; int8 on the CPU, fp8 on an H100"
-    )
+    load.add_argument("--dtype", choices=COMPUTE_TYPES, help="the type to compute in; int8 on the CPU, fp8 on an H100")
     load.add_argument(
         "--workers", type=int, default=0, metavar="N", help="worker processes (default: as many as the server says)"
     )
@@ -40,7 +38,10 @@ def run_load(arguments: argparse.Namespace) -> int:
     with client(arguments) as connection:
         name, source, workers = arguments.name, arguments.source, arguments.workers
         model = connection.load_model(name, source, dtype=arguments.dtype, workers=workers, timeout=arguments.timeout)
-    print(json.dumps(model_values(model), indent=2) if arguments.json else models_table([model]))
+    if arguments.json:
+        print_json(model_values(model), indent=2)
+    else:
+        print(models_table([model]))
     return 0
 
 
@@ -48,5 +49,8 @@ def run_unload(arguments: argparse.Namespace) -> int:
     """Unloads."""
     with client(arguments) as connection:
         connection.unload_model(arguments.name, timeout=arguments.timeout)
-    print(json.dumps({"unloaded": arguments.name}) if arguments.json else f"{arguments.name} is unloaded")
+    if arguments.json:
+        print_json({"unloaded": arguments.name})
+    else:
+        print(f"{arguments.name} is unloaded")
     return 0

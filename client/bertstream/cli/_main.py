@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bertstream.cli import (
     _answer,
@@ -29,10 +29,13 @@ from bertstream.cli import (
     _summarize,
     _tokenize,
 )
+from bertstream.cli._input import refuse_names_of_files
 from bertstream.cli._interrupt import INTERRUPTED, check, interruptible
 from bertstream.cli._options import UsageError
-from bertstream.client import BertstreamError, Unavailable
-from bertstream.client._channels import package_version
+from bertstream.cli._output import write_any_text
+
+if TYPE_CHECKING:
+    from bertstream.client import BertstreamError
 
 GROUPS: dict[str, tuple[Any, ...]] = {
     "the server": (_server, _models, _loading, _health, _bench),
@@ -50,7 +53,7 @@ examples:
   bertstream models                                  what is served, with its limits
   bertstream tokenize "Hello, Welt!"                 tokens, ids and offsets
   bertstream encode "A text" "Another"               a summary of their vectors
-  bertstream encode - --output vectors.npy < corpus.txt
+  bertstream encode --input corpus.txt --output vectors.npy
   bertstream similarity "A text" "Another" "A third"
   bertstream layers "A text" --layers 0,6,12 -o layers.npz
   bertstream attention "A text" --layer 3 --head 2   a map of who attends to whom
@@ -67,12 +70,14 @@ exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code. Errors are one line on standard error."""
+    write_any_text()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in _server.COMMANDS:
         return _guarded(lambda: _server.run(arguments[0], arguments[1:]))
     parsed = _parser().parse_args(arguments)
 
     def run() -> int:
+        refuse_names_of_files(parsed)
         with interruptible():
             code = int(parsed.run(parsed))
             check()
@@ -94,11 +99,26 @@ def _guarded(run: Callable[[], int], address: str = "") -> int:
         return OK
     except (UsageError, ValueError) as error:
         return _complain(error, USAGE)
-    except Unavailable as error:
-        # Without a reason it is gRPC that speaks, and does not always say of which address.
-        return _complain(str(error) if error.reason else f"no server at {address}: {error}", UNAVAILABLE)
-    except (BertstreamError, OSError) as error:
+    except OSError as error:
+        what = error.strerror or error  # without the number of the error, which says nothing more
+        return _complain(what if error.filename is None else f"{error.filename}: {what}", FAILED)
+    except _client_error() as error:  # which is looked up only where it comes to that
+        return _complain_of_call(error, address)
+
+
+def _client_error() -> type[BertstreamError]:
+    from bertstream.client import BertstreamError
+
+    return BertstreamError
+
+
+def _complain_of_call(error: BertstreamError, address: str) -> int:
+    from bertstream.client import Unavailable
+
+    if not isinstance(error, Unavailable):
         return _complain(error, FAILED)
+    # Without a reason it is gRPC that speaks, and does not always say of which address.
+    return _complain(str(error) if error.reason else f"no server at {address}: {error}", UNAVAILABLE)
 
 
 def _complain(error: object, code: int) -> int:
@@ -128,6 +148,20 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"bertstream: error: {message} (see `{self.prog} --help`)\n")
 
 
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for, which takes a while."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version("bertstream")
+        except PackageNotFoundError:  # run from a source tree
+            found = "0"
+        print(f"bertstream {found}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     headings: dict[str, str] = {}
     parser = _Parser(
@@ -136,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=partial(_GroupedHelp, headings),
     )
-    parser.add_argument("--version", action="version", version=f"bertstream {package_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for heading, modules in GROUPS.items():
         before = set(commands.choices)

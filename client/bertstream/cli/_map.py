@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +11,14 @@ from numpy.typing import NDArray
 from bertstream.cli._palette import terminal_colours
 from bertstream.cli._table import clipped, pad, printable, width
 
-SHADES = " ░▒▓█"
+SHADES, ASCII_SHADES = " ░▒▓█", " .:+#"
 LABEL_COLUMNS, LABEL_LINES = 14, 8
 LEAST_CELLS = 8
 
 Weights = NDArray[np.floating]
 
 
-def draw(weights: Weights, tokens: Sequence[str], columns: int, colour: bool) -> str:
+def draw(weights: Weights, tokens: Sequence[str], columns: int, colour: bool, shades: str = SHADES) -> str:
     """[n, n] weights with a label for each row and column, at most so many columns wide.
 
     Where n is too large, a cell is the largest of a square of weights, and its label that of the square's first token.
@@ -29,7 +30,7 @@ def draw(weights: Weights, tokens: Sequence[str], columns: int, colour: bool) ->
     labels, largest = labels[::square], pooled(weights, square)
     cell = 2 if 2 * len(labels) <= cells else 1
     top = float(weights.max(initial=0.0))
-    paint = _coloured if colour else _shaded
+    paint = _coloured if colour else partial(_shaded, shades)
     lines = [f"{'':{margin}}{line}".rstrip() for line in _column_labels(labels, cell)]
     for label, row in zip(labels, largest / (top or 1.0), strict=True):
         lines.append(f"{pad(label, margin)}{paint(row, cell)}")
@@ -58,9 +59,9 @@ def _stack(label: str, lines: int, cell: int) -> list[str]:
     return [pad(character, cell) for character in [""] * (lines - len(characters)) + characters]
 
 
-def _shaded(shares: Weights, cell: int) -> str:
-    levels = np.rint(shares * (len(SHADES) - 1)).astype(int)
-    return "".join(SHADES[level] * cell for level in levels).rstrip()
+def _shaded(shades: str, shares: Weights, cell: int) -> str:
+    levels = np.rint(shares * (len(shades) - 1)).astype(int)
+    return "".join(shades[level] * cell for level in levels).rstrip()
 
 
 def _coloured(shares: Weights, cell: int) -> str:

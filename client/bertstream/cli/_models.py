@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertstream.cli._options import Commands, client, command
+from bertstream.cli._output import print_json
 from bertstream.cli._table import table
-from bertstream.client import Model
+
+if TYPE_CHECKING:
+    from bertstream.client import Model
 
 EXAMPLES = """\
 examples:
@@ -34,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         models = [connection.model(arguments.name, timeout=timeout)] if named else connection.models(timeout=timeout)
     if arguments.json:
         values = [model_values(model) for model in models]
-        print(json.dumps(values[0] if named else values, indent=2))
+        print_json(values[0] if named else values, indent=2)
     else:
         print(_details(models[0]) if named else models_table(models))
     return 0

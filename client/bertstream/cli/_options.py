@@ -6,9 +6,10 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bertstream.client import Client
+if TYPE_CHECKING:
+    from bertstream.client import Client
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
@@ -30,6 +31,7 @@ def command(
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.register("type", None, utf8_argument)
     parser.set_defaults(run=run)
     common = parser.add_argument_group("the server")
     address = os.environ.get("BERTSTREAM_ADDRESS", DEFAULT_ADDRESS)
@@ -110,7 +112,15 @@ def numbers(text: str) -> list[int]:
 
 def words(text: str) -> list[str]:
     """Such as "sport,weather"."""
-    return [word.strip() for word in text.split(",")]
+    return [word.strip() for word in utf8_argument(text).split(",")]
+
+
+def utf8_argument(argument: str) -> str:
+    """An argument as UTF-8, whatever the locale; one that is not UTF-8 stays as the locale reads it."""
+    try:
+        return os.fsencode(argument).decode("utf-8")
+    except UnicodeError:
+        return argument
 
 
 def suffixed(output: Path | None, suffix: str) -> Path | None:
@@ -121,7 +131,9 @@ def suffixed(output: Path | None, suffix: str) -> Path | None:
 
 
 def client(arguments: argparse.Namespace) -> Client:
-    """The client for the common options."""
+    """The client for the common options. Only now is gRPC loaded, so that help and wrong usage are told at once."""
+    from bertstream.client import Client
+
     return Client(arguments.address)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,11 +11,6 @@ _ANCHORS = np.array([
     (34, 168, 132), (68, 191, 112), (122, 209, 81), (189, 223, 38), (253, 231, 37),
 ], np.float64)
 # fmt: on
-
-
-def has_colour() -> bool:
-    """Whether standard output may be coloured."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def colours(shares: NDArray[np.floating]) -> NDArray[np.uint8]:

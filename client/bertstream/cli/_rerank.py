@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 
-from bertstream.cli._input import lines, reads_lines
+from bertstream.cli._input import add_text, add_texts, texts_of
 from bertstream.cli._options import Commands, add_task_options, client, command, task_options
+from bertstream.cli._output import print_json
 from bertstream.cli._table import clipped
 
 EXAMPLES = """\
@@ -22,10 +22,8 @@ Needs a cross-encoder: a checkpoint that scores pairs of a query and a document.
 def add_to(commands: Commands) -> None:
     """Adds the command."""
     parser = command(commands, "rerank", run, "sort documents by their relevance to a query", EXAMPLES)
-    parser.add_argument("query", metavar="QUERY", help="what is looked for")
-    parser.add_argument(
-        "documents", nargs="+", metavar="DOCUMENT", help="a document; a single - reads one from each line of stdin"
-    )
+    add_text(parser, "query", metavar="QUERY", help="what is looked for")
+    add_texts(parser, metavar="DOCUMENT", what="a document")
     parser.add_argument("--top-k", type=int, metavar="N", help="the best N (default: all)")
     functions = ["softmax", "sigmoid", "none"]
     parser.add_argument("--function", choices=functions, help="from logits to scores (default: as the checkpoint says)")
@@ -35,15 +33,19 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the documents, the most relevant first."""
-    documents = list(lines()) if reads_lines(arguments.documents) else arguments.documents
+    with texts_of(arguments, arguments.texts) as texts:
+        documents = list(texts)
     options = {"top_k": arguments.top_k, "function": arguments.function, "label": arguments.label}
     with client(arguments) as connection:
-        ranked = connection.rerank(arguments.query, documents, **options, **task_options(arguments))
+        ranked = connection.rerank(
+            arguments.query, [line.text for line in documents], **options, **task_options(arguments)
+        )
     if not arguments.json:
         print("     SCORE  INDEX  DOCUMENT")
     for each in ranked:
+        index = documents[each.index].number  # lines that were left out count
         if arguments.json:
-            print(json.dumps(asdict(each), ensure_ascii=False))
+            print_json({**asdict(each), "index": index})
         else:
-            print(f"{each.score:10.4f}  {each.index:5}  {clipped(each.document, 100)}")
+            print(f"{each.score:10.4f}  {index:5}  {clipped(each.document, 100)}")
     return 0

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from bertstream.cli._input import argument_texts, reads_lines
+from bertstream.cli._input import Line, add_text, add_texts, chunks, reads_lines, texts_of
 from bertstream.cli._options import (
     Commands,
     add_model,
@@ -19,8 +17,13 @@ from bertstream.cli._options import (
     text_options,
     vector_options,
 )
+from bertstream.cli._output import print_json
 from bertstream.cli._table import clipped
-from bertstream.client import Client
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bertstream.client import Client
 
 EXAMPLES = """\
 examples:
@@ -32,8 +35,8 @@ examples:
 def add_to(commands: Commands) -> None:
     """Adds the command."""
     parser = command(commands, "similarity", run, "print how similar texts are to a first one", EXAMPLES)
-    parser.add_argument("first", metavar="A", help="the text to compare with")
-    parser.add_argument("texts", nargs="+", metavar="B", help="a text; a single - reads one from each line of stdin")
+    add_text(parser, "first", metavar="A", help="the text to compare with")
+    add_texts(parser, metavar="B")
     add_model(parser)
     add_vector_options(parser)
     add_text_options(parser)
@@ -41,24 +44,26 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the cosine of each text's vector and the first one's, in the order of the texts."""
-    with client(arguments) as connection:
-        if not arguments.json and not reads_lines(arguments.texts):
+    with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
+        if not arguments.json and not reads_lines(arguments, arguments.texts):
             print("SIMILARITY  TEXT")
-        for text, cosine in _cosines(connection, arguments):
+        for text, cosine in _cosines(connection, arguments, texts):
             if arguments.json:
-                print(json.dumps({"text": text, "similarity": round(cosine, 7)}, ensure_ascii=False))
+                print_json({"text": text, "similarity": round(cosine, 7)})
             else:
                 print(f"{cosine:10.4f}  {clipped(text, 100)}")
     return 0
 
 
-def _cosines(connection: Client, arguments: argparse.Namespace) -> Iterator[tuple[str, float]]:
+def _cosines(connection: Client, arguments: argparse.Namespace, texts: Iterable[Line]) -> Iterator[tuple[str, float]]:
     options = {"timeout": arguments.timeout, **text_options(arguments), **vector_options(arguments)}
     first = _unit(connection.encode([arguments.first], **options))[0]
-    for chunk in argument_texts(arguments.texts):
+    for chunk in chunks(texts):
         yield from zip(chunk, (_unit(connection.encode(chunk, **options)) @ first).tolist(), strict=True)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
+    import numpy as np
+
     rows = np.asarray(vectors, np.float64)
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-30))

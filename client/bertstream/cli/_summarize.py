@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from bertstream.cli._generate import (
     add_generation_options,
@@ -18,10 +16,13 @@ from bertstream.cli._generate import (
     shown,
     values_of,
 )
-from bertstream.cli._input import lines, whole_text
-from bertstream.cli._options import Commands, client, command
+from bertstream.cli._input import Line, add_skip_empty, lines, opened, utf8_text
+from bertstream.cli._options import Commands, UsageError, client, command
+from bertstream.cli._output import note, print_json
 from bertstream.cli._table import printable
-from bertstream.client import Generation, Report, RpcError
+
+if TYPE_CHECKING:
+    from bertstream.client import Generation, Report, RpcError
 
 EXAMPLES = """\
 examples:
@@ -36,24 +37,25 @@ Needs a checkpoint with an encoder and a decoder. A text is cut to what the enco
 def add_to(commands: Commands) -> None:
     """Adds the command."""
     parser = command(commands, "summarize", run, "print what an encoder-decoder makes of a text", EXAMPLES)
-    parser.add_argument("file", metavar="FILE", help="the text, in UTF-8; - for standard input")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the text, in UTF-8; - for standard input")
     parser.add_argument("--lines", action="store_true", help="each line is a text of its own")
+    add_skip_empty(parser)
     add_generation_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the summaries; 1 where some texts failed."""
     failed, cut = 0, _Cut()
-    if arguments.file != "-":
-        Path(arguments.file).stat()  # a file that is not there is told before anything is asked of the server
-    with client(arguments) as connection:
+    if arguments.skip_empty and not arguments.lines:
+        raise UsageError("--skip-empty needs --lines")
+    with opened(arguments.file) as file, client(arguments) as connection:
         connection.summarize([], model=arguments.model, timeout=arguments.timeout)  # refuses a model that cannot
         priority = "bulk" if arguments.lines else "interactive"
         options = {**generation_options(arguments), "report": cut.take, "priority": priority}
-        found = answered(connection, _texts(arguments), keep_going=arguments.keep_going, **options)
-        for number, (_, outcome) in enumerate(found):
+        found = answered(connection, _texts(arguments, file), keep_going=arguments.keep_going, **options)
+        for line, outcome in found:
             failed += complain(outcome)
-            _show(arguments, number, outcome)
+            _show(arguments, line.number, outcome)
     cut.tell()
     return 1 if failed else 0
 
@@ -71,28 +73,19 @@ class _Cut:
     def tell(self) -> None:
         if self._texts:
             what = "1 text was" if self._texts == 1 else f"{self._texts:,} texts were"
-            print(f"bertstream: note: {what} cut to {self._max_length} tokens", file=sys.stderr)
+            note(f"bertstream: note: {what} cut to {self._max_length} tokens")
 
 
-def _texts(arguments: argparse.Namespace) -> Iterator[str]:
-    """The texts, one or one a line. Bytes that are not UTF-8 become lone surrogates, which the SDK refuses."""
-    if arguments.file == "-":
-        yield from lines() if arguments.lines else [whole_text()]
-        return
-    with Path(arguments.file).open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        if not arguments.lines:
-            yield file.read()
-            return
-        for line in file:
-            yield line.removesuffix("\n").removesuffix("\r")
+def _texts(arguments: argparse.Namespace, file: IO[bytes]) -> Iterable[Line]:
+    return lines(file, arguments.skip_empty) if arguments.lines else [Line(0, utf8_text(file.read()))]
 
 
 def _show(arguments: argparse.Namespace, number: int, outcome: list[Generation] | RpcError) -> None:
     if arguments.json:
-        values: dict[str, Any] = error_values(outcome) if isinstance(outcome, RpcError) else _values(outcome[0])
-        print(json.dumps({"id": number, **values} if arguments.lines else values, ensure_ascii=False), flush=True)
+        values: dict[str, Any] = _values(outcome[0]) if isinstance(outcome, list) else error_values(outcome)
+        print_json({"id": number, **values} if arguments.lines else values)
         return
-    text = "" if isinstance(outcome, RpcError) else outcome[0].text
+    text = outcome[0].text if isinstance(outcome, list) else ""
     print(printable(text) if arguments.lines else shown(text), flush=True)
 
 

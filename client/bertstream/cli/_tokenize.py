@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bertstream.cli._input import argument_texts
+from bertstream.cli._input import add_texts, chunks, texts_of
 from bertstream.cli._options import Commands, add_model, add_text_options, client, command, text_options
+from bertstream.cli._output import print_json
 from bertstream.cli._table import clipped, table
-from bertstream.client import Tokens
+
+if TYPE_CHECKING:
+    from bertstream.client import Tokens
 
 EXAMPLES = """\
 examples:
@@ -23,7 +25,7 @@ HEADER = ("#", "TOKEN", "ID", "START", "END", "WORD", "TEXT")
 def add_to(commands: Commands) -> None:
     """Adds the command."""
     parser = command(commands, "tokenize", run, "print the tokens of texts", EXAMPLES)
-    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a text; a single - reads one from each line of stdin")
+    add_texts(parser)
     add_model(parser)
     add_text_options(parser)
     parser.add_argument("--overflow", action="store_true", help="show what is cut off as further windows")
@@ -34,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the tokens."""
     options: dict[str, Any] = {**text_options(arguments), "overflow": arguments.overflow, "stride": arguments.stride}
     show = _print_json if arguments.json else _print_table
-    with client(arguments) as connection:
-        for chunk in argument_texts(arguments.texts):
+    with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
+        for chunk in chunks(texts):
             for tokens in connection.tokenize(chunk, timeout=arguments.timeout, **options):
                 show(chunk[tokens.text_index], tokens)
     return 0
@@ -50,7 +52,7 @@ def _print_json(text: str, tokens: Tokens) -> None:
         "special_tokens_mask": tokens.special_tokens_mask.astype(int).tolist(),
         "word_ids": tokens.word_ids.tolist(),
     }
-    print(json.dumps({"text": text, **columns}, ensure_ascii=False))
+    print_json({"text": text, **columns})
 
 
 def _print_table(text: str, tokens: Tokens) -> None:

@@ -22,8 +22,6 @@ from bertstream.cli._interrupt import check, half_files
 from bertstream.cli._table import clipped
 from bertstream.client import EncodedBatch
 
-FORMATS = ("summary", "jsonl", "npy", "npz")
-
 
 class OutputFile:
     """A file that gets its name when it is whole, so that half a file is never there; or none."""

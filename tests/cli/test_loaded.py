@@ -1,0 +1,74 @@
+"""Help, the version and wrong usage are told without loading what only calls need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+
+from bertstream.cli._loading import COMPUTE_TYPES
+from bertstream.cli._main import _parser
+from bertstream.client import ComputeType
+
+HEAVY = ("grpc", "numpy", "google", "bertstream.client", "bertstream.v1", "bertstream.server", "asyncio")
+
+
+def loaded_by(*arguments: str) -> tuple[int, set[str]]:
+    """The exit code, and which of HEAVY the process had loaded then."""
+    code = f"""
+import sys
+from bertstream.cli import main
+try:
+    code = main({list(arguments)!r})
+except SystemExit as stop:
+    code = stop.code
+print("\\n", *(name for name in {HEAVY!r} if name in sys.modules))
+sys.exit(code)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "BERTSTREAM_ADDRESS": "127.0.0.1:1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert "Traceback" not in done.stderr
+    return done.returncode, set(done.stdout.splitlines()[-1].split())
+
+
+def commands() -> list[str]:
+    (action,) = (action for action in _parser()._actions if action.dest == "==SUPPRESS==" or action.choices)
+    return [name for name in action.choices or () if name not in ("serve", "compile")]
+
+
+def test_help_and_version() -> None:
+    assert loaded_by("--help") == loaded_by("--version") == (0, set())
+
+
+@pytest.mark.parametrize("name", commands())
+def test_help_of_a_command(name: str) -> None:
+    assert loaded_by(name, "--help") == (0, set())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nonsense",),
+        ("encode",),
+        ("encode", "a", "--max-length", "x"),
+        ("encode", __file__),
+        ("encode", "a", "--skip-empty"),
+        ("layers", "a", "--layers", "x"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...]) -> None:
+    assert loaded_by(*arguments) == (2, set())
+
+
+def test_a_call_loads_them() -> None:
+    code, loaded = loaded_by("health")
+    assert code == 3
+    assert {"grpc", "numpy", "google", "bertstream.client"} <= loaded
+
+
+def test_the_types_that_help_lists_are_those_of_the_client() -> None:
+    assert get_args(ComputeType) == COMPUTE_TYPES
