@@ -86,13 +86,23 @@ def test_progress_tells_each_step_to_its_end(checkpoint: Checkpoint, fresh_cache
         lambda directory: edit_json(directory / "config.json", layer_norm_eps=1e-6),
         lambda directory: edit_json(directory / "tokenizer_config.json", model_max_length=100),
         lambda directory: edit_json(directory / "tokenizer.json", version="2.0"),
+        lambda directory: write_json(directory / "special_tokens_map.json", {"mask_token": "[MASK]"}),
+        lambda directory: write_json(directory / "added_tokens.json", {}),
+        lambda directory: (directory / "vocab.txt").write_text("a"),
+        lambda directory: write_json(directory / "vocab.json", {}),
+        lambda directory: (directory / "merges.txt").write_text("a b"),
+        lambda directory: (directory / "sentencepiece.bpe.model").write_bytes(b"a"),
         lambda directory: write_json(directory / "1_Pooling" / "config.json", {}),
+        lambda directory: write_json(directory / "0_Transformer" / "sentence_roberta_config.json", {}),
         lambda directory: save_file(
             {name: tensor + 1 for name, tensor in load_file(directory / "model.safetensors").items()},
             directory / "model.safetensors",
         ),
     ],
-    ids=["config", "tokenizer_config", "tokenizer", "pooling", "weights"],
+    ids=[
+        *("config", "tokenizer_config", "tokenizer", "special_tokens", "added_tokens", "vocab_txt", "vocab_json"),
+        *("merges", "sentencepiece", "pooling", "sentence", "weights"),
+    ],
 )
 def test_every_file_that_counts_changes_the_revision(
     copy: Callable[[str], Path], compile_cache: Path, change: Callable[[Path], object]

@@ -70,6 +70,18 @@ def test_a_head_does_not_bring_a_pooler(checkpoint: Callable[[str], Path], compi
     assert (found.architecture, found.has_pooler, found.heads) == ("BertForMaskedLM", False, ("fill_mask",))
 
 
+def test_a_tokenizer_that_transformers_5_reads_otherwise_is_warned_of(
+    checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path: Path
+) -> None:
+    directory = Path(shutil.copytree(checkpoint("roberta"), tmp_path / "roberta"))
+    edit_json(directory / "tokenizer.json", normalizer={"type": "Lowercase"})
+    (warning,) = ModelDescription.load(compile_model(directory, cache=compile_cache)).warnings
+    assert warning == (
+        "transformers 5 replaces tokenizer.json's normalizer by its own, and finds other tokens in some texts, such as "
+        "'A Fox'; here they are as in transformers 4."
+    )
+
+
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path, compile_cache: Path) -> None:
     found = ModelDescription.load(compile_model(embedded(), cache=compile_cache))
     found.save(tmp_path)

@@ -37,7 +37,7 @@ from bertstream.workers.targets import Progress, Target
 
 # Enough for the largest checkpoint on the slowest disk: what is older was left by a process that was killed.
 ABANDONED_SECONDS = 3600.0
-_SETTINGS_GLOBS = ("*.json", "*.txt", "*.model", "*/config.json")
+_SETTINGS_GLOBS = ("*.json", "*.txt", "*.model", "*/config.json", "*/sentence_*_config.json")
 _CODE = ("models", "checkpoints", "compile.py", "description.py", "precision.py", "targets.py", "weights_file.py")
 
 
@@ -259,6 +259,7 @@ def _warnings(contents: Contents) -> tuple[str, ...]:
     return (
         *contents.sentence.warnings,
         *config.warnings,
+        *contents.tokenizer.warnings,
         *config.heads.scores.warnings,
         *contents.heads.warnings,
         *(generation.warnings if generation else ()),

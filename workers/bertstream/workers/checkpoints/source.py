@@ -18,6 +18,7 @@ SETTINGS_PATTERNS = (
     "sentence_*_config.json",
     "config_sentence_transformers.json",
     "*/config.json",
+    "*/sentence_*_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

@@ -6,32 +6,19 @@ import importlib.util
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bertstream.workers.checkpoints.errors import CheckpointError
 from bertstream.workers.checkpoints.files import read_object
+from bertstream.workers.checkpoints.tokenizer_classes import Definition, ReadAs, choose_class
+from bertstream.workers.checkpoints.tokenizer_probes import find_difference
+from bertstream.workers.checkpoints.tokenizer_tokens import ROLES, NamedTokens
+from bertstream.workers.checkpoints.tokenizer_versions import Versions, read_as_versions, token_ids, with_tokens
 
 FILE_NAME = "tokenizer.json"
-ROLES = ("cls", "sep", "pad", "mask", "unk", "bos", "eos")
-_BERT_TOKENS = {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]", "unk": "[UNK]"}
-_ROBERTA_TOKENS = {
-    "cls": "<s>", "sep": "</s>", "pad": "<pad>", "mask": "<mask>", "unk": "<unk>", "bos": "<s>", "eos": "</s>",
-}  # fmt: skip
-# What transformers' tokenizer classes take where no file says.
-DEFAULT_TOKENS = {
-    **dict.fromkeys(("bert", "distilbert", "electra"), _BERT_TOKENS),
-    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), _ROBERTA_TOKENS),
-}
-# tokenizer_config.json's settings that transformers puts above tokenizer.json's: key -> where, in which kind of part.
-_OVERRIDES = {
-    "do_lower_case": ("normalizer", "BertNormalizer", "lowercase"),
-    "strip_accents": ("normalizer", "BertNormalizer", "strip_accents"),
-    "tokenize_chinese_chars": ("normalizer", "BertNormalizer", "handle_chinese_chars"),
-    "add_prefix_space": ("pre_tokenizer", "ByteLevel", "add_prefix_space"),
-}
 # The families whose vocabulary is a SentencePiece model, which transformers looks for under this one name.
 _SENTENCEPIECE_FAMILIES, _SENTENCEPIECE_NAME = ("xlm-roberta", "camembert"), "sentencepiece.bpe.model"
 # transformers makes a tokenizer of nothing but special tokens where it does not find the file that it looks for.
@@ -50,6 +37,7 @@ class TokenizerSettings:
     model_max_length: int  # 0: not set
     highest_id: int
     clean_up_spaces: bool = False  # in decoded texts
+    warnings: tuple[str, ...] = ()  # where transformers 5 would find other tokens
 
     def save(self, directory: Path) -> None:
         """Write tokenizer.json into `directory`."""
@@ -58,39 +46,43 @@ class TokenizerSettings:
 
 
 def read_tokenizer(directory: Path, family: str) -> TokenizerSettings:
-    """Read tokenizer.json, or have transformers build it from the vocabulary files. Raises CheckpointError."""
+    """The tokenizer of tokenizer.json and the files beside it, or what transformers builds from vocabulary files.
+
+    Raises CheckpointError.
+    """
     settings = read_object(directory / "tokenizer_config.json")
-    definition = read_object(directory / FILE_NAME) or _built_by_transformers(directory, family)
-    ids = _ids(definition, directory)
-    _apply_overrides(definition, settings)
-    named = read_object(directory / "special_tokens_map.json") | settings
-    length = settings.get("model_max_length")
+    file = read_object(directory / FILE_NAME) or _built_by_transformers(directory, family)
+    cut = file.get("truncation")
+    definition = _normal_form(file, directory)
+    read = choose_class(directory, family, settings, definition)
+    named = NamedTokens.read(directory, settings, definition["added_tokens"])
+    versions = read_as_versions(definition, read.kind, settings, named)
+    definition = with_tokens(versions.agreed())
+    length = settings.get("model_max_length", settings.get("max_len"))
     return TokenizerSettings(
-        definition=definition | {"truncation": None, "padding": None},
-        special_tokens=_special_tokens(named, DEFAULT_TOKENS.get(family, {}), ids),
-        truncation_side="left" if settings.get("truncation_side") == "left" else "right",
+        definition=definition,
+        special_tokens=_special_tokens(named, read, token_ids(definition)),
+        truncation_side=_truncation_side(settings, cut),
         model_max_length=int(length) if isinstance(length, int | float) and 0 < length < _SANE_LENGTH else 0,
-        highest_id=max(ids.values(), default=0),
+        highest_id=max(token_ids(definition).values(), default=0),
         clean_up_spaces=_cleans_up(definition["model"], settings),
+        warnings=(*read.warnings, *_warnings(definition, versions, settings)),
     )
 
 
-def _ids(definition: Mapping[str, Any], directory: Path) -> dict[str, int]:
-    """Every token's id."""
+def _normal_form(file: Mapping[str, Any], directory: Path) -> Definition:
+    """As the tokenizers library would write it, without truncation and padding."""
     try:
-        vocabulary = definition["model"]["vocab"]
-        if not isinstance(vocabulary, dict):  # Unigram: pairs of token and score, in the order of ids
-            vocabulary = {token: id for id, (token, _) in enumerate(vocabulary)}
-        return vocabulary | {token["content"]: token["id"] for token in definition.get("added_tokens") or ()}
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{directory / FILE_NAME} is not a tokenizer of the tokenizers library") from error
+        return with_tokens({**file, "truncation": None, "padding": None})
+    except Exception as error:  # the Rust side raises plain Exception
+        message = f"{directory / FILE_NAME} is not a tokenizer of the tokenizers library: {error}"
+        raise CheckpointError(message) from error
 
 
-def _apply_overrides(definition: dict[str, Any], settings: Mapping[str, Any]) -> None:
-    for key, (part, kind, name) in _OVERRIDES.items():
-        found = definition.get(part)
-        if key in settings and isinstance(found, dict) and found.get("type") == kind:
-            found[name] = settings[key]
+def _truncation_side(settings: Mapping[str, Any], cut: Any) -> str:
+    """tokenizer_config.json's, or that of the truncation that tokenizer.json is saved with."""
+    direction = str(cut.get("direction", "")).lower() if isinstance(cut, dict) else ""
+    return "left" if settings.get("truncation_side", direction) == "left" else "right"
 
 
 def _cleans_up(model: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
@@ -100,16 +92,22 @@ def _cleans_up(model: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
     return bool(settings.get("clean_up_tokenization_spaces") and (forced or not is_bpe))
 
 
-def _special_tokens(
-    named: Mapping[str, Any], defaults: Mapping[str, str], ids: Mapping[str, int]
-) -> dict[str, tuple[str, int]]:
-    tokens = {}
-    for role in ROLES:
-        token = named.get(f"{role}_token", defaults.get(role))
-        content = token.get("content") if isinstance(token, dict) else token
-        if isinstance(content, str) and content in ids:
-            tokens[role] = (content, ids[content])
-    return tokens
+def _special_tokens(named: NamedTokens, read: ReadAs, ids: Mapping[str, int]) -> dict[str, tuple[str, int]]:
+    """By role; those that the vocabulary has."""
+    found = ((role, named.of_role(role, read.defaults)) for role in ROLES)
+    return {role: (content, ids[content]) for role, content in found if content is not None and content in ids}
+
+
+def _warnings(ours: Definition, versions: Versions, settings: Mapping[str, Any]) -> Iterator[str]:
+    if settings.get("split_special_tokens"):
+        yield "The checkpoint sets split_special_tokens, and here special tokens in texts are not split."
+    if (difference := find_difference(ours, versions.five)) is not None:
+        parts = " and ".join(difference.parts)
+        as_in = "transformers 4" if find_difference(ours, versions.four) is None else "tokenizer.json"
+        yield (
+            f"transformers 5 replaces tokenizer.json's {parts} by its own, and {difference.what}; "
+            f"here they are as in {as_in}."
+        )
 
 
 def _built_by_transformers(directory: Path, family: str) -> dict[str, Any]:
@@ -129,7 +127,7 @@ def _built_by_transformers(directory: Path, family: str) -> dict[str, Any]:
     except Exception as error:  # transformers raises whatever its tokenizer classes do
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{directory} has no {FILE_NAME}, and none could be built: {reason}") from error
-    if len(_ids(definition, directory)) < _FEWEST_TOKENS:
+    if not definition or len(token_ids(definition)) < _FEWEST_TOKENS:
         raise CheckpointError(
             f"{directory} has no {FILE_NAME}, and none of the vocabulary files that {family} tokenizers are made from"
         )
