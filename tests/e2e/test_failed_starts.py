@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,6 +57,15 @@ def test_a_worker_that_cannot_read_its_weights(checkpoint: Checkpoint, cache: Pa
     told = failed_start(checkpoint("bert"), cache)
     assert told.startswith(f"bertstream: error: worker-0-0: {weights} cannot be read (")
     assert told.endswith("; compile the model again")
+
+
+def test_a_pointer_in_place_of_the_weights(checkpoint: Checkpoint, cache: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(checkpoint("bert"), tmp_path / "cloned"))
+    weights = directory / "model.safetensors"
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    told = failed_start(directory, cache)
+    found = f'{weights} is a Git LFS pointer, not the weights: run "git lfs pull" in {directory}'
+    assert told == f"bertstream: error: {found}"
 
 
 @pytest.mark.parametrize("file_bytes", [1_000, 60_000, 150_000])  # enough for none of the files, or for some

@@ -66,6 +66,8 @@ def root(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
         shutil.copytree(checkpoint(name), made / "tiny" / name)
     shutil.copytree(checkpoint("bert"), made / "broken")
     (made / "broken" / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    shutil.copytree(checkpoint("bert"), made / "pointer")
+    (made / "pointer" / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     (made / "escape").symlink_to(checkpoint("roberta"))
     return made
 
@@ -227,6 +229,7 @@ def test_the_default_model_is_unloaded_and_the_next_takes_its_place(
         ("a", "no/such", "NOT_FOUND", "CHECKPOINT_NOT_FOUND", "'no/such'"),
         ("a", "bert-base-uncased", "NOT_FOUND", "CHECKPOINT_NOT_FOUND", "below the model roots"),
         ("a", "broken", "FAILED_PRECONDITION", "MODEL_NOT_LOADABLE", "gpt2"),
+        ("a", "pointer", "FAILED_PRECONDITION", "MODEL_NOT_LOADABLE", 'run "git lfs pull" in pointer'),
         ("a", "tiny", "FAILED_PRECONDITION", "MODEL_NOT_LOADABLE", "config.json"),
     ],
 )

@@ -294,7 +294,7 @@ def test_quantized_weights_are_refused(checkpoint: Checkpoint) -> None:
 
 def test_files_that_are_not_weights(copy: Callable[[str], Path]) -> None:
     directory = copy("bert")
-    (directory / "model.safetensors").write_bytes(b"\x00" * 100)
+    (directory / "model.safetensors").write_bytes(b"\x01" * 100)
     with pytest.raises(CheckpointError, match="not a sound safetensors file"):
         weights(directory)
     (directory / "model.safetensors").unlink()

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from bertstream.workers.checkpoints.errors import CheckpointError
+from bertstream.workers.checkpoints.stand_ins import refuse_stand_in
 
 
 def read_json(path: Path) -> Any:
     """The file's value. Raises CheckpointError."""
+    refuse_stand_in(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 from bertstream.workers.checkpoints.errors import CheckpointError
 from bertstream.workers.checkpoints.files import read_object
+from bertstream.workers.checkpoints.stand_ins import refuse_stand_in
 from bertstream.workers.checkpoints.tokenizer_classes import Definition, ReadAs, choose_class
 from bertstream.workers.checkpoints.tokenizer_probes import find_difference
 from bertstream.workers.checkpoints.tokenizer_tokens import ROLES, NamedTokens
@@ -21,6 +22,7 @@ from bertstream.workers.checkpoints.tokenizer_versions import Versions, read_as_
 FILE_NAME = "tokenizer.json"
 # The families whose vocabulary is a SentencePiece model, which transformers looks for under this one name.
 _SENTENCEPIECE_FAMILIES, _SENTENCEPIECE_NAME = ("xlm-roberta", "camembert"), "sentencepiece.bpe.model"
+_VOCABULARY_FILES = ("vocab.txt", "vocab.json", "merges.txt")
 # transformers makes a tokenizer of nothing but special tokens where it does not find the file that it looks for.
 _FEWEST_TOKENS = 16
 # transformers writes 1e30 for "no limit".
@@ -142,6 +144,8 @@ def _vocabulary(directory: Path, family: str) -> dict[str, str]:
         raise CheckpointError(
             f"{directory} has no tokenizer: neither {FILE_NAME}, nor vocab.txt, nor vocab.json, nor a *.model"
         )
+    for path in [*(directory / name for name in _VOCABULARY_FILES), *models]:
+        refuse_stand_in(path)
     if has_json and not has_text and not models and not (directory / "merges.txt").exists():
         raise CheckpointError(f"{directory} has vocab.json, but not the merges.txt that belongs to it")
     if not models or family not in _SENTENCEPIECE_FAMILIES:

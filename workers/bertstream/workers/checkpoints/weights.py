@@ -14,6 +14,7 @@ from torch import Tensor
 from bertstream.workers.checkpoints.errors import CheckpointError
 from bertstream.workers.checkpoints.families import Family
 from bertstream.workers.checkpoints.files import read_object
+from bertstream.workers.checkpoints.stand_ins import refuse_stand_in
 from bertstream.workers.models import EncoderShape
 
 SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
@@ -23,7 +24,17 @@ SHOWN = 8
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The files that hold the weights, safetensors before pickles. Raises CheckpointError where there are none."""
+    """The files that hold the weights, safetensors before pickles.
+
+    Raises CheckpointError where there are none, or one of them is obviously something else.
+    """
+    files = _weight_files(directory)
+    for path in files:
+        refuse_stand_in(path)  # before gigabytes beside it are read
+    return files
+
+
+def _weight_files(directory: Path) -> list[Path]:
     for single, index in ((SINGLE, SHARDED), (PICKLED, PICKLED_SHARDED)):
         if (directory / single).exists():
             return [directory / single]
