@@ -1,7 +1,7 @@
 """What transformers' tokenizer classes add to a tokenizer.json of their own.
 
 Source: the classes of transformers 4.57 and 5.24. Version 4 takes the file and sets some fields of it; version 5 takes
-the vocabulary alone, and makes all else anew. docs/decisions/0023 says what is made of the two.
+the vocabulary alone, and makes all else anew. docs/decisions/0022 says what is made of the two.
 """
 
 from __future__ import annotations
