@@ -18,7 +18,6 @@ import numpy as np
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from bertstream.client import Client, FailedPrecondition
 from tests.support.server import Server, eventually, running
@@ -62,16 +61,6 @@ def test_health_of_the_server_its_services_and_models(server: Server) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             stub.Check(health_pb2.HealthCheckRequest(service="models/nobody"))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-
-
-def test_reflection_lists_every_service(server: Server) -> None:
-    with grpc.insecure_channel(server.address) as channel:
-        request = reflection_pb2.ServerReflectionRequest(list_services="")
-        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
-        (answer,) = stub.ServerReflectionInfo(iter([request]))
-        listed = {service.name for service in answer.list_services_response.service}
-    assert {f"bertstream.v1.{name}" for name in SERVICES} <= listed
-    assert "grpc.health.v1.Health" in listed
 
 
 def test_the_ready_line_says_what_is_served(server: Server) -> None:

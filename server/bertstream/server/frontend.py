@@ -14,9 +14,8 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2
-from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
-from grpc_reflection.v1alpha import reflection
 
+from bertstream.server import standard, transport
 from bertstream.server.gate import Gate
 from bertstream.server.rpc import add_service
 from bertstream.server.services.encoding import EncodingService
@@ -39,7 +38,6 @@ GENERATION = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 MODELS = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
 SERVICES = tuple(service.full_name for service in (ENCODING, TOKENIZATION, TASKS, GENERATION, MODELS))
 _GOODBYE_SECONDS = 0.5  # for the last statuses to go out
-_PENDING_CALLS = 10_000  # that have come, and that the event loop has not taken up yet
 HEALTH_OF_MODEL = "models/"  # and the model's name
 
 
@@ -103,19 +101,7 @@ class Frontend:
 
     def _server(self) -> grpc.aio.Server:
         settings, limits, models = self._settings, self._settings.limits, self._versions.models
-        server = grpc.aio.server(
-            options=[
-                ("grpc.so_reuseport", 1),
-                # A burst above `concurrent_calls` is refused by us, with details: gRPC's own limit is a bare CANCELLED.
-                ("grpc.server.max_pending_requests", _PENDING_CALLS),
-                ("grpc.server.max_pending_requests_hard_limit", 2 * _PENDING_CALLS),
-                ("grpc.max_receive_message_length", limits.max_message_bytes),
-                ("grpc.max_send_message_length", -1),
-                # Clients that keep a silent stream alive by pings must not be taken for a flood.
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-                ("grpc.keepalive_permit_without_calls", 1),
-            ],
-        )
+        server = grpc.aio.server(options=transport.arguments(limits))
         for service, servicer in (
             (ENCODING, EncodingService(models)),
             (TOKENIZATION, TokenizationService(models)),
@@ -124,8 +110,8 @@ class Frontend:
             (MODELS, ModelService(models, settings.version, self._ask, settings.max_load_workers)),
         ):
             add_service(server, service, servicer, limits.max_request_bytes, self._gate)
-        add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        standard.add_health(server, self._health)
+        standard.add_reflection(server, (*SERVICES, health.SERVICE_NAME))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host  # an IPv6 address
         server.add_insecure_port(f"{host}:{settings.port}")
         return server

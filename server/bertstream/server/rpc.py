@@ -18,6 +18,7 @@ from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDesc
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from bertstream.server.compression import TooLong, inflated
 from bertstream.server.errors import RequestError, deadline_exceeded, internal, invalid, to_status, too_large
 from bertstream.server.gate import Gate
 from bertstream.server.utf8 import BadString, blank_bad_strings
@@ -98,14 +99,21 @@ def decoder(message_class: type[M], max_bytes: int) -> Callable[[bytes], Decoded
 
     def decode(raw: bytes) -> Decoded[M]:
         if len(raw) > max_bytes:
-            error = too_large("", f"the message has {len(raw)} bytes; the limit is {max_bytes}: send less at a time")
-            return Decoded(message_class(), error=error)
+            return _too_long(message_class, f"{len(raw)} bytes", max_bytes)
         try:
+            raw = inflated(raw, max_bytes)
             return Decoded(message_class.FromString(raw))
+        except TooLong:
+            return _too_long(message_class, f"{len(raw)} bytes, and more when inflated", max_bytes)
         except DecodeError:
             return _decode_again(message_class, raw)
 
     return decode
+
+
+def _too_long(message_class: type[M], size: str, max_bytes: int) -> Decoded[M]:
+    error = too_large("", f"the message has {size}; the limit is {max_bytes} bytes: send less at a time")
+    return Decoded(message_class(), error=error)
 
 
 def _decode_again(message_class: type[M], raw: bytes) -> Decoded[M]:
