@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +44,70 @@ def _refuses(stub: Any) -> bool:
     except grpc.RpcError as error:
         return bool(error.code() is grpc.StatusCode.UNAVAILABLE)
     return False
+
+
+def test_the_log_says_how_a_drain_goes(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
+    with running([f"tiny={checkpoint('bert')}"], "--frontends", "2", cache=compile_cache) as server:
+        streams = [OpenStream(server.address) for _ in range(3)]
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: len(server.logged("calls are left")) == 1, "the calls to be told")
+        for stream in streams:
+            stream.end()
+        assert server.process.wait(60) == 0
+    (began,), (left,), (stopped,) = map(server.logged, ("SIGTERM: draining", "calls are left", "stopped"))
+    assert (began["signal"], began["drain_seconds"]) == ("SIGTERM", 30.0)
+    assert (left["calls"], stopped["cut_off"], stopped["level"]) == (3, 0, "info")
+    assert 0 <= left["seconds"] <= stopped["seconds"] < 30
+    assert server.records[-1] == stopped
+
+
+def test_the_log_says_what_a_drain_cuts_off(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
+    options = ("--frontends", "2", "--drain-seconds", "1")
+    with running([f"tiny={checkpoint('bert')}"], *options, cache=compile_cache) as server:
+        streams = [OpenStream(server.address) for _ in range(3)]
+        streams.pop().end()
+        assert server.stop(signal.SIGINT) == 0
+        assert [stream.code() for stream in streams] == [grpc.StatusCode.UNAVAILABLE] * 2
+    (over,), (stopped,) = map(server.logged, ("the time is over: calls are cut off", "stopped"))
+    assert server.logged("SIGINT: draining")
+    assert (over["level"], over["calls"]) == ("warning", 2)
+    assert (stopped["level"], stopped["cut_off"]) == ("warning", 2)
+    assert stopped["seconds"] >= over["seconds"] >= 1
+
+
+def test_the_log_says_what_a_second_signal_cuts_off(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
+    with running([f"tiny={checkpoint('bert')}"], cache=compile_cache) as server:
+        stream = OpenStream(server.address)
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: bool(server.logged("calls are left")), "the calls to be told")
+        assert server.stop(signal.SIGINT) == 0
+        stream.end()
+    (again,), (stopped,) = map(server.logged, ("SIGINT again: calls are not waited for", "stopped"))
+    assert (again["calls"], stopped["cut_off"]) == (1, 1)
+
+
+class OpenStream:
+    """A stream under way, on a connection of its own, that goes on until its caller ends it."""
+
+    _made = itertools.count()
+
+    def __init__(self, address: str) -> None:
+        self._ended = threading.Event()
+        self._channel = grpc.insecure_channel(address, [("grpc.enable_retries", 0), ("test.number", next(self._made))])
+        self._call = encoding_pb2_grpc.EncodingServiceStub(self._channel).StreamEncodings(self._requests())
+        assert next(self._call).HasField("started")
+
+    def _requests(self) -> Iterator[encoding_pb2.StreamEncodingsRequest]:
+        yield encoding_pb2.StreamEncodingsRequest(options=encoding_pb2.EncodingOptions())
+        self._ended.wait(60)
+
+    def code(self) -> grpc.StatusCode:
+        """How the server ends it."""
+        code: grpc.StatusCode = self._call.code()
+        self.end()
+        return code
+
+    def end(self) -> None:
+        self._ended.set()
+        self._call.code()
+        self._channel.close()

@@ -75,8 +75,17 @@ def test_logs_are_json_and_hold_no_text_of_users(server: Server) -> None:
         with pytest.raises(Exception, match="nobody"):
             client.encode(["a very secret sentence"], model="nobody")
     assert "secret" not in "".join(server.log)
-    records = [json.loads(line) for line in server.log if line.startswith("{")]
-    assert {"time", "level", "process", "message"} <= set(records[-1])
+    assert all({"time", "level", "process", "logger", "message"} <= record.keys() for record in server.records)
+
+
+def test_how_a_start_goes_is_in_the_log(
+    checkpoint: Callable[[str], Path], new_cache: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    with running([f"tiny={checkpoint('bert')}"], "--workers", "1", cache=new_cache(tmp_path / "cache")) as server:
+        steps = [record["step"] for record in server.records if record.get("model") == "tiny"]
+        assert steps[0] == "find"
+        assert steps[-1] == "ready"
+        assert len(server.logged("starting 1 worker")) == len(server.logged("frontend-0 is ready")) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -126,7 +135,8 @@ def test_a_port_in_use_is_an_error_at_start(server: Server) -> None:
     port = server.address.rpartition(":")[2]
     done = bertstream("serve", "--port", port)
     assert done.returncode == 2
-    assert done.stderr.strip() == f"bertstream: error: cannot listen on 127.0.0.1:{port}: Address already in use"
+    (record,) = map(json.loads, done.stderr.splitlines())
+    assert record["message"] == f"cannot listen on 127.0.0.1:{port}: Address already in use"
     with socket.create_server(("127.0.0.1", 0)) as other:
         done = bertstream("serve", "--port", str(other.getsockname()[1]))
     assert done.returncode == 2
@@ -142,10 +152,12 @@ def test_a_port_in_use_is_an_error_at_start(server: Server) -> None:
         (("compile", "/etc"), "config.json"),
     ],
 )
-def test_a_start_that_cannot_be_fails_in_one_line(arguments: tuple[str, ...], words: str) -> None:
+def test_a_start_that_cannot_be_fails_in_one_line_of_the_log(arguments: tuple[str, ...], words: str) -> None:
     done = bertstream(*arguments, HF_HUB_OFFLINE="1")
     assert done.returncode in (1, 2)
-    assert words in done.stderr
+    records = [json.loads(line) for line in done.stderr.splitlines()]
+    assert words in records[-1]["message"]
+    assert [record["level"] for record in records if record["level"] != "info"] == ["error"]
     assert "Traceback" not in done.stderr
 
 

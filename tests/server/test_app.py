@@ -1,22 +1,29 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import logging
 import os
 import signal
 import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bertstream.server import app
+from bertstream.server import app, cli
 from bertstream.server.compilation import compile_models
 from bertstream.server.config import ConfigError, ModelTable, ServeConfig
+from bertstream.server.draining import DrainLog
 from bertstream.server.launching import Launch, Launcher
 from bertstream.server.loading import Loader
 from bertstream.server.progress import ProgressDisplay
 from bertstream.server.settings import FrontendSettings
 from bertstream.server.sources import ModelChoice, chosen_models
+from bertstream.workers import logs
 from bertstream.workers.child import ChildFailed
 from bertstream.workers.compiling import Compiled, CompiledModel
 from bertstream.workers.description import PrecisionTest
@@ -91,7 +98,7 @@ def test_each_life_of_a_frontend_begins_with_what_is_served_then(tmp_path: Path)
     )
     launcher, launches = launched(config, tmp_path)
     loader = Loader(config, launcher, launches)
-    spec, other = app.frontend_specs(config, 50051, launcher, loader)
+    spec, other = app.frontend_specs(config, 50051, launcher, loader, DrainLog(2, 0.5))
     module, text, fd = spec.command(0, 9)
     settings = FrontendSettings.from_json(text)
     assert (module, fd) == ("bertstream.server.frontend", "9")
@@ -110,7 +117,8 @@ def test_frontends_differ_in_name_and_number_only(
 ) -> None:
     config = ServeConfig(("a=/a",), frontends=given, tokenizer_threads=threads)
     launcher, launches = launched(config, tmp_path)
-    specs = app.frontend_specs(config, 50051, launcher, Loader(config, launcher, launches))
+    loader = Loader(config, launcher, launches)
+    specs = app.frontend_specs(config, 50051, launcher, loader, DrainLog(given, 30.0))
     told = [FrontendSettings.from_json(spec.command(0, 9)[1]) for spec in specs]
     assert [each.tokenizer_threads for each in told] == expected
     assert [spec.name for spec in specs] == [each.name for each in told] == [f"frontend-{n}" for n in range(given)]
@@ -184,6 +192,61 @@ async def test_a_compilation_can_be_stopped() -> None:
             pytest.skip("it failed before it said anything")
 
 
-def test_errors_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_for_people_and_for_programs(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert app.fail(ConfigError("no such thing")) == 1
+    assert [(record.levelname, record.message) for record in caplog.records] == [("ERROR", "no such thing")]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(logs, "structured", lambda: False)
     assert app.fail(ConfigError("no such thing")) == 1
     assert capsys.readouterr().err == "bertstream: error: no such thing\n"
+
+
+def test_progress_is_a_line_of_the_log_for_each_step(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # some CI sets it, and has no terminal
+    caplog.set_level("INFO")
+    with ProgressDisplay() as display:
+        for done in range(3):
+            display.update({"source": "mine", "step": "save", "done": done, "total": 3})
+        display.update({"source": "mine", "step": "test", "done": 0, "total": 1})
+    assert [record.message for record in caplog.records] == ["mine: save", "mine: test"]
+    assert vars(caplog.records[0])["model"] == "mine"
+
+
+def test_progress_on_a_terminal_is_a_bar(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "structured", lambda: False)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes what captures it for a terminal
+    caplog.set_level("INFO")
+    with ProgressDisplay() as display:
+        display.update({"source": "mine", "step": "save", "done": 1, "total": 3})
+    assert not caplog.records
+    assert "mine: save" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("main", [cli.serve_main, cli.compile_main])
+def test_wrong_usage_is_one_line_too(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised, kept_logging():
+        main(["--dtype", "int3"])
+    assert raised.value.code == 2
+    (record,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert "invalid choice: 'int3'" in record["message"]
+    assert record["message"].endswith("--help`)")
+
+
+@contextmanager
+def kept_logging() -> Iterator[None]:
+    """What the body does to logging is undone."""
+    root, hook = logging.getLogger(), sys.excepthook
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        sys.excepthook = hook

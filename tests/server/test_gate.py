@@ -35,3 +35,15 @@ async def test_waiting_has_an_end() -> None:
     gate = Gate(10)
     with gate.passing():
         await gate.wait_empty(0.01)
+
+
+async def test_what_is_left_is_told_at_once_and_at_each_change_until_the_time_is_over() -> None:
+    gate, told = Gate(10), list[int]()
+    with gate.passing():
+        with gate.passing():
+            with gate.passing():
+                gate.close(told.append)
+                assert told == [3]
+            await gate.wait_empty(0.01)
+            assert told == [3, 2]
+        assert told == [3, 2]  # it was cut off

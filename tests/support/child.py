@@ -5,6 +5,7 @@ It writes what happens to it into DIRECTORY/events, a line each, and behaves as 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
+from bertstream.workers import logs
 from bertstream.workers.control import ControlLine, Event
 
 
@@ -40,6 +42,11 @@ def main(name: str, life: str, directory: str, control_fd: str, *behaviour: str)
         os._exit(0)
 
     control.listen(answer, orphaned)
+    if "chatters" in behaviour:
+        logs.setup(name)
+        logging.getLogger("child").info("a line of the log")
+        os.write(1, b"on standard output\n\n")
+        os.write(2, b"[W] by C++ \xff\n" + b"x" * 100_000 + b"\nlast words")
     if "fails" in behaviour:
         control.send("failed", message=f"{name}: the model is broken" + "!" * 200_000)
         return 1

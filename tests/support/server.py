@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -43,6 +45,15 @@ class Server:
             except psutil.Error:
                 continue
         return listed
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """What it has logged so far. All of its standard error is the log, and every line of that an object."""
+        return [json.loads(line) for line in list(self.log)]
+
+    def logged(self, message: str) -> list[dict[str, Any]]:
+        """The records of this message."""
+        return [record for record in self.records if record["message"] == message]
 
     @property
     def workers(self) -> list[psutil.Process]:
@@ -97,6 +108,7 @@ def running(
         reader.join(5)
         assert process.stderr is not None
         process.stderr.close()
+    assert all(isinstance(record, dict) for record in server.records)
 
 
 def _collect(process: subprocess.Popen[str], log: list[str]) -> None:

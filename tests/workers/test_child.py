@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from bertstream.workers import child as child_module
+from bertstream.workers import logs
 from bertstream.workers.child import Child, ChildFailed, ChildSpec, describe
 from tests.support.imports import ROOT
 from tests.support.waiting import until
@@ -154,3 +156,35 @@ async def test_a_question_that_fails_here_is_answered_all_the_same(tmp_path: Pat
     await until(lambda: "internal error" in (tmp_path / "events").read_text())
     child.kill()
     await waiting
+
+
+async def test_what_a_child_writes_past_its_log_becomes_lines_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    child = await Child.start(spec(tmp_path, "chatters"), 0)
+    await child.ready
+    child.stop()
+    assert await child.wait() == 0
+    strays = [record for record in caplog.records if record.name == "bertstream.workers.strays"]
+    assert {vars(record)["child"] for record in strays} == {"child"}
+    first, second, *parts, last = [record.getMessage() for record in strays]
+    assert (first, second, last) == ("on standard output", "[W] by C++ \\xff", "last words")
+    assert "".join(parts) == "x" * 100_000
+    out, err = capfd.readouterr()
+    assert [json.loads(line)["message"] for line in err.splitlines()] == ["a line of the log"]
+    assert out == ""
+
+
+async def test_on_a_terminal_a_child_writes_where_its_supervisor_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logs, "structured", lambda: False)
+    child = await Child.start(spec(tmp_path, "chatters"), 0)
+    await child.ready
+    child.stop()
+    assert await child.wait() == 0
+    assert not caplog.records
+    out, err = capfd.readouterr()
+    assert "on standard output\n" in err
+    assert "[W] by C++" in err
+    assert out == ""

@@ -3,9 +3,11 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +17,9 @@ from bertstream.workers import logs
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
     root, handlers, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
+    hook = sys.excepthook
     yield
+    sys.excepthook = hook
     logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -69,3 +73,29 @@ def test_setup_takes_the_level_and_captures_warnings(monkeypatch: pytest.MonkeyP
     assert [line["logger"] for line in lines] == ["a", "py.warnings"]
     assert lines[0]["message"] == "yes"
     assert "careful" in lines[1]["message"]
+
+
+def test_an_exception_that_nobody_caught_is_a_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    logs.setup("supervisor")
+    try:
+        raise KeyError("gone")
+    except KeyError as error:
+        sys.excepthook(KeyError, error, error.__traceback__)
+    (line,) = map(json.loads, stream.getvalue().splitlines())
+    assert line["level"] == "critical"
+    assert "KeyError: 'gone'" in line["traceback"]
+
+
+def test_a_child_logs_where_its_supervisor_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "log"
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT)
+    os.set_inheritable(fd, True)
+    monkeypatch.setenv(logs.LOG_FD, str(fd))
+    logs.setup("worker-1")
+    logging.getLogger("a").info("yes \udcff")
+    assert json.loads(file.read_text())["message"] == "yes \udcff"
+    assert logs.LOG_FD not in os.environ
+    assert not os.get_inheritable(fd)
+    logging.getLogger().handlers[0].stream.close()  # type: ignore[attr-defined]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
+import logging
 import shutil
 import socket
 import sys
@@ -17,16 +19,20 @@ from pathlib import Path
 
 from bertstream.server.compilation import compile_models
 from bertstream.server.config import ConfigError, ServeConfig
+from bertstream.server.draining import DrainLog
 from bertstream.server.frontends import Frontends
 from bertstream.server.launching import Launch, Launcher
 from bertstream.server.loading import Loader
 from bertstream.server.progress import ProgressDisplay
 from bertstream.server.settings import FrontendSettings, Limits
 from bertstream.server.sources import ModelChoice, chosen_models
+from bertstream.workers import logs
 from bertstream.workers.child import ChildFailed, ChildSpec
 from bertstream.workers.compiling import Compiled, CompileTask
 from bertstream.workers.group import Group
 from bertstream.workers.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
 
 
 def serve(config: ServeConfig) -> None:
@@ -74,17 +80,19 @@ async def _serve(config: ServeConfig, port: int, choices: tuple[ModelChoice, ...
         launcher = Launcher(config, folder, compiled.devices)
         launches = launch_all(launcher, choices, compiled)
         workers = sum(each.workers for each in launches)
-        display.say(f"starting {workers} worker{'s' if workers > 1 else ''}")
+        log.info("starting %d worker%s", workers, "s" if workers > 1 else "")
 
     def on_ready() -> None:
         print(ready_line(config, port, launches, compiled.operators, launcher.frontends), flush=True)
 
     loader = Loader(config, launcher, launches)
-    frontends = Group(frontend_specs(config, port, launcher, loader))
+    drain = DrainLog(launcher.frontends, config.drain_seconds)
+    frontends = Group(frontend_specs(config, port, launcher, loader, drain))
     stages = [[each.workers for each in loader.served], [frontends]]
-    supervisor = Supervisor(stages, config.drain_seconds, on_ready, loader.close)
+    supervisor = Supervisor(stages, config.drain_seconds, on_ready, loader.close, drain.signalled)
     loader.attach(supervisor, Frontends(frontends))
     await supervisor.run()
+    drain.ended()
 
 
 def compile_task(config: ServeConfig, choices: Sequence[ModelChoice]) -> CompileTask:
@@ -100,7 +108,9 @@ def launch_all(launcher: Launcher, choices: Sequence[ModelChoice], compiled: Com
     return launches
 
 
-def frontend_specs(config: ServeConfig, port: int, launcher: Launcher, loader: Loader) -> list[ChildSpec]:
+def frontend_specs(
+    config: ServeConfig, port: int, launcher: Launcher, loader: Loader, drain: DrainLog
+) -> list[ChildSpec]:
     """The frontend processes, which share the port. Each life of one begins with the models that are served then."""
     settings = FrontendSettings(
         name="",
@@ -116,10 +126,10 @@ def frontend_specs(config: ServeConfig, port: int, launcher: Launcher, loader: L
         max_load_workers=launcher.max_load_workers,
         frontends=launcher.frontends,
     )
-    return [_frontend_spec(settings, number, loader) for number in range(launcher.frontends)]
+    return [_frontend_spec(settings, number, loader, drain) for number in range(launcher.frontends)]
 
 
-def _frontend_spec(settings: FrontendSettings, number: int, loader: Loader) -> ChildSpec:
+def _frontend_spec(settings: FrontendSettings, number: int, loader: Loader, drain: DrainLog) -> ChildSpec:
     own = dataclasses.replace(settings, name=f"frontend-{number}", number=number)
 
     def command(life: int, control_fd: int) -> list[str]:
@@ -127,7 +137,8 @@ def _frontend_spec(settings: FrontendSettings, number: int, loader: Loader) -> C
         return ["bertstream.server.frontend", current.to_json(), str(control_fd)]
 
     environment = {"TOKENIZERS_PARALLELISM": "false", "GRPC_VERBOSITY": "ERROR"}
-    return ChildSpec(own.name, command, environment, on_request=loader.answer)
+    on_event = functools.partial(drain.told, own.name)
+    return ChildSpec(own.name, command, environment, on_event=on_event, on_request=loader.answer)
 
 
 def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], operators: str, frontends: int = 1) -> str:
@@ -171,8 +182,11 @@ def _how(launch: Launch) -> str:
 
 
 def fail(message: object) -> int:
-    """A one-line error for a person. Returns the exit code."""
-    print(f"bertstream: error: {message}", file=sys.stderr)
+    """One line on standard error: for a person on a terminal, in the log elsewhere. Returns the exit code."""
+    if logs.structured():
+        log.error("%s", message)
+    else:
+        print(f"bertstream: error: {message}", file=sys.stderr)
     return 1
 
 

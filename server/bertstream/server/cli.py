@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from bertstream.server import app, config
 from bertstream.server.compilation import compile_models
@@ -23,44 +24,62 @@ A flag wins over a variable, and a variable over the file."""
 
 def serve_main(argv: Sequence[str]) -> int:
     """`bertstream serve`. Returns the exit code: 0 after a drain, 1 when it could not start, 2 for wrong usage."""
-    parser = argparse.ArgumentParser(
+    logs.setup("supervisor")
+    parser = _Parser(
         "bertstream serve",
         description="Serve BERT-family encoders over gRPC.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     config.add_arguments(parser)
-    try:
+
+    def run() -> int:
         chosen = config.load(parser.parse_args(argv))
         logs.setup("supervisor", chosen.log_level)
         app.serve(chosen)
-    except config.ConfigError as error:
-        app.fail(error)
-        return 2
-    except app.ChildFailed as error:
-        return app.fail(error)
-    return 0
+        return 0
+
+    return _exit_code(run)
 
 
 def compile_main(argv: Sequence[str]) -> int:
     """`bertstream compile`: prints the compiled directory of each model. Exit codes as in serve_main."""
-    parser = argparse.ArgumentParser(
+    logs.setup("compile")
+    parser = _Parser(
         "bertstream compile", description="Compile checkpoints into the cache, so that serving starts at once."
     )
     config.add_arguments(parser, ("models", "device", "dtype", "cache", "log_level"))
-    try:
+
+    def run() -> int:
         chosen = config.load(parser.parse_args(argv))
         logs.setup("compile", chosen.log_level)
         choices = chosen_models(chosen)
         with ProgressDisplay() as display:
             compiled = asyncio.run(compile_models(app.compile_task(chosen, choices), display))
+        if compiled is None:
+            return 130
+        for choice, model in zip(choices, compiled.models, strict=True):
+            print(f"{choice.name}\t{model.directory}")
+        return 0
+
+    return _exit_code(run)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as all else that keeps a server from starting."""
+
+    def error(self, message: str) -> NoReturn:
+        app.fail(f"{message} (see `{self.prog} --help`)")
+        raise SystemExit(2)
+
+
+def _exit_code(run: Callable[[], int]) -> int:
+    try:
+        return run()
     except config.ConfigError as error:
         app.fail(error)
         return 2
-    except app.ChildFailed as error:
+    except BrokenPipeError:  # whoever reads standard output has gone; not ours to tell
+        raise
+    except (app.ChildFailed, OSError) as error:
         return app.fail(error)
-    if compiled is None:
-        return 130
-    for choice, model in zip(choices, compiled.models, strict=True):
-        print(f"{choice.name}\t{model.directory}")
-    return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable
 
@@ -10,6 +11,8 @@ from bertstream.server.progress import ProgressDisplay
 from bertstream.workers.child import Child, ChildSpec
 from bertstream.workers.compiling import Compiled, CompileTask
 from bertstream.workers.control import Event
+
+log = logging.getLogger(__name__)
 
 
 async def run_compiler(task: CompileTask, on_event: Callable[[Event], None]) -> Compiled:
@@ -33,8 +36,13 @@ async def compile_models(task: CompileTask, display: ProgressDisplay) -> Compile
     """Compiles, and shows it. None where the user stopped it; raises ChildFailed."""
     loop = asyncio.get_running_loop()
     running = asyncio.create_task(run_compiler(task, display.update))
+
+    def stop(number: signal.Signals) -> None:
+        log.info("%s: nothing is compiled any more", number.name, extra={"signal": number.name})
+        running.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
+        loop.add_signal_handler(number, stop, number)
     try:
         return await running
     except asyncio.CancelledError:

@@ -57,8 +57,13 @@ class Frontend:
         self._answering: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
-        """Begins to drain."""
+        """Begins to drain; said again, by whoever has not said it before, tells again what is left."""
+        if self._stop.is_set():
+            self._gate.close(self._tell_calls)
         self._stop.set()
+
+    def _tell_calls(self, under_way: int) -> None:
+        self._control.send("progress", step="draining", calls=under_way)
 
     def answer(self, request: Event) -> None:
         """Does what the supervisor asks for, and answers when it is done."""
@@ -92,7 +97,7 @@ class Frontend:
         watching.cancel()
         # The port stays open while calls under way have their time, so that health checks see the server go, and new
         # calls are told so.
-        self._gate.close()
+        self._gate.close(self._tell_calls)
         await self._health.enter_graceful_shutdown()
         await self._gate.wait_empty(self._settings.drain_seconds)
         await server.stop(_GOODBYE_SECONDS)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from bertstream.server import errors
+
+
+def _tell_nobody(under_way: int) -> None:
+    return
 
 
 class Gate:
@@ -18,6 +22,7 @@ class Gate:
         self._closed = False
         self._empty = asyncio.Event()
         self._empty.set()
+        self._tell: Callable[[int], None] = _tell_nobody
 
     @contextmanager
     def passing(self) -> Iterator[None]:
@@ -32,16 +37,17 @@ class Gate:
             yield
         finally:
             self._under_way -= 1
+            self._tell(self._under_way)
             if not self._under_way:
                 self._empty.set()
 
-    def close(self) -> None:
-        """From now on no call begins."""
-        self._closed = True
+    def close(self, tell: Callable[[int], None] = _tell_nobody) -> None:
+        """From now on no call begins. Tells how many are under way, now and whenever one ends."""
+        self._closed, self._tell = True, tell
+        tell(self._under_way)
 
     async def wait_empty(self, seconds: float) -> None:
-        """Returns once no call is under way, or after so many seconds."""
-        try:
+        """Returns once no call is under way, or after so many seconds; what happens to calls then is not told."""
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), seconds)
-        except TimeoutError:
-            return
+        self._tell = _tell_nobody

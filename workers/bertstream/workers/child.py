@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from bertstream.workers import strays
+
 log = logging.getLogger(__name__)
 
 Event = dict[str, Any]
@@ -65,6 +67,7 @@ class Child:
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        output: int | None = None,
     ) -> None:
         self.spec = spec
         self.pid = process.pid
@@ -80,7 +83,9 @@ class Child:
         self._answering: set[asyncio.Task[None]] = set()
         self._unanswered_since: float | None = None
         self._computing_seconds = 0.0
-        self._reader = asyncio.create_task(self._read(reader), name=f"control-{spec.name}")
+        self._readers = [asyncio.create_task(self._read(reader), name=f"control-{spec.name}")]
+        if output is not None:
+            self._readers.append(asyncio.create_task(strays.log_lines(output, spec.name), name=f"strays-{spec.name}"))
 
     @classmethod
     async def start(cls, spec: ChildSpec, life: int) -> Child:
@@ -91,14 +96,14 @@ class Child:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         try:
-            with theirs:
-                process = await _spawn(spec, life, theirs.fileno())
+            with theirs, strays.output() as output:
+                process = await _spawn(spec, life, theirs.fileno(), output)
         except BaseException as error:
             ours.close()
             if not isinstance(error, OSError):
                 raise
             raise ChildFailed(f"{spec.name} cannot be started: {error}") from error
-        return cls(spec, process, *await asyncio.open_connection(sock=ours, limit=_LINE_BYTES))
+        return cls(spec, process, *await asyncio.open_connection(sock=ours, limit=_LINE_BYTES), output.pipe)
 
     @property
     def alive(self) -> bool:
@@ -109,8 +114,9 @@ class Child:
         """The exit status, once the process is gone; negative for a signal's number."""
         status = await self._process.wait()
         self._alive = False
-        await asyncio.wait((self._reader,), timeout=_LAST_WORDS_SECONDS)
-        self._reader.cancel()
+        await asyncio.wait(self._readers, timeout=_LAST_WORDS_SECONDS)
+        for reader in self._readers:
+            reader.cancel()
         self._writer.transport.abort()  # nobody reads what is still to be written
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
@@ -214,15 +220,17 @@ class Child:
         self.tell("answer", id=request["id"], **answer)
 
 
-async def _spawn(spec: ChildSpec, life: int, control_fd: int) -> asyncio.subprocess.Process:
+async def _spawn(spec: ChildSpec, life: int, control_fd: int, output: strays.Output) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
         "-m",
         *spec.command(life, control_fd),
         stdin=asyncio.subprocess.DEVNULL,
-        env={**os.environ, **spec.environment},
-        pass_fds=(control_fd,),
+        stdout=output.fd,
+        stderr=output.fd,
+        env={**os.environ, **spec.environment, **output.environment},
+        pass_fds=(control_fd, *output.inherited),
         process_group=0,
     )
 

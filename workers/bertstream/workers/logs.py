@@ -1,22 +1,53 @@
-"""Structured logs on stderr: for people on a terminal, one JSON object a line otherwise. Users' texts never go in."""
+"""Structured logs on stderr: for people on a terminal, one JSON object a line otherwise. Users' texts never go in.
+
+Where they are JSON, all that a process writes on stderr is. What libraries write by themselves in a child is read and
+logged by its supervisor (strays.py), so the child's own lines go to the descriptor that LOG_FD names.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
-from typing import Any
+from types import TracebackType
+from typing import Any, TextIO
 
+log = logging.getLogger(__name__)
+
+LOG_FD = "BERTSTREAM_LOG_FD"  # in the environment of children
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def structured() -> bool:
+    """Whether this process's standard error is for programs, and so has nothing but JSON."""
+    return not sys.stderr.isatty()
 
 
 def setup(process: str, level: str = "info") -> None:
     """Configures the root logger of this process, which is called `process` in each line."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(HumanFormatter(process) if sys.stderr.isatty() else JsonFormatter(process))
+    handler = logging.StreamHandler(_stream())
+    handler.setFormatter(JsonFormatter(process) if structured() else HumanFormatter(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
+    sys.excepthook = _log_exception
+
+
+def _stream() -> TextIO:
+    """Where lines go: of a child whose own standard error its supervisor reads, to the supervisor's."""
+    given = os.environ.pop(LOG_FD, "")
+    if not given:
+        return sys.stderr
+    os.set_inheritable(int(given), False)  # it is for this process alone, whatever it starts
+    return open(int(given), "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: PTH123
+
+
+def _log_exception(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt) or not structured():
+        sys.__excepthook__(kind, error, traceback)
+    else:
+        log.critical("the process failed", exc_info=(kind, error, traceback))
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:

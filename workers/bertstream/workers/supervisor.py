@@ -24,6 +24,10 @@ async def _nothing() -> None:
     return
 
 
+def _tell_nobody(signal_name: str) -> None:
+    return
+
+
 class Supervisor:
     """Runs stages of groups: a stage starts when the one before is ready, and they stop in the opposite order.
 
@@ -36,11 +40,13 @@ class Supervisor:
         drain_seconds: float,
         on_ready: Callable[[], None],
         on_stop: Callable[[], Awaitable[None]] = _nothing,
+        on_signal: Callable[[str], None] = _tell_nobody,
     ) -> None:
         self._stages = [list(stage) for stage in stages]
         self._drain_seconds = drain_seconds
         self._on_ready = on_ready
         self._on_stop = on_stop  # before the first child is stopped
+        self._on_signal = on_signal  # with the name of each that says to stop
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -48,7 +54,7 @@ class Supervisor:
         """Serves until SIGTERM or SIGINT; a second one ends the drain. Raises ChildFailed if a child cannot start."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+            loop.add_signal_handler(number, self._signalled, number.name)
         pinging = asyncio.create_task(self._ping_forever())
         try:
             await self._start()
@@ -57,6 +63,10 @@ class Supervisor:
             pinging.cancel()
             await self._on_stop()
             await self._end()
+
+    def _signalled(self, name: str) -> None:
+        self._on_signal(name)
+        self.stop()
 
     def stop(self) -> None:
         """Begins to drain; said twice, kills."""

@@ -1,0 +1,84 @@
+"""Says in the log how a drain goes: that it began and why, how many calls are left, and how it ended.
+
+Lives in the supervisor's process. Each frontend tells the calls that it has left, at once and at each change; one that
+is over tells what it cuts off, and no more (gate.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from bertstream.workers.control import Event
+
+log = logging.getLogger(__name__)
+
+REPORT_SECONDS = 5.0  # between lines, while calls are left
+
+
+class DrainLog:
+    """One drain of all frontends."""
+
+    def __init__(self, frontends: int, drain_seconds: float) -> None:
+        self._frontends = frontends
+        self._drain_seconds = drain_seconds
+        self._began: float | None = None
+        self._left: dict[str, int] = {}  # calls, by frontend
+        self._all_told = asyncio.Event()
+        self._reporting: asyncio.Task[None] | None = None
+
+    def signalled(self, name: str) -> None:
+        """The server was told to stop; said twice, not to wait."""
+        if self._began is not None:
+            log.warning("%s again: calls are not waited for", name, extra={"signal": name, "calls": self._calls})
+            return
+        self._began = time.monotonic()
+        self._left.clear()  # of frontends that were signalled by themselves before
+        self._all_told.clear()
+        log.info("%s: draining", name, extra={"signal": name, "drain_seconds": self._drain_seconds})
+        self._reporting = asyncio.create_task(self._report())
+
+    def told(self, frontend: str, event: Event) -> None:
+        """A frontend's count of its calls."""
+        self._left[frontend] = int(event["calls"])
+        if len(self._left) == self._frontends:
+            self._all_told.set()
+
+    def ended(self) -> None:
+        """All processes are gone; calls that a frontend had then are cut off. Nothing where no drain began."""
+        if self._began is None or self._reporting is None:
+            return
+        self._reporting.cancel()
+        told = {"seconds": self._seconds, "cut_off": self._calls}
+        log.log(logging.WARNING if self._calls else logging.INFO, "stopped", extra=told)
+
+    async def _report(self) -> None:
+        """A line once all frontends have told, then one now and then, and one when the time is over."""
+        try:
+            async with asyncio.timeout(REPORT_SECONDS):
+                await self._all_told.wait()
+        except TimeoutError:
+            pass  # one of them is just being replaced, and has no calls
+        self._say("calls are left")
+        while self._calls:
+            until_over = self._drain_seconds - self._seconds
+            await asyncio.sleep(max(0.0, min(REPORT_SECONDS, until_over)))
+            if until_over <= REPORT_SECONDS:
+                break
+            if self._calls:
+                self._say("calls are left")
+        if self._calls:
+            log.warning("the time is over: calls are cut off", extra={"calls": self._calls, "seconds": self._seconds})
+
+    def _say(self, what: str) -> None:
+        log.info("%s", what, extra={"calls": self._calls, "seconds": self._seconds})
+
+    @property
+    def _calls(self) -> int:
+        return sum(self._left.values())
+
+    @property
+    def _seconds(self) -> float:
+        """Since it began."""
+        return 0.0 if self._began is None else round(time.monotonic() - self._began, 1)
