@@ -88,7 +88,7 @@ proto-lint: $(VENV)/.installed-dev $(IMAGE)
 proto-breaking: $(VENV)/.installed-dev $(IMAGE)
 	$(call step,$(BIN)/buf breaking $(IMAGE) --against protos/baseline.binpb --config protos/buf.yaml)
 
-$(IMAGE): $(PROTO_VENV)/.installed protos/generate.py $(wildcard protos/bertstream/v1/*.proto)
+$(IMAGE): $(PROTO_VENV)/.installed protos/generate.py $(wildcard protos/bertstream/v1/*.proto protos/google/rpc/*.proto)
 	@$(PROTO_PYTHON) protos/generate.py --image $@
 
 # Environments. A stamp says what an environment was made from; the larger install includes the smaller.

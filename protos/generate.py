@@ -15,13 +15,12 @@ from pathlib import Path
 
 PROTOS = Path(__file__).resolve().parent
 PACKAGE = Path("bertstream/v1")
-SITE_PACKAGES = Path(sysconfig.get_paths()["purelib"])  # has google/rpc/*.proto, from googleapis-common-protos
 SCRIPTS = Path(sysconfig.get_paths()["scripts"])
 
 
 def protoc(sources: list[Path], *options: str) -> None:
-    """Run protoc over `sources` (relative to PROTOS); its own messages are the error message."""
-    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"-I{SITE_PACKAGES}", *options]
+    """Run protoc over `sources` (relative to PROTOS, which has all that they import); it says itself what is wrong."""
+    command = [sys.executable, "-P", "-m", "grpc_tools.protoc", f"-I{PROTOS}", *options]
     if subprocess.run([*command, *map(str, sources)], cwd=PROTOS, check=False).returncode:
         raise SystemExit(1)
 

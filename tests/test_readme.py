@@ -7,6 +7,8 @@ no more than what any model would print.
 from __future__ import annotations
 
 import shlex
+import shutil
+import subprocess
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from itertools import pairwise
@@ -20,6 +22,7 @@ from bertstream.server import config
 from bertstream.server.sources import Source, chosen_models, parse_sources
 from tests.support.documented import NAMES
 from tests.support.markdown import (
+    ADDRESS,
     DOCUMENTS,
     KINDS,
     ROOT,
@@ -77,6 +80,22 @@ def test_commands_run_and_print_what_is_shown(block: Block, documented: str, tmp
         printed = run_command(command, documented, tmp_path)
         if output is not None:
             assert_output(output, printed, block.place)
+
+
+@pytest.mark.parametrize("block", blocks_of("js"))
+def test_node_blocks_run(block: Block, documented: str) -> None:
+    """With packages that Node finds by NODE_PATH, such as those of `npm install @grpc/grpc-js @grpc/proto-loader`."""
+    packages = 'require("@grpc/grpc-js"); require("@grpc/proto-loader")'
+    if shutil.which("node") is None or run_node(packages).returncode:
+        pytest.skip("no Node, or none of gRPC's packages for it")
+    done = run_node(block.text.replace(ADDRESS, documented))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[ 1000, 1001 ]" in done.stdout
+
+
+def run_node(script: str) -> subprocess.CompletedProcess[str]:
+    command = ["node", "--eval", script]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_readme_serves_all_models_that_the_documents_ask() -> None:

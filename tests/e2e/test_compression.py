@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
-from tests.support.server import Server, running
+from tests.support.server import Server, eventually, running
 
 LARGE = 200 << 20  # bytes, some 200 KiB of which are sent
 AT_MOST = 64 << 20  # bytes by which a frontend may grow meanwhile
@@ -71,9 +71,8 @@ def test_gzip_gives_the_same_answers(channel: grpc.Channel) -> None:
 
 
 def test_health_takes_gzip_too(channel: grpc.Channel) -> None:
-    answer = health_pb2_grpc.HealthStub(channel).Check(
-        health_pb2.HealthCheckRequest(service="models/" + "tiny"), compression=GZIP
-    )
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    answer = stub.Check(health_pb2.HealthCheckRequest(service="models/tiny"), compression=GZIP)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -100,3 +99,10 @@ def test_other_compressions_are_refused_before_they_take_memory(fresh: Server, c
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
         assert "deflate" in error.details()
     assert peak(fresh) - before < AT_MOST
+
+
+def test_what_the_core_writes_of_it_by_itself_is_in_the_log(fresh: Server, channel: grpc.Channel) -> None:
+    refused(channel, REQUEST.SerializeToString(), DEFLATE)
+    eventually(lambda: any("deflate" in each["message"] for each in fresh.records), "the core's line")
+    (record, *_) = [each for each in fresh.records if "deflate" in each["message"]]
+    assert (record["process"], record["child"], record["level"]) == ("supervisor", "frontend-0", "warning")

@@ -221,4 +221,6 @@ class TestCommandLine:
         runs = [bertstream("compile", f"mine={checkpoint('bert')}", BERTSTREAM_CACHE=cache) for _ in range(2)]
         assert [run.returncode for run in runs] == [0, 0]
         assert runs[0].stdout == runs[1].stdout
+        records = [json.loads(line) for run in runs for line in run.stderr.splitlines()]
+        assert {record["model"] for record in records} == {"mine"}
         assert (Path(runs[0].stdout.split("\t")[1].strip()) / "program.pt").is_file()

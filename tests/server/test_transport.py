@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import grpc
-from grpc._cython import cygrpc
 
 from bertstream.server import transport
 from tests.support import http2
@@ -15,8 +17,10 @@ INTERVAL = "grpc.http2.min_ping_interval_without_data_ms"
 
 def test_the_core_knows_every_argument() -> None:
     """It says nothing of one that it does not know."""
-    with open(cygrpc.__file__, "rb") as file:  # noqa: PTH123
-        core = file.read()
+    found = importlib.util.find_spec("grpc._cython.cygrpc")
+    assert found is not None
+    assert found.origin is not None
+    core = Path(found.origin).read_bytes()
     names = {name for name, _ in transport.arguments(LIMITS)}
     assert len(names) > 8
     assert [name for name in sorted(names) if name.encode() + b"\0" not in core] == []

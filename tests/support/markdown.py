@@ -3,6 +3,7 @@
 ```python        run in order, all of a document in one namespace
 ```console       lines with `$ ` are run by bash, with stand-ins for a few commands (see shell.py)
 ```toml          read as a configuration file of the server
+```js            run by Node, where it and gRPC's packages for it are there
 ```text          what the block before it prints; `…` stands for anything within a line, or for any lines
 ```text picture  a drawing, which prints nothing
 """
@@ -20,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ADDRESS = "127.0.0.1:50051"  # where the documents' server is
-RUN_KINDS = ("python", "console", "toml")
+RUN_KINDS = ("python", "console", "toml", "js")
 KINDS = (*RUN_KINDS, "text", "text picture")
 
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*(.*)")

@@ -23,7 +23,7 @@ M = TypeVar("M", bound=Message)
 
 
 def add_health(server: grpc.aio.Server, servicer: health.aio.HealthServicer) -> None:
-    """`grpc.health.v1.Health`."""
+    """`grpc.health.v1.Health`, but for List, which grpcio-health-checking does not answer either."""
     decode, encode = _decoder(health_pb2.HealthCheckRequest), health_pb2.HealthCheckResponse.SerializeToString
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "Check": grpc.unary_unary_rpc_method_handler(servicer.Check, decode, encode),

@@ -1,0 +1,85 @@
+"""The folder protos/ is all that a generator needs in any language, and its copies of others' files are true."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2
+
+from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2, types_pb2
+from tests.support.imports import ROOT
+
+PROTOS = ROOT / "protos"
+OURS = [
+    module.DESCRIPTOR for module in (encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2, types_pb2)
+]
+OTHERS = {
+    "google/rpc/error_details.proto": error_details_pb2.DESCRIPTOR,
+    "google/rpc/status.proto": status_pb2.DESCRIPTOR,
+    "grpc/health/v1/health.proto": health_pb2.DESCRIPTOR,
+}
+
+
+def buf() -> Path:
+    (found,) = [path for path in importlib.metadata.files("buf-bin") or [] if path.name == "buf"]
+    return Path(str(found.locate())).resolve()
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, descriptor_pb2.FileDescriptorProto]:
+    """All .proto files, by name, compiled from a copy with nothing else beside it."""
+    folder = tmp_path_factory.mktemp("protos")
+    for path in PROTOS.rglob("*.proto"):
+        copy = folder / path.relative_to(PROTOS)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    command = [str(buf()), "build", "--exclude-source-info", "--output", "-#format=binpb"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return {file.name: file for file in descriptor_pb2.FileDescriptorSet.FromString(done.stdout).file}
+
+
+def described(descriptor: FileDescriptor, name: str) -> list[str]:
+    """All that a file says, in lines, but for names in JSON, which not every compiler writes down."""
+    file = descriptor_pb2.FileDescriptorProto()
+    descriptor.CopyToProto(file)
+    file.name = name  # grpcio's code is generated in a folder of another name
+    return [line for line in str(file).splitlines() if not line.strip().startswith("json_name:")]
+
+
+def test_the_folder_has_all_that_it_imports(compiled: dict[str, descriptor_pb2.FileDescriptorProto]) -> None:
+    pool = descriptor_pool.DescriptorPool()
+    there = {str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto")}
+    assert there == {*OTHERS, *(file.name for file in OURS)}
+    assert {name for name in compiled if not name.startswith("google/protobuf/")} == there
+    for file in compiled.values():  # in an order in which each comes after what it imports
+        pool.AddSerializedFile(file.SerializeToString())
+    assert pool.FindServiceByName("bertstream.v1.EncodingService").methods
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_copies_say_what_the_installed_packages_say(
+    compiled: dict[str, descriptor_pb2.FileDescriptorProto], name: str
+) -> None:
+    pool = descriptor_pool.DescriptorPool()
+    for file in compiled.values():
+        pool.AddSerializedFile(file.SerializeToString())
+    assert described(pool.FindFileByName(name), name) == described(OTHERS[name], name)
+    assert "Licensed under the Apache License, Version 2.0" in (PROTOS / name).read_text()
+
+
+def test_they_hide_no_python_package() -> None:
+    """Not even from a program that runs in the folder, such as its generator."""
+    code = "import google.rpc.status_pb2 as s, grpc; print(s.__file__, grpc.__file__, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROTOS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [Path(path).is_relative_to(PROTOS) for path in done.stdout.split()] == [False, False]
+    assert [path for name in ("google", "grpc") for path in (PROTOS / name).rglob("*.py*")] == []
