@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -53,5 +54,5 @@ class Server:
         self.process.stdout.close()
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        self.last_line = lines[-1] if lines else "it said nothing"
+        self.last_line = json.loads(lines[-1])["message"] if lines else "it said nothing"
         self._log.close()

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -21,7 +22,7 @@ PROTOS = ROOT / "protos"
 OURS = [
     module.DESCRIPTOR for module in (encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2, types_pb2)
 ]
-OTHERS = {
+OTHERS: dict[str, Any] = {
     "google/rpc/error_details.proto": error_details_pb2.DESCRIPTOR,
     "google/rpc/status.proto": status_pb2.DESCRIPTOR,
     "grpc/health/v1/health.proto": health_pb2.DESCRIPTOR,
