@@ -79,8 +79,8 @@ async def _serve(config: ServeConfig, port: int, choices: tuple[ModelChoice, ...
             return
         launcher = Launcher(config, folder, compiled.devices)
         launches = launch_all(launcher, choices, compiled)
-        workers = sum(each.workers for each in launches)
-        log.info("starting %d worker%s", workers, "s" if workers > 1 else "")
+    workers = sum(each.workers for each in launches)
+    log.info("starting %d worker%s", workers, "s" if workers > 1 else "")
 
     def on_ready() -> None:
         print(ready_line(config, port, launches, compiled.operators, launcher.frontends), flush=True)
