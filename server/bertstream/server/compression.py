@@ -1,7 +1,7 @@
 """Messages that callers have compressed by gzip, inflated no further than a message may be long.
 
 gRPC's core would inflate them up to the transport's limit, or in older versions without any, before we see them: a
-thousandth of that on the wire is enough (docs/decisions/0021-compressed-messages.md).
+thousandth of that on the wire is enough (docs/decisions/0023-compressed-messages.md).
 """
 
 from __future__ import annotations
