@@ -94,8 +94,8 @@ class Faulty(nn.Module):
         return pooled
 
     @torch.jit.export
-    def pool(self, states: Tensor, lengths: List[int], mode: str) -> Tensor:  # noqa: UP006
-        pooled: Tensor = self.program.pool(states, lengths, mode)
+    def pool(self, states: Tensor, lengths: List[int], mode: str, skipped: int) -> Tensor:  # noqa: UP006
+        pooled: Tensor = self.program.pool(states, lengths, mode, skipped)
         return pooled
 
 

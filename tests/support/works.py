@@ -103,7 +103,11 @@ class FakeProgram:
     def pooler(self, first: Tensor) -> Tensor:
         return torch.tanh(first * 0.5)
 
-    def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
+    @property
+    def whole_text_heads(self) -> frozenset[str]:
+        return frozenset()
+
+    def pool(self, states: Tensor, lengths: list[int], mode: str, skipped: int = 0) -> Tensor:
         return torch.stack([fake_pool(text, mode) for text in states.split(lengths)])
 
     def mask_logits(self, states: Tensor) -> Tensor:

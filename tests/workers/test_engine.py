@@ -263,9 +263,9 @@ def test_many_long_spans_are_not_gathered_at_once(
     rows: list[int] = []
 
     class Counting(FakeProgram):
-        def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
+        def pool(self, states: Tensor, lengths: list[int], mode: str, skipped: int = 0) -> Tensor:
             rows.append(len(states))
-            return super().pool(states, lengths, mode)
+            return super().pool(states, lengths, mode, skipped)
 
     monkeypatch.setattr(outputs_module, "_SPAN_ROWS", 8)
     spans = Spans(np.array([6], np.int32), np.arange(6, dtype=np.int32), np.array([1, 7, 10, 2, 3, 4], np.int32))

@@ -32,7 +32,7 @@ from tests.support.works import make_work
 needs_compiler = pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
 CPU = torch.device("cpu")
 SHAPES = [Bucket(64, 8, 16), Bucket(128, 16, 64)]
-MODES: tuple[PoolingMode, ...] = ("cls", "mean", "max", "mean_sqrt_len", "last_token")
+MODES: tuple[PoolingMode, ...] = ("cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token")
 
 
 class Tape:

@@ -147,6 +147,7 @@ POOLED: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda rows: rows.mean(0),
     "max": lambda rows: rows.amax(0),
     "mean_sqrt_len": lambda rows: rows.sum(0) / len(rows) ** 0.5,
+    "weighted_mean": lambda rows: (rows * (places := torch.arange(1.0, len(rows) + 1)[:, None])).sum(0) / places.sum(),
     "last_token": lambda rows: rows[-1],
 }
 

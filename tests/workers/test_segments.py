@@ -37,11 +37,11 @@ def test_sums_by_one_kernel(dtype: torch.dtype, largest: bool) -> None:
     torch.testing.assert_close(found, want, atol=1e-4, rtol=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["cls", "mean", "max", "mean_sqrt_len", "last_token"])
+@pytest.mark.parametrize("mode", ["cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token"])
 def test_pooling_of_texts_that_are_laid_out_looks_at_no_value(mode: str) -> None:
     """Or it could not be recorded: there are no values on "meta"."""
     where = segments_at(torch.zeros(5, dtype=torch.int32, device="meta"), 10, 0)
-    assert pool_rows(torch.zeros(10, 6, device="meta"), where, mode).shape == (4, 6)
+    assert pool_rows(torch.zeros(10, 6, device="meta"), where, mode, 0).shape == (4, 6)
 
 
 def test_on_the_cpu_nothing_is_copied() -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "last_token", "pooler"]
+PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler", "checkpoint"]
 LayerCombination = Literal["mean", "sum", "concatenate"]
 WireType = Literal["float32", "float16", "bfloat16", "int8"]
 Output = (
@@ -19,6 +19,10 @@ Output = (
 HeadName = (
     Literal["fill_mask", "next_sentence", "sequence_classification"]
     | Literal["token_classification", "question_answering", "multiple_choice"]
+)
+# Those that a checkpoint's weights alone may not tell apart.
+TASKS: tuple[HeadName, ...] = (
+    *("sequence_classification", "token_classification", "question_answering", "multiple_choice"),
 )
 ScoreFunction = Literal["softmax", "sigmoid", "none"]
 EarlyStopping = Literal["heuristic", "first", "never"]
@@ -30,13 +34,17 @@ INTERACTIVE, BULK = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """How token states become one vector a text; `layers` count from 0 (the embeddings) and are never empty."""
+    """How token states become one vector a text; `layers` count from 0 (the embeddings) and are never empty.
+
+    "checkpoint" is all that the checkpoint's sentence-transformers modules do, of the last layer alone.
+    """
 
     mode: PoolingMode
     layers: tuple[int, ...]
     combination: LayerCombination = "mean"
     normalize: bool = False
     dimensions: int = 0  # 0 keeps all
+    skipped: int = 0  # tokens at the start of each text that are left out, as a prompt's may be; not of "pooled_spans"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FILE_NAME = "description.json"
-FORMAT = 4
+FORMAT = 5
 
 
 class DescriptionError(Exception):
@@ -20,10 +20,13 @@ class DescriptionError(Exception):
 class DefaultPooling:
     """How the checkpoint's authors turn token states into one vector a text, when a caller does not say."""
 
-    mode: str = "mean"  # one of contract.PoolingMode
+    mode: str = "mean"  # one of contract.PoolingMode; "checkpoint" where it is more than another of them says
     normalize: bool = False
-    dimensions: int = 0  # keep the first n; 0 keeps all
+    dimensions: int = 0  # keep the first n; 0 keeps all, and is never that of "checkpoint"
+    # Of "checkpoint" alone:
+    width: int = 0  # of a vector before it is cut to its dimensions
     include_prompt: bool = True  # False leaves a prompt's tokens out of the pooling
+    steps: tuple[str, ...] = ()  # what is done after the last layer, for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,18 @@ class ModelDescription:
     truncation_side: str = "right"  # or "left"
     clean_up_spaces: bool = False  # in texts made of token ids: "it ' s so ." becomes "it's so."
     special_tokens: dict[str, tuple[str, int]] = field(default_factory=dict)  # cls sep pad mask unk bos eos
+    scores_by_modules: bool = False  # sequence_classification is of pooled states, by sentence-transformers' modules
     heads: tuple[str, ...] = ()  # contract.HeadName, "causal_lm", "sequence_to_sequence"
     labels: tuple[str, ...] = ()  # of sequence_classification or token_classification, by number
     score_function: str = "softmax"  # of sequence_classification, as the config says; one of contract.ScoreFunction
     rerank_function: str = ""  # where the checkpoint is a sentence-transformers CrossEncoder that says; else ""
     generation: GenerationDescription | None = None
     warnings: tuple[str, ...] = ()  # what the checkpoint asks for and this server does not do, in plain words
+
+    @property
+    def has_sentence_modules(self) -> bool:
+        """Whether the program pools by "checkpoint"."""
+        return self.scores_by_modules or self.default_pooling.mode == "checkpoint"
 
     def save(self, directory: Path) -> None:
         """Write description.json into `directory`."""
@@ -107,7 +116,7 @@ class ModelDescription:
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
     """JSON has neither tuples nor dataclasses."""
     return values | {
-        "default_pooling": DefaultPooling(**values["default_pooling"]),
+        "default_pooling": _pooling(values["default_pooling"]),
         "precision_test": PrecisionTest(**values["precision_test"]),
         "special_tokens": {role: (token, id) for role, (token, id) in values["special_tokens"].items()},
         "heads": tuple(values["heads"]),
@@ -115,6 +124,10 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         "generation": _generation(values["generation"]),
         "warnings": tuple(values["warnings"]),
     }
+
+
+def _pooling(values: dict[str, Any]) -> DefaultPooling:
+    return DefaultPooling(**{**values, "steps": tuple(values["steps"])})
 
 
 def _generation(values: dict[str, Any] | None) -> GenerationDescription | None:

@@ -68,8 +68,12 @@ class Program(Protocol):
     def pooler(self, first: Tensor) -> Tensor:
         """The model's own pooler. first [n, H] -> [n, H]."""
 
-    def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
-        """states [T, H] -> [n, H]."""
+    def pool(self, states: Tensor, lengths: list[int], mode: str, skipped: int = 0) -> Tensor:
+        """states [T, H] -> [n, H], by "checkpoint" [n, D]; before each text's first token so many were skipped."""
+
+    @property
+    def whole_text_heads(self) -> frozenset[str]:
+        """Heads whose logits `pool` gives, by "checkpoint"."""
 
     @property
     def vocabulary_size(self) -> int:

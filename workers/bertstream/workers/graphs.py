@@ -63,7 +63,7 @@ class Program(Protocol):
         """The plain way: the states of each layer."""
 
     def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
-        """The plain way: states [T, H] -> [n, H] float32."""
+        """The plain way: states [T, H] -> [n, H] float32, by "checkpoint" [n, D]."""
 
 
 @dataclass(frozen=True, slots=True)

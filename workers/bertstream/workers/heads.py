@@ -91,11 +91,23 @@ class Heads:
 
     def _run(self, output: Output, wish: HeadWish) -> _Shared:
         asking = self._asking(output, wish.name)
+        if wish.name in self._program.whole_text_heads:
+            return self._run_whole(asking)
         per_text = output == "label_scores"
         rows = [self._first_tokens(index) if per_text else self._tokens(index) for index in asking]
-        chosen = torch.from_numpy(np.concatenate(rows)).to(self._last.device)
         run = self._program.text_logits if per_text else self._program.token_logits
-        return _Shared({"": run(wish.name, self._last.index_select(0, chosen)).float()}, _slices(asking, rows))
+        return _Shared({"": run(wish.name, self._states_of(rows)).float()}, _slices(asking, rows))
+
+    def _run_whole(self, asking: Sequence[int]) -> _Shared:
+        """[texts, labels] float32 of sentence-transformers' modules, which pool all of a text's tokens."""
+        states = self._states_of([self._tokens(index) for index in asking]).float()
+        lengths = [self._batch.works[index].batch.lengths for index in asking]
+        logits = self._program.pool(states, np.concatenate(lengths).tolist(), "checkpoint")
+        return _Shared({"": logits}, _slices(asking, lengths))
+
+    def _states_of(self, rows: Sequence[Ints]) -> Tensor:
+        """The last layer's. [rows, H]"""
+        return self._last.index_select(0, torch.from_numpy(np.concatenate(rows)).to(self._last.device))
 
     def _answers(self, index: int) -> _Shared:
         """Answers to all works whose answers may have the same length."""

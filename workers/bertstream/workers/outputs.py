@@ -116,10 +116,23 @@ class Outputs:
         """[n, d] of all texts of the batch, neither cut nor normalised."""
         if pooling.mode == "pooler":
             return self._pooler_output()
-        key = (pooling.mode, pooling.layers, pooling.combination)
+        key = (pooling.mode, pooling.layers, pooling.combination, pooling.skipped)
         if key not in self._pooled:
-            self._pooled[key] = self._pool_rows(self._mixed(pooling), pooling.mode, None, self._batch.lengths)
+            states, mode = self._mixed(pooling), pooling.mode
+            rows, lengths = self._without_first(pooling.skipped)
+            self._pooled[key] = self._pool_rows(states, mode, rows, lengths, pooling.skipped)
         return self._pooled[key]
+
+    def _without_first(self, skipped: int) -> tuple[Ints | None, list[int]]:
+        """The rows (None: all) and lengths of the batch's texts, but for their first tokens.
+
+        Of a text that has no more than these the last stays: it is another work's, that does not want this.
+        """
+        if not skipped:
+            return None, self._batch.lengths
+        before = np.array(self._batch.lengths)
+        lengths = np.maximum(before - skipped, 1)
+        return rows_of(starts_of(before) + before - lengths, lengths), lengths.tolist()
 
     def _pool_spans(self, work: Work, place: Ints) -> Tensor:
         """[S, d] of a work's spans, in their order."""
@@ -131,8 +144,9 @@ class Outputs:
             self._pool_rows(states, pooling.mode, rows_of(starts[some], lengths[some]), lengths[some].tolist())
             for some in (slice(*piece) for piece in pieces_of(lengths, _SPAN_ROWS))
         ]
-        width = sum(each.size(1) for each in states)
-        return finish(pooling, torch.cat(pooled) if pooled else states[0].new_zeros(0, width))
+        if not pooled:  # the width is that of any token's
+            pooled = [self._pool_rows(states, pooling.mode, np.zeros(1, np.int64), [1])[:0]]
+        return finish(pooling, torch.cat(pooled))
 
     def _mixed(self, pooling: Pooling) -> list[Tensor]:
         """The layers as they are pooled, whose vectors then stand side by side: each for itself, or a mix. [T, H]"""
@@ -144,10 +158,12 @@ class Outputs:
             total = total + each.float()
         return [total / len(states) if pooling.combination == "mean" else total]
 
-    def _pool_rows(self, states: list[Tensor], mode: str, rows: Ints | None, lengths: list[int]) -> Tensor:
+    def _pool_rows(
+        self, states: list[Tensor], mode: str, rows: Ints | None, lengths: list[int], skipped: int = 0
+    ) -> Tensor:
         """Pools consecutive rows (all of the batch's where None), `lengths` of them at a time."""
         chosen = (each if rows is None else _rows(each, rows) for each in states)
-        return torch.cat([self._program.pool(each.float(), lengths, mode) for each in chosen], dim=1)
+        return torch.cat([self._program.pool(each.float(), lengths, mode, skipped) for each in chosen], dim=1)
 
     def _pooler_output(self) -> Tensor:
         if self._pooler is None:

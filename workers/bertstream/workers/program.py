@@ -89,6 +89,11 @@ class Program:
         return self.description.vocabulary_size
 
     @property
+    def whole_text_heads(self) -> frozenset[str]:
+        """Those of TEXT_HEADS whose logits `pool` gives, by "checkpoint": they read all of a text's tokens."""
+        return frozenset({"sequence_classification"}) if self.description.scores_by_modules else frozenset()
+
+    @property
     def poolings(self) -> tuple[Pooling, ...]:
         """The checkpoint's own, of the last layer, normalised and not: what callers want that say no more than that."""
         own = self.description.default_pooling
@@ -187,19 +192,25 @@ class Program:
         return pooled
 
     @torch.inference_mode()
-    def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
-        """One vector a text. states: [T, H] -> [n, H] float32; `mode` is one of contract.PoolingMode."""
+    def pool(self, states: Tensor, lengths: list[int], mode: str, skipped: int = 0) -> Tensor:
+        """One vector a text. states: [T, H] -> [n, H] float32; `mode` is one of contract.PoolingMode.
+
+        By "checkpoint" [n, D]: all that sentence-transformers' modules make of a text, also of one that is a span.
+        skipped: how many tokens of each text went before the first that is here.
+        """
         if mode == "pooler":
             self._check_pooler()
-        pooled: Tensor = self._module.pool(states, lengths, mode)
+        if mode == "checkpoint" and not self.description.has_sentence_modules:
+            raise ValueError("this model has no sentence-transformers modules")
+        pooled: Tensor = self._module.pool(states, lengths, mode, skipped)
         return pooled
 
     @torch.inference_mode()
     def pool_at(self, states: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
         """pool, but by "pooler", of texts that are laid out already. Looks at no value, so it can be recorded.
 
-        states: [T, H]; cu_seqlens: [n + 1] int32, from 0 to at most T, on the device -> [n, H] float32, 0 for a text of
-        no tokens.
+        states: [T, H]; cu_seqlens: [n + 1] int32, from 0 to at most T, on the device -> [n, H] float32, by "checkpoint"
+        [n, D]; 0 for a text of no tokens.
         """
         pooled: Tensor = self._module.pool_at(states, cu_seqlens, mode)
         return pooled
@@ -222,6 +233,8 @@ class Program:
         A and that it does not; of "multiple_choice" [n, 1]. Raises ValueError where there is no such head.
         """
         self._check_head(head, TEXT_HEADS)
+        if head in self.whole_text_heads:
+            raise ValueError(f"this model's head {head!r} reads whole texts")
         logits: Tensor = self._module.linear_logits(head, first)
         return logits
 

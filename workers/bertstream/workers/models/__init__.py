@@ -6,11 +6,25 @@ from bertstream.workers.models.heads import state_name, weight_shapes
 from bertstream.workers.models.loading import DECODER_PREFIX, decoder_weight_shapes, load_model
 from bertstream.workers.models.model import Model
 from bertstream.workers.models.pooling import MODES as POOLING_MODES
-from bertstream.workers.models.shape import DecoderShape, EncoderShape, HeadShape, Operators, Products
+from bertstream.workers.models.sentence import DENSE_ACTIVATIONS, sentence_weight_shapes
+from bertstream.workers.models.sentence import PREFIX as SENTENCE_PREFIX
+from bertstream.workers.models.shape import (
+    NO_SENTENCE,
+    DecoderShape,
+    EncoderShape,
+    HeadShape,
+    Operators,
+    Products,
+    SentenceShape,
+    VectorShape,
+)
 
 __all__ = [
     "DECODER_PREFIX",
+    "DENSE_ACTIVATIONS",
+    "NO_SENTENCE",
     "POOLING_MODES",
+    "SENTENCE_PREFIX",
     "SUPPORTED_ACTIVATIONS",
     "DecoderShape",
     "EncoderShape",
@@ -18,9 +32,12 @@ __all__ = [
     "Model",
     "Operators",
     "Products",
+    "SentenceShape",
+    "VectorShape",
     "decoder_weight_shapes",
     "largest_inputs",
     "load_model",
+    "sentence_weight_shapes",
     "state_name",
     "weight_shapes",
 ]

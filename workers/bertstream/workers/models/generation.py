@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bertstream.workers.models.decoder import CausalLayer, Decoder, empty_cache, past_of
 from bertstream.workers.models.model import Model
 from bertstream.workers.models.segments import segments
-from bertstream.workers.models.shape import DecoderShape, EncoderShape, HeadShape, Operators
+from bertstream.workers.models.shape import DecoderShape, EncoderShape, HeadShape, Operators, SentenceShape
 
 CAUSAL = "causal_lm"  # the name of the head that makes a model a CausalModel
 
@@ -21,8 +21,10 @@ CAUSAL = "causal_lm"  # the name of the head that makes a model a CausalModel
 class CausalModel(Model):
     """A decoder alone, with one copy of the layers for encoding and generating."""
 
-    def __init__(self, shape: EncoderShape, operators: Operators, heads: Sequence[HeadShape]) -> None:
-        super().__init__(shape, operators, heads)
+    def __init__(
+        self, shape: EncoderShape, operators: Operators, heads: Sequence[HeadShape], sentence: SentenceShape
+    ) -> None:
+        super().__init__(shape, operators, heads, sentence)
         self.layer_count, self.hidden_size = shape.layers, shape.hidden_size
         self.layers = nn.ModuleList([CausalLayer(shape, operators) for _ in range(shape.layers)])
 
@@ -74,9 +76,14 @@ class EncoderDecoder(Model):
     """An encoder, and a decoder that attends to it."""
 
     def __init__(
-        self, shape: EncoderShape, operators: Operators, heads: Sequence[HeadShape], decoder: DecoderShape
+        self,
+        shape: EncoderShape,
+        operators: Operators,
+        heads: Sequence[HeadShape],
+        decoder: DecoderShape,
+        sentence: SentenceShape,
     ) -> None:
-        super().__init__(shape, operators, heads)
+        super().__init__(shape, operators, heads, sentence)
         self.layer_count = shape.layers
         self.decoder = Decoder(decoder, shape.hidden_size, operators)
 

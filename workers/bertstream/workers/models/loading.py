@@ -11,7 +11,8 @@ from bertstream.workers.models.decoder import Decoder
 from bertstream.workers.models.generation import CAUSAL, CausalModel, EncoderDecoder
 from bertstream.workers.models.linear import Linear, Packed, Source
 from bertstream.workers.models.model import Model
-from bertstream.workers.models.shape import DecoderShape, EncoderShape, HeadShape, Operators
+from bertstream.workers.models.sentence import PREFIX as SENTENCE_PREFIX
+from bertstream.workers.models.shape import NO_SENTENCE, DecoderShape, EncoderShape, HeadShape, Operators, SentenceShape
 
 DECODER_PREFIX = "decoder."  # before the names of a decoder's weights among those of its Model
 
@@ -24,15 +25,17 @@ def load_model(
     heads: Sequence[HeadShape] = (),
     decoder: DecoderShape | None = None,
     largest: Mapping[str, Tensor] | None = None,
+    sentence: SentenceShape = NO_SENTENCE,
 ) -> Model:
     """A model with these weights in `dtype`; those that are in it already are shared, not copied.
 
-    largest: what largest_inputs found, for products of int8.
+    largest: what largest_inputs found, for products of int8. What becomes of pooled vectors is float32 always.
     """
     with torch.device("meta"):  # no memory and no random numbers for weights that are about to be replaced
-        model = _new_model(shape, operators, heads, decoder)
+        model = _new_model(shape, operators, heads, decoder, sentence)
     linear = {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
     exact = {f"{name}.weight" for name, module in linear.items() if module.coarse}
+    exact |= {name for name in weights if name.startswith(SENTENCE_PREFIX)}
     converted = _converted(weights, dtype, exact)
     model.load_state_dict(converted, assign=True)
     made: dict[Source, Packed] = {}
@@ -51,13 +54,17 @@ def _converted(weights: Mapping[str, Tensor], dtype: torch.dtype, exact: set[str
 
 
 def _new_model(
-    shape: EncoderShape, operators: Operators, heads: Sequence[HeadShape], decoder: DecoderShape | None
+    shape: EncoderShape,
+    operators: Operators,
+    heads: Sequence[HeadShape],
+    decoder: DecoderShape | None,
+    sentence: SentenceShape,
 ) -> Model:
     if decoder is not None:
-        return EncoderDecoder(shape, operators, heads, decoder)
+        return EncoderDecoder(shape, operators, heads, decoder, sentence)
     if any(head.name == CAUSAL for head in heads):
-        return CausalModel(shape, operators, heads)
-    return Model(shape, operators, heads)
+        return CausalModel(shape, operators, heads, sentence)
+    return Model(shape, operators, heads, sentence)
 
 
 def decoder_weight_shapes(decoder: DecoderShape, source_size: int) -> dict[str, torch.Size]:

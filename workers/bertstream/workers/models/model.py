@@ -16,15 +16,22 @@ from bertstream.workers.models.encoder import Layer
 from bertstream.workers.models.heads import LinearHead, VocabularyHead
 from bertstream.workers.models.pooling import Pooler, pool_rows
 from bertstream.workers.models.segments import Segments, segments, segments_at
-from bertstream.workers.models.shape import EncoderShape, HeadShape, Operators
+from bertstream.workers.models.sentence import SentenceModules
+from bertstream.workers.models.shape import NO_SENTENCE, EncoderShape, HeadShape, Operators, SentenceShape
 
 
 class Model(nn.Module):
-    """Embeddings, layers, pooler, task heads."""
+    """Embeddings, layers, pooler, task heads, sentence-transformers' modules."""
 
     __constants__ = ("has_pooler", "takes_any_lengths")
 
-    def __init__(self, shape: EncoderShape, operators: Operators, heads: Sequence[HeadShape] = ()) -> None:
+    def __init__(
+        self,
+        shape: EncoderShape,
+        operators: Operators,
+        heads: Sequence[HeadShape] = (),
+        sentence: SentenceShape = NO_SENTENCE,
+    ) -> None:
         super().__init__()
         self.has_pooler = shape.has_pooler
         self.embeddings = Embeddings(shape)
@@ -39,6 +46,7 @@ class Model(nn.Module):
         self.linear_heads = nn.ModuleDict(
             {head.name: LinearHead(shape, head) for head in heads if not head.over_vocabulary}
         )
+        self.sentence = SentenceModules(sentence)
 
     def forward(
         self,
@@ -138,21 +146,29 @@ class Model(nn.Module):
         return self.pooler(first)
 
     @torch.jit.export
-    def pool(self, states: Tensor, lengths: List[int], mode: str) -> Tensor:  # noqa: UP006
-        """states: [T, H] -> [n, H] float32"""
+    def pool(self, states: Tensor, lengths: List[int], mode: str, skipped: int) -> Tensor:  # noqa: UP006
+        """states: [T, H] -> [n, H] float32, by "checkpoint" [n, D]; skipped: as pool_rows takes it"""
         where = segments(lengths, states.device)
         if mode == "pooler":
             return self.pooler(states[where.starts]).to(torch.float32)
-        return pool_rows(states, where, mode)
+        return self.pool_segments(states, where, mode, skipped)
 
     @torch.jit.export
     def pool_at(self, states: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
         """pool, but by "pooler", of texts that are laid out on the device already, as a CUDA graph needs it.
 
-        states: [T, H]; cu_seqlens: [n + 1] int32, from 0 to at most T -> [n, H] float32, 0 for a text of no tokens.
+        states: [T, H]; cu_seqlens: [n + 1] int32, from 0 to at most T -> [n, H] float32, by "checkpoint" [n, D]; 0 for
+        a text of no tokens.
         """
         where = segments_at(cu_seqlens, states.size(0), 0)
-        return pool_rows(states, where, mode).masked_fill((where.lengths == 0).unsqueeze(1), 0.0)
+        pooled = self.pool_segments(states, where, mode, 0)
+        return pooled.masked_fill((where.lengths == 0).unsqueeze(1), 0.0)
+
+    def pool_segments(self, states: Tensor, where: Segments, mode: str, skipped: int) -> Tensor:
+        """By any mode but "pooler". states: [T, H] -> [n, H] float32, by "checkpoint" [n, D]"""
+        if mode == "checkpoint":
+            return self.sentence(states, where, skipped)
+        return pool_rows(states, where, mode, skipped)
 
     @torch.jit.export
     def vocabulary_logits(self, name: str, states: Tensor) -> Tensor:

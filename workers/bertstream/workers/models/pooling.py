@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bertstream.workers.models.segments import Segments
 
-MODES = ("cls", "mean", "max", "mean_sqrt_len", "last_token", "pooler")
+MODES = ("cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler")
 
 
 class Pooler(nn.Module):
@@ -22,17 +22,30 @@ class Pooler(nn.Module):
         return torch.tanh(self.dense(first))
 
 
-def pool_rows(states: Tensor, segments: Segments, mode: str) -> Tensor:
-    """states: [T, H] -> [n, H] float32, by any mode but "pooler"."""
+def pool_rows(states: Tensor, segments: Segments, mode: str, skipped: int) -> Tensor:
+    """states: [T, H] -> [n, H] float32, by any mode but "pooler".
+
+    skipped: how many tokens of each text went before the first that is here, for the weights of "weighted_mean".
+    """
     if mode == "cls":
         return states[segments.starts].to(torch.float32)
     if mode == "last_token":
         return states[segments.starts + segments.lengths - 1].to(torch.float32)
     if mode == "max":
         return by_runs(states, segments, True).to(torch.float32)
-    sums = by_runs(states, segments, False)
     sizes = segments.lengths.to(torch.float32).unsqueeze(1)  # [n, 1]
+    if mode == "weighted_mean":
+        weighted = states.to(torch.float32) * weights_by_place(states, segments, skipped)
+        return by_runs(weighted, segments, False) / (sizes * ((sizes + 1.0) / 2.0 + skipped))
+    sums = by_runs(states, segments, False)
     return sums / (sizes if mode == "mean" else sizes.sqrt())
+
+
+def weights_by_place(states: Tensor, segments: Segments, skipped: int) -> Tensor:
+    """A token's number in its text, from 1. states: [T, H] -> [T, 1] float32. Looks at no value."""
+    tokens = torch.arange(states.size(0), dtype=segments.cu_seqlens.dtype, device=states.device)
+    texts = torch.bucketize(tokens, segments.cu_seqlens[1:], right=True).clamp(max=segments.starts.size(0) - 1)
+    return (tokens - segments.starts[texts] + (1 + skipped)).to(torch.float32).unsqueeze(1)
 
 
 def by_runs(states: Tensor, segments: Segments, largest: bool) -> Tensor:

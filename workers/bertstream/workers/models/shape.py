@@ -63,3 +63,26 @@ class DecoderShape:
 
     shape: EncoderShape  # causal
     head: HeadShape  # over the vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class VectorShape:
+    """One of sentence-transformers' modules that make another vector of each text's."""
+
+    kind: Literal["dense", "layer_norm", "normalize"]
+    inputs: int
+    outputs: int
+    bias: bool = True  # as all that follows, of "dense"
+    activation: str = "Identity"  # a class of torch.nn
+    residual: bool = False  # adds what came in
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceShape:
+    """What sentence-transformers' modules make of the last layer's states; of nothing where there are no modes."""
+
+    modes: tuple[str, ...] = ()  # of pooling, side by side
+    steps: tuple[VectorShape, ...] = ()
+
+
+NO_SENTENCE = SentenceShape()

@@ -1,0 +1,97 @@
+"""What sentence-transformers' modules make of the last layer's states: pooled in one or several ways, then refined.
+
+H hidden size, P what is pooled (H for each mode), D the vector's length. All of it in float32, whatever the states are.
+"""
+
+from __future__ import annotations
+
+# TorchScript reads these annotations, and knows the old spellings only.
+from typing import List  # noqa: UP035
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bertstream.workers.models.pooling import pool_rows
+from bertstream.workers.models.segments import Segments
+from bertstream.workers.models.shape import SentenceShape, VectorShape
+
+# Classes of torch.nn, as a Dense module's configuration names them.
+DENSE_ACTIVATIONS = (
+    *("Identity", "Tanh", "ReLU", "GELU", "Sigmoid", "SiLU", "Mish", "ReLU6", "LeakyReLU", "ELU", "SELU", "CELU"),
+    *("Hardtanh", "Hardswish", "Hardsigmoid", "LogSigmoid", "Softplus", "Softsign", "Tanhshrink"),
+)
+PREFIX = "sentence."  # before these weights' names among those of a Model
+
+
+class Dense(nn.Module):
+    """activation(x W' + b), and what came in added to it where the module is residual."""
+
+    __constants__ = ("is_residual",)
+
+    def __init__(self, shape: VectorShape) -> None:
+        super().__init__()
+        self.linear = nn.Linear(shape.inputs, shape.outputs, bias=shape.bias)
+        self.activation = getattr(nn, shape.activation)()
+        self.is_residual = shape.residual
+        projects = shape.residual and shape.inputs != shape.outputs
+        self.residual = nn.Linear(shape.inputs, shape.outputs, bias=False) if projects else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [n, inputs] -> [n, outputs]"""
+        made: Tensor = self.activation(self.linear(x))
+        return made + self.residual(x) if self.is_residual else made
+
+
+class Norm(nn.Module):
+    """LayerNorm of a vector."""
+
+    def __init__(self, shape: VectorShape) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(shape.outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [n, D] -> [n, D]"""
+        return self.norm(x)
+
+
+class Normalize(nn.Module):
+    """To unit length."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [n, D] -> [n, D]"""
+        return functional.normalize(x, dim=1)
+
+
+class SentenceModules(nn.Module):
+    """All of them. Of a checkpoint that has none it is empty, and must not be run."""
+
+    __constants__ = ("modes",)
+
+    def __init__(self, shape: SentenceShape) -> None:
+        super().__init__()
+        self.modes = shape.modes
+        self.steps = nn.ModuleList([_module(each) for each in shape.steps])
+
+    def forward(self, states: Tensor, where: Segments, skipped: int) -> Tensor:
+        """states: [T, H] -> [n, D]; skipped: as pool_rows takes it"""
+        pooled: List[Tensor] = []  # noqa: UP006
+        for mode in self.modes:
+            pooled.append(pool_rows(states, where, mode, skipped))  # noqa: PERF401  # TorchScript unrolls loops alone
+        x = torch.cat(pooled, dim=1)  # [n, P]
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+def _module(shape: VectorShape) -> nn.Module:
+    if shape.kind == "normalize":
+        return Normalize()
+    return Dense(shape) if shape.kind == "dense" else Norm(shape)
+
+
+def sentence_weight_shapes(shape: SentenceShape) -> dict[str, torch.Size]:
+    """The weights of all its steps, by the names that a Model has for them."""
+    with torch.device("meta"):
+        module = SentenceModules(shape)
+    return {PREFIX + name: weight.shape for name, weight in module.state_dict().items()}
