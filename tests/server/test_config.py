@@ -23,6 +23,8 @@ def sample(name: str) -> Any:
     metadata = FIELDS[name].metadata
     if name == "models":
         return ("mine=/models/a", "org/b")
+    if name == "task":
+        return ("question_answering", "mine=token_classification")
     if name == "model_roots":
         return ("/models/a b", "/c")
     if isinstance(default, bool):
@@ -34,7 +36,7 @@ def sample(name: str) -> Any:
 
 def text_of(name: str, value: Any) -> str:
     if isinstance(value, tuple):
-        return (" " if name == "models" else ":").join(value)
+        return {"models": " ", "model_roots": ":", "task": ","}[name].join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -134,6 +136,11 @@ def test_errors_name_the_option_and_where_it_came_from(
         ("[model.x]\nworkers = -1", "model.x.workers must be at least 0"),
         ("[model.x]\nmax_length = 0", "model.x.max_length must be at least 1"),
         ("[model.x]\nqueue_tokens = true", "model.x.queue_tokens must be a whole number, not True"),
+        ('task = "ner"', "task must be one of sequence_classification, token_classification, question_answering"),
+        ('task = ["a=ner"]', "task must be one of sequence_classification, token_classification, question_answering"),
+        ("task = 5", "task must be a list of texts, not 5"),
+        ('[model.x]\ntask = "a=token_classification"', "model.x.task must be one of sequence_classification"),
+        ("[model.x]\nallow_unsupported_modules = 1", "model.x.allow_unsupported_modules must be true or false"),
         ("models = 5", "models must be a list of texts, not 5"),
         ("models = [5]", "models must be a list of texts, not [5]"),
         ('device = "tpu"', "device must be one of auto, cpu, cuda"),
@@ -166,6 +173,15 @@ def test_a_coarser_precision_can_be_chosen_for_one_model_or_for_all(dtype: str, 
     made = load("--config", str(file))
     assert (made.dtype, made.tables["a"].dtype) == ("auto", dtype)
     assert load("--dtype", dtype).dtype == load(BERTSTREAM_DTYPE=dtype).dtype == dtype
+
+
+def test_tasks_of_all_models_and_of_one(tmp_path: Path) -> None:
+    file = tmp_path / "bertstream.toml"
+    file.write_text('task = "multiple_choice"\n[model.a]\ntask = "token_classification"\n')
+    made = load("--config", str(file))
+    assert (made.tasks, made.tables["a"].task) == ((("", "multiple_choice"),), "token_classification")
+    made = load("--task", "question_answering, a=b=sequence_classification")
+    assert made.tasks == (("", "question_answering"), ("a=b", "sequence_classification"))
 
 
 def test_a_flag_can_take_back_what_the_file_allows(tmp_path: Path) -> None:

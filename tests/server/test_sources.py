@@ -92,6 +92,23 @@ def test_a_model_has_its_own_options_or_those_of_all() -> None:
     assert a.to_compile == CompileModel("a", "/a", "cuda:1", "bfloat16")
 
 
+def test_a_task_of_one_model_wins_over_its_table_and_that_over_all() -> None:
+    tables = {"b": ModelTable("/b", task="token_classification"), "c": ModelTable("/c", task="token_classification")}
+    config = ServeConfig(("a=/a", "b", "c"), task=("multiple_choice", "c=question_answering"), tables=tables)
+    chosen = chosen_models(config)
+    assert [each.task for each in chosen] == ["multiple_choice", "token_classification", "question_answering"]
+    assert [each.to_compile.task for each in chosen] == [each.task for each in chosen]
+    with pytest.raises(ConfigError, match="task: there is no model 'd' to serve"):
+        chosen_models(ServeConfig(("a=/a",), task=("d=multiple_choice",)))
+
+
+def test_what_cannot_be_run_is_allowed_for_one_model_for_all_or_as_it_is_asked_for() -> None:
+    config = ServeConfig(("a=/a",), tables={"b": ModelTable("/b", allow_unsupported_modules=True)})
+    assert [each.to_compile.allow_unsupported_modules for each in chosen_models(config)] == [False, True]
+    assert choose(config, "a", "/a", allow_unsupported_modules=True).allow_unsupported_modules
+    assert choose(ServeConfig(allow_unsupported_modules=True), "a", "/a").to_compile.allow_unsupported_modules
+
+
 def test_what_is_asked_for_wins_over_the_table() -> None:
     config = ServeConfig(tables={"a": ModelTable("/a", dtype="bfloat16", workers=2, max_length=9)})
     chosen = choose(config, "a", "org/new", dtype="float16", workers=5, hub=True)

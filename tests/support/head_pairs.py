@@ -23,10 +23,10 @@ _LOGITS = {"fill_mask": "prediction_logits", "next_sentence": "seq_relationship_
 class HeadPair:
     """A program, and transformers' model of the same checkpoint in float32."""
 
-    def __init__(self, directory: Path, cache: Path, **options: Any) -> None:
+    def __init__(self, directory: Path, cache: Path, architecture: str = "", **options: Any) -> None:
         self.program = Program.load(compile_model(directory, cache=cache, **options), "cpu")
         self.heads = self.program.description.heads
-        kind = getattr(transformers, self.program.description.architecture)
+        kind = getattr(transformers, architecture or self.program.description.architecture)
         self.model = kind.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
         self.tokenizer = AutoTokenizer.from_pretrained(directory)
 

@@ -25,7 +25,7 @@ from bertstream.workers.description import ModelDescription, PrecisionTest
 from bertstream.workers.models import Operators
 from bertstream.workers.native import cuda_library
 from bertstream.workers.program import Program, ProgramError, _load_module
-from tests.support.checkpoints import edit_json, tiny_bert, write_json
+from tests.support.checkpoints import edit_json, sentence_files, tiny_bert, write_json
 
 Checkpoint = Callable[[str], Path]
 
@@ -92,8 +92,8 @@ def test_progress_tells_each_step_to_its_end(checkpoint: Checkpoint, fresh_cache
         lambda directory: write_json(directory / "vocab.json", {}),
         lambda directory: (directory / "merges.txt").write_text("a b"),
         lambda directory: (directory / "sentencepiece.bpe.model").write_bytes(b"a"),
-        lambda directory: write_json(directory / "1_Pooling" / "config.json", {}),
         lambda directory: write_json(directory / "0_Transformer" / "sentence_roberta_config.json", {}),
+        lambda directory: write_json(directory / "1_Pooling" / "config.json", {"pooling_mode": "cls"}),
         lambda directory: save_file(
             {name: tensor + 1 for name, tensor in load_file(directory / "model.safetensors").items()},
             directory / "model.safetensors",
@@ -107,7 +107,7 @@ def test_progress_tells_each_step_to_its_end(checkpoint: Checkpoint, fresh_cache
 def test_every_file_that_counts_changes_the_revision(
     copy: Callable[[str], Path], compile_cache: Path, change: Callable[[Path], object]
 ) -> None:
-    directory = copy("bert")
+    directory = sentence_files(copy("bert"))
     before = compile_model(directory, cache=compile_cache)
     change(directory)
     target = targets.choose("float32", "cpu", compile_cache, silent)

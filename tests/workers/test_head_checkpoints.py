@@ -88,7 +88,7 @@ def test_a_class_that_nobody_knows_has_no_classifier(copy: Copy) -> None:
     assert names(found) == []
     assert found.warnings == (
         "The checkpoint has weights of a head that is not served: classifier.dense.bias, classifier.dense.weight, "
-        "classifier.out_proj.bias, classifier.out_proj.weight.",
+        "classifier.out_proj.bias, classifier.out_proj.weight; --task can say what it is for.",
     )
 
 

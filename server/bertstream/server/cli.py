@@ -48,7 +48,9 @@ def compile_main(argv: Sequence[str]) -> int:
     parser = _Parser(
         "bertstream compile", description="Compile checkpoints into the cache, so that serving starts at once."
     )
-    config.add_arguments(parser, ("models", "device", "dtype", "cache", "log_level"))
+    config.add_arguments(
+        parser, ("models", "device", "dtype", "task", "allow_unsupported_modules", "cache", "log_level")
+    )
 
     def run() -> int:
         chosen = config.load(parser.parse_args(argv))

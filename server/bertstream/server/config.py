@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bertstream.workers.contract import TASKS
+
 
 class ConfigError(Exception):
     """A value that cannot be; the message names the option and where it came from."""
@@ -39,6 +41,8 @@ class ModelTable:
     batch_tokens: int | None = None
     queue_tokens: int | None = None
     max_length: int | None = None  # that texts are cut to unless a request says otherwise
+    task: str | None = None  # the head that it is, whatever the checkpoint says or leaves open
+    allow_unsupported_modules: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,16 @@ class ServeConfig:
         "precision; auto is float16 on CUDA and float32 on the CPU; int8 is for the CPU alone, "
         "fp8 for GPUs such as an H100",
         choices=("auto", "float32", "float16", "bfloat16", "int8", "fp8"),
+    )
+    task: tuple[str, ...] = _option(
+        (),
+        "what the head of checkpoints is for whose config.json does not say: TASK, or NAME=TASK for one of the models, "
+        f"several with commas between; tasks are {', '.join(TASKS)}",
+    )
+    allow_unsupported_modules: bool = _option(
+        False,
+        "whether checkpoints are served without what cannot be run of them, such as unknown sentence-transformers "
+        "modules, although vectors are then not those that their authors meant",
     )
     optimize: str = _option(
         "auto",
@@ -97,6 +111,11 @@ class ServeConfig:
     cache: str = _option("", "directory for compiled models; default $XDG_CACHE_HOME/bertstream")
     log_level: str = _option("info", "least severe message to log", choices=("debug", "info", "warning", "error"))
     tables: Mapping[str, ModelTable] = field(default_factory=dict)  # by the model's name; only in the file
+
+    @property
+    def tasks(self) -> tuple[tuple[str, str], ...]:
+        """What `task` says: a model's name, or "" for all, and its task."""
+        return tuple((name, task) for name, _, task in (each.rpartition("=") for each in self.task))
 
     @property
     def may_load(self) -> bool:
@@ -174,20 +193,38 @@ def _parse_own(name: str, value: Any, origin: str) -> Any:
     """A model's own value of an option."""
     if name == "device" and isinstance(value, str) and re.fullmatch(r"cuda:\d{1,3}", value):
         return value
+    if name == "task":
+        return _parse_task(value, origin)
     if name == "source" and value == "":
         raise ConfigError(f"{origin} must be a hub name or a checkpoint's directory")
     # Texts and lengths without a place among the options of all models are parsed like those that have one.
     return _parse({"source": "cache", "max_length": "max_texts"}.get(name, name), value, origin)
 
 
+def _parse_named_task(text: str, origin: str) -> str:
+    """TASK, or NAME=TASK."""
+    _parse_task(text.rpartition("=")[2].strip(), origin)
+    return "".join(text.split())
+
+
+def _parse_task(value: Any, origin: str) -> str:
+    task = next((each for each in TASKS if each == value), None)
+    if task is None:
+        raise ConfigError(f"{origin} must be one of {', '.join(TASKS)}, not {value!r}")
+    return task
+
+
+# What is between the texts of a list in one text; None is white space.
+_SEPARATORS: Mapping[str, str | None] = {"models": None, "model_roots": os.pathsep, "task": ","}
 _ACCEPTED: Mapping[type, tuple[type, ...]] = {int: (int, str), float: (int, float, str), str: (str,)}
 
 
 def _parse(name: str, value: Any, origin: str) -> Any:
     """A value of the option's type, whether it came as text or from TOML."""
     option = FIELDS[name]
-    if name in ("models", "model_roots"):
-        return _parse_list(value, origin, None if name == "models" else os.pathsep)
+    if name in _SEPARATORS:
+        parsed = _parse_list(value, origin, _SEPARATORS[name])
+        return parsed if name != "task" else tuple(_parse_named_task(each, origin) for each in parsed)
     if isinstance(option.default, bool):
         return _parse_bool(value, origin)
     wanted: type = type(option.default)
@@ -207,7 +244,7 @@ def _parse(name: str, value: Any, origin: str) -> Any:
 
 
 def _parse_list(value: Any, origin: str, separator: str | None) -> tuple[str, ...]:
-    """A list of texts; in one text they are separated by white space, or as the directories of PATH are."""
+    """A list of texts; in one text they are separated by white space, or by what is said."""
     texts = [part for part in value.split(separator) if part] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
         raise ConfigError(f"{origin} must be a list of texts, not {value!r}")

@@ -33,11 +33,14 @@ class ModelChoice:
     batch_tokens: int
     queue_tokens: int
     max_length: int
+    task: str = ""  # the head that it is, whatever the checkpoint says
+    allow_unsupported_modules: bool = False
     hub: bool = False  # only the hub may have it
 
     @property
     def to_compile(self) -> CompileModel:
-        return CompileModel(self.name, self.source, self.device, self.dtype, self.hub)
+        allow = self.allow_unsupported_modules
+        return CompileModel(self.name, self.source, self.device, self.dtype, self.hub, self.task, allow)
 
 
 def parse_sources(models: Sequence[str]) -> tuple[Source, ...]:
@@ -69,13 +72,22 @@ def chosen_models(config: ServeConfig) -> tuple[ModelChoice, ...]:
     own = {name: f"{name}={table.source}" for name, table in config.tables.items() if table.source is not None}
     texts = [own.get(text, text) for text in config.models]
     sources = parse_sources([*texts, *(text for text in own.values() if text not in texts)])
+    if strange := {name for name, _ in config.tasks if name} - {each.name for each in sources}:
+        raise ConfigError(f"task: there is no model {min(strange)!r} to serve")
     if idle := config.tables.keys() - {each.name for each in sources}:
         raise ConfigError(f"model.{min(idle)}.source is missing, and no model among `models` is called so")
     return tuple(choose(config, each.name, each.source) for each in sources)
 
 
 def choose(
-    config: ServeConfig, name: str, source: str, *, dtype: str = "", workers: int = 0, hub: bool = False
+    config: ServeConfig,
+    name: str,
+    source: str,
+    *,
+    dtype: str = "",
+    workers: int = 0,
+    allow_unsupported_modules: bool = False,
+    hub: bool = False,
 ) -> ModelChoice:
     """A model with what is asked for, else what its table says, else what holds for all models."""
     table = config.tables.get(name, ModelTable())
@@ -95,5 +107,13 @@ def choose(
         batch_tokens=option("batch_tokens"),
         queue_tokens=option("queue_tokens"),
         max_length=table.max_length or 0,
+        task=_task(config, name),
+        allow_unsupported_modules=allow_unsupported_modules or option("allow_unsupported_modules"),
         hub=hub,
     )
+
+
+def _task(config: ServeConfig, name: str) -> str:
+    """What is said of this model alone, else of all."""
+    said = dict(config.tasks)
+    return said.get(name) or config.tables.get(name, ModelTable()).task or said.get("", "")

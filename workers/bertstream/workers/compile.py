@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,8 +28,10 @@ from bertstream.workers.checkpoints import (
     FoundHeads,
     GenerationSettings,
     SentenceSettings,
+    Task,
     TokenizerSettings,
 )
+from bertstream.workers.contract import TASKS
 from bertstream.workers.description import ModelDescription, PrecisionTest
 from bertstream.workers.models import EncoderShape, Model, Operators, largest_inputs, load_model
 from bertstream.workers.native import cuda_library
@@ -37,8 +39,18 @@ from bertstream.workers.targets import Progress, Target
 
 # Enough for the largest checkpoint on the slowest disk: what is older was left by a process that was killed.
 ABANDONED_SECONDS = 3600.0
-_SETTINGS_GLOBS = ("*.json", "*.txt", "*.model", "*/config.json", "*/sentence_*_config.json")
 _CODE = ("models", "checkpoints", "compile.py", "description.py", "precision.py", "targets.py", "weights_file.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How the person who serves it wants a checkpoint to be read."""
+
+    task: str = ""  # one of contract.TASKS; "" is what the checkpoint says
+    allow_unsupported_modules: bool = False
+
+
+AS_IT_SAYS = Wish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +61,19 @@ class Contents:
     sentence: SentenceSettings
     tokenizer: TokenizerSettings
     weights: dict[str, torch.Tensor]  # of the encoder
+    sentence_weights: dict[str, torch.Tensor]
     heads: FoundHeads
     decoder: FoundDecoder | None
     generation: GenerationSettings | None
+    head_warnings: tuple[str, ...]
 
     def model(self, target: Target, largest: Mapping[str, torch.Tensor]) -> Model:
         """All of it that goes into the program. largest: as load_model takes it."""
-        weights, decoder = self.weights | self.heads.weights, None
+        weights, decoder = self.weights | self.heads.weights | self.sentence_weights, None
         if self.decoder is not None:
             weights, decoder = weights | self.decoder.weights, self.decoder.shape
-        its = self.config.shape
-        return load_model(its, target.operators, weights, target.states, self.heads.shapes, decoder, largest)
+        its, heads, sentence = self.config.shape, self.heads.shapes, self.sentence.shape
+        return load_model(its, target.operators, weights, target.states, heads, decoder, largest, sentence)
 
 
 def default_cache() -> Path:
@@ -76,34 +90,39 @@ def compile_model(
     device: str = "cpu",
     cache: Path | None = None,
     progress: Progress | None = None,
+    task: str = "",
+    allow_unsupported_modules: bool = False,
 ) -> Path:
     """Compile the checkpoint that `source` names, unless the cache has it, and return the compiled directory.
 
     source: a directory, or a name on the Hugging Face hub; dtype: "float32", "float16", "bfloat16", on the
     CPU "int8", on CUDA "fp8"; device: "cpu" or "cuda"; progress: told of each step, in the order "operators" (where
-    there may be any), "find", "check", "read", "save", "test", "ready".
+    there may be any), "find", "check", "read", "save", "test", "ready"; task: one of contract.TASKS, the head
+    that it is, whatever the checkpoint says or leaves open; allow_unsupported_modules: serve without what cannot be
+    run.
     Safe to call from several processes at once. Raises CheckpointError, ValueError.
     """
     tell = progress or (lambda step, done, total: None)
     cache = cache or default_cache()
     target = targets.choose(dtype, device, cache, tell)
+    if task and task not in TASKS:
+        raise ValueError(f"the task {task!r} is not one of {', '.join(TASKS)}")
     tell("find", 0, 1)
     checkpoint = checkpoints.resolve(source)
-    revision = _revision(checkpoint, target, tell)
+    wish = Wish(task, allow_unsupported_modules)
+    revision = _revision(checkpoint, target, tell, wish)
     compiled = cache / "models" / revision
     if not compiled.is_dir():
-        _build(checkpoint, target, compiled, tell)
+        _build(checkpoint, target, compiled, tell, wish)
     tell("ready", 1, 1)
     return compiled
 
 
-def _revision(checkpoint: Path, target: Target, tell: Progress) -> str:
+def _revision(checkpoint: Path, target: Target, tell: Progress, wish: Wish = AS_IT_SAYS) -> str:
     """Names all that the compiled directory depends on."""
     digest = hashlib.sha256(f"{torch.__version__} {target.identity}".encode())
-    digest.update(_code_hash().encode())
-    files = checkpoints.weight_files(checkpoint)
-    settings = {path for pattern in _SETTINGS_GLOBS for path in checkpoint.glob(pattern) if path.is_file()}
-    everything = sorted(settings) + files
+    digest.update(f"{_code_hash()} {wish}".encode())
+    everything = sorted({*checkpoints.settings_files(checkpoint), *checkpoints.all_weight_files(checkpoint)})
     for number, path in enumerate(everything):
         tell("check", number, len(everything))
         digest.update(f"\0{path.relative_to(checkpoint)}\0".encode())
@@ -122,12 +141,12 @@ def _code_hash() -> str:
     return digest.hexdigest()
 
 
-def _build(checkpoint: Path, target: Target, compiled: Path, tell: Progress) -> None:
+def _build(checkpoint: Path, target: Target, compiled: Path, tell: Progress, wish: Wish) -> None:
     compiled.parent.mkdir(parents=True, exist_ok=True)
     _sweep(compiled.parent)
     folder = Path(tempfile.mkdtemp(prefix=f".{compiled.name}.", dir=compiled.parent))
     try:
-        _write(checkpoint, target, compiled.name, folder, tell)
+        _write(checkpoint, target, compiled.name, folder, tell, wish)
         _publish(folder, compiled)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -141,8 +160,10 @@ def _sweep(models: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(checkpoint: Path, target: Target, revision: str, folder: Path, tell: Progress) -> None:
-    contents = _read(checkpoint, tell)
+def _write(
+    checkpoint: Path, target: Target, revision: str, folder: Path, tell: Progress, wish: Wish = AS_IT_SAYS
+) -> None:
+    contents = _read(checkpoint, tell, wish)
     tell("save", 0, 1)
     shape, operators = contents.config.shape, target.operators
     largest = largest_inputs(shape, contents.weights) if operators.products == "int8" else {}
@@ -157,20 +178,57 @@ def _write(checkpoint: Path, target: Target, revision: str, folder: Path, tell: 
     tell("test", 1, 1)
 
 
-def _read(checkpoint: Path, tell: Progress) -> Contents:
-    config = checkpoints.read_config(checkpoint)
-    sentence = checkpoints.read_sentence_settings(checkpoint)
+def _read(root: Path, tell: Progress, wish: Wish = AS_IT_SAYS) -> Contents:
+    checkpoint = checkpoints.transformer_folder(root)
+    config = checkpoints.read_config(checkpoint, root, Task(wish.task))
+    sentence = checkpoints.read_sentence_settings(root, config.shape.hidden_size)
+    _refuse(root, (*config.unsupported, *sentence.unsupported), wish)
     tokenizer = checkpoints.read_tokenizer(checkpoint, config.family.name)
     files = checkpoints.weight_files(checkpoint)
     found = checkpoints.read_weights(files, lambda done, total: tell("read", done, total))
     side = checkpoints.encoder_side(found, config)
     weights = checkpoints.convert_weights(side, config.family, config.shape)
+    config, warning = _with_task(checkpoint, root, config, sentence, side, wish)
     config = replace(config, shape=replace(config.shape, has_pooler="pooler.dense.weight" in weights))
     _check_shapes(config.shape, weights, checkpoint)
     heads = checkpoints.find_heads(side, weights["embeddings.word.weight"], config)
     decoder = checkpoints.find_decoder(found, weights, config)
     generation = _generation(checkpoint, config, heads, decoder, tokenizer)
-    return Contents(config, sentence, tokenizer, weights, heads, decoder, generation)
+    modules = checkpoints.read_sentence_weights(sentence)
+    return Contents(
+        config, sentence, tokenizer, weights, modules, heads, decoder, generation, warning or heads.warnings
+    )
+
+
+def _with_task(
+    checkpoint: Path,
+    root: Path,
+    config: CheckpointConfig,
+    sentence: SentenceSettings,
+    weights: Mapping[str, torch.Tensor],
+    wish: Wish,
+) -> tuple[CheckpointConfig, tuple[str, ...]]:
+    """Which head it is by what is said, else by the weights, and a warning where there is no telling."""
+    said = wish.task or ("sequence_classification" if sentence.classifies and not config.names_class else "")
+    warning = ""
+    if said or not config.names_class:
+        inferred = checkpoints.infer_task(weights, config, said)
+        warning = inferred.warning
+        config = checkpoints.read_config(checkpoint, root, Task(inferred.task, inferred.outputs))
+    if sentence.scores_by_modules:
+        scores = checkpoints.of_modules(config.heads, root, sentence.shape.steps[-1].outputs)
+        config = replace(config, heads=scores)
+    _refuse(root, config.unsupported, wish)
+    return config, (warning,) if warning else ()
+
+
+def _refuse(root: Path, unsupported: Sequence[str], wish: Wish) -> None:
+    """Vectors and scores that are not the checkpoint's are worse than none, unless they are wanted."""
+    if unsupported and not wish.allow_unsupported_modules:
+        raise CheckpointError(
+            f"{root} cannot be served as its authors meant: {unsupported[0]} is not supported; "
+            "to serve it without, say --allow-unsupported-modules"
+        )
 
 
 def _generation(
@@ -215,7 +273,7 @@ def _save_program(model: Model, folder: Path) -> None:
 
 def describe(contents: Contents, target: Target, revision: str, measured: PrecisionTest) -> ModelDescription:
     """All that the server tells of the model."""
-    config, heads, sentence, tokenizer = contents.config, contents.heads, contents.sentence, contents.tokenizer
+    config, sentence, tokenizer = contents.config, contents.sentence, contents.tokenizer
     shape = config.shape
     wanted_length = sentence.max_seq_length or tokenizer.model_max_length or shape.max_tokens
     scores = config.heads.scores
@@ -244,7 +302,8 @@ def describe(contents: Contents, target: Target, revision: str, measured: Precis
         truncation_side=tokenizer.truncation_side,
         clean_up_spaces=tokenizer.clean_up_spaces,
         special_tokens=tokenizer.special_tokens,
-        heads=(*(head.name for head in heads.shapes), *(("sequence_to_sequence",) if contents.decoder else ())),
+        scores_by_modules=sentence.scores_by_modules,
+        heads=_heads(contents),
         labels=config.heads.labels,
         score_function=scores.function,
         rerank_function=scores.rerank_function,
@@ -253,15 +312,23 @@ def describe(contents: Contents, target: Target, revision: str, measured: Precis
     )
 
 
+def _heads(contents: Contents) -> tuple[str, ...]:
+    by_modules = ("sequence_classification",) if contents.sentence.scores_by_modules else ()
+    own = tuple(head.name for head in contents.heads.shapes if head.name not in by_modules)
+    return (*own, *by_modules, *(("sequence_to_sequence",) if contents.decoder else ()))
+
+
 def _warnings(contents: Contents) -> tuple[str, ...]:
     config, generation = contents.config, contents.generation
     too_high = contents.tokenizer.highest_id >= config.shape.vocabulary_size
+    unsupported = (*config.unsupported, *contents.sentence.unsupported)
     return (
+        *(f"What the checkpoint's authors meant is not done: {each} is not supported." for each in unsupported),
         *contents.sentence.warnings,
         *config.warnings,
         *contents.tokenizer.warnings,
         *config.heads.scores.warnings,
-        *contents.heads.warnings,
+        *contents.head_warnings,
         *(generation.warnings if generation else ()),
         *((VOCABULARY_WARNING,) if too_high else ()),
     )

@@ -34,6 +34,8 @@ class CompileModel:
     device: str  # "auto", "cpu", "cuda", "cuda:1"
     dtype: str  # "auto", "float32", "float16", "bfloat16", on the CPU "int8", on CUDA "fp8"
     hub: bool = False  # only the hub may have it, not a directory that is called so
+    task: str = ""  # as compile_model takes it
+    allow_unsupported_modules: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,15 @@ def _compile(model: CompileModel, device: str, dtype: str, cache: Path | None, t
 
     progress("find", 0, 1)
     path = checkpoints.from_hub(model.source) if model.hub else model.source or checkpoints.embedded()
-    directory = compile_model(path, dtype=dtype, device=device, cache=cache, progress=progress)
+    directory = compile_model(
+        path,
+        dtype=dtype,
+        device=device,
+        cache=cache,
+        progress=progress,
+        task=model.task,
+        allow_unsupported_modules=model.allow_unsupported_modules,
+    )
     return CompiledModel(str(directory), device, dtype)
 
 

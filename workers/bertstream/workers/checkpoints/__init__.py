@@ -4,9 +4,13 @@ from bertstream.workers.checkpoints.config import CheckpointConfig, read_config
 from bertstream.workers.checkpoints.decoder_weights import FoundDecoder, encoder_side, find_decoder
 from bertstream.workers.checkpoints.errors import CheckpointError
 from bertstream.workers.checkpoints.generation import GenerationSettings, read_generation
+from bertstream.workers.checkpoints.head_settings import Task, of_modules
 from bertstream.workers.checkpoints.head_weights import FoundHeads, find_heads
+from bertstream.workers.checkpoints.modules import settings_files, transformer_folder
 from bertstream.workers.checkpoints.sentence import SentenceSettings, read_sentence_settings
+from bertstream.workers.checkpoints.sentence_weights import all_weight_files, read_sentence_weights
 from bertstream.workers.checkpoints.source import EMBEDDED_NAME, embedded, from_hub, resolve
+from bertstream.workers.checkpoints.tasks import Inferred, infer_task
 from bertstream.workers.checkpoints.tokenizer import TokenizerSettings, read_tokenizer
 from bertstream.workers.checkpoints.weights import convert_weights, read_weights, weight_files
 
@@ -17,19 +21,27 @@ __all__ = [
     "FoundDecoder",
     "FoundHeads",
     "GenerationSettings",
+    "Inferred",
     "SentenceSettings",
+    "Task",
     "TokenizerSettings",
+    "all_weight_files",
     "convert_weights",
     "embedded",
     "encoder_side",
     "find_decoder",
     "find_heads",
     "from_hub",
+    "infer_task",
+    "of_modules",
     "read_config",
     "read_generation",
     "read_sentence_settings",
+    "read_sentence_weights",
     "read_tokenizer",
     "read_weights",
     "resolve",
+    "settings_files",
+    "transformer_folder",
     "weight_files",
 ]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bertstream.workers.checkpoints.errors import CheckpointError
 from bertstream.workers.checkpoints.families import FAMILIES, Family
 from bertstream.workers.checkpoints.files import read_object
-from bertstream.workers.checkpoints.head_settings import HeadSettings, read_head_settings
+from bertstream.workers.checkpoints.head_settings import (
+    NO_TASK,
+    HeadSettings,
+    Hints,
+    Task,
+    read_head_settings,
+    read_hints,
+)
 from bertstream.workers.checkpoints.heads import CAUSAL
 from bertstream.workers.models import SUPPORTED_ACTIVATIONS, EncoderShape
 
@@ -45,6 +52,14 @@ class CheckpointConfig:
     heads: HeadSettings
     decoder: CheckpointConfig | None = None  # of an encoder-decoder, whose encoder all the rest is about
     shares_sides: bool = False  # encoder and decoder have the same weights, where both have them
+    names_class: bool = True  # whether config.json says which of transformers' classes it is
+    hints: Hints = field(default_factory=Hints)
+    own_code: tuple[str, ...] = ()  # which parts of it have code of the checkpoint's own, which is never run
+
+    @property
+    def unsupported(self) -> tuple[str, ...]:
+        """What would have to be run, and cannot be."""
+        return (*(f"the checkpoint's own code for {each}" for each in self.own_code), *self.heads.scores.unsupported)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -53,18 +68,33 @@ class CheckpointConfig:
         return (_WARNING.format(self.architecture),) if in_vain else ()
 
 
-def read_config(directory: Path) -> CheckpointConfig:
-    """Parse `directory`'s config.json. Raises CheckpointError."""
-    values = read_object(directory / "config.json")
+def read_config(directory: Path, root: Path | None = None, task: Task = NO_TASK) -> CheckpointConfig:
+    """Parse `directory`'s config.json. Raises CheckpointError.
+
+    root: the checkpoint's own folder, where that is another; task: what is known of the head besides.
+    """
+    values, root = read_object(directory / "config.json"), root or directory
     if values.get("model_type") != _ENCODER_DECODER:
         architectures = values.get("architectures") or [f"{values.get('model_type')}Model"]
-        return _parse(directory, values, _ALONE, str(architectures[0]))
+        config = _parse(directory, values, _ALONE, str(architectures[0]), root, task)
+        return replace(config, names_class=bool(values.get("architectures")), hints=read_hints(root, values))
     encoder, decoder = (_part(values, name, directory / "config.json") for name in ("encoder", "decoder"))
     return replace(
         _parse(directory, encoder, _ENCODER, "EncoderDecoderModel"),
         decoder=_parse(directory, decoder, _DECODER, CAUSAL[0]),
         shares_sides=values.get("tie_encoder_decoder") is True,
     )
+
+
+def _own_code(directory: Path, values: dict[str, Any]) -> tuple[str, ...]:
+    """The classes of transformers' that the checkpoint has code of its own for, in whose place ours would be run."""
+    tokenizer = read_object(directory / "tokenizer_config.json")
+    mapped = [*_keys(values.get("auto_map")), *_keys(tokenizer.get("auto_map"))]
+    return tuple(name for name in dict.fromkeys(mapped) if name.startswith(("AutoModel", "AutoTokenizer")))
+
+
+def _keys(value: Any) -> list[str]:
+    return list(map(str, value)) if isinstance(value, dict) else []
 
 
 def _part(values: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
@@ -74,14 +104,22 @@ def _part(values: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
     return part
 
 
-def _parse(directory: Path, values: dict[str, Any], place: str, architecture: str) -> CheckpointConfig:
+def _parse(
+    directory: Path,
+    values: dict[str, Any],
+    place: str,
+    architecture: str,
+    root: Path | None = None,
+    task: Task = NO_TASK,
+) -> CheckpointConfig:
     path = directory / "config.json"
     family = _family(values, path)
     _check_supported(values, family, place, path)
+    own_code = _own_code(directory, values)
     values = {**family.defaults, **values}
     shape = _shape(family, values, path)
-    heads = read_head_settings(directory, values, family.name, architecture, shape)
-    return CheckpointConfig(family, architecture, shape, heads)
+    heads = read_head_settings(directory, values, family.name, architecture, shape, task, root)
+    return CheckpointConfig(family, architecture, shape, heads, own_code=own_code)
 
 
 def _check_supported(values: dict[str, Any], family: Family, place: str, path: Path) -> None:

@@ -11,11 +11,15 @@ from torch import Tensor
 from bertstream.workers.checkpoints.config import CheckpointConfig
 from bertstream.workers.checkpoints.errors import CheckpointError
 from bertstream.workers.checkpoints.head_settings import PossibleHead
-from bertstream.workers.checkpoints.heads import Head
+from bertstream.workers.checkpoints.heads import HEADS, Head
 from bertstream.workers.checkpoints.weights import PARTS, SHOWN, joined, todays_name
+from bertstream.workers.contract import TASKS
 from bertstream.workers.models import EncoderShape, HeadShape, state_name, weight_shapes
 
 MATRIX = "matrix"
+_OF_TASKS = tuple(
+    {f"{head.modules['output']}." for heads in HEADS.values() for head in heads if head.name in TASKS}
+)  # what the names of their weights begin with
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,8 @@ def _absent(each: PossibleHead, weights: Mapping[str, Tensor], architecture: str
 
 def _unused(names: list[str]) -> tuple[str, ...]:
     shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    return (f"The checkpoint has weights of a head that is not served: {shown}.",) if names else ()
+    hint = "; --task can say what it is for" if any(name.startswith(_OF_TASKS) for name in names) else ""
+    return (f"The checkpoint has weights of a head that is not served: {shown}{hint}.",) if names else ()
 
 
 def _try_head(

@@ -1,4 +1,4 @@
-"""The files that sentence-transformers adds to a checkpoint: pooling, normalising, prompts, maximum length.
+"""The files that sentence-transformers adds to a checkpoint: its modules, prompts, maximum length.
 
 Source: the files that its releases 2 to 6 write.
 """
@@ -10,125 +10,107 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bertstream.workers.checkpoints.errors import CheckpointError
-from bertstream.workers.checkpoints.files import read_json, read_object
+from bertstream.workers.checkpoints.chain import Chain, read_chain
+from bertstream.workers.checkpoints.files import read_object
+from bertstream.workers.checkpoints.modules import read_modules, transformer_folder
 from bertstream.workers.description import DefaultPooling
+from bertstream.workers.models import NO_SENTENCE, SentenceShape
 
-# Release 6 writes "pooling_mode": "mean"; the releases before it a boolean for each mode.
-_MODES = {
-    "cls": "cls",
-    "mean": "mean",
-    "max": "max",
-    "mean_sqrt_len_tokens": "mean_sqrt_len",
-    "lasttoken": "last_token",
-}
-_OLD_KEYS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
+GENERAL_FILE = "config_sentence_transformers.json"
 # The first module's settings are named after a model type, which need not be the checkpoint's.
 _SETTINGS_FILES = "sentence_*_config.json"
+_CROSS_ENCODER = "CrossEncoder"
+_NO_POOLING = "The checkpoint names no sentence-transformers pooling; mean pooling is the default."
 
 
 @dataclass(frozen=True, slots=True)
 class SentenceSettings:
-    """What the checkpoint's authors set for sentence vectors."""
+    """What the checkpoint's authors set for sentence vectors, or for scores of pairs."""
 
     pooling: DefaultPooling = field(default_factory=DefaultPooling)
+    shape: SentenceShape = NO_SENTENCE  # what is run for the pooling "checkpoint", or for scores
+    folders: tuple[Path, ...] = ()  # of the weights of each of the shape's steps
+    classifies: bool = False  # a CrossEncoder whose scores are those of the encoder's head
+    scores_by_modules: bool = False  # a CrossEncoder whose scores are the shape's, not a head's
     max_seq_length: int = 0  # 0: not set
     lowercase: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str = ""
+    unsupported: tuple[str, ...] = ()  # what would have to be run, and cannot be
     warnings: tuple[str, ...] = ()
 
 
-def read_sentence_settings(directory: Path) -> SentenceSettings:
+def read_sentence_settings(root: Path, hidden_size: int) -> SentenceSettings:
     """Parse the files; without modules.json, mean pooling that is not normalised. Raises CheckpointError."""
-    if not (directory / "modules.json").exists():
+    modules = read_modules(root)
+    if not modules:
         return SentenceSettings()
-    warnings: list[str] = []
-    modules = _modules(directory)
-    transformer = read_object(_settings_path(directory, modules))
-    prompts, default_prompt = _prompts(read_object(directory / "config_sentence_transformers.json"), warnings)
-    pooling = _pooling(directory, modules, warnings)
-    length = transformer.get("max_seq_length")
-    return SentenceSettings(
-        pooling=pooling,
+    general, warnings = read_object(root / GENERAL_FILE), list[str]()
+    first = _first_settings(transformer_folder(root))
+    prompts, default_prompt = _prompts(general, warnings)
+    chain = read_chain(modules, first, hidden_size)
+    if general.get("model_type") == _CROSS_ENCODER:
+        found = _of_pairs(chain, prompts.get(default_prompt, ""))
+    else:
+        found = _of_texts(chain, _truncation(general))
+        found = replace(found, default_prompt_name=default_prompt)
+    length = first.get("max_seq_length")
+    return replace(
+        found,
         max_seq_length=length if isinstance(length, int) and length > 0 else 0,
-        lowercase=transformer.get("do_lower_case") is True,
+        lowercase=first.get("do_lower_case") is True,
         prompts=prompts,
-        default_prompt_name=default_prompt,
-        warnings=tuple(warnings),
+        warnings=(*found.warnings, *warnings),
     )
 
 
-def _modules(directory: Path) -> list[tuple[str, str]]:
-    """Each module's class name and folder, in order."""
-    path = directory / "modules.json"
-    modules = read_json(path)
-    try:
-        return [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in modules]
-    except (TypeError, KeyError) as error:
-        raise CheckpointError(f"{path} must be a list of modules with a type and a path") from error
+def _first_settings(folder: Path) -> dict[str, Any]:
+    found = sorted(folder.glob(_SETTINGS_FILES))
+    return read_object(found[0]) if found else {}
 
 
-def _settings_path(directory: Path, modules: list[tuple[str, str]]) -> Path:
-    folder = next((path for kind, path in modules if kind == "Transformer"), "")
-    found = sorted(_inside(directory, folder).glob(_SETTINGS_FILES))
-    return found[0] if found else directory / "sentence_bert_config.json"
+def _of_pairs(chain: Chain, prompt: str) -> SentenceSettings:
+    """Of a CrossEncoder: scores are those of the encoder's own head, or of modules after it."""
+    if prompt:  # no task puts text before a pair
+        chain = chain.refusing(f"the prompt {prompt!r} before the first text of each pair")
+    if not chain.unsupported and chain.classifies == bool(chain.modes or chain.steps):
+        chain = chain.refusing("a CrossEncoder whose modules end in no scores")
+    if chain.unsupported or not chain.modes:
+        return SentenceSettings(classifies=not chain.unsupported, unsupported=chain.unsupported)
+    if not chain.scores:
+        return SentenceSettings(unsupported=("a CrossEncoder whose modules end in no scores",))
+    return SentenceSettings(shape=chain.shape, folders=chain.folders, scores_by_modules=True)
 
 
-def _inside(directory: Path, folder: str) -> Path:
-    """modules.json is data from outside, so its paths must not lead out of the checkpoint."""
-    if Path(folder).is_absolute() or ".." in Path(folder).parts:
-        raise CheckpointError(f"{directory / 'modules.json'} names the path {folder!r}, outside the checkpoint")
-    return directory / folder
+def _of_texts(chain: Chain, truncation: int) -> SentenceSettings:
+    dimensions = truncation if truncation < chain.width else 0
+    if not chain.unsupported and (chain.scores or chain.classifies):
+        chain = chain.refusing("a SentenceTransformer whose modules end in scores")
+    if dimensions and chain.steps and chain.modes == ("pooler",):
+        chain = chain.refusing("pooler vectors that are cut after they are normalised")
+    if chain.unsupported:
+        chain = chain.without_steps()
+    warnings = () if chain.modes or chain.unsupported else (_NO_POOLING,)
+    found = _pooling(chain, dimensions)
+    return replace(found, unsupported=chain.unsupported, warnings=warnings)
 
 
-def _pooling(directory: Path, modules: list[tuple[str, str]], warnings: list[str]) -> DefaultPooling:
-    pooling, pooled = DefaultPooling(), False
-    for kind, folder in modules:
-        if kind == "Pooling":
-            pooling, pooled = _read_pooling(read_object(_inside(directory, folder) / "config.json"), warnings), True
-        elif kind == "Normalize" and pooled:
-            pooling = replace(pooling, normalize=True)
-        elif kind not in ("Transformer", "Dropout"):
-            warnings.append(
-                f"The checkpoint's sentence-transformers module {kind} is not run, "
-                "so its pooled vectors are not those of sentence-transformers."
-            )
-    if not pooled:
-        warnings.append("The checkpoint names no sentence-transformers pooling; mean pooling is the default.")
-    return replace(pooling, dimensions=_truncation(directory))
+def _pooling(chain: Chain, dimensions: int) -> SentenceSettings:
+    """Plain pooling where that is all there is; else "checkpoint". Vectors are cut after all modules."""
+    normalize = bool(chain.steps) and chain.steps[-1].kind == "normalize" and not dimensions
+    if normalize:
+        chain = chain.without_last()
+    if len(chain.modes) <= 1 and not chain.steps and chain.include_prompt:
+        return SentenceSettings(DefaultPooling(chain.modes[0] if chain.modes else "mean", normalize, dimensions))
+    told = chain.told + (("normalize",) if normalize else ()) + ((f"first {dimensions}",) if dimensions else ())
+    width = chain.width
+    pooling = DefaultPooling("checkpoint", normalize, dimensions or width, width, chain.include_prompt, told)
+    return SentenceSettings(pooling, chain.shape, chain.folders)
 
 
-def _truncation(directory: Path) -> int:
-    dimensions = read_object(directory / "config_sentence_transformers.json").get("truncate_dim")
+def _truncation(general: Mapping[str, Any]) -> int:
+    dimensions = general.get("truncate_dim")
     return dimensions if isinstance(dimensions, int) and dimensions > 0 else 0
-
-
-def _read_pooling(config: Mapping[str, Any], warnings: list[str]) -> DefaultPooling:
-    modes = config.get("pooling_mode")
-    if modes is None:
-        modes = [mode for key, mode in _OLD_KEYS.items() if config.get(key) is True] or ["mean"]
-    modes = [modes] if isinstance(modes, str) else list(modes)
-    mode = _MODES.get(modes[0]) if len(modes) == 1 else None
-    if mode is None:
-        warnings.append(
-            f"The checkpoint's sentence-transformers pooling {' + '.join(map(str, modes))} is not supported; "
-            "mean pooling is the default."
-        )
-    include_prompt = config.get("include_prompt") is not False
-    if not include_prompt:
-        warnings.append(
-            "The checkpoint's sentence-transformers pooling leaves the tokens of a prompt out, and here they are "
-            "pooled too, so vectors of texts with a prompt are not those of sentence-transformers."
-        )
-    return DefaultPooling(mode=mode or "mean", include_prompt=include_prompt)
 
 
 def _prompts(config: Mapping[str, Any], warnings: list[str]) -> tuple[dict[str, str], str]:

