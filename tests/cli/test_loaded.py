@@ -10,8 +10,9 @@ from typing import get_args
 import pytest
 
 from bertstream.cli._loading import COMPUTE_TYPES
+from bertstream.cli._options import POOLING_MODES
 from bertstream.cli._main import _parser
-from bertstream.client import ComputeType
+from bertstream.client import ComputeType, PoolingMode
 
 HEAVY = ("grpc", "numpy", "google", "bertstream.client", "bertstream.v1", "bertstream.server", "asyncio")
 
@@ -72,3 +73,4 @@ def test_a_call_loads_them() -> None:
 
 def test_the_types_that_help_lists_are_those_of_the_client() -> None:
     assert get_args(ComputeType) == COMPUTE_TYPES
+    assert get_args(PoolingMode) == POOLING_MODES

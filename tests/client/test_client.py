@@ -107,6 +107,9 @@ def test_loading_and_unloading(server: FakeServer, client: Any) -> None:
     assert (model.name, model.compute_type) == ("mine", "bfloat16")
     request = server.seen.requests[-1]
     assert (request.source, request.compute_type, request.workers) == ("my-bert", types.DATA_TYPE_BFLOAT16, 3)
+    assert not request.allow_unsupported_modules
+    client.load_model("mine", "my-bert", allow_unsupported_modules=True)
+    assert server.seen.requests[-1].allow_unsupported_modules
     for dtype, value in (("int8", types.DATA_TYPE_INT8), ("fp8", types.DATA_TYPE_FP8)):
         assert client.load_model("mine", "my-bert", dtype=dtype).compute_type == dtype
         assert server.seen.requests[-1].compute_type == value
@@ -181,6 +184,21 @@ def test_the_width_of_vectors(server: FakeServer, client: Any) -> None:
     assert client.model().vector_size == 5
     assert client.encode([]).shape == (0, 5)
     assert client.encode([], pooling="cls").shape == (0, HIDDEN)  # the dimensions are those of the checkpoint's mode
+    assert client.encode([], pooling="checkpoint").shape == (0, 5)
+
+
+def test_vectors_that_are_wider_than_states(server: FakeServer, client: Any) -> None:
+    """As those of several poolings side by side."""
+    pooling = server.does.model.default_pooling
+    pooling.mode, pooling.dimensions = encoding.POOLING_MODE_CHECKPOINT, 3 * HIDDEN
+    server.does.model.pooling_steps.extend(["cls + mean + max pooling"])
+    model = client.model()
+    assert (model.default_pooling.mode, model.vector_size) == ("checkpoint", 3 * HIDDEN)
+    assert model.pooling_steps == ("cls + mean + max pooling",)
+    for asked in ({}, {"pooling": "checkpoint"}, {"normalize": True}):
+        assert client.encode([], **asked).shape == (0, 3 * HIDDEN)
+    assert client.encode([], dimensions=2 * HIDDEN).shape == (0, 2 * HIDDEN)
+    assert client.encode([], pooling="mean").shape == (0, HIDDEN)
 
 
 def test_encode_many_texts(server: FakeServer, client: Any) -> None:

@@ -15,7 +15,10 @@ import pytest
 
 from bertstream.workers import weights_file
 from bertstream.workers.compile import compile_model
+from bertstream.workers.description import ModelDescription
+from tests.support.checkpoints import edit_json, sentence_files
 from tests.support.programs import plant_faults
+from tests.support.sentence import add_module
 
 Checkpoint = Callable[[str], Path]
 NewCache = Callable[[Path], Path]
@@ -67,7 +70,31 @@ def test_a_pointer_in_place_of_the_weights(checkpoint: Checkpoint, cache: Path, 
     weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     told = failed_start(directory, cache)
     found = f'{weights} is a Git LFS pointer, not the weights: run "git lfs pull" in {directory}'
-    assert told == f"bertstream: error: {found}"
+    assert told == found
+
+
+def test_modules_that_cannot_be_run(checkpoint: Checkpoint, cache: Path, tmp_path: Path) -> None:
+    directory = sentence_files(Path(shutil.copytree(checkpoint("bert"), tmp_path / "odd")))
+    told = failed_start(add_module(directory, "WeightedLayerPooling", "3_W"), cache)
+    assert told == (
+        f"{directory} cannot be served as its authors meant: module WeightedLayerPooling (3_W) is "
+        "not supported; to serve it without, say --allow-unsupported-modules"
+    )
+    command = [sys.executable, "-m", "bertstream.cli", "compile", str(directory), "--cache", str(cache)]
+    compiled = subprocess.run([*command, "--allow-unsupported-modules"], capture_output=True, text=True, timeout=120)
+    assert compiled.stdout.startswith("odd\t")
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert json.loads(refused.stderr.splitlines()[-1])["message"] == told
+
+
+def test_a_task_on_the_command_line(checkpoint: Checkpoint, cache: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(checkpoint("bert-classifier"), tmp_path / "silent"))
+    edit_json(directory / "config.json", architectures=None)
+    command = [sys.executable, "-m", "bertstream.cli", "compile", f"a={directory}", "--cache", str(cache)]
+    for options, heads in (([], ()), (["--task", "a=sequence_classification"], ("sequence_classification",))):
+        done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=True)
+        assert ModelDescription.load(Path(done.stdout.split("\t")[1].strip())).heads == heads
 
 
 @pytest.mark.parametrize("file_bytes", [1_000, 60_000, 150_000])  # enough for none of the files, or for some

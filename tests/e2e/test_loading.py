@@ -20,6 +20,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from bertstream.client import Client, Health
 from bertstream.v1 import models_pb2, models_pb2_grpc, types_pb2
+from tests.support.checkpoints import sentence_files
+from tests.support.sentence import add_module
 from tests.support.server import Server, eventually, running
 
 TEXTS = ["A quick brown fox.", "jumps over", "the lazy dog, again and again."]
@@ -68,6 +70,7 @@ def root(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
     (made / "broken" / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     shutil.copytree(checkpoint("bert"), made / "pointer")
     (made / "pointer" / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    add_module(sentence_files(Path(shutil.copytree(checkpoint("bert"), made / "odd"))), "CNN", "3_CNN")
     (made / "escape").symlink_to(checkpoint("roberta"))
     return made
 
@@ -230,6 +233,7 @@ def test_the_default_model_is_unloaded_and_the_next_takes_its_place(
         ("a", "bert-base-uncased", "NOT_FOUND", "CHECKPOINT_NOT_FOUND", "below the model roots"),
         ("a", "broken", "FAILED_PRECONDITION", "MODEL_NOT_LOADABLE", "gpt2"),
         ("a", "pointer", "FAILED_PRECONDITION", "MODEL_NOT_LOADABLE", 'run "git lfs pull" in pointer'),
+        ("a", "odd", "FAILED_PRECONDITION", "MODEL_NOT_LOADABLE", "module CNN (3_CNN) is not supported"),
         ("a", "tiny", "FAILED_PRECONDITION", "MODEL_NOT_LOADABLE", "config.json"),
     ],
 )
@@ -254,6 +258,14 @@ def test_a_version_in_int8(server: Server, client: Client, loading: Loading) -> 
     assert coarse.shape == exact.shape
     cosines = (coarse * exact).sum(1) / np.linalg.norm(coarse, axis=1) / np.linalg.norm(exact, axis=1)
     assert 0.99 < cosines.min() < 1 - 1e-7
+
+
+def test_what_cannot_be_run_is_left_out_where_that_is_allowed(server: Server, client: Client, loading: Loading) -> None:
+    model = client.load_model("odd", "odd", allow_unsupported_modules=True)
+    assert model.warnings[0].startswith("What the checkpoint's authors meant is not done: module CNN (3_CNN)")
+    assert client.encode(TEXTS, model="odd").shape == (3, 36)
+    loading.unload("odd")
+    assert refused(lambda: loading.load("odd", "odd"))[:2] == ("FAILED_PRECONDITION", "MODEL_NOT_LOADABLE")
 
 
 @pytest.mark.parametrize("options", [{"workers": -1}, {"workers": 1000}, {"compute_type": 99}])

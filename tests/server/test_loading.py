@@ -23,6 +23,8 @@ from bertstream.workers.supervisor import Supervisor
 from tests.server.validation.support import description
 from tests.support.waiting import until
 
+NOTHING_ELSE = {"dtype": "", "workers": 0, "allow_unsupported_modules": False}
+
 
 class Processes:
     """A loader, the supervisor and the frontends in one: what they are told, and what they do then."""
@@ -74,7 +76,7 @@ class Processes:
 
     async def load(self, name: str, source: str, **options: Any) -> dict[str, Any]:
         (self.folder / "root" / source).mkdir(parents=True, exist_ok=True)
-        asked = {"event": "load", "name": name, "source": source, "dtype": "", "workers": 0}
+        asked = {"event": "load", "name": name, "source": source, **NOTHING_ELSE}
         return await self.loader.answer(asked | options)
 
     async def unload(self, name: str) -> dict[str, Any]:
@@ -146,7 +148,7 @@ async def test_frontends_that_cannot_serve_it_get_back_what_they_had(processes: 
 
 
 async def test_a_checkpoint_that_is_not_there(processes: Processes) -> None:
-    asked = {"event": "load", "name": "x", "source": "none", "dtype": "", "workers": 0}
+    asked = {"event": "load", "name": "x", "source": "none", **NOTHING_ELSE}
     assert (await processes.loader.answer(asked))["error"] == "checkpoint_not_found"
     assert processes.told == []
 

@@ -29,6 +29,11 @@ def add_to(commands: Commands) -> None:
     load.add_argument(
         "--workers", type=int, default=0, metavar="N", help="worker processes (default: as many as the server says)"
     )
+    load.add_argument(
+        "--allow-unsupported-modules",
+        action="store_true",
+        help="serve it without what cannot be run of it, although vectors are not what its authors meant",
+    )
     unload = command(commands, "unload", run_unload, "take a model out of service", UNLOAD_EXAMPLES)
     unload.add_argument("name", metavar="NAME", help="the model")
 
@@ -36,8 +41,14 @@ def add_to(commands: Commands) -> None:
 def run_load(arguments: argparse.Namespace) -> int:
     """Loads, waits until the model serves, and prints it."""
     with client(arguments) as connection:
-        name, source, workers = arguments.name, arguments.source, arguments.workers
-        model = connection.load_model(name, source, dtype=arguments.dtype, workers=workers, timeout=arguments.timeout)
+        model = connection.load_model(
+            arguments.name,
+            arguments.source,
+            dtype=arguments.dtype,
+            workers=arguments.workers,
+            allow_unsupported_modules=arguments.allow_unsupported_modules,
+            timeout=arguments.timeout,
+        )
     if arguments.json:
         print_json(model_values(model), indent=2)
     else:

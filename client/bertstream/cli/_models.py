@@ -91,6 +91,7 @@ def _details(model: Model) -> str:
         "default_pooling": f"{_pooling(model)}, layers {', '.join(map(str, model.default_pooling.layers))}",
         "special_tokens": ", ".join(f"{role} {t.token} {t.id}" for role, t in model.special_tokens.items()),
         "prompts": ", ".join(f"{name}: {prompt!r}" for name, prompt in model.prompts.items()),
+        "pooling_steps": ", ".join(model.pooling_steps),
         "outputs": ", ".join(model.outputs),
         "heads": ", ".join(model.heads),
         "labels": ", ".join(model.labels),

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from bertstream.client import Client
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+# The client's PoolingMode, which would have to be loaded for it.
+POOLING_MODES = ("cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler", "checkpoint")
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -86,8 +88,7 @@ def text_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def add_vector_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Options that say how vectors are made."""
     group = parser.add_argument_group("the vectors (default: as the checkpoint says)")
-    modes = ["cls", "mean", "max", "mean_sqrt_len", "last_token", "pooler"]
-    group.add_argument("--pooling", choices=modes, help="how token states become one vector")
+    group.add_argument("--pooling", choices=POOLING_MODES, help="how token states become one vector")
     group.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="to unit length, or not")
     group.add_argument(
         "--layers", type=numbers, metavar="K,…", help="layers to pool, such as -1,-2 (write --layers=-1,-2)"

@@ -114,10 +114,12 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
         *,
         dtype: ComputeType | None = None,
         workers: int = 0,
+        allow_unsupported_modules: bool = False,
         timeout: float | None = None,
     ) -> Model:
         """See Client.load_model."""
-        return await self._run(operations.load_model(self._descriptions, name, source, dtype, workers), timeout)
+        work = operations.load_model(self._descriptions, name, source, dtype, workers, allow_unsupported_modules)
+        return await self._run(work, timeout)
 
     async def unload_model(self, name: str, *, timeout: float | None = None) -> None:
         """See Client.unload_model."""

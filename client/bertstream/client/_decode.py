@@ -49,6 +49,7 @@ def model_of(message: models.Model) -> Model:
         precision_test=_precision_test_of(message),
         labels=tuple(message.labels),
         generation=_generation_of(message),
+        pooling_steps=tuple(message.pooling_steps),
     )
 
 

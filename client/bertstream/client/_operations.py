@@ -101,10 +101,17 @@ def describe(known: Descriptions, name: str) -> Operation[Model | None]:
 
 
 def load_model(
-    known: Descriptions, name: str, source: str, dtype: ComputeType | None, workers: int
+    known: Descriptions,
+    name: str,
+    source: str,
+    dtype: ComputeType | None,
+    workers: int,
+    allow_unsupported_modules: bool,
 ) -> Operation[Model]:
     """Loads a model, and forgets what was known of the one before."""
-    request = models.LoadModelRequest(name=name, source=source, workers=workers)
+    request = models.LoadModelRequest(
+        name=name, source=source, workers=workers, allow_unsupported_modules=allow_unsupported_modules
+    )
     if dtype is not None:
         request.compute_type = value_of(types.DataType, dtype, "dtype")
     try:

@@ -32,7 +32,9 @@ class VectorOptions(TypedDict, total=False):
     model: str
     """The model's name; empty for the default model."""
     pooling: PoolingMode | None
-    """How token states become one vector: cls, mean, max, mean_sqrt_len, last_token, or pooler."""
+    """How token states become one vector: cls, mean, max, mean_sqrt_len, weighted_mean, last_token, pooler, or
+    checkpoint for all that the checkpoint's sentence-transformers files say, as None is.
+    """
     normalize: bool | None
     """Whether to divide each vector by its Euclidean norm."""
     layer_combination: LayerCombination | None
@@ -180,10 +182,13 @@ def pooled_width(pooling: encoding.PoolingOptions, model: Model | None) -> int:
     """The length of a pooled vector; 0 where the model is not known."""
     if model is None:
         return 0
+    own = pooling.mode in (encoding.POOLING_MODE_UNSPECIFIED, encoding.POOLING_MODE_CHECKPOINT)
+    # The checkpoint's own dimensions belong to its own mode.
+    dimensions = pooling.dimensions or (model.default_pooling.dimensions if own else 0)
+    if own and model.default_pooling.mode == "checkpoint":
+        return dimensions
     concatenated = pooling.layer_combination == encoding.LAYER_COMBINATION_CONCATENATE
     width = model.hidden_size * (max(1, len(pooling.layers)) if concatenated else 1)
-    # The checkpoint's own dimensions belong to its own mode.
-    dimensions = pooling.dimensions or (0 if pooling.mode else model.default_pooling.dimensions)
     return min(width, dimensions) if dimensions > 0 else width
 
 

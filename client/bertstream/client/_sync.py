@@ -130,6 +130,7 @@ class Client(TaskMethods, GenerationMethods):
         *,
         dtype: ComputeType | None = None,
         workers: int = 0,
+        allow_unsupported_modules: bool = False,
         timeout: float | None = None,
     ) -> Model:
         """Loads a model, and returns once it is served; a model of this name that is served already is replaced, and no
@@ -141,12 +142,15 @@ class Client(TaskMethods, GenerationMethods):
             dtype: the type to compute in; None for the server's choice. "int8" is for models on the CPU, "fp8"
                 for those on GPUs such as an H100.
             workers: worker processes; 0 for the server's choice.
+            allow_unsupported_modules: serve it without what cannot be run of it, as its `warnings` say then, although
+                vectors are not those that its authors meant.
             timeout: in seconds.
 
         Raises FailedPrecondition where the server does not let models be loaded, or this one cannot be. Is not tried
         again by itself; where the timeout passes, the server goes on loading.
         """
-        return self._run(operations.load_model(self._descriptions, name, source, dtype, workers), timeout)
+        work = operations.load_model(self._descriptions, name, source, dtype, workers, allow_unsupported_modules)
+        return self._run(work, timeout)
 
     def unload_model(self, name: str, *, timeout: float | None = None) -> None:
         """Takes a model out of service: calls under way finish, later ones raise NotFound."""

@@ -16,7 +16,9 @@ from bertstream.client._usage import Timings, Usage
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 """float32, or float16 where `wire_type="float16"` was asked for."""
 
-PoolingMode: TypeAlias = Literal["cls", "mean", "max", "mean_sqrt_len", "last_token", "pooler"]
+PoolingMode: TypeAlias = Literal[
+    "cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler", "checkpoint"
+]
 LayerCombination: TypeAlias = Literal["mean", "sum", "concatenate"]
 WireType: TypeAlias = Literal["float32", "float16", "bfloat16", "int8"]
 ComputeType: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "fp8"]
@@ -152,6 +154,8 @@ class Model:
     """Those of its sequence_classification or token_classification by their number."""
     generation: GenerationDescription | None = None
     """How it generates; None where it does not."""
+    pooling_steps: tuple[str, ...] = ()
+    """What the pooling "checkpoint" does after the last layer, in plain words; empty where it is another mode."""
 
     @property
     def vector_size(self) -> int:

@@ -100,7 +100,9 @@ class _PoolingMode:
 class _PoolingModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PoolingMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     POOLING_MODE_UNSPECIFIED: _PoolingMode.ValueType  # 0
-    """Not said: the checkpoint's own mode where it has one (sentence-transformers files), else MEAN."""
+    """Not said: the checkpoint's own mode where it has one (sentence-transformers files), else MEAN. With a mode that is
+    said, states are pooled and no more is done to them.
+    """
     POOLING_MODE_CLS: _PoolingMode.ValueType  # 1
     """The first token's state."""
     POOLING_MODE_MEAN: _PoolingMode.ValueType  # 2
@@ -113,12 +115,21 @@ class _PoolingModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PoolingMo
     """The last token's state."""
     POOLING_MODE_POOLER: _PoolingMode.ValueType  # 6
     """The model's own pooler: pooler_output. Only over the last layer."""
+    POOLING_MODE_WEIGHTED_MEAN: _PoolingMode.ValueType  # 7
+    """The mean over the tokens, each weighted by its place in the text, from 1."""
+    POOLING_MODE_CHECKPOINT: _PoolingMode.ValueType  # 8
+    """All that the checkpoint's sentence-transformers files say is done, where that is more than one of the modes above:
+    several of them side by side, dense layers, a prompt left out. Only over the last layer, and `dimensions` is the
+    length of the vector. In a request it may stand for UNSPECIFIED, whatever the checkpoint.
+    """
 
 class PoolingMode(_PoolingMode, metaclass=_PoolingModeEnumTypeWrapper):
     """How token states become one vector."""
 
 POOLING_MODE_UNSPECIFIED: PoolingMode.ValueType  # 0
-"""Not said: the checkpoint's own mode where it has one (sentence-transformers files), else MEAN."""
+"""Not said: the checkpoint's own mode where it has one (sentence-transformers files), else MEAN. With a mode that is
+said, states are pooled and no more is done to them.
+"""
 POOLING_MODE_CLS: PoolingMode.ValueType  # 1
 """The first token's state."""
 POOLING_MODE_MEAN: PoolingMode.ValueType  # 2
@@ -131,6 +142,13 @@ POOLING_MODE_LAST_TOKEN: PoolingMode.ValueType  # 5
 """The last token's state."""
 POOLING_MODE_POOLER: PoolingMode.ValueType  # 6
 """The model's own pooler: pooler_output. Only over the last layer."""
+POOLING_MODE_WEIGHTED_MEAN: PoolingMode.ValueType  # 7
+"""The mean over the tokens, each weighted by its place in the text, from 1."""
+POOLING_MODE_CHECKPOINT: PoolingMode.ValueType  # 8
+"""All that the checkpoint's sentence-transformers files say is done, where that is more than one of the modes above:
+several of them side by side, dense layers, a prompt left out. Only over the last layer, and `dimensions` is the
+length of the vector. In a request it may stand for UNSPECIFIED, whatever the checkpoint.
+"""
 Global___PoolingMode: _TypeAlias = PoolingMode  # noqa: Y015
 
 class _LayerCombination:

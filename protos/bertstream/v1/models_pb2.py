@@ -26,7 +26,7 @@ from bertstream.v1 import encoding_pb2 as bertstream_dot_v1_dot_encoding__pb2
 from bertstream.v1 import types_pb2 as bertstream_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x65rtstream/v1/models.proto\x12\rbertstream.v1\x1a\x1c\x62\x65rtstream/v1/encoding.proto\x1a\x19\x62\x65rtstream/v1/types.proto\"\x13\n\x11ListModelsRequest\"R\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.bertstream.v1.Model\x12\x16\n\x0eserver_version\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x10GetModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.bertstream.v1.Model\"p\n\x10LoadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12-\n\x0c\x63ompute_type\x18\x03 \x01(\x0e\x32\x17.bertstream.v1.DataType\x12\x0f\n\x07workers\x18\x04 \x01(\x05\"8\n\x11LoadModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.bertstream.v1.Model\"\"\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13UnloadModelResponse\"7\n\x0cSpecialToken\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\x05\"\x8b\x01\n\x0bModelLimits\x12\x11\n\tmax_texts\x18\x01 \x01(\x05\x12\x19\n\x11max_request_bytes\x18\x02 \x01(\x03\x12\x1a\n\x12max_response_bytes\x18\x03 \x01(\x03\x12\x32\n\rstream_window\x18\x04 \x01(\x0b\x32\x1b.bertstream.v1.StreamWindow\"\xf1\x06\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x0e\n\x06layers\x18\x05 \x01(\x05\x12\x13\n\x0bhidden_size\x18\x06 \x01(\x05\x12\x17\n\x0f\x61ttention_heads\x18\x07 \x01(\x05\x12\x17\n\x0fvocabulary_size\x18\x08 \x01(\x05\x12\x1c\n\x14type_vocabulary_size\x18\t \x01(\x05\x12\x12\n\nmax_tokens\x18\n \x01(\x05\x12\x1a\n\x12\x64\x65\x66\x61ult_max_length\x18\x0b \x01(\x05\x12\x12\n\nhas_pooler\x18\x0c \x01(\x08\x12-\n\x0c\x63ompute_type\x18\r \x01(\x0e\x32\x17.bertstream.v1.DataType\x12\x0e\n\x06\x64\x65vice\x18\x0e \x01(\t\x12\x0f\n\x07workers\x18\x0f \x01(\x05\x12\x14\n\x0clive_workers\x18\x10 \x01(\x05\x12\x18\n\x10native_operators\x18\x11 \x01(\x08\x12\x36\n\x0f\x64\x65\x66\x61ult_pooling\x18\x12 \x01(\x0b\x32\x1d.bertstream.v1.PoolingOptions\x12\x32\n\x07prompts\x18\x13 \x03(\x0b\x32!.bertstream.v1.Model.PromptsEntry\x12\x1b\n\x13\x64\x65\x66\x61ult_prompt_name\x18\x14 \x01(\t\x12\x33\n\x0especial_tokens\x18\x15 \x03(\x0b\x32\x1b.bertstream.v1.SpecialToken\x12.\n\x07outputs\x18\x16 \x03(\x0e\x32\x1d.bertstream.v1.EncodingOutput\x12\r\n\x05heads\x18\x17 \x03(\t\x12*\n\x06limits\x18\x18 \x01(\x0b\x32\x1a.bertstream.v1.ModelLimits\x12\x10\n\x08warnings\x18\x19 \x03(\t\x12\x34\n\x0eprecision_test\x18\x1a \x01(\x0b\x32\x1c.bertstream.v1.PrecisionTest\x12\x0e\n\x06labels\x18\x1b \x03(\t\x12\x38\n\ngeneration\x18\x1c \x01(\x0b\x32$.bertstream.v1.GenerationDescription\x1a.\n\x0cPromptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"q\n\x15GenerationDescription\x12\x17\n\x0fvocabulary_size\x18\x01 \x01(\x05\x12\x12\n\nmax_tokens\x18\x02 \x01(\x05\x12\x15\n\reos_token_ids\x18\x03 \x03(\x05\x12\x14\n\x0c\x63\x61\x63he_tokens\x18\x04 \x01(\x03\"?\n\rPrecisionTest\x12\x1a\n\x12max_abs_difference\x18\x01 \x01(\x02\x12\x12\n\nmin_cosine\x18\x02 \x01(\x02\x32\xd4\x02\n\x0cModelService\x12Q\n\nListModels\x12 .bertstream.v1.ListModelsRequest\x1a!.bertstream.v1.ListModelsResponse\x12K\n\x08GetModel\x12\x1e.bertstream.v1.GetModelRequest\x1a\x1f.bertstream.v1.GetModelResponse\x12N\n\tLoadModel\x12\x1f.bertstream.v1.LoadModelRequest\x1a .bertstream.v1.LoadModelResponse\x12T\n\x0bUnloadModel\x12!.bertstream.v1.UnloadModelRequest\x1a\".bertstream.v1.UnloadModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x65rtstream/v1/models.proto\x12\rbertstream.v1\x1a\x1c\x62\x65rtstream/v1/encoding.proto\x1a\x19\x62\x65rtstream/v1/types.proto\"\x13\n\x11ListModelsRequest\"R\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.bertstream.v1.Model\x12\x16\n\x0eserver_version\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x10GetModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.bertstream.v1.Model\"\x93\x01\n\x10LoadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12-\n\x0c\x63ompute_type\x18\x03 \x01(\x0e\x32\x17.bertstream.v1.DataType\x12\x0f\n\x07workers\x18\x04 \x01(\x05\x12!\n\x19\x61llow_unsupported_modules\x18\x05 \x01(\x08\"8\n\x11LoadModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.bertstream.v1.Model\"\"\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13UnloadModelResponse\"7\n\x0cSpecialToken\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\x05\"\x8b\x01\n\x0bModelLimits\x12\x11\n\tmax_texts\x18\x01 \x01(\x05\x12\x19\n\x11max_request_bytes\x18\x02 \x01(\x03\x12\x1a\n\x12max_response_bytes\x18\x03 \x01(\x03\x12\x32\n\rstream_window\x18\x04 \x01(\x0b\x32\x1b.bertstream.v1.StreamWindow\"\x88\x07\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x0e\n\x06layers\x18\x05 \x01(\x05\x12\x13\n\x0bhidden_size\x18\x06 \x01(\x05\x12\x17\n\x0f\x61ttention_heads\x18\x07 \x01(\x05\x12\x17\n\x0fvocabulary_size\x18\x08 \x01(\x05\x12\x1c\n\x14type_vocabulary_size\x18\t \x01(\x05\x12\x12\n\nmax_tokens\x18\n \x01(\x05\x12\x1a\n\x12\x64\x65\x66\x61ult_max_length\x18\x0b \x01(\x05\x12\x12\n\nhas_pooler\x18\x0c \x01(\x08\x12-\n\x0c\x63ompute_type\x18\r \x01(\x0e\x32\x17.bertstream.v1.DataType\x12\x0e\n\x06\x64\x65vice\x18\x0e \x01(\t\x12\x0f\n\x07workers\x18\x0f \x01(\x05\x12\x14\n\x0clive_workers\x18\x10 \x01(\x05\x12\x18\n\x10native_operators\x18\x11 \x01(\x08\x12\x36\n\x0f\x64\x65\x66\x61ult_pooling\x18\x12 \x01(\x0b\x32\x1d.bertstream.v1.PoolingOptions\x12\x32\n\x07prompts\x18\x13 \x03(\x0b\x32!.bertstream.v1.Model.PromptsEntry\x12\x1b\n\x13\x64\x65\x66\x61ult_prompt_name\x18\x14 \x01(\t\x12\x33\n\x0especial_tokens\x18\x15 \x03(\x0b\x32\x1b.bertstream.v1.SpecialToken\x12.\n\x07outputs\x18\x16 \x03(\x0e\x32\x1d.bertstream.v1.EncodingOutput\x12\r\n\x05heads\x18\x17 \x03(\t\x12*\n\x06limits\x18\x18 \x01(\x0b\x32\x1a.bertstream.v1.ModelLimits\x12\x10\n\x08warnings\x18\x19 \x03(\t\x12\x34\n\x0eprecision_test\x18\x1a \x01(\x0b\x32\x1c.bertstream.v1.PrecisionTest\x12\x0e\n\x06labels\x18\x1b \x03(\t\x12\x38\n\ngeneration\x18\x1c \x01(\x0b\x32$.bertstream.v1.GenerationDescription\x12\x15\n\rpooling_steps\x18\x1d \x03(\t\x1a.\n\x0cPromptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"q\n\x15GenerationDescription\x12\x17\n\x0fvocabulary_size\x18\x01 \x01(\x05\x12\x12\n\nmax_tokens\x18\x02 \x01(\x05\x12\x15\n\reos_token_ids\x18\x03 \x03(\x05\x12\x14\n\x0c\x63\x61\x63he_tokens\x18\x04 \x01(\x03\"?\n\rPrecisionTest\x12\x1a\n\x12max_abs_difference\x18\x01 \x01(\x02\x12\x12\n\nmin_cosine\x18\x02 \x01(\x02\x32\xd4\x02\n\x0cModelService\x12Q\n\nListModels\x12 .bertstream.v1.ListModelsRequest\x1a!.bertstream.v1.ListModelsResponse\x12K\n\x08GetModel\x12\x1e.bertstream.v1.GetModelRequest\x1a\x1f.bertstream.v1.GetModelResponse\x12N\n\tLoadModel\x12\x1f.bertstream.v1.LoadModelRequest\x1a .bertstream.v1.LoadModelResponse\x12T\n\x0bUnloadModel\x12!.bertstream.v1.UnloadModelRequest\x1a\".bertstream.v1.UnloadModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,26 +43,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELREQUEST']._serialized_end=238
   _globals['_GETMODELRESPONSE']._serialized_start=240
   _globals['_GETMODELRESPONSE']._serialized_end=295
-  _globals['_LOADMODELREQUEST']._serialized_start=297
-  _globals['_LOADMODELREQUEST']._serialized_end=409
-  _globals['_LOADMODELRESPONSE']._serialized_start=411
-  _globals['_LOADMODELRESPONSE']._serialized_end=467
-  _globals['_UNLOADMODELREQUEST']._serialized_start=469
-  _globals['_UNLOADMODELREQUEST']._serialized_end=503
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=505
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=526
-  _globals['_SPECIALTOKEN']._serialized_start=528
-  _globals['_SPECIALTOKEN']._serialized_end=583
-  _globals['_MODELLIMITS']._serialized_start=586
-  _globals['_MODELLIMITS']._serialized_end=725
-  _globals['_MODEL']._serialized_start=728
-  _globals['_MODEL']._serialized_end=1609
-  _globals['_MODEL_PROMPTSENTRY']._serialized_start=1563
-  _globals['_MODEL_PROMPTSENTRY']._serialized_end=1609
-  _globals['_GENERATIONDESCRIPTION']._serialized_start=1611
-  _globals['_GENERATIONDESCRIPTION']._serialized_end=1724
-  _globals['_PRECISIONTEST']._serialized_start=1726
-  _globals['_PRECISIONTEST']._serialized_end=1789
-  _globals['_MODELSERVICE']._serialized_start=1792
-  _globals['_MODELSERVICE']._serialized_end=2132
+  _globals['_LOADMODELREQUEST']._serialized_start=298
+  _globals['_LOADMODELREQUEST']._serialized_end=445
+  _globals['_LOADMODELRESPONSE']._serialized_start=447
+  _globals['_LOADMODELRESPONSE']._serialized_end=503
+  _globals['_UNLOADMODELREQUEST']._serialized_start=505
+  _globals['_UNLOADMODELREQUEST']._serialized_end=539
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=541
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=562
+  _globals['_SPECIALTOKEN']._serialized_start=564
+  _globals['_SPECIALTOKEN']._serialized_end=619
+  _globals['_MODELLIMITS']._serialized_start=622
+  _globals['_MODELLIMITS']._serialized_end=761
+  _globals['_MODEL']._serialized_start=764
+  _globals['_MODEL']._serialized_end=1668
+  _globals['_MODEL_PROMPTSENTRY']._serialized_start=1622
+  _globals['_MODEL_PROMPTSENTRY']._serialized_end=1668
+  _globals['_GENERATIONDESCRIPTION']._serialized_start=1670
+  _globals['_GENERATIONDESCRIPTION']._serialized_end=1783
+  _globals['_PRECISIONTEST']._serialized_start=1785
+  _globals['_PRECISIONTEST']._serialized_end=1848
+  _globals['_MODELSERVICE']._serialized_start=1851
+  _globals['_MODELSERVICE']._serialized_end=2191
 # @@protoc_insertion_point(module_scope)

@@ -121,6 +121,7 @@ class LoadModelRequest(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     COMPUTE_TYPE_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
+    ALLOW_UNSUPPORTED_MODULES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name to serve it under; a model of this name that is served already is replaced."""
     source: _builtins.str
@@ -131,6 +132,11 @@ class LoadModelRequest(_message.Message):
     """
     workers: _builtins.int
     """Worker processes; 0 means the server's choice."""
+    allow_unsupported_modules: _builtins.bool
+    """Serve it without what cannot be run of it, such as unknown sentence-transformers modules, although vectors are then
+    not those that its authors meant; its `warnings` say what. Unset, such a model is FAILED_PRECONDITION, unless the
+    server allows it.
+    """
     def __init__(
         self,
         *,
@@ -138,10 +144,11 @@ class LoadModelRequest(_message.Message):
         source: _builtins.str = ...,
         compute_type: _types_pb2.DataType.ValueType = ...,
         workers: _builtins.int = ...,
+        allow_unsupported_modules: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_type", b"compute_type", "name", b"name", "source", b"source", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_unsupported_modules", b"allow_unsupported_modules", "compute_type", b"compute_type", "name", b"name", "source", b"source", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -330,6 +337,7 @@ class Model(_message.Message):
     PRECISION_TEST_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    POOLING_STEPS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in requests."""
     revision: _builtins.str
@@ -370,7 +378,7 @@ class Model(_message.Message):
     """The prompt used where a request names none; empty for no prompt."""
     @_builtins.property
     def default_pooling(self) -> _encoding_pb2.PoolingOptions:
-        """The pooling that a request gets that does not say, every field set."""
+        """The pooling that a request gets that does not say, every field set; `dimensions` 0 is the hidden size."""
 
     @_builtins.property
     def prompts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -410,6 +418,10 @@ class Model(_message.Message):
     def generation(self) -> Global___GenerationDescription:
         """With "causal_lm" or "sequence_to_sequence": how it generates."""
 
+    @_builtins.property
+    def pooling_steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With CHECKPOINT as its default pooling: what that does after the last layer, step by step, in plain words."""
+
     def __init__(
         self,
         *,
@@ -441,10 +453,11 @@ class Model(_message.Message):
         precision_test: Global___PrecisionTest | None = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
         generation: Global___GenerationDescription | None = ...,
+        pooling_steps: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_pooling", b"default_pooling", "generation", b"generation", "limits", b"limits", "precision_test", b"precision_test"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "attention_heads", b"attention_heads", "compute_type", b"compute_type", "default_max_length", b"default_max_length", "default_pooling", b"default_pooling", "default_prompt_name", b"default_prompt_name", "device", b"device", "family", b"family", "generation", b"generation", "has_pooler", b"has_pooler", "heads", b"heads", "hidden_size", b"hidden_size", "labels", b"labels", "layers", b"layers", "limits", b"limits", "live_workers", b"live_workers", "max_tokens", b"max_tokens", "name", b"name", "native_operators", b"native_operators", "outputs", b"outputs", "precision_test", b"precision_test", "prompts", b"prompts", "revision", b"revision", "special_tokens", b"special_tokens", "type_vocabulary_size", b"type_vocabulary_size", "vocabulary_size", b"vocabulary_size", "warnings", b"warnings", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "attention_heads", b"attention_heads", "compute_type", b"compute_type", "default_max_length", b"default_max_length", "default_pooling", b"default_pooling", "default_prompt_name", b"default_prompt_name", "device", b"device", "family", b"family", "generation", b"generation", "has_pooler", b"has_pooler", "heads", b"heads", "hidden_size", b"hidden_size", "labels", b"labels", "layers", b"layers", "limits", b"limits", "live_workers", b"live_workers", "max_tokens", b"max_tokens", "name", b"name", "native_operators", b"native_operators", "outputs", b"outputs", "pooling_steps", b"pooling_steps", "precision_test", b"precision_test", "prompts", b"prompts", "revision", b"revision", "special_tokens", b"special_tokens", "type_vocabulary_size", b"type_vocabulary_size", "vocabulary_size", b"vocabulary_size", "warnings", b"warnings", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -115,7 +115,7 @@ class Loader:
         path = roots.find(config.model_roots, source)
         if path is None and not config.load_from_hub:
             raise Refused("checkpoint_not_found", f"there is no checkpoint {source!r} below the model roots")
-        wanted = {"dtype": request["dtype"], "workers": request["workers"]}
+        wanted = {name: request[name] for name in ("dtype", "workers", "allow_unsupported_modules")}
         return choose(config, request["name"], str(path or source), hub=path is None, **wanted)
 
     async def _compile(self, choice: ModelChoice, source: str) -> CompiledModel:

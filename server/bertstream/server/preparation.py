@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,13 @@ from bertstream.server.layout import Layout
 from bertstream.server.model import ServedModel
 from bertstream.server.selection import select_rows
 from bertstream.server.spans import token_spans
-from bertstream.server.tokenization import Texts, Tokenized
+from bertstream.server.tokenization import Inputs, Texts, Tokenized
 from bertstream.server.validation.encoding import EncodingPlan
 from bertstream.server.validation.inputs import not_utf8, parse_inputs, text_path
 from bertstream.server.validation.spans import parse_spans
 from bertstream.server.validation.tokenization import text_error
 from bertstream.v1 import encoding_pb2, types_pb2
-from bertstream.workers.contract import Batch, Spans
+from bertstream.workers.contract import Batch, Spans, Wishes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Prepared:
     batch: Batch
     layout: Layout
     failed: dict[int, RequestError]  # by the text's index in the message
+    wishes: Wishes  # the plan's, with what depends on the prompt
     tokenize_seconds: float
 
     @property
@@ -67,6 +68,8 @@ async def prepare(
     timed = await model.tokenize(inputs, plan.options_for(inputs), plan.prompt_for(inputs))
     tokens = timed.tokens
     failed = failed_texts(tokens, batch, f"{path}inputs", bad)
+    wishes = await _wishes(model, plan, inputs)
+    failed |= _nothing_left(tokens, wishes, batch, f"{path}inputs")
     token_ranges = None
     if asked is not None:
         sent = inputs.texts if isinstance(inputs, Texts) else ()
@@ -77,7 +80,33 @@ async def prepare(
         tokens, token_ranges = _without(tokens, token_ranges, failed)
     counts = None if token_ranges is None else token_ranges.counts
     made = Batch(tokens.ids, tokens.lengths, tokens.type_ids, token_ranges)
-    return Prepared(tokens, made, Layout(tokens.lengths, counts, plan.wishes.attention_heads), failed, timed.seconds)
+    layout = Layout(tokens.lengths, counts, wishes.attention_heads)
+    return Prepared(tokens, made, layout, failed, wishes, timed.seconds)
+
+
+async def _wishes(model: ServedModel, plan: EncodingPlan, inputs: Inputs) -> Wishes:
+    """What is computed of these inputs: where the checkpoint says so, without the prompt's tokens in the pooling.
+
+    Their number is that of the prompt alone, without the special token at its end, as in sentence-transformers.
+    """
+    pooling, prompt, options = plan.wishes.pooling, plan.prompt_for(inputs), plan.options_for(inputs)
+    leaves_out = pooling and pooling.mode == "checkpoint" and not model.description.default_pooling.include_prompt
+    if not (leaves_out and prompt):
+        return plan.wishes
+    assert pooling is not None
+    alone = (await model.tokenize(Texts([prompt]), replace(options, columns=frozenset(), allow_empty=True))).tokens
+    special = {token_id for _, token_id in model.description.special_tokens.values()}
+    skipped = alone.ids.size - int(alone.ids.size > 0 and int(alone.ids[-1]) in special)
+    return replace(plan.wishes, pooling=replace(pooling, skipped=skipped))
+
+
+def _nothing_left(tokens: Tokenized, wishes: Wishes, batch: types_pb2.TextBatch, path: str) -> dict[int, RequestError]:
+    """The error of each text that was cut so that it has no token behind its prompt."""
+    if not (wishes.pooling and wishes.pooling.skipped and "pooled" in wishes.outputs):
+        return {}
+    why = "the prompt alone has as many tokens as a text may have, and this checkpoint pools what is behind it"
+    none = tokens.text_indexes[tokens.lengths <= wishes.pooling.skipped].tolist()
+    return {index: invalid(text_path(batch, path, index), why, "INVALID_TEXT_LENGTH") for index in none}
 
 
 def failed_texts(

@@ -151,6 +151,40 @@ def test_not_to_normalize_differs_from_not_saying() -> None:
     assert wanted(parse(pooling())).normalize is True
 
 
+OWN = DefaultPooling("checkpoint", True, dimensions=24, width=24, steps=("cls + mean pooling", "dense 72 to 24, Tanh"))
+CHECKPOINT = e.POOLING_MODE_CHECKPOINT
+
+
+def test_the_checkpoint_s_own_pooling_has_a_width_of_its_own() -> None:
+    for options in (e.EncodingOptions(), pooling(), pooling(mode=CHECKPOINT), pooling(layers=[-1])):
+        plan = parse(options, default_pooling=OWN)
+        assert wanted(plan) == Pooling("checkpoint", (5,), "mean", True, 24)
+        assert (plan.effective.pooling.mode, plan.effective.pooling.dimensions) == (CHECKPOINT, 24)
+        assert plan.sizes.text == 4 * 24
+    plan = parse(pooling(dimensions=7, normalize=False), default_pooling=OWN)
+    assert wanted(plan) == Pooling("checkpoint", (5,), "mean", False, 7)
+    plan = parse(pooling(mode=e.POOLING_MODE_MEAN), default_pooling=OWN)
+    assert (wanted(plan).dimensions, plan.sizes.text) == (0, 4 * 36)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "field"),
+    [
+        (pooling(dimensions=25), "INVALID_RANGE", "dimensions"),
+        (pooling(layers=[1]), "INVALID_COMBINATION", "layers"),
+        (pooling(mode=CHECKPOINT, layers=[5, 4]), "INVALID_COMBINATION", "layers"),
+    ],
+)
+def test_what_the_checkpoint_s_own_pooling_cannot_be(options: e.EncodingOptions, reason: str, field: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        parse(options, default_pooling=OWN)
+    assert refused(raised) == ("INVALID_ARGUMENT", reason, f"options.pooling.{field}")
+
+
+def test_the_checkpoint_s_own_pooling_may_be_asked_for_where_it_is_a_plain_mode() -> None:
+    assert wanted(parse(pooling(mode=CHECKPOINT, layers=[1]))) == Pooling("cls", (1,), "mean", True, 0)
+
+
 def test_pooling_needs_pooled() -> None:
     options = e.EncodingOptions(outputs=[e.ENCODING_OUTPUT_POOLER_OUTPUT], pooling=e.PoolingOptions())
     with pytest.raises(RequestError) as raised:

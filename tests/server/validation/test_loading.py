@@ -20,6 +20,8 @@ def test_a_precision_may_be_asked_for(dtype: str) -> None:
     assert parse_load(request, 8) == LoadWish("a", "org/b", "", 2)
     request.compute_type = value_of(COMPUTE_TYPES, dtype)
     assert parse_load(request, 8) == LoadWish("a", "org/b", dtype, 2)
+    request.allow_unsupported_modules = True
+    assert parse_load(request, 8) == LoadWish("a", "org/b", dtype, 2, allow_unsupported_modules=True)
 
 
 def test_one_that_is_not_there() -> None:

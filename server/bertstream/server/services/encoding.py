@@ -45,7 +45,7 @@ class EncodingService:
         shown = _tokens_within_limit(plan, prepared, model)
         call.check_deadline()
         with model.admission.unary(prepared.batch.ids.size):
-            outcomes = await model.dispatcher.run(Job(prepared.batch, plan.wishes, plan.priority, call.deadline))
+            outcomes = await model.dispatcher.run(Job(prepared.batch, prepared.wishes, plan.priority, call.deadline))
         return _response(plan, prepared, outcomes, call, shown)
 
     async def stream_encodings(self, stream: Stream[encoding_pb2.StreamEncodingsRequest], call: Call) -> None:
@@ -111,7 +111,7 @@ class _EncodingStream:
         plan, model = self._plan, self._model
         held = await self._bulk.tokens.acquire(cost)
         async with model.admission.stream(int(batch.ids.size)):
-            outcomes = await model.dispatcher.run(Job(batch, plan.wishes, plan.priority, self._call.deadline))
+            outcomes = await model.dispatcher.run(Job(batch, prepared.wishes, plan.priority, self._call.deadline))
         for number, outcome in enumerate(outcomes, 1):
             spent = held if number == len(outcomes) else 0
             if outcome.error is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -44,9 +44,10 @@ async def stream_layers(
     completed = encoding_pb2.LayersCompleted()
     vectors: list[wire.Tensors] = []
     queued = computed = 0.0
+    steps = steps_of(prepared.wishes, model.description.layers)
     for first, batch in cut(prepared.batch, *step_costs(plan, prepared.batch, model)):
         layout = prepared.layout.part(first, first + batch.lengths.size)
-        async for step, result in _steps(model, plan, batch, call):
+        async for step, result in _steps(model, steps, plan.priority, batch, call):
             queued, computed = queued + result.queue_seconds, computed + result.compute_seconds
             await _write_rows(stream, result, layout, first, model.description.layers)
             if set(step.outputs) & set(_VECTORS):
@@ -78,11 +79,10 @@ def steps_of(wishes: Wishes, last_layer: int) -> list[Wishes]:
 
 
 async def _steps(
-    model: ServedModel, plan: EncodingPlan, batch: Batch, call: Call
+    model: ServedModel, steps: Sequence[Wishes], priority: int, batch: Batch, call: Call
 ) -> AsyncIterator[tuple[Wishes, Result]]:
     """The results of all steps: one is computed while the caller of this sends the one before."""
-    stepping = Stepping(model.dispatcher, batch, plan.priority, call.deadline)
-    steps = steps_of(plan.wishes, model.description.layers)
+    stepping = Stepping(model.dispatcher, batch, priority, call.deadline)
 
     async def compute(number: int) -> Result:
         async with model.admission.stream(int(batch.ids.size)):

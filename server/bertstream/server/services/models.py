@@ -131,6 +131,7 @@ def describe(model: ServedModel) -> models_pb2.Model:
             max_abs_difference=its.precision_test.max_abs_difference, min_cosine=its.precision_test.min_cosine
         ),
         generation=_generation(model),
+        pooling_steps=its.default_pooling.steps,
     )
 
 

@@ -178,11 +178,13 @@ def _numbers(values: Sequence[int], first: int, last: int, path: str) -> tuple[i
 
 def _pooling(options: encoding_pb2.PoolingOptions, description: ModelDescription, path: str) -> Pooling:
     own = default_pooling(description)
-    unset = options.mode == encoding_pb2.POOLING_MODE_UNSPECIFIED
+    unset = options.mode in (encoding_pb2.POOLING_MODE_UNSPECIFIED, encoding_pb2.POOLING_MODE_CHECKPOINT)
     mode = own.mode if unset else name_of(POOLING_MODES, options.mode, f"{path}.mode")
     layers = _layers(options, mode, description, path)
     combination = name_of(LAYER_COMBINATIONS, options.layer_combination, f"{path}.layer_combination")
     width = description.hidden_size * (len(layers) if combination == "concatenate" else 1)
+    if mode == "checkpoint":
+        width = description.default_pooling.width
     if not 0 <= options.dimensions <= width:
         raise invalid(f"{path}.dimensions", f"{options.dimensions} is not between 0 and {width}", "INVALID_RANGE")
     normalize = options.normalize if options.HasField("normalize") else own.normalize
@@ -204,6 +206,9 @@ def _layers(
             raise not_available("this checkpoint has no pooler; choose another pooling mode")
         if layers != (last,):
             raise invalid(f"{path}.layers", "the model's own pooler reads the last layer only", "INVALID_COMBINATION")
+    if mode == "checkpoint" and layers != (last,):
+        why = "the checkpoint's own pooling reads the last layer only; choose a pooling mode for others"
+        raise invalid(f"{path}.layers", why, "INVALID_COMBINATION")
     return layers
 
 

@@ -29,6 +29,7 @@ class LoadWish:
     source: str
     dtype: str  # "" is the server's choice
     workers: int  # 0 is the server's choice
+    allow_unsupported_modules: bool = False  # also where the server does not
 
 
 def parse_load(request: models_pb2.LoadModelRequest, max_workers: int) -> LoadWish:
@@ -39,4 +40,4 @@ def parse_load(request: models_pb2.LoadModelRequest, max_workers: int) -> LoadWi
     if not 0 <= request.workers <= max_workers:
         raise invalid("workers", f"{request.workers}; it must be 0 to {max_workers}", "INVALID_RANGE")
     dtype = name_of(COMPUTE_TYPES, request.compute_type, "compute_type")
-    return LoadWish(request.name, request.source, dtype, request.workers)
+    return LoadWish(request.name, request.source, dtype, request.workers, request.allow_unsupported_modules)

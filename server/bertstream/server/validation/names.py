@@ -27,6 +27,8 @@ POOLING_MODES: Mapping[int, PoolingMode] = {
     encoding_pb2.POOLING_MODE_MEAN_SQRT_LEN: "mean_sqrt_len",
     encoding_pb2.POOLING_MODE_LAST_TOKEN: "last_token",
     encoding_pb2.POOLING_MODE_POOLER: "pooler",
+    encoding_pb2.POOLING_MODE_WEIGHTED_MEAN: "weighted_mean",
+    encoding_pb2.POOLING_MODE_CHECKPOINT: "checkpoint",
 }
 LAYER_COMBINATIONS: Mapping[int, LayerCombination] = {
     encoding_pb2.LAYER_COMBINATION_UNSPECIFIED: "mean",
