@@ -17,6 +17,7 @@ from bertstream.workers.compile import compile_model
 from bertstream.workers.contract import TASKS
 from bertstream.workers.description import ModelDescription
 from tests.support.checkpoints import edit_json, tiny_bert, tiny_roberta
+from tests.support.generation_checkpoints import tiny_bert2bert
 from tests.support.head_pairs import HeadPair, Text
 from tests.support.heads import ENTITIES, FAMILIES, HEADS
 from tests.support.pairs import EXACT, difference
@@ -126,6 +127,11 @@ def test_what_is_said_wins_over_the_checkpoint_s_class(checkpoint: Checkpoint, c
     assert found.heads == ("token_classification",)
     with pytest.raises(CheckpointError, match=r"lacks weights of its head question_answering: qa_outputs\.weight, "):
         compile_model(checkpoint("bert-classifier"), cache=compile_cache, task="question_answering")
+
+
+def test_an_encoder_decoder_has_no_such_heads(compile_cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="an encoder-decoder has no head for token_classification"):
+        compile_model(tiny_bert2bert(tmp_path), cache=compile_cache, task="token_classification")
 
 
 def test_what_is_said_that_no_checkpoint_can_be(checkpoint: Checkpoint, compile_cache: Path) -> None:

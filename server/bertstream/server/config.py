@@ -67,7 +67,7 @@ class ServeConfig:
     )
     task: tuple[str, ...] = _option(
         (),
-        "what the head of checkpoints is for whose config.json does not say: TASK, or NAME=TASK for one of the models, "
+        "what the heads of checkpoints are for, whatever they say: TASK for all models, or NAME=TASK for one of them, "
         f"several with commas between; tasks are {', '.join(TASKS)}",
     )
     allow_unsupported_modules: bool = _option(

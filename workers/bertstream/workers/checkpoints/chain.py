@@ -138,7 +138,7 @@ def _refusal(chain: Chain, module: Module, config: Mapping[str, Any]) -> str:
     written = config.get("module_output_name") or read
     if read != _VECTOR or written not in (_VECTOR, *((_SCORES,) if module.kind == "Dense" else ())):
         return f"{module} from {read} to {written}"
-    if not chain.modes or chain.modes == ("pooler",):
+    if not chain.modes or (chain.modes == ("pooler",) and module.kind != "Normalize"):
         return f"{module} of {'the pooler' if chain.modes else 'what is not pooled'}"
     return f"{module} after the scores" if chain.scores else ""
 
@@ -172,8 +172,6 @@ def _normalize(chain: Chain, module: Module) -> Chain:
     config = module.config
     if not chain.modes and config.get("module_input_name", _VECTOR) == _VECTOR:
         return chain  # there is no vector yet, and nothing is done
-    if chain.modes == ("pooler",) and not chain.steps:
-        return _normalized(chain, module.folder)
     if refusal := _refusal(chain, module, config):
         return chain.refusing(refusal)
     return _normalized(chain, module.folder)

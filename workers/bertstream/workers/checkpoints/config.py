@@ -78,6 +78,8 @@ def read_config(directory: Path, root: Path | None = None, task: Task = NO_TASK)
         architectures = values.get("architectures") or [f"{values.get('model_type')}Model"]
         config = _parse(directory, values, _ALONE, str(architectures[0]), root, task)
         return replace(config, names_class=bool(values.get("architectures")), hints=read_hints(root, values))
+    if task.name:
+        raise CheckpointError(f"{directory / 'config.json'}: an encoder-decoder has no head for {task.name}")
     encoder, decoder = (_part(values, name, directory / "config.json") for name in ("encoder", "decoder"))
     return replace(
         _parse(directory, encoder, _ENCODER, "EncoderDecoderModel"),
