@@ -10,8 +10,8 @@ from typing import get_args
 import pytest
 
 from bertstream.cli._loading import COMPUTE_TYPES
-from bertstream.cli._options import POOLING_MODES
 from bertstream.cli._main import _parser
+from bertstream.cli._options import POOLING_MODES
 from bertstream.client import ComputeType, PoolingMode
 
 HEAVY = ("grpc", "numpy", "google", "bertstream.client", "bertstream.v1", "bertstream.server", "asyncio")

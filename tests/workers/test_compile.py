@@ -92,7 +92,7 @@ def test_progress_tells_each_step_to_its_end(checkpoint: Checkpoint, fresh_cache
         lambda directory: write_json(directory / "vocab.json", {}),
         lambda directory: (directory / "merges.txt").write_text("a b"),
         lambda directory: (directory / "sentencepiece.bpe.model").write_bytes(b"a"),
-        lambda directory: write_json(directory / "0_Transformer" / "sentence_roberta_config.json", {}),
+        lambda directory: write_json(directory / "sentence_roberta_config.json", {}),
         lambda directory: write_json(directory / "1_Pooling" / "config.json", {"pooling_mode": "cls"}),
         lambda directory: save_file(
             {name: tensor + 1 for name, tensor in load_file(directory / "model.safetensors").items()},
@@ -101,7 +101,7 @@ def test_progress_tells_each_step_to_its_end(checkpoint: Checkpoint, fresh_cache
     ],
     ids=[
         *("config", "tokenizer_config", "tokenizer", "special_tokens", "added_tokens", "vocab_txt", "vocab_json"),
-        *("merges", "sentencepiece", "pooling", "sentence", "weights"),
+        *("merges", "sentencepiece", "sentence", "pooling", "weights"),
     ],
 )
 def test_every_file_that_counts_changes_the_revision(
