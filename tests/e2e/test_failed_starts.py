@@ -24,18 +24,27 @@ Checkpoint = Callable[[str], Path]
 NewCache = Callable[[Path], Path]
 
 
+# Sets a limit and becomes the server. A `preexec_fn` would fork this process, which is not safe beside gRPC's threads.
+LIMITED = """
+import os, resource, sys
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
 def failed_start(checkpoint: Path, cache: Path, file_bytes: int = resource.RLIM_INFINITY) -> str:
     """What a server says before it ends with 1. No file that it writes may be larger than so many bytes."""
+    serve = ("-m", "bertstream.cli", "serve", f"tiny={checkpoint}", "--port", "0", "--workers", "1")
     done = subprocess.run(
-        [sys.executable, "-m", "bertstream.cli", "serve", f"tiny={checkpoint}", "--port", "0", "--workers", "1"],
+        [sys.executable, "-c", LIMITED, str(file_bytes), *serve],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=120,
         env={**os.environ, "BERTSTREAM_CACHE": str(cache)},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes)),
     )
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
     records = [json.loads(line) for line in done.stderr.splitlines()]
     last = records.pop()
     assert (last["level"], last["process"], "traceback" in last) == ("error", "supervisor", False)
