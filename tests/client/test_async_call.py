@@ -38,7 +38,7 @@ class Breaking:
 @pytest.fixture
 def breaking() -> Iterator[Breaking]:
     made, server = Breaking(), grpc.server(ThreadPoolExecutor(2))
-    handlers = {"Stream": grpc.stream_stream_rpc_method_handler(made.answer)}
+    handlers: dict[str, Any] = {"Stream": grpc.stream_stream_rpc_method_handler(made.answer)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Breaking", handlers),))
     made.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
