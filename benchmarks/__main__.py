@@ -1,19 +1,20 @@
-"""`make bench`, or `python -m benchmarks`: measures all contenders, and writes tables, pictures and numbers."""
+"""`make bench`, or `python -m benchmarks`: measures all contenders, and writes a report, pictures and all figures."""
 
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from benchmarks import pictures, plans, tables
-from benchmarks.contenders import PARTS, Environment, names
+from benchmarks.contenders import PARTS, names
 from benchmarks.entrants import Place
 from benchmarks.machine import Machine, describe, own_versions
 from benchmarks.models import MODELS
@@ -22,6 +23,7 @@ from benchmarks.running import Plan, Run, say
 from bertstream.workers.checkpoints import CheckpointError
 
 ROOT = Path(__file__).parents[1]
+BUILT = ROOT / ".build/bench"  # converted models, kept between runs, and results
 
 
 def main() -> int:
@@ -32,20 +34,22 @@ def main() -> int:
         machine = describe(options.device)
     except ValueError as error:
         return failed(error)
-    plan, date = plans.planned(options), datetime.now(UTC).date().isoformat()
-    results = Results(machine, date, settings(options, plan, machine), own_versions())
-    folder = options.output or results_folder(machine, date, partial=is_partial(options))
+    plan, now = plans.planned(options), datetime.now(UTC)
+    results = Results(machine, now.date().isoformat(), settings(options, plan, machine), own_versions())
+    folder: Path = options.output or BUILT / "results" / f"{machine.slug}-{now:%Y-%m-%d-%H%M}"
     try:
         for name, contenders in entering.items():
-            own, at = (
-                replace(plan, parts=plans.parts(options, MODELS[name])),
-                functools.partial(place, options, machine),
-            )
-            keep = functools.partial(kept, results, folder)
-            Run(MODELS[name], contenders, own, at, keep, plans.deadline(options, started)).measure(options.cache)
+            own = replace(plan, parts=plans.parts(options, MODELS[name]))
+            at, keep = partial(place, options, machine), partial(kept, results, folder)
+            Run(MODELS[name], contenders, own, at, keep, plans.deadline(options, started)).measure(BUILT)
     except CheckpointError as error:
         return failed(error)
-    print(tables.report(results))
+    try:
+        drawn = pictures.draw(results, folder, python_of_peers(options))
+    except pictures.NotDrawn as why:
+        drawn = {}
+        say(f"no pictures: {why}")
+    print(write(results, folder, drawn))
     say(f"written to {folder} after {time.monotonic() - started:.0f} s")
     return 0
 
@@ -58,8 +62,8 @@ def failed(error: Exception) -> int:
 
 def kept(results: Results, folder: Path, model: ModelResults) -> None:
     """Writes what there is of a model, so that a long run that is cut short leaves something."""
-    results.models = [*(each for each in results.models if each.model != model.model), model]
-    write(results, folder)
+    results.models[model.model] = model
+    write(results, folder, {})
 
 
 def arguments() -> argparse.Namespace:
@@ -98,10 +102,9 @@ def arguments() -> argparse.Namespace:
         default="installed",
         help="others run in the environments that `make bench` installs, or in this one, as far as it has them",
     )
-    parser.add_argument("--peers-python", type=Path, default=ROOT / ".venv-bench/bin/python")
-    parser.add_argument("--infinity-python", type=Path, default=ROOT / ".venv-bench-infinity/bin/python")
-    parser.add_argument("--cache", type=Path, default=ROOT / ".build/bench", help="for converted models")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default: benchmarks/results/MACHINE-DATE")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="by default .build/bench/results/MACHINE-DATE-TIME"
+    )
     return parser.parse_args()
 
 
@@ -121,46 +124,39 @@ def settings(options: argparse.Namespace, plan: Plan, machine: Machine) -> dict[
     }
 
 
+def python_of_peers(options: argparse.Namespace) -> Path:
+    """Which has the others, and matplotlib."""
+    return Path(sys.executable) if options.peers == "here" else ROOT / ".venv-bench/bin/python"
+
+
 def place(options: argparse.Namespace, machine: Machine, directory: Path, work: Path, calibration: Path) -> Place:
     """Where contenders run."""
-    pythons: dict[Environment, Path] = dict.fromkeys(("own", "peers", "infinity"), Path(sys.executable))
-    if options.peers != "here":
-        pythons |= {"peers": options.peers_python, "infinity": options.infinity_python}
+    own, infinity = Path(sys.executable), ROOT / ".venv-bench-infinity/bin/python"
     return Place(
         directory,
         work,
-        compiled=options.cache / "compiled",
+        compiled=BUILT / "compiled",
         device=options.device,
         cores=machine.cores,
         clients=plans.clients(options, machine.cores),
         flags=tuple(shlex.split(options.serve)),
-        pythons=pythons,
+        pythons={
+            "own": own,
+            "peers": python_of_peers(options),
+            "infinity": own if options.peers == "here" else infinity,
+        },
         calibration=calibration,
         patience=plans.patience(options),
     )
 
 
-def is_partial(options: argparse.Namespace) -> bool:
-    """Whether something is missing that a full run has, or servers do not run by their defaults."""
-    return any((options.quick, options.goals, options.parts, options.only, options.skip, options.models, options.serve))
-
-
-def results_folder(machine: Machine, date: str, partial: bool) -> Path:
-    """Runs of a part are for the one who waits; they go where nothing is committed."""
-    parent = ROOT / ".build/bench/results" if partial else ROOT / "benchmarks/results"
-    return parent / f"{machine.slug}-{date}"
-
-
-def write(results: Results, folder: Path) -> None:
-    """The table, the pictures and the numbers."""
+def write(results: Results, folder: Path, drawn: Mapping[str, str]) -> str:
+    """The report, which it gives back, and all that was measured."""
     folder.mkdir(parents=True, exist_ok=True)
     results.save(folder / "results.json")
-    report = tables.report(results)
+    report = tables.report(results, drawn)
     (folder / "README.md").write_text(report, encoding="utf-8")
-    for model in results.models:
-        for name, picture in (("bulk", pictures.bulk_picture(model)), ("single", pictures.single_picture(model))):
-            if f"{model.model}-{name}.svg" in report:
-                (folder / f"{model.model}-{name}.svg").write_text(picture, encoding="utf-8")
+    return report
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
@@ -26,6 +25,7 @@ from torch.nn import functional
 from benchmarks.peers import Settings
 from benchmarks.peers.engine import BATCH_TOKENS, planned
 from benchmarks.peers.floor import Floor
+from benchmarks.peers.timing import Call, best
 from benchmarks.workloads import LONGEST, MAX_LENGTH, MU, SHORTEST, SIGMA
 from bertstream.workers import native
 from bertstream.workers.checkpoints import embedded
@@ -61,18 +61,7 @@ def encode(program: Program, batches: list[list[int]]) -> None:
         functional.normalize(program.pool(states, batch, "mean"), dim=1)
 
 
-def best(calls: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Seconds of each."""
-    found = {name: float("inf") for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.thread_time()
-            call()
-            found[name] = min(found[name], time.thread_time() - start)
-    return found
-
-
-def breakdown(call: Callable[[], None], count: int = 12) -> Iterator[str]:
+def breakdown(call: Call, count: int = 12) -> Iterator[str]:
     """The operators' own shares of the time, the largest first."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         call()
@@ -82,22 +71,10 @@ def breakdown(call: Callable[[], None], count: int = 12) -> Iterator[str]:
         yield f"    {event.self_cpu_time_total / total:6.1%}  {event.count:5} × {event.key}"
 
 
-@contextmanager
-def without_operators() -> Iterator[None]:
-    """As if there were no compiler."""
-    before = os.environ.get(native.library.SWITCH)
-    os.environ[native.library.SWITCH] = "0"
-    yield
-    if before is None:
-        del os.environ[native.library.SWITCH]
-    else:
-        os.environ[native.library.SWITCH] = before
-
-
 def programs(source: Path, dtype: str, cache: Path) -> dict[str, Program]:
-    """With our operators and without."""
+    """With our operators, and as if there were no compiler."""
     ours = Program.load(compile_model(source, dtype=dtype, cache=cache), "cpu")
-    with without_operators():
+    with patch.dict(os.environ, {native.library.SWITCH: "0"}):
         return {"ours": ours, "aten": Program.load(compile_model(source, dtype=dtype, cache=cache), "cpu")}
 
 
@@ -120,7 +97,7 @@ def main() -> None:
 
 def measure(name: str, batches: list[list[int]], made: dict[str, Program], floor: Floor, rounds: int) -> None:
     """One workload."""
-    calls: dict[str, Callable[[], None]] = {"floor": partial(multiply, floor, batches)}
+    calls: dict[str, Call] = {"floor": partial(multiply, floor, batches)}
     calls |= {key: partial(encode, program, batches) for key, program in made.items()}
     seconds = best(calls, rounds)
     tokens = sum(map(sum, batches))

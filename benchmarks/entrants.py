@@ -5,19 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks import memory, processor
+from benchmarks import usage
 from benchmarks.contenders import Contender, Environment, precision
-from benchmarks.driver import PATIENT, Driver, Failed, Patience, together
 from benchmarks.figures import Vectors
-from benchmarks.memory import Memory
 from benchmarks.peers import Choice, Settings
-from benchmarks.servers import Server
+from benchmarks.processes import PATIENT, Driver, Failed, Patience, Server, together
 from benchmarks.workloads import MAX_LENGTH, Workload
 
 LEAD_SECONDS = 2.0  # that a stream has to fill the server before anything is measured
@@ -145,12 +142,12 @@ class Entrant:
     def settle(self) -> None:
         """Keep only what the choices need."""
         for driver in self.drivers:
-            driver.ask("settle", choices=[_fields(choice) for choice in self.choice.values()])
+            driver.ask("settle", choices=[asdict(choice) for choice in self.choice.values()])
 
     def bulk(self, name: str, choice: Choice) -> float:
         """Seconds for all texts, from the first process's start to the last one's end."""
-        arguments = {"name": name, "choice": _fields(choice)}
-        answers = together(self.crowd, "bulk", [arguments] * len(self.crowd))
+        arguments = {"name": name, "choice": asdict(choice)}
+        answers = together(self.crowd, "bulk", arguments)
         return float(max(each["end"] for each in answers) - min(each["start"] for each in answers))
 
     def unary(self, name: str, concurrency: int) -> tuple[list[float], float]:
@@ -172,7 +169,7 @@ class Entrant:
             end, before = time.monotonic() + seconds, self.processor()
             beside()
             time.sleep(max(0.0, end - time.monotonic()))
-            taken = processor.spent(before, self.processor())
+            taken = usage.spent(before, self.processor())
         finally:
             answers = [driver.answer() for driver in self.crowd]  # so that none is taken for a later one's
         batches = [compute for answer in answers for compute in answer["compute"]]
@@ -181,23 +178,17 @@ class Entrant:
     def processor(self) -> dict[str, float]:
         """Seconds that the server's processes and its clients have computed so far, by role; for servers only."""
         assert self.server is not None
-        return processor.of_roles(self.server.process.pid, [driver.process.pid for driver in self.drivers])
+        return usage.processor(self.server.pid, [driver.pid for driver in self.drivers])
 
     def vectors(self, name: str, path: Path) -> Vectors:
         """Of all texts. [n, d]"""
-        self.drivers[-1].ask("vectors", name=name, choice=_fields(self.drivers[-1].choices[0]), path=str(path))
+        self.drivers[-1].ask("vectors", name=name, choice=asdict(self.drivers[-1].choices[0]), path=str(path))
         vectors: Vectors = np.load(path)
         return vectors
 
-    def memory(self) -> Memory:
-        """Of the server alone where it has one, else of the processes that compute."""
-        roots = [self.server.process.pid] if self.server else [driver.process.pid for driver in self.drivers]
-        trees = [memory.of_tree(root) for root in roots]
-        return Memory(
-            sum(tree.processes for tree in trees),
-            sum(tree.resident for tree in trees),
-            sum(tree.proportional for tree in trees),
-        )
+    def memory(self) -> int:
+        """Bytes of the server alone where it has one, else of the processes that compute."""
+        return usage.memory([self.server.pid] if self.server else [driver.pid for driver in self.drivers])
 
     def close(self) -> None:
         """End all of it."""
@@ -205,7 +196,3 @@ class Entrant:
             driver.close()
         if self.server is not None:
             self.server.close()
-
-
-def _fields(choice: Choice) -> dict[str, Any]:
-    return {"batch_size": choice.batch_size, "streams": choice.streams}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Spread:
 
 def spread(values: Sequence[float]) -> Spread:
     """Of at least one value."""
-    return Spread(float(np.median(values)), float(min(values)), float(max(values)))
+    return Spread(float(np.median(values)), min(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,7 @@ class Percentiles:
 
 def percentiles(seconds: Sequence[float]) -> Percentiles:
     """The smallest latency that so many percent of the calls did not exceed."""
-    p50, p95, p99 = np.percentile(np.array(seconds), [50, 95, 99], method="inverted_cdf")
-    return Percentiles(float(p50), float(p95), float(p99))
+    return Percentiles(*np.percentile(seconds, [50, 95, 99], method="inverted_cdf").tolist())
 
 
 def cosines(got: Vectors, want: Vectors) -> NDArray[np.float64]:
@@ -53,22 +53,19 @@ def cosines(got: Vectors, want: Vectors) -> NDArray[np.float64]:
 
 
 def rank_correlation(got: Vectors, want: Vectors) -> float:
-    """Spearman's, of the similarities of all pairs of rows: whether both would rank search results alike."""
-    upper = np.triu_indices(len(want), k=1)
-    first, second = (_ranks((_unit(rows) @ _unit(rows).T)[upper]) for rows in (got, want))
-    correlation: NDArray[np.float64] = np.asarray(np.corrcoef(first, second))
-    return float(correlation[0, 1])
+    """Spearman's, of the similarities of all pairs of rows: whether both would rank search results alike.
+
+    nan where there is no SciPy, which a machine may lack that has bertstream alone.
+    """
+    try:
+        from scipy.spatial.distance import pdist
+        from scipy.stats import spearmanr
+    except ModuleNotFoundError:
+        return math.nan
+    return float(spearmanr(*(pdist(_unit(rows), "cosine") for rows in (got, want))).statistic)
 
 
 def _unit(rows: Vectors) -> NDArray[np.float64]:
     double = rows.astype(np.float64)
     unit: NDArray[np.float64] = double / np.maximum(np.linalg.norm(double, axis=1, keepdims=True), 1e-12)
     return unit
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Places in ascending order; equal values share the mean of theirs. [n] -> [n]"""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    mean: NDArray[np.float64] = last - (counts - 1) / 2
-    return mean[inverse]

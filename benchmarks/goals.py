@@ -70,9 +70,7 @@ def needed(contender: Contender, parts: Sequence[Part]) -> bool:
 
 def goals(results: Results) -> list[Goal]:
     """All of them."""
-    models = {model.model: model for model in results.models}
-    fast = models.get(SPEED_MODEL, ModelResults(SPEED_MODEL, True, {}))
-    slow = models.get(LATENCY_MODEL, ModelResults(LATENCY_MODEL, False, {}))
+    fast, slow = model_of(results, SPEED_MODEL), model_of(results, LATENCY_MODEL)
     return [
         beside_baseline(fast),
         *(beside_best(fast, workload, "float32", TIMES_BEST) for workload in EQUAL),
@@ -85,6 +83,11 @@ def goals(results: Results) -> list[Goal]:
     ]
 
 
+def model_of(results: Results, name: str) -> ModelResults:
+    """Its figures, none where it was not measured."""
+    return results.models.get(name, ModelResults(name, name == SPEED_MODEL, {}))
+
+
 def beside_baseline(model: ModelResults) -> Goal:
     """Texts a second as those of sentence-transformers."""
     ratio = of_speeds(model.bulk_of(OURS["float32"], "lognormal"), model.bulk_of(BASELINE, "lognormal"))
@@ -95,15 +98,15 @@ def beside_baseline(model: ModelResults) -> Goal:
 def beside_best(model: ModelResults, workload: str, kind: str, aim: float) -> Goal:
     """Texts a second as those of the fastest other that computes in the same precision."""
     best = fastest(model, workload, peers(kind))
-    ratio = of_speeds(model.bulk_of(OURS[kind], workload), best)
-    measured = f"{ratio} {best.contender}" if ratio and best else ""
+    ratio = of_speeds(model.bulk_of(OURS[kind], workload), model.bulk_of(best, workload))
+    measured = f"{ratio} {best}" if ratio else ""
     what = f"{model.model}, {workload}, {kind}, through gRPC: times the fastest other in {kind}"
     return Goal(what, f"≥ {aim:g}", measured, ratio is not None and ratio.value >= aim)
 
 
 def quality(model: ModelResults) -> Goal:
     """Least cosine of int8 to float32."""
-    found = model.quality_of(OURS["int8"])
+    found = model.quality.get(OURS["int8"])
     measured = f"{found.least_cosine:.5f}" if found else ""
     what = f"{model.model}, int8: least cosine to float32"
     return Goal(what, f"≥ {LEAST_COSINE:g}", measured, found is not None and found.least_cosine >= LEAST_COSINE)
@@ -130,7 +133,7 @@ def overhead(model: ModelResults, kind: str) -> Goal:
 
 def wait(model: ModelResults, name: str) -> Goal:
     """p99 of calls beside streams, in batches."""
-    found = model.mixed_of(name)
+    found = model.mixed.get(name)
     what = f"{model.model}, {name}, one text a call beside streams: p99 in batches' compute time"
     if found is None or not found.latencies or not found.batches:
         return Goal(what, f"≤ {WAIT:g}", "")
@@ -141,7 +144,7 @@ def wait(model: ModelResults, name: str) -> Goal:
 
 def kept(model: ModelResults, name: str) -> Goal:
     """What streams keep of their texts a second beside calls."""
-    found = model.mixed_of(name)
+    found = model.mixed.get(name)
     what = f"{model.model}, {name}: what streams keep of their texts/s beside calls"
     if found is None or not found.alone or not found.beside:
         return Goal(what, f"≥ {KEPT:.0%}", "")
@@ -155,15 +158,15 @@ def peers(kind: str) -> list[str]:
     return [each.name for each in CONTENDERS if each.peer and precision(each, "cpu") == kind]
 
 
-def fastest(model: ModelResults, workload: str, names: Iterable[str]) -> Bulk | None:
-    """Of those that were measured."""
-    found = [bulk for name in names if (bulk := model.bulk_of(name, workload))]
-    return min(found, key=lambda bulk: median(bulk.seconds), default=None)
+def fastest(model: ModelResults, workload: str, names: Iterable[str]) -> str:
+    """Who that is, of those that were measured; "" where none was."""
+    seconds = {name: median(bulk.seconds) for name in names if (bulk := model.bulk_of(name, workload))}
+    return min(seconds, key=lambda name: seconds[name], default="")
 
 
 def soonest(model: ModelResults, names: Iterable[str]) -> tuple[str, float] | None:
     """Whose median call is the shortest, and its seconds."""
-    found = [(name, percentiles(calls.latencies).p50) for name in names if (calls := model.calls_of(name, 1))]
+    found = [(name, percentiles(calls.latencies).p50) for name in names if (calls := model.calls_of(name))]
     return min(found, key=lambda pair: pair[1], default=None)
 
 

@@ -8,10 +8,10 @@ from statistics import median
 
 from benchmarks.contenders import BASELINE, Contender, Part
 from benchmarks.figures import percentiles, spread
-from benchmarks.goals import LATENCY_MODEL, SPEED_MODEL, Goal, of_speeds
+from benchmarks.goals import LATENCY_MODEL, SPEED_MODEL, Goal, model_of, of_speeds
 from benchmarks.models import ModelSpec
-from benchmarks.processor import ROLES
-from benchmarks.results import ModelResults, Processor, Results
+from benchmarks.results import ModelResults, Results
+from benchmarks.usage import ROLES
 
 ABOUT = "Set for an H100 and 16 cores. Medians of rounds, and half of their range; what has no aim is there to compare."
 MODELS = (LATENCY_MODEL, SPEED_MODEL)  # the goals' model first, should the time not last for both
@@ -38,9 +38,7 @@ def needed(contender: Contender, parts: Sequence[Part]) -> bool:
 
 def goals(results: Results) -> list[Goal]:
     """All of them, and after them what they are beside."""
-    models = {model.model: model for model in results.models}
-    fast = models.get(LATENCY_MODEL, ModelResults(LATENCY_MODEL, False, {}))
-    real = models.get(SPEED_MODEL, ModelResults(SPEED_MODEL, True, {}))
+    fast, real = model_of(results, LATENCY_MODEL), model_of(results, SPEED_MODEL)
     return [
         *(served(fast, kind, aim, results) for kind, aim in SERVED.items()),
         one_text(fast),
@@ -48,7 +46,7 @@ def goals(results: Results) -> list[Goal]:
         *(alone(fast, kind, aim) for kind, aim in ALONE.items()),
         *(other(fast, name) for name in OTHERS),
         *(quality(real, kind) for kind in OURS),
-        *(processors(fast, each, results.machine.cores) for each in fast.processor if each.contender in OURS.values()),
+        *(processors(fast, name, results.machine.cores) for name in fast.processor if name in OURS.values()),
     ]
 
 
@@ -75,7 +73,7 @@ def at_least(what: str, aim: float, model: ModelResults, name: str, workload: st
 def one_text(model: ModelResults) -> Goal:
     """Latency of one text."""
     what, aim = f"{model.model}, one text of 128 tokens, float16, through gRPC: p50", f"≤ {ONE_TEXT_SECONDS * 1e3:g} ms"
-    calls = model.calls_of(OURS["float16"], 1)
+    calls = model.calls_of(OURS["float16"])
     if calls is None:
         return missing(what, aim, model, OURS["float16"])
     found = percentiles(calls.latencies)
@@ -105,18 +103,18 @@ def other(model: ModelResults, name: str) -> Goal:
 
 def quality(model: ModelResults, kind: str) -> Goal:
     """Cosines to float32."""
-    what, found = f"{model.model}, {kind}: least cosine to float32", model.quality_of(OURS[kind])
+    what, found = f"{model.model}, {kind}: least cosine to float32", model.quality.get(OURS[kind])
     if found is None:
         return missing(what, "", model, OURS[kind])
     return Goal(what, "", f"{found.least_cosine:.5f}; mean {found.mean_cosine:.5f}, ranks {found.rank_correlation:.5f}")
 
 
-def processors(model: ModelResults, spent: Processor, cores: int) -> Goal:
+def processors(model: ModelResults, name: str, cores: int) -> Goal:
     """Which of those who send and answer may be the limit, if the GPU is not."""
-    bulk = model.bulk_of(spent.contender, "lognormal")
+    bulk, spent = model.bulk_of(name, "lognormal"), model.processor[name].seconds
     taken = sum(bulk.seconds) if bulk else math.inf
-    busy = [f"{role} {spent.seconds.get(role, 0.0) / taken:.1f}" for role in ROLES]
-    what = f"{model.model}, lognormal, {spent.contender}: cores that are busy"
+    busy = [f"{role} {spent.get(role, 0.0) / taken:.1f}" for role in ROLES]
+    what = f"{model.model}, lognormal, {name}: cores that are busy"
     return Goal(what, "", f"{', '.join(busy)}; of {cores}")
 
 
@@ -125,11 +123,10 @@ def speed(model: ModelResults, name: str, workload: str) -> tuple[float, str] | 
     bulk = model.bulk_of(name, workload)
     if bulk is None:
         return None
-    found = spread([bulk.texts / seconds for seconds in bulk.seconds])
+    found = spread(bulk.rates)
     return found.median, f"{found.median:,.0f} ± {found.half:.0%}"
 
 
 def missing(what: str, aim: str, model: ModelResults, name: str) -> Goal:
     """Without a figure of this contender, and why."""
-    left_out = model.left_out_of(name)
-    return Goal(what, aim, "", why=f"{name}: {left_out.reason}" if left_out else "")
+    return Goal(what, aim, "", why=f"{name}: {model.left_out[name]}" if name in model.left_out else "")

@@ -75,13 +75,8 @@ def _gpu() -> tuple[str, str, str]:
     return torch.cuda.get_device_name(0), driver_version(), torch.version.cuda or ""
 
 
-def driver_version(said: Path = Path("/proc/driver/nvidia/version")) -> str:
+def driver_version() -> str:
     """Such as "570.86.15"; "" where nobody says."""
-    try:
-        if found := re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)*)\s", said.read_text(encoding="utf-8")):
-            return found[1]
-    except OSError:  # not every container shows it
-        pass
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()

@@ -6,15 +6,15 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from benchmarks.peers.keeping import kept
 from benchmarks.workloads import MAX_LENGTH, Counter
 from bertstream.workers.checkpoints import embedded
-
-_WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,35 +33,24 @@ def minilm(folder: Path) -> None:
     _mend(folder)
 
 
-def bert_base(folder: Path) -> None:
-    """BERT base with random weights, and the embedded model's tokenizer, whose vocabulary is the same."""
+def random_bert(folder: Path, **shape: Any) -> None:
+    """Random weights, by default of base's shape, and the embedded model's tokenizer, whose vocabulary is BERT's."""
     import torch
     from transformers import BertConfig, BertModel  # seconds to import, and needed once only
 
-    _copy_without_weights(embedded(), folder)
+    shutil.copytree(embedded(), folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model.safetensors"))
     torch.manual_seed(0)
-    BertModel(BertConfig()).save_pretrained(folder)
+    BertModel(BertConfig(**shape)).save_pretrained(folder)
     _mend(folder)
 
 
-def tiny(folder: Path) -> None:
-    """Only to see that all of it works."""
-    import torch
-    from transformers import BertConfig, BertModel
-
-    _copy_without_weights(embedded(), folder)
-    torch.manual_seed(0)
-    config = BertConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128)
-    BertModel(config).save_pretrained(folder)
-    _mend(folder)
-
-
+TINY: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
 MODELS = {
     model.name: model
     for model in (
         ModelSpec("all-MiniLM-L6-v2", minilm, cost=1.0, real=True),
-        ModelSpec("bert-base", bert_base, cost=8.0, real=False),
-        ModelSpec("tiny", tiny, cost=0.05, real=False),
+        ModelSpec("bert-base", random_bert, cost=8.0, real=False),
+        ModelSpec("tiny", partial(random_bert, **TINY), cost=0.05, real=False),
     )
 }
 
@@ -81,10 +70,6 @@ def token_counter(checkpoint: Path) -> Counter:
         return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))]
 
     return count
-
-
-def _copy_without_weights(source: Path, folder: Path) -> None:
-    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_WEIGHTS))
 
 
 def _mend(folder: Path) -> None:

@@ -1,18 +1,30 @@
-"""Bars as SVG: as many groups of them as there are workloads, a bar a contender, with the range of its rounds."""
+"""Bars by matplotlib: a panel a workload, a bar a contender, with the range of its rounds.
+
+They are drawn in a process of its own (`main`), by a Python that has matplotlib: it is no part of what a server needs.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from xml.sax.saxutils import escape
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-from benchmarks.figures import percentiles
-from benchmarks.results import ModelResults
-from benchmarks.tables import BULK, rate
+from benchmarks.figures import percentiles, spread
+from benchmarks.results import ModelResults, Results
 
-BAR, GAP, GROUP, LEFT, WIDTH, RIGHT = 16, 4, 40, 200, 460, 90
+ROOT = Path(__file__).parents[1]
+DRAWING_SECONDS = 120.0
 OURS, BOUNDS, OTHERS = "#1f6feb", "#8c959f", "#d4a72c"
 TITLES = {"lognormal": "lognormal lengths", "tokens-128": "128 tokens each", "tokens-512": "512 tokens each"}
+
+
+class NotDrawn(Exception):
+    """There are no pictures; the message says why, in a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,73 +38,101 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Bars to one scale."""
+class Picture:
+    """A file, and the bars of each of its panels."""
 
+    file: str
     title: str
-    bars: Sequence[Bar]
+    panels: dict[str, list[Bar]]  # by title; none is empty
 
 
-def bulk_picture(model: ModelResults) -> str:
+def draw(results: Results, folder: Path, python: Path) -> dict[str, str]:
+    """File name -> title of the pictures in the folder. Raises NotDrawn."""
+    pictures = pictures_of(results)
+    if not python.is_file():
+        raise NotDrawn("there is no .venv-bench; run `make bench`, or give --peers here where matplotlib is")
+    try:
+        subprocess.run(
+            [str(python), "-m", "benchmarks.pictures", str(folder.resolve())],
+            input=json.dumps([asdict(picture) for picture in pictures]),
+            cwd=ROOT,
+            env={**os.environ, "MPLCONFIGDIR": str(ROOT / ".build/matplotlib")},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=DRAWING_SECONDS,
+        )
+    except subprocess.CalledProcessError as error:
+        raise NotDrawn((error.stderr.strip().splitlines() or ["it said nothing"])[-1]) from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotDrawn(str(error)) from None
+    return {picture.file: picture.title for picture in pictures}
+
+
+def pictures_of(results: Results) -> list[Picture]:
+    """Those that have anything to show."""
+    found = [picture for model in results.models.values() for picture in (many_texts(model), one_text(model))]
+    return [picture for picture in found if picture.panels]
+
+
+def many_texts(model: ModelResults) -> Picture:
     """Texts a second on each workload."""
-    groups = []
-    for workload in BULK:
-        found = [(name, model.bulk_of(name, workload)) for name in model.order]
-        rates = [(name, rate(bulk)) for name, bulk in found if bulk]
-        groups.append(Group(f"{TITLES[workload]}, texts/s", [Bar(n, r.median, r.least, r.most) for n, r in rates]))
-    return picture(f"{model.model}: many texts (longer is better)", groups)
+    panels = {}
+    for workload, measured in model.bulk.items():
+        rates = {name: spread(measured[name].rates) for name in model.order if name in measured}
+        panels[f"{TITLES[workload]}, texts/s"] = [Bar(name, r.median, r.least, r.most) for name, r in rates.items()]
+    return Picture(f"{model.model}-bulk.svg", f"{model.model}: many texts (longer is better)", panels)
 
 
-def single_picture(model: ModelResults) -> str:
+def one_text(model: ModelResults) -> Picture:
     """Milliseconds for one text: the median, and the range up to the 99th percentile."""
-    bars = []
-    for name in model.order:
-        if calls := model.calls_of(name, 1):
-            found = percentiles(calls.latencies)
-            bars.append(Bar(name, found.p50 * 1e3, found.p50 * 1e3, found.p99 * 1e3))
-    title = f"{model.model}: one text at a time (shorter is better)"
-    return picture(title, [Group("milliseconds, p50 and up to p99", bars)])
+    calls = model.calls.get(1, {})
+    found = {name: percentiles(calls[name].latencies) for name in model.order if name in calls}
+    bars = [Bar(name, each.p50 * 1e3, each.p50 * 1e3, each.p99 * 1e3) for name, each in found.items()]
+    panels = {"milliseconds, p50 and up to p99": bars} if bars else {}
+    return Picture(f"{model.model}-single.svg", f"{model.model}: one text at a time (shorter is better)", panels)
 
 
-def picture(title: str, groups: Sequence[Group]) -> str:
-    """An SVG file."""
-    parts, top = [_text(8, 22, title, "title")], 32
-    for group in groups:
-        if group.bars:
-            parts += _group(group, top)
-            top += GROUP + len(group.bars) * (BAR + GAP)
-    size = f'width="{LEFT + WIDTH + RIGHT}" height="{top + 8}" viewBox="0 0 {LEFT + WIDTH + RIGHT} {top + 8}"'
-    style = (
-        "text{font-family:Arial,Helvetica,sans-serif;font-size:12px;fill:#24292f}.title{font-size:15px;font-weight:bold}.group{font-weight:bold}"
-        "@media(prefers-color-scheme:dark){text{fill:#e6edf3}}"
-    )
-    body = "\n".join(parts)
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{style}</style>\n{body}\n</svg>\n'
+def save(file: Path, title: str, panels: dict[str, list[dict[str, Any]]]) -> None:
+    """Draw one. Raises ModuleNotFoundError where there is no matplotlib."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    heights = [len(bars) + 2 for bars in panels.values()]
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif", "font.size": 9}):
+        figure = Figure(figsize=(8, 0.24 * sum(heights) + 0.4), layout="constrained")
+        figure.suptitle(title)
+        axes = figure.subplots(len(panels), squeeze=False, height_ratios=heights)[:, 0]
+        for axis, (name, bars) in zip(axes, panels.items(), strict=True):
+            panel(axis, name, [Bar(**bar) for bar in bars])
+        figure.savefig(file, metadata={"Date": None})
 
 
-def _group(group: Group, top: int) -> list[str]:
-    scale = WIDTH / max(bar.most for bar in group.bars)
-    parts = [_text(LEFT, top + 18, group.title, "group")]
-    for number, bar in enumerate(group.bars):
-        y, length = top + 26 + number * (BAR + GAP), bar.value * scale
-        middle, low, high = y + BAR / 2, LEFT + bar.least * scale, LEFT + bar.most * scale
-        parts += [
-            _text(LEFT - 6, y + 12, bar.label, "", "end"),
-            f'<rect x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" fill="{_color(bar.label)}"/>',
-            f'<path d="M{low:.1f} {middle}H{high:.1f}" stroke="#24292f" stroke-opacity="0.6" stroke-width="2"/>',
-            _text(
-                max(LEFT + length, high) + 5, y + 12, f"{bar.value:,.4g}" if bar.value < 1000 else f"{bar.value:,.0f}"
-            ),
-        ]
-    return parts
+def panel(axis: Any, title: str, bars: Sequence[Bar]) -> None:
+    """The first contender on top, with its figure behind its bar."""
+    labels, values = [bar.label for bar in bars], [bar.value for bar in bars]
+    ranges = [[bar.value - bar.least for bar in bars], [bar.most - bar.value for bar in bars]]
+    drawn = axis.barh(labels, values, xerr=ranges, color=[color(label) for label in labels], ecolor="#24292f99")
+    axis.bar_label(drawn, [f"{value:,.4g}" if value < 1000 else f"{value:,.0f}" for value in values], padding=4)
+    axis.set_title(title, fontsize="medium", loc="left")
+    axis.invert_yaxis()
+    axis.margins(x=0.1)
+    axis.xaxis.set_visible(False)
+    axis.spines[["top", "right", "bottom"]].set_visible(False)
 
 
-def _color(label: str) -> str:
+def color(label: str) -> str:
+    """Of ours, of what bounds it, and of others."""
     if label.startswith(("floor", "engine")):
         return BOUNDS
     return OURS if label.startswith("bertstream") else OTHERS
 
 
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
-    shown = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}"{shown}>{escape(text)}</text>'
+def main() -> None:
+    """Draws what standard input describes into the folder that is named."""
+    for picture in json.load(sys.stdin):
+        save(Path(sys.argv[1]) / picture["file"], picture["title"], picture["panels"])
+
+
+if __name__ == "__main__":
+    main()

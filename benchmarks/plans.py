@@ -10,8 +10,8 @@ from types import ModuleType
 
 from benchmarks import goals, goals_gpu
 from benchmarks.contenders import PARTS, Contender, Part, chosen
-from benchmarks.driver import PATIENT, Patience
 from benchmarks.models import ModelSpec
+from benchmarks.processes import PATIENT, Patience
 from benchmarks.running import Plan
 from benchmarks.workloads import Sizes
 
@@ -24,13 +24,12 @@ FULL = Plan(
     interactive_rate=10.0,
     parts=USUAL,
 )
-QUICK = Plan(
+QUICK = replace(
+    FULL,
     rounds=3,
     sizes=Sizes(lognormal=96, tokens_128=32, tokens_512=8, single=24),
     tuning=2,
     mixed_seconds=2.0,
-    interactive_rate=10.0,
-    parts=USUAL,
 )
 # Some seconds for each of ours in each round, at what an H100 is thought to do of bert-base.
 GPU = Plan(

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
-from collections.abc import Callable
 from functools import partial
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.peers.timing import Call, best
 from bertstream.workers import checkpoints, native
 from bertstream.workers.compile import _read, default_cache
 from bertstream.workers.models import Operators, load_model
@@ -39,7 +38,6 @@ BATCHES = {
     "14 texts of 6 to 200": [200, 150, 120, 100, 90, 80, 70, 60, 50, 40, 30, 20, 8, 6],
     "one text of 57": [57],
 }
-Call = Callable[[], object]
 
 
 def calls(rows: int, inputs: int, outputs: int, after: str) -> dict[str, Call]:
@@ -67,17 +65,6 @@ def ours(x: Tensor, packed: Tensor, columns: Tensor | None, after: str) -> Call:
         residual = torch.randn(x.size(0), outputs, dtype=x.dtype)
         return partial(torch.ops.bertstream.linear_add_layer_norm, *given, residual, row, row, 1e-12)
     return partial(torch.ops.bertstream.linear, *given)
-
-
-def best(made: dict[str, Call], rounds: int) -> dict[str, float]:
-    """Seconds of each."""
-    found = dict.fromkeys(made, float("inf"))
-    for _ in range(rounds):
-        for name, call in made.items():
-            start = time.thread_time()
-            call()
-            found[name] = min(found[name], time.thread_time() - start)
-    return found
 
 
 def programs(dtype: torch.dtype) -> dict[str, torch.jit.ScriptModule]:

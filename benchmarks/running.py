@@ -14,15 +14,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks import figures, models, processor, workloads
+from benchmarks import figures, models, usage, workloads
 from benchmarks.contenders import REFERENCE, Contender, Part
-from benchmarks.driver import Failed
 from benchmarks.entrants import Entrant, Place
 from benchmarks.models import ModelSpec
-from benchmarks.results import Bulk, Calls, LeftOut, Mixed, ModelResults, Processor, Quality
-from benchmarks.workloads import Sizes, Workload, every, head
+from benchmarks.processes import Failed
+from benchmarks.results import Bulk, Calls, Mixed, ModelResults, Parts, Processor, Quality
+from benchmarks.workloads import BULK, Sizes, Workload, every, head
 
-BULK = ("lognormal", "tokens-128", "tokens-512")
 MOST_CALLS = 8192  # of those that are made several at once, in each round
 CONCURRENCIES: dict[int, tuple[Part, ...]] = {1: ("single",), 8: ("calls",), 64: ("calls", "frontends")}
 
@@ -180,43 +179,30 @@ class Run:
         before = entrant.processor() if entrant.server else {}
         seconds = entrant.bulk(name, choice)
         if entrant.server and name == BULK[0]:
-            self._processor(contender, len(workload.texts), processor.spent(before, entrant.processor()))
-        found = self.results.bulk_of(contender, name)
-        if found is None:
-            found = Bulk(contender, name, len(workload.texts), workload.total_tokens, choice)
-            self.results.bulk.append(found)
-        found.seconds.append(seconds)
+            self._processor(contender, len(workload.texts), usage.spent(before, entrant.processor()))
+        new = Bulk(len(workload.texts), workload.total_tokens, choice)
+        self.results.bulk.setdefault(name, {}).setdefault(contender, new).seconds.append(seconds)
 
     def _processor(self, contender: str, texts: int, seconds: dict[str, float]) -> None:
-        found = self.results.processor_of(contender)
-        if found is None:
-            found = Processor(contender)
-            self.results.processor.append(found)
+        found = self.results.processor.setdefault(contender, Processor())
         found.texts += texts
         found.seconds = {role: found.seconds.get(role, 0.0) + taken for role, taken in seconds.items()}
 
     def _calls(self, entrant: Entrant, concurrency: int) -> None:
-        name = entrant.contender.name
         latencies, seconds = entrant.unary("single" if concurrency == 1 else "calls", concurrency)
-        found = self.results.calls_of(name, concurrency)
-        if found is None:
-            found = Calls(name, concurrency)
-            self.results.calls.append(found)
+        found = self.results.calls.setdefault(concurrency, {}).setdefault(entrant.contender.name, Calls())
         found.latencies += latencies
         found.seconds.append(seconds)
 
     def _mixed(self, entrant: Entrant, number: int) -> None:
         """Calls alone, streams alone, and both."""
-        name, length = entrant.contender.name, self.plan.mixed_seconds
+        length = self.plan.mixed_seconds
         rate = self.plan.interactive_rate / max(1.0, self.spec.cost)
         idle, idle_parts = entrant.paced(length, rate, number)
         alone = entrant.stream("lognormal", length)
-        heard: list[tuple[list[float], list[dict[str, float]]]] = []
+        heard: list[tuple[list[float], list[Parts]]] = []
         beside = entrant.stream("lognormal", length, lambda: heard.append(entrant.paced(length, rate, number)))
-        found = self.results.mixed_of(name)
-        if found is None:
-            found = Mixed(name, rate)
-            self.results.mixed.append(found)
+        found = self.results.mixed.setdefault(entrant.contender.name, Mixed(rate))
         found.alone.append(alone.rate)
         found.beside.append(beside.rate)
         found.alone_processor.append(alone.per_processor_second(length))
@@ -242,15 +228,14 @@ class Run:
         def compare(entrant: Entrant) -> None:
             got = entrant.vectors("quality", folder / "got.npy")
             cosines, ranks = figures.cosines(got, want), figures.rank_correlation(got, want)
-            name = entrant.contender.name
-            quality = Quality(name, REFERENCE.name, float(cosines.min()), float(cosines.mean()), ranks)
-            self.results.quality.append(quality)
+            quality = Quality(float(cosines.min()), float(cosines.mean()), ranks)
+            self.results.quality[entrant.contender.name] = quality
 
         self._each(compare, lambda contender: self._in(contender, "quality"))
 
     def _leave_out(self, contender: Contender, failed: Failed) -> None:
         say(f"{self.spec.name}: {contender.name} is left out: {failed}")
-        self.results.left_out.append(LeftOut(contender.name, str(failed)))
+        self.results.left_out[contender.name] = str(failed)
         for entrant in [each for each in self.entrants if each.contender is contender]:
             self.entrants.remove(entrant)
             entrant.close()

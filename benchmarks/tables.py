@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
 from benchmarks import goals, goals_gpu
 from benchmarks.contenders import BASELINE
-from benchmarks.figures import Spread, percentiles, spread
+from benchmarks.figures import percentiles, spread
 from benchmarks.goals import Goal
 from benchmarks.machine import Machine
-from benchmarks.processor import ROLES
-from benchmarks.results import Bulk, Calls, Mixed, ModelResults, Quality, Results
+from benchmarks.peers import Choice
+from benchmarks.results import Bulk, Calls, Mixed, ModelResults, Results
+from benchmarks.usage import ROLES
+from benchmarks.workloads import BULK
 
-BULK = ("lognormal", "tokens-128", "tokens-512")
 NONE = "–"
 
 
-def report(results: Results) -> str:
-    """All of it."""
+def report(results: Results, pictures: Mapping[str, str] | None = None) -> str:
+    """All of it, with the pictures that there are, by their files' names."""
     judge = goals_gpu if results.machine.gpu else goals
-    parts = [heading(results), *(part for model in results.models for part in model_parts(model))]
+    parts = [heading(results), *(f"![{title}]({name})" for name, title in (pictures or {}).items())]
+    parts += [part for model in results.models.values() for part in model_parts(model)]
     return "\n\n".join([*parts, goals_table(judge.goals(results), judge.ABOUT)]) + "\n"
 
 
@@ -28,11 +30,12 @@ def heading(results: Results) -> str:
     """What it was measured on, and how."""
     machine, settings = results.machine, results.settings
     where = f"{machine.processor}, {machine.cores} cores" + (f", {gpu(machine)}" if machine.gpu else "")
+    said = {name: value for name, value in settings.items() if name not in ("command", "rounds") and value}
     facts = [
         f"{where}; {machine.memory_gib:.0f} GiB; {', '.join(machine.instructions) or 'no vector instructions'}",
         f"{machine.system}, Python {machine.python}; load before the run {machine.load:.2f}",
         f"{_pairs(results.versions)}",
-        f"{settings['rounds']} rounds, contenders taking turns; {_pairs(_but(settings, 'command', 'rounds'))}",
+        f"{settings['rounds']} rounds, contenders taking turns; {_pairs(said)}",
         f"`{settings['command']}`",
     ]
     if machine.load > 0.5:
@@ -55,21 +58,16 @@ def model_parts(model: ModelResults) -> Iterable[str]:
         f"{shape['intermediate_size']} wide{weights}. Texts a second: median, half of the range, ratio to {BASELINE}. "
         f"One text: milliseconds."
     )
-    if model.bulk:
-        yield f"![Texts a second]({model.model}-bulk.svg)"
-    if any(each.concurrency == 1 for each in model.calls):
-        yield f"![One text at a time]({model.model}-single.svg)"
     yield main_table(model)
-    names = {each.contender for each in model.calls if each.concurrency > 1}
-    if calls := [each for each in model.calls if each.contender in names]:
-        yield calls_table(sorted(calls, key=lambda each: (each.contender, each.concurrency)))
+    if several := {number: calls for number, calls in sorted(model.calls.items()) if number > 1}:
+        yield calls_table(model, several)
     if model.mixed:
         yield mixed_table(model.mixed)
         yield where_table(model.mixed)
     if model.processor:
         yield processor_table(model)
-    if ended := [each for each in model.left_out if _measured(model, each.contender)]:
-        yield table(("ended early", "why"), [(each.contender, each.reason) for each in ended])
+    if ended := [(name, why) for name, why in model.left_out.items() if model.measured(name)]:
+        yield table(("ended early", "why"), ended)
     yield choices_line(model)
     yield "Seconds: " + ", ".join(f"{part} {took:.0f}" for part, took in model.took.items() if took >= 0.5)
 
@@ -81,40 +79,29 @@ def main_table(model: ModelResults) -> str:
     return table(header, [(*row, *[NONE] * (len(header) - len(row))) for row in rows if row])
 
 
-def _measured(model: ModelResults, name: str) -> bool:
-    parts: tuple[Sequence[Bulk | Calls | Mixed | Quality], ...] = (model.bulk, model.calls, model.mixed, model.quality)
-    return any(name == each.contender for part in parts for each in part)
-
-
 def _main_row(model: ModelResults, name: str) -> tuple[str, ...]:
-    if not _measured(model, name):
-        left_out = model.left_out_of(name)
-        return (name, f"did not run: {left_out.reason}") if left_out else ()
+    if not model.measured(name):
+        return (name, f"did not run: {model.left_out[name]}") if name in model.left_out else ()
     bulk = [_speed(model.bulk_of(name, workload), model.bulk_of(BASELINE, workload)) for workload in BULK]
-    lognormal, single = model.bulk_of(name, "lognormal"), model.calls_of(name, 1)
+    lognormal, single = model.bulk_of(name, "lognormal"), model.calls_of(name)
     tokens = f"{lognormal.tokens / spread(lognormal.seconds).median:,.0f}" if lognormal else NONE
-    memory, quality = model.memory.get(name), model.quality_of(name)
+    memory, quality = model.memory.get(name), model.quality.get(name)
     return (
         name,
         *bulk,
         tokens,
         *(_milliseconds(single) if single else (NONE,) * 3),
-        f"{memory.proportional / 2**20:,.0f}" if memory else NONE,
+        f"{memory / 2**20:,.0f}" if memory else NONE,
         f"{quality.least_cosine:.5f}" if quality else NONE,
         f"{quality.rank_correlation:.5f}" if quality else NONE,
     )
 
 
-def rate(bulk: Bulk) -> Spread:
-    """Texts a second."""
-    return spread([bulk.texts / seconds for seconds in bulk.seconds])
-
-
 def _speed(bulk: Bulk | None, baseline: Bulk | None) -> str:
     if bulk is None:
         return NONE
-    found = rate(bulk)
-    ratio = f" ({found.median / rate(baseline).median:.2f} ×)" if baseline else ""
+    found = spread(bulk.rates)
+    ratio = f" ({found.median / spread(baseline.rates).median:.2f} ×)" if baseline else ""
     return f"{found.median:,.1f} ± {found.half:.0%}{ratio}"
 
 
@@ -124,16 +111,21 @@ def _milliseconds(calls: Calls) -> tuple[str, str, str]:
     return p50, p95, p99
 
 
-def calls_table(calls: Sequence[Calls]) -> str:
-    """Latencies by concurrency."""
-    rows = []
-    for each in calls:
-        per_second = len(each.latencies) / sum(each.seconds)
-        rows.append((each.contender, str(each.concurrency), *_milliseconds(each), f"{per_second:,.1f}"))
+def calls_table(model: ModelResults, several: Mapping[int, Mapping[str, Calls]]) -> str:
+    """Latencies by concurrency, also of one call at a time for those that were asked for more."""
+    names = dict.fromkeys(name for calls in several.values() for name in calls)
+    counts = (1, *several)
+    rows = [
+        _calls_row(name, count, calls) for name in names for count in counts if (calls := model.calls_of(name, count))
+    ]
     return table(("one text a call", "calls at once", "p50, ms", "p95", "p99", "calls/s"), rows)
 
 
-def mixed_table(mixed: Sequence[Mixed]) -> str:
+def _calls_row(name: str, count: int, calls: Calls) -> tuple[str, ...]:
+    return name, str(count), *_milliseconds(calls), f"{len(calls.latencies) / sum(calls.seconds):,.1f}"
+
+
+def mixed_table(mixed: Mapping[str, Mixed]) -> str:
     """Calls of one text alone, and beside streams that saturate the server."""
     header = (
         "calls at random times",
@@ -146,10 +138,10 @@ def mixed_table(mixed: Sequence[Mixed]) -> str:
         "a batch, ms",
         "streams",
     )
-    return table(header, [row for each in mixed for row in _mixed_rows(each)])
+    return table(header, [row for name, each in mixed.items() for row in _mixed_rows(name, each)])
 
 
-def _mixed_rows(mixed: Mixed) -> Iterable[tuple[str, ...]]:
+def _mixed_rows(contender: str, mixed: Mixed) -> Iterable[tuple[str, ...]]:
     alone, beside = spread(mixed.alone), spread(mixed.beside)
     batch = spread(mixed.batches).median if mixed.batches else 0.0
     kept, of_processor = beside.median / alone.median, NONE
@@ -163,12 +155,17 @@ def _mixed_rows(mixed: Mixed) -> Iterable[tuple[str, ...]]:
             times = [f"{seconds * 1e3:.1f}" for seconds in (found.p50, found.p95, found.p99)]
             ratio = f"{found.p99 / batch:.2f} ×" if batch else NONE
             count = str(len(latencies))
-            yield (f"{mixed.contender}, {name}", f"{mixed.rate:g}", count, *times, ratio, f"{batch * 1e3:.1f}", said)
+            yield (f"{contender}, {name}", f"{mixed.rate:g}", count, *times, ratio, f"{batch * 1e3:.1f}", said)
 
 
-def where_table(mixed: Sequence[Mixed]) -> str:
+def where_table(mixed: Mapping[str, Mixed]) -> str:
     """Where calls wait."""
-    measured = [(f"{each.contender}, {name}", calls) for each in mixed for name, calls in _parts(each) if calls]
+    kinds = [
+        (f"{name}, {kind}", calls)
+        for name, m in mixed.items()
+        for kind, calls in (("idle", m.idle_parts), ("busy", m.parts))
+    ]
+    measured = [(name, calls) for name, calls in kinds if calls]
     header = ("where, ms: mean / p99", *dict.fromkeys(part for _, calls in measured for part in calls[0]))
     rows = []
     for name, calls in measured:
@@ -178,17 +175,13 @@ def where_table(mixed: Sequence[Mixed]) -> str:
     return table(header, rows)
 
 
-def _parts(mixed: Mixed) -> tuple[tuple[str, list[dict[str, float]]], ...]:
-    return ("idle", mixed.idle_parts), ("busy", mixed.parts)
-
-
 def processor_table(model: ModelResults) -> str:
     """What many texts cost each of the processes, beside the texts a second."""
     rows = []
-    for each in model.processor:
-        bulk = model.bulk_of(each.contender, BULK[0])
+    for name, each in model.processor.items():
+        bulk = model.bulk_of(name, BULK[0])
         costs = [f"{each.seconds.get(role, 0.0) / each.texts * 1e3:.3f}" for role in ROLES]
-        rows.append((each.contender, f"{rate(bulk).median:,.1f}" if bulk else NONE, *costs))
+        rows.append((name, f"{spread(bulk.rates).median:,.1f}" if bulk else NONE, *costs))
     return table((f"{BULK[0]}: processor ms a text", "texts/s", *ROLES), rows)
 
 
@@ -202,14 +195,15 @@ def choices_line(model: ModelResults) -> str:
     """How each was fed, and its versions."""
     lines = []
     for name, versions in model.versions.items():
-        fed = [
-            f"{each.workload} in batches of {each.choice.batch_size}"
-            + (f" on {each.choice.streams} streams" if each.choice.streams > 1 else "")
-            for each in model.bulk
-            if each.contender == name and not name.startswith(("bertstream", "engine", "floor", "infinity"))
-        ]
+        tuned = not name.startswith(("bertstream", "engine", "floor", "infinity"))
+        fed = [_fed(workload, each[name].choice) for workload, each in model.bulk.items() if tuned and name in each]
         lines.append(f"- {name}: {_pairs(versions)}" + (f"; {', '.join(fed)}" if fed else ""))
     return "\n".join(lines)
+
+
+def _fed(workload: str, choice: Choice) -> str:
+    streams = f" on {choice.streams} streams" if choice.streams > 1 else ""
+    return f"{workload} in batches of {choice.batch_size}{streams}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -217,10 +211,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     rule = "|---|" + "---:|" * (len(header) - 1)
     return "\n".join(["| " + " | ".join(header) + " |", rule, *lines])
-
-
-def _but(values: dict[str, object], *names: str) -> dict[str, object]:
-    return {name: value for name, value in values.items() if name not in names}
 
 
 def _pairs(values: dict[str, object] | dict[str, str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+BULK = ("lognormal", "tokens-128", "tokens-512")  # of many texts
 CORPUS = Path(__file__).with_name("corpus.txt")
 # Words of a text: lognormal, as people's texts are; mean about 57 tokens.
 MU, SIGMA, SHORTEST, LONGEST = 3.7, 0.8, 3, 400

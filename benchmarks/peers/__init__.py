@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,55 +39,36 @@ class Choice:
     streams: int = 1
 
 
-class Peer(Protocol):
+class Peer:
     """A loaded model that makes unit vectors of texts."""
 
-    concurrent: bool  # whether encode_one may be called by several threads at once
+    concurrent = False  # whether encode_one may be called by several threads at once
 
     def versions(self) -> dict[str, str]:
         """Of the packages that do the work."""
+        raise NotImplementedError
 
     def choices(self) -> Sequence[Choice]:
         """The ways to feed it that are worth a try; the first for one text at a time."""
+        return (Choice(),)
 
     def settle(self, choices: Sequence[Choice]) -> None:
         """No choices but these are used from now on."""
 
-    def ready(self, texts: list[str]) -> object:
+    def ready(self, texts: list[str]) -> Any:
         """What `encode` takes, made once: the texts, unless the adapter is to be timed without its tokenizer."""
+        return texts
 
     def encode(self, texts: Any, choice: Choice) -> Vectors:
         """As fast as it can, in the order given. -> [n, d]"""
+        raise NotImplementedError
 
     def encode_one(self, text: Any) -> Vectors:
         """As soon as it can. One item of what `ready` made, in a list. -> [1, d]"""
+        raise NotImplementedError
 
     def close(self) -> None:
         """End what was started."""
-
-
-class Base:
-    """What most adapters have in common."""
-
-    concurrent = False
-
-    def versions(self) -> dict[str, str]:
-        """None by default."""
-        return {}
-
-    def choices(self) -> Sequence[Choice]:
-        """One by default."""
-        return (Choice(),)
-
-    def settle(self, choices: Sequence[Choice]) -> None:
-        """Nothing to drop by default."""
-
-    def ready(self, texts: list[str]) -> object:
-        """The texts as they are."""
-        return texts
-
-    def close(self) -> None:
-        """Nothing to end by default."""
 
 
 class Left(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import ctranslate2
 import numpy as np
 from ctranslate2.converters import TransformersConverter
 
-from benchmarks.peers import Choice, Left, Settings, Vectors
+from benchmarks.peers import Left, Settings, Vectors
 from benchmarks.peers.feeding import Feeder, Padded
 from benchmarks.peers.keeping import kept
 
@@ -22,7 +21,6 @@ class CTranslate(Feeder):
         if settings.device != "cpu":
             raise Left("measured on the CPU only")
         super().__init__(settings)
-        self.encoders: dict[int, Any] = {}
         folder = Path(settings.work) / f"ctranslate2-{ctranslate2.__version__}-{settings.precision}"
         self.path = kept(folder, lambda folder: convert(settings, folder))
 
@@ -30,27 +28,20 @@ class CTranslate(Feeder):
         """Of what computes."""
         return {"ctranslate2": ctranslate2.__version__}
 
-    def encoder(self, streams: int) -> Any:
-        """Made when it is needed."""
-        if streams not in self.encoders:
-            self.encoders[streams] = ctranslate2.Encoder(
-                str(self.path),
-                compute_type=self.settings.precision,
-                inter_threads=streams,
-                intra_threads=max(1, self.settings.threads // streams),
-            )
-        return self.encoders[streams]
-
-    def settle(self, choices: Sequence[Choice]) -> None:
-        """Drops the encoders that nobody chose."""
-        used = {choice.streams for choice in choices} | {1}
-        self.encoders = {streams: encoder for streams, encoder in self.encoders.items() if streams in used}
+    def build(self, streams: int) -> Any:
+        """An encoder."""
+        return ctranslate2.Encoder(
+            str(self.path),
+            compute_type=self.settings.precision,
+            inter_threads=streams,
+            intra_threads=max(1, self.settings.threads // streams),
+        )
 
     def states(self, batch: Padded, streams: int) -> Vectors:
         """-> [b, s, H]"""
         ids = ctranslate2.StorageView.from_array(batch.ids.astype(np.int32))
         lengths = ctranslate2.StorageView.from_array(batch.mask.sum(axis=1).astype(np.int32))
-        states: Vectors = np.array(self.encoder(streams).forward_batch(ids, lengths).last_hidden_state)
+        states: Vectors = np.array(self.built(streams).forward_batch(ids, lengths).last_hidden_state)
         return states
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.peers import Base, Choice, Settings, Vectors
+from benchmarks.peers import Choice, Peer, Settings, Vectors
 from benchmarks.peers.feeding import tokenizer
 from benchmarks.peers.torch_settings import set_threads
 from bertstream.workers.compile import compile_model
@@ -32,7 +32,7 @@ class Rows:
         return iter(self.ids)
 
 
-class Tokens(Base):
+class Tokens(Peer):
     """What is timed begins with tokens. The option "batch_tokens" is for other batches than the server's."""
 
     def __init__(self, settings: Settings) -> None:

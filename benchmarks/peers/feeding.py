@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from benchmarks.peers import Base, Choice, Settings, Vectors
+from benchmarks.peers import Choice, Peer, Settings, Vectors
 
 Ints = NDArray[np.int64]
 
@@ -31,10 +33,11 @@ class Padded:
         return {"input_ids": self.ids, "attention_mask": self.mask, "token_type_ids": np.zeros_like(self.ids)}
 
 
-class Feeder(Base):
+class Feeder(Peer):
     """Tokenizes by the Rust tokenizer's batches, sorts, pads each batch to its own longest text, pools and normalises.
 
-    Subclasses have `states`: the last hidden states of a batch.
+    Subclasses have `states`: the last hidden states of a batch. Those whose runtime has to know how many batches there
+    are at once have `build`, too, and get what it made by `built`.
     """
 
     batch_sizes: Sequence[int] = (32, 8, 128)
@@ -42,6 +45,8 @@ class Feeder(Base):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.tokenizer = tokenizer(settings)
+        self._built: dict[int, Any] = {}
+        self._building = threading.Lock()
 
     def stream_counts(self) -> Sequence[int]:
         """How many batches at once are worth a try."""
@@ -50,6 +55,22 @@ class Feeder(Base):
     def choices(self) -> Sequence[Choice]:
         """Batch sizes, with each number of streams; the likeliest first, for who tries only a few."""
         return [Choice(size, streams) for size in self.batch_sizes for streams in self.stream_counts()]
+
+    def build(self, streams: int) -> Any:
+        """The runtime's model for so many batches at once, each with its share of the threads."""
+        raise NotImplementedError
+
+    def built(self, streams: int) -> Any:
+        """The same, made when it is needed."""
+        with self._building:
+            if streams not in self._built:
+                self._built[streams] = self.build(streams)
+            return self._built[streams]
+
+    def settle(self, choices: Sequence[Choice]) -> None:
+        """Drops the models that nobody chose."""
+        used = {choice.streams for choice in choices} | {1}
+        self._built = {streams: model for streams, model in self._built.items() if streams in used}
 
     def states(self, batch: Padded, streams: int) -> Vectors:
         """-> [b, s, H]; called by so many threads at once."""
@@ -62,10 +83,10 @@ class Feeder(Base):
     def encode(self, texts: list[str], choice: Choice) -> Vectors:
         """All texts. -> [n, H]"""
         rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
-        found = each(lambda batch: (batch, self.pooled(batch, choice.streams)), batches(rows, choice), choice.streams)
-        vectors = np.empty((len(rows), found[0][1].shape[1]), np.float32)
-        for batch, pooled in found:
-            vectors[batch.texts] = pooled
+        made = list(batches(rows, choice))
+        pooled = np.concatenate(in_streams(lambda batch: self.pooled(batch, choice.streams), made, choice.streams))
+        vectors = np.empty(pooled.shape, np.float32)
+        vectors[np.concatenate([batch.texts for batch in made])] = pooled
         return vectors
 
     def encode_one(self, texts: list[str]) -> Vectors:
@@ -80,6 +101,14 @@ def tokenizer(settings: Settings) -> Tokenizer:
     made.no_padding()
     made.enable_truncation(settings.max_length)
     return made
+
+
+def calibration(settings: Settings) -> list[dict[str, Ints]]:
+    """Inputs of the calibration texts, one a batch."""
+    texts = json.loads(Path(settings.calibration).read_text(encoding="utf-8"))
+    return [
+        padded(np.zeros(1, np.int64), [encoding.ids]).inputs for encoding in tokenizer(settings).encode_batch(texts)
+    ]
 
 
 def batches(rows: Sequence[Sequence[int]], choice: Choice) -> Iterator[Padded]:
@@ -99,26 +128,12 @@ def padded(texts: Ints, rows: Sequence[Sequence[int]]) -> Padded:
     return Padded(texts, ids, mask)
 
 
-def each(
-    call: Callable[[Padded], tuple[Padded, Vectors]], items: Iterator[Padded], threads: int
-) -> list[tuple[Padded, Vectors]]:
-    """The call's answers, by so many threads, each of which takes the next item."""
-    if threads == 1:
-        return [call(item) for item in items]
-    lock = threading.Lock()
-
-    def lane() -> list[tuple[Padded, Vectors]]:
-        done: list[tuple[Padded, Vectors]] = []
-        while True:
-            with lock:
-                item = next(items, None)
-            if item is None:
-                return done
-            done.append(call(item))
-
-    with ThreadPoolExecutor(threads) as pool:
-        lanes = [pool.submit(lane) for _ in range(threads)]
-        return [answer for each_lane in lanes for answer in each_lane.result()]
+def in_streams(call: Callable[[Padded], Vectors], made: Sequence[Padded], streams: int) -> list[Vectors]:
+    """The call's answers, by so many threads; one stream is this thread, which has a runtime's own threads already."""
+    if streams == 1:
+        return [call(batch) for batch in made]
+    with ThreadPoolExecutor(streams) as pool:
+        return list(pool.map(call, made))
 
 
 def mean_pooled(states: Vectors, mask: Ints) -> Vectors:

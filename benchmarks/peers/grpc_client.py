@@ -9,13 +9,13 @@ from itertools import cycle
 import grpc
 import numpy as np
 
-from benchmarks.peers import Base, Choice, Settings, Vectors
+from benchmarks.peers import Choice, Peer, Settings, Vectors
 from bertstream.client import Client, Report, Timings
 
 PARTS = ("tokenize", "queue", "compute", "elsewhere", "outside")
 
 
-class GrpcClient(Base):
+class GrpcClient(Peer):
     """Bulk through `encode_stream`, single texts through `encode`, both as the SDK does by default."""
 
     concurrent = True

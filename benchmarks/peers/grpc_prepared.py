@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import grpc
@@ -31,6 +32,9 @@ class Message:
     data: bytes
 
 
+Messages = SimpleQueue[Message]
+
+
 class Prepared(list[str]):
     """Texts, and the messages that carry them."""
 
@@ -38,18 +42,6 @@ class Prepared(list[str]):
         super().__init__(texts)
         starts = range(0, len(texts), MESSAGE_TEXTS)
         self.messages = [message(start, texts[start : start + MESSAGE_TEXTS]) for start in starts]
-
-
-class Messages:
-    """Each is taken once, by whichever stream has room."""
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self._waiting, self._lock = iter(messages), threading.Lock()
-
-    def take(self) -> Message | None:
-        """The next one."""
-        with self._lock:
-            return next(self._waiting, None)
 
 
 class Room:
@@ -110,7 +102,7 @@ class PreparedClient(GrpcClient):
     def encode(self, texts: list[str], choice: Choice) -> Vectors:
         """All texts, which `ready` made. -> [n, d]"""
         assert isinstance(texts, Prepared)
-        vectors, messages = np.empty((len(texts), self._width), np.float32), Messages(texts.messages)
+        vectors, messages = np.empty((len(texts), self._width), np.float32), waiting(texts.messages)
         with ThreadPoolExecutor(STREAMS) as pool:
             streams = [pool.submit(self._stream, channel, messages, vectors) for channel in self._channels]
             for stream in streams:
@@ -147,14 +139,24 @@ def message(first: int, texts: Sequence[str]) -> Message:
     return Message(len(texts), encoding_pb2.StreamEncodingsRequest(items=items).SerializeToString())
 
 
+def waiting(messages: Sequence[Message]) -> Messages:
+    """Each is taken once, by whichever stream has room."""
+    queue: Messages = SimpleQueue()
+    for each in messages:
+        queue.put(each)
+    return queue
+
+
 def requests(options: encoding_pb2.EncodingOptions, messages: Messages, room: Room) -> Iterator[bytes]:
     """The options, then messages, each taken once there is room for it."""
     yield encoding_pb2.StreamEncodingsRequest(options=options).SerializeToString()
     while room.take(MESSAGE_TEXTS):
-        each = messages.take()
-        room.give(MESSAGE_TEXTS - (each.texts if each else 0))
-        if each is None:
+        try:
+            each = messages.get_nowait()
+        except Empty:
+            room.give(MESSAGE_TEXTS)
             return
+        room.give(MESSAGE_TEXTS - each.texts)
         yield each.data
 
 

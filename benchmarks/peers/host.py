@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -55,8 +54,9 @@ class Host:
         """Encode texts one by one; the latency of each."""
         if concurrency > 1 and not self.peer.concurrent:
             raise ValueError("takes one call at a time")
+        calls = [partial(self.peer.encode_one, [text]) for text in self._texts[name]]
         start = time.monotonic()
-        latencies = concurrently(self._calls(name), concurrency)
+        latencies = concurrently(calls, concurrency)
         return {"latencies": latencies, "seconds": time.monotonic() - start}
 
     def paced(self, name: str, seconds: float, rate: float, seed: int) -> Answer:
@@ -80,10 +80,6 @@ class Host:
         """Save the vectors."""
         np.save(path, np.asarray(self.peer.encode(self._texts[name], Choice(**choice)), np.float32))
         return {}
-
-    def _calls(self, name: str) -> Iterator[Callable[[], object]]:
-        for text in self._texts[name]:
-            yield lambda text=text: self.peer.encode_one([text])  # type: ignore[misc]  # its type is what ready made
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import Base, Choice, Left, Settings, Vectors
+from benchmarks.peers import Choice, Left, Peer, Settings, Vectors
 
 START_SECONDS = 600.0
 TEXTS_A_REQUEST = 256
@@ -24,7 +24,7 @@ REQUESTS_AT_ONCE = 8
 HOST = "127.0.0.1"
 
 
-class Infinity(Base):
+class Infinity(Peer):
     """Requests of many texts, several at once: the server sorts what it has by length."""
 
     concurrent = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,10 @@ from onnxruntime.quantization import (
 from onnxruntime.transformers import optimizer
 from onnxruntime.transformers.fusion_options import FusionOptions
 
-from benchmarks.peers import Choice, Left, Settings, Vectors
+from benchmarks.peers import Left, Settings, Vectors
 from benchmarks.peers.exported import INPUTS, OUTPUT, States, example
-from benchmarks.peers.feeding import Feeder, Padded, padded, tokenizer
+from benchmarks.peers.feeding import Feeder, Padded, calibration
 from benchmarks.peers.keeping import kept
-
-WAYS = ("float32", "int8-dynamic", "int8-static")
 
 
 class OnnxRuntime(Feeder):
@@ -38,31 +36,23 @@ class OnnxRuntime(Feeder):
             raise Left("measured on the CPU only")
         super().__init__(settings)
         self.path = graph(settings)
-        self.sessions: dict[int, Any] = {}
 
     def versions(self) -> dict[str, str]:
         """Of what computes."""
         return {"onnxruntime": onnxruntime.__version__}
 
-    def session(self, streams: int) -> Any:
-        """Made when it is needed."""
-        if streams not in self.sessions:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = max(1, self.settings.threads // streams)
-            options.inter_op_num_threads = 1
-            # Where others are measured too, threads must not spin while they wait.
-            options.add_session_config_entry("session.force_spinning_stop", "1")
-            self.sessions[streams] = onnxruntime.InferenceSession(str(self.path), options, ["CPUExecutionProvider"])
-        return self.sessions[streams]
-
-    def settle(self, choices: Sequence[Choice]) -> None:
-        """Drops the sessions that nobody chose."""
-        used = {choice.streams for choice in choices} | {1}
-        self.sessions = {streams: session for streams, session in self.sessions.items() if streams in used}
+    def build(self, streams: int) -> Any:
+        """A session."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = max(1, self.settings.threads // streams)
+        options.inter_op_num_threads = 1
+        # Where others are measured too, threads must not spin while they wait.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        return onnxruntime.InferenceSession(str(self.path), options, ["CPUExecutionProvider"])
 
     def states(self, batch: Padded, streams: int) -> Vectors:
         """-> [b, s, H]"""
-        session = self.session(streams)
+        session = self.built(streams)
         inputs = {each.name: batch.inputs[each.name].astype(_TYPES[each.type]) for each in session.get_inputs()}
         states: Vectors = session.run([OUTPUT], inputs)[0]
         return states
@@ -144,9 +134,7 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]  # untyped where it i
     """The calibration texts, one a batch."""
 
     def __init__(self, settings: Settings) -> None:
-        texts = json.loads(Path(settings.calibration).read_text(encoding="utf-8"))
-        rows = [encoding.ids for encoding in tokenizer(settings).encode_batch(texts)]
-        self._inputs: Iterator[dict[str, Any]] = iter(padded(np.zeros(1, np.int64), [row]).inputs for row in rows)
+        self._inputs: Iterator[dict[str, Any]] = iter(calibration(settings))
 
     def get_next(self) -> dict[str, Any] | None:
         """As the quantizer asks for them."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import openvino
 
-from benchmarks.peers import Choice, Left, Settings, Vectors
+from benchmarks.peers import Left, Settings, Vectors
 from benchmarks.peers.exported import States, example
-from benchmarks.peers.feeding import Feeder, Padded, padded, tokenizer
+from benchmarks.peers.feeding import Feeder, Padded, calibration
 from benchmarks.peers.keeping import kept
 
 MODEL = "model.xml"
@@ -28,37 +25,29 @@ class OpenVino(Feeder):
         super().__init__(settings)
         self.path = graph(settings)
         self.core = openvino.Core()
-        self.compiled: dict[int, Any] = {}
         self.local = threading.local()
 
     def versions(self) -> dict[str, str]:
         """Of what computes."""
         return {"openvino": openvino.__version__.split("-")[0]}
 
-    def model(self, streams: int) -> Any:
-        """Compiled when it is needed."""
-        if streams not in self.compiled:
-            # Without it, float32 becomes bfloat16 where the processor is good at that.
-            kind = {"float32": "f32", "int8": "f32", "bfloat16": "bf16"}[self.settings.precision]
-            hints = {
-                "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
-                "INFERENCE_NUM_THREADS": self.settings.threads,
-                "INFERENCE_PRECISION_HINT": kind,
-            }
-            own = {"NUM_STREAMS": streams} if streams > 1 else {}
-            self.compiled[streams] = self.core.compile_model(self.path, "CPU", hints | own)
-        return self.compiled[streams]
-
-    def settle(self, choices: Sequence[Choice]) -> None:
-        """Drops what nobody chose."""
-        used = {choice.streams for choice in choices} | {1}
-        self.compiled = {streams: model for streams, model in self.compiled.items() if streams in used}
+    def build(self, streams: int) -> Any:
+        """A compiled model."""
+        # Without it, float32 becomes bfloat16 where the processor is good at that.
+        kind = {"float32": "f32", "int8": "f32", "bfloat16": "bf16"}[self.settings.precision]
+        hints = {
+            "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+            "INFERENCE_NUM_THREADS": self.settings.threads,
+            "INFERENCE_PRECISION_HINT": kind,
+        }
+        own = {"NUM_STREAMS": streams} if streams > 1 else {}
+        return self.core.compile_model(self.path, "CPU", hints | own)
 
     def states(self, batch: Padded, streams: int) -> Vectors:
         """-> [b, s, H]"""
         request = getattr(self.local, f"request{streams}", None)
         if request is None:
-            request = self.model(streams).create_infer_request()
+            request = self.built(streams).create_infer_request()
             setattr(self.local, f"request{streams}", request)
         states: Vectors = request.infer(batch.inputs)[0]
         return states
@@ -84,9 +73,7 @@ def quantize(settings: Settings, source: Path, path: Path) -> None:
     """As NNCF advises for transformers: smooth quantization, all products, a scale for each channel of weights."""
     import nncf  # large, and needed once only
 
-    texts = json.loads(Path(settings.calibration).read_text(encoding="utf-8"))
-    rows = [encoding.ids for encoding in tokenizer(settings).encode_batch(texts)]
-    inputs = [padded(np.zeros(1, np.int64), [row]).inputs for row in rows]
+    inputs = calibration(settings)
     quantized = nncf.quantize(
         openvino.Core().read_model(source),
         nncf.Dataset(inputs),

@@ -7,11 +7,11 @@ import torch
 import transformers
 from sentence_transformers import SentenceTransformer
 
-from benchmarks.peers import Base, Choice, Settings, Vectors
+from benchmarks.peers import Choice, Peer, Settings, Vectors
 from benchmarks.peers.torch_settings import DTYPES, set_threads
 
 
-class SentenceTransformers(Base):
+class SentenceTransformers(Peer):
     """The model, and the batch sizes worth a try."""
 
     def __init__(self, settings: Settings) -> None:

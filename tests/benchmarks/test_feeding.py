@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.peers import Choice
+from benchmarks.peers import Choice, Settings, Vectors
 from benchmarks.peers.engine import BATCH_TOKENS, planned
-from benchmarks.peers.feeding import Padded, batches, each, mean_pooled
+from benchmarks.peers.feeding import Feeder, Padded, batches, in_streams, mean_pooled
 from benchmarks.peers.grpc_client import parts_of, rate
-from benchmarks.peers.timing import concurrently, due_times, paced
+from benchmarks.peers.timing import best, concurrently, due_times, paced
 from bertstream.client import Timings
 from bertstream.server.launching import _BATCH_TOKENS
 
@@ -28,13 +30,41 @@ def test_batches_are_sorted_and_padded_to_their_own_longest() -> None:
     assert second.inputs["token_type_ids"].tolist() == [[0, 0], [0, 0]]
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_each_batch_is_computed_once(threads: int) -> None:
-    def compute(batch: Padded) -> tuple[Padded, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-        return batch, batch.ids.astype(np.float32)
+@pytest.mark.parametrize("streams", [1, 3])
+def test_each_batch_is_computed_once_and_answered_in_its_place(streams: int) -> None:
+    made = list(batches(ROWS, Choice(batch_size=1)))
+    found = in_streams(lambda batch: batch.ids.sum(axis=1, keepdims=True).astype(np.float32), made, streams)
+    assert [int(rows[0, 0]) for rows in found] == [35, 6, 3, 1]
 
-    found = each(compute, batches(ROWS, Choice(batch_size=1)), threads)
-    assert sorted(int(batch.texts[0]) for batch, _ in found) == [0, 1, 2, 3]
+
+class Sums(Feeder):
+    """Knows how many batches at once it was built for."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        super().__init__(Settings("", str(checkpoint), "", "float32", "cpu", 2, 16, ""))
+        self.builds: list[int] = []
+
+    def build(self, streams: int) -> int:
+        self.builds.append(streams)
+        return streams
+
+    def states(self, batch: Padded, streams: int) -> Vectors:
+        assert self.built(streams) == streams
+        return np.stack([batch.ids, np.ones_like(batch.ids)], axis=2).astype(np.float32)
+
+
+def test_texts_are_answered_in_the_order_given(tmp_path: Path) -> None:
+    from tests.support.checkpoints import tiny_bert
+
+    feeder = Sums(tiny_bert(tmp_path))
+    texts = ["the quick brown fox", "dog", "over the lazy dog the fox"]
+    want = np.concatenate([feeder.encode_one([text]) for text in texts])
+    for choice in feeder.choices():
+        np.testing.assert_allclose(feeder.encode(texts, choice), want, rtol=1e-6)
+    assert feeder.builds == [1, 2]
+    feeder.settle([Choice(8, 1)])
+    feeder.encode(texts, Choice(8, 1))
+    assert feeder.builds == [1, 2]
 
 
 def test_pooling_leaves_padding_out() -> None:
@@ -99,3 +129,11 @@ def test_a_call_that_had_to_wait_is_no_better_for_it() -> None:
     latencies = paced([lambda: None], seconds=0.2, rate=50.0, seed=0)
     assert len(latencies) == len(due_times(0.2, 50.0, seed=0)) > 0
     assert all(0 <= seconds < 5 for seconds in latencies)
+
+
+def test_the_best_of_all_rounds_counts() -> None:
+    turns: list[str] = []
+    found = best({name: partial(turns.append, name) for name in ("a", "b")}, rounds=3)
+    assert turns == ["a", "b"] * 3
+    assert set(found) == {"a", "b"}
+    assert all(0 <= seconds < 1 for seconds in found.values())

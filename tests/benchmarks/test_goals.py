@@ -10,6 +10,7 @@ from benchmarks.machine import Machine
 from benchmarks.peers import Choice
 from benchmarks.results import Bulk, Calls, Mixed, ModelResults, Quality, Results
 from benchmarks.tables import goals_table
+from benchmarks.workloads import BULK
 
 # Seconds for the same texts, on each workload.
 SECONDS = {
@@ -26,28 +27,26 @@ SECONDS = {
 }
 
 
-def bulk(name: str, workload: str, seconds: list[float]) -> Bulk:
-    return Bulk(name, workload, 100, 5700, Choice(), seconds)
+def bulk(seconds: list[float]) -> Bulk:
+    return Bulk(100, 5700, Choice(), seconds)
 
 
 @pytest.fixture
 def results() -> Results:
     fast, slow = ModelResults(SPEED_MODEL, True, {}), ModelResults(LATENCY_MODEL, False, {})
-    workloads = ("lognormal", "tokens-128", "tokens-512")
-    fast.bulk = [bulk(name, workload, seconds) for name, seconds in SECONDS.items() for workload in workloads]
-    fast.quality = [Quality("bertstream int8", "transformers float32", 0.99812, 0.9999, 0.999)]
-    fast.mixed = [
-        Mixed("bertstream", 10.0, [200.0], [184.0], batches=[0.15, 0.16, 0.14], latencies=[0.1] * 99 + [0.3, 0.44])
-    ]
-    slow.calls = [
-        Calls("bertstream", 1, [0.060] * 3, [0.2]),
-        Calls("bertstream, 1 worker", 1, [0.040] * 3, [0.1]),
-        Calls("ONNX Runtime", 1, [0.043] * 3, [0.1]),
-        Calls("OpenVINO", 1, [0.045] * 3, [0.1]),
-        Calls("OpenVINO bfloat16", 1, [0.010] * 3, [0.1]),
-    ]
+    fast.bulk = {workload: {name: bulk(seconds) for name, seconds in SECONDS.items()} for workload in BULK}
+    fast.quality = {"bertstream int8": Quality(0.99812, 0.9999, 0.999)}
+    beside = [0.1] * 99 + [0.3, 0.44]
+    fast.mixed = {"bertstream": Mixed(10.0, [200.0], [184.0], batches=[0.15, 0.16, 0.14], latencies=beside)}
+    slow.calls[1] = {
+        "bertstream": Calls([0.060] * 3, [0.2]),
+        "bertstream, 1 worker": Calls([0.040] * 3, [0.1]),
+        "ONNX Runtime": Calls([0.043] * 3, [0.1]),
+        "OpenVINO": Calls([0.045] * 3, [0.1]),
+        "OpenVINO bfloat16": Calls([0.010] * 3, [0.1]),
+    }
     machine = Machine("Some", 2, 8.0, (), "", "Linux", "3.11.7", 0.1)
-    return Results(machine, "2026-01-01", {}, {}, [fast, slow])
+    return Results(machine, "2026-01-01", {}, {}, {model.model: model for model in (fast, slow)})
 
 
 def test_all_of_them_from_the_runs_own_figures(results: Results) -> None:
@@ -68,10 +67,10 @@ def test_all_of_them_from_the_runs_own_figures(results: Results) -> None:
 
 
 def test_other_figures_other_outcomes(results: Results) -> None:
-    fast, slow = results.models
-    fast.quality = [Quality("bertstream int8", "transformers float32", 0.9975, 0.9999, 0.999)]
-    fast.mixed = [Mixed("bertstream", 10.0, [200.0], [170.0], batches=[0.15], latencies=[0.5] * 10)]
-    slow.calls = [each for each in slow.calls if each.contender != "bertstream, 1 worker"]
+    fast, slow = results.models.values()
+    fast.quality["bertstream int8"] = Quality(0.9975, 0.9999, 0.999)
+    fast.mixed["bertstream"] = Mixed(10.0, [200.0], [170.0], batches=[0.15], latencies=[0.5] * 10)
+    del slow.calls[1]["bertstream, 1 worker"]
     found = {goal.measured: goal.outcome for goal in goals(results)}
     for measured in (
         "0.99750",
@@ -83,7 +82,7 @@ def test_other_figures_other_outcomes(results: Results) -> None:
 
 
 def test_what_is_missing_is_not_measured(results: Results) -> None:
-    results.models = []
+    results.models = {}
     found = goals(results)
     assert len(found) == 14
     assert {(goal.measured, goal.outcome) for goal in found} == {("", "not measured")}
@@ -91,10 +90,10 @@ def test_what_is_missing_is_not_measured(results: Results) -> None:
 
 
 def test_a_contender_that_stopped_early_is_compared_by_its_rounds(results: Results) -> None:
-    ratio = of_speeds(bulk("bertstream", "lognormal", [1.0, 2.0]), bulk("OpenVINO", "lognormal", [3.0]))
+    ratio = of_speeds(bulk([1.0, 2.0]), bulk([3.0]))
     assert ratio is not None
     assert (ratio.value, ratio.rounds, str(ratio)) == (2.0, [3.0], "2.00")
-    assert of_speeds(None, bulk("OpenVINO", "lognormal", [3.0])) is None
+    assert of_speeds(None, bulk([3.0])) is None
 
 
 @pytest.mark.parametrize(

@@ -10,35 +10,40 @@ from benchmarks.goals import LATENCY_MODEL, SPEED_MODEL
 from benchmarks.goals_gpu import goals
 from benchmarks.machine import Machine
 from benchmarks.peers import Choice
-from benchmarks.results import Bulk, Calls, LeftOut, ModelResults, Processor, Quality, Results
+from benchmarks.results import Bulk, Calls, ModelResults, Processor, Quality, Results
 from benchmarks.tables import goals_table, report
 
 GPU = Machine("Some", 16, 128.0, (), "NVIDIA H100 80GB", "Linux", "3.11.7", 0.1, "570.86.15", "12.8")
 SHAPE = {"num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 3072}
 
 
-def bulk(name: str, workload: str, texts: int, *seconds: float) -> Bulk:
-    return Bulk(name, workload, texts, 57 * texts, Choice(), list(seconds))
+def bulk(texts: int, *seconds: float) -> Bulk:
+    return Bulk(texts, 57 * texts, Choice(), list(seconds))
 
 
 @pytest.fixture
 def results() -> Results:
     fast, real = ModelResults(LATENCY_MODEL, False, SHAPE), ModelResults(SPEED_MODEL, True, SHAPE)
-    fast.bulk = [
-        bulk("bertstream", "lognormal", 130_000, 3.0, 2.95, 3.05),
-        bulk("engine, 256 texts", "tokens-128", 25_600, 1.2, 1.3, 1.25),
-        bulk("engine fp8, 256 texts", "tokens-128", 25_600, 1.1),
-        bulk("floor, 256 texts", "tokens-128", 25_600, 1.0, 1.0, 1.0),
-        bulk("sentence-transformers", "lognormal", 16_250, 6.5),  # it gets fewer texts
-        bulk("transformers sdpa", "lognormal", 16_250, 1.625),
-    ]
-    fast.calls = [Calls("bertstream", 1, [0.0012] * 98 + [0.004] * 2, [0.13])]
-    fast.processor = [Processor("bertstream", 390_000, {"client": 18.0, "frontend": 45.0, "worker": 9.0})]
-    fast.left_out = [LeftOut("bertstream fp8", "the server did not start: it needs 9.0")]
-    real.quality = [Quality("bertstream", "transformers float32", 0.99999, 1.0, 0.99998)]
+    fast.bulk = {
+        "lognormal": {
+            "bertstream": bulk(130_000, 3.0, 2.95, 3.05),
+            "sentence-transformers": bulk(16_250, 6.5),  # it gets fewer texts
+            "transformers sdpa": bulk(16_250, 1.625),
+        },
+        "tokens-128": {
+            "engine, 256 texts": bulk(25_600, 1.2, 1.3, 1.25),
+            "engine fp8, 256 texts": bulk(25_600, 1.1),
+            "floor, 256 texts": bulk(25_600, 1.0, 1.0, 1.0),
+        },
+    }
+    fast.calls[1] = {"bertstream": Calls([0.0012] * 98 + [0.004] * 2, [0.13])}
+    fast.processor = {"bertstream": Processor(390_000, {"client": 18.0, "frontend": 45.0, "worker": 9.0})}
+    fast.left_out = {"bertstream fp8": "the server did not start: it needs 9.0"}
+    real.quality = {"bertstream": Quality(0.99999, 1.0, 0.99998)}
     fast.order = [contender.name for contender in chosen("cuda", False, [], [])]
     settings = {"command": "make bench", "rounds": 3, "clients": 5}
-    return Results(GPU, "2026-01-01", settings, {"torch": "2.11.0"}, [fast, real])
+    models = {model.model: model for model in (fast, real)}
+    return Results(GPU, "2026-01-01", settings, {"torch": "2.11.0"}, models)
 
 
 def test_all_of_them_from_the_runs_own_figures(results: Results) -> None:
@@ -58,16 +63,17 @@ def test_all_of_them_from_the_runs_own_figures(results: Results) -> None:
 
 
 def test_other_figures_other_outcomes(results: Results) -> None:
-    fast, real = results.models
-    fast.bulk = [
-        bulk("bertstream", "lognormal", 130_000, 3.2),
-        bulk("bertstream fp8", "lognormal", 130_000, 2.5),
-        bulk("engine, 256 texts", "tokens-128", 25_600, 1.4),
-        bulk("engine fp8, 256 texts", "tokens-128", 25_600, 1.0),
-        bulk("floor, 256 texts", "tokens-128", 25_600, 1.0),
-    ]
-    fast.calls = [Calls("bertstream", 1, [0.002], [0.002])]
-    real.quality.append(Quality("bertstream fp8", "transformers float32", 0.997, 0.999, 0.998))
+    fast, real = results.models.values()
+    fast.bulk = {
+        "lognormal": {"bertstream": bulk(130_000, 3.2), "bertstream fp8": bulk(130_000, 2.5)},
+        "tokens-128": {
+            "engine, 256 texts": bulk(25_600, 1.4),
+            "engine fp8, 256 texts": bulk(25_600, 1.0),
+            "floor, 256 texts": bulk(25_600, 1.0),
+        },
+    }
+    fast.calls[1] = {"bertstream": Calls([0.002], [0.002])}
+    real.quality["bertstream fp8"] = Quality(0.997, 0.999, 0.998)
     found = {goal.measured: goal.outcome for goal in goals(results)}
     reached, missed = "reached", "**not reached**"
     assert found["40,625 ± 0%, 16 cores, 5 clients"] == missed
@@ -79,7 +85,7 @@ def test_other_figures_other_outcomes(results: Results) -> None:
 
 
 def test_what_is_missing_is_not_measured(results: Results) -> None:
-    results.models = []
+    results.models = {}
     found = goals(results)
     assert {(goal.measured, goal.outcome) for goal in found} == {("", "not measured")}
     assert goals_table(found, goals_gpu.ABOUT).count("| – | not measured |") == len(found) == 9

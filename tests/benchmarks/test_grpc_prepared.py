@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.peers import Settings
-from benchmarks.peers.grpc_prepared import MESSAGE_TEXTS, STREAMS, Messages, Prepared, PreparedClient, Room, requests
+from benchmarks.peers.grpc_prepared import MESSAGE_TEXTS, STREAMS, Prepared, PreparedClient, Room, requests, waiting
 from bertstream.v1 import encoding_pb2
 from tests.client.fake_server import Code, FakeServer, status
 from tests.support.waiting import until
@@ -60,7 +60,7 @@ def test_messages_carry_all_texts_in_order() -> None:
 
 def test_no_more_is_under_way_than_there_is_room_for() -> None:
     room, sent = Room(), list[bytes]()
-    following = requests(encoding_pb2.EncodingOptions(), Messages(Prepared(TEXTS).messages), room)
+    following = requests(encoding_pb2.EncodingOptions(), waiting(Prepared(TEXTS).messages), room)
     next(following)
     thread = threading.Thread(target=lambda: sent.extend(following))
     thread.start()
@@ -77,7 +77,7 @@ def test_no_more_is_under_way_than_there_is_room_for() -> None:
 
 def test_a_closed_stream_sends_nothing_more() -> None:
     room = Room()
-    following = requests(encoding_pb2.EncodingOptions(), Messages(Prepared(TEXTS).messages), room)
+    following = requests(encoding_pb2.EncodingOptions(), waiting(Prepared(TEXTS).messages), room)
     next(following)
     room.close()
     assert list(following) == []

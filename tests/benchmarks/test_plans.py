@@ -12,10 +12,10 @@ import torch
 
 from benchmarks import __main__ as main
 from benchmarks import goals, goals_gpu, plans
-from benchmarks.driver import PATIENT
 from benchmarks.machine import describe
 from benchmarks.models import MODELS
-from benchmarks.running import BULK
+from benchmarks.processes import PATIENT
+from benchmarks.workloads import BULK
 
 BASE, MINI = MODELS["bert-base"], MODELS["all-MiniLM-L6-v2"]
 

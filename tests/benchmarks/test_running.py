@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks import memory, workloads
+from benchmarks import workloads
 from benchmarks.contenders import CONTENDERS, PARTS, Contender, Environment, Part, chosen, precision
-from benchmarks.driver import Driver, Failed, together
 from benchmarks.entrants import Place
 from benchmarks.models import ModelSpec
 from benchmarks.peers import Settings
+from benchmarks.processes import Driver, Failed, together
 from benchmarks.results import ModelResults
 from benchmarks.running import Plan, Run
 from benchmarks.tables import main_table
@@ -38,7 +37,7 @@ def test_a_process_loads_and_measures(floor: Driver) -> None:
     assert floor.versions["torch"]
     floor.ask("texts", name="few", texts=["the quick brown fox", "dog"])
     choice = {"batch_size": 32, "streams": 1}
-    (answer,) = together([floor], "bulk", [{"name": "few", "choice": choice}])
+    (answer,) = together([floor], "bulk", {"name": "few", "choice": choice})
     assert 0 < answer["end"] - answer["start"] < 60
     assert len(floor.ask("unary", name="few", concurrency=1)["latencies"]) == 2
 
@@ -66,23 +65,6 @@ def test_a_process_that_ends_says_its_last_words(tmp_path: Path) -> None:
         Driver(python, settings(tmp_path, "floor"))
 
 
-def test_memory_is_that_of_this_process() -> None:
-    found = memory.of_tree(os.getpid())
-    assert found.processes >= 1
-    assert 10 << 20 < found.proportional <= found.resident
-
-
-def test_memory_counts_descendants(tmp_path: Path) -> None:
-    for process, children, size in ((7, "8 9 ", 100), (8, "10 ", 10), (9, "", 1), (10, "", 5)):
-        task = tmp_path / str(process) / "task" / str(process)
-        task.mkdir(parents=True)
-        (task / "children").write_text(children)
-        if process != 9:  # which has ended meanwhile
-            rollup = f"00-ff ---p 0 0:0 0 [rollup]\nRss: {size} kB\nPss: {size // 2} kB\n"
-            (tmp_path / str(process) / "smaps_rollup").write_text(rollup)
-    assert memory.of_tree(7, tmp_path) == memory.Memory(3, 115 << 10, 57 << 10)
-
-
 def test_who_does_not_start_is_said_so_in_the_table_and_stops_nobody(tmp_path: Path) -> None:
     from tests.support.checkpoints import tiny_bert
 
@@ -103,11 +85,12 @@ def test_who_does_not_start_is_said_so_in_the_table_and_stops_nobody(tmp_path: P
     found = Run(spec, contenders, plan, place, told.append, deadline=0.0).measure(tmp_path)
     assert told == [found, found]  # after the only round that there was time for, and at the end
     lines = {line.split(" | ")[0].strip("| "): line for line in main_table(found).splitlines()[2:]}
-    assert "did not run: the server did not start: argument --dtype: " in lines["broken server"]
+    status = "did not run: the server did not start: the process ended with status 2: "
+    assert f"{status}argument --dtype: " in lines["broken server"]
     assert "did not run: ModuleNotFoundError: No module named 'benchmarks.peers.none_such'" in lines["no adapter"]
     assert len({line.count(" |") for line in lines.values()}) == 1
-    assert len(found.calls) == 1
-    assert len(found.calls[0].latencies) == 4
+    assert list(found.calls) == [1]
+    assert {name: len(calls.latencies) for name, calls in found.calls[1].items()} == {"floor": 4}
     assert {"starting", "one text a call, 1 at once"} <= set(found.took)
 
 

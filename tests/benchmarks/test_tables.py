@@ -1,18 +1,16 @@
-"""Tables and pictures of measurements."""
+"""Tables of measurements."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks.machine import Machine
-from benchmarks.memory import Memory
 from benchmarks.peers import Choice
-from benchmarks.pictures import bulk_picture, single_picture
-from benchmarks.results import Bulk, Calls, LeftOut, Mixed, ModelResults, Processor, Quality, Results, load
+from benchmarks.results import Bulk, Calls, Mixed, ModelResults, Processor, Quality, Results
 from benchmarks.tables import main_table, report
 
 MACHINE = Machine("Some(R) Processor @ 2.00GHz", 2, 8.0, ("avx2",), "", "Linux 6.1", "3.11.7", 0.1)
@@ -22,38 +20,38 @@ MACHINE = Machine("Some(R) Processor @ 2.00GHz", 2, 8.0, ("avx2",), "", "Linux 6
 def results() -> Results:
     shape = {"num_hidden_layers": 6, "hidden_size": 384, "intermediate_size": 1536}
     model = ModelResults("mini", True, shape, order=["bertstream", "engine", "sentence-transformers", "gone"])
-    model.bulk = [
-        Bulk("bertstream", "lognormal", 100, 5700, Choice(), [0.5, 0.4, 0.6]),
-        Bulk("sentence-transformers", "lognormal", 100, 5700, Choice(8), [1.0, 1.1, 0.9]),
-        Bulk("sentence-transformers", "tokens-128", 10, 1280, Choice(128, 2), [1.0]),
-    ]
-    model.calls = [Calls("bertstream", 1, [0.01] * 99 + [0.03], [1.2]), Calls("bertstream", 8, [0.05] * 10, [0.25])]
-    model.mixed = [
-        Mixed(
-            "bertstream",
-            10.0,
-            alone=[100.0],
-            beside=[90.0],
-            alone_processor=[50.0],
-            beside_processor=[48.0],
-            batches=[0.04],
-            idle=[0.02, 0.03],
-            latencies=[0.06, 0.08],
-            idle_parts=[{"queue": 0.001, "compute": 0.01}],
-            parts=[{"queue": 0.03, "compute": 0.01}, {"queue": 0.05, "compute": 0.03}],
-        )
-    ]
-    model.processor = [Processor("bertstream", 200, {"client": 0.1, "frontend": 0.2, "worker": 2.0})]
+    model.bulk = {
+        "lognormal": {
+            "bertstream": Bulk(100, 5700, Choice(), [0.5, 0.4, 0.6]),
+            "sentence-transformers": Bulk(100, 5700, Choice(8), [1.0, 1.1, 0.9]),
+        },
+        "tokens-128": {"sentence-transformers": Bulk(10, 1280, Choice(128, 2), [1.0])},
+    }
+    model.calls = {
+        8: {"bertstream": Calls([0.05] * 10, [0.25])},
+        1: {"bertstream": Calls([0.01] * 99 + [0.03], [1.2]), "engine": Calls([0.02], [0.02])},
+    }
+    model.mixed["bertstream"] = Mixed(
+        10.0,
+        alone=[100.0],
+        beside=[90.0],
+        alone_processor=[50.0],
+        beside_processor=[48.0],
+        batches=[0.04],
+        idle=[0.02, 0.03],
+        latencies=[0.06, 0.08],
+        idle_parts=[{"queue": 0.001, "compute": 0.01}],
+        parts=[{"queue": 0.03, "compute": 0.01}, {"queue": 0.05, "compute": 0.03}],
+    )
+    model.processor["bertstream"] = Processor(200, {"client": 0.1, "frontend": 0.2, "worker": 2.0})
     model.took = {"starting": 12.3}
-    model.quality = [Quality("bertstream", "transformers float32", 0.99987, 0.99999, 0.9995)]
-    model.memory = {"bertstream": Memory(4, 900 << 20, 512 << 20)}
+    model.quality = {"bertstream": Quality(0.99987, 0.99999, 0.9995), "exact": Quality(1.0, 1.0, 1.0)}
+    model.memory = {"bertstream": 512 << 20}
     model.versions = {"sentence-transformers": {"torch": "2.13.0"}}
-    model.left_out = [LeftOut("gone", "ModuleNotFoundError: No module named 'gone'"), LeftOut("engine", "it broke")]
-    model.calls.append(Calls("engine", 1, [0.02], [0.02]))
+    model.left_out = {"gone": "ModuleNotFoundError: No module named 'gone'", "engine": "it broke"}
     model.order.append("exact")
-    model.quality.append(Quality("exact", "transformers float32", 1.0, 1.0, 1.0))
     settings = {"command": "make bench QUICK=1", "mode": "quick", "rounds": 3}
-    return Results(MACHINE, "2026-01-01", settings, {"bertstream": "0.1.0"}, [model])
+    return Results(MACHINE, "2026-01-01", settings, {"bertstream": "0.1.0"}, {"mini": model})
 
 
 def rows(table: str) -> dict[str, list[str]]:
@@ -62,7 +60,7 @@ def rows(table: str) -> dict[str, list[str]]:
 
 
 def test_a_line_a_contender_with_its_ratio_to_the_baseline(results: Results) -> None:
-    table = rows(main_table(results.models[0]))
+    table = rows(main_table(results.models["mini"]))
     assert table["bertstream"][0] == "200.0 ± 21% (2.00 ×)"
     assert table["bertstream"][3:7] == ["11,400", "10.0", "10.0", "10.0"]
     assert table["bertstream"][7:] == ["512", "0.99987", "0.99950"]
@@ -76,7 +74,7 @@ def test_a_line_a_contender_with_its_ratio_to_the_baseline(results: Results) -> 
 def test_the_report_has_all_of_it(results: Results) -> None:
     text = report(results)
     assert "Some(R) Processor @ 2.00GHz, 2 cores; 8 GiB; avx2" in text
-    assert "| bertstream | 8 | 50.0 | 50.0 | 50.0 | 40.0 |" in text
+    assert "| bertstream | 1 | 10.0 | 10.0 | 10.0 | 83.3 |\n| bertstream | 8 | 50.0 | 50.0 | 50.0 | 40.0 |" in text
     assert "| bertstream, idle | 10 | 2 | 20.0 | 30.0 | 30.0 | 0.75 × | 40.0 | 100.0 texts/s alone |" in text
     kept = "90% of that; of that a second of its processors 96%"
     assert f"| bertstream, busy | 10 | 2 | 60.0 | 80.0 | 80.0 | 2.00 × | 40.0 | {kept} |" in text
@@ -89,31 +87,18 @@ def test_the_report_has_all_of_it(results: Results) -> None:
     assert text.rstrip().splitlines()[-1].endswith("| – | not measured |")
     assert "tokens-128 in batches of 128 on 2 streams" in text
     assert "- 3 rounds, contenders taking turns; mode quick\n- `make bench QUICK=1`\n" in text
-    assert "(mini-bulk.svg)" in text
+    assert ".svg" not in text
+    assert "\n\n![Many](mini-bulk.svg)\n\n" in report(results, {"mini-bulk.svg": "Many"})
     assert "not quiet" not in text
     results.machine = replace(MACHINE, load=2.5)
     assert "The machine was not quiet" in report(results)
 
 
-def test_a_picture_that_has_nothing_to_show_is_left_out(results: Results) -> None:
-    results.models[0].bulk = []
-    text = report(results)
-    assert "(mini-bulk.svg)" not in text
-    assert "(mini-single.svg)" in text
-
-
-def test_results_are_read_as_they_were_written(results: Results, tmp_path: Path) -> None:
+def test_results_are_written_as_json(results: Results, tmp_path: Path) -> None:
     results.save(tmp_path / "results.json")
-    assert load(tmp_path / "results.json") == results
-
-
-def test_pictures_are_svg_with_a_bar_a_contender(results: Results) -> None:
-    for picture, bars in ((bulk_picture(results.models[0]), 3), (single_picture(results.models[0]), 2)):
-        root = ElementTree.fromstring(picture)
-        found = root.findall("{http://www.w3.org/2000/svg}rect")
-        assert len(found) == bars
-        assert max(float(bar.attrib["width"]) for bar in found) > 300
-        assert int(root.attrib["height"]) > max(int(bar.attrib["y"]) for bar in found)
+    (model,) = json.loads((tmp_path / "results.json").read_text("utf-8"))["models"].values()
+    assert model["bulk"]["lognormal"]["bertstream"]["seconds"] == [0.5, 0.4, 0.6]
+    assert model["calls"]["8"]["bertstream"]["latencies"] == [0.05] * 10
 
 
 def test_a_folder_is_named_by_the_machine() -> None:

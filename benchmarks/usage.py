@@ -1,0 +1,67 @@
+"""What processes use, from /proc: memory, and processor time by what each process does.
+
+Unlike the time on the wall, others on the machine hardly change the processor time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+PROC = Path("/proc")
+ROLES = ("client", "frontend", "worker", "supervisor")
+_MODULES = {"bertstream.server.frontend": "frontend", "bertstream.workers.process": "worker"}
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def memory(roots: Iterable[int], proc: Path = PROC) -> int:
+    """Bytes of processes and their descendants; what several of them share is divided among them."""
+    return sum(_proportional(process, proc) for root in roots for process in tree(root, proc))
+
+
+def processor(server: int, clients: Iterable[int], proc: Path = PROC) -> dict[str, float]:
+    """Seconds that each of ROLES has computed up to now."""
+    found = dict.fromkeys(ROLES, 0.0)
+    found["client"] = sum(seconds(client, proc) for client in clients)
+    for process in tree(server, proc):
+        found[role(process, proc)] += seconds(process, proc)
+    return found
+
+
+def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of each of ROLES between two times."""
+    return {name: after[name] - before[name] for name in ROLES}
+
+
+def tree(process: int, proc: Path = PROC) -> Iterator[int]:
+    """The process and its descendants."""
+    yield process
+    for task in (proc / str(process) / "task").glob("*"):
+        for child in _read(task / "children").split():
+            yield from tree(int(child), proc)
+
+
+def role(process: int, proc: Path = PROC) -> str:
+    """Of a server's process, by the module that it runs."""
+    arguments = _read(proc / str(process) / "cmdline").split("\0")
+    return next((_MODULES[each] for each in arguments if each in _MODULES), "supervisor")
+
+
+def seconds(process: int, proc: Path = PROC) -> float:
+    """That all its threads have computed, those that ended too; 0 for a process that is gone."""
+    fields = _read(proc / str(process) / "stat").rpartition(")")[2].split()  # a name may have blanks and brackets
+    return sum(map(int, fields[11:13])) / _TICKS
+
+
+def _proportional(process: int, proc: Path) -> int:
+    sizes = dict(line.split()[:2] for line in _read(proc / str(process) / "smaps_rollup").splitlines()[1:])
+    return int(sizes.get("Pss:", 0)) << 10
+
+
+def _read(path: Path) -> str:
+    """Nothing, where the process has ended meanwhile."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
