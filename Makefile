@@ -45,7 +45,7 @@ test-newest: | $(NEWEST_VENV)/bin/python ## The same with the newest ones that t
 lock: $(LOCK_VENV)/.installed ## Pin all packages of all environments anew, at the newest versions (LOCK_ARGS='--no-upgrade dev')
 	@$(LOCK_VENV)/bin/python deploy/lock.py $(LOCK_ARGS)
 
-bench: $(VENV)/.installed-demo $(BENCH_VENV)/.installed $(INFINITY_VENV)/.installed ## Measure beside others, into benchmarks/results (QUICK=1 for minutes; BENCH_ARGS='--only engine')
+bench: $(VENV)/.installed-demo $(BENCH_VENV)/.installed $(INFINITY_VENV)/.installed ## Measure beside others, into .build/bench/results (QUICK=1 for minutes; BENCH_ARGS='--only engine')
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)
 
 check: lint format-check types imports generated proto-lint proto-breaking ## Check style, types, imports and protos

@@ -105,7 +105,7 @@ def save(file: Path, title: str, panels: dict[str, list[dict[str, Any]]]) -> Non
         axes = figure.subplots(len(panels), squeeze=False, height_ratios=heights)[:, 0]
         for axis, (name, bars) in zip(axes, panels.items(), strict=True):
             panel(axis, name, [Bar(**bar) for bar in bars])
-        figure.savefig(file, metadata={"Date": None})
+        figure.savefig(file, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
 
 
 def panel(axis: Any, title: str, bars: Sequence[Bar]) -> None:
