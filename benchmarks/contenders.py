@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 Environment = Literal["own", "peers", "infinity"]  # whose Python runs the adapter
@@ -22,7 +22,7 @@ class Contender:
     environment: Environment = "own"
     precision: str = ""  # empty for what suits the device: float32 on the CPU, float16 on CUDA
     options: Mapping[str, str] = field(default_factory=dict)
-    serve: tuple[str, ...] | None = None  # flags of the bertstream server that it needs
+    serve: tuple[str, ...] | None = None  # flags of the bertstream server that it needs, beside the precision's
     parts: tuple[Part, ...] = _USUAL  # in which it is measured
     clients: int = 1  # at least so many processes send to it in bulk
     a_core_each: bool = False  # a process of one thread for each core, as bertstream's workers are by default
@@ -35,18 +35,6 @@ class Contender:
         return self.environment != "own"
 
 
-def _served(name: str, precision: str = "", *, parts: tuple[Part, ...] = _ALL, quick: bool = True) -> Contender:
-    return Contender(name, "grpc_client", "own", precision, {}, _dtype(precision), parts, quick=quick, device="cpu")
-
-
-def _on_gpu(name: str, adapter: str, precision: str = "", *, parts: tuple[Part, ...] = _ALL) -> Contender:
-    return Contender(name, adapter, "own", precision, {}, _dtype(precision), parts, device="cuda")
-
-
-def _dtype(precision: str) -> tuple[str, ...]:
-    return ("--dtype", precision) if precision else ()
-
-
 def _frontends(number: int, adapter: str, device: str) -> Contender:
     # One stream keeps one frontend busy, so there are two.
     flags = ("--frontends", str(number))
@@ -54,48 +42,33 @@ def _frontends(number: int, adapter: str, device: str) -> Contender:
     return Contender(name, adapter, serve=flags, parts=("frontends",), clients=2, device=device)
 
 
-def _own(
-    name: str, adapter: str, precision: str = "", *, parts: tuple[Part, ...] = _USUAL, quick: bool = True
-) -> Contender:
-    """A core each. Without a precision on a GPU, too, then in one process."""
-    device = "cpu" if precision else ""
-    return Contender(name, adapter, precision=precision, parts=parts, a_core_each=True, quick=quick, device=device)
-
-
-def _one_batch(name: str, adapter: str, precision: str = "") -> Contender:
-    """256 texts of 128 tokens are one batch there, which is what a GPU's engine is held against its floor by."""
-    options = {"batch_tokens": str(256 * 128)}
-    return Contender(name, adapter, "own", precision, options, None, ("batch",), device="cuda")
-
-
-def _one(name: str, adapter: str, serve: tuple[str, ...] | None = None) -> Contender:
-    """All threads for one text."""
-    return Contender(name, adapter, serve=serve, parts=("single",), device="cpu")
-
-
-_NO_VECTORS: tuple[Part, ...] = ("bulk", "single")
+_SDK, _MADE_AHEAD = "grpc_client", "grpc_prepared"
+_BFLOAT16: tuple[Part, ...] = ("bulk", "single", "calls", "quality")
+_FLOOR = Contender("floor", "floor", parts=("bulk", "single"), a_core_each=True)
+# 256 texts of 128 tokens are one batch there, which is what a GPU's engine is held against its floor by.
+_ONE_BATCH = {"batch_tokens": str(256 * 128)}
 CONTENDERS = (
-    _served("bertstream"),
-    _one("bertstream, 1 worker", "grpc_client", ("--workers", "1")),
-    _served("bertstream int8", "int8"),
-    _served("bertstream bfloat16", "bfloat16", parts=("bulk", "single", "calls", "quality"), quick=False),
-    _on_gpu("bertstream", "grpc_prepared"),
-    _on_gpu("bertstream fp8", "grpc_prepared", "fp8", parts=("bulk", "single", "quality")),
-    _on_gpu("bertstream by the SDK", "grpc_client", parts=("bulk",)),
-    *(_frontends(number, "grpc_client", "cpu") for number in (1, 2)),
-    *(_frontends(number, "grpc_prepared", "cuda") for number in (2, 4, 8)),
-    _own("engine", "engine"),
-    _one("engine, 1 process", "engine"),
-    _own("engine int8", "engine", "int8"),
-    _own("engine bfloat16", "engine", "bfloat16", quick=False),
+    Contender("bertstream", _SDK, serve=(), parts=_ALL, device="cpu"),
+    Contender("bertstream, 1 worker", _SDK, serve=("--workers", "1"), parts=("single",), device="cpu"),
+    Contender("bertstream int8", _SDK, precision="int8", serve=(), parts=_ALL, device="cpu"),
+    Contender("bertstream bfloat16", _SDK, precision="bfloat16", serve=(), parts=_BFLOAT16, quick=False, device="cpu"),
+    Contender("bertstream", _MADE_AHEAD, serve=(), parts=_ALL, device="cuda"),
+    Contender("bertstream fp8", _MADE_AHEAD, precision="fp8", serve=(), device="cuda"),
+    Contender("bertstream by the SDK", _SDK, serve=(), parts=("bulk",), device="cuda"),
+    *(_frontends(number, _SDK, "cpu") for number in (1, 2)),
+    *(_frontends(number, _MADE_AHEAD, "cuda") for number in (2, 4, 8)),
+    Contender("engine", "engine", a_core_each=True),
+    Contender("engine, 1 process", "engine", parts=("single",), device="cpu"),
+    Contender("engine int8", "engine", precision="int8", a_core_each=True, device="cpu"),
+    Contender("engine bfloat16", "engine", precision="bfloat16", a_core_each=True, quick=False, device="cpu"),
     Contender("engine fp8", "engine", precision="fp8", device="cuda"),
-    _one_batch("engine, 256 texts", "engine"),
-    _one_batch("engine fp8, 256 texts", "engine", "fp8"),
-    _own("floor", "floor", parts=_NO_VECTORS),
-    _own("floor int8", "floor", "int8", parts=_NO_VECTORS),
-    _own("floor bfloat16", "floor", "bfloat16", parts=_NO_VECTORS, quick=False),
-    _one("floor, 1 process", "floor"),
-    _one_batch("floor, 256 texts", "floor"),
+    Contender("engine, 256 texts", "engine", options=_ONE_BATCH, parts=("batch",), device="cuda"),
+    Contender("engine fp8, 256 texts", "engine", "own", "fp8", _ONE_BATCH, parts=("batch",), device="cuda"),
+    _FLOOR,
+    replace(_FLOOR, name="floor int8", precision="int8", device="cpu"),
+    replace(_FLOOR, name="floor bfloat16", precision="bfloat16", quick=False, device="cpu"),
+    Contender("floor, 1 process", "floor", parts=("single",), device="cpu"),
+    Contender("floor, 256 texts", "floor", options=_ONE_BATCH, parts=("batch",), device="cuda"),
     Contender("sentence-transformers", "sentence_transformers_encode", "peers"),
     Contender("transformers sdpa", "transformers_sdpa", "peers"),
     Contender("ONNX Runtime", "onnx_runtime", "peers"),

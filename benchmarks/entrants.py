@@ -68,7 +68,8 @@ class Entrant:
     def _start(self) -> None:
         options = dict(self.contender.options)
         if self.contender.serve is not None:
-            flags = (*self.contender.serve, "--device", self.place.device, *self.place.flags)
+            dtype = ("--dtype", self.contender.precision) if self.contender.precision else ()
+            flags = (*dtype, *self.contender.serve, "--device", self.place.device, *self.place.flags)
             self.server = Server(self.place.directory, flags, self.place.compiled, self.place.patience)
             options["address"] = self.server.address
         python = self.place.pythons[self.contender.environment]

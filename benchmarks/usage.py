@@ -1,6 +1,7 @@
 """What processes use, from /proc: memory, and processor time by what each process does.
 
-Unlike the time on the wall, others on the machine hardly change the processor time.
+Unlike the time on the wall, others on the machine hardly change the processor time. (psutil would be one package more
+where nothing can be installed.)
 """
 
 from __future__ import annotations
