@@ -87,7 +87,7 @@ class EntityOptions(TaskOptions, total=False):
     ignored_labels: Sequence[str] | None
     """Labels to leave out: None for "O", [] for no label."""
     windows: bool
-    """Read long texts in overlapping windows of `max_length` rather than cut them. Not with aggregation none."""
+    """Read long texts in overlapping windows of `max_length` rather than cut them."""
     stride: int
     """The tokens that two neighbouring windows share; 0 for a quarter of a window."""
     offset_unit: OffsetUnit | None

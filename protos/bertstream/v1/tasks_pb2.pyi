@@ -357,7 +357,7 @@ class ClassifyTokenOptions(_message.Message):
     keep_all_labels: _builtins.bool
     """Keep the tokens of every label, so that `ignored_labels` must be empty."""
     windows: _builtins.bool
-    """Read long texts in overlapping windows rather than cut them, and merge what the windows find. Not with NONE."""
+    """Read long texts in overlapping windows rather than cut them, and merge what the windows find."""
     stride: _builtins.int
     """The tokens that two neighbouring windows share; 0 means a quarter of a window."""
     offset_unit: _tokenization_pb2.OffsetUnit.ValueType

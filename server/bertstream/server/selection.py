@@ -24,4 +24,6 @@ def select_rows(tokens: Tokenized, rows: NDArray[np.integer]) -> Tokenized:
         columns[name] = None if column is None else column[at]
     if tokens.tokens is not None:
         columns["tokens"] = [tokens.tokens[i] for i in at.tolist()]
+    if tokens.skipped is not None:
+        columns["skipped"] = tokens.skipped[:, rows]
     return dataclasses.replace(tokens, lengths=lengths, text_indexes=tokens.text_indexes[rows], **columns)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.server.tasks.recogniser import FAMILIES, Setting
 from tests.server.tasks.stubs import StubModel, stub_model
 
 Stub = Callable[..., StubModel]
@@ -19,3 +20,26 @@ def stub(checkpoint: Callable[[str], Path], tmp_path: Path) -> Stub:
         return stub_model(checkpoint(name), tmp_path, *heads, **changed)
 
     return make
+
+
+@pytest.fixture(params=FAMILIES)
+def setting(
+    request: pytest.FixtureRequest, checkpoint: Callable[[str], Path], settings: dict[str, Setting], tmp_path: Path
+) -> Setting:
+    return _setting(request.param, checkpoint, settings, tmp_path)
+
+
+@pytest.fixture
+def bert(checkpoint: Callable[[str], Path], settings: dict[str, Setting], tmp_path: Path) -> Setting:
+    return _setting("bert", checkpoint, settings, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, Setting]:
+    return {}
+
+
+def _setting(name: str, checkpoint: Callable[[str], Path], made: dict[str, Setting], folder: Path) -> Setting:
+    if name not in made:
+        made[name] = Setting(checkpoint(name), folder)
+    return made[name]

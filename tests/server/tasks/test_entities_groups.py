@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bertstream.server.tasks.entities_groups import Tags, group_words, label_words, mean_scores, merge_windows
+from bertstream.server.tasks.entities_groups import (
+    Entities,
+    Tags,
+    find_entities,
+    group_words,
+    label_words,
+    longest,
+    mean_scores,
+)
 
 
 def _ints(*numbers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -26,7 +34,8 @@ def test_no_words() -> None:
         assert labels.size == best.size == 0
     assert group_words(_ints(), _ints(), Tags.of(["O"])).size == 0
     assert mean_scores(np.zeros(0, np.float32), _ints()).size == 0
-    assert merge_windows(_ints(), _ints(), np.zeros(0, np.float32)).size == 0
+    none = find_entities(scores, np.zeros(0, np.bool_), _ints(), "max", Tags.of(["O", "B-X", "I-X"]))
+    assert longest(none, _ints(), _ints()).firsts.size == 0
 
 
 def test_labels_of_words() -> None:
@@ -61,14 +70,25 @@ def test_groups() -> None:
     assert mean_scores(scores, _ints(0, 1, 3)).tolist() == pytest.approx([0.5, 0.7, 0.32])
 
 
-def test_merging_windows() -> None:
-    starts, ends = _ints(0, 10, 8, 10, 20), _ints(4, 15, 15, 15, 25)
-    scores = np.array([0.9, 0.5, 0.1, 0.6, 0.4], np.float32)
-    assert merge_windows(starts, ends, scores).tolist() == [0, 2, 4]
-    assert merge_windows(starts[[1, 3]], ends[[1, 3]], scores[[1, 3]]).tolist() == [1]  # the better of two alike
-    assert merge_windows(starts[[1, 1]], ends[[1, 1]], scores[[1, 1]]).tolist() == [0]  # the earlier
+def _entities(*spans: tuple[int, int, float]) -> Entities:
+    firsts, lasts, scores = zip(*spans, strict=True)
+    return Entities(_ints(*firsts), _ints(*lasts), np.zeros(len(spans), np.int64), np.array(scores, np.float32))
 
 
-def test_a_first_entity_of_no_length_is_there_twice() -> None:
-    """An oddity of transformers."""
-    assert merge_windows(_ints(0, 3), _ints(0, 5), np.array([0.5, 0.5], np.float32)).tolist() == [0, 0, 1]
+def _spans(found: Entities) -> list[tuple[int, int, float]]:
+    return list(zip(found.firsts.tolist(), found.lasts.tolist(), np.round(found.scores, 3).tolist(), strict=True))
+
+
+def test_the_longest_of_overlapping_entities() -> None:
+    starts, ends = np.arange(0, 60, 2), np.arange(1, 61, 2)
+    found = _entities((0, 2, 0.5), (5, 8, 0.5), (4, 8, 0.25), (5, 8, 0.75), (10, 12, 0.5))
+    assert _spans(longest(found, starts, ends)) == [(0, 2, 0.5), (4, 8, 0.25), (10, 12, 0.5)]
+    assert _spans(longest(_entities((5, 8, 0.5), (5, 8, 0.75)), starts, ends)) == [(5, 8, 0.75)]  # of two alike
+    assert _spans(longest(_entities((0, 2, 0.5), (2, 4, 0.5)), starts, ends)) == [(0, 2, 0.5), (2, 4, 0.5)]  # apart
+
+
+def test_characters_count_before_tokens() -> None:
+    starts, ends = _ints(0, 1, 2, 3), _ints(1, 2, 3, 30)
+    assert _spans(longest(_entities((0, 3, 0.75), (2, 4, 0.5)), starts, ends)) == [(2, 4, 0.5)]
+    ends = _ints(1, 2, 3, 3)  # the last has no character
+    assert _spans(longest(_entities((0, 3, 0.75), (0, 4, 0.5)), starts, ends)) == [(0, 4, 0.5)]

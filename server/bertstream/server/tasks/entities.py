@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server.errors import invalid
 from bertstream.server.tasks.base import HeadModel, Rows, Share, Task, pick
-from bertstream.server.tasks.entities_groups import (
-    Aggregation,
-    Tags,
-    group_words,
-    label_words,
-    mean_scores,
-    merge_windows,
-)
+from bertstream.server.tasks.entities_groups import Aggregation, Entities, Tags, find_entities, longest
+from bertstream.server.tasks.entities_windows import Windows
 from bertstream.server.tasks.entities_words import Ints, RealTokens, Sentences, Speller, real_tokens
 from bertstream.server.tasks.sent import Sent
 from bertstream.server.tasks.texts import parse_texts, tokenize
@@ -70,30 +63,6 @@ class EntityContext:
     sentences: Sentences | None  # None for token ids
 
 
-class Found(NamedTuple):
-    """E entities in the order of their texts."""
-
-    items: Ints  # [E]
-    labels: Ints  # [E]: that of its first word
-    scores: NDArray[np.float32]  # [E]
-    first_words: Ints  # [E]
-    last_words: Ints  # [E], exclusive
-    first_tokens: Ints  # [E]
-    last_tokens: Ints  # [E], exclusive
-
-    def at(self, indexes: Ints | NDArray[np.bool_]) -> Found:
-        """Some of them."""
-        return Found(
-            self.items[indexes],
-            self.labels[indexes],
-            self.scores[indexes],
-            self.first_words[indexes],
-            self.last_words[indexes],
-            self.first_tokens[indexes],
-            self.last_tokens[indexes],
-        )
-
-
 @dataclass(frozen=True)
 class ClassifyTokens(Task[EntityContext]):
     """Finds entities, or labels each token."""
@@ -131,43 +100,49 @@ class ClassifyTokens(Task[EntityContext]):
 
     def answer(self, rows: Rows[EntityContext], share: Share) -> tasks_pb2.Entities:
         real = rows.context.real.of_rows(share.rows)
-        found = self._find(real, rows.batch.lengths[share.rows], share)
+        windows = Windows.of(real, np.repeat(np.arange(share.items.size), share.row_counts))
+        found = self._find(windows, rows.batch.lengths[share.rows], share)
+        real, items = windows.whole, windows.whole.rows[found.firsts]
         message = tasks_pb2.Entities(
-            entity_counts=np.bincount(found.items, minlength=share.items.size).tolist(),
+            entity_counts=np.bincount(items, minlength=share.items.size).tolist(),
             labels=pick(self.names, found.labels),
             scores=found.scores.tolist(),
         )
         sentences = rows.context.sentences
         texts = None if sentences is None else pick(sentences.texts, share.items)
         spell = Speller(self.model.tokenizer.spelling, self._unknown_id, real, texts)
-        message.words.extend(self._words(spell, real, found))
+        message.words.extend(self._words(spell, found))
         if texts is not None and real.starts is not None and real.ends is not None:
-            bounds = np.stack([real.starts[found.first_tokens], real.ends[found.last_tokens - 1]], axis=1)
-            offsets = convert_offsets(bounds.astype(np.int32), found.items, texts, self.offset_unit)
+            bounds = np.stack([real.starts[found.firsts], real.ends[found.lasts - 1]], axis=1)
+            offsets = convert_offsets(bounds.astype(np.int32), items, texts, self.offset_unit)
             message.starts.extend(offsets[:, 0].tolist())
             message.ends.extend(offsets[:, 1].tolist())
         if self.aggregation == "none":
-            message.token_indexes.extend(real.places[found.first_tokens].tolist())
+            message.token_indexes.extend(real.places[found.firsts].tolist())
         return message
 
-    def _words(self, spell: Speller, real: RealTokens, found: Found) -> Iterator[str]:
-        firsts = np.append(np.flatnonzero(real.begins), real.ids.size)
-        columns = (found.items, found.first_words, found.last_words)
-        for item, first, last in zip(*(column.tolist() for column in columns), strict=True):
-            bounds = firsts[first : last + 1].tolist()
+    def _words(self, spell: Speller, found: Entities) -> Iterator[str]:
+        real = spell.real
+        for first, last in zip(found.firsts.tolist(), found.lasts.tolist(), strict=True):
+            item = int(real.rows[first])
             if self.aggregation == "none":
-                yield spell.tokens(item, bounds[0], bounds[1])[0]
+                yield spell.tokens(item, first, last)[0]
             elif self.aggregation == "simple":
-                yield spell.text(item, bounds[0], bounds[-1])
+                yield spell.text(item, first, last)
             else:  # decoded twice, as transformers does it
-                words = [spell.text(item, *word) for word in pairwise(bounds)]
-                yield spell.spelling.join(words)
+                words = [first, *(first + 1 + np.flatnonzero(real.begins[first + 1 : last])).tolist(), last]
+                yield spell.spelling.join([spell.text(item, *word) for word in pairwise(words)])
 
     def _least_bytes(self, real: RealTokens, tokens: Tokenized) -> Ints | None:
         """Of each item's answer, where every token is in it. [n]"""
         if self.aggregation != "none" or not self.kept.all():
             return None
-        return _TOKEN_BYTES * np.bincount(tokens.text_indexes[real.rows], minlength=tokens.truncated.size)
+        texts = tokens.text_indexes[real.rows]
+        counts = np.bincount(texts, minlength=tokens.truncated.size)
+        if self.tokenize.windows:  # which share tokens
+            counts[:] = 0
+            np.maximum.at(counts, texts, real.indexes + 1)
+        return _TOKEN_BYTES * counts
 
     @property
     def _unknown_id(self) -> int:
@@ -180,30 +155,22 @@ class ClassifyTokens(Task[EntityContext]):
             about = f"which token ids make up a word is not known, as aggregation by {self.aggregation.upper()} needs"
             raise invalid(path, about, "INVALID_COMBINATION")
 
-    def _find(self, real: RealTokens, lengths: NDArray[np.int32], share: Share) -> Found:
+    def _find(self, windows: Windows, lengths: NDArray[np.int32], share: Share) -> Entities:
         """All entities but the ignored ones, merged where several windows found them."""
+        real = windows.rows
         at = ragged.first_indexes(lengths)[real.rows] + real.places
         scores = share.tensors["token_label_scores"].astype(np.float32, copy=False)[at]
-        firsts = np.flatnonzero(real.begins)  # [W]
-        labels, word_scores = label_words(scores, firsts, self.aggregation)
-        if self.aggregation == "none":
-            groups = np.arange(firsts.size)
-        else:
-            groups = group_words(labels, real.rows[firsts], self.tags)
-        lasts = np.append(groups[1:], firsts.size)[: groups.size]
-        ends_of_words = np.append(firsts[1:], real.ids.size)[: firsts.size]
-        items = np.repeat(np.arange(share.items.size), share.row_counts)[real.rows[firsts[groups]]]
-        found = Found(
-            items,
-            labels[groups],
-            mean_scores(word_scores, groups),
-            groups,
-            lasts,
-            firsts[groups],
-            ends_of_words[lasts - 1],
-        )
-        found = found.at(self.kept[found.labels])
-        return found if real.starts is None or real.ends is None else _merged(found, real.starts, real.ends, share)
+
+        def find(tokens: Ints, begins: NDArray[np.bool_], owners: Ints) -> Entities:
+            return find_entities(scores[tokens], begins, owners, self.aggregation, self.tags)
+
+        whole = windows.whole
+        are_cut = (share.row_counts > 1).any()
+        if not are_cut or self.aggregation == "none" or whole.starts is None or whole.ends is None:
+            found = windows.read_whole(find)
+            return found.at(self.kept[found.labels])
+        found = windows.read(find)
+        return longest(found.at(self.kept[found.labels]), whole.starts, whole.ends)
 
 
 def _sentences(inputs: Inputs) -> Sentences | None:
@@ -215,19 +182,6 @@ def _sentences(inputs: Inputs) -> Sentences | None:
     return None
 
 
-def _merged(found: Found, starts: Ints, ends: Ints, share: Share) -> Found:
-    """With one entity of those that overlapping windows of an item found in one place."""
-    if not (share.row_counts > 1).any():
-        return found
-    first, last = starts[found.first_tokens], ends[found.last_tokens - 1]
-    bounds = np.searchsorted(found.items, np.arange(share.items.size + 1))
-    kept = [np.zeros(0, np.int64)]
-    for item, count in enumerate(share.row_counts.tolist()):
-        own = np.arange(bounds[item], bounds[item + 1])
-        kept.append(own[merge_windows(first[own], last[own], found.scores[own])] if count > 1 else own)
-    return found.at(np.concatenate(kept))
-
-
 def parse_classify_tokens(
     options: tasks_pb2.ClassifyTokenOptions, model: HeadModel, default_priority: int, path: str = "options"
 ) -> ClassifyTokens:
@@ -235,7 +189,7 @@ def parse_classify_tokens(
     require_head(model.description, "token_classification")
     truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
     aggregation = name_of(AGGREGATIONS, options.aggregation, f"{path}.aggregation")
-    stride = _stride(options, aggregation, truncation.max_length, path)
+    stride = _stride(options, truncation.max_length, path)
     if options.keep_all_labels and options.ignored_labels:
         raise invalid(f"{path}.keep_all_labels", "there are ignored_labels too", "INVALID_COMBINATION")
     ignored = [] if options.keep_all_labels else list(options.ignored_labels) or ["O"]
@@ -269,12 +223,9 @@ def parse_classify_tokens(
     )
 
 
-def _stride(options: tasks_pb2.ClassifyTokenOptions, aggregation: Aggregation, max_length: int, path: str) -> int:
+def _stride(options: tasks_pb2.ClassifyTokenOptions, max_length: int, path: str) -> int:
     if not options.windows:
         if options.stride:
             raise invalid(f"{path}.stride", "it means something only with windows", "INVALID_COMBINATION")
         return 0
-    if aggregation == "none":
-        about = "what windows find is merged, which AGGREGATION_STRATEGY_NONE leaves out"
-        raise invalid(f"{path}.windows", about, "INVALID_COMBINATION")
     return parse_count(options.stride, max_length // 4, max_length - 1, f"{path}.stride")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,20 +76,64 @@ def mean_scores(scores: Floats, firsts: Ints) -> Floats:
     return (sums / np.diff(firsts, append=len(scores))).astype(np.float32)
 
 
-def merge_windows(starts: Ints, ends: Ints, scores: Floats) -> Ints:
-    """Which of the entities that overlapping windows of one text found stay, by where they start. [E] -> [at most E]
+class Entities(NamedTuple):
+    """E entities among K tokens."""
 
-    Of those that overlap with the one before the longer stays, then the one with the higher score, then the earlier.
+    firsts: Ints  # [E]
+    lasts: Ints  # [E], exclusive
+    labels: Ints  # [E]: that of its first word
+    scores: Floats  # [E]
+
+    def at(self, indexes: Ints | NDArray[np.bool_]) -> Entities:
+        """Some of them."""
+        return Entities(self.firsts[indexes], self.lasts[indexes], self.labels[indexes], self.scores[indexes])
+
+    def and_also(self, others: Entities) -> Entities:
+        """These, then the others."""
+        return Entities(
+            np.concatenate([self.firsts, others.firsts]),
+            np.concatenate([self.lasts, others.lasts]),
+            np.concatenate([self.labels, others.labels]),
+            np.concatenate([self.scores, others.scores]),
+        )
+
+
+def find_entities(
+    scores: Floats, begins: NDArray[np.bool_], owners: Ints, aggregation: Aggregation, tags: Tags
+) -> Entities:
+    """All entities of texts that lie end to end, those that will be ignored included, in order.
+
+    scores: [K, L] of tokens; begins: [K], a word, as each text does; owners: [K], the text of each.
     """
-    order = np.argsort(starts, kind="stable").tolist()
-    if not order:
-        return np.zeros(0, np.int64)
-    start, end, score = starts.tolist(), ends.tolist(), scores.tolist()
-    kept, last = [], order[0]
-    for each in order:  # the first one too: where it has no length it stays twice, as in transformers
-        if not start[last] <= start[each] < end[last]:
-            kept.append(last)
-            last = each
-        elif (end[each] - start[each], score[each]) > (end[last] - start[last], score[last]):
-            last = each
-    return np.array([*kept, last], np.int64)
+    firsts = np.flatnonzero(begins)  # [W]
+    labels, word_scores = label_words(scores, firsts, aggregation)
+    groups = np.arange(firsts.size) if aggregation == "none" else group_words(labels, owners[firsts], tags)
+    starts = firsts[groups]
+    return Entities(
+        starts, np.append(starts[1:], len(scores))[: starts.size], labels[groups], mean_scores(word_scores, groups)
+    )
+
+
+def longest(found: Entities, starts: Ints, ends: Ints) -> Entities:
+    """Those that stay of entities that several readings found among the same tokens, in order.
+
+    Of those that overlap with the one before, the one with the most characters stays, as in transformers; then the one
+    with the most tokens, with the higher score, or the earlier. starts, ends: [K] of tokens.
+    """
+    if not found.firsts.size:
+        return found
+    order = np.argsort(found.firsts, kind="stable")
+    first, last = found.firsts[order].tolist(), found.lasts[order].tolist()
+    characters = ends[found.lasts[order] - 1] - starts[found.firsts[order]]
+    ranks = list(
+        zip(
+            characters.tolist(), (found.lasts - found.firsts)[order].tolist(), found.scores[order].tolist(), strict=True
+        )
+    )
+    kept = [0]
+    for each in range(1, order.size):
+        if first[each] >= last[kept[-1]]:
+            kept.append(each)
+        elif ranks[each] > ranks[kept[-1]]:
+            kept[-1] = each
+    return found.at(order[kept])

@@ -6,7 +6,7 @@ The rules are those of transformers' token classification pipeline, its heuristi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,20 +25,26 @@ class RealTokens:
     ids: NDArray[np.int32]  # [K]
     starts: Ints | None  # [K], in code points of the row's sentence; None for token ids
     ends: Ints | None  # [K], exclusive
-    begins: NDArray[np.bool_]  # [K]: a word, as far as it matters
+    begins: NDArray[np.bool_]  # [K]: a word, as far as it matters; so does the first token of a text
+    indexes: Ints  # [K]: where it is among the tokens of its text
+
+    def at(self, indexes: Ints) -> RealTokens:
+        """Some of them, of the same rows."""
+        return RealTokens(
+            self.rows[indexes],
+            self.places[indexes],
+            self.ids[indexes],
+            None if self.starts is None else self.starts[indexes],
+            None if self.ends is None else self.ends[indexes],
+            self.begins[indexes],
+            self.indexes[indexes],
+        )
 
     def of_rows(self, rows: Ints) -> RealTokens:
         """The tokens of these rows, which are numbered anew. rows: ascending"""
         firsts, lasts = np.searchsorted(self.rows, rows), np.searchsorted(self.rows, rows, side="right")
-        at = ragged.slice_indexes(firsts, lasts - firsts)
-        return RealTokens(
-            ragged.owners(lasts - firsts),
-            self.places[at],
-            self.ids[at],
-            None if self.starts is None else self.starts[at],
-            None if self.ends is None else self.ends[at],
-            self.begins[at],
-        )
+        found = self.at(ragged.slice_indexes(firsts, lasts - firsts))
+        return replace(found, rows=ragged.owners(lasts - firsts))
 
 
 class Sentences:
@@ -90,19 +96,22 @@ def real_tokens(
     `tokens` has the mask of special tokens, and unless they were sent as ids, offsets; for words, word ids too.
     """
     assert tokens.special_tokens_mask is not None
+    assert tokens.skipped is not None
     at = np.flatnonzero(~tokens.special_tokens_mask)
     rows = ragged.owners(tokens.lengths)[at]
     places = at - ragged.first_indexes(tokens.lengths)[rows]
+    indexes = within_runs(rows) + tokens.skipped[0, rows]
+    begins = np.ones(at.size, np.bool_)
     if sentences is None or tokens.starts is None or tokens.ends is None:
-        return RealTokens(rows, places, tokens.ids[at], None, None, np.ones(at.size, np.bool_))
+        return RealTokens(rows, places, tokens.ids[at], None, None, begins, indexes)
     texts = tokens.text_indexes[rows].astype(np.int64)
     shifts = 0 if tokens.word_ids is None else sentences.shifts(texts, tokens.word_ids[at])
     starts, ends = tokens.starts[at].astype(np.int64) + shifts, tokens.ends[at].astype(np.int64) + shifts
-    real = RealTokens(rows, places, tokens.ids[at], starts, ends, np.ones(at.size, np.bool_))
+    real = RealTokens(rows, places, tokens.ids[at], starts, ends, begins, indexes)
     if by_words:
         spaces = None if spelling.marks_continuations else sentences.have_space_at(texts, starts)
         continues = _continues(starts, ends, real.ids, spaces, spelling) & (real.ids != unknown_id)
-        real.begins[:] = ~continues | _first_of_rows(rows)
+        real.begins[:] = ~continues
     return real
 
 
@@ -118,10 +127,18 @@ def _continues(
     return longer if spaces is None else (starts > 0) & ~spaces
 
 
-def _first_of_rows(rows: Ints) -> NDArray[np.bool_]:
-    first = np.ones(rows.size, np.bool_)
-    first[1:] = rows[1:] != rows[:-1]
+def first_of_runs(numbers: Ints) -> NDArray[np.bool_]:
+    """Which are the first of equal ones in a row. [n] -> [n]"""
+    first = np.ones(numbers.size, np.bool_)
+    first[1:] = numbers[1:] != numbers[:-1]
     return first
+
+
+def within_runs(numbers: Ints) -> Ints:
+    """How many equal ones stand right before each. [n] -> [n]"""
+    firsts = np.flatnonzero(first_of_runs(numbers))
+    within: Ints = np.arange(numbers.size) - np.repeat(firsts, np.diff(firsts, append=numbers.size))
+    return within
 
 
 @dataclass(frozen=True, slots=True)
