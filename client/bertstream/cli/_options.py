@@ -36,7 +36,7 @@ def command(
     parser.register("type", None, utf8_argument)
     parser.set_defaults(run=run)
     common = parser.add_argument_group("the server")
-    address = os.environ.get("BERTSTREAM_ADDRESS", DEFAULT_ADDRESS)
+    address = os.environ.get("BERTSTREAM_ADDRESS") or DEFAULT_ADDRESS
     common.add_argument("--address", default=address, help="HOST:PORT (default: $BERTSTREAM_ADDRESS, else %(default)s)")
     common.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up after so long")
     parser.add_argument("--json", action="store_true", help="print JSON")

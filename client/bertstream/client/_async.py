@@ -56,7 +56,8 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
             ...
     ```
 
-    Streams take asynchronous iterables too. Belongs to one event loop: that of the first call.
+    Streams take asynchronous iterables too. It may be used in several event loops, one after the other or in threads of
+    their own: each has connections of its own. A stream stays in the loop in which it began.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from bertstream.client._errors import Cancelled, Internal, RpcError, Unavailable, error_from_call
+from bertstream.client._errors import Cancelled, Internal, RpcError, Unavailable
 from bertstream.client._sync_call import END_SECONDS, End, Response
 
 MASKED = "Internal error from Core"
@@ -22,10 +22,11 @@ class AsyncStreamCall:
     What has been read is bounded by the stream's window, since nothing unasked comes back.
     """
 
-    def __init__(self, on_close: Callable[[], None]) -> None:
+    def __init__(self, on_close: Callable[[], None], error_of: Callable[[Any], RpcError]) -> None:
         self._events: deque[Response | End] = deque()
         self._arrived = asyncio.Event()
         self._on_close: Callable[[], None] | None = on_close
+        self._error_of = error_of
         self._call: Any = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -95,7 +96,7 @@ class AsyncStreamCall:
         """
         for _ in range(STATUS_POLLS):
             if error.details() != MASKED:
-                return error_from_call(error)
+                return self._error_of(error)
             await asyncio.sleep(STATUS_POLL_SECONDS)
             code, trailing = await self._call.code(), await self._call.trailing_metadata()
             details = await self._call.details()

@@ -13,9 +13,10 @@ import grpc
 
 from bertstream.client import _operations as operations
 from bertstream.client._async_call import AsyncStreamCall
-from bertstream.client._channels import Connection, LeastLoaded, stubs
+from bertstream.client._async_channels import AsyncChannels
+from bertstream.client._channels import Connection
 from bertstream.client._deadline import Deadline
-from bertstream.client._errors import Cancelled, RpcError, error_from_call
+from bertstream.client._errors import Cancelled, RpcError
 from bertstream.client._events import EventsRequest
 from bertstream.client._operations import Calls, Descriptions, Operation
 from bertstream.client._progress import reporter
@@ -34,15 +35,11 @@ class AsyncTransport:
     def __init__(self, connection: Connection) -> None:
         self.descriptions: Descriptions = {}
         self._connection = connection
-        self._channels: list[grpc.aio.Channel] = []
-        self._rpcs: list[dict[str, Any]] = []
-        self._balance = LeastLoaded(connection.channels)
-        self._closed = False
+        self._channels = AsyncChannels(connection)
 
     async def close(self) -> None:
         """Closes the channels; calls under way raise Cancelled."""
-        self._closed = True
-        await asyncio.gather(*(channel.close() for channel in self._channels))
+        await self._channels.close()
 
     async def run(self, operation: Operation[T], timeout: float | None) -> T:
         """What the operation returns."""
@@ -101,19 +98,20 @@ class AsyncTransport:
         model: Model | None = None
         if request.needs_model:
             model = await self.run(operations.describe(self.descriptions, request.model), timeout)
-        message, index = request.message_for(model), self._balance.acquire()
+        message, channels = request.message_for(model), self._channels.here()
+        index = channels.balance.acquire()
         call: Any = None
         try:
-            rpc = self._rpc(index, request.rpc)
+            rpc = channels.rpcs[index][request.rpc]
             call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
-            while (response := await message_of(call)) is not None:
+            while (response := await self._message_of(call)) is not None:
                 if (event := events.receive(response)) is not None:
                     yield event
             events.ended()
         except RpcError as error:
             raise events.failed(error) from None
         finally:
-            self._balance.release(index)
+            channels.balance.release(index)
             if call is not None:
                 call.cancel()
 
@@ -128,7 +126,7 @@ class AsyncTransport:
                 if not under_way:
                     return
                 try:
-                    answer = await answer_of(under_way[0])
+                    answer = await self._answer_of(under_way[0])
                 except RpcError as error:
                     raise calls.explain(number, error) from None
                 calls.take(number, answer)
@@ -140,13 +138,14 @@ class AsyncTransport:
 
     def _start(self, calls: Calls, request: Any, deadline: Deadline) -> Any:
         timeout = deadline.left(None if calls.patient else self._connection.timeout)
-        index = self._balance.acquire()
+        channels = self._channels.here()
+        index = channels.balance.acquire()
         try:
-            call = self._rpc(index, calls.rpc)(request, timeout=timeout, metadata=self._connection.metadata)
+            call = channels.rpcs[index][calls.rpc](request, timeout=timeout, metadata=self._connection.metadata)
         except BaseException:
-            self._balance.release(index)
+            channels.balance.release(index)
             raise
-        call.add_done_callback(lambda _: self._balance.release(index))
+        call.add_done_callback(lambda _: channels.balance.release(index))
         return call
 
     async def _open(
@@ -158,10 +157,11 @@ class AsyncTransport:
     ) -> AsyncStreamCall:
         if old:
             await old.close()
-        timeout, index = deadline.left(), self._balance.acquire()
-        call = AsyncStreamCall(lambda: self._balance.release(index))
+        timeout, channels = deadline.left(), self._channels.here()
+        index = channels.balance.acquire()
+        call = AsyncStreamCall(lambda: channels.balance.release(index), self._connection.error_of)
         try:
-            call.start(self._rpc(index, request.rpc), timeout=timeout, metadata=self._connection.metadata)
+            call.start(channels.rpcs[index][request.rpc], timeout=timeout, metadata=self._connection.metadata)
             await call.send(stream.options())
         except BaseException:
             await call.close()
@@ -169,47 +169,31 @@ class AsyncTransport:
         stream.opened()
         return call
 
-    def _rpc(self, index: int, name: str) -> Any:
-        if self._closed:
-            raise ValueError("the client is closed")
-        if not self._rpcs:  # a channel belongs to the event loop that runs when it is made
-            self._channels = [self._channel(number) for number in range(self._connection.channels)]
-            self._rpcs = [stubs(channel) for channel in self._channels]
-        return self._rpcs[index][name]
+    async def _answer_of(self, call: Any) -> Any:
+        """A call's answer, or an exception of ours."""
+        try:
+            return await call
+        except grpc.RpcError as error:
+            raise self._connection.error_of(error) from None
+        except asyncio.CancelledError:
+            if _is_task_cancelled():
+                raise
+            raise Cancelled("the call was cancelled") from None  # not by this task: the client was closed
 
-    def _channel(self, index: int) -> grpc.aio.Channel:
-        connection = self._connection
-        if connection.credentials is None:
-            return grpc.aio.insecure_channel(connection.address, connection.options(index))
-        return grpc.aio.secure_channel(connection.address, connection.credentials, connection.options(index))
-
-
-async def answer_of(call: Any) -> Any:
-    """A call's answer, or an exception of ours."""
-    try:
-        return await call
-    except grpc.RpcError as error:
-        raise error_from_call(error) from None
-    except asyncio.CancelledError:
-        if _is_task_cancelled():
-            raise
-        raise Cancelled("the call was cancelled") from None  # not by this task: the client was closed
-
-
-async def message_of(call: Any) -> Any:
-    """The next message of a call that answers with several, None after the last, or an exception of ours."""
-    try:
-        message = await call.read()
-        if message is not grpc.aio.EOF:
-            return message
-        if await call.code() is grpc.StatusCode.OK:
-            return None
-    except grpc.RpcError as error:
-        raise error_from_call(error) from None
-    except asyncio.CancelledError:
-        if _is_task_cancelled():
-            raise
-    raise Cancelled("the call was cancelled")
+    async def _message_of(self, call: Any) -> Any:
+        """The next message of a call that answers with several, None after the last, or an exception of ours."""
+        try:
+            message = await call.read()
+            if message is not grpc.aio.EOF:
+                return message
+            if await call.code() is grpc.StatusCode.OK:
+                return None
+        except grpc.RpcError as error:
+            raise self._connection.error_of(error) from None
+        except asyncio.CancelledError:
+            if _is_task_cancelled():
+                raise
+        raise Cancelled("the call was cancelled")
 
 
 def _is_task_cancelled() -> bool:

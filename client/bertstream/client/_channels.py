@@ -11,6 +11,8 @@ from typing import Any
 
 import grpc
 
+from bertstream.client._addresses import check_address, is_local, proxy_of
+from bertstream.client._errors import RpcError, error_from_call
 from bertstream.client._health import CHECK_METHOD
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 from bertstream.v1.encoding_pb2_grpc import EncodingServiceStub
@@ -46,6 +48,7 @@ class Connection:
     reconnect_seconds: float
 
     def __post_init__(self) -> None:
+        check_address(self.address)
         if self.channels < 1:
             raise ValueError("channels must be at least 1")
         if not 0 <= self.retries <= MOST_RETRIES:
@@ -66,7 +69,12 @@ class Connection:
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 5_000),
+            ("grpc.enable_http_proxy", int(not is_local(self.address))),
         ]
+
+    def error_of(self, error: Any) -> RpcError:
+        """The exception for the grpc.RpcError that a call has raised."""
+        return error_from_call(error, proxy_of(self.address))
 
 
 def service_config(retries: int) -> dict[str, Any]:

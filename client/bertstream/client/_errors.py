@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -101,6 +101,12 @@ class RpcError(BertstreamError):
             more.append(f"request {self.request_id}")
         return f"{prefix}{self.message or self.status}" + (f" ({'; '.join(more)})" if more else "")
 
+    def _through(self, proxy: str) -> Self:
+        """What no server of ours said may be what the proxy did; none of its words say that it is there."""
+        if proxy:
+            self.message = f"{self.message or self.status} (through the proxy {proxy}, by the environment)"
+        return self
+
     def _listed_fields(self) -> str:
         """The fields at fault, where there are several and the message is but the first and a count of the others."""
         texts, counted = [f"{path}: {text}" for path, text in self.fields], _MORE.search(self.message)
@@ -196,8 +202,8 @@ def error_from_status(status: status_pb2.Status, item_id: int | None = None) -> 
     return _build(code, status.message, status, item_id)
 
 
-def error_from_call(error: Any) -> RpcError:
-    """The exception for the grpc.RpcError that a call, synchronous or not, has raised."""
+def error_from_call(error: Any, proxy: str = "") -> RpcError:
+    """The exception for the grpc.RpcError that a call has raised. `proxy`: what it went through, host:port."""
     code = error.code() or grpc.StatusCode.UNKNOWN
     message = error.details() or ""
     too_large = _too_large(code, message)
@@ -206,7 +212,9 @@ def error_from_call(error: Any) -> RpcError:
         if too_large:
             return too_large
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return timed_out(message)
+            return timed_out(message)._through(proxy)
+        if code is not grpc.StatusCode.CANCELLED:
+            return _build(code, message, status_pb2.Status(), None)._through(proxy)
     return _build(code, message, _parse_details(details.get(DETAILS_KEY)), None)
 
 

@@ -61,7 +61,9 @@ class Client(TaskMethods, GenerationMethods):
     each message that is answered, such as `reports.append`; a call may take several messages.
 
     Args:
-        address: `host:port`, or any other gRPC target.
+        address: `host:port`, or another gRPC target with a port, such as `dns:///host:port`, or `unix:path`; ValueError
+            for what is none. By the environment (`grpc_proxy`, `https_proxy`, `http_proxy`, `no_proxy`) gRPC connects
+            through a proxy, but never to this machine.
         timeout: seconds that one message of a unary call may take, where a method's `timeout` does not say; None for
             no end. Streams have no end unless their `timeout` says.
         channels: connections, opened as they are needed. With several frontend processes on one port each connection

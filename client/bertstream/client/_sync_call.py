@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from bertstream.client._errors import Internal, RpcError, error_from_call
+from bertstream.client._errors import Internal, RpcError
 from bertstream.client._stream import BulkStream
 
 END_SECONDS = 1.0
@@ -45,11 +45,12 @@ class StreamCall:
     sent beyond it and nothing unasked comes back.
     """
 
-    def __init__(self, on_close: Callable[[], None]) -> None:
+    def __init__(self, on_close: Callable[[], None], error_of: Callable[[Any], RpcError]) -> None:
         self._requests: SimpleQueue[Any] = SimpleQueue()
         self._events: SimpleQueue[Response | End] = SimpleQueue()
         self._on_close: Callable[[], None] | None = on_close
         self._next: Response | End | None = None
+        self._error_of = error_of
         self._call: Any = None
         self._reader = threading.Thread(target=self._read, name="bertstream-stream", daemon=True)
 
@@ -96,7 +97,7 @@ class StreamCall:
             for message in self._call:
                 self._events.put(Response(message))
         except grpc.RpcError as error:
-            self._events.put(End(error_from_call(error)))
+            self._events.put(End(self._error_of(error)))
         except Exception as error:  # whatever it is, nobody may wait forever
             self._events.put(End(Internal(f"the call failed: {error!r}")))
         else:

@@ -13,7 +13,7 @@ import grpc
 from bertstream.client import _operations as operations
 from bertstream.client._channels import Connection, LeastLoaded, stubs
 from bertstream.client._deadline import Deadline
-from bertstream.client._errors import Cancelled, RpcError, error_from_call
+from bertstream.client._errors import Cancelled, RpcError
 from bertstream.client._events import EventsRequest
 from bertstream.client._operations import Calls, Descriptions, Operation
 from bertstream.client._progress import reporter
@@ -115,7 +115,7 @@ class SyncTransport:
                     yield event
             events.ended()
         except grpc.RpcError as error:
-            raise events.failed(error_from_call(error)) from None
+            raise events.failed(self._connection.error_of(error)) from None
         finally:
             self._balance.release(index)
             if call is not None:
@@ -133,7 +133,7 @@ class SyncTransport:
                 try:
                     answer = under_way[0].result()
                 except (grpc.RpcError, grpc.FutureCancelledError) as error:
-                    raise calls.explain(number, _error(error)) from None
+                    raise calls.explain(number, self._error(error)) from None
                 calls.take(number, answer)
                 under_way.popleft()
                 number += 1
@@ -159,7 +159,7 @@ class SyncTransport:
             old.close()
         self._check_open()
         timeout, index = deadline.left(), self._balance.acquire()
-        call = StreamCall(lambda: self._balance.release(index))
+        call = StreamCall(lambda: self._balance.release(index), self._connection.error_of)
         try:
             call.start(self._rpcs[index][request.rpc], timeout=timeout, metadata=self._connection.metadata)
             call.send(stream.options())
@@ -174,6 +174,10 @@ class SyncTransport:
         if connection.credentials is None:
             return grpc.insecure_channel(connection.address, connection.options(index))
         return grpc.secure_channel(connection.address, connection.credentials, connection.options(index))
+
+    def _error(self, error: grpc.RpcError | grpc.FutureCancelledError) -> RpcError:
+        cancelled = not isinstance(error, grpc.RpcError)
+        return Cancelled("the call was cancelled") if cancelled else self._connection.error_of(error)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -190,7 +194,3 @@ def pull(stream: BulkStream[Any, Any], source: Iterator[Any], count: int) -> Non
 
 def _some(requests: Iterator[Any], under_way: Sequence[Any]) -> Iterator[Any]:
     return islice(requests, CALLS_UNDER_WAY - len(under_way))
-
-
-def _error(error: grpc.RpcError | grpc.FutureCancelledError) -> RpcError:
-    return error_from_call(error) if isinstance(error, grpc.RpcError) else Cancelled("the call was cancelled")

@@ -1,0 +1,152 @@
+"""Addresses of servers: which can be meant, which are this machine's own, and which a proxy stands before.
+
+Source: gRPC's naming document (https://github.com/grpc/grpc/blob/master/doc/naming.md), and for proxies its
+doc/environment_variables.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from ipaddress import IPv6Address, ip_address, ip_network
+from urllib.parse import unquote, urlsplit
+
+EXAMPLE = "say host:port, such as 127.0.0.1:50051"
+LOCAL_SCHEMES = ("unix", "unix-abstract", "vsock")
+FOREIGN_SCHEMES = ("xds", "google-c2p")  # whose names gRPC alone can read
+PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")  # the first that is set counts, also if it is empty
+DIRECT_VARIABLES = ("no_grpc_proxy", "no_proxy")
+
+_SCHEME = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|google-c2p):")
+_HOST = re.compile(r"[^\s\[\]:/\\?#@,;\"'<>{}|^`\x00-\x1f]+")
+
+
+def check_address(address: object) -> None:
+    """ValueError, or TypeError where it is no str, for what gRPC could not connect to, whatever the network is like."""
+    if not isinstance(address, str):
+        raise TypeError(f"address must be a str, not {type(address).__name__}; {EXAMPLE}")
+    if not address:
+        raise ValueError(f"address is empty; {EXAMPLE}")
+    if "@" in address and _split(address)[0] not in LOCAL_SCHEMES + FOREIGN_SCHEMES:  # an error must show no password
+        raise ValueError(f"address must be without a user and a password; {EXAMPLE}")
+    if fault := _fault(address):
+        raise ValueError(f"address {address!r} {fault}")
+
+
+def is_local(address: str) -> bool:
+    """Whether it is this machine: no proxy can stand between."""
+    scheme, endpoints = _split(address)
+    return scheme in LOCAL_SCHEMES or all(_is_loopback(_host_and_port(endpoint)[0]) for endpoint in endpoints)
+
+
+def proxy_of(address: str) -> str:
+    """The proxy, as host:port, through which gRPC connects to this address by the environment; "" for none."""
+    scheme, endpoints = _split(address)
+    if scheme in FOREIGN_SCHEMES or is_local(address):
+        return ""
+    given = next((os.environ[name] for name in PROXY_VARIABLES if name in os.environ), "")
+    direct = next((os.environ[name] for name in DIRECT_VARIABLES if name in os.environ), "")
+    host = _host_and_port(endpoints[0])[0]
+    if not given.startswith("http://") or any(_covers(entry.strip(), host) for entry in direct.split(",")):
+        return ""
+    try:
+        return urlsplit(given).netloc.rpartition("@")[2]
+    except ValueError:  # gRPC cannot read it either
+        return ""
+
+
+def _fault(address: str) -> str:
+    """What is wrong with it, if anything is."""
+    if "://" in address and not _SCHEME.match(address):
+        scheme, _, rest = address.partition("://")
+        tls = "; for TLS give credentials" if scheme.endswith("s") else ""
+        return f"must be without {scheme}://{tls}: {rest.strip('/')}" if rest.strip("/") else f"has no host; {EXAMPLE}"
+    scheme, endpoints = _split(address)
+    if scheme in LOCAL_SCHEMES:
+        return "" if endpoints[0].strip("/") else f"has nothing behind {scheme}:"
+    if scheme in FOREIGN_SCHEMES:
+        return ""
+    return next(filter(None, map(_fault_of_endpoint, endpoints)), "")
+
+
+def _fault_of_endpoint(endpoint: str) -> str:
+    host, port = _host_and_port(endpoint)
+    if port is None and endpoint.count(":") > 1 and _is_ipv6(endpoint):
+        return f"has no port: an IPv6 address stands in brackets, as in [{endpoint}]:50051"
+    if endpoint != endpoint.strip() or any(character.isspace() for character in endpoint):
+        return f"has a space in it; {EXAMPLE}"
+    if port is None and endpoint.count(":") > 1 and not endpoint.startswith("["):
+        return f"has more than one port; {EXAMPLE}"
+    if not host or (endpoint.startswith("[") and not _is_ipv6(host)) or not (_is_ipv6(host) or _HOST.fullmatch(host)):
+        return f"has no host that can be meant; {EXAMPLE}"
+    if not port:
+        return f"has no port, as in {endpoint.rstrip(':')}:50051"
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        return "has a port that is not a number from 1 to 65535"
+    return ""
+
+
+def _split(address: str) -> tuple[str, list[str]]:
+    """The scheme ("" for none), and what it names: one endpoint, or of addresses of the internet any number."""
+    found = _SCHEME.match(address)
+    if found is None:
+        return "", [address]
+    scheme, rest = found[1], address[found.end() :]
+    if scheme in LOCAL_SCHEMES or scheme in FOREIGN_SCHEMES:
+        return scheme, [rest]
+    if rest.startswith("//"):  # an authority, such as a name server
+        rest = rest[2:].partition("/")[2]
+    rest = unquote(rest.lstrip("/"))
+    return scheme, [rest] if scheme == "dns" else rest.split(",")
+
+
+def _host_and_port(endpoint: str) -> tuple[str, str | None]:
+    """The host, without brackets, and the port; None where there is none, or several might be."""
+    if endpoint.startswith("["):
+        host, _, rest = endpoint[1:].partition("]")
+        return host, rest[1:] if rest.startswith(":") else None
+    if endpoint.count(":") != 1:
+        return endpoint, None
+    host, _, port = endpoint.partition(":")
+    return host, port
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return _is_short_loopback(name)
+    inner = getattr(address, "ipv4_mapped", None) or address
+    return inner.is_loopback or inner.is_unspecified  # to connect to 0.0.0.0 is to connect to this machine
+
+
+def _is_short_loopback(host: str) -> bool:
+    """Whether it is 127.0.0.1 in an old spelling, such as 127.1."""
+    try:
+        return bool(re.fullmatch(r"[\dxa-f.]+", host)) and socket.inet_aton(host)[0] == 127
+    except OSError:
+        return False
+
+
+def _covers(entry: str, host: str) -> bool:
+    """Whether an entry of no_proxy is about this host: the end of its name, or a network that it is in."""
+    if not entry:
+        return False
+    if host.lower().endswith(entry.lower()):
+        return True
+    try:
+        return ip_address(host) in ip_network(entry, strict=False)
+    except ValueError:
+        return False
