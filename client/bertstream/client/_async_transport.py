@@ -24,6 +24,7 @@ from bertstream.client._requests import StreamRequest
 from bertstream.client._steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
 from bertstream.client._stream import BulkStream
 from bertstream.client._sync_transport import CALLS_UNDER_WAY
+from bertstream.client._texts import check_stream
 from bertstream.client._types import Model
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class AsyncTransport:
 
     async def stream(self, request: StreamRequest[T], texts: Any, timeout: float | None) -> AsyncGenerator[T, None]:
         """What the stream hands out."""
+        check_stream(texts)
         deadline = Deadline(timeout)
         model = await self.run(operations.describe(self.descriptions, request.model), timeout)
         stream = request.stream(model, self._connection.reconnect_seconds)

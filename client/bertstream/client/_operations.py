@@ -38,8 +38,8 @@ from bertstream.client._texts import (
     check_size,
     cut,
     listed,
-    prepare,
     prepare_all,
+    prepare_ids,
     token_id_lists,
 )
 from bertstream.client._types import ComputeType, FloatArray, Health, Model, Tokens
@@ -175,7 +175,7 @@ def detokenize(
     known: Descriptions, token_ids: Iterable[Text], skip_special_tokens: bool, model: str
 ) -> Operation[list[str]]:
     """A text for each list of ids."""
-    prepared = [prepare(_as_ids(ids), index, NO_ROOT) for index, ids in enumerate(token_ids)]
+    prepared = [prepare_ids(ids, index) for index, ids in enumerate(listed(token_ids)[0])]
     limits = yield from unary_limits(known, model, prepared, None)
     texts = [""] * len(prepared)
 
@@ -287,12 +287,3 @@ def _exactly(values: Sequence[T], count: int) -> Sequence[T]:
 def _at(tokens: Tokens, index: int) -> Tokens:
     columns = {name: getattr(tokens, name) for name in Tokens.__dataclass_fields__}
     return Tokens(**{**columns, "text_index": index})
-
-
-def _as_ids(ids: Any) -> Any:
-    if isinstance(ids, Tokens):
-        return ids.token_ids
-    if isinstance(ids, np.ndarray):
-        return ids
-    array = np.array(ids)
-    return array if array.size else np.empty(0, np.int32)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from bertstream.client._lists import plain_of
 from bertstream.client._texts import INPUTS, Group, PreparedText, Text, field_path, prepare
 from bertstream.v1 import encoding_pb2 as encoding
 
@@ -57,7 +58,8 @@ def span_lists(group: Group, unit: encoding.SpanUnit.ValueType) -> encoding.Span
 
 def _bounds(spans: object, path: str) -> NDArray[np.int64]:
     try:
-        array = np.asarray(spans if isinstance(spans, np.ndarray) else list(_iterable(spans, path)))
+        plain = plain_of(spans)
+        array = plain if isinstance(plain, np.ndarray) else np.asarray(list(_iterable(plain, path)))
     except ValueError:  # NumPy's: of different lengths
         raise TypeError(f"{path}: spans must be (start, end) pairs of integers") from None
     if array.size == 0:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+import numpy as np
+
 from bertstream.client._errors import (
     InvalidArgument,
     Overloaded,
@@ -292,13 +294,15 @@ class BulkStream(Generic[V, B]):
         return self._codec.batch(ids, outcomes, joined_cost(costs))
 
     def _numbered(self, given: object) -> tuple[int, int, object]:
-        has_id = isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], int)
+        has_id = isinstance(given, tuple) and len(given) == 2 and _is_number(given[0])
         if self._has_ids not in (None, has_id):
             raise TypeError("give either all items as (id, text), or none")
         self._has_ids = has_id
         sequence = self._next_sequence
         self._next_sequence += 1
-        return (sequence, *given) if isinstance(given, tuple) and has_id else (sequence, sequence, given)
+        if isinstance(given, tuple) and has_id:
+            return sequence, int(given[0]), given[1]
+        return sequence, sequence, given
 
     def _answer(self, sequence: int, piece: Any, more: bool) -> None:
         if sequence not in self._items:
@@ -343,6 +347,10 @@ class BulkStream(Generic[V, B]):
             failed = isinstance(self._done[self._ready_end], RpcError)
             self._failed_ready |= failed and not self._config.collect_errors
             self._ready_end += 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _may_pass(error: RpcError) -> bool:

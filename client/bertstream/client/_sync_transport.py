@@ -21,6 +21,7 @@ from bertstream.client._requests import StreamRequest
 from bertstream.client._steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
 from bertstream.client._stream import BulkStream
 from bertstream.client._sync_call import StreamCall
+from bertstream.client._texts import check_stream
 from bertstream.client._types import Model
 
 T = TypeVar("T")
@@ -65,6 +66,7 @@ class SyncTransport:
         self, request: StreamRequest[T], texts: Iterable[Any], timeout: float | None
     ) -> Generator[T, None, None]:
         """What the stream hands out."""
+        check_stream(texts)
         deadline = Deadline(timeout)
         model = self.run(operations.describe(self.descriptions, request.model), timeout)
         stream = request.stream(model, self._connection.reconnect_seconds)

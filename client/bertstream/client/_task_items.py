@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from bertstream.client._lists import described, items_of, plain_of
 from bertstream.client._task_types import TaskName
 from bertstream.client._texts import (
     NO_ROOT,
@@ -53,13 +54,11 @@ def given_pairs(first: object, second: object, what: str) -> Given:
     """A pair as two arguments or as a tuple, or a list of pairs. TypeError, saying `what` a pair is, for others."""
     if second is not None:
         if not is_pair((first, second)):
-            raise TypeError(f"two arguments must be two str, {what}; for several give one list of tuples")
+            raise TypeError(f"two arguments must be two str, {what}; for several give one list of tuples (zip)")
         return Given([(first, second)], True)
     if is_pair(first) or isinstance(first, Tokens):
         return Given([first], True)
-    if isinstance(first, str) or not isinstance(first, Iterable):
-        raise TypeError(f"give {what} as two arguments or as a tuple, or a list of such tuples")
-    return Given(list(first), False)
+    return Given(_items(first, f"give {what} as two arguments or as a tuple, or a list of such tuples"), False)
 
 
 def given_choices(prompt: object, choices: object) -> Given:
@@ -68,16 +67,22 @@ def given_choices(prompt: object, choices: object) -> Given:
         return Given([(prompt, choices)], True)
     if isinstance(prompt, tuple) and len(prompt) == 2 and isinstance(prompt[0], str):
         return Given([prompt], True)
-    if isinstance(prompt, str) or not isinstance(prompt, Iterable):
-        raise TypeError("give a prompt and its choices as two arguments or as a tuple, or a list of such tuples")
-    return Given(list(prompt), False)
+    about = "give a prompt and its choices as two arguments or as a tuple, or a list of such tuples"
+    return Given(_items(prompt, about), False)
 
 
 def given_documents(documents: Iterable[str]) -> list[PreparedText]:
     """The documents of `rerank`. TypeError where they are none, InvalidArgument for lone surrogates."""
-    if isinstance(documents, str):
-        raise TypeError("documents must be a list of str, not a str")
-    return [_prepared(_document, document, index, NO_ROOT, "documents") for index, document in enumerate(documents)]
+    items = items_of(documents, "documents")
+    return [_prepared(_document, document, index, NO_ROOT, "documents") for index, document in enumerate(items)]
+
+
+def _items(given: object, about: str) -> list[Any]:
+    """What is in a list of items. TypeError, saying what they are `about`, for what is none."""
+    try:
+        return items_of(given, "items")
+    except TypeError:
+        raise TypeError(f"{about}, not {type(given).__name__}") from None
 
 
 def is_pair(value: object) -> bool:
@@ -122,17 +127,21 @@ def _prepared(make: Callable[[Any], PreparedText], item: object, index: int, roo
 def _question(item: object) -> PreparedText:
     if not (isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)):
         raise TypeError("a question to choose from is a tuple of a str and its choices")
-    prompt, choices = item[0], [] if isinstance(item[1], str) else list(item[1])
-    if isinstance(item[1], str) or not all(isinstance(choice, str) for choice in choices):
-        raise TypeError("choices must be a list of str")
+    if isinstance(item[1], str):
+        raise TypeError("choices must be a list of str, not a str")
+    prompt, choices = item[0], list(map(plain_of, items_of(item[1], "choices")))
+    for choice in choices:
+        if not isinstance(choice, str):
+            raise TypeError(f"choices must be a list of str, and one of these is {described(choice)}")
     size = utf8_size(prompt) + sum(map(utf8_size, choices))
     return PreparedText("prompts", (prompt, choices), size, rows=max(1, len(choices)))
 
 
 def _document(item: object) -> PreparedText:
-    if not isinstance(item, str):
-        raise TypeError(f"a document is a str, not {type(item).__name__}")
-    return PreparedText("documents", item, utf8_size(item))
+    document = plain_of(item)
+    if not isinstance(document, str):
+        raise TypeError(f"a document is a str, not {described(document)}")
+    return PreparedText("documents", document, utf8_size(document))
 
 
 _NAMES: dict[Kind, str] = {

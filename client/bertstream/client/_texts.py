@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.client._errors import FieldViolation, InvalidArgument, request_too_large
+from bertstream.client._lists import HasToList, check_list, described, ids_alone, is_array, items_of, plain_of
 from bertstream.client._types import Tokens
 from bertstream.v1 import types_pb2 as types
 
-Text: TypeAlias = str | tuple[str, str] | Sequence[str] | Sequence[int] | NDArray[np.integer[Any]] | Tokens
-"""A str; a pair, as a tuple of two str; a list of words; or token ids, as a list of int, an integer array or Tokens.
+Text: TypeAlias = str | tuple[str, str] | Sequence[str] | Sequence[int] | NDArray[np.integer[Any]] | Tokens | HasToList
+"""A str; a pair, as a tuple of two str; a list of words; or token ids, as a list of int, an array or tensor of integers
+in one dimension, or Tokens. Words and ids may be a column of pandas, Polars or Arrow too, as may a list of texts.
 
 An empty list is a text of no words.
 """
@@ -58,14 +61,24 @@ class Group(NamedTuple):
 
 
 def listed(texts: Text | Iterable[Text]) -> tuple[list[Text], bool]:
-    """A caller's argument as a list of texts, and whether it was one text alone (a str or Tokens)."""
+    """A caller's argument as a list of texts, and whether it was one text alone: a str, Tokens, or an array or tensor
+    of ids. TypeError where it is neither.
+    """
     if isinstance(texts, str | Tokens):
         return [texts], True
+    if (ids := ids_alone(texts)) is not None:
+        return [ids], True
     if isinstance(texts, tuple) and len(texts) == 2 and all(isinstance(text, str) for text in texts):
         raise TypeError("a pair or two texts? Write [(first, second)] for a pair, [first, second] for two texts")
-    if isinstance(texts, bytes | bytearray | dict):
-        raise TypeError(f"texts must be a str or a list of texts, not {type(texts).__name__}")
-    return list(cast("Iterable[Text]", texts)), False
+    return items_of(texts, "texts"), False
+
+
+def check_stream(texts: object) -> None:
+    """TypeError where something cannot be meant as the texts of a stream."""
+    if isinstance(texts, Tokens) or ids_alone(texts) is not None:
+        raise TypeError(f"texts of a stream must be a list of texts, not one {type(texts).__name__}: put it in a list")
+    if not hasattr(texts, "__aiter__"):
+        check_list(texts, "texts of a stream")
 
 
 def prepare(text: object, index: int, root: str = INPUTS) -> PreparedText:
@@ -76,6 +89,14 @@ def prepare(text: object, index: int, root: str = INPUTS) -> PreparedText:
         return _prepare(text)
     except (TypeError, ValueError) as error:
         raise refusal(error, field_path(root, _likely_kind(text), index)) from None
+
+
+def prepare_ids(ids: object, index: int) -> PreparedText:
+    """Token ids to be made a text. TypeError where they are none, which names them as `prepare` does."""
+    try:
+        return _ids(_as_ids(ids), [])
+    except (TypeError, ValueError) as error:
+        raise refusal(error, field_path(NO_ROOT, "token_ids", index)) from None
 
 
 def refusal(error: TypeError | ValueError, path: str) -> Exception:
@@ -136,12 +157,13 @@ def _likely_kind(text: object) -> Kind:
             return "pairs"
         case list() if any(isinstance(word, str) for word in text):
             return "word_lists"
-        case list() | np.ndarray() | Tokens():
+        case list() | Tokens():
             return "token_ids"
-    return "texts"
+    return "token_ids" if is_array(text) else "texts"
 
 
-def _prepare(text: object) -> PreparedText:
+def _prepare(given: object) -> PreparedText:
+    text = given if isinstance(given, str | tuple | list | Tokens) else plain_of(given)
     match text:
         case str():
             return PreparedText("texts", text, utf8_size(text))
@@ -153,9 +175,14 @@ def _prepare(text: object) -> PreparedText:
             return _ids(text, [])
         case list() if all(isinstance(word, str) for word in text):
             return PreparedText("word_lists", list(text), sum(map(utf8_size, text)) + _ITEM_BYTES)
-        case list() if all(isinstance(token, int | np.integer) for token in text):
-            return _ids(np.asarray(text), [])
-    raise TypeError(f"{_KINDS}; not {type(text).__name__}")
+        case list() if all(map(_is_id, text)):
+            return _ids(np.asarray(list(map(operator.index, text))), [])
+    raise TypeError(f"{_KINDS}; not {described(text)}")
+
+
+def _is_id(token: object) -> bool:
+    """Whether it is a whole number: an int, one of NumPy, or a tensor without a dimension."""
+    return hasattr(token, "__index__") and not isinstance(token, bool | np.bool_)
 
 
 def _ids(ids: NDArray[Any], type_ids: list[int]) -> PreparedText:
@@ -164,6 +191,16 @@ def _ids(ids: NDArray[Any], type_ids: list[int]) -> PreparedText:
     if ids.size and (ids.min() < 0 or ids.max() > 2**31 - 1):
         raise ValueError("token ids must be from 0 to 2**31 - 1")
     return PreparedText("token_ids", (ids.tolist(), type_ids), 7 * len(ids) + _ITEM_BYTES)
+
+
+def _as_ids(ids: Any) -> NDArray[Any]:
+    if isinstance(ids, Tokens):
+        return ids.token_ids
+    plain = plain_of(ids)
+    if isinstance(plain, list | tuple) and all(map(_is_id, plain)):
+        plain = list(map(operator.index, plain))
+    array = np.array(plain)
+    return array if array.size else np.empty(0, np.int32)
 
 
 def utf8_size(text: str) -> int:
