@@ -32,8 +32,7 @@ class Windows:
     @classmethod
     def of(cls, real: RealTokens, texts: Ints) -> Windows:
         """texts: [r], ascending, that each row is of"""
-        owners = texts[real.rows]
-        indexes = real.indexes - _least(real.indexes, owners)  # a text that was cut may begin later
+        owners, indexes = texts[real.rows], real.indexes
         order = np.arange(owners.size)
         if not first_of_runs(texts).all():
             order = np.lexsort((-_context(real.rows, indexes, owners), indexes, owners))

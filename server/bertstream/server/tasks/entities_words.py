@@ -26,7 +26,7 @@ class RealTokens:
     starts: Ints | None  # [K], in code points of the row's sentence; None for token ids
     ends: Ints | None  # [K], exclusive
     begins: NDArray[np.bool_]  # [K]: a word, as far as it matters; so does the first token of a text
-    indexes: Ints  # [K]: where it is among the tokens of its text
+    indexes: Ints  # [K]: where it is among the tokens of its text, or of what is left of it
 
     def at(self, indexes: Ints) -> RealTokens:
         """Some of them, of the same rows."""
@@ -96,11 +96,10 @@ def real_tokens(
     `tokens` has the mask of special tokens, and unless they were sent as ids, offsets; for words, word ids too.
     """
     assert tokens.special_tokens_mask is not None
-    assert tokens.skipped is not None
     at = np.flatnonzero(~tokens.special_tokens_mask)
     rows = ragged.owners(tokens.lengths)[at]
     places = at - ragged.first_indexes(tokens.lengths)[rows]
-    indexes = within_runs(rows) + tokens.skipped[0, rows]
+    indexes = within_runs(rows) if tokens.skipped is None else within_runs(rows) + tokens.skipped[0, rows]
     begins = np.ones(at.size, np.bool_)
     if sentences is None or tokens.starts is None or tokens.ends is None:
         return RealTokens(rows, places, tokens.ids[at], None, None, begins, indexes)

@@ -92,7 +92,6 @@ def lay_out(
         special_tokens_mask=_mask(layout, sequences, vocabulary) if "special_tokens_mask" in wanted else None,
         word_ids=word_ids,
         sequence_ids=None if word_ids is None else _sequence_ids(layout, sequences, template),
-        skipped=rows.starts,
     )
 
 

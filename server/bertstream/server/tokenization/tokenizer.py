@@ -124,7 +124,8 @@ class TextTokenizer:
         if not options.windows:
             truncated[rows.texts] = (rows.lengths < lengths[:, rows.texts]).any(axis=0)
         sequences = _convert_offsets(sequences, inputs, options.offset_unit)
-        return lay_out(sequences, template, rows, truncated, errors, options.columns, self._vocabulary)
+        found = lay_out(sequences, template, rows, truncated, errors, options.columns, self._vocabulary)
+        return replace(found, skipped=rows.starts) if options.windows else found
 
     def detokenize(self, inputs: Ids, *, skip_special_tokens: bool) -> Detokenized:
         """Ids to texts, as transformers' `decode` writes them. Type ids do not matter."""

@@ -160,7 +160,7 @@ class Tokenized:
     special_tokens_mask: NDArray[np.bool_] | None = None  # [T]
     word_ids: NDArray[np.int32] | None = None  # [T]
     sequence_ids: NDArray[np.int32] | None = None  # [T]; comes with word_ids
-    # [w, r]: how many tokens of each of its text's w sequences (1, or 2 for pairs) a row leaves out before its own
+    # [w, r], with windows: how many tokens of each of its text's w sequences (1, or 2 for pairs) stand before the row's
     skipped: NDArray[np.int64] | None = None
 
     def filled_type_ids(self) -> NDArray[np.int32]:
