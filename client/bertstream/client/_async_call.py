@@ -22,10 +22,10 @@ class AsyncStreamCall:
     What has been read is bounded by the stream's window, since nothing unasked comes back.
     """
 
-    def __init__(self, on_close: Callable[[], None], error_of: Callable[[Any], RpcError]) -> None:
+    def __init__(self, on_close: Callable[[Any], None], error_of: Callable[[Any], RpcError]) -> None:
         self._events: deque[Response | End] = deque()
         self._arrived = asyncio.Event()
-        self._on_close: Callable[[], None] | None = on_close
+        self._on_close: Callable[[Any], None] | None = on_close
         self._error_of = error_of
         self._call: Any = None
         self._reader: asyncio.Task[None] | None = None
@@ -59,11 +59,11 @@ class AsyncStreamCall:
             if patient and self._reader:
                 await asyncio.wait([self._reader], timeout=END_SECONDS)
         finally:
+            self._release()
             if self._reader:
                 self._reader.cancel()
             if self._call is not None:
                 self._call.cancel()
-            self._release()
 
     async def _write(self, writing: Any) -> None:
         try:
@@ -109,5 +109,5 @@ class AsyncStreamCall:
 
     def _release(self) -> None:
         if self._on_close:
-            self._on_close()
+            self._on_close(self._call)
             self._on_close = None

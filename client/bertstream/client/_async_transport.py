@@ -101,7 +101,7 @@ class AsyncTransport:
         if request.needs_model:
             model = await self.run(operations.describe(self.descriptions, request.model), timeout)
         message, channels = request.message_for(model), self._channels.here()
-        index = channels.balance.acquire()
+        index = channels.acquire()
         call: Any = None
         try:
             rpc = channels.rpcs[index][request.rpc]
@@ -113,7 +113,7 @@ class AsyncTransport:
         except RpcError as error:
             raise events.failed(error) from None
         finally:
-            channels.balance.release(index)
+            channels.release(index, call)
             if call is not None:
                 call.cancel()
 
@@ -141,13 +141,13 @@ class AsyncTransport:
     def _start(self, calls: Calls, request: Any, deadline: Deadline) -> Any:
         timeout = deadline.left(None if calls.patient else self._connection.timeout)
         channels = self._channels.here()
-        index = channels.balance.acquire()
+        index = channels.acquire()
         try:
             call = channels.rpcs[index][calls.rpc](request, timeout=timeout, metadata=self._connection.metadata)
         except BaseException:
-            channels.balance.release(index)
+            channels.release(index, None)
             raise
-        call.add_done_callback(lambda _: channels.balance.release(index))
+        call.add_done_callback(lambda call: channels.release(index, call))
         return call
 
     async def _open(
@@ -160,8 +160,8 @@ class AsyncTransport:
         if old:
             await old.close()
         timeout, channels = deadline.left(), self._channels.here()
-        index = channels.balance.acquire()
-        call = AsyncStreamCall(lambda: channels.balance.release(index), self._connection.error_of)
+        index = channels.acquire()
+        call = AsyncStreamCall(lambda begun: channels.release(index, begun), self._connection.error_of)
         try:
             call.start(channels.rpcs[index][request.rpc], timeout=timeout, metadata=self._connection.metadata)
             await call.send(stream.options())
