@@ -14,6 +14,7 @@ import pytest
 
 from bertstream.client import Unavailable
 from bertstream.client._async_call import AsyncStreamCall
+from bertstream.client._errors import error_from_call
 from bertstream.client._sync_call import End, Response
 
 pytestmark = pytest.mark.smoke
@@ -48,7 +49,7 @@ def breaking() -> Iterator[Breaking]:
 
 async def test_a_failed_write_loses_none_of_the_answers_before_the_status(breaking: Breaking) -> None:
     async with grpc.aio.insecure_channel(breaking.address) as channel:
-        call = AsyncStreamCall(on_close=lambda: None)
+        call = AsyncStreamCall(on_close=lambda _: None, error_of=error_from_call)
         call.start(channel.stream_stream("/Breaking/Stream"))
         await call.send(b"first")
         # All of it arrives while this task has the event loop, so that the write is tried before anything is read.
