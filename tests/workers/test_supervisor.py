@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -29,7 +30,7 @@ class Supervised:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.supervised", text],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
 
     @property
@@ -51,6 +52,11 @@ class Supervised:
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(30)
+
+    @functools.cached_property
+    def said(self) -> str:
+        """All that it wrote on standard error, once it has ended."""
+        return self.process.communicate()[1].decode()
 
     def nobody_left(self) -> bool:
         until = time.monotonic() + 20
@@ -88,7 +94,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield made
     for each in made.started:
         each.process.kill()
-        each.process.wait()
+        assert "Traceback" not in each.said
         assert each.nobody_left()
 
 
@@ -156,6 +162,7 @@ def test_a_signal_during_the_start_ends_it_at_once(start: Start) -> None:
     assert running.end() == 0
     assert "supervisor ready" not in running.events
     assert running.nobody_left()
+    assert "never retrieved" not in running.said
 
 
 def test_a_second_signal_ends_the_drain(start: Start) -> None:

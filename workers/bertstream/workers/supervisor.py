@@ -99,6 +99,7 @@ class Supervisor:
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if self._stop.is_set():
                     ready.cancel()
+                    await asyncio.gather(ready, return_exceptions=True)  # so that asyncio logs nothing of it
                     return
                 ready.result()
         finally:
