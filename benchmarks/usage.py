@@ -12,7 +12,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 ROLES = ("client", "frontend", "worker", "supervisor")
-_MODULES = {"bertstream.server.frontend": "frontend", "bertstream.workers.process": "worker"}
+_MODULES = {"bertstream.server.frontend.process": "frontend", "bertstream.workers.process": "worker"}
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

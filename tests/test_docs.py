@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bertstream.server.config import FIELDS
-from bertstream.server.frontend import ENCODING, GENERATION, MODELS, TASKS, TOKENIZATION
+from bertstream.server.frontend.process import ENCODING, GENERATION, MODELS, TASKS, TOKENIZATION
 from bertstream.v1 import encoding_pb2, generation_pb2, tasks_pb2
 from bertstream.workers.checkpoints.families import FAMILIES
 from bertstream.workers.checkpoints.heads import HEADS
@@ -62,7 +62,7 @@ def reasons_in(tree: ast.AST) -> Iterator[tuple[str, str]]:
 def raised() -> set[tuple[str, str]]:
     """(reason, status) of all errors that the server can answer with: of errors.py only the functions that are used."""
     trees = {path: ast.parse(path.read_text("utf-8")) for path in SERVER.rglob("*.py")}
-    makers = {each.name: each for each in functions(trees.pop(SERVER / "errors.py"))}
+    makers = {each.name: each for each in functions(trees.pop(SERVER / "core" / "errors.py"))}
     used = {called(node) for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Call)}
     found = {pair for tree in trees.values() for pair in reasons_in(tree)}
     for name in used & set(makers):
@@ -79,7 +79,7 @@ def test_the_table_of_reasons_is_that_of_the_code() -> None:
 
 
 def test_the_reasons_that_tokenization_declares_are_raised() -> None:
-    values = (SERVER / "tokenization" / "values.py").read_text("utf-8")
+    values = (SERVER / "core" / "tokenization" / "values.py").read_text("utf-8")
     assert set(re.findall(r'"(INVALID_\w+)"', values)) <= {reason for reason, _ in raised()}
 
 

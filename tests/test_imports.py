@@ -14,7 +14,7 @@ from tests.support.imports import PORTIONS, ROOT, Import, all_imports, imports_o
 
 CLIENT_PACKAGES = ("grpc", "google.protobuf", "google.rpc", "numpy")
 # What puts a frontend together, and so knows its services.
-OUTER_SERVER_MODULES = {"bertstream.server.app", "bertstream.server.frontend"}
+OUTER_SERVER_MODULES = {"bertstream.server.supervisor.app", "bertstream.server.frontend.process"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ RULES = [
     ),
     # Services are thin: they reach workers through admission and dispatch, never by themselves.
     Rule(
-        "bertstream.server.services",
+        "bertstream.server.protocols.bertstream_v1.services",
         ours=(
             "bertstream.v1",
             "bertstream.server",
@@ -80,7 +80,7 @@ def test_modules_import_what_their_package_may(rule: Rule) -> None:
 
 
 def test_inner_parts_of_the_server_do_not_know_its_services() -> None:
-    services = "bertstream.server.services"
+    services = "bertstream.server.protocols.bertstream_v1.services"
     knowing = {found.module for found in all_imports() if found.within(services)}
     assert {module for module in knowing if not _inside(module, services)} <= OUTER_SERVER_MODULES
 
@@ -100,9 +100,13 @@ def test_every_portion_is_marked_as_typed() -> None:
         ("bertstream.client.x", "import torch", "torch"),
         ("bertstream.client.x", "from bertstream import server", "bertstream.server"),
         ("bertstream.client.x", "def f():\n    from ..workers import ipc", "bertstream.workers.ipc"),
-        ("bertstream.cli.x", "import bertstream.server.app", "bertstream.server.app"),
+        ("bertstream.cli.x", "import bertstream.server.supervisor.app", "bertstream.server.supervisor.app"),
         ("bertstream.server.x", "import importlib\nimportlib.import_module('transformers')", "transformers"),
-        ("bertstream.server.services.x", "from bertstream.workers.ipc import Link", "bertstream.workers.ipc.Link"),
+        (
+            "bertstream.server.protocols.bertstream_v1.services.x",
+            "from bertstream.workers.ipc import Link",
+            "bertstream.workers.ipc.Link",
+        ),
         ("bertstream.workers.x", "if True:\n    import grpc.aio", "grpc.aio"),
         ("bertstream.workers.x", "class A:\n    import transformers", "transformers"),
         ("bertstream.workers.x", "from ..v1 import types_pb2", "bertstream.v1.types_pb2"),
@@ -120,7 +124,7 @@ def test_a_breach_is_found(tmp_path: Path, module: str, source: str, broken: str
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("bertstream.cli.x", "def serve():\n    import bertstream.server.app"),
+        ("bertstream.cli.x", "def serve():\n    import bertstream.server.supervisor.app"),
         ("bertstream.cli.x", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import bertstream.server"),
         ("bertstream.workers.x", "def f():\n    import transformers"),
         ("bertstream.workers.models.x", "import math\nfrom torch import Tensor\nfrom .pooling import pool"),
@@ -147,7 +151,7 @@ PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
     "client": (lambda: _everything_in("bertstream.client"), {"torch", "transformers", "tokenizers", "rich"}),
     "cli": (lambda: _everything_in("bertstream.cli"), {"torch", "transformers", "tokenizers", "rich"}),
     "supervisor": (lambda: ["bertstream.workers.supervisor"], {"torch", "grpc", "google", "transformers"}),
-    "frontend": (lambda: ["bertstream.server.frontend"], {"torch", "transformers"}),
+    "frontend": (lambda: ["bertstream.server.frontend.process"], {"torch", "transformers"}),
     "worker": (_worker_modules, {"grpc", "google", "transformers", "tokenizers", "huggingface_hub"}),
 }
 

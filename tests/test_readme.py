@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from bertstream.server import config
-from bertstream.server.sources import Source, chosen_models, parse_sources
+from bertstream.server.supervisor.sources import Source, chosen_models, parse_sources
 from tests.support.documented import NAMES
 from tests.support.markdown import (
     ADDRESS,

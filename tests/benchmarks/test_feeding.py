@@ -16,7 +16,7 @@ from benchmarks.peers.feeding import Feeder, Padded, batches, in_streams, mean_p
 from benchmarks.peers.grpc_client import parts_of, rate
 from benchmarks.peers.timing import best, concurrently, due_times, paced
 from bertstream.client import Timings
-from bertstream.server.launching import _BATCH_TOKENS
+from bertstream.server.supervisor.launching import _BATCH_TOKENS
 
 ROWS = [[1], [1, 2, 3], [1, 2], [5, 6, 7, 8, 9]]
 

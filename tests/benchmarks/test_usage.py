@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import usage
 
-FRONTEND = "python\0-P\0-m\0bertstream.server.frontend\0{}\0"
+FRONTEND = "python\0-P\0-m\0bertstream.server.frontend.process\0{}\0"
 WORKER = "python\0-P\0-m\0bertstream.workers.process\0{}\0"
 
 

@@ -100,6 +100,6 @@ def test_a_bug_of_the_server_is_not_told_as_a_server_that_is_missing(
 def test_nor_is_one_of_a_module_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("bertstream.server.cli")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "bertstream.server.sources", None)
-    with pytest.raises(ImportError, match=r"bertstream\.server\.sources"):
+    monkeypatch.setitem(sys.modules, "bertstream.server.supervisor.sources", None)
+    with pytest.raises(ImportError, match=r"bertstream\.server\.supervisor\.sources"):
         main(["serve"])

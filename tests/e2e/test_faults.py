@@ -158,7 +158,7 @@ def test_a_worker_that_stops_answering_is_replaced(faulty: Server, client: Clien
 
 
 def test_a_frontend_that_dies_is_replaced(faulty: Server, client: Client) -> None:
-    for frontend in faulty.children("bertstream.server.frontend"):
+    for frontend in faulty.children("bertstream.server.frontend.process"):
         frontend.kill()
     eventually(lambda: bool(_answers(client)), "the new frontend")
 

@@ -53,7 +53,7 @@ def server(
 
 
 def frontends(server: Server) -> list[psutil.Process]:
-    return server.children("bertstream.server.frontend")
+    return server.children("bertstream.server.frontend.process")
 
 
 def answered_by(server: Server, request_id: str) -> list[str]:

@@ -284,7 +284,7 @@ def test_a_load_whose_caller_gives_up_goes_on(server: Server, client: Client, lo
 
 def test_a_frontend_that_dies_comes_back_with_what_was_loaded(server: Server, loading: Loading) -> None:
     loading.load("second", "tiny/bert")
-    for frontend in server.children("bertstream.server.frontend"):
+    for frontend in server.children("bertstream.server.frontend.process"):
         frontend.kill()
         frontend.wait(20)
     with Client(server.address, reconnect_seconds=60) as patient:

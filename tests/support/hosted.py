@@ -88,7 +88,7 @@ def _frontend(models: tuple[ModelSettings, ...], limits: Limits) -> Iterator[str
     )
     ours, theirs = socket.socketpair()
     with theirs:
-        command = [sys.executable, "-m", "bertstream.server.frontend", settings.to_json(), str(theirs.fileno())]
+        command = [sys.executable, "-m", "bertstream.server.frontend.process", settings.to_json(), str(theirs.fileno())]
         frontend = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
     line, ready = ControlLine(ours.detach()), threading.Event()
     line.listen(lambda event: ready.set() if event["event"] == "ready" else None, orphaned=ready.set)

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bertstream.server.quota import usable_cores
+from bertstream.server.supervisor.quota import usable_cores
 
 # Read as torch is loaded, so before all else: threads that wait for each other give their core away. OpenMP has them
 # spin, which makes tests take ten times as long where other processes have work for that core.

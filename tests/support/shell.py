@@ -25,7 +25,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from bertstream.server import config
-from bertstream.server.sources import chosen_models
+from bertstream.server.supervisor.sources import chosen_models
 from tests.support.markdown import ADDRESS, ROOT
 
 COREUTILS = ("bash", "cat", "head", "printf", "sort", "wc")
@@ -101,7 +101,7 @@ def bertstream(arguments: list[str]) -> int:
 def _check_loading(arguments: list[str]) -> int:
     """That the command line is understood, and that a server would look for such a checkpoint."""
     from bertstream.cli._main import _parser
-    from bertstream.server.validation.loading import parse_load
+    from bertstream.server.protocols.bertstream_v1.validation.loading import parse_load
     from bertstream.v1 import models_pb2
 
     given = _parser().parse_args(arguments)

@@ -7,10 +7,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from bertstream.server import app, config
-from bertstream.server.compilation import compile_models
-from bertstream.server.progress import ProgressDisplay
-from bertstream.server.sources import chosen_models
+from bertstream.server import config
+from bertstream.server.supervisor import app
+from bertstream.server.supervisor.compilation import compile_models
+from bertstream.server.supervisor.progress import ProgressDisplay
+from bertstream.server.supervisor.sources import chosen_models
 from bertstream.workers import logs
 
 _EXAMPLES = """examples:

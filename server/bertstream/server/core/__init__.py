@@ -1,0 +1,1 @@
+"""What is done with texts, whatever protocol they come by."""

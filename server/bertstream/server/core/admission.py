@@ -1,0 +1,80 @@
+"""How many tokens may be under way for one model: unary calls fail fast, streams wait."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from bertstream.server.core.errors import RequestError, overloaded
+from bertstream.server.core.permits import Permits
+
+_SMOOTHING_SECONDS = 5.0
+
+
+class Admission:
+    """Streams may hold half of the bound, so that there is always room for unary calls."""
+
+    def __init__(self, queue_tokens: int) -> None:
+        self._all = Permits(queue_tokens)
+        self._streams = Permits(max(1, queue_tokens // 2))
+        self._rate = _Rate()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens under way."""
+        return self._all.held
+
+    def check(self) -> None:
+        """Raises OVERLOADED where nothing more would be admitted, before any work is done for a call."""
+        if self._all.held >= self._all.limit:
+            raise self._overloaded()
+
+    @contextmanager
+    def unary(self, tokens: int) -> Iterator[None]:
+        """Holds the tokens while the body runs; raises OVERLOADED where there is no room."""
+        held = self._all.try_acquire(tokens)
+        if held is None:
+            raise self._overloaded()
+        try:
+            yield
+        finally:
+            self._all.release(held)
+            self._rate.add(tokens)
+
+    @asynccontextmanager
+    async def stream(self, tokens: int) -> AsyncIterator[None]:
+        """Waits for room, then holds the tokens (half of the bound, if they are more) while the body runs."""
+        count = min(tokens, self._streams.limit)
+        async with self._streams.holding(count), self._all.holding(count):
+            yield
+        self._rate.add(tokens)
+
+    @asynccontextmanager
+    async def interactive_stream(self, tokens: int) -> AsyncIterator[None]:
+        """As `stream`, within all of the bound: it does not wait behind streams that are in no hurry."""
+        async with self._all.holding(tokens):
+            yield
+        self._rate.add(tokens)
+
+    def _overloaded(self) -> RequestError:
+        seconds = min(max(self._all.held / 4 / self._rate.per_second, 0.1), 10.0)
+        return overloaded(f"{self._all.held} tokens wait already; the bound is {self._all.limit}", round(seconds, 3))
+
+
+class _Rate:
+    """Tokens a second, over the last seconds; the age of what came counts down exponentially."""
+
+    def __init__(self) -> None:
+        self._tokens = 0.0
+        self._at = time.monotonic()
+
+    def add(self, tokens: int) -> None:
+        now = time.monotonic()
+        self._tokens = self._tokens * math.exp((self._at - now) / _SMOOTHING_SECONDS) + tokens
+        self._at = now
+
+    @property
+    def per_second(self) -> float:
+        return max(self._tokens / _SMOOTHING_SECONDS, 1000.0)

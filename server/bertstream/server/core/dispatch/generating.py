@@ -1,0 +1,91 @@
+"""One generation, on one worker after another until one has ended it."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from bertstream.server.core import errors
+from bertstream.server.core.dispatch.dispatcher import MAX_DEATHS, Dispatcher, failure
+from bertstream.server.core.dispatch.link import NewTokens, Sink, WorkerLost
+from bertstream.workers.contract import Completed, Generate
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a generation ended."""
+
+    completed: Completed | None  # None where the sink wanted no more
+    queue_seconds: float
+    compute_seconds: float
+
+
+async def generate(
+    dispatcher: Dispatcher, work: Generate, cost: int, *, waits: bool, sink: Sink | None = None
+) -> Finished:
+    """Runs it, of at most `cost` tokens. A worker that is lost is replaced by another one that starts anew.
+
+    What it computes again is not passed on again: the same work, with the same seed, has the same tokens. `waits`:
+    whether to wait while a worker's queue is full. Cancelling it cancels the work. Raises RequestError.
+    """
+    deaths, replay = 0, _Replay(sink)
+    give_up = time.monotonic() + dispatcher.worker_wait_seconds
+    while True:
+        link = await dispatcher.least_loaded(give_up, work.deadline)
+        sent = time.monotonic()
+        try:
+            answer = await link.generate(replace(work, alone=deaths > 0), cost, replay.begin())
+        except WorkerLost as lost:
+            deaths += lost.running
+            if deaths >= MAX_DEATHS:
+                raise errors.poisonous(MAX_DEATHS) from None
+            give_up = time.monotonic() + dispatcher.worker_wait_seconds
+            continue
+        if replay.differs:
+            raise errors.worker_lost("the worker was lost, and another one goes on with other tokens: begin again")
+        if answer is None:
+            return Finished(None, 0.0, time.monotonic() - sent)
+        if isinstance(answer, Completed):
+            return Finished(answer, answer.queue_seconds, answer.compute_seconds)
+        if answer.reason != "queue_full" or not waits:
+            raise failure(answer)
+        await dispatcher.back_off()
+        give_up = time.monotonic() + dispatcher.worker_wait_seconds
+
+
+class _Replay:
+    """Passes on what is new, through any number of beginnings."""
+
+    def __init__(self, sink: Sink | None) -> None:
+        self._sink = sink
+        self._known: defaultdict[int, list[int]] = defaultdict(list)  # of each sequence, passed on already
+        self._again: defaultdict[int, int] = defaultdict(int)  # how many of these have come this time
+        self.differs = False
+
+    def begin(self) -> Sink | None:
+        """For the next worker."""
+        self._again.clear()
+        return None if self._sink is None else self._take
+
+    def _take(self, new: NewTokens) -> bool:
+        fresh = [i for i, each in enumerate(_pairs(new)) if self._is_new(*each)]
+        if self.differs:
+            return False
+        if len(fresh) < new.tokens.size:
+            new = NewTokens(new.sequences[fresh], new.tokens[fresh], new.scores[fresh])
+        return self._sink(new) if self._sink and fresh else True
+
+    def _is_new(self, sequence: int, token: int) -> bool:
+        known, place = self._known[sequence], self._again[sequence]
+        self._again[sequence] += 1
+        if place == len(known):
+            known.append(token)
+            return True
+        self.differs |= known[place] != token
+        return False
+
+
+def _pairs(new: NewTokens) -> Iterable[tuple[int, int]]:
+    return zip(new.sequences.tolist(), new.tokens.tolist(), strict=True)

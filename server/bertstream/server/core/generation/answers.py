@@ -1,0 +1,124 @@
+"""What comes from a worker, as messages: the answers to one input, whole or as they grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bertstream.server.core.dispatch import NewTokens
+from bertstream.server.core.generation.text import GrowingText, StopStrings
+from bertstream.server.core.tokenization import Writing
+from bertstream.server.protocols.bertstream_v1.validation.generation import FINISH_REASONS
+from bertstream.server.protocols.bertstream_v1.validation.names import value_of
+from bertstream.v1 import generation_pb2
+from bertstream.workers.contract import Completed, FinishReason, GenerationOptions
+
+Texts = list[generation_pb2.GeneratedText]
+
+
+def whole_answers(completed: Completed, writing: Writing, token_scores: bool) -> Texts:
+    """The answers of a worker that did not stream them."""
+    texts = []
+    ends = np.cumsum(completed.lengths, dtype=np.int64)
+    for i, reason in enumerate(completed.reasons):
+        part = slice(int(ends[i] - completed.lengths[i]), int(ends[i]))
+        ids = completed.tokens[part].tolist()
+        writer = writing.writer()
+        message = generation_pb2.GeneratedText(
+            text="".join([*map(writer.push, ids), writer.finish()]),
+            token_ids=ids,
+            finish_reason=value_of(FINISH_REASONS, reason),
+            score=float(completed.scores[i]),
+        )
+        if token_scores:
+            message.token_scores.extend(completed.token_scores[part].tolist())
+        texts.append(message)
+    return texts
+
+
+class GrowingAnswers:
+    """The answers to one input as their tokens come. Never holds more than they are long."""
+
+    def __init__(
+        self, options: GenerationOptions, writing: Writing, stop_strings: Sequence[str], token_scores: bool
+    ) -> None:
+        self._options = options
+        self._token_scores = token_scores
+        stops = StopStrings(stop_strings)
+        self._answers = [
+            _Answer(GrowingText(writing.writer(), stops)) for _ in range(max(options.num_return_sequences, 1))
+        ]
+
+    def take(self, new: NewTokens) -> bool:
+        """Takes new tokens. Whether there is anything more to wait for."""
+        for sequence, token, score in zip(
+            new.sequences.tolist(), new.tokens.tolist(), new.scores.tolist(), strict=True
+        ):
+            self._answers[sequence].add(token, score)
+        # Where all end by themselves the worker says so. Only stop strings are ours to find.
+        over = all(each.text.stopped or self._ended(each) for each in self._answers)
+        return not (over and any(each.text.stopped for each in self._answers))
+
+    def finish(self) -> None:
+        """No more tokens come."""
+        for answer in self._answers:
+            answer.pending += answer.text.finish()
+
+    def pieces(self) -> Iterator[generation_pb2.GeneratedPiece]:
+        """What has come and was not asked for before: one piece for each answer that has something new."""
+        for index, answer in enumerate(self._answers):
+            if answer.pending or answer.given < len(answer.tokens):
+                yield answer.piece(index, self._token_scores)
+
+    def whole(self) -> Texts:
+        """All answers, once they are finished."""
+        return [self._whole(each) for each in self._answers]
+
+    def _whole(self, answer: _Answer) -> generation_pb2.GeneratedText:
+        message = generation_pb2.GeneratedText(
+            text="".join([*answer.written, answer.pending]),
+            token_ids=answer.tokens,
+            finish_reason=generation_pb2.FINISH_REASON_STOP_STRING,
+            score=float(np.sum(answer.scores, dtype=np.float32)),
+        )
+        if not answer.text.stopped:
+            reason: FinishReason = "end_of_sequence" if self._at_end(answer) else "length"
+            message.finish_reason = value_of(FINISH_REASONS, reason)
+        if self._token_scores:
+            message.token_scores.extend(answer.scores)
+        return message
+
+    def _at_end(self, answer: _Answer) -> bool:
+        return bool(answer.tokens) and answer.tokens[-1] in self._options.eos_token_ids
+
+    def _ended(self, answer: _Answer) -> bool:
+        return self._at_end(answer) or len(answer.tokens) >= self._options.max_new_tokens
+
+
+@dataclass(slots=True)
+class _Answer:
+    text: GrowingText
+    tokens: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)  # pieces that were given
+    pending: str = ""  # text that is certain and was not given yet
+    given: int = 0  # tokens
+
+    def add(self, token: int, score: float) -> None:
+        if self.text.stopped:
+            return
+        self.tokens.append(token)
+        self.scores.append(score)
+        self.pending += self.text.push(token)
+
+    def piece(self, index: int, token_scores: bool) -> generation_pb2.GeneratedPiece:
+        piece = generation_pb2.GeneratedPiece(
+            sequence_index=index, text=self.pending, token_ids=self.tokens[self.given :]
+        )
+        if token_scores:
+            piece.token_scores.extend(self.scores[self.given :])
+        self.written.append(self.pending)
+        self.pending, self.given = "", len(self.tokens)
+        return piece

@@ -1,0 +1,46 @@
+"""Words that are never to be generated, as token ids."""
+
+from __future__ import annotations
+
+from bertstream.server.core.errors import invalid
+from bertstream.server.core.models import ServedModel
+from bertstream.server.core.tokenization import Texts, Tokenized, TokenizeOptions, Truncation
+from bertstream.server.protocols.bertstream_v1.validation.generation import GenerationPlan, generation_of
+from bertstream.workers.ragged import starts_of
+
+Words = tuple[tuple[int, ...], ...]
+
+
+async def bad_word_ids(model: ServedModel, plan: GenerationPlan, path: str = "options.bad_words") -> Words:
+    """Each word as it is and with a space before it, which is another token where the vocabulary has spaces in words.
+
+    Raises INVALID_EMPTY_TEXT for a word without tokens. A word that the vocabulary cannot spell, or that is longer than
+    any text, is never generated anyhow; a token that ends sequences is let through, as in transformers.
+    """
+    words = plan.bad_words
+    if not words:
+        return ()
+    own = generation_of(model.description)
+    options = TokenizeOptions(Truncation("refuse", own.max_tokens), add_special_tokens=False, allow_empty=True)
+    timed = await model.tokenize(Texts([*words, *(f" {word}" for word in words)]), options)
+    found = _spellings(timed.tokens)
+    for i in range(len(words)):
+        if found.get(i) == ():
+            raise invalid(f"{path}[{i}]", "it has no tokens", "INVALID_EMPTY_TEXT")
+    unknown = _unknown(model, words)
+    ends = {(id,) for id in plan.options.eos_token_ids}
+    kept = (ids for ids in found.values() if ids and ids not in ends and unknown.isdisjoint(ids))
+    return tuple(dict.fromkeys(ids for ids in kept if max(ids) < own.vocabulary_size))
+
+
+def _spellings(tokens: Tokenized) -> dict[int, tuple[int, ...]]:
+    """The ids of each text that has a row."""
+    starts, ids = starts_of(tokens.lengths).tolist(), tokens.ids.tolist()
+    rows = zip(tokens.text_indexes.tolist(), starts, tokens.lengths.tolist(), strict=True)
+    return {text: tuple(ids[start : start + length]) for text, start, length in rows}
+
+
+def _unknown(model: ServedModel, words: tuple[str, ...]) -> set[int]:
+    """The id that stands for what cannot be spelled, unless its own name is among the words."""
+    token, id = model.description.special_tokens.get("unk", ("", -1))
+    return set() if token in words else {id}

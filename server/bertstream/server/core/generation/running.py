@@ -1,0 +1,121 @@
+"""One input's generation: sent to a worker, and its answers made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+from bertstream.server.core.dispatch import Finished, NewTokens, generate
+from bertstream.server.core.generation.answers import GrowingAnswers, Texts, whole_answers
+from bertstream.server.core.generation.inputs import Prompt
+from bertstream.server.core.models import ServedModel
+from bertstream.server.core.tokenization import Writing
+from bertstream.server.protocols.bertstream_v1.validation.generation import GenerationPlan
+from bertstream.v1 import generation_pb2
+from bertstream.workers.contract import INTERACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answers to one input, and what they cost."""
+
+    prompt: Prompt
+    texts: Texts
+    queue_seconds: float
+    compute_seconds: float
+
+    @property
+    def message(self) -> generation_pb2.GeneratedTexts:
+        return generation_pb2.GeneratedTexts(texts=self.texts, input_tokens=self.prompt.tokens)
+
+    @property
+    def usage(self) -> generation_pb2.GenerationUsage:
+        return generation_pb2.GenerationUsage(
+            inputs=1,
+            input_tokens=self.prompt.tokens,
+            generated_tokens=sum(len(text.token_ids) for text in self.texts),
+            truncated_inputs=int(self.prompt.truncated),
+        )
+
+
+class Generation:
+    """Generates for inputs of one call or stream."""
+
+    def __init__(self, model: ServedModel, plan: GenerationPlan, deadline: float, *, waits: bool) -> None:
+        self._model = model
+        self._plan = plan
+        self._deadline = deadline
+        self._waits = waits  # to be admitted, and while a worker's queue is full
+        self._admission = model.generation_admission
+
+    async def run(self, prompt: Prompt) -> Answered:
+        """All answers at once. Cancelling it cancels the work. Raises RequestError."""
+        growing = self._growing(prompt) if prompt.work.options.stream else None
+        finished = await self._generate(prompt, growing)
+        if growing is not None:
+            growing.finish()
+            return _answered(prompt, growing.whole(), finished)
+        assert finished.completed is not None
+        texts = whole_answers(finished.completed, self._writing, self._plan.token_scores)
+        return _answered(prompt, texts, finished)
+
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[generation_pb2.GeneratedPiece | Answered, None]:
+        """Pieces as they come, and the whole at the end. What comes while a piece is being sent is one next piece."""
+        growing, news = self._growing(prompt), asyncio.Event()
+        task = asyncio.create_task(self._generate(prompt, growing, news))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, if nobody waits any more
+        task.add_done_callback(lambda _: news.set())
+        try:
+            while not task.done():
+                await news.wait()
+                news.clear()
+                for piece in growing.pieces():
+                    yield piece
+            finished = await task
+            growing.finish()
+            for piece in growing.pieces():
+                yield piece
+            yield _answered(prompt, growing.whole(), finished)
+        finally:
+            task.cancel()
+
+    @property
+    def _writing(self) -> Writing:
+        return self._model.tokenizer.writing(skip_special_tokens=not self._plan.keep_special_tokens)
+
+    def _growing(self, prompt: Prompt) -> GrowingAnswers:
+        plan = self._plan
+        return GrowingAnswers(prompt.work.options, self._writing, plan.stop_strings, plan.token_scores)
+
+    async def _generate(
+        self, prompt: Prompt, growing: GrowingAnswers | None, news: asyncio.Event | None = None
+    ) -> Finished:
+        work = replace(prompt.work, deadline=self._deadline)
+        sink = None if growing is None else _Sink(growing, news)
+        async with self._admitted(prompt, pieces=news is not None):
+            return await generate(self._model.dispatcher, work, prompt.cost, waits=self._waits, sink=sink)
+
+    def _admitted(self, prompt: Prompt, *, pieces: bool) -> AbstractAsyncContextManager[None]:
+        if not self._waits:
+            return nullcontext()
+        if pieces and self._plan.priority == INTERACTIVE:
+            return self._admission.interactive_stream(prompt.cost)
+        return self._admission.stream(prompt.cost)
+
+
+class _Sink:
+    def __init__(self, growing: GrowingAnswers, news: asyncio.Event | None) -> None:
+        self._growing = growing
+        self._news = news
+
+    def __call__(self, new: NewTokens) -> bool:
+        goes_on = self._growing.take(new)
+        if self._news is not None:
+            self._news.set()
+        return goes_on
+
+
+def _answered(prompt: Prompt, texts: Texts, finished: Finished) -> Answered:
+    return Answered(prompt, texts, finished.queue_seconds, finished.compute_seconds)

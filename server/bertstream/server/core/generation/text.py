@@ -1,0 +1,59 @@
+"""Text that grows token by token, and stops before a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bertstream.server.core.tokenization import Writer
+
+
+class StopStrings:
+    """Finds where a text stops, of which more is to come."""
+
+    def __init__(self, strings: Sequence[str]) -> None:
+        self._strings = strings
+        self._longest = max(map(len, strings), default=0)
+
+    def find(self, text: str) -> int | None:
+        """Where the stop string begins that is complete first; of several that end together the longest."""
+        found = [(at + len(string), at) for string in self._strings if (at := text.find(string)) >= 0]
+        return min(found)[1] if found else None
+
+    def held(self, text: str) -> int:
+        """How many characters at its end may be the beginning of a stop string."""
+        for count in range(min(self._longest - 1, len(text)), 0, -1):
+            end = text[-count:]
+            if any(string.startswith(end) for string in self._strings):
+                return count
+        return 0
+
+
+class GrowingText:
+    """The text of one answer. What `push` and `finish` return adds up to it."""
+
+    def __init__(self, writer: Writer, stops: StopStrings) -> None:
+        self._writer = writer
+        self._stops = stops
+        self._held = ""  # may be the beginning of a stop string
+        self.stopped = False
+
+    def push(self, token_id: int) -> str:
+        """What is certain of the text after this token."""
+        return self._add(self._writer.push(token_id))
+
+    def finish(self) -> str:
+        """The rest, after the last token."""
+        text = self._add(self._writer.finish())
+        rest, self._held = self._held, ""
+        return text + rest
+
+    def _add(self, text: str) -> str:
+        if self.stopped:
+            return ""
+        text = self._held + text
+        end = self._stops.find(text)
+        self.stopped = end is not None
+        if end is None:
+            end = len(text) - self._stops.held(text)
+        self._held = "" if self.stopped else text[end:]
+        return text[:end]

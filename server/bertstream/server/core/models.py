@@ -1,0 +1,150 @@
+"""A model as the frontend serves it: its description, its tokenizer, and the way to its workers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from bertstream.server.core.admission import Admission
+from bertstream.server.core.dispatch import Dispatcher
+from bertstream.server.core.errors import model_not_found
+from bertstream.server.core.tokenization import (
+    Detokenized,
+    Ids,
+    Inputs,
+    TextTokenizer,
+    Tokenized,
+    TokenizeOptions,
+    cancelling,
+)
+from bertstream.server.protocols.rpc import Call
+from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
+from bertstream.v1 import types_pb2
+from bertstream.workers.description import ModelDescription
+
+Made = TypeVar("Made")
+
+FEW_TEXTS = 16  # of a message that never waits behind bulk messages for a thread
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Tokens, and how long they took."""
+
+    tokens: Tokenized
+    seconds: float
+
+
+class ServedModel:
+    """One model, in one frontend."""
+
+    def __init__(
+        self, settings: ModelSettings, frontend: FrontendSettings, threads: Executor, on_change: Callable[[], None]
+    ) -> None:
+        directory = Path(settings.directory)
+        self.name = settings.name
+        self.serial = settings.serial
+        self.description = described(settings)
+        self.limits: Limits = frontend.limits
+        self.admission = Admission(settings.queue_tokens)
+        # Of its own, since generating takes long: texts are let in to be encoded meanwhile.
+        self.generation_admission = Admission(settings.queue_tokens)
+        self.dispatcher = Dispatcher(settings.sockets, frontend.worker_wait_seconds, on_change)
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._threads = threads  # one more than tokenizer_threads
+        self._many = asyncio.Semaphore(frontend.tokenizer_threads)
+        self.tokenizer = TextTokenizer.load(
+            directory / "tokenizer.json",
+            vocabulary_size=self.description.vocabulary_size,
+            type_vocabulary_size=self.description.type_vocabulary_size,
+            lowercase=self.description.lowercase,
+            clean_up_spaces=self.description.clean_up_spaces,
+        )
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Counts a call while the body runs."""
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Returns once no call is under way."""
+        if self._calls:
+            await self._idle.wait()
+
+    @property
+    def stream_window(self) -> types_pb2.StreamWindow:
+        """How much of one stream may be under way."""
+        return types_pb2.StreamWindow(max_items=self.limits.stream_items, max_tokens=self.limits.stream_tokens)
+
+    async def in_thread(self, function: Callable[[], Made], *, many: bool = False) -> Made:
+        """Runs what takes a while in a thread of those that tokenize; the event loop goes on.
+
+        What is done to `many` texts waits so that a thread stays free for what is done to few. Once this is cancelled,
+        the thread goes on with the part of a text that it is at, and no further.
+        """
+        cancelled = threading.Event()
+        work = partial(cancelling.run, function, cancelled)
+        try:
+            async with self._many if many else nullcontext():
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            cancelled.set()
+
+    async def tokenize(self, inputs: Inputs, options: TokenizeOptions, prompt: str = "") -> Timed:
+        """Tokenizes in a thread."""
+        started = time.monotonic()
+        many = len(inputs) > FEW_TEXTS
+        tokens = await self.in_thread(lambda: self.tokenizer.tokenize(inputs, options, prompt), many=many)
+        return Timed(tokens, time.monotonic() - started)
+
+    async def detokenize(self, ids: Ids, skip_special_tokens: bool) -> Detokenized:
+        """Token ids to texts, in a thread."""
+        many = len(ids) > FEW_TEXTS
+        return await self.in_thread(
+            lambda: self.tokenizer.detokenize(ids, skip_special_tokens=skip_special_tokens), many=many
+        )
+
+
+def described(settings: ModelSettings) -> ModelDescription:
+    """The description of the compiled model, as this server serves it."""
+    description = ModelDescription.load(Path(settings.directory))
+    return replace(description, default_max_length=settings.max_length or description.default_max_length)
+
+
+class Models:
+    """All models that are served, the default one first."""
+
+    def __init__(self, models: Sequence[ServedModel] = ()) -> None:
+        self.replace(models)
+
+    def replace(self, models: Sequence[ServedModel]) -> None:
+        """From now on these are served. Calls under way keep the model that they got."""
+        self._by_name: Mapping[str, ServedModel] = {model.name: model for model in models}
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._by_name.values())
+
+    def get(self, name: str, call: Call) -> ServedModel:
+        """The model of this name, or the default one for no name, for as long as the call lasts. Raises NOT_FOUND."""
+        name = name or next(iter(self._by_name))
+        if name not in self._by_name:
+            raise model_not_found(name, self._by_name)
+        model = self._by_name[name]
+        call.until_end.enter_context(model.in_use())
+        return model

@@ -1,0 +1,135 @@
+"""A message's texts made ready for the workers: tokenized, spans resolved, and those that failed set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertstream.server.core.errors import RequestError, Violation, invalid, invalid_fields
+from bertstream.server.core.layout import Layout
+from bertstream.server.core.models import ServedModel
+from bertstream.server.core.selection import select_rows
+from bertstream.server.core.spans import token_spans
+from bertstream.server.core.tokenization import Inputs, Texts, Tokenized
+from bertstream.server.protocols.bertstream_v1.validation.encoding import EncodingPlan
+from bertstream.server.protocols.bertstream_v1.validation.inputs import not_utf8, parse_inputs, text_path
+from bertstream.server.protocols.bertstream_v1.validation.spans import parse_spans
+from bertstream.server.protocols.bertstream_v1.validation.tokenization import text_error
+from bertstream.v1 import encoding_pb2, types_pb2
+from bertstream.workers.contract import Batch, Spans, Wishes
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The texts of a message that can be computed, and the errors of those that cannot."""
+
+    tokens: Tokenized  # a row for each of the former; `truncated` is of all texts of the message
+    batch: Batch
+    layout: Layout
+    failed: dict[int, RequestError]  # by the text's index in the message
+    wishes: Wishes  # the plan's, with what depends on the prompt
+    tokenize_seconds: float
+
+    @property
+    def texts(self) -> NDArray[np.int32]:
+        """The index in the message of each row's text."""
+        return self.tokens.text_indexes
+
+    @property
+    def truncated(self) -> NDArray[np.bool_]:
+        """Whether each row's text was cut."""
+        return self.tokens.truncated[self.texts]
+
+    def refuse_failed(self) -> None:
+        """For calls that fail as a whole: raises INVALID_ARGUMENT where any text failed, naming each."""
+        refuse_failed(self.failed)
+
+
+async def prepare(
+    model: ServedModel,
+    plan: EncodingPlan,
+    batch: types_pb2.TextBatch,
+    spans: encoding_pb2.SpanLists,
+    path: str = "",
+    bad: Sequence[int] = (),
+) -> Prepared:
+    """Tokenizes, in a thread. `path` leads to the message ("items."); `bad` texts are not UTF-8.
+
+    Raises INVALID_ARGUMENT where the message as a whole makes no sense.
+    """
+    inputs = parse_inputs(batch, f"{path}inputs", model.limits.max_texts)
+    wanted = "pooled_spans" in plan.wishes.outputs
+    if not wanted and (spans.span_counts or spans.starts):
+        raise invalid(f"{path}spans", "they mean something only with POOLED_SPANS", "INVALID_COMBINATION")
+    asked = parse_spans(spans, inputs, f"{path}spans") if wanted else None
+    timed = await model.tokenize(inputs, plan.options_for(inputs), plan.prompt_for(inputs))
+    tokens = timed.tokens
+    failed = failed_texts(tokens, batch, f"{path}inputs", bad)
+    wishes = await _wishes(model, plan, inputs)
+    failed |= _nothing_left(tokens, wishes, batch, f"{path}inputs")
+    token_ranges = None
+    if asked is not None:
+        sent = inputs.texts if isinstance(inputs, Texts) else ()
+        token_ranges, off = token_spans(asked, tokens, sent, plan.tokenize.offset_unit)
+        for index, why in off.items():
+            failed.setdefault(index, invalid(text_path(batch, f"{path}inputs", index), why, "INVALID_SPAN"))
+    if failed:
+        tokens, token_ranges = _without(tokens, token_ranges, failed)
+    counts = None if token_ranges is None else token_ranges.counts
+    made = Batch(tokens.ids, tokens.lengths, tokens.type_ids, token_ranges)
+    layout = Layout(tokens.lengths, counts, wishes.attention_heads)
+    return Prepared(tokens, made, layout, failed, wishes, timed.seconds)
+
+
+async def _wishes(model: ServedModel, plan: EncodingPlan, inputs: Inputs) -> Wishes:
+    """What is computed of these inputs: where the checkpoint says so, without the prompt's tokens in the pooling.
+
+    Their number is that of the prompt alone, without the special token at its end, as in sentence-transformers.
+    """
+    pooling, prompt, options = plan.wishes.pooling, plan.prompt_for(inputs), plan.options_for(inputs)
+    leaves_out = pooling and pooling.mode == "checkpoint" and not model.description.default_pooling.include_prompt
+    if not (leaves_out and prompt):
+        return plan.wishes
+    assert pooling is not None
+    alone = (await model.tokenize(Texts([prompt]), replace(options, columns=frozenset(), allow_empty=True))).tokens
+    special = {token_id for _, token_id in model.description.special_tokens.values()}
+    skipped = alone.ids.size - int(alone.ids.size > 0 and int(alone.ids[-1]) in special)
+    return replace(plan.wishes, pooling=replace(pooling, skipped=skipped))
+
+
+def _nothing_left(tokens: Tokenized, wishes: Wishes, batch: types_pb2.TextBatch, path: str) -> dict[int, RequestError]:
+    """The error of each text that was cut so that it has no token behind its prompt."""
+    if not (wishes.pooling and wishes.pooling.skipped and "pooled" in wishes.outputs):
+        return {}
+    why = "the prompt alone has as many tokens as a text may have, and this checkpoint pools what is behind it"
+    none = tokens.text_indexes[tokens.lengths <= wishes.pooling.skipped].tolist()
+    return {index: invalid(text_path(batch, path, index), why, "INVALID_TEXT_LENGTH") for index in none}
+
+
+def failed_texts(
+    tokens: Tokenized, batch: types_pb2.TextBatch, path: str, bad: Sequence[int] = ()
+) -> dict[int, RequestError]:
+    """The error of each text, by its index, that could not be tokenized or is not UTF-8."""
+    at = {index: text_path(batch, path, index) for index in (*tokens.errors, *bad)}
+    failed = {index: text_error(error, at[index]) for index, error in tokens.errors.items()}
+    return failed | {index: not_utf8(at[index]) for index in bad}
+
+
+def refuse_failed(failed: Mapping[int, RequestError]) -> None:
+    """Raises INVALID_ARGUMENT where any text failed, naming each."""
+    if failed:
+        errors = [failed[index] for index in sorted(failed)]
+        listed: list[Violation] = [violation for error in errors for violation in error.violations]
+        raise invalid_fields(listed, errors[0].reason)
+
+
+def _without(tokens: Tokenized, spans: Spans | None, failed: dict[int, RequestError]) -> tuple[Tokenized, Spans | None]:
+    gone = list(failed)
+    tokens = select_rows(tokens, np.flatnonzero(~np.isin(tokens.text_indexes, gone)))
+    if spans is None:
+        return tokens, None
+    kept = np.repeat(~np.isin(np.arange(spans.counts.size), gone), spans.counts)
+    return tokens, Spans(spans.counts[tokens.text_indexes], spans.starts[kept], spans.lengths[kept])

@@ -1,0 +1,101 @@
+"""Outputs of several texts cut into messages of at most about 1 MiB: by texts, and one large text by rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertstream.server.core.layout import Layout
+from bertstream.server.protocols.bertstream_v1 import wire
+from bertstream.server.protocols.bertstream_v1.wire import Tensors
+from bertstream.v1 import encoding_pb2, types_pb2
+
+MESSAGE_BYTES = 1 << 20
+
+_BY_ROWS = ("last_hidden_state", "hidden_states", "attentions")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One message's share: the texts from `first` up to `last`, or some rows of one output of a large text."""
+
+    first: int
+    last: int
+    tensors: Tensors
+    layout: Layout
+    rows: Rows | None = None
+    more: bool = False  # more of the (only) text follows
+
+    def write(self, message: encoding_pb2.Encodings) -> None:
+        """Writes it into a message."""
+        if self.rows is None:
+            wire.encodings(message, self.tensors, self.layout, self.first, self.last)
+        else:
+            self.rows.write(message, self.layout)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some rows of one text's states or weights."""
+
+    name: str  # "last_hidden_state", "hidden_states.3", "attentions.3"
+    first_row: int
+    values: NDArray[np.generic]  # [rows, width]
+    scales: NDArray[np.generic] | None  # [rows]
+    more: bool  # more rows of this output follow
+
+    def write(self, message: encoding_pb2.Encodings, layout: Layout) -> None:
+        """Writes them into a message as a part of that output."""
+        target = wire.place_of(message, self.name, layout, [len(self.values)])
+        flat = self.name.startswith("attentions")
+        wire.fill(target, self.values.reshape(-1) if flat else self.values, self.scales)
+        part: types_pb2.RaggedTensor | encoding_pb2.LayerAttentions = message.last_hidden_state
+        if flat:
+            part = message.attentions[0]
+        elif self.name.startswith("hidden_states"):
+            part = message.hidden_states[0].states
+        part.first_row, part.more_rows = self.first_row, self.more
+
+
+def split(tensors: Tensors, layout: Layout, sizes: NDArray[np.int64]) -> Iterator[Part]:
+    """sizes: [n] bytes of each text's outputs."""
+    ends = np.cumsum(sizes)
+    first = 0
+    while first < sizes.size:
+        before = int(ends[first] - sizes[first])
+        last = max(int(np.searchsorted(ends, before + MESSAGE_BYTES, side="right")), first + 1)
+        if last == first + 1 and sizes[first] > MESSAGE_BYTES:
+            yield from _large(tensors, layout, first)
+        else:
+            yield Part(first, last, tensors, layout)
+        first = last
+
+
+def rows_of_text(tensors: Tensors, layout: Layout, text: int) -> Iterator[Rows]:
+    """The states and weights of one text, in pieces of at most about 1 MiB."""
+    for name in wire.outputs_of(tensors):
+        if not name.startswith(_BY_ROWS):
+            continue
+        values = tensors[name][layout.rows(name, text, text + 1)]
+        if name.startswith("attentions"):
+            values = values.reshape(-1, int(layout.lengths[text]))
+        scales = tensors.get(f"{name}.scales")
+        if scales is not None:
+            scales = scales[layout.rows(f"{name}.scales", text, text + 1)]
+        step = max(1, MESSAGE_BYTES // max(1, values[:1].nbytes))
+        for row in range(0, len(values), step):
+            piece = slice(row, row + step)
+            yield Rows(name, row, values[piece], None if scales is None else scales[piece], row + step < len(values))
+
+
+def _large(tensors: Tensors, layout: Layout, text: int) -> Iterator[Part]:
+    """Vectors first, then everything else by rows."""
+    vectors = {name: values for name, values in tensors.items() if not name.startswith(_BY_ROWS)}
+    waiting = Part(text, text + 1, vectors, layout, more=True)
+    for rows in rows_of_text(tensors, layout, text):
+        yield waiting
+        waiting = Part(text, text + 1, tensors, layout, rows, more=True)
+    yield replace(waiting, more=False)

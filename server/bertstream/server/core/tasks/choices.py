@@ -1,0 +1,94 @@
+"""ChooseAnswers: how probable each choice of a prompt is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from google.protobuf.message import Message
+from numpy.typing import NDArray
+
+from bertstream.server.core.errors import RequestError, invalid, too_large
+from bertstream.server.core.selection import select_rows
+from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task, pick
+from bertstream.server.core.tasks.sent import Sent
+from bertstream.server.core.tasks.sums import segment_softmax
+from bertstream.server.core.tasks.texts import tokenize
+from bertstream.server.core.tokenization import Pairs, TokenizeOptions
+from bertstream.server.protocols.bertstream_v1.validation.inputs import not_utf8
+from bertstream.server.protocols.bertstream_v1.validation.tasks import (
+    effective_priority,
+    parse_priority,
+    parse_task_truncation,
+    require_head,
+)
+from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
+from bertstream.v1 import tasks_pb2
+from bertstream.workers.contract import Batch, HeadWish, Wishes
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ChooseAnswers(Task[None]):
+    """A row for each pair of prompt and choice; the choices of a prompt add up to 1."""
+
+    tokenize: TokenizeOptions
+
+    def prepare(self, sent: Sent) -> Rows[None]:
+        pairs, owners, counts = self._pairs(sent)
+        of_pairs = replace(sent, bad=())
+        texts = tokenize(self.model, pairs, self.tokenize, of_pairs, at=lambda row: sent.at(int(owners[row])))
+        errors = {int(owners[row]): error for row, error in texts.failed.items()}
+        failed = errors | self._refused(sent, counts) | {i: not_utf8(sent.at(i)) for i in sent.bad}
+        kept = select_rows(texts.tokens, np.flatnonzero(~np.isin(owners[texts.tokens.text_indexes], list(failed))))
+        truncated = np.bincount(owners[kept.text_indexes], kept.truncated[kept.text_indexes], counts.size) > 0
+        batch = Batch(kept.ids, kept.lengths, kept.type_ids)
+        return Rows(batch, owners[kept.text_indexes].astype(np.int32), failed, truncated, None)
+
+    def _pairs(self, sent: Sent) -> tuple[Pairs, Counts, Counts]:
+        """The pairs, whose question each is, and how many choices each question has. Raises INVALID_ARGUMENT."""
+        lists, path = sent.inputs, sent.path
+        if not isinstance(lists, tasks_pb2.ChoiceLists):
+            raise invalid(path, "this task takes choices, not texts", "INVALID_INPUT_KIND")
+        counts = np.array(lists.choice_counts, np.int64)
+        if not counts.size:
+            raise invalid(f"{path}.choice_counts", "the list is empty", "INVALID_EMPTY_LIST")
+        if counts.size != len(lists.prompts):
+            about = f"{counts.size} counts for {len(lists.prompts)} prompts"
+            raise invalid(f"{path}.choice_counts", about, "INVALID_LENGTHS")
+        if (counts < 0).any() or int(counts.sum()) != len(lists.choices):
+            raise invalid(f"{path}.choice_counts", "they must add up to the number of choices", "INVALID_LENGTHS")
+        most = self.model.limits.max_texts
+        owners = np.repeat(np.arange(counts.size), counts)
+        kept = np.flatnonzero(counts[owners] <= most)  # a question of more fails alone
+        if max(kept.size, counts.size) > most:
+            raise too_large(f"{path}.choices", f"{len(lists.choices)} choices; the limit of one message is {most}")
+        prompts = list(lists.prompts)
+        return Pairs(pick(prompts, owners[kept]), pick(lists.choices, kept)), owners[kept], counts
+
+    def _refused(self, sent: Sent, counts: Counts) -> dict[int, RequestError]:
+        """The errors of questions without choices, and of those with too many."""
+        refused, most = dict[int, RequestError](), self.model.limits.max_texts
+        for i in np.flatnonzero((counts == 0) | (counts > most)).tolist():
+            path = f"{sent.path}.choice_counts[{i}]"
+            none = invalid(path, "it must be at least 1", "INVALID_EMPTY_LIST")
+            refused[i] = too_large(path, f"{counts[i]} choices; the limit is {most}") if counts[i] else none
+        return refused
+
+    def answer(self, rows: Rows[None], share: Share) -> Message:
+        logits = share.tensors["label_scores"][:, 0].astype(np.float64)
+        probabilities = segment_softmax(logits, share.row_counts)
+        return tasks_pb2.Choices(choice_counts=share.row_counts.tolist(), probabilities=probabilities.tolist())
+
+
+def parse_choose(options: tasks_pb2.ChooseOptions, model: HeadModel, default_priority: int, path: str) -> ChooseAnswers:
+    """Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    require_head(model.description, "multiple_choice")
+    truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
+    priority = parse_priority(options.priority, default_priority, f"{path}.priority")
+    effective = tasks_pb2.ChooseOptions(
+        model=model.name, truncation=effective_truncation(truncation), priority=effective_priority(priority)
+    )
+    wishes = Wishes(("label_scores",), head=HeadWish("multiple_choice", "none"))
+    return ChooseAnswers(model, wishes, priority, effective, TokenizeOptions(truncation))

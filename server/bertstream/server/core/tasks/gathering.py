@@ -1,0 +1,126 @@
+"""What the workers have computed for the rows of some items, put together item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertstream.server.core.dispatch import Outcome
+from bertstream.server.core.errors import RequestError
+from bertstream.server.core.layout import AnswerSizes, Layout
+from bertstream.server.core.tasks.base import Rows, Share, Tensors
+from bertstream.server.protocols.bertstream_v1 import wire
+from bertstream.workers.contract import Batch, Wishes
+from bertstream.workers.description import ModelDescription
+from bertstream.workers.ragged import pieces_of
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Rows that lie end to end in `tensors`: all rows of their items."""
+
+    rows: Ints  # [q] their indexes, ascending
+    items: Ints  # [q] the item of each
+    copies: Ints  # [q] the texts that each row became
+    layout: Layout  # of these texts
+    tensors: Tensors
+
+    def shares(self, least_bytes: Ints | None, limit: int) -> Iterator[Share]:
+        """Shares of consecutive items whose answers have about `limit` bytes, or of one item. least_bytes: [n]"""
+        items = np.unique(self.items)
+        sizes = np.zeros_like(items) if least_bytes is None else least_bytes[items]
+        for first, last in pieces_of(sizes, limit):
+            yield self._share(items[first], items[last - 1])
+
+    def halves(self, share: Share) -> Iterator[Share]:
+        """Two shares of a share of several items."""
+        middle = share.items.size // 2
+        yield self._share(share.items[0], share.items[middle - 1])
+        yield self._share(share.items[middle], share.items[-1])
+
+    def whole(self) -> Share:
+        """One share of all items."""
+        return self._share(self.items[0], self.items[-1])
+
+    def _share(self, first_item: np.int64, last_item: np.int64) -> Share:
+        first, last = np.searchsorted(self.items, first_item), np.searchsorted(self.items, last_item, side="right")
+        items, counts = np.unique(self.items[first:last], return_counts=True)
+        if last - first == self.rows.size:
+            return Share(items, self.rows, counts, self.tensors)
+        texts = slice(int(self.copies[:first].sum()), int(self.copies[:last].sum()))
+        cut = {name: each[self.layout.rows(name, texts.start, texts.stop)] for name, each in self.tensors.items()}
+        return Share(items, self.rows[first:last], counts, cut)
+
+
+def gather(
+    rows: Rows[Any], first: int, last: int, batch: Batch, outcomes: Sequence[Outcome]
+) -> tuple[Computed, dict[int, RequestError]]:
+    """From outcomes of the rows from `first` up to `last`, which are all rows of their items and became `batch`.
+
+    An item any of whose rows failed has the error of the first of them, and is left out of what is computed.
+    """
+    items = rows.items[first:last].astype(np.int64)
+    copies = np.ones(last - first, np.int64) if rows.copies is None else rows.copies[first:last]
+    layout = Layout(batch.lengths, None if batch.spans is None else batch.spans.counts)
+    indexes = np.arange(first, last)
+    owners = np.repeat(items, copies)  # of the texts
+    failed: dict[int, RequestError] = {}
+    for outcome in outcomes:
+        if outcome.error is not None:
+            for item in np.unique(owners[outcome.start : outcome.start + outcome.texts]).tolist():
+                failed.setdefault(item, outcome.error)
+    if not failed:
+        tensors = wire.join([outcome.tensors for outcome in outcomes]) if outcomes else {}
+        return Computed(indexes, items, copies, layout, tensors), failed
+    kept = ~np.isin(owners, list(failed))
+    good = [outcome for outcome in outcomes if outcome.error is None]
+    tensors = wire.join([_kept(outcome, layout, kept) for outcome in good]) if good else {}
+    counts = None if layout.span_counts is None else layout.span_counts[kept]
+    whole = ~np.isin(items, list(failed))
+    left = Layout(layout.lengths[kept], counts)
+    return Computed(indexes[whole], items[whole], copies[whole], left, tensors), failed
+
+
+def item_costs(rows: Rows[Any], costs: Ints) -> tuple[Ints, Ints]:
+    """Where the rows of each item that has any start, and what they cost together. costs: [r] -> [m], [m]"""
+    _, starts = np.unique(rows.items, return_index=True)
+    return starts, np.add.reduceat(costs, starts) if starts.size else starts
+
+
+def window_costs(rows: Rows[Any], sizes: AnswerSizes, tokens_of_bytes: float) -> Ints:
+    """What each row takes of a stream's window: its tokens, and more where its tensors are large. [r]"""
+    spans = None if rows.batch.spans is None else rows.batch.spans.counts
+    size = sizes.of(rows.batch.lengths, spans)
+    if rows.copies is not None:
+        size = size * rows.copies
+    costs: Ints = rows.costs + (size * tokens_of_bytes).astype(np.int64)
+    return costs
+
+
+def tensor_sizes(wishes: Wishes, description: ModelDescription) -> AnswerSizes:
+    """Bytes of the workers' tensors for each row, token and span."""
+    text = token = span = 0
+    if (head := wishes.head) is not None:
+        labels = len(description.labels) or 2  # "next_sentence" has two, "multiple_choice" one
+        text += (8 * head.top_k or 4 * labels) * ("label_scores" in wishes.outputs)
+        text += (12 * head.top_k + 4) * ("answer_spans" in wishes.outputs)
+        token += 4 * labels * ("token_label_scores" in wishes.outputs)
+        span += 8 * head.top_k * ("mask_candidates" in wishes.outputs)
+        span += 4 * ("token_log_probabilities" in wishes.outputs)
+    return AnswerSizes(text, token, 0, span)
+
+
+def _kept(outcome: Outcome, layout: Layout, kept: NDArray[np.bool_]) -> Tensors:
+    """The entries of an outcome's texts that are kept."""
+    texts = slice(outcome.start, outcome.start + outcome.texts)
+    if kept[texts].all():
+        return outcome.tensors
+    return {
+        name: values[np.repeat(kept[texts], layout.counts(name)[texts])] for name, values in outcome.tensors.items()
+    }

@@ -1,0 +1,189 @@
+"""FillMasks: what could stand in place of each mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from google.protobuf.message import Message
+from numpy.typing import NDArray
+
+from bertstream.server.core.errors import RequestError, invalid, too_large
+from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task, pick
+from bertstream.server.core.tasks.sent import Sent
+from bertstream.server.core.tasks.targets import parse_targets
+from bertstream.server.core.tasks.texts import TaskTexts, parse_texts, tokenize
+from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Texts, TokenizeOptions, Words
+from bertstream.server.protocols.bertstream_v1.validation.tasks import (
+    effective_priority,
+    parse_count,
+    parse_priority,
+    parse_task_truncation,
+    require_mask,
+)
+from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
+from bertstream.v1 import tasks_pb2
+from bertstream.workers.contract import Batch, HeadWish, Spans, Wishes
+from bertstream.workers.ragged import rows_of, starts_of
+
+NEUTRAL_MASK = "[MASK]"
+DEFAULT_TOP_K, MAX_TOP_K = 5, 1000
+_CANDIDATE_BYTES = 9  # an id, a score, and a token of one byte, with what goes before each
+
+
+@dataclass(frozen=True)
+class FillMasks(Task[None]):
+    """A row for each text, and a span for each of its masks."""
+
+    tokenize: TokenizeOptions
+    mask: str
+    mask_id: int
+    top_k: int
+    sequences: bool
+
+    def prepare(self, sent: Sent) -> Rows[None]:
+        inputs = with_own_mask(parse_texts(self.model, sent), self.mask)
+        texts = tokenize(self.model, inputs, self.tokenize, sent)
+        lengths = texts.tokens.lengths
+        masks = np.flatnonzero(texts.tokens.ids == self.mask_id)
+        counts = np.bincount(np.repeat(np.arange(lengths.size), lengths)[masks], minlength=lengths.size)
+        sizes = self._least_bytes(lengths, counts)
+        refused = self._refused(texts, counts, sizes, sent)
+        of_all = np.zeros(texts.tokens.truncated.size, np.int64)
+        of_all[texts.tokens.text_indexes] = sizes
+        texts = texts.without(refused)
+        return Rows(self._batch(texts), texts.tokens.text_indexes, texts.failed, texts.tokens.truncated, None, of_all)
+
+    def _batch(self, texts: TaskTexts) -> Batch:
+        tokens = texts.tokens
+        masks = np.flatnonzero(tokens.ids == self.mask_id)
+        rows = np.repeat(np.arange(tokens.lengths.size), tokens.lengths)[masks]
+        counts = np.bincount(rows, minlength=tokens.lengths.size).astype(np.int32)
+        places = (masks - starts_of(tokens.lengths)[rows]).astype(np.int32)
+        return Batch(tokens.ids, tokens.lengths, tokens.type_ids, Spans(counts, places, np.ones_like(places)))
+
+    def _least_bytes(self, lengths: NDArray[np.integer], counts: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Bytes that each row's answer has at least: of a sequence, its other masks as they are spelled, and one for
+        each token besides that it may not leave out.
+        """
+        masks = counts.astype(np.int64)
+        others = np.maximum(masks - 1, 0)
+        sequence = 2 + np.maximum(lengths - others - 4, 0) + others * len(self.mask)
+        sizes: NDArray[np.int64] = masks * self.top_k * (_CANDIDATE_BYTES + sequence * self.sequences)
+        return sizes
+
+    def _refused(
+        self, texts: TaskTexts, counts: NDArray[np.integer], sizes: NDArray[np.int64], sent: Sent
+    ) -> dict[int, RequestError]:
+        """Texts without a mask, and those whose answer alone would be too large."""
+        refused, limit = {}, self.model.limits.max_response_bytes
+        for row in np.flatnonzero((counts == 0) | (sizes > limit)).tolist():
+            text = int(texts.tokens.text_indexes[row])
+            if counts[row]:
+                about = f"{counts[row]} masks with {self.top_k} candidates each are too large an answer: lower top_k"
+                refused[text] = too_large(sent.at(text), f"{about}, or set omit_sequences")
+                continue
+            cut = " in what is left of it: it was cut to the maximum length" if texts.tokens.truncated[text] else ""
+            spelled = " or ".join(dict.fromkeys((self.mask, NEUTRAL_MASK)))
+            about = f"it has no mask{cut}; write {spelled}"
+            refused[text] = invalid(sent.at(text), about, "INVALID_MASK")
+        return refused
+
+    def answer(self, rows: Rows[None], share: Share) -> Message:
+        spans = rows.batch.spans
+        assert spans is not None
+        counts = spans.counts[share.rows]
+        ids, scores = share.tensors["mask_candidates.ids"], share.tensors["mask_candidates.scores"]
+        places = spans.starts[rows_of(starts_of(spans.counts)[share.rows], counts)]
+        distinct, which = np.unique(ids, return_inverse=True)
+        tokens = self._decode(Ids(distinct.astype(np.int32), np.ones(distinct.size, np.int32)), skip=False)
+        message = tasks_pb2.MaskCandidates(
+            mask_counts=counts.tolist(),
+            mask_positions=places.tolist(),
+            candidate_counts=[ids.shape[1]] * places.size,
+            token_ids=ids.ravel().tolist(),
+            tokens=pick(tokens, which.ravel()),
+            scores=scores.ravel().tolist(),
+        )
+        if self.sequences:
+            of_masks = np.repeat(share.rows, counts)
+            message.sequences.extend(self._sequences(rows.batch, of_masks, places, ids, np.repeat(counts, counts) == 1))
+        return message
+
+    def _sequences(
+        self,
+        batch: Batch,
+        rows: NDArray[np.int64],
+        places: NDArray[np.integer],
+        ids: NDArray[np.generic],
+        single: NDArray[np.bool_],
+    ) -> list[str]:
+        """Each mask's text with each candidate. rows, places, single: [S]; ids: [S, k] -> [S * k]
+
+        As in transformers, special tokens are left out only of texts with a single mask, since other masks are special.
+        """
+        written: list[str] = [""] * ids.size
+        for skip in (True, False):
+            some = np.flatnonzero(single == skip)
+            if some.size:
+                filled = self._filled(batch, rows[some], places[some], ids[some])
+                at = (some[:, None] * ids.shape[1] + np.arange(ids.shape[1])).ravel()
+                for i, text in zip(at.tolist(), self._decode(filled, skip=skip), strict=True):
+                    written[i] = text
+        return written
+
+    def _filled(
+        self, batch: Batch, rows: NDArray[np.int64], places: NDArray[np.integer], ids: NDArray[np.generic]
+    ) -> Ids:
+        """The ids of each mask's text with each candidate, without padding. [S], [S], [S, k] -> S * k lists"""
+        copies = np.repeat(rows, ids.shape[1])
+        lengths = batch.lengths[copies]
+        tokens = batch.ids[rows_of(starts_of(batch.lengths)[copies], lengths)]
+        tokens[starts_of(lengths) + np.repeat(places, ids.shape[1])] = ids.ravel()
+        padding = self.model.description.special_tokens.get("pad", ("", -1))[1]
+        kept = tokens != padding
+        owners = np.repeat(np.arange(copies.size), lengths)
+        return Ids(tokens[kept], np.bincount(owners[kept], minlength=copies.size).astype(np.int32))
+
+    def _decode(self, ids: Ids, *, skip: bool) -> list[str]:
+        return self.model.tokenizer.detokenize(ids, skip_special_tokens=skip).texts
+
+
+def with_own_mask(inputs: Inputs, mask: str) -> Inputs:
+    """With the checkpoint's own mask token in place of each [MASK]."""
+    if mask == NEUTRAL_MASK:
+        return inputs
+    match inputs:
+        case Texts(texts):
+            return Texts([text.replace(NEUTRAL_MASK, mask) for text in texts])
+        case Pairs(firsts, seconds):
+            return Pairs(*([text.replace(NEUTRAL_MASK, mask) for text in texts] for texts in (firsts, seconds)))
+        case Words(words, counts):
+            return Words([word.replace(NEUTRAL_MASK, mask) for word in words], counts)
+    return inputs
+
+
+def parse_fill_mask(
+    options: tasks_pb2.FillMaskOptions, model: HeadModel, default_priority: int, path: str
+) -> FillMasks:
+    """Raises INVALID_ARGUMENT with the field's path, HEAD_NOT_AVAILABLE or HEAD_NOT_SUITABLE."""
+    mask, mask_id = require_mask(model.description)
+    truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
+    priority = parse_priority(options.priority, default_priority, f"{path}.priority")
+    targets = parse_targets(options, model, path)
+    top_k = parse_count(options.top_k, DEFAULT_TOP_K, MAX_TOP_K, f"{path}.top_k")
+    top_k = min(top_k, len(targets) or model.description.vocabulary_size)
+    effective = tasks_pb2.FillMaskOptions(
+        model=model.name,
+        truncation=effective_truncation(truncation),
+        priority=effective_priority(priority),
+        top_k=top_k,
+        targets=options.targets,
+        target_ids=options.target_ids,
+        omit_sequences=options.omit_sequences,
+    )
+    wishes = Wishes(("mask_candidates",), head=HeadWish("fill_mask", top_k=top_k, targets=targets))
+    tokenize_options = TokenizeOptions(truncation)
+    return FillMasks(
+        model, wishes, priority, effective, tokenize_options, mask, mask_id, top_k, not options.omit_sequences
+    )

@@ -1,0 +1,57 @@
+"""The words that candidates for masks are restricted to."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bertstream.server.core.errors import Violation, invalid_fields, too_large
+from bertstream.server.core.tasks.base import HeadModel
+from bertstream.server.core.tokenization import Texts, TokenizeOptions, Truncation, ragged
+from bertstream.v1 import tasks_pb2
+
+MAX_TARGETS = 10_000  # they travel with each piece of work
+
+
+def parse_targets(options: tasks_pb2.FillMaskOptions, model: HeadModel, path: str) -> tuple[int, ...]:
+    """The ids, ascending, each once; none for the whole vocabulary. Raises INVALID_TARGET, naming all that are bad."""
+    if len(options.targets) + len(options.target_ids) > MAX_TARGETS:
+        raise too_large(f"{path}.targets", f"the limit is {MAX_TARGETS} targets, those given as ids included")
+    size = model.description.vocabulary_size
+    about = f"it is not in [0, {size})"
+    beyond = [
+        Violation(f"{path}.target_ids[{i}]", about) for i, id in enumerate(options.target_ids) if not 0 <= id < size
+    ]
+    if beyond:
+        raise invalid_fields(beyond, "INVALID_TOKEN_ID")
+    found = _ids_of(list(options.targets), model)
+    about = "it is not one token of the vocabulary"
+    if bad := [Violation(f"{path}.targets[{i}]", about) for i, id in enumerate(found) if id is None]:
+        raise invalid_fields(bad, "INVALID_TARGET")
+    return tuple(sorted({*(id for id in found if id is not None), *options.target_ids}))
+
+
+def _ids_of(targets: list[str], model: HeadModel) -> list[int | None]:
+    """An entry of the vocabulary by its very spelling; else the one token that the text is, or with a space before."""
+    found = model.tokenizer.ids_of(targets)
+    left = [i for i, id in enumerate(found) if id is None]
+    for before in ("", " "):
+        single = _single_tokens([before + targets[i] for i in left], model)
+        for i, id in zip(left, single, strict=True):
+            found[i] = id
+        left = [i for i in left if found[i] is None]
+    return found
+
+
+def _single_tokens(texts: list[str], model: HeadModel) -> list[int | None]:
+    """The id of each text that is one token, and not the one for what is unknown."""
+    unknown = model.description.special_tokens.get("unk", ("", -1))[1]
+    options = TokenizeOptions(Truncation("longest_first", 2), add_special_tokens=False, allow_empty=True)
+    tokens = model.tokenizer.tokenize(Texts(texts), options)
+    lengths = np.zeros(len(texts), np.int32)
+    lengths[tokens.text_indexes] = tokens.lengths
+    starts = ragged.first_indexes(lengths)
+    single = np.flatnonzero(lengths == 1)
+    ids: list[int | None] = [None] * len(texts)
+    for i, id in zip(single.tolist(), tokens.ids[starts[single]].tolist(), strict=True):
+        ids[i] = id if id != unknown else None
+    return ids

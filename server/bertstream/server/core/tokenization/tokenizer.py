@@ -1,0 +1,242 @@
+"""A served model's tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, normalizers
+
+from bertstream.server.core.tokenization import ragged
+from bertstream.server.core.tokenization.cleaning import clean_up
+from bertstream.server.core.tokenization.columns import Vocabulary, lay_out
+from bertstream.server.core.tokenization.offsets import convert_offsets
+from bertstream.server.core.tokenization.reading import Need
+from bertstream.server.core.tokenization.sequences import Finder, Sequences
+from bertstream.server.core.tokenization.spelling import Spelling
+from bertstream.server.core.tokenization.templates import SPECIAL, Templates, TokenizerError
+from bertstream.server.core.tokenization.truncation import Rows, plan_rows
+from bertstream.server.core.tokenization.values import (
+    Column,
+    Detokenized,
+    Ids,
+    Inputs,
+    OffsetUnit,
+    Pairs,
+    Texts,
+    TokenizationError,
+    Tokenized,
+    TokenizeOptions,
+    Words,
+)
+from bertstream.server.core.tokenization.writing import Writing
+
+Errors = dict[int, TokenizationError]
+
+
+class TextTokenizer:
+    """Tokenizes whole batches as transformers' fast tokenizers do, for one model.
+
+    Ids and all columns equal theirs, but for one offset: of a byte-level tokenizer with add_prefix_space, they count
+    the space before a text's first token as its own where truncation from the left has made it the first.
+
+    Words are tokenized as the file says. A byte-level tokenizer without add_prefix_space takes them for parts of one
+    word, as transformers 5 does (version 4 refused); checkpoints trained on words have it set in their file.
+
+    Nothing changes after `load`, so any number of threads may use one at once. The Rust side works without the GIL.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, vocabulary_size: int, type_vocabulary_size: int, clean_up_spaces: bool = False
+    ) -> None:
+        # Both are state of the object, not of a call; cutting is done here, and there is no padding.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._vocabulary_size = vocabulary_size
+        self._type_vocabulary_size = max(type_vocabulary_size, 1)
+        self._finder = Finder(tokenizer)
+        self._templates = Templates.of(tokenizer, type_vocabulary_size)
+        special_ids = self._templates.special_ids()
+        if beyond := [id for id in special_ids if id >= vocabulary_size]:
+            raise TokenizerError(f"special token {beyond[0]} is outside the model's vocabulary of {vocabulary_size}")
+        self.spelling = Spelling(tokenizer, _token_names(tokenizer, vocabulary_size))
+        self._vocabulary = Vocabulary(self.spelling.names, special_ids)
+        self._may_refuse_ids = len(self.spelling.names) > vocabulary_size
+        self._clean_up_spaces = clean_up_spaces
+        self._writings = {
+            skip: Writing(tokenizer, skip_special_tokens=skip, clean_up=clean_up_spaces) for skip in (False, True)
+        }
+
+    @classmethod
+    def load(
+        cls,
+        tokenizer_json: Path,
+        *,
+        vocabulary_size: int,
+        type_vocabulary_size: int,
+        lowercase: bool = False,
+        clean_up_spaces: bool = False,
+    ) -> TextTokenizer:
+        """Reads a tokenizer.json; TokenizerError where that cannot be done.
+
+        The sizes are the model's, which may have more ids than the tokenizer has names. `lowercase` is
+        sentence-transformers' do_lower_case: like there, it puts a lower-casing normaliser before the tokenizer's own,
+        so offsets stay those of the text as sent. `clean_up_spaces` is transformers' clean_up_tokenization_spaces,
+        for texts made of ids.
+        """
+        try:
+            source = tokenizer_json.read_text("utf-8")
+            tokenizer = Tokenizer.from_str(source)
+        except Exception as error:  # the Rust side raises plain Exception
+            raise TokenizerError(f"cannot read {tokenizer_json}: {error}") from error
+        if lowercase and not _lowercases(json.loads(source).get("normalizer")):
+            own = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+            tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+        return cls(
+            tokenizer,
+            vocabulary_size=vocabulary_size,
+            type_vocabulary_size=type_vocabulary_size,
+            clean_up_spaces=clean_up_spaces,
+        )
+
+    def tokenize(self, inputs: Inputs, options: TokenizeOptions, prompt: str = "") -> Tokenized:
+        """Tokenizes n texts. What is wrong with one of them is among the errors, and the others have their rows.
+
+        `prompt` is put before each text, or before the first of each pair; ValueError with words or ids.
+        """
+        template = self._templates.by_kind[isinstance(inputs, Pairs), options.add_special_tokens]
+        need = self._need(options, len(template.special_ids), isinstance(inputs, Pairs))
+        sequences, errors = self._finder.find(inputs, prompt, _places_wanted(inputs, options, prompt), need)
+        errors |= self._check(sequences, len(inputs))
+        lengths = sequences.lengths.astype(np.int64).reshape(2 if isinstance(inputs, Pairs) else 1, len(inputs))
+        rows, cut_errors = plan_rows(lengths, len(template.special_ids), options, _unread(sequences, len(inputs)))
+        errors = cut_errors | errors
+        if not (options.allow_empty or template.special_ids):
+            errors = _empty_texts(rows) | errors
+        rows = rows.without(errors)
+        truncated = np.zeros(len(inputs), np.bool_)
+        if not options.windows:
+            truncated[rows.texts] = (rows.lengths < lengths[:, rows.texts]).any(axis=0)
+        sequences = _convert_offsets(sequences, inputs, options.offset_unit)
+        found = lay_out(sequences, template, rows, truncated, errors, options.columns, self._vocabulary)
+        return replace(found, skipped=rows.starts) if options.windows else found
+
+    def detokenize(self, inputs: Ids, *, skip_special_tokens: bool) -> Detokenized:
+        """Ids to texts, as transformers' `decode` writes them. Type ids do not matter."""
+        errors = self._check(Sequences(inputs.ids, inputs.lengths), len(inputs))
+        ids, ends = inputs.ids.tolist(), np.cumsum(inputs.lengths, dtype=np.int64).tolist()
+        lists = [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        good = [[] if index in errors else part for index, part in enumerate(lists)]
+        texts = list(self._tokenizer.decode_batch(good, skip_special_tokens=skip_special_tokens))
+        return Detokenized(list(map(clean_up, texts)) if self._clean_up_spaces else texts, errors)
+
+    def ids_of(self, names: Sequence[str]) -> list[int | None]:
+        """The ids of the tokens that are spelled just so; None where there is none, or none that the model has."""
+        found = map(self._tokenizer.token_to_id, names)
+        return [None if id is None or id >= self._vocabulary_size else id for id in found]
+
+    @property
+    def leading_ids(self) -> list[int]:
+        """The special tokens that stand before a text."""
+        pieces = self._templates.by_kind[False, True].pieces
+        return [piece.id for piece in takewhile(lambda piece: piece.sequence == SPECIAL, pieces)]
+
+    def writing(self, *, skip_special_tokens: bool) -> Writing:
+        """Ids to text one by one. For one thread."""
+        return self._writings[skip_special_tokens]
+
+    def _need(self, options: TokenizeOptions, special_tokens: int, pairs: bool) -> Need | None:
+        """None where all tokens matter: as windows, to number the words, or as any of them may be refused."""
+        truncation = options.truncation
+        from_the_end = truncation.side == "left" and truncation.strategy != "refuse"
+        if options.windows or (from_the_end and "word_ids" in options.columns) or self._may_refuse_ids:
+            return None
+        room = max(truncation.max_length - special_tokens, 0)
+        halves = pairs and truncation.strategy == "longest_first"
+        return Need(room + 1, "left" if from_the_end else "right", which_is_longer=halves and room % 2 == 1)
+
+    def _check(self, sequences: Sequences, texts: int) -> Errors:
+        """Ids that the model has no embedding for, whoever they are from."""
+        errors: Errors = {}
+        if sequences.type_ids is not None:
+            for text, type_id in _outside(sequences.type_ids, self._type_vocabulary_size, sequences.lengths):
+                message = f"token type id {type_id} is not in [0, {self._type_vocabulary_size})"
+                errors[text] = TokenizationError("INVALID_TOKEN_TYPE_ID", message)
+        for sequence, id in _outside(sequences.ids, self._vocabulary_size, sequences.lengths, sequences.starts):
+            message = f"token id {id} is not in [0, {self._vocabulary_size})"
+            errors[sequence % texts] = TokenizationError("INVALID_TOKEN_ID", message)
+        return errors
+
+
+def _outside(
+    ids: NDArray[np.int32], size: int, lengths: NDArray[np.int32], starts: NDArray[np.int64] | None = None
+) -> Iterable[tuple[int, int]]:
+    """(sequence, id) of the first id in each sequence that is not in [0, size); `starts` where not end to end."""
+    if len(ids) == 0 or (ids.min() >= 0 and ids.max() < size):
+        return ()
+    bad = np.flatnonzero((ids < 0) | (ids >= size))
+    starts = ragged.first_indexes(lengths) if starts is None else starts
+    firsts = np.searchsorted(bad, starts)
+    found = np.flatnonzero(np.searchsorted(bad, starts + lengths) > firsts)
+    return zip(found.tolist(), ids[bad[firsts[found]]].tolist(), strict=True)
+
+
+def _unread(sequences: Sequences, texts: int) -> NDArray[np.bool_]:
+    """Which texts have more tokens than were found. [n]"""
+    if sequences.unread is None:
+        return np.zeros(texts, np.bool_)
+    unread: NDArray[np.bool_] = np.logical_or.reduce(sequences.unread.reshape(-1, texts))
+    return unread
+
+
+def _places_wanted(inputs: Inputs, options: TokenizeOptions, prompt: str) -> bool:
+    wanted: set[Column] = {"offsets", "word_ids"}
+    if prompt:
+        wanted.add("special_tokens_mask")  # offsets tell the prompt's tokens from the text's
+    return not isinstance(inputs, Ids) and not wanted.isdisjoint(options.columns)
+
+
+def _empty_texts(rows: Rows) -> Errors:
+    error = TokenizationError("INVALID_EMPTY_TEXT", "has no tokens, and no special tokens are added")
+    return dict.fromkeys(rows.texts[rows.lengths.sum(axis=0) == 0].tolist(), error)
+
+
+def _convert_offsets(sequences: Sequences, inputs: Inputs, unit: OffsetUnit) -> Sequences:
+    places = sequences.places
+    if places is None or unit == "code_points":
+        return sequences
+    of = ragged.owners(sequences.lengths)
+    match inputs:
+        case Words(words, counts):
+            of = np.where(places.word_ids < 0, -1, ragged.first_indexes(counts)[of] + places.word_ids)
+            converted = convert_offsets(places.offsets, of, words, unit)
+        case Pairs(firsts, seconds):
+            converted = convert_offsets(places.offsets, of, [*firsts, *seconds], unit)
+        case Texts(texts):
+            converted = convert_offsets(places.offsets, of, texts, unit)
+        case Ids():
+            return sequences
+    return replace(sequences, places=replace(places, offsets=converted))
+
+
+def _token_names(tokenizer: Tokenizer, vocabulary_size: int) -> list[str]:
+    vocabulary = tokenizer.get_vocab()
+    names = [""] * max(vocabulary_size, max(vocabulary.values()) + 1)
+    for name, id in vocabulary.items():
+        names[id] = name
+    return names
+
+
+def _lowercases(normalizer: dict[str, object] | None) -> bool:
+    match normalizer:
+        case {"type": "Lowercase"} | {"type": "BertNormalizer", "lowercase": True}:
+            return True
+        case {"type": "Sequence", "normalizers": list(parts)}:
+            return any(map(_lowercases, parts))
+    return False

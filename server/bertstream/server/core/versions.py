@@ -1,0 +1,85 @@
+"""Which versions of which models this frontend serves: brought in once their workers answer, let go once idle."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Executor
+
+from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.settings import FrontendSettings, ModelSettings
+
+log = logging.getLogger(__name__)
+
+
+def in_turn(model: ModelSettings, frontend: FrontendSettings) -> ModelSettings:
+    """The model with its workers in this frontend's own order.
+
+    Of workers with equally little to do the first gets the next call, and no frontend sees what others have sent: in
+    one order for all, a few calls at a time would all go to the same worker.
+    """
+    first = frontend.number * len(model.sockets) // frontend.frontends
+    return dataclasses.replace(model, sockets=model.sockets[first:] + model.sockets[:first])
+
+
+class Versions:
+    """The models of one frontend, and those that are on their way out."""
+
+    def __init__(self, frontend: FrontendSettings, threads: Executor, on_change: Callable[[], None]) -> None:
+        self.models = Models()
+        self._frontend = frontend
+        self._threads = threads
+        self._on_change = on_change
+        self._changing = asyncio.Lock()
+        self._retiring: dict[ServedModel, asyncio.Task[None]] = {}
+
+    async def serve(self, wanted: Sequence[ModelSettings]) -> None:
+        """Serves just these: new calls get them all at once, calls under way go on with what they have.
+
+        Returns once every worker of theirs has greeted. If anything goes wrong before, nothing changes.
+        """
+        async with self._changing:
+            there = {model.serial: model for model in self.models}
+            new = await self._connected([each for each in wanted if each.serial not in there])
+            known = there | {model.serial: model for model in new}
+            self.models.replace([known.pop(each.serial) for each in wanted])
+            for model in known.values():
+                self._retiring[model] = asyncio.create_task(self._retire(model))
+            self._on_change()
+
+    async def drained(self, serials: Collection[int]) -> None:
+        """Returns once these versions, which are not served any more, have no calls under way."""
+        tasks = [task for model, task in self._retiring.items() if model.serial in serials]
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def close(self) -> None:
+        """Drops all connections."""
+        for model in (*self.models, *self._retiring):
+            await model.dispatcher.close()
+
+    async def _connected(self, wanted: Sequence[ModelSettings]) -> list[ServedModel]:
+        made: list[ServedModel] = []
+        try:
+            for each in wanted:
+                made.append(  # noqa: PERF401 - one by one, so that those made are closed where one cannot be
+                    ServedModel(in_turn(each, self._frontend), self._frontend, self._threads, self._on_change)
+                )
+            for model in made:
+                await model.dispatcher.wait_live()
+        except BaseException:
+            for model in made:
+                await model.dispatcher.close()
+            raise
+        return made
+
+    async def _retire(self, model: ServedModel) -> None:
+        """Waits for the calls of a version, as long as a drain may take; those that take longer lose their workers."""
+        try:
+            await asyncio.wait_for(model.idle(), self._frontend.drain_seconds)
+        except TimeoutError:
+            log.warning("calls on an old version of %s are cut off", model.name)
+        await model.dispatcher.close()
+        del self._retiring[model]

@@ -1,0 +1,1 @@
+"""The frontend's process and its gRPC server."""

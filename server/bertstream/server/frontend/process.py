@@ -1,0 +1,182 @@
+"""A frontend process: serves gRPC, and passes work to the workers.
+
+Run as `python -m bertstream.server.frontend.process '{…}' CONTROL_FD` with FrontendSettings as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2
+
+from bertstream.server.core.gate import Gate
+from bertstream.server.core.versions import Versions
+from bertstream.server.frontend import standard, transport
+from bertstream.server.protocols.bertstream_v1.services.encoding import EncodingService
+from bertstream.server.protocols.bertstream_v1.services.generation import GenerationService
+from bertstream.server.protocols.bertstream_v1.services.models import ModelService
+from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
+from bertstream.server.protocols.bertstream_v1.services.tokenization import TokenizationService
+from bertstream.server.protocols.rpc import add_service
+from bertstream.server.settings import FrontendSettings, ModelSettings
+from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
+from bertstream.workers import logs
+from bertstream.workers.control import ControlLine, Event
+
+log = logging.getLogger(__name__)
+
+ENCODING = encoding_pb2.DESCRIPTOR.services_by_name["EncodingService"]
+TOKENIZATION = tokenization_pb2.DESCRIPTOR.services_by_name["TokenizationService"]
+TASKS = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
+GENERATION = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
+MODELS = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
+SERVICES = tuple(service.full_name for service in (ENCODING, TOKENIZATION, TASKS, GENERATION, MODELS))
+_GOODBYE_SECONDS = 0.5  # for the last statuses to go out
+HEALTH_OF_MODEL = "models/"  # and the model's name
+
+
+class Frontend:
+    """One gRPC server and the models behind it."""
+
+    def __init__(self, settings: FrontendSettings, control: ControlLine) -> None:
+        self._settings = settings
+        self._control = control
+        # One more, that messages of many texts leave free.
+        self._threads = ThreadPoolExecutor(settings.tokenizer_threads + 1, "tokenizer")
+        self._health = health.aio.HealthServicer()
+        self._health_changed = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._gate = Gate(settings.limits.concurrent_calls)
+        self._versions = Versions(settings, self._threads, self._health_changed.set)
+        self._answering: set[asyncio.Task[None]] = set()
+
+    def stop(self) -> None:
+        """Begins to drain; said again, by whoever has not said it before, tells again what is left."""
+        if self._stop.is_set():
+            self._gate.close(self._tell_calls)
+        self._stop.set()
+
+    def _tell_calls(self, under_way: int) -> None:
+        self._control.send("progress", step="draining", calls=under_way)
+
+    def answer(self, request: Event) -> None:
+        """Does what the supervisor asks for, and answers when it is done."""
+        task = asyncio.create_task(self._answer(request))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, request: Event) -> None:
+        try:
+            if request["event"] == "models":
+                await self._versions.serve([ModelSettings.from_values(each) for each in request["models"]])
+            elif request["event"] == "drained":
+                await self._versions.drained(request["serials"])
+        except Exception as error:  # the supervisor then leaves everything as it was
+            log.exception("could not do what the supervisor asked for")
+            self._control.send("answer", id=request["id"], error=str(error) or type(error).__name__)
+        else:
+            self._control.send("answer", id=request["id"])
+
+    async def _ask(self, event: str, **fields: Any) -> Event:
+        return await asyncio.wrap_future(self._control.ask(event, **fields))
+
+    async def run(self) -> None:
+        """Serves until told to stop, then drains."""
+        await self._versions.serve(self._settings.models)
+        server = self._server()
+        await server.start()
+        watching = asyncio.create_task(self._watch_health())
+        self._control.send("ready")
+        await self._stop.wait()
+        watching.cancel()
+        # The port stays open while calls under way have their time, so that health checks see the server go, and new
+        # calls are told so.
+        self._gate.close(self._tell_calls)
+        await self._health.enter_graceful_shutdown()
+        await self._gate.wait_empty(self._settings.drain_seconds)
+        await server.stop(_GOODBYE_SECONDS)
+        await self._versions.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _server(self) -> grpc.aio.Server:
+        settings, limits, models = self._settings, self._settings.limits, self._versions.models
+        server = grpc.aio.server(options=transport.arguments(limits))
+        for service, servicer in (
+            (ENCODING, EncodingService(models)),
+            (TOKENIZATION, TokenizationService(models)),
+            (TASKS, TaskService(models)),
+            (GENERATION, GenerationService(models)),
+            (MODELS, ModelService(models, settings.version, self._ask, settings.max_load_workers)),
+        ):
+            add_service(server, service, servicer, limits.max_request_bytes, self._gate)
+        standard.add_health(server, self._health)
+        standard.add_reflection(server, (*SERVICES, health.SERVICE_NAME))
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host  # an IPv6 address
+        server.add_insecure_port(f"{host}:{settings.port}")
+        return server
+
+    async def _watch_health(self) -> None:
+        """Keeps every status true to what lives: a model serves while a worker of its does, the server while all do."""
+        serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+        known: set[str] = set()
+        while True:
+            self._health_changed.clear()
+            alive = {model.name: bool(model.dispatcher.live) for model in self._versions.models}
+            overall = serving if all(alive.values()) else not_serving
+            await self._health.set(TOKENIZATION.full_name, serving)
+            await self._health.set(MODELS.full_name, serving)
+            for name in ("", ENCODING.full_name, TASKS.full_name, GENERATION.full_name):
+                await self._health.set(name, overall)
+            for name, lives in alive.items():
+                await self._health.set(HEALTH_OF_MODEL + name, serving if lives else not_serving)
+            for name in known - alive.keys():
+                await self._health.set(HEALTH_OF_MODEL + name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+            known |= alive.keys()
+            await self._health_changed.wait()
+
+
+async def serve(settings: FrontendSettings, control_fd: int) -> None:
+    """Runs one frontend, told what to do by its supervisor."""
+    loop = asyncio.get_running_loop()
+    control = ControlLine(control_fd)
+    frontend = Frontend(settings, control)
+
+    def answer(event: Event) -> None:
+        if event["event"] == "ping":
+            # Through the event loop, so that a loop that is stuck gives no sign of life.
+            loop.call_soon_threadsafe(control.send, "pong")
+        elif event["event"] == "stop":
+            loop.call_soon_threadsafe(frontend.stop)
+        elif "id" in event:
+            loop.call_soon_threadsafe(frontend.answer, event)
+
+    def orphaned() -> None:
+        loop.call_soon_threadsafe(frontend.stop)
+
+    control.listen(answer, orphaned=orphaned)
+    loop.add_signal_handler(signal.SIGTERM, frontend.stop)
+    await frontend.run()
+
+
+def main(argv: list[str]) -> int:
+    """Serves until told to stop."""
+    settings = FrontendSettings.from_json(argv[1])
+    logs.setup(settings.name, settings.log_level)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
+    try:
+        asyncio.run(serve(settings, int(argv[2])))
+    except Exception as error:  # told to the supervisor, which has a person to tell
+        log.exception("the frontend failed")
+        ControlLine(int(argv[2])).send("failed", message=f"{settings.name}: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,1 @@
+"""What speaks to callers; beside the protocols, what those over gRPC share."""

@@ -1,0 +1,1 @@
+"""`bertstream.v1`: its messages made requests, and answers made its messages."""

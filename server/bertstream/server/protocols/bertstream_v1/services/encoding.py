@@ -1,0 +1,203 @@
+"""EncodingService."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+
+from bertstream.server.core import errors
+from bertstream.server.core.computing import raise_first, refuse_if_late, timings
+from bertstream.server.core.dispatch import Job, Outcome, cut
+from bertstream.server.core.errors import RequestError
+from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.core.preparation import Prepared, prepare
+from bertstream.server.core.selection import select_rows
+from bertstream.server.core.splitting import Part, split
+from bertstream.server.protocols.bertstream_v1 import wire
+from bertstream.server.protocols.bertstream_v1.services.layers import stream_layers
+from bertstream.server.protocols.bertstream_v1.streams import Answer, BulkStream, Items, first_message, item_error
+from bertstream.server.protocols.bertstream_v1.validation.encoding import EncodingPlan, parse_encoding
+from bertstream.server.protocols.bertstream_v1.validation.inputs import refuse_bad_strings
+from bertstream.server.protocols.rpc import Call, Decoded, Stream
+from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
+from bertstream.workers.contract import BULK, INTERACTIVE, Batch
+
+AnswerOf = Answer[encoding_pb2.StreamEncodingsResponse]
+
+
+class EncodingService:
+    """Text to vectors."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    async def encode_texts(
+        self, request: Decoded[encoding_pb2.EncodeTextsRequest], call: Call
+    ) -> encoding_pb2.EncodeTextsResponse:
+        message = request.value()
+        refuse_bad_strings(message.inputs, request.bad_strings)
+        model = self._models.get(message.options.model, call)
+        plan = parse_encoding(message.options, model.name, model.description, INTERACTIVE)
+        model.admission.check()
+        prepared = await prepare(model, plan, message.inputs, message.spans)
+        prepared.refuse_failed()
+        shown = _tokens_within_limit(plan, prepared, model)
+        call.check_deadline()
+        with model.admission.unary(prepared.batch.ids.size):
+            outcomes = await model.dispatcher.run(Job(prepared.batch, prepared.wishes, plan.priority, call.deadline))
+        return _response(plan, prepared, outcomes, call, shown)
+
+    async def stream_encodings(self, stream: Stream[encoding_pb2.StreamEncodingsRequest], call: Call) -> None:
+        messages = aiter(stream)
+        options = await first_message(messages, "options")
+        if options is None:
+            return
+        model = self._models.get(options.model, call)
+        plan = parse_encoding(options, model.name, model.description, BULK)
+        window = model.stream_window
+        started = encoding_pb2.EncodingStarted(options=plan.effective, window=window)
+        await stream.write(encoding_pb2.StreamEncodingsResponse(started=started))
+        await _EncodingStream(model, plan, stream, call, window).run(messages)
+
+    async def stream_layers(
+        self,
+        request: Decoded[encoding_pb2.StreamLayersRequest],
+        stream: Stream[encoding_pb2.StreamLayersResponse],
+        call: Call,
+    ) -> None:
+        message = request.value()
+        refuse_bad_strings(message.inputs, request.bad_strings)
+        model = self._models.get(message.options.model, call)
+        await stream_layers(model, message, stream, call)
+
+
+class _EncodingStream:
+    """One bulk stream: each message is tokenized, cut into slices that fit the window, and answered slice by slice."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        plan: EncodingPlan,
+        stream: Stream[encoding_pb2.StreamEncodingsRequest],
+        call: Call,
+        window: types_pb2.StreamWindow,
+    ) -> None:
+        self._model = model
+        self._plan = plan
+        self._call = call
+        self._window = window
+        self._bulk: BulkStream[encoding_pb2.StreamEncodingsResponse] = BulkStream(stream, call, window, self._handle)
+
+    async def run(self, messages: AsyncIterator[Decoded[encoding_pb2.StreamEncodingsRequest]]) -> None:
+        await self._bulk.run(messages, self._model.limits.max_texts)
+
+    async def _handle(self, items: Items) -> AsyncIterator[AnswerOf]:
+        arrived = time.monotonic()
+        prepared = await prepare(self._model, self._plan, items.inputs, items.spans, "items.", items.bad)
+        if prepared.failed:
+            yield self._errors([(items.ids[index], error) for index, error in sorted(prepared.failed.items())])
+        costs = window_costs(self._plan, prepared, self._model)
+        for first, part in cut(prepared.batch, self._window.max_tokens, costs):
+            last = first + part.lengths.size
+            ids = [items.ids[text] for text in prepared.texts[first:last]]
+            async for answer in self._slice(prepared, first, part, ids, int(costs[first:last].sum()), arrived):
+                yield answer
+
+    async def _slice(
+        self, prepared: Prepared, first: int, batch: Batch, ids: Sequence[int], cost: int, arrived: float
+    ) -> AsyncIterator[AnswerOf]:
+        """Computes some texts of a message. The window gets their cost back once their answers are written."""
+        plan, model = self._plan, self._model
+        held = await self._bulk.tokens.acquire(cost)
+        async with model.admission.stream(int(batch.ids.size)):
+            outcomes = await model.dispatcher.run(Job(batch, prepared.wishes, plan.priority, self._call.deadline))
+        for number, outcome in enumerate(outcomes, 1):
+            spent = held if number == len(outcomes) else 0
+            if outcome.error is not None:
+                refuse_if_late(outcome.error)
+                texts = slice(outcome.start, outcome.start + outcome.texts)
+                yield self._errors([(item_id, outcome.error) for item_id in ids[texts]], spent)
+                continue
+            start = first + outcome.start
+            layout = prepared.layout.part(start, start + outcome.texts)
+            sizes = plan.sizes.of(layout.lengths, layout.span_counts)
+            for part in split(outcome.tensors, layout, sizes):
+                done = 0 if part.more else part.last - part.first
+                over = not part.more and part.last == outcome.texts
+                message = self._message(prepared, start, part, outcome, arrived)
+                message.ids.extend(ids[outcome.start + part.first : outcome.start + part.last])
+                yield Answer(encoding_pb2.StreamEncodingsResponse(items=message), done, spent if over else 0)
+
+    def _message(
+        self, prepared: Prepared, start: int, part: Part, outcome: Outcome, arrived: float
+    ) -> encoding_pb2.EncodedItems:
+        message = encoding_pb2.EncodedItems(more=part.more)
+        part.write(message.encodings)
+        if part.rows is None and self._plan.shows_tokens:
+            shown = shown_tokens(self._plan, prepared, start + part.first, start + part.last)
+            message.encodings.tokens.CopyFrom(shown)
+        if not part.more:
+            rows = slice(start + part.first, start + part.last)
+            tokens, truncated = int(prepared.batch.lengths[rows].sum()), int(prepared.truncated[rows].sum())
+            message.usage.CopyFrom(wire.usage(part.last - part.first, tokens, truncated))
+        message.timings.CopyFrom(timings(prepared.tokenize_seconds, arrived, [outcome]))
+        return message
+
+    def _errors(self, failed: Sequence[tuple[int, RequestError]], tokens: int = 0) -> AnswerOf:
+        listed = [item_error(item_id, error, self._call) for item_id, error in failed]
+        message = encoding_pb2.EncodedItems(errors=listed)
+        return Answer(encoding_pb2.StreamEncodingsResponse(items=message), len(listed), tokens)
+
+
+def shown_tokens(plan: EncodingPlan, prepared: Prepared, first: int, last: int) -> tokenization_pb2.Tokenizations:
+    """The columns of tokens that were asked for."""
+    tokens = select_rows(prepared.tokens, np.arange(first, last))
+    return wire.tokenizations(tokens, type_ids=plan.type_ids, columns=plan.shown)
+
+
+def window_costs(plan: EncodingPlan, prepared: Prepared, model: ServedModel) -> np.ndarray:
+    """What each text takes of a stream's window: its tokens, and more where its outputs are large.
+
+    A window that is full of texts is then within the bound on tokens and the bound on bytes of outputs. [n]
+    """
+    sizes = plan.sizes.of(prepared.layout.lengths, prepared.layout.span_counts)
+    return prepared.layout.lengths + sizes * model.limits.stream_tokens // model.limits.stream_bytes
+
+
+def _tokens_within_limit(
+    plan: EncodingPlan, prepared: Prepared, model: ServedModel
+) -> tokenization_pb2.Tokenizations | None:
+    """The columns of tokens. Raises REQUEST_TOO_LARGE where they and the outputs are more than an answer may have."""
+    texts, limit, shown = prepared.batch.lengths.size, model.limits.max_response_bytes, None
+    size = int(plan.sizes.of(prepared.layout.lengths, prepared.layout.span_counts).sum())
+    if plan.shows_tokens:
+        if size + prepared.batch.ids.size <= limit:  # else too large without a look: a token has a byte at least
+            shown = shown_tokens(plan, prepared, 0, texts)
+        size += prepared.batch.ids.size if shown is None else shown.ByteSize()
+    if size > limit:
+        raise errors.too_large(
+            "options.outputs", f"the answer would have {size} bytes, and the limit is {limit}: use StreamEncodings"
+        )
+    return shown
+
+
+def _response(
+    plan: EncodingPlan,
+    prepared: Prepared,
+    outcomes: Sequence[Outcome],
+    call: Call,
+    shown: tokenization_pb2.Tokenizations | None,
+) -> encoding_pb2.EncodeTextsResponse:
+    raise_first(outcomes)
+    texts, tensors = prepared.batch.lengths.size, wire.join([outcome.tensors for outcome in outcomes])
+    response = encoding_pb2.EncodeTextsResponse(
+        options=plan.effective,
+        usage=wire.usage(texts, prepared.batch.ids.size, int(prepared.truncated.sum())),
+        timings=timings(prepared.tokenize_seconds, call.arrived, outcomes),
+    )
+    wire.encodings(response.encodings, tensors, prepared.layout, 0, texts)
+    if shown is not None:
+        response.encodings.tokens.CopyFrom(shown)
+    return response

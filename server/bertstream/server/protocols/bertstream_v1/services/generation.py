@@ -1,0 +1,262 @@
+"""GenerationService."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from bertstream.server.core import errors
+from bertstream.server.core.computing import refuse_if_late
+from bertstream.server.core.errors import RequestError
+from bertstream.server.core.generation.bad_words import Words, bad_word_ids
+from bertstream.server.core.generation.inputs import Prompt, Prompts, prepare_prompts
+from bertstream.server.core.generation.running import Answered, Generation
+from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.core.preparation import refuse_failed
+from bertstream.server.protocols.bertstream_v1 import wire
+from bertstream.server.protocols.bertstream_v1.streams import Answer, BulkStream, Items, first_message, item_error
+from bertstream.server.protocols.bertstream_v1.validation.generation import GenerationPlan, parse_generation
+from bertstream.server.protocols.bertstream_v1.validation.inputs import refuse_bad_strings
+from bertstream.server.protocols.rpc import Call, Decoded, Stream
+from bertstream.v1 import generation_pb2, types_pb2
+from bertstream.workers.contract import BULK, INTERACTIVE
+
+_TOKEN_BYTES = 8  # of a token in an answer, id and text together, as a rule
+_SCORE_BYTES = 4
+_MESSAGE_ITEMS = 64
+
+AnswerOf = Answer[generation_pb2.StreamGenerationsResponse]
+
+
+class GenerationService:
+    """Text to more text."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    async def generate_texts(
+        self, request: Decoded[generation_pb2.GenerateTextsRequest], call: Call
+    ) -> generation_pb2.GenerateTextsResponse:
+        message = request.value()
+        refuse_bad_strings(message.inputs, request.bad_strings)
+        model = self._models.get(message.options.model, call)
+        plan = parse_generation(message.options, model.name, model.description, INTERACTIVE)
+        model.generation_admission.check()
+        prepared = await prepare_prompts(model, plan, await bad_word_ids(model, plan), message.inputs)
+        refuse_failed(prepared.failed)
+        _refuse_too_many(plan, prepared.prompts, model.limits.max_response_bytes)
+        call.check_deadline()
+        with model.generation_admission.unary(sum(prompt.cost for prompt in prepared.prompts)):
+            generation = Generation(model, plan, call.deadline, waits=False)
+            answered = await _run_all(generation, prepared.prompts)
+        response = generation_pb2.GenerateTextsResponse(
+            options=_effective(plan, prepared.prompts),
+            outputs=[each.message for each in answered],
+            usage=_usage(answered),
+            timings=_timings(prepared.tokenize_seconds, call.arrived, answered),
+        )
+        _check_size(response.ByteSize(), model.limits.max_response_bytes)
+        return response
+
+    async def stream_generation(
+        self,
+        request: Decoded[generation_pb2.StreamGenerationRequest],
+        stream: Stream[generation_pb2.StreamGenerationResponse],
+        call: Call,
+    ) -> None:
+        message = request.value()
+        refuse_bad_strings(message.inputs, request.bad_strings)
+        model = self._models.get(message.options.model, call)
+        plan = parse_generation(message.options, model.name, model.description, INTERACTIVE, pieces=True)
+        words = await bad_word_ids(model, plan)
+        prepared = await prepare_prompts(model, plan, words, message.inputs, max_texts=1)
+        refuse_failed(prepared.failed)
+        prompt = prepared.prompts[0]
+        call.check_deadline()
+        started = generation_pb2.GenerationStarted(options=_effective(plan, [prompt]), input_tokens=prompt.tokens)
+        await stream.write(generation_pb2.StreamGenerationResponse(started=started))
+        # Without closing, a caller who goes would leave the work to the garbage collector.
+        async with aclosing(Generation(model, plan, call.deadline, waits=True).stream(prompt)) as events:
+            async for event in events:
+                await stream.write(_event(event, prepared.tokenize_seconds, call))
+
+    async def stream_generations(self, stream: Stream[generation_pb2.StreamGenerationsRequest], call: Call) -> None:
+        messages = aiter(stream)
+        options = await first_message(messages, "options")
+        if options is None:
+            return
+        model = self._models.get(options.model, call)
+        plan = parse_generation(options, model.name, model.description, BULK)
+        words = await bad_word_ids(model, plan)
+        started = generation_pb2.GenerationsStarted(options=plan.effective, window=model.stream_window)
+        await stream.write(generation_pb2.StreamGenerationsResponse(started=started))
+        await _GenerationStream(model, plan, words, stream, call).run(messages)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What became of one input of a stream."""
+
+    index: int
+    result: Answered | RequestError
+    held: int = 0  # of the window's tokens
+
+
+class _GenerationStream:
+    """One bulk stream: every input of a message is a task of its own, and what is done at one time is one answer."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        plan: GenerationPlan,
+        words: Words,
+        stream: Stream[generation_pb2.StreamGenerationsRequest],
+        call: Call,
+    ) -> None:
+        self._model = model
+        self._plan = plan
+        self._words = words
+        self._call = call
+        self._generation = Generation(model, plan, call.deadline, waits=True)
+        self._bulk: BulkStream[generation_pb2.StreamGenerationsResponse] = BulkStream(
+            stream, call, model.stream_window, self._handle
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, messages: AsyncIterator[Decoded[generation_pb2.StreamGenerationsRequest]]) -> None:
+        try:
+            await self._bulk.run(messages, self._model.limits.max_texts)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def _handle(self, items: Items) -> AsyncIterator[AnswerOf]:
+        arrived = time.monotonic()
+        prepared = await prepare_prompts(self._model, self._plan, self._words, items.inputs, "items.inputs", items.bad)
+        ready: asyncio.Queue[_Done | Exception] = asyncio.Queue()
+        for index, error in sorted(prepared.failed.items()):
+            ready.put_nowait(_Done(index, error))
+        for prompt in prepared.prompts:
+            task = asyncio.create_task(self._run(prompt, ready))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        missing = len(prepared.prompts) + len(prepared.failed)
+        while missing:
+            done = [_checked(await ready.get())]
+            while len(done) < _MESSAGE_ITEMS and not ready.empty():
+                done.append(_checked(ready.get_nowait()))
+            missing -= len(done)
+            yield self._answer(items, done, prepared, arrived)
+
+    async def _run(self, prompt: Prompt, ready: asyncio.Queue[_Done | Exception]) -> None:
+        held = await self._bulk.tokens.acquire(prompt.cost)
+        try:
+            done: _Done | Exception = _Done(prompt.index, await self._generation.run(prompt), held)
+        except RequestError as error:
+            done = _Done(prompt.index, error, held)
+        except Exception as error:  # a bug of ours, for the stream to end with
+            done = error
+        ready.put_nowait(done)
+
+    def _answer(self, items: Items, done: Sequence[_Done], prepared: Prompts, arrived: float) -> AnswerOf:
+        good = [(each.index, each.result) for each in done if isinstance(each.result, Answered)]
+        answered = [result for _, result in good]
+        message = generation_pb2.GeneratedItems(
+            ids=[items.ids[index] for index, _ in good],
+            outputs=[result.message for result in answered],
+            errors=[
+                item_error(items.ids[each.index], each.result, self._call)
+                for each in done
+                if isinstance(each.result, RequestError)
+            ],
+            usage=_usage(answered),
+            timings=_timings(prepared.tokenize_seconds, arrived, answered),
+        )
+        response = generation_pb2.StreamGenerationsResponse(items=message)
+        return Answer(response, len(done), sum(each.held for each in done))
+
+
+def _checked(done: _Done | Exception) -> _Done:
+    """Raises what is the stream's error rather than an item's."""
+    if isinstance(done, Exception):
+        raise done
+    if isinstance(done.result, RequestError):
+        refuse_if_late(done.result)
+    return done
+
+
+async def _run_all(generation: Generation, prompts: Sequence[Prompt]) -> list[Answered]:
+    """All inputs at once; the first that fails ends the others, and is named."""
+
+    async def run(prompt: Prompt) -> Answered:
+        try:
+            return await generation.run(prompt)
+        except RequestError as error:
+            about_it = error.reason in ("POISONOUS_INPUT", "OUT_OF_MEMORY")
+            raise prompt.error(error) if about_it else error from None
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run(prompt)) for prompt in prompts]
+    except* RequestError as failed:
+        error = next(each for each in failed.exceptions if isinstance(each, RequestError))
+    else:
+        return [task.result() for task in tasks]
+    raise error
+
+
+def _event(
+    event: generation_pb2.GeneratedPiece | Answered, tokenize_seconds: float, call: Call
+) -> generation_pb2.StreamGenerationResponse:
+    if isinstance(event, generation_pb2.GeneratedPiece):
+        return generation_pb2.StreamGenerationResponse(piece=event)
+    completed = generation_pb2.GenerationCompleted(
+        output=event.message, usage=event.usage, timings=_timings(tokenize_seconds, call.arrived, [event])
+    )
+    return generation_pb2.StreamGenerationResponse(completed=completed)
+
+
+def _effective(plan: GenerationPlan, prompts: Sequence[Prompt]) -> generation_pb2.GenerationOptions:
+    """The options in effect for these inputs. A seed that was drawn is told where it is one."""
+    effective = generation_pb2.GenerationOptions()
+    effective.CopyFrom(plan.effective)
+    effective.max_new_tokens = max(prompt.work.options.max_new_tokens for prompt in prompts)
+    effective.min_new_tokens = max(prompt.work.options.min_new_tokens for prompt in prompts)
+    if plan.options.do_sample and len(prompts) == 1:
+        effective.seed = prompts[0].work.options.seed
+    return effective
+
+
+def _refuse_too_many(plan: GenerationPlan, prompts: Sequence[Prompt], limit: int) -> None:
+    """Raises REQUEST_TOO_LARGE, before any work is done, where the answer may well be too large."""
+    tokens = plan.options.num_return_sequences * sum(prompt.work.options.max_new_tokens for prompt in prompts)
+    _check_size(tokens * (_TOKEN_BYTES + _SCORE_BYTES * plan.token_scores), limit)
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        about = f"the answer may have {size} bytes, and the limit is {limit}: use StreamGenerations, or fewer tokens"
+        raise errors.too_large("inputs", about)
+
+
+def _usage(answered: Sequence[Answered]) -> generation_pb2.GenerationUsage:
+    total = generation_pb2.GenerationUsage()
+    for each in answered:
+        usage = each.usage
+        total.inputs += usage.inputs
+        total.input_tokens += usage.input_tokens
+        total.generated_tokens += usage.generated_tokens
+        total.truncated_inputs += usage.truncated_inputs
+    return total
+
+
+def _timings(tokenize_seconds: float, since: float, answered: Sequence[Answered]) -> types_pb2.Timings:
+    """From `since` (time.monotonic()) until now; of several inputs the slowest counts."""
+    total = time.monotonic() - since
+    if not answered:
+        return wire.timings(tokenize_seconds, total)
+    queue = max(each.queue_seconds for each in answered)
+    return wire.timings(tokenize_seconds, total, queue, max(each.compute_seconds for each in answered))

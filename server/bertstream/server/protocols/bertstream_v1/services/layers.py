@@ -1,0 +1,146 @@
+"""StreamLayers: each layer goes out while the next is computed, and nothing runs ahead of a reader."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertstream.server.core import errors
+from bertstream.server.core.dispatch import Stepping, cut
+from bertstream.server.core.layout import AnswerSizes, Layout
+from bertstream.server.core.models import ServedModel
+from bertstream.server.core.preparation import Prepared, prepare
+from bertstream.server.core.splitting import rows_of_text
+from bertstream.server.protocols.bertstream_v1 import wire
+from bertstream.server.protocols.bertstream_v1.validation.encoding import WIRE_BYTES, EncodingPlan, parse_encoding
+from bertstream.server.protocols.rpc import Call, Stream
+from bertstream.v1 import encoding_pb2
+from bertstream.workers.contract import INTERACTIVE, Batch, Output, Result, Wishes
+
+_VECTORS: tuple[Output, ...] = ("pooled", "pooler_output", "pooled_spans")
+_SOURCES = {
+    "hidden_states": encoding_pb2.ROW_SOURCE_HIDDEN_STATE,
+    "last_hidden_state": encoding_pb2.ROW_SOURCE_HIDDEN_STATE,
+    "attentions": encoding_pb2.ROW_SOURCE_ATTENTION,
+}
+Responses = Stream[encoding_pb2.StreamLayersResponse]
+
+
+async def stream_layers(
+    model: ServedModel, message: encoding_pb2.StreamLayersRequest, stream: Responses, call: Call
+) -> None:
+    """Serves one call."""
+    plan = parse_encoding(message.options, model.name, model.description, INTERACTIVE, default_output="hidden_states")
+    model.admission.check()
+    prepared = await prepare(model, plan, message.inputs, message.spans)
+    prepared.refuse_failed()
+    started = _started(plan, prepared)
+    _check_ends(plan, prepared, started, model.limits.max_response_bytes)
+    await stream.write(encoding_pb2.StreamLayersResponse(started=started))
+    completed = encoding_pb2.LayersCompleted()
+    vectors: list[wire.Tensors] = []
+    queued = computed = 0.0
+    steps = steps_of(prepared.wishes, model.description.layers)
+    for first, batch in cut(prepared.batch, *step_costs(plan, prepared.batch, model)):
+        layout = prepared.layout.part(first, first + batch.lengths.size)
+        async for step, result in _steps(model, steps, plan.priority, batch, call):
+            queued, computed = queued + result.queue_seconds, computed + result.compute_seconds
+            await _write_rows(stream, result, layout, first, model.description.layers)
+            if set(step.outputs) & set(_VECTORS):
+                vectors.append(result.tensors)
+    texts = prepared.batch.lengths.size
+    if vectors:
+        wire.encodings(completed.encodings, wire.join(vectors), prepared.layout, 0, texts)
+    completed.usage.CopyFrom(wire.usage(texts, prepared.batch.ids.size, int(prepared.truncated.sum())))
+    total = time.monotonic() - call.arrived
+    completed.timings.CopyFrom(wire.timings(prepared.tokenize_seconds, total, queued, computed))
+    await stream.write(encoding_pb2.StreamLayersResponse(completed=completed))
+
+
+def steps_of(wishes: Wishes, last_layer: int) -> list[Wishes]:
+    """What to ask of the worker, layer by layer; what is one vector a text comes with the last of them."""
+    hidden = set(wishes.hidden_layers) if "hidden_states" in wishes.outputs else set()
+    attended = set(wishes.attention_layers) if "attentions" in wishes.outputs else set()
+    vectors = tuple(output for output in wishes.outputs if output in _VECTORS)
+    if "last_hidden_state" in wishes.outputs:
+        hidden.add(last_layer)
+    steps = []
+    for layer in sorted(hidden | attended):
+        states: tuple[Output, ...] = ("hidden_states",) if layer in hidden else ()
+        weights: tuple[Output, ...] = ("attentions",) if layer in attended else ()
+        steps.append(replace(wishes, outputs=(*states, *weights), hidden_layers=(layer,), attention_layers=(layer,)))
+    if vectors:
+        steps.append(replace(wishes, outputs=vectors))
+    return steps
+
+
+async def _steps(
+    model: ServedModel, steps: Sequence[Wishes], priority: int, batch: Batch, call: Call
+) -> AsyncIterator[tuple[Wishes, Result]]:
+    """The results of all steps: one is computed while the caller of this sends the one before."""
+    stepping = Stepping(model.dispatcher, batch, priority, call.deadline)
+
+    async def compute(number: int) -> Result:
+        async with model.admission.stream(int(batch.ids.size)):
+            return await stepping.step(steps[number], final=number + 1 == len(steps))
+
+    ahead = asyncio.create_task(compute(0))
+    try:
+        for number, step in enumerate(steps):
+            result = await ahead
+            if number + 1 < len(steps):
+                ahead = asyncio.create_task(compute(number + 1))
+            yield step, result
+    finally:
+        ahead.cancel()
+        stepping.close()
+
+
+async def _write_rows(stream: Responses, result: Result, layout: Layout, first: int, last_layer: int) -> None:
+    for text in range(layout.lengths.size):
+        for rows in rows_of_text(result.tensors, layout, text):
+            kind, _, layer = rows.name.partition(".")
+            event = encoding_pb2.TensorRows(
+                source=_SOURCES[kind],
+                layer=int(layer or last_layer),
+                text_index=first + text,
+                first_row=rows.first_row,
+            )
+            wire.fill(event.rows, rows.values, rows.scales)
+            await stream.write(encoding_pb2.StreamLayersResponse(rows=event))
+
+
+def step_costs(plan: EncodingPlan, batch: Batch, model: ServedModel) -> tuple[int, NDArray[np.int64]]:
+    """What texts that are worked on together may cost, and what each costs: its bytes in one step.
+
+    Two steps, the one that is sent and the one that is computed meanwhile, are then within the bound on bytes. A token
+    costs at least as much as makes such texts fit a worker's batch.
+    """
+    wishes, limit = plan.wishes, max(model.limits.stream_bytes // 2, 1)
+    size = WIRE_BYTES[wishes.wire_type]
+    sizes = AnswerSizes(0, size * model.description.hidden_size, size * len(wishes.attention_heads), 0)
+    least = -(-limit // model.dispatcher.batch_tokens) * batch.lengths.astype(np.int64)
+    return limit, np.maximum(sizes.of(batch.lengths, None), least)
+
+
+def _check_ends(plan: EncodingPlan, prepared: Prepared, started: encoding_pb2.LayersStarted, limit: int) -> None:
+    """The first and the last message are not cut. Raises REQUEST_TOO_LARGE where one is too large an answer."""
+    vectors = replace(plan.sizes, token=0, token_pair=0).of(prepared.layout.lengths, prepared.layout.span_counts)
+    size = max(started.ByteSize(), int(vectors.sum()))
+    if size > limit:
+        about = f"the first or the last message would have {size} bytes, and the limit is {limit}: use StreamEncodings"
+        raise errors.too_large("options.outputs", about)
+
+
+def _started(plan: EncodingPlan, prepared: Prepared) -> encoding_pb2.LayersStarted:
+    started = encoding_pb2.LayersStarted(
+        options=plan.effective, token_counts=np.asarray(prepared.batch.lengths).tolist()
+    )
+    if plan.shows_tokens:
+        started.tokens.CopyFrom(wire.tokenizations(prepared.tokens, type_ids=plan.type_ids, columns=plan.shown))
+    return started

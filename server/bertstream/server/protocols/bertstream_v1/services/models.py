@@ -1,0 +1,161 @@
+"""ModelService."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from bertstream.server.core.errors import (
+    RequestError,
+    checkpoint_not_found,
+    draining,
+    internal,
+    invalid,
+    model_not_found,
+    not_available,
+    not_loadable,
+    overloaded,
+)
+from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.protocols.bertstream_v1.validation.encoding import (
+    available_outputs,
+    default_pooling,
+    effective_pooling,
+)
+from bertstream.server.protocols.bertstream_v1.validation.loading import COMPUTE_TYPES, parse_load
+from bertstream.server.protocols.bertstream_v1.validation.names import OUTPUTS, value_of
+from bertstream.server.protocols.rpc import Call, Decoded
+from bertstream.v1 import models_pb2
+
+Ask = Callable[..., Awaitable[dict[str, Any]]]
+
+
+class ModelService:
+    """Describes the served models, and changes which they are."""
+
+    def __init__(self, models: Models, version: str, ask: Ask, max_workers: int) -> None:
+        self._models = models
+        self._version = version
+        self._ask = ask  # of the supervisor
+        self._max_workers = max_workers  # of a model that is loaded; 0: nothing may be
+
+    async def list_models(
+        self, request: Decoded[models_pb2.ListModelsRequest], call: Call
+    ) -> models_pb2.ListModelsResponse:
+        request.value()
+        listed = [describe(model) for model in self._models]
+        return models_pb2.ListModelsResponse(models=listed, server_version=self._version)
+
+    async def get_model(self, request: Decoded[models_pb2.GetModelRequest], call: Call) -> models_pb2.GetModelResponse:
+        return models_pb2.GetModelResponse(model=describe(self._models.get(request.value().name, call)))
+
+    async def load_model(
+        self, request: Decoded[models_pb2.LoadModelRequest], call: Call
+    ) -> models_pb2.LoadModelResponse:
+        self._check_allowed()
+        wish = parse_load(request.value(), self._max_workers)
+        await self._change("load", wish.name, **dataclasses.asdict(wish))
+        return models_pb2.LoadModelResponse(model=describe(self._models.get(wish.name, call)))
+
+    async def unload_model(
+        self, request: Decoded[models_pb2.UnloadModelRequest], call: Call
+    ) -> models_pb2.UnloadModelResponse:
+        self._check_allowed()
+        name = request.value().name
+        if not name:
+            raise invalid("name", "it must not be empty", "INVALID_MODEL_NAME")
+        await self._change("unload", name, name=name)
+        return models_pb2.UnloadModelResponse()
+
+    def _check_allowed(self) -> None:
+        if not self._max_workers:
+            raise not_available("this server was started without leave to load models", "LOADING_NOT_ALLOWED")
+
+    async def _change(self, event: str, model: str, **fields: Any) -> None:
+        """Has the supervisor do it, for all frontends. It goes on even where this call ends before."""
+        answer = await self._ask(event, **fields)
+        if "error" in answer:
+            raise _refusal(answer["error"], answer["message"], model)
+
+
+def _refusal(kind: str, message: str, model: str) -> RequestError:
+    """What a caller is told where the supervisor could not load or unload a model."""
+    match kind:
+        case "checkpoint_not_found":
+            return checkpoint_not_found(message)
+        case "not_loadable":
+            return not_loadable(message)
+        case "model_not_found":
+            return model_not_found(model, message.split(", "))
+        case "last_model":
+            return invalid("name", message, "LAST_MODEL")
+        case "busy":
+            return overloaded(message, 5.0)
+        case "draining":
+            return draining()
+        case _:
+            return internal()
+
+
+def describe(model: ServedModel) -> models_pb2.Model:
+    """All that a client needs to know of a model."""
+    its = model.description
+    return models_pb2.Model(
+        name=model.name,
+        revision=its.revision,
+        family=its.family,
+        architecture=its.architecture,
+        layers=its.layers,
+        hidden_size=its.hidden_size,
+        attention_heads=its.attention_heads,
+        vocabulary_size=its.vocabulary_size,
+        type_vocabulary_size=its.type_vocabulary_size,
+        max_tokens=its.max_tokens,
+        default_max_length=its.default_max_length,
+        has_pooler=its.has_pooler,
+        compute_type=value_of(COMPUTE_TYPES, its.compute_type),
+        device=its.device,
+        workers=model.dispatcher.workers,
+        live_workers=len(model.dispatcher.live),
+        native_operators=its.native_operators,
+        default_pooling=effective_pooling(default_pooling(its)),
+        prompts=its.prompts,
+        default_prompt_name=its.default_prompt_name,
+        special_tokens=[
+            models_pb2.SpecialToken(role=role, token=token, id=token_id)
+            for role, (token, token_id) in its.special_tokens.items()
+        ],
+        outputs=[value_of(OUTPUTS, output) for output in available_outputs(its)],
+        heads=its.heads,
+        labels=its.labels,
+        limits=_limits(model),
+        warnings=its.warnings,
+        precision_test=models_pb2.PrecisionTest(
+            max_abs_difference=its.precision_test.max_abs_difference, min_cosine=its.precision_test.min_cosine
+        ),
+        generation=_generation(model),
+        pooling_steps=its.default_pooling.steps,
+    )
+
+
+def _generation(model: ServedModel) -> models_pb2.GenerationDescription | None:
+    its = model.description.generation
+    if its is None:
+        return None
+    return models_pb2.GenerationDescription(
+        vocabulary_size=its.vocabulary_size,
+        max_tokens=its.max_tokens,
+        eos_token_ids=its.eos_token_ids,
+        cache_tokens=model.dispatcher.cache_tokens,
+    )
+
+
+def _limits(model: ServedModel) -> models_pb2.ModelLimits:
+    limits = model.limits
+    return models_pb2.ModelLimits(
+        max_texts=limits.max_texts,
+        max_request_bytes=limits.max_request_bytes,
+        max_response_bytes=limits.max_response_bytes,
+        stream_window=model.stream_window,
+    )

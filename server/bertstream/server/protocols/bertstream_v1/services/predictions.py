@@ -1,0 +1,152 @@
+"""StreamPredictions: each message is laid out in rows, cut into slices that fit the window, and answered by items."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bertstream.server.core.computing import refuse_if_late, timings
+from bertstream.server.core.dispatch import Job, Outcome
+from bertstream.server.core.errors import RequestError, invalid, too_large
+from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.core.splitting import MESSAGE_BYTES
+from bertstream.server.core.tasks.base import Rows, Share, Task
+from bertstream.server.core.tasks.gathering import Computed, gather, item_costs, tensor_sizes, window_costs
+from bertstream.server.core.tasks.registry import parse_task, put, task_of
+from bertstream.server.core.tasks.sent import Sent
+from bertstream.server.protocols.bertstream_v1 import wire
+from bertstream.server.protocols.bertstream_v1.streams import Answer, BulkStream, Items, first_message, item_error
+from bertstream.server.protocols.rpc import Call, Decoded, Stream
+from bertstream.v1 import tasks_pb2
+from bertstream.workers.contract import BULK
+from bertstream.workers.ragged import pieces_of
+
+Requests = Stream[tasks_pb2.StreamPredictionsRequest]
+AnswerOf = Answer[tasks_pb2.StreamPredictionsResponse]
+
+
+async def stream_predictions(models: Models, stream: Requests, call: Call) -> None:
+    """Serves one stream."""
+    messages = aiter(stream)
+    options = await first_message(messages, "options")
+    if options is None:
+        return
+    name = task_of(options)
+    own = getattr(options, name)
+    model = models.get(own.model, call)
+    task = await model.in_thread(lambda: parse_task(name, own, model, BULK, f"options.{name}"))
+    if isinstance(own, tasks_pb2.RerankOptions) and own.top_k:
+        raise invalid("options.rerank.top_k", "every pair of a stream gets its score", "INVALID_COMBINATION")
+    started = tasks_pb2.PredictionStarted(window=model.stream_window)
+    getattr(started.options, name).CopyFrom(task.effective)
+    await stream.write(tasks_pb2.StreamPredictionsResponse(started=started))
+    await _PredictionStream(model, task, f"options.{name}", stream, call).run(messages)
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """The rows of a message, or of a part of a long one."""
+
+    sent: Sent
+    ids: Any  # of the items
+    rows: Rows[Any]
+    tokenize_seconds: float
+    arrived: float
+
+
+class _PredictionStream:
+    """One stream."""
+
+    def __init__(self, model: ServedModel, task: Task[Any], options: str, stream: Requests, call: Call) -> None:
+        self._model = model
+        self._task = task
+        self._options = options  # their path
+        self._call = call
+        self._window = model.stream_window
+        self._sizes = tensor_sizes(task.wishes, model.description)
+        self._bulk: BulkStream[tasks_pb2.StreamPredictionsResponse] = BulkStream(
+            stream, call, self._window, self._handle
+        )
+
+    async def run(self, messages: AsyncIterator[Decoded[tasks_pb2.StreamPredictionsRequest]]) -> None:
+        await self._bulk.run(messages, self._model.limits.max_texts)
+
+    async def _handle(self, items: Items) -> AsyncIterator[AnswerOf]:
+        arrived = time.monotonic()
+        if items.choices is None:
+            sent = Sent(items.inputs, "items.inputs", items.bad, options=self._options)
+        else:
+            sent = Sent(items.choices, "items.choices", items.bad, options=self._options)
+        at_once = max(1, self._model.limits.max_texts // self._task.rows_per_item)
+        for some in sent.parts(at_once):
+            started = time.monotonic()
+            rows = await self._model.in_thread(partial(self._task.prepare, some), many=True)
+            ids = items.ids[some.offset : some.offset + rows.truncated.size]
+            message = _Message(some, ids, rows, time.monotonic() - started, arrived)
+            async for answer in self._message(message):
+                yield answer
+
+    async def _message(self, message: _Message) -> AsyncIterator[AnswerOf]:
+        rows, limits = message.rows, self._model.limits
+        if rows.failed:
+            yield self._errors(message, rows.failed)
+        starts, costs = item_costs(rows, window_costs(rows, self._sizes, limits.stream_tokens / limits.stream_bytes))
+        ends = np.append(starts[1:], rows.items.size)
+        for first, last in pieces_of(costs, self._window.max_tokens):
+            cost = int(costs[first:last].sum())
+            async for answer in self._slice(message, int(starts[first]), int(ends[last - 1]), cost):
+                yield answer
+
+    async def _slice(self, message: _Message, first: int, last: int, cost: int) -> AsyncIterator[AnswerOf]:
+        """Computes all rows of some items. The window gets their cost back once the last answer is written."""
+        task, model, rows = self._task, self._model, message.rows
+        held = await self._bulk.tokens.acquire(cost)
+        async with model.admission.stream(int(rows.costs[first:last].sum())):
+            batch = task.expand(rows, first, last)
+            outcomes = await model.dispatcher.run(Job(batch, task.wishes, task.priority, self._call.deadline))
+        computed, failed = gather(rows, first, last, batch, outcomes)
+        for error in failed.values():
+            refuse_if_late(error)
+        waiting: AnswerOf | None = self._errors(message, failed) if failed else None
+        for share in computed.shares(rows.least_bytes, MESSAGE_BYTES):
+            async for answer in self._answers(message, computed, share, outcomes):
+                if waiting is not None:
+                    yield waiting
+                waiting = answer
+        assert waiting is not None  # every item of a slice is in one or the other
+        yield replace(waiting, tokens=held)
+
+    async def _answers(
+        self, message: _Message, computed: Computed, share: Share, outcomes: list[Outcome]
+    ) -> AsyncIterator[AnswerOf]:
+        """One answer, or several where one would be too large a message."""
+        answer = await self._model.in_thread(lambda: self._task.answer(message.rows, share), many=True)
+        size = answer.ByteSize()
+        if size > MESSAGE_BYTES and share.items.size > 1:
+            for half in computed.halves(share):
+                async for part in self._answers(message, computed, half, outcomes):
+                    yield part
+            return
+        if size > (limit := self._model.limits.max_response_bytes):
+            item = int(share.items[0])
+            about = f"its answer would have {size} bytes, and the limit is {limit}"
+            yield self._errors(message, {item: too_large(message.sent.at(item), about)})
+            return
+        rows, items = message.rows, share.items
+        predicted = tasks_pb2.PredictedItems(
+            ids=[message.ids[item] for item in items.tolist()],
+            usage=wire.usage(items.size, int(rows.costs[share.rows].sum()), int(rows.truncated[items].sum())),
+            timings=timings(message.tokenize_seconds, message.arrived, outcomes),
+        )
+        put(predicted, answer)
+        yield Answer(tasks_pb2.StreamPredictionsResponse(items=predicted), items.size)
+
+    def _errors(self, message: _Message, failed: Mapping[int, RequestError]) -> AnswerOf:
+        listed = [item_error(message.ids[index], error, self._call) for index, error in sorted(failed.items())]
+        items = tasks_pb2.PredictedItems(errors=listed)
+        return Answer(tasks_pb2.StreamPredictionsResponse(items=items), len(listed))

@@ -1,0 +1,196 @@
+"""TaskService."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from bertstream.server.core.computing import raise_first, timings
+from bertstream.server.core.dispatch import Job
+from bertstream.server.core.errors import invalid, too_large
+from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.core.preparation import refuse_failed
+from bertstream.server.core.tasks.base import Rows, Task
+from bertstream.server.core.tasks.gathering import gather
+from bertstream.server.core.tasks.labels import sort_documents
+from bertstream.server.core.tasks.registry import parse_task, put
+from bertstream.server.core.tasks.sent import Sent
+from bertstream.server.core.tokenization import Pairs
+from bertstream.server.protocols.bertstream_v1 import wire
+from bertstream.server.protocols.bertstream_v1.services.predictions import stream_predictions
+from bertstream.server.protocols.bertstream_v1.validation.inputs import refuse_bad_strings
+from bertstream.server.protocols.rpc import Call, Decoded, Stream
+from bertstream.server.protocols.utf8 import BadString
+from bertstream.v1 import tasks_pb2, types_pb2
+from bertstream.workers.contract import INTERACTIVE
+
+Response = TypeVar("Response", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """The answer to a unary call."""
+
+    task: Task[Any]
+    answer: Message
+    usage: types_pb2.Usage
+    timings: types_pb2.Timings
+
+    def fill(self, response: Response) -> Response:
+        """Writes all of it into a response whose fields are named alike."""
+        put(response, self.answer)
+        return self.fill_rest(response)
+
+    def fill_rest(self, response: Response) -> Response:
+        """All but the answer."""
+        for name, value in (("options", self.task.effective), ("usage", self.usage), ("timings", self.timings)):
+            getattr(response, name).CopyFrom(value)
+        return response
+
+
+class TaskService:
+    """Answers of task heads."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    async def fill_masks(self, request: Decoded[tasks_pb2.FillMasksRequest], call: Call) -> tasks_pb2.FillMasksResponse:
+        predicted = await self._texts("fill_mask", request, call)
+        return predicted.fill(tasks_pb2.FillMasksResponse())
+
+    async def score_texts(
+        self, request: Decoded[tasks_pb2.ScoreTextsRequest], call: Call
+    ) -> tasks_pb2.ScoreTextsResponse:
+        predicted = await self._texts("score_text", request, call)
+        return predicted.fill(tasks_pb2.ScoreTextsResponse())
+
+    async def predict_next_sentences(
+        self, request: Decoded[tasks_pb2.PredictNextSentencesRequest], call: Call
+    ) -> tasks_pb2.PredictNextSentencesResponse:
+        predicted = await self._texts("next_sentence", request, call)
+        return predicted.fill(tasks_pb2.PredictNextSentencesResponse())
+
+    async def classify_texts(
+        self, request: Decoded[tasks_pb2.ClassifyTextsRequest], call: Call
+    ) -> tasks_pb2.ClassifyTextsResponse:
+        predicted = await self._texts("classify_text", request, call)
+        return predicted.fill(tasks_pb2.ClassifyTextsResponse())
+
+    async def classify_tokens(
+        self, request: Decoded[tasks_pb2.ClassifyTokensRequest], call: Call
+    ) -> tasks_pb2.ClassifyTokensResponse:
+        predicted = await self._texts("classify_tokens", request, call)
+        return predicted.fill(tasks_pb2.ClassifyTokensResponse())
+
+    async def choose_answers(
+        self, request: Decoded[tasks_pb2.ChooseAnswersRequest], call: Call
+    ) -> tasks_pb2.ChooseAnswersResponse:
+        predicted = await self._texts("choose", request, call)
+        return predicted.fill(tasks_pb2.ChooseAnswersResponse())
+
+    async def classify_zero_shot(
+        self, request: Decoded[tasks_pb2.ClassifyZeroShotRequest], call: Call
+    ) -> tasks_pb2.ClassifyZeroShotResponse:
+        message = request.value()
+        sent = sent_inputs(types_pb2.TextBatch(texts=message.inputs), request.bad_strings, field="inputs.texts")
+        predicted = await self._predict("zero_shot", message.options, sent, call)
+        return predicted.fill(tasks_pb2.ClassifyZeroShotResponse())
+
+    async def answer_questions(
+        self, request: Decoded[tasks_pb2.AnswerQuestionsRequest], call: Call
+    ) -> tasks_pb2.AnswerQuestionsResponse:
+        message = request.value()
+        sent = sent_inputs(types_pb2.TextBatch(pairs=message.inputs), request.bad_strings, field="inputs")
+        predicted = await self._predict("answer", message.options, sent, call)
+        return predicted.fill(tasks_pb2.AnswerQuestionsResponse())
+
+    async def rerank_texts(
+        self, request: Decoded[tasks_pb2.RerankTextsRequest], call: Call
+    ) -> tasks_pb2.RerankTextsResponse:
+        message = request.value()
+        documents = list(message.documents)
+        refuse_bad_strings(types_pb2.TextBatch(), map(_place_of_document, request.bad_strings))
+        model = self._models.get(message.options.model, call)
+        if not documents:
+            raise invalid("documents", "the list is empty", "INVALID_EMPTY_LIST")
+        if len(documents) > (most := model.limits.max_texts):
+            raise too_large("documents", f"{len(documents)} documents; the limit of one call is {most}")
+        sent = Sent(Pairs([message.query] * len(documents), documents), "documents")
+        predicted = await predict(model, "rerank", message.options, sent, call)
+        response = predicted.fill_rest(tasks_pb2.RerankTextsResponse())
+        response.options.top_k = min(response.options.top_k or len(documents), len(documents))
+        assert isinstance(predicted.answer, tasks_pb2.Relevances)
+        indexes, scores = sort_documents(predicted.answer, response.options.top_k)
+        response.document_indexes.extend(indexes)
+        response.scores.extend(scores)
+        return response
+
+    async def stream_predictions(self, stream: Stream[tasks_pb2.StreamPredictionsRequest], call: Call) -> None:
+        await stream_predictions(self._models, stream, call)
+
+    async def _texts(self, name: str, request: Decoded[Any], call: Call) -> Predicted:
+        """Of requests that have `options` and `inputs`."""
+        message = request.value()
+        return await self._predict(name, message.options, sent_inputs(message.inputs, request.bad_strings), call)
+
+    async def _predict(self, name: str, options: Any, sent: Sent, call: Call) -> Predicted:
+        return await predict(self._models.get(options.model, call), name, options, sent, call)
+
+
+def sent_inputs(
+    inputs: types_pb2.TextBatch | tasks_pb2.ChoiceLists, bad_strings: Sequence[BadString], field: str = ""
+) -> Sent:
+    """The items of a unary call. Raises INVALID_UTF8, naming all that are not."""
+    sent = Sent(inputs, field=field)
+    refuse_bad_strings(inputs, bad_strings, at=sent.at)
+    return sent
+
+
+async def predict(model: ServedModel, name: str, options: Message, sent: Sent, call: Call) -> Predicted:
+    """Runs one unary call."""
+
+    def begin() -> tuple[Task[Any], Rows[Any]]:
+        task = parse_task(name, options, model, INTERACTIVE)
+        return task, task.prepare(sent)
+
+    model.admission.check()
+    started = time.monotonic()
+    task, rows = await model.in_thread(begin)
+    tokenize_seconds = time.monotonic() - started
+    refuse_failed(rows.failed)
+    _check_sizes(rows, model, sent)
+    call.check_deadline()
+    count, tokens = rows.items.size, int(rows.costs.sum())
+    with model.admission.unary(tokens):
+        batch = task.expand(rows, 0, count)
+        outcomes = await model.dispatcher.run(Job(batch, task.wishes, task.priority, call.deadline))
+    raise_first(outcomes)
+    computed, _ = gather(rows, 0, count, batch, outcomes)
+    answer = await model.in_thread(lambda: task.answer(rows, computed.whole()))
+    _check_answer(answer.ByteSize(), model, sent)
+    usage = wire.usage(rows.truncated.size, tokens, int(rows.truncated.sum()))
+    return Predicted(task, answer, usage, timings(tokenize_seconds, call.arrived, outcomes))
+
+
+def _check_sizes(rows: Rows[Any], model: ServedModel, sent: Sent) -> None:
+    """Raises REQUEST_TOO_LARGE, before any work is done."""
+    if rows.least_bytes is not None:
+        _check_answer(int(rows.least_bytes.sum()), model, sent)
+    tokens, limit = int(rows.costs.sum()), model.limits.stream_tokens
+    if rows.copies is not None and tokens > limit:
+        about = f"the masked copies of these texts have {tokens} tokens, and the limit of one call is {limit}"
+        raise too_large(sent.path, f"{about}: send fewer or shorter texts, or use StreamPredictions")
+
+
+def _check_answer(size: int, model: ServedModel, sent: Sent) -> None:
+    if size > (limit := model.limits.max_response_bytes):
+        about = f"the answer would have {size} bytes or more, and the limit is {limit}: use StreamPredictions"
+        raise too_large(sent.path, about)
+
+
+def _place_of_document(bad: BadString) -> BadString:
+    return BadString(f"documents[{bad.index}]", 0) if bad.path == "documents" else bad

@@ -1,0 +1,144 @@
+"""TokenizationService."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import numpy as np
+
+from bertstream.server.core.errors import RequestError, Violation, invalid, invalid_fields, too_large
+from bertstream.server.core.models import Models, ServedModel, Timed
+from bertstream.server.core.preparation import failed_texts, refuse_failed
+from bertstream.server.core.selection import select_rows
+from bertstream.server.core.tokenization import Ids, Tokenized
+from bertstream.server.protocols.bertstream_v1 import wire
+from bertstream.server.protocols.bertstream_v1.streams import Answer, BulkStream, Items, first_message, item_error
+from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_inputs, refuse_bad_strings
+from bertstream.server.protocols.bertstream_v1.validation.tokenization import TokenizationPlan, parse_tokenization
+from bertstream.server.protocols.rpc import Call, Decoded, Stream
+from bertstream.v1 import tokenization_pb2, types_pb2
+from bertstream.workers.ragged import pieces_of
+
+_ANSWER_TOKENS = 1 << 15  # with all columns about 20 bytes each, so about 1 MiB at most
+
+AnswerOf = Answer[tokenization_pb2.StreamTokenizationsResponse]
+
+
+class TokenizationService:
+    """Text to tokens and back, in the frontend alone."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    async def tokenize_texts(
+        self, request: Decoded[tokenization_pb2.TokenizeTextsRequest], call: Call
+    ) -> tokenization_pb2.TokenizeTextsResponse:
+        message = request.value()
+        refuse_bad_strings(message.inputs, request.bad_strings)
+        model = self._models.get(message.options.model, call)
+        plan = parse_tokenization(message.options, model.name, model.description)
+        timed = await _tokenize(model, plan, message.inputs, "inputs")
+        refuse_failed(failed_texts(timed.tokens, message.inputs, "inputs"))
+        limit = model.limits.max_response_bytes
+        _check_size(timed.tokens.ids.size, limit)  # without a look, as a token has a byte at least
+        response = tokenization_pb2.TokenizeTextsResponse(
+            options=plan.effective,
+            tokenizations=wire.tokenizations(timed.tokens, windows=plan.options.windows, type_ids=plan.type_ids),
+            usage=_usage(timed.tokens),
+            timings=wire.timings(timed.seconds, time.monotonic() - call.arrived),
+        )
+        _check_size(response.ByteSize(), limit)
+        return response
+
+    async def stream_tokenizations(
+        self, stream: Stream[tokenization_pb2.StreamTokenizationsRequest], call: Call
+    ) -> None:
+        messages = aiter(stream)
+        options = await first_message(messages, "options")
+        if options is None:
+            return
+        model = self._models.get(options.model, call)
+        plan = parse_tokenization(options, model.name, model.description)
+        window = model.stream_window
+        started = tokenization_pb2.TokenizationStarted(options=plan.effective, window=window)
+        await stream.write(tokenization_pb2.StreamTokenizationsResponse(started=started))
+
+        async def handle(items: Items) -> AsyncIterator[AnswerOf]:
+            arrived = time.monotonic()
+            timed = await _tokenize(model, plan, items.inputs, "items.inputs")
+            for answer in _answers(plan, timed, items, call, arrived):
+                yield answer
+
+        await BulkStream(stream, call, window, handle).run(messages, model.limits.max_texts)
+
+    async def detokenize_tokens(
+        self, request: Decoded[tokenization_pb2.DetokenizeTokensRequest], call: Call
+    ) -> tokenization_pb2.DetokenizeTokensResponse:
+        message = request.value()
+        refuse_bad_strings(types_pb2.TextBatch(), request.bad_strings)
+        model = self._models.get(message.model, call)
+        inputs = parse_inputs(types_pb2.TextBatch(token_ids=message.token_ids), "", model.limits.max_texts)
+        if message.token_ids.token_type_ids:
+            raise invalid("token_ids.token_type_ids", "it must be empty", "INVALID_COMBINATION")
+        assert isinstance(inputs, Ids)
+        done = await model.detokenize(inputs, message.skip_special_tokens)
+        if done.errors:
+            listed = [Violation(f"token_ids[{i}]", error.message) for i, error in sorted(done.errors.items())]
+            raise invalid_fields(listed, next(iter(done.errors.values())).reason)
+        return tokenization_pb2.DetokenizeTokensResponse(model=model.name, texts=done.texts)
+
+
+async def _tokenize(model: ServedModel, plan: TokenizationPlan, batch: types_pb2.TextBatch, path: str) -> Timed:
+    inputs = parse_inputs(batch, path, model.limits.max_texts)
+    return await model.tokenize(inputs, plan.options_for(inputs))
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        about = f"the answer would have {size} bytes or more, and the limit is {limit}: use StreamTokenizations"
+        raise too_large("options.outputs", about)
+
+
+def _answers(plan: TokenizationPlan, timed: Timed, items: Items, call: Call, arrived: float) -> Iterator[AnswerOf]:
+    """The answers to one message: some texts in each, or a large one alone."""
+    tokens = timed.tokens
+    failed = failed_texts(tokens, items.inputs, "items.inputs", items.bad)
+    sizes = np.bincount(tokens.text_indexes, tokens.lengths, len(items.ids)).astype(np.int64)
+    for first, last in pieces_of(sizes, _ANSWER_TOKENS):
+        good = [index for index in range(first, last) if index not in failed]
+        bad = [(items.ids[index], failed[index]) for index in range(first, last) if index in failed]
+        yield _answer(plan, timed.seconds, _of_texts(tokens, good), [items.ids[i] for i in good], bad, call, arrived)
+
+
+def _answer(
+    plan: TokenizationPlan,
+    seconds: float,
+    tokens: Tokenized,
+    ids: Sequence[int],
+    failed: Sequence[tuple[int, RequestError]],
+    call: Call,
+    arrived: float,
+) -> AnswerOf:
+    message = tokenization_pb2.TokenizedItems(
+        ids=ids,
+        tokenizations=wire.tokenizations(tokens, windows=plan.options.windows, type_ids=plan.type_ids),
+        errors=[item_error(item_id, error, call) for item_id, error in failed],
+        usage=_usage(tokens),
+        timings=wire.timings(seconds, time.monotonic() - arrived),
+    )
+    return Answer(tokenization_pb2.StreamTokenizationsResponse(items=message), len(ids) + len(failed))
+
+
+def _of_texts(tokens: Tokenized, good: list[int]) -> Tokenized:
+    """These texts' rows, with text indexes that count only those, so that ids and rows agree."""
+    if len(good) == tokens.truncated.size:
+        return tokens
+    kept = select_rows(tokens, np.flatnonzero(np.isin(tokens.text_indexes, good)))
+    new_index = np.searchsorted(good, kept.text_indexes).astype(np.int32)
+    return dataclasses.replace(kept, text_indexes=new_index, truncated=tokens.truncated[good], errors={})
+
+
+def _usage(tokens: Tokenized) -> types_pb2.Usage:
+    return wire.usage(tokens.truncated.size, tokens.ids.size, int(tokens.truncated.sum()))

@@ -1,0 +1,241 @@
+"""EncodingOptions to what the tokenizer and the workers need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bertstream.server.core.errors import invalid, not_available, too_large
+from bertstream.server.core.layout import AnswerSizes
+from bertstream.server.core.tokenization import Column, Ids, Inputs, TokenizeOptions, Words
+from bertstream.server.protocols.bertstream_v1.validation.names import (
+    COLUMNS,
+    LAYER_COMBINATIONS,
+    OFFSET_UNITS,
+    OUTPUTS,
+    POOLING_MODES,
+    PRIORITIES,
+    WIRE_TYPES,
+    name_of,
+    names_of,
+    value_of,
+)
+from bertstream.server.protocols.bertstream_v1.validation.tokenization import (
+    effective_truncation,
+    parse_truncation,
+    with_special_tokens,
+)
+from bertstream.v1 import encoding_pb2, types_pb2
+from bertstream.workers.contract import Output, Pooling, PoolingMode, Wishes
+from bertstream.workers.description import ModelDescription
+
+MAX_PROMPT = 10_000  # characters; it is put before each of thousands of texts
+WIRE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingPlan:
+    """What an encoding request asks for, every default filled in."""
+
+    wishes: Wishes
+    tokenize: TokenizeOptions
+    add_special_tokens: bool | None  # None: depends on the kind of input
+    prompt: str
+    prompt_asked: bool  # by the caller, rather than by the checkpoint
+    priority: int
+    sizes: AnswerSizes
+    shown: frozenset[Column]  # columns of tokens wanted beside the outputs
+    type_ids: bool  # whether these are among them
+    effective: encoding_pb2.EncodingOptions
+
+    @property
+    def shows_tokens(self) -> bool:
+        """Whether any columns of the tokens are wanted beside the outputs."""
+        return bool(self.effective.token_outputs)
+
+    def options_for(self, inputs: Inputs) -> TokenizeOptions:
+        """The tokenizer's options for this kind of input."""
+        return with_special_tokens(self.tokenize, self.add_special_tokens, inputs)
+
+    def prompt_for(self, inputs: Inputs, path: str = "options") -> str:
+        """The prompt for this kind of input. Raises INVALID_ARGUMENT where the caller asked for one that cannot be."""
+        if not isinstance(inputs, Ids | Words):
+            return self.prompt
+        if self.prompt_asked and self.prompt:
+            raise invalid(f"{path}.prompt", "a prompt goes with texts and pairs only", "INVALID_COMBINATION")
+        return ""
+
+
+def parse_encoding(
+    options: encoding_pb2.EncodingOptions,
+    name: str,
+    description: ModelDescription,
+    default_priority: int,
+    path: str = "options",
+    default_output: Output = "pooled",
+) -> EncodingPlan:
+    """Raises INVALID_ARGUMENT with the field's path, or FAILED_PRECONDITION for an output that the model lacks."""
+    wishes = _wishes(options, description, path, default_output)
+    truncation = parse_truncation(options.truncation, description, f"{path}.truncation")
+    prompt = _prompt(options, description, path)
+    unset = options.priority == types_pb2.PRIORITY_UNSPECIFIED
+    priority = default_priority if unset else name_of(PRIORITIES, options.priority, f"{path}.priority")
+    effective = encoding_pb2.EncodingOptions(
+        model=name,
+        outputs=[value_of(OUTPUTS, output) for output in wishes.outputs],
+        pooling=effective_pooling(wishes.pooling) if wishes.pooling else None,
+        data_type=value_of(WIRE_TYPES, wishes.wire_type),
+        truncation=effective_truncation(truncation),
+        prompt=prompt,
+        priority=value_of(PRIORITIES, priority),
+        hidden_state_layers=wishes.hidden_layers,
+        attention_layers=wishes.attention_layers,
+        attention_heads=wishes.attention_heads,
+        token_outputs=options.token_outputs,
+        offset_unit=value_of(OFFSET_UNITS, name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")),
+    )
+    special = options.add_special_tokens if options.HasField("add_special_tokens") else None
+    if special is not None:
+        effective.add_special_tokens = special
+    asked = options.WhichOneof("prefix") is not None
+    shown = names_of(COLUMNS, options.token_outputs, f"{path}.token_outputs")
+    columns: frozenset[Column] = frozenset(column for column in shown if column)
+    for_spans: frozenset[Column] = frozenset({"offsets", "word_ids"} if "pooled_spans" in wishes.outputs else ())
+    unit = name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")
+    tokenize = TokenizeOptions(truncation, columns=columns | for_spans, offset_unit=unit)
+    sizes = _sizes(wishes, description)
+    return EncodingPlan(wishes, tokenize, special, prompt, asked, priority, sizes, columns, None in shown, effective)
+
+
+def default_pooling(description: ModelDescription) -> Pooling:
+    """The pooling of a request that does not say."""
+    own = description.default_pooling
+    mode = next(mode for mode in POOLING_MODES.values() if mode == own.mode)
+    return Pooling(mode, (description.layers,), "mean", own.normalize, own.dimensions)
+
+
+def effective_pooling(pooling: Pooling) -> encoding_pb2.PoolingOptions:
+    """As it goes into a response."""
+    return encoding_pb2.PoolingOptions(
+        mode=value_of(POOLING_MODES, pooling.mode),
+        layers=pooling.layers,
+        layer_combination=value_of(LAYER_COMBINATIONS, pooling.combination),
+        normalize=pooling.normalize,
+        dimensions=pooling.dimensions,
+    )
+
+
+def available_outputs(description: ModelDescription) -> tuple[Output, ...]:
+    """The outputs that the model has."""
+    return tuple(output for output in OUTPUTS.values() if output != "pooler_output" or description.has_pooler)
+
+
+def _wishes(
+    options: encoding_pb2.EncodingOptions, description: ModelDescription, path: str, default_output: Output
+) -> Wishes:
+    outputs: tuple[Output, ...] = tuple(names_of(OUTPUTS, options.outputs, f"{path}.outputs")) or (default_output,)
+    there = available_outputs(description)
+    if missing := [output for output in outputs if output not in there]:
+        raise not_available(f"this checkpoint has no {missing[0]}; it has {', '.join(there)}")
+    _refuse_unused(options, outputs, path)
+    pools = {"pooled", "pooled_spans"} & set(outputs)
+    pooling = _pooling(options.pooling, description, f"{path}.pooling") if pools else None
+    if "pooled_spans" in outputs and pooling and pooling.mode == "pooler":
+        raise invalid(f"{path}.pooling.mode", "the model's own pooler reads a whole text", "INVALID_COMBINATION")
+    states, weights = "hidden_states" in outputs, "attentions" in outputs
+    last, heads = description.layers, description.attention_heads
+    return Wishes(
+        outputs,
+        pooling,
+        name_of(WIRE_TYPES, options.data_type, f"{path}.data_type"),
+        tuple(sorted(_numbers(options.hidden_state_layers, 0, last, f"{path}.hidden_state_layers"))) if states else (),
+        tuple(sorted(_numbers(options.attention_layers, 1, last, f"{path}.attention_layers"))) if weights else (),
+        _numbers(options.attention_heads, 0, heads - 1, f"{path}.attention_heads") if weights else (),
+    )
+
+
+def _refuse_unused(options: encoding_pb2.EncodingOptions, outputs: Sequence[Output], path: str) -> None:
+    """An option that no output asked for would use is a mistake."""
+    for used, field, needs in (
+        (options.HasField("pooling"), "pooling", ("pooled", "pooled_spans")),
+        (bool(options.hidden_state_layers), "hidden_state_layers", ("hidden_states",)),
+        (bool(options.attention_layers), "attention_layers", ("attentions",)),
+        (bool(options.attention_heads), "attention_heads", ("attentions",)),
+    ):
+        if used and not set(needs) & set(outputs):
+            named = " or ".join(need.upper() for need in needs)
+            raise invalid(
+                f"{path}.{field}", f"it means something only with {named} among the outputs", "INVALID_COMBINATION"
+            )
+
+
+def _numbers(values: Sequence[int], first: int, last: int, path: str) -> tuple[int, ...]:
+    """Layers or heads from `first` to `last`, negative ones counted from the end; all where none is given."""
+    for i, value in enumerate(values[: last + 2]):  # any more, and one is named twice
+        if not (first <= value <= last or first - last - 1 <= value < 0):
+            raise invalid(f"{path}[{i}]", f"{value} is not between {first} and {last}, or below 0", "INVALID_RANGE")
+    numbers = [value if value >= 0 else last + 1 + value for value in values[: last + 2]]
+    if len(set(numbers)) < len(numbers):
+        raise invalid(path, "a number is named twice", "INVALID_COMBINATION")
+    return tuple(numbers) or tuple(range(first, last + 1))
+
+
+def _pooling(options: encoding_pb2.PoolingOptions, description: ModelDescription, path: str) -> Pooling:
+    own = default_pooling(description)
+    unset = options.mode in (encoding_pb2.POOLING_MODE_UNSPECIFIED, encoding_pb2.POOLING_MODE_CHECKPOINT)
+    mode = own.mode if unset else name_of(POOLING_MODES, options.mode, f"{path}.mode")
+    layers = _layers(options, mode, description, path)
+    combination = name_of(LAYER_COMBINATIONS, options.layer_combination, f"{path}.layer_combination")
+    width = description.hidden_size * (len(layers) if combination == "concatenate" else 1)
+    if mode == "checkpoint":
+        width = description.default_pooling.width
+    if not 0 <= options.dimensions <= width:
+        raise invalid(f"{path}.dimensions", f"{options.dimensions} is not between 0 and {width}", "INVALID_RANGE")
+    normalize = options.normalize if options.HasField("normalize") else own.normalize
+    return Pooling(mode, layers, combination, normalize, options.dimensions or (own.dimensions if unset else 0))
+
+
+def _layers(
+    options: encoding_pb2.PoolingOptions, mode: PoolingMode, description: ModelDescription, path: str
+) -> tuple[int, ...]:
+    last = description.layers
+    for i, layer in enumerate(options.layers[: last + 2]):  # any more, and one is named twice
+        if not -last - 1 <= layer <= last:
+            raise invalid(f"{path}.layers[{i}]", f"{layer} is not between {-last - 1} and {last}", "INVALID_RANGE")
+    layers = tuple(layer % (last + 1) for layer in options.layers[: last + 2]) or (last,)
+    if len(set(layers)) < len(layers):
+        raise invalid(f"{path}.layers", "a layer is named twice", "INVALID_COMBINATION")
+    if mode == "pooler":
+        if not description.has_pooler:
+            raise not_available("this checkpoint has no pooler; choose another pooling mode")
+        if layers != (last,):
+            raise invalid(f"{path}.layers", "the model's own pooler reads the last layer only", "INVALID_COMBINATION")
+    if mode == "checkpoint" and layers != (last,):
+        why = "the checkpoint's own pooling reads the last layer only; choose a pooling mode for others"
+        raise invalid(f"{path}.layers", why, "INVALID_COMBINATION")
+    return layers
+
+
+def _prompt(options: encoding_pb2.EncodingOptions, description: ModelDescription, path: str) -> str:
+    kind = options.WhichOneof("prefix")
+    if kind == "prompt":
+        if len(options.prompt) > MAX_PROMPT:
+            raise too_large(f"{path}.prompt", f"{len(options.prompt)} characters; the limit is {MAX_PROMPT}")
+        return options.prompt
+    name = options.prompt_name if kind else description.default_prompt_name
+    if kind and name not in description.prompts:
+        there = ", ".join(description.prompts) or "none"
+        raise invalid(f"{path}.prompt_name", f"no prompt has this name; there: {there}", "INVALID_PROMPT_NAME")
+    return description.prompts.get(name, "")
+
+
+def _sizes(wishes: Wishes, description: ModelDescription) -> AnswerSizes:
+    size, hidden = WIRE_BYTES[wishes.wire_type], description.hidden_size
+    vector = 0
+    if wishes.pooling is not None:
+        copies = len(wishes.pooling.layers) if wishes.pooling.combination == "concatenate" else 1
+        vector = size * (wishes.pooling.dimensions or hidden * copies)
+    text = vector * ("pooled" in wishes.outputs) + size * hidden * ("pooler_output" in wishes.outputs)
+    states = len(wishes.hidden_layers) + ("last_hidden_state" in wishes.outputs)
+    weights = len(wishes.attention_layers) * len(wishes.attention_heads)
+    return AnswerSizes(text, size * hidden * states, size * weights, vector * ("pooled_spans" in wishes.outputs))

@@ -1,0 +1,96 @@
+"""What the options of several tasks share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bertstream.server.core.errors import RequestError, head_not_available, invalid, not_available
+from bertstream.server.core.tokenization import Strategy, Truncation
+from bertstream.server.protocols.bertstream_v1.validation.names import PRIORITIES, STRATEGIES, name_of, value_of
+from bertstream.server.protocols.bertstream_v1.validation.tokenization import parse_truncation
+from bertstream.v1 import tasks_pb2, types_pb2
+from bertstream.workers.contract import HeadName, ScoreFunction
+from bertstream.workers.description import ModelDescription
+
+SCORE_FUNCTIONS: Mapping[int, ScoreFunction] = {
+    tasks_pb2.SCORE_FUNCTION_SOFTMAX: "softmax",
+    tasks_pb2.SCORE_FUNCTION_SIGMOID: "sigmoid",
+    tasks_pb2.SCORE_FUNCTION_NONE: "none",
+}
+
+
+def require_head(description: ModelDescription, head: HeadName) -> None:
+    """Raises HEAD_NOT_AVAILABLE."""
+    if head not in description.heads:
+        raise head_not_available(head, description.heads)
+
+
+def not_suitable(message: str) -> RequestError:
+    """The checkpoint has the head, but it was not trained for this task."""
+    return not_available(message, "HEAD_NOT_SUITABLE")
+
+
+def require_mask(description: ModelDescription) -> tuple[str, int]:
+    """The mask token and its id. Raises HEAD_NOT_AVAILABLE, or HEAD_NOT_SUITABLE where the tokenizer has none."""
+    require_head(description, "fill_mask")
+    if "mask" not in description.special_tokens:
+        raise not_suitable("this checkpoint's tokenizer has no mask token")
+    return description.special_tokens["mask"]
+
+
+def parse_priority(value: int, default: int, path: str) -> int:
+    """`default` where it is not said. Raises INVALID_ENUM."""
+    return default if value == types_pb2.PRIORITY_UNSPECIFIED else name_of(PRIORITIES, value, path)
+
+
+def effective_priority(priority: int) -> types_pb2.Priority.ValueType:
+    """As it goes into a response."""
+    value: types_pb2.Priority.ValueType = value_of(PRIORITIES, priority)
+    return value
+
+
+def parse_task_truncation(
+    options: types_pb2.TruncationOptions, description: ModelDescription, path: str, default: Strategy = "longest_first"
+) -> Truncation:
+    """As for other requests, but that tasks on pairs may have a default strategy of their own."""
+    if options.strategy == types_pb2.TRUNCATION_STRATEGY_UNSPECIFIED:
+        filled = types_pb2.TruncationOptions()
+        filled.CopyFrom(options)
+        filled.strategy = value_of(STRATEGIES, default)
+        options = filled
+    return parse_truncation(options, description, path)
+
+
+def parse_function(value: int, default: ScoreFunction, path: str) -> ScoreFunction:
+    """`default` where it is not said. Raises INVALID_ENUM."""
+    unset = value == tasks_pb2.SCORE_FUNCTION_UNSPECIFIED
+    return default if unset else name_of(SCORE_FUNCTIONS, value, path)
+
+
+def own_function(name: str) -> ScoreFunction:
+    """A description's function."""
+    return next(function for function in SCORE_FUNCTIONS.values() if function == name)
+
+
+def effective_function(function: ScoreFunction) -> tasks_pb2.ScoreFunction.ValueType:
+    """As it goes into a response."""
+    value: tasks_pb2.ScoreFunction.ValueType = value_of(SCORE_FUNCTIONS, function)
+    return value
+
+
+def parse_count(value: int, default: int, most: int, path: str) -> int:
+    """A number of 1 to `most`, such as `top_k`; 0 stands for the default. Raises INVALID_RANGE."""
+    if not 0 <= value <= most:
+        raise invalid(path, f"{value} is not between 0 and {most}", "INVALID_RANGE")
+    return value or default
+
+
+def refuse_texts(texts: Sequence[str], path: str, reason: str) -> None:
+    """Raises where one of the texts is empty, or there twice."""
+    seen: set[str] = set()
+    for i, text in enumerate(texts):
+        if not text.strip():
+            raise invalid(f"{path}[{i}]", "it is empty", reason)
+        if text in seen:
+            raise invalid(f"{path}[{i}]", "it is there twice", reason)
+        seen.add(text)

@@ -1,0 +1,132 @@
+"""Columns and arrays to protobuf messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from numpy.typing import NDArray
+
+from bertstream.server.core.layout import Layout
+from bertstream.server.core.tokenization import Column, Tokenized
+from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
+
+Tensors = Mapping[str, NDArray[np.generic]]
+
+_DATA_TYPES = {
+    "<f4": types_pb2.DATA_TYPE_FLOAT32,
+    "<f2": types_pb2.DATA_TYPE_FLOAT16,
+    "<i2": types_pb2.DATA_TYPE_BFLOAT16,  # NumPy has no bfloat16, so its bits travel as integers
+    "|i1": types_pb2.DATA_TYPE_INT8,
+}
+
+ALL_COLUMNS: frozenset[Column] = frozenset({"tokens", "offsets", "special_tokens_mask", "word_ids"})
+_FIELDS: Mapping[Column, tuple[str, ...]] = {
+    "offsets": ("starts", "ends"),
+    "special_tokens_mask": ("special_tokens_mask",),
+    "word_ids": ("word_ids", "sequence_ids"),
+}
+
+
+def fill(
+    message: types_pb2.Tensor, values: NDArray[np.generic], scales: NDArray[np.generic] | None = None
+) -> types_pb2.Tensor:
+    """Writes an array into a message where that is, so that its bytes are not copied again."""
+    message.data_type = _DATA_TYPES[values.dtype.str]
+    message.shape.extend(values.shape)
+    message.data = values.tobytes()
+    if scales is not None:
+        message.scales = scales.tobytes()
+    return message
+
+
+def encodings(
+    message: encoding_pb2.Encodings, tensors: Tensors, layout: Layout, first: int, last: int
+) -> encoding_pb2.Encodings:
+    """Writes the outputs of the texts from `first` up to `last`; the layout is that of all texts in `tensors`."""
+    lengths = layout.lengths[first:last].tolist()
+    message.token_counts.extend(lengths)
+    for name in outputs_of(tensors):
+        target = place_of(message, name, layout, lengths)
+        scales = tensors.get(f"{name}.scales")
+        fill(
+            target,
+            tensors[name][layout.rows(name, first, last)],
+            None if scales is None else scales[layout.rows(f"{name}.scales", first, last)],
+        )
+    if layout.span_counts is not None:
+        message.span_counts.extend(layout.span_counts[first:last].tolist())
+    return message
+
+
+def place_of(message: encoding_pb2.Encodings, name: str, layout: Layout, row_counts: Sequence[int]) -> types_pb2.Tensor:
+    """Where the numbers of an output go: a new element for each layer, with what goes beside them."""
+    kind, _, layer = name.partition(".")
+    if kind == "attentions":
+        return message.attentions.add(layer=int(layer), heads=layout.heads).weights
+    if kind == "hidden_states":
+        states = message.hidden_states.add(layer=int(layer)).states
+        states.row_counts.extend(row_counts)
+        return states.values
+    if kind == "last_hidden_state":
+        message.last_hidden_state.row_counts.extend(row_counts)
+        return message.last_hidden_state.values
+    place: types_pb2.Tensor = getattr(message, kind)
+    return place
+
+
+def outputs_of(tensors: Tensors) -> list[str]:
+    """The names of the outputs among tensors: attention after all else, and layers in their order."""
+    named = [name for name in tensors if not name.endswith(".scales")]
+    return sorted(named, key=lambda name: (name.startswith("attentions"), int(name.partition(".")[2] or 0)))
+
+
+def join(parts: Sequence[Tensors]) -> Tensors:
+    """The rows of several pieces of a job, end to end."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def tokenizations(
+    tokens: Tokenized, *, windows: bool = False, type_ids: bool = True, columns: frozenset[Column] = ALL_COLUMNS
+) -> tokenization_pb2.Tokenizations:
+    """All rows of a tokenization, in those of these columns that it has."""
+    message = tokenization_pb2.Tokenizations(
+        token_ids=tokens.ids.tolist(),
+        lengths=tokens.lengths.tolist(),
+        token_type_ids=tokens.filled_type_ids().tolist() if type_ids else (),
+        text_indexes=tokens.text_indexes.tolist() if windows else (),
+    )
+    if tokens.tokens is not None and "tokens" in columns:
+        message.tokens.extend(tokens.tokens)
+    for column, names in _FIELDS.items():
+        for name in names if column in columns else ():
+            values = getattr(tokens, name)
+            if values is not None:
+                getattr(message, name).extend(values.tolist())
+    return message
+
+
+def usage(texts: int, tokens: int, truncated: int) -> types_pb2.Usage:
+    """What a message cost."""
+    return types_pb2.Usage(texts=texts, tokens=tokens, truncated_texts=truncated)
+
+
+def timings(
+    tokenize: float, total: float, queue: float | None = None, compute: float | None = None
+) -> types_pb2.Timings:
+    """Seconds to durations; those that do not apply stay unset."""
+    message = types_pb2.Timings(tokenize=duration(tokenize), total=duration(total))
+    if queue is not None:
+        message.queue.CopyFrom(duration(queue))
+    if compute is not None:
+        message.compute.CopyFrom(duration(compute))
+    return message
+
+
+def duration(seconds: float) -> Duration:
+    """As google.protobuf.Duration."""
+    nanoseconds = int(seconds * 1e9)
+    return Duration(seconds=nanoseconds // 1_000_000_000, nanos=nanoseconds % 1_000_000_000)

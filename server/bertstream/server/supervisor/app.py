@@ -1,0 +1,193 @@
+"""`bertstream serve`: compile what must be compiled, start workers, then frontends, and keep them until told to stop.
+
+Runs in the supervisor's process, which loads neither torch nor grpc.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import logging
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from bertstream.server.config import ConfigError, ServeConfig
+from bertstream.server.settings import FrontendSettings, Limits
+from bertstream.server.supervisor.compilation import compile_models
+from bertstream.server.supervisor.draining import DrainLog
+from bertstream.server.supervisor.frontends import Frontends
+from bertstream.server.supervisor.launching import Launch, Launcher
+from bertstream.server.supervisor.loading import Loader
+from bertstream.server.supervisor.progress import ProgressDisplay
+from bertstream.server.supervisor.sources import ModelChoice, chosen_models
+from bertstream.workers import logs
+from bertstream.workers.child import ChildFailed, ChildSpec
+from bertstream.workers.compiling import Compiled, CompileTask
+from bertstream.workers.group import Group
+from bertstream.workers.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+
+def serve(config: ServeConfig) -> None:
+    """Serves until SIGTERM or SIGINT. Raises ConfigError and ChildFailed, whose messages are for people."""
+    choices = chosen_models(config)
+    if missing := [root for root in config.model_roots if not Path(root).expanduser().is_dir()]:
+        raise ConfigError(f"model_roots: there is no directory {missing[0]}")
+    with reserve_port(config.host, config.port) as reserved:
+        port = reserved.getsockname()[1]
+        directory = Path(tempfile.mkdtemp(prefix="bertstream-"))
+        try:
+            asyncio.run(_serve(config, port, choices, directory))
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def reserve_port(host: str, port: int) -> socket.socket:
+    """Makes sure that nobody else has the port, and holds it: bound, not listening, open to our own frontends.
+
+    Frontends share the port by SO_REUSEPORT, so that a second server would share it silently. Raises ConfigError.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as alone:
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind(address)
+            bound = alone.getsockname()
+        shared = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            shared.bind(bound)
+        except OSError:
+            shared.close()
+            raise
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    return shared
+
+
+async def _serve(config: ServeConfig, port: int, choices: tuple[ModelChoice, ...], folder: Path) -> None:
+    with ProgressDisplay() as display:
+        compiled = await compile_models(compile_task(config, choices), display)
+        if compiled is None:
+            return
+        launcher = Launcher(config, folder, compiled.devices)
+        launches = launch_all(launcher, choices, compiled)
+    workers = sum(each.workers for each in launches)
+    log.info("starting %d worker%s", workers, "s" if workers > 1 else "")
+
+    def on_ready() -> None:
+        print(ready_line(config, port, launches, compiled.operators, launcher.frontends), flush=True)
+
+    loader = Loader(config, launcher, launches)
+    drain = DrainLog(launcher.frontends, config.drain_seconds)
+    frontends = Group(frontend_specs(config, port, launcher, loader, drain))
+    stages = [[each.workers for each in loader.served], [frontends]]
+    supervisor = Supervisor(stages, config.drain_seconds, on_ready, loader.close, drain.signalled)
+    loader.attach(supervisor, Frontends(frontends))
+    await supervisor.run()
+    drain.ended()
+
+
+def compile_task(config: ServeConfig, choices: Sequence[ModelChoice]) -> CompileTask:
+    """All models that are served from the start."""
+    return CompileTask(tuple(each.to_compile for each in choices), config.cache, config.log_level)
+
+
+def launch_all(launcher: Launcher, choices: Sequence[ModelChoice], compiled: Compiled) -> list[Launch]:
+    """The first versions. Raises ConfigError."""
+    launches: list[Launch] = []
+    for choice, each in zip(choices, compiled.models, strict=True):
+        launches.append(launcher.launch(choice, each, len(choices), launches))
+    return launches
+
+
+def frontend_specs(
+    config: ServeConfig, port: int, launcher: Launcher, loader: Loader, drain: DrainLog
+) -> list[ChildSpec]:
+    """The frontend processes, which share the port. Each life of one begins with the models that are served then."""
+    settings = FrontendSettings(
+        name="",
+        host=config.host,
+        port=port,
+        version=version("bertstream"),
+        models=(),
+        limits=Limits(**{each.name: getattr(config, each.name) for each in dataclasses.fields(Limits)}),
+        tokenizer_threads=launcher.tokenizer_threads,
+        drain_seconds=config.drain_seconds,
+        worker_wait_seconds=config.worker_wait_seconds,
+        log_level=config.log_level,
+        max_load_workers=launcher.max_load_workers,
+        frontends=launcher.frontends,
+    )
+    return [_frontend_spec(settings, number, loader, drain) for number in range(launcher.frontends)]
+
+
+def _frontend_spec(settings: FrontendSettings, number: int, loader: Loader, drain: DrainLog) -> ChildSpec:
+    own = dataclasses.replace(settings, name=f"frontend-{number}", number=number)
+
+    def command(life: int, control_fd: int) -> list[str]:
+        current = dataclasses.replace(own, models=loader.settings)
+        return ["bertstream.server.frontend.process", current.to_json(), str(control_fd)]
+
+    environment = {"TOKENIZERS_PARALLELISM": "false", "GRPC_VERBOSITY": "ERROR"}
+    on_event = functools.partial(drain.told, own.name)
+    return ChildSpec(own.name, command, environment, on_event=on_event, on_request=loader.answer)
+
+
+def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], operators: str, frontends: int = 1) -> str:
+    """One line that says what is served, where, and how: of each model, where they are not all alike."""
+    alike = len({_how(each) for each in launches}) == 1
+    models = ", ".join(_what(each, "" if alike else f", {_how(each)}".replace(" |", ",")) for each in launches)
+    native = _operators(launches[0], operators)
+    parts = [f"bertstream {version('bertstream')} ready on {config.host}:{port}", models]
+    several = [f"{frontends} frontends"] if frontends > 1 else []
+    return " | ".join([*parts, *([_how(launches[0])] if alike else []), *several, native])
+
+
+def _operators(launch: Launch, operators: str) -> str:
+    """Whether a model uses the native operators, and else why not; `operators` is "native", or why nobody can."""
+    if launch.description.native_operators:
+        return "native operators"
+    if operators != "native":
+        return f"no native operators: {operators}"
+    device, dtype = launch.compiled.device, launch.compiled.dtype
+    none = device == "cpu" and dtype == "float16"
+    return f"no native operators: {'there are none for float16 on the CPU' if none else 'compiled without them'}"
+
+
+def _what(launch: Launch, how: str) -> str:
+    its = launch.description
+    return f"{launch.name} ({its.family}, {its.layers} layers, {its.hidden_size} wide{how}{_precision(launch)})"
+
+
+def _precision(launch: Launch) -> str:
+    """What a precision that is less than float32 costs, as it was measured."""
+    cosine = launch.description.precision_test.min_cosine
+    told = f", least cosine of a token's state to float32 {cosine:.5f} on made-up texts"
+    return "" if launch.compiled.dtype == "float32" else told
+
+
+def _how(launch: Launch) -> str:
+    workers, threads = launch.workers, launch.threads
+    each = f" of {threads} thread{'s' if threads > 1 else ''}" if launch.compiled.device == "cpu" else ""
+    pinned = launch.choice.device if ":" in launch.choice.device else launch.compiled.device
+    return f"{pinned} {launch.compiled.dtype} | {workers} worker{'s' if workers > 1 else ''}{each}"
+
+
+def fail(message: object) -> int:
+    """One line on standard error: for a person on a terminal, in the log elsewhere. Returns the exit code."""
+    if logs.structured():
+        log.error("%s", message)
+    else:
+        print(f"bertstream: error: {message}", file=sys.stderr)
+    return 1
+
+
+__all__ = ["ChildFailed", "ConfigError", "compile_task", "fail", "serve"]

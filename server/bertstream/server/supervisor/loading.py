@@ -1,0 +1,216 @@
+"""Loads, replaces and unloads models while the server runs. Lives in the supervisor's process.
+
+A new version is compiled, its workers are started and the frontends connected to them before anything is taken away: a
+failure on the way leaves everything as it was. The version that it replaces goes when its calls are done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from bertstream.server.config import ConfigError, ServeConfig
+from bertstream.server.settings import ModelSettings
+from bertstream.server.supervisor import roots
+from bertstream.server.supervisor.compilation import run_compiler
+from bertstream.server.supervisor.frontends import Frontends, FrontendsFailed
+from bertstream.server.supervisor.launching import Launch, Launcher
+from bertstream.server.supervisor.sources import ModelChoice, choose
+from bertstream.workers.child import ChildFailed
+from bertstream.workers.compiling import CompiledModel, CompileTask
+from bertstream.workers.control import Event
+from bertstream.workers.description import DescriptionError
+from bertstream.workers.group import Group
+from bertstream.workers.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+WORKERS, FRONTENDS = 0, 1  # the supervisor's stages
+MAX_REQUESTS = 16  # loads and unloads, under way or waiting for their turn
+_GRACE_SECONDS = 5.0  # beyond the frontends' own limit
+
+
+class Refused(Exception):
+    """What is asked for cannot be; a frontend knows the status that belongs to `kind`."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One version of a model, and its workers."""
+
+    launch: Launch
+    workers: Group
+
+
+class Loader:
+    """The models that are served, and all changes of them, one at a time."""
+
+    def __init__(self, config: ServeConfig, launcher: Launcher, launches: Sequence[Launch]) -> None:
+        self._config = config
+        self._launcher = launcher
+        self.served = [Served(launch, Group(launch.specs(config))) for launch in launches]
+        self._compiling = asyncio.Lock()
+        self._changing = asyncio.Lock()
+        self._requests: set[asyncio.Task[None]] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def attach(self, supervisor: Supervisor, frontends: Frontends) -> None:
+        """Must come before the first request."""
+        self._supervisor, self._frontends = supervisor, frontends
+
+    @property
+    def settings(self) -> tuple[ModelSettings, ...]:
+        """What a frontend that starts now is to serve."""
+        return _settings(self.served)
+
+    async def answer(self, request: Event) -> Event:
+        """The answer to a frontend's "load" or "unload", which goes on even if nobody waits for it."""
+        if self._closed:
+            return _refusal("draining", "")
+        if len(self._requests) >= MAX_REQUESTS:
+            return _refusal("busy", f"{MAX_REQUESTS} models are being loaded or unloaded already")
+        work = self._load(request) if request["event"] == "load" else self._unload(request["name"])
+        task = _spawn(work, self._requests)
+        await asyncio.wait((task,))
+        return _refusal("draining", "") if task.cancelled() else _outcome(task.exception())
+
+    async def close(self) -> None:
+        """Breaks off what is under way; the supervisor ends all children that there are."""
+        self._closed = True
+        tasks = [*self._requests, *self._retiring]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _load(self, request: Event) -> None:
+        choice = self._choose(request)
+        async with self._compiling:
+            compiled = await self._compile(choice, request["source"])
+        async with self._changing:
+            await self._bring_in(choice, compiled)
+
+    async def _unload(self, name: str) -> None:
+        async with self._changing:
+            rest = [each for each in self.served if each.launch.name != name]
+            if len(rest) == len(self.served):
+                names = ", ".join(each.launch.name for each in rest)
+                raise Refused("model_not_found", names)
+            if not rest:
+                raise Refused("last_model", f"{name!r} is the only model")
+            await self._switch(rest)
+            log.info("%s is unloaded", name)
+
+    def _choose(self, request: Event) -> ModelChoice:
+        """The checkpoint that is meant: the first below the roots, else the hub's. Raises Refused."""
+        config, source = self._config, request["source"]
+        path = roots.find(config.model_roots, source)
+        if path is None and not config.load_from_hub:
+            raise Refused("checkpoint_not_found", f"there is no checkpoint {source!r} below the model roots")
+        wanted = {name: request[name] for name in ("dtype", "workers", "allow_unsupported_modules")}
+        return choose(config, request["name"], str(path or source), hub=path is None, **wanted)
+
+    async def _compile(self, choice: ModelChoice, source: str) -> CompiledModel:
+        task = CompileTask((choice.to_compile,), self._config.cache, self._config.log_level)
+        try:
+            compiled = await run_compiler(task, lambda event: log.debug("compiling", extra={"step": event["step"]}))
+        except ChildFailed as error:
+            missing = choice.hub and error.step == "find"
+            # The caller named a source, and has no business with the folders of this machine.
+            message = _first_line(error).replace(choice.source, source)
+            raise Refused("checkpoint_not_found" if missing else "not_loadable", message) from error
+        return compiled.models[0]
+
+    async def _bring_in(self, choice: ModelChoice, compiled: CompiledModel) -> None:
+        """Starts the workers of a version, and has the frontends serve it in the place of the one before."""
+        names = [each.launch.name for each in self.served]
+        models = len({*names, choice.name})
+        launch = self._launcher.launch(choice, compiled, models, [each.launch for each in self.served])
+        new = Served(launch, Group(launch.specs(self._config)))
+        if choice.name not in names:
+            served = [*self.served, new]
+        elif self.served[names.index(choice.name)].launch.same_as(launch):
+            return
+        else:
+            served = [new if each.launch.name == choice.name else each for each in self.served]
+        log.info("starting %s", choice.name, extra={"workers": launch.workers, "revision": launch.description.revision})
+        try:
+            await self._supervisor.add(WORKERS, new.workers)
+        except ChildFailed:
+            launch.remove_files()
+            raise
+        await self._switch(served)
+        log.info("%s is loaded", choice.name, extra={"revision": launch.description.revision})
+
+    async def _switch(self, served: list[Served]) -> None:
+        """Has the frontends serve these, and lets the others go; where they cannot, all stays as it was."""
+        before = self.served
+        try:
+            await self._frontends.serve(_settings(served))
+        except FrontendsFailed:
+            with suppress(FrontendsFailed):
+                await self._frontends.serve(_settings(before))
+            for each in _without(served, before):
+                await self._remove(each)
+            raise
+        self.served = served
+        with suppress(FrontendsFailed):  # one that was started anew since it answered, with the list before
+            await self._frontends.serve(_settings(served))
+        for each in _without(before, served):
+            _spawn(self._retire(each), self._retiring)
+
+    async def _retire(self, old: Served) -> None:
+        """Ends a version's workers once no call needs them, or too long after that should be so."""
+        with suppress(TimeoutError, FrontendsFailed):
+            async with asyncio.timeout(self._config.drain_seconds + _GRACE_SECONDS):
+                await self._frontends.drained([old.launch.serial])
+        await self._remove(old)
+        log.info("an old version of %s is gone", old.launch.name, extra={"revision": old.launch.description.revision})
+
+    async def _remove(self, old: Served) -> None:
+        await self._supervisor.remove(old.workers)
+        old.launch.remove_files()
+
+
+def _settings(served: Sequence[Served]) -> tuple[ModelSettings, ...]:
+    return tuple(each.launch.settings for each in served)
+
+
+def _without(some: Sequence[Served], others: Sequence[Served]) -> list[Served]:
+    kept = {each.launch.serial for each in others}
+    return [each for each in some if each.launch.serial not in kept]
+
+
+def _spawn(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> asyncio.Task[None]:
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
+
+
+def _outcome(error: BaseException | None) -> Event:
+    match error:
+        case None:
+            return {}
+        case Refused():
+            return _refusal(error.kind, str(error))
+        case ChildFailed() | ConfigError() | DescriptionError() | FrontendsFailed():
+            return _refusal("not_loadable", _first_line(error))
+        case _:
+            raise error
+
+
+def _refusal(kind: str, message: str) -> Event:
+    return {"error": kind, "message": message}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,82 @@
+"""A model as tasks see it, with no workers: its numbers are made up by the test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertstream.server.core.tasks.base import Rows, Share, Tensors
+from bertstream.server.core.tokenization import TextTokenizer, ragged
+from bertstream.server.settings import Limits
+from bertstream.workers.checkpoints import read_tokenizer
+from bertstream.workers.description import ModelDescription
+
+LIMITS = Limits(
+    max_texts=1000,
+    max_request_bytes=1 << 24,
+    max_message_bytes=1 << 26,
+    max_response_bytes=1 << 26,
+    stream_items=1024,
+    stream_tokens=1 << 18,
+    stream_bytes=1 << 26,
+    concurrent_calls=1024,
+)
+
+
+@dataclass(frozen=True)
+class StubModel:
+    """A HeadModel."""
+
+    name: str
+    description: ModelDescription
+    limits: Limits
+    tokenizer: TextTokenizer
+
+
+def stub_model(checkpoint: Path, folder: Path, *heads: str, labels: Sequence[str] = (), **changed: Any) -> StubModel:
+    """The checkpoint's tokenizer, as it is compiled and served; `changed` are other values of the description."""
+    settings = read_tokenizer(checkpoint, "bert")
+    settings.save(folder)
+    size = settings.highest_id + 1
+    tokenizer = TextTokenizer.load(
+        folder / "tokenizer.json",
+        vocabulary_size=size,
+        type_vocabulary_size=2,
+        clean_up_spaces=settings.clean_up_spaces,
+    )
+    values: dict[str, Any] = {
+        "revision": "0" * 32,
+        "family": "bert",
+        "architecture": "BertModel",
+        "layers": 1,
+        "hidden_size": 8,
+        "attention_heads": 1,
+        "vocabulary_size": size,
+        "type_vocabulary_size": 2,
+        "max_tokens": 512,
+        "default_max_length": 512,
+        "has_pooler": False,
+        "compute_type": "float32",
+        "device": "cpu",
+        "native_operators": False,
+        "special_tokens": settings.special_tokens,
+        "heads": heads,
+        "labels": tuple(labels),
+    }
+    return StubModel("stub", ModelDescription(**(values | changed)), LIMITS, tokenizer)
+
+
+def share_of(rows: Rows[Any], items: Sequence[int], tensors: Tensors) -> Share:
+    """What a task gets for these items, of the tensors of all rows, each by row or by token."""
+    chosen = np.flatnonzero(np.isin(rows.items, items))
+    counts = np.array([(rows.items == item).sum() for item in items], np.int64)
+    lengths = rows.batch.lengths
+    tokens = ragged.slice_indexes(ragged.first_indexes(lengths)[chosen], lengths[chosen])
+    by_token: NDArray[np.int64] = tokens
+    cut = {name: values[by_token if len(values) != len(lengths) else chosen] for name, values in tensors.items()}
+    return Share(np.array(items, np.int64), chosen, counts, cut)

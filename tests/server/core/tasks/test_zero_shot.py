@@ -1,0 +1,161 @@
+"""Labels of the caller's choosing, as transformers' zero-shot pipeline scores them where both have the same logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import AutoTokenizer
+from transformers.pipelines.zero_shot_classification import (
+    ZeroShotClassificationArgumentHandler,
+    ZeroShotClassificationPipeline,
+)
+
+from bertstream.server.core.errors import RequestError
+from bertstream.server.core.tasks.base import Share
+from bertstream.server.core.tasks.sent import Sent
+from bertstream.server.core.tasks.zero_shot import ClassifyZeroShot, parse_zero_shot
+from bertstream.v1 import tasks_pb2, types_pb2
+from bertstream.workers.contract import INTERACTIVE
+from tests.server.core.tasks.conftest import Stub
+from tests.server.protocols.bertstream_v1.validation.support import refused
+
+Checkpoint = Callable[[str], Path]
+NLI = ("CONTRADICTION", "NEUTRAL", "ENTAILMENT")
+LABELS = ["fox", "lazy dog", "Sonne"]
+TEXTS = ["The quick brown fox jumps.", " ", "word " * 600]
+
+
+def parse(stub: Stub, classes: tuple[str, ...] = NLI, **options: Any) -> ClassifyZeroShot:
+    model = stub("bert", "sequence_classification", labels=classes)
+    wish = tasks_pb2.ZeroShotOptions(**({"labels": LABELS} | options))
+    return parse_zero_shot(wish, model, INTERACTIVE, "options")
+
+
+def texts(*listed: str, **more: Any) -> Sent:
+    return Sent(types_pb2.TextBatch(texts=types_pb2.Texts(texts=listed)), **more)
+
+
+def pipeline(checkpoint: Path, labels: tuple[str, ...]) -> Any:
+    made: Any = ZeroShotClassificationPipeline.__new__(ZeroShotClassificationPipeline)
+    made._args_parser = ZeroShotClassificationArgumentHandler()
+    made.tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    made.model = SimpleNamespace(config=SimpleNamespace(label2id={label: i for i, label in enumerate(labels)}))
+    return made
+
+
+def zero_shot_labels(task: ClassifyZeroShot, logits: NDArray[np.float32], count: int) -> tasks_pb2.ZeroShotLabels:
+    rows = task.prepare(texts(*TEXTS[:count]))
+    counts = np.full(count, len(task.hypotheses))
+    found = task.answer(rows, Share(np.arange(count), np.arange(rows.items.size), counts, {"label_scores": logits}))
+    assert isinstance(found, tasks_pb2.ZeroShotLabels)
+    return found
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("classes", [NLI, ("entailment", "not_entailment"), ("x", "Entails", "y")])
+@pytest.mark.parametrize("wanted", [LABELS, LABELS[:1], [*LABELS, "a", "b"]])
+def test_scores_and_their_order(
+    stub: Stub, checkpoint: Checkpoint, multi_label: bool, classes: tuple[str, ...], wanted: list[str]
+) -> None:
+    task = parse(stub, classes, labels=wanted, multi_label=multi_label)
+    logits = np.random.default_rng(3).normal(size=(3 * len(wanted), len(classes))).astype(np.float32) * 2
+    logits[-1] = logits[-2]  # equal scores
+    found = zero_shot_labels(task, logits, 3)
+    assert found.label_count == len(wanted)
+    theirs = pipeline(checkpoint("bert"), classes)
+    indexes, scores = [], []
+    for own in np.split(logits, 3):
+        outputs = [
+            {"candidate_label": label, "sequence": "x", "logits": torch.from_numpy(each[None])}
+            for label, each in zip(wanted, own, strict=True)
+        ]
+        expected = theirs.postprocess(outputs, multi_label=multi_label)
+        indexes += [wanted.index(label) for label in expected["labels"]]
+        scores += expected["scores"]
+    assert list(found.label_indexes) == indexes
+    assert np.allclose(list(found.scores), scores, atol=1e-6)
+
+
+def test_pairs_are_those_of_the_pipeline(stub: Stub, checkpoint: Checkpoint) -> None:
+    task = parse(stub, hypothesis_template="About {}, really.")
+    rows = task.prepare(texts(*TEXTS))
+    theirs = pipeline(checkpoint("bert"), NLI)
+    expected = [
+        window["input_ids"][0].tolist()
+        for text in TEXTS
+        for window in theirs.preprocess(text, LABELS, "About {}, really.")
+    ]
+    assert [part.tolist() for part in np.split(rows.batch.ids, np.cumsum(rows.batch.lengths)[:-1])] == expected
+    assert rows.items.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert rows.truncated.tolist() == [False, False, True]
+
+
+def test_large_logits_do_not_overflow(stub: Stub) -> None:
+    found = zero_shot_labels(parse(stub), np.array([[0, 0, 5e4], [0, 0, 4e4], [0, 0, 0]], np.float32), 1)
+    assert list(found.scores) == [1.0, 0.0, 0.0]
+    assert found.label_indexes[0] == 0
+
+
+def test_one_label_is_true_or_not(stub: Stub) -> None:
+    effective = parse(stub, labels=["fox"]).effective
+    assert isinstance(effective, tasks_pb2.ZeroShotOptions)
+    assert effective.multi_label
+    assert effective.hypothesis_template == "This example is {}."
+    assert effective.truncation.strategy == types_pb2.TRUNCATION_STRATEGY_ONLY_FIRST
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "field"),
+    [
+        ({"labels": []}, "INVALID_EMPTY_LIST", "options.labels"),
+        ({"labels": ["a", " "]}, "INVALID_LABEL", "options.labels[1]"),
+        ({"labels": ["a", "b", "a"]}, "INVALID_LABEL", "options.labels[2]"),
+        ({"labels": [str(i) for i in range(1001)]}, "REQUEST_TOO_LARGE", "options.labels"),
+        ({"hypothesis_template": "No place."}, "INVALID_TEMPLATE", "options.hypothesis_template"),
+        ({"hypothesis_template": "{} and {}"}, "INVALID_TEMPLATE", "options.hypothesis_template"),
+    ],
+)
+def test_options_that_make_no_sense(stub: Stub, options: dict[str, Any], reason: str, field: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        parse(stub, **options)
+    assert refused(raised) == ("INVALID_ARGUMENT", reason, field)
+
+
+@pytest.mark.parametrize("labels", [("bad", "good"), ("ENTAILMENT",), ()])
+def test_checkpoints_that_do_not_tell_entailment(stub: Stub, labels: tuple[str, ...]) -> None:
+    with pytest.raises(RequestError) as raised:
+        parse(stub, labels)
+    assert refused(raised)[:2] == ("FAILED_PRECONDITION", "HEAD_NOT_SUITABLE")
+
+
+def test_a_text_fails_as_a_whole_and_alone(stub: Stub) -> None:
+    task = parse(stub, labels=["fox", "word " * 20], truncation=types_pb2.TruncationOptions(max_length=24))
+    rows = task.prepare(texts("dog " * 30, "dog", "", path="items.inputs", bad=[2]))
+    assert rows.items.size == 0
+    assert {index: error.reason for index, error in rows.failed.items()} == {
+        0: "INVALID_TEXT_LENGTH",
+        1: "INVALID_TEXT_LENGTH",
+        2: "INVALID_UTF8",
+    }
+    assert rows.failed[0].violations[0].field == "items.inputs.texts[0]"
+
+
+def test_long_messages_are_prepared_in_parts(stub: Stub) -> None:
+    task = parse(stub)
+    assert task.rows_per_item == 3
+    sent = texts(*[f"text {i}" for i in range(7)], path="items.inputs", bad=[4])
+    parts = list(sent.parts(3))
+    assert [part.offset for part in parts] == [0, 3, 6]
+    rows = [task.prepare(part) for part in parts]
+    assert [each.truncated.size for each in rows] == [3, 3, 1]
+    assert rows[1].failed[1].violations[0].field == "items.inputs.texts[4]"
+    with pytest.raises(RequestError) as raised:
+        task.prepare(texts(*["a"] * 400))
+    assert refused(raised) == ("INVALID_ARGUMENT", "REQUEST_TOO_LARGE", "inputs")

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+
+import grpc
+import pytest
+
+from bertstream.server.core.admission import Admission
+from bertstream.server.core.errors import RequestError
+
+
+async def ticks() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_unary_calls_are_refused_when_there_is_no_room() -> None:
+    admission = Admission(100)
+    with admission.unary(80):
+        admission.check()
+        with pytest.raises(RequestError) as raised, admission.unary(30):
+            pytest.fail("it was let in")
+        with admission.unary(20), pytest.raises(RequestError):
+            admission.check()
+    error = raised.value
+    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+    assert error.retry_seconds is not None
+    assert 0.1 <= error.retry_seconds <= 10.0
+    assert admission.tokens == 0
+
+
+async def test_one_larger_than_the_bound_goes_alone() -> None:
+    admission = Admission(100)
+    with admission.unary(5000), pytest.raises(RequestError), admission.unary(1):
+        pass
+    assert admission.tokens == 0
+
+
+async def test_room_comes_back_when_a_call_fails() -> None:
+    admission = Admission(100)
+    with pytest.raises(KeyError), admission.unary(100):
+        raise KeyError
+    with pytest.raises(KeyError):
+        async with admission.stream(100):
+            raise KeyError
+    assert admission.tokens == 0
+
+
+async def test_streams_wait_and_leave_half_for_unary_calls() -> None:
+    admission, gate, inside = Admission(100), asyncio.Event(), []
+
+    async def hold(tokens: int) -> None:
+        async with admission.stream(tokens):
+            inside.append(tokens)
+            await gate.wait()
+
+    tasks = [asyncio.create_task(hold(tokens)) for tokens in (30, 20, 10)]
+    await ticks()
+    assert (inside, admission.tokens) == ([30, 20], 50)
+    with admission.unary(50):
+        pass
+    gate.set()
+    await asyncio.gather(*tasks)
+    assert inside == [30, 20, 10]
+    assert admission.tokens == 0
+
+
+async def test_even_a_stream_of_large_messages_leaves_half() -> None:
+    admission = Admission(100)
+    async with admission.stream(5000):
+        assert admission.tokens == 50
+        with admission.unary(50):
+            pass
+
+
+async def test_an_interactive_stream_does_not_wait_behind_bulk_streams() -> None:
+    admission, gate, inside = Admission(100), asyncio.Event(), []
+
+    async def hold(holding: AbstractAsyncContextManager[None], name: str) -> None:
+        async with holding:
+            inside.append(name)
+            await gate.wait()
+
+    tasks = [asyncio.create_task(hold(admission.stream(50), f"bulk {number}")) for number in range(3)]
+    await ticks()
+    tasks += [asyncio.create_task(hold(admission.interactive_stream(40), f"pieces {number}")) for number in range(2)]
+    await ticks()
+    assert inside == ["bulk 0", "pieces 0"]
+    gate.set()
+    await asyncio.gather(*tasks)
+    assert admission.tokens == 0
+    async with admission.interactive_stream(5000):
+        assert admission.tokens == 100
+
+
+async def test_streams_wait_for_unary_calls_too() -> None:
+    admission = Admission(100)
+
+    async def pass_through() -> None:
+        async with admission.stream(40):
+            pass
+
+    with admission.unary(90):
+        task = asyncio.create_task(pass_through())
+        await ticks()
+        assert not task.done()
+    await asyncio.wait_for(task, 5)
+
+
+async def test_a_stream_that_gives_up_leaves_nothing_behind() -> None:
+    admission = Admission(100)
+
+    async def hold() -> None:
+        async with admission.stream(40):
+            pass
+
+    with admission.unary(90):
+        tasks = [asyncio.create_task(hold()) for _ in range(3)]
+        await ticks()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert admission.tokens == 0
+    await asyncio.wait_for(hold(), 5)
+
+
+async def test_a_faster_model_is_waited_for_less_long() -> None:
+    slow, fast = Admission(100_000), Admission(100_000)
+    with fast.unary(90_000):
+        pass
+    seconds = []
+    for admission in (slow, fast):
+        with admission.unary(90_000), pytest.raises(RequestError) as raised, admission.unary(90_000):
+            pass
+        assert raised.value.retry_seconds is not None
+        seconds.append(raised.value.retry_seconds)
+    assert seconds[1] < seconds[0] == 10.0

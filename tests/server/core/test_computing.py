@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from bertstream.server.core import errors
+from bertstream.server.core.computing import raise_first, refuse_if_late, timings
+from bertstream.server.core.dispatch import Outcome
+
+
+def test_the_slowest_outcome_counts() -> None:
+    outcomes = [Outcome(0, 1, {}, None, 0.25, 0.5), Outcome(1, 1, {}, None, 0.125, 0.75)]
+    found = timings(0.5, time.monotonic() - 2.0, outcomes)
+    assert [found.tokenize.ToMilliseconds(), found.queue.ToMilliseconds(), found.compute.ToMilliseconds()] == [
+        500,
+        250,
+        750,
+    ]
+    assert 2000 <= found.total.ToMilliseconds() < 60_000
+
+
+def test_what_took_no_worker_has_no_time_there() -> None:
+    found = timings(0.5, time.monotonic(), [])
+    assert not found.HasField("queue")
+    assert not found.HasField("compute")
+
+
+def test_the_first_error_is_raised() -> None:
+    raise_first([Outcome(0, 1, {})])
+    with pytest.raises(errors.RequestError) as raised:
+        raise_first([Outcome(0, 1, {}), Outcome(1, 1, {}, errors.poisonous(3)), Outcome(2, 1, {}, errors.internal())])
+    assert raised.value.reason == "POISONOUS_INPUT"
+
+
+def test_errors_of_a_stream_are_not_errors_of_items() -> None:
+    refuse_if_late(errors.poisonous(3))
+    for late in (errors.deadline_exceeded(), errors.model_replaced()):
+        with pytest.raises(errors.RequestError) as raised:
+            refuse_if_late(late)
+        assert raised.value is late

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from bertstream.server.core.errors import RequestError
+from bertstream.server.core.models import FEW_TEXTS, Models, ServedModel, described
+from bertstream.server.core.tokenization import Ids, Inputs, Texts, Tokenized, TokenizeOptions, Truncation, cancelling
+from bertstream.server.protocols.rpc import Call
+from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
+from tests.server.protocols.bertstream_v1.validation.support import description
+
+LIMITS = Limits(4, 1 << 20, 1 << 20, 1 << 20, 8, 100, 1 << 20, 8)
+WORDS = {"[UNK]": 0, "a": 1, "b": 2, "c": 3, ".": 4}
+
+
+def served(directory: Path, name: str, **described: Any) -> ServedModel:
+    tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(directory / "tokenizer.json"))
+    description(vocabulary_size=len(WORDS), **described).save(directory)
+    settings = ModelSettings(name, str(directory), (), 100)
+    frontend = FrontendSettings("frontend", "h", 1, "v", (settings,), LIMITS, 1, 1.0, 1.0, "info")
+    return ServedModel(settings, frontend, ThreadPoolExecutor(2), lambda: None)
+
+
+def a_call() -> Call:
+    context = SimpleNamespace(time_remaining=lambda: None, invocation_metadata=lambda: ())
+    return Call(cast(Any, context))
+
+
+async def test_models_by_name(tmp_path: Path) -> None:
+    one, other = served(tmp_path, "one"), served(tmp_path, "other")
+    both, call = Models([one, other]), a_call()
+    assert list(both) == [one, other]
+    assert both.get("other", call) is other
+    assert both.get("", call) is one
+    with pytest.raises(RequestError) as raised:
+        both.get("none", call)
+    assert (raised.value.reason, raised.value.message) == (
+        "MODEL_NOT_FOUND",
+        "there is no model 'none'; served: one, other",
+    )
+
+
+async def test_the_thread_of_a_call_that_is_gone_stops_where_it_can(tmp_path: Path) -> None:
+    model = served(tmp_path, "one")
+    begun, gone, stopped = threading.Event(), threading.Event(), threading.Event()
+
+    def tokenize() -> None:
+        begun.set()
+        gone.wait(10)
+        try:
+            cancelling.check()
+        except cancelling.Cancelled:
+            stopped.set()
+            raise
+
+    task = asyncio.create_task(model.in_thread(tokenize))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gone.set()
+    assert await asyncio.to_thread(stopped.wait, 10)
+
+
+async def test_texts_to_tokens_and_back(tmp_path: Path) -> None:
+    model = served(tmp_path, "one")
+    timed = await model.tokenize(Texts(["a b", "c x"]), TokenizeOptions(Truncation("longest_first", 8)))
+    assert timed.tokens.ids.tolist() == [1, 2, 3, 0]
+    assert timed.seconds >= 0
+    done = await model.detokenize(Ids(np.array([1, 3], np.int32), np.array([2], np.int32)), False)
+    assert done.texts == ["a c"]
+
+
+@pytest.mark.parametrize(("clean_up", "text"), [(True, "a."), (False, "a .")])
+async def test_spaces_are_cleaned_up_as_described(tmp_path: Path, clean_up: bool, text: str) -> None:
+    model = served(tmp_path, "one", clean_up_spaces=clean_up)
+    done = await model.detokenize(Ids(np.array([1, 4], np.int32), np.array([2], np.int32)), False)
+    assert done.texts == [text]
+    writer = model.tokenizer.writing(skip_special_tokens=False).writer()
+    assert "".join([writer.push(1), writer.push(4), writer.finish()]) == text
+
+
+async def test_a_call_keeps_its_model_busy_until_its_end(tmp_path: Path) -> None:
+    old, new = served(tmp_path, "one"), served(tmp_path, "one")
+    models, first, second = Models([old]), a_call(), a_call()
+    assert models.get("one", first) is models.get("", second) is old
+    models.replace([new])
+    assert models.get("one", a_call()) is new
+    idle = asyncio.create_task(old.idle())
+    first.until_end.close()
+    await asyncio.sleep(0)
+    assert not idle.done()
+    second.until_end.close()
+    await asyncio.wait_for(idle, 20)
+    await old.idle()
+
+
+def test_a_length_of_its_own(tmp_path: Path) -> None:
+    description(default_max_length=128).save(tmp_path)
+    settings = ModelSettings("one", str(tmp_path), (), 100)
+    assert described(settings).default_max_length == 128
+    assert described(replace(settings, max_length=64)).default_max_length == 64
+
+
+async def test_few_texts_do_not_wait_for_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, gate, options = served(tmp_path, "one"), threading.Event(), TokenizeOptions(Truncation("longest_first", 8))
+    tokenize = model.tokenizer.tokenize
+
+    def held_up(inputs: Inputs, *args: Any) -> Tokenized:
+        assert len(inputs) <= FEW_TEXTS or gate.wait(20)
+        return tokenize(inputs, *args)
+
+    monkeypatch.setattr(model.tokenizer, "tokenize", held_up)
+    many = [asyncio.create_task(model.tokenize(Texts(["a"] * (FEW_TEXTS + 1)), options)) for _ in range(4)]
+    few = await asyncio.wait_for(model.tokenize(Texts(["b"] * FEW_TEXTS), options), 20)
+    assert few.tokens.ids.tolist() == [2] * FEW_TEXTS
+    assert not any(task.done() for task in many)
+    gate.set()
+    assert [len(timed.tokens.lengths) for timed in await asyncio.gather(*many)] == [FEW_TEXTS + 1] * 4

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertstream.server import cli
+from bertstream.server.config import ConfigError, ModelTable, ServeConfig
+from bertstream.server.settings import FrontendSettings
+from bertstream.server.supervisor import app
+from bertstream.server.supervisor.compilation import compile_models
+from bertstream.server.supervisor.draining import DrainLog
+from bertstream.server.supervisor.launching import Launch, Launcher
+from bertstream.server.supervisor.loading import Loader
+from bertstream.server.supervisor.progress import ProgressDisplay
+from bertstream.server.supervisor.sources import ModelChoice, chosen_models
+from bertstream.workers import logs
+from bertstream.workers.child import ChildFailed
+from bertstream.workers.compiling import Compiled, CompiledModel
+from bertstream.workers.description import PrecisionTest
+from tests.server.protocols.bertstream_v1.validation.support import description
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_a_free_port_is_reserved_for_sockets_that_share_it(host: str) -> None:
+    with app.reserve_port(host, 0) as reserved:
+        address = reserved.getsockname()
+        assert address[1] > 0
+        with socket.socket(reserved.family, socket.SOCK_STREAM) as frontend:
+            frontend.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            frontend.bind(address)
+            frontend.listen()
+
+
+@pytest.mark.parametrize("listening", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_port_in_use_is_an_error(listening: bool, shared: bool) -> None:
+    """Even one that its owner shares, as another server of ours does."""
+    with socket.socket() as other:
+        if shared:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        if listening:
+            other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+            app.reserve_port("127.0.0.1", port)
+
+
+def test_a_second_server_on_a_reserved_port_is_an_error() -> None:
+    with app.reserve_port("127.0.0.1", 0) as reserved, pytest.raises(ConfigError):
+        app.reserve_port("127.0.0.1", reserved.getsockname()[1])
+
+
+def test_a_host_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1:1"):
+        app.reserve_port("192.0.2.1", 1)
+
+
+def test_a_model_root_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"model_roots: there is no directory {tmp_path}/none"):
+        app.serve(ServeConfig(model_roots=(str(tmp_path), f"{tmp_path}/none")))
+
+
+@pytest.fixture(autouse=True)
+def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+
+
+def launched(config: ServeConfig, folder: Path, device: str = "cpu") -> tuple[Launcher, list[Launch]]:
+    """All models of a configuration, as if they had been compiled."""
+    choices = chosen_models(config)
+    directories = [folder / f"compiled-{index}" for index in range(len(choices))]
+    for directory, choice in zip(directories, choices, strict=True):
+        directory.mkdir(parents=True)
+        test = PrecisionTest(0.16, 0.9899579847522344)
+        description(device=device, revision=choice.name, precision_test=test).save(directory)
+    models = tuple(
+        CompiledModel(str(directory), device, choice.dtype if choice.dtype != "auto" else "float32")
+        for directory, choice in zip(directories, choices, strict=True)
+    )
+    launcher = Launcher(config, folder, 2)
+    return launcher, app.launch_all(launcher, choices, Compiled(models, 2, "no compiler"))
+
+
+def test_each_life_of_a_frontend_begins_with_what_is_served_then(tmp_path: Path) -> None:
+    config = ServeConfig(
+        ("a=/a", "b=/b"), frontends=2, workers=2, max_texts=7, host="::1", drain_seconds=0.5, load_from_hub=True
+    )
+    launcher, launches = launched(config, tmp_path)
+    loader = Loader(config, launcher, launches)
+    spec, other = app.frontend_specs(config, 50051, launcher, loader, DrainLog(2, 0.5))
+    module, text, fd = spec.command(0, 9)
+    settings = FrontendSettings.from_json(text)
+    assert (module, fd) == ("bertstream.server.frontend.process", "9")
+    assert (settings.host, settings.port, settings.drain_seconds) == ("::1", 50051, 0.5)
+    assert (settings.limits.max_texts, settings.tokenizer_threads, settings.max_load_workers) == (7, 4, 8)
+    assert settings.models == tuple(each.settings for each in launches)
+    del loader.served[0]
+    for each in (spec, other):
+        later = FrontendSettings.from_json(each.command(1, 9)[1])
+        assert [model.name for model in later.models] == ["b"]
+
+
+@pytest.mark.parametrize(("given", "threads", "expected"), [(1, 0, [8]), (3, 0, [3] * 3), (4, 2, [1] * 4)])
+def test_frontends_differ_in_name_and_number_only(
+    given: int, threads: int, expected: list[int], tmp_path: Path
+) -> None:
+    config = ServeConfig(("a=/a",), frontends=given, tokenizer_threads=threads)
+    launcher, launches = launched(config, tmp_path)
+    loader = Loader(config, launcher, launches)
+    specs = app.frontend_specs(config, 50051, launcher, loader, DrainLog(given, 30.0))
+    told = [FrontendSettings.from_json(spec.command(0, 9)[1]) for spec in specs]
+    assert [each.tokenizer_threads for each in told] == expected
+    assert [spec.name for spec in specs] == [each.name for each in told] == [f"frontend-{n}" for n in range(given)]
+    assert [(each.number, each.frontends) for each in told] == [(number, given) for number in range(given)]
+    assert len({dataclasses.replace(each, name="", number=0) for each in told}) == 1
+
+
+def test_the_line_when_ready(tmp_path: Path) -> None:
+    config = ServeConfig(("a=/a",), workers=2)
+    line = app.ready_line(config, 50051, launched(config, tmp_path)[1], "no compiler")
+    assert "ready on 127.0.0.1:50051 | a (bert, 5 layers, 36 wide) | cpu float32" in line
+    assert line.endswith("2 workers of 4 threads | no native operators: no compiler")
+    line = app.ready_line(config, 50051, launched(config, tmp_path / "again")[1], "no compiler", 3)
+    assert line.endswith("2 workers of 4 threads | 3 frontends | no native operators: no compiler")
+    assert "\n" not in line
+
+
+def test_the_line_says_of_each_model_how_it_is_served_where_they_differ(tmp_path: Path) -> None:
+    tables = {"b": ModelTable(workers=1), "a": ModelTable(device="cuda:1")}
+    config = ServeConfig(("a=/a", "b=/b"), workers=2, tables=tables)
+    line = app.ready_line(config, 1, launched(config, tmp_path, "cuda")[1], "none on CUDA")
+    assert "a (bert, 5 layers, 36 wide, cuda:1 float32, 2 workers)" in line
+    assert "b (bert, 5 layers, 36 wide, cuda float32, 1 worker) | no native operators: none on CUDA" in line
+
+
+@pytest.mark.parametrize(
+    ("dtype", "why"),
+    [("float16", "there are none for float16 on the CPU"), ("float32", "compiled without them")],
+)
+def test_the_line_never_gives_the_operators_as_the_reason_that_there_are_none(
+    dtype: str, why: str, tmp_path: Path
+) -> None:
+    config = ServeConfig(("a=/a",), workers=1, dtype=dtype)
+    line = app.ready_line(config, 1, launched(config, tmp_path)[1], "native")
+    assert line.endswith(f" | no native operators: {why}")
+
+
+TOLD = "least cosine of a token's state to float32 0.98996 on made-up texts"
+
+
+def test_the_line_says_what_less_precision_costs(tmp_path: Path) -> None:
+    all_of_them = ServeConfig(("a=/a",), workers=1, dtype="int8")
+    line = app.ready_line(all_of_them, 1, launched(all_of_them, tmp_path)[1], "native")
+    assert f"a (bert, 5 layers, 36 wide, {TOLD}) | cpu int8 | 1 worker of 8 threads |" in line
+    one = ServeConfig(("a=/a", "b=/b"), workers=1, tables={"b": ModelTable(dtype="int8")})
+    line = app.ready_line(one, 1, launched(one, tmp_path / "again")[1], "native")
+    assert "a (bert, 5 layers, 36 wide, cpu float32, 1 worker of 4 threads), b (" in line
+    assert f"b (bert, 5 layers, 36 wide, cpu int8, 1 worker of 4 threads, {TOLD}) |" in line
+
+
+def nowhere() -> ModelChoice:
+    return ModelChoice("a", "/nowhere/at/all", "cpu", "float32", "auto", 0, 0, 0, 1, 0)
+
+
+async def test_a_compilation_that_fails_says_why_in_its_own_words() -> None:
+    task = app.compile_task(ServeConfig(log_level="error"), [nowhere()])
+    with ProgressDisplay() as display, pytest.raises(ChildFailed, match="/nowhere/at/all") as raised:
+        await compile_models(task, display)
+    assert raised.value.step == "find"
+
+
+async def test_a_compilation_can_be_stopped() -> None:
+    class Impatient(ProgressDisplay):
+        def update(self, event: dict[str, Any]) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with Impatient() as display:
+        try:
+            assert await compile_models(app.compile_task(ServeConfig(log_level="error"), [nowhere()]), display) is None
+        except ChildFailed:
+            pytest.skip("it failed before it said anything")
+
+
+def test_errors_for_people_and_for_programs(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert app.fail(ConfigError("no such thing")) == 1
+    assert [(record.levelname, record.message) for record in caplog.records] == [("ERROR", "no such thing")]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(logs, "structured", lambda: False)
+    assert app.fail(ConfigError("no such thing")) == 1
+    assert capsys.readouterr().err == "bertstream: error: no such thing\n"
+
+
+def test_progress_is_a_line_of_the_log_for_each_step(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # some CI sets it, and has no terminal
+    caplog.set_level("INFO")
+    with ProgressDisplay() as display:
+        for done in range(3):
+            display.update({"source": "mine", "step": "save", "done": done, "total": 3})
+        display.update({"source": "mine", "step": "test", "done": 0, "total": 1})
+    assert [record.message for record in caplog.records] == ["mine: save", "mine: test"]
+    assert vars(caplog.records[0])["model"] == "mine"
+
+
+def test_progress_on_a_terminal_is_a_bar(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "structured", lambda: False)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes what captures it for a terminal
+    caplog.set_level("INFO")
+    with ProgressDisplay() as display:
+        display.update({"source": "mine", "step": "save", "done": 1, "total": 3})
+    assert not caplog.records
+    assert "mine: save" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("main", [cli.serve_main, cli.compile_main])
+def test_wrong_usage_is_one_line_too(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised, kept_logging():
+        main(["--dtype", "int3"])
+    assert raised.value.code == 2
+    (record,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert "invalid choice: 'int3'" in record["message"]
+    assert record["message"].endswith("--help`)")
+
+
+@contextmanager
+def kept_logging() -> Iterator[None]:
+    """What the body does to logging is undone."""
+    root, hook = logging.getLogger(), sys.excepthook
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        sys.excepthook = hook

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from bertstream.server.supervisor import draining
+from bertstream.server.supervisor.draining import DrainLog
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Any:
+    """Call it for the messages so far, each with the number of calls that it tells."""
+    caplog.set_level(logging.INFO, "bertstream.server.supervisor.draining")
+
+    def read() -> list[tuple[str, int | None]]:
+        extras = [vars(record) for record in caplog.records]
+        return [(extra["message"], extra.get("calls", extra.get("cut_off"))) for extra in extras]
+
+    return read
+
+
+def told(drain: DrainLog, **calls: int) -> None:
+    for name, number in calls.items():
+        drain.told(name, {"event": "progress", "step": "draining", "calls": number})
+
+
+async def test_the_calls_of_all_frontends_are_told_together(said: Any) -> None:
+    drain = DrainLog(2, 30.0)
+    drain.signalled("SIGTERM")
+    told(drain, one=2)
+    await asyncio.sleep(0.02)
+    assert said() == [("SIGTERM: draining", None)]
+    told(drain, other=1)
+    await asyncio.sleep(0.02)
+    assert said()[1:] == [("calls are left", 3)]
+    told(drain, one=0, other=0)
+    drain.ended()
+    assert said()[2:] == [("stopped", 0)]
+
+
+async def test_they_are_told_again_until_the_time_is_over(said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining, "REPORT_SECONDS", 0.2)
+    drain = DrainLog(1, 0.5)
+    drain.signalled("SIGTERM")
+    told(drain, one=2)
+    await asyncio.sleep(0.3)
+    told(drain, one=1)
+    await asyncio.sleep(0.5)
+    drain.ended()
+    assert said()[1:3] == [("calls are left", 2), ("calls are left", 2)]
+    assert said()[-2:] == [("the time is over: calls are cut off", 1), ("stopped", 1)]
+
+
+async def test_a_frontend_that_tells_nothing_is_not_waited_for(said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining, "REPORT_SECONDS", 0.05)
+    drain = DrainLog(2, 0.2)
+    drain.signalled("SIGTERM")
+    told(drain, one=0)
+    await asyncio.sleep(0.15)
+    drain.ended()
+    assert said()[1:] == [("calls are left", 0), ("stopped", 0)]
+
+
+async def test_what_frontends_told_of_drains_of_their_own_does_not_count(said: Any) -> None:
+    drain = DrainLog(1, 30.0)
+    told(drain, one=7)
+    drain.ended()
+    assert said() == []
+    drain.signalled("SIGTERM")
+    await asyncio.sleep(0.02)
+    told(drain, one=1)
+    await asyncio.sleep(0.02)
+    drain.signalled("SIGINT")
+    assert said()[1:] == [("calls are left", 1), ("SIGINT again: calls are not waited for", 1)]
+    drain.ended()
