@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bertstream.server.supervisor.roots import find, is_name
+from bertstream.server.supervisor.roots import find
 
 
 @pytest.fixture
@@ -55,13 +55,3 @@ def test_the_first_root_that_has_it_wins(root: Path, tmp_path: Path) -> None:
 def test_a_root_may_be_a_link_itself(root: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(root)
     assert find([str(tmp_path / "link")], "other") == root / "other"
-
-
-@pytest.mark.parametrize("name", ["a", "org/model", "bert-base_1.0", "x" * 128, "-rf"])
-def test_names(name: str) -> None:
-    assert is_name(name)
-
-
-@pytest.mark.parametrize("name", ["", "a b", "a\n", "x" * 129, "a..b", "..", "/a", "ü", "a:b", "a\\b"])
-def test_no_names(name: str) -> None:
-    assert not is_name(name)

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from bertstream.server.naming import is_name
+
 log = logging.getLogger(__name__)
-
-_NAME = re.compile(r"[A-Za-z0-9._/-]{1,128}")
-
-
-def is_name(text: str) -> bool:
-    """Whether a caller may use this as a model's name or source: short, plain, and leading nowhere else."""
-    return _NAME.fullmatch(text) is not None and ".." not in text and not text.startswith("/")
 
 
 def find(roots: Sequence[str], source: str) -> Path | None:

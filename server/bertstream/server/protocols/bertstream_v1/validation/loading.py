@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bertstream.server.core.errors import invalid
+from bertstream.server.naming import is_name
 from bertstream.server.protocols.bertstream_v1.validation.names import name_of
-from bertstream.server.supervisor.roots import is_name
 from bertstream.v1 import models_pb2, types_pb2
 
 COMPUTE_TYPES: Mapping[int, str] = {
