@@ -51,7 +51,7 @@ def reasons_in(tree: ast.AST) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Call) and called(node) in RAISERS:
             status = RAISERS[called(node)]
             for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
-                if isinstance(argument, ast.Attribute) and "StatusCode" in ast.unparse(argument):
+                if isinstance(argument, ast.Attribute) and ast.unparse(argument.value).endswith("Code"):
                     status = argument.attr
                 if isinstance(argument, ast.Constant) and REASON.fullmatch(str(argument.value)):
                     yield str(argument.value), status

@@ -20,7 +20,6 @@ KNOW_A_PROTOCOL = {
     f"bertstream.server.core.{name}"
     for name in (
         "computing",
-        "errors",
         "generation.answers",
         "generation.bad_words",
         "generation.inputs",

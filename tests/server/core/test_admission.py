@@ -3,11 +3,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager
 
-import grpc
 import pytest
 
 from bertstream.server.core.admission import Admission
-from bertstream.server.core.errors import RequestError
+from bertstream.server.core.errors import Code, RequestError
 
 
 async def ticks() -> None:
@@ -24,7 +23,7 @@ async def test_unary_calls_are_refused_when_there_is_no_room() -> None:
         with admission.unary(20), pytest.raises(RequestError):
             admission.check()
     error = raised.value
-    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+    assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert error.retry_seconds is not None
     assert 0.1 <= error.retry_seconds <= 10.0
     assert admission.tokens == 0

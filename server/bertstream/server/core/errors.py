@@ -1,19 +1,28 @@
-"""Every error that a caller can get, and its google.rpc status.
+"""Every error that a caller can get, whatever protocol tells it.
 
 The reasons are part of the interface: they are listed in docs/protocol.md.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import grpc
-from google.protobuf import any_pb2
-from google.rpc import error_details_pb2, status_pb2
-
-DOMAIN = "bertstream.dev"
 MAX_VIOLATIONS = 20  # the details travel in a header, which clients limit to 8 KiB
+
+
+class Code(enum.Enum):
+    """What kind of error it is: those of the canonical codes (google.rpc.Code) that the server answers with."""
+
+    INVALID_ARGUMENT = enum.auto()
+    DEADLINE_EXCEEDED = enum.auto()
+    NOT_FOUND = enum.auto()
+    RESOURCE_EXHAUSTED = enum.auto()
+    FAILED_PRECONDITION = enum.auto()
+    ABORTED = enum.auto()
+    INTERNAL = enum.auto()
+    UNAVAILABLE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +37,7 @@ class Violation:
 class RequestError(Exception):
     """A request, or an item of a stream, that cannot be answered."""
 
-    code: grpc.StatusCode
+    code: Code
     reason: str
     message: str
     violations: tuple[Violation, ...] = ()
@@ -50,7 +59,7 @@ def invalid_fields(violations: Iterable[Violation], reason: str = "INVALID_ARGUM
     more = f" (and {len(listed) - 1} more)" if len(listed) > 1 else ""
     where = f"{listed[0].field}: " if listed[0].field else ""
     message = f"{where}{listed[0].description}{more}"
-    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, reason, message, listed[:MAX_VIOLATIONS])
+    return RequestError(Code.INVALID_ARGUMENT, reason, message, listed[:MAX_VIOLATIONS])
 
 
 def too_large(path: str, description: str) -> RequestError:
@@ -62,7 +71,7 @@ def model_not_found(name: str, there: Iterable[str]) -> RequestError:
     """No such model."""
     names = ", ".join(there)
     return RequestError(
-        grpc.StatusCode.NOT_FOUND,
+        Code.NOT_FOUND,
         "MODEL_NOT_FOUND",
         f"there is no model {name[:200]!r}; served: {names}",
         metadata={"models": names},
@@ -71,7 +80,7 @@ def model_not_found(name: str, there: Iterable[str]) -> RequestError:
 
 def not_available(message: str, reason: str = "OUTPUT_NOT_AVAILABLE") -> RequestError:
     """The model lacks what is asked of it."""
-    return RequestError(grpc.StatusCode.FAILED_PRECONDITION, reason, message)
+    return RequestError(Code.FAILED_PRECONDITION, reason, message)
 
 
 def head_not_available(head: str, there: Iterable[str]) -> RequestError:
@@ -79,87 +88,60 @@ def head_not_available(head: str, there: Iterable[str]) -> RequestError:
     names = ", ".join(there)
     message = f"this checkpoint has no head {head}; heads that it has: {names or 'none'}"
     return RequestError(
-        grpc.StatusCode.FAILED_PRECONDITION, "HEAD_NOT_AVAILABLE", message, metadata={"head": head, "heads": names}
+        Code.FAILED_PRECONDITION, "HEAD_NOT_AVAILABLE", message, metadata={"head": head, "heads": names}
     )
 
 
 def checkpoint_not_found(message: str) -> RequestError:
     """Nowhere that LoadModel may look."""
-    return RequestError(grpc.StatusCode.NOT_FOUND, "CHECKPOINT_NOT_FOUND", message)
+    return RequestError(Code.NOT_FOUND, "CHECKPOINT_NOT_FOUND", message)
 
 
 def not_loadable(message: str) -> RequestError:
     """The checkpoint does not compile, or its workers do not start."""
-    return RequestError(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_NOT_LOADABLE", message)
+    return RequestError(Code.FAILED_PRECONDITION, "MODEL_NOT_LOADABLE", message)
 
 
 def overloaded(message: str, retry_seconds: float) -> RequestError:
     """Too much waits already."""
-    return RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", message, retry_seconds=retry_seconds)
+    return RequestError(Code.RESOURCE_EXHAUSTED, "OVERLOADED", message, retry_seconds=retry_seconds)
 
 
 def out_of_memory() -> RequestError:
     """The worker lives, but this alone is more than its memory holds."""
     return RequestError(
-        grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY", "the worker's memory does not hold this text's computation"
+        Code.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY", "the worker's memory does not hold this text's computation"
     )
 
 
 def worker_lost(message: str, retry_seconds: float = 2.0) -> RequestError:
     """No live worker could answer in time."""
-    return RequestError(grpc.StatusCode.UNAVAILABLE, "WORKER_LOST", message, retry_seconds=retry_seconds)
+    return RequestError(Code.UNAVAILABLE, "WORKER_LOST", message, retry_seconds=retry_seconds)
 
 
 def model_replaced() -> RequestError:
     """This version of the model has waited for its calls for as long as a drain may take. The next is there already."""
     message = "this version of the model is no longer served"
-    return RequestError(grpc.StatusCode.UNAVAILABLE, "MODEL_REPLACED", message, retry_seconds=0.1)
+    return RequestError(Code.UNAVAILABLE, "MODEL_REPLACED", message, retry_seconds=0.1)
 
 
 def draining() -> RequestError:
     """The server is about to stop."""
-    return RequestError(grpc.StatusCode.UNAVAILABLE, "DRAINING", "the server is shutting down", retry_seconds=1.0)
+    return RequestError(Code.UNAVAILABLE, "DRAINING", "the server is shutting down", retry_seconds=1.0)
 
 
 def poisonous(deaths: int) -> RequestError:
     """This input kills workers."""
     return RequestError(
-        grpc.StatusCode.ABORTED, "POISONOUS_INPUT", f"{deaths} workers died computing this input; do not send it again"
+        Code.ABORTED, "POISONOUS_INPUT", f"{deaths} workers died computing this input; do not send it again"
     )
 
 
 def deadline_exceeded() -> RequestError:
     """Too late; the work was not done."""
-    return RequestError(
-        grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the deadline passed before the work began"
-    )
+    return RequestError(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the deadline passed before the work began")
 
 
 def internal() -> RequestError:
     """A bug of ours; the log has the rest, under the request's id."""
-    return RequestError(grpc.StatusCode.INTERNAL, "INTERNAL", "internal error; the server's log has it by request id")
-
-
-def to_status(error: RequestError, request_id: str = "") -> status_pb2.Status:
-    """The google.rpc.Status with all details (AIP-193)."""
-    details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
-    status = status_pb2.Status(code=error.code.value[0], message=error.message, details=map(_pack, details))
-    if error.violations:
-        listed = [
-            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-            for v in error.violations
-        ]
-        status.details.append(_pack(error_details_pb2.BadRequest(field_violations=listed)))
-    if error.retry_seconds is not None:
-        retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromNanoseconds(int(error.retry_seconds * 1e9))
-        status.details.append(_pack(retry))
-    if request_id:
-        status.details.append(_pack(error_details_pb2.RequestInfo(request_id=request_id)))
-    return status
-
-
-def _pack(message: object) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(message)  # type: ignore[arg-type]
-    return packed
+    return RequestError(Code.INTERNAL, "INTERNAL", "internal error; the server's log has it by request id")

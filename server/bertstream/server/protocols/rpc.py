@@ -18,9 +18,10 @@ from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDesc
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from bertstream.server.core.errors import RequestError, deadline_exceeded, internal, invalid, to_status, too_large
+from bertstream.server.core.errors import RequestError, deadline_exceeded, internal, invalid, too_large
 from bertstream.server.core.gate import Gate
 from bertstream.server.protocols.compression import TooLong, inflated
+from bertstream.server.protocols.statuses import code_of, to_status
 from bertstream.server.protocols.utf8 import BadString, blank_bad_strings
 
 log = logging.getLogger(__name__)
@@ -197,4 +198,4 @@ async def _abort(call: Call, error: RequestError) -> None:
     # Read by gRPC's own retries (proposal A6): how many milliseconds to wait, or a negative number for not at all.
     pushback = -1 if error.retry_seconds is None else int(error.retry_seconds * 1e3)
     trailing.append(("grpc-retry-pushback-ms", str(pushback)))
-    await call.context.abort(error.code, error.message, tuple(trailing))
+    await call.context.abort(code_of(error), error.message, tuple(trailing))
