@@ -19,19 +19,15 @@ PROTOCOLS = ("grpc", "grpc_health", "grpc_reflection", "google", "bertstream.v1"
 KNOW_A_PROTOCOL = {
     f"bertstream.server.core.{name}"
     for name in (
-        "computing",
         "generation.answers",
         "generation.bad_words",
         "generation.inputs",
         "generation.running",
-        "models",
         "preparation",
-        "splitting",
         "tasks.answers",
         "tasks.base",
         "tasks.choices",
         "tasks.entities",
-        "tasks.gathering",
         "tasks.labels",
         "tasks.likelihoods",
         "tasks.masks",
@@ -104,6 +100,7 @@ RULES = [
             "bertstream.server.core",
             "bertstream.server.naming",
             "bertstream.server.protocols",
+            "bertstream.server.settings",
             "bertstream.workers.contract",
             "bertstream.workers.description",
             "bertstream.workers.ragged",

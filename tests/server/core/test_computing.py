@@ -1,29 +1,10 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from bertstream.server.core import errors
-from bertstream.server.core.computing import raise_first, refuse_if_late, timings
+from bertstream.server.core.computing import raise_first, refuse_if_late
 from bertstream.server.core.dispatch import Outcome
-
-
-def test_the_slowest_outcome_counts() -> None:
-    outcomes = [Outcome(0, 1, {}, None, 0.25, 0.5), Outcome(1, 1, {}, None, 0.125, 0.75)]
-    found = timings(0.5, time.monotonic() - 2.0, outcomes)
-    assert [found.tokenize.ToMilliseconds(), found.queue.ToMilliseconds(), found.compute.ToMilliseconds()] == [
-        500,
-        250,
-        750,
-    ]
-    assert 2000 <= found.total.ToMilliseconds() < 60_000
-
-
-def test_what_took_no_worker_has_no_time_there() -> None:
-    found = timings(0.5, time.monotonic(), [])
-    assert not found.HasField("queue")
-    assert not found.HasField("compute")
 
 
 def test_the_first_error_is_raised() -> None:

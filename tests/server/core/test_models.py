@@ -3,10 +3,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.models import FEW_TEXTS, Models, ServedModel, described
 from bertstream.server.core.tokenization import Ids, Inputs, Texts, Tokenized, TokenizeOptions, Truncation, cancelling
-from bertstream.server.protocols.rpc import Call
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
 from tests.server.protocols.bertstream_v1.validation.support import description
 
@@ -33,14 +32,9 @@ def served(directory: Path, name: str, **described: Any) -> ServedModel:
     return ServedModel(settings, frontend, ThreadPoolExecutor(2), lambda: None)
 
 
-def a_call() -> Call:
-    context = SimpleNamespace(time_remaining=lambda: None, invocation_metadata=lambda: ())
-    return Call(cast(Any, context))
-
-
 async def test_models_by_name(tmp_path: Path) -> None:
     one, other = served(tmp_path, "one"), served(tmp_path, "other")
-    both, call = Models([one, other]), a_call()
+    both, call = Models([one, other]), ExitStack()
     assert list(both) == [one, other]
     assert both.get("other", call) is other
     assert both.get("", call) is one
@@ -94,15 +88,15 @@ async def test_spaces_are_cleaned_up_as_described(tmp_path: Path, clean_up: bool
 
 async def test_a_call_keeps_its_model_busy_until_its_end(tmp_path: Path) -> None:
     old, new = served(tmp_path, "one"), served(tmp_path, "one")
-    models, first, second = Models([old]), a_call(), a_call()
+    models, first, second = Models([old]), ExitStack(), ExitStack()
     assert models.get("one", first) is models.get("", second) is old
     models.replace([new])
-    assert models.get("one", a_call()) is new
+    assert models.get("one", ExitStack()) is new
     idle = asyncio.create_task(old.idle())
-    first.until_end.close()
+    first.close()
     await asyncio.sleep(0)
     assert not idle.done()
-    second.until_end.close()
+    second.close()
     await asyncio.wait_for(idle, 20)
     await old.idle()
 

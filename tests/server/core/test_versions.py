@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from tokenizers import Tokenizer, models
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.versions import Versions, in_turn
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
-from tests.server.core.test_models import a_call
 from tests.server.protocols.bertstream_v1.validation.support import description
 from tests.support.fake_worker import FakeWorker
 from tests.support.waiting import until
@@ -90,14 +90,14 @@ async def test_a_version_goes_when_its_calls_are_done(
     for worker in workers:
         await worker.start()
     await versions.serve([make(0)])
-    call = a_call()
+    call = ExitStack()
     model = versions.models.get("m", call)
     await versions.serve([make(1)])
     drained = asyncio.create_task(versions.drained([0]))
     await asyncio.sleep(0.05)
     assert not drained.done()
     assert model.dispatcher.live
-    call.until_end.close()
+    call.close()
     await asyncio.wait_for(drained, 20)
     await until(lambda: not model.dispatcher.live)
 
@@ -108,14 +108,14 @@ async def test_a_call_that_takes_too_long_loses_its_workers(
     for worker in workers:
         await worker.start()
     await versions.serve([make(0)])
-    model = versions.models.get("m", call := a_call())
+    model = versions.models.get("m", call := ExitStack())
     await versions.serve([make(1)])
     await asyncio.wait_for(versions.drained([0]), 20)
     await until(lambda: not model.dispatcher.live)
     with pytest.raises(RequestError) as raised:
         await model.dispatcher.least_loaded(float("inf"), float("inf"))
     assert raised.value.reason == "MODEL_REPLACED"
-    call.until_end.close()
+    call.close()
 
 
 async def test_what_cannot_be_served_changes_nothing(versions: Versions, make: Make, workers: list[FakeWorker]) -> None:
@@ -126,6 +126,6 @@ async def test_what_cannot_be_served_changes_nothing(versions: Versions, make: M
     with pytest.raises(Exception, match="EOF"):
         await versions.serve([bad])
     assert [model.serial for model in versions.models] == [0]
-    call = a_call()
+    call = ExitStack()
     assert versions.models.get("", call).dispatcher.live
-    call.until_end.close()
+    call.close()

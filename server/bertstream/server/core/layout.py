@@ -1,13 +1,15 @@
-"""Which rows of each output belong to which text, and how many bytes they have."""
+"""Outputs end to end: which rows of each belong to which text, and how many bytes they have."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Tensors = Mapping[str, NDArray[np.generic]]  # outputs by name: "pooled", "hidden_states.3", "hidden_states.3.scales"
 
 _OF_SPANS = ("pooled_spans", "mask_candidates", "token_log_probabilities")
 _OF_TOKENS = ("last_hidden_state", "hidden_states", "token_label_scores")
@@ -60,3 +62,16 @@ class Layout:
         """The layout of some of the texts."""
         spans = None if self.span_counts is None else self.span_counts[first:last]
         return Layout(self.lengths[first:last], spans, self.heads)
+
+
+def outputs_of(tensors: Tensors) -> list[str]:
+    """The names of the outputs among tensors: attention after all else, and layers in their order."""
+    named = [name for name in tensors if not name.endswith(".scales")]
+    return sorted(named, key=lambda name: (name.startswith("attentions"), int(name.partition(".")[2] or 0)))
+
+
+def join(parts: Sequence[Tensors]) -> Tensors:
+    """The rows of several pieces of a job, end to end."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

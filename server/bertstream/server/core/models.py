@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,7 @@ from bertstream.server.core.tokenization import (
     TokenizeOptions,
     cancelling,
 )
-from bertstream.server.protocols.rpc import Call
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
-from bertstream.v1 import types_pb2
 from bertstream.workers.description import ModelDescription
 
 Made = TypeVar("Made")
@@ -87,11 +85,6 @@ class ServedModel:
         if self._calls:
             await self._idle.wait()
 
-    @property
-    def stream_window(self) -> types_pb2.StreamWindow:
-        """How much of one stream may be under way."""
-        return types_pb2.StreamWindow(max_items=self.limits.stream_items, max_tokens=self.limits.stream_tokens)
-
     async def in_thread(self, function: Callable[[], Made], *, many: bool = False) -> Made:
         """Runs what takes a while in a thread of those that tokenize; the event loop goes on.
 
@@ -140,11 +133,11 @@ class Models:
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._by_name.values())
 
-    def get(self, name: str, call: Call) -> ServedModel:
-        """The model of this name, or the default one for no name, for as long as the call lasts. Raises NOT_FOUND."""
+    def get(self, name: str, until: ExitStack) -> ServedModel:
+        """The model of this name, or the default one for no name, in use `until` that is closed. Raises NOT_FOUND."""
         name = name or next(iter(self._by_name))
         if name not in self._by_name:
             raise model_not_found(name, self._by_name)
         model = self._by_name[name]
-        call.until_end.enter_context(model.in_use())
+        until.enter_context(model.in_use())
         return model

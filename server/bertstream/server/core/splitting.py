@@ -8,10 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.server.core.layout import Layout
-from bertstream.server.protocols.bertstream_v1 import wire
-from bertstream.server.protocols.bertstream_v1.wire import Tensors
-from bertstream.v1 import encoding_pb2, types_pb2
+from bertstream.server.core.layout import Layout, Tensors, outputs_of
 
 MESSAGE_BYTES = 1 << 20
 
@@ -29,13 +26,6 @@ class Part:
     rows: Rows | None = None
     more: bool = False  # more of the (only) text follows
 
-    def write(self, message: encoding_pb2.Encodings) -> None:
-        """Writes it into a message."""
-        if self.rows is None:
-            wire.encodings(message, self.tensors, self.layout, self.first, self.last)
-        else:
-            self.rows.write(message, self.layout)
-
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -46,18 +36,6 @@ class Rows:
     values: NDArray[np.generic]  # [rows, width]
     scales: NDArray[np.generic] | None  # [rows]
     more: bool  # more rows of this output follow
-
-    def write(self, message: encoding_pb2.Encodings, layout: Layout) -> None:
-        """Writes them into a message as a part of that output."""
-        target = wire.place_of(message, self.name, layout, [len(self.values)])
-        flat = self.name.startswith("attentions")
-        wire.fill(target, self.values.reshape(-1) if flat else self.values, self.scales)
-        part: types_pb2.RaggedTensor | encoding_pb2.LayerAttentions = message.last_hidden_state
-        if flat:
-            part = message.attentions[0]
-        elif self.name.startswith("hidden_states"):
-            part = message.hidden_states[0].states
-        part.first_row, part.more_rows = self.first_row, self.more
 
 
 def split(tensors: Tensors, layout: Layout, sizes: NDArray[np.int64]) -> Iterator[Part]:
@@ -76,7 +54,7 @@ def split(tensors: Tensors, layout: Layout, sizes: NDArray[np.int64]) -> Iterato
 
 def rows_of_text(tensors: Tensors, layout: Layout, text: int) -> Iterator[Rows]:
     """The states and weights of one text, in pieces of at most about 1 MiB."""
-    for name in wire.outputs_of(tensors):
+    for name in outputs_of(tensors):
         if not name.startswith(_BY_ROWS):
             continue
         values = tensors[name][layout.rows(name, text, text + 1)]

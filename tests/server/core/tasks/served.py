@@ -21,7 +21,7 @@ from bertstream.server.core.gate import Gate
 from bertstream.server.core.models import Models
 from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
 from bertstream.server.protocols.rpc import add_service
-from bertstream.v1 import tasks_pb2, types_pb2
+from bertstream.v1 import tasks_pb2
 from bertstream.workers.contract import Batch, Wishes
 from tests.server.core.tasks.stubs import StubModel
 
@@ -96,10 +96,6 @@ class Served:
         self.admission = Admission(1 << 22)
         self.dispatcher = MadeUp(len(stub.description.labels))
         self.channel: grpc.aio.Channel
-
-    @property
-    def stream_window(self) -> types_pb2.StreamWindow:
-        return types_pb2.StreamWindow(max_items=self.limits.stream_items, max_tokens=self.limits.stream_tokens)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.server.core.tasks.base import Rows, Share, Tensors
+from bertstream.server.core.layout import Tensors
+from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.server.core.tokenization import TextTokenizer, ragged
 from bertstream.server.settings import Limits
 from bertstream.workers.checkpoints import read_tokenizer

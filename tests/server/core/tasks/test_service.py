@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from bertstream.server.core import errors
 from bertstream.server.protocols.bertstream_v1.services import predictions
+from bertstream.server.protocols.bertstream_v1.wire import window_of
 from bertstream.v1 import tasks_pb2 as t
 from bertstream.v1 import types_pb2 as y
 from bertstream.workers.contract import BULK, INTERACTIVE, HeadWish
@@ -116,7 +117,7 @@ async def test_a_stream_answers_as_a_call_does(served: Served, name: str) -> Non
     count = answered.usage.texts
     assert list(parts[0].items.ids) == list(range(7, 7 + count))
     assert answered.timings.queue.ToMilliseconds() == parts[0].items.timings.queue.ToMilliseconds() == 250
-    assert started.started.window == served.stream_window
+    assert started.started.window == window_of(served.limits)
     effective = getattr(started.started.options, name)
     assert (answered.options.priority, effective.priority) == (y.PRIORITY_INTERACTIVE, y.PRIORITY_BULK)
     effective.priority = y.PRIORITY_INTERACTIVE

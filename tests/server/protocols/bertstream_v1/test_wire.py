@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
+from bertstream.server.core.dispatch import Outcome
 from bertstream.server.core.layout import Layout
 from bertstream.server.core.tokenization import Tokenized
 from bertstream.server.protocols.bertstream_v1 import wire
@@ -44,17 +47,6 @@ def test_bfloat16_is_called_so() -> None:
     assert len(message.data) == 12
 
 
-def test_pieces_are_joined_with_their_scales() -> None:
-    halves = [
-        {name: values[:3] for name, values in TENSORS.items()},
-        {name: values[3:] for name, values in TENSORS.items()},
-    ]
-    joined = wire.join(halves)
-    for name, values in TENSORS.items():
-        np.testing.assert_array_equal(joined[name], values)
-    assert wire.join(halves[:1]) is halves[0]
-
-
 def test_tokenizations_have_the_columns_that_there_are() -> None:
     plain = Tokenized(
         ids=np.array([5, 6, 7], np.int32),
@@ -81,3 +73,20 @@ def test_times() -> None:
     assert not message.HasField("queue")
     assert not message.HasField("compute")
     assert wire.timings(0, 0, 0.0, 1.5).compute.nanos == 500_000_000
+
+
+def test_the_slowest_outcome_counts() -> None:
+    outcomes = [Outcome(0, 1, {}, None, 0.25, 0.5), Outcome(1, 1, {}, None, 0.125, 0.75)]
+    found = wire.timings_of(0.5, time.monotonic() - 2.0, outcomes)
+    assert [found.tokenize.ToMilliseconds(), found.queue.ToMilliseconds(), found.compute.ToMilliseconds()] == [
+        500,
+        250,
+        750,
+    ]
+    assert 2000 <= found.total.ToMilliseconds() < 60_000
+
+
+def test_what_took_no_worker_has_no_time_there() -> None:
+    found = wire.timings_of(0.5, time.monotonic(), [])
+    assert not found.HasField("queue")
+    assert not found.HasField("compute")

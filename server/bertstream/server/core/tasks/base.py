@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bertstream.server.core.dispatch.cutting import part
 from bertstream.server.core.errors import RequestError
+from bertstream.server.core.layout import Tensors
 from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tokenization import TextTokenizer
 from bertstream.server.settings import Limits
@@ -24,7 +25,6 @@ from bertstream.workers.contract import Batch, Wishes
 from bertstream.workers.description import ModelDescription
 
 Context = TypeVar("Context")
-Tensors = Mapping[str, NDArray[np.generic]]
 
 
 class HeadModel(Protocol):

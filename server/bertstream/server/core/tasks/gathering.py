@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from bertstream.server.core.dispatch import Outcome
 from bertstream.server.core.errors import RequestError
-from bertstream.server.core.layout import AnswerSizes, Layout
-from bertstream.server.core.tasks.base import Rows, Share, Tensors
-from bertstream.server.protocols.bertstream_v1 import wire
+from bertstream.server.core.layout import AnswerSizes, Layout, Tensors, join
+from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.workers.contract import Batch, Wishes
 from bertstream.workers.description import ModelDescription
 from bertstream.workers.ragged import pieces_of
@@ -76,11 +75,11 @@ def gather(
             for item in np.unique(owners[outcome.start : outcome.start + outcome.texts]).tolist():
                 failed.setdefault(item, outcome.error)
     if not failed:
-        tensors = wire.join([outcome.tensors for outcome in outcomes]) if outcomes else {}
+        tensors = join([outcome.tensors for outcome in outcomes]) if outcomes else {}
         return Computed(indexes, items, copies, layout, tensors), failed
     kept = ~np.isin(owners, list(failed))
     good = [outcome for outcome in outcomes if outcome.error is None]
-    tensors = wire.join([_kept(outcome, layout, kept) for outcome in good]) if good else {}
+    tensors = join([_kept(outcome, layout, kept) for outcome in good]) if good else {}
     counts = None if layout.span_counts is None else layout.span_counts[kept]
     whole = ~np.isin(items, list(failed))
     left = Layout(layout.lengths[kept], counts)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 
-from bertstream.server.core.layout import Layout
+from bertstream.server.core.dispatch import Outcome
+from bertstream.server.core.layout import Layout, Tensors, outputs_of
+from bertstream.server.core.splitting import Part, Rows
 from bertstream.server.core.tokenization import Column, Tokenized
+from bertstream.server.settings import Limits
 from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
-
-Tensors = Mapping[str, NDArray[np.generic]]
 
 _DATA_TYPES = {
     "<f4": types_pb2.DATA_TYPE_FLOAT32,
@@ -60,6 +62,27 @@ def encodings(
     return message
 
 
+def write_part(message: encoding_pb2.Encodings, part: Part) -> None:
+    """Writes what a message's share of the outputs is."""
+    if part.rows is None:
+        encodings(message, part.tensors, part.layout, part.first, part.last)
+    else:
+        write_rows(message, part.rows, part.layout)
+
+
+def write_rows(message: encoding_pb2.Encodings, rows: Rows, layout: Layout) -> None:
+    """Writes some rows of one text as a part of that output."""
+    target = place_of(message, rows.name, layout, [len(rows.values)])
+    flat = rows.name.startswith("attentions")
+    fill(target, rows.values.reshape(-1) if flat else rows.values, rows.scales)
+    part: types_pb2.RaggedTensor | encoding_pb2.LayerAttentions = message.last_hidden_state
+    if flat:
+        part = message.attentions[0]
+    elif rows.name.startswith("hidden_states"):
+        part = message.hidden_states[0].states
+    part.first_row, part.more_rows = rows.first_row, rows.more
+
+
 def place_of(message: encoding_pb2.Encodings, name: str, layout: Layout, row_counts: Sequence[int]) -> types_pb2.Tensor:
     """Where the numbers of an output go: a new element for each layer, with what goes beside them."""
     kind, _, layer = name.partition(".")
@@ -74,19 +97,6 @@ def place_of(message: encoding_pb2.Encodings, name: str, layout: Layout, row_cou
         return message.last_hidden_state.values
     place: types_pb2.Tensor = getattr(message, kind)
     return place
-
-
-def outputs_of(tensors: Tensors) -> list[str]:
-    """The names of the outputs among tensors: attention after all else, and layers in their order."""
-    named = [name for name in tensors if not name.endswith(".scales")]
-    return sorted(named, key=lambda name: (name.startswith("attentions"), int(name.partition(".")[2] or 0)))
-
-
-def join(parts: Sequence[Tensors]) -> Tensors:
-    """The rows of several pieces of a job, end to end."""
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def tokenizations(
@@ -114,6 +124,11 @@ def usage(texts: int, tokens: int, truncated: int) -> types_pb2.Usage:
     return types_pb2.Usage(texts=texts, tokens=tokens, truncated_texts=truncated)
 
 
+def window_of(limits: Limits) -> types_pb2.StreamWindow:
+    """How much of one stream may be under way."""
+    return types_pb2.StreamWindow(max_items=limits.stream_items, max_tokens=limits.stream_tokens)
+
+
 def timings(
     tokenize: float, total: float, queue: float | None = None, compute: float | None = None
 ) -> types_pb2.Timings:
@@ -124,6 +139,15 @@ def timings(
     if compute is not None:
         message.compute.CopyFrom(duration(compute))
     return message
+
+
+def timings_of(tokenize_seconds: float, since: float, outcomes: Sequence[Outcome]) -> types_pb2.Timings:
+    """From `since` (time.monotonic()) until now; of several outcomes the slowest counts."""
+    total = time.monotonic() - since
+    if not outcomes:
+        return timings(tokenize_seconds, total)
+    queue = max(outcome.queue_seconds for outcome in outcomes)
+    return timings(tokenize_seconds, total, queue, max(outcome.compute_seconds for outcome in outcomes))
 
 
 def duration(seconds: float) -> Duration:

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 
 from bertstream.server.core import errors
-from bertstream.server.core.computing import raise_first, refuse_if_late, timings
+from bertstream.server.core.computing import raise_first, refuse_if_late
 from bertstream.server.core.dispatch import Job, Outcome, cut
 from bertstream.server.core.errors import RequestError
+from bertstream.server.core.layout import join
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.preparation import Prepared, prepare
 from bertstream.server.core.selection import select_rows
@@ -38,7 +39,7 @@ class EncodingService:
     ) -> encoding_pb2.EncodeTextsResponse:
         message = request.value()
         refuse_bad_strings(message.inputs, request.bad_strings)
-        model = self._models.get(message.options.model, call)
+        model = self._models.get(message.options.model, call.until_end)
         plan = parse_encoding(message.options, model.name, model.description, INTERACTIVE)
         model.admission.check()
         prepared = await prepare(model, plan, message.inputs, message.spans)
@@ -54,9 +55,9 @@ class EncodingService:
         options = await first_message(messages, "options")
         if options is None:
             return
-        model = self._models.get(options.model, call)
+        model = self._models.get(options.model, call.until_end)
         plan = parse_encoding(options, model.name, model.description, BULK)
-        window = model.stream_window
+        window = wire.window_of(model.limits)
         started = encoding_pb2.EncodingStarted(options=plan.effective, window=window)
         await stream.write(encoding_pb2.StreamEncodingsResponse(started=started))
         await _EncodingStream(model, plan, stream, call, window).run(messages)
@@ -69,7 +70,7 @@ class EncodingService:
     ) -> None:
         message = request.value()
         refuse_bad_strings(message.inputs, request.bad_strings)
-        model = self._models.get(message.options.model, call)
+        model = self._models.get(message.options.model, call.until_end)
         await stream_layers(model, message, stream, call)
 
 
@@ -134,7 +135,7 @@ class _EncodingStream:
         self, prepared: Prepared, start: int, part: Part, outcome: Outcome, arrived: float
     ) -> encoding_pb2.EncodedItems:
         message = encoding_pb2.EncodedItems(more=part.more)
-        part.write(message.encodings)
+        wire.write_part(message.encodings, part)
         if part.rows is None and self._plan.shows_tokens:
             shown = shown_tokens(self._plan, prepared, start + part.first, start + part.last)
             message.encodings.tokens.CopyFrom(shown)
@@ -142,7 +143,7 @@ class _EncodingStream:
             rows = slice(start + part.first, start + part.last)
             tokens, truncated = int(prepared.batch.lengths[rows].sum()), int(prepared.truncated[rows].sum())
             message.usage.CopyFrom(wire.usage(part.last - part.first, tokens, truncated))
-        message.timings.CopyFrom(timings(prepared.tokenize_seconds, arrived, [outcome]))
+        message.timings.CopyFrom(wire.timings_of(prepared.tokenize_seconds, arrived, [outcome]))
         return message
 
     def _errors(self, failed: Sequence[tuple[int, RequestError]], tokens: int = 0) -> AnswerOf:
@@ -191,11 +192,11 @@ def _response(
     shown: tokenization_pb2.Tokenizations | None,
 ) -> encoding_pb2.EncodeTextsResponse:
     raise_first(outcomes)
-    texts, tensors = prepared.batch.lengths.size, wire.join([outcome.tensors for outcome in outcomes])
+    texts, tensors = prepared.batch.lengths.size, join([outcome.tensors for outcome in outcomes])
     response = encoding_pb2.EncodeTextsResponse(
         options=plan.effective,
         usage=wire.usage(texts, prepared.batch.ids.size, int(prepared.truncated.sum())),
-        timings=timings(prepared.tokenize_seconds, call.arrived, outcomes),
+        timings=wire.timings_of(prepared.tokenize_seconds, call.arrived, outcomes),
     )
     wire.encodings(response.encodings, tensors, prepared.layout, 0, texts)
     if shown is not None:

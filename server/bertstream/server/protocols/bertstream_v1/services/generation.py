@@ -42,7 +42,7 @@ class GenerationService:
     ) -> generation_pb2.GenerateTextsResponse:
         message = request.value()
         refuse_bad_strings(message.inputs, request.bad_strings)
-        model = self._models.get(message.options.model, call)
+        model = self._models.get(message.options.model, call.until_end)
         plan = parse_generation(message.options, model.name, model.description, INTERACTIVE)
         model.generation_admission.check()
         prepared = await prepare_prompts(model, plan, await bad_word_ids(model, plan), message.inputs)
@@ -69,7 +69,7 @@ class GenerationService:
     ) -> None:
         message = request.value()
         refuse_bad_strings(message.inputs, request.bad_strings)
-        model = self._models.get(message.options.model, call)
+        model = self._models.get(message.options.model, call.until_end)
         plan = parse_generation(message.options, model.name, model.description, INTERACTIVE, pieces=True)
         words = await bad_word_ids(model, plan)
         prepared = await prepare_prompts(model, plan, words, message.inputs, max_texts=1)
@@ -88,10 +88,10 @@ class GenerationService:
         options = await first_message(messages, "options")
         if options is None:
             return
-        model = self._models.get(options.model, call)
+        model = self._models.get(options.model, call.until_end)
         plan = parse_generation(options, model.name, model.description, BULK)
         words = await bad_word_ids(model, plan)
-        started = generation_pb2.GenerationsStarted(options=plan.effective, window=model.stream_window)
+        started = generation_pb2.GenerationsStarted(options=plan.effective, window=wire.window_of(model.limits))
         await stream.write(generation_pb2.StreamGenerationsResponse(started=started))
         await _GenerationStream(model, plan, words, stream, call).run(messages)
 
@@ -122,7 +122,7 @@ class _GenerationStream:
         self._call = call
         self._generation = Generation(model, plan, call.deadline, waits=True)
         self._bulk: BulkStream[generation_pb2.StreamGenerationsResponse] = BulkStream(
-            stream, call, model.stream_window, self._handle
+            stream, call, wire.window_of(model.limits), self._handle
         )
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bertstream.server.core import errors
 from bertstream.server.core.dispatch import Stepping, cut
-from bertstream.server.core.layout import AnswerSizes, Layout
+from bertstream.server.core.layout import AnswerSizes, Layout, Tensors, join
 from bertstream.server.core.models import ServedModel
 from bertstream.server.core.preparation import Prepared, prepare
 from bertstream.server.core.splitting import rows_of_text
@@ -43,7 +43,7 @@ async def stream_layers(
     _check_ends(plan, prepared, started, model.limits.max_response_bytes)
     await stream.write(encoding_pb2.StreamLayersResponse(started=started))
     completed = encoding_pb2.LayersCompleted()
-    vectors: list[wire.Tensors] = []
+    vectors: list[Tensors] = []
     queued = computed = 0.0
     steps = steps_of(prepared.wishes, model.description.layers)
     for first, batch in cut(prepared.batch, *step_costs(plan, prepared.batch, model)):
@@ -55,7 +55,7 @@ async def stream_layers(
                 vectors.append(result.tensors)
     texts = prepared.batch.lengths.size
     if vectors:
-        wire.encodings(completed.encodings, wire.join(vectors), prepared.layout, 0, texts)
+        wire.encodings(completed.encodings, join(vectors), prepared.layout, 0, texts)
     completed.usage.CopyFrom(wire.usage(texts, prepared.batch.ids.size, int(prepared.truncated.sum())))
     total = time.monotonic() - call.arrived
     completed.timings.CopyFrom(wire.timings(prepared.tokenize_seconds, total, queued, computed))

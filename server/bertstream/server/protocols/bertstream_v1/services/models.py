@@ -18,6 +18,7 @@ from bertstream.server.core.errors import (
     overloaded,
 )
 from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.validation.encoding import (
     available_outputs,
     default_pooling,
@@ -48,7 +49,7 @@ class ModelService:
         return models_pb2.ListModelsResponse(models=listed, server_version=self._version)
 
     async def get_model(self, request: Decoded[models_pb2.GetModelRequest], call: Call) -> models_pb2.GetModelResponse:
-        return models_pb2.GetModelResponse(model=describe(self._models.get(request.value().name, call)))
+        return models_pb2.GetModelResponse(model=describe(self._models.get(request.value().name, call.until_end)))
 
     async def load_model(
         self, request: Decoded[models_pb2.LoadModelRequest], call: Call
@@ -56,7 +57,7 @@ class ModelService:
         self._check_allowed()
         wish = parse_load(request.value(), self._max_workers)
         await self._change("load", wish.name, **dataclasses.asdict(wish))
-        return models_pb2.LoadModelResponse(model=describe(self._models.get(wish.name, call)))
+        return models_pb2.LoadModelResponse(model=describe(self._models.get(wish.name, call.until_end)))
 
     async def unload_model(
         self, request: Decoded[models_pb2.UnloadModelRequest], call: Call
@@ -157,5 +158,5 @@ def _limits(model: ServedModel) -> models_pb2.ModelLimits:
         max_texts=limits.max_texts,
         max_request_bytes=limits.max_request_bytes,
         max_response_bytes=limits.max_response_bytes,
-        stream_window=model.stream_window,
+        stream_window=wire.window_of(model.limits),
     )

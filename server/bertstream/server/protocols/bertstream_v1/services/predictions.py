@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bertstream.server.core.computing import refuse_if_late, timings
+from bertstream.server.core.computing import refuse_if_late
 from bertstream.server.core.dispatch import Job, Outcome
 from bertstream.server.core.errors import RequestError, invalid, too_large
 from bertstream.server.core.models import Models, ServedModel
@@ -38,11 +38,11 @@ async def stream_predictions(models: Models, stream: Requests, call: Call) -> No
         return
     name = task_of(options)
     own = getattr(options, name)
-    model = models.get(own.model, call)
+    model = models.get(own.model, call.until_end)
     task = await model.in_thread(lambda: parse_task(name, own, model, BULK, f"options.{name}"))
     if isinstance(own, tasks_pb2.RerankOptions) and own.top_k:
         raise invalid("options.rerank.top_k", "every pair of a stream gets its score", "INVALID_COMBINATION")
-    started = tasks_pb2.PredictionStarted(window=model.stream_window)
+    started = tasks_pb2.PredictionStarted(window=wire.window_of(model.limits))
     getattr(started.options, name).CopyFrom(task.effective)
     await stream.write(tasks_pb2.StreamPredictionsResponse(started=started))
     await _PredictionStream(model, task, f"options.{name}", stream, call).run(messages)
@@ -67,7 +67,7 @@ class _PredictionStream:
         self._task = task
         self._options = options  # their path
         self._call = call
-        self._window = model.stream_window
+        self._window = wire.window_of(model.limits)
         self._sizes = tensor_sizes(task.wishes, model.description)
         self._bulk: BulkStream[tasks_pb2.StreamPredictionsResponse] = BulkStream(
             stream, call, self._window, self._handle
@@ -141,7 +141,7 @@ class _PredictionStream:
         predicted = tasks_pb2.PredictedItems(
             ids=[message.ids[item] for item in items.tolist()],
             usage=wire.usage(items.size, int(rows.costs[share.rows].sum()), int(rows.truncated[items].sum())),
-            timings=timings(message.tokenize_seconds, message.arrived, outcomes),
+            timings=wire.timings_of(message.tokenize_seconds, message.arrived, outcomes),
         )
         put(predicted, answer)
         yield Answer(tasks_pb2.StreamPredictionsResponse(items=predicted), items.size)

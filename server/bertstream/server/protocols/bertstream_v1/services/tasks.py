@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from bertstream.server.core.computing import raise_first, timings
+from bertstream.server.core.computing import raise_first
 from bertstream.server.core.dispatch import Job
 from bertstream.server.core.errors import invalid, too_large
 from bertstream.server.core.models import Models, ServedModel
@@ -114,7 +114,7 @@ class TaskService:
         message = request.value()
         documents = list(message.documents)
         refuse_bad_strings(types_pb2.TextBatch(), map(_place_of_document, request.bad_strings))
-        model = self._models.get(message.options.model, call)
+        model = self._models.get(message.options.model, call.until_end)
         if not documents:
             raise invalid("documents", "the list is empty", "INVALID_EMPTY_LIST")
         if len(documents) > (most := model.limits.max_texts):
@@ -138,7 +138,7 @@ class TaskService:
         return await self._predict(name, message.options, sent_inputs(message.inputs, request.bad_strings), call)
 
     async def _predict(self, name: str, options: Any, sent: Sent, call: Call) -> Predicted:
-        return await predict(self._models.get(options.model, call), name, options, sent, call)
+        return await predict(self._models.get(options.model, call.until_end), name, options, sent, call)
 
 
 def sent_inputs(
@@ -173,7 +173,7 @@ async def predict(model: ServedModel, name: str, options: Message, sent: Sent, c
     answer = await model.in_thread(lambda: task.answer(rows, computed.whole()))
     _check_answer(answer.ByteSize(), model, sent)
     usage = wire.usage(rows.truncated.size, tokens, int(rows.truncated.sum()))
-    return Predicted(task, answer, usage, timings(tokenize_seconds, call.arrived, outcomes))
+    return Predicted(task, answer, usage, wire.timings_of(tokenize_seconds, call.arrived, outcomes))
 
 
 def _check_sizes(rows: Rows[Any], model: ServedModel, sent: Sent) -> None:

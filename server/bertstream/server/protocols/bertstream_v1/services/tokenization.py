@@ -37,7 +37,7 @@ class TokenizationService:
     ) -> tokenization_pb2.TokenizeTextsResponse:
         message = request.value()
         refuse_bad_strings(message.inputs, request.bad_strings)
-        model = self._models.get(message.options.model, call)
+        model = self._models.get(message.options.model, call.until_end)
         plan = parse_tokenization(message.options, model.name, model.description)
         timed = await _tokenize(model, plan, message.inputs, "inputs")
         refuse_failed(failed_texts(timed.tokens, message.inputs, "inputs"))
@@ -59,9 +59,9 @@ class TokenizationService:
         options = await first_message(messages, "options")
         if options is None:
             return
-        model = self._models.get(options.model, call)
+        model = self._models.get(options.model, call.until_end)
         plan = parse_tokenization(options, model.name, model.description)
-        window = model.stream_window
+        window = wire.window_of(model.limits)
         started = tokenization_pb2.TokenizationStarted(options=plan.effective, window=window)
         await stream.write(tokenization_pb2.StreamTokenizationsResponse(started=started))
 
@@ -78,7 +78,7 @@ class TokenizationService:
     ) -> tokenization_pb2.DetokenizeTokensResponse:
         message = request.value()
         refuse_bad_strings(types_pb2.TextBatch(), request.bad_strings)
-        model = self._models.get(message.model, call)
+        model = self._models.get(message.model, call.until_end)
         inputs = parse_inputs(types_pb2.TextBatch(token_ids=message.token_ids), "", model.limits.max_texts)
         if message.token_ids.token_type_ids:
             raise invalid("token_ids.token_type_ids", "it must be empty", "INVALID_COMBINATION")

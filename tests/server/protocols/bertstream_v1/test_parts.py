@@ -10,6 +10,7 @@ import pytest
 from bertstream.server.core import splitting
 from bertstream.server.core.layout import AnswerSizes, Layout
 from bertstream.server.core.splitting import rows_of_text, split
+from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.v1 import encoding_pb2
 
 WIDTH, HEADS = 6, (2, 0)
@@ -75,7 +76,7 @@ def test_the_messages_together_are_the_outputs(lengths: list[int], int8: bool) -
     parts = list(split(tensors, layout, sizes.of(layout.lengths, layout.span_counts)))
     messages = []
     for part in parts:
-        part.write(message := encoding_pb2.Encodings())
+        wire.write_part(message := encoding_pb2.Encodings(), part)
         messages.append(message)
     done = [text for part in parts if not part.more for text in range(part.first, part.last)]
     assert done == list(range(len(lengths)))
@@ -93,7 +94,7 @@ def test_parts_of_one_text_say_where_they_belong() -> None:
     assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
     rows = 0
     for part in parts[1:]:
-        part.write(message := encoding_pb2.Encodings())
+        wire.write_part(message := encoding_pb2.Encodings(), part)
         if message.attentions:
             assert message.attentions[0].first_row == rows
             rows += len(message.attentions[0].weights.data) // (4 * 40)
