@@ -19,11 +19,6 @@ PROTOCOLS = ("grpc", "grpc_health", "grpc_reflection", "google", "bertstream.v1"
 KNOW_A_PROTOCOL = {
     f"bertstream.server.core.{name}"
     for name in (
-        "generation.answers",
-        "generation.bad_words",
-        "generation.inputs",
-        "generation.running",
-        "preparation",
         "tasks.answers",
         "tasks.base",
         "tasks.choices",

@@ -9,6 +9,7 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+NOT_UTF8 = "the bytes are not UTF-8"
 MAX_VIOLATIONS = 20  # the details travel in a header, which clients limit to 8 KiB
 
 
@@ -65,6 +66,11 @@ def invalid_fields(violations: Iterable[Violation], reason: str = "INVALID_ARGUM
 def too_large(path: str, description: str) -> RequestError:
     """One call asks for more than one call may."""
     return invalid(path, description, "REQUEST_TOO_LARGE")
+
+
+def not_utf8(path: str) -> RequestError:
+    """The text at this path is not UTF-8."""
+    return invalid(path, NOT_UTF8, "INVALID_UTF8")
 
 
 def model_not_found(name: str, there: Iterable[str]) -> RequestError:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.server.core.errors import RequestError, Violation, invalid, invalid_fields
+from bertstream.server.core.errors import RequestError, Violation, invalid, invalid_fields, not_utf8
 from bertstream.server.core.layout import Layout
 from bertstream.server.core.models import ServedModel
+from bertstream.server.core.plans import EncodingPlan
 from bertstream.server.core.selection import select_rows
-from bertstream.server.core.spans import token_spans
-from bertstream.server.core.tokenization import Inputs, Texts, Tokenized
-from bertstream.server.protocols.bertstream_v1.validation.encoding import EncodingPlan
-from bertstream.server.protocols.bertstream_v1.validation.inputs import not_utf8, parse_inputs, text_path
-from bertstream.server.protocols.bertstream_v1.validation.spans import parse_spans
-from bertstream.server.protocols.bertstream_v1.validation.tokenization import text_error
-from bertstream.v1 import encoding_pb2, types_pb2
+from bertstream.server.core.sent import SentTexts
+from bertstream.server.core.spans import AskedSpans, token_spans
+from bertstream.server.core.tokenization import Inputs, Texts, TokenizationError, Tokenized
 from bertstream.workers.contract import Batch, Spans, Wishes
 
 
@@ -48,34 +45,20 @@ class Prepared:
         refuse_failed(self.failed)
 
 
-async def prepare(
-    model: ServedModel,
-    plan: EncodingPlan,
-    batch: types_pb2.TextBatch,
-    spans: encoding_pb2.SpanLists,
-    path: str = "",
-    bad: Sequence[int] = (),
-) -> Prepared:
-    """Tokenizes, in a thread. `path` leads to the message ("items."); `bad` texts are not UTF-8.
-
-    Raises INVALID_ARGUMENT where the message as a whole makes no sense.
-    """
-    inputs = parse_inputs(batch, f"{path}inputs", model.limits.max_texts)
-    wanted = "pooled_spans" in plan.wishes.outputs
-    if not wanted and (spans.span_counts or spans.starts):
-        raise invalid(f"{path}spans", "they mean something only with POOLED_SPANS", "INVALID_COMBINATION")
-    asked = parse_spans(spans, inputs, f"{path}spans") if wanted else None
+async def prepare(model: ServedModel, plan: EncodingPlan, sent: SentTexts, spans: AskedSpans | None = None) -> Prepared:
+    """Tokenizes, in a thread. Raises INVALID_ARGUMENT where the message as a whole makes no sense."""
+    inputs = sent.inputs
     timed = await model.tokenize(inputs, plan.options_for(inputs), plan.prompt_for(inputs))
     tokens = timed.tokens
-    failed = failed_texts(tokens, batch, f"{path}inputs", bad)
+    failed = failed_texts(tokens, sent)
     wishes = await _wishes(model, plan, inputs)
-    failed |= _nothing_left(tokens, wishes, batch, f"{path}inputs")
+    failed |= _nothing_left(tokens, wishes, sent)
     token_ranges = None
-    if asked is not None:
-        sent = inputs.texts if isinstance(inputs, Texts) else ()
-        token_ranges, off = token_spans(asked, tokens, sent, plan.tokenize.offset_unit)
+    if spans is not None:
+        texts = inputs.texts if isinstance(inputs, Texts) else ()
+        token_ranges, off = token_spans(spans, tokens, texts, plan.tokenize.offset_unit)
         for index, why in off.items():
-            failed.setdefault(index, invalid(text_path(batch, f"{path}inputs", index), why, "INVALID_SPAN"))
+            failed.setdefault(index, invalid(sent.at(index), why, "INVALID_SPAN"))
     if failed:
         tokens, token_ranges = _without(tokens, token_ranges, failed)
     counts = None if token_ranges is None else token_ranges.counts
@@ -100,22 +83,25 @@ async def _wishes(model: ServedModel, plan: EncodingPlan, inputs: Inputs) -> Wis
     return replace(plan.wishes, pooling=replace(pooling, skipped=skipped))
 
 
-def _nothing_left(tokens: Tokenized, wishes: Wishes, batch: types_pb2.TextBatch, path: str) -> dict[int, RequestError]:
+def _nothing_left(tokens: Tokenized, wishes: Wishes, sent: SentTexts) -> dict[int, RequestError]:
     """The error of each text that was cut so that it has no token behind its prompt."""
     if not (wishes.pooling and wishes.pooling.skipped and "pooled" in wishes.outputs):
         return {}
     why = "the prompt alone has as many tokens as a text may have, and this checkpoint pools what is behind it"
     none = tokens.text_indexes[tokens.lengths <= wishes.pooling.skipped].tolist()
-    return {index: invalid(text_path(batch, path, index), why, "INVALID_TEXT_LENGTH") for index in none}
+    return {index: invalid(sent.at(index), why, "INVALID_TEXT_LENGTH") for index in none}
 
 
-def failed_texts(
-    tokens: Tokenized, batch: types_pb2.TextBatch, path: str, bad: Sequence[int] = ()
-) -> dict[int, RequestError]:
+def failed_texts(tokens: Tokenized, sent: SentTexts) -> dict[int, RequestError]:
     """The error of each text, by its index, that could not be tokenized or is not UTF-8."""
-    at = {index: text_path(batch, path, index) for index in (*tokens.errors, *bad)}
-    failed = {index: text_error(error, at[index]) for index, error in tokens.errors.items()}
-    return failed | {index: not_utf8(at[index]) for index in bad}
+    failed = {index: text_error(error, sent.at(index)) for index, error in tokens.errors.items()}
+    return failed | {index: not_utf8(sent.at(index)) for index in sent.bad}
+
+
+def text_error(error: TokenizationError, path: str, options: str = "options") -> RequestError:
+    """Why the text at `path` could not be tokenized; where one of the `options` is at fault, it is named too."""
+    about = f"{error.message} (see {options}.{error.option})" if error.option else error.message
+    return invalid(path, about, error.reason)
 
 
 def refuse_failed(failed: Mapping[int, RequestError]) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import grpc
 import pytest
 
+from bertstream.server.core.generation.answers import GeneratedPiece
 from bertstream.server.core.generation.inputs import prepare_prompts
 from bertstream.server.core.generation.running import Generation
 from bertstream.server.protocols.bertstream_v1.validation.generation import parse_generation
+from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent
 from bertstream.v1 import generation_pb2 as g
 from bertstream.v1 import types_pb2 as t
 from bertstream.workers import ipc
@@ -130,15 +132,15 @@ async def test_a_reader_that_is_slow_gets_what_came_meanwhile_at_once(serve: Ser
     options = g.GenerationOptions(max_new_tokens=40)
     plan = parse_generation(options, "mine", served.model.description, INTERACTIVE, pieces=True)
     inputs = t.TextBatch(texts=t.Texts(texts=["the"]))
-    prepared = await prepare_prompts(served.model, plan, (), inputs)
+    prepared = await prepare_prompts(served.model, plan, (), parse_sent(inputs, "inputs", 1))
     running = asyncio.create_task(generate())
     pieces = Generation(served.model, plan, float("inf"), waits=True).stream(prepared.prompts[0])
     first = await anext(pieces)
     await gate.wait()
     await asyncio.sleep(0.05)  # all has come
     second = await anext(pieces)
-    assert isinstance(first, g.GeneratedPiece)
-    assert isinstance(second, g.GeneratedPiece)
+    assert isinstance(first, GeneratedPiece)
+    assert isinstance(second, GeneratedPiece)
     assert [*first.token_ids, *second.token_ids] == tokens
     await running
     await pieces.aclose()

@@ -1,24 +1,43 @@
-"""What comes from a worker, as messages: the answers to one input, whole or as they grow."""
+"""What comes from a worker, as text: the answers to one input, whole or as they grow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from bertstream.server.core.dispatch import NewTokens
 from bertstream.server.core.generation.text import GrowingText, StopStrings
 from bertstream.server.core.tokenization import Writing
-from bertstream.server.protocols.bertstream_v1.validation.generation import FINISH_REASONS
-from bertstream.server.protocols.bertstream_v1.validation.names import value_of
-from bertstream.v1 import generation_pb2
 from bertstream.workers.contract import Completed, FinishReason, GenerationOptions
 
-Texts = list[generation_pb2.GeneratedText]
+AnswerEnd = FinishReason | Literal["stop_string"]
 
 
-def whole_answers(completed: Completed, writing: Writing, token_scores: bool) -> Texts:
+@dataclass(frozen=True, slots=True)
+class GeneratedText:
+    """One answer, whole."""
+
+    text: str
+    token_ids: Sequence[int]
+    finish_reason: AnswerEnd
+    score: float
+    token_scores: Sequence[float] = ()  # one for each token, where they are asked for
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedPiece:
+    """What came of an answer since its last piece."""
+
+    sequence_index: int  # which answer, where there are several
+    text: str
+    token_ids: Sequence[int]
+    token_scores: Sequence[float] = ()
+
+
+def whole_answers(completed: Completed, writing: Writing, token_scores: bool) -> list[GeneratedText]:
     """The answers of a worker that did not stream them."""
     texts = []
     ends = np.cumsum(completed.lengths, dtype=np.int64)
@@ -26,15 +45,9 @@ def whole_answers(completed: Completed, writing: Writing, token_scores: bool) ->
         part = slice(int(ends[i] - completed.lengths[i]), int(ends[i]))
         ids = completed.tokens[part].tolist()
         writer = writing.writer()
-        message = generation_pb2.GeneratedText(
-            text="".join([*map(writer.push, ids), writer.finish()]),
-            token_ids=ids,
-            finish_reason=value_of(FINISH_REASONS, reason),
-            score=float(completed.scores[i]),
-        )
-        if token_scores:
-            message.token_scores.extend(completed.token_scores[part].tolist())
-        texts.append(message)
+        text = "".join([*map(writer.push, ids), writer.finish()])
+        scores = completed.token_scores[part].tolist() if token_scores else ()
+        texts.append(GeneratedText(text, ids, reason, float(completed.scores[i]), scores))
     return texts
 
 
@@ -66,29 +79,25 @@ class GrowingAnswers:
         for answer in self._answers:
             answer.pending += answer.text.finish()
 
-    def pieces(self) -> Iterator[generation_pb2.GeneratedPiece]:
+    def pieces(self) -> Iterator[GeneratedPiece]:
         """What has come and was not asked for before: one piece for each answer that has something new."""
         for index, answer in enumerate(self._answers):
             if answer.pending or answer.given < len(answer.tokens):
                 yield answer.piece(index, self._token_scores)
 
-    def whole(self) -> Texts:
+    def whole(self) -> list[GeneratedText]:
         """All answers, once they are finished."""
         return [self._whole(each) for each in self._answers]
 
-    def _whole(self, answer: _Answer) -> generation_pb2.GeneratedText:
-        message = generation_pb2.GeneratedText(
+    def _whole(self, answer: _Answer) -> GeneratedText:
+        reason: AnswerEnd = "end_of_sequence" if self._at_end(answer) else "length"
+        return GeneratedText(
             text="".join([*answer.written, answer.pending]),
             token_ids=answer.tokens,
-            finish_reason=generation_pb2.FINISH_REASON_STOP_STRING,
+            finish_reason="stop_string" if answer.text.stopped else reason,
             score=float(np.sum(answer.scores, dtype=np.float32)),
+            token_scores=answer.scores if self._token_scores else (),
         )
-        if not answer.text.stopped:
-            reason: FinishReason = "end_of_sequence" if self._at_end(answer) else "length"
-            message.finish_reason = value_of(FINISH_REASONS, reason)
-        if self._token_scores:
-            message.token_scores.extend(answer.scores)
-        return message
 
     def _at_end(self, answer: _Answer) -> bool:
         return bool(answer.tokens) and answer.tokens[-1] in self._options.eos_token_ids
@@ -113,12 +122,9 @@ class _Answer:
         self.scores.append(score)
         self.pending += self.text.push(token)
 
-    def piece(self, index: int, token_scores: bool) -> generation_pb2.GeneratedPiece:
-        piece = generation_pb2.GeneratedPiece(
-            sequence_index=index, text=self.pending, token_ids=self.tokens[self.given :]
-        )
-        if token_scores:
-            piece.token_scores.extend(self.scores[self.given :])
+    def piece(self, index: int, token_scores: bool) -> GeneratedPiece:
+        scores = self.scores[self.given :] if token_scores else ()
+        piece = GeneratedPiece(index, self.pending, self.tokens[self.given :], scores)
         self.written.append(self.pending)
         self.pending, self.given = "", len(self.tokens)
         return piece

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bertstream.server.core.errors import invalid
+from bertstream.server.core.generation.plan import GenerationPlan, generation_of
 from bertstream.server.core.models import ServedModel
 from bertstream.server.core.tokenization import Texts, Tokenized, TokenizeOptions, Truncation
-from bertstream.server.protocols.bertstream_v1.validation.generation import GenerationPlan, generation_of
 from bertstream.workers.ragged import starts_of
 
 Words = tuple[tuple[int, ...], ...]

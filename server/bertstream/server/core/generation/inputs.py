@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from bertstream.server.core.errors import RequestError, Violation, invalid, too_large
 from bertstream.server.core.generation.bad_words import Words
+from bertstream.server.core.generation.plan import GenerationPlan
 from bertstream.server.core.models import ServedModel
+from bertstream.server.core.plans import with_special_tokens
 from bertstream.server.core.preparation import failed_texts
+from bertstream.server.core.sent import SentTexts
 from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Tokenized, TokenizeOptions, Truncation
-from bertstream.server.protocols.bertstream_v1.validation.generation import GenerationPlan
-from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_inputs, text_path
-from bertstream.server.protocols.bertstream_v1.validation.tokenization import with_special_tokens
-from bertstream.v1 import types_pb2
 from bertstream.workers.contract import Generate
 from bertstream.workers.ragged import starts_of
 
@@ -59,28 +58,17 @@ class Prompts:
     tokenize_seconds: float
 
 
-async def prepare_prompts(
-    model: ServedModel,
-    plan: GenerationPlan,
-    bad_words: Words,
-    batch: types_pb2.TextBatch,
-    path: str = "inputs",
-    bad: Sequence[int] = (),
-    max_texts: int = 0,
-) -> Prompts:
-    """Tokenizes, in a thread; `bad` texts are not UTF-8. `max_texts`: 0 for as many as a message may have.
-
-    Raises INVALID_ARGUMENT where the message as a whole makes no sense.
-    """
-    inputs = parse_inputs(batch, path, max_texts or model.limits.max_texts)
+async def prepare_prompts(model: ServedModel, plan: GenerationPlan, bad_words: Words, sent: SentTexts) -> Prompts:
+    """Tokenizes, in a thread. Raises INVALID_ARGUMENT where the message as a whole makes no sense."""
+    inputs = sent.inputs
     if plan.lengths.causal and isinstance(inputs, Pairs):
-        raise invalid(f"{path}.pairs", "a decoder takes texts, word_lists or token_ids", "INVALID_INPUT_KIND")
+        raise invalid(sent.field, "a decoder takes texts, word_lists or token_ids", "INVALID_INPUT_KIND")
     leading = _leading_ids(model, plan, inputs)
     timed = await model.tokenize(inputs, _tokenize_options(plan, inputs, leading))
-    tokens, failed = timed.tokens, failed_texts(timed.tokens, batch, path, bad)
+    tokens, failed = timed.tokens, failed_texts(timed.tokens, sent)
     prompts = []
     for row, (text, work) in enumerate(_works(plan, bad_words, tokens, leading)):
-        at = text_path(batch, path, text)
+        at = sent.at(text)
         if text in failed:
             continue
         if work.ids.size == 0:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from bertstream.server.core.dispatch import Finished, NewTokens, generate
-from bertstream.server.core.generation.answers import GrowingAnswers, Texts, whole_answers
+from bertstream.server.core.generation.answers import GeneratedPiece, GeneratedText, GrowingAnswers, whole_answers
 from bertstream.server.core.generation.inputs import Prompt
+from bertstream.server.core.generation.plan import GenerationPlan
 from bertstream.server.core.models import ServedModel
 from bertstream.server.core.tokenization import Writing
-from bertstream.server.protocols.bertstream_v1.validation.generation import GenerationPlan
-from bertstream.v1 import generation_pb2
 from bertstream.workers.contract import INTERACTIVE
 
 
@@ -22,22 +21,9 @@ class Answered:
     """The answers to one input, and what they cost."""
 
     prompt: Prompt
-    texts: Texts
+    texts: Sequence[GeneratedText]
     queue_seconds: float
     compute_seconds: float
-
-    @property
-    def message(self) -> generation_pb2.GeneratedTexts:
-        return generation_pb2.GeneratedTexts(texts=self.texts, input_tokens=self.prompt.tokens)
-
-    @property
-    def usage(self) -> generation_pb2.GenerationUsage:
-        return generation_pb2.GenerationUsage(
-            inputs=1,
-            input_tokens=self.prompt.tokens,
-            generated_tokens=sum(len(text.token_ids) for text in self.texts),
-            truncated_inputs=int(self.prompt.truncated),
-        )
 
 
 class Generation:
@@ -61,7 +47,7 @@ class Generation:
         texts = whole_answers(finished.completed, self._writing, self._plan.token_scores)
         return _answered(prompt, texts, finished)
 
-    async def stream(self, prompt: Prompt) -> AsyncGenerator[generation_pb2.GeneratedPiece | Answered, None]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[GeneratedPiece | Answered, None]:
         """Pieces as they come, and the whole at the end. What comes while a piece is being sent is one next piece."""
         growing, news = self._growing(prompt), asyncio.Event()
         task = asyncio.create_task(self._generate(prompt, growing, news))
@@ -117,5 +103,5 @@ class _Sink:
         return goes_on
 
 
-def _answered(prompt: Prompt, texts: Texts, finished: Finished) -> Answered:
+def _answered(prompt: Prompt, texts: Sequence[GeneratedText], finished: Finished) -> Answered:
     return Answered(prompt, texts, finished.queue_seconds, finished.compute_seconds)

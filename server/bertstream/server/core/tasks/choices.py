@@ -8,14 +8,13 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from bertstream.server.core.errors import RequestError, invalid, too_large
+from bertstream.server.core.errors import RequestError, invalid, not_utf8, too_large
 from bertstream.server.core.selection import select_rows
 from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task, pick
 from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tasks.sums import segment_softmax
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import Pairs, TokenizeOptions
-from bertstream.server.protocols.bertstream_v1.validation.inputs import not_utf8
 from bertstream.server.protocols.bertstream_v1.validation.tasks import (
     effective_priority,
     parse_priority,

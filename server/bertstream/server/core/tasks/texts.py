@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertstream.server.core.errors import RequestError, invalid
+from bertstream.server.core.errors import RequestError, invalid, not_utf8
+from bertstream.server.core.plans import with_special_tokens
+from bertstream.server.core.preparation import text_error
 from bertstream.server.core.selection import select_rows
 from bertstream.server.core.tasks.base import HeadModel
 from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tokenization import Inputs, Pairs, Tokenized, TokenizeOptions
-from bertstream.server.protocols.bertstream_v1.validation.inputs import not_utf8, parse_inputs
-from bertstream.server.protocols.bertstream_v1.validation.tokenization import text_error, with_special_tokens
+from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_inputs
 from bertstream.v1 import tasks_pb2
 from bertstream.workers.contract import Batch
 

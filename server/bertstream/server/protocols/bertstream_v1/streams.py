@@ -14,9 +14,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
-from bertstream.server.core.errors import RequestError, invalid
+from bertstream.server.core.errors import RequestError, invalid, not_utf8
 from bertstream.server.core.permits import Permits
-from bertstream.server.protocols.bertstream_v1.validation.inputs import bad_texts, count_texts, not_utf8
+from bertstream.server.protocols.bertstream_v1.validation.inputs import bad_texts, count_texts
 from bertstream.server.protocols.rpc import Call, CallerGone, Stream
 from bertstream.server.protocols.statuses import to_status
 from bertstream.server.protocols.utf8 import BadString

@@ -7,7 +7,7 @@ import pytest
 
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Texts, Words
-from bertstream.server.protocols.bertstream_v1.validation.encoding import MAX_PROMPT, EncodingPlan, parse_encoding
+from bertstream.server.protocols.bertstream_v1.validation.encoding import MAX_PROMPT, AskedEncoding, parse_encoding
 from bertstream.v1 import encoding_pb2 as e
 from bertstream.v1 import tokenization_pb2
 from bertstream.v1 import types_pb2 as t
@@ -22,7 +22,7 @@ UNKNOWN: Any = 99
 OUTPUTS: Any = [1, 2, 3]
 
 
-def parse(options: e.EncodingOptions | None = None, **model: Any) -> EncodingPlan:
+def parse(options: e.EncodingOptions | None = None, **model: Any) -> AskedEncoding:
     return parse_encoding(options or e.EncodingOptions(), "mine", description(**model), INTERACTIVE)
 
 
@@ -30,7 +30,7 @@ def pooling(**options: Any) -> e.EncodingOptions:
     return e.EncodingOptions(pooling=e.PoolingOptions(**options))
 
 
-def wanted(plan: EncodingPlan) -> Pooling:
+def wanted(plan: AskedEncoding) -> Pooling:
     assert plan.wishes.pooling is not None
     return plan.wishes.pooling
 

@@ -9,7 +9,7 @@ from bertstream.server.core.errors import RequestError
 from bertstream.server.core.tokenization import Truncation
 from bertstream.server.protocols.bertstream_v1.validation.generation import (
     MAX_CHARACTERS,
-    GenerationPlan,
+    AskedGeneration,
     parse_generation,
 )
 from bertstream.v1 import generation_pb2 as g
@@ -29,7 +29,7 @@ def rewriter(defaults: dict[str, Any] | None = None) -> ModelDescription:
     return description(heads=("sequence_to_sequence",), generation=own)
 
 
-def parse(model: ModelDescription | None = None, *, pieces: bool = False, **options: Any) -> GenerationPlan:
+def parse(model: ModelDescription | None = None, *, pieces: bool = False, **options: Any) -> AskedGeneration:
     return parse_generation(g.GenerationOptions(**options), "mine", model or decoder(), INTERACTIVE, pieces=pieces)
 
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from bertstream.server.core.errors import RequestError
-from bertstream.server.core.tokenization import Ids, Texts, TokenizationError
+from bertstream.server.core.tokenization import Ids, Texts
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import (
     ALL_COLUMNS,
-    TokenizationPlan,
+    AskedTokenization,
     parse_tokenization,
-    text_error,
 )
 from bertstream.v1 import tokenization_pb2 as k
 from bertstream.v1 import types_pb2 as t
@@ -22,7 +21,7 @@ ONE: Any = 1
 UNKNOWN: Any = 99
 
 
-def parse(options: k.TokenizationOptions | None = None, **model: Any) -> TokenizationPlan:
+def parse(options: k.TokenizationOptions | None = None, **model: Any) -> AskedTokenization:
     return parse_tokenization(options or k.TokenizationOptions(), "mine", description(**model))
 
 
@@ -92,13 +91,3 @@ def test_special_tokens_go_with_everything_but_ids() -> None:
     ids = Ids(np.array([1], np.int32), np.array([1], np.int32))
     assert parse().options_for(Texts(["a"])).add_special_tokens
     assert not parse().options_for(ids).add_special_tokens
-
-
-def test_errors_of_texts_name_the_option_at_fault() -> None:
-    error = TokenizationError("INVALID_WINDOWS", "pairs cannot be cut", "overflowing_windows")
-    made = text_error(error, "inputs.pairs[0]")
-    assert made.message == "inputs.pairs[0]: pairs cannot be cut (see options.overflowing_windows)"
-    assert made.reason == "INVALID_WINDOWS"
-    made = text_error(error, "items.inputs.pairs[0]", "options.rerank")
-    assert made.message == "items.inputs.pairs[0]: pairs cannot be cut (see options.rerank.overflowing_windows)"
-    assert text_error(TokenizationError("INVALID_TEXT", "is bad"), "x").message == "x: is bad"

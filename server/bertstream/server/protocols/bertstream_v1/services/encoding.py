@@ -13,14 +13,16 @@ from bertstream.server.core.dispatch import Job, Outcome, cut
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.layout import join
 from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.core.plans import EncodingPlan
 from bertstream.server.core.preparation import Prepared, prepare
 from bertstream.server.core.selection import select_rows
 from bertstream.server.core.splitting import Part, split
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.services.layers import stream_layers
 from bertstream.server.protocols.bertstream_v1.streams import Answer, BulkStream, Items, first_message, item_error
-from bertstream.server.protocols.bertstream_v1.validation.encoding import EncodingPlan, parse_encoding
-from bertstream.server.protocols.bertstream_v1.validation.inputs import refuse_bad_strings
+from bertstream.server.protocols.bertstream_v1.validation.encoding import AskedEncoding, parse_encoding
+from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent, refuse_bad_strings
+from bertstream.server.protocols.bertstream_v1.validation.spans import spans_for
 from bertstream.server.protocols.rpc import Call, Decoded, Stream
 from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE, Batch
@@ -42,7 +44,9 @@ class EncodingService:
         model = self._models.get(message.options.model, call.until_end)
         plan = parse_encoding(message.options, model.name, model.description, INTERACTIVE)
         model.admission.check()
-        prepared = await prepare(model, plan, message.inputs, message.spans)
+        sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
+        spans = spans_for(plan, message.spans, sent.inputs, "spans")
+        prepared = await prepare(model, plan, sent, spans)
         prepared.refuse_failed()
         shown = _tokens_within_limit(plan, prepared, model)
         call.check_deadline()
@@ -96,7 +100,9 @@ class _EncodingStream:
 
     async def _handle(self, items: Items) -> AsyncIterator[AnswerOf]:
         arrived = time.monotonic()
-        prepared = await prepare(self._model, self._plan, items.inputs, items.spans, "items.", items.bad)
+        sent = parse_sent(items.inputs, "items.inputs", self._model.limits.max_texts, items.bad)
+        spans = spans_for(self._plan, items.spans, sent.inputs, "items.spans")
+        prepared = await prepare(self._model, self._plan, sent, spans)
         if prepared.failed:
             yield self._errors([(items.ids[index], error) for index, error in sorted(prepared.failed.items())])
         costs = window_costs(self._plan, prepared, self._model)
@@ -185,7 +191,7 @@ def _tokens_within_limit(
 
 
 def _response(
-    plan: EncodingPlan,
+    plan: AskedEncoding,
     prepared: Prepared,
     outcomes: Sequence[Outcome],
     call: Call,

@@ -11,15 +11,22 @@ from dataclasses import dataclass
 from bertstream.server.core import errors
 from bertstream.server.core.computing import refuse_if_late
 from bertstream.server.core.errors import RequestError
+from bertstream.server.core.generation.answers import GeneratedPiece
 from bertstream.server.core.generation.bad_words import Words, bad_word_ids
 from bertstream.server.core.generation.inputs import Prompt, Prompts, prepare_prompts
+from bertstream.server.core.generation.plan import GenerationPlan
 from bertstream.server.core.generation.running import Answered, Generation
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.preparation import refuse_failed
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.streams import Answer, BulkStream, Items, first_message, item_error
-from bertstream.server.protocols.bertstream_v1.validation.generation import GenerationPlan, parse_generation
-from bertstream.server.protocols.bertstream_v1.validation.inputs import refuse_bad_strings
+from bertstream.server.protocols.bertstream_v1.validation.generation import (
+    FINISH_REASONS,
+    AskedGeneration,
+    parse_generation,
+)
+from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent, refuse_bad_strings
+from bertstream.server.protocols.bertstream_v1.validation.names import value_of
 from bertstream.server.protocols.rpc import Call, Decoded, Stream
 from bertstream.v1 import generation_pb2, types_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE
@@ -45,7 +52,9 @@ class GenerationService:
         model = self._models.get(message.options.model, call.until_end)
         plan = parse_generation(message.options, model.name, model.description, INTERACTIVE)
         model.generation_admission.check()
-        prepared = await prepare_prompts(model, plan, await bad_word_ids(model, plan), message.inputs)
+        words = await bad_word_ids(model, plan)
+        sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
+        prepared = await prepare_prompts(model, plan, words, sent)
         refuse_failed(prepared.failed)
         _refuse_too_many(plan, prepared.prompts, model.limits.max_response_bytes)
         call.check_deadline()
@@ -54,7 +63,7 @@ class GenerationService:
             answered = await _run_all(generation, prepared.prompts)
         response = generation_pb2.GenerateTextsResponse(
             options=_effective(plan, prepared.prompts),
-            outputs=[each.message for each in answered],
+            outputs=[_texts(each) for each in answered],
             usage=_usage(answered),
             timings=_timings(prepared.tokenize_seconds, call.arrived, answered),
         )
@@ -72,7 +81,7 @@ class GenerationService:
         model = self._models.get(message.options.model, call.until_end)
         plan = parse_generation(message.options, model.name, model.description, INTERACTIVE, pieces=True)
         words = await bad_word_ids(model, plan)
-        prepared = await prepare_prompts(model, plan, words, message.inputs, max_texts=1)
+        prepared = await prepare_prompts(model, plan, words, parse_sent(message.inputs, "inputs", max_texts=1))
         refuse_failed(prepared.failed)
         prompt = prepared.prompts[0]
         call.check_deadline()
@@ -135,7 +144,8 @@ class _GenerationStream:
 
     async def _handle(self, items: Items) -> AsyncIterator[AnswerOf]:
         arrived = time.monotonic()
-        prepared = await prepare_prompts(self._model, self._plan, self._words, items.inputs, "items.inputs", items.bad)
+        sent = parse_sent(items.inputs, "items.inputs", self._model.limits.max_texts, items.bad)
+        prepared = await prepare_prompts(self._model, self._plan, self._words, sent)
         ready: asyncio.Queue[_Done | Exception] = asyncio.Queue()
         for index, error in sorted(prepared.failed.items()):
             ready.put_nowait(_Done(index, error))
@@ -166,7 +176,7 @@ class _GenerationStream:
         answered = [result for _, result in good]
         message = generation_pb2.GeneratedItems(
             ids=[items.ids[index] for index, _ in good],
-            outputs=[result.message for result in answered],
+            outputs=[_texts(result) for result in answered],
             errors=[
                 item_error(items.ids[each.index], each.result, self._call)
                 for each in done
@@ -209,17 +219,38 @@ async def _run_all(generation: Generation, prompts: Sequence[Prompt]) -> list[An
 
 
 def _event(
-    event: generation_pb2.GeneratedPiece | Answered, tokenize_seconds: float, call: Call
+    event: GeneratedPiece | Answered, tokenize_seconds: float, call: Call
 ) -> generation_pb2.StreamGenerationResponse:
-    if isinstance(event, generation_pb2.GeneratedPiece):
-        return generation_pb2.StreamGenerationResponse(piece=event)
+    if isinstance(event, GeneratedPiece):
+        piece = generation_pb2.GeneratedPiece(
+            sequence_index=event.sequence_index,
+            text=event.text,
+            token_ids=event.token_ids,
+            token_scores=event.token_scores,
+        )
+        return generation_pb2.StreamGenerationResponse(piece=piece)
     completed = generation_pb2.GenerationCompleted(
-        output=event.message, usage=event.usage, timings=_timings(tokenize_seconds, call.arrived, [event])
+        output=_texts(event), usage=_usage([event]), timings=_timings(tokenize_seconds, call.arrived, [event])
     )
     return generation_pb2.StreamGenerationResponse(completed=completed)
 
 
-def _effective(plan: GenerationPlan, prompts: Sequence[Prompt]) -> generation_pb2.GenerationOptions:
+def _texts(answered: Answered) -> generation_pb2.GeneratedTexts:
+    """The answers to one input."""
+    texts = [
+        generation_pb2.GeneratedText(
+            text=each.text,
+            token_ids=each.token_ids,
+            finish_reason=value_of(FINISH_REASONS, each.finish_reason),
+            score=each.score,
+            token_scores=each.token_scores,
+        )
+        for each in answered.texts
+    ]
+    return generation_pb2.GeneratedTexts(texts=texts, input_tokens=answered.prompt.tokens)
+
+
+def _effective(plan: AskedGeneration, prompts: Sequence[Prompt]) -> generation_pb2.GenerationOptions:
     """The options in effect for these inputs. A seed that was drawn is told where it is one."""
     effective = generation_pb2.GenerationOptions()
     effective.CopyFrom(plan.effective)
@@ -243,14 +274,12 @@ def _check_size(size: int, limit: int) -> None:
 
 
 def _usage(answered: Sequence[Answered]) -> generation_pb2.GenerationUsage:
-    total = generation_pb2.GenerationUsage()
-    for each in answered:
-        usage = each.usage
-        total.inputs += usage.inputs
-        total.input_tokens += usage.input_tokens
-        total.generated_tokens += usage.generated_tokens
-        total.truncated_inputs += usage.truncated_inputs
-    return total
+    return generation_pb2.GenerationUsage(
+        inputs=len(answered),
+        input_tokens=sum(each.prompt.tokens for each in answered),
+        generated_tokens=sum(len(text.token_ids) for each in answered for text in each.texts),
+        truncated_inputs=sum(each.prompt.truncated for each in answered),
+    )
 
 
 def _timings(tokenize_seconds: float, since: float, answered: Sequence[Answered]) -> types_pb2.Timings:

@@ -14,10 +14,13 @@ from bertstream.server.core import errors
 from bertstream.server.core.dispatch import Stepping, cut
 from bertstream.server.core.layout import AnswerSizes, Layout, Tensors, join
 from bertstream.server.core.models import ServedModel
+from bertstream.server.core.plans import EncodingPlan
 from bertstream.server.core.preparation import Prepared, prepare
 from bertstream.server.core.splitting import rows_of_text
 from bertstream.server.protocols.bertstream_v1 import wire
-from bertstream.server.protocols.bertstream_v1.validation.encoding import WIRE_BYTES, EncodingPlan, parse_encoding
+from bertstream.server.protocols.bertstream_v1.validation.encoding import WIRE_BYTES, AskedEncoding, parse_encoding
+from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent
+from bertstream.server.protocols.bertstream_v1.validation.spans import spans_for
 from bertstream.server.protocols.rpc import Call, Stream
 from bertstream.v1 import encoding_pb2
 from bertstream.workers.contract import INTERACTIVE, Batch, Output, Result, Wishes
@@ -37,7 +40,8 @@ async def stream_layers(
     """Serves one call."""
     plan = parse_encoding(message.options, model.name, model.description, INTERACTIVE, default_output="hidden_states")
     model.admission.check()
-    prepared = await prepare(model, plan, message.inputs, message.spans)
+    sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
+    prepared = await prepare(model, plan, sent, spans_for(plan, message.spans, sent.inputs, "spans"))
     prepared.refuse_failed()
     started = _started(plan, prepared)
     _check_ends(plan, prepared, started, model.limits.max_response_bytes)
@@ -137,7 +141,7 @@ def _check_ends(plan: EncodingPlan, prepared: Prepared, started: encoding_pb2.La
         raise errors.too_large("options.outputs", about)
 
 
-def _started(plan: EncodingPlan, prepared: Prepared) -> encoding_pb2.LayersStarted:
+def _started(plan: AskedEncoding, prepared: Prepared) -> encoding_pb2.LayersStarted:
     started = encoding_pb2.LayersStarted(
         options=plan.effective, token_counts=np.asarray(prepared.batch.lengths).tolist()
     )

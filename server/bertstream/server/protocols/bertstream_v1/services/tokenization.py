@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from bertstream.server.core.errors import RequestError, Violation, invalid, invalid_fields, too_large
-from bertstream.server.core.models import Models, ServedModel, Timed
+from bertstream.server.core.models import Models, Timed
+from bertstream.server.core.plans import TokenizationPlan
 from bertstream.server.core.preparation import failed_texts, refuse_failed
 from bertstream.server.core.selection import select_rows
 from bertstream.server.core.tokenization import Ids, Tokenized
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.streams import Answer, BulkStream, Items, first_message, item_error
-from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_inputs, refuse_bad_strings
-from bertstream.server.protocols.bertstream_v1.validation.tokenization import TokenizationPlan, parse_tokenization
+from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_inputs, parse_sent, refuse_bad_strings
+from bertstream.server.protocols.bertstream_v1.validation.tokenization import parse_tokenization
 from bertstream.server.protocols.rpc import Call, Decoded, Stream
 from bertstream.v1 import tokenization_pb2, types_pb2
 from bertstream.workers.ragged import pieces_of
@@ -39,8 +40,9 @@ class TokenizationService:
         refuse_bad_strings(message.inputs, request.bad_strings)
         model = self._models.get(message.options.model, call.until_end)
         plan = parse_tokenization(message.options, model.name, model.description)
-        timed = await _tokenize(model, plan, message.inputs, "inputs")
-        refuse_failed(failed_texts(timed.tokens, message.inputs, "inputs"))
+        sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
+        timed = await model.tokenize(sent.inputs, plan.options_for(sent.inputs))
+        refuse_failed(failed_texts(timed.tokens, sent))
         limit = model.limits.max_response_bytes
         _check_size(timed.tokens.ids.size, limit)  # without a look, as a token has a byte at least
         response = tokenization_pb2.TokenizeTextsResponse(
@@ -67,8 +69,10 @@ class TokenizationService:
 
         async def handle(items: Items) -> AsyncIterator[AnswerOf]:
             arrived = time.monotonic()
-            timed = await _tokenize(model, plan, items.inputs, "items.inputs")
-            for answer in _answers(plan, timed, items, call, arrived):
+            sent = parse_sent(items.inputs, "items.inputs", model.limits.max_texts, items.bad)
+            timed = await model.tokenize(sent.inputs, plan.options_for(sent.inputs))
+            failed = failed_texts(timed.tokens, sent)
+            for answer in _answers(plan, timed, items.ids, failed, call, arrived):
                 yield answer
 
         await BulkStream(stream, call, window, handle).run(messages, model.limits.max_texts)
@@ -90,26 +94,27 @@ class TokenizationService:
         return tokenization_pb2.DetokenizeTokensResponse(model=model.name, texts=done.texts)
 
 
-async def _tokenize(model: ServedModel, plan: TokenizationPlan, batch: types_pb2.TextBatch, path: str) -> Timed:
-    inputs = parse_inputs(batch, path, model.limits.max_texts)
-    return await model.tokenize(inputs, plan.options_for(inputs))
-
-
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
         about = f"the answer would have {size} bytes or more, and the limit is {limit}: use StreamTokenizations"
         raise too_large("options.outputs", about)
 
 
-def _answers(plan: TokenizationPlan, timed: Timed, items: Items, call: Call, arrived: float) -> Iterator[AnswerOf]:
+def _answers(
+    plan: TokenizationPlan,
+    timed: Timed,
+    ids: Sequence[int],
+    failed: Mapping[int, RequestError],
+    call: Call,
+    arrived: float,
+) -> Iterator[AnswerOf]:
     """The answers to one message: some texts in each, or a large one alone."""
     tokens = timed.tokens
-    failed = failed_texts(tokens, items.inputs, "items.inputs", items.bad)
-    sizes = np.bincount(tokens.text_indexes, tokens.lengths, len(items.ids)).astype(np.int64)
+    sizes = np.bincount(tokens.text_indexes, tokens.lengths, len(ids)).astype(np.int64)
     for first, last in pieces_of(sizes, _ANSWER_TOKENS):
         good = [index for index in range(first, last) if index not in failed]
-        bad = [(items.ids[index], failed[index]) for index in range(first, last) if index in failed]
-        yield _answer(plan, timed.seconds, _of_texts(tokens, good), [items.ids[i] for i in good], bad, call, arrived)
+        bad = [(ids[index], failed[index]) for index in range(first, last) if index in failed]
+        yield _answer(plan, timed.seconds, _of_texts(tokens, good), [ids[i] for i in good], bad, call, arrived)
 
 
 def _answer(

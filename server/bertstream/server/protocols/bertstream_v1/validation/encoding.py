@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from bertstream.server.core.errors import invalid, not_available, too_large
 from bertstream.server.core.layout import AnswerSizes
-from bertstream.server.core.tokenization import Column, Ids, Inputs, TokenizeOptions, Words
+from bertstream.server.core.plans import EncodingPlan
+from bertstream.server.core.tokenization import Column, TokenizeOptions
 from bertstream.server.protocols.bertstream_v1.validation.names import (
     COLUMNS,
     LAYER_COMBINATIONS,
@@ -23,7 +24,6 @@ from bertstream.server.protocols.bertstream_v1.validation.names import (
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import (
     effective_truncation,
     parse_truncation,
-    with_special_tokens,
 )
 from bertstream.v1 import encoding_pb2, types_pb2
 from bertstream.workers.contract import Output, Pooling, PoolingMode, Wishes
@@ -34,36 +34,10 @@ WIRE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 
 @dataclass(frozen=True, slots=True)
-class EncodingPlan:
-    """What an encoding request asks for, every default filled in."""
+class AskedEncoding(EncodingPlan):
+    """A plan, and what a response says of it."""
 
-    wishes: Wishes
-    tokenize: TokenizeOptions
-    add_special_tokens: bool | None  # None: depends on the kind of input
-    prompt: str
-    prompt_asked: bool  # by the caller, rather than by the checkpoint
-    priority: int
-    sizes: AnswerSizes
-    shown: frozenset[Column]  # columns of tokens wanted beside the outputs
-    type_ids: bool  # whether these are among them
     effective: encoding_pb2.EncodingOptions
-
-    @property
-    def shows_tokens(self) -> bool:
-        """Whether any columns of the tokens are wanted beside the outputs."""
-        return bool(self.effective.token_outputs)
-
-    def options_for(self, inputs: Inputs) -> TokenizeOptions:
-        """The tokenizer's options for this kind of input."""
-        return with_special_tokens(self.tokenize, self.add_special_tokens, inputs)
-
-    def prompt_for(self, inputs: Inputs, path: str = "options") -> str:
-        """The prompt for this kind of input. Raises INVALID_ARGUMENT where the caller asked for one that cannot be."""
-        if not isinstance(inputs, Ids | Words):
-            return self.prompt
-        if self.prompt_asked and self.prompt:
-            raise invalid(f"{path}.prompt", "a prompt goes with texts and pairs only", "INVALID_COMBINATION")
-        return ""
 
 
 def parse_encoding(
@@ -73,7 +47,7 @@ def parse_encoding(
     default_priority: int,
     path: str = "options",
     default_output: Output = "pooled",
-) -> EncodingPlan:
+) -> AskedEncoding:
     """Raises INVALID_ARGUMENT with the field's path, or FAILED_PRECONDITION for an output that the model lacks."""
     wishes = _wishes(options, description, path, default_output)
     truncation = parse_truncation(options.truncation, description, f"{path}.truncation")
@@ -104,7 +78,7 @@ def parse_encoding(
     unit = name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")
     tokenize = TokenizeOptions(truncation, columns=columns | for_spans, offset_unit=unit)
     sizes = _sizes(wishes, description)
-    return EncodingPlan(wishes, tokenize, special, prompt, asked, priority, sizes, columns, None in shown, effective)
+    return AskedEncoding(wishes, tokenize, special, prompt, asked, priority, sizes, columns, None in shown, effective)
 
 
 def default_pooling(description: ModelDescription) -> Pooling:

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from bertstream.server.core.errors import head_not_available, invalid, too_large
+from bertstream.server.core.errors import invalid, too_large
+from bertstream.server.core.generation.answers import AnswerEnd
 from bertstream.server.core.generation.lengths import Lengths
+from bertstream.server.core.generation.plan import GenerationPlan, generation_of
 from bertstream.server.core.tokenization import Side, Truncation
 from bertstream.server.protocols.bertstream_v1.validation.names import PRIORITIES, SIDES, name_of, value_of
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation, parse_truncation
 from bertstream.v1 import generation_pb2, types_pb2
-from bertstream.workers.contract import EarlyStopping, FinishReason, GenerationOptions
+from bertstream.workers.contract import EarlyStopping, GenerationOptions
 from bertstream.workers.description import GenerationDescription, ModelDescription
 
 MAX_BEAMS = 16
@@ -32,33 +34,19 @@ EARLY_STOPPINGS: Mapping[int, EarlyStopping] = {
     generation_pb2.EARLY_STOPPING_FIRST: "first",
     generation_pb2.EARLY_STOPPING_NEVER: "never",
 }
-FINISH_REASONS: Mapping[int, FinishReason] = {
+FINISH_REASONS: Mapping[int, AnswerEnd] = {
     generation_pb2.FINISH_REASON_END_OF_SEQUENCE: "end_of_sequence",
     generation_pb2.FINISH_REASON_LENGTH: "length",
+    generation_pb2.FINISH_REASON_STOP_STRING: "stop_string",
 }
 _OWN_EARLY_STOPPINGS: Mapping[object, EarlyStopping] = {False: "heuristic", True: "first", "never": "never"}
 
 
 @dataclass(frozen=True, slots=True)
-class GenerationPlan:
-    """What a request for generation asks for, every default filled in."""
+class AskedGeneration(GenerationPlan):
+    """A plan, and what a response says of it."""
 
-    options: GenerationOptions  # but for the lengths, the seed and the bad words, which depend on the input or on more
-    lengths: Lengths
-    truncation: Truncation
-    add_special_tokens: bool | None  # None: depends on the kind of input
-    seed: int | None  # None: by chance, for each input
-    bad_words: tuple[str, ...]
-    stop_strings: tuple[str, ...]
-    keep_special_tokens: bool
-    token_scores: bool
-    priority: int
     effective: generation_pb2.GenerationOptions
-
-    @property
-    def copies(self) -> int:
-        """Sequences that are under way for one input."""
-        return max(self.options.num_beams, self.options.num_return_sequences)
 
 
 def parse_generation(
@@ -69,7 +57,7 @@ def parse_generation(
     *,
     pieces: bool = False,
     path: str = "options",
-) -> GenerationPlan:
+) -> AskedGeneration:
     """`pieces`: tokens are wanted as they come, so there is no beam search.
 
     Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE.
@@ -82,7 +70,7 @@ def parse_generation(
     truncation = _truncation(options.truncation, description, lengths, f"{path}.truncation")
     unset = options.priority == types_pb2.PRIORITY_UNSPECIFIED
     priority = default_priority if unset else name_of(PRIORITIES, options.priority, f"{path}.priority")
-    plan = GenerationPlan(
+    plan = AskedGeneration(
         options=strategy,
         lengths=lengths,
         truncation=truncation,
@@ -97,13 +85,6 @@ def parse_generation(
     )
     _fill(plan, options, name)
     return plan
-
-
-def generation_of(description: ModelDescription) -> GenerationDescription:
-    """How the model generates. Raises HEAD_NOT_AVAILABLE where it does not."""
-    if description.generation is None:
-        raise head_not_available("causal_lm or sequence_to_sequence", description.heads)
-    return description.generation
 
 
 class _Asked:
@@ -265,7 +246,7 @@ def _truncation(
     return Truncation(parsed.strategy, min(parsed.max_length, lengths.max_prompt), side)
 
 
-def _fill(plan: GenerationPlan, options: generation_pb2.GenerationOptions, name: str) -> None:
+def _fill(plan: AskedGeneration, options: generation_pb2.GenerationOptions, name: str) -> None:
     """Fills in the effective options. What has no effect with the others stays unset."""
     effective, chosen = plan.effective, plan.options
     effective.CopyFrom(options)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from bertstream.server.core.errors import RequestError, Violation, invalid, invalid_fields, too_large
+from bertstream.server.core.errors import NOT_UTF8, Violation, invalid, invalid_fields, too_large
+from bertstream.server.core.sent import SentTexts
 from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Texts, Words
 from bertstream.server.protocols.utf8 import BadString
 from bertstream.v1 import tasks_pb2, types_pb2
@@ -34,6 +35,12 @@ def parse_inputs(batch: types_pb2.TextBatch, path: str, max_texts: int, field: s
     return inputs
 
 
+def parse_sent(batch: types_pb2.TextBatch, path: str, max_texts: int, bad: Sequence[int] = ()) -> SentTexts:
+    """The texts of a message at this path, and which of them are not UTF-8. Raises as parse_inputs does."""
+    inputs = parse_inputs(batch, path, max_texts)
+    return SentTexts(inputs, path, f"{path}.{batch.WhichOneof('content')}", bad)
+
+
 def text_path(batch: Batch, path: str, index: int) -> str:
     """The path of a text, whatever columns it is spread over: "inputs.texts[3]"."""
     kind = "prompts" if isinstance(batch, tasks_pb2.ChoiceLists) else batch.WhichOneof("content")
@@ -57,11 +64,6 @@ def bad_texts(batch: Batch, bad: Iterable[BadString]) -> list[int]:
     return sorted({_text_of(batch, each) for each in bad})
 
 
-def not_utf8(path: str) -> RequestError:
-    """The text at this path is not UTF-8."""
-    return invalid(path, _NOT_UTF8, "INVALID_UTF8")
-
-
 def refuse_bad_strings(
     batch: Batch, bad: Iterable[BadString], path: str = "inputs", at: Callable[[int], str] | None = None
 ) -> None:
@@ -73,12 +75,11 @@ def refuse_bad_strings(
     if not listed:
         return
     path_of = at or (lambda index: text_path(batch, path, index))
-    texts = [Violation(path_of(i), _NOT_UTF8) for i in bad_texts(batch, listed) if i >= 0]
-    others = [Violation(each.path, _NOT_UTF8) for each in listed if _text_of(batch, each) < 0]
+    texts = [Violation(path_of(i), NOT_UTF8) for i in bad_texts(batch, listed) if i >= 0]
+    others = [Violation(each.path, NOT_UTF8) for each in listed if _text_of(batch, each) < 0]
     raise invalid_fields([*others, *texts], "INVALID_UTF8")
 
 
-_NOT_UTF8 = "the bytes are not UTF-8"
 _TEXT_FIELDS = {
     "texts": (".texts",),
     "pairs": (".first_texts", ".second_texts"),

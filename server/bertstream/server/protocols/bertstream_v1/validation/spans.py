@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bertstream.server.core.errors import invalid, too_large
+from bertstream.server.core.plans import EncodingPlan
 from bertstream.server.core.spans import AskedSpans, SpanUnit
 from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Words
 from bertstream.server.protocols.bertstream_v1.validation.names import name_of
@@ -18,6 +19,15 @@ UNITS: dict[int, SpanUnit] = {
     encoding_pb2.SPAN_UNIT_WORDS: "words",
     encoding_pb2.SPAN_UNIT_TOKENS: "tokens",
 }
+
+
+def spans_for(plan: EncodingPlan, spans: encoding_pb2.SpanLists, inputs: Inputs, path: str) -> AskedSpans | None:
+    """The spans, where the plan pools any. Raises INVALID_ARGUMENT where it does not, and some are given."""
+    if "pooled_spans" in plan.wishes.outputs:
+        return parse_spans(spans, inputs, path)
+    if spans.span_counts or spans.starts:
+        raise invalid(path, "they mean something only with POOLED_SPANS", "INVALID_COMBINATION")
+    return None
 
 
 def parse_spans(spans: encoding_pb2.SpanLists, inputs: Inputs, path: str) -> AskedSpans:

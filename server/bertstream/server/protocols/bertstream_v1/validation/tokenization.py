@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from bertstream.server.core.errors import RequestError, invalid
-from bertstream.server.core.tokenization import (
-    Column,
-    Ids,
-    Inputs,
-    Side,
-    TokenizationError,
-    TokenizeOptions,
-    Truncation,
-)
+from bertstream.server.core.errors import invalid
+from bertstream.server.core.plans import TokenizationPlan
+from bertstream.server.core.tokenization import Column, Side, TokenizeOptions, Truncation
 from bertstream.server.protocols.bertstream_v1.validation.names import (
     COLUMNS,
     OFFSET_UNITS,
@@ -30,22 +23,15 @@ ALL_COLUMNS: frozenset[Column] = frozenset({"tokens", "offsets", "special_tokens
 
 
 @dataclass(frozen=True, slots=True)
-class TokenizationPlan:
-    """What a tokenization request asks for, every default filled in."""
+class AskedTokenization(TokenizationPlan):
+    """A plan, and what a response says of it."""
 
-    options: TokenizeOptions
-    type_ids: bool  # whether they are wanted in the answer
-    add_special_tokens: bool | None  # None: depends on the kind of input
     effective: tokenization_pb2.TokenizationOptions
-
-    def options_for(self, inputs: Inputs) -> TokenizeOptions:
-        """The options for this kind of input."""
-        return with_special_tokens(self.options, self.add_special_tokens, inputs)
 
 
 def parse_tokenization(
     options: tokenization_pb2.TokenizationOptions, name: str, description: ModelDescription, path: str = "options"
-) -> TokenizationPlan:
+) -> AskedTokenization:
     """Raises INVALID_ARGUMENT with the field's path."""
     wanted = names_of(COLUMNS, options.outputs, f"{path}.outputs")
     if options.stride < 0:
@@ -68,13 +54,7 @@ def parse_tokenization(
     if not wanted:
         effective.outputs.extend(value_of(COLUMNS, column) for column in COLUMNS.values())
     special = options.add_special_tokens if options.HasField("add_special_tokens") else None
-    return TokenizationPlan(parsed, not wanted or None in wanted, special, effective)
-
-
-def with_special_tokens(options: TokenizeOptions, asked: bool | None, inputs: Inputs) -> TokenizeOptions:
-    """Unless the caller says otherwise, token ids are taken as they are and everything else gets special tokens."""
-    add = not isinstance(inputs, Ids) if asked is None else asked
-    return options if add == options.add_special_tokens else replace(options, add_special_tokens=add)
+    return AskedTokenization(parsed, not wanted or None in wanted, special, effective)
 
 
 def parse_truncation(options: types_pb2.TruncationOptions, description: ModelDescription, path: str) -> Truncation:
@@ -100,9 +80,3 @@ def effective_truncation(truncation: Truncation) -> types_pb2.TruncationOptions:
         side=value_of(SIDES, truncation.side),
         max_length=truncation.max_length,
     )
-
-
-def text_error(error: TokenizationError, path: str, options: str = "options") -> RequestError:
-    """Why the text at `path` could not be tokenized; where one of the `options` is at fault, it is named too."""
-    about = f"{error.message} (see {options}.{error.option})" if error.option else error.message
-    return invalid(path, about, error.reason)

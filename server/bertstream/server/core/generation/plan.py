@@ -1,0 +1,39 @@
+"""What a request for generation asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bertstream.server.core.errors import head_not_available
+from bertstream.server.core.generation.lengths import Lengths
+from bertstream.server.core.tokenization import Truncation
+from bertstream.workers.contract import GenerationOptions
+from bertstream.workers.description import GenerationDescription, ModelDescription
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationPlan:
+    """What a request for generation asks for, every default filled in."""
+
+    options: GenerationOptions  # but for the lengths, the seed and the bad words, which depend on the input or on more
+    lengths: Lengths
+    truncation: Truncation
+    add_special_tokens: bool | None  # None: depends on the kind of input
+    seed: int | None  # None: by chance, for each input
+    bad_words: tuple[str, ...]
+    stop_strings: tuple[str, ...]
+    keep_special_tokens: bool
+    token_scores: bool
+    priority: int
+
+    @property
+    def copies(self) -> int:
+        """Sequences that are under way for one input."""
+        return max(self.options.num_beams, self.options.num_return_sequences)
+
+
+def generation_of(description: ModelDescription) -> GenerationDescription:
+    """How the model generates. Raises HEAD_NOT_AVAILABLE where it does not."""
+    if description.generation is None:
+        raise head_not_available("causal_lm or sequence_to_sequence", description.heads)
+    return description.generation
