@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from bertstream.client import Health, Internal, Progress
-from bertstream.client._channels import LeastLoaded, rpc_names, service_config
+from bertstream.client._calls.health import check_request, check_response
+from bertstream.client._calls.progress import ProgressLine, Reporter, progress_text
+from bertstream.client._calls.stream import StreamCounts
+from bertstream.client._encoding.tensors import array_of, rows_of
 from bertstream.client._enums import name_of, value_of
-from bertstream.client._health import check_request, check_response
-from bertstream.client._progress import ProgressLine, Reporter, progress_text
-from bertstream.client._stream import StreamCounts
-from bertstream.client._tensors import array_of, rows_of
 from bertstream.client._texts import MessageLimits, cut, prepare
+from bertstream.client._transport.channels import LeastLoaded, rpc_names, service_config
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import types_pb2 as types
 from tests.client.fake_encodings import tensor

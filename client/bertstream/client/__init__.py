@@ -6,6 +6,8 @@ Needs grpcio, protobuf and NumPy, no torch.
 from __future__ import annotations
 
 from bertstream.client._async import AsyncClient
+from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TokenizeOptions
+from bertstream.client._encoding.spans import SpannedText
 from bertstream.client._errors import (
     Aborted,
     BertstreamError,
@@ -23,14 +25,12 @@ from bertstream.client._errors import (
     Unavailable,
     Unimplemented,
 )
-from bertstream.client._generation_options import GenerateOptions, SummarizeOptions
-from bertstream.client._generation_reports import EffectiveGenerationOptions
-from bertstream.client._generation_types import GeneratedBatch, Generation, GenerationDone, GenerationPiece
-from bertstream.client._options import EncodeOptions, ForwardOptions, TokenizeOptions
+from bertstream.client._generation.options import GenerateOptions, SummarizeOptions
+from bertstream.client._generation.reports import EffectiveGenerationOptions
+from bertstream.client._generation.types import GeneratedBatch, Generation, GenerationDone, GenerationPiece
 from bertstream.client._reports import EffectiveOptions, Report
-from bertstream.client._spans import SpannedText
 from bertstream.client._sync import Client
-from bertstream.client._task_options import (
+from bertstream.client._tasks.options import (
     AnswerOptions,
     ClassifyOptions,
     EntityOptions,
@@ -39,8 +39,8 @@ from bertstream.client._task_options import (
     TaskOptions,
     ZeroShotOptions,
 )
-from bertstream.client._task_reports import EffectiveTaskOptions
-from bertstream.client._task_types import Answer, Candidate, Entity, Label, PredictedBatch, Ranked, TextScore
+from bertstream.client._tasks.reports import EffectiveTaskOptions
+from bertstream.client._tasks.types import Answer, Candidate, Entity, Label, PredictedBatch, Ranked, TextScore
 from bertstream.client._texts import Text
 from bertstream.client._types import (
     ComputeType,

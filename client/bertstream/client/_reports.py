@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from bertstream.client._decode import pooling_of
+from bertstream.client._encoding.decode import pooling_of
 from bertstream.client._enums import name_of
 from bertstream.client._types import Pooling
 from bertstream.client._usage import Timings, Usage, cost_of

@@ -8,13 +8,9 @@ from typing import Self, Unpack
 
 import grpc
 
-from bertstream.client import _operations as operations
-from bertstream.client._channels import Connection
-from bertstream.client._layers import layers_request
-from bertstream.client._options import EncodeOptions, ForwardOptions, TokenizeOptions
-from bertstream.client._progress import ProgressOption
-from bertstream.client._reports import ReportOption
-from bertstream.client._requests import (
+from bertstream.client._calls import operations
+from bertstream.client._calls.progress import ProgressOption
+from bertstream.client._calls.requests import (
     Item,
     OnError,
     encode_request,
@@ -23,11 +19,15 @@ from bertstream.client._requests import (
     spans_request,
     tokenize_request,
 )
-from bertstream.client._spans import Spans, spanned
-from bertstream.client._sync_generation import GenerationMethods
-from bertstream.client._sync_tasks import TaskMethods
-from bertstream.client._sync_transport import SyncTransport
+from bertstream.client._encoding.layers import layers_request
+from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TokenizeOptions
+from bertstream.client._encoding.spans import Spans, spanned
+from bertstream.client._generation.sync_generation import GenerationMethods
+from bertstream.client._reports import ReportOption
+from bertstream.client._tasks.sync_tasks import TaskMethods
 from bertstream.client._texts import Text, listed
+from bertstream.client._transport.channels import Connection
+from bertstream.client._transport.sync_transport import SyncTransport
 from bertstream.client._types import (
     ComputeType,
     EncodedBatch,

@@ -1,0 +1,86 @@
+"""A line on standard error that says how far a stream is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO, TypeAlias
+
+from bertstream.client._calls.stream import StreamCounts
+from bertstream.client._types import Progress
+
+ProgressOption: TypeAlias = bool | Callable[[Progress], object]
+"""False: none. True: a line on standard error. A callable gets a Progress a few times a second, and at the end."""
+
+TERMINAL_SECONDS, PLAIN_SECONDS = 0.2, 10.0
+
+
+class Reporter:
+    """Reports at most every so many seconds, and once at the end."""
+
+    def __init__(
+        self,
+        report: Callable[[Progress], object] | None,
+        total: int | None = None,
+        every_seconds: float = TERMINAL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        end: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._report, self._total, self._every, self._clock, self.end = report, total, every_seconds, clock, end
+        self._start = self._last = clock()
+
+    def update(self, counts: StreamCounts, finished: bool = False) -> None:
+        """Reports, where it is time to."""
+        if self._report is None:
+            return
+        now = self._clock()
+        if finished or now - self._last >= self._every:
+            self._last = now
+            seconds = now - self._start
+            self._report(Progress(counts.texts, counts.failed, counts.tokens, seconds, self._total, finished))
+
+
+class ProgressLine:
+    """Draws a Progress: one line drawn over again on a terminal, else plain lines."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self.on_terminal, self._is_open = file, file.isatty(), False
+
+    def __call__(self, progress: Progress) -> None:
+        line = progress_text(progress)
+        if self.on_terminal:
+            self._is_open = not progress.finished
+            line = f"\r\x1b[K{line}" + ("" if self._is_open else "\n")
+        else:
+            line += "\n"
+        self._file.write(line)
+        self._file.flush()
+
+    def end(self) -> None:
+        """Leaves the line, so that what is written next, such as an error, has its own."""
+        if self._is_open:
+            self._is_open = False
+            self._file.write("\n")
+            self._file.flush()
+
+
+def progress_text(progress: Progress) -> str:
+    """Such as `12,345 of 50,000 texts (25 %) · 1,234 texts/s · 56,789 tokens/s · 0:10`."""
+    total = f" of {progress.total:,}" if progress.total else ""
+    share = f" ({100 * progress.texts // progress.total} %)" if progress.total else ""
+    minutes, seconds = divmod(int(progress.seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    elapsed = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    failed = f" · {progress.failed:,} failed" if progress.failed else ""
+    speeds = f"{progress.texts_per_second:,.0f} texts/s · {progress.tokens_per_second:,.0f} tokens/s"
+    return f"{progress.texts:,}{total} texts{share} · {speeds} · {elapsed}{failed}"
+
+
+def reporter(option: ProgressOption, texts: object) -> Reporter:
+    """The Reporter for a caller's `progress=`."""
+    total = len(texts) if hasattr(texts, "__len__") else None
+    if option is True:
+        line = ProgressLine(sys.stderr)
+        return Reporter(line, total, TERMINAL_SECONDS if line.on_terminal else PLAIN_SECONDS, end=line.end)
+    return Reporter(option or None, total)

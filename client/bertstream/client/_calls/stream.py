@@ -1,0 +1,367 @@
+"""A bulk stream without its I/O: what to pull, send, wait for and hand out next.
+
+The synchronous and the asynchronous client both ask `step()` what to do, do it, and tell the stream what came of it.
+Nothing here blocks, knows a clock or a channel. All that is held is bounded by the window that the server announces:
+
+    pulled  --send-->  under way (at most one window)  --answer-->  done (at most another window)  --Emit-->  caller
+
+An item is kept until its answer is whole, so that it can be sent again when the connection breaks; what was answered
+is never sent again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Step, Stop
+from bertstream.client._errors import (
+    InvalidArgument,
+    Overloaded,
+    RpcError,
+    Unavailable,
+    error_from_status,
+    unexpected_response,
+    with_own_indexes,
+)
+from bertstream.client._reports import EffectiveOptions, Report, ReportOption
+from bertstream.client._texts import ITEMS, Group, MessageLimits, PreparedText, check_size, cut
+from bertstream.client._usage import NO_COST, Cost, joined_cost
+from bertstream.v1 import types_pb2 as types
+
+V = TypeVar("V")  # the answer for one item
+B = TypeVar("B", covariant=True)  # what the caller gets
+
+HELD_BYTES = 64 << 20  # of large answers: about as much is under way, and at most twice as much waits to be handed out
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.1, 5.0
+
+
+class Started(NamedTuple):
+    """The server's first answer: how many items may be under way, and how they are worked on."""
+
+    max_items: int
+    options: EffectiveOptions | None = None
+
+
+@dataclass(slots=True)
+class Answers:
+    """An answer message, taken apart."""
+
+    pieces: list[tuple[int, Any]]
+    errors: Sequence[types.ItemError] = ()
+    cost: Cost | None = None  # where the server says; of a text in several messages only the last does
+    more: bool = False  # the only item goes on in a later message
+
+
+class Codec(Protocol[V, B]):
+    """What differs between the streaming rpcs."""
+
+    typical_bytes: int
+    """How much memory an answer may hold, before any has come; 0 where answers are small."""
+
+    def options(self) -> Any:
+        """The stream's first request."""
+
+    def prepare(self, text: object, index: int) -> PreparedText:
+        """A caller's text, which has this index in the input, made ready for the wire."""
+
+    def request(self, group: Group) -> Any:
+        """A request with texts; the group's indexes are their ids."""
+
+    def parse(self, response: Any) -> Started | Answers:
+        """A response."""
+
+    def joined(self, pieces: list[Any]) -> V:
+        """One item's answer, from all that the messages had of it."""
+
+    def bytes_of(self, answer: V) -> int:
+        """How much memory an answer holds; 0 where answers are small."""
+
+    def batch(self, ids: list[int], outcomes: list[V | RpcError], cost: Cost) -> B:
+        """What the caller gets for these items."""
+
+
+@dataclass(slots=True)
+class StreamCounts:
+    """What has come back so far."""
+
+    texts: int = 0
+    failed: int = 0
+    tokens: int = 0
+
+
+class Backoff:
+    """How long to wait before opening a broken stream again: exponential, with jitter, or as the server says."""
+
+    def __init__(self, budget_seconds: float, jitter: Callable[[], float] = random.random) -> None:
+        self._budget, self._jitter = budget_seconds, jitter
+        self._failures, self._spent = 0, 0.0
+
+    def reset(self) -> None:
+        """There was progress."""
+        self._failures, self._spent = 0, 0.0
+
+    def next_delay(self, error: RpcError) -> float | None:
+        """Seconds to wait; None to give up."""
+        delay = min(FIRST_DELAY_SECONDS * 2**self._failures, LONGEST_DELAY_SECONDS) * (0.5 + self._jitter() / 2)
+        delay = max(delay, error.retry_after or 0.0)
+        self._failures, self._spent = min(self._failures + 1, 16), self._spent + delay
+        return delay if self._spent <= self._budget else None
+
+
+@dataclass(slots=True)
+class StreamConfig:
+    """How a stream behaves, as the caller wants it."""
+
+    ordered: bool = True
+    collect_errors: bool = False
+    batch_size: int = 64
+    report: ReportOption = None
+    limits: MessageLimits = field(default_factory=MessageLimits)
+    reconnect_seconds: float = 30.0
+
+
+class BulkStream(Generic[V, B]):
+    """The state of one stream; see the module's docstring."""
+
+    def __init__(self, codec: Codec[V, B], config: StreamConfig, jitter: Callable[[], float] = random.random) -> None:
+        self.counts = StreamCounts()
+        self._codec, self._config = codec, config
+        texts = min(config.batch_size, config.limits.texts)
+        self._limits = config.limits._replace(texts=texts)
+        self._window = texts  # until the server says
+        self._typical_bytes = codec.typical_bytes
+        self._backoff = Backoff(config.reconnect_seconds, jitter)
+        # input
+        self._next_sequence = 0
+        self._has_ids: bool | None = None
+        self._ended = False
+        # the call
+        self._open = self._half_closed = False
+        self._delay = 0.0
+        self._outbox: deque[Group] = deque()
+        self._in_flight = 0
+        # items, by sequence number
+        self._ids: dict[int, int] = {}  # pulled, not yet handed out
+        self._items: dict[int, PreparedText] = {}  # pulled, not yet answered
+        self._pieces: dict[int, list[Any]] = {}  # answered in part, on this call
+        self._done: dict[int, V | RpcError] = {}  # answered, not yet handed out; in the order of the answers
+        self._costs: dict[int, Cost] = {}  # of the same: the first item of a message has all of its usage
+        self._options: EffectiveOptions | None = None  # since the server has said
+        self._first = self._ready_end = 0  # ordered: the next one to hand out, and the first that is not done
+        self._failed_ready = False
+        self._emitted_last = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether all is answered and handed out."""
+        return self._ended and not self._items and not self._done
+
+    def step(self) -> Step[B]:
+        """What to do next. Raises the exception of a failed item when its turn comes, unless errors are collected."""
+        connected = self._connection_step()
+        if connected is not None:
+            return connected
+        count, ready = self._room(), self._is_batch_ready()
+        if ready and not (count and self._emitted_last):  # in turns, so that neither server nor caller starves
+            self._emitted_last = True
+            return Emit(self._take_batch())
+        if count:
+            self._emitted_last = False
+            return Pull(count)
+        return Stop() if self.finished else Receive()
+
+    def add(self, texts: Sequence[object]) -> None:
+        """Texts, or (id, text) tuples, that were pulled. TypeError where a text is none, or ids are given for some."""
+        fit: list[tuple[int, PreparedText]] = []
+        for given in texts:
+            sequence, item_id, text = self._numbered(given)
+            self._ids[sequence] = item_id
+            try:
+                item = self._codec.prepare(text, sequence)
+                check_size(item, self._limits, sequence, ITEMS)
+            except InvalidArgument as error:
+                error.item_id = item_id
+                self._finish(sequence, error)
+            else:
+                self._items[sequence] = item
+                fit.append((sequence, item))
+        self._outbox.extend(cut(fit, self._limits))
+
+    def end(self) -> None:
+        """The input has no more texts."""
+        self._ended = True
+
+    def options(self) -> Any:
+        """The request that opens a call."""
+        return self._codec.options()
+
+    def opened(self) -> None:
+        """A call was opened."""
+        self._open, self._half_closed = True, False
+
+    def receive(self, response: Any) -> None:
+        """A response came. Raises Internal where it makes no sense."""
+        event = self._codec.parse(response)
+        if isinstance(event, Started):
+            self._window = event.max_items if event.max_items > 0 else self._window
+            self._options = event.options
+            return
+        if event.more and len(event.pieces) != 1:
+            raise unexpected_response(f"{len(event.pieces)} items that go on in a later message")
+        for sequence, piece in event.pieces:
+            self._answer(sequence, piece, event.more)
+        if event.cost:
+            self._count([sequence for sequence, _ in event.pieces], event.cost)
+        for failure in event.errors:
+            self._fail(failure)
+        self._backoff.reset()
+
+    def broken(self, error: RpcError | None) -> None:
+        """The call has ended, well (None) or not. Raises the error where opening it again cannot help."""
+        self._open = False
+        if not self._items and (error is None or _may_pass(error)):
+            return
+        if error is None:
+            raise unexpected_response(f"the stream ended with {len(self._items)} items unanswered")
+        delay = self._backoff.next_delay(error) if _may_pass(error) else None
+        if delay is None:
+            raise error
+        self._delay, self._in_flight = delay, 0
+        self._pieces.clear()
+        self._outbox = deque(cut(self._items.items(), self._limits))
+
+    def _connection_step(self) -> Step[B] | None:
+        if not self._open:
+            if not self._items:
+                return None
+            delay, self._delay = self._delay, 0.0
+            return Sleep(delay) if delay else Open()
+        if self._outbox:
+            count = len(self._outbox[0].indexes)
+            if not self._in_flight or self._in_flight + count <= self._most_under_way():
+                self._in_flight += count
+                return Send(self._codec.request(self._outbox.popleft()))
+        if self._ended and not self._outbox and not self._half_closed:
+            self._half_closed = True
+            return HalfClose()
+        return None
+
+    def _most_under_way(self) -> int:
+        """How many items may be under way: the server's window, or fewer where answers are large."""
+        if not self._typical_bytes:
+            return self._window
+        return max(1, min(self._window, HELD_BYTES // self._typical_bytes))
+
+    def _room(self) -> int:
+        """How many texts to pull: a message's worth, or none until there is room for one."""
+        if self._ended or self._has_failed():
+            return 0
+        window = self._most_under_way()
+        message = min(self._limits.texts, max(1, window // 2))
+        under_way, held = len(self._items), len(self._ids)
+        room = min(window - under_way, 2 * window + self._config.batch_size - held)
+        return min(room, self._limits.texts) if room >= message else 0
+
+    def _has_failed(self) -> bool:
+        return self.counts.failed > 0 and not self._config.collect_errors
+
+    def _ready(self) -> int:
+        return self._ready_end - self._first if self._config.ordered else len(self._done)
+
+    def _is_batch_ready(self) -> bool:
+        last = (self._ended and not self._items) or self._failed_ready
+        return self._ready() >= (1 if last else self._config.batch_size)
+
+    def _take_batch(self) -> B:
+        count = min(self._ready(), self._config.batch_size)
+        ordered = self._config.ordered
+        sequences = list(range(self._first, self._first + count) if ordered else islice(self._done, count))
+        outcomes = [self._done[sequence] for sequence in sequences]
+        if self._failed_ready:
+            outcomes = _until_error(outcomes)
+        for sequence in sequences[: len(outcomes)]:
+            del self._done[sequence]
+        self._first += len(outcomes)
+        ids = [self._ids.pop(sequence) for sequence in sequences[: len(outcomes)]]
+        costs = [self._costs.pop(sequence) for sequence in sequences[: len(outcomes)] if sequence in self._costs]
+        return self._codec.batch(ids, outcomes, joined_cost(costs))
+
+    def _numbered(self, given: object) -> tuple[int, int, object]:
+        has_id = isinstance(given, tuple) and len(given) == 2 and _is_number(given[0])
+        if self._has_ids not in (None, has_id):
+            raise TypeError("give either all items as (id, text), or none")
+        self._has_ids = has_id
+        sequence = self._next_sequence
+        self._next_sequence += 1
+        if isinstance(given, tuple) and has_id:
+            return sequence, int(given[0]), given[1]
+        return sequence, sequence, given
+
+    def _answer(self, sequence: int, piece: Any, more: bool) -> None:
+        if sequence not in self._items:
+            raise unexpected_response(f"an answer for id {sequence}, which is not under way")
+        if more:
+            self._pieces.setdefault(sequence, []).append(piece)
+            return
+        answer = self._codec.joined([*self._pieces.pop(sequence, ()), piece])
+        size = self._codec.bytes_of(answer)
+        self._typical_bytes = max(size, (7 * self._typical_bytes + size) // 8)
+        self._settle(sequence)
+        self._finish(sequence, answer)
+
+    def _count(self, sequences: Sequence[int], cost: Cost) -> None:
+        """Notes what a message cost that has answered these items."""
+        self.counts.tokens += cost.usage.tokens
+        for sequence in sequences:
+            self._costs[sequence] = cost if sequence == sequences[0] else cost._replace(usage=NO_COST.usage)
+        if self._config.report and self._options:
+            self._config.report(Report(self._options, *cost))
+
+    def _fail(self, failure: types.ItemError) -> None:
+        if failure.id not in self._items:
+            raise unexpected_response(f"an error for id {failure.id}, which is not under way")
+        self._pieces.pop(failure.id, None)
+        self._settle(failure.id)
+        error = error_from_status(failure.status, self._ids[failure.id])
+        self._finish(failure.id, with_own_indexes(error, lambda _: failure.id))
+
+    def _settle(self, sequence: int) -> None:
+        del self._items[sequence]
+        self._in_flight -= 1
+
+    def _finish(self, sequence: int, outcome: V | RpcError) -> None:
+        self._done[sequence] = outcome
+        self.counts.texts += 1
+        self.counts.failed += isinstance(outcome, RpcError)
+        if not self._config.ordered:
+            self._failed_ready = self._has_failed()
+            return
+        while self._ready_end in self._done:
+            failed = isinstance(self._done[self._ready_end], RpcError)
+            self._failed_ready |= failed and not self._config.collect_errors
+            self._ready_end += 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _may_pass(error: RpcError) -> bool:
+    return isinstance(error, Unavailable | Overloaded)
+
+
+def _until_error(outcomes: list[V | RpcError]) -> list[V | RpcError]:
+    """What comes before the first error; that error is raised where nothing does."""
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, RpcError):
+            if index == 0:
+                raise outcome
+            return outcomes[:index]
+    return outcomes

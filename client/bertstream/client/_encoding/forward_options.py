@@ -1,0 +1,74 @@
+"""Options of `forward`, `forward_stream` and `stream_layers`: keyword arguments to messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from bertstream.client._encoding.options import encoding_options, numbers_of
+from bertstream.client._enums import value_of
+from bertstream.client._types import Model, OffsetUnit, Output, SpanUnit
+from bertstream.v1 import encoding_pb2 as encoding
+from bertstream.v1 import tokenization_pb2 as tokenization
+
+OUTPUTS: tuple[Output, ...] = get_args(Output)
+ONLY_EMBEDDINGS = "layers has none with attentions: the embeddings, layer 0, have none"
+TOKEN_OUTPUTS = (tokenization.TOKENIZATION_OUTPUT_TOKENS, tokenization.TOKENIZATION_OUTPUT_OFFSETS)
+
+
+def forward_options(
+    outputs: Sequence[Output],
+    *,
+    layers: int | Sequence[int] | None = None,
+    attention_layers: int | Sequence[int] | None = None,
+    heads: int | Sequence[int] | None = None,
+    pooling_layers: int | Sequence[int] | None = None,
+    offset_unit: OffsetUnit | None = None,
+    **given: Any,
+) -> encoding.EncodingOptions:
+    """The message for ForwardOptions but span_unit, which goes with the texts. ValueError for what cannot be meant."""
+    _check(outputs, layers, attention_layers, heads)
+    options = encoding_options(outputs=outputs, layers=pooling_layers, **given)
+    if "hidden_states" in outputs:
+        options.hidden_state_layers.extend(numbers_of(layers))
+    if "attentions" in outputs:
+        options.attention_layers.extend(_attention_layers(layers, attention_layers))
+        options.attention_heads.extend(numbers_of(heads))
+    options.token_outputs.extend(TOKEN_OUTPUTS)
+    if offset_unit is not None:
+        options.offset_unit = value_of(tokenization.OffsetUnit, offset_unit, "offset_unit")
+    return options
+
+
+def span_unit_of(unit: SpanUnit | None) -> encoding.SpanUnit.ValueType:
+    """The unit's number. ValueError where there is none of that name."""
+    return encoding.SPAN_UNIT_CHARACTERS if unit is None else value_of(encoding.SpanUnit, unit, "span_unit")
+
+
+def leave_out_embeddings(options: encoding.EncodingOptions, model: Model) -> None:
+    """Takes layer 0, as it is counted from the end, out of the layers of attentions, which has none of it. ValueError
+    where it is the only one.
+    """
+    kept = [layer for layer in options.attention_layers if layer != -model.layers - 1]
+    if options.attention_layers and not kept:  # none at all would ask for every layer
+        raise ValueError(ONLY_EMBEDDINGS)
+    options.attention_layers[:] = kept
+
+
+def _check(outputs: Sequence[Output], layers: object, attention_layers: object, heads: object) -> None:
+    if isinstance(outputs, str) or not outputs:
+        raise ValueError(f"outputs must be some of {OUTPUTS}, not {outputs!r}")
+    if layers is not None and "hidden_states" not in outputs and "attentions" not in outputs:
+        raise ValueError("layers goes with hidden_states or attentions; the layers to pool are pooling_layers")
+    for name, value in (("attention_layers", attention_layers), ("heads", heads)):
+        if value is not None and "attentions" not in outputs:
+            raise ValueError(f"{name} goes with attentions among the outputs")
+
+
+def _attention_layers(layers: int | Sequence[int] | None, own: int | Sequence[int] | None) -> list[int]:
+    if own is not None:
+        return numbers_of(own)
+    numbers = [layer for layer in numbers_of(layers) if layer != 0]
+    if not numbers and layers is not None:  # none at all would ask for every layer
+        raise ValueError(ONLY_EMBEDDINGS)
+    return numbers

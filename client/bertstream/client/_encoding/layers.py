@@ -1,0 +1,212 @@
+"""A stream of layers without its I/O: rows as they come, put together to whole layers.
+
+What is held is the rows of layers that have begun to come and are not yet whole: of a server that keeps to the order
+that encoding.proto promises, one layer of one text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from bertstream.client._calls.requests import forward_items, with_interactive
+from bertstream.client._encoding.forward_options import forward_options, leave_out_embeddings, span_unit_of
+from bertstream.client._encoding.outputs import pieces_of, token_columns, whole
+from bertstream.client._encoding.spans import Spans, prepare_spanned, span_lists
+from bertstream.client._encoding.tensors import array_of
+from bertstream.client._errors import RpcError, Unavailable, unexpected_response
+from bertstream.client._reports import EffectiveOptions, Report, ReportOption, effective_options
+from bertstream.client._texts import MessageLimits, Text, cut, prepare
+from bertstream.client._types import FloatArray, Layer, LayerKind, LayersDone, Model, Output, SpanUnit
+from bertstream.client._usage import cost_of
+from bertstream.v1 import encoding_pb2 as encoding
+
+Key: TypeAlias = tuple[int, int, LayerKind]
+"""The index of the text, the layer, the kind."""
+
+LAYERS_RPC = "StreamLayers"
+_KINDS: dict[int, LayerKind] = {
+    encoding.ROW_SOURCE_HIDDEN_STATE: "hidden_states",
+    encoding.ROW_SOURCE_ATTENTION: "attentions",
+}
+_ONE_CALL = MessageLimits(texts=1 << 62, bytes=1 << 62)
+
+
+class LayersRequest(NamedTuple):
+    """A stream of layers that is yet to be opened."""
+
+    message: encoding.StreamLayersRequest
+    report: ReportOption
+    needs_model: bool  # its layers of attentions may have to be told from the embeddings
+
+    @property
+    def rpc(self) -> str:
+        """Its name."""
+        return LAYERS_RPC
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.message.options.model
+
+    def message_for(self, model: Model | None) -> encoding.StreamLayersRequest:
+        """The request, for a model of this description (None: not known)."""
+        if self.needs_model and model:
+            leave_out_embeddings(self.message.options, model)
+        return self.message
+
+    def events(self) -> LayerAssembly:
+        """What takes the answers."""
+        return LayerAssembly(self.report)
+
+
+def layers_request(
+    texts: Text | Iterable[Text],
+    outputs: Sequence[Output],
+    spans: Iterable[Spans] | None,
+    report: ReportOption = None,
+    *,
+    span_unit: SpanUnit | None = None,
+    **given: Any,
+) -> LayersRequest:
+    """The request of `stream_layers`. ValueError where there are no texts, or of several kinds."""
+    options = forward_options(outputs, **with_interactive(given))
+    unit, items = span_unit_of(span_unit), forward_items(texts, spans, outputs)
+    make = prepare if spans is None else prepare_spanned
+    groups = list(cut(enumerate(make(item, index) for index, item in enumerate(items)), _ONE_CALL))
+    if len(groups) != 1:
+        raise ValueError("stream_layers takes at least one text, and of several only such as are of one kind")
+    lists = None if spans is None else span_lists(groups[0], unit)
+    message = encoding.StreamLayersRequest(options=options, inputs=groups[0].batch(), spans=lists)
+    from_end = given.get("attention_layers") is None and any(layer < 0 for layer in options.attention_layers)
+    return LayersRequest(message, report, from_end)
+
+
+class LayerAssembly:
+    """Takes the messages of one call, and gives the layers that each makes whole."""
+
+    def __init__(self, report: ReportOption = None) -> None:
+        self._report = report
+        self._started: _Started | None = None
+        self._open: dict[Key, _Growing] = {}
+        self._done = False
+
+    def receive(self, response: encoding.StreamLayersResponse) -> Layer | LayersDone | None:
+        """What is whole now, if anything is. Raises Internal where the message makes no sense."""
+        match response.WhichOneof("event"):
+            case "started":
+                self._started = _Started.of(response.started)
+                return None
+            case "rows" if self._started:
+                return self._grown(self._started, response.rows)
+            case "completed" if self._started and not self._open:
+                self._done = True
+                done = self._started.done(response.completed)
+                if self._report:
+                    self._report(Report(self._started.options, done.usage, done.timings))
+                return done
+        raise unexpected_response("a message of a stream of layers out of turn")
+
+    def failed(self, error: RpcError) -> RpcError:
+        """What to raise where the call has failed."""
+        if isinstance(error, Unavailable) and self._started:
+            # What has come cannot be taken up again where it broke off; whoever wants it all must ask anew.
+            error.message = f"the stream of layers was interrupted: {error.message}"
+        return error
+
+    def ended(self) -> None:
+        """The call has ended well. Raises Internal where something is missing."""
+        if not self._done:
+            raise unexpected_response("the stream of layers ended before it was complete")
+
+    def _grown(self, started: _Started, rows: encoding.TensorRows) -> Layer | None:
+        kind = _KINDS.get(rows.source)
+        if kind is None or not 0 <= rows.text_index < len(started.token_counts):
+            raise unexpected_response(f"rows of source {rows.source} of text {rows.text_index}")
+        key: Key = (rows.text_index, rows.layer, kind)
+        growing = self._open.setdefault(key, _Growing(started.rows_of(rows.text_index, kind)))
+        if not growing.add(rows.first_row, array_of(rows.rows)):
+            return None
+        del self._open[key]
+        return started.layer(key, growing.array())
+
+
+class _Started(NamedTuple):
+    """What the server's first answer says."""
+
+    options: EffectiveOptions
+    token_counts: list[int]
+    columns: dict[str, Any]  # of the tokens, a value for each text
+    heads: tuple[int, ...]
+
+    @classmethod
+    def of(cls, message: encoding.LayersStarted) -> _Started:
+        counts = list(message.token_counts)
+        columns = token_columns(message.tokens, len(counts)) if message.HasField("tokens") else {}
+        if any(len(column) != len(counts) for column in columns.values()):
+            raise unexpected_response(f"tokens of other than {len(counts)} texts")
+        options = effective_options(message.options)
+        return cls(options, counts, columns, options.heads)
+
+    def rows_of(self, text: int, kind: LayerKind) -> int:
+        """How many rows make a layer of that kind whole."""
+        return self.token_counts[text] * (len(self.heads) if kind == "attentions" else 1)
+
+    def layer(self, key: Key, array: FloatArray) -> Layer:
+        """A layer, of its rows."""
+        text, layer, kind = key
+        tokens, heads = self.token_counts[text], self.heads if kind == "attentions" else ()
+        if heads:
+            if array.shape[1] != tokens:
+                raise unexpected_response(f"attention rows of {array.shape[1]} for {tokens} tokens")
+            array = array.reshape(len(heads), tokens, tokens)
+        return Layer(text, layer, kind, array, heads, **self._tokens(text))
+
+    def done(self, message: encoding.LayersCompleted) -> LayersDone:
+        """The last event."""
+        pieces = pieces_of(message.encodings, len(self.token_counts))
+        for text, piece in enumerate(pieces):
+            piece.token_count = self.token_counts[text]
+            piece.columns |= self._tokens(text)
+        outputs = [whole([piece]) for piece in pieces]
+        return LayersDone(outputs, *cost_of(message))
+
+    def _tokens(self, text: int) -> dict[str, Any]:
+        return {name: column[text] for name, column in self.columns.items()}
+
+
+@dataclass(slots=True)
+class _Growing:
+    """The rows of one layer of one text, as they come."""
+
+    length: int
+    there: int = 0
+    values: FloatArray | None = None
+
+    def add(self, first: int, rows: FloatArray) -> bool:
+        """More rows; whether that is all."""
+        if rows.ndim != 2 or first != self.there or first + len(rows) > self.length:
+            raise unexpected_response(
+                f"rows of shape {list(rows.shape)} at {first}, with {self.there} of {self.length}"
+            )
+        if self.values is None and len(rows) == self.length:
+            self.values = rows  # nothing to put together
+        else:
+            if self.values is None:
+                self.values = np.empty((self.length, rows.shape[1]), rows.dtype)
+            self._put(first, rows)
+        self.there += len(rows)
+        return self.there == self.length
+
+    def array(self) -> FloatArray:
+        assert self.values is not None  # add() was called
+        return self.values
+
+    def _put(self, first: int, rows: FloatArray) -> None:
+        assert self.values is not None
+        if rows.shape[1] != self.values.shape[1]:
+            raise unexpected_response(f"rows of {rows.shape[1]} and of {self.values.shape[1]} in one layer")
+        self.values[first : first + len(rows)] = rows

@@ -1,0 +1,1 @@
+"""Text generation: its options, requests and answers, and the methods of both clients."""

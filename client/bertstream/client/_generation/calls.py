@@ -1,0 +1,18 @@
+"""Keyword arguments of generation, as type checkers see them: options, and those of the call or the stream."""
+
+from __future__ import annotations
+
+from bertstream.client._generation.options import GenerateOptions, SummarizeOptions
+from bertstream.client._tasks.calls import CallOptions, StreamOptions
+
+
+class GenerateCall(CallOptions, GenerateOptions, total=False):
+    """Of `generate`."""
+
+
+class SummarizeCall(CallOptions, SummarizeOptions, total=False):
+    """Of `summarize`."""
+
+
+class GenerateStream(StreamOptions, GenerateOptions, total=False):
+    """Of `generate_stream`."""

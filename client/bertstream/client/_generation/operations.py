@@ -1,0 +1,160 @@
+"""What the methods of generation do, without doing any I/O: operations as those of `_operations`, and a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bertstream.client._calls.operations import Descriptions, Operation, describe, fan_out, unary_limits
+from bertstream.client._calls.progress import ProgressOption
+from bertstream.client._calls.requests import OnError, StreamRequest, stream_config, with_interactive
+from bertstream.client._calls.stream import Answers, Started, StreamConfig
+from bertstream.client._encoding.codecs import SmallAnswers, errors_of, item_ids
+from bertstream.client._errors import FailedPrecondition, RpcError, unexpected_response
+from bertstream.client._generation.decode import generations_of
+from bertstream.client._generation.options import SummarizeOptions, generation_options
+from bertstream.client._generation.reports import effective_generation_options
+from bertstream.client._generation.types import GeneratedBatch, Generation
+from bertstream.client._reports import ReportOption, tell
+from bertstream.client._texts import Group, Text, listed, prepare_all
+from bertstream.client._usage import Cost, cost_of
+from bertstream.v1 import generation_pb2 as generation
+
+FEW_PROMPTS = 8  # that go in one unary call; more go over a stream, which waits for a busy server
+GENERATED_BATCH = 16  # prompts
+SUMMARIZING_HEAD = "sequence_to_sequence"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A caller's prompts, and what is asked for each."""
+
+    options: generation.GenerationOptions
+    prompts: list[Any]
+    alone: bool  # it was one prompt, not a list
+    report: ReportOption
+
+    @property
+    def few(self) -> bool:
+        """Whether one unary call takes them."""
+        return len(self.prompts) <= FEW_PROMPTS
+
+    def stream(self) -> StreamRequest[GeneratedBatch[Any]]:
+        """A stream that answers them in their order."""
+        return _stream_request(self.options, stream_config(True, "raise", GENERATED_BATCH, self.report))
+
+    def result(self, outputs: list[Any]) -> Any:
+        """What the caller gets."""
+        return outputs[0] if self.alone else outputs
+
+
+def prompts_asked(prompts: Text | Iterable[Text], report: ReportOption, **given: Any) -> Asked:
+    """For `generate`."""
+    return Asked(generation_options(**with_interactive(given)), *listed(prompts), report)
+
+
+def summaries_asked(texts: Text | Iterable[Text], report: ReportOption, **given: Any) -> Asked:
+    """For `summarize`. TypeError for options that are not its own."""
+    for name in given.keys() - SummarizeOptions.__optional_keys__:
+        raise TypeError(f"summarize() got an unexpected keyword argument {name!r}")
+    return prompts_asked(texts, report, **given)
+
+
+def generate(known: Descriptions, asked: Asked) -> Operation[list[Any]]:
+    """For each prompt its answer, or a list of its answers, by unary calls."""
+    prepared = prepare_all(asked.prompts)
+    limits = yield from unary_limits(known, asked.options.model, prepared, None)
+    results: list[Any] = [None] * len(prepared)
+
+    def request(group: Group) -> generation.GenerateTextsRequest:
+        return generation.GenerateTextsRequest(options=asked.options, inputs=group.batch())
+
+    def take(group: Group, response: generation.GenerateTextsResponse) -> None:
+        if len(response.outputs) != len(group.indexes):
+            raise unexpected_response(f"answers to {len(response.outputs)} of {len(group.indexes)} prompts")
+        for index, output in zip(group.indexes, response.outputs, strict=True):
+            results[index] = _result(output, asked.options)
+        tell(asked.report, response, effective_generation_options)
+
+    calls = fan_out("GenerateTexts", prepared, limits, request, take)
+    calls.patient = True  # how long it takes is in the nature of what was asked
+    yield calls
+    return results
+
+
+def require_summaries(known: Descriptions, name: str) -> Operation[None]:
+    """FailedPrecondition where the model is not one that summarizes."""
+    model = yield from describe(known, name)
+    if model and SUMMARIZING_HEAD not in model.heads:
+        known.pop(name)  # it may have been replaced meanwhile
+        model = yield from describe(known, name)
+    if model and SUMMARIZING_HEAD not in model.heads:
+        heads = ", ".join(model.heads)
+        message = f"model {model.name!r} cannot summarize: it has no head {SUMMARIZING_HEAD}; heads that it has: "
+        metadata = {"head": SUMMARIZING_HEAD, "heads": heads}
+        raise FailedPrecondition(message + (heads or "none"), reason="HEAD_NOT_AVAILABLE", metadata=metadata)
+
+
+def generate_request(
+    *,
+    ordered: bool,
+    on_error: OnError,
+    batch_size: int,
+    progress: ProgressOption,
+    report: ReportOption,
+    **given: Any,
+) -> StreamRequest[GeneratedBatch[Any]]:
+    """For `generate_stream`."""
+    return _stream_request(generation_options(**given), stream_config(ordered, on_error, batch_size, report), progress)
+
+
+def _stream_request(
+    options: generation.GenerationOptions, config: StreamConfig, progress: ProgressOption = False
+) -> StreamRequest[GeneratedBatch[Any]]:
+    return StreamRequest(GenerationStream.rpc, options.model, lambda _: GenerationStream(options), config, progress)
+
+
+class GenerationStream(SmallAnswers):
+    """Answers to prompts, as `generate_stream` gives them; a codec as those of `_codecs`."""
+
+    rpc = "StreamGenerations"
+
+    def __init__(self, options: generation.GenerationOptions) -> None:
+        self._options = options
+
+    def options(self) -> generation.StreamGenerationsRequest:
+        return generation.StreamGenerationsRequest(options=self._options)
+
+    def request(self, group: Group) -> generation.StreamGenerationsRequest:
+        items = generation.GenerationItems(**item_ids(group), inputs=group.batch())
+        return generation.StreamGenerationsRequest(items=items)
+
+    def parse(self, response: generation.StreamGenerationsResponse) -> Started | Answers:
+        match response.WhichOneof("event"):
+            case "started":
+                options = effective_generation_options(response.started.options)
+                return Started(response.started.window.max_items, options)
+            case "items":
+                return self._answers(response.items)
+        raise unexpected_response("a stream's message without an event")
+
+    def batch(self, ids: list[int], outcomes: Sequence[Any], cost: Cost) -> GeneratedBatch[Any]:
+        good = [(item, output) for item, output in zip(ids, outcomes, strict=True) if not isinstance(output, RpcError)]
+        kept = np.array([item for item, _ in good], np.int64)
+        return GeneratedBatch(kept, [output for _, output in good], errors_of(ids, outcomes), *cost)
+
+    def _answers(self, items: generation.GeneratedItems) -> Answers:
+        if len(items.ids) != len(items.outputs):
+            raise unexpected_response(f"{len(items.outputs)} outputs for {len(items.ids)} ids")
+        outputs = [_result(output, self._options) for output in items.outputs]
+        cost = cost_of(items) if items.ids and items.HasField("usage") else None
+        return Answers(list(zip(items.ids, outputs, strict=True)), items.errors, cost)
+
+
+def _result(message: generation.GeneratedTexts, options: generation.GenerationOptions) -> Generation | list[Generation]:
+    """One answer, or a list where several were asked for."""
+    answers = generations_of(message, options)
+    return answers if options.num_return_sequences > 1 else answers[0]

@@ -1,0 +1,183 @@
+"""Options of generation: keyword arguments to messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+
+from bertstream.client._encoding.options import numbers_of, set_truncation
+from bertstream.client._enums import value_of
+from bertstream.client._generation.types import EarlyStopping
+from bertstream.client._texts import refusal, utf8_size
+from bertstream.client._types import Priority, Truncation, TruncationSide
+from bertstream.v1 import generation_pb2 as generation
+from bertstream.v1 import types_pb2 as types
+
+_MOST = 2**31 - 1
+
+
+class SummarizeOptions(TypedDict, total=False):
+    """Keyword arguments of `summarize`. Those left out, and those that are None or empty, are as the checkpoint's
+    generation_config.json says, else as stated here; their meanings are those of transformers.
+    """
+
+    model: str
+    """The model's name; empty for the default model."""
+    max_new_tokens: int | None
+    """The most tokens to generate; else 20, or the checkpoint's max_length. A prompt makes room for those asked for."""
+    min_new_tokens: int | None
+    """The fewest tokens before an answer may end."""
+    num_beams: int | None
+    """Beams of a beam search, at most 16; 1 for none. Not with `do_sample`, `stop_strings`, or `stream_generate`."""
+    length_penalty: float | None
+    """Beam search: an ended candidate's score is divided by its length to this power; else 1."""
+    early_stopping: EarlyStopping | None
+    """Beam search: True ends it at as many ended candidates as beams, False where a better one is unlikely, "never"
+    where there can be no better one."""
+    do_sample: bool | None
+    """Draw tokens by chance, rather than take the most probable."""
+    temperature: float | None
+    """Sampling: logits are divided by it; above 0, else 1."""
+    top_k: int | None
+    """Sampling: only so many of the most probable tokens; 0 for all, else 50."""
+    top_p: float | None
+    """Sampling: only the most probable tokens that together reach this probability; else 1, all."""
+    seed: int | None
+    """Sampling: the same seed gives the same tokens, whatever else the server does; else by chance."""
+    repetition_penalty: float | None
+    """Logits of tokens that are there already are divided by it where positive, else multiplied; else 1."""
+    no_repeat_ngram_size: int | None
+    """No run of so many tokens occurs twice; 0 for no such rule."""
+    bad_words: Sequence[str]
+    """Words that are never generated."""
+    stop_strings: Sequence[str]
+    """Strings at which an answer ends; its text stops before them."""
+    eos_token_ids: int | Sequence[int]
+    """The tokens at which an answer ends, in place of the checkpoint's."""
+    add_special_tokens: bool | None
+    """Whether to add [CLS], [SEP] or their like to the prompt; None: for an encoder-decoder yes, for a decoder only
+    what stands before a text; to token ids none."""
+    keep_special_tokens: bool
+    """Keep special tokens in the text."""
+    max_length: int | None
+    """Cut prompts to so many tokens, special tokens included."""
+    truncation: bool | Truncation | None
+    """True or "longest_first" to cut long prompts, False or "refuse" to fail on them, "only_first", "only_second"."""
+    truncation_side: TruncationSide | None
+    """The end that is cut off; else left for a decoder, so that it goes on from the prompt's end."""
+    priority: Priority | None
+    """interactive (the default but for `generate_stream`) or bulk."""
+
+
+class GenerateOptions(SummarizeOptions, total=False):
+    """Keyword arguments of `generate`, `stream_generate` and `generate_stream`: those of SummarizeOptions, and
+    `token_scores`. Besides them each takes `num_return_sequences`: how many answers to return for a prompt, at most
+    num_beams unless they are sampled; None for one.
+    """
+
+    token_scores: bool
+    """Return the logarithm of each token's probability."""
+
+
+def generation_options(
+    *,
+    model: str = "",
+    max_new_tokens: int | None = None,
+    min_new_tokens: int | None = None,
+    num_beams: int | None = None,
+    num_return_sequences: int | None = None,
+    length_penalty: float | None = None,
+    early_stopping: EarlyStopping | None = None,
+    do_sample: bool | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    repetition_penalty: float | None = None,
+    no_repeat_ngram_size: int | None = None,
+    bad_words: Sequence[str] = (),
+    stop_strings: Sequence[str] = (),
+    eos_token_ids: int | Sequence[int] = (),
+    add_special_tokens: bool | None = None,
+    keep_special_tokens: bool = False,
+    token_scores: bool = False,
+    max_length: int | None = None,
+    truncation: bool | Truncation | None = None,
+    truncation_side: TruncationSide | None = None,
+    priority: Priority | None = None,
+) -> generation.GenerationOptions:
+    """The message for GenerateOptions; one answer unless `num_return_sequences` says. ValueError and TypeError for what
+    cannot be meant.
+    """
+    options = generation.GenerationOptions(
+        model=model,
+        add_special_tokens=add_special_tokens,
+        do_sample=do_sample,
+        early_stopping=_early_stopping(early_stopping),
+        max_new_tokens=_whole(max_new_tokens, "max_new_tokens", 1),
+        min_new_tokens=_whole(min_new_tokens, "min_new_tokens", 0),
+        num_beams=_whole(num_beams, "num_beams", 1),
+        num_return_sequences=_whole(num_return_sequences, "num_return_sequences", 1) or 1,
+        top_k=_whole(top_k, "top_k", 0),
+        seed=_whole(seed, "seed", 0, 2**64 - 1),
+        no_repeat_ngram_size=_whole(no_repeat_ngram_size, "no_repeat_ngram_size", 0),
+        length_penalty=_real(length_penalty, "length_penalty"),
+        temperature=_real(temperature, "temperature"),
+        top_p=_real(top_p, "top_p"),
+        repetition_penalty=_real(repetition_penalty, "repetition_penalty"),
+        bad_words=_strings(bad_words, "bad_words"),
+        stop_strings=_strings(stop_strings, "stop_strings"),
+        keep_special_tokens=keep_special_tokens,
+        token_scores=token_scores,
+    )
+    options.eos_token_ids.extend(_whole(token, "eos_token_ids", 0) or 0 for token in numbers_of(eos_token_ids))
+    if priority is not None:
+        options.priority = value_of(types.Priority, priority, "priority")
+    set_truncation(options.truncation, max_length, truncation, truncation_side)
+    return options
+
+
+def _whole(value: Any, name: str, least: int, most: int = _MOST) -> int | None:
+    """A whole number that fits its field. What is too large for the model is the server's to say."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}")
+    return int(value)
+
+
+def _real(value: Any, name: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    return float(value)
+
+
+def _early_stopping(value: object) -> generation.EarlyStopping.ValueType:
+    match value:
+        case None:
+            return generation.EARLY_STOPPING_UNSPECIFIED
+        case bool():
+            return generation.EARLY_STOPPING_FIRST if value else generation.EARLY_STOPPING_HEURISTIC
+        case "never":
+            return generation.EARLY_STOPPING_NEVER
+    raise ValueError(f"early_stopping must be True, False or 'never', not {value!r}")
+
+
+def _strings(values: Sequence[str] | None, name: str) -> list[str]:
+    some = [] if values is None else list(values)
+    if isinstance(values, str) or not all(isinstance(value, str) for value in some):
+        raise TypeError(f"{name} must be a list of str, not {values!r}")
+    for index, value in enumerate(some):
+        try:
+            utf8_size(value)
+        except UnicodeEncodeError as error:
+            raise refusal(error, f"options.{name}[{index}]") from None
+    return some

@@ -1,0 +1,1 @@
+"""The task heads: their options, requests and answers, and the methods of both clients."""

@@ -1,0 +1,113 @@
+"""One streaming call of the asynchronous client: a task reads, the caller writes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from bertstream.client._errors import Cancelled, Internal, RpcError, Unavailable
+from bertstream.client._transport.sync_call import END_SECONDS, End, Response
+
+MASKED = "Internal error from Core"
+STATUS_POLLS, STATUS_POLL_SECONDS = 50, 0.01
+
+
+class AsyncStreamCall:
+    """A call whose responses a task of its own reads, so that a write that waits for the server cannot block them.
+
+    What has been read is bounded by the stream's window, since nothing unasked comes back.
+    """
+
+    def __init__(self, on_close: Callable[[Any], None], error_of: Callable[[Any], RpcError]) -> None:
+        self._events: deque[Response | End] = deque()
+        self._arrived = asyncio.Event()
+        self._on_close: Callable[[Any], None] | None = on_close
+        self._error_of = error_of
+        self._call: Any = None
+        self._reader: asyncio.Task[None] | None = None
+
+    def start(self, rpc: Any, **arguments: Any) -> None:
+        """Starts the call."""
+        self._call = rpc(**arguments)
+        self._reader = asyncio.create_task(self._read(), name="bertstream-stream")
+
+    async def send(self, request: Any) -> None:
+        """Sends a request; waits for flow control. Where the call has ended, the reader will say how."""
+        await self._write(self._call.write(request))
+
+    async def half_close(self) -> None:
+        """No more requests come."""
+        await self._write(self._call.done_writing())
+
+    def poll(self) -> Response | End | None:
+        """What has come, if anything has."""
+        return self._events.popleft() if self._events else None
+
+    async def wait(self) -> None:
+        """Waits until `poll` has something."""
+        self._arrived.clear()
+        if not self._events:
+            await self._arrived.wait()
+
+    async def close(self, patient: bool = False) -> None:
+        """Ends the call: cancels it, but where it was half-closed and all is answered waits a moment for its end."""
+        try:
+            if patient and self._reader:
+                await asyncio.wait([self._reader], timeout=END_SECONDS)
+        finally:
+            self._release()
+            if self._reader:
+                self._reader.cancel()
+            if self._call is not None:
+                self._call.cancel()
+
+    async def _write(self, writing: Any) -> None:
+        try:
+            await writing
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            return
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+
+    async def _read(self) -> None:
+        try:
+            # Not by read(): once a write has failed since the server ended the call, that gives none of the messages
+            # which came before the status. Iterating gives all of them.
+            async for message in self._call:
+                self._put(Response(message))
+            code = await self._call.code()
+            self._put(End(None if code is grpc.StatusCode.OK else Cancelled("the call was cancelled")))
+        except grpc.aio.AioRpcError as error:
+            self._put(End(await self._true_error(error)))
+        except asyncio.CancelledError:
+            self._put(End(Cancelled("the call was cancelled")))  # by closing the client, where anyone still listens
+        except Exception as error:  # whatever it is, nobody may wait forever
+            self._put(End(Internal(f"the call failed: {error!r}")))
+
+    async def _true_error(self, error: grpc.aio.AioRpcError) -> RpcError:
+        """What the server said, where grpc.aio says something else: a write that failed since the call had ended puts
+        an INTERNAL of its own before the call's status, which arrives soon after.
+        """
+        for _ in range(STATUS_POLLS):
+            if error.details() != MASKED:
+                return self._error_of(error)
+            await asyncio.sleep(STATUS_POLL_SECONDS)
+            code, trailing = await self._call.code(), await self._call.trailing_metadata()
+            details = await self._call.details()
+            error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing or grpc.aio.Metadata(), details)
+        return Unavailable("the stream broke while it was written to")
+
+    def _put(self, event: Response | End) -> None:
+        self._events.append(event)
+        self._arrived.set()
+
+    def _release(self) -> None:
+        if self._on_close:
+            self._on_close(self._call)
+            self._on_close = None

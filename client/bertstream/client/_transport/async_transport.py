@@ -1,0 +1,224 @@
+# ruff: noqa: ASYNC109 - a timeout here is the deadline that the server gets to know
+"""How the asynchronous client makes calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from itertools import islice
+from typing import Any, TypeVar
+
+import grpc
+
+from bertstream.client._calls import operations
+from bertstream.client._calls.events import EventsRequest
+from bertstream.client._calls.operations import Calls, Descriptions, Operation
+from bertstream.client._calls.progress import reporter
+from bertstream.client._calls.requests import StreamRequest
+from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
+from bertstream.client._calls.stream import BulkStream
+from bertstream.client._errors import Cancelled, RpcError
+from bertstream.client._texts import check_stream
+from bertstream.client._transport.async_call import AsyncStreamCall
+from bertstream.client._transport.async_channels import AsyncChannels
+from bertstream.client._transport.channels import Connection
+from bertstream.client._transport.deadline import Deadline
+from bertstream.client._transport.sync_transport import CALLS_UNDER_WAY
+from bertstream.client._types import Model
+
+T = TypeVar("T")
+
+
+class AsyncTransport:
+    """The channels, and what runs operations and streams over them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.descriptions: Descriptions = {}
+        self._connection = connection
+        self._channels = AsyncChannels(connection)
+
+    async def close(self) -> None:
+        """Closes the channels; calls under way raise Cancelled."""
+        await self._channels.close()
+
+    async def run(self, operation: Operation[T], timeout: float | None) -> T:
+        """What the operation returns."""
+        deadline = Deadline(timeout)
+        try:
+            calls = next(operation)
+            while True:
+                try:
+                    await self._make(calls, deadline)
+                except RpcError as error:
+                    calls = operation.throw(error)
+                else:
+                    calls = next(operation)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    async def stream(self, request: StreamRequest[T], texts: Any, timeout: float | None) -> AsyncGenerator[T, None]:
+        """What the stream hands out."""
+        check_stream(texts)
+        deadline = Deadline(timeout)
+        model = await self.run(operations.describe(self.descriptions, request.model), timeout)
+        stream = request.stream(model, self._connection.reconnect_seconds)
+        report, source = reporter(request.progress, texts), _iterator(texts)
+        call: AsyncStreamCall | None = None
+        try:
+            while True:
+                while call and (event := call.poll()):
+                    event.tell(stream)
+                    report.update(stream.counts)
+                match stream.step():
+                    case Pull(count):
+                        await _pull(stream, source, count)
+                    case Send(message) if call:
+                        await call.send(message)
+                    case Receive() if call:
+                        await call.wait()
+                    case Emit(batch):
+                        yield batch
+                    case Open():
+                        call = await self._open(request, stream, call, deadline)
+                    case HalfClose() if call:
+                        await call.half_close()
+                    case Sleep(seconds):
+                        await asyncio.sleep(deadline.cut(seconds))
+                    case Stop():
+                        report.update(stream.counts, finished=True)
+                        return
+        finally:
+            report.end()
+            if call:
+                await call.close(patient=stream.finished)
+
+    async def events(self, request: EventsRequest[T], timeout: float | None) -> AsyncGenerator[T, None]:
+        """The events of one call. gRPC reads a message when it is asked to, so that a slow reader slows the server."""
+        deadline, events = Deadline(timeout), request.events()
+        model: Model | None = None
+        if request.needs_model:
+            model = await self.run(operations.describe(self.descriptions, request.model), timeout)
+        message, channels = request.message_for(model), self._channels.here()
+        index = channels.acquire()
+        call: Any = None
+        try:
+            rpc = channels.rpcs[index][request.rpc]
+            call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
+            while (response := await self._message_of(call)) is not None:
+                if (event := events.receive(response)) is not None:
+                    yield event
+            events.ended()
+        except RpcError as error:
+            raise events.failed(error) from None
+        finally:
+            channels.release(index, call)
+            if call is not None:
+                call.cancel()
+
+    async def _make(self, calls: Calls, deadline: Deadline) -> None:
+        """Makes the calls, a few at a time, and takes their answers in order."""
+        requests, under_way = iter(calls.requests), deque[Any]()
+        number = 0
+        try:
+            while True:
+                some = islice(requests, CALLS_UNDER_WAY - len(under_way))
+                under_way.extend(self._start(calls, request, deadline) for request in some)
+                if not under_way:
+                    return
+                try:
+                    answer = await self._answer_of(under_way[0])
+                except RpcError as error:
+                    raise calls.explain(number, error) from None
+                calls.take(number, answer)
+                under_way.popleft()
+                number += 1
+        finally:
+            for call in under_way:
+                call.cancel()
+
+    def _start(self, calls: Calls, request: Any, deadline: Deadline) -> Any:
+        timeout = deadline.left(None if calls.patient else self._connection.timeout)
+        channels = self._channels.here()
+        index = channels.acquire()
+        try:
+            call = channels.rpcs[index][calls.rpc](request, timeout=timeout, metadata=self._connection.metadata)
+        except BaseException:
+            channels.release(index, None)
+            raise
+        call.add_done_callback(lambda call: channels.release(index, call))
+        return call
+
+    async def _open(
+        self,
+        request: StreamRequest[Any],
+        stream: BulkStream[Any, Any],
+        old: AsyncStreamCall | None,
+        deadline: Deadline,
+    ) -> AsyncStreamCall:
+        if old:
+            await old.close()
+        timeout, channels = deadline.left(), self._channels.here()
+        index = channels.acquire()
+        call = AsyncStreamCall(lambda begun: channels.release(index, begun), self._connection.error_of)
+        try:
+            call.start(channels.rpcs[index][request.rpc], timeout=timeout, metadata=self._connection.metadata)
+            await call.send(stream.options())
+        except BaseException:
+            await call.close()
+            raise
+        stream.opened()
+        return call
+
+    async def _answer_of(self, call: Any) -> Any:
+        """A call's answer, or an exception of ours."""
+        try:
+            return await call
+        except grpc.RpcError as error:
+            raise self._connection.error_of(error) from None
+        except asyncio.CancelledError:
+            if _is_task_cancelled():
+                raise
+            raise Cancelled("the call was cancelled") from None  # not by this task: the client was closed
+
+    async def _message_of(self, call: Any) -> Any:
+        """The next message of a call that answers with several, None after the last, or an exception of ours."""
+        try:
+            message = await call.read()
+            if message is not grpc.aio.EOF:
+                return message
+            if await call.code() is grpc.StatusCode.OK:
+                return None
+        except grpc.RpcError as error:
+            raise self._connection.error_of(error) from None
+        except asyncio.CancelledError:
+            if _is_task_cancelled():
+                raise
+        raise Cancelled("the call was cancelled")
+
+
+def _is_task_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _iterator(texts: Any) -> Any:
+    return aiter(texts) if hasattr(texts, "__aiter__") else iter(texts)
+
+
+async def _pull(stream: BulkStream[Any, Any], source: Any, count: int) -> None:
+    texts = await _take(source, count) if isinstance(source, AsyncIterator) else list(islice(source, count))
+    if len(texts) < count:
+        stream.end()
+    stream.add(texts)
+
+
+async def _take(source: AsyncIterator[Any], count: int) -> list[Any]:
+    texts: list[Any] = []
+    while len(texts) < count:
+        try:
+            texts.append(await anext(source))
+        except StopAsyncIteration:
+            break
+    return texts

@@ -1,0 +1,146 @@
+"""Channels: their options, their stubs, and which of several takes the next call."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import grpc
+
+from bertstream.client._calls.health import CHECK_METHOD
+from bertstream.client._errors import RpcError, error_from_call
+from bertstream.client._transport.addresses import check_address, is_local, proxy_of
+from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
+from bertstream.v1.encoding_pb2_grpc import EncodingServiceStub
+from bertstream.v1.generation_pb2_grpc import GenerationServiceStub
+from bertstream.v1.models_pb2_grpc import ModelServiceStub
+from bertstream.v1.tasks_pb2_grpc import TaskServiceStub
+from bertstream.v1.tokenization_pb2_grpc import TokenizationServiceStub
+
+STUBS: tuple[Any, ...] = (
+    EncodingServiceStub,
+    GenerationServiceStub,
+    ModelServiceStub,
+    TaskServiceStub,
+    TokenizationServiceStub,
+)
+FILES = tuple(file.DESCRIPTOR for file in (encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2))
+HEALTH_RPC = "Check"
+CHANGING_RPCS = ("LoadModel", "UnloadModel")
+MOST_RETRIES = 4  # gRPC itself never tries more than five times
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a client's channels are made with."""
+
+    address: str
+    timeout: float | None
+    channels: int
+    retries: int
+    credentials: grpc.ChannelCredentials | None
+    metadata: tuple[tuple[str, str | bytes], ...]
+    max_message_bytes: int
+    reconnect_seconds: float
+
+    def __post_init__(self) -> None:
+        check_address(self.address)
+        if self.channels < 1:
+            raise ValueError("channels must be at least 1")
+        if not 0 <= self.retries <= MOST_RETRIES:
+            raise ValueError(f"retries must be from 0 to {MOST_RETRIES}")
+        if self.timeout is not None and self.timeout <= 0:
+            raise ValueError("timeout must be above 0, or None for none")
+
+    def options(self, index: int) -> list[tuple[str, Any]]:
+        """The arguments of channel `index`. Channels with the same arguments would share one connection."""
+        return [
+            ("bertstream.channel", index),
+            ("grpc.primary_user_agent", f"bertstream-python/{package_version()}"),
+            ("grpc.service_config", json.dumps(service_config(self.retries))),
+            ("grpc.service_config_disable_resolution", 1),
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.max_send_message_length", self.max_message_bytes),
+            ("grpc.keepalive_time_ms", 60_000),  # so that a stream notices a peer that has gone without a word
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 5_000),
+            ("grpc.enable_http_proxy", int(not is_local(self.address))),
+        ]
+
+    def error_of(self, error: Any) -> RpcError:
+        """The exception for the grpc.RpcError that a call has raised."""
+        return error_from_call(error, proxy_of(self.address))
+
+
+def service_config(retries: int) -> dict[str, Any]:
+    """Retries of calls with one request (gRFC A6). gRPC waits with jitter, or as the server's grpc-retry-pushback-ms
+    says; once an answer has begun to come (StreamLayers, StreamGeneration), it tries no more.
+
+    Streams of requests are not among them: the SDK opens those again itself, and sends only what was not answered. Nor
+    are the rpcs that change what is served, which may have done so though no answer came.
+    """
+    if not retries:
+        return {}
+    policy = {
+        "maxAttempts": retries + 1,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+    }
+    return {"methodConfig": [{"name": list(_retried_methods()), "retryPolicy": policy}]}
+
+
+def rpc_names() -> Iterator[str]:
+    """The names of all rpcs of bertstream.v1."""
+    yield from (method.name for method in _methods())
+
+
+def stubs(channel: Any) -> dict[str, Any]:
+    """All rpcs of a channel, synchronous or asynchronous, by name."""
+    rpcs = {name: rpc for stub in STUBS for name, rpc in vars(stub(channel)).items()}
+    check = channel.unary_unary(CHECK_METHOD, request_serializer=bytes, response_deserializer=bytes)
+    return {**rpcs, HEALTH_RPC: check}
+
+
+def package_version() -> str:
+    """The installed version of this package."""
+    try:
+        return version("bertstream")
+    except PackageNotFoundError:  # run from a source tree
+        return "0"
+
+
+class LeastLoaded:
+    """Which of several channels has the fewest calls under way; the first of those with equally few."""
+
+    def __init__(self, count: int) -> None:
+        self._loads, self._lock = [0] * count, threading.Lock()
+
+    def acquire(self) -> int:
+        """The channel for a new call."""
+        with self._lock:
+            index = min(range(len(self._loads)), key=self._loads.__getitem__)
+            self._loads[index] += 1
+            return index
+
+    def release(self, index: int) -> None:
+        """A call of that channel has ended."""
+        with self._lock:
+            self._loads[index] -= 1
+
+
+def _methods() -> Iterable[Any]:
+    return (method for file in FILES for service in file.services_by_name.values() for method in service.methods)
+
+
+def _retried_methods() -> Iterator[dict[str, str]]:
+    for method in _methods():
+        if not method.client_streaming and method.name not in CHANGING_RPCS:
+            yield {"service": method.containing_service.full_name, "method": method.name}
+    yield {"service": "grpc.health.v1.Health", "method": "Check"}

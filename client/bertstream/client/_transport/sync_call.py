@@ -1,0 +1,104 @@
+"""One streaming call of the synchronous client: two queues around gRPC's threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import grpc
+
+from bertstream.client._calls.stream import BulkStream
+from bertstream.client._errors import Internal, RpcError
+
+END_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The server sent this."""
+
+    message: Any
+
+    def tell(self, stream: BulkStream[Any, Any]) -> None:
+        """Tells the stream."""
+        stream.receive(self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The call has ended, with this error if any."""
+
+    error: RpcError | None
+
+    def tell(self, stream: BulkStream[Any, Any]) -> None:
+        """Tells the stream."""
+        stream.broken(self.error)
+
+
+class StreamCall:
+    """A call whose requests gRPC's own thread sends and whose responses a thread of ours reads.
+
+    So the caller's thread never blocks but in `wait`. The queues are bounded by the stream's window, since nothing is
+    sent beyond it and nothing unasked comes back.
+    """
+
+    def __init__(self, on_close: Callable[[], None], error_of: Callable[[Any], RpcError]) -> None:
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        self._events: SimpleQueue[Response | End] = SimpleQueue()
+        self._on_close: Callable[[], None] | None = on_close
+        self._next: Response | End | None = None
+        self._error_of = error_of
+        self._call: Any = None
+        self._reader = threading.Thread(target=self._read, name="bertstream-stream", daemon=True)
+
+    def start(self, rpc: Any, **arguments: Any) -> None:
+        """Starts the call."""
+        self._call = rpc(iter(self._requests.get, None), **arguments)
+        self._reader.start()
+
+    def send(self, request: Any) -> None:
+        """Sends a request, as soon as flow control lets it."""
+        self._requests.put(request)
+
+    def half_close(self) -> None:
+        """No more requests come."""
+        self._requests.put(None)
+
+    def poll(self) -> Response | End | None:
+        """What has come, if anything has."""
+        if self._next is not None:
+            event, self._next = self._next, None
+            return event
+        try:
+            return self._events.get_nowait()
+        except Empty:
+            return None
+
+    def wait(self) -> None:
+        """Waits until `poll` has something."""
+        self._next = self._events.get()
+
+    def close(self, patient: bool = False) -> None:
+        """Ends the call: cancels it, but where it was half-closed and all is answered waits a moment for its end."""
+        if patient:
+            self._reader.join(END_SECONDS)
+        if self._call is not None:
+            self._call.cancel()
+        self._requests.put(None)  # gRPC's thread may wait for a request
+        if self._on_close:
+            self._on_close()
+            self._on_close = None
+
+    def _read(self) -> None:
+        try:
+            for message in self._call:
+                self._events.put(Response(message))
+        except grpc.RpcError as error:
+            self._events.put(End(self._error_of(error)))
+        except Exception as error:  # whatever it is, nobody may wait forever
+            self._events.put(End(Internal(f"the call failed: {error!r}")))
+        else:
+            self._events.put(End(None))

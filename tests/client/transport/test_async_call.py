@@ -1,0 +1,67 @@
+"""One call of the asynchronous client, against a server that ends it while it is written to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+
+from bertstream.client import Unavailable
+from bertstream.client._errors import error_from_call
+from bertstream.client._transport.async_call import AsyncStreamCall
+from bertstream.client._transport.sync_call import End, Response
+
+pytestmark = pytest.mark.smoke
+
+ANSWERS = 20
+
+
+@dataclass
+class Breaking:
+    """Answers the first request with many messages and a status."""
+
+    address: str = ""
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def answer(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        next(requests)
+        yield from (b"%d" % number for number in range(ANSWERS))
+        context.add_callback(self.ended.set)
+        context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+
+@pytest.fixture
+def breaking() -> Iterator[Breaking]:
+    made, server = Breaking(), grpc.server(ThreadPoolExecutor(2))
+    handlers: dict[str, Any] = {"Stream": grpc.stream_stream_rpc_method_handler(made.answer)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Breaking", handlers),))
+    made.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield made
+    server.stop(0).wait()
+
+
+async def test_a_failed_write_loses_none_of_the_answers_before_the_status(breaking: Breaking) -> None:
+    async with grpc.aio.insecure_channel(breaking.address) as channel:
+        call = AsyncStreamCall(on_close=lambda _: None, error_of=error_from_call)
+        call.start(channel.stream_stream("/Breaking/Stream"))
+        await call.send(b"first")
+        # All of it arrives while this task has the event loop, so that the write is tried before anything is read.
+        assert breaking.ended.wait(5)
+        time.sleep(0.2)  # noqa: ASYNC251
+        await call.send(b"second")
+        events: list[Any] = []
+        while not (events and isinstance(events[-1], End)):
+            await call.wait()
+            while event := call.poll():
+                events.append(event)
+        await call.close()
+    assert events[:-1] == [Response(b"%d" % number) for number in range(ANSWERS)]
+    assert isinstance(events[-1].error, Unavailable)
+    assert str(events[-1].error) == "gone"
