@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import bertstream.client
 from tests.support.imports import PORTIONS, ROOT, Import, all_imports, imports_of, source_files
 
 CLIENT_PACKAGES = ("grpc", "google.protobuf", "google.rpc", "numpy")
@@ -56,8 +57,43 @@ def _inside(module: str, package: str) -> bool:
     return f"{module}.".startswith(f"{package}.")
 
 
+# The client's rooms: what all share; calls without I/O; their I/O; and what is asked for, each apart from the others.
+CLIENT_SHARED = tuple(
+    f"bertstream.client.{name}"
+    for name in (
+        "_descriptions",
+        "_enums",
+        "_errors",
+        "_lists",
+        "_options",
+        "_reports",
+        "_texts",
+        "_types",
+        "_usage",
+    )
+)
+CLIENT_ROOMS = {
+    "_calls": (),
+    "_transport": ("_calls",),
+    "_encoding": ("_calls",),
+    "_tasks": ("_calls", "_transport"),
+    "_generation": ("_calls", "_transport"),
+}
+GRPC_USERS = ("bertstream.client._errors", "bertstream.client._transport")
+
+
+def _client_rule(package: str, rooms: tuple[str, ...] = ()) -> Rule:
+    ours = ("bertstream.v1", *CLIENT_SHARED, *(f"bertstream.client.{room}" for room in rooms))
+    return Rule(package, ours, CLIENT_PACKAGES if package in GRPC_USERS else ("google.protobuf", "numpy"))
+
+
+CLIENT_RULES = [
+    *(_client_rule(shared) for shared in CLIENT_SHARED),
+    *(_client_rule(f"bertstream.client.{room}", (room, *others)) for room, others in CLIENT_ROOMS.items()),
+]
 RULES = [
     Rule("bertstream.client", ours=("bertstream.v1", "bertstream.client"), others=CLIENT_PACKAGES),
+    *CLIENT_RULES,
     Rule(
         "bertstream.cli",
         ours=("bertstream.client", "bertstream.cli"),
@@ -158,6 +194,34 @@ def _module_of(target: str, modules: set[str]) -> str:
     return target
 
 
+def test_the_command_line_uses_public_names_of_the_client() -> None:
+    public = {"bertstream.client", *(f"bertstream.client.{name}" for name in bertstream.client.__all__)}
+    used = [found for found in all_imports() if _inside(found.module, "bertstream.cli")]
+    used = [found for found in used if found.within("bertstream.client")]
+    assert len(used) > 10
+    assert [str(found) for found in used if found.target not in public] == []
+
+
+def test_only_the_client_and_its_tests_know_its_inside() -> None:
+    others = [
+        found
+        for folder in ("tests", "benchmarks", "examples")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if not path.is_relative_to(ROOT / "tests" / "client")
+        for found in imports_of(path.stem, path)
+    ]
+    assert any(found.within("bertstream.client.Client") for found in others)
+    outside = [*others, *(found for found in all_imports() if not _inside(found.module, "bertstream.client"))]
+    assert [str(found) for found in outside if found.target.startswith("bertstream.client._")] == []
+
+
+def test_every_room_of_the_client_has_its_rule() -> None:
+    inside = [module for module, _ in source_files() if _inside(module, "bertstream.client")]
+    ruled = {rule.package for rule in CLIENT_RULES}
+    doors = {"bertstream.client", "bertstream.client._sync", "bertstream.client._async"}
+    assert {".".join(module.split(".")[:3]) for module in inside} == ruled | doors
+
+
 def test_the_namespace_stays_open() -> None:
     assert [portion for portion in PORTIONS if (ROOT / portion / "bertstream" / "__init__.py").exists()] == []
 
@@ -174,6 +238,13 @@ def test_every_portion_is_marked_as_typed() -> None:
         ("bertstream.client.x", "from bertstream import server", "bertstream.server"),
         ("bertstream.client.x", "def f():\n    from ..workers import ipc", "bertstream.workers.ipc"),
         ("bertstream.cli.x", "import bertstream.server.supervisor.app", "bertstream.server.supervisor.app"),
+        ("bertstream.client._calls.x", "def f():\n    import grpc", "grpc"),
+        (
+            "bertstream.client._tasks.x",
+            "from bertstream.client._encoding import codecs",
+            "bertstream.client._encoding.codecs",
+        ),
+        ("bertstream.client._texts", "from ._calls import stream", "bertstream.client._calls.stream"),
         ("bertstream.server.x", "import importlib\nimportlib.import_module('transformers')", "transformers"),
         (
             "bertstream.server.protocols.bertstream_v1.services.x",

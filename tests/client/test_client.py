@@ -20,9 +20,9 @@ from bertstream.client import (
     Health,
     TokenizeOptions,
 )
-from bertstream.client._calls.requests import forward_request
 from bertstream.client._encoding.forward_options import forward_options
 from bertstream.client._encoding.options import encoding_options, tokenization_options
+from bertstream.client._encoding.requests import forward_request
 from bertstream.client._transport.channels import rpc_names
 from bertstream.client._types import Output
 from bertstream.v1 import encoding_pb2 as encoding

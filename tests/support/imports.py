@@ -6,6 +6,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +45,7 @@ def source_files() -> Iterator[tuple[str, Path]]:
                 yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
+@cache
 def all_imports() -> list[Import]:
     """Return every import of every module that we wrote."""
     return [found for module, path in source_files() for found in imports_of(module, path)]

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from bertstream.cli._output import print_json
 from bertstream.cli._table import clipped
 from bertstream.cli._writers import OutputFile
-from bertstream.client import Layer
-from bertstream.client._types import LayerKind
+from bertstream.client import Layer, LayerKind
 
 _ARRAYS: dict[LayerKind, str] = {"hidden_states": "layer", "attentions": "attention"}
 HEADER = "LAYER  SHAPE          MEAN NORM  COSINE TO THE ONE BEFORE"

@@ -21,7 +21,7 @@ from bertstream.cli._output import note
 
 if TYPE_CHECKING:
     from bertstream.cli._layer_sinks import Sink
-    from bertstream.client._types import Output
+    from bertstream.client import Output
 
 EXAMPLES = """\
 examples:

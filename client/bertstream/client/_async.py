@@ -9,19 +9,20 @@ from typing import Self, Unpack
 
 import grpc
 
-from bertstream.client._calls import operations
+from bertstream.client._calls import models
 from bertstream.client._calls.progress import ProgressOption
-from bertstream.client._calls.requests import (
+from bertstream.client._calls.requests import OnError
+from bertstream.client._encoding import operations
+from bertstream.client._encoding.layers import layers_request
+from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TokenizeOptions
+from bertstream.client._encoding.requests import (
     Item,
-    OnError,
     encode_request,
     forward_items,
     forward_request,
     spans_request,
     tokenize_request,
 )
-from bertstream.client._encoding.layers import layers_request
-from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TokenizeOptions
 from bertstream.client._encoding.spans import Spans, spanned
 from bertstream.client._generation.async_generation import AsyncGenerationMethods
 from bertstream.client._reports import ReportOption
@@ -94,19 +95,19 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
 
     async def health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """See Client.health."""
-        return await self._run(operations.health(service), timeout)
+        return await self._run(models.health(service), timeout)
 
     async def models(self, *, timeout: float | None = None) -> list[Model]:
         """See Client.models."""
-        return (await self._run(operations.list_models(), timeout))[0]
+        return (await self._run(models.list_models(), timeout))[0]
 
     async def model(self, name: str = "", *, timeout: float | None = None) -> Model:
         """See Client.model."""
-        return await self._run(operations.get_model(name), timeout)
+        return await self._run(models.get_model(name), timeout)
 
     async def server_version(self, *, timeout: float | None = None) -> str:
         """See Client.server_version."""
-        return (await self._run(operations.list_models(), timeout))[1]
+        return (await self._run(models.list_models(), timeout))[1]
 
     async def load_model(
         self,
@@ -119,12 +120,12 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
         timeout: float | None = None,
     ) -> Model:
         """See Client.load_model."""
-        work = operations.load_model(self._descriptions, name, source, dtype, workers, allow_unsupported_modules)
+        work = models.load_model(self._descriptions, name, source, dtype, workers, allow_unsupported_modules)
         return await self._run(work, timeout)
 
     async def unload_model(self, name: str, *, timeout: float | None = None) -> None:
         """See Client.unload_model."""
-        await self._run(operations.unload_model(self._descriptions, name), timeout)
+        await self._run(models.unload_model(self._descriptions, name), timeout)
 
     async def tokenize(
         self,

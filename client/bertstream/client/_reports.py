@@ -6,13 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from bertstream.client._encoding.decode import pooling_of
-from bertstream.client._enums import name_of
 from bertstream.client._types import Pooling
 from bertstream.client._usage import Timings, Usage, cost_of
-from bertstream.v1 import encoding_pb2 as encoding
-from bertstream.v1 import tokenization_pb2 as tokenization
-from bertstream.v1 import types_pb2 as types
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,44 +53,7 @@ ReportOption: TypeAlias = Callable[[Report], object] | None
 """A callable gets a Report for each answered message, in the thread that waits for the answer."""
 
 
-def tell(report: ReportOption, answer: Any, made: Callable[[Any], EffectiveOptions] | None = None) -> None:
-    """Reports a unary answer, where that is wanted; its options as they are `made`, else by effective_options."""
+def tell(report: ReportOption, answer: Any, options_of: Callable[[Any], EffectiveOptions]) -> None:
+    """Reports a unary answer, where that is wanted; `options_of` reads the options that it ran with."""
     if report is not None:
-        report(Report((made or effective_options)(answer.options), *cost_of(answer)))
-
-
-def effective_options(message: encoding.EncodingOptions | tokenization.TokenizationOptions) -> EffectiveOptions:
-    """EffectiveOptions."""
-    own = _of_encoding(message) if isinstance(message, encoding.EncodingOptions) else _of_tokenization(message)
-    return EffectiveOptions(
-        model=message.model,
-        add_special_tokens=message.add_special_tokens if message.HasField("add_special_tokens") else None,
-        truncation=name_of(types.TruncationStrategy, message.truncation.strategy),
-        truncation_side=name_of(types.TruncationSide, message.truncation.side),
-        max_length=message.truncation.max_length,
-        offset_unit=name_of(tokenization.OffsetUnit, message.offset_unit),
-        **own,
-    )
-
-
-def _of_encoding(message: encoding.EncodingOptions) -> dict[str, Any]:
-    return {
-        "outputs": tuple(name_of(encoding.EncodingOutput, output) for output in message.outputs),
-        "pooling": pooling_of(message.pooling) if message.HasField("pooling") else None,
-        "wire_type": name_of(types.DataType, message.data_type),
-        "prompt": message.prompt,
-        "priority": name_of(types.Priority, message.priority),
-        "layers": tuple(message.hidden_state_layers),
-        "attention_layers": tuple(message.attention_layers),
-        "heads": tuple(message.attention_heads),
-        "columns": _columns(message.token_outputs),
-    }
-
-
-def _of_tokenization(message: tokenization.TokenizationOptions) -> dict[str, Any]:
-    columns = _columns(message.outputs)
-    return {"overflow": message.overflowing_windows, "stride": message.stride, "columns": columns}
-
-
-def _columns(outputs: Any) -> tuple[str, ...]:
-    return tuple(name_of(tokenization.TokenizationOutput, output) for output in outputs)
+        report(Report(options_of(answer.options), *cost_of(answer)))

@@ -8,19 +8,20 @@ from typing import Self, Unpack
 
 import grpc
 
-from bertstream.client._calls import operations
+from bertstream.client._calls import models
 from bertstream.client._calls.progress import ProgressOption
-from bertstream.client._calls.requests import (
+from bertstream.client._calls.requests import OnError
+from bertstream.client._encoding import operations
+from bertstream.client._encoding.layers import layers_request
+from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TokenizeOptions
+from bertstream.client._encoding.requests import (
     Item,
-    OnError,
     encode_request,
     forward_items,
     forward_request,
     spans_request,
     tokenize_request,
 )
-from bertstream.client._encoding.layers import layers_request
-from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TokenizeOptions
 from bertstream.client._encoding.spans import Spans, spanned
 from bertstream.client._generation.sync_generation import GenerationMethods
 from bertstream.client._reports import ReportOption
@@ -111,19 +112,19 @@ class Client(TaskMethods, GenerationMethods):
         """The health of the server, of a service (such as "bertstream.v1.EncodingService") or of a model
         ("models/NAME"). True in a condition where it serves; SERVICE_UNKNOWN where the server knows no such thing.
         """
-        return self._run(operations.health(service), timeout)
+        return self._run(models.health(service), timeout)
 
     def models(self, *, timeout: float | None = None) -> list[Model]:
         """The served models, the default one first."""
-        return self._run(operations.list_models(), timeout)[0]
+        return self._run(models.list_models(), timeout)[0]
 
     def model(self, name: str = "", *, timeout: float | None = None) -> Model:
         """One model; with no name the default one. Raises NotFound."""
-        return self._run(operations.get_model(name), timeout)
+        return self._run(models.get_model(name), timeout)
 
     def server_version(self, *, timeout: float | None = None) -> str:
         """The server's version, such as "0.1.0"."""
-        return self._run(operations.list_models(), timeout)[1]
+        return self._run(models.list_models(), timeout)[1]
 
     def load_model(
         self,
@@ -151,12 +152,12 @@ class Client(TaskMethods, GenerationMethods):
         Raises FailedPrecondition where the server does not let models be loaded, or this one cannot be. Is not tried
         again by itself; where the timeout passes, the server goes on loading.
         """
-        work = operations.load_model(self._descriptions, name, source, dtype, workers, allow_unsupported_modules)
+        work = models.load_model(self._descriptions, name, source, dtype, workers, allow_unsupported_modules)
         return self._run(work, timeout)
 
     def unload_model(self, name: str, *, timeout: float | None = None) -> None:
         """Takes a model out of service: calls under way finish, later ones raise NotFound."""
-        self._run(operations.unload_model(self._descriptions, name), timeout)
+        self._run(models.unload_model(self._descriptions, name), timeout)
 
     def tokenize(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bertstream.client._errors import unexpected_response
 from bertstream.client._types import Health
 
+HEALTH_RPC = "Check"
 CHECK_METHOD = "/grpc.health.v1.Health/Check"
 
 

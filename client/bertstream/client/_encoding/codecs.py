@@ -1,4 +1,4 @@
-"""What the streaming rpcs send and give back, for `_stream.BulkStream`."""
+"""What the streaming rpcs send and give back, for a `BulkStream`."""
 
 from __future__ import annotations
 
@@ -8,45 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from bertstream.client._calls.answers import SmallAnswers, errors_of, item_ids
 from bertstream.client._calls.stream import Answers, Started
 from bertstream.client._encoding.decode import tokens_of, vectors_of
 from bertstream.client._encoding.options import pooled_width
 from bertstream.client._encoding.outputs import Piece, bytes_of, pieces_of, whole
+from bertstream.client._encoding.reports import effective_options
 from bertstream.client._encoding.spans import prepare_spanned, span_lists
 from bertstream.client._errors import RpcError, unexpected_response
-from bertstream.client._reports import effective_options
 from bertstream.client._texts import ITEMS, Group, PreparedText, prepare
-from bertstream.client._types import (
-    EncodedBatch,
-    FloatArray,
-    ItemError,
-    Model,
-    Outputs,
-    OutputsBatch,
-    TokenizedBatch,
-    Tokens,
-)
+from bertstream.client._types import EncodedBatch, FloatArray, Model, Outputs, OutputsBatch, TokenizedBatch, Tokens
 from bertstream.client._usage import Cost, cost_of
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import types_pb2 as types
-
-
-class SmallAnswers:
-    """What most streams have in common: texts without spans, and answers in one piece."""
-
-    typical_bytes = 0
-
-    def prepare(self, text: object, index: int) -> PreparedText:
-        return prepare(text, index, ITEMS)
-
-    def joined(self, pieces: list[Any]) -> Any:
-        if len(pieces) != 1:
-            raise unexpected_response("a small answer in several messages")
-        return pieces[0]
-
-    def bytes_of(self, answer: Any) -> int:
-        return 0
 
 
 class _EncodingStream(SmallAnswers):
@@ -193,14 +168,6 @@ def largest_bytes(options: encoding.EncodingOptions, model: Model) -> int:
     return 4 * tokens * (layers * model.hidden_size + maps * tokens)
 
 
-def item_ids(group: Group) -> dict[str, Any]:
-    """The fields of a message that say which items these are."""
-    first, last = group.indexes[0], group.indexes[-1]
-    if last - first == len(group.indexes) - 1:  # indexes only grow
-        return {"first_id": first}
-    return {"ids": group.indexes}
-
-
 def _started(message: encoding.EncodingStarted | tokenization.TokenizationStarted) -> Started:
     return Started(message.window.max_items, effective_options(message.options))
 
@@ -213,9 +180,3 @@ def _answers(
     cost = cost_of(items) if items.HasField("usage") else None
     more = isinstance(items, encoding.EncodedItems) and items.more
     return Answers(list(zip(items.ids, rows, strict=True)), items.errors, cost, more)
-
-
-def errors_of(ids: Sequence[int], outcomes: Sequence[object]) -> list[ItemError]:
-    """Those of the items that failed."""
-    failed = ((item_id, outcome) for item_id, outcome in zip(ids, outcomes, strict=True))
-    return [ItemError(item_id, outcome) for item_id, outcome in failed if isinstance(outcome, RpcError)]

@@ -9,48 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.client._encoding.tensors import array_of
-from bertstream.client._enums import name_of
 from bertstream.client._errors import unexpected_response
-from bertstream.client._types import (
-    FloatArray,
-    GenerationDescription,
-    Limits,
-    Model,
-    Pooling,
-    PrecisionTest,
-    SpecialToken,
-    StreamWindow,
-    Tokens,
-)
-from bertstream.v1 import encoding_pb2 as encoding
-from bertstream.v1 import models_pb2 as models
+from bertstream.client._types import FloatArray, Tokens
 from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import types_pb2 as types
-
-_SAME_NAMES = (
-    *("name", "revision", "family", "architecture", "layers", "hidden_size", "attention_heads", "vocabulary_size"),
-    *("type_vocabulary_size", "max_tokens", "default_max_length", "has_pooler", "device", "workers", "live_workers"),
-    *("native_operators", "default_prompt_name"),
-)
-
-
-def model_of(message: models.Model) -> Model:
-    """A Model."""
-    return Model(
-        **{name: getattr(message, name) for name in _SAME_NAMES},
-        compute_type=name_of(types.DataType, message.compute_type),
-        default_pooling=pooling_of(message.default_pooling),
-        prompts=dict(message.prompts),
-        special_tokens={special.role: SpecialToken(special.token, special.id) for special in message.special_tokens},
-        outputs=tuple(name_of(encoding.EncodingOutput, output) for output in message.outputs),
-        heads=tuple(message.heads),
-        limits=_limits_of(message.limits),
-        warnings=tuple(message.warnings),
-        precision_test=_precision_test_of(message),
-        labels=tuple(message.labels),
-        generation=_generation_of(message),
-        pooling_steps=tuple(message.pooling_steps),
-    )
 
 
 def tokens_of(message: tokenization.Tokenizations, texts: int) -> list[list[Tokens]]:
@@ -77,17 +39,6 @@ def vectors_of(tensor: types.Tensor) -> FloatArray:
     return vectors
 
 
-def pooling_of(message: encoding.PoolingOptions) -> Pooling:
-    """A Pooling."""
-    return Pooling(
-        mode=name_of(encoding.PoolingMode, message.mode),
-        layers=tuple(message.layers),
-        layer_combination=name_of(encoding.LayerCombination, message.layer_combination),
-        normalize=message.normalize,
-        dimensions=message.dimensions,
-    )
-
-
 def _columns_of(message: tokenization.Tokenizations) -> dict[str, Any]:
     starts, ends = _integers(message.starts), _integers(message.ends)
     if len(starts) != len(ends):
@@ -108,22 +59,3 @@ def _columns_of(message: tokenization.Tokenizations) -> dict[str, Any]:
 
 def _integers(values: Iterable[int]) -> NDArray[np.int32]:
     return np.fromiter(values, np.int32)
-
-
-def _precision_test_of(message: models.Model) -> PrecisionTest | None:
-    if not message.HasField("precision_test"):
-        return None
-    return PrecisionTest(message.precision_test.max_abs_difference, message.precision_test.min_cosine)
-
-
-def _generation_of(message: models.Model) -> GenerationDescription | None:
-    if not message.HasField("generation"):
-        return None
-    found = message.generation
-    eos = tuple(found.eos_token_ids)
-    return GenerationDescription(found.vocabulary_size, found.max_tokens, eos, found.cache_tokens)
-
-
-def _limits_of(message: models.ModelLimits) -> Limits:
-    window = StreamWindow(message.stream_window.max_items, message.stream_window.max_tokens)
-    return Limits(message.max_texts, message.max_request_bytes, message.max_response_bytes, window)

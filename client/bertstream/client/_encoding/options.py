@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from bertstream.client._enums import value_of
+from bertstream.client._options import numbers_of, set_truncation
 from bertstream.client._types import (
     LayerCombination,
     Model,
@@ -149,11 +150,6 @@ def encoding_options(
     return options
 
 
-def numbers_of(numbers: int | Sequence[int] | None) -> list[int]:
-    """One number or several as a list; none for None."""
-    return [numbers] if isinstance(numbers, int) else list(numbers or ())
-
-
 def tokenization_options(
     *,
     model: str = "",
@@ -208,21 +204,3 @@ def _pooling_options(
     if layer_combination is not None:
         options.layer_combination = value_of(encoding.LayerCombination, layer_combination, "layer_combination")
     return options
-
-
-def set_truncation(
-    options: types.TruncationOptions,
-    max_length: int | None,
-    truncation: bool | Truncation | None,
-    side: TruncationSide | None,
-) -> None:
-    """Sets what is not None."""
-    if max_length is not None:
-        if max_length < 1:
-            raise ValueError("max_length must be at least 1")
-        options.max_length = max_length
-    if truncation is not None:
-        name = {True: "longest_first", False: "refuse"}[truncation] if isinstance(truncation, bool) else truncation
-        options.strategy = value_of(types.TruncationStrategy, name, "truncation")
-    if side is not None:
-        options.side = value_of(types.TruncationSide, side, "truncation_side")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bertstream.client._calls.keywords import CallOptions, StreamOptions
 from bertstream.client._generation.options import GenerateOptions, SummarizeOptions
-from bertstream.client._tasks.calls import CallOptions, StreamOptions
 
 
 class GenerateCall(CallOptions, GenerateOptions, total=False):

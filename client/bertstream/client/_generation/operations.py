@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from bertstream.client._calls.operations import Descriptions, Operation, describe, fan_out, unary_limits
+from bertstream.client._calls.answers import SmallAnswers, errors_of, item_ids
+from bertstream.client._calls.limits import unary_limits
+from bertstream.client._calls.models import Descriptions, describe
+from bertstream.client._calls.operations import Operation, fan_out
 from bertstream.client._calls.progress import ProgressOption
 from bertstream.client._calls.requests import OnError, StreamRequest, stream_config, with_interactive
 from bertstream.client._calls.stream import Answers, Started, StreamConfig
-from bertstream.client._encoding.codecs import SmallAnswers, errors_of, item_ids
 from bertstream.client._errors import FailedPrecondition, RpcError, unexpected_response
 from bertstream.client._generation.decode import generations_of
 from bertstream.client._generation.options import SummarizeOptions, generation_options

@@ -5,11 +5,9 @@ stream.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Required, TypedDict
+from typing import Required
 
-from bertstream.client._calls.progress import ProgressOption
-from bertstream.client._calls.requests import OnError
-from bertstream.client._reports import ReportOption
+from bertstream.client._calls.keywords import CallOptions, StreamOptions
 from bertstream.client._tasks.options import (
     AnswerOptions,
     ClassifyOptions,
@@ -19,13 +17,6 @@ from bertstream.client._tasks.options import (
     TaskOptions,
     ZeroShotOptions,
 )
-
-
-class CallOptions(TypedDict, total=False):
-    """Of all methods."""
-
-    report: ReportOption
-    timeout: float | None
 
 
 class TaskCall(CallOptions, TaskOptions, total=False):
@@ -50,15 +41,6 @@ class EntityCall(CallOptions, EntityOptions, total=False):
 
 class AnswerCall(CallOptions, AnswerOptions, total=False):
     """Of `answer`."""
-
-
-class StreamOptions(CallOptions, total=False):
-    """Of `predict_stream`, whatever the task."""
-
-    ordered: bool
-    on_error: OnError
-    batch_size: int
-    progress: ProgressOption
 
 
 class TaskStream(StreamOptions, TaskOptions, total=False):

@@ -7,11 +7,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bertstream.client._calls.operations import Descriptions, Operation, fan_out, unary_limits
+from bertstream.client._calls.answers import SmallAnswers, errors_of, item_ids
+from bertstream.client._calls.limits import unary_limits
+from bertstream.client._calls.models import Descriptions
+from bertstream.client._calls.operations import Operation, fan_out
 from bertstream.client._calls.progress import ProgressOption
 from bertstream.client._calls.requests import OnError, StreamRequest, stream_config
 from bertstream.client._calls.stream import Answers, Started
-from bertstream.client._encoding.codecs import SmallAnswers, errors_of, item_ids
 from bertstream.client._errors import RpcError, unexpected_response
 from bertstream.client._reports import ReportOption, tell
 from bertstream.client._tasks.heads import Task, task_named

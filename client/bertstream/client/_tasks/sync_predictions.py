@@ -20,16 +20,7 @@ from bertstream.client._tasks.calls import (
 )
 from bertstream.client._tasks.items import Pair, PredictionItem, Question
 from bertstream.client._tasks.operations import predict_request
-from bertstream.client._tasks.types import (
-    Answer,
-    Candidate,
-    Entity,
-    Label,
-    PredictedBatch,
-    R,
-    TaskName,
-    TextScore,
-)
+from bertstream.client._tasks.types import Answer, Candidate, Entity, Label, PredictedBatch, R, TaskName, TextScore
 from bertstream.client._texts import Text
 from bertstream.client._transport.sync_transport import SyncTransport
 

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import grpc
 
-from bertstream.client._calls import operations
 from bertstream.client._calls.events import EventsRequest
-from bertstream.client._calls.operations import Calls, Descriptions, Operation
+from bertstream.client._calls.models import Descriptions, describe
+from bertstream.client._calls.operations import Calls, Operation
 from bertstream.client._calls.progress import reporter
 from bertstream.client._calls.requests import StreamRequest
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
@@ -62,7 +62,7 @@ class AsyncTransport:
         """What the stream hands out."""
         check_stream(texts)
         deadline = Deadline(timeout)
-        model = await self.run(operations.describe(self.descriptions, request.model), timeout)
+        model = await self.run(describe(self.descriptions, request.model), timeout)
         stream = request.stream(model, self._connection.reconnect_seconds)
         report, source = reporter(request.progress, texts), _iterator(texts)
         call: AsyncStreamCall | None = None
@@ -99,7 +99,7 @@ class AsyncTransport:
         deadline, events = Deadline(timeout), request.events()
         model: Model | None = None
         if request.needs_model:
-            model = await self.run(operations.describe(self.descriptions, request.model), timeout)
+            model = await self.run(describe(self.descriptions, request.model), timeout)
         message, channels = request.message_for(model), self._channels.here()
         index = channels.acquire()
         call: Any = None

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from bertstream.client._calls.health import CHECK_METHOD
+from bertstream.client._calls.health import CHECK_METHOD, HEALTH_RPC
 from bertstream.client._errors import RpcError, error_from_call
 from bertstream.client._transport.addresses import check_address, is_local, proxy_of
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
@@ -29,7 +29,6 @@ STUBS: tuple[Any, ...] = (
     TokenizationServiceStub,
 )
 FILES = tuple(file.DESCRIPTOR for file in (encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2))
-HEALTH_RPC = "Check"
 CHANGING_RPCS = ("LoadModel", "UnloadModel")
 MOST_RETRIES = 4  # gRPC itself never tries more than five times
 

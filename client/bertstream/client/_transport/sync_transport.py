@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import grpc
 
-from bertstream.client._calls import operations
 from bertstream.client._calls.events import EventsRequest
-from bertstream.client._calls.operations import Calls, Descriptions, Operation
+from bertstream.client._calls.models import Descriptions, describe
+from bertstream.client._calls.operations import Calls, Operation
 from bertstream.client._calls.progress import reporter
 from bertstream.client._calls.requests import StreamRequest
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
@@ -68,7 +68,7 @@ class SyncTransport:
         """What the stream hands out."""
         check_stream(texts)
         deadline = Deadline(timeout)
-        model = self.run(operations.describe(self.descriptions, request.model), timeout)
+        model = self.run(describe(self.descriptions, request.model), timeout)
         stream = request.stream(model, self._connection.reconnect_seconds)
         report, source = reporter(request.progress, texts), iter(texts)
         call: StreamCall | None = None
@@ -106,7 +106,7 @@ class SyncTransport:
         deadline, events = Deadline(timeout), request.events()
         model: Model | None = None
         if request.needs_model:
-            model = self.run(operations.describe(self.descriptions, request.model), timeout)
+            model = self.run(describe(self.descriptions, request.model), timeout)
         message, index = request.message_for(model), self._balance.acquire()
         call: Any = None
         try:

@@ -1,0 +1,32 @@
+"""Options that several kinds of methods have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bertstream.client._enums import value_of
+from bertstream.client._types import Truncation, TruncationSide
+from bertstream.v1 import types_pb2 as types
+
+
+def numbers_of(numbers: int | Sequence[int] | None) -> list[int]:
+    """One number or several as a list; none for None."""
+    return [numbers] if isinstance(numbers, int) else list(numbers or ())
+
+
+def set_truncation(
+    options: types.TruncationOptions,
+    max_length: int | None,
+    truncation: bool | Truncation | None,
+    side: TruncationSide | None,
+) -> None:
+    """Sets what is not None."""
+    if max_length is not None:
+        if max_length < 1:
+            raise ValueError("max_length must be at least 1")
+        options.max_length = max_length
+    if truncation is not None:
+        name = {True: "longest_first", False: "refuse"}[truncation] if isinstance(truncation, bool) else truncation
+        options.strategy = value_of(types.TruncationStrategy, name, "truncation")
+    if side is not None:
+        options.side = value_of(types.TruncationSide, side, "truncation_side")

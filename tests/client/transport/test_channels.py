@@ -1,0 +1,26 @@
+"""Balance between channels, and what gRPC retries."""
+
+from __future__ import annotations
+
+from bertstream.client._transport.channels import LeastLoaded, rpc_names, service_config
+
+
+def test_the_least_loaded_channel_is_taken() -> None:
+    balance = LeastLoaded(3)
+    assert [balance.acquire() for _ in range(4)] == [0, 1, 2, 0]
+    balance.release(1)
+    assert balance.acquire() == 1
+
+
+def test_retries_are_for_calls_with_one_request_that_change_nothing() -> None:
+    (method,) = service_config(4)["methodConfig"]
+    names = {name["method"] for name in method["name"]}
+    streams = {"StreamEncodings", "StreamGenerations", "StreamPredictions", "StreamTokenizations"}
+    assert names == {*rpc_names(), "Check"} - streams - {"LoadModel", "UnloadModel"}
+    assert method["retryPolicy"]["maxAttempts"] == 5
+    assert service_config(0) == {}
+
+
+def test_rpc_names_are_unique() -> None:
+    names = list(rpc_names())
+    assert len(names) == len(set(names))
