@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 import time
 from typing import Any, get_args, get_type_hints
@@ -85,6 +86,18 @@ def test_documented_options_are_the_real_ones(options: Any, builds: list[Any]) -
 def test_exports_are_sorted_and_there() -> None:
     assert sdk.__all__ == sorted(sdk.__all__)
     assert all(hasattr(sdk, name) for name in sdk.__all__)
+
+
+PUBLIC_CLASSES = [public for name in sdk.__all__ if isinstance(public := getattr(sdk, name), type)]
+
+
+@pytest.mark.parametrize("public", PUBLIC_CLASSES, ids=lambda public: public.__name__)
+def test_public_classes_are_found_where_they_say(public: type) -> None:
+    assert getattr(sys.modules[public.__module__], public.__name__) is public
+    if issubclass(public, sdk.BertstreamError | sdk.Client | sdk.AsyncClient):
+        assert public.__module__ == "bertstream.client"
+    else:
+        assert isinstance(get_type_hints(public), dict)
 
 
 def test_models(client: Any) -> None:

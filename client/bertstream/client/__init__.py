@@ -1,6 +1,7 @@
 """The Python SDK of bertstream: tokenize, encode, ask task heads, generate and stream over gRPC.
 
-Needs grpcio, protobuf and NumPy, no torch.
+Needs grpcio, protobuf and NumPy, no torch. What `__all__` names is public; the packages and modules within, whose names
+begin with an underscore, are private and change without notice.
 """
 
 from __future__ import annotations
@@ -154,3 +155,10 @@ __all__ = [
     "WireType",
     "ZeroShotOptions",
 ]
+
+# Tracebacks and help name these as users import them. Data classes and options keep the module that defines them: it is
+# where their type hints are looked up.
+for _name in __all__:
+    if isinstance(_public := globals()[_name], type) and issubclass(_public, BertstreamError | Client | AsyncClient):
+        _public.__module__ = __name__
+del _name, _public
