@@ -76,11 +76,7 @@ def test_every_rpc_is_used(server: FakeServer, client: Any) -> None:
 )
 def test_documented_options_are_the_real_ones(options: Any, builds: list[Any]) -> None:
     real = {name for build in builds for name in inspect.signature(build).parameters} - {"given"}
-    assert set(get_type_hints(options)) == real - {
-        "outputs",
-        *inspect.signature(Client.forward_stream).parameters,
-        "interactive",
-    }
+    assert set(get_type_hints(options)) == real - {"outputs", "delivery", "interactive"}
 
 
 def test_exports_are_sorted_and_there() -> None:

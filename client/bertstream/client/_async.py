@@ -11,11 +11,12 @@ import grpc
 
 from bertstream.client._calls import models
 from bertstream.client._calls.progress import ProgressOption
-from bertstream.client._calls.requests import OnError
+from bertstream.client._calls.requests import Delivery, OnError
 from bertstream.client._encoding import operations
 from bertstream.client._encoding.layers import layers_request
 from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TokenizeOptions
 from bertstream.client._encoding.requests import (
+    FORWARD_BATCH,
     Item,
     encode_request,
     forward_items,
@@ -173,7 +174,7 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
         **options: Unpack[EncodeOptions],
     ) -> list[FloatArray]:
         """See Client.encode_spans."""
-        request = spans_request(unit, report, **options)
+        request = spans_request(unit, Delivery(batch_size=FORWARD_BATCH, report=report), **options)
         items = spanned(listed(texts)[0], spans)
         return [vectors async for some in self._transport.stream(request, items, timeout) for vectors in some]
 
@@ -188,7 +189,8 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
         **options: Unpack[ForwardOptions],
     ) -> list[Outputs]:
         """See Client.forward."""
-        request = forward_request(outputs, interactive=True, report=report, **options)
+        delivery = Delivery(batch_size=FORWARD_BATCH, report=report)
+        request = forward_request(outputs, delivery, interactive=True, **options)
         items = forward_items(texts, spans, outputs)
         return [row async for batch in self._transport.stream(request, items, timeout) for row in batch.outputs]
 
@@ -206,15 +208,7 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
         **options: Unpack[ForwardOptions],
     ) -> AsyncGenerator[OutputsBatch, None]:
         """See Client.forward_stream."""
-        request = forward_request(
-            outputs,
-            ordered=ordered,
-            on_error=on_error,
-            batch_size=batch_size,
-            progress=progress,
-            report=report,
-            **options,
-        )
+        request = forward_request(outputs, Delivery(ordered, on_error, batch_size, progress, report), **options)
         return self._transport.stream(request, texts, timeout)
 
     def stream_layers(
@@ -243,9 +237,7 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
         **options: Unpack[EncodeOptions],
     ) -> AsyncGenerator[EncodedBatch, None]:
         """See Client.encode_stream. A synchronous iterable is iterated in the event loop, so it should not block."""
-        request = encode_request(
-            ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, report=report, **options
-        )
+        request = encode_request(Delivery(ordered, on_error, batch_size, progress, report), **options)
         return self._transport.stream(request, texts, timeout)
 
     def tokenize_stream(
@@ -261,7 +253,5 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
         **options: Unpack[TokenizeOptions],
     ) -> AsyncGenerator[TokenizedBatch, None]:
         """See Client.tokenize_stream."""
-        request = tokenize_request(
-            ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, report=report, **options
-        )
+        request = tokenize_request(Delivery(ordered, on_error, batch_size, progress, report), **options)
         return self._transport.stream(request, texts, timeout)

@@ -10,11 +10,12 @@ import grpc
 
 from bertstream.client._calls import models
 from bertstream.client._calls.progress import ProgressOption
-from bertstream.client._calls.requests import OnError
+from bertstream.client._calls.requests import Delivery, OnError
 from bertstream.client._encoding import operations
 from bertstream.client._encoding.layers import layers_request
 from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TokenizeOptions
 from bertstream.client._encoding.requests import (
+    FORWARD_BATCH,
     Item,
     encode_request,
     forward_items,
@@ -213,7 +214,7 @@ class Client(TaskMethods, GenerationMethods):
         code points, as Python counts them, and a span takes every token that it touches; words are those of `word_ids`;
         tokens include special ones. A span that touches no token is refused. Of any size. A str is as a list of one.
         """
-        request = spans_request(unit, report, **options)
+        request = spans_request(unit, Delivery(batch_size=FORWARD_BATCH, report=report), **options)
         items = spanned(listed(texts)[0], spans)
         return [vectors for some in self._transport.stream(request, items, timeout) for vectors in some]
 
@@ -233,7 +234,8 @@ class Client(TaskMethods, GenerationMethods):
         for pooled, last_hidden_state, and pooler_output where the model has one. Tokens, their ids and offsets always
         come along. pooled_spans needs `spans`, as `encode_spans`. All is held at once; for more see `forward_stream`.
         """
-        request = forward_request(outputs, interactive=True, report=report, **options)
+        delivery = Delivery(batch_size=FORWARD_BATCH, report=report)
+        request = forward_request(outputs, delivery, interactive=True, **options)
         items = forward_items(texts, spans, outputs)
         return [row for batch in self._transport.stream(request, items, timeout) for row in batch.outputs]
 
@@ -255,15 +257,7 @@ class Client(TaskMethods, GenerationMethods):
         Where outputs are large, fewer texts are under way, so that some 64 MiB of them are, and not many times as much
         waits here. With "pooled_spans" among the outputs each text is a SpannedText.
         """
-        request = forward_request(
-            outputs,
-            ordered=ordered,
-            on_error=on_error,
-            batch_size=batch_size,
-            progress=progress,
-            report=report,
-            **options,
-        )
+        request = forward_request(outputs, Delivery(ordered, on_error, batch_size, progress, report), **options)
         return self._transport.stream(request, texts, timeout)
 
     def stream_layers(
@@ -311,9 +305,7 @@ class Client(TaskMethods, GenerationMethods):
         before it; "collect" lists it in `errors`, its row NaN. A connection that breaks is opened again, and only
         what was not answered is sent again. Closing the generator cancels the call. `timeout` is for all of it.
         """
-        request = encode_request(
-            ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, report=report, **options
-        )
+        request = encode_request(Delivery(ordered, on_error, batch_size, progress, report), **options)
         return self._transport.stream(request, texts, timeout)
 
     def tokenize_stream(
@@ -329,7 +321,5 @@ class Client(TaskMethods, GenerationMethods):
         **options: Unpack[TokenizeOptions],
     ) -> Generator[TokenizedBatch, None, None]:
         """Tokens of a corpus of any size; as `encode_stream`, but that failed items have no Tokens."""
-        request = tokenize_request(
-            ordered=ordered, on_error=on_error, batch_size=batch_size, progress=progress, report=report, **options
-        )
+        request = tokenize_request(Delivery(ordered, on_error, batch_size, progress, report), **options)
         return self._transport.stream(request, texts, timeout)

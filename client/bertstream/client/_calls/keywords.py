@@ -17,7 +17,7 @@ class CallOptions(TypedDict, total=False):
 
 
 class StreamOptions(CallOptions, total=False):
-    """Of `predict_stream`, whatever the task."""
+    """Of all bulk streams."""
 
     ordered: bool
     on_error: OnError

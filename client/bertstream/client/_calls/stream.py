@@ -115,9 +115,9 @@ class Backoff:
         return delay if self._spent <= self._budget else None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StreamConfig:
-    """How a stream behaves, as the caller wants it."""
+    """How a stream behaves: as the caller wants it, and within what a message takes."""
 
     ordered: bool = True
     collect_errors: bool = False

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from bertstream.client._calls.progress import ProgressOption
-from bertstream.client._calls.requests import OnError, StreamRequest, stream_config, with_interactive
+from bertstream.client._calls.requests import Delivery, StreamRequest, with_interactive
 from bertstream.client._encoding.codecs import OutputStream, SpanStream, TokenStream, VectorStream
 from bertstream.client._encoding.forward_options import forward_options, leave_out_embeddings, span_unit_of
 from bertstream.client._encoding.options import encoding_options, tokenization_options
 from bertstream.client._encoding.spans import SpannedText, Spans, spanned
-from bertstream.client._reports import ReportOption
 from bertstream.client._texts import Text, listed
 from bertstream.client._types import EncodedBatch, FloatArray, Model, Output, OutputsBatch, SpanUnit, TokenizedBatch
 from bertstream.v1 import encoding_pb2 as encoding
@@ -22,29 +20,16 @@ DEFAULT_OUTPUTS: tuple[Output, ...] = ("pooled", "last_hidden_state")
 FORWARD_BATCH = 16  # texts; each may come with megabytes
 
 
-def encode_request(
-    *,
-    ordered: bool,
-    on_error: OnError,
-    batch_size: int,
-    progress: ProgressOption,
-    report: ReportOption,
-    **given: Any,
-) -> StreamRequest[EncodedBatch]:
+def encode_request(delivery: Delivery, **given: Any) -> StreamRequest[EncodedBatch]:
     """For `encode_stream`."""
     options = encoding_options(**given)
-    config = stream_config(ordered, on_error, batch_size, report)
-    return StreamRequest(VectorStream.rpc, options.model, lambda model: VectorStream(options, model), config, progress)
+    return StreamRequest(VectorStream.rpc, options.model, lambda model: VectorStream(options, model), delivery)
 
 
 def forward_request(
     outputs: Sequence[Output] | None,
+    delivery: Delivery,
     *,
-    ordered: bool = True,
-    on_error: OnError = "raise",
-    batch_size: int = FORWARD_BATCH,
-    progress: ProgressOption = False,
-    report: ReportOption = None,
     interactive: bool = False,
     span_unit: SpanUnit | None = None,
     **given: Any,
@@ -52,7 +37,7 @@ def forward_request(
     """For `forward_stream`, and with `interactive` for `forward`."""
     given = with_interactive(given) if interactive else given
     options = forward_options(DEFAULT_OUTPUTS if outputs is None else outputs, **given)
-    unit, config = span_unit_of(span_unit), stream_config(ordered, on_error, batch_size, report)
+    unit = span_unit_of(span_unit)
 
     def codec(model: Model | None) -> OutputStream:
         if outputs is None and model and model.has_pooler:
@@ -61,7 +46,7 @@ def forward_request(
             leave_out_embeddings(options, model)
         return OutputStream(options, unit, model)
 
-    return StreamRequest(OutputStream.rpc, options.model, codec, config, progress)
+    return StreamRequest(OutputStream.rpc, options.model, codec, delivery)
 
 
 def forward_items(
@@ -75,23 +60,14 @@ def forward_items(
     return items if spans is None else spanned(items, spans)
 
 
-def spans_request(unit: SpanUnit, report: ReportOption, **given: Any) -> StreamRequest[list[FloatArray]]:
+def spans_request(unit: SpanUnit, delivery: Delivery, **given: Any) -> StreamRequest[list[FloatArray]]:
     """For `encode_spans`."""
     options = encoding_options(outputs=["pooled_spans"], **with_interactive(given))
-    number, config = span_unit_of(unit), stream_config(True, "raise", FORWARD_BATCH, report)
-    return StreamRequest(SpanStream.rpc, options.model, lambda model: SpanStream(options, number, model), config)
+    number = span_unit_of(unit)
+    return StreamRequest(SpanStream.rpc, options.model, lambda model: SpanStream(options, number, model), delivery)
 
 
-def tokenize_request(
-    *,
-    ordered: bool,
-    on_error: OnError,
-    batch_size: int,
-    progress: ProgressOption,
-    report: ReportOption,
-    **given: Any,
-) -> StreamRequest[TokenizedBatch]:
+def tokenize_request(delivery: Delivery, **given: Any) -> StreamRequest[TokenizedBatch]:
     """For `tokenize_stream`."""
     options = tokenization_options(**given)
-    config = stream_config(ordered, on_error, batch_size, report)
-    return StreamRequest(TokenStream.rpc, options.model, lambda _: TokenStream(options), config, progress)
+    return StreamRequest(TokenStream.rpc, options.model, lambda _: TokenStream(options), delivery)

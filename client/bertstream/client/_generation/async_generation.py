@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from bertstream.client._calls.progress import ProgressOption
-from bertstream.client._calls.requests import OnError
+from bertstream.client._calls.requests import Delivery, OnError
 from bertstream.client._generation import operations
 from bertstream.client._generation.calls import GenerateCall, GenerateStream, SummarizeCall
 from bertstream.client._generation.options import GenerateOptions, SummarizeOptions
@@ -97,12 +97,8 @@ class AsyncGenerationMethods:
     ) -> AsyncGenerator[GeneratedBatch[Any], None]:
         """See Client.generate_stream. A synchronous iterable is iterated in the event loop, so it should not block."""
         request = operations.generate_request(
+            Delivery(ordered, on_error, batch_size, progress, report),
             num_return_sequences=num_return_sequences,
-            ordered=ordered,
-            on_error=on_error,
-            batch_size=batch_size,
-            progress=progress,
-            report=report,
             **options,
         )
         return self._transport.stream(request, prompts, timeout)

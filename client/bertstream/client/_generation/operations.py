@@ -1,4 +1,4 @@
-"""What the methods of generation do, without doing any I/O: operations as those of `_operations`, and a stream."""
+"""What the methods of generation do, without doing any I/O: operations as `_calls` runs them, and a stream."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from bertstream.client._calls.answers import SmallAnswers, errors_of, item_ids
 from bertstream.client._calls.limits import unary_limits
 from bertstream.client._calls.models import Descriptions, describe
 from bertstream.client._calls.operations import Operation, fan_out
-from bertstream.client._calls.progress import ProgressOption
-from bertstream.client._calls.requests import OnError, StreamRequest, stream_config, with_interactive
-from bertstream.client._calls.stream import Answers, Started, StreamConfig
+from bertstream.client._calls.requests import Delivery, StreamRequest, with_interactive
+from bertstream.client._calls.stream import Answers, Started
 from bertstream.client._errors import FailedPrecondition, RpcError, unexpected_response
 from bertstream.client._generation.decode import generations_of
 from bertstream.client._generation.options import SummarizeOptions, generation_options
@@ -46,7 +45,7 @@ class Asked:
 
     def stream(self) -> StreamRequest[GeneratedBatch[Any]]:
         """A stream that answers them in their order."""
-        return _stream_request(self.options, stream_config(True, "raise", GENERATED_BATCH, self.report))
+        return _stream_request(self.options, Delivery(batch_size=GENERATED_BATCH, report=self.report))
 
     def result(self, outputs: list[Any]) -> Any:
         """What the caller gets."""
@@ -68,7 +67,7 @@ def summaries_asked(texts: Text | Iterable[Text], report: ReportOption, **given:
 def generate(known: Descriptions, asked: Asked) -> Operation[list[Any]]:
     """For each prompt its answer, or a list of its answers, by unary calls."""
     prepared = prepare_all(asked.prompts)
-    limits = yield from unary_limits(known, asked.options.model, prepared, None)
+    limits = yield from unary_limits(known, asked.options.model, prepared)
     results: list[Any] = [None] * len(prepared)
 
     def request(group: Group) -> generation.GenerateTextsRequest:
@@ -100,27 +99,17 @@ def require_summaries(known: Descriptions, name: str) -> Operation[None]:
         raise FailedPrecondition(message + (heads or "none"), reason="HEAD_NOT_AVAILABLE", metadata=metadata)
 
 
-def generate_request(
-    *,
-    ordered: bool,
-    on_error: OnError,
-    batch_size: int,
-    progress: ProgressOption,
-    report: ReportOption,
-    **given: Any,
-) -> StreamRequest[GeneratedBatch[Any]]:
+def generate_request(delivery: Delivery, **given: Any) -> StreamRequest[GeneratedBatch[Any]]:
     """For `generate_stream`."""
-    return _stream_request(generation_options(**given), stream_config(ordered, on_error, batch_size, report), progress)
+    return _stream_request(generation_options(**given), delivery)
 
 
-def _stream_request(
-    options: generation.GenerationOptions, config: StreamConfig, progress: ProgressOption = False
-) -> StreamRequest[GeneratedBatch[Any]]:
-    return StreamRequest(GenerationStream.rpc, options.model, lambda _: GenerationStream(options), config, progress)
+def _stream_request(options: generation.GenerationOptions, delivery: Delivery) -> StreamRequest[GeneratedBatch[Any]]:
+    return StreamRequest(GenerationStream.rpc, options.model, lambda _: GenerationStream(options), delivery)
 
 
 class GenerationStream(SmallAnswers):
-    """Answers to prompts, as `generate_stream` gives them; a codec as those of `_codecs`."""
+    """Answers to prompts, as `generate_stream` gives them; a codec for a `BulkStream`."""
 
     rpc = "StreamGenerations"
 

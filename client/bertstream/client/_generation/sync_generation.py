@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from bertstream.client._calls.progress import ProgressOption
-from bertstream.client._calls.requests import OnError
+from bertstream.client._calls.requests import Delivery, OnError
 from bertstream.client._generation import operations
 from bertstream.client._generation.calls import GenerateCall, GenerateStream, SummarizeCall
 from bertstream.client._generation.options import GenerateOptions, SummarizeOptions
@@ -128,12 +128,8 @@ class GenerationMethods:
         first.
         """
         request = operations.generate_request(
+            Delivery(ordered, on_error, batch_size, progress, report),
             num_return_sequences=num_return_sequences,
-            ordered=ordered,
-            on_error=on_error,
-            batch_size=batch_size,
-            progress=progress,
-            report=report,
             **options,
         )
         return self._transport.stream(request, prompts, timeout)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any, Literal, TypeAlias, TypeVar, Unpack, overload
 
 from bertstream.client._calls.progress import ProgressOption
-from bertstream.client._calls.requests import OnError
+from bertstream.client._calls.requests import Delivery, OnError
 from bertstream.client._reports import ReportOption
 from bertstream.client._tasks.calls import (
     AnswersStream,
@@ -92,13 +92,5 @@ class AsyncPredictionMethods:
         **options: Any,
     ) -> Batches[Any]:
         """See Client.predict_stream. A synchronous iterable is iterated in the event loop, so it should not block."""
-        request = predict_request(
-            task,
-            ordered=ordered,
-            on_error=on_error,
-            batch_size=batch_size,
-            progress=progress,
-            report=report,
-            **options,
-        )
+        request = predict_request(task, Delivery(ordered, on_error, batch_size, progress, report), **options)
         return self._transport.stream(request, items, timeout)

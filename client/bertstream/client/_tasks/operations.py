@@ -1,4 +1,4 @@
-"""What the task heads' methods do, without doing any I/O: operations as those of `_operations`, and a stream."""
+"""What the task heads' methods do, without doing any I/O: operations as `_calls` runs them, and a stream."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from bertstream.client._calls.answers import SmallAnswers, errors_of, item_ids
 from bertstream.client._calls.limits import unary_limits
 from bertstream.client._calls.models import Descriptions
 from bertstream.client._calls.operations import Operation, fan_out
-from bertstream.client._calls.progress import ProgressOption
-from bertstream.client._calls.requests import OnError, StreamRequest, stream_config
+from bertstream.client._calls.requests import Delivery, StreamRequest
 from bertstream.client._calls.stream import Answers, Started
 from bertstream.client._errors import RpcError, unexpected_response
 from bertstream.client._reports import ReportOption, tell
@@ -32,7 +31,7 @@ ITEM_CHOICES = "items.choices."
 def predict(known: Descriptions, task: Task[Any], given: Given, report: ReportOption) -> Operation[Any]:
     """The answer for each item, or that for the only one."""
     prepared = [task.prepare(item, index, INPUTS) for index, item in enumerate(given.items)]
-    limits = yield from unary_limits(known, task.options.model, prepared, None)
+    limits = yield from unary_limits(known, task.options.model, prepared)
     results: list[Any] = [None] * len(prepared)
 
     def take(group: Group, response: Any) -> None:
@@ -49,7 +48,7 @@ def rerank(
 ) -> Operation[list[Ranked]]:
     """The documents, the most relevant first; of equal ones the first."""
     options, prepared = rerank_options(**given), given_documents(documents)
-    limits = yield from unary_limits(known, options.model, prepared, None)
+    limits = yield from unary_limits(known, options.model, prepared)
     limits = limits._replace(bytes=max(1, limits.bytes - _query_size(query)))
     found: list[Ranked] = []
 
@@ -65,25 +64,15 @@ def rerank(
     return found[: options.top_k or None]
 
 
-def predict_request(
-    name: str,
-    *,
-    ordered: bool,
-    on_error: OnError,
-    batch_size: int,
-    progress: ProgressOption,
-    report: ReportOption,
-    **given: Any,
-) -> StreamRequest[PredictedBatch[Any]]:
+def predict_request(name: str, delivery: Delivery, **given: Any) -> StreamRequest[PredictedBatch[Any]]:
     """For `predict_stream`."""
     task = task_named(name, given)
-    config = stream_config(ordered, on_error, batch_size, report)
     rpc, model = PredictionStream.rpc, task.options.model
-    return StreamRequest(rpc, model, lambda _: PredictionStream(task), config, progress)
+    return StreamRequest(rpc, model, lambda _: PredictionStream(task), delivery)
 
 
 class PredictionStream(SmallAnswers):
-    """The answers of a task, as `predict_stream` gives them; a codec as those of `_codecs`."""
+    """The answers of a task, as `predict_stream` gives them; a codec for a `BulkStream`."""
 
     rpc = "StreamPredictions"
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from bertstream.client._calls.progress import ProgressOption
-from bertstream.client._calls.requests import OnError
+from bertstream.client._calls.requests import Delivery, OnError
 from bertstream.client._reports import ReportOption
 from bertstream.client._tasks.calls import (
     AnswersStream,
@@ -100,13 +100,5 @@ class PredictionMethods:
         Items are those of the method's list: texts, pairs for "next_sentence" and "answer", prompts with their choices
         for "choose"; for "rerank" pairs of query and document, each of which gets a score. "zero_shot" needs `labels`.
         """
-        request = predict_request(
-            task,
-            ordered=ordered,
-            on_error=on_error,
-            batch_size=batch_size,
-            progress=progress,
-            report=report,
-            **options,
-        )
+        request = predict_request(task, Delivery(ordered, on_error, batch_size, progress, report), **options)
         return self._transport.stream(request, items, timeout)

@@ -64,7 +64,7 @@ class AsyncTransport:
         deadline = Deadline(timeout)
         model = await self.run(describe(self.descriptions, request.model), timeout)
         stream = request.stream(model, self._connection.reconnect_seconds)
-        report, source = reporter(request.progress, texts), _iterator(texts)
+        report, source = reporter(request.delivery.progress, texts), _iterator(texts)
         call: AsyncStreamCall | None = None
         try:
             while True:

@@ -70,7 +70,7 @@ class SyncTransport:
         deadline = Deadline(timeout)
         model = self.run(describe(self.descriptions, request.model), timeout)
         stream = request.stream(model, self._connection.reconnect_seconds)
-        report, source = reporter(request.progress, texts), iter(texts)
+        report, source = reporter(request.delivery.progress, texts), iter(texts)
         call: StreamCall | None = None
         try:
             while True:
