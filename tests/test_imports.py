@@ -65,7 +65,7 @@ CLIENT_SHARED = tuple(
         "_enums",
         "_errors",
         "_lists",
-        "_options",
+        "_common_options",
         "_reports",
         "_texts",
         "_types",

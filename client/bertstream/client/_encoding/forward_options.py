@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
+from bertstream.client._common_options import numbers_of
 from bertstream.client._encoding.options import encoding_options
 from bertstream.client._enums import value_of
-from bertstream.client._options import numbers_of
 from bertstream.client._types import Model, OffsetUnit, Output, SpanUnit
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import tokenization_pb2 as tokenization

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
+from bertstream.client._common_options import numbers_of, set_truncation
 from bertstream.client._enums import value_of
-from bertstream.client._options import numbers_of, set_truncation
 from bertstream.client._types import (
     LayerCombination,
     Model,

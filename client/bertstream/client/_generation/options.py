@@ -7,9 +7,9 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from bertstream.client._common_options import numbers_of, set_truncation
 from bertstream.client._enums import value_of
 from bertstream.client._generation.types import EarlyStopping
-from bertstream.client._options import numbers_of, set_truncation
 from bertstream.client._texts import refusal, utf8_size
 from bertstream.client._types import Priority, Truncation, TruncationSide
 from bertstream.v1 import generation_pb2 as generation

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypedDict, TypeVar
 
+from bertstream.client._common_options import set_truncation
 from bertstream.client._enums import value_of
-from bertstream.client._options import set_truncation
 from bertstream.client._tasks.types import Aggregation, ScoreFunction
 from bertstream.client._types import OffsetUnit, Priority, Truncation, TruncationSide
 from bertstream.v1 import tasks_pb2 as tasks
