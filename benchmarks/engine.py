@@ -30,7 +30,7 @@ from benchmarks.workloads import LONGEST, MAX_LENGTH, MU, SHORTEST, SIGMA
 from bertstream.workers import native
 from bertstream.workers.checkpoints import embedded
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 
 TOKENS_A_WORD = 1.3
 
@@ -53,7 +53,7 @@ def multiply(floor: Floor, batches: list[list[int]]) -> None:
         floor.multiply(sum(batch))
 
 
-def encode(program: Program, batches: list[list[int]]) -> None:
+def encode(program: ScriptedProgram, batches: list[list[int]]) -> None:
     """Mean-pooled vectors of batches of texts of so many tokens."""
     for batch in batches:
         ids = torch.randint(1000, 20000, (sum(batch),), dtype=torch.int32)
@@ -71,11 +71,11 @@ def breakdown(call: Call, count: int = 12) -> Iterator[str]:
         yield f"    {event.self_cpu_time_total / total:6.1%}  {event.count:5} × {event.key}"
 
 
-def programs(source: Path, dtype: str, cache: Path) -> dict[str, Program]:
+def programs(source: Path, dtype: str, cache: Path) -> dict[str, ScriptedProgram]:
     """With our operators, and as if there were no compiler."""
-    ours = Program.load(compile_model(source, dtype=dtype, cache=cache), "cpu")
+    ours = ScriptedProgram.load(compile_model(source, dtype=dtype, cache=cache), "cpu")
     with patch.dict(os.environ, {native.library.SWITCH: "0"}):
-        return {"ours": ours, "aten": Program.load(compile_model(source, dtype=dtype, cache=cache), "cpu")}
+        return {"ours": ours, "aten": ScriptedProgram.load(compile_model(source, dtype=dtype, cache=cache), "cpu")}
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ def main() -> None:
         measure(name, batches, made, floor, options.rounds)
 
 
-def measure(name: str, batches: list[list[int]], made: dict[str, Program], floor: Floor, rounds: int) -> None:
+def measure(name: str, batches: list[list[int]], made: dict[str, ScriptedProgram], floor: Floor, rounds: int) -> None:
     """One workload."""
     calls: dict[str, Call] = {"floor": partial(multiply, floor, batches)}
     calls |= {key: partial(encode, program, batches) for key, program in made.items()}

@@ -19,7 +19,7 @@ from benchmarks.peers.engine import planned
 from benchmarks.peers.timing import best
 from bertstream.workers.checkpoints import embedded
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 
 ROUNDS, BATCH_TOKENS = 7, 4096
 LICENSE = Path(__file__).parents[1] / "LICENSE"
@@ -30,7 +30,7 @@ def sentences() -> list[str]:
     return [part for text in re.split(r"[.;:]\s", LICENSE.read_text()) if len(part := " ".join(text.split())) > 20]
 
 
-def encode(program: Program, batches: list[list[list[int]]]) -> tuple[Tensor, Tensor]:
+def encode(program: ScriptedProgram, batches: list[list[list[int]]]) -> tuple[Tensor, Tensor]:
     """Last hidden states [T, H] and normalised mean vectors [n, H], float32."""
     parts = []
     for batch in batches:
@@ -46,7 +46,7 @@ def main() -> None:
     """Measures each precision, in turns, and prints a table."""
     dtypes = ("float32", "bfloat16", "float16", "int8")
     directories = {dtype: compile_model(embedded(), dtype=dtype) for dtype in dtypes}
-    programs = {dtype: Program.load(directory, "cpu") for dtype, directory in directories.items()}
+    programs = {dtype: ScriptedProgram.load(directory, "cpu") for dtype, directory in directories.items()}
     tokenizer = Tokenizer.from_file(str(directories["float32"] / "tokenizer.json"))
     rows = [encoding.ids for encoding in tokenizer.encode_batch(sentences())]
     work = [[rows[text] for text in batch] for batch in planned([len(row) for row in rows], BATCH_TOKENS)]

@@ -6,13 +6,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import bertstream.client
-from tests.support.imports import PORTIONS, ROOT, Import, all_imports, imports_of, source_files
+from tests.support.imports import (
+    PORTIONS,
+    ROOT,
+    Import,
+    all_imports,
+    circles,
+    import_graph,
+    imports_of,
+    source_files,
+)
 
 CLIENT_PACKAGES = ("grpc", "google.protobuf", "google.rpc", "numpy")
 PROTOCOLS = ("grpc", "grpc_health", "grpc_reflection", "google", "bertstream.v1", "bertstream.server.protocols")
@@ -175,25 +183,6 @@ def test_the_core_that_knows_a_protocol_shrinks() -> None:
     assert {found.module for found in core if found.within(*PROTOCOLS)} == KNOW_A_PROTOCOL
 
 
-@pytest.mark.parametrize("package", ["bertstream.server"])
-def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
-    modules = {module for module, _ in source_files()}
-    graph: dict[str, set[str]] = {}
-    for found in all_imports():
-        if _inside(found.module, package):
-            graph.setdefault(found.module, set()).add(_module_of(found.target, modules))
-    for module, imported in graph.items():
-        imported.discard(module)
-    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
-
-
-def _module_of(target: str, modules: set[str]) -> str:
-    """The module that a target is, or lies in."""
-    while target not in modules and "." in target:
-        target = target.rpartition(".")[0]
-    return target
-
-
 def test_the_command_line_uses_public_names_of_the_client() -> None:
     public = {"bertstream.client", *(f"bertstream.client.{name}" for name in bertstream.client.__all__)}
     used = [found for found in all_imports() if _inside(found.module, "bertstream.cli")]
@@ -220,6 +209,37 @@ def test_every_room_of_the_client_has_its_rule() -> None:
     ruled = {rule.package for rule in CLIENT_RULES}
     doors = {"bertstream.client", "bertstream.client._sync", "bertstream.client._async"}
     assert {".".join(module.split(".")[:3]) for module in inside} == ruled | doors
+
+
+def test_no_modules_import_each_other() -> None:
+    """Not in a circle of any length, nor inside functions or for type checkers alone."""
+    modules = {module for module, _ in source_files()}
+    assert circles(import_graph(all_imports(), modules)) == []
+
+
+@pytest.mark.parametrize(
+    ("graph", "found"),
+    [
+        ({"a": "b", "b": "c", "c": ""}, []),
+        ({"a": "bc", "b": "d", "c": "d", "d": ""}, []),
+        ({"a": "b", "b": "a"}, ["ab"]),
+        ({"a": "b", "b": "c", "c": "ad", "d": "e", "e": "d", "f": "a"}, ["abc", "de"]),
+    ],
+)
+def test_a_circle_is_found(graph: dict[str, str], found: list[str]) -> None:
+    assert circles(graph) == [list(each) for each in found]
+
+
+def test_imports_for_types_and_inside_functions_count_as_circles(tmp_path: Path) -> None:
+    sources = {
+        "a": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from b import B",
+        "b": "def f():\n    import c.d",
+        "c": "import a",
+    }
+    for module, source in sources.items():
+        (tmp_path / f"{module}.py").write_text(source)
+    imports = [found for module in sources for found in imports_of(module, tmp_path / f"{module}.py")]
+    assert circles(import_graph(imports, sources)) == [["a", "b", "c"]]
 
 
 def test_the_namespace_stays_open() -> None:

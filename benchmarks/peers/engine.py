@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from benchmarks.peers import Choice, Peer, Settings, Vectors
 from benchmarks.peers.feeding import tokenizer
 from benchmarks.peers.torch_settings import set_threads
+from bertstream.workers.batch import prepare
 from bertstream.workers.compile import compile_model
 from bertstream.workers.contract import Batch, Pooling, Wishes, Work
-from bertstream.workers.engine import Launched, launch, prepare
+from bertstream.workers.engine import Launched, launch
 from bertstream.workers.process import record_graphs
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 
 Ids = NDArray[np.int32]
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # as the server has by default
@@ -60,11 +61,10 @@ class Engine(Tokens):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         directory = compile_model(settings.directory, dtype=settings.precision, device=settings.device)
-        self.program = Program.load(directory, settings.device)
-        self.last = self.program.description.layers
+        program = ScriptedProgram.load(directory, settings.device)
+        self.last = program.description.layers
         self.wishes = Wishes(("pooled",), Pooling("mean", (self.last,), normalize=True))
-        if settings.device == "cuda":
-            record_graphs(self.program, self.batch_tokens)
+        self.program = record_graphs(program, self.batch_tokens) if settings.device == "cuda" else program
 
     def encode(self, rows: Rows, choice: Choice) -> Vectors:
         """All texts. -> [n, d]"""

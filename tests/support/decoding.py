@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Sequence:
 class Decoding:
     """A program, a cache, and sequences in it. Rows are given out shuffled, so that none is right by luck."""
 
-    def __init__(self, program: Program, rows: int = 600) -> None:
+    def __init__(self, program: ScriptedProgram, rows: int = 600) -> None:
         self.program = program
         self.cache = program.new_cache(rows)
         self._free = torch.randperm(rows, generator=torch.Generator().manual_seed(3)).tolist()

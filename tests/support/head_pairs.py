@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import MASK_HEADS, TEXT_HEADS, Program
+from bertstream.workers.program import MASK_HEADS, TEXT_HEADS, ScriptedProgram
 from tests.support.pairs import packed, sizes
 
 Text = str | tuple[str, str]
@@ -24,7 +24,7 @@ class HeadPair:
     """A program, and transformers' model of the same checkpoint in float32."""
 
     def __init__(self, directory: Path, cache: Path, architecture: str = "", **options: Any) -> None:
-        self.program = Program.load(compile_model(directory, cache=cache, **options), "cpu")
+        self.program = ScriptedProgram.load(compile_model(directory, cache=cache, **options), "cpu")
         self.heads = self.program.description.heads
         kind = getattr(transformers, architecture or self.program.description.architecture)
         self.model = kind.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()

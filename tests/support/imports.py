@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -49,6 +49,50 @@ def source_files() -> Iterator[tuple[str, Path]]:
 def all_imports() -> list[Import]:
     """Return every import of every module that we wrote."""
     return [found for module, path in source_files() for found in imports_of(module, path)]
+
+
+def import_graph(imports: Iterable[Import], modules: Collection[str]) -> dict[str, set[str]]:
+    """Return which of these modules each one imports, at whatever time and for whatever purpose."""
+    graph: dict[str, set[str]] = {module: set() for module in modules}
+    for found in imports:
+        target = found.target
+        while target and target not in graph:
+            target = target.rpartition(".")[0]
+        if target and target != found.module:
+            graph[found.module].add(target)
+    return graph
+
+
+def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """Return the groups of modules that all reach each other.
+
+    Kosaraju's way: in the order in which a walk leaves them, the last one first, each takes those that reach it.
+    """
+    left: list[str] = []
+    seen: set[str] = set()
+    for each in sorted(graph):
+        _walk_graph(each, graph, seen, left)
+    reverse: dict[str, set[str]] = {each: set() for each in graph}
+    for each, targets in graph.items():
+        for target in targets:
+            reverse[target].add(each)
+    found: list[list[str]] = []
+    seen = set()
+    for each in reversed(left):
+        group: list[str] = []
+        _walk_graph(each, reverse, seen, group)
+        found.append(sorted(group))
+    return sorted(group for group in found if len(group) > 1)
+
+
+def _walk_graph(start: str, graph: Mapping[str, Collection[str]], seen: set[str], left: list[str]) -> None:
+    """Go to all that can be reached and was not seen; `left` gets each one after all that it leads to."""
+    if start in seen:
+        return
+    seen.add(start)
+    for target in sorted(graph[start]):
+        _walk_graph(target, graph, seen, left)
+    left.append(start)
 
 
 def imports_of(module: str, path: Path) -> list[Import]:

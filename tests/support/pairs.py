@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import Advanced, AttentionWish, Program
+from bertstream.workers.interface import Advanced, AttentionWish
+from bertstream.workers.program import ScriptedProgram
 from tests.support.checkpoints import TEXTS
 
 EXACT = 1e-5
@@ -19,8 +20,8 @@ EXACT = 1e-5
 class Pair:
     """A program, and transformers' model of the same checkpoint in float32."""
 
-    def __init__(self, directory: Path, cache: Path, program: Program | None = None, **options: Any) -> None:
-        self.program = program or Program.load(compile_model(directory, cache=cache, **options), "cpu")
+    def __init__(self, directory: Path, cache: Path, program: ScriptedProgram | None = None, **options: Any) -> None:
+        self.program = program or ScriptedProgram.load(compile_model(directory, cache=cache, **options), "cpu")
         self.model = AutoModel.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
         self.tokenizer = AutoTokenizer.from_pretrained(directory)
         self.layers = self.program.description.layers

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bertstream.workers import weights_file
-from bertstream.workers.program import FILE_NAME, Program
+from bertstream.workers.program import FILE_NAME, ScriptedProgram
 
 
 class Faulty(nn.Module):
@@ -103,7 +103,7 @@ def plant_faults(
     compiled: Path, *, hangs_on: int, fails_on: int, stuck_length: int = -1, stuck_layer: int = 1_000
 ) -> None:
     """Replaces the program of a compiled directory by one with these faults."""
-    program = Program.load(compiled, "cpu")._module
+    program = ScriptedProgram.load(compiled, "cpu")._module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, as where programs are compiled
         scripted = torch.jit.script(Faulty(program, hangs_on, fails_on, stuck_length, stuck_layer))

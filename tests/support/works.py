@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bertstream.workers.contract import INTERACTIVE, Batch, Pooling, Wishes, Work
-from bertstream.workers.program import Advanced, AttentionWish
+from bertstream.workers.interface import Advanced, AttentionWish, Encoded, with_sources
 
 LAST_LAYER = 3
 HIDDEN = 6
@@ -63,19 +63,16 @@ class FakeProgram:
         places = torch.cat([torch.arange(length) for length in lengths])
         return [fake_states(ids, type_ids, places, layer) for layer in layers]
 
-    @property
-    def recorded(self) -> frozenset[Pooling]:
-        return frozenset()
-
-    def replay(
+    def encode(
         self,
         ids: Tensor,
         type_ids: Tensor | None,
         lengths: list[int],
         layers: list[int],
         poolings: frozenset[Pooling],
-    ) -> Advanced | None:
-        return None
+    ) -> Encoded:
+        needed = with_sources(layers, poolings, LAST_LAYER)
+        return Encoded(dict(zip(needed, self.hidden_states(ids, type_ids, lengths, needed), strict=True)))
 
     def forward(
         self,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bertstream.workers.program import AttentionWish
+from bertstream.workers.interface import AttentionWish
 from tests.support.pairs import EXACT, Pair, difference, packed, sizes
 
 Make = Callable[..., Pair]

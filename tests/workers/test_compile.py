@@ -24,7 +24,7 @@ from bertstream.workers.compile import compile_model, default_cache
 from bertstream.workers.description import ModelDescription, PrecisionTest
 from bertstream.workers.models import Operators
 from bertstream.workers.native import cuda_library
-from bertstream.workers.program import Program, ProgramError, _load_module
+from bertstream.workers.program import ProgramError, ScriptedProgram, _load_module
 from tests.support.checkpoints import edit_json, sentence_files, tiny_bert, write_json
 
 Checkpoint = Callable[[str], Path]
@@ -163,7 +163,7 @@ def test_programs_for_cuda_take_flash_attention_where_it_fits(
     if not torch.cuda.is_available():
         assert not ModelDescription.load(compiled).native_operators
         with pytest.raises(ProgramError, match="this process sees no CUDA device"):
-            Program.load(compiled, "cuda")
+            ScriptedProgram.load(compiled, "cuda")
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def test_a_program_for_a_gpu_brings_both_libraries(checkpoint: Checkpoint, compi
         *(True, True, False, False)
     ]
     ids, lengths = torch.arange(5, 65), [20, 20, 7, 13]
-    plain = Program.load(compile_model(checkpoint("bert"), cache=compile_cache), "cpu")
+    plain = ScriptedProgram.load(compile_model(checkpoint("bert"), cache=compile_cache), "cpu")
     with torch.inference_mode():
         (got,) = module(ids, None, lengths, [5])
     (want,) = plain.hidden_states(ids, None, lengths, [5])
@@ -327,7 +327,7 @@ def test_two_processes_at_once_make_one_directory(checkpoint: Checkpoint, tmp_pa
     assert [racer.returncode for racer in racers] == [0, 0], outputs
     assert outputs[0] == outputs[1]
     assert [folder.name for folder in (tmp_path / "models").iterdir()] == [Path(outputs[0][0].strip()).name]
-    Program.load(Path(outputs[0][0].strip()), "cpu")
+    ScriptedProgram.load(Path(outputs[0][0].strip()), "cpu")
 
 
 def test_the_loser_of_a_race_takes_the_winner_s(
@@ -342,7 +342,7 @@ def test_the_loser_of_a_race_takes_the_winner_s(
     monkeypatch.setattr(compiling, "_publish", beaten)
     compiled = compile_model(checkpoint("bert"), cache=fresh_cache)
     assert list((fresh_cache / "models").iterdir()) == [compiled]
-    Program.load(compiled, "cpu")
+    ScriptedProgram.load(compiled, "cpu")
 
 
 HANG = (
@@ -360,7 +360,7 @@ def test_what_a_killed_compiler_leaves_is_never_used_and_swept_up(checkpoint: Ch
     victim.communicate()
     (left / "program.pt").write_bytes(b"half")
     compiled = compile_model(checkpoint("bert"), cache=fresh_cache)
-    Program.load(compiled, "cpu")
+    ScriptedProgram.load(compiled, "cpu")
     assert left.exists()  # it might be another process's, at work
     old = time.time() - 2 * compiling.ABANDONED_SECONDS
     os.utime(left, (old, old))
@@ -372,7 +372,7 @@ def test_what_a_killed_compiler_leaves_is_never_used_and_swept_up(checkpoint: Ch
 def test_torch_s_deprecations_stay_inside(checkpoint: Checkpoint, fresh_cache: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        Program.load(compile_model(checkpoint("bert"), cache=fresh_cache), "cpu")
+        ScriptedProgram.load(compile_model(checkpoint("bert"), cache=fresh_cache), "cpu")
     assert [str(warning.message) for warning in caught] == []
 
 

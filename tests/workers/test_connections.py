@@ -14,9 +14,10 @@ import pytest
 from torch import Tensor
 
 from bertstream.workers import ipc
+from bertstream.workers.batch import prepare
 from bertstream.workers.connections import Listener, Queues
 from bertstream.workers.contract import Cancel, Completed, Failure, Generated, Hello, Result, Wishes
-from bertstream.workers.engine import prepare, run
+from bertstream.workers.engine import run
 from bertstream.workers.loop import EngineLoop
 from bertstream.workers.queue import WorkQueue
 from bertstream.workers.running import Computing, RunningRecord, read_running

@@ -10,7 +10,8 @@ import torch
 from transformers import AutoModel
 
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import AttentionWish, Program
+from bertstream.workers.interface import AttentionWish
+from bertstream.workers.program import ScriptedProgram
 from tests.support.checkpoints import tiny_bert, tiny_roberta
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -25,7 +26,7 @@ def test_cuda_equals_transformers_on_the_cpu(
     maker: Callable[..., Path], dtype: str, near: float, heads: int, tmp_path: Path
 ) -> None:
     directory = maker(tmp_path / "checkpoint", hidden_size=48, num_attention_heads=heads)
-    program = Program.load(compile_model(directory, dtype=dtype, device="cuda", cache=tmp_path), "cuda")
+    program = ScriptedProgram.load(compile_model(directory, dtype=dtype, device="cuda", cache=tmp_path), "cuda")
     generator = torch.Generator().manual_seed(2)
     ids = torch.randint(5, 300, (sum(LENGTHS),), generator=generator, dtype=torch.int32)
     (states,) = program.hidden_states(ids.cuda(), None, LENGTHS, [5])
@@ -41,7 +42,7 @@ def test_cuda_equals_transformers_on_the_cpu(
 @pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-5), ("float16", 0.01), ("bfloat16", 0.1)])
 def test_attention_weights_and_steps(dtype: str, near: float, tmp_path: Path) -> None:
     directory = tiny_bert(tmp_path / "checkpoint", hidden_size=48, num_attention_heads=3)
-    program = Program.load(compile_model(directory, dtype=dtype, device="cuda", cache=tmp_path), "cuda")
+    program = ScriptedProgram.load(compile_model(directory, dtype=dtype, device="cuda", cache=tmp_path), "cuda")
     generator = torch.Generator().manual_seed(2)
     ids = torch.randint(5, 300, (sum(LENGTHS),), generator=generator, dtype=torch.int32)
     wish = AttentionWish((2, 5), (1, 2, 3, 7), (2, 0))
@@ -62,7 +63,7 @@ def test_attention_weights_and_steps(dtype: str, near: float, tmp_path: Path) ->
 
 def test_heads_that_flash_attention_does_not_take(tmp_path: Path) -> None:
     directory = tiny_bert(tmp_path / "checkpoint")  # 36 / 3 = 12 is not a multiple of 8
-    program = Program.load(compile_model(directory, dtype="float16", device="cuda", cache=tmp_path), "cuda")
+    program = ScriptedProgram.load(compile_model(directory, dtype="float16", device="cuda", cache=tmp_path), "cuda")
     ids = torch.randint(5, 300, (sum(LENGTHS),), dtype=torch.int32, device="cuda")
     (states,) = program.hidden_states(ids, None, LENGTHS, [5])
     assert bool(states.isfinite().all())

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from bertstream.workers import checkpoints, gpu_products, native
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 from tests.support.checkpoints import tiny_bert, tiny_roberta
 from tests.support.pairs import packed, sizes
 from tests.workers.test_int8 import cosine, ranks, sentences
@@ -35,7 +35,7 @@ def test_real_sentences(compile_cache: Path, monkeypatch: pytest.MonkeyPatch, sw
     """As on the CPU: tests/workers/test_float8.py."""
     monkeypatch.setenv("BERTSTREAM_NATIVE", switch)
     directory = compile_model(checkpoints.embedded(), dtype="fp8", device="cuda", cache=compile_cache)
-    program = Program.load(directory, GPU)
+    program = ScriptedProgram.load(directory, GPU)
     want, lengths = sentences(), sizes(sentences().ids)
     (states,) = program.hidden_states(packed(want.ids).to(GPU), None, lengths, [program.description.layers])
     vectors = functional.normalize(program.pool(states, lengths, "mean").cpu(), dim=1)
@@ -49,7 +49,7 @@ def test_real_sentences(compile_cache: Path, monkeypatch: pytest.MonkeyPatch, sw
 def test_a_text_alone_is_near_that_among_others(maker: Callable[..., Path], tmp_path: Path) -> None:
     directory = maker(tmp_path / "made", hidden_size=48, num_attention_heads=3, intermediate_size=96)
     coarse, exact = (
-        Program.load(compile_model(directory, dtype=dtype, device="cuda", cache=tmp_path), GPU)
+        ScriptedProgram.load(compile_model(directory, dtype=dtype, device="cuda", cache=tmp_path), GPU)
         for dtype in ("fp8", "float32")
     )
     ids = torch.randint(5, 300, (sum(LENGTHS),), generator=torch.Generator().manual_seed(2)).to(GPU, torch.int32)
@@ -64,7 +64,7 @@ def test_a_text_alone_is_near_that_among_others(maker: Callable[..., Path], tmp_
 @pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
 def test_its_rows_are_made_by_one_kernel_each(tmp_path: Path, compile_cache: Path) -> None:
     directory = tiny_bert(tmp_path / "made", hidden_size=48, num_attention_heads=3, intermediate_size=96)
-    program = Program.load(compile_model(directory, dtype="fp8", device="cuda", cache=compile_cache), GPU)
+    program = ScriptedProgram.load(compile_model(directory, dtype="fp8", device="cuda", cache=compile_cache), GPU)
     assert program.description.native_operators
     ids, lengths = torch.arange(5, 65, device=GPU), [20, 20, 7, 13]
     program.hidden_states(ids, None, lengths, [5])
@@ -81,8 +81,8 @@ def test_its_rows_are_made_by_one_kernel_each(tmp_path: Path, compile_cache: Pat
 def test_gelu_at_the_end_of_a_product(activation: str, dtype: str, tmp_path: Path) -> None:
     assert gpu_products.epilogue_problem(GPU, getattr(torch, dtype)) == ""
     directory = tiny_bert(tmp_path / "made", hidden_size=48, num_attention_heads=3, hidden_act=activation)
-    program = Program.load(compile_model(directory, dtype=dtype, device="cuda", cache=tmp_path), GPU)
-    exact = Program.load(compile_model(directory, device="cuda", cache=tmp_path), GPU)
+    program = ScriptedProgram.load(compile_model(directory, dtype=dtype, device="cuda", cache=tmp_path), GPU)
+    exact = ScriptedProgram.load(compile_model(directory, device="cuda", cache=tmp_path), GPU)
     places = [each for each in program._module.modules() if hasattr(each, "epilogue")]
     assert [each.epilogue for each in places] == [True] * 5
     ids = torch.randint(5, 300, (sum(LENGTHS),), generator=torch.Generator().manual_seed(2)).to(GPU, torch.int32)

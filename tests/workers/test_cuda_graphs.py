@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 import torch
 
+from bertstream.workers.batch import prepare
 from bertstream.workers.compile import compile_model
 from bertstream.workers.connections import Reply
 from bertstream.workers.contract import BULK, Batch, Pooling, Result, Wishes, Work
 from bertstream.workers.copies import to_device, to_host
 from bertstream.workers.description import DefaultPooling
-from bertstream.workers.engine import launch, prepare, run
+from bertstream.workers.engine import launch, run
+from bertstream.workers.graphs import RecordedProgram
 from bertstream.workers.loop import EngineLoop
 from bertstream.workers.models.segments import segments
 from bertstream.workers.outputs import finish
 from bertstream.workers.process import record_graphs, run_small_batches
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 from bertstream.workers.queue import WorkQueue
 from bertstream.workers.running import Computing, RunningRecord
 from bertstream.workers.sessions import Sessions
@@ -34,9 +36,9 @@ NEAR = {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.15}
 BATCHES = [[1], [100], [128], [512, 200, 3, 1], [9] * 16, [60] * 30, [1] * 40, [512] * 15]
 
 
-def loaded(folder: Path, dtype: str, maker: Callable[..., Path] = tiny_bert) -> Program:
+def loaded(folder: Path, dtype: str, maker: Callable[..., Path] = tiny_bert) -> ScriptedProgram:
     directory = maker(folder / "checkpoint", hidden_size=48, num_attention_heads=3)
-    return Program.load(compile_model(directory, dtype=dtype, device="cuda", cache=folder), "cuda")
+    return ScriptedProgram.load(compile_model(directory, dtype=dtype, device="cuda", cache=folder), "cuda")
 
 
 def random_ids(tokens: int) -> torch.Tensor:
@@ -50,16 +52,16 @@ def test_replayed_batches_equal_plain_ones(maker: Callable[..., Path], dtype: st
     last = [program.description.layers]
     ids = [random_ids(sum(lengths)).cuda() for lengths in BATCHES]
     plain = [program.hidden_states(each, None, lengths, last)[0] for each, lengths in zip(ids, BATCHES, strict=True)]
-    record_graphs(program, 16384)
-    assert program.graphs is not None
-    run_small_batches(program, "cuda")
+    recorded = record_graphs(program, 16384)
+    assert isinstance(recorded, RecordedProgram)
+    run_small_batches(recorded, program.description, "cuda")
     for _ in range(2):  # in turns, so that each graph follows on others
         for each, lengths, want in zip(ids, BATCHES, plain, strict=True):
-            found = program.graphs.run(each, None, lengths, last)
+            found = recorded.replay(each, None, lengths, last)
             assert found is not None
-            (states,) = found.states
+            (states,) = found.states.values()
             assert float((states - want).abs().max()) <= NEAR[dtype]
-            assert torch.equal(states, program.hidden_states(each, None, lengths, last)[0])
+            assert torch.equal(states, recorded.encode(each, None, lengths, last, frozenset()).states[last[0]])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -68,17 +70,17 @@ def test_vectors_beside_the_states_equal_plain_ones(dtype: str, tmp_path: Path) 
     last, modes = program.description.layers, ("cls", "mean", "max", "mean_sqrt_len", "last_token")
     ids = [random_ids(sum(lengths)).cuda() for lengths in BATCHES]
     for mode in modes:
-        program.graphs = None
         program.description = replace(program.description, default_pooling=DefaultPooling(mode))
         plain = [
             program.hidden_states(each, None, lengths, [last])[0] for each, lengths in zip(ids, BATCHES, strict=True)
         ]
-        record_graphs(program, 16384)
-        assert program.recorded == set(program.poolings)
+        recorded = record_graphs(program, 16384)
+        assert isinstance(recorded, RecordedProgram)
+        assert recorded.recorded == set(program.poolings)
         for each, lengths, states in zip(ids, BATCHES, plain, strict=True):
-            found = program.replay(each, None, lengths, [], program.recorded)
+            found = recorded.replay(each, None, lengths, [], recorded.recorded)
             assert found is not None
-            assert found.states == []
+            assert not found.states
             pooled = program.pool(states.float(), lengths, mode)
             for pooling, vectors in found.vectors.items():
                 want = finish(pooling, pooled)
@@ -93,18 +95,17 @@ def test_works_that_want_different_things_of_one_replay(tmp_path: Path) -> None:
     works[1] = replace(works[1], wishes=Wishes(("last_hidden_state", "pooled"), Pooling("mean", (last,))))
     works[2] = replace(works[2], wishes=Wishes(("pooled",), Pooling("max", (last,), normalize=True)))
     plain = run(program, prepare(works, last, "cuda"))
-    record_graphs(program, 16384)
+    recorded = record_graphs(program, 16384)
     for _ in range(2):
-        for found, want in zip(run(program, prepare(works, last, "cuda")), plain, strict=True):
+        for found, want in zip(run(recorded, prepare(works, last, "cuda")), plain, strict=True):
             torch.testing.assert_close(found, want, atol=NEAR["float16"], rtol=0)
 
 
 def test_what_cannot_be_recorded_is_told_and_computed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     program = loaded(tmp_path, "float32")  # whose attention takes runs of equal length
-    record_graphs(program, 16384)
-    assert program.graphs is None
+    assert record_graphs(program, 16384) is program
     assert "CUDA graphs are not used" in caplog.text
-    run_small_batches(program, "cuda")
+    run_small_batches(program, program.description, "cuda")
 
 
 def test_a_recording_that_breaks_leaves_the_program_whole(
@@ -119,11 +120,10 @@ def test_a_recording_that_breaks_leaves_the_program_whole(
         return states
 
     monkeypatch.setattr(program, "last_states", waits)
-    record_graphs(program, 1024)
-    assert program.graphs is None
+    assert record_graphs(program, 1024) is program
     (line,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "CUDA graphs are not used" in line.message
-    run_small_batches(program, "cuda")
+    run_small_batches(program, program.description, "cuda")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -173,7 +173,7 @@ class Connection:
         self.answers.put(make())
 
 
-def bulk_work(number: int, program: Program) -> Work:
+def bulk_work(number: int, program: ScriptedProgram) -> Work:
     lengths = [1 + (number * 37 + i * 13) % 200 for i in range(10)]
     batch = Batch(random_ids(sum(lengths)).numpy(), np.array(lengths, np.int32))
     wishes = Wishes(("pooled",), Pooling("mean", (program.description.layers,), normalize=True))
@@ -184,10 +184,10 @@ def test_batches_in_flight_give_each_work_its_own(tmp_path: Path) -> None:
     program = loaded(tmp_path, "float16")
     works = [bulk_work(number, program) for number in range(60)]
     plain = [run(program, prepare([work], program.description.layers, "cuda"))[0]["pooled"] for work in works]
-    record_graphs(program, 2048)
+    recorded = record_graphs(program, 2048)
     waiting, connection = WorkQueue(1 << 20, 2048), Connection()
     computing = Computing(RunningRecord(tmp_path / "running"))
-    loop = EngineLoop(program, waiting, computing, Sessions(1 << 20), program.description.layers, "cuda")
+    loop = EngineLoop(recorded, waiting, computing, Sessions(1 << 20), program.description.layers, "cuda")
     for work in works:
         assert waiting.add(work, connection)
     loop.start()

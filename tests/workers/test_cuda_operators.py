@@ -12,7 +12,7 @@ from torch.nn import functional
 from bertstream.workers import native
 from bertstream.workers.compile import compile_model
 from bertstream.workers.native import cuda_library
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 from tests.support.checkpoints import tiny_bert
 
 pytestmark = [
@@ -82,7 +82,7 @@ def test_a_program_takes_them(
 ) -> None:
     directory = tiny_bert(tmp_path / "checkpoint", hidden_size=48, num_attention_heads=3)
     ids, lengths = torch.arange(5, 65, device="cuda"), [20, 20, 7, 13]
-    program = Program.load(compile_model(directory, dtype=dtype, device="cuda", cache=compile_cache), "cuda")
+    program = ScriptedProgram.load(compile_model(directory, dtype=dtype, device="cuda", cache=compile_cache), "cuda")
     assert program.description.native_operators
     program.hidden_states(ids, None, lengths, [5])
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
@@ -91,7 +91,7 @@ def test_a_program_takes_them(
     counts = {event.key: event.count for event in profile.key_averages()}
     assert (counts[f"add_layer_norm_{dtype}"], counts[f"add_gelu_{dtype}"]) == (10, 5)
     monkeypatch.setenv("BERTSTREAM_NATIVE", "0")
-    plain = Program.load(compile_model(directory, dtype=dtype, device="cuda", cache=compile_cache), "cuda")
+    plain = ScriptedProgram.load(compile_model(directory, dtype=dtype, device="cuda", cache=compile_cache), "cuda")
     assert not plain.description.native_operators
     (want,) = plain.hidden_states(ids, None, lengths, [5])
     assert float((got.float() - want.float()).abs().max()) <= near

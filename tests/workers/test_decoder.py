@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 from tests.support.checkpoints import tiny_bert
 from tests.support.decoding import Decoding, packed
 from tests.support.generation_checkpoints import FAMILIES, tiny_causal, transformers_model, with_cache
@@ -29,7 +29,7 @@ class Causal:
     """A program beside transformers' model of the same checkpoint."""
 
     directory: Path
-    program: Program
+    program: ScriptedProgram
     model: Any
 
     @torch.no_grad()
@@ -51,7 +51,7 @@ def causal(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Cal
     @functools.cache
     def make(family: str = "bert", dtype: str = "float32", **config: Any) -> Causal:
         directory = tiny_causal(tmp_path_factory.mktemp("causal"), family, **config)
-        program = Program.load(compile_model(directory, cache=compile_cache, dtype=dtype), "cpu")
+        program = ScriptedProgram.load(compile_model(directory, cache=compile_cache, dtype=dtype), "cpu")
         return Causal(directory, program, transformers_model(directory))
 
     return make
@@ -188,7 +188,7 @@ def test_numbers_do_not_depend_on_our_operators(
 ) -> None:
     it = causal("bert")
     monkeypatch.setenv("BERTSTREAM_NATIVE", "0")
-    plain = Program.load(compile_model(it.directory, cache=compile_cache), "cpu")
+    plain = ScriptedProgram.load(compile_model(it.directory, cache=compile_cache), "cpu")
     assert not plain.description.native_operators
     ours, theirs = Decoding(it.program), Decoding(plain)
     (one,), want = ours.prefill([PROMPTS[0]])
@@ -204,7 +204,7 @@ def test_the_cache_is_a_pool_of_rows(causal: Callable[..., Causal]) -> None:
 
 
 def test_only_a_decoder_generates(causal: Callable[..., Causal], tmp_path: Path, compile_cache: Path) -> None:
-    program = Program.load(compile_model(tiny_bert(tmp_path), cache=compile_cache), "cpu")
+    program = ScriptedProgram.load(compile_model(tiny_bert(tmp_path), cache=compile_cache), "cpu")
     assert program.description.generation is None
     one = torch.zeros(1, dtype=torch.int64)
     for generate in (

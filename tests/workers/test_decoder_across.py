@@ -18,7 +18,7 @@ from transformers import DynamicCache, EncoderDecoderCache
 
 from bertstream.workers import native, weights_file
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 from tests.support.checkpoints import edit_json
 from tests.support.decoding import Decoding, Sequence, packed
 from tests.support.generation_checkpoints import tiny_bert2bert, transformers_model, with_cache
@@ -48,7 +48,7 @@ class Across:
     """A program beside transformers' model of the same checkpoint."""
 
     directory: Path
-    program: Program
+    program: ScriptedProgram
     model: Any
 
     @property
@@ -77,7 +77,7 @@ def across(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Cal
     @functools.cache
     def make(name: str = "bert2bert", dtype: str = "float32") -> Across:
         directory = tiny_bert2bert(tmp_path_factory.mktemp("across"), **VARIANTS[name])
-        program = Program.load(compile_model(directory, cache=compile_cache, dtype=dtype), "cpu")
+        program = ScriptedProgram.load(compile_model(directory, cache=compile_cache, dtype=dtype), "cpu")
         return Across(directory, program, transformers_model(directory))
 
     return make
@@ -204,7 +204,7 @@ def test_shared_weights_may_be_written_as_either_side_s(
     for number, weights in enumerate((encoders | own | pooler, encoders | decoders)):
         directory = tiny_bert2bert(tmp_path / f"written{number}", tied=True)
         save_file(weights, directory / "model.safetensors")
-        program = Program.load(compile_model(directory, cache=compile_cache), "cpu")
+        program = ScriptedProgram.load(compile_model(directory, cache=compile_cache), "cpu")
         decoding = Decoding(program)
         assert difference(decoding.step(decoding.encode([TEXTS[0]]), [it.start]), want) == 0
 
@@ -222,7 +222,7 @@ def test_half_precision_stays_near(across: Callable[..., Across]) -> None:
 def test_a_decoder_that_begins_with_nothing_begins_with_cls(tmp_path: Path, compile_cache: Path) -> None:
     directory = tiny_bert2bert(tmp_path / "model")
     edit_json(directory / "generation_config.json", decoder_start_token_id=None, bos_token_id=None)
-    description = Program.load(compile_model(directory, cache=compile_cache), "cpu").description
+    description = ScriptedProgram.load(compile_model(directory, cache=compile_cache), "cpu").description
     assert description.generation is not None
     assert description.generation.decoder_start_token_id == description.special_tokens["cls"][1]
     assert any("decoder_start_token_id" in warning for warning in description.warnings)
@@ -243,7 +243,7 @@ def test_a_full_size_bert2bert(roomy: Path) -> None:
     sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
     encoder = {"vocab_size": 30522, **sizes}
     directory = tiny_bert2bert(roomy / "model", encoder_sizes=encoder, decoder_sizes=sizes, noise=0.03)
-    program = Program.load(compile_model(directory, cache=roomy), "cpu")
+    program = ScriptedProgram.load(compile_model(directory, cache=roomy), "cpu")
     it = Across(directory, program, transformers_model(directory))
     decoding = Decoding(program)
     texts = [[101, *range(1000, 1100), 102], [101, 2054, 102]]

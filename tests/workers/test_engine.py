@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bertstream.workers import outputs as outputs_module
+from bertstream.workers.batch import prepare
 from bertstream.workers.contract import LayerCombination, Output, Pooling, PoolingMode, Spans, WireType, Wishes, Work
-from bertstream.workers.engine import prepare, run
+from bertstream.workers.engine import run
+from bertstream.workers.interface import Encoded
 from bertstream.workers.outputs import to_wire
-from bertstream.workers.program import Advanced
 from tests.support.works import HIDDEN, LAST_LAYER, FakeProgram, fake_pool, fake_states, make_work
 
 MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
@@ -150,26 +151,23 @@ class Recorded(FakeProgram):
         super().__init__()
         self.replays: list[list[int]] = []
 
-    @property
-    def recorded(self) -> frozenset[Pooling]:
-        return frozenset({Pooling("mean", (LAST_LAYER,))})
-
-    def replay(
+    def encode(
         self,
         ids: Tensor,
         type_ids: Tensor | None,
         lengths: list[int],
         layers: list[int],
         poolings: frozenset[Pooling],
-    ) -> Advanced | None:
-        if len(ids) > 10:
-            return None
-        self.replays.append(layers)
-        vectors = {each: torch.full((len(lengths), HIDDEN), 7.0) for each in poolings}
-        return Advanced(super().hidden_states(ids, type_ids, lengths, layers) if layers else [], [], vectors)
+    ) -> Encoded:
+        ready = poolings & {Pooling("mean", (LAST_LAYER,))}
+        if len(ids) > 10 or not ready:
+            return super().encode(ids, type_ids, lengths, layers, poolings)
+        found = super().encode(ids, type_ids, lengths, layers, poolings - ready)
+        self.replays.append(list(found.states))
+        return replace(found, vectors={each: torch.full((len(lengths), HIDDEN), 7.0) for each in ready})
 
 
-def test_what_is_recorded_needs_no_states() -> None:
+def test_vectors_that_come_along_need_no_states() -> None:
     program = Recorded()
     own, states = make_work(1, [3, 2]), make_work(2, [2], wishes=Wishes(("last_hidden_state",)))
     first = make_work(3, [2], wishes=Wishes(("pooled",), Pooling("cls", (LAST_LAYER,))))
@@ -182,7 +180,7 @@ def test_what_is_recorded_needs_no_states() -> None:
     assert program.replays == [[], [LAST_LAYER], [LAST_LAYER], [1, LAST_LAYER], []]
 
 
-def test_what_no_graph_takes_is_pooled_from_states() -> None:
+def test_vectors_that_do_not_come_along_are_pooled_from_states() -> None:
     program = Recorded()
     large = make_work(1, [6, 5])
     (found,) = compute(large, program=program)

@@ -22,7 +22,7 @@ from bertstream.workers.description import ModelDescription
 from bertstream.workers.models import Operators, float8
 from bertstream.workers.models.linear import Linear
 from bertstream.workers.native import cuda_library
-from bertstream.workers.program import Program, ProgramError, _load_module
+from bertstream.workers.program import ProgramError, ScriptedProgram, _load_module
 from bertstream.workers.targets import Target
 from tests.support.checkpoints import tiny_bert, tiny_roberta
 from tests.support.decoding import Decoding
@@ -51,15 +51,15 @@ def libraries(request: pytest.FixtureRequest, compile_cache: Path) -> tuple[Path
 
 
 @pytest.fixture
-def compiled(libraries: tuple[Path, ...], tmp_path: Path) -> Callable[[Path], Program]:
+def compiled(libraries: tuple[Path, ...], tmp_path: Path) -> Callable[[Path], ScriptedProgram]:
     """A checkpoint as it is compiled for a GPU, saved, and loaded on the CPU."""
 
-    def program(checkpoint: Path) -> Program:
+    def program(checkpoint: Path) -> ScriptedProgram:
         target = Target("fp8", "cuda", flash=False, libraries=libraries, amx=False)
         folder = tmp_path / "compiled" / checkpoint.name
         folder.mkdir(parents=True)
         compiling._write(checkpoint, target, "0" * 32, folder, lambda step, done, total: None)
-        return Program(ModelDescription.load(folder), _load_module(folder, CPU), CPU)
+        return ScriptedProgram(ModelDescription.load(folder), _load_module(folder, CPU), CPU)
 
     return program
 
@@ -133,7 +133,7 @@ def test_sizes_that_a_gpu_does_not_multiply_stay_as_they_are(
     assert torch.equal(layer(x), functional.linear(x, weight.bfloat16(), bias.bfloat16()))
 
 
-def test_real_sentences(compiled: Callable[[Path], Program]) -> None:
+def test_real_sentences(compiled: Callable[[Path], ScriptedProgram]) -> None:
     """Measured: vectors 0.9963 and ranks 0.9971, states 0.9915, with the operators; 0.9962, 0.9970, 0.9900 by ATen."""
     program = compiled(checkpoints.embedded())
     want, lengths = sentences(), sizes(sentences().ids)
@@ -159,7 +159,7 @@ def test_real_sentences(compiled: Callable[[Path], Program]) -> None:
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_families_and_shapes_are_close_and_a_text_alone_is_that_among_others(
-    compiled: Callable[[Path], Program],
+    compiled: Callable[[Path], ScriptedProgram],
     tmp_path: Path,
     compile_cache: Path,
     maker: Callable[..., Path],
@@ -182,7 +182,9 @@ def test_families_and_shapes_are_close_and_a_text_alone_is_that_among_others(
         assert all(cosine(state, layer[i]) >= 0.99 for state, layer in zip(alone, states, strict=True))
 
 
-def test_matrices_of_layers_are_float8_and_no_others(compiled: Callable[[Path], Program], tmp_path: Path) -> None:
+def test_matrices_of_layers_are_float8_and_no_others(
+    compiled: Callable[[Path], ScriptedProgram], tmp_path: Path
+) -> None:
     program = compiled(tiny_bert(tmp_path / "checkpoint", **SIZES))
     weights = program._module.state_dict()
     assert {name for name, weight in weights.items() if weight.dtype == torch.float8_e4m3fn} == {
@@ -196,10 +198,10 @@ def test_matrices_of_layers_are_float8_and_no_others(compiled: Callable[[Path], 
 
 @pytest.mark.parametrize("maker", [tiny_causal, tiny_bert2bert])
 def test_generation_stays_near(
-    compiled: Callable[[Path], Program], tmp_path: Path, compile_cache: Path, maker: Callable[..., Path]
+    compiled: Callable[[Path], ScriptedProgram], tmp_path: Path, compile_cache: Path, maker: Callable[..., Path]
 ) -> None:
     directory = maker(tmp_path / "made", **SIZES)
-    exact = Decoding(Program.load(compile_model(directory, cache=compile_cache), "cpu"))
+    exact = Decoding(ScriptedProgram.load(compile_model(directory, cache=compile_cache), "cpu"))
     coarse = Decoding(compiled(directory))
     texts = [[9, 10, 11, 12, 13, 20], [8]]
     if maker is tiny_causal:
@@ -219,13 +221,13 @@ def test_a_model_is_compiled_for_gpus_elsewhere(tmp_path: Path, monkeypatch: pyt
     assert (description.compute_type, description.products, description.device) == ("fp8", "fp8", "cuda")
     assert NEAR <= description.precision_test.min_cosine < 0.9999
     with pytest.raises(ProgramError, match="this process sees no CUDA device"):
-        Program.load(made, "cuda")
+        ScriptedProgram.load(made, "cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *device: (8, 0))
     with pytest.raises(
         ProgramError, match=r"cuda has compute capability 8\.0, and fp8 needs .*; choose another precision"
     ):
-        Program.load(made, "cuda")
+        ScriptedProgram.load(made, "cuda")
 
 
 def test_devices_that_have_no_fp8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ import transformers
 
 from bertstream.workers import native
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import AttentionWish, Program
+from bertstream.workers.interface import AttentionWish
+from bertstream.workers.program import ScriptedProgram
 from tests.support.checkpoints import save_random_model, write_json
 from tests.support.pairs import difference
 
@@ -77,7 +78,7 @@ def test_every_layer_and_attention(name: str, roomy: Path, compile_cache: Path) 
     with contextlib.suppress(native.NativeError):
         native.build(compile_cache)
         (roomy / "native").symlink_to(compile_cache / "native")
-    program = Program.load(compile_model(directory, cache=roomy), "cpu")
+    program = ScriptedProgram.load(compile_model(directory, cache=roomy), "cpu")
     its = program.description
     assert (its.vocabulary_size, its.layers, its.max_tokens) == (config["vocab_size"], config["num_hidden_layers"], 512)
     assert (its.hidden_size, its.attention_heads, its.has_pooler) == (768, 12, True)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from bertstream.workers.checkpoints import CheckpointError, GenerationSettings, read_config, read_generation
 from bertstream.workers.compile import compile_model
 from bertstream.workers.description import ModelDescription
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 from tests.support.checkpoints import edit_json, tiny_bert, write_json
 from tests.support.generation_checkpoints import tiny_bert2bert, tiny_causal, transformers_model
 
@@ -281,6 +281,6 @@ def test_generation_settings_name_the_compiled_model(copy: Callable[[str], Path]
     write_json(directory / "generation_config.json", {"eos_token_id": 3, "num_beams": 2})
     after = compile_model(directory, cache=compile_cache)
     assert after != before
-    generation = Program.load(after, "cpu").description.generation
+    generation = ScriptedProgram.load(after, "cpu").description.generation
     assert generation is not None
     assert (generation.defaults, generation.eos_token_ids) == ({"num_beams": 2}, (3,))

@@ -20,14 +20,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bertstream.workers import graphs, native, process
+from bertstream.workers.batch import prepare
 from bertstream.workers.compile import compile_model
 from bertstream.workers.contract import Pooling, PoolingMode, Spans, Wishes, Work
 from bertstream.workers.description import DefaultPooling
-from bertstream.workers.engine import prepare, run
-from bertstream.workers.graphs import Bucket, Graph, Graphs, Limits, Recorded, buckets, made_up_lengths, record
+from bertstream.workers.engine import run
+from bertstream.workers.graphs import Bucket, Graph, Limits, Recorded, RecordedProgram, buckets, made_up_lengths, record
+from bertstream.workers.interface import Encoded
 from bertstream.workers.outputs import finish
-from bertstream.workers.program import Program
-from tests.support.works import make_work
+from bertstream.workers.program import ScriptedProgram
+from tests.support.works import FakeProgram, make_work
 
 needs_compiler = pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
 CPU = torch.device("cpu")
@@ -52,18 +54,18 @@ class Tape:
         return replay, written
 
 
-def limits_of(program: Program) -> Limits:
+def limits_of(program: ScriptedProgram) -> Limits:
     known = program.description
     return Limits(known.vocabulary_size, known.type_vocabulary_size, known.max_tokens, known.layers)
 
 
 @pytest.fixture(params=["bert", "roberta-pad"])
-def program(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path], compile_cache: Path) -> Program:
+def program(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path], compile_cache: Path) -> ScriptedProgram:
     """Whose attention takes texts of any lengths, as on a GPU."""
-    return Program.load(compile_model(checkpoint(request.param), cache=compile_cache), "cpu")
+    return ScriptedProgram.load(compile_model(checkpoint(request.param), cache=compile_cache), "cpu")
 
 
-def random_ids(program: Program, tokens: int, seed: int = 0) -> Tensor:
+def random_ids(program: ScriptedProgram, tokens: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(program.vocabulary_size, (tokens,), generator=generator, dtype=torch.int32)
 
@@ -73,48 +75,49 @@ BATCHES = [[1], [16, 16, 16], [16, 5, 5, 1], [64], [50, 40, 38], [1] * 7, [2] * 
 
 @needs_compiler
 @pytest.mark.parametrize("typed", [False, True])
-def test_a_replayed_batch_equals_a_plain_one(program: Program, typed: bool) -> None:
+def test_a_replayed_batch_equals_a_plain_one(program: ScriptedProgram, typed: bool) -> None:
     tape = Tape()
-    recorded = Graphs(program, SHAPES, tape, CPU, limits_of(program))
+    recorded = RecordedProgram(program, SHAPES, tape, CPU, limits_of(program))
     checked, last = tape.replays, [program.description.layers]
     for seed, lengths in enumerate(BATCHES):
         ids = random_ids(program, sum(lengths), seed)
         types = ids % program.description.type_vocabulary_size if typed else None
-        found = recorded.run(ids, types, lengths, last)
+        found = recorded.replay(ids, types, lengths, last)
         assert found is not None
         assert not found.vectors
-        torch.testing.assert_close(found.states, program.hidden_states(ids, types, lengths, last), atol=1e-5, rtol=0)
+        (want,) = program.hidden_states(ids, types, lengths, last)
+        torch.testing.assert_close(found.states, {last[0]: want}, atol=1e-5, rtol=0)
     assert tape.replays - checked == len(BATCHES)
 
 
 @needs_compiler
 @pytest.mark.parametrize("dimensions", [0, 7])
 @pytest.mark.parametrize("mode", MODES)
-def test_vectors_are_recorded_in_every_mode(program: Program, mode: PoolingMode, dimensions: int) -> None:
+def test_vectors_are_recorded_in_every_mode(program: ScriptedProgram, mode: PoolingMode, dimensions: int) -> None:
     program.description = replace(program.description, default_pooling=DefaultPooling(mode, dimensions=dimensions))
-    recorded, last = Graphs(program, SHAPES, Tape(), CPU, limits_of(program)), program.description.layers
-    assert recorded.poolings == {Pooling(mode, (last,), "mean", each, dimensions) for each in (False, True)}
+    recorded, last = RecordedProgram(program, SHAPES, Tape(), CPU, limits_of(program)), program.description.layers
+    assert recorded.recorded == {Pooling(mode, (last,), "mean", each, dimensions) for each in (False, True)}
     for seed, lengths in enumerate(BATCHES):
         ids = random_ids(program, sum(lengths), seed)
-        found = recorded.run(ids, None, lengths, [], recorded.poolings)
+        found = recorded.replay(ids, None, lengths, [], recorded.recorded)
         assert found is not None
-        assert found.states == []
+        assert not found.states
         pooled = program.pool(program.hidden_states(ids, None, lengths, [last])[0], lengths, mode)
-        for pooling in recorded.poolings:
+        for pooling in recorded.recorded:
             torch.testing.assert_close(found.vectors[pooling], finish(pooling, pooled), atol=1e-5, rtol=1e-5)
 
 
 @needs_compiler
 @pytest.mark.parametrize("mode", MODES)
-def test_a_text_s_vector_is_the_same_beside_any_others(program: Program, mode: PoolingMode) -> None:
+def test_a_text_s_vector_is_the_same_beside_any_others(program: ScriptedProgram, mode: PoolingMode) -> None:
     program.description = replace(program.description, default_pooling=DefaultPooling(mode))
-    recorded = Graphs(program, SHAPES, Tape(), CPU, limits_of(program))
+    recorded = RecordedProgram(program, SHAPES, Tape(), CPU, limits_of(program))
     pooling, ids = Pooling(mode, (program.description.layers,), normalize=True), random_ids(program, 5)
     found = []
     for before, after in (([], []), ([16, 9], [5, 1]), ([50, 40], [28]), ([5] * 9, [])):
         others = [random_ids(program, sum(lengths), 1) for lengths in (before, after)]
         lengths = [*before, 5, *after]
-        given = recorded.run(torch.cat([others[0], ids, others[1]]), None, lengths, [], frozenset({pooling}))
+        given = recorded.replay(torch.cat([others[0], ids, others[1]]), None, lengths, [], frozenset({pooling}))
         assert given is not None
         assert list(given.vectors) == [pooling]
         assert given.vectors[pooling].shape == (len(lengths), program.description.hidden_size)
@@ -124,30 +127,46 @@ def test_a_text_s_vector_is_the_same_beside_any_others(program: Program, mode: P
 
 
 @needs_compiler
-def test_what_is_given_is_the_caller_s_own(program: Program) -> None:
-    recorded, last = Graphs(program, SHAPES, Tape(), CPU, limits_of(program)), [program.description.layers]
-    first = recorded.run(random_ids(program, 9), None, [9], last, recorded.poolings)
+def test_what_is_given_is_the_caller_s_own(program: ScriptedProgram) -> None:
+    recorded, last = RecordedProgram(program, SHAPES, Tape(), CPU, limits_of(program)), [program.description.layers]
+    first = recorded.replay(random_ids(program, 9), None, [9], last, recorded.recorded)
     assert first is not None
-    tensors = [*first.states, *first.vectors.values()]
+    tensors = [*first.states.values(), *first.vectors.values()]
     assert len(tensors) == 3
     kept = [each.clone() for each in tensors]
-    recorded.run(random_ids(program, 9, 1), None, [9], last, recorded.poolings)
+    recorded.replay(random_ids(program, 9, 1), None, [9], last, recorded.recorded)
     assert all(torch.equal(each, before) for each, before in zip(tensors, kept, strict=True))
 
 
 @needs_compiler
-def test_what_no_graph_takes_goes_the_plain_way(program: Program) -> None:
+def test_what_no_graph_takes_goes_the_plain_way(program: ScriptedProgram) -> None:
     tape = Tape()
-    program.graphs = Graphs(program, SHAPES, tape, CPU, limits_of(program))
+    recorded = RecordedProgram(program, SHAPES, tape, CPU, limits_of(program))
     last, checked = program.description.layers, tape.replays
-    for lengths, layers in (([129], [last]), ([1] * 17, [last]), ([4], [0]), ([4], [last, 0]), ([4], [])):
+    for lengths, layers in (([129], [last]), ([1] * 17, [last]), ([4], [0]), ([4], [0, last]), ([4], [])):
         ids = random_ids(program, sum(lengths))
-        assert program.graphs.run(ids, None, lengths, layers) is None
-        states = program.hidden_states(ids, None, lengths, layers)
-        assert [each.shape[0] for each in states] == [sum(lengths)] * len(layers)
+        assert recorded.replay(ids, None, lengths, layers) is None
+        found = recorded.encode(ids, None, lengths, layers, frozenset())
+        assert {layer: each.shape[0] for layer, each in found.states.items()} == dict.fromkeys(layers, sum(lengths))
     other = frozenset({Pooling("max", (last,))})
-    assert program.replay(random_ids(program, 4), None, [4], [last], other) is None
+    assert recorded.replay(random_ids(program, 4), None, [4], [last], other) is None
     assert tape.replays == checked
+
+
+@needs_compiler
+def test_vectors_come_along_and_what_has_none_brings_its_states(program: ScriptedProgram) -> None:
+    recorded, last = RecordedProgram(program, SHAPES, Tape(), CPU, limits_of(program)), program.description.layers
+    own, other, lower = Pooling("mean", (last,)), Pooling("max", (last,)), Pooling("mean", (0,))
+    ids = random_ids(program, 5)
+    for layers, poolings, states in (
+        ([], {own}, []),
+        ([last], {own}, [last]),
+        ([], {own, other}, [last]),
+        ([], {own, lower}, [0, last]),
+    ):
+        found = recorded.encode(ids, None, [3, 2], layers, frozenset(poolings))
+        assert list(found.states) == states
+        assert set(found.vectors) == ({own} if lower not in poolings else set())
 
 
 def vectors(number: int, lengths: list[int], pooling: Pooling, **more: Any) -> Work:
@@ -182,16 +201,16 @@ def mixed_works(last: int) -> dict[str, list[Work]]:
 def test_the_engine_gives_the_same_with_graphs(
     checkpoint: Callable[[str], Path], compile_cache: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = Program.load(compile_model(checkpoint("bert"), cache=compile_cache), "cpu")
+    program = ScriptedProgram.load(compile_model(checkpoint("bert"), cache=compile_cache), "cpu")
     last = program.description.layers
     works = mixed_works(last)[kind]
     plain = run(program, prepare(works, last))
     tape, copied = Tape(), list[str]()
-    program.graphs = Graphs(program, SHAPES, tape, CPU, limits_of(program))
+    recorded = RecordedProgram(program, SHAPES, tape, CPU, limits_of(program))
     checked = tape.replays
     for name in ("states", "vectors"):
         monkeypatch.setattr(Graph, name, noting(getattr(Graph, name), copied))
-    for found, want in zip(run(program, prepare(works, last)), plain, strict=True):
+    for found, want in zip(run(recorded, prepare(works, last)), plain, strict=True):
         assert list(found) == list(want)
         for name, values in want.items():
             near = 1 if values.dtype == torch.int8 else 1e-3 if values.dtype == torch.float16 else 1e-5
@@ -216,7 +235,7 @@ def noting(method: Callable[..., Tensor], calls: list[str]) -> Callable[..., Ten
 
 
 @needs_compiler
-def test_vectors_of_other_layers_and_of_large_batches_are_made_the_plain_way(program: Program) -> None:
+def test_vectors_of_other_layers_and_of_large_batches_are_made_the_plain_way(program: ScriptedProgram) -> None:
     last = program.description.layers
     batches = [
         [vectors(1, [3, 9], Pooling("mean", (0,))), vectors(2, [5], Pooling("mean", (last,)))],
@@ -225,10 +244,10 @@ def test_vectors_of_other_layers_and_of_large_batches_are_made_the_plain_way(pro
     ]
     plain = [run(program, prepare(works, last)) for works in batches]
     tape = Tape()
-    program.graphs = Graphs(program, SHAPES, tape, CPU, limits_of(program))
+    recorded = RecordedProgram(program, SHAPES, tape, CPU, limits_of(program))
     checked = tape.replays
     for works, want in zip(batches, plain, strict=True):
-        torch.testing.assert_close(run(program, prepare(works, last)), want, atol=1e-5, rtol=0)
+        torch.testing.assert_close(run(recorded, prepare(works, last)), want, atol=1e-5, rtol=0)
     assert tape.replays == checked
 
 
@@ -239,20 +258,21 @@ def test_without_attention_for_any_lengths_there_are_none(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("BERTSTREAM_NATIVE", "0")
-    program = Program.load(compile_model(checkpoint("bert"), cache=compile_cache), "cpu")
-    assert record(program, CPU, 256, limits_of(program), Tape) is None
+    program = ScriptedProgram.load(compile_model(checkpoint("bert"), cache=compile_cache), "cpu")
+    assert record(program, CPU, 256, limits_of(program), Tape) is program
     (line,) = caplog.records
     assert line.levelno == logging.WARNING
     assert "CUDA graphs are not used" in line.message
     assert "equal length" in line.message
 
 
-class Plain:
+class Plain(FakeProgram):
     """A program of one layer, which states are made of their ids, types and places."""
 
     poolings = (Pooling("mean", (1,)), Pooling("mean", (1,), normalize=True))
 
     def __init__(self, wrong: float = 0.0, times: float = 1.0) -> None:
+        super().__init__()
         self.wrong = wrong  # how much `last_states` is off, or not a number
         self.times = times  # what `pool_at` gives too much of
 
@@ -263,13 +283,23 @@ class Plain:
         types = torch.zeros_like(ids) if type_ids is None else type_ids
         return [torch.stack([ids + 1.0, types + 1.0, places + 1.0], dim=1)]
 
+    def encode(
+        self,
+        ids: Tensor,
+        type_ids: Tensor | None,
+        lengths: list[int],
+        layers: list[int],
+        poolings: frozenset[Pooling],
+    ) -> Encoded:
+        return Encoded({1: self.hidden_states(ids, type_ids, lengths, [1])[0]})
+
     def last_states(self, ids: Tensor, type_ids: Tensor | None, cu_seqlens: Tensor, longest: int) -> Tensor:
         lengths = [length for length in cu_seqlens.diff().tolist() if length]
         assert max(lengths) <= longest
         (states,) = self.hidden_states(ids, type_ids, lengths, [1])
         return states + torch.tensor([0.0, 0.0, self.wrong])
 
-    def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
+    def pool(self, states: Tensor, lengths: list[int], mode: str, skipped: int = 0) -> Tensor:
         return torch.stack([text.mean(0) for text in states.split(lengths)])
 
     def pool_at(self, states: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
@@ -287,28 +317,28 @@ LIMITS = Limits(vocabulary=50, types=2, max_tokens=512, last_layer=1)
 def test_graphs_are_recorded_for_as_many_tokens_as_a_batch_has(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     found = record(Plain(), CPU, 1000, LIMITS, Tape)
-    assert found is not None
+    assert isinstance(found, RecordedProgram)
     assert "7 CUDA graphs for batches of up to 1024 tokens" in caplog.text
-    assert found.run(torch.arange(1000), None, [500, 500], [1]) is not None
-    assert found.run(torch.arange(1025), None, [500, 500, 25], [1]) is None
+    assert found.replay(torch.arange(1000), None, [500, 500], [1]) is not None
+    assert found.replay(torch.arange(1025), None, [500, 500, 25], [1]) is None
 
 
 @pytest.mark.parametrize("program", [Plain(wrong=9.0), Plain(times=1.1)], ids=["states", "vectors"])
 def test_graphs_that_give_other_numbers_are_not_used(program: Plain, caplog: pytest.LogCaptureFixture) -> None:
-    assert record(program, CPU, 256, LIMITS, Tape) is None
+    assert record(program, CPU, 256, LIMITS, Tape) is program
     assert "other numbers" in caplog.text
 
 
 def test_graphs_of_fp8_may_give_somewhat_other_numbers(caplog: pytest.LogCaptureFixture) -> None:
     coarse = replace(LIMITS, float8=True)
-    assert record(Plain(times=1.1), CPU, 256, coarse, Tape) is not None
-    assert record(Plain(wrong=9.0), CPU, 256, coarse, Tape) is None
+    assert isinstance(record(Plain(times=1.1), CPU, 256, coarse, Tape), RecordedProgram)
+    assert isinstance(record(Plain(wrong=9.0), CPU, 256, coarse, Tape), Plain)
     assert "other numbers" in caplog.text
 
 
 @pytest.mark.parametrize("program", [Plain(wrong=math.nan), Plain(times=math.nan)], ids=["states", "vectors"])
 def test_graphs_that_give_no_numbers_are_not_used(program: Plain, caplog: pytest.LogCaptureFixture) -> None:
-    assert record(program, CPU, 256, LIMITS, Tape) is None
+    assert record(program, CPU, 256, LIMITS, Tape) is program
     assert "not finite" in caplog.text
 
 
@@ -316,7 +346,7 @@ def test_graphs_that_do_not_read_their_input_are_not_used(caplog: pytest.LogCapt
     def frozen(device: torch.device) -> graphs.Recorder:
         return lambda recorded: (lambda: None, recorded())
 
-    assert record(Plain(), CPU, 256, LIMITS, frozen) is None
+    assert isinstance(record(Plain(), CPU, 256, LIMITS, frozen), Plain)
     assert "other numbers" in caplog.text
 
 
@@ -324,7 +354,7 @@ def test_a_recording_that_fails_is_told_in_one_line(caplog: pytest.LogCaptureFix
     def broken(device: torch.device) -> graphs.Recorder:
         raise RuntimeError("Traceback\n  of TorchScript\nCUDA error: operation not permitted when stream is capturing")
 
-    assert record(Plain(), CPU, 256, LIMITS, broken) is None
+    assert isinstance(record(Plain(), CPU, 256, LIMITS, broken), Plain)
     (line,) = caplog.records
     assert line.message.endswith(
         "small batches take longer: CUDA error: operation not permitted when stream is capturing"
@@ -334,16 +364,16 @@ def test_a_recording_that_fails_is_told_in_one_line(caplog: pytest.LogCaptureFix
 def test_the_switch(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv(graphs.SWITCH, "0")
     caplog.set_level(logging.INFO)
-    assert record(Plain(), CPU, 256, LIMITS, Tape) is None
+    assert isinstance(record(Plain(), CPU, 256, LIMITS, Tape), Plain)
     assert "BERTSTREAM_GRAPHS=0" in caplog.text
 
 
 @needs_compiler
-def test_the_worker_records_at_its_start(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worker_records_at_its_start(program: ScriptedProgram, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "CudaRecorder", Tape)
-    process.record_graphs(program, 128)
-    assert program.graphs is not None
-    process.run_small_batches(program, "cpu")
+    recorded = process.record_graphs(program, 128)
+    assert isinstance(recorded, RecordedProgram)
+    process.run_small_batches(recorded, program.description, "cpu")
 
 
 @given(

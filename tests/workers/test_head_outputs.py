@@ -15,8 +15,9 @@ from torch import Tensor
 
 from bertstream.workers import masked
 from bertstream.workers.answers import best_answers
+from bertstream.workers.batch import prepare
 from bertstream.workers.contract import HeadName, HeadWish, Output, ScoreFunction, Spans, Wishes, Work
-from bertstream.workers.engine import prepare, run
+from bertstream.workers.engine import run
 from bertstream.workers.masked import Candidates, fill
 from tests.support.works import LAST_LAYER, VOCABULARY, FakeProgram, fake_logits, fake_states, make_work
 

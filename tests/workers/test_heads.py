@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bertstream.workers import weights_file
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import MASK_HEADS, TEXT_HEADS, TOKEN_HEADS, Program
+from bertstream.workers.program import MASK_HEADS, TEXT_HEADS, TOKEN_HEADS, ScriptedProgram
 from tests.support.checkpoints import TEXTS, tiny_electra
 from tests.support.head_pairs import HeadPair, Text
 from tests.support.heads import FAMILIES, HEAD_MAKERS, HEADS
@@ -86,7 +86,7 @@ def test_a_vocabulary_head_has_the_config_s_activation_only_where_transformers_d
         assert difference(got, both.expected("fill_mask", text)) <= EXACT
 
 
-def matrices(program: Program) -> list[Tensor]:
+def matrices(program: ScriptedProgram) -> list[Tensor]:
     """All that are as large as the word embeddings."""
     weights = program._module.state_dict()
     size = weights["embeddings.word.weight"].shape
@@ -127,7 +127,7 @@ def test_heads_that_are_not_there(head_pair: Make, checkpoint: Checkpoint, compi
         both.program.token_logits("token_classification", rows)
     with pytest.raises(ValueError, match="no head 'fill_mask' of this kind"):
         both.program.token_logits("fill_mask", rows)
-    plain = Program.load(compile_model(checkpoint("bert"), cache=compile_cache), "cpu")
+    plain = ScriptedProgram.load(compile_model(checkpoint("bert"), cache=compile_cache), "cpu")
     with pytest.raises(ValueError, match="no head 'fill_mask' of this kind; those there: none"):
         plain.mask_logits(rows)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from bertstream.workers import native
 from bertstream.workers.compile import compile_model
 from bertstream.workers.models import packing
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 from tests.support.pairs import EXACT, difference
 
 pytestmark = pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
@@ -62,13 +62,13 @@ except RuntimeError as error:
     found["refused"] = str(error)
 if level != "plain":
     from bertstream.workers.compile import compile_model
-    from bertstream.workers.program import Program, ProgramError
+    from bertstream.workers.program import ScriptedProgram, ProgramError
 
     try:
-        Program.load(Path(compiled), "cpu")
+        ScriptedProgram.load(Path(compiled), "cpu")
     except ProgramError as error:
         found["other program"] = str(error)
-    program = Program.load(compile_model(Path(checkpoint), cache=Path(cache)), "cpu")
+    program = ScriptedProgram.load(compile_model(Path(checkpoint), cache=Path(cache)), "cpu")
     found["products"] = program.description.products
     found["native"] = program.description.native_operators
     found["states"] = program.hidden_states(given["ids"], None, [100, 50, 50], [5])[0]
@@ -105,7 +105,7 @@ def here(checkpoint: Callable[[str], Path], compile_cache: Path) -> dict[str, An
     """What is given to each child, and what comes out of it in this process."""
     native.load(native.build(compile_cache))
     compiled = compile_model(checkpoint("bert"), cache=compile_cache)
-    program = Program.load(compiled, "cpu")
+    program = ScriptedProgram.load(compiled, "cpu")
     ids = torch.randint(5, 300, (200,), dtype=torch.int32, generator=torch.Generator().manual_seed(0))
     weight = packing.pack(random(36, 40))
     given = {

@@ -24,7 +24,7 @@ from bertstream.workers.compile import compile_model
 from bertstream.workers.models import Operators, largest_inputs
 from bertstream.workers.models.linear import Linear
 from bertstream.workers.models.packing import quantized, smoothing
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 from tests.support.checkpoints import TEXTS
 from tests.support.decoding import Decoding
 from tests.support.generation_checkpoints import tiny_bert2bert, tiny_causal
@@ -157,7 +157,7 @@ def test_real_sentences(compile_cache: Path) -> None:
 
     States 0.9970, 0.9977, 0.9982.
     """
-    program = Program.load(compile_model(checkpoints.embedded(), dtype="int8", cache=compile_cache), "cpu")
+    program = ScriptedProgram.load(compile_model(checkpoints.embedded(), dtype="int8", cache=compile_cache), "cpu")
     want, lengths = sentences(), sizes(sentences().ids)
     (states,) = program.hidden_states(packed(want.ids), None, lengths, [program.description.layers])
     vectors = functional.normalize(program.pool(states, lengths, "mean").float(), dim=1)
@@ -206,7 +206,7 @@ def test_a_text_alone_is_bit_for_bit_that_among_others(
 
 @pytest.mark.usefixtures("operators")
 def test_matrices_of_layers_are_int8_and_no_others(checkpoint: Checkpoint, compile_cache: Path) -> None:
-    program = Program.load(compile_model(checkpoint("bert"), dtype="int8", cache=compile_cache), "cpu")
+    program = ScriptedProgram.load(compile_model(checkpoint("bert"), dtype="int8", cache=compile_cache), "cpu")
     weights = program._module.state_dict()
     assert {name for name, weight in weights.items() if weight.dtype == torch.int8} == {
         f"layers.{layer}.{part}.packed"
@@ -232,7 +232,7 @@ def test_heads_stay_near(checkpoint: Checkpoint, compile_cache: Path, name: str)
 def test_generation_stays_near(tmp_path: Path, compile_cache: Path, maker: Callable[[Path], Path]) -> None:
     directory = maker(tmp_path / "made")
     exact, coarse = (
-        Decoding(Program.load(compile_model(directory, dtype=dtype, cache=compile_cache), "cpu"))
+        Decoding(ScriptedProgram.load(compile_model(directory, dtype=dtype, cache=compile_cache), "cpu"))
         for dtype in ("float32", "int8")
     )
     texts, tokens = [[9, 10, 11, 12, 13, 20], [8]], ([5, 5], [33, 34], [44, 45])

@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from bertstream.workers import batch as batch_module
 from bertstream.workers import engine as engine_module
 from bertstream.workers import loop as loop_module
 from bertstream.workers.connections import Reply
 from bertstream.workers.contract import BULK, INTERACTIVE, Completed, Failure, Generated, Result
 from bertstream.workers.failures import is_fatal, is_out_of_memory
 from bertstream.workers.generation.generator import Generator
+from bertstream.workers.interface import Program
 from bertstream.workers.loop import EngineLoop
 from bertstream.workers.queue import WorkQueue
 from bertstream.workers.running import Computing, RunningRecord, read_running
@@ -100,9 +102,18 @@ def test_waiting_work_is_computed_as_one_batch(worker: Worker) -> None:
 def test_the_engine_s_own_thread_warms_up_before_it_begins(worker: Worker) -> None:
     worker.add(0, [2])
     seen: list[tuple[str, int]] = []
-    worker.loop.start(lambda: seen.append((threading.current_thread().name, worker.loop.batches)))
+    warm = FakeProgram()
+
+    def warm_up(program: Program) -> Program:
+        assert program is worker.program
+        seen.append((threading.current_thread().name, worker.loop.batches))
+        return warm
+
+    worker.loop.start(warm_up)
     assert seen == [("engine", 0)]
     assert isinstance(worker.connection.get(1)[0], Result)
+    assert warm.lengths_seen == [[2]]  # and the program that it gives is what runs from then on
+    assert worker.program.lengths_seen == []
 
 
 def test_only_interactive_work_is_in_a_hurry(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +133,7 @@ def test_only_interactive_work_is_in_a_hurry(worker: Worker, monkeypatch: pytest
 
 def test_a_failing_warm_up_is_the_starter_s(worker: Worker) -> None:
     with pytest.raises(IndexError):
-        worker.loop.start(lambda: [][0])
+        worker.loop.start(lambda _: [][0])
 
 
 def test_work_that_fails_fails_alone(worker: Worker) -> None:
@@ -197,7 +208,7 @@ def test_what_expired_while_it_waited_is_not_computed(worker: Worker) -> None:
 
 def test_the_next_batch_is_prepared_while_one_computes(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = threading.Semaphore(0)
-    real = engine_module.prepare
+    real = batch_module.prepare
 
     def prepare(*args: Any, **kwargs: Any) -> Any:
         made = real(*args, **kwargs)

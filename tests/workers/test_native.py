@@ -14,7 +14,7 @@ from torch.nn import functional
 from bertstream.workers import native
 from bertstream.workers.compile import compile_model
 from bertstream.workers.native import library
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 
 needs_compiler = pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
 
@@ -227,9 +227,9 @@ def test_programs_with_and_without_operators_agree(
     dtype: str,
     near: float,
 ) -> None:
-    with_operators = Program.load(compile_model(checkpoint(name), dtype=dtype, cache=compile_cache), "cpu")
+    with_operators = ScriptedProgram.load(compile_model(checkpoint(name), dtype=dtype, cache=compile_cache), "cpu")
     monkeypatch.setenv("BERTSTREAM_NATIVE", "0")
-    without = Program.load(compile_model(checkpoint(name), dtype=dtype, cache=compile_cache), "cpu")
+    without = ScriptedProgram.load(compile_model(checkpoint(name), dtype=dtype, cache=compile_cache), "cpu")
     assert [program.description.native_operators for program in (with_operators, without)] == [True, False]
     ids = torch.randint(5, 300, (200,), dtype=torch.int32)
     layers = list(range(6))
@@ -271,7 +271,7 @@ def test_no_compiler_means_aten(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     assert native.status() == (False, "no C++ compiler found")
-    program = Program.load(compile_model(checkpoint("bert"), cache=tmp_path), "cpu")
+    program = ScriptedProgram.load(compile_model(checkpoint("bert"), cache=tmp_path), "cpu")
     assert not program.description.native_operators
 
 

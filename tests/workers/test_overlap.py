@@ -13,8 +13,10 @@ from torch import Tensor
 
 from bertstream.workers import engine as engine_module
 from bertstream.workers import loop as loop_module
+from bertstream.workers.batch import Prepared
 from bertstream.workers.contract import BULK, Failure, Result, Wishes
-from bertstream.workers.engine import Launched, Prepared, Program
+from bertstream.workers.engine import Launched
+from bertstream.workers.interface import Program
 from bertstream.workers.running import read_running
 from tests.workers.test_loop import BAD, Worker
 

@@ -16,7 +16,7 @@ from bertstream.workers.compile import compile_model
 from bertstream.workers.description import ModelDescription, PrecisionTest
 from bertstream.workers.models import EncoderShape
 from bertstream.workers.precision import LENGTHS, texts
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 
 Checkpoint = Callable[[str], Path]
 
@@ -37,7 +37,9 @@ def test_less_precision_is_further_from_float32(checkpoint: Checkpoint, compile_
 
 def test_it_is_what_the_program_does(compile_cache: Path) -> None:
     """Measured again from outside, with the programs as they were saved."""
-    exact, brain = (Program.load(compile_model(embedded(), dtype=each, cache=compile_cache), "cpu") for each in DTYPES)
+    exact, brain = (
+        ScriptedProgram.load(compile_model(embedded(), dtype=each, cache=compile_cache), "cpu") for each in DTYPES
+    )
     layers = [exact.description.layers]
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(exact.description.vocabulary_size, (sum(LENGTHS),), generator=generator, dtype=torch.int32)

@@ -19,7 +19,7 @@ from bertstream.workers.compile import compile_model
 from bertstream.workers.contract import Pooling, PoolingMode
 from bertstream.workers.description import DefaultPooling
 from bertstream.workers.native import cuda_library
-from bertstream.workers.program import Program, ProgramError
+from bertstream.workers.program import ProgramError, ScriptedProgram
 from tests.support.checkpoints import TEXTS, edit_json
 from tests.support.pairs import EXACT, Pair, difference, packed
 
@@ -184,8 +184,6 @@ def test_the_checkpoint_s_own_pooling_is_what_graphs_record(pair: Callable[[str]
     program.description = replace(program.description, default_pooling=DefaultPooling(mode, True, 7))
     own = Pooling(mode, (program.description.layers,), normalize=True, dimensions=7)
     assert program.poolings == (() if mode == "pooler" else (replace(own, normalize=False), own))
-    assert program.recorded == frozenset()
-    assert program.replay(torch.tensor([1]), None, [1], [], frozenset({own})) is None
 
 
 @pytest.mark.parametrize(("dtype", "near"), [("bfloat16", 0.15), ("float16", 0.02)])
@@ -213,7 +211,7 @@ def test_the_embedded_model_gives_sentence_transformers_vectors(compile_cache: P
     from sentence_transformers import SentenceTransformer
 
     theirs = SentenceTransformer(str(embedded()), device="cpu")
-    program = Program.load(compile_model(embedded(), cache=compile_cache), "cpu")
+    program = ScriptedProgram.load(compile_model(embedded(), cache=compile_cache), "cpu")
     limit = program.description.default_max_length
     ids = [theirs.tokenizer(text, truncation=True, max_length=limit)["input_ids"] for text in TEXTS]
     lengths = [len(text) for text in ids]
@@ -227,7 +225,7 @@ def test_a_program_for_another_device_is_refused(
 ) -> None:
     compiled = compile_model(checkpoint("bert"), cache=compile_cache)
     with pytest.raises(ProgramError, match="compiled for cpu, not cuda"):
-        Program.load(compiled, "cuda")
+        ScriptedProgram.load(compiled, "cuda")
 
 
 def test_a_damaged_program_says_what_to_do(
@@ -237,7 +235,7 @@ def test_a_damaged_program_says_what_to_do(
     for file in compiled.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes()[: 1000 if file.name == "program.pt" else None])
     with pytest.raises(ProgramError, match="compile the model again"):
-        Program.load(tmp_path, "cpu")
+        ScriptedProgram.load(tmp_path, "cpu")
 
 
 def test_missing_operators_say_what_to_do(
@@ -248,7 +246,7 @@ def test_missing_operators_say_what_to_do(
         (tmp_path / file.name).write_bytes(file.read_bytes())
     edit_json(tmp_path / "description.json", native_operators=True)
     with pytest.raises(ProgramError, match="another kind of machine; compile the model again"):
-        Program.load(tmp_path, "cpu")
+        ScriptedProgram.load(tmp_path, "cpu")
 
 
 @pytest.mark.parametrize("reason", ["", "add_gelu_ (none) differs from ATen's"])
@@ -280,8 +278,20 @@ def test_operators_for_cuda_come_after_those_for_the_cpu_and_before_the_program(
     monkeypatch.setattr(programs, "_load_module", lambda directory, device: steps.append("program"))
     monkeypatch.setattr(gpu_products, "use_epilogue", use_epilogue)
     caplog.set_level(logging.INFO)
-    Program.load(tmp_path, "cuda:1")
+    ScriptedProgram.load(tmp_path, "cuda:1")
     gpu = torch.device("cuda", 1)
     assert steps == [native.file_name(), (tmp_path, gpu), "program", gpu]
     told = [(record.levelno, record.getMessage().rpartition(": ")[2]) for record in caplog.records]
     assert told == ([(logging.WARNING, reason), (logging.INFO, reason)] if reason else [])
+
+
+@pytest.mark.parametrize("pooling", [Pooling("mean", (0, 1)), Pooling("pooler", (0,))])
+def test_encoding_gives_the_states_that_vectors_are_made_of(pair: Callable[[str], Pair], pooling: Pooling) -> None:
+    program, ids = pair("bert").program, torch.tensor([5, 6, 7], dtype=torch.int32)
+    last = program.description.layers
+    needed = [0, 1] if pooling.mode == "mean" else [0, last]
+    found = program.encode(ids, None, [2, 1], [0], frozenset({pooling}))
+    assert list(found.states) == needed
+    assert not found.vectors
+    for layer, want in zip(needed, program.hidden_states(ids, None, [2, 1], needed), strict=True):
+        assert torch.equal(found.states[layer], want)

@@ -15,13 +15,14 @@ from sentence_transformers.base.modules import Dense as TheirDense
 from torch import Tensor, nn
 
 from bertstream.workers import graphs
+from bertstream.workers.batch import prepare
 from bertstream.workers.compile import compile_model
 from bertstream.workers.contract import Batch, Pooling, Spans, Wishes, Work
-from bertstream.workers.engine import prepare, run
+from bertstream.workers.engine import run
 from bertstream.workers.models import DENSE_ACTIVATIONS, VectorShape
 from bertstream.workers.models.sentence import Dense
 from bertstream.workers.outputs import finish
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 from tests.support.checkpoints import TEXTS
 from tests.support.sentence import HIDDEN, SENTENCE_MAKERS
 from tests.workers.test_graphs import CPU, SHAPES, Tape, limits_of, needs_compiler
@@ -37,8 +38,8 @@ def directory(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def program(directory: Path, compile_cache: Path) -> Program:
-    return Program.load(compile_model(directory, cache=compile_cache), "cpu")
+def program(directory: Path, compile_cache: Path) -> ScriptedProgram:
+    return ScriptedProgram.load(compile_model(directory, cache=compile_cache), "cpu")
 
 
 @pytest.mark.parametrize("activation", DENSE_ACTIVATIONS)
@@ -57,9 +58,9 @@ def test_a_dense_layer_has_sentence_transformers_numbers(activation: str, output
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_what_becomes_of_pooled_vectors_is_float32_in_any_precision(
-    directory: Path, program: Program, compile_cache: Path, dtype: str
+    directory: Path, program: ScriptedProgram, compile_cache: Path, dtype: str
 ) -> None:
-    coarse = Program.load(compile_model(directory, cache=compile_cache, dtype=dtype), "cpu")
+    coarse = ScriptedProgram.load(compile_model(directory, cache=compile_cache, dtype=dtype), "cpu")
     states = torch.randn(12, HIDDEN)
     found, want = (each.pool(states, [7, 5], "checkpoint") for each in (coarse, program))
     assert found.dtype == torch.float32
@@ -74,12 +75,12 @@ def batch_of(directory: Path, texts: tuple[str, ...]) -> tuple[Batch, np.ndarray
     return Batch(np.concatenate(ids).astype(np.int32), lengths), model.encode(list(texts), prompt="")
 
 
-def vectors(program: Program, works: list[Work]) -> list[np.ndarray[Any, Any]]:
+def vectors(program: ScriptedProgram, works: list[Work]) -> list[np.ndarray[Any, Any]]:
     found = run(program, prepare(works, program.description.layers))
     return [next(iter(each.values())).numpy() for each in found]
 
 
-def test_works_of_one_batch_share_them_with_other_poolings(directory: Path, program: Program) -> None:
+def test_works_of_one_batch_share_them_with_other_poolings(directory: Path, program: ScriptedProgram) -> None:
     batch, want = batch_of(directory, TEXTS)
     last = (program.description.layers,)
     own, plain = Pooling("checkpoint", last, normalize=True, dimensions=24), Pooling("mean", last)
@@ -90,7 +91,7 @@ def test_works_of_one_batch_share_them_with_other_poolings(directory: Path, prog
     assert mean.shape == (len(TEXTS), HIDDEN)
 
 
-def test_spans_and_none_of_them(directory: Path, program: Program) -> None:
+def test_spans_and_none_of_them(directory: Path, program: ScriptedProgram) -> None:
     batch, want = batch_of(directory, TEXTS[:2])
     own = Pooling("checkpoint", (program.description.layers,), normalize=True)
     whole = Spans(np.ones(2, np.int32), np.zeros(2, np.int32), batch.lengths)
@@ -103,7 +104,7 @@ def test_spans_and_none_of_them(directory: Path, program: Program) -> None:
 
 
 @pytest.mark.parametrize("mode", ["cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token"])
-def test_tokens_that_are_skipped_count_for_nothing_but_places(program: Program, mode: Any) -> None:
+def test_tokens_that_are_skipped_count_for_nothing_but_places(program: ScriptedProgram, mode: Any) -> None:
     generator = np.random.default_rng(5)
     lengths = np.array([3, 9, 6, 4, 9], np.int32)  # in the second work some have no more than is skipped
     ids = generator.integers(5, 300, lengths.sum()).astype(np.int32)
@@ -132,13 +133,16 @@ def _pooled(text: Tensor, mode: str, skipped: int) -> Tensor:
 
 
 @needs_compiler
-def test_graphs_record_them(directory: Path, program: Program) -> None:
-    recorded, last = graphs.Graphs(program, SHAPES, Tape(), CPU, limits_of(program)), program.description.layers
+def test_graphs_record_them(directory: Path, program: ScriptedProgram) -> None:
+    recorded, last = (
+        graphs.RecordedProgram(program, SHAPES, Tape(), CPU, limits_of(program)),
+        program.description.layers,
+    )
     own = Pooling("checkpoint", (last,), normalize=True, dimensions=24)
-    assert own in recorded.poolings
+    assert own in recorded.recorded
     lengths = [16, 5, 5, 1]
     ids = torch.arange(5, 5 + sum(lengths), dtype=torch.int32)
-    given = recorded.run(ids, None, lengths, [], frozenset({own}))
+    given = recorded.replay(ids, None, lengths, [], frozenset({own}))
     assert given is not None
     states = program.hidden_states(ids, None, lengths, [last])[0]
     want = finish(own, program.pool(states, lengths, "checkpoint"))
@@ -146,6 +150,6 @@ def test_graphs_record_them(directory: Path, program: Program) -> None:
 
 
 def test_a_program_without_them_says_so(checkpoint: Checkpoint, compile_cache: Path) -> None:
-    plain = Program.load(compile_model(checkpoint("bert"), cache=compile_cache), "cpu")
+    plain = ScriptedProgram.load(compile_model(checkpoint("bert"), cache=compile_cache), "cpu")
     with pytest.raises(ValueError, match="no sentence-transformers modules"):
         plain.pool(torch.zeros(3, HIDDEN), [3], "checkpoint")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from bertstream.workers.batch import prepare
 from bertstream.workers.contract import Batch, Pooling, Spans, Wishes, Work
-from bertstream.workers.engine import prepare, run
-from bertstream.workers.program import Program
+from bertstream.workers.engine import run
+from bertstream.workers.program import ScriptedProgram
 from bertstream.workers.sessions import Reached, Sessions
 from tests.support.pairs import Pair
 
@@ -25,7 +26,7 @@ BATCH = Batch(
 
 
 @pytest.fixture(scope="module")
-def program(pair: Callable[..., Pair]) -> Program:
+def program(pair: Callable[..., Pair]) -> ScriptedProgram:
     return pair("bert").program
 
 
@@ -33,12 +34,12 @@ def all_of(outputs: tuple[str, ...], **wishes: object) -> Wishes:
     return Wishes(outputs, **wishes)  # type: ignore[arg-type]
 
 
-def at_once(program: Program, wishes: Wishes) -> dict[str, torch.Tensor]:
+def at_once(program: ScriptedProgram, wishes: Wishes) -> dict[str, torch.Tensor]:
     (found,) = run(program, prepare([Work(1, BATCH, wishes)], LAST))
     return found
 
 
-def step(program: Program, sessions: Sessions, wishes: Wishes, *, final: bool) -> dict[str, torch.Tensor]:
+def step(program: ScriptedProgram, sessions: Sessions, wishes: Wishes, *, final: bool) -> dict[str, torch.Tensor]:
     work = Work(1, BATCH, wishes, session=9, final=final)
     sessions.begin(SOURCE, 9)
     (found,) = run(program, prepare([work], LAST), sessions, [(SOURCE, 9)])
@@ -55,7 +56,7 @@ STEPS = (
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 @pytest.mark.parametrize("forgets", [False, True])
-def test_steps_equal_one_pass(program: Program, limit: int, forgets: bool) -> None:
+def test_steps_equal_one_pass(program: ScriptedProgram, limit: int, forgets: bool) -> None:
     sessions = Sessions(limit)
     for number, wishes in enumerate(STEPS):
         if forgets:
@@ -68,7 +69,7 @@ def test_steps_equal_one_pass(program: Program, limit: int, forgets: bool) -> No
     assert sessions.size == 0  # the final step leaves nothing
 
 
-def test_a_step_goes_on_from_where_the_one_before_has_come(program: Program) -> None:
+def test_a_step_goes_on_from_where_the_one_before_has_come(program: ScriptedProgram) -> None:
     """Shown by spoiling what is kept: what comes of it is spoilt too."""
     sessions = Sessions(1 << 30)
     step(program, sessions, STEPS[0], final=False)
@@ -94,7 +95,7 @@ def test_the_oldest_is_forgotten_first_and_connections_take_theirs_along() -> No
     assert sessions.size == 0
 
 
-def test_attention_of_mixed_wishes_in_one_batch(program: Program) -> None:
+def test_attention_of_mixed_wishes_in_one_batch(program: ScriptedProgram) -> None:
     """Works that want other layers and heads, or none, share a batch and get what each gets alone."""
     wishes = (
         all_of(("attentions",), attention_layers=(1, 3), attention_heads=(0, 1, 2)),
@@ -114,7 +115,7 @@ def test_attention_of_mixed_wishes_in_one_batch(program: Program) -> None:
         start += 3 * n * n
 
 
-def test_attention_in_int8_has_a_scale_for_each_row(program: Program) -> None:
+def test_attention_in_int8_has_a_scale_for_each_row(program: ScriptedProgram) -> None:
     wishes = all_of(("attentions",), attention_layers=(1,), attention_heads=(0, 2))
     exact = at_once(program, wishes)["attentions.1"]
     coarse = at_once(program, all_of(("attentions",), attention_layers=(1,), attention_heads=(0, 2), wire_type="int8"))

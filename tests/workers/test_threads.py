@@ -11,12 +11,12 @@ from torch import Tensor
 
 from bertstream.workers import checkpoints
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 
 LENGTHS = ([5], [57], [40, 20, 7])
 
 
-def states(program: Program, ids: Tensor, lengths: list[int], threads: int) -> Tensor:
+def states(program: ScriptedProgram, ids: Tensor, lengths: list[int], threads: int) -> Tensor:
     """In a thread of its own, as the count of a thread that has computed before stays as it is."""
     found: list[Tensor] = []
 
@@ -35,7 +35,7 @@ def states(program: Program, ids: Tensor, lengths: list[int], threads: int) -> T
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_numbers_do_not_depend_on_how_many_threads_compute(dtype: str, compile_cache: Path) -> None:
-    program = Program.load(compile_model(checkpoints.embedded(), dtype=dtype, cache=compile_cache), "cpu")
+    program = ScriptedProgram.load(compile_model(checkpoints.embedded(), dtype=dtype, cache=compile_cache), "cpu")
     own = program.description.native_operators and program.description.products != "plain"
     for lengths in LENGTHS:
         ids = torch.randint(1000, 20_000, (sum(lengths),), generator=torch.Generator().manual_seed(1)).int()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bertstream.workers import weights_file
 from bertstream.workers.compile import compile_model
-from bertstream.workers.program import Program, ProgramError
+from bertstream.workers.program import ProgramError, ScriptedProgram
 from bertstream.workers.weights_file import WeightsError
 
 CPU = torch.device("cpu")
@@ -25,9 +25,9 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, tor
 WORKER = """
 import sys
 from pathlib import Path
-from bertstream.workers.program import Program
+from bertstream.workers.program import ScriptedProgram
 
-program = Program.load(Path(sys.argv[1]), "cpu")
+program = ScriptedProgram.load(Path(sys.argv[1]), "cpu")
 print(sum(float(weight.double().sum()) for weight in program._module.state_dict().values()), flush=True)
 sys.stdin.read()
 """
@@ -208,7 +208,7 @@ def test_a_compiled_model_without_its_weights_says_what_to_do(
     if damage == "missing":
         (tmp_path / weights_file.FILE_NAME).unlink()
     with pytest.raises(ProgramError, match=r"weights\.bin.*; compile the model again"):
-        Program.load(tmp_path, "cpu")
+        ScriptedProgram.load(tmp_path, "cpu")
 
 
 def sizes(pid: int, file: Path) -> dict[str, int]:

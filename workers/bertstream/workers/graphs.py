@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,8 +20,15 @@ from torch import Tensor
 
 from bertstream.workers.contract import Pooling
 from bertstream.workers.copies import to_device
+from bertstream.workers.interface import (
+    Advanced,
+    AttentionWish,
+    Encoded,
+    Program,
+    RecordableProgram,
+    with_sources,
+)
 from bertstream.workers.outputs import finish
-from bertstream.workers.program import Advanced
 
 log = logging.getLogger(__name__)
 
@@ -42,28 +48,6 @@ Recorder = Callable[[Callable[[], list[Tensor]]], Recorded]
 
 class GraphError(Exception):
     """A graph does not give what the program gives."""
-
-
-class Program(Protocol):
-    """What is recorded, and what it is compared with. T tokens of n texts lie end to end; H is the hidden size."""
-
-    @property
-    def poolings(self) -> tuple[Pooling, ...]:
-        """The vectors to record, all of the last layer."""
-
-    def last_states(self, ids: Tensor, type_ids: Tensor | None, cu_seqlens: Tensor, longest: int) -> Tensor:
-        """ids, type_ids: [T]; cu_seqlens: [n + 1] int32 -> the last layer's states [T, H]"""
-
-    def pool_at(self, states: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
-        """states: [T, H]; cu_seqlens: [n + 1] int32, to at most T -> [n, H] float32, finite for empty texts, too."""
-
-    def hidden_states(
-        self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
-    ) -> list[Tensor]:
-        """The plain way: the states of each layer."""
-
-    def pool(self, states: Tensor, lengths: list[int], mode: str) -> Tensor:
-        """The plain way: states [T, H] -> [n, H] float32, by "checkpoint" [n, D]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +100,7 @@ def _texts_of(tokens: int, longest: int) -> int:
 class Graph:
     """One recording. What is read of it are copies, since the next replay writes to the same memory."""
 
-    def __init__(self, program: Program, bucket: Bucket, record: Recorder, device: torch.device) -> None:
+    def __init__(self, program: RecordableProgram, bucket: Bucket, record: Recorder, device: torch.device) -> None:
         self.bucket = bucket
         self._ids = torch.zeros(bucket.tokens, dtype=torch.int32, device=device)
         self._type_ids = torch.zeros_like(self._ids)
@@ -126,7 +110,7 @@ class Graph:
         self._replay, (self._states, *vectors) = record(lambda: self._compute(program))
         self._vectors = dict(zip(program.poolings, vectors, strict=True))
 
-    def _compute(self, program: Program) -> list[Tensor]:
+    def _compute(self, program: RecordableProgram) -> list[Tensor]:
         states = program.last_states(self._ids, self._type_ids, self._layout[0], self.bucket.longest)
         modes = {each.mode for each in program.poolings}
         pooled = {mode: program.pool_at(states, self._layout[1], mode) for mode in modes}
@@ -159,47 +143,115 @@ def _layout(cu_seqlens: NDArray[np.int32], tokens: int) -> NDArray[np.int32]:
     return np.stack([cu_seqlens, np.minimum(cu_seqlens, tokens)])
 
 
-class Graphs:
-    """The recordings of one program. Not for several threads at once."""
+class RecordedProgram:
+    """A program whose small batches are replayed; all else is the plain program's. Not for several threads at once."""
 
     def __init__(
-        self, program: Program, shapes: Sequence[Bucket], record: Recorder, device: torch.device, limits: Limits
+        self,
+        plain: RecordableProgram,
+        shapes: Sequence[Bucket],
+        record: Recorder,
+        device: torch.device,
+        limits: Limits,
     ) -> None:
-        """Records and checks them. Raises whatever stands in the way."""
-        self.poolings = frozenset(program.poolings)
+        """Records and checks the graphs. Raises whatever stands in the way."""
+        self.recorded = frozenset(plain.poolings)
+        self._plain = plain
         self._last_layer = limits.last_layer
         # The largest first, so that the others find room in the memory that it has left.
         largest_first = sorted(shapes, reverse=True)
         with torch.inference_mode():
-            self._graphs = [Graph(program, bucket, record, device) for bucket in largest_first][::-1]
+            self._graphs = [Graph(plain, bucket, record, device) for bucket in largest_first][::-1]
             for graph in self._graphs:
-                check(graph, program, device, limits)
+                check(graph, plain, device, limits)
+
+    def encode(
+        self,
+        ids: Tensor,
+        type_ids: Tensor | None,
+        lengths: list[int],
+        layers: list[int],
+        poolings: frozenset[Pooling],
+    ) -> Encoded:
+        """By a graph where one gives all of it, and its vectors where it has them."""
+        ready = self.recorded & poolings
+        others = with_sources(layers, poolings - ready, self._last_layer)
+        replayed = self.replay(ids, type_ids, lengths, others, ready)
+        if replayed is not None:
+            return replayed
+        return self._plain.encode(ids, type_ids, lengths, layers, poolings)
 
     @torch.inference_mode()
-    def run(
+    def replay(
         self,
         ids: Tensor,
         type_ids: Tensor | None,
         lengths: list[int],
         layers: list[int],
         poolings: frozenset[Pooling] = frozenset(),
-    ) -> Advanced | None:
-        """States [T, H] of `layers`, the last or none, and vectors [n, d] by `poolings`, which are among its own.
+    ) -> Encoded | None:
+        """States [T, H] of `layers`, the last or none, and vectors [n, d] by `poolings`, which are among `recorded`.
 
         None where anything else is asked for, or nothing, or no graph takes the batch.
         """
-        if layers not in ([self._last_layer], []) or not poolings <= self.poolings or not (layers or poolings):
+        if layers not in ([self._last_layer], []) or not poolings <= self.recorded or not (layers or poolings):
             return None
         tokens = sum(lengths)
         for graph in self._graphs:
             if tokens <= graph.bucket.tokens and (starts := graph.bucket.cu_seqlens(lengths)) is not None:
                 graph.replay(ids, type_ids, starts)
                 vectors = {each: graph.vectors(each, len(lengths)) for each in poolings}
-                return Advanced([graph.states(tokens)] if layers else [], [], vectors)
+                return Encoded({layer: graph.states(tokens) for layer in layers}, vectors)
         return None
 
+    def forward(
+        self,
+        ids: Tensor,
+        type_ids: Tensor | None,
+        lengths: list[int],
+        layers: list[int],
+        attention: AttentionWish | None = None,
+    ) -> Advanced:
+        return self._plain.forward(ids, type_ids, lengths, layers, attention)
 
-def check(graph: Graph, program: Program, device: torch.device, limits: Limits) -> None:
+    def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
+        return self._plain.embed(ids, type_ids, lengths)
+
+    def advance(
+        self,
+        states: Tensor,
+        lengths: list[int],
+        start: int,
+        layers: list[int],
+        attention: AttentionWish | None = None,
+    ) -> Advanced:
+        return self._plain.advance(states, lengths, start, layers, attention)
+
+    def pooler(self, first: Tensor) -> Tensor:
+        return self._plain.pooler(first)
+
+    def pool(self, states: Tensor, lengths: list[int], mode: str, skipped: int = 0) -> Tensor:
+        return self._plain.pool(states, lengths, mode, skipped)
+
+    @property
+    def whole_text_heads(self) -> frozenset[str]:
+        return self._plain.whole_text_heads
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._plain.vocabulary_size
+
+    def mask_logits(self, states: Tensor) -> Tensor:
+        return self._plain.mask_logits(states)
+
+    def text_logits(self, head: str, first: Tensor) -> Tensor:
+        return self._plain.text_logits(head, first)
+
+    def token_logits(self, head: str, states: Tensor) -> Tensor:
+        return self._plain.token_logits(head, states)
+
+
+def check(graph: Graph, program: RecordableProgram, device: torch.device, limits: Limits) -> None:
     """Compare a made-up batch with what the program gives for it. Raises GraphError."""
     generator = torch.Generator().manual_seed(graph.bucket.tokens)
     lengths = made_up_lengths(graph.bucket)
@@ -208,7 +260,8 @@ def check(graph: Graph, program: Program, device: torch.device, limits: Limits) 
     starts = graph.bucket.cu_seqlens(lengths)
     assert starts is not None
     for type_ids in (types, None):
-        (want,) = program.hidden_states(ids, type_ids, lengths, [limits.last_layer])
+        encoded = program.encode(ids, type_ids, lengths, [limits.last_layer], frozenset())
+        want = encoded.states[limits.last_layer]
         near = NEAR_FLOAT8 if limits.float8 else NEAR[want.dtype]
         graph.replay(ids, type_ids, starts)
         _compare(graph.states(sum(lengths)), want, near, graph.bucket)
@@ -257,24 +310,24 @@ class CudaRecorder:
 
 
 def record(
-    program: Program,
+    program: RecordableProgram,
     device: torch.device,
     batch_tokens: int,
     limits: Limits,
     recorder: Callable[[torch.device], Recorder] | None = None,
-) -> Graphs | None:
-    """The graphs of a program; None, and a line that says why, where there can be none. The plain way serves then."""
+) -> Program:
+    """The program with its small batches recorded; as it is, and a line that says why, where there can be none."""
     if os.environ.get(SWITCH, "1") == "0":
         log.info("CUDA graphs are switched off by %s=0", SWITCH)
-        return None
+        return program
     started = time.monotonic()
     shapes = buckets(batch_tokens, limits.max_tokens)
     try:
-        graphs = Graphs(program, shapes, (recorder or CudaRecorder)(device), device, limits)
+        recorded = RecordedProgram(program, shapes, (recorder or CudaRecorder)(device), device, limits)
     except Exception as error:  # whatever it is: all that is lost is speed
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         log.warning("CUDA graphs are not used, small batches take longer: %s", reason)
-        return None
+        return program
     seconds = time.monotonic() - started
     log.info("%d CUDA graphs for batches of up to %d tokens in %.1f s", len(shapes), shapes[-1].tokens, seconds)
-    return graphs
+    return recorded

@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bertstream.workers.answers import best_answers
+from bertstream.workers.batch import Prepared
 from bertstream.workers.contract import HeadWish, Output, ScoreFunction, Spans
+from bertstream.workers.interface import Program
 from bertstream.workers.masked import Candidates, LogProbabilities, fill
 from bertstream.workers.ragged import Ints, rows_of
-
-if TYPE_CHECKING:
-    from bertstream.workers.engine import Prepared, Program
 
 Named = dict[str, Tensor]
 _MASKED: tuple[Output, ...] = ("mask_candidates", "token_log_probabilities")

@@ -12,9 +12,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bertstream.workers.batch import Prepared, prepare
 from bertstream.workers.contract import INTERACTIVE, Failure, FailureReason, Result
-from bertstream.workers.engine import Launched, Prepared, Program, launch, prepare, run
+from bertstream.workers.engine import Launched, launch, run
 from bertstream.workers.failures import give_memory_back, is_fatal, reason_of
+from bertstream.workers.interface import Program
 from bertstream.workers.queue import WorkQueue
 from bertstream.workers.running import Computing
 from bertstream.workers.scheduler import Entry, Plan
@@ -74,8 +76,10 @@ class EngineLoop:
         self._flight: Flight | None = None
         self.batches = 0
 
-    def start(self, warm_up: Callable[[], None] = lambda: None) -> None:
+    def start(self, warm_up: Callable[[Program], Program] = lambda program: program) -> None:
         """Starts both threads, and returns once `warm_up` has run in the engine's. Raises what that raises.
+
+        It is given the program, and gives the one that batches are run by from then on.
 
         No other thread may compute with several of OpenMP's: each that does gets helpers of its own, and once there are
         more of those than cores all of them sleep between loops, which more than doubles the time of a short text.
@@ -87,9 +91,9 @@ class EngineLoop:
         threading.Thread(target=self._run, args=(warm_up, warm), name="engine", daemon=True).start()
         warm.result()
 
-    def _run(self, warm_up: Callable[[], None], warm: Future[None]) -> None:
+    def _run(self, warm_up: Callable[[Program], Program], warm: Future[None]) -> None:
         try:
-            warm_up()
+            self._program = warm_up(self._program)
         except BaseException as error:  # it is the starter's, who waits for it
             warm.set_exception(error)
             return

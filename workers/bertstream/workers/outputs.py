@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bertstream.workers.batch import VECTORS, Prepared
 from bertstream.workers.contract import Output, Pooling, WireType, Wishes, Work
 from bertstream.workers.copies import to_device, to_host
+from bertstream.workers.interface import AttentionWish, Encoded, Program
 from bertstream.workers.ragged import Ints, pieces_of, rows_of, starts_of
 
-if TYPE_CHECKING:
-    from bertstream.workers.engine import Prepared, Program
-    from bertstream.workers.program import Advanced, AttentionWish
-
 Named = dict[str, Tensor]
-VECTORS: frozenset[Output] = frozenset({"pooled", "pooler_output"})  # of a text, without its tokens' states
 _SPAN_ROWS = 8192  # of tokens' states gathered at once: spans overlap, so a text's could have hundreds of times its own
 
 
@@ -43,23 +39,25 @@ def collect(outputs: Pending) -> Named:
     return {name: each.collect() if isinstance(each, Shared) else each for name, each in outputs.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Attentions:
+    """The attention weights of a batch."""
+
+    wish: AttentionWish
+    weights: list[list[Tensor]]  # of each layer of the wish and each of its texts: [heads, n, n] float32
+
+
 class Outputs:
     """Derives outputs from the layers' states, what several works share once a batch."""
 
     def __init__(
-        self,
-        program: Program,
-        batch: Prepared,
-        states: dict[int, Tensor],
-        attention: AttentionWish | None,
-        advanced: Advanced,
+        self, program: Program, batch: Prepared, encoded: Encoded, attentions: Attentions | None = None
     ) -> None:
         self._program = program
         self._batch = batch
-        self._states = states
-        self._attention = attention
-        self._weights = advanced.weights
-        self._vectors = advanced.vectors
+        self._states = encoded.states
+        self._vectors = encoded.vectors
+        self._weights = attentions
         self._pooled: dict[tuple[object, ...], Tensor] = {}
         self._sent: dict[tuple[object, ...], Named] = {}
         self._pooler: Tensor | None = None
@@ -97,12 +95,12 @@ class Outputs:
         return found
 
     def _attentions(self, work: Work, place: Ints) -> Named:
-        assert self._attention is not None
-        computed, wishes, found = self._attention, work.wishes, Named()
+        assert self._weights is not None
+        computed, wishes, found = self._weights.wish, work.wishes, Named()
         texts = [computed.texts.index(text) for text in place.tolist()]
         heads = torch.tensor([computed.heads.index(head) for head in wishes.attention_heads])
         for layer in wishes.attention_layers:
-            weights = self._weights[computed.layers.index(layer)]
+            weights = self._weights.weights[computed.layers.index(layer)]
             chosen = [weights[text].index_select(0, heads.to(weights[text].device)) for text in texts]
             found |= flat_to_wire(f"attentions.{layer}", chosen, wishes.wire_type)
         return found

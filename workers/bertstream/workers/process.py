@@ -22,9 +22,11 @@ from bertstream.workers.control import ControlLine, Event
 
 if TYPE_CHECKING:
     from bertstream.workers.cores import Cores
+    from bertstream.workers.description import ModelDescription
     from bertstream.workers.generation.generator import Generator
+    from bertstream.workers.interface import Program
     from bertstream.workers.loop import EngineLoop
-    from bertstream.workers.program import Program
+    from bertstream.workers.program import ScriptedProgram
     from bertstream.workers.queue import WorkQueue
     from bertstream.workers.running import Computing
 
@@ -118,13 +120,13 @@ def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
 
     from bertstream.workers.connections import Listener, Queues
     from bertstream.workers.loop import EngineLoop
-    from bertstream.workers.program import Program
+    from bertstream.workers.program import ScriptedProgram
     from bertstream.workers.queue import WorkQueue
     from bertstream.workers.running import Computing, RunningRecord
     from bertstream.workers.sessions import Sessions
 
     torch.set_num_threads(config.threads)
-    program = Program.load(Path(config.directory), config.device)
+    program = ScriptedProgram.load(Path(config.directory), config.device)
     cores = shared_cores(config)
     computing = Computing(RunningRecord(Path(config.running)), cores)
     generator = make_generator(program, config, computing)
@@ -135,7 +137,7 @@ def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
     loop = EngineLoop(
         program, queue, computing, sessions, program.description.layers, config.device, generator=generator
     )
-    loop.start(lambda: warm_up(program, config, computing, cores))
+    loop.start(lambda _: warm_up(program, config, computing, cores))
 
     def hello(connection: int) -> Hello:
         return Hello(config.name, os.getpid(), connection, config.batch_tokens, config.running, cache_tokens)
@@ -144,7 +146,7 @@ def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
     return loop, queue
 
 
-def make_generator(program: Program, config: WorkerConfig, computing: Computing) -> Generator | None:
+def make_generator(program: ScriptedProgram, config: WorkerConfig, computing: Computing) -> Generator | None:
     """With its cache; None where the model generates nothing."""
     from bertstream.workers.generation.generator import Generator
     from bertstream.workers.generation.queue import GenerationQueue
@@ -163,14 +165,14 @@ def make_generator(program: Program, config: WorkerConfig, computing: Computing)
     )
 
 
-def record_graphs(program: Program, batch_tokens: int) -> None:
-    """From here on the program replays small batches, where that gives the same numbers."""
+def record_graphs(program: ScriptedProgram, batch_tokens: int) -> Program:
+    """The program that replays small batches, where that gives the same numbers."""
     from bertstream.workers.graphs import Limits, record
 
     known = program.description
     sizes = known.vocabulary_size, known.type_vocabulary_size, known.max_tokens, known.layers
     limits = Limits(*sizes, float8=known.products == "fp8")
-    program.graphs = record(program, program.device, batch_tokens, limits)
+    return record(program, program.device, batch_tokens, limits)
 
 
 def shared_cores(config: WorkerConfig) -> Cores | None:
@@ -182,30 +184,33 @@ def shared_cores(config: WorkerConfig) -> Cores | None:
     return Cores(Share(**config.share), config.threads, torch.set_num_threads) if config.share else None
 
 
-def warm_up(program: Program, config: WorkerConfig, computing: Computing, cores: Cores | None = None) -> None:
-    """All that is slow at first, before anyone waits for it."""
+def warm_up(
+    program: ScriptedProgram, config: WorkerConfig, computing: Computing, cores: Cores | None = None
+) -> Program:
+    """All that is slow at first, before anyone waits for it. What batches are to be run by."""
     from bertstream.workers.generation import warming
 
-    if program.device.type == "cuda":
-        record_graphs(program, config.batch_tokens)
-    run_small_batches(program, config.device)
+    runs = record_graphs(program, config.batch_tokens) if program.device.type == "cuda" else program
+    run_small_batches(runs, program.description, config.device)
     if cores is not None:  # threads for idle cores are made now
-        cores.warm_up(lambda: run_small_batches(program, config.device))
+        cores.warm_up(lambda: run_small_batches(runs, program.description, config.device))
     description = program.description.generation
     if description is not None and config.cache_tokens:
         warming.warm_up(program, description, computing, config.device)
+    return runs
 
 
-def run_small_batches(program: Program, device: str) -> None:
+def run_small_batches(program: Program, description: ModelDescription, device: str) -> None:
     """The first calls of a scripted module are slow."""
     import numpy as np
 
+    from bertstream.workers.batch import prepare
     from bertstream.workers.contract import Batch, Pooling, Wishes, Work
-    from bertstream.workers.engine import prepare, run
+    from bertstream.workers.engine import run
 
-    last = program.description.layers
+    last = description.layers
     wishes = Wishes(("pooled",), Pooling("mean", (last,), normalize=True))
-    for lengths in ([1], [8, 8, 3], [min(128, program.description.max_tokens)] * 4):
+    for lengths in ([1], [8, 8, 3], [min(128, description.max_tokens)] * 4):
         batch = Batch(np.zeros(sum(lengths), np.int32), np.array(lengths, np.int32))
         run(program, prepare([Work(0, batch, wishes)], last, device))
 

@@ -1,4 +1,4 @@
-"""A compiled model, ready to run. Behind this interface TorchScript could be replaced."""
+"""A compiled model, ready to run by TorchScript, which is all behind the interface that knows of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import logging
 import math
 import mmap
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,10 +15,8 @@ from torch import Tensor
 from bertstream.workers import gpu_products, native, weights_file
 from bertstream.workers.contract import Pooling, PoolingMode
 from bertstream.workers.description import ModelDescription
+from bertstream.workers.interface import Advanced, AttentionWish, Encoded, with_sources
 from bertstream.workers.native import cuda_library
-
-if TYPE_CHECKING:
-    from bertstream.workers.graphs import Graphs
 
 log = logging.getLogger(__name__)
 
@@ -32,39 +28,23 @@ TOKEN_HEADS = ("token_classification", "question_answering")
 GENERATING = ("causal_lm", "sequence_to_sequence")
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionWish:
-    """Which attention weights to write down. The rest of the batch takes the fast way, which never has them."""
-
-    layers: tuple[int, ...]  # ascending, from 1 to the model's last
-    texts: tuple[int, ...]  # places in the batch
-    heads: tuple[int, ...]  # from 0
-
-
-@dataclass(frozen=True, slots=True)
-class Advanced:
-    """What was asked for."""
-
-    states: list[Tensor]  # [T, H] of each layer asked for, in that order
-    weights: list[list[Tensor]]  # of each layer of the wish and each of its texts: [heads, n, n] float32, rows sum to 1
-    vectors: Mapping[Pooling, Tensor] = field(default_factory=dict)  # [n, d] float32 of texts, where they came along
-
-
 class ProgramError(Exception):
     """A compiled model cannot be loaded here; the message says how to go on."""
 
 
-class Program:
-    """One model on one device. Not for several threads at once."""
+class ScriptedProgram:
+    """One model on one device: a program (interface.py) that can be recorded, and generates where its heads do.
+
+    Not for several threads at once.
+    """
 
     def __init__(self, description: ModelDescription, module: Any, device: torch.device) -> None:
         self.description = description
         self.device = device
-        self.graphs: Graphs | None = None  # on CUDA, once they are recorded
         self._module = module
 
     @classmethod
-    def load(cls, directory: Path, device: str | torch.device) -> Program:
+    def load(cls, directory: Path, device: str | torch.device) -> ScriptedProgram:
         """Load what compile_model wrote. Loading runs the program's code, so never load a file from elsewhere.
 
         Raises ProgramError, DescriptionError.
@@ -102,25 +82,17 @@ class Program:
         mode, last = cast("PoolingMode", own.mode), (self.description.layers,)
         return tuple(Pooling(mode, last, normalize=each, dimensions=own.dimensions) for each in (False, True))
 
-    @property
-    def recorded(self) -> frozenset[Pooling]:
-        """Those that `replay` may give."""
-        return frozenset() if self.graphs is None else self.graphs.poolings
-
-    @torch.inference_mode()
-    def replay(
+    def encode(
         self,
         ids: Tensor,
         type_ids: Tensor | None,
         lengths: list[int],
         layers: list[int],
-        poolings: frozenset[Pooling] = frozenset(),
-    ) -> Advanced | None:
-        """By one CUDA graph: hidden_states of `layers`, which may be none, and each text's vectors by `poolings`.
-
-        None where no graph gives all of it.
-        """
-        return None if self.graphs is None else self.graphs.run(ids, type_ids, lengths, layers, poolings)
+        poolings: frozenset[Pooling],
+    ) -> Encoded:
+        """hidden_states of `layers`, and of those that vectors by `poolings` are made of."""
+        needed = with_sources(layers, poolings, self.description.layers)
+        return Encoded(dict(zip(needed, self.hidden_states(ids, type_ids, lengths, needed), strict=True)))
 
     @torch.inference_mode()
     def hidden_states(
@@ -131,8 +103,6 @@ class Program:
         ids, type_ids: [T] int32 or int64, on the program's device; lengths: [n], each from 1 to max_tokens. Computes
         no layer above the highest asked for. Fastest when texts of equal length are neighbours.
         """
-        if (replayed := self.replay(ids, type_ids, lengths, layers)) is not None:
-            return replayed.states
         states: list[Tensor] = self._module(ids, type_ids, lengths, layers)
         return states
 

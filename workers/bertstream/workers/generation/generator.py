@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from bertstream.workers.contract import FailureReason
 from bertstream.workers.description import GenerationDescription
@@ -18,6 +17,7 @@ from bertstream.workers.generation.cache import CacheRows
 from bertstream.workers.generation.queue import GenerationQueue, Room, UnderWay, key_of
 from bertstream.workers.generation.running import Running, fail, send_completed, send_generated
 from bertstream.workers.generation.search import Choice, all_sequences, choose
+from bertstream.workers.interface import GeneratingProgram
 
 if TYPE_CHECKING:
     from bertstream.workers.running import Computing
@@ -27,43 +27,12 @@ log = logging.getLogger(__name__)
 Compute = Callable[[Sequence[Running]], Sequence[Choice] | None]
 
 
-class Program(Protocol):
-    """What the generator asks of a compiled model. The cache's tensors are the program's own affair."""
-
-    def new_cache(self, rows: int) -> list[Tensor]:
-        """Room for the keys and values of so many tokens."""
-
-    def prefill(
-        self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor
-    ) -> Tensor:
-        """A decoder's prompts, end to end: ids [T], rows [T] -> logits [n, V] of each one's last token."""
-
-    def encode_source(
-        self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor
-    ) -> None:
-        """An encoder's texts, end to end: ids [T], rows [T]."""
-
-    def step(
-        self,
-        cache: list[Tensor],
-        ids: Tensor,
-        positions: Tensor,
-        rows: Tensor,
-        past: Tensor,
-        past_lengths: Tensor,
-        source: Tensor | None,
-        source_lengths: Tensor | None,
-        type_ids: Tensor | None,
-    ) -> Tensor:
-        """One token of each of B sequences (batching.Step) -> logits [B, V] float32."""
-
-
 class Generator:
     """All that generates in this worker. Only the engine's thread calls it; the queue is what others see."""
 
     def __init__(
         self,
-        program: Program,
+        program: GeneratingProgram,
         description: GenerationDescription,
         queue: GenerationQueue,
         computing: Computing,

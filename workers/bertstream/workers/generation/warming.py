@@ -8,8 +8,9 @@ import numpy as np
 
 from bertstream.workers.contract import Generate, GenerationOptions
 from bertstream.workers.description import GenerationDescription
-from bertstream.workers.generation.generator import Generator, Program
+from bertstream.workers.generation.generator import Generator
 from bertstream.workers.generation.queue import GenerationQueue, rows_of
+from bertstream.workers.interface import GeneratingProgram
 from bertstream.workers.running import Computing
 
 _INPUT_TOKENS = 8
@@ -29,7 +30,7 @@ class _Nobody:
         make()
 
 
-def warm_up(program: Program, description: GenerationDescription, computing: Computing, device: str) -> None:
+def warm_up(program: GeneratingProgram, description: GenerationDescription, computing: Computing, device: str) -> None:
     """Generates a few tokens in each way, with a small cache of its own."""
     tokens = max(1, min(_INPUT_TOKENS, description.max_tokens - 4))
     works = [Generate(number, np.zeros(tokens, np.int32), options) for number, options in enumerate(_WAYS)]
