@@ -20,7 +20,7 @@ from benchmarks.machine import Machine, describe, own_versions
 from benchmarks.models import MODELS
 from benchmarks.results import ModelResults, Results
 from benchmarks.running import Plan, Run, say
-from bertstream.workers.checkpoints import CheckpointError
+from bertstream.workers.compile.checkpoints import CheckpointError
 
 ROOT = Path(__file__).parents[1]
 BUILT = ROOT / ".build/bench"  # converted models, kept between runs, and results

@@ -28,9 +28,9 @@ from benchmarks.peers.floor import Floor
 from benchmarks.peers.timing import Call, best
 from benchmarks.workloads import LONGEST, MAX_LENGTH, MU, SHORTEST, SIGMA
 from bertstream.workers import native
-from bertstream.workers.checkpoints import embedded
-from bertstream.workers.compile import compile_model
-from bertstream.workers.program import ScriptedProgram
+from bertstream.workers.compile.checkpoints import embedded
+from bertstream.workers.compile.compiler import compile_model
+from bertstream.workers.programs.program import ScriptedProgram
 
 TOKENS_A_WORD = 1.3
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from benchmarks.peers.keeping import kept
 from benchmarks.workloads import MAX_LENGTH, Counter
-from bertstream.workers.checkpoints import embedded
+from bertstream.workers.compile.checkpoints import embedded
 
 
 @dataclass(frozen=True, slots=True)

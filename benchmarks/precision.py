@@ -17,9 +17,9 @@ from torch import Tensor
 
 from benchmarks.peers.engine import planned
 from benchmarks.peers.timing import best
-from bertstream.workers.checkpoints import embedded
-from bertstream.workers.compile import compile_model
-from bertstream.workers.program import ScriptedProgram
+from bertstream.workers.compile.checkpoints import embedded
+from bertstream.workers.compile.compiler import compile_model
+from bertstream.workers.programs.program import ScriptedProgram
 
 ROUNDS, BATCH_TOKENS = 7, 4096
 LICENSE = Path(__file__).parents[1] / "LICENSE"

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.peers.timing import Call, best
-from bertstream.workers import checkpoints, native
-from bertstream.workers.compile import _read, default_cache
+from bertstream.workers import native
+from bertstream.workers.compile import checkpoints
+from bertstream.workers.compile.compiler import _read, default_cache
 from bertstream.workers.models import Operators, load_model
 from bertstream.workers.models.packing import pack, quantized
 

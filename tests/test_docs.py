@@ -12,8 +12,8 @@ import pytest
 from bertstream.server.config import FIELDS
 from bertstream.server.frontend.process import ENCODING, GENERATION, MODELS, TASKS, TOKENIZATION
 from bertstream.v1 import encoding_pb2, generation_pb2, tasks_pb2
-from bertstream.workers.checkpoints.families import FAMILIES
-from bertstream.workers.checkpoints.heads import HEADS
+from bertstream.workers.compile.checkpoints.families import FAMILIES
+from bertstream.workers.compile.checkpoints.heads import HEADS
 from tests.support.markdown import DOCUMENTS, ROOT
 
 SERVER = ROOT / "server" / "bertstream" / "server"

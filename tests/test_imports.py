@@ -141,7 +141,7 @@ RULES = [
             "bertstream.server.protocols",
             "bertstream.server.settings",
             "bertstream.workers.contract",
-            "bertstream.workers.description",
+            "bertstream.workers.programs.description",
             "bertstream.workers.ragged",
         ),
         others=CLIENT_PACKAGES,
@@ -154,8 +154,8 @@ RULES = [
             "bertstream.server.frontend",
             "bertstream.server.protocols",
             "bertstream.server.settings",
-            "bertstream.workers.control",
-            "bertstream.workers.logs",
+            "bertstream.workers.process.control",
+            "bertstream.workers.process.logs",
         ),
         others=(*CLIENT_PACKAGES, "grpc_health", "grpc_reflection"),
     ),
@@ -315,7 +315,7 @@ def _everything_in(package: str) -> list[str]:
 
 def _worker_modules() -> list[str]:
     """Return what a worker process runs; checkpoints and the compiler run before there is one."""
-    apart = ("bertstream.workers.checkpoints", "bertstream.workers.compile", "bertstream.workers.supervisor")
+    apart = ("bertstream.workers.compile", "bertstream.workers.process.supervisor")
     found = _everything_in("bertstream.workers")
     return [module for module in found if not any(_inside(module, other) for other in apart)]
 
@@ -324,7 +324,7 @@ PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
     "client": (lambda: _everything_in("bertstream.client"), {"torch", "transformers", "tokenizers", "rich"}),
     "cli": (lambda: _everything_in("bertstream.cli"), {"torch", "transformers", "tokenizers", "rich"}),
     "supervisor": (
-        lambda: ["bertstream.workers.supervisor", *_everything_in("bertstream.server.supervisor")],
+        lambda: ["bertstream.workers.process.supervisor", *_everything_in("bertstream.server.supervisor")],
         {"torch", "grpc", "google", "transformers", "tokenizers"},
     ),
     "frontend": (lambda: ["bertstream.server.frontend.process"], {"torch", "transformers"}),

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from benchmarks.peers import Choice, Peer, Settings, Vectors
 from benchmarks.peers.feeding import tokenizer
 from benchmarks.peers.torch_settings import set_threads
-from bertstream.workers.batch import prepare
-from bertstream.workers.compile import compile_model
+from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.contract import Batch, Pooling, Wishes, Work
-from bertstream.workers.engine import Launched, launch
-from bertstream.workers.process import record_graphs
-from bertstream.workers.program import ScriptedProgram
+from bertstream.workers.engine.batch import prepare
+from bertstream.workers.engine.engine import Launched, launch
+from bertstream.workers.process.worker import record_graphs
+from bertstream.workers.programs.program import ScriptedProgram
 
 Ids = NDArray[np.int32]
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # as the server has by default

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from bertstream.workers import weights_file
-from bertstream.workers.compile import compile_model
-from bertstream.workers.description import ModelDescription
+from bertstream.workers.compile.compiler import compile_model
+from bertstream.workers.programs import weights_file
+from bertstream.workers.programs.description import ModelDescription
 from tests.support.checkpoints import edit_json, sentence_files
 from tests.support.programs import plant_faults
 from tests.support.sentence import add_module

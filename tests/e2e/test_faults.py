@@ -17,7 +17,7 @@ import pytest
 
 from bertstream.client import Client, DeadlineExceeded, InvalidArgument, RpcError
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc, types_pb2
-from bertstream.workers.compile import compile_model
+from bertstream.workers.compile.compiler import compile_model
 from tests.support.programs import plant_faults
 from tests.support.server import Server, eventually, running
 

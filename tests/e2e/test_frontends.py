@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from bertstream.client import Aborted, Client, Health, NotFound, RpcError
-from bertstream.workers.compile import compile_model
+from bertstream.workers.compile.compiler import compile_model
 from tests.support.programs import plant_faults
 from tests.support.server import Server, eventually, running
 

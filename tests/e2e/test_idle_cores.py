@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bertstream.client import Client
-from bertstream.workers.cores import SLOTS
+from bertstream.workers.serving.cores import SLOTS
 from tests.support.server import Server, eventually, running
 
 LONG = "encoders are here " * 300  # cut to the model's length: tens of milliseconds on one core

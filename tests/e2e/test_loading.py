@@ -313,7 +313,7 @@ def test_a_server_that_is_stopped_while_it_loads(root: Path, new_cache: Callable
             target=lambda: outcome.append(refused(lambda: loading.load("second", "tiny/roberta")))
         )
         thread.start()
-        eventually(lambda: bool(server.children("bertstream.workers.compiling")), "the compiler to start")
+        eventually(lambda: bool(server.children("bertstream.workers.compile.compiling")), "the compiler to start")
         time.sleep(0.5)
         family = [psutil.Process(server.process.pid), *server.children()]
         assert server.stop(signal.SIGTERM) == 0

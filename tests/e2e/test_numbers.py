@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bertstream.client import AsyncClient, Client
-from bertstream.workers import checkpoints
+from bertstream.workers.compile import checkpoints
 from tests.support.reference import close, reference, sentence_vectors, worst
 from tests.support.server import Server
 

@@ -13,8 +13,8 @@ import sys
 import threading
 from pathlib import Path
 
-from bertstream.workers import logs
-from bertstream.workers.control import ControlLine, Event
+from bertstream.workers.process import logs
+from bertstream.workers.process.control import ControlLine, Event
 
 
 def main(name: str, life: str, directory: str, control_fd: str, *behaviour: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from bertstream.workers.program import ScriptedProgram
+from bertstream.workers.programs.program import ScriptedProgram
 
 
 @dataclass

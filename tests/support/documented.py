@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bertstream.server.config import FIELDS
-from bertstream.workers.checkpoints import embedded
-from bertstream.workers.compiling import EMBEDDED_NAME
+from bertstream.workers.compile.checkpoints import embedded
+from bertstream.workers.compile.compiling import EMBEDDED_NAME
 from tests.support.checkpoints import tiny_distilbert
 from tests.support.generation_checkpoints import tiny_bert2bert, tiny_causal
 from tests.support.heads import labels

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertstream.workers.connections import Reply
 from bertstream.workers.contract import Completed, Failure, Generate, Generated, GenerationOptions
-from bertstream.workers.description import GenerationDescription
 from bertstream.workers.generation.generator import Generator
 from bertstream.workers.generation.queue import GenerationQueue
-from bertstream.workers.running import Computing, RunningRecord
+from bertstream.workers.programs.description import GenerationDescription
+from bertstream.workers.serving.connections import Reply
+from bertstream.workers.serving.running import Computing, RunningRecord
 
 Ids = tuple[int, ...]
 

@@ -10,8 +10,8 @@ import transformers
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from bertstream.workers.compile import compile_model
-from bertstream.workers.program import MASK_HEADS, TEXT_HEADS, ScriptedProgram
+from bertstream.workers.compile.compiler import compile_model
+from bertstream.workers.programs.program import MASK_HEADS, TEXT_HEADS, ScriptedProgram
 from tests.support.pairs import packed, sizes
 
 Text = str | tuple[str, str]

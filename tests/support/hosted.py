@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
-from bertstream.workers import process
-from bertstream.workers.compile import compile_model
-from bertstream.workers.control import ControlLine
-from bertstream.workers.process import WorkerConfig
-from bertstream.workers.queue import WorkQueue
+from bertstream.workers.compile.compiler import compile_model
+from bertstream.workers.process import worker as process
+from bertstream.workers.process.control import ControlLine
+from bertstream.workers.process.worker import WorkerConfig
+from bertstream.workers.serving.queue import WorkQueue
 
 LIMITS = Limits(
     max_texts=4096,

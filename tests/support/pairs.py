@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
-from bertstream.workers.compile import compile_model
-from bertstream.workers.interface import Advanced, AttentionWish
-from bertstream.workers.program import ScriptedProgram
+from bertstream.workers.compile.compiler import compile_model
+from bertstream.workers.programs.interface import Advanced, AttentionWish
+from bertstream.workers.programs.program import ScriptedProgram
 from tests.support.checkpoints import TEXTS
 
 EXACT = 1e-5

@@ -11,8 +11,8 @@ from typing import Any, List, Optional, Tuple  # noqa: UP035
 import torch
 from torch import Tensor, nn
 
-from bertstream.workers import weights_file
-from bertstream.workers.program import FILE_NAME, ScriptedProgram
+from bertstream.workers.programs import weights_file
+from bertstream.workers.programs.program import FILE_NAME, ScriptedProgram
 
 
 class Faulty(nn.Module):

@@ -29,11 +29,11 @@ ALONE = ("tests/e2e/test_generation.py", "tests/e2e/test_generation_faults.py", 
 # What takes long begins first, so that nobody is left with it when all else is done.
 LONG = (
     "servers",
-    "tests/workers/test_instruction_sets.py",
+    "tests/workers/native/test_instruction_sets.py",
     "tests/e2e/test_generation_faults.py",
-    "tests/workers/test_full_size.py",
+    "tests/workers/programs/test_full_size.py",
     "tests/test_wheel.py",
-    "tests/workers/test_decoder_across.py",
+    "tests/workers/programs/test_decoder_across.py",
     "tests/e2e/test_tasks.py",
     "tests/e2e/test_generation.py",
 )

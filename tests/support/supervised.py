@@ -8,10 +8,10 @@ import os
 import sys
 from typing import Any
 
-from bertstream.workers import supervisor
-from bertstream.workers.child import ChildFailed, ChildSpec
-from bertstream.workers.group import Group
-from bertstream.workers.supervisor import Supervisor
+from bertstream.workers.process import supervisor
+from bertstream.workers.process.child import ChildFailed, ChildSpec
+from bertstream.workers.process.group import Group
+from bertstream.workers.process.supervisor import Supervisor
 from tests.support.child import note
 
 

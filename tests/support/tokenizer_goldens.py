@@ -1,7 +1,7 @@
 """What transformers 4 makes of the cases where it is not what tokenizer.json alone says.
 
-`python -m tests.support.tokenizer_goldens` writes tests/workers/tokenizers_of_4.json, in an environment with
-transformers 4.57 (it was 4.57.6, with tokenizers 0.22.2), which bertstream itself does not run with.
+`python -m tests.support.tokenizer_goldens` writes tests/workers/compile/checkpoints/tokenizers_of_4.json, in an
+environment with transformers 4.57 (it was 4.57.6, with tokenizers 0.22.2), which bertstream itself does not run with.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tokenizers import Encoding, Tokenizer
 
 from tests.support.tokenizer_cases import CASES, PAIRS, TEXTS
 
-PATH = Path(__file__).parent.parent / "workers" / "tokenizers_of_4.json"
+PATH = Path(__file__).parent.parent / "workers/compile/checkpoints/tokenizers_of_4.json"
 Columns = list[Any]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bertstream.workers.contract import INTERACTIVE, Batch, Pooling, Wishes, Work
-from bertstream.workers.interface import Advanced, AttentionWish, Encoded, with_sources
+from bertstream.workers.programs.interface import Advanced, AttentionWish, Encoded, with_sources
 
 LAST_LAYER = 3
 HIDDEN = 6

@@ -12,7 +12,7 @@ from bertstream.server.supervisor import app
 from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import chosen_models
-from bertstream.workers import logs
+from bertstream.workers.process import logs
 
 _EXAMPLES = """examples:
   bertstream serve                                    the embedded all-MiniLM-L6-v2

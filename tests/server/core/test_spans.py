@@ -17,7 +17,7 @@ from bertstream.server.core.tokenization import (
     TokenizeOptions,
     Truncation,
 )
-from bertstream.workers import checkpoints
+from bertstream.workers.compile import checkpoints
 
 COLUMNS = TokenizeOptions(Truncation("longest_first", 12), columns=frozenset({"offsets", "word_ids"}))
 TOKENIZER = TextTokenizer.load(

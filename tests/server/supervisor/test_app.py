@@ -24,10 +24,10 @@ from bertstream.server.supervisor.launching import Launch, Launcher
 from bertstream.server.supervisor.loading import Loader
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
-from bertstream.workers import logs
-from bertstream.workers.child import ChildFailed
-from bertstream.workers.compiling import Compiled, CompiledModel
-from bertstream.workers.description import PrecisionTest
+from bertstream.workers.compile.compiling import Compiled, CompiledModel
+from bertstream.workers.process import logs
+from bertstream.workers.process.child import ChildFailed
+from bertstream.workers.programs.description import PrecisionTest
 from tests.server.protocols.bertstream_v1.validation.support import description
 
 

@@ -9,8 +9,8 @@ import pytest
 from bertstream.server.settings import ModelSettings
 from bertstream.server.supervisor import frontends
 from bertstream.server.supervisor.frontends import Frontends, FrontendsFailed
-from bertstream.workers.child import ChildFailed
-from bertstream.workers.group import Group
+from bertstream.workers.process.child import ChildFailed
+from bertstream.workers.process.group import Group
 
 MODEL = ModelSettings("a", "/a", ("/s",), 7, serial=3)
 

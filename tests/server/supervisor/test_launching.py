@@ -11,10 +11,10 @@ from bertstream.server.config import ConfigError, ModelTable, ServeConfig
 from bertstream.server.supervisor import launching
 from bertstream.server.supervisor.launching import Launch, Launcher, pinned, workers_and_threads
 from bertstream.server.supervisor.sources import choose
-from bertstream.workers.compiling import CompiledModel
-from bertstream.workers.cores import SLOTS
-from bertstream.workers.description import GenerationDescription
-from bertstream.workers.process import WorkerConfig
+from bertstream.workers.compile.compiling import CompiledModel
+from bertstream.workers.process.worker import WorkerConfig
+from bertstream.workers.programs.description import GenerationDescription
+from bertstream.workers.serving.cores import SLOTS
 from tests.server.protocols.bertstream_v1.validation.support import description
 
 

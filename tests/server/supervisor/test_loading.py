@@ -16,10 +16,10 @@ from bertstream.server.supervisor.frontends import Frontends, FrontendsFailed
 from bertstream.server.supervisor.launching import Launcher
 from bertstream.server.supervisor.loading import MAX_REQUESTS, Loader
 from bertstream.server.supervisor.sources import choose
-from bertstream.workers.child import ChildFailed
-from bertstream.workers.compiling import Compiled, CompiledModel, CompileTask
-from bertstream.workers.group import Group
-from bertstream.workers.supervisor import Supervisor
+from bertstream.workers.compile.compiling import Compiled, CompiledModel, CompileTask
+from bertstream.workers.process.child import ChildFailed
+from bertstream.workers.process.group import Group
+from bertstream.workers.process.supervisor import Supervisor
 from tests.server.protocols.bertstream_v1.validation.support import description
 from tests.support.waiting import until
 

@@ -7,7 +7,7 @@ import pytest
 
 from bertstream.server.config import ConfigError, ModelTable, ServeConfig
 from bertstream.server.supervisor.sources import ModelChoice, Source, choose, chosen_models, parse_sources
-from bertstream.workers.compiling import EMBEDDED_NAME, CompileModel
+from bertstream.workers.compile.compiling import EMBEDDED_NAME, CompileModel
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from bertstream.workers.contract import BULK, Completed, Failure, Generate, Generated
 from bertstream.workers.generation.queue import rows_of
 from bertstream.workers.generation.warming import warm_up
-from bertstream.workers.running import Computing, RunningRecord, read_running
+from bertstream.workers.serving.running import Computing, RunningRecord, read_running
 from tests.support.generation import Bench, Caller, HistoryProgram, Ids, answers_of, make_generate
 
 BAD = 55  # an input with this id cannot be computed; no answer has it, as the vocabulary does not

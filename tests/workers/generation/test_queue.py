@@ -17,7 +17,7 @@ from bertstream.workers.generation.queue import (
     admit,
     rows_of,
 )
-from bertstream.workers.scheduler import TURN_SECONDS, is_bulk, queued
+from bertstream.workers.serving.scheduler import TURN_SECONDS, is_bulk, queued
 from tests.support.generation import make_generate
 
 NOW = 100.0

@@ -26,7 +26,7 @@ from bertstream.server.core.tokenization import (
     cancelling,
 )
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
-from bertstream.workers.description import ModelDescription
+from bertstream.workers.programs.description import ModelDescription
 
 Made = TypeVar("Made")
 

@@ -26,8 +26,8 @@ from bertstream.server.protocols.bertstream_v1.services.tokenization import Toke
 from bertstream.server.protocols.rpc import add_service
 from bertstream.server.settings import FrontendSettings, ModelSettings
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
-from bertstream.workers import logs
-from bertstream.workers.control import ControlLine, Event
+from bertstream.workers.process import logs
+from bertstream.workers.process.control import ControlLine, Event
 
 log = logging.getLogger(__name__)
 

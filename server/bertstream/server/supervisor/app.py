@@ -26,11 +26,11 @@ from bertstream.server.supervisor.launching import Launch, Launcher
 from bertstream.server.supervisor.loading import Loader
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
-from bertstream.workers import logs
-from bertstream.workers.child import ChildFailed, ChildSpec
-from bertstream.workers.compiling import Compiled, CompileTask
-from bertstream.workers.group import Group
-from bertstream.workers.supervisor import Supervisor
+from bertstream.workers.compile.compiling import Compiled, CompileTask
+from bertstream.workers.process import logs
+from bertstream.workers.process.child import ChildFailed, ChildSpec
+from bertstream.workers.process.group import Group
+from bertstream.workers.process.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 

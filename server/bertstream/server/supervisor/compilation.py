@@ -8,9 +8,9 @@ import signal
 from collections.abc import Callable
 
 from bertstream.server.supervisor.progress import ProgressDisplay
-from bertstream.workers.child import Child, ChildSpec
-from bertstream.workers.compiling import Compiled, CompileTask
-from bertstream.workers.control import Event
+from bertstream.workers.compile.compiling import Compiled, CompileTask
+from bertstream.workers.process.child import Child, ChildSpec
+from bertstream.workers.process.control import Event
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ async def run_compiler(task: CompileTask, on_event: Callable[[Event], None]) -> 
     """Compiles what the cache lacks. Cancelling it ends the process. Raises ChildFailed with words for people."""
     spec = ChildSpec(
         "compile",
-        lambda life, fd: ["bertstream.workers.compiling", task.to_json(), str(fd)],
+        lambda life, fd: ["bertstream.workers.compile.compiling", task.to_json(), str(fd)],
         {},
         on_event=on_event,
     )

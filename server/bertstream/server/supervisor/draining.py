@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 
-from bertstream.workers.control import Event
+from bertstream.workers.process.control import Event
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertstream.server.settings import ModelSettings
-from bertstream.workers.child import ChildFailed
-from bertstream.workers.group import Group
+from bertstream.workers.process.child import ChildFailed
+from bertstream.workers.process.group import Group
 
 CONNECT_SECONDS = 120.0  # that frontends may take to connect to new workers
 _ATTEMPTS = 3  # lives that may end over one question

@@ -16,11 +16,11 @@ from bertstream.server.config import ConfigError, ServeConfig
 from bertstream.server.settings import ModelSettings
 from bertstream.server.supervisor.quota import usable_cores
 from bertstream.server.supervisor.sources import ModelChoice
-from bertstream.workers import cores as shared_cores
-from bertstream.workers.child import ChildSpec
-from bertstream.workers.compiling import CompiledModel
-from bertstream.workers.cores import SLOTS, Share
-from bertstream.workers.description import ModelDescription
+from bertstream.workers.compile.compiling import CompiledModel
+from bertstream.workers.process.child import ChildSpec
+from bertstream.workers.programs.description import ModelDescription
+from bertstream.workers.serving import cores as shared_cores
+from bertstream.workers.serving.cores import SLOTS, Share
 
 _BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 # Where the server chooses. With GPUs the cores have nothing else to do.

@@ -20,12 +20,12 @@ from bertstream.server.supervisor.compilation import run_compiler
 from bertstream.server.supervisor.frontends import Frontends, FrontendsFailed
 from bertstream.server.supervisor.launching import Launch, Launcher
 from bertstream.server.supervisor.sources import ModelChoice, choose
-from bertstream.workers.child import ChildFailed
-from bertstream.workers.compiling import CompiledModel, CompileTask
-from bertstream.workers.control import Event
-from bertstream.workers.description import DescriptionError
-from bertstream.workers.group import Group
-from bertstream.workers.supervisor import Supervisor
+from bertstream.workers.compile.compiling import CompiledModel, CompileTask
+from bertstream.workers.process.child import ChildFailed
+from bertstream.workers.process.control import Event
+from bertstream.workers.process.group import Group
+from bertstream.workers.process.supervisor import Supervisor
+from bertstream.workers.programs.description import DescriptionError
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bertstream.workers import logs
+from bertstream.workers.process import logs
 
 log = logging.getLogger(__name__)
 

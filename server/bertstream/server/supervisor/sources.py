@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bertstream.server.config import ConfigError, ModelTable, ServeConfig
-from bertstream.workers.compiling import EMBEDDED_NAME, CompileModel
+from bertstream.workers.compile.compiling import EMBEDDED_NAME, CompileModel
 
 
 @dataclass(frozen=True, slots=True)

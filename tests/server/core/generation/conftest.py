@@ -24,7 +24,7 @@ from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
 from bertstream.v1 import generation_pb2 as g
 from bertstream.v1 import models_pb2, types_pb2
 from bertstream.v1.generation_pb2_grpc import GenerationServiceStub
-from bertstream.workers.description import GenerationDescription
+from bertstream.workers.programs.description import GenerationDescription
 from tests.server.protocols.bertstream_v1.validation.support import description
 from tests.support.fake_worker import FakeWorker
 

@@ -14,8 +14,8 @@ from bertstream.server.core.layout import Tensors
 from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.server.core.tokenization import TextTokenizer, ragged
 from bertstream.server.settings import Limits
-from bertstream.workers.checkpoints import read_tokenizer
-from bertstream.workers.description import ModelDescription
+from bertstream.workers.compile.checkpoints import read_tokenizer
+from bertstream.workers.programs.description import ModelDescription
 
 LIMITS = Limits(
     max_texts=1000,

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 
 from bertstream.server.core.tokenization import Ids, TextTokenizer, Writing
 from bertstream.server.core.tokenization.cleaning import REPLACEMENTS, CleanUp, clean_up
-from bertstream.workers.checkpoints import read_tokenizer
+from bertstream.workers.compile.checkpoints import read_tokenizer
 from tests.server.core.tokenization.conftest import transformers_tokenizer
 from tests.support.checkpoints import edit_json, write_json
 

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from bertstream.workers.contract import FailureReason
-from bertstream.workers.description import GenerationDescription
-from bertstream.workers.failures import give_memory_back, is_fatal, reason_of
+from bertstream.workers.engine.failures import give_memory_back, is_fatal, reason_of
 from bertstream.workers.generation.batching import inputs_of, step_of
 from bertstream.workers.generation.cache import CacheRows
 from bertstream.workers.generation.queue import GenerationQueue, Room, UnderWay, key_of
 from bertstream.workers.generation.running import Running, fail, send_completed, send_generated
 from bertstream.workers.generation.search import Choice, all_sequences, choose
-from bertstream.workers.interface import GeneratingProgram
+from bertstream.workers.programs.description import GenerationDescription
+from bertstream.workers.programs.interface import GeneratingProgram
 
 if TYPE_CHECKING:
-    from bertstream.workers.running import Computing
+    from bertstream.workers.serving.running import Computing
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from bertstream.workers.contract import Failure, Generate
 from bertstream.workers.generation.forecast import Forecast, Need
-from bertstream.workers.scheduler import Queued, Waiting, bulk_is_due, is_bulk, queued
+from bertstream.workers.serving.scheduler import Queued, Waiting, bulk_is_due, is_bulk, queued
 
 # Interactive work of so few new tokens finds a part of a step's sequences free of other work, and interactive work of
 # any length a part of the cache, and another part of the sequences, free of bulk work.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bertstream.workers.contract import Completed, Failure, FailureReason, Generate, Generated
-from bertstream.workers.description import GenerationDescription
 from bertstream.workers.generation.beams import BeamSearch
 from bertstream.workers.generation.cache import CacheRows
 from bertstream.workers.generation.independent import Independent
@@ -17,10 +16,11 @@ from bertstream.workers.generation.processors import Rules
 from bertstream.workers.generation.queue import Entry
 from bertstream.workers.generation.search import Answer, Choice, Search
 from bertstream.workers.generation.sequences import TokenSequence
+from bertstream.workers.programs.description import GenerationDescription
 from bertstream.workers.ragged import Ints
 
 if TYPE_CHECKING:
-    from bertstream.workers.connections import Connection, Reply
+    from bertstream.workers.serving.connections import Connection, Reply
 
 
 class Running:

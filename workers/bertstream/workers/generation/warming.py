@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from bertstream.workers.contract import Generate, GenerationOptions
-from bertstream.workers.description import GenerationDescription
 from bertstream.workers.generation.generator import Generator
 from bertstream.workers.generation.queue import GenerationQueue, rows_of
-from bertstream.workers.interface import GeneratingProgram
-from bertstream.workers.running import Computing
+from bertstream.workers.programs.description import GenerationDescription
+from bertstream.workers.programs.interface import GeneratingProgram
+from bertstream.workers.serving.running import Computing
 
 _INPUT_TOKENS = 8
 _WAYS = (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bertstream.workers import ipc
 from bertstream.workers.contract import Cancel, Completed, Failure, Generate, Generated, Hello, Result, Work
-from bertstream.workers.running import read_running
+from bertstream.workers.serving.running import read_running
 
 log = logging.getLogger(__name__)
 

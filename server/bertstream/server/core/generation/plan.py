@@ -8,7 +8,7 @@ from bertstream.server.core.errors import head_not_available
 from bertstream.server.core.generation.lengths import Lengths
 from bertstream.server.core.tokenization import Truncation
 from bertstream.workers.contract import GenerationOptions
-from bertstream.workers.description import GenerationDescription, ModelDescription
+from bertstream.workers.programs.description import GenerationDescription, ModelDescription
 
 
 @dataclass(frozen=True, slots=True)

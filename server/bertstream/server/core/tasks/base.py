@@ -22,7 +22,7 @@ from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tokenization import TextTokenizer
 from bertstream.server.settings import Limits
 from bertstream.workers.contract import Batch, Wishes
-from bertstream.workers.description import ModelDescription
+from bertstream.workers.programs.description import ModelDescription
 
 Context = TypeVar("Context")
 

@@ -14,7 +14,7 @@ from bertstream.server.core.errors import RequestError
 from bertstream.server.core.layout import AnswerSizes, Layout, Tensors, join
 from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.workers.contract import Batch, Wishes
-from bertstream.workers.description import ModelDescription
+from bertstream.workers.programs.description import ModelDescription
 from bertstream.workers.ragged import pieces_of
 
 Ints = NDArray[np.int64]

@@ -26,7 +26,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
 from bertstream.v1 import tasks_pb2
 from bertstream.workers.contract import HeadWish, ScoreFunction, Wishes
-from bertstream.workers.description import ModelDescription
+from bertstream.workers.programs.description import ModelDescription
 
 _MOST_LABELS = (1 << 31) - 1  # more than there are means all
 _LABEL_BYTES = 5  # that a label has at least in an answer: its number, and a score

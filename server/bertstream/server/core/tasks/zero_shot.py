@@ -26,7 +26,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
 from bertstream.v1 import tasks_pb2
 from bertstream.workers.contract import Batch, HeadWish, Wishes
-from bertstream.workers.description import ModelDescription
+from bertstream.workers.programs.description import ModelDescription
 
 DEFAULT_TEMPLATE = "This example is {}."
 _PLACE = "{}"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bertstream.server.core.errors import RequestError
-from bertstream.workers.description import DefaultPooling, ModelDescription
+from bertstream.workers.programs.description import DefaultPooling, ModelDescription
 
 
 def description(**changes: Any) -> ModelDescription:

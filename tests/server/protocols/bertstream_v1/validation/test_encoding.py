@@ -12,7 +12,7 @@ from bertstream.v1 import encoding_pb2 as e
 from bertstream.v1 import tokenization_pb2
 from bertstream.v1 import types_pb2 as t
 from bertstream.workers.contract import BULK, INTERACTIVE, Pooling, Wishes
-from bertstream.workers.description import DefaultPooling
+from bertstream.workers.programs.description import DefaultPooling
 from tests.server.protocols.bertstream_v1.validation.support import description, refused
 
 TEXTS: list[Inputs] = [Texts(["a"]), Pairs(["a"], ["b"])]

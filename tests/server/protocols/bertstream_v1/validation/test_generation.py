@@ -15,7 +15,7 @@ from bertstream.server.protocols.bertstream_v1.validation.generation import (
 from bertstream.v1 import generation_pb2 as g
 from bertstream.v1 import types_pb2 as t
 from bertstream.workers.contract import BULK, INTERACTIVE, GenerationOptions
-from bertstream.workers.description import GenerationDescription, ModelDescription
+from bertstream.workers.programs.description import GenerationDescription, ModelDescription
 from tests.server.protocols.bertstream_v1.validation.support import description, refused
 
 

@@ -10,7 +10,7 @@ from bertstream.server.core.errors import RequestError
 from bertstream.server.protocols.bertstream_v1.validation.loading import COMPUTE_TYPES, LoadWish, parse_load
 from bertstream.server.protocols.bertstream_v1.validation.names import WIRE_TYPES, value_of
 from bertstream.v1 import models_pb2, types_pb2
-from bertstream.workers.targets import DTYPES
+from bertstream.workers.compile.targets import DTYPES
 from tests.server.protocols.bertstream_v1.validation.support import refused
 
 

@@ -27,7 +27,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tokenization import (
 )
 from bertstream.v1 import encoding_pb2, types_pb2
 from bertstream.workers.contract import Output, Pooling, PoolingMode, Wishes
-from bertstream.workers.description import ModelDescription
+from bertstream.workers.programs.description import ModelDescription
 
 MAX_PROMPT = 10_000  # characters; it is put before each of thousands of texts
 WIRE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}

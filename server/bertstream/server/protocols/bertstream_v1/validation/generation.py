@@ -18,7 +18,7 @@ from bertstream.server.protocols.bertstream_v1.validation.names import PRIORITIE
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation, parse_truncation
 from bertstream.v1 import generation_pb2, types_pb2
 from bertstream.workers.contract import EarlyStopping, GenerationOptions
-from bertstream.workers.description import GenerationDescription, ModelDescription
+from bertstream.workers.programs.description import GenerationDescription, ModelDescription
 
 MAX_BEAMS = 16
 MAX_SEQUENCES = 64  # that are sampled for one input

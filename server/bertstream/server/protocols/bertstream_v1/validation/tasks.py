@@ -10,7 +10,7 @@ from bertstream.server.protocols.bertstream_v1.validation.names import PRIORITIE
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import parse_truncation
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import HeadName, ScoreFunction
-from bertstream.workers.description import ModelDescription
+from bertstream.workers.programs.description import ModelDescription
 
 SCORE_FUNCTIONS: Mapping[int, ScoreFunction] = {
     tasks_pb2.SCORE_FUNCTION_SOFTMAX: "softmax",

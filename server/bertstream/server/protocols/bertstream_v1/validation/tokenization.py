@@ -17,7 +17,7 @@ from bertstream.server.protocols.bertstream_v1.validation.names import (
     value_of,
 )
 from bertstream.v1 import tokenization_pb2, types_pb2
-from bertstream.workers.description import ModelDescription
+from bertstream.workers.programs.description import ModelDescription
 
 ALL_COLUMNS: frozenset[Column] = frozenset({"tokens", "offsets", "special_tokens_mask", "word_ids"})
 

@@ -1,0 +1,261 @@
+"""Task heads in batches with each other and with plain encoding, against each text's own numbers, naively made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bertstream.workers.contract import HeadName, HeadWish, Output, ScoreFunction, Spans, Wishes, Work
+from bertstream.workers.engine import masked
+from bertstream.workers.engine.answers import best_answers
+from bertstream.workers.engine.batch import prepare
+from bertstream.workers.engine.engine import run
+from bertstream.workers.engine.masked import Candidates, fill
+from tests.support.works import LAST_LAYER, VOCABULARY, FakeProgram, fake_logits, fake_states, make_work
+
+FUNCTIONS: tuple[ScoreFunction, ...] = get_args(ScoreFunction)
+TEXT_HEADS: tuple[HeadName, ...] = ("next_sentence", "sequence_classification", "multiple_choice")
+ANSWERS = HeadWish("question_answering", top_k=3, max_answer_tokens=2)
+
+
+def compute(*works: Work, program: FakeProgram | None = None) -> list[dict[str, Tensor]]:
+    return run(program or FakeProgram(), prepare(works, LAST_LAYER))
+
+
+def with_spans(work: Work, counts: Sequence[int], starts: Sequence[int], ids: Sequence[int] | None = None) -> Work:
+    """Of one token each."""
+    columns = (np.array(counts, np.int32), np.array(starts, np.int32), np.ones(len(starts), np.int32))
+    spans = Spans(*columns, None if ids is None else np.array(ids, np.int32))
+    return replace(work, batch=replace(work.batch, spans=spans))
+
+
+def texts_of(work: Work) -> list[Tensor]:
+    """The last states of each text."""
+    batch = work.batch
+    ids = torch.from_numpy(batch.ids).split(batch.lengths.tolist())
+    types = None if batch.type_ids is None else torch.from_numpy(batch.type_ids).split(batch.lengths.tolist())
+    return [
+        fake_states(text, None if types is None else types[i], torch.arange(len(text)), LAST_LAYER)
+        for i, text in enumerate(ids)
+    ]
+
+
+def scored(function: str, logits: Tensor) -> Tensor:
+    if function == "none":
+        return logits
+    return torch.sigmoid(logits) if function == "sigmoid" else torch.softmax(logits, 1)
+
+
+def best_first(scores: Tensor, ids: Sequence[int], k: int) -> tuple[list[list[int]], list[list[float]]]:
+    """The k best of each row, the lower id first where equal."""
+    rows = [sorted(zip(ids, row, strict=True), key=lambda each: (-each[1], each[0]))[:k] for row in scores.tolist()]
+    return [[i for i, _ in row] for row in rows], [[score for _, score in row] for row in rows]
+
+
+def masked_logits(work: Work) -> Tensor:
+    """[S, V]"""
+    spans = work.batch.spans
+    assert spans is not None
+    texts = np.repeat(np.arange(len(spans.counts)), spans.counts).tolist()
+    states = [texts_of(work)[text][start] for text, start in zip(texts, spans.starts.tolist(), strict=True)]
+    return fake_logits("fill_mask", torch.stack(states)) if states else torch.zeros(0, VOCABULARY)
+
+
+def reference(work: Work, output: Output) -> dict[str, Tensor]:
+    wish, spans = work.wishes.head, work.batch.spans
+    if output == "last_hidden_state":
+        return {output: torch.cat(texts_of(work))}
+    assert wish is not None
+    if output == "label_scores":
+        scores = scored(wish.function, fake_logits(wish.name, torch.stack([text[0] for text in texts_of(work)])))
+        if not wish.top_k:
+            return {output: scores}
+        ids, best = best_first(scores, range(scores.shape[1]), wish.top_k)
+        return {f"{output}.ids": torch.tensor(ids, dtype=torch.int32), f"{output}.scores": torch.tensor(best)}
+    if output == "token_label_scores":
+        return {output: scored(wish.function, fake_logits(wish.name, torch.cat(texts_of(work))))}
+    assert spans is not None
+    if output == "answer_spans":
+        logits = fake_logits(wish.name, torch.cat(texts_of(work)))
+        places = work.batch.lengths, spans.starts, spans.lengths
+        found = best_answers(logits, *places, wish.top_k, wish.max_answer_tokens)
+        return {f"{output}.{name}": values for name, values in found.items()}
+    logits = masked_logits(work)
+    if output == "token_log_probabilities":
+        assert spans.ids is not None
+        return {output: torch.log_softmax(logits, 1)[range(len(logits)), torch.from_numpy(spans.ids).long()]}
+    targets = wish.targets or range(VOCABULARY)
+    ids = best_first(logits[:, list(targets)], targets, wish.top_k)[0]
+    chosen = torch.tensor(ids, dtype=torch.int32).reshape(-1, min(wish.top_k, len(targets)))
+    return {f"{output}.ids": chosen, f"{output}.scores": torch.softmax(logits, 1).gather(1, chosen.long())}
+
+
+def check(works: Sequence[Work]) -> None:
+    for work, found in zip(works, compute(*works), strict=True):
+        expected: dict[str, Tensor] = {}
+        for output in work.wishes.outputs:
+            expected |= reference(work, output)
+        assert sorted(found) == sorted(expected)
+        for name, values in expected.items():
+            assert found[name].is_contiguous()
+            torch.testing.assert_close(found[name], values, atol=1e-5, rtol=1e-5)
+
+
+def label_wishes(heads: Sequence[HeadName], output: Output, top_k: st.SearchStrategy[int]) -> st.SearchStrategy[Wishes]:
+    head = st.builds(HeadWish, st.sampled_from(heads), st.sampled_from(FUNCTIONS), top_k)
+    return st.builds(lambda wish: Wishes((output,), head=wish), head)
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> Work:
+    """Any work of any head, or of none."""
+    lengths = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
+    work = make_work(0, lengths, first_id=draw(st.integers(0, 900)), type_ids=draw(st.booleans()))
+    plain = st.just(Wishes(("last_hidden_state",)))
+    texts = label_wishes(TEXT_HEADS, "label_scores", st.integers(0, 6))
+    tokens = label_wishes(("token_classification",), "token_label_scores", st.just(0))
+    kind = draw(st.sampled_from(["plain", "texts", "tokens", "answers", "masks", "ids"]))
+    if kind in ("plain", "texts", "tokens"):
+        return replace(work, wishes=draw({"plain": plain, "texts": texts, "tokens": tokens}[kind]))
+    if kind == "answers":
+        wish = replace(ANSWERS, top_k=draw(st.integers(1, 5)), max_answer_tokens=draw(st.integers(1, 4)))
+        starts = [draw(st.integers(0, length - 1)) for length in lengths]
+        sizes = [draw(st.integers(0, length - start)) for length, start in zip(lengths, starts, strict=True)]
+        spans = Spans(np.ones(len(lengths), np.int32), np.array(starts, np.int32), np.array(sizes, np.int32))
+        batch = replace(work.batch, spans=spans)
+        return replace(work, batch=batch, wishes=Wishes(("answer_spans",), head=wish))
+    masks = [draw(st.lists(st.integers(0, length - 1), unique=True)) for length in lengths]
+    counts, starts = [len(each) for each in masks], [start for each in masks for start in each]
+    ids = [draw(st.integers(0, VOCABULARY - 1)) for _ in starts]
+    if kind == "ids":
+        return with_spans(replace(work, wishes=Wishes(("token_log_probabilities",), head=MASKS)), counts, starts, ids)
+    targets = tuple(draw(st.lists(st.integers(0, VOCABULARY - 1), unique=True, max_size=5)))
+    wish = replace(MASKS, top_k=draw(st.integers(1, VOCABULARY + 2)), targets=targets)
+    outputs: tuple[Output, ...] = ("mask_candidates", "token_log_probabilities")
+    return with_spans(replace(work, wishes=Wishes(outputs[: draw(st.integers(1, 2))], head=wish)), counts, starts, ids)
+
+
+MASKS = HeadWish("fill_mask", top_k=3)
+
+
+@given(st.lists(tasks(), min_size=1, max_size=6), st.sampled_from([1, 4 * VOCABULARY * 3, 1 << 20]))
+@settings(max_examples=200, deadline=None)
+def test_mixed_tasks_give_each_work_its_own(works: list[Work], logits_bytes: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masked, "_LOGITS_BYTES", logits_bytes)
+        check(works)
+
+
+def test_works_share_what_a_head_computes_and_only_their_own_rows_go_through_it() -> None:
+    program, labels = FakeProgram(), HeadWish("sequence_classification")
+    classify = make_work(1, [3, 1], wishes=Wishes(("label_scores",), head=labels))
+    fill = with_spans(make_work(2, [4, 2], wishes=Wishes(("mask_candidates",), head=MASKS)), [2, 1], [1, 3, 0])
+    restricted = replace(fill, wishes=Wishes(("mask_candidates",), head=replace(MASKS, targets=(4, 2))))
+    score = with_spans(
+        make_work(3, [5], wishes=Wishes(("token_log_probabilities",), head=MASKS)), [3], [0, 2, 4], [1, 2, 3]
+    )
+    entities = make_work(4, [4], wishes=Wishes(("token_label_scores",), head=HeadWish("token_classification")))
+    others = replace(classify, wishes=Wishes(("label_scores",), head=replace(labels, function="none", top_k=2)))
+    compute(classify, make_work(5, [9]), fill, restricted, score, entities, others, entities, program=program)
+    assert sorted(program.heads_run) == [("fill_mask", 9), ("sequence_classification", 4), ("token_classification", 8)]
+    program = FakeProgram()
+    compute(make_work(1, [3]), program=program)
+    assert program.heads_run == []
+
+
+def test_products_with_the_vocabulary_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masked, "_LOGITS_BYTES", 4 * VOCABULARY * 4)
+    program, tokens = FakeProgram(), list(range(9))
+    wishes = Wishes(("mask_candidates",), head=MASKS)
+    works = [with_spans(make_work(i, [9], wishes=wishes, first_id=9 * i), [9], tokens) for i in range(2)]
+    compute(*works, program=program)
+    assert [rows for _, rows in program.heads_run] == [4, 4, 4, 4, 2]
+
+
+def test_texts_without_masks() -> None:
+    wish = replace(MASKS, top_k=100)
+    found, other = compute(
+        with_spans(make_work(1, [3, 2], wishes=Wishes(("mask_candidates",), head=wish)), [0, 0], []),
+        with_spans(make_work(2, [3], wishes=Wishes(("token_log_probabilities",), head=wish)), [0], [], []),
+    )
+    assert {name: tuple(values.shape) for name, values in found.items()} == {
+        "mask_candidates.ids": (0, VOCABULARY),
+        "mask_candidates.scores": (0, VOCABULARY),
+    }
+    assert tuple(other["token_log_probabilities"].shape) == (0,)
+
+
+def test_ties_go_to_the_lower_id() -> None:
+    """The fake's last two labels are equal."""
+    wishes = Wishes(("label_scores",), head=HeadWish("sequence_classification", "none", 4))
+    (found,) = compute(make_work(1, [1] * 40, wishes=wishes))
+    ids = found["label_scores.ids"].tolist()
+    assert all(row.index(3) == row.index(2) + 1 for row in ids)
+    fill = Wishes(("mask_candidates",), head=replace(MASKS, top_k=VOCABULARY))
+    target = Wishes(("mask_candidates",), head=replace(MASKS, top_k=2, targets=(VOCABULARY - 1, VOCABULARY - 2)))
+    every, two = compute(*(with_spans(make_work(1, [5], wishes=wishes), [1], [2]) for wishes in (fill, target)))
+    order = every["mask_candidates.ids"][0].tolist()
+    assert order.index(VOCABULARY - 1) == order.index(VOCABULARY - 2) + 1
+    assert two["mask_candidates.ids"].tolist() == [[VOCABULARY - 2, VOCABULARY - 1]]
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 300])
+def test_ties_where_the_candidates_end_go_to_the_lower_id(k: int) -> None:
+    logits = torch.from_numpy(np.random.default_rng(k).integers(0, 4, (50, 300)).astype(np.float32))
+    candidates = Candidates(np.arange(50), k, (), 300, torch.device("cpu"))
+    fill([candidates], logits, lambda states: states, 300)
+    assert torch.equal(candidates.found[".ids"].long(), logits.sort(dim=1, descending=True, stable=True).indices[:, :k])
+
+
+def test_numbers_are_float32_whatever_the_states_and_the_wire_type() -> None:
+    class Half(FakeProgram):
+        def hidden_states(
+            self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
+        ) -> list[Tensor]:
+            return [each.bfloat16() for each in super().hidden_states(ids, type_ids, lengths, layers)]
+
+        def _head(self, head: str, states: Tensor) -> Tensor:
+            assert states.dtype == torch.bfloat16
+            return super()._head(head, states.float()).bfloat16()
+
+    fill = Wishes(("mask_candidates",), wire_type="int8", head=MASKS)
+    label = Wishes(("label_scores",), wire_type="bfloat16", head=HeadWish("next_sentence"))
+    answer = replace(with_spans(make_work(3, [4]), [1], [1]), wishes=Wishes(("answer_spans",), head=ANSWERS))
+    works = [with_spans(make_work(1, [3], wishes=fill), [1], [1]), make_work(2, [2], wishes=label), answer]
+    found = {
+        name: str(values.numpy().dtype) for each in compute(*works, program=Half()) for name, values in each.items()
+    }
+    assert found == {
+        "mask_candidates.ids": "int32",
+        "mask_candidates.scores": "float32",
+        "label_scores": "float32",
+        "answer_spans.starts": "int32",
+        "answer_spans.ends": "int32",
+        "answer_spans.scores": "float32",
+        "answer_spans.none": "float32",
+    }
+
+
+def test_answers_are_arrays_of_their_own() -> None:
+    wishes = Wishes(("token_label_scores",), head=HeadWish("token_classification"))
+    one, other = compute(make_work(1, [2, 300], wishes=wishes), make_work(2, [1], wishes=wishes))
+    assert one["token_label_scores"].numpy().shape == (302, 5)
+    assert other["token_label_scores"].untyped_storage().nbytes() == 5 * 4
+
+
+@pytest.mark.parametrize("top_k", [1, 50])
+def test_answers_are_as_many_as_asked_for_whatever_the_texts(top_k: int) -> None:
+    """So that the pieces of one job, computed in different batches, can be joined."""
+    wishes = Wishes(("answer_spans",), head=replace(ANSWERS, top_k=top_k))
+    (short,) = compute(with_spans(make_work(1, [3], wishes=wishes), [1], [1]))
+    (long,) = compute(with_spans(make_work(1, [9, 4], wishes=wishes), [1, 1], [1, 1]))
+    assert short["answer_spans.starts"].shape == (1, top_k)
+    assert long["answer_spans.scores"].shape == (2, top_k)

@@ -1,0 +1,184 @@
+"""The operators give the same numbers by whatever instructions a processor has.
+
+Each lesser set of them is taken in a process of its own, since torch and the operators look once.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bertstream.workers import native
+from bertstream.workers.compile.compiler import compile_model
+from bertstream.workers.models import packing
+from bertstream.workers.programs.program import ScriptedProgram
+from tests.support.pairs import EXACT, difference
+
+pytestmark = pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
+
+SHAPES = [(1, 384, 384), (5, 40, 36), (17, 1536, 96), (33, 1, 1), (100, 100, 70), (64, 3072, 33)]
+
+# Of torch and the operators: what to set, and whether this processor has it.
+LEVELS: dict[str, tuple[dict[str, str], Callable[[], bool]]] = {
+    "vnni": ({"BERTSTREAM_AMX": "0"}, lambda: torch.cpu._is_avx512_supported() and torch.cpu._is_vnni_supported()),
+    "avx2": ({"ATEN_CPU_CAPABILITY": "avx2"}, torch.cpu._is_avx2_supported),
+    # As on a processor of another make, for which nothing is written in its own instructions.
+    "plain": ({"ATEN_CPU_CAPABILITY": "default"}, lambda: True),
+}
+
+CHILD = """
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+from bertstream.workers import native
+
+cache, checkpoint, compiled, work, level = sys.argv[1:]
+torch.set_num_threads(1)
+if level == "plain":
+    platform.machine = lambda: "another"
+library = native.build(Path(cache))
+native.load(library)
+given = torch.load(work)
+found = {"library": library.name, "amx": native.has_amx(), "threads": []}
+for threads in (1, 3):
+    torch.set_num_threads(threads)
+    found["threads"].append([torch.ops.bertstream.linear(*each) for each in given["products"]])
+found["gelu"] = [torch.ops.bertstream.linear_gelu(*each, False) for each in given["products"]]
+found["not finite"] = torch.ops.bertstream.linear(*given["not finite"])
+try:
+    torch.ops.bertstream.linear(*given["packed"])
+except RuntimeError as error:
+    found["refused"] = str(error)
+if level != "plain":
+    from bertstream.workers.compile.compiler import compile_model
+    from bertstream.workers.programs.program import ScriptedProgram, ProgramError
+
+    try:
+        ScriptedProgram.load(Path(compiled), "cpu")
+    except ProgramError as error:
+        found["other program"] = str(error)
+    program = ScriptedProgram.load(compile_model(Path(checkpoint), cache=Path(cache)), "cpu")
+    found["products"] = program.description.products
+    found["native"] = program.description.native_operators
+    found["states"] = program.hidden_states(given["ids"], None, [100, 50, 50], [5])[0]
+torch.save(found, work)
+"""
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def products() -> list[tuple[Tensor, ...]]:
+    """int8 ones, as the operator takes them."""
+    made: list[tuple[Tensor, ...]] = []
+    for rows, inputs, outputs in SHAPES:
+        factors = random(inputs, seed=2).abs() + 0.5
+        numbers, columns = packing.quantized(random(outputs, inputs, seed=1) / inputs**0.5 / factors)
+        for dtype in (torch.float32, torch.bfloat16):
+            x = (random(rows, inputs, seed=3) + 0.5).to(dtype)
+            made.append((x, packing.pack(numbers), columns, factors, random(outputs, seed=4)))
+    return made
+
+
+def spoilt() -> tuple[Tensor, ...]:
+    """One of 33 rows has a NaN, one an infinity."""
+    x, *rest = products()[8]
+    x = x[:33].clone()
+    x[4, 70], x[20, 3] = torch.nan, -torch.inf
+    return (x, *rest)
+
+
+@pytest.fixture(scope="module")
+def here(checkpoint: Callable[[str], Path], compile_cache: Path) -> dict[str, Any]:
+    """What is given to each child, and what comes out of it in this process."""
+    native.load(native.build(compile_cache))
+    compiled = compile_model(checkpoint("bert"), cache=compile_cache)
+    program = ScriptedProgram.load(compiled, "cpu")
+    ids = torch.randint(5, 300, (200,), dtype=torch.int32, generator=torch.Generator().manual_seed(0))
+    weight = packing.pack(random(36, 40))
+    given = {
+        "products": products(),
+        "not finite": spoilt(),
+        "packed": (random(5, 40), weight, None, None, torch.zeros(36)),
+        "ids": ids,
+    }
+    return {
+        "given": given,
+        "compiled": compiled,
+        "products": program.description.products,
+        "states": program.hidden_states(ids, None, [100, 50, 50], [5])[0],
+    }
+
+
+def run(level: str, here: dict[str, Any], checkpoint: Path, cache: Path, work: Path) -> dict[str, Any]:
+    torch.save(here["given"], work)
+    arguments = [str(each) for each in (cache, checkpoint, here["compiled"], work, level)]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CHILD, *arguments],
+        env=os.environ | LEVELS[level][0],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = torch.load(work)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_same_numbers_by_lesser_instructions(
+    level: str, here: dict[str, Any], checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path: Path
+) -> None:
+    if not LEVELS[level][1]():
+        pytest.skip(f"this processor has no {level}")
+    found = run(level, here, checkpoint("bert"), compile_cache, tmp_path / "work.pt")
+    assert not found["amx"]
+    check_products(found, here["given"]["products"])
+    check_rows_that_are_not_finite(found, here["given"]["not finite"])
+    assert "bfloat16 where there is AMX" in found["refused"]
+    if level != "plain":
+        check_programs(level, found, here)
+
+
+def check_products(found: dict[str, Any], given: list[tuple[Tensor, ...]]) -> None:
+    alone, several = found["threads"]
+    for got, again, gelu, arguments in zip(alone, several, found["gelu"], given, strict=True):
+        want = torch.ops.bertstream.linear(*arguments)
+        rounding = 2.0**-7 if got.dtype == torch.bfloat16 else 0.0
+        assert torch.equal(got, again)
+        near = 3e-6 * float(want.abs().max())
+        assert bool(((got.double() - want.double()).abs() <= near + rounding * want.abs()).all())
+        want = torch.ops.bertstream.linear_gelu(*arguments, False)
+        assert bool(((gelu.double() - want.double()).abs() <= near + rounding * want.abs()).all())
+
+
+def check_rows_that_are_not_finite(found: dict[str, Any], arguments: tuple[Tensor, ...]) -> None:
+    want, got = torch.ops.bertstream.linear(*arguments), found["not finite"]
+    odd = [4, 20]
+    assert not bool(got[odd].isfinite().any())
+    assert not bool(want[odd].isfinite().any())
+    others = [row for row in range(33) if row not in odd]
+    assert difference(got[others], want[others]) <= 1e-5
+
+
+def check_programs(level: str, found: dict[str, Any], here: dict[str, Any]) -> None:
+    assert (found["products"], found["native"]) == ("plain", True)
+    assert difference(found["states"], here["states"]) <= EXACT
+    if found["library"] != native.file_name():
+        assert "another kind of machine" in found["other program"]
+    elif here["products"] == "packed":
+        assert "compile it again" in found["other program"]

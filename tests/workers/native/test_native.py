@@ -1,0 +1,298 @@
+"""The C++ operators give ATen's numbers, and nothing breaks where there is no compiler."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bertstream.workers import native
+from bertstream.workers.compile.compiler import compile_model
+from bertstream.workers.native import library
+from bertstream.workers.programs.program import ScriptedProgram
+
+needs_compiler = pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
+
+
+@pytest.fixture
+def no_memory() -> Iterator[None]:
+    """Look for the compiler anew."""
+    library.compiler.cache_clear()
+    yield
+    library.compiler.cache_clear()
+    library._failures.clear()
+
+
+@pytest.fixture(scope="module")
+def operators(compile_cache: Path) -> None:
+    native.load(native.build(compile_cache))
+
+
+@needs_compiler
+@pytest.mark.usefixtures("operators")
+@pytest.mark.parametrize("size", [1, 7, 16, 36, 384, 770])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 5e-6), (torch.bfloat16, 0.07)])
+def test_add_layer_norm_equals_aten(size: int, dtype: torch.dtype, near: float) -> None:
+    generator = torch.Generator().manual_seed(size)
+    x, residual = (torch.randn(33, size, generator=generator).to(dtype) for _ in range(2))
+    added, weight, bias = (torch.randn(size, generator=generator).to(dtype) for _ in range(3))
+    total = x.double() + added.double() + residual.double()
+    want = torch.nn.functional.layer_norm(total, (size,), weight.double(), bias.double(), 1e-5)
+    got = torch.ops.bertstream.add_layer_norm_(x, added, residual, weight, bias, 1e-5)
+    assert got.data_ptr() == x.data_ptr()
+    assert float((got.double() - want).abs().max()) <= near
+
+
+@needs_compiler
+@pytest.mark.usefixtures("operators")
+def test_add_layer_norm_on_several_threads_is_the_same() -> None:
+    x, residual = torch.randn(3000, 384), torch.randn(3000, 384)
+    added, weight, bias = torch.randn(3, 384)
+    before = torch.get_num_threads()
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(torch.ops.bertstream.add_layer_norm_(x.clone(), added, residual, weight, bias, 1e-12))
+    torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("operators")
+def test_wrong_arguments_raise_and_do_not_crash() -> None:
+    x, row = torch.zeros(4, 8), torch.zeros(8)
+    wrong = [
+        (x.t(), row, x.t(), row, row),
+        (x, row, torch.zeros(4, 7), row, row),
+        (x, torch.zeros(7), x, row, row),
+        (x, row, x, row, torch.zeros(9)),
+        (x, row, x.double(), row, row),
+        (x.double(), row, x.double(), row, row),
+        (torch.zeros(8), row, torch.zeros(8), row, row),
+    ]
+    for arguments in wrong:
+        with pytest.raises(RuntimeError, match="must"):
+            torch.ops.bertstream.add_layer_norm_(*arguments, 1e-5)
+    empty = torch.zeros(0, 8)
+    assert torch.ops.bertstream.add_layer_norm_(empty, row, empty, row, row, 1e-5).shape == (0, 8)
+
+
+GELU_FORMS = {"none": False, "tanh": True}
+
+
+@needs_compiler
+@pytest.mark.usefixtures("operators")
+@pytest.mark.parametrize("form", GELU_FORMS)
+@pytest.mark.parametrize("size", [1, 7, 16, 40, 1536])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-6), (torch.bfloat16, 0.04)])
+def test_add_gelu_equals_aten(form: str, size: int, dtype: torch.dtype, near: float) -> None:
+    generator = torch.Generator().manual_seed(size)
+    x, added = (torch.randn(33, size, generator=generator) * 3).to(dtype), torch.randn(size, generator=generator)
+    want = functional.gelu(x.double() + added.to(dtype).double(), approximate=form)
+    got = torch.ops.bertstream.add_gelu_(x, added.to(dtype), GELU_FORMS[form])
+    assert got.data_ptr() == x.data_ptr()
+    assert float((got.double() - want).abs().max()) <= near
+
+
+@needs_compiler
+@pytest.mark.usefixtures("operators")
+@pytest.mark.parametrize("form", GELU_FORMS)
+def test_gelu_is_exact_everywhere(form: str) -> None:
+    x = torch.linspace(-30, 30, 600_001).view(1, -1)
+    want = functional.gelu(x.double(), approximate=form)
+    got = torch.ops.bertstream.add_gelu_(x.clone(), torch.zeros(x.size(1)), GELU_FORMS[form])
+    assert float((got.double() - want).abs().max()) <= 2e-6
+    ends = torch.tensor([[-1e4, 1e4, torch.inf, torch.nan]])
+    found = torch.ops.bertstream.add_gelu_(ends, torch.zeros(4), GELU_FORMS[form])[0]
+    assert found[:3].tolist() == [0.0, 1e4, torch.inf]
+    assert bool(found[3].isnan())
+
+
+LENGTHS = ([1], [5, 1, 2], [16, 16, 15, 17], [70, 48, 33, 33, 32, 31, 8, 1, 1], [512, 513, 3])
+
+
+def attended(qkv: Tensor, lengths: list[int], heads: int, causal: bool) -> Tensor:
+    """Each text by itself. [T, 3H] -> [T, H]"""
+    found = []
+    for rows in qkv.split(lengths):
+        q, k, v = rows.view(len(rows), 3, heads, -1).permute(1, 2, 0, 3)
+        found.append(functional.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(0, 1).flatten(1))
+    return torch.cat(found)
+
+
+def starts(lengths: list[int]) -> Tensor:
+    return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@needs_compiler
+@pytest.mark.usefixtures("operators")
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("heads", "size"), [(3, 12), (1, 16), (2, 32), (2, 64), (1, 7), (1, 96), (1, 128)])
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-6), (torch.bfloat16, 0.02)])
+def test_attention_equals_aten(
+    lengths: list[int], heads: int, size: int, causal: bool, dtype: torch.dtype, near: float
+) -> None:
+    qkv = random(sum(lengths), 3 * heads * size).to(dtype)
+    want = attended(qkv.double(), lengths, heads, causal)
+    got = torch.ops.bertstream.attention(qkv, None, starts(lengths), heads, causal)
+    assert got.dtype == dtype
+    assert float((got.double() - want).abs().max()) <= near
+
+
+@needs_compiler
+@pytest.mark.usefixtures("operators")
+@pytest.mark.parametrize(("heads", "size"), [(3, 12), (2, 32), (2, 64)])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 5e-6), (torch.bfloat16, 0.1)])
+def test_attention_adds_a_bias_first(heads: int, size: int, dtype: torch.dtype, near: float) -> None:
+    lengths = [70, 17, 5]
+    qkv, bias = random(92, 3 * heads * size).to(dtype), random(3 * heads * size, seed=1).to(dtype)
+    want = attended(qkv.double() + bias.double(), lengths, heads, False)
+    got = torch.ops.bertstream.attention(qkv, bias, starts(lengths), heads, False)
+    assert float((got.double() - want).abs().max()) <= near
+
+
+@needs_compiler
+@pytest.mark.usefixtures("operators")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_does_not_depend_on_other_texts_nor_on_threads(dtype: torch.dtype) -> None:
+    lengths = [130, 40, 40, 23, 9, 1]
+    qkv = random(sum(lengths), 3 * 64).to(dtype)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(torch.ops.bertstream.attention(qkv, None, starts(lengths), 2, False))
+    torch.set_num_threads(before)
+    alone = [torch.ops.bertstream.attention(rows, None, starts([len(rows)]), 2, False) for rows in qkv.split(lengths)]
+    assert all(torch.equal(each, torch.cat(alone)) for each in found)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("operators")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_of_large_scores_and_of_none(dtype: torch.dtype) -> None:
+    """A softmax that is one text's own token each; and numbers that are none stay so, in their own text."""
+    qkv = torch.cat([torch.eye(32) * 100, torch.eye(32) * 100, random(32, 32)], 1).to(dtype)
+    found = torch.ops.bertstream.attention(qkv, None, starts([32]), 1, False)
+    assert torch.equal(found, qkv[:, 64:])
+    for column in (0, 32, 64):
+        spoilt = random(40, 96, seed=column).to(dtype)
+        spoilt[3, column] = torch.nan
+        found = torch.ops.bertstream.attention(spoilt, None, starts([20, 20]), 1, False)
+        assert bool(found[3, 0].isnan())
+        assert bool(found[20:].isfinite().all())
+
+
+@needs_compiler
+@pytest.mark.usefixtures("operators")
+def test_attention_refuses_what_it_cannot_read() -> None:
+    qkv, texts = torch.zeros(4, 96), torch.tensor([0, 4], dtype=torch.int32)
+    wrong = [
+        (qkv.t(), None, texts, 1),
+        (qkv.double(), None, texts, 1),
+        (qkv, torch.zeros(95), texts, 1),
+        (qkv, None, texts.long(), 1),
+        (qkv, None, texts + 1, 1),
+        (qkv, None, torch.tensor([0, 5, 4], dtype=torch.int32), 1),
+        (qkv, None, torch.tensor([0, 3], dtype=torch.int32), 1),
+        (qkv, None, texts[:0], 1),
+        (qkv, None, texts, 5),
+        (qkv, None, texts, 0),
+    ]
+    for arguments in wrong:
+        with pytest.raises(RuntimeError, match="must"):
+            torch.ops.bertstream.attention(*arguments, False)
+    assert torch.ops.bertstream.attention(qkv[:0], None, texts[:1], 1, False).shape == (0, 32)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("name", "dtype", "near"),
+    [("bert", "float32", 5e-6), ("bert-gelu-new", "float32", 5e-6), ("roberta", "bfloat16", 0.2)],
+)
+def test_programs_with_and_without_operators_agree(
+    checkpoint: Callable[[str], Path],
+    compile_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    dtype: str,
+    near: float,
+) -> None:
+    with_operators = ScriptedProgram.load(compile_model(checkpoint(name), dtype=dtype, cache=compile_cache), "cpu")
+    monkeypatch.setenv("BERTSTREAM_NATIVE", "0")
+    without = ScriptedProgram.load(compile_model(checkpoint(name), dtype=dtype, cache=compile_cache), "cpu")
+    assert [program.description.native_operators for program in (with_operators, without)] == [True, False]
+    ids = torch.randint(5, 300, (200,), dtype=torch.int32)
+    layers = list(range(6))
+    both = [program.hidden_states(ids, None, [100, 50, 50], layers) for program in (with_operators, without)]
+    for got, want in zip(*both, strict=True):
+        assert float((got.float() - want.float()).abs().max()) <= near
+
+
+@needs_compiler
+def test_a_second_build_is_a_look_up(compile_cache: Path) -> None:
+    first = native.build(compile_cache)
+    changed = first.stat().st_mtime_ns
+    assert native.build(compile_cache) == first
+    assert first.stat().st_mtime_ns == changed
+    assert first.name == native.file_name()
+
+
+def test_the_switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BERTSTREAM_NATIVE", "0")
+    assert native.status() == (False, "switched off by BERTSTREAM_NATIVE=0")
+    with pytest.raises(native.NativeError, match="switched off"):
+        native.build(tmp_path)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("no_memory")
+def test_an_old_processor_means_aten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    with pytest.raises(native.NativeError, match="no AVX2"):
+        native.build(tmp_path)
+    assert "no AVX2" in native.status()[1]
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_no_compiler_means_aten(
+    checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert native.status() == (False, "no C++ compiler found")
+    program = ScriptedProgram.load(compile_model(checkpoint("bert"), cache=tmp_path), "cpu")
+    assert not program.description.native_operators
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_a_compiler_that_fails_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    script = tmp_path / "broken"
+    count = f'[ "$1" = --version ] || echo x >> {asked}'
+    script.write_text(f'#!/bin/sh\n{count}\necho "fatal error: no headers" >&2\nexit 1\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    for _ in range(2):
+        with pytest.raises(native.NativeError, match="fatal error: no headers"):
+            native.build(tmp_path)
+    assert asked.read_text() == "x\n"
+    assert "no headers" in native.status()[1]
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_a_library_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(library, "_loaded", [])
+    (tmp_path / "bad.so").write_bytes(b"junk")
+    with pytest.raises(native.NativeError, match=r"bad\.so cannot be loaded"):
+        native.load(tmp_path / "bad.so")

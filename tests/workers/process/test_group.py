@@ -1,0 +1,112 @@
+"""Groups that are added to a supervisor, and removed, while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bertstream.workers.process.child import ChildFailed, ChildSpec
+from bertstream.workers.process.group import Group
+from bertstream.workers.process.supervisor import Supervisor
+from tests.support.imports import ROOT
+from tests.support.waiting import until
+
+
+class Running:
+    """A supervisor in this process, with one group that stays."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._events = directory / "events"
+        self._events.touch()
+        self.ready, self.stopping = asyncio.Event(), asyncio.Event()
+        self.supervisor = Supervisor([[self.group("first")], [self.group("front")]], 10.0, self.ready.set, self._stop)
+        self.task = asyncio.create_task(self.supervisor.run())
+
+    async def _stop(self) -> None:
+        self.stopping.set()
+
+    def group(self, *names: str, behaviour: str = "") -> Group:
+        return Group([self._spec(name, behaviour) for name in names])
+
+    def _spec(self, name: str, behaviour: str) -> ChildSpec:
+        def command(life: int, control_fd: int) -> list[str]:
+            return ["tests.support.child", name, str(life), str(self._directory), str(control_fd), behaviour]
+
+        return ChildSpec(name, command, {"PYTHONPATH": str(ROOT)})
+
+    @property
+    def events(self) -> list[str]:
+        return self._events.read_text().splitlines()
+
+    def lives(self, name: str) -> list[int]:
+        """The process of each life."""
+        return [int(each.split()[3]) for each in self.events if each.startswith(f"{name} started")]
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    made = Running(tmp_path)
+    await asyncio.wait_for(made.ready.wait(), 20)
+    yield made
+    made.supervisor.stop()
+    await asyncio.wait_for(made.task, 20)
+    assert made.stopping.is_set()
+    pids = [int(each.split()[3]) for each in made.events if " started " in each]
+    await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+async def test_a_group_that_is_added_is_kept_alive_and_ended_with_the_rest(running: Running) -> None:
+    group = running.group("a", "b")
+    await running.supervisor.add(0, group)
+    assert {child.spec.name for child in group.children if child.ready.done()} == {"a", "b"}
+    os.kill(running.lives("a")[0], signal.SIGKILL)
+    await until(lambda: len(running.lives("a")) == 2)
+    await group.living("a")
+    running.supervisor.stop()
+    await running.task
+    order = [running.events.index(event) for event in ("front ended", "a stop", "a ended")]
+    assert order == sorted(order)
+
+
+async def test_a_group_that_is_removed_drains_and_is_not_started_again(running: Running) -> None:
+    group = running.group("a", "b")
+    await running.supervisor.add(0, group)
+    await running.supervisor.remove(group)
+    assert {"a stop", "a ended", "b stop", "b ended"} <= set(running.events)
+    await asyncio.sleep(0.2)
+    assert len(running.lives("a")) == len(running.lives("b")) == 1
+    assert "first stop" not in running.events
+
+
+async def test_a_group_that_cannot_start_leaves_nothing(running: Running) -> None:
+    bad = Group([*running.group("good").specs, *running.group("bad", behaviour="fails").specs])
+    with pytest.raises(ChildFailed, match="bad: the model is broken"):
+        await running.supervisor.add(0, bad)
+    assert not any(child.alive for child in bad.children)
+    await running.supervisor.add(0, running.group("later"))
+
+
+async def test_a_server_that_stops_ends_a_group_that_is_still_starting(running: Running) -> None:
+    adding = asyncio.create_task(running.supervisor.add(0, running.group("slow", behaviour="never")))
+    await until(lambda: running.lives("slow"))
+    adding.cancel()
+    running.supervisor.stop()
+    await asyncio.wait_for(running.task, 20)
+
+
+async def test_the_next_life_of_a_child_is_waited_for(running: Running) -> None:
+    group = running.group("a")
+    await running.supervisor.add(0, group)
+    first = await group.living("a")
+    first.kill()
+    await until(lambda: not first.alive)
+    second = await asyncio.wait_for(group.living("a"), 20)
+    assert second.pid != first.pid
+    assert (await second.ask("double", number=3))["number"] == 6

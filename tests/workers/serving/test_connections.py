@@ -1,0 +1,268 @@
+"""The worker's inside over a real Unix socket: listener, connections, queue and loop, around a fake program."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from bertstream.workers import ipc
+from bertstream.workers.contract import Cancel, Completed, Failure, Generated, Hello, Result, Wishes
+from bertstream.workers.engine.batch import prepare
+from bertstream.workers.engine.engine import run
+from bertstream.workers.engine.sessions import Sessions
+from bertstream.workers.serving.connections import Listener, Queues
+from bertstream.workers.serving.loop import EngineLoop
+from bertstream.workers.serving.queue import WorkQueue
+from bertstream.workers.serving.running import Computing, RunningRecord, read_running
+from tests.support.generation import Bench, answers_of, make_generate
+from tests.support.works import LAST_LAYER, FakeProgram, make_work
+
+QUEUE_TOKENS = 50
+RECORD = "/somewhere/running"
+WORK = b"".join(ipc.encode(make_work(1)))
+
+
+class Gated(FakeProgram):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.entered = threading.Semaphore(0)
+
+    def hidden_states(
+        self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
+    ) -> list[Tensor]:
+        self.entered.release()
+        assert self.gate.wait(20)
+        return super().hidden_states(ids, type_ids, lengths, layers)
+
+
+class Worker:
+    def __init__(self, directory: Path, generating: Bench | None = None) -> None:
+        self.path = str(directory / "socket")
+        self.program = Gated()
+        self.queue = WorkQueue(QUEUE_TOKENS, 40)
+        computing, sessions = Computing(RunningRecord(directory / "running")), Sessions(1 << 20)
+        generator = generating.generator if generating else None
+        EngineLoop(self.program, self.queue, computing, sessions, LAST_LAYER, generator=generator).start()
+        queues = Queues(self.queue, sessions, generator.queue if generator else None)
+        Listener(self.path, queues, lambda number: Hello("worker-0", 1, number, 40, RECORD)).start()
+        self._open: list[socket.socket] = []
+
+    def connect(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(20)
+        sock.connect(self.path)
+        self._open.append(sock)
+        return sock
+
+    def close(self) -> None:
+        self.program.gate.set()
+        self.queue.close()
+        for sock in self._open:
+            sock.close()
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    made = Worker(tmp_path)
+    yield made
+    made.close()
+
+
+def hello(sock: socket.socket) -> Hello:
+    message = ipc.receive(sock)
+    assert isinstance(message, Hello)
+    return message
+
+
+def answers(sock: socket.socket, count: int) -> dict[int, Result | Failure]:
+    found: dict[int, Result | Failure] = {}
+    for _ in range(count):
+        message = ipc.receive(sock)
+        assert isinstance(message, Result | Failure)
+        found[message.id] = message
+    return found
+
+
+def until_waiting(worker: Worker, tokens: int) -> None:
+    """The reader is a thread: waits until it has put so many tokens into the queue."""
+    for _ in range(2000):
+        if worker.queue.waiting_tokens == tokens:
+            return
+        threading.Event().wait(0.005)
+    pytest.fail(f"{worker.queue.waiting_tokens} tokens wait, not {tokens}")
+
+
+def test_the_worker_greets_and_numbers_its_connections(worker: Worker) -> None:
+    assert [hello(worker.connect()).connection for _ in range(3)] == [1, 2, 3]
+    assert stat.S_IMODE(Path(worker.path).stat().st_mode) == 0o600
+
+
+def test_work_is_answered_on_the_connection_that_it_came_from(worker: Worker) -> None:
+    worker.program.gate.set()
+    one, other = worker.connect(), worker.connect()
+    hello(one), hello(other)
+    ipc.send(one, make_work(1, [3, 2], first_id=10))
+    ipc.send(other, make_work(1, [4], first_id=70))
+    for sock, lengths, first_id in ((one, [3, 2], 10), (other, [4], 70)):
+        found = answers(sock, 1)[1]
+        assert isinstance(found, Result)
+        work = make_work(1, lengths, first_id=first_id)
+        expected = run(FakeProgram(), prepare([work], LAST_LAYER))[0]["pooled"]
+        np.testing.assert_allclose(found.tensors["pooled"].astype(np.float32), expected.numpy(), rtol=1e-6)
+
+
+def test_the_record_tells_connections_apart(worker: Worker, tmp_path: Path) -> None:
+    """Frontends number their work from 1 each."""
+    one, other = worker.connect(), worker.connect()
+    hello(one), hello(other)
+    ipc.send(other, make_work(1, [40]))
+    assert worker.program.entered.acquire(timeout=20)
+    ipc.send(one, make_work(1, [10]))
+    ipc.send(other, make_work(2, [10]))
+    until_waiting(worker, 20)
+    assert read_running(tmp_path / "running") == {(2, 1)}
+    worker.program.gate.set()
+    assert set(answers(one, 1)) == {1}
+    assert set(answers(other, 2)) == {1, 2}
+
+
+def test_answers_larger_than_the_sockets_buffers(worker: Worker) -> None:
+    worker.program.gate.set()
+    sock = worker.connect()
+    hello(sock)
+    ipc.send(sock, make_work(1, [1] * 200_000, wishes=Wishes(("last_hidden_state",))))
+    found = answers(sock, 1)[1]
+    assert isinstance(found, Result)
+    assert found.tensors["last_hidden_state"].shape == (200_000, 6)
+
+
+def test_a_full_queue_says_so_and_cancelling_makes_room(worker: Worker) -> None:
+    sock = worker.connect()
+    hello(sock)
+    ipc.send(sock, make_work(1, [40]))
+    assert worker.program.entered.acquire(timeout=20)  # it computes, and the queue is empty
+    ipc.send(sock, make_work(2, [30]))
+    ipc.send(sock, make_work(3, [30]))
+    refused = answers(sock, 1)[3]
+    assert refused == Failure(3, "queue_full", "30 tokens wait already")
+    ipc.send(sock, Cancel((2,)))
+    until_waiting(worker, 0)
+    ipc.send(sock, make_work(4, [30]))
+    until_waiting(worker, 30)
+    worker.program.gate.set()
+    assert set(answers(sock, 2)) == {1, 4}
+
+
+def test_the_work_of_a_lost_connection_is_forgotten(worker: Worker) -> None:
+    sock, other = worker.connect(), worker.connect()
+    hello(sock), hello(other)
+    ipc.send(other, make_work(1, [40]))
+    assert worker.program.entered.acquire(timeout=20)
+    ipc.send(sock, make_work(2, [20]))
+    ipc.send(other, make_work(3, [10]))
+    until_waiting(worker, 30)
+    sock.close()
+    until_waiting(worker, 10)
+    worker.program.gate.set()
+    assert set(answers(other, 2)) == {1, 3}
+    assert worker.program.lengths_seen == [[40], [10]]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\nHost: worker\r\n\r\n",
+        ipc.PRELUDE.pack(ipc.MAGIC, 64, 0) + b"{" * 64,
+        b"".join(ipc.encode(Failure(1, "internal", "workers send these, and do not take them"))),
+    ],
+)
+def test_garbage_ends_its_own_connection_only(worker: Worker, garbage: bytes) -> None:
+    worker.program.gate.set()
+    bad, good = worker.connect(), worker.connect()
+    hello(bad), hello(good)
+    bad.sendall(garbage)
+    with contextlib.suppress(ConnectionResetError):  # what it had not read yet was lost
+        assert bad.recv(1) == b""
+    ipc.send(good, make_work(1))
+    assert isinstance(answers(good, 1)[1], Result)
+
+
+def test_a_connection_whose_answers_cannot_be_made_is_closed(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not left half open, where the other side would wait for ever."""
+    ended = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: ended.set())
+    worker.program.gate.set()
+    sock = worker.connect()
+    hello(sock)
+    monkeypatch.setattr(ipc, "encode", lambda _: 1 / 0)
+    sock.sendall(WORK)
+    assert sock.recv(1) == b""
+    assert ended.wait(20)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def generating(tmp_path: Path, bench: Bench) -> Iterator[Worker]:
+    made = Worker(tmp_path, bench)
+    yield made
+    made.close()
+
+
+def test_generated_tokens_come_before_the_whole_answer(generating: Worker, tmp_path: Path) -> None:
+    sock = generating.connect()
+    hello(sock)
+    work = make_generate(7, stream=True)
+    ipc.send(sock, work)
+    *pieces, completed = [ipc.receive(sock) for _ in range(6)]
+    assert isinstance(completed, Completed)
+    assert answers_of(completed) == answers_of(Bench(tmp_path).run(work)[0])
+    tokens = [int(piece.tokens[0]) for piece in pieces if isinstance(piece, Generated)]
+    assert [tokens] == answers_of(completed)
+
+
+def test_cancelling_and_going_away_end_what_is_generated(generating: Worker, bench: Bench) -> None:
+    sock, other = generating.connect(), generating.connect()
+    hello(sock), hello(other)
+    ipc.send(sock, make_generate(1, stream=True, max_new_tokens=400))
+    ipc.send(other, make_generate(1, stream=True, max_new_tokens=400))
+    assert isinstance(ipc.receive(other), Generated)
+    other.close()
+    assert isinstance(ipc.receive(sock), Generated)
+    ipc.send(sock, Cancel((1,)))
+    ipc.send(sock, make_generate(2, max_new_tokens=1))
+    while not isinstance(message := ipc.receive(sock), Completed):
+        assert isinstance(message, Generated)
+        assert message.works.tolist() == [1]
+    assert message.id == 2
+    for _ in range(2000):
+        if not bench.generator.rows.used:
+            break
+        threading.Event().wait(0.005)
+    assert bench.generator.rows.used == 0
+
+
+def test_what_cannot_be_generated_is_refused(generating: Worker, tmp_path: Path) -> None:
+    (tmp_path / "encodes").mkdir()
+    plain = Worker(tmp_path / "encodes")
+    for worker, message in (
+        (generating, "the cache has 2000 rows, and this may need 3003"),
+        (plain, "this model does not generate text"),
+    ):
+        sock = worker.connect()
+        hello(sock)
+        ipc.send(sock, make_generate(1, max_new_tokens=3000))
+        assert ipc.receive(sock) == Failure(1, "internal", message)
+    plain.close()

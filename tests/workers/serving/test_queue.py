@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from bertstream.workers.contract import BULK
+from bertstream.workers.serving import queue as queue_module
+from bertstream.workers.serving.queue import WorkQueue
+from bertstream.workers.serving.scheduler import TURN_SECONDS, Plan
+from tests.support.works import make_work
+
+SOURCE = object()
+
+
+def taken(queue: WorkQueue) -> list[int]:
+    """The next batch to be prepared, which the engine computes at once."""
+    found = prepared(queue)
+    queue.engine_is_busy(with_prepared=True)
+    return found
+
+
+def prepared(queue: WorkQueue) -> list[int]:
+    plan = queue.take()
+    assert plan is not None
+    return [each.work.id for each in plan.batch]
+
+
+def taken_now(queue: WorkQueue) -> list[int]:
+    return [each.work.id for each in queue.take_now().batch]
+
+
+class Clock:
+    """Stands still unless told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def queue() -> WorkQueue:
+    return WorkQueue(queue_tokens=100, batch_tokens=50)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(queue_module, "time", made)
+    return made
+
+
+def test_the_bound_is_in_tokens(queue: WorkQueue) -> None:
+    assert queue.add(make_work(1, [60]), SOURCE)
+    assert queue.add(make_work(2, [40]), SOURCE)
+    assert not queue.add(make_work(3, [1]), SOURCE)
+    assert queue.waiting_tokens == 100
+
+
+def test_an_empty_queue_takes_anything(queue: WorkQueue) -> None:
+    assert queue.add(make_work(1, [1000]), SOURCE)
+    assert not queue.add(make_work(2, [1]), SOURCE)
+
+
+def test_what_is_cancelled_or_forgotten_gives_its_room_back(queue: WorkQueue) -> None:
+    other = object()
+    for number in (1, 2):
+        queue.add(make_work(number, [20]), SOURCE)
+        queue.add(make_work(number, [20]), other)
+    queue.cancel(SOURCE, (1, 2, 77))
+    assert queue.waiting_tokens == 40
+    queue.forget(other)
+    assert queue.waiting_tokens == 0
+
+
+def test_an_idle_engine_gets_whatever_waits_at_once(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [1]), SOURCE)
+    queue.engine_is_idle()
+    assert taken(queue) == [1]
+
+
+def test_while_the_engine_computes_only_a_full_batch_is_taken_ahead(queue: WorkQueue) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        queue.add(make_work(1, [30]), SOURCE)
+        future: Future[Plan | None] = pool.submit(queue.take)
+        with pytest.raises(TimeoutError):
+            future.result(0.05)
+        queue.add(make_work(2, [20]), SOURCE)
+        plan = future.result(10)
+        assert plan is not None
+        assert [each.work.id for each in plan.batch] == [1, 2]
+
+
+def test_being_idle_is_said_for_one_batch(queue: WorkQueue) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        queue.engine_is_idle()
+        queue.add(make_work(1, [10]), SOURCE)
+        assert taken(queue) == [1]
+        queue.add(make_work(2, [10]), SOURCE)
+        future = pool.submit(taken, queue)
+        with pytest.raises(TimeoutError):
+            future.result(0.05)
+        queue.engine_is_idle()
+        assert future.result(10) == [2]
+
+
+def test_the_expired_do_not_use_up_an_idle_engines_turn(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [10], deadline=0.0), SOURCE)
+    queue.engine_is_idle()
+    plan = queue.take()
+    assert plan is not None
+    assert ([e.work.id for e in plan.expired], plan.batch) == ([1], ())
+    queue.add(make_work(2, [10]), SOURCE)
+    assert taken(queue) == [2]
+
+
+def test_closing_ends_the_wait(queue: WorkQueue) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(queue.take)
+        queue.close()
+        assert future.result(10) is None
+
+
+def test_many_threads_add_and_one_takes_all() -> None:
+    queue = WorkQueue(queue_tokens=10**6, batch_tokens=16)
+    queue.engine_is_idle()
+    sources = [object() for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda s=source: [queue.add(make_work(i, [1]), s) for i in range(200)])
+        for source in sources
+    ]
+    for thread in threads:
+        thread.start()
+    seen: set[tuple[int, int]] = set()
+    while len(seen) < 800:
+        plan = queue.take()
+        queue.engine_is_busy(with_prepared=True)
+        queue.engine_is_idle()
+        assert plan is not None
+        keys = {(id(each.source), each.work.id) for each in plan.batch}
+        assert len(plan.batch) <= 16
+        assert not keys & seen
+        seen |= keys
+    for thread in threads:
+        thread.join()
+    assert queue.waiting_tokens == 0
+
+
+def test_an_engine_that_has_other_things_to_do_takes_what_there_is(queue: WorkQueue) -> None:
+    assert queue.take_now().batch == ()
+    for number in range(3):
+        queue.add(make_work(number, [20]), SOURCE)
+    assert [each.work.id for each in queue.take_now().batch] == [0, 1]
+    assert queue.waiting_tokens == 20
+
+
+def test_after_an_engine_was_woken_small_batches_may_grow_again(queue: WorkQueue) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        queue.engine_is_idle()
+        queue.engine_is_busy(with_prepared=False)
+        taking = threads.submit(taken, queue)
+        queue.add(make_work(1, [20]), SOURCE)
+        queue.add(make_work(2, [30]), SOURCE)
+        assert taking.result(20) == [1, 2]
+
+
+def test_interactive_work_goes_before_a_batch_of_bulk_work_that_is_prepared(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [50], priority=BULK), SOURCE)
+    assert prepared(queue) == [1]
+    assert taken_now(queue) == []
+    queue.add(make_work(2, [10]), SOURCE)
+    queue.add(make_work(3, [30], priority=BULK), SOURCE)
+    assert taken_now(queue) == [2]
+    assert taken_now(queue) == []
+    assert queue.waiting_tokens == 30
+
+
+def test_bulk_work_is_prepared_without_the_interactive_work_that_waits(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [10]), SOURCE)
+    queue.add(make_work(2, [45], priority=BULK), SOURCE)
+    queue.add(make_work(3, [5], priority=BULK), SOURCE)
+    assert prepared(queue) == [2, 3]
+    assert taken_now(queue) == [1]
+
+
+def test_no_more_than_one_batch_is_prepared_ahead(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [50], priority=BULK), SOURCE)
+    queue.add(make_work(2, [50], priority=BULK), SOURCE)
+    with ThreadPoolExecutor(1) as pool:
+        assert prepared(queue) == [1]
+        future = pool.submit(prepared, queue)
+        queue.engine_is_busy(with_prepared=False)
+        with pytest.raises(TimeoutError):
+            future.result(0.05)
+        queue.engine_is_busy(with_prepared=True)
+        assert future.result(20) == [2]
+
+
+def test_a_full_batch_of_interactive_work_is_prepared_ahead_and_not_overtaken(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [50]), SOURCE)
+    assert prepared(queue) == [1]
+    queue.add(make_work(2, [10]), SOURCE)
+    assert taken_now(queue) == []
+    queue.engine_is_busy(with_prepared=True)
+    assert taken_now(queue) == [2]
+
+
+def test_a_batch_of_bulk_work_is_not_overtaken_for_ever(queue: WorkQueue, clock: Clock) -> None:
+    queue.add(make_work(1, [50], priority=BULK), SOURCE)
+    assert prepared(queue) == [1]
+    for number in range(10, 14):
+        queue.add(make_work(number, [10]), SOURCE)
+        assert taken_now(queue) == [number]
+        clock.now += TURN_SECONDS / 4
+    queue.add(make_work(14, [10]), SOURCE)
+    assert taken_now(queue) == []  # so the prepared one is computed
+
+
+def test_its_turn_lasts_as_long_as_it_takes(queue: WorkQueue, clock: Clock) -> None:
+    """The time until the next one counts from the end of a batch, so that interactive work has its turn, too."""
+    for number in (1, 2):
+        queue.add(make_work(number, [50], priority=BULK), SOURCE)
+    assert taken(queue) == [1]
+    assert prepared(queue) == [2]
+    clock.now += 10 * TURN_SECONDS
+    queue.add(make_work(3, [10]), SOURCE)
+    assert taken_now(queue) == [3]
+
+
+def test_a_closed_queue_gives_nothing(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [10]), SOURCE)
+    queue.close()
+    assert taken_now(queue) == []

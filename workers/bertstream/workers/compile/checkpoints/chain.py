@@ -1,0 +1,198 @@
+"""What sentence-transformers' modules do one after the other to a text's states, as far as we can run them.
+
+Source: the modules of its release 6, which read what the releases from 2 on have written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bertstream.workers.compile.checkpoints.errors import CheckpointError
+from bertstream.workers.compile.checkpoints.modules import Module
+from bertstream.workers.models import DENSE_ACTIVATIONS, SentenceShape, VectorShape
+
+# Release 6 writes "pooling_mode": "mean", or a list; those before it a boolean for each mode, joined in this order.
+_MODES = {
+    "cls": "cls",
+    "max": "max",
+    "mean": "mean",
+    "mean_sqrt_len_tokens": "mean_sqrt_len",
+    "weightedmean": "weighted_mean",
+    "lasttoken": "last_token",
+}
+_OLD_KEYS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+_VECTOR, _SCORES = "sentence_embedding", "scores"  # what modules call what they pass on
+_TASKS = ("feature-extraction", "sequence-classification")
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The modules so far."""
+
+    hidden_size: int
+    modes: tuple[str, ...] = ()  # of pooling; none where nothing pools
+    include_prompt: bool = True
+    steps: tuple[VectorShape, ...] = ()
+    folders: tuple[Path, ...] = ()  # of each step
+    told: tuple[str, ...] = ()  # of each step and of the pooling, for people
+    scores: bool = False  # the last step's are no vector but scores
+    classifies: bool = False  # the encoder's class has a head, whose scores are all it gives
+    unsupported: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Of what comes out so far."""
+        return self.steps[-1].outputs if self.steps else max(1, len(self.modes)) * self.hidden_size
+
+    @property
+    def shape(self) -> SentenceShape:
+        return SentenceShape(self.modes, self.steps)
+
+    def refusing(self, what: object) -> Chain:
+        """With something that cannot be run."""
+        return replace(self, unsupported=(*self.unsupported, str(what)))
+
+    def with_step(self, step: VectorShape, folder: Path, told: str) -> Chain:
+        return replace(self, steps=(*self.steps, step), folders=(*self.folders, folder), told=(*self.told, told))
+
+    def without_last(self) -> Chain:
+        """Without its last step."""
+        return replace(self, steps=self.steps[:-1], folders=self.folders[:-1], told=self.told[:-1])
+
+    def without_steps(self) -> Chain:
+        """What is pooled, and normalised where it would be at the end of all."""
+        plain = replace(self, steps=(), folders=(), told=self.told[:1], scores=False)
+        last = self.steps[-1:]
+        return plain if not last or last[0].kind != "normalize" else _normalized(plain, self.folders[-1])
+
+
+def read_chain(modules: Sequence[Module], first: Mapping[str, Any], hidden_size: int) -> Chain:
+    """All of a checkpoint's modules. first: the encoder's own settings. Raises CheckpointError."""
+    chain = Chain(hidden_size)
+    for number, module in enumerate(modules):
+        if module.kind == "Transformer" and number == 0:
+            chain = _transformer(chain, module, first)
+        elif module.kind == "Pooling":
+            chain = _pooling(chain, module)
+        elif module.kind in _READERS:
+            chain = _READERS[module.kind](chain, module)
+        elif module.kind != "Dropout":
+            chain = chain.refusing(module)
+    return chain
+
+
+def _transformer(chain: Chain, module: Module, settings: Mapping[str, Any]) -> Chain:
+    task = settings.get("transformer_task", _TASKS[0])
+    if task not in _TASKS:
+        return chain.refusing(f"{module} with the task {task}")
+    if task == _TASKS[1]:
+        return replace(chain, classifies=True)
+    given, name = _given(settings), settings.get("module_output_name", "token_embeddings")
+    if (given, name) == ("pooler_output", _VECTOR):
+        return replace(chain, modes=("pooler",), told=("pooler",))
+    if (given, name) != ("last_hidden_state", "token_embeddings"):
+        return chain.refusing(f"{module} that gives {given} as {name}")
+    return chain
+
+
+def _given(settings: Mapping[str, Any]) -> str:
+    """Which of the encoder's outputs its module passes on."""
+    found = settings.get("modality_config") or {
+        "text": {"method": "forward", "method_output_name": "last_hidden_state"}
+    }
+    if not isinstance(found, dict) or list(found) != ["text"] or not isinstance(found["text"], dict):
+        return f"answers to {', '.join(map(str, found))}"
+    output = found["text"].get("method_output_name")
+    names = [output] if isinstance(output, str) else list(output or ())
+    called = found["text"].get("method")
+    return ".".join(map(str, names)) if called == "forward" else f"what {called} returns"
+
+
+def _pooling(chain: Chain, module: Module) -> Chain:
+    config = module.config
+    wanted = config.get("pooling_mode")
+    if wanted is None:
+        wanted = [mode for key, mode in _OLD_KEYS.items() if config.get(key) is True] or ["mean"]
+    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+    if unknown := [mode for mode in wanted if mode not in _MODES]:
+        return replace(chain.refusing(f"{module} by {', '.join(map(str, unknown))}"), modes=("mean",))
+    modes = tuple(_MODES[mode] for mode in wanted)
+    include_prompt = config.get("include_prompt") is not False
+    told = f"{' + '.join(modes)} pooling{'' if include_prompt else ' without the prompt'}"
+    return replace(chain, modes=modes, include_prompt=include_prompt, steps=(), folders=(), told=(told,))
+
+
+def _refusal(chain: Chain, module: Module, config: Mapping[str, Any]) -> str:
+    """Why a module that reads and writes a vector cannot do so here; "" where it can."""
+    read = config.get("module_input_name", _VECTOR)
+    written = config.get("module_output_name") or read
+    if read != _VECTOR or written not in (_VECTOR, *((_SCORES,) if module.kind == "Dense" else ())):
+        return f"{module} from {read} to {written}"
+    if not chain.modes or (chain.modes == ("pooler",) and module.kind != "Normalize"):
+        return f"{module} of {'the pooler' if chain.modes else 'what is not pooled'}"
+    return f"{module} after the scores" if chain.scores else ""
+
+
+def _dense(chain: Chain, module: Module) -> Chain:
+    config = module.config
+    if refusal := _refusal(chain, module, config):
+        return chain.refusing(refusal)
+    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    library, _, name = activation.rpartition(".")
+    if name not in DENSE_ACTIVATIONS or not library.startswith("torch.nn"):
+        return chain.refusing(f"{module} with the activation {activation}")
+    inputs, outputs = _size(config, "in_features", module), _size(config, "out_features", module)
+    bias, residual = config.get("bias") is not False, config.get("use_residual") is True
+    _check_width(chain, module, inputs)
+    step = VectorShape("dense", inputs, outputs, bias, name, residual)
+    scores = config.get("module_output_name") == _SCORES
+    return replace(chain.with_step(step, module.folder, f"dense {inputs} to {outputs}, {name}"), scores=scores)
+
+
+def _layer_norm(chain: Chain, module: Module) -> Chain:
+    config = module.config
+    if refusal := _refusal(chain, module, {}):
+        return chain.refusing(refusal)
+    size = _size(config, "dimension", module)
+    _check_width(chain, module, size)
+    return chain.with_step(VectorShape("layer_norm", size, size), module.folder, "layer norm")
+
+
+def _normalize(chain: Chain, module: Module) -> Chain:
+    config = module.config
+    if not chain.modes and config.get("module_input_name", _VECTOR) == _VECTOR:
+        return chain  # there is no vector yet, and nothing is done
+    if refusal := _refusal(chain, module, config):
+        return chain.refusing(refusal)
+    return _normalized(chain, module.folder)
+
+
+def _normalized(chain: Chain, folder: Path) -> Chain:
+    return chain.with_step(VectorShape("normalize", chain.width, chain.width), folder, "normalize")
+
+
+_READERS = {"Dense": _dense, "LayerNorm": _layer_norm, "Normalize": _normalize}
+
+
+def _size(config: Mapping[str, Any], key: str, module: Module) -> int:
+    value = config.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise CheckpointError(f"{module.folder / 'config.json'}: {key} must be a positive number, not {value!r}")
+    return value
+
+
+def _check_width(chain: Chain, module: Module, size: int) -> None:
+    if size != chain.width:
+        raise CheckpointError(
+            f"{module.folder / 'config.json'}: it takes {size} numbers, and what it gets is {chain.width}"
+        )

@@ -1,0 +1,176 @@
+"""config.json, parsed and checked for what we would compute wrongly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bertstream.workers.compile.checkpoints.errors import CheckpointError
+from bertstream.workers.compile.checkpoints.families import FAMILIES, Family
+from bertstream.workers.compile.checkpoints.files import read_object
+from bertstream.workers.compile.checkpoints.head_settings import (
+    NO_TASK,
+    HeadSettings,
+    Hints,
+    Task,
+    read_head_settings,
+    read_hints,
+)
+from bertstream.workers.compile.checkpoints.heads import CAUSAL
+from bertstream.workers.models import SUPPORTED_ACTIVATIONS, EncoderShape
+
+# Settings that change the numbers in ways we do not compute: key -> the values that change nothing.
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "position_embedding_type": ("absolute", None),
+    "pruned_heads": ({}, None),
+    "quantization_config": (None,),
+}
+# The same of a model's part in the whole.
+_ALONE, _ENCODER, _DECODER = "outside an encoder-decoder", "in an encoder", "in a decoder"
+_HARMLESS_PARTS: dict[str, dict[str, tuple[Any, ...]]] = {
+    _ALONE: {"is_decoder": (False, None, True), "add_cross_attention": (False, None)},
+    _ENCODER: {"is_decoder": (False, None), "add_cross_attention": (False, None)},
+    _DECODER: {"is_decoder": (True,), "add_cross_attention": (True,)},
+}
+_ENCODER_DECODER = "encoder-decoder"
+_WARNING = "The checkpoint is a {}, but config.json does not set is_decoder: it does not generate."
+
+_COUNTS = {
+    *("vocabulary_size", "type_vocabulary_size", "hidden_size", "embedding_size"),
+    *("layers", "attention_heads", "intermediate_size", "positions"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointConfig:
+    """What config.json says."""
+
+    family: Family
+    architecture: str
+    shape: EncoderShape  # has_pooler is known from the weights only, and False here
+    heads: HeadSettings
+    decoder: CheckpointConfig | None = None  # of an encoder-decoder, whose encoder all the rest is about
+    shares_sides: bool = False  # encoder and decoder have the same weights, where both have them
+    names_class: bool = True  # whether config.json says which of transformers' classes it is
+    hints: Hints = field(default_factory=Hints)
+    own_code: tuple[str, ...] = ()  # which parts of it have code of the checkpoint's own, which is never run
+
+    @property
+    def unsupported(self) -> tuple[str, ...]:
+        """What would have to be run, and cannot be."""
+        return (*(f"the checkpoint's own code for {each}" for each in self.own_code), *self.heads.scores.unsupported)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the checkpoint is asked in vain."""
+        in_vain = self.architecture.endswith(CAUSAL) and not self.shape.causal
+        return (_WARNING.format(self.architecture),) if in_vain else ()
+
+
+def read_config(directory: Path, root: Path | None = None, task: Task = NO_TASK) -> CheckpointConfig:
+    """Parse `directory`'s config.json. Raises CheckpointError.
+
+    root: the checkpoint's own folder, where that is another; task: what is known of the head besides.
+    """
+    values, root = read_object(directory / "config.json"), root or directory
+    if values.get("model_type") != _ENCODER_DECODER:
+        architectures = values.get("architectures") or [f"{values.get('model_type')}Model"]
+        config = _parse(directory, values, _ALONE, str(architectures[0]), root, task)
+        return replace(config, names_class=bool(values.get("architectures")), hints=read_hints(root, values))
+    if task.name:
+        raise CheckpointError(f"{directory / 'config.json'}: an encoder-decoder has no head for {task.name}")
+    encoder, decoder = (_part(values, name, directory / "config.json") for name in ("encoder", "decoder"))
+    return replace(
+        _parse(directory, encoder, _ENCODER, "EncoderDecoderModel"),
+        decoder=_parse(directory, decoder, _DECODER, CAUSAL[0]),
+        shares_sides=values.get("tie_encoder_decoder") is True,
+    )
+
+
+def _own_code(directory: Path, values: dict[str, Any]) -> tuple[str, ...]:
+    """The classes of transformers' that the checkpoint has code of its own for, in whose place ours would be run."""
+    tokenizer = read_object(directory / "tokenizer_config.json")
+    mapped = [*_keys(values.get("auto_map")), *_keys(tokenizer.get("auto_map"))]
+    return tuple(name for name in dict.fromkeys(mapped) if name.startswith(("AutoModel", "AutoTokenizer")))
+
+
+def _keys(value: Any) -> list[str]:
+    return list(map(str, value)) if isinstance(value, dict) else []
+
+
+def _part(values: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    part = values.get(name)
+    if not isinstance(part, dict):
+        raise CheckpointError(f"{path}: {name} must be the configuration of a model, not {part!r}")
+    return part
+
+
+def _parse(
+    directory: Path,
+    values: dict[str, Any],
+    place: str,
+    architecture: str,
+    root: Path | None = None,
+    task: Task = NO_TASK,
+) -> CheckpointConfig:
+    path = directory / "config.json"
+    family = _family(values, path)
+    _check_supported(values, family, place, path)
+    own_code = _own_code(directory, values)
+    values = {**family.defaults, **values}
+    shape = _shape(family, values, path)
+    heads = read_head_settings(directory, values, family.name, architecture, shape, task, root)
+    return CheckpointConfig(family, architecture, shape, heads, own_code=own_code)
+
+
+def _check_supported(values: dict[str, Any], family: Family, place: str, path: Path) -> None:
+    for key, harmless in _HARMLESS.items():
+        if values.get(key) not in harmless:
+            raise CheckpointError(f"{path}: {key} = {values[key]!r} is not supported")
+    if not family.cross_attention and (place == _DECODER or values.get("is_decoder")):
+        raise CheckpointError(f"{path}: {family.name} has no decoders")
+    for key, harmless in _HARMLESS_PARTS[place].items():
+        if values.get(key) not in harmless:
+            raise CheckpointError(f"{path}: {key} = {values.get(key)!r} is not supported {place}")
+    # transformers' own layers take no other width than the decoder's.
+    if values.get("cross_attention_hidden_size") not in (None, values.get("hidden_size")):
+        raise CheckpointError(f"{path}: cross_attention_hidden_size must be the decoder's hidden_size")
+
+
+def _family(values: dict[str, Any], path: Path) -> Family:
+    name = values.get("model_type")
+    if name not in FAMILIES:
+        supported = ", ".join(FAMILIES)
+        raise CheckpointError(f"{path}: model_type {name!r} is not supported; these are: {supported}")
+    return FAMILIES[name]
+
+
+def _shape(family: Family, values: dict[str, Any], path: Path) -> EncoderShape:
+    found = {ours: values[theirs] for ours, theirs in family.settings.items()}
+    _check(found, family, path)
+    found.setdefault("embedding_size", found["hidden_size"])
+    found |= family.fixed
+    causal = values.get("is_decoder") is True
+    return EncoderShape(**found, positions_skip_padding=family.positions_skip_padding, has_pooler=False, causal=causal)
+
+
+def _check(found: dict[str, Any], family: Family, path: Path) -> None:
+    theirs = family.settings
+    for ours in sorted(_COUNTS & found.keys()):
+        if not _is_count(found[ours]) or found[ours] < 1:
+            raise CheckpointError(f"{path}: {theirs[ours]} must be a positive number, not {found[ours]!r}")
+    if found["hidden_size"] % found["attention_heads"]:
+        sizes = f"{found['hidden_size']} is not a multiple of {theirs['attention_heads']} {found['attention_heads']}"
+        raise CheckpointError(f"{path}: {theirs['hidden_size']} {sizes}")
+    if found["activation"] not in SUPPORTED_ACTIVATIONS:
+        refused = f"{theirs['activation']} {found['activation']!r} is not supported"
+        raise CheckpointError(f"{path}: {refused}; these are: {', '.join(SUPPORTED_ACTIVATIONS)}")
+    if not family.positions_skip_padding:
+        found["pad_token_id"] = found["pad_token_id"] or 0  # plays no part in the numbers
+    elif not _is_count(found["pad_token_id"]) or found["pad_token_id"] + 1 >= found["positions"]:
+        raise CheckpointError(f"{path}: pad_token_id {found['pad_token_id']!r} leaves no positions")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

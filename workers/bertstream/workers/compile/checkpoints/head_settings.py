@@ -1,0 +1,190 @@
+"""What config.json says of task heads: which there may be, their labels, and how scores are made of logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bertstream.workers.compile.checkpoints.errors import CheckpointError
+from bertstream.workers.compile.checkpoints.files import read_object
+from bertstream.workers.compile.checkpoints.heads import HEADS, Head
+from bertstream.workers.contract import TASKS, ScoreFunction
+from bertstream.workers.models import SUPPORTED_ACTIVATIONS, EncoderShape, HeadShape
+
+DEFAULT_LABELS = 2
+_RERANK_FUNCTIONS: dict[str, ScoreFunction] = {"Identity": "none", "Sigmoid": "sigmoid"}
+
+
+@dataclass(frozen=True, slots=True)
+class PossibleHead:
+    """A head that the checkpoint has if its weights are there."""
+
+    head: Head
+    shape: HeadShape
+    promised: bool  # by the checkpoint's class
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSettings:
+    """How a sequence classification's logits become scores."""
+
+    function: ScoreFunction = "softmax"
+    rerank_function: str = ""  # what sentence-transformers' CrossEncoder applies; "" where the checkpoint does not say
+    unsupported: tuple[str, ...] = ()  # of reranking alone
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSettings:
+    """All that the configuration says of task heads."""
+
+    possible: tuple[PossibleHead, ...] = ()
+    labels: tuple[str, ...] = ()  # empty where no head has any
+    scores: ScoreSettings = ScoreSettings()
+    tied: bool = True  # a vocabulary matrix that the weights leave out is that of the word embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Which of the heads that are no vocabulary's it is, where somebody or the weights say so."""
+
+    name: str = ""  # one of TASKS; "" is what the checkpoint's class says
+    labels: int = 0  # how many there are where config.json does not say; 0: as many as transformers takes then
+
+
+NO_TASK = Task()
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What config.json says of the task besides the checkpoint's class."""
+
+    labels: tuple[str, ...] = ()  # the names, in no order
+    count: int = 0  # of labels; 0 where it does not say
+    scores: bool = False  # it says how scores of whole texts are made
+
+
+def read_hints(root: Path, values: Mapping[str, Any]) -> Hints:
+    """Takes what makes sense; read_labels complains of the rest, where labels are needed."""
+    named, count = values.get("id2label"), values.get("num_labels")
+    labels = tuple(map(str, named.values())) if isinstance(named, dict) else ()
+    scores = bool(values.get("problem_type") or _rerank_name(root, values))
+    return Hints(labels, count if isinstance(count, int) else len(labels), scores)
+
+
+def read_head_settings(
+    directory: Path,
+    values: Mapping[str, Any],
+    family: str,
+    architecture: str,
+    shape: EncoderShape,
+    task: Task = NO_TASK,
+    root: Path | None = None,
+) -> HeadSettings:
+    """Read config.json's `values`, with the family's defaults filled in. Raises CheckpointError.
+
+    root: the checkpoint's own folder, where sentence-transformers has put the encoder into one below it.
+    """
+    path = directory / "config.json"
+    heads = [head for head in HEADS[family] if _is_possible(head, values, architecture, shape, task)]
+    labels = read_labels(values, path, task.labels or DEFAULT_LABELS) if any(head.has_labels for head in heads) else ()
+    possible = []
+    for head in heads:
+        outputs = shape.vocabulary_size if head.vocabulary_matrix else head.outputs or len(labels)
+        head_shape = HeadShape(
+            name=head.name,
+            outputs=outputs,
+            over_vocabulary=bool(head.vocabulary_matrix),
+            reads_pooler=head.reads_pooler,
+            has_dense="dense" in head.modules,
+            activation=read_activation(head, values, path),
+        )
+        possible.append(PossibleHead(head, head_shape, _is_promised(head, architecture, task)))
+    scored = any(head.name == "sequence_classification" for head in heads)
+    scores = read_scores(root or directory, values, len(labels)) if scored else ScoreSettings()
+    return HeadSettings(tuple(possible), labels, scores, values.get("tie_word_embeddings") is not False)
+
+
+def of_modules(settings: HeadSettings, root: Path, outputs: int) -> HeadSettings:
+    """Of a checkpoint whose scores sentence-transformers' modules make. Raises CheckpointError."""
+    labels = settings.labels if len(settings.labels) == outputs else numbered_labels(outputs)
+    return replace(settings, labels=labels, scores=read_scores(root, {}, outputs))
+
+
+def _is_promised(head: Head, architecture: str, task: Task) -> bool:
+    """By the checkpoint's class, unless somebody says another task."""
+    return head.name == task.name if task.name and head.name in TASKS else architecture.endswith(head.classes)
+
+
+def _is_possible(head: Head, values: Mapping[str, Any], architecture: str, shape: EncoderShape, task: Task) -> bool:
+    # What the same weights predict: a masked token, or the next one.
+    if head.name == ("fill_mask" if shape.causal else "causal_lm"):
+        return False
+    by_weights = head.by_weights or (head.name == "causal_lm" and not values.get("architectures"))
+    return by_weights or _is_promised(head, architecture, task)
+
+
+def read_labels(values: Mapping[str, Any], path: Path, default: int = DEFAULT_LABELS) -> tuple[str, ...]:
+    """The labels by number, named as transformers names them where the config does not. Raises CheckpointError."""
+    named = values.get("id2label")
+    if named is not None and not isinstance(named, dict):
+        raise CheckpointError(f"{path}: id2label must be a table of labels by number, not {named!r}")
+    count = values.get("num_labels") or (default if named is None else len(named))
+    if not isinstance(count, int) or count < 1:
+        raise CheckpointError(f"{path}: num_labels must be a positive number, not {count!r}")
+    if named is None or len(named) != count:
+        return numbered_labels(count)
+    try:
+        labels = {int(number): str(label) for number, label in named.items()}
+        return tuple(labels[i] for i in range(count))
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: id2label must number its labels from 0, not {', '.join(named)}") from error
+
+
+def numbered_labels(count: int) -> tuple[str, ...]:
+    """As transformers names them."""
+    return tuple(f"LABEL_{i}" for i in range(count))
+
+
+def read_scores(root: Path, values: Mapping[str, Any], labels: int) -> ScoreSettings:
+    """By the rules of transformers' text-classification pipeline and sentence-transformers' CrossEncoder."""
+    name = _rerank_name(root, values)
+    rerank = _RERANK_FUNCTIONS.get(name.rsplit(".", 1)[-1], "")
+    function = _function(values.get("problem_type"), labels)
+    if not name or rerank:
+        return ScoreSettings(function, rerank)
+    if name.startswith("torch."):
+        return ScoreSettings(function, unsupported=(f"the function {name} of reranking scores",))
+    # As in sentence-transformers, which takes its default in the place of code that is not torch's.
+    return ScoreSettings(function, warnings=(f"The checkpoint's function of reranking scores, {name}, is not known.",))
+
+
+def _function(problem: Any, labels: int) -> ScoreFunction:
+    if problem == "regression":
+        return "none"
+    return "sigmoid" if problem == "multi_label_classification" or labels == 1 else "softmax"
+
+
+def _rerank_name(root: Path, values: Mapping[str, Any]) -> str:
+    """Where releases 5 and later write it, then 4, then the earlier ones; they look in this order too."""
+    own = values.get("sentence_transformers")
+    found = (
+        read_object(root / "config_sentence_transformers.json").get("activation_fn"),
+        own.get("activation_fn") if isinstance(own, dict) else None,
+        values.get("sbert_ce_default_activation_function"),
+    )
+    return next((str(name) for name in found if name), "")
+
+
+def read_activation(head: Head, values: Mapping[str, Any], path: Path) -> str:
+    """The activation after the head's dense layer; "" for none. Raises CheckpointError for what we cannot compute."""
+    for key, harmless in head.harmless.items():
+        if key in values and values[key] not in harmless:
+            raise CheckpointError(f"{path}: {key} = {values[key]!r} is not supported")
+    name = values.get(head.activation_setting, head.activation) or ""
+    if name and name not in SUPPORTED_ACTIVATIONS:
+        supported = ", ".join(SUPPORTED_ACTIVATIONS)
+        raise CheckpointError(f"{path}: {head.activation_setting} {name!r} is not supported; these are: {supported}")
+    return str(name)

@@ -1,0 +1,123 @@
+"""The weights of task heads: which heads a checkpoint has, and the weights by our names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bertstream.workers.compile.checkpoints.config import CheckpointConfig
+from bertstream.workers.compile.checkpoints.errors import CheckpointError
+from bertstream.workers.compile.checkpoints.head_settings import PossibleHead
+from bertstream.workers.compile.checkpoints.heads import HEADS, Head
+from bertstream.workers.compile.checkpoints.weights import PARTS, SHOWN, joined, todays_name
+from bertstream.workers.contract import TASKS
+from bertstream.workers.models import EncoderShape, HeadShape, state_name, weight_shapes
+
+MATRIX = "matrix"
+_OF_TASKS = tuple(
+    {f"{head.modules['output']}." for heads in HEADS.values() for head in heads if head.name in TASKS}
+)  # what the names of their weights begin with
+
+
+@dataclass(frozen=True, slots=True)
+class FoundHeads:
+    """The heads that the checkpoint has."""
+
+    shapes: tuple[HeadShape, ...]
+    weights: dict[str, Tensor]  # by the names that a Model has for them, float32
+    warnings: tuple[str, ...]
+
+
+def find_heads(weights: Mapping[str, Tensor], words: Tensor, config: CheckpointConfig) -> FoundHeads:
+    """Which of the heads that the configuration allows are in the checkpoint's `weights`.
+
+    words: [V, E] float32, the converted word embeddings; config.shape must know of the pooler. Raises CheckpointError
+    that names what a head of the checkpoint's class lacks.
+    """
+    left = {
+        todays_name(name, config.family): tensor
+        for name, tensor in weights.items()
+        if name.startswith(config.family.head_prefixes)
+    }
+    shapes: list[HeadShape] = []
+    converted: dict[str, Tensor] = {}
+    warnings: list[str] = []
+    for each in config.heads.possible:
+        if warning := _absent(each, left, config.architecture):
+            warnings.append(warning)
+        elif found := _try_head(each, left, words, config):
+            shape, own = found
+            shapes.append(shape)
+            converted |= {state_name(shape, name): weight for name, weight in own.items()}
+            left = {name: tensor for name, tensor in left.items() if name not in _all_names(each.head)}
+    return FoundHeads(tuple(shapes), converted, (*warnings, *_unused(sorted(left))))
+
+
+def _absent(each: PossibleHead, weights: Mapping[str, Tensor], architecture: str) -> str:
+    """Encoders are often saved under the name of the class that they were trained in, without its vocabulary head."""
+    if not (each.promised and each.head.by_weights) or _all_names(each.head) & weights.keys():
+        return ""
+    return f"The checkpoint is said to be a {architecture}, and the weights of its head {each.head.name} are not there."
+
+
+def _unused(names: list[str]) -> tuple[str, ...]:
+    shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    hint = "; --task can say what it is for" if any(name.startswith(_OF_TASKS) for name in names) else ""
+    return (f"The checkpoint has weights of a head that is not served: {shown}{hint}.",) if names else ()
+
+
+def _try_head(
+    each: PossibleHead, weights: Mapping[str, Tensor], words: Tensor, config: CheckpointConfig
+) -> tuple[HeadShape, dict[str, Tensor]] | None:
+    try:
+        return convert_head(each.head, each.shape, weights, words, config.shape, tied=config.heads.tied)
+    except CheckpointError:
+        if each.promised:
+            raise
+        return None  # part of a head that nobody promised
+
+
+def convert_head(
+    head: Head, shape: HeadShape, weights: Mapping[str, Tensor], words: Tensor, encoder: EncoderShape, *, tied: bool
+) -> tuple[HeadShape, dict[str, Tensor]]:
+    """One head's weights by our names within it, float32, and its shape, which says whether its matrix is `words`.
+
+    weights: by the checkpoint's names of today; tied: a matrix that is not there is `words`, as in transformers, and
+    one that is there counts. Raises CheckpointError that names what is missing or of a wrong shape.
+    """
+    sources = {ours: next((name for name in names if name in weights), "") for ours, names in _names(head).items()}
+    if shape.over_vocabulary:
+        shape = replace(shape, tied=_is_tied(weights.get(head.vocabulary_matrix), words, tied))
+    expected = weight_shapes(encoder, shape)
+    missing = [_names(head)[ours][-1] for ours in expected if not sources[ours]]
+    if shape.reads_pooler and not encoder.has_pooler:
+        missing.append("pooler.dense.weight")
+    if missing:
+        raise CheckpointError(f"the checkpoint lacks weights of its head {head.name}: {', '.join(missing)}")
+    for ours, wanted in expected.items():
+        found = weights[sources[ours]].shape
+        if found != wanted:
+            raise CheckpointError(f"weight {sources[ours]} is {list(found)}, and config.json says {list(wanted)}")
+    return shape, {ours: joined([weights[sources[ours]]], (sources[ours],)) for ours in expected}
+
+
+def _is_tied(matrix: Tensor | None, words: Tensor, tied: bool) -> bool:
+    """Pickled checkpoints always have a matrix; where it is the embeddings' own, one copy will do."""
+    return tied if matrix is None else torch.equal(matrix.to(torch.float32), words)
+
+
+def _names(head: Head) -> dict[str, tuple[str, ...]]:
+    """Our name of each weight -> the names that a checkpoint may have for it, the first one first."""
+    names: dict[str, tuple[str, ...]] = {
+        f"{ours}.{part}": (f"{theirs}.{part}",) for ours, theirs in head.modules.items() for part in PARTS
+    }
+    if head.vocabulary_matrix:
+        return names | {MATRIX: (head.vocabulary_matrix,), "bias": head.vocabulary_biases}
+    return names
+
+
+def _all_names(head: Head) -> set[str]:
+    return {name for names in _names(head).values() for name in names}

@@ -1,0 +1,123 @@
+"""The files that sentence-transformers adds to a checkpoint: its modules, prompts, maximum length.
+
+Source: the files that its releases 2 to 6 write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bertstream.workers.compile.checkpoints.chain import Chain, read_chain
+from bertstream.workers.compile.checkpoints.files import read_object
+from bertstream.workers.compile.checkpoints.modules import read_modules, transformer_folder
+from bertstream.workers.models import NO_SENTENCE, SentenceShape
+from bertstream.workers.programs.description import DefaultPooling
+
+GENERAL_FILE = "config_sentence_transformers.json"
+# The first module's settings are named after a model type, which need not be the checkpoint's.
+_SETTINGS_FILES = "sentence_*_config.json"
+_CROSS_ENCODER = "CrossEncoder"
+_NO_POOLING = "The checkpoint names no sentence-transformers pooling; mean pooling is the default."
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceSettings:
+    """What the checkpoint's authors set for sentence vectors, or for scores of pairs."""
+
+    pooling: DefaultPooling = field(default_factory=DefaultPooling)
+    shape: SentenceShape = NO_SENTENCE  # what is run for the pooling "checkpoint", or for scores
+    folders: tuple[Path, ...] = ()  # of the weights of each of the shape's steps
+    classifies: bool = False  # a CrossEncoder whose scores are those of the encoder's head
+    scores_by_modules: bool = False  # a CrossEncoder whose scores are the shape's, not a head's
+    max_seq_length: int = 0  # 0: not set
+    lowercase: bool = False
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt_name: str = ""
+    unsupported: tuple[str, ...] = ()  # what would have to be run, and cannot be
+    warnings: tuple[str, ...] = ()
+
+
+def read_sentence_settings(root: Path, hidden_size: int) -> SentenceSettings:
+    """Parse the files; without modules.json, mean pooling that is not normalised. Raises CheckpointError."""
+    modules = read_modules(root)
+    if not modules:
+        return SentenceSettings()
+    general, warnings = read_object(root / GENERAL_FILE), list[str]()
+    first = _first_settings(transformer_folder(root))
+    prompts, default_prompt = _prompts(general, warnings)
+    chain = read_chain(modules, first, hidden_size)
+    if general.get("model_type") == _CROSS_ENCODER:
+        found = _of_pairs(chain, prompts.get(default_prompt, ""))
+    else:
+        found = _of_texts(chain, _truncation(general))
+        found = replace(found, default_prompt_name=default_prompt)
+    length = first.get("max_seq_length")
+    return replace(
+        found,
+        max_seq_length=length if isinstance(length, int) and length > 0 else 0,
+        lowercase=first.get("do_lower_case") is True,
+        prompts=prompts,
+        warnings=(*found.warnings, *warnings),
+    )
+
+
+def _first_settings(folder: Path) -> dict[str, Any]:
+    found = sorted(folder.glob(_SETTINGS_FILES))
+    return read_object(found[0]) if found else {}
+
+
+def _of_pairs(chain: Chain, prompt: str) -> SentenceSettings:
+    """Of a CrossEncoder: scores are those of the encoder's own head, or of modules after it."""
+    if prompt:  # no task puts text before a pair
+        chain = chain.refusing(f"the prompt {prompt!r} before the first text of each pair")
+    if not chain.unsupported and chain.classifies == bool(chain.modes or chain.steps):
+        chain = chain.refusing("a CrossEncoder whose modules end in no scores")
+    if chain.unsupported or not chain.modes:
+        return SentenceSettings(classifies=not chain.unsupported, unsupported=chain.unsupported)
+    if not chain.scores:
+        return SentenceSettings(unsupported=("a CrossEncoder whose modules end in no scores",))
+    return SentenceSettings(shape=chain.shape, folders=chain.folders, scores_by_modules=True)
+
+
+def _of_texts(chain: Chain, truncation: int) -> SentenceSettings:
+    dimensions = truncation if truncation < chain.width else 0
+    if not chain.unsupported and (chain.scores or chain.classifies):
+        chain = chain.refusing("a SentenceTransformer whose modules end in scores")
+    if dimensions and chain.steps and chain.modes == ("pooler",):
+        chain = chain.refusing("pooler vectors that are cut after they are normalised")
+    if chain.unsupported:
+        chain = chain.without_steps()
+    warnings = () if chain.modes or chain.unsupported else (_NO_POOLING,)
+    found = _pooling(chain, dimensions)
+    return replace(found, unsupported=chain.unsupported, warnings=warnings)
+
+
+def _pooling(chain: Chain, dimensions: int) -> SentenceSettings:
+    """Plain pooling where that is all there is; else "checkpoint". Vectors are cut after all modules."""
+    normalize = bool(chain.steps) and chain.steps[-1].kind == "normalize" and not dimensions
+    if normalize:
+        chain = chain.without_last()
+    if len(chain.modes) <= 1 and not chain.steps and chain.include_prompt:
+        return SentenceSettings(DefaultPooling(chain.modes[0] if chain.modes else "mean", normalize, dimensions))
+    told = chain.told + (("normalize",) if normalize else ()) + ((f"first {dimensions}",) if dimensions else ())
+    width = chain.width
+    pooling = DefaultPooling("checkpoint", normalize, dimensions or width, width, chain.include_prompt, told)
+    return SentenceSettings(pooling, chain.shape, chain.folders)
+
+
+def _truncation(general: Mapping[str, Any]) -> int:
+    dimensions = general.get("truncate_dim")
+    return dimensions if isinstance(dimensions, int) and dimensions > 0 else 0
+
+
+def _prompts(config: Mapping[str, Any], warnings: list[str]) -> tuple[dict[str, str], str]:
+    found = config.get("prompts") or {}
+    prompts = {str(name): str(prompt or "") for name, prompt in found.items()} if isinstance(found, dict) else {}
+    default = config.get("default_prompt_name") or ""
+    if default and default not in prompts:
+        warnings.append(f"The checkpoint's default prompt {default!r} is not among its prompts; none is the default.")
+        default = ""
+    return prompts, str(default)

@@ -1,0 +1,56 @@
+"""The weights of sentence-transformers' modules, each in its module's own folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bertstream.workers.compile.checkpoints.errors import CheckpointError
+from bertstream.workers.compile.checkpoints.modules import KINDS_WITH_WEIGHTS, read_modules, transformer_folder
+from bertstream.workers.compile.checkpoints.sentence import SentenceSettings
+from bertstream.workers.compile.checkpoints.weights import joined, read_weights, weight_files
+from bertstream.workers.models import SENTENCE_PREFIX, sentence_weight_shapes
+
+
+def read_sentence_weights(settings: SentenceSettings) -> dict[str, Tensor]:
+    """By the names that a Model has for them, float32. Raises CheckpointError that names what does not fit."""
+    expected = sentence_weight_shapes(settings.shape)
+    weights: dict[str, Tensor] = {}
+    for prefix, folder in _steps(settings):
+        own = {name.removeprefix(prefix): size for name, size in expected.items() if name.startswith(prefix)}
+        if own:
+            weights |= {prefix + name: tensor for name, tensor in _read(folder, own).items()}
+    return weights
+
+
+def all_weight_files(root: Path) -> list[Path]:
+    """Those of the encoder, and of modules where they have any. Raises CheckpointError where the encoder has none."""
+    encoder = transformer_folder(root)
+    files = weight_files(encoder)
+    for folder in {module.folder for module in read_modules(root) if module.kind in KINDS_WITH_WEIGHTS} - {encoder}:
+        with suppress(CheckpointError):  # who needs them will complain
+            files += weight_files(folder)
+    return files
+
+
+def _steps(settings: SentenceSettings) -> Iterator[tuple[str, Path]]:
+    """What is before the names of each step's weights, and where they are."""
+    for number, (_, folder) in enumerate(zip(settings.shape.steps, settings.folders, strict=True)):
+        yield f"{SENTENCE_PREFIX}steps.{number}.", folder
+
+
+def _read(folder: Path, expected: dict[str, torch.Size]) -> dict[str, Tensor]:
+    found = read_weights(weight_files(folder), lambda done, total: None)
+    if found.keys() != expected.keys():
+        raise CheckpointError(
+            f"{folder} has the weights {', '.join(sorted(found))}, and should have {', '.join(sorted(expected))}"
+        )
+    for name, wanted in expected.items():
+        if found[name].shape != wanted:
+            shapes = f"{list(found[name].shape)}, and config.json says {list(wanted)}"
+            raise CheckpointError(f"{folder}: weight {name} is {shapes}")
+    return {name: joined([found[name]], (name,)) for name in expected}

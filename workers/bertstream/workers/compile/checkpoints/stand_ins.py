@@ -1,0 +1,83 @@
+"""What often lies where a file of a checkpoint should: a pointer to it, a web page, nothing, or only its beginning."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+from bertstream.workers.compile.checkpoints.errors import CheckpointError
+
+_HEAD_BYTES = 1024
+# The first line of https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml")
+# What the hub says instead of a file that it does not have, or not for everybody.
+_ANSWERS = (b"Entry not found", b"Repository not found", b"Invalid username or password", b"Access to model ")
+_WEIGHTS = (".safetensors", ".bin")
+_ZIP = b"PK\x03\x04"  # what a pytorch_model.bin is, since torch 1.6
+
+
+def refuse_stand_in(path: Path) -> None:
+    """Raises CheckpointError that says what the file is and what to do, where it is not itself.
+
+    For weights only their beginning and end are looked at. What cannot be read is left to those who read it.
+    """
+    try:
+        found = _stand_in(path)
+    except OSError:
+        return
+    if found is not None:
+        raise CheckpointError(f"{path} {found}")
+
+
+def _stand_in(path: Path) -> str | None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    wanted = "the weights" if path.suffix in _WEIGHTS else "the file itself"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not size:
+        return "is empty: download it again"
+    if not head.strip(b"\0"):
+        return "begins with nothing but zeros, so its download has not ended: download it again"
+    if text.startswith(_POINTER):
+        return f'is a Git LFS pointer, not {wanted}: run "git lfs pull" in {path.parent}'
+    if text.lower().startswith(_PAGE):
+        return (
+            f"was saved from a web page, and is not {wanted}: download the raw file, "
+            "whose address on the hub has /resolve/ where the page's has /blob/"
+        )
+    if text.startswith(_ANSWERS):
+        answer = text.decode("utf-8", "replace").splitlines()[0][:80]
+        return f"has the hub's answer {answer!r} in it, not {wanted}: download it again, with a token if it needs one"
+    return _cut_off(path, head, size) if path.suffix in _WEIGHTS else None
+
+
+def _cut_off(path: Path, head: bytes, size: int) -> str | None:
+    if path.suffix == ".safetensors":
+        wanted = _safetensors_bytes(path, head)
+        is_cut, of = size < wanted, f" of {wanted:,}"
+    else:
+        is_cut, of = head.startswith(_ZIP) and not zipfile.is_zipfile(path), ""
+    return f"is cut off, at {size:,}{of} bytes: download it again" if is_cut else None
+
+
+def _safetensors_bytes(path: Path, head: bytes) -> int:
+    """How long the file says that it is, as far as it can be read; 0 where it is none at all.
+
+    Source: https://huggingface.co/docs/safetensors: the length of the header in 8 bytes, the header, the tensors.
+    """
+    start = 8 + int.from_bytes(head[:8], "little")
+    if head[8:9] != b"{":
+        return 0
+    if path.stat().st_size < start:
+        return start
+    with path.open("rb") as file:
+        file.seek(8)
+        header = file.read(start - 8)
+    try:
+        tensors = [value for name, value in json.loads(header).items() if name != "__metadata__"]
+        return start + max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return 0

@@ -1,0 +1,273 @@
+"""What transformers' tokenizer classes add to a tokenizer.json of their own.
+
+Source: the classes of transformers 4.57 and 5.24. Version 4 takes the file and sets some fields of it; version 5 takes
+the vocabulary alone, and makes all else anew. docs/decisions/0022 says what is made of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bertstream.workers.compile.checkpoints.files import read_object
+
+Definition = dict[str, Any]  # a tokenizer.json, as the tokenizers library writes it
+Fields = dict[tuple[str, str], Any]  # the part and the field -> its value
+
+_BERT_TOKENS = {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]", "unk": "[UNK]"}
+_ROBERTA_TOKENS = {
+    "cls": "<s>", "sep": "</s>", "pad": "<pad>", "mask": "<mask>", "unk": "<unk>", "bos": "<s>", "eos": "</s>",
+}  # fmt: skip
+_SPACE = "\u2581"  # SentencePiece's
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerClass:
+    """A class of transformers. This one is for any file, and has no settings or tokens of its own."""
+
+    model: str = ""  # the kind that it is made for; "" any
+    tokens: Mapping[str, str] = field(default_factory=dict)  # role -> the special token, where no file says
+    more_tokens: tuple[str, ...] = ()  # special ones without a role, where no file says
+    mask_takes_space: tuple[int, ...] = ()  # in which versions the mask token has lstrip, where no file says
+
+    def set_by_4(self, settings: Mapping[str, Any]) -> Fields:
+        """The fields that version 4 sets where a file has them. settings: tokenizer_config.json's."""
+        return {("pre_tokenizer", "add_prefix_space"): _flag(settings, "add_prefix_space", False)}
+
+    def made_by_5(self, file: Definition, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Definition | None:
+        """The parts that version 5 makes anew, but for the post-processor; None: it takes the file's.
+
+        tokens: role -> the special token, of those that are set.
+        """
+        return None
+
+    def post_processor_of_5(
+        self, settings: Mapping[str, Any], tokens: Mapping[str, tuple[str, int]]
+    ) -> dict[str, Any] | None:
+        """What version 5 puts around texts; None: what the file says."""
+        return None
+
+
+class BertClass(TokenizerClass):
+    """BertTokenizer, and those that are the same by other names."""
+
+    __slots__ = ()
+
+    def set_by_4(self, settings: Mapping[str, Any]) -> Fields:
+        """The normalizer's settings, which have defaults."""
+        return {
+            **TokenizerClass.set_by_4(self, settings),
+            **{("normalizer", name): value for name, value in _bert_normalizer(settings).items()},
+        }
+
+    def made_by_5(self, file: Definition, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Definition:
+        """A WordPiece tokenizer as BERT has it."""
+        return {
+            "normalizer": {"type": "BertNormalizer", "clean_text": True, **_bert_normalizer(settings)},
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+            "model": {
+                "type": "WordPiece",
+                "unk_token": tokens.get("unk", "None"),
+                "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100,
+                "vocab": file["model"]["vocab"],
+            },
+        }
+
+    def post_processor_of_5(
+        self, settings: Mapping[str, Any], tokens: Mapping[str, tuple[str, int]]
+    ) -> dict[str, Any] | None:
+        """[CLS] A [SEP] B [SEP], and B and what follows it is the second segment."""
+        if not {"cls", "sep"} <= tokens.keys():
+            return None
+        return _template(tokens["cls"], tokens["sep"], between=1, second=1)
+
+
+class RobertaClass(TokenizerClass):
+    """RobertaTokenizer."""
+
+    __slots__ = ()
+
+    def set_by_4(self, settings: Mapping[str, Any]) -> Fields:
+        """add_prefix_space in both places that have it, and trim_offsets in the one where it counts."""
+        return {
+            **TokenizerClass.set_by_4(self, settings),
+            ("post_processor", "add_prefix_space"): _flag(settings, "add_prefix_space", False),
+            ("post_processor", "trim_offsets"): _flag(settings, "trim_offsets", True),
+        }
+
+    def made_by_5(self, file: Definition, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Definition:
+        """A byte-level BPE tokenizer."""
+        prefix = _flag(settings, "add_prefix_space", False)
+        model = {"type": "BPE", "dropout": None, "unk_token": None, "fuse_unk": False, "byte_fallback": False}
+        kept = {name: file["model"][name] for name in ("vocab", "merges")}
+        return {
+            "normalizer": None,
+            "pre_tokenizer": _byte_level(add_prefix_space=prefix),
+            "decoder": _byte_level(add_prefix_space=True),
+            "model": {**model, "continuing_subword_prefix": "", "end_of_word_suffix": "", **kept},
+        }
+
+    def post_processor_of_5(
+        self, settings: Mapping[str, Any], tokens: Mapping[str, tuple[str, int]]
+    ) -> dict[str, Any] | None:
+        """<s> A </s> </s> B </s>."""
+        if not {"cls", "sep"} <= tokens.keys():
+            return None
+        return {
+            "type": "RobertaProcessing",
+            "sep": list(tokens["sep"]),
+            "cls": list(tokens["cls"]),
+            "trim_offsets": _flag(settings, "trim_offsets", True),
+            "add_prefix_space": _flag(settings, "add_prefix_space", False),
+        }
+
+
+class SentencePieceClass(TokenizerClass):
+    """XLMRobertaTokenizer, CamembertTokenizer."""
+
+    __slots__ = ()
+
+    def made_by_5(self, file: Definition, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Definition:
+        """A Unigram tokenizer of the words between spaces."""
+        scheme = "always" if _flag(settings, "add_prefix_space", True) else "never"
+        metaspace = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": scheme, "split": True}
+        return {
+            "normalizer": _precompiled(file["normalizer"]),
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]},
+            "decoder": metaspace,
+            "model": {
+                "type": "Unigram",
+                "unk_id": self._unknown_id(file, tokens),
+                "vocab": file["model"]["vocab"],
+                "byte_fallback": False,
+            },
+        }
+
+    def _unknown_id(self, file: Definition, tokens: Mapping[str, str]) -> int:
+        return 3
+
+    def post_processor_of_5(
+        self, settings: Mapping[str, Any], tokens: Mapping[str, tuple[str, int]]
+    ) -> dict[str, Any] | None:
+        """<s> A </s> </s> B </s>."""
+        if not {"bos", "eos"} <= tokens.keys():
+            return None
+        return _template(tokens["bos"], tokens["eos"], between=2, second=0)
+
+
+class CamembertClass(SentencePieceClass):
+    """CamembertTokenizer, which looks for its unknown token."""
+
+    __slots__ = ()
+
+    def _unknown_id(self, file: Definition, tokens: Mapping[str, str]) -> int:
+        pieces = [piece for piece, _ in file["model"]["vocab"]]
+        return pieces.index(tokens["unk"]) if tokens.get("unk") in pieces else 0
+
+
+ANY = TokenizerClass()
+_BERT = BertClass("WordPiece", _BERT_TOKENS)
+_ROBERTA = RobertaClass("BPE", _ROBERTA_TOKENS, mask_takes_space=(4,))
+_XLM_ROBERTA = SentencePieceClass("Unigram", _ROBERTA_TOKENS, mask_takes_space=(4,))
+_CAMEMBERT = CamembertClass(
+    "Unigram",
+    _ROBERTA_TOKENS,
+    more_tokens=("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"),
+    mask_takes_space=(4, 5),
+)
+# By name, without the "Fast" that version 4 has behind it.
+BY_NAME = {
+    "BertTokenizer": _BERT,
+    "DistilBertTokenizer": _BERT,
+    "ElectraTokenizer": _BERT,
+    "RobertaTokenizer": _ROBERTA,
+    "XLMRobertaTokenizer": _XLM_ROBERTA,
+    "CamembertTokenizer": _CAMEMBERT,
+    "PreTrainedTokenizer": ANY,
+    "TokenizersBackend": ANY,
+}
+# Where no file names one: by config.json's model_type.
+OF_FAMILY = {
+    "bert": "BertTokenizer",
+    "distilbert": "DistilBertTokenizer",
+    "electra": "ElectraTokenizer",
+    "roberta": "RobertaTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
+    "camembert": "CamembertTokenizer",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAs:
+    """How transformers reads a tokenizer."""
+
+    kind: TokenizerClass
+    defaults: TokenizerClass  # its special tokens, where no file says, if the vocabulary has them
+    warnings: tuple[str, ...] = ()
+
+
+def choose_class(directory: Path, family: str, settings: Mapping[str, Any], definition: Definition) -> ReadAs:
+    """The class that tokenizer_config.json names, or config.json, or that is the family's. Raises CheckpointError."""
+    of_family = OF_FAMILY.get(family, "TokenizersBackend")
+    named = settings.get("tokenizer_class") or read_object(directory / "config.json").get("tokenizer_class")
+    name = str(named or of_family).removesuffix("Fast")
+    found, model = BY_NAME.get(name), definition["model"]["type"]
+    if found is None:
+        return ReadAs(ANY, BY_NAME[of_family], (_UNKNOWN.format(name),))
+    if found.model not in ("", model):
+        return ReadAs(ANY, BY_NAME[of_family], (_UNFIT.format(model, name, found.model),))
+    return ReadAs(found, BY_NAME[of_family] if found is ANY else found)
+
+
+_UNKNOWN = (
+    "The checkpoint's tokenizer class is {}, whose own settings are not known here; tokenizer.json is taken as it is."
+)
+_UNFIT = (
+    "tokenizer.json is a {}, and the checkpoint's tokenizer class {} is for a {}; tokenizer.json is taken as it "
+    "is, and transformers may not find the same tokens."
+)
+
+
+def _flag(settings: Mapping[str, Any], name: str, default: bool) -> bool:
+    return bool(settings.get(name, default))
+
+
+def _bert_normalizer(settings: Mapping[str, Any]) -> dict[str, Any]:
+    accents = settings.get("strip_accents")
+    return {
+        "handle_chinese_chars": _flag(settings, "tokenize_chinese_chars", True),
+        "strip_accents": None if accents is None else bool(accents),
+        "lowercase": _flag(settings, "do_lower_case", True),
+    }
+
+
+def _byte_level(add_prefix_space: bool) -> dict[str, Any]:
+    return {"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": True, "use_regex": True}
+
+
+def _precompiled(normalizer: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """SentencePiece's own normalizer, which is all that version 5 keeps."""
+    parts = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
+    return next((part for part in parts if part["type"] == "Precompiled"), None)
+
+
+def _template(first: tuple[str, int], last: tuple[str, int], *, between: int, second: int) -> dict[str, Any]:
+    """`between`: how often `last` stands between two texts; `second`: the type id of the second, and of its end."""
+
+    def token(name: str, type_id: int = 0) -> dict[str, Any]:
+        return {"SpecialToken": {"id": name, "type_id": type_id}}
+
+    def sequence(name: str, type_id: int = 0) -> dict[str, Any]:
+        return {"Sequence": {"id": name, "type_id": type_id}}
+
+    single = [token(first[0]), sequence("A"), token(last[0])]
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, *[token(last[0])] * (between - 1), sequence("B", second), token(last[0], second)],
+        "special_tokens": {name: {"id": name, "ids": [id], "tokens": [name]} for name, id in (first, last)},
+    }

@@ -1,0 +1,178 @@
+"""Weights from safetensors or pytorch_model.bin, renamed to ours by the family's table."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from bertstream.workers.compile.checkpoints.errors import CheckpointError
+from bertstream.workers.compile.checkpoints.families import Family
+from bertstream.workers.compile.checkpoints.files import read_object
+from bertstream.workers.compile.checkpoints.stand_ins import refuse_stand_in
+from bertstream.workers.models import EncoderShape
+
+SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
+PICKLED, PICKLED_SHARDED = "pytorch_model.bin", "pytorch_model.bin.index.json"
+PARTS = ("weight", "bias")
+SHOWN = 8
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The files that hold the weights, safetensors before pickles.
+
+    Raises CheckpointError where there are none, or one of them is obviously something else.
+    """
+    files = _weight_files(directory)
+    for path in files:
+        refuse_stand_in(path)  # before gigabytes beside it are read
+    return files
+
+
+def _weight_files(directory: Path) -> list[Path]:
+    for single, index in ((SINGLE, SHARDED), (PICKLED, PICKLED_SHARDED)):
+        if (directory / single).exists():
+            return [directory / single]
+        if (directory / index).exists():
+            return _shards(directory, index)
+    raise CheckpointError(f"{directory} has no weights: neither {SINGLE}, nor {SHARDED}, nor {PICKLED}")
+
+
+def _shards(directory: Path, index: str) -> list[Path]:
+    names = read_object(directory / index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise CheckpointError(f"{directory / index} has no weight_map")
+    shards = sorted({str(name) for name in names.values()})
+    for name in shards:
+        # An index is data from outside: it may name only files beside it.
+        if Path(name).name != name or not (directory / name).exists():
+            raise CheckpointError(f"{directory / index} names {name!r}, which is not there")
+    return [directory / name for name in shards]
+
+
+def read_weights(files: list[Path], progress: Callable[[int, int], None]) -> dict[str, Tensor]:
+    """All tensors by the checkpoint's own names; `progress` hears files read and files in all."""
+    weights: dict[str, Tensor] = {}
+    for number, path in enumerate(files):
+        progress(number, len(files))
+        weights.update(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path))
+    progress(len(files), len(files))
+    return weights
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, safetensors.SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a sound safetensors file: {error}") from error
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is not weights alone, so it is refused: it could run code. Save it as {SINGLE}"
+        ) from error
+    except Exception as error:  # a damaged file makes the unpickler fail in any way it likes
+        raise CheckpointError(f"{path} is not a sound weights file: {_first_line(error)}") from error
+    if not isinstance(weights, Mapping) or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise CheckpointError(f"{path} is not a table of tensors by name")
+    return dict(weights)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def convert_weights(
+    weights: Mapping[str, Tensor], family: Family, shape: EncoderShape, *, cross_attention: bool = False
+) -> dict[str, Tensor]:
+    """Weights by our names, float32. Without the pooler where the checkpoint has none of it.
+
+    cross_attention: the layers are those of a decoder that attends to an encoder. Raises CheckpointError that names
+    what is missing and what is unexpected.
+    """
+    found = _encoder_weights(weights, family)
+    wanted = _wanted(family, shape)
+    if cross_attention:
+        wanted |= _per_layer(family.cross_attention, family, shape, "cross_attention.")
+    pooler = _join(family.pooler, "pooler.", "")
+    if any(name in found for sources in pooler.values() for name in sources):
+        wanted |= pooler
+    _check_names(found, {name for sources in wanted.values() for name in sources})
+    return {ours: joined([found[name] for name in sources], sources) for ours, sources in wanted.items()}
+
+
+def _encoder_weights(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
+    """Without heads and buffers, without the prefix, under today's names."""
+    has_prefix = any(name.startswith(f"{family.prefix}embeddings.") for name in weights)
+    found = {}
+    for name, tensor in weights.items():
+        if name.startswith(family.head_prefixes):
+            continue
+        name = todays_name(name.removeprefix(family.prefix) if has_prefix else name, family)
+        if name not in family.buffers:
+            found[name] = tensor
+    return found
+
+
+def todays_name(name: str, family: Family) -> str:
+    """What the weight is called today, where an old release called it otherwise."""
+    for old, new in family.renamed.items():
+        name = name.removesuffix(old) + new if name.endswith(old) else name
+    return name
+
+
+def _wanted(family: Family, shape: EncoderShape) -> dict[str, tuple[str, ...]]:
+    """Our name of each weight -> the checkpoint's."""
+    wanted = _join(family.embeddings, "embeddings.", "")
+    if shape.embedding_size != shape.hidden_size:
+        wanted |= _join(family.projection, "embeddings.", "")
+    return wanted | _per_layer(family.layer, family, shape)
+
+
+def _per_layer(
+    table: Mapping[str, tuple[str, ...]], family: Family, shape: EncoderShape, below: str = ""
+) -> dict[str, tuple[str, ...]]:
+    """The table for each layer; `below` is where in our layer."""
+    names: dict[str, tuple[str, ...]] = {}
+    for i in range(shape.layers):
+        names |= _join(table, f"layers.{i}.{below}", family.layer_prefix.format(i))
+    return names
+
+
+def _join(table: Mapping[str, tuple[str, ...]], ours_prefix: str, theirs_prefix: str) -> dict[str, tuple[str, ...]]:
+    names = {}
+    for ours, sources in table.items():
+        # Embedding tables have no bias.
+        parts = PARTS[:1] if ours in ("word", "position", "token_type") else PARTS
+        for part in parts:
+            names[f"{ours_prefix}{ours}.{part}"] = tuple(f"{theirs_prefix}{source}.{part}" for source in sources)
+    return names
+
+
+def _check_names(found: Mapping[str, Tensor], wanted: set[str]) -> None:
+    problems = [
+        f"{what} {len(names)} ({', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''})"
+        for what, names in (("missing", sorted(wanted - found.keys())), ("unexpected", sorted(found.keys() - wanted)))
+        if names
+    ]
+    if problems:
+        raise CheckpointError("the checkpoint's weights do not fit its config.json: " + "; ".join(problems))
+
+
+def joined(tensors: list[Tensor], names: tuple[str, ...]) -> Tensor:
+    """One below the other, float32, in memory of their own. Raises CheckpointError."""
+    for tensor, name in zip(tensors, names, strict=True):
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"weight {name} has type {tensor.dtype}; quantized checkpoints are not supported")
+    try:
+        return torch.cat([tensor.to(torch.float32) for tensor in tensors])
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"weights {', '.join(names)} do not fit together: {_first_line(error)}") from error

@@ -1,0 +1,361 @@
+"""From a checkpoint to a compiled directory: program.pt, weights.bin, description.json, tokenizer.json.
+
+    <cache>/models/<revision>/
+
+A compiled directory appears whole, by a rename, and never changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from bertstream.workers import native
+from bertstream.workers.compile import checkpoints, precision, targets
+from bertstream.workers.compile.checkpoints import (
+    CheckpointConfig,
+    CheckpointError,
+    FoundDecoder,
+    FoundHeads,
+    GenerationSettings,
+    SentenceSettings,
+    Task,
+    TokenizerSettings,
+)
+from bertstream.workers.compile.targets import Progress, Target
+from bertstream.workers.contract import TASKS
+from bertstream.workers.models import EncoderShape, Model, Operators, largest_inputs, load_model
+from bertstream.workers.native import cuda_library
+from bertstream.workers.programs import program, weights_file
+from bertstream.workers.programs.description import ModelDescription, PrecisionTest
+
+# Enough for the largest checkpoint on the slowest disk: what is older was left by a process that was killed.
+ABANDONED_SECONDS = 3600.0
+_CODE = ("models", "compile", "programs/description.py", "programs/weights_file.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How the person who serves it wants a checkpoint to be read."""
+
+    task: str = ""  # one of contract.TASKS; "" is what the checkpoint says
+    allow_unsupported_modules: bool = False
+
+
+AS_IT_SAYS = Wish()
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that a checkpoint holds, read and converted."""
+
+    config: CheckpointConfig
+    sentence: SentenceSettings
+    tokenizer: TokenizerSettings
+    weights: dict[str, torch.Tensor]  # of the encoder
+    sentence_weights: dict[str, torch.Tensor]
+    heads: FoundHeads
+    decoder: FoundDecoder | None
+    generation: GenerationSettings | None
+    head_warnings: tuple[str, ...]
+
+    def model(self, target: Target, largest: Mapping[str, torch.Tensor]) -> Model:
+        """All of it that goes into the program. largest: as load_model takes it."""
+        weights, decoder = self.weights | self.heads.weights | self.sentence_weights, None
+        if self.decoder is not None:
+            weights, decoder = weights | self.decoder.weights, self.decoder.shape
+        its, heads, sentence = self.config.shape, self.heads.shapes, self.sentence.shape
+        return load_model(its, target.operators, weights, target.states, heads, decoder, largest, sentence)
+
+
+def default_cache() -> Path:
+    """$BERTSTREAM_CACHE, or bertstream in $XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("BERTSTREAM_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bertstream"
+
+
+def compile_model(
+    source: str | Path,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    task: str = "",
+    allow_unsupported_modules: bool = False,
+) -> Path:
+    """Compile the checkpoint that `source` names, unless the cache has it, and return the compiled directory.
+
+    source: a directory, or a name on the Hugging Face hub; dtype: "float32", "float16", "bfloat16", on the
+    CPU "int8", on CUDA "fp8"; device: "cpu" or "cuda"; progress: told of each step, in the order "operators" (where
+    there may be any), "find", "check", "read", "save", "test", "ready"; task: one of contract.TASKS, the head
+    that it is, whatever the checkpoint says or leaves open; allow_unsupported_modules: serve without what cannot be
+    run.
+    Safe to call from several processes at once. Raises CheckpointError, ValueError.
+    """
+    tell = progress or (lambda step, done, total: None)
+    cache = cache or default_cache()
+    target = targets.choose(dtype, device, cache, tell)
+    if task and task not in TASKS:
+        raise ValueError(f"the task {task!r} is not one of {', '.join(TASKS)}")
+    tell("find", 0, 1)
+    checkpoint = checkpoints.resolve(source)
+    wish = Wish(task, allow_unsupported_modules)
+    revision = _revision(checkpoint, target, tell, wish)
+    compiled = cache / "models" / revision
+    if not compiled.is_dir():
+        _build(checkpoint, target, compiled, tell, wish)
+    tell("ready", 1, 1)
+    return compiled
+
+
+def _revision(checkpoint: Path, target: Target, tell: Progress, wish: Wish = AS_IT_SAYS) -> str:
+    """Names all that the compiled directory depends on."""
+    digest = hashlib.sha256(f"{torch.__version__} {target.identity}".encode())
+    digest.update(f"{_code_hash()} {wish}".encode())
+    everything = sorted({*checkpoints.settings_files(checkpoint), *checkpoints.all_weight_files(checkpoint)})
+    for number, path in enumerate(everything):
+        tell("check", number, len(everything))
+        digest.update(f"\0{path.relative_to(checkpoint)}\0".encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
+def _code_hash() -> str:
+    """Our own sources, so that a new version of bertstream does not run an old version's programs."""
+    here = Path(__file__).parents[1]
+    digest = hashlib.sha256(f"{native.source_hash()} {cuda_library.source_hash()}".encode())
+    for part in _CODE:
+        for path in sorted((here / part).rglob("*.py")) or [here / part]:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _build(checkpoint: Path, target: Target, compiled: Path, tell: Progress, wish: Wish) -> None:
+    compiled.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(compiled.parent)
+    folder = Path(tempfile.mkdtemp(prefix=f".{compiled.name}.", dir=compiled.parent))
+    try:
+        _write(checkpoint, target, compiled.name, folder, tell, wish)
+        _publish(folder, compiled)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(models: Path) -> None:
+    """Remove what killed processes left half-written."""
+    for folder in models.glob(".*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(
+    checkpoint: Path, target: Target, revision: str, folder: Path, tell: Progress, wish: Wish = AS_IT_SAYS
+) -> None:
+    contents = _read(checkpoint, tell, wish)
+    tell("save", 0, 1)
+    shape, operators = contents.config.shape, target.operators
+    largest = largest_inputs(shape, contents.weights) if operators.products == "int8" else {}
+    _save_program(contents.model(target, largest), folder)
+    for library in target.libraries:
+        shutil.copy(library, folder)  # a worker then needs nothing but this folder
+    contents.tokenizer.save(folder)
+    tell("save", 1, 1)
+    tell("test", 0, 1)
+    measured = precision.measure(shape, contents.weights, target.states, target.device, operators, largest)
+    describe(contents, target, revision, measured).save(folder)
+    tell("test", 1, 1)
+
+
+def _read(root: Path, tell: Progress, wish: Wish = AS_IT_SAYS) -> Contents:
+    checkpoint = checkpoints.transformer_folder(root)
+    config = checkpoints.read_config(checkpoint, root, Task(wish.task))
+    sentence = checkpoints.read_sentence_settings(root, config.shape.hidden_size)
+    _refuse(root, (*config.unsupported, *sentence.unsupported), wish)
+    tokenizer = checkpoints.read_tokenizer(checkpoint, config.family.name)
+    files = checkpoints.weight_files(checkpoint)
+    found = checkpoints.read_weights(files, lambda done, total: tell("read", done, total))
+    side = checkpoints.encoder_side(found, config)
+    weights = checkpoints.convert_weights(side, config.family, config.shape)
+    config, warning = _with_task(checkpoint, root, config, sentence, side, wish)
+    config = replace(config, shape=replace(config.shape, has_pooler="pooler.dense.weight" in weights))
+    _check_shapes(config.shape, weights, checkpoint)
+    heads = checkpoints.find_heads(side, weights["embeddings.word.weight"], config)
+    decoder = checkpoints.find_decoder(found, weights, config)
+    generation = _generation(checkpoint, config, heads, decoder, tokenizer)
+    modules = checkpoints.read_sentence_weights(sentence)
+    return Contents(
+        config, sentence, tokenizer, weights, modules, heads, decoder, generation, warning or heads.warnings
+    )
+
+
+def _with_task(
+    checkpoint: Path,
+    root: Path,
+    config: CheckpointConfig,
+    sentence: SentenceSettings,
+    weights: Mapping[str, torch.Tensor],
+    wish: Wish,
+) -> tuple[CheckpointConfig, tuple[str, ...]]:
+    """Which head it is by what is said, else by the weights, and a warning where there is no telling."""
+    said = wish.task or ("sequence_classification" if sentence.classifies and not config.names_class else "")
+    warning = ""
+    if said or not config.names_class:
+        inferred = checkpoints.infer_task(weights, config, said)
+        warning = inferred.warning
+        config = checkpoints.read_config(checkpoint, root, Task(inferred.task, inferred.outputs))
+    if sentence.scores_by_modules:
+        scores = checkpoints.of_modules(config.heads, root, sentence.shape.steps[-1].outputs)
+        config = replace(config, heads=scores)
+    _refuse(root, config.unsupported, wish)
+    return config, (warning,) if warning else ()
+
+
+def _refuse(root: Path, unsupported: Sequence[str], wish: Wish) -> None:
+    """Vectors and scores that are not the checkpoint's are worse than none, unless they are wanted."""
+    if unsupported and not wish.allow_unsupported_modules:
+        raise CheckpointError(
+            f"{root} cannot be served as its authors meant: {unsupported[0]} is not supported; "
+            "to serve it without, say --allow-unsupported-modules"
+        )
+
+
+def _generation(
+    checkpoint: Path,
+    config: CheckpointConfig,
+    heads: FoundHeads,
+    decoder: FoundDecoder | None,
+    tokenizer: TokenizerSettings,
+) -> GenerationSettings | None:
+    if decoder is None and all(head.name != "causal_lm" for head in heads.shapes):
+        return None
+    shape = config.shape if decoder is None else decoder.shape.shape
+    first = tokenizer.special_tokens.get("cls")
+    return checkpoints.read_generation(
+        checkpoint,
+        vocabulary_size=shape.vocabulary_size,
+        max_tokens=shape.max_tokens,
+        has_source=decoder is not None,
+        first_token=None if first is None else first[1],
+    )
+
+
+def _check_shapes(shape: EncoderShape, weights: dict[str, torch.Tensor], checkpoint: Path) -> None:
+    with torch.device("meta"):
+        expected = Model(shape, Operators()).state_dict()
+    for name, wanted in expected.items():
+        if weights[name].shape != wanted.shape:
+            found = list(weights[name].shape)
+            raise CheckpointError(f"{checkpoint}: weight {name} is {found}, and config.json says {list(wanted.shape)}")
+
+
+def _save_program(model: Model, folder: Path) -> None:
+    with warnings.catch_warnings():
+        # Deprecated upstream without a date; docs/decisions says why we use it still.
+        for name in ("script", "save", "script_method"):
+            message = rf"`torch\.jit\.{name}` is deprecated"
+            warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
+        scripted = torch.jit.script(model)
+        weights_file.take_out(scripted, folder / weights_file.FILE_NAME)
+        torch.jit.save(scripted, folder / program.FILE_NAME)
+
+
+def describe(contents: Contents, target: Target, revision: str, measured: PrecisionTest) -> ModelDescription:
+    """All that the server tells of the model."""
+    config, sentence, tokenizer = contents.config, contents.sentence, contents.tokenizer
+    shape = config.shape
+    wanted_length = sentence.max_seq_length or tokenizer.model_max_length or shape.max_tokens
+    scores = config.heads.scores
+    return ModelDescription(
+        revision=revision,
+        family=config.family.name,
+        architecture=config.architecture,
+        layers=shape.layers,
+        hidden_size=shape.hidden_size,
+        attention_heads=shape.attention_heads,
+        vocabulary_size=shape.vocabulary_size,
+        type_vocabulary_size=shape.type_vocabulary_size,
+        max_tokens=shape.max_tokens,
+        default_max_length=min(wanted_length, shape.max_tokens),
+        has_pooler=shape.has_pooler,
+        compute_type=target.dtype,
+        device=target.device,
+        native_operators=target.operators.native,
+        products=target.operators.products,
+        amx=target.amx,
+        precision_test=measured,
+        default_pooling=sentence.pooling,
+        prompts=sentence.prompts,
+        default_prompt_name=sentence.default_prompt_name,
+        lowercase=sentence.lowercase,
+        truncation_side=tokenizer.truncation_side,
+        clean_up_spaces=tokenizer.clean_up_spaces,
+        special_tokens=tokenizer.special_tokens,
+        scores_by_modules=sentence.scores_by_modules,
+        heads=_heads(contents),
+        labels=config.heads.labels,
+        score_function=scores.function,
+        rerank_function=scores.rerank_function,
+        generation=contents.generation.description if contents.generation else None,
+        warnings=_warnings(contents),
+    )
+
+
+def _heads(contents: Contents) -> tuple[str, ...]:
+    by_modules = ("sequence_classification",) if contents.sentence.scores_by_modules else ()
+    own = tuple(head.name for head in contents.heads.shapes if head.name not in by_modules)
+    return (*own, *by_modules, *(("sequence_to_sequence",) if contents.decoder else ()))
+
+
+def _warnings(contents: Contents) -> tuple[str, ...]:
+    config, generation = contents.config, contents.generation
+    too_high = contents.tokenizer.highest_id >= config.shape.vocabulary_size
+    unsupported = (*config.unsupported, *contents.sentence.unsupported)
+    return (
+        *(f"What the checkpoint's authors meant is not done: {each} is not supported." for each in unsupported),
+        *contents.sentence.warnings,
+        *config.warnings,
+        *contents.tokenizer.warnings,
+        *config.heads.scores.warnings,
+        *contents.head_warnings,
+        *(generation.warnings if generation else ()),
+        *((VOCABULARY_WARNING,) if too_high else ()),
+    )
+
+
+VOCABULARY_WARNING = "The tokenizer knows ids that the model has no embeddings for; texts that use them are refused."
+
+
+def _publish(folder: Path, compiled: Path) -> None:
+    """Make the directory appear, whole, also after a power cut."""
+    folder.chmod(0o755)  # mkdtemp's is for its owner alone
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
+    try:
+        folder.rename(compiled)
+    except OSError:
+        if not compiled.is_dir():
+            raise
+        # Another process was first, with the same content.
+    _sync(compiled.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,212 @@
+"""Compiles models in a process of its own, so that its supervisor never loads torch.
+
+Run as `python -m bertstream.workers.compile.compiling '{…}' CONTROL_FD` with the fields of CompileTask.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertstream.workers.process import logs
+from bertstream.workers.process.control import ControlLine, Event
+
+log = logging.getLogger(__name__)
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+EMBEDDED_NAME = "all-MiniLM-L6-v2"
+
+
+@dataclass(frozen=True, slots=True)
+class CompileModel:
+    """One model to compile, and for what."""
+
+    name: str  # that people are told
+    source: str  # a hub name or a directory; "" is the embedded model
+    device: str  # "auto", "cpu", "cuda", "cuda:1"
+    dtype: str  # "auto", "float32", "float16", "bfloat16", on the CPU "int8", on CUDA "fp8"
+    hub: bool = False  # only the hub may have it, not a directory that is called so
+    task: str = ""  # as compile_model takes it
+    allow_unsupported_modules: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CompileTask:
+    """What to compile."""
+
+    models: tuple[CompileModel, ...]
+    cache: str  # "" is the default one
+    log_level: str = "info"
+
+    def to_json(self) -> str:
+        """For the command line of the process."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> CompileTask:
+        """The inverse of to_json."""
+        values = json.loads(text)
+        return cls(tuple(CompileModel(**each) for each in values.pop("models")), **values)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledModel:
+    """What came of one model."""
+
+    directory: str
+    device: str  # "cpu" or "cuda"
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What came of a task."""
+
+    models: tuple[CompiledModel, ...]  # in the order of the task's
+    devices: int  # how many GPUs there are
+    operators: str  # "native", or why not
+
+    @classmethod
+    def from_event(cls, event: Event) -> Compiled:
+        """What the process said when it was ready."""
+        return cls(tuple(CompiledModel(**each) for each in event["models"]), event["devices"], event["operators"])
+
+
+Tell = Callable[[str, str, int, int], None]  # the model's name, the step, how much of it is done, of how much
+
+
+def compile_all(task: CompileTask, tell: Tell) -> Compiled:
+    """Compiles each model that the cache lacks. Raises CheckpointError; before any work, ValueError for a device that
+    is not there, or one that has no such precision.
+    """
+    import torch
+
+    from bertstream.workers import native
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    cache = Path(task.cache) if task.cache else None
+    targets = [choose_target(each, gpus) for each in task.models]
+    for each, (_, dtype) in zip(task.models, targets, strict=True):
+        if dtype == "fp8":
+            _check_float8(each, gpus)
+    models = tuple(_compile(each, *target, cache, tell) for each, target in zip(task.models, targets, strict=True))
+    in_use, reason = native.status()
+    return Compiled(models, gpus, "native" if in_use else reason)
+
+
+def _check_float8(model: CompileModel, gpus: int) -> None:
+    """On every GPU that its workers may be on. Raises ValueError."""
+    import torch
+
+    from bertstream.workers.programs import gpu_products
+
+    _, _, index = model.device.partition(":")
+    for gpu in [int(index)] if index else range(gpus):
+        if reason := gpu_products.float8_problem(torch.device("cuda", gpu)):
+            advice = "choose another precision, or another device"
+            raise ValueError(f"{model.name}: the precision fp8 was asked for, but {reason}; {advice}")
+
+
+def _compile(model: CompileModel, device: str, dtype: str, cache: Path | None, tell: Tell) -> CompiledModel:
+    from bertstream.workers.compile import checkpoints
+    from bertstream.workers.compile.compiler import compile_model
+
+    def progress(step: str, done: int, total: int) -> None:
+        tell(model.name, step, done, total)
+
+    progress("find", 0, 1)
+    path = checkpoints.from_hub(model.source) if model.hub else model.source or checkpoints.embedded()
+    directory = compile_model(
+        path,
+        dtype=dtype,
+        device=device,
+        cache=cache,
+        progress=progress,
+        task=model.task,
+        allow_unsupported_modules=model.allow_unsupported_modules,
+    )
+    return CompiledModel(str(directory), device, dtype)
+
+
+def choose_target(model: CompileModel, gpus: int) -> tuple[str, str]:
+    """The device kind and the precision to use for a model. Raises ValueError where there is no such thing."""
+    device = choose_device(model.device, gpus, model.name)
+    return device, choose_dtype(model.dtype, device, model.name)
+
+
+def choose_device(asked: str, gpus: int, name: str) -> str:
+    """The device kind to use for a model. Raises ValueError where it is not there."""
+    kind, _, index = asked.partition(":")
+    if kind == "cuda" and not gpus:
+        raise ValueError(f"{name}: the device {asked} was asked for, but torch sees no CUDA device")
+    if index and int(index) >= gpus:
+        raise ValueError(f"{name}: the device {asked} was asked for, but the last one is cuda:{gpus - 1}")
+    return ("cuda" if gpus else "cpu") if kind == "auto" else kind
+
+
+def choose_dtype(asked: str, device: str, name: str) -> str:
+    """The precision to use: float16 is as exact as needed and fast on CUDA; on the CPU float32 is exact and fast.
+
+    Raises ValueError for int8 on CUDA, and fp8 elsewhere.
+    """
+    if asked == "int8" and device != "cpu":
+        raise ValueError(
+            f"{name}: the precision int8 was asked for, which is for the CPU alone, and it is to run on {device}; "
+            "choose another precision, or the device cpu"
+        )
+    if asked == "fp8" and device != "cuda":
+        raise ValueError(
+            f"{name}: the precision fp8 was asked for, which is for CUDA alone, and it is to run on {device}; "
+            "choose another precision, or the device cuda"
+        )
+    return asked if asked != "auto" else {"cuda": "float16", "cpu": "float32"}[device]
+
+
+def main(argv: list[str]) -> int:
+    """Compiles, and tells the supervisor."""
+    task = CompileTask.from_json(argv[1])
+    logs.setup("compile", task.log_level)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
+    control = ControlLine(int(argv[2]))
+    control.listen(lambda event: control.send("pong"), orphaned=lambda: os._exit(0))
+    at = ""
+
+    def tell(name: str, step: str, done: int, total: int) -> None:
+        nonlocal at
+        at = step
+        control.send("progress", source=name, step=step, done=done, total=total)
+
+    try:
+        control.send("ready", **dataclasses.asdict(compile_all(task, tell)))
+    except ModuleNotFoundError as error:
+        control.send("failed", message=f"{error}: install the server with pip install 'bertstream[server]'")
+        return 1
+    except Exception as error:  # told to the supervisor, which has a person to tell
+        log.debug("could not compile", exc_info=True)
+        control.send("failed", message=told(error, at, task.cache), step=at)
+        return 1
+    return 0
+
+
+def told(error: Exception, step: str, cache: str) -> str:
+    """What an error that compiling ended with says to a person."""
+    number = error.errno if isinstance(error, OSError) else None
+    # torch writes its files itself, and then its error has no number, and many lines.
+    if number not in _NO_SPACE and not (step == "save" and "file write failed" in str(error)):
+        return str(error)
+    from bertstream.workers.compile.compiler import default_cache
+
+    why = os.strerror(number or errno.ENOSPC)
+    return f"cannot write to {cache or default_cache()}: {why}; make room there, or choose another folder by --cache"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,124 @@
+"""What a program is compiled for: a precision, a kind of device, and the operators that are to be had for both."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bertstream.workers import native
+from bertstream.workers.models import Operators, Products
+from bertstream.workers.native import cuda_library
+from bertstream.workers.programs import gpu_products
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, and of how much
+
+DTYPES = ("float32", "float16", "bfloat16", "int8", "fp8")
+NATIVE_DTYPES = ("float32", "bfloat16", "int8")
+DEVICES = ("cpu", "cuda")
+_TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a program is compiled for."""
+
+    dtype: str
+    device: str
+    flash: bool  # CUDA's flash attention
+    libraries: tuple[Path, ...]  # our C++ operators, and then those for CUDA; none where ATen's are taken
+    amx: bool  # whether they use it here
+
+    @property
+    def operators(self) -> Operators:
+        """How the program computes."""
+        products: Products = "plain"
+        if self.dtype == "int8":
+            products = "int8"
+        elif self.dtype == "fp8":
+            products = "fp8"
+        elif self.libraries and self.amx:
+            products = "packed"
+        epilogue = self.device == "cuda" and self.dtype in ("float16", "bfloat16")
+        return Operators(native=bool(self.libraries), flash=self.flash, products=products, epilogue=epilogue)
+
+    @property
+    def states(self) -> torch.dtype:
+        """What hidden states are. Beside coarser products, bfloat16 where that is fast: it is exact enough for them."""
+        if self.dtype == "int8":
+            return torch.bfloat16 if self.amx else torch.float32
+        if self.dtype == "fp8":
+            return torch.bfloat16
+        return _TORCH_DTYPES[self.dtype]
+
+    @property
+    def identity(self) -> str:
+        """All of it that the program's numbers or speed depend on."""
+        libraries = " ".join(library.name for library in self.libraries) or "aten"  # which name the GPU's kind, too
+        return f"{self.dtype} {self.device} {self.flash} {libraries} {self.amx}"
+
+
+def choose(dtype: str, device: str, cache: Path, tell: Progress) -> Target:
+    """With the operators that are to be had, built into `cache` and loaded. Raises ValueError."""
+    _check(dtype, device)
+    flash = device == "cuda" and dtype != "float32" and _has_flash()
+    if device == "cuda":
+        libraries = _libraries_for_cuda(cache, tell) if flash and torch.cuda.is_available() else ()
+        return Target(dtype, device, flash, libraries, amx=False)
+    if dtype not in NATIVE_DTYPES:
+        return Target(dtype, device, flash, (), amx=False)
+    tell("operators", 0, 1)
+    library = library_for_cpu(cache)
+    if library is None:
+        return Target(dtype, device, flash, (), amx=False)
+    return Target(dtype, device, flash, (library,), amx=native.has_amx())
+
+
+def _check(dtype: str, device: str) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    if device not in DEVICES:
+        raise ValueError(f"device {device!r} is not one of {', '.join(DEVICES)}")
+    if dtype == "int8" and device != "cpu":
+        raise ValueError(f"dtype {dtype!r} is for the CPU alone, not for {device}")
+    if dtype == "fp8" and device != "cuda":
+        raise ValueError(f"dtype {dtype!r} is for CUDA alone, not for {device}")
+    if dtype == "fp8" and torch.cuda.is_available() and (reason := gpu_products.float8_problem(torch.device("cuda"))):
+        raise ValueError(f"dtype {dtype!r} cannot be had: {reason}")
+
+
+def library_for_cpu(cache: Path) -> Path | None:
+    """Our C++ operators, built and loaded; None where they cannot be."""
+    try:
+        library = native.build(cache)
+        native.load(library)
+    except native.NativeError:
+        return None  # ATen does the same, only slower; native.status() says why
+    return library
+
+
+def _libraries_for_cuda(cache: Path, tell: Progress) -> tuple[Path, ...]:
+    """Both, in use on the GPU that compiles: the one for the CPU has the schemas. None unless both can be had."""
+    tell("operators", 0, 2)
+    library = library_for_cpu(cache)
+    if library is None:
+        return ()
+    tell("operators", 1, 2)
+    try:
+        kernels = cuda_library.build(cache)
+        if reason := cuda_library.start(kernels.parent, torch.device("cuda")):
+            raise native.NativeError(reason)
+    except native.NativeError as error:
+        log.warning("the GPU gets ATen's operators alone, batches take longer: %s", error)
+        return ()
+    return library, kernels
+
+
+def _has_flash() -> bool:
+    """Flash attention needs Ampere or newer; without a GPU here we compile for what most have."""
+    return not torch.cuda.is_available() or torch.cuda.get_device_capability() >= (8, 0)

@@ -1,0 +1,114 @@
+"""A batch: the works' texts end to end, sorted by length, and what of a program's states their outputs need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertstream.workers.contract import Output, Pooling, Work
+from bertstream.workers.engine.copies import to_device
+from bertstream.workers.programs.interface import AttentionWish, source_layers, with_sources
+from bertstream.workers.ragged import Ints, rows_of, starts_of
+
+VECTORS: frozenset[Output] = frozenset({"pooled", "pooler_output"})  # of a text, without its tokens' states
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch ready to compute. Its texts are sorted by length, so that equal lengths are neighbours."""
+
+    works: tuple[Work, ...]
+    ids: Tensor  # [T]
+    type_ids: Tensor | None  # [T]
+    lengths: list[int]  # [n], descending
+    place: Ints  # [n]: where text i of the works, end to end, stands in the batch
+    starts: Ints  # [n]: where the batch's texts start
+    last_layer: int
+
+    @property
+    def only_vectors(self) -> bool:
+        """Whether all that is asked for is one vector a text, which nobody has to wait for while it is computed."""
+        wishes = [work.wishes for work in self.works if not work.session]
+        return len(wishes) == len(self.works) and all(set(each.outputs) <= VECTORS for each in wishes)
+
+    @property
+    def poolings(self) -> frozenset[Pooling]:
+        """By which the works want their texts' vectors."""
+        wishes = [work.wishes for work in self.works if "pooled" in work.wishes.outputs]
+        return frozenset(each.pooling for each in wishes if each.pooling is not None)
+
+    @property
+    def state_layers(self) -> list[int]:
+        """Those that the works need states of, ascending, for all but the vectors by `poolings`."""
+        return sorted({layer for work in self.works for layer in state_layers(work, self.last_layer)})
+
+    @property
+    def layers(self) -> list[int]:
+        """Those that the works need states of, ascending."""
+        return with_sources(self.state_layers, self.poolings, self.last_layer)
+
+    @property
+    def attention(self) -> AttentionWish | None:
+        """What is wanted of attention weights, over all works."""
+        asking = [
+            (work.wishes, place)
+            for work, place in zip(self.works, self.places(), strict=True)
+            if "attentions" in work.wishes.outputs
+        ]
+        if not asking:
+            return None
+        return AttentionWish(
+            layers=tuple(sorted({layer for wishes, _ in asking for layer in wishes.attention_layers})),
+            texts=tuple(sorted({text for _, place in asking for text in place.tolist()})),
+            heads=tuple(sorted({head for wishes, _ in asking for head in wishes.attention_heads})),
+        )
+
+    def places(self) -> list[Ints]:
+        """The places of each work's texts."""
+        ends = np.cumsum([work.batch.lengths.size for work in self.works]).tolist()
+        return [self.place[start:end] for start, end in pairwise([0, *ends])]
+
+
+def prepare(works: Sequence[Work], last_layer: int, device: str = "cpu") -> Prepared:
+    """Joins the works' texts into one batch."""
+    lengths = np.concatenate([work.batch.lengths for work in works])
+    order = np.argsort(-lengths, kind="stable")
+    rows = rows_of(starts_of(lengths)[order], lengths[order])
+    ids = np.concatenate([work.batch.ids for work in works])[rows]
+    type_ids = _join_type_ids(works)
+    place = np.empty(order.size, np.int64)
+    place[order] = np.arange(order.size)
+    return Prepared(
+        works=tuple(works),
+        ids=to_device(torch.from_numpy(ids), device),
+        type_ids=None if type_ids is None else to_device(torch.from_numpy(type_ids[rows]), device),
+        lengths=lengths[order].tolist(),
+        place=place,
+        starts=starts_of(lengths[order]),
+        last_layer=last_layer,
+    )
+
+
+def state_layers(work: Work, last_layer: int) -> set[int]:
+    """The layers whose states a work's outputs are made of, but for its texts' vectors by a pooling."""
+    wishes, layers = work.wishes, set[int]()
+    for output in wishes.outputs:
+        if output == "hidden_states":
+            layers |= set(wishes.hidden_layers)
+        elif output == "pooled_spans" and wishes.pooling is not None:
+            layers |= set(source_layers(wishes.pooling, last_layer))
+        elif output not in ("pooled", "attentions"):
+            layers.add(last_layer)
+    return layers
+
+
+def _join_type_ids(works: Sequence[Work]) -> np.ndarray[tuple[int], np.dtype[np.int32]] | None:
+    if all(work.batch.type_ids is None for work in works):
+        return None
+    columns = [np.zeros_like(w.batch.ids) if w.batch.type_ids is None else w.batch.type_ids for w in works]
+    return np.concatenate(columns)

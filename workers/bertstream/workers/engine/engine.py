@@ -1,0 +1,95 @@
+"""One batch through the program: run, pool, and split the outputs by work again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bertstream.workers.engine.batch import Prepared
+from bertstream.workers.engine.heads import Heads
+from bertstream.workers.engine.outputs import Attentions, Outputs, Pending, collect
+from bertstream.workers.engine.sessions import Key, Reached, Sessions
+from bertstream.workers.programs.interface import Advanced, AttentionWish, Encoded, Program
+
+
+def run(
+    program: Program, batch: Prepared, sessions: Sessions | None = None, keys: Sequence[Key] = ()
+) -> list[dict[str, Tensor]]:
+    """The outputs of each work, by name, in the wire's types, as CPU tensors in the work's own order of texts.
+
+    A step of a session is a batch of one work; `keys` names the session then.
+    """
+    return launch(program, batch, sessions, keys).outputs()
+
+
+class Launched:
+    """A batch that the GPU has been told all of, and may still compute. On the CPU it is done."""
+
+    def __init__(self, outputs: list[Pending], device: torch.device) -> None:
+        self._outputs = outputs
+        self._done: torch.cuda.Event | None = None
+        if device.type == "cuda":
+            self._done = torch.cuda.Event()
+            self._done.record(torch.cuda.current_stream(device))
+
+    @property
+    def done(self) -> bool:
+        """Whether outputs need not wait."""
+        return self._done is None or self._done.query()
+
+    def outputs(self) -> list[dict[str, Tensor]]:
+        """What run gives. Waits for it."""
+        if self._done is not None:
+            self._done.synchronize()
+        return [collect(each) for each in self._outputs]
+
+
+def launch(program: Program, batch: Prepared, sessions: Sessions | None = None, keys: Sequence[Key] = ()) -> Launched:
+    """run, without waiting for the GPU where only vectors are asked for."""
+    with torch.inference_mode():
+        encoded, attentions = _compute(program, batch, sessions, keys)
+        outputs, heads = Outputs(program, batch, encoded, attentions), Heads(program, batch, encoded.states)
+        placed = enumerate(zip(batch.works, batch.places(), strict=True))
+        return Launched(
+            [outputs.of(work, place) | heads.of(index) for index, (work, place) in placed], batch.ids.device
+        )
+
+
+def _compute(
+    program: Program, batch: Prepared, sessions: Sessions | None, keys: Sequence[Key]
+) -> tuple[Encoded, Attentions | None]:
+    """All that the program gives; attention weights where any work wants some."""
+    attention = batch.attention
+    if sessions is not None and batch.works[0].session:
+        advanced = _step(program, batch, attention, sessions, keys[0])
+    elif attention is not None:
+        advanced = program.forward(batch.ids, batch.type_ids, batch.lengths, batch.layers, attention)
+    else:
+        poolings, layers = batch.poolings, batch.state_layers
+        return program.encode(batch.ids, batch.type_ids, batch.lengths, layers, poolings), None
+    states = Encoded(dict(zip(batch.layers, advanced.states, strict=False)))  # a step may have one more, to go on from
+    return states, None if attention is None else Attentions(attention, advanced.weights)
+
+
+def _step(program: Program, batch: Prepared, attention: AttentionWish | None, sessions: Sessions, key: Key) -> Advanced:
+    """Goes on from where the session is, or from the embeddings where that is unknown or further than what is asked."""
+    layers, attended = batch.layers, attention.layers if attention else ()
+    lowest = min([*layers, *(layer - 1 for layer in attended)])
+    highest = max([*layers, *attended])
+    reached = sessions.get(key)
+    if reached is None or reached.layer > lowest:
+        reached = Reached(0, program.embed(batch.ids, batch.type_ids, batch.lengths))
+    kept = [] if batch.works[0].final or highest in layers else [highest]
+    advanced = program.advance(reached.states, batch.lengths, reached.layer, [*layers, *kept], attention)
+    if batch.works[0].final:
+        sessions.forget(*_source_and_number(key))
+    else:
+        at = layers.index(highest) if highest in layers else len(layers)
+        sessions.put(key, Reached(highest, advanced.states[at]))
+    return advanced
+
+
+def _source_and_number(key: Key) -> tuple[object, tuple[int]]:
+    return key[0], (key[1],)

@@ -1,0 +1,210 @@
+"""From a batch's states and attention weights to the outputs of each work, in the wire's types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertstream.workers.contract import Output, Pooling, WireType, Wishes, Work
+from bertstream.workers.engine.batch import VECTORS, Prepared
+from bertstream.workers.engine.copies import to_device, to_host
+from bertstream.workers.programs.interface import AttentionWish, Encoded, Program
+from bertstream.workers.ragged import Ints, pieces_of, rows_of, starts_of
+
+Named = dict[str, Tensor]
+_SPAN_ROWS = 8192  # of tokens' states gathered at once: spans overlap, so a text's could have hundreds of times its own
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A work's rows of what all works of a batch share, which may be on its way to the CPU still."""
+
+    values: Tensor  # [n, d] or [n]
+    place: Ints
+
+    def collect(self) -> Tensor:
+        """As a copy, which keeps nobody else's alive."""
+        return _rows(self.values, self.place)
+
+
+Pending = Mapping[str, Tensor | Shared]
+
+
+def collect(outputs: Pending) -> Named:
+    """Once all of it has arrived."""
+    return {name: each.collect() if isinstance(each, Shared) else each for name, each in outputs.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Attentions:
+    """The attention weights of a batch."""
+
+    wish: AttentionWish
+    weights: list[list[Tensor]]  # of each layer of the wish and each of its texts: [heads, n, n] float32
+
+
+class Outputs:
+    """Derives outputs from the layers' states, what several works share once a batch."""
+
+    def __init__(
+        self, program: Program, batch: Prepared, encoded: Encoded, attentions: Attentions | None = None
+    ) -> None:
+        self._program = program
+        self._batch = batch
+        self._states = encoded.states
+        self._vectors = encoded.vectors
+        self._weights = attentions
+        self._pooled: dict[tuple[object, ...], Tensor] = {}
+        self._sent: dict[tuple[object, ...], Named] = {}
+        self._pooler: Tensor | None = None
+
+    def of(self, work: Work, place: Ints) -> dict[str, Tensor | Shared]:
+        """The outputs, but for those of heads, of the texts that stand at these places of the batch."""
+        wishes, found = work.wishes, dict[str, Tensor | Shared]()
+        for output in wishes.outputs:
+            if output in VECTORS:
+                found |= {name: Shared(each, place) for name, each in self._send(wishes, output).items()}
+            elif output == "pooled_spans":
+                found |= to_wire(output, self._pool_spans(work, place), wishes.wire_type)
+            elif output == "attentions":
+                found |= self._attentions(work, place)
+            elif output in ("last_hidden_state", "hidden_states"):
+                found |= self._token_states(work, place, output)
+        return found
+
+    def _send(self, wishes: Wishes, output: Output) -> Named:
+        """One vector a text of the whole batch, in one copy for all works that want the same."""
+        pooling = _pooling_of(wishes) if output == "pooled" else None
+        key = (pooling, wishes.wire_type)
+        if key not in self._sent:
+            values = self._pooler_output() if pooling is None else self._finished(pooling)
+            self._sent[key] = {name: to_host(each) for name, each in encoded(output, values, wishes.wire_type).items()}
+        return self._sent[key]
+
+    def _token_states(self, work: Work, place: Ints, output: str) -> Named:
+        rows = rows_of(self._batch.starts[place], work.batch.lengths)
+        if output == "last_hidden_state":
+            return to_wire(output, _rows(self._states[self._batch.last_layer], rows), work.wishes.wire_type)
+        found = Named()
+        for layer in work.wishes.hidden_layers:
+            found |= to_wire(f"hidden_states.{layer}", _rows(self._states[layer], rows), work.wishes.wire_type)
+        return found
+
+    def _attentions(self, work: Work, place: Ints) -> Named:
+        assert self._weights is not None
+        computed, wishes, found = self._weights.wish, work.wishes, Named()
+        texts = [computed.texts.index(text) for text in place.tolist()]
+        heads = torch.tensor([computed.heads.index(head) for head in wishes.attention_heads])
+        for layer in wishes.attention_layers:
+            weights = self._weights.weights[computed.layers.index(layer)]
+            chosen = [weights[text].index_select(0, heads.to(weights[text].device)) for text in texts]
+            found |= flat_to_wire(f"attentions.{layer}", chosen, wishes.wire_type)
+        return found
+
+    def _finished(self, pooling: Pooling) -> Tensor:
+        """[n, d] of all texts of the batch."""
+        ready = self._vectors.get(pooling)
+        return finish(pooling, self._pool(pooling)) if ready is None else ready
+
+    def _pool(self, pooling: Pooling) -> Tensor:
+        """[n, d] of all texts of the batch, neither cut nor normalised."""
+        if pooling.mode == "pooler":
+            return self._pooler_output()
+        key = (pooling.mode, pooling.layers, pooling.combination, pooling.skipped)
+        if key not in self._pooled:
+            states, mode = self._mixed(pooling), pooling.mode
+            rows, lengths = self._without_first(pooling.skipped)
+            self._pooled[key] = self._pool_rows(states, mode, rows, lengths, pooling.skipped)
+        return self._pooled[key]
+
+    def _without_first(self, skipped: int) -> tuple[Ints | None, list[int]]:
+        """The rows (None: all) and lengths of the batch's texts, but for their first tokens.
+
+        Of a text that has no more than these the last stays: it is another work's, that does not want this.
+        """
+        if not skipped:
+            return None, self._batch.lengths
+        before = np.array(self._batch.lengths)
+        lengths = np.maximum(before - skipped, 1)
+        return rows_of(starts_of(before) + before - lengths, lengths), lengths.tolist()
+
+    def _pool_spans(self, work: Work, place: Ints) -> Tensor:
+        """[S, d] of a work's spans, in their order."""
+        spans, pooling = work.batch.spans, _pooling_of(work.wishes)
+        assert spans is not None
+        starts, lengths = np.repeat(self._batch.starts[place], spans.counts) + spans.starts, spans.lengths
+        states = self._mixed(pooling)
+        pooled = [
+            self._pool_rows(states, pooling.mode, rows_of(starts[some], lengths[some]), lengths[some].tolist())
+            for some in (slice(*piece) for piece in pieces_of(lengths, _SPAN_ROWS))
+        ]
+        if not pooled:  # the width is that of any token's
+            pooled = [self._pool_rows(states, pooling.mode, np.zeros(1, np.int64), [1])[:0]]
+        return finish(pooling, torch.cat(pooled))
+
+    def _mixed(self, pooling: Pooling) -> list[Tensor]:
+        """The layers as they are pooled, whose vectors then stand side by side: each for itself, or a mix. [T, H]"""
+        states = [self._states[layer] for layer in pooling.layers]
+        if pooling.combination == "concatenate" or len(states) == 1:
+            return states
+        total = states[0].float()
+        for each in states[1:]:
+            total = total + each.float()
+        return [total / len(states) if pooling.combination == "mean" else total]
+
+    def _pool_rows(
+        self, states: list[Tensor], mode: str, rows: Ints | None, lengths: list[int], skipped: int = 0
+    ) -> Tensor:
+        """Pools consecutive rows (all of the batch's where None), `lengths` of them at a time."""
+        chosen = (each if rows is None else _rows(each, rows) for each in states)
+        return torch.cat([self._program.pool(each.float(), lengths, mode, skipped) for each in chosen], dim=1)
+
+    def _pooler_output(self) -> Tensor:
+        if self._pooler is None:
+            first = _rows(self._states[self._batch.last_layer], starts_of(np.array(self._batch.lengths)))
+            self._pooler = self._program.pooler(first).float()
+        return self._pooler
+
+
+def finish(pooling: Pooling, pooled: Tensor) -> Tensor:
+    """Keeps the first dimensions, then normalises, as asked. [n, d] -> [n, d']."""
+    if pooling.dimensions:
+        pooled = pooled[:, : pooling.dimensions]
+    return torch.nn.functional.normalize(pooled, dim=1) if pooling.normalize else pooled
+
+
+def to_wire(name: str, values: Tensor, wire_type: WireType) -> Named:
+    """values [n, d] in the wire's type, on the CPU."""
+    return {key: each.cpu() for key, each in encoded(name, values, wire_type).items()}
+
+
+def encoded(name: str, values: Tensor, wire_type: WireType) -> Named:
+    """values [n, d] in the wire's type. int8 is symmetric with a scale a row: "NAME.scales" float32 [n]."""
+    if wire_type == "int8":
+        values = values.float()
+        # At least the smallest normal number, so that a row of zeros, or of next to nothing, has a scale to divide by.
+        scales = (values.abs().amax(dim=1) / 127.0).clamp(min=torch.finfo(torch.float32).tiny)
+        quantised = (values / scales.unsqueeze(1)).round()
+        return {name: quantised.clamp(-127, 127).to(torch.int8), f"{name}.scales": scales}
+    if wire_type == "bfloat16":
+        return {name: values.to(torch.bfloat16).contiguous().view(torch.int16)}
+    return {name: values.to(torch.float16 if wire_type == "float16" else torch.float32).contiguous()}
+
+
+def flat_to_wire(name: str, matrices: list[Tensor], wire_type: WireType) -> Named:
+    """Matrices [heads, n, n] of different n, end to end in one dimension; a row is one token's weights in one head."""
+    parts = [encoded(name, matrix.reshape(-1, matrix.shape[-1]), wire_type) for matrix in matrices]
+    return {key: torch.cat([part[key].reshape(-1) for part in parts]).cpu() for key in parts[0]}
+
+
+def _rows(values: Tensor, rows: Ints) -> Tensor:
+    return values.index_select(0, to_device(torch.from_numpy(rows), values.device))
+
+
+def _pooling_of(wishes: Wishes) -> Pooling:
+    assert wishes.pooling is not None
+    return wishes.pooling

@@ -1,0 +1,240 @@
+"""One child process of the supervisor: its life, its control line, and what it says over it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bertstream.workers.process import strays
+
+log = logging.getLogger(__name__)
+
+Event = dict[str, Any]
+
+_LINE_BYTES = 1 << 20  # of one event; some error messages are long
+_LAST_WORDS_SECONDS = 1.0  # a process that the child left behind may hold its line open
+
+
+class Command(Protocol):
+    """Makes the arguments after `python -m` for the child's n-th life."""
+
+    def __call__(self, life: int, control_fd: int) -> list[str]: ...
+
+
+async def _no_requests(request: Event) -> Event:
+    return {"error": "unknown", "message": f"nobody answers {request['event']!r}"}
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What to start, and when to think that it hangs."""
+
+    name: str
+    command: Command
+    environment: Mapping[str, str]
+    start_seconds: float = 600.0  # from its start until it is ready
+    answer_seconds: float = 20.0  # from a ping until its pong
+    computing_seconds: float = 120.0  # for one batch
+    on_event: Callable[[Event], None] = lambda event: None  # told of "progress"
+    on_request: Callable[[Event], Awaitable[Event]] = _no_requests  # makes the answer to what the child asks
+
+
+class ChildFailed(Exception):
+    """A child ended, or was ended, before it was ready, or before it answered; `step` is what it says it was at."""
+
+    def __init__(self, message: str, step: str = "") -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class Child:
+    """A running process."""
+
+    def __init__(
+        self,
+        spec: ChildSpec,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        output: int | None = None,
+    ) -> None:
+        self.spec = spec
+        self.pid = process.pid
+        self.started = time.monotonic()
+        self.ready: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        self.failure = ""  # what it said of why it could not start
+        self._failed_step = ""
+        self._alive = True
+        self._process = process
+        self._writer = writer
+        self._numbers = itertools.count(1)
+        self._asked: dict[int, asyncio.Future[Event]] = {}
+        self._answering: set[asyncio.Task[None]] = set()
+        self._unanswered_since: float | None = None
+        self._computing_seconds = 0.0
+        self._readers = [asyncio.create_task(self._read(reader), name=f"control-{spec.name}")]
+        if output is not None:
+            self._readers.append(asyncio.create_task(strays.log_lines(output, spec.name), name=f"strays-{spec.name}"))
+
+    @classmethod
+    async def start(cls, spec: ChildSpec, life: int) -> Child:
+        """Starts a new interpreter: spawned, never forked, and in a group of its own, so that Ctrl-C is ours alone.
+
+        Raises ChildFailed.
+        """
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            with theirs, strays.output() as output:
+                process = await _spawn(spec, life, theirs.fileno(), output)
+        except BaseException as error:
+            ours.close()
+            if not isinstance(error, OSError):
+                raise
+            raise ChildFailed(f"{spec.name} cannot be started: {error}") from error
+        return cls(spec, process, *await asyncio.open_connection(sock=ours, limit=_LINE_BYTES), output.pipe)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._alive
+
+    async def wait(self) -> int:
+        """The exit status, once the process is gone; negative for a signal's number."""
+        status = await self._process.wait()
+        self._alive = False
+        await asyncio.wait(self._readers, timeout=_LAST_WORDS_SECONDS)
+        for reader in self._readers:
+            reader.cancel()
+        self._writer.transport.abort()  # nobody reads what is still to be written
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+        for waiting in (self.ready, *self._asked.values()):
+            if not waiting.done():
+                message = self.failure or f"{self.spec.name} ended with {describe(status)}"
+                waiting.set_exception(ChildFailed(message, self._failed_step))
+                waiting.exception()  # marks it as seen: nobody may be waiting
+        return status
+
+    def tell(self, event: str, **fields: Any) -> None:
+        """Sends one event; a child that does not read its line is found by the pings."""
+        if not self._writer.is_closing():
+            self._writer.write(json.dumps({"event": event, **fields}).encode() + b"\n")
+
+    async def ask(self, event: str, **fields: Any) -> Event:
+        """Its answer. Raises ChildFailed where it ends before that."""
+        number = next(self._numbers)
+        asked = self._asked[number] = asyncio.get_running_loop().create_future()
+        if not self._alive:
+            raise ChildFailed(f"{self.spec.name} has ended")
+        self.tell(event, id=number, **fields)
+        try:
+            answer: Event = await asked
+            return answer
+        finally:
+            del self._asked[number]
+
+    def ping(self) -> None:
+        """Asks for a sign of life, once it is ready: loading may take minutes within one call."""
+        if not self.ready.done():
+            return
+        if self._unanswered_since is None:
+            self._unanswered_since = time.monotonic()
+        self.tell("ping")
+
+    def hangs(self) -> str:
+        """Why this child should be replaced; empty if it should not."""
+        now, spec = time.monotonic(), self.spec
+        if not self._alive:
+            return ""
+        if self._unanswered_since is not None and now - self._unanswered_since > spec.answer_seconds:
+            return f"no answer for {spec.answer_seconds:.0f} s"
+        if not self.ready.done() and now - self.started > spec.start_seconds:
+            return f"not ready after {spec.start_seconds:.0f} s"
+        if self._computing_seconds > spec.computing_seconds:
+            return f"one batch has been computing for {self._computing_seconds:.0f} s"
+        return ""
+
+    def stop(self) -> None:
+        """Has it drain and end; one that is not ready has nothing to drain."""
+        if self.ready.done():
+            self.tell("stop")
+        else:
+            self.kill()
+
+    def kill(self, reason: str = "") -> None:
+        """Ends it at once; nothing if it has ended, since its number may be another's by now."""
+        if not self._alive:
+            return
+        if reason and not self.failure:
+            self.failure = f"{self.spec.name} was ended: {reason}"
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while line := await reader.readline():
+                self._handle(json.loads(line))
+        except OSError:
+            return
+        except Exception:  # what a child says must not bring its supervisor down; its pongs will be missed
+            log.exception("%s said what makes no sense", self.spec.name)
+
+    def _handle(self, event: Event) -> None:
+        if event["event"] == "pong":
+            self._unanswered_since = None
+            self._computing_seconds = float(event.get("computing_seconds", 0.0))
+        elif event["event"] == "ready" and not self.ready.done():
+            self.ready.set_result(event)
+        elif event["event"] == "failed":
+            self.failure, self._failed_step = str(event["message"]), str(event.get("step", ""))
+        elif event["event"] == "progress":
+            self.spec.on_event(event)
+        elif event["event"] == "answer":
+            asked = self._asked.get(event["id"])
+            if asked is not None and not asked.done():
+                asked.set_result(event)
+        elif "id" in event:
+            task = asyncio.create_task(self._answer(event))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, request: Event) -> None:
+        """Answers what the child asks. It goes on if the child ends meanwhile: others may wait for what it does."""
+        try:
+            answer = await self.spec.on_request(request)
+        except Exception:
+            log.exception("%s got no answer to %r", self.spec.name, request["event"])
+            answer = {"error": "internal", "message": "internal error"}
+        self.tell("answer", id=request["id"], **answer)
+
+
+async def _spawn(spec: ChildSpec, life: int, control_fd: int, output: strays.Output) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-m",
+        *spec.command(life, control_fd),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output.fd,
+        stderr=output.fd,
+        env={**os.environ, **spec.environment, **output.environment},
+        pass_fds=(control_fd, *output.inherited),
+        process_group=0,
+    )
+
+
+def describe(status: int) -> str:
+    """An exit status in words."""
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

@@ -1,0 +1,118 @@
+"""Children that start together, are kept alive, and end together: a model's workers, or the frontends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from bertstream.workers.process.child import Child, ChildFailed, ChildSpec, describe
+
+log = logging.getLogger(__name__)
+
+HEALTHY_SECONDS = 60.0  # a child that lived this long starts with a clean record
+MAX_DELAY_SECONDS = 30.0
+
+
+def restart_delay(failures: int) -> float:
+    """Seconds to wait before a restart, after so many failures in a row: at once, then 0.5, 1, 2, … 30."""
+    return 0.0 if failures <= 1 else min(0.25 * 2.0 ** min(failures - 1, 10), MAX_DELAY_SECONDS)
+
+
+class Group:
+    """Keeps one process alive for each spec, from `start` to `end`."""
+
+    def __init__(self, specs: Sequence[ChildSpec]) -> None:
+        self.specs = tuple(specs)
+        self._children: dict[str, Child] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._ending = asyncio.Event()
+        self._new_life = asyncio.Event()
+
+    @property
+    def children(self) -> list[Child]:
+        """The latest life of each."""
+        return list(self._children.values())
+
+    async def start(self) -> None:
+        """Returns once all are ready. Raises ChildFailed where one cannot start; the others must then be ended."""
+        first_lives = [asyncio.get_running_loop().create_future() for _ in self.specs]
+        self._keepers = [
+            asyncio.create_task(self._keep(spec, ready)) for spec, ready in zip(self.specs, first_lives, strict=True)
+        ]
+        await asyncio.gather(*first_lives)
+
+    async def living(self, name: str) -> Child:
+        """The child of this name, once it is ready, whichever of its lives that is."""
+        while True:
+            self._new_life.clear()
+            child = self._children.get(name)
+            if child is None or not child.alive:
+                await self._new_life.wait()
+                continue
+            with contextlib.suppress(ChildFailed):
+                await asyncio.shield(child.ready)
+                return child
+
+    async def end(self, seconds: float, hurry: asyncio.Event) -> None:
+        """Has all of them drain, and kills what is left after so many seconds, or when someone is in a hurry."""
+        self._ending.set()
+        for child in self.children:
+            child.stop()
+        await self._gone(seconds, hurry)
+        for child in self.children:
+            child.kill()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    async def _keep(self, spec: ChildSpec, first_ready: asyncio.Future[None]) -> None:
+        """Keeps one child alive until the end; its first life must succeed."""
+        failures, life = 0, 0
+        while not self._ending.is_set():
+            started = time.monotonic()
+            try:
+                how = await self._live(spec, life, first_ready)
+            except ChildFailed as error:
+                if not first_ready.done():
+                    first_ready.set_exception(error)
+                    return
+                how = str(error)
+            if self._ending.is_set():
+                return
+            failures = 1 if time.monotonic() - started > HEALTHY_SECONDS else failures + 1
+            delay = restart_delay(failures)
+            log.error("%s died and is replaced", spec.name, extra={"status": how, "delay": delay})
+            await self._pause(delay)
+            life += 1
+
+    async def _live(self, spec: ChildSpec, life: int, first_ready: asyncio.Future[None]) -> str:
+        """One life, from start to end; says how it ended. Raises ChildFailed if it was never ready."""
+        child = self._children[spec.name] = await Child.start(spec, life)
+        self._new_life.set()
+        if self._ending.is_set():
+            child.kill()
+        watching = asyncio.create_task(child.wait())
+        await asyncio.wait((child.ready, watching), return_when=asyncio.FIRST_COMPLETED)
+        if child.ready.done() and child.ready.exception() is None:
+            log.info("%s is ready", spec.name, extra={"pid": child.pid, "life": life})
+            if not first_ready.done():
+                first_ready.set_result(None)
+        status = await watching
+        child.ready.result()
+        return child.failure or describe(status)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), seconds)
+
+    async def _gone(self, seconds: float, hurry: asyncio.Event) -> None:
+        """Waits for all to go by themselves, as long as that may take."""
+        going = asyncio.gather(*self._keepers, return_exceptions=True)
+        hurrying = asyncio.create_task(hurry.wait())
+        waiting: list[asyncio.Future[Any]] = [asyncio.shield(going), hurrying]
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurrying.cancel()

@@ -1,0 +1,71 @@
+"""What a child writes past its log: C++ libraries, warnings of others' loggers, and an interpreter's last words.
+
+Where the log is JSON, so is every line on standard error: the child's output comes to the supervisor by a pipe, and
+the supervisor logs each line. A child's own log does not take this way, and so does not wait for the supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from bertstream.workers.process import logs
+
+log = logging.getLogger(__name__)
+
+_LINE_BYTES = 1 << 16  # of one line; what is longer is logged in parts
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a new child's output goes."""
+
+    fd: int  # its standard output and error
+    inherited: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    pipe: int | None = None  # from which what it writes there is to be read
+
+
+@contextlib.contextmanager
+def output() -> Iterator[Output]:
+    """For starting a child, after which this side closes its ends. Standard output is the supervisor's alone."""
+    with contextlib.ExitStack() as opened:
+        log_fd = os.dup(2)
+        opened.callback(os.close, log_fd)
+        if not logs.structured():
+            yield Output(log_fd)
+            return
+        pipe, fd = os.pipe()
+        opened.callback(os.close, fd)
+        try:
+            yield Output(fd, (log_fd,), {logs.LOG_FD: str(log_fd)}, pipe)
+        except BaseException:
+            os.close(pipe)
+            raise
+
+
+async def log_lines(pipe: int, name: str) -> None:
+    """Logs each line that the child `name` writes, until the pipe's last end is closed."""
+    reader = asyncio.StreamReader(_LINE_BYTES)
+    loop = asyncio.get_running_loop()
+    file = os.fdopen(pipe, "rb", 0)
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
+    try:
+        while line := await _line(reader):
+            if text := line.decode(errors="backslashreplace").rstrip():
+                log.warning("%s", text, extra={"child": name})
+    finally:
+        transport.close()
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readuntil()
+    except asyncio.IncompleteReadError as error:  # the end
+        return error.partial
+    except asyncio.LimitOverrunError as error:
+        return await reader.readexactly(error.consumed)

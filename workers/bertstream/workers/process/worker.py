@@ -1,0 +1,211 @@
+"""A worker process: loads one program, answers frontends over a Unix socket, and dies with its supervisor."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertstream.workers.contract import Hello
+from bertstream.workers.process import logs
+from bertstream.workers.process.control import ControlLine, Event
+
+if TYPE_CHECKING:
+    from bertstream.workers.generation.generator import Generator
+    from bertstream.workers.programs.description import ModelDescription
+    from bertstream.workers.programs.interface import Program
+    from bertstream.workers.programs.program import ScriptedProgram
+    from bertstream.workers.serving.cores import Cores
+    from bertstream.workers.serving.loop import EngineLoop
+    from bertstream.workers.serving.queue import WorkQueue
+    from bertstream.workers.serving.running import Computing
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """What the supervisor tells a worker."""
+
+    name: str
+    directory: str  # the compiled model
+    device: str  # "cpu", "cuda:0"
+    threads: int  # of each matrix product, on the CPU
+    socket: str  # where to listen
+    running: str  # where to record what is being computed
+    batch_tokens: int
+    queue_tokens: int
+    session_bytes: int  # of states kept for computations that go layer by layer
+    control_fd: int
+    log_level: str = "info"
+    cache_tokens: int = 16384  # of keys and values kept, where the model generates
+    generation_sequences: int = 64  # the most in one step
+    cores: Sequence[int] = ()  # that it stays on; none: wherever the system puts it
+    share: dict[str, Any] | None = None  # the fields of Share, where it takes cores that are idle
+
+
+def main(argv: list[str]) -> int:
+    """Serves until told to stop."""
+    config = WorkerConfig(**json.loads(argv[1]))
+    logs.setup(config.name, config.log_level)
+    # Both are the supervisor's: service managers signal all processes, and calls under way still need workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.excepthook = _end_with_thread
+    stay_on(config.cores)
+    control, stopped = ControlLine(config.control_fd), threading.Event()
+    try:
+        serve(config, control, stopped)
+    except Exception as error:  # told to the supervisor, which has a person to tell
+        log.exception("the worker failed")
+        # Of what a scripted module raises only the last line is for a person; the log has all of it.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        control.send("failed", message=f"{config.name}: {reason}")
+        return 1
+    return 0
+
+
+def stay_on(cores: Sequence[int]) -> None:
+    """Keeps this thread, and all that it starts, on these cores of those that this process may use."""
+    if not cores:
+        return
+    try:
+        os.sched_setaffinity(0, cores)
+    except OSError as error:  # what it may use has changed since its supervisor looked
+        log.warning("cannot stay on its cores", extra={"cores": list(cores), "error": str(error)})
+
+
+def _end_with_thread(failed: threading.ExceptHookArgs) -> None:
+    """A worker that has lost one of its threads answers pings and nothing else: better to be replaced."""
+    name = failed.thread.name if failed.thread else "?"
+    error = (failed.exc_type, failed.exc_value or failed.exc_type(), failed.exc_traceback)
+    log.critical("the thread %s failed", name, exc_info=error)
+    os._exit(70)
+
+
+def serve(config: WorkerConfig, control: ControlLine, stopped: threading.Event) -> None:
+    """Loads, warms up, listens, and waits for the end."""
+    loop: EngineLoop | None = None
+
+    def answer(event: Event) -> None:
+        if event["event"] == "ping":
+            control.send("pong", computing_seconds=loop.computing_seconds if loop else 0.0)
+        elif event["event"] == "stop":
+            stopped.set()
+
+    # os._exit: an orphan must go even while a batch computes.
+    control.listen(answer, orphaned=lambda: os._exit(0))
+    import torch  # the thread counts in the environment were set before this
+
+    torch.set_num_interop_threads(1)
+    loop, queue = start(config)
+    control.send("ready", pid=os.getpid())
+    stopped.wait()
+    queue.close()
+
+
+def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
+    """The worker's parts, running."""
+    import torch
+
+    from bertstream.workers.engine.sessions import Sessions
+    from bertstream.workers.programs.program import ScriptedProgram
+    from bertstream.workers.serving.connections import Listener, Queues
+    from bertstream.workers.serving.loop import EngineLoop
+    from bertstream.workers.serving.queue import WorkQueue
+    from bertstream.workers.serving.running import Computing, RunningRecord
+
+    torch.set_num_threads(config.threads)
+    program = ScriptedProgram.load(Path(config.directory), config.device)
+    cores = shared_cores(config)
+    computing = Computing(RunningRecord(Path(config.running)), cores)
+    generator = make_generator(program, config, computing)
+    generation = generator.queue if generator else None
+    cache_tokens = generation.cache_tokens if generation is not None else 0  # an empty queue is false
+    queue = WorkQueue(config.queue_tokens, config.batch_tokens)
+    sessions = Sessions(config.session_bytes)
+    loop = EngineLoop(
+        program, queue, computing, sessions, program.description.layers, config.device, generator=generator
+    )
+    loop.start(lambda _: warm_up(program, config, computing, cores))
+
+    def hello(connection: int) -> Hello:
+        return Hello(config.name, os.getpid(), connection, config.batch_tokens, config.running, cache_tokens)
+
+    Listener(config.socket, Queues(queue, sessions, generation), hello).start()
+    return loop, queue
+
+
+def make_generator(program: ScriptedProgram, config: WorkerConfig, computing: Computing) -> Generator | None:
+    """With its cache; None where the model generates nothing."""
+    from bertstream.workers.generation.generator import Generator
+    from bertstream.workers.generation.queue import GenerationQueue
+
+    description = program.description.generation
+    if description is None or not config.cache_tokens:
+        return None
+    return Generator(
+        program,
+        description,
+        GenerationQueue(config.queue_tokens, config.cache_tokens),
+        computing,
+        batch_tokens=config.batch_tokens,
+        max_sequences=config.generation_sequences,
+        device=config.device,
+    )
+
+
+def record_graphs(program: ScriptedProgram, batch_tokens: int) -> Program:
+    """The program that replays small batches, where that gives the same numbers."""
+    from bertstream.workers.engine.graphs import Limits, record
+
+    known = program.description
+    sizes = known.vocabulary_size, known.type_vocabulary_size, known.max_tokens, known.layers
+    limits = Limits(*sizes, float8=known.products == "fp8")
+    return record(program, program.device, batch_tokens, limits)
+
+
+def shared_cores(config: WorkerConfig) -> Cores | None:
+    """Those of which it takes more than its own while others are idle."""
+    import torch
+
+    from bertstream.workers.serving.cores import Cores, Share
+
+    return Cores(Share(**config.share), config.threads, torch.set_num_threads) if config.share else None
+
+
+def warm_up(
+    program: ScriptedProgram, config: WorkerConfig, computing: Computing, cores: Cores | None = None
+) -> Program:
+    """All that is slow at first, before anyone waits for it. What batches are to be run by."""
+    from bertstream.workers.generation import warming
+
+    runs = record_graphs(program, config.batch_tokens) if program.device.type == "cuda" else program
+    run_small_batches(runs, program.description, config.device)
+    if cores is not None:  # threads for idle cores are made now
+        cores.warm_up(lambda: run_small_batches(runs, program.description, config.device))
+    description = program.description.generation
+    if description is not None and config.cache_tokens:
+        warming.warm_up(program, description, computing, config.device)
+    return runs
+
+
+def run_small_batches(program: Program, description: ModelDescription, device: str) -> None:
+    """The first calls of a scripted module are slow."""
+    import numpy as np
+
+    from bertstream.workers.contract import Batch, Pooling, Wishes, Work
+    from bertstream.workers.engine.batch import prepare
+    from bertstream.workers.engine.engine import run
+
+    last = description.layers
+    wishes = Wishes(("pooled",), Pooling("mean", (last,), normalize=True))
+    for lengths in ([1], [8, 8, 3], [min(128, description.max_tokens)] * 4):
+        batch = Batch(np.zeros(sum(lengths), np.int32), np.array(lengths, np.int32))
+        run(program, prepare([Work(0, batch, wishes)], last, device))

@@ -1,0 +1,341 @@
+"""A compiled model, ready to run by TorchScript, which is all behind the interface that knows of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import mmap
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from bertstream.workers import native
+from bertstream.workers.contract import Pooling, PoolingMode
+from bertstream.workers.native import cuda_library
+from bertstream.workers.programs import gpu_products, weights_file
+from bertstream.workers.programs.description import ModelDescription
+from bertstream.workers.programs.interface import Advanced, AttentionWish, Encoded, with_sources
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "program.pt"
+# Heads by what they read: masked tokens, each text's first token, every token.
+MASK_HEADS = ("fill_mask",)
+TEXT_HEADS = ("next_sentence", "sequence_classification", "multiple_choice")
+TOKEN_HEADS = ("token_classification", "question_answering")
+GENERATING = ("causal_lm", "sequence_to_sequence")
+
+
+class ProgramError(Exception):
+    """A compiled model cannot be loaded here; the message says how to go on."""
+
+
+class ScriptedProgram:
+    """One model on one device: a program (interface.py) that can be recorded, and generates where its heads do.
+
+    Not for several threads at once.
+    """
+
+    def __init__(self, description: ModelDescription, module: Any, device: torch.device) -> None:
+        self.description = description
+        self.device = device
+        self._module = module
+
+    @classmethod
+    def load(cls, directory: Path, device: str | torch.device) -> ScriptedProgram:
+        """Load what compile_model wrote. Loading runs the program's code, so never load a file from elsewhere.
+
+        Raises ProgramError, DescriptionError.
+        """
+        description = ModelDescription.load(directory)
+        device = torch.device(device)
+        _check_device(description, device)
+        if description.native_operators:
+            _load_operators(directory, device)
+        if description.amx and not native.has_amx():
+            raise ProgramError("the model was compiled for AMX, which is not there or switched off; compile it again")
+        # Otherwise the second call of a program recompiles it, for seconds, with what the first has shown.
+        torch._C._jit_set_profiling_mode(False)
+        module = _load_module(directory, device)
+        if device.type == "cuda" and (reason := gpu_products.use_epilogue(module, device)):
+            log.info("GELU is a pass of its own on %s: %s", device, reason)
+        return cls(description, module, device)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many ids there are."""
+        return self.description.vocabulary_size
+
+    @property
+    def whole_text_heads(self) -> frozenset[str]:
+        """Those of TEXT_HEADS whose logits `pool` gives, by "checkpoint": they read all of a text's tokens."""
+        return frozenset({"sequence_classification"}) if self.description.scores_by_modules else frozenset()
+
+    @property
+    def poolings(self) -> tuple[Pooling, ...]:
+        """The checkpoint's own, of the last layer, normalised and not: what callers want that say no more than that."""
+        own = self.description.default_pooling
+        if own.mode == "pooler":
+            return ()
+        mode, last = cast("PoolingMode", own.mode), (self.description.layers,)
+        return tuple(Pooling(mode, last, normalize=each, dimensions=own.dimensions) for each in (False, True))
+
+    def encode(
+        self,
+        ids: Tensor,
+        type_ids: Tensor | None,
+        lengths: list[int],
+        layers: list[int],
+        poolings: frozenset[Pooling],
+    ) -> Encoded:
+        """hidden_states of `layers`, and of those that vectors by `poolings` are made of."""
+        needed = with_sources(layers, poolings, self.description.layers)
+        return Encoded(dict(zip(needed, self.hidden_states(ids, type_ids, lengths, needed), strict=True)))
+
+    @torch.inference_mode()
+    def hidden_states(
+        self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
+    ) -> list[Tensor]:
+        """Hidden states of texts laid end to end: [T, H] for each of `layers`, 0 being the embeddings' output.
+
+        ids, type_ids: [T] int32 or int64, on the program's device; lengths: [n], each from 1 to max_tokens. Computes
+        no layer above the highest asked for. Fastest when texts of equal length are neighbours.
+        """
+        states: list[Tensor] = self._module(ids, type_ids, lengths, layers)
+        return states
+
+    @torch.inference_mode()
+    def last_states(self, ids: Tensor, type_ids: Tensor | None, cu_seqlens: Tensor, longest: int) -> Tensor:
+        """The last layer's states [T, H] of texts that are laid out already. Looks at no value, so it can be recorded.
+
+        ids, type_ids: [T]; cu_seqlens: [n + 1] int32, from 0 to T, on the device; texts have at most `longest` tokens,
+        or none. Raises RuntimeError where attention takes only texts of equal length.
+        """
+        states: Tensor = self._module.last_states(ids, type_ids, cu_seqlens, longest)
+        return states
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        ids: Tensor,
+        type_ids: Tensor | None,
+        lengths: list[int],
+        layers: list[int],
+        attention: AttentionWish | None = None,
+    ) -> Advanced:
+        """hidden_states and attention weights of one pass; `layers` may be empty where weights are wished for."""
+        states, weights = self._module.forward_with_weights(ids, type_ids, lengths, layers, *_lists(attention))
+        return Advanced(states, weights)
+
+    @torch.inference_mode()
+    def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
+        """Layer 0, from which `advance` goes on. ids, type_ids: [T] -> [T, H]"""
+        states: Tensor = self._module.embed(ids, type_ids, lengths)
+        return states
+
+    @torch.inference_mode()
+    def advance(
+        self,
+        states: Tensor,
+        lengths: list[int],
+        start: int,
+        layers: list[int],
+        attention: AttentionWish | None = None,
+    ) -> Advanced:
+        """Go on from the states [T, H] of layer `start`, which are left as they are.
+
+        layers: from `start` on, in any order; attention.layers: above `start`. Computes no layer above the highest
+        asked for, and of one that is asked for its weights alone only these. Raises ValueError for a layer below.
+        """
+        if min(layers, default=start) < start or (attention and min(attention.layers, default=start + 1) <= start):
+            raise ValueError(f"layers below those that layer {start} leads to cannot be computed from it")
+        advanced, weights = self._module.advance(states, lengths, start, layers, *_lists(attention))
+        return Advanced(advanced, weights)
+
+    @torch.inference_mode()
+    def pooler(self, first: Tensor) -> Tensor:
+        """The model's own pooler of first tokens. [n, H] -> [n, H]. Raises ValueError where there is none."""
+        self._check_pooler()
+        pooled: Tensor = self._module.pooled_first(first)
+        return pooled
+
+    @torch.inference_mode()
+    def pool(self, states: Tensor, lengths: list[int], mode: str, skipped: int = 0) -> Tensor:
+        """One vector a text. states: [T, H] -> [n, H] float32; `mode` is one of contract.PoolingMode.
+
+        By "checkpoint" [n, D]: all that sentence-transformers' modules make of a text, also of one that is a span.
+        skipped: how many tokens of each text went before the first that is here.
+        """
+        if mode == "pooler":
+            self._check_pooler()
+        if mode == "checkpoint" and not self.description.has_sentence_modules:
+            raise ValueError("this model has no sentence-transformers modules")
+        pooled: Tensor = self._module.pool(states, lengths, mode, skipped)
+        return pooled
+
+    @torch.inference_mode()
+    def pool_at(self, states: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
+        """pool, but by "pooler", of texts that are laid out already. Looks at no value, so it can be recorded.
+
+        states: [T, H]; cu_seqlens: [n + 1] int32, from 0 to at most T, on the device -> [n, H] float32, by "checkpoint"
+        [n, D]; 0 for a text of no tokens.
+        """
+        pooled: Tensor = self._module.pool_at(states, cu_seqlens, mode)
+        return pooled
+
+    @torch.inference_mode()
+    def mask_logits(self, states: Tensor) -> Tensor:
+        """A logit for every token of the vocabulary, in the program's precision, by the head "fill_mask".
+
+        states: [M, H], the last layer's of masked tokens -> [M, V]. Raises ValueError where there is no such head.
+        """
+        self._check_head("fill_mask", MASK_HEADS)
+        logits: Tensor = self._module.vocabulary_logits("fill_mask", states)
+        return logits
+
+    @torch.inference_mode()
+    def text_logits(self, head: str, first: Tensor) -> Tensor:
+        """Logits of each text, in the program's precision, by one of TEXT_HEADS.
+
+        first: [n, H], the last layer's states of first tokens -> [n, labels]; of "next_sentence" [n, 2], that B follows
+        A and that it does not; of "multiple_choice" [n, 1]. Raises ValueError where there is no such head.
+        """
+        self._check_head(head, TEXT_HEADS)
+        if head in self.whole_text_heads:
+            raise ValueError(f"this model's head {head!r} reads whole texts")
+        logits: Tensor = self._module.linear_logits(head, first)
+        return logits
+
+    @torch.inference_mode()
+    def token_logits(self, head: str, states: Tensor) -> Tensor:
+        """Logits of each token, in the program's precision, by one of TOKEN_HEADS.
+
+        states: [T, H], the last layer's -> [T, labels]; of "question_answering" [T, 2], that the answer starts and ends
+        here. Raises ValueError where there is no such head.
+        """
+        self._check_head(head, TOKEN_HEADS)
+        logits: Tensor = self._module.linear_logits(head, states)
+        return logits
+
+    @torch.inference_mode()
+    def new_cache(self, rows: int) -> list[Tensor]:
+        """A pool of `rows` tokens' keys and values, in the program's precision: [2, rows, H] of each decoder layer.
+
+        Raises ValueError, as all that follows does, where the model has no head that generates so.
+        """
+        self._check_head("causal_lm" if "causal_lm" in self.description.heads else "sequence_to_sequence", GENERATING)
+        if self.device.type != "cpu":
+            cache: list[Tensor] = self._module.new_cache(rows)
+            return cache
+        # Zeros, too, but memory that the system hands out page by page, as rows are written to.
+        return [_lazy_zeros(2, rows, each.size(2), dtype=each.dtype) for each in self._module.new_cache(0)]
+
+    @torch.inference_mode()
+    def prefill(
+        self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor
+    ) -> Tensor:
+        """Of "causal_lm": compute whole prompts laid end to end, and write their keys and values to the cache.
+
+        ids, type_ids: [T]; lengths: [n]; rows: [T] int64, no row twice -> [n, V] float32, of each next token.
+        """
+        self._check_head("causal_lm", GENERATING)
+        logits: Tensor = self._module.prefill(cache, ids, type_ids, lengths, rows)
+        return logits
+
+    @torch.inference_mode()
+    def encode_source(
+        self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor
+    ) -> None:
+        """Of "sequence_to_sequence": encode texts laid end to end, and write what a decoder attends to to the cache.
+
+        ids, type_ids: [T]; lengths: [n]; rows: [T] int64, no row twice.
+        """
+        self._check_head("sequence_to_sequence", GENERATING)
+        self._module.encode_source(cache, ids, type_ids, lengths, rows)
+
+    @torch.inference_mode()
+    def step(
+        self,
+        cache: list[Tensor],
+        ids: Tensor,
+        positions: Tensor,
+        rows: Tensor,
+        past: Tensor,
+        past_lengths: Tensor,
+        source: Tensor | None = None,
+        source_lengths: Tensor | None = None,
+        type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """One token more of each of B sequences, whose keys and values are written to the cache.
+
+        ids, positions (the tokens before this one), rows (where it is written, no row twice): [B]; past: [B, M] int64,
+        the rows of the sequence's tokens in order, this one's included, padded with any row; past_lengths: [B].
+        source: [B, S] int64, padded so too, and source_lengths: [B], of "sequence_to_sequence" alone. type_ids: [B],
+        of "causal_lm" alone; None is all 0.
+        -> [B, V] float32, of each next token.
+        """
+        self._check_head("causal_lm" if source is None else "sequence_to_sequence", GENERATING)
+        own = (type_ids,) if source is None else (source, source_lengths)
+        logits: Tensor = self._module.step(cache, ids, positions, rows, past, past_lengths, *own)
+        return logits
+
+    def _check_head(self, head: str, expected: tuple[str, ...]) -> None:
+        if head not in expected or head not in self.description.heads:
+            there = ", ".join(name for name in self.description.heads if name in expected) or "none"
+            raise ValueError(f"this model has no head {head!r} of this kind; those there: {there}")
+
+    def _check_pooler(self) -> None:
+        if not self.description.has_pooler:
+            raise ValueError("this model has no pooler")
+
+
+def _lazy_zeros(*shape: int, dtype: torch.dtype) -> Tensor:
+    size = math.prod(shape)
+    if not size:
+        return torch.zeros(shape, dtype=dtype)
+    return torch.frombuffer(mmap.mmap(-1, size * dtype.itemsize), dtype=dtype, count=size).view(shape)
+
+
+def _lists(wish: AttentionWish | None) -> tuple[list[int], list[int], list[int]]:
+    """As TorchScript takes it."""
+    return ([], [], []) if wish is None else (list(wish.layers), list(wish.texts), list(wish.heads))
+
+
+def _check_device(description: ModelDescription, device: torch.device) -> None:
+    if device.type != description.device:
+        raise ProgramError(f"the model was compiled for {description.device}, not {device.type}; compile it again")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ProgramError("the model was compiled for cuda, and this process sees no CUDA device")
+    if description.products == "fp8" and (reason := gpu_products.float8_problem(device)):
+        raise ProgramError(f"{reason}; choose another precision, or another device")
+
+
+def _load_operators(directory: Path, device: torch.device) -> None:
+    library = directory / native.file_name()
+    try:
+        if not library.exists():
+            raise native.NativeError(f"{directory} has no {library.name}, it was compiled on another kind of machine")
+        native.load(library)
+    except native.NativeError as error:
+        raise ProgramError(f"the model's C++ operators cannot be loaded: {error}; compile the model again") from error
+    if device.type == "cuda" and (reason := cuda_library.start(directory, device)):
+        log.warning("ATen's operators take the place of ours on %s, batches take longer: %s", device, reason)
+
+
+def _load_module(directory: Path, device: torch.device) -> Any:
+    path = directory / FILE_NAME
+    try:
+        with warnings.catch_warnings():
+            # Deprecated upstream without a date; docs/decisions says why we use it still.
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated", category=DeprecationWarning)
+            module = torch.jit.load(path, map_location=device).eval()
+        weights_file.put_back(module, directory / weights_file.FILE_NAME, device)
+    except weights_file.WeightsError as error:
+        raise ProgramError(f"{error}; compile the model again") from error
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise ProgramError(f"{path} cannot be loaded ({reason}); compile the model again") from error
+    return module

@@ -1,0 +1,131 @@
+"""The worker's end of its connections: one thread reads work into the queue, one writes answers out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+from bertstream.workers import ipc
+from bertstream.workers.contract import Cancel, Completed, Failure, Generate, Generated, Hello, Result, Work
+from bertstream.workers.engine.sessions import Sessions
+from bertstream.workers.generation.queue import GenerationQueue
+from bertstream.workers.serving.queue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+Reply = Result | Generated | Completed | Failure
+_BUFFER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """Where what connections send goes, and what of it they take back."""
+
+    work: WorkQueue
+    sessions: Sessions
+    generation: GenerationQueue | None = None  # None: the model does not generate
+
+    def cancel(self, source: object, message: Cancel) -> None:
+        self.work.cancel(source, message.ids)
+        self.sessions.forget(source, message.sessions)
+        if self.generation is not None:
+            self.generation.cancel(source, message.ids)
+
+    def forget(self, source: object) -> None:
+        """All that a lost connection sent."""
+        self.work.forget(source)
+        self.sessions.forget_all(source)
+        if self.generation is not None:
+            self.generation.forget(source)
+
+    def add(self, message: Work | Generate, source: object) -> Failure | None:
+        """Why it cannot wait, if it cannot."""
+        if isinstance(message, Generate):
+            if self.generation is None:
+                return Failure(message.id, "internal", "this model does not generate text")
+            return self.generation.add(message, source)
+        if message.session:
+            self.sessions.begin(source, message.session)
+        if not self.work.add(message, source):
+            return Failure(message.id, "queue_full", f"{self.work.waiting_tokens} tokens wait already")
+        return None
+
+
+class Connection:
+    """One frontend's. Its outbox is bounded by the work that the frontend has under way."""
+
+    def __init__(self, sock: socket.socket, number: int, queues: Queues) -> None:
+        self.number = number
+        self._socket = sock
+        self._queues = queues
+        self._outbox: SimpleQueue[Callable[[], Hello | Reply] | None] = SimpleQueue()
+
+    def start(self, hello: Hello) -> None:
+        """Greets, and begins to read and to write."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        self._outbox.put(lambda: hello)
+        threading.Thread(target=self._read, name=f"reader-{self.number}", daemon=True).start()
+        threading.Thread(target=self._write, name=f"writer-{self.number}", daemon=True).start()
+
+    def reply(self, make: Callable[[], Reply]) -> None:
+        """Has the writer make and send an answer, while the caller goes on."""
+        self._outbox.put(make)
+
+    def _read(self) -> None:
+        try:
+            while (message := ipc.receive(self._socket)) is not None:
+                self._handle(message)
+        except (OSError, ipc.ProtocolError) as error:
+            log.warning("connection %d lost: %s", self.number, error)
+        finally:
+            self._queues.forget(self)
+            self._outbox.put(None)
+
+    def _handle(self, message: ipc.Message) -> None:
+        if isinstance(message, Cancel):
+            self._queues.cancel(self, message)
+        elif isinstance(message, Work | Generate):
+            failure = self._queues.add(message, self)
+            if failure is not None:
+                self.reply(lambda: failure)
+        else:
+            raise ipc.ProtocolError(f"unexpected {type(message).__name__}")
+
+    def _write(self) -> None:
+        try:
+            while (make := self._outbox.get()) is not None:
+                ipc.send(self._socket, make())
+        except OSError as error:
+            log.warning("connection %d cannot be written to: %s", self.number, error)
+        finally:
+            with contextlib.suppress(OSError):  # wakes the reader, where it is this side that gives up
+                self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.close()
+
+
+class Listener:
+    """Accepts frontends on a Unix socket that only this user may open."""
+
+    def __init__(self, path: str, queues: Queues, hello: Callable[[int], Hello]) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(path)
+        os.chmod(path, 0o600)  # noqa: PTH101 - a socket's path, given as a string throughout
+        self._socket.listen(64)
+        self._queues = queues
+        self._hello = hello
+
+    def start(self) -> None:
+        threading.Thread(target=self._accept, name="listener", daemon=True).start()
+
+    def _accept(self) -> None:
+        number = 0
+        while True:
+            accepted, _ = self._socket.accept()
+            number += 1
+            Connection(accepted, number, self._queues).start(self._hello(number))

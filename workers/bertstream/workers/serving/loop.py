@@ -1,0 +1,278 @@
+"""The worker's two inner threads: one prepares the next batch while the other computes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bertstream.workers.contract import INTERACTIVE, Failure, FailureReason, Result
+from bertstream.workers.engine.batch import Prepared, prepare
+from bertstream.workers.engine.engine import Launched, launch, run
+from bertstream.workers.engine.failures import give_memory_back, is_fatal, reason_of
+from bertstream.workers.engine.sessions import Sessions
+from bertstream.workers.programs.interface import Program
+from bertstream.workers.serving.queue import WorkQueue
+from bertstream.workers.serving.running import Computing
+from bertstream.workers.serving.scheduler import Entry, Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bertstream.workers.generation.generator import Generator
+    from bertstream.workers.serving.connections import Connection
+
+log = logging.getLogger(__name__)
+
+Batch = tuple[Sequence[Entry], Prepared | None]  # None: not even that could be done
+_NOTHING: Batch = ((), None)
+_GLANCE_SECONDS = 0.0002  # between looks at a GPU that takes some milliseconds
+
+
+@dataclass(slots=True)
+class Flight:
+    """A batch that the GPU computes, while the engine goes on."""
+
+    entries: Sequence[Entry]
+    launched: Launched
+    started: float  # when it was launched, or the one before it was done
+
+
+class EngineLoop:
+    """Takes batches from the queue, runs them, and hands the answers to the connections' writers.
+
+    Interactive work goes before a batch of bulk work that is prepared already. While text is generated, too, the engine
+    does one step of that, then one batch if any waits, and so on by turns.
+
+    On a GPU the next batch is launched before the answers of a large one are made, or the GPU would wait for that. Not
+    behind a small one, which is done sooner than others could join the next.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        work_queue: WorkQueue,
+        computing: Computing,
+        sessions: Sessions,
+        last_layer: int,
+        device: str = "cpu",
+        generator: Generator | None = None,
+    ) -> None:
+        self._program = program
+        self._queue = work_queue
+        self._computing = computing
+        self._sessions = sessions
+        self._last_layer = last_layer
+        self._device = device
+        self._prepared: queue.Queue[Batch | None] = queue.Queue(maxsize=1)
+        self._generator = generator
+        self._overlaps = device.startswith("cuda") and generator is None  # its steps are computations of their own
+        self._flight: Flight | None = None
+        self.batches = 0
+
+    def start(self, warm_up: Callable[[Program], Program] = lambda program: program) -> None:
+        """Starts both threads, and returns once `warm_up` has run in the engine's. Raises what that raises.
+
+        It is given the program, and gives the one that batches are run by from then on.
+
+        No other thread may compute with several of OpenMP's: each that does gets helpers of its own, and once there are
+        more of those than cores all of them sleep between loops, which more than doubles the time of a short text.
+        """
+        if self._generator is not None:
+            self._generator.queue.arrived = self._wake
+        threading.Thread(target=self._prepare_forever, name="preparer", daemon=True).start()
+        warm: Future[None] = Future()
+        threading.Thread(target=self._run, args=(warm_up, warm), name="engine", daemon=True).start()
+        warm.result()
+
+    def _run(self, warm_up: Callable[[Program], Program], warm: Future[None]) -> None:
+        try:
+            self._program = warm_up(self._program)
+        except BaseException as error:  # it is the starter's, who waits for it
+            warm.set_exception(error)
+            return
+        warm.set_result(None)
+        self._compute_forever()
+
+    @property
+    def computing_seconds(self) -> float:
+        """How long the batch or step at hand has been computing; 0 when idle."""
+        return self._computing.seconds
+
+    def _wake(self) -> None:
+        """Has the engine look what is to be generated. Where a batch is ready, it is about to."""
+        with contextlib.suppress(queue.Full):
+            self._prepared.put_nowait(_NOTHING)
+
+    def _prepare_forever(self) -> None:
+        while (plan := self._queue.take()) is not None:
+            if batch := self._batch_of(plan):
+                self._prepared.put(batch)
+        self._prepared.put(None)
+
+    def _batch_of(self, plan: Plan) -> Batch | None:
+        for entry in plan.expired:
+            _fail(entry, "expired", "the deadline passed while the work waited")
+        if not plan.batch:
+            return None
+        try:
+            return plan.batch, self._prepare(plan.batch)
+        except Exception:  # as it will again in the engine, which halves the batch until what is broken is alone
+            return plan.batch, None
+
+    def _prepare(self, entries: Sequence[Entry]) -> Prepared:
+        return prepare([entry.work for entry in entries], self._last_layer, self._device)
+
+    def _compute_forever(self) -> None:
+        while True:
+            generating = self._generator is not None and self._generator.turn()
+            batch = self._next(wait=not generating)
+            if batch and batch[1] and self._overlaps and batch[1].only_vectors:
+                self._overlap(batch[0], batch[1])
+                continue
+            self._land()
+            if batch is None:
+                return
+            if batch[0]:
+                self._compute(*batch)
+
+    def _next(self, *, wait: bool) -> Batch | None:
+        """The most urgent batch, or none; with `wait` once there is one, or the engine is woken. None: closed.
+
+        While one is under way on the GPU, only once another is prepared: what waits in the queue may yet grow.
+        """
+        if self._flight is not None:
+            wait = False
+            if not self._prepared_before(self._flight):
+                return _NOTHING
+        if urgent := self._batch_of(self._queue.take_now()):
+            return urgent
+        batch: Batch | None = _NOTHING
+        if wait:
+            self._queue.engine_is_idle()
+            batch = self._prepared.get()
+        else:
+            with contextlib.suppress(queue.Empty):
+                batch = self._prepared.get_nowait()
+        self._queue.engine_is_busy(with_prepared=bool(batch and batch[0]))
+        return batch
+
+    def _prepared_before(self, flight: Flight) -> bool:
+        """Whether a batch is prepared before the GPU is done with this one. Waits until either is so."""
+        while self._prepared.empty():
+            if flight.launched.done:
+                return False
+            time.sleep(_GLANCE_SECONDS)
+        return True
+
+    def _compute(self, entries: Sequence[Entry], prepared: Prepared | None) -> None:
+        """Runs one batch; one that fails is run again in halves, until what fails stands alone."""
+        # Bulk work soon has all workers busy, and has time.
+        hurry = all(entry.work.priority == INTERACTIVE for entry in entries)
+        started = self._computing.begin(_keys(entries), hurry=hurry)
+        failed: FailureReason | None = None
+        try:
+            keys = [(entry.source, entry.work.session) for entry in entries]
+            outputs = run(self._program, prepared or self._prepare(entries), self._sessions, keys)
+        except Exception as error:  # any failure of the model belongs to this batch alone
+            if is_fatal(error):
+                raise
+            failed = _failed(entries, error)
+        self._computing.end()
+        if failed:  # not handled above, since the error holds on to the tensors of the batch
+            self._halve(entries, failed)
+        else:
+            self._answer(entries, outputs, started)
+
+    def _overlap(self, entries: Sequence[Entry], prepared: Prepared) -> None:
+        """Launches a batch, then answers the one before it; and this one, too, where it is small."""
+        before = self._flight.entries if self._flight else ()
+        started = self._computing.begin(_keys([*before, *entries]))
+        failed: FailureReason | None = None
+        try:
+            launched = launch(self._program, prepared)
+        except Exception as error:  # any failure of the model belongs to this batch alone
+            if is_fatal(error):
+                raise
+            failed = _failed(entries, error)
+        self._land()
+        if failed:
+            self._computing.end()
+            self._halve(entries, failed)
+            return
+        if before:
+            started = self._computing.begin(_keys(entries))  # the GPU has been busy with the one before until now
+        self._flight = Flight(entries, launched, started)
+        if prepared.ids.size(0) < self._queue.batch_tokens // 2:
+            self._land()
+
+    def _land(self) -> None:
+        """Waits for the batch under way, if there is one, and answers it."""
+        if self._flight is None:
+            return
+        flight, self._flight = self._flight, None
+        failed: FailureReason | None = None
+        try:
+            outputs = flight.launched.outputs()
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            failed = _failed(flight.entries, error)
+        else:
+            self._answer(flight.entries, outputs, flight.started)
+        self._computing.end()
+        if failed:
+            self._halve(flight.entries, failed)
+
+    def _answer(self, entries: Sequence[Entry], outputs: Sequence[dict[str, Tensor]], started: float) -> None:
+        seconds = time.monotonic() - started
+        self.batches += 1
+        for entry, tensors in zip(entries, outputs, strict=True):
+            _answer(entry, tensors, started - entry.arrival, seconds)
+
+    def _halve(self, entries: Sequence[Entry], reason: FailureReason) -> None:
+        give_memory_back()
+        if len(entries) == 1:
+            _fail(entries[0], reason, "the model could not compute this")
+            return
+        middle = len(entries) // 2
+        for half in (entries[:middle], entries[middle:]):
+            self._compute(half, None)
+
+
+def _failed(entries: Sequence[Entry], error: Exception) -> FailureReason:
+    """Logs why a batch failed."""
+    reason = reason_of(error)
+    if len(entries) > 1:
+        log.warning("a batch of %d failed and is run again in halves: %s", len(entries), error)
+    else:
+        log.error("work of %d tokens failed (%s): %s", entries[0].tokens, reason, error, exc_info=error)
+    return reason
+
+
+def _keys(entries: Sequence[Entry]) -> list[tuple[int, int]]:
+    """As the record of what is computed names them."""
+    return [(_connection(entry).number, entry.work.id) for entry in entries]
+
+
+def _connection(entry: Entry) -> Connection:
+    source: Connection = entry.source
+    return source
+
+
+def _fail(entry: Entry, reason: FailureReason, message: str) -> None:
+    failure = Failure(entry.work.id, reason, message)
+    _connection(entry).reply(lambda: failure)
+
+
+def _answer(entry: Entry, tensors: dict[str, Tensor], queued: float, computed: float) -> None:
+    def make() -> Result:
+        return Result(entry.work.id, {name: t.numpy() for name, t in tensors.items()}, queued, computed)
+
+    _connection(entry).reply(make)

@@ -1,0 +1,82 @@
+"""A record of what a worker is computing, in a mapped file, which can still be read after the worker was killed."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from bertstream.workers.serving.cores import Cores
+
+_COUNT = struct.Struct("<Q")
+_KEY = struct.Struct("<QQ")
+_MAX_KEYS = 8192
+_SIZE = _COUNT.size + _MAX_KEYS * _KEY.size
+
+Key = tuple[int, int]  # the connection's number and the work's id
+
+
+class RunningRecord:
+    """Written by the worker around each batch."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("wb+") as file:
+            file.truncate(_SIZE)
+            self._map = mmap.mmap(file.fileno(), _SIZE)
+
+    def set(self, keys: Iterable[Key]) -> None:
+        """Says that these are computed from now on. The count goes last, so that a reader never sees half a key."""
+        packed = b"".join(_KEY.pack(*key) for key in keys)[: _MAX_KEYS * _KEY.size]
+        self._map[_COUNT.size : _COUNT.size + len(packed)] = packed
+        self._map[: _COUNT.size] = _COUNT.pack(len(packed) // _KEY.size)
+
+    def clear(self) -> None:
+        """Says that nothing is being computed."""
+        self._map[: _COUNT.size] = _COUNT.pack(0)
+
+
+class Computing:
+    """What this process computes and since when, for those who watch it, and on how many cores.
+
+    One thread begins and ends, the one that computes.
+    """
+
+    def __init__(self, record: RunningRecord, cores: Cores | None = None) -> None:
+        self._record = record
+        self._cores = cores
+        self._since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the computation at hand has been going on; 0 when idle."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def begin(self, keys: Iterable[Key], *, hurry: bool = False) -> float:
+        """These are computed from now on, in a `hurry` on cores that are idle, too. The time now."""
+        self._record.set(keys)
+        if self._cores:
+            self._cores.take(idle=hurry)
+        self._since = now = time.monotonic()
+        return now
+
+    def end(self) -> None:
+        """Nothing is. Not said after an error that kills the process: the record is to outlive it."""
+        self._since = None
+        self._record.clear()
+        if self._cores:
+            self._cores.give_back()
+
+
+def read_running(path: Path) -> frozenset[Key]:
+    """What a worker was computing when it died; nothing if there is no such file."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return frozenset()
+    if len(data) != _SIZE:
+        return frozenset()
+    count = min(_COUNT.unpack_from(data)[0], _MAX_KEYS)
+    return frozenset((key[0], key[1]) for key in _KEY.iter_unpack(data[_COUNT.size : _COUNT.size + count * _KEY.size]))
