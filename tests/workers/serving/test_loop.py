@@ -15,6 +15,7 @@ from torch import Tensor
 from bertstream.workers.contract import BULK, INTERACTIVE, Completed, Failure, Generated, Result
 from bertstream.workers.engine import batch as batch_module
 from bertstream.workers.engine import engine as engine_module
+from bertstream.workers.engine import failures
 from bertstream.workers.engine.failures import is_fatal, is_out_of_memory
 from bertstream.workers.engine.sessions import Sessions
 from bertstream.workers.generation.generator import Generator
@@ -188,7 +189,7 @@ def test_the_tensors_of_a_failed_batch_are_gone_before_its_halves_are_run(
         raise RuntimeError("broken")
 
     monkeypatch.setattr(loop_module, "run", run)
-    monkeypatch.setattr(loop_module.log, "disabled", True)  # pytest keeps what is logged
+    monkeypatch.setattr(failures.log, "disabled", True)  # pytest keeps what is logged
     for i in range(4):
         worker.add(i)
     worker.loop.start()

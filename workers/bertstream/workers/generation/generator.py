@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bertstream.workers.contract import FailureReason
-from bertstream.workers.engine.failures import give_memory_back, is_fatal, reason_of
+from bertstream.workers.engine.failures import Failed, attempt, halve
 from bertstream.workers.generation.batching import inputs_of, step_of
 from bertstream.workers.generation.cache import CacheRows
 from bertstream.workers.generation.queue import GenerationQueue, Room, UnderWay, key_of
@@ -21,8 +20,6 @@ from bertstream.workers.programs.interface import GeneratingProgram
 
 if TYPE_CHECKING:
     from bertstream.workers.serving.running import Computing
-
-log = logging.getLogger(__name__)
 
 Compute = Callable[[Sequence[Running]], Sequence[Choice] | None]
 
@@ -52,6 +49,10 @@ class Generator:
         self._device = device
         self._cache = program.new_cache(queue.cache_tokens)
         self._running: list[Running] = []
+
+    def wake_by(self, wake: Callable[[], None]) -> None:
+        """Has `wake` called where there is something to do again."""
+        self.queue.arrived = wake
 
     def turn(self) -> bool:
         """One step of all that is under way, newcomers included. False if there is nothing to do."""
@@ -124,31 +125,21 @@ class Generator:
     def _run(self, group: Sequence[Running], compute: Compute) -> None:
         """Computes and goes on; a group that fails is computed again in halves, until what fails stands alone."""
         started = self._computing.begin((running.connection.number, running.work.id) for running in group)
-        choices, failed = None, None
-        try:
-            with torch.inference_mode():
-                choices = compute(group)
-        except Exception as error:  # any failure of the model belongs to these alone
-            if is_fatal(error):
-                raise
-            failed = _failed(group, error)
+        with torch.inference_mode():
+            choices = attempt(lambda: compute(group), _name(group), alone=len(group) == 1)
         self._computing.end()
-        if failed:  # not handled above, since the error holds on to the tensors of the step
-            self._halve(group, compute, failed)
+        if isinstance(choices, Failed):
+            reason = choices.reason
+            halve(
+                group,
+                lambda half: self._run(half, compute),
+                lambda running: self._fail(running, reason, "the model could not compute this"),
+            )
             return
         for running in group:
             running.computed(started)
         if choices is not None:
             self._advance(group, choices)
-
-    def _halve(self, group: Sequence[Running], compute: Compute, reason: FailureReason) -> None:
-        give_memory_back()
-        if len(group) == 1:
-            self._fail(group[0], reason, "the model could not compute this")
-            return
-        middle = len(group) // 2
-        for half in (group[:middle], group[middle:]):
-            self._run(half, compute)
 
     def _advance(self, group: Sequence[Running], choices: Sequence[Choice]) -> None:
         send_generated(group, choices)
@@ -176,11 +167,6 @@ def _groups(running: Sequence[Running]) -> list[list[Running]]:
     return [together, *alone] if together else alone
 
 
-def _failed(group: Sequence[Running], error: Exception) -> FailureReason:
-    """Logs why a step failed."""
-    reason = reason_of(error)
-    if len(group) > 1:
-        log.warning("a step of %d failed and is computed again in halves: %s", len(group), error)
-    else:
-        log.error("generation from %d tokens failed (%s): %s", group[0].work.ids.size, reason, error, exc_info=error)
-    return reason
+def _name(group: Sequence[Running]) -> str:
+    """What its failure is logged by."""
+    return f"a step of {len(group)}" if len(group) > 1 else f"generation from {group[0].work.ids.size} tokens"

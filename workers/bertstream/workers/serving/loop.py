@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from bertstream.workers.contract import INTERACTIVE, Failure, FailureReason, Result
 from bertstream.workers.engine.batch import Prepared, prepare
 from bertstream.workers.engine.engine import Launched, launch, run
-from bertstream.workers.engine.failures import give_memory_back, is_fatal, reason_of
+from bertstream.workers.engine.failures import Failed, attempt, halve
 from bertstream.workers.engine.sessions import Sessions
 from bertstream.workers.programs.interface import Program
 from bertstream.workers.serving.queue import WorkQueue
@@ -25,14 +24,22 @@ from bertstream.workers.serving.scheduler import Entry, Plan
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bertstream.workers.generation.generator import Generator
     from bertstream.workers.serving.connections import Connection
 
-log = logging.getLogger(__name__)
-
+R = TypeVar("R")
 Batch = tuple[Sequence[Entry], Prepared | None]  # None: not even that could be done
 _NOTHING: Batch = ((), None)
 _GLANCE_SECONDS = 0.0002  # between looks at a GPU that takes some milliseconds
+
+
+class Turns(Protocol):
+    """What the engine's thread computes besides batches: a step at a time, by turns with them."""
+
+    def wake_by(self, wake: Callable[[], None]) -> None:
+        """Has `wake` called where there is something to do again."""
+
+    def turn(self) -> bool:
+        """One step. False if there is nothing to do."""
 
 
 @dataclass(slots=True)
@@ -62,7 +69,7 @@ class EngineLoop:
         sessions: Sessions,
         last_layer: int,
         device: str = "cpu",
-        generator: Generator | None = None,
+        generator: Turns | None = None,
     ) -> None:
         self._program = program
         self._queue = work_queue
@@ -85,7 +92,7 @@ class EngineLoop:
         more of those than cores all of them sleep between loops, which more than doubles the time of a short text.
         """
         if self._generator is not None:
-            self._generator.queue.arrived = self._wake
+            self._generator.wake_by(self._wake)
         threading.Thread(target=self._prepare_forever, name="preparer", daemon=True).start()
         warm: Future[None] = Future()
         threading.Thread(target=self._run, args=(warm_up, warm), name="engine", daemon=True).start()
@@ -176,17 +183,13 @@ class EngineLoop:
         # Bulk work soon has all workers busy, and has time.
         hurry = all(entry.work.priority == INTERACTIVE for entry in entries)
         started = self._computing.begin(_keys(entries), hurry=hurry)
-        failed: FailureReason | None = None
-        try:
-            keys = [(entry.source, entry.work.session) for entry in entries]
-            outputs = run(self._program, prepared or self._prepare(entries), self._sessions, keys)
-        except Exception as error:  # any failure of the model belongs to this batch alone
-            if is_fatal(error):
-                raise
-            failed = _failed(entries, error)
+        keys = [(entry.source, entry.work.session) for entry in entries]
+        outputs = _attempt(
+            entries, lambda: run(self._program, prepared or self._prepare(entries), self._sessions, keys)
+        )
         self._computing.end()
-        if failed:  # not handled above, since the error holds on to the tensors of the batch
-            self._halve(entries, failed)
+        if isinstance(outputs, Failed):
+            self._halve(entries, outputs.reason)
         else:
             self._answer(entries, outputs, started)
 
@@ -194,17 +197,11 @@ class EngineLoop:
         """Launches a batch, then answers the one before it; and this one, too, where it is small."""
         before = self._flight.entries if self._flight else ()
         started = self._computing.begin(_keys([*before, *entries]))
-        failed: FailureReason | None = None
-        try:
-            launched = launch(self._program, prepared)
-        except Exception as error:  # any failure of the model belongs to this batch alone
-            if is_fatal(error):
-                raise
-            failed = _failed(entries, error)
+        launched = _attempt(entries, lambda: launch(self._program, prepared))
         self._land()
-        if failed:
+        if isinstance(launched, Failed):
             self._computing.end()
-            self._halve(entries, failed)
+            self._halve(entries, launched.reason)
             return
         if before:
             started = self._computing.begin(_keys(entries))  # the GPU has been busy with the one before until now
@@ -217,18 +214,12 @@ class EngineLoop:
         if self._flight is None:
             return
         flight, self._flight = self._flight, None
-        failed: FailureReason | None = None
-        try:
-            outputs = flight.launched.outputs()
-        except Exception as error:
-            if is_fatal(error):
-                raise
-            failed = _failed(flight.entries, error)
-        else:
+        outputs = _attempt(flight.entries, flight.launched.outputs)
+        if not isinstance(outputs, Failed):
             self._answer(flight.entries, outputs, flight.started)
         self._computing.end()
-        if failed:
-            self._halve(flight.entries, failed)
+        if isinstance(outputs, Failed):
+            self._halve(flight.entries, outputs.reason)
 
     def _answer(self, entries: Sequence[Entry], outputs: Sequence[dict[str, Tensor]], started: float) -> None:
         seconds = time.monotonic() - started
@@ -237,23 +228,17 @@ class EngineLoop:
             _answer(entry, tensors, started - entry.arrival, seconds)
 
     def _halve(self, entries: Sequence[Entry], reason: FailureReason) -> None:
-        give_memory_back()
-        if len(entries) == 1:
-            _fail(entries[0], reason, "the model could not compute this")
-            return
-        middle = len(entries) // 2
-        for half in (entries[:middle], entries[middle:]):
-            self._compute(half, None)
+        halve(
+            entries,
+            lambda half: self._compute(half, None),
+            lambda entry: _fail(entry, reason, "the model could not compute this"),
+        )
 
 
-def _failed(entries: Sequence[Entry], error: Exception) -> FailureReason:
-    """Logs why a batch failed."""
-    reason = reason_of(error)
-    if len(entries) > 1:
-        log.warning("a batch of %d failed and is run again in halves: %s", len(entries), error)
-    else:
-        log.error("work of %d tokens failed (%s): %s", entries[0].tokens, reason, error, exc_info=error)
-    return reason
+def _attempt(entries: Sequence[Entry], compute: Callable[[], R]) -> R | Failed:
+    alone = len(entries) == 1
+    name = f"work of {entries[0].tokens} tokens" if alone else f"a batch of {len(entries)}"
+    return attempt(compute, name, alone=alone)
 
 
 def _keys(entries: Sequence[Entry]) -> list[tuple[int, int]]:
