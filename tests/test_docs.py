@@ -13,7 +13,6 @@ from bertstream.server.config import FIELDS
 from bertstream.server.frontend.process import ENCODING, GENERATION, MODELS, TASKS, TOKENIZATION
 from bertstream.v1 import encoding_pb2, generation_pb2, tasks_pb2
 from bertstream.workers.compile.checkpoints.families import FAMILIES
-from bertstream.workers.compile.checkpoints.heads import HEADS
 from tests.support.markdown import DOCUMENTS, ROOT
 
 SERVER = ROOT / "server" / "bertstream" / "server"
@@ -123,7 +122,7 @@ def test_the_table_of_tasks_is_that_of_the_protos() -> None:
     names = {column: [row[column].strip("`") for row in rows] for column in (0, 1, 2, 4)}
     assert [*names[0], "StreamPredictions"] == [rpc.name for rpc in TASKS.methods]
     assert names[1] == list(tasks_pb2.PredictionOptions.DESCRIPTOR.fields_by_name)
-    assert set(names[2]) == {head.name for heads in HEADS.values() for head in heads} - {"causal_lm"}
+    assert set(names[2]) == {head.name for family in FAMILIES.values() for head in family.heads} - {"causal_lm"}
     answers = tasks_pb2.PredictedItems.DESCRIPTOR.oneofs_by_name["predictions"].fields
     assert names[4] == [field.name for field in answers]
 

@@ -15,6 +15,7 @@ from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.server.core.tokenization import TextTokenizer, ragged
 from bertstream.server.settings import Limits
 from bertstream.workers.compile.checkpoints import read_tokenizer
+from bertstream.workers.compile.checkpoints.families import FAMILIES
 from bertstream.workers.programs.description import ModelDescription
 
 LIMITS = Limits(
@@ -41,7 +42,7 @@ class StubModel:
 
 def stub_model(checkpoint: Path, folder: Path, *heads: str, labels: Sequence[str] = (), **changed: Any) -> StubModel:
     """The checkpoint's tokenizer, as it is compiled and served; `changed` are other values of the description."""
-    settings = read_tokenizer(checkpoint, "bert")
+    settings = read_tokenizer(checkpoint, FAMILIES["bert"])
     settings.save(folder)
     size = settings.highest_id + 1
     tokenizer = TextTokenizer.load(

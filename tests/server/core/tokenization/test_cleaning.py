@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 from bertstream.server.core.tokenization import Ids, TextTokenizer, Writing
 from bertstream.server.core.tokenization.cleaning import REPLACEMENTS, CleanUp, clean_up
 from bertstream.workers.compile.checkpoints import read_tokenizer
+from bertstream.workers.compile.checkpoints.families import FAMILIES
 from tests.server.core.tokenization.conftest import transformers_tokenizer
 from tests.support.checkpoints import edit_json, write_json
 
@@ -72,7 +73,7 @@ def punctuated(
 
 def served(directory: Path, family: str, size: int) -> tuple[TextTokenizer, bool]:
     """As it is compiled and served, and whether it cleans up."""
-    settings = read_tokenizer(directory, family)
+    settings = read_tokenizer(directory, FAMILIES[family])
     settings.save(directory.parent)
     ours = TextTokenizer.load(
         directory.parent / "tokenizer.json",

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from bertstream.workers.compile import checkpoints
 from bertstream.workers.compile.checkpoints import CheckpointError, read_config, resolve
-from bertstream.workers.compile.checkpoints.families import BERT, ROBERTA
+from bertstream.workers.compile.checkpoints.families.bert import BERT
+from bertstream.workers.compile.checkpoints.families.roberta import ROBERTA
 from tests.support.checkpoints import edit_json
 
 Checkpoint = Callable[[str], Path]

@@ -20,6 +20,7 @@ from bertstream.workers.compile.checkpoints import (
     resolve,
     transformer_folder,
 )
+from bertstream.workers.compile.checkpoints.families import FAMILIES
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.models import VectorShape
 from bertstream.workers.programs.description import DefaultPooling
@@ -100,7 +101,7 @@ def test_what_the_installed_sentence_transformers_writes(checkpoint: Checkpoint,
     names = {"mean_sqrt_len_tokens": "mean_sqrt_len", "lasttoken": "last_token", "weightedmean": "weighted_mean"}
     assert found.pooling == DefaultPooling(mode=names.get(mode, mode), normalize=True)
     assert (found.prompts["query"], found.default_prompt_name, found.warnings) == ("find: ", "query", ())
-    length = found.max_seq_length or read_tokenizer(tmp_path, "bert").model_max_length
+    length = found.max_seq_length or read_tokenizer(tmp_path, FAMILIES["bert"]).model_max_length
     assert length == 77
 
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bertstream.workers.compile.checkpoints import CheckpointError, read_tokenizer, weight_files
+from bertstream.workers.compile.checkpoints.families import FAMILIES
 from bertstream.workers.compile.checkpoints.stand_ins import refuse_stand_in
 from bertstream.workers.compile.compiler import compile_model
 
@@ -79,7 +80,7 @@ def test_a_file_that_nobody_reads_may_be_a_pointer(checkpoint: Checkpoint, tmp_p
     for name in ("sentencepiece.bpe.model", "pytorch_model.bin", "vocab.txt"):
         (directory / name).write_bytes(POINTER)
     assert weight_files(directory) == [directory / "model.safetensors"]
-    assert read_tokenizer(directory, "xlm-roberta").special_tokens["mask"][0] == "<mask>"
+    assert read_tokenizer(directory, FAMILIES["xlm-roberta"]).special_tokens["mask"][0] == "<mask>"
 
 
 @pytest.mark.parametrize("kept", [20, 3000, -1])

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from bertstream.workers.compile.checkpoints import CheckpointError, read_tokenizer
+from bertstream.workers.compile.checkpoints.families import FAMILIES
 from bertstream.workers.compile.checkpoints.tokenizer import TokenizerSettings
 from tests.support.checkpoints import BERT_SPECIAL, CORPUS, TEXTS, edit_json, write_json
 
@@ -64,7 +65,7 @@ def sentencepiece_model() -> bytes:
 
 def check(directory: Path, family: str, **options: Any) -> TokenizerSettings:
     """Ours against AutoTokenizer of the same folder: ids and type ids of texts and pairs."""
-    found = read_tokenizer(directory, family)
+    found = read_tokenizer(directory, FAMILIES[family])
     found.save(directory.parent)
     ours = Tokenizer.from_file(str(directory.parent / "tokenizer.json"))
     theirs = AutoTokenizer.from_pretrained(directory, **options)
@@ -170,45 +171,45 @@ def test_a_sentencepiece_model_without_the_library(
     (directory / "sentencepiece.bpe.model").write_bytes(sentencepiece_model)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(CheckpointError, match=r"with which sentencepiece\.bpe\.model is read, is not installed"):
-        read_tokenizer(directory, "xlm-roberta")
+        read_tokenizer(directory, FAMILIES["xlm-roberta"])
 
 
 def test_files_of_another_family(checkpoint: Checkpoint, bare: Callable[[str], Path]) -> None:
     directory = bare("xlm-roberta")
     (directory / "vocab.txt").write_text("".join(f"{token}\n" for token in wordpieces(checkpoint("bert"))))
     with pytest.raises(CheckpointError, match="none of the vocabulary files that xlm-roberta tokenizers are made from"):
-        read_tokenizer(directory, "xlm-roberta")
+        read_tokenizer(directory, FAMILIES["xlm-roberta"])
 
 
 def test_vocab_json_needs_its_merges(bare: Callable[[str], Path]) -> None:
     directory = bare("roberta")
     write_json(directory / "vocab.json", {"a": 0})
     with pytest.raises(CheckpointError, match=r"has vocab\.json, but not the merges\.txt that belongs to it"):
-        read_tokenizer(directory, "roberta")
+        read_tokenizer(directory, FAMILIES["roberta"])
 
 
 def test_a_damaged_sentencepiece_model(bare: Callable[[str], Path]) -> None:
     directory = bare("camembert")
     (directory / "sentencepiece.bpe.model").write_bytes(b"junk" * 100)
     with pytest.raises(CheckpointError, match=r"has no tokenizer\.json, and none could be built"):
-        read_tokenizer(directory, "camembert")
+        read_tokenizer(directory, FAMILIES["camembert"])
 
 
 def test_no_tokenizer_at_all(bare: Callable[[str], Path]) -> None:
     with pytest.raises(CheckpointError, match=r"has no tokenizer: neither tokenizer\.json"):
-        read_tokenizer(bare("bert"), "bert")
+        read_tokenizer(bare("bert"), FAMILIES["bert"])
 
 
 def test_a_file_that_is_no_tokenizer(tmp_path: Path) -> None:
     write_json(tmp_path / "tokenizer.json", {"model": 1})
     with pytest.raises(CheckpointError, match="not a tokenizer of the tokenizers library"):
-        read_tokenizer(tmp_path, "bert")
+        read_tokenizer(tmp_path, FAMILIES["bert"])
 
 
 def test_truncation_and_padding_are_left_to_callers(checkpoint: Checkpoint, tmp_path: Path) -> None:
     directory = Path(shutil.copytree(checkpoint("bert"), tmp_path / "copy"))
     edit_json(directory / "tokenizer.json", truncation={"max_length": 7}, padding={"strategy": "BatchLongest"})
-    read_tokenizer(directory, "bert").save(tmp_path)
+    read_tokenizer(directory, FAMILIES["bert"]).save(tmp_path)
     saved = json.loads((tmp_path / "tokenizer.json").read_text())
     assert saved["truncation"] is saved["padding"] is None
 
@@ -216,6 +217,6 @@ def test_truncation_and_padding_are_left_to_callers(checkpoint: Checkpoint, tmp_
 def test_the_tokenizer_s_settings_go_before_its_file(checkpoint: Checkpoint, tmp_path: Path) -> None:
     directory = Path(shutil.copytree(checkpoint("bert"), tmp_path / "copy"))
     edit_json(directory / "tokenizer_config.json", do_lower_case=False, truncation_side="left", model_max_length=1e30)
-    found = read_tokenizer(directory, "bert")
+    found = read_tokenizer(directory, FAMILIES["bert"])
     assert found.definition["normalizer"]["lowercase"] is False
     assert (found.truncation_side, found.model_max_length) == ("left", 0)

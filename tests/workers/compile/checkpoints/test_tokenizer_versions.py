@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from bertstream.workers.compile.checkpoints import CheckpointError, read_tokenizer
+from bertstream.workers.compile.checkpoints.families import FAMILIES
 from tests.support import tokenizer_goldens
 from tests.support.checkpoints import edit_json, write_json
 from tests.support.tokenizer_cases import CASES, PAIRS, WORLD, Case, token
@@ -30,7 +31,7 @@ def made(tmp_path: Path) -> Path:
 def test_what_both_versions_agree_on_else_the_file(name: str, tmp_path: Path, made: Path) -> None:
     case = CASES[name]
     directory = case.write(tmp_path / "checkpoint")
-    found = read_tokenizer(directory, case.family)
+    found = read_tokenizer(directory, FAMILIES[case.family])
     found.save(made)
     ours, five = of_file(made), of_transformers(directory)
     four = of_file(directory) | GOLDENS.get(name, {})
@@ -50,7 +51,7 @@ def test_special_tokens_by_role(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     directory = case.write(tmp_path / "checkpoint")
     theirs = AutoTokenizer.from_pretrained(directory)
-    found = read_tokenizer(directory, case.family).special_tokens
+    found = read_tokenizer(directory, FAMILIES[case.family]).special_tokens
     for role in ("cls", "sep", "pad", "mask", "unk", "bos", "eos"):
         if (content := getattr(theirs, f"{role}_token")) is not None:
             assert found[role] == (content, getattr(theirs, f"{role}_token_id"))
@@ -66,7 +67,7 @@ def test_the_class_goes_before_the_family(tmp_path: Path, made: Path, tokenizer_
     """As of the multilingual models that are BERTs with the vocabulary of XLM-R."""
     directory = Case("xlm-roberta", files={"config": {"model_type": "bert"}}).write(tmp_path / "checkpoint")
     write_json(directory / "tokenizer_config.json", {"tokenizer_class": tokenizer_class})
-    found = read_tokenizer(directory, "bert")
+    found = read_tokenizer(directory, FAMILIES["bert"])
     found.save(made)
     assert of_file(made) == of_transformers(directory)
     assert (found.special_tokens["mask"][0], found.warnings) == ("<mask>", ())
@@ -76,7 +77,7 @@ def test_a_class_that_config_json_names(tmp_path: Path, made: Path) -> None:
     config = {"model_type": "bert", "tokenizer_class": "PreTrainedTokenizerFast"}
     case = CASES["bert-lowercase"]
     directory = Case("bert", edit=case.edit, files={"config": config}).write(tmp_path / "checkpoint")
-    found = read_tokenizer(directory, "bert")
+    found = read_tokenizer(directory, FAMILIES["bert"])
     found.save(made)
     assert of_file(made) == of_file(directory) == of_transformers(directory)
     assert found.warnings == ()
@@ -84,7 +85,7 @@ def test_a_class_that_config_json_names(tmp_path: Path, made: Path) -> None:
 
 def test_a_class_that_is_not_known(tmp_path: Path, made: Path) -> None:
     directory = Case("bert", files={"tokenizer_config": {"tokenizer_class": "WonderTokenizer"}}).write(tmp_path / "a")
-    found = read_tokenizer(directory, "bert")
+    found = read_tokenizer(directory, FAMILIES["bert"])
     found.save(made)
     assert of_file(made) == of_file(directory)
     (warning,) = found.warnings
@@ -93,7 +94,7 @@ def test_a_class_that_is_not_known(tmp_path: Path, made: Path) -> None:
 
 def test_a_class_for_another_kind_of_file(tmp_path: Path, made: Path) -> None:
     directory = Case("xlm-roberta", files={"config": {"model_type": "bert"}}).write(tmp_path / "checkpoint")
-    found = read_tokenizer(directory, "bert")
+    found = read_tokenizer(directory, FAMILIES["bert"])
     found.save(made)
     assert of_file(made) == of_file(directory)
     (warning,) = found.warnings
@@ -106,13 +107,13 @@ def test_flags_beside_a_content_of_additional_tokens(tmp_path: Path) -> None:
     """As transformers 4 has written them, and version 5 fails to read."""
     more = {"additional_special_tokens": [{"content": WORLD, "lstrip": True, "rstrip": False, "normalized": False}]}
     directory = Case("bert", files={"special_tokens_map": more}).write(tmp_path / "checkpoint")
-    added = {each["content"]: each for each in read_tokenizer(directory, "bert").definition["added_tokens"]}
+    added = {each["content"]: each for each in read_tokenizer(directory, FAMILIES["bert"]).definition["added_tokens"]}
     assert (added[WORLD]["lstrip"], added[WORLD]["special"]) == (True, True)
 
 
 def test_special_tokens_that_are_to_be_split(tmp_path: Path) -> None:
     directory = Case("bert", files={"tokenizer_config": {"split_special_tokens": True}}).write(tmp_path / "checkpoint")
-    (warning,) = read_tokenizer(directory, "bert").warnings
+    (warning,) = read_tokenizer(directory, FAMILIES["bert"]).warnings
     assert "split_special_tokens" in warning
 
 
@@ -122,13 +123,13 @@ def test_the_side_that_is_cut_may_be_tokenizer_json_s(tmp_path: Path, setting: s
     cut = {"max_length": 9, "stride": 0, "strategy": "LongestFirst", "direction": "Left"}
     edit_json(directory / "tokenizer.json", truncation=cut)
     write_json(directory / "tokenizer_config.json", {"truncation_side": setting} if setting else {})
-    side = read_tokenizer(directory, "bert").truncation_side
+    side = read_tokenizer(directory, FAMILIES["bert"]).truncation_side
     assert side == AutoTokenizer.from_pretrained(directory).truncation_side == (setting or "left")
 
 
 def test_the_old_name_of_the_longest_length(tmp_path: Path) -> None:
     directory = Case("bert", files={"tokenizer_config": {"max_len": 77}}).write(tmp_path / "checkpoint")
-    longest = read_tokenizer(directory, "bert").model_max_length
+    longest = read_tokenizer(directory, FAMILIES["bert"]).model_max_length
     assert longest == AutoTokenizer.from_pretrained(directory).model_max_length == 77
 
 
@@ -138,7 +139,7 @@ def test_ids_are_those_that_the_library_gives(tmp_path: Path) -> None:
     definition = json.loads((directory / "tokenizer.json").read_text())
     definition["added_tokens"].append({**token(WORLD), "id": 900})
     write_json(directory / "tokenizer.json", definition)
-    found = read_tokenizer(directory, "bert")
+    found = read_tokenizer(directory, FAMILIES["bert"])
     theirs = AutoTokenizer.from_pretrained(directory).mask_token_id
     assert found.special_tokens["mask"] == (WORLD, theirs) == (WORLD, len(definition["model"]["vocab"]))
     assert found.highest_id == theirs
@@ -150,20 +151,20 @@ def test_a_damaged_added_tokens_decoder(tmp_path: Path, decoder: Any) -> None:
     with pytest.raises(
         CheckpointError, match=r"tokenizer_config\.json: added_tokens_decoder must be tokens by their ids"
     ):
-        read_tokenizer(directory, "bert")
+        read_tokenizer(directory, FAMILIES["bert"])
 
 
 @pytest.mark.parametrize("old", [["a"], {"a": "b"}])
 def test_damaged_added_tokens(tmp_path: Path, old: Any) -> None:
     directory = Case("bert", files={"added_tokens": old}).write(tmp_path / "a")
     with pytest.raises(CheckpointError, match=r"added_tokens\.json must hold"):
-        read_tokenizer(directory, "bert")
+        read_tokenizer(directory, FAMILIES["bert"])
 
 
 def test_lists_of_tokens_that_are_none(tmp_path: Path) -> None:
     settings = {"additional_special_tokens": 5, "extra_special_tokens": [7, None], "mask_token": {"content": 3}}
     directory = Case("bert", files={"tokenizer_config": settings}).write(tmp_path / "a")
-    found = read_tokenizer(directory, "bert")
+    found = read_tokenizer(directory, FAMILIES["bert"])
     assert len(found.definition["added_tokens"]) == 5
     assert "mask" not in found.special_tokens
 
@@ -176,5 +177,5 @@ def test_what_version_5_cannot_read_is_as_in_version_4(tmp_path: Path) -> None:
     edit_json(directory / "tokenizer.json", model=model, added_tokens=[], post_processor=None)
     with pytest.raises(Exception, match="unk_id"):
         AutoTokenizer.from_pretrained(directory)
-    found = read_tokenizer(directory, "xlm-roberta")
+    found = read_tokenizer(directory, FAMILIES["xlm-roberta"])
     assert ([each["content"] for each in found.definition["added_tokens"]][-1], found.warnings) == ("<mask>", ())

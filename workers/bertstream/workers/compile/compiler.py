@@ -185,7 +185,7 @@ def _read(root: Path, tell: Progress, wish: Wish = AS_IT_SAYS) -> Contents:
     config = checkpoints.read_config(checkpoint, root, Task(wish.task))
     sentence = checkpoints.read_sentence_settings(root, config.shape.hidden_size)
     _refuse(root, (*config.unsupported, *sentence.unsupported), wish)
-    tokenizer = checkpoints.read_tokenizer(checkpoint, config.family.name)
+    tokenizer = checkpoints.read_tokenizer(checkpoint, config.family)
     files = checkpoints.weight_files(checkpoint)
     found = checkpoints.read_weights(files, lambda done, total: tell("read", done, total))
     side = checkpoints.encoder_side(found, config)

@@ -8,6 +8,7 @@ from typing import Any
 
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.families import FAMILIES, Family
+from bertstream.workers.compile.checkpoints.families.family import CAUSAL
 from bertstream.workers.compile.checkpoints.files import read_object
 from bertstream.workers.compile.checkpoints.head_settings import (
     NO_TASK,
@@ -17,7 +18,6 @@ from bertstream.workers.compile.checkpoints.head_settings import (
     read_head_settings,
     read_hints,
 )
-from bertstream.workers.compile.checkpoints.heads import CAUSAL
 from bertstream.workers.models import SUPPORTED_ACTIVATIONS, EncoderShape
 
 # Settings that change the numbers in ways we do not compute: key -> the values that change nothing.
@@ -120,7 +120,7 @@ def _parse(
     own_code = _own_code(directory, values)
     values = {**family.defaults, **values}
     shape = _shape(family, values, path)
-    heads = read_head_settings(directory, values, family.name, architecture, shape, task, root)
+    heads = read_head_settings(directory, values, family.heads, architecture, shape, task, root)
     return CheckpointConfig(family, architecture, shape, heads, own_code=own_code)
 
 

@@ -74,7 +74,7 @@ def _shareable(side: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
     found = {
         name.removeprefix(family.prefix): weight
         for name, weight in side.items()
-        if not name.startswith(family.head_prefixes) and "crossattention" not in name
+        if not name.startswith(family.head_prefixes) and not family.is_cross_attention(name)
     }
     return {name: weight for name, weight in found.items() if not name.startswith("pooler.")}
 

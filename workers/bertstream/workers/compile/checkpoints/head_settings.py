@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
+from bertstream.workers.compile.checkpoints.families import Head
 from bertstream.workers.compile.checkpoints.files import read_object
-from bertstream.workers.compile.checkpoints.heads import HEADS, Head
 from bertstream.workers.contract import TASKS, ScoreFunction
 from bertstream.workers.models import SUPPORTED_ACTIVATIONS, EncoderShape, HeadShape
 
@@ -77,7 +77,7 @@ def read_hints(root: Path, values: Mapping[str, Any]) -> Hints:
 def read_head_settings(
     directory: Path,
     values: Mapping[str, Any],
-    family: str,
+    heads: tuple[Head, ...],
     architecture: str,
     shape: EncoderShape,
     task: Task = NO_TASK,
@@ -85,10 +85,11 @@ def read_head_settings(
 ) -> HeadSettings:
     """Read config.json's `values`, with the family's defaults filled in. Raises CheckpointError.
 
-    root: the checkpoint's own folder, where sentence-transformers has put the encoder into one below it.
+    heads: the family's; root: the checkpoint's own folder, where sentence-transformers has put the encoder into one
+    below it.
     """
     path = directory / "config.json"
-    heads = [head for head in HEADS[family] if _is_possible(head, values, architecture, shape, task)]
+    heads = tuple(head for head in heads if _is_possible(head, values, architecture, shape, task))
     labels = read_labels(values, path, task.labels or DEFAULT_LABELS) if any(head.has_labels for head in heads) else ()
     possible = []
     for head in heads:

@@ -10,16 +10,13 @@ from torch import Tensor
 
 from bertstream.workers.compile.checkpoints.config import CheckpointConfig
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
+from bertstream.workers.compile.checkpoints.families import FAMILIES, Head
 from bertstream.workers.compile.checkpoints.head_settings import PossibleHead
-from bertstream.workers.compile.checkpoints.heads import HEADS, Head
 from bertstream.workers.compile.checkpoints.weights import PARTS, SHOWN, joined, todays_name
 from bertstream.workers.contract import TASKS
 from bertstream.workers.models import EncoderShape, HeadShape, state_name, weight_shapes
 
 MATRIX = "matrix"
-_OF_TASKS = tuple(
-    {f"{head.modules['output']}." for heads in HEADS.values() for head in heads if head.name in TASKS}
-)  # what the names of their weights begin with
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +62,14 @@ def _absent(each: PossibleHead, weights: Mapping[str, Tensor], architecture: str
 
 def _unused(names: list[str]) -> tuple[str, ...]:
     shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    hint = "; --task can say what it is for" if any(name.startswith(_OF_TASKS) for name in names) else ""
+    hint = "; --task can say what it is for" if any(name.startswith(_of_tasks()) for name in names) else ""
     return (f"The checkpoint has weights of a head that is not served: {shown}{hint}.",) if names else ()
+
+
+def _of_tasks() -> tuple[str, ...]:
+    """What the names of the weights of tasks' heads begin with, in any family."""
+    heads = [head for family in FAMILIES.values() for head in family.heads if head.name in TASKS]
+    return tuple({f"{head.modules['output']}." for head in heads})
 
 
 def _try_head(

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bertstream.workers.compile.checkpoints.config import CheckpointConfig
-from bertstream.workers.compile.checkpoints.heads import HEADS, Head
+from bertstream.workers.compile.checkpoints.families import FAMILIES, Head
 from bertstream.workers.compile.checkpoints.weights import PARTS, todays_name
 from bertstream.workers.contract import TASKS
 
-_POOLER = "pooler.dense.weight"
 _SPAN_LABEL = re.compile(r"[BIESLU]-.+")  # of entities, by their tokens' places in them
 
 
@@ -36,9 +35,10 @@ def infer_task(weights: Mapping[str, Tensor], config: CheckpointConfig, task: st
     """
     sizes = _head_sizes(weights, config)
     if task:
-        return _of(next((head for head in HEADS[config.family.name] if head.name == task), None), sizes)
-    has_pooler = any(todays_name(name, config.family).endswith(_POOLER) for name in weights)
-    possible = [head for head in HEADS[config.family.name] if _may_be(head, sizes, has_pooler)]
+        return _of(next((head for head in config.family.heads if head.name == task), None), sizes)
+    pooler = config.family.pooler_weight
+    has_pooler = bool(pooler) and any(todays_name(name, config.family).endswith(pooler) for name in weights)
+    possible = [head for head in config.family.heads if _may_be(head, sizes, has_pooler)]
     if len(possible) > 1:
         possible = [
             head for head in possible if head.name in _likely(possible, _of(possible[0], sizes).outputs, config)
@@ -68,7 +68,7 @@ def _may_be(head: Head, sizes: Mapping[str, int], has_pooler: bool) -> bool:
 
 
 def _all_of(task: str) -> list[Head]:
-    return [head for heads in HEADS.values() for head in heads if head.name == task]
+    return [head for family in FAMILIES.values() for head in family.heads if head.name == task]
 
 
 def _names(head: Head) -> set[str]:

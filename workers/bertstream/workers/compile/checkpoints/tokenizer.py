@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
+from bertstream.workers.compile.checkpoints.families import Family
 from bertstream.workers.compile.checkpoints.files import read_object
 from bertstream.workers.compile.checkpoints.stand_ins import refuse_stand_in
-from bertstream.workers.compile.checkpoints.tokenizer_classes import Definition, ReadAs, choose_class
+from bertstream.workers.compile.checkpoints.tokenizer_choice import ReadAs, choose_class
+from bertstream.workers.compile.checkpoints.tokenizer_classes import Definition
 from bertstream.workers.compile.checkpoints.tokenizer_probes import find_difference
 from bertstream.workers.compile.checkpoints.tokenizer_tokens import ROLES, NamedTokens
 from bertstream.workers.compile.checkpoints.tokenizer_versions import Versions, read_as_versions, token_ids, with_tokens
 
 FILE_NAME = "tokenizer.json"
-# The families whose vocabulary is a SentencePiece model, which transformers looks for under this one name.
-_SENTENCEPIECE_FAMILIES, _SENTENCEPIECE_NAME = ("xlm-roberta", "camembert"), "sentencepiece.bpe.model"
+# The one name under which transformers looks for a SentencePiece model.
+_SENTENCEPIECE_NAME = "sentencepiece.bpe.model"
 _VOCABULARY_FILES = ("vocab.txt", "vocab.json", "merges.txt")
 # transformers makes a tokenizer of nothing but special tokens where it does not find the file that it looks for.
 _FEWEST_TOKENS = 16
@@ -47,7 +49,7 @@ class TokenizerSettings:
         (directory / FILE_NAME).write_text(text, encoding="utf-8")
 
 
-def read_tokenizer(directory: Path, family: str) -> TokenizerSettings:
+def read_tokenizer(directory: Path, family: Family) -> TokenizerSettings:
     """The tokenizer of tokenizer.json and the files beside it, or what transformers builds from vocabulary files.
 
     Raises CheckpointError.
@@ -112,7 +114,7 @@ def _warnings(ours: Definition, versions: Versions, settings: Mapping[str, Any])
         )
 
 
-def _built_by_transformers(directory: Path, family: str) -> dict[str, Any]:
+def _built_by_transformers(directory: Path, family: Family) -> dict[str, Any]:
     options = _vocabulary(directory, family)
     try:
         from transformers import AutoTokenizer  # slow to import, and few checkpoints need it
@@ -131,12 +133,13 @@ def _built_by_transformers(directory: Path, family: str) -> dict[str, Any]:
         raise CheckpointError(f"{directory} has no {FILE_NAME}, and none could be built: {reason}") from error
     if not definition or len(token_ids(definition)) < _FEWEST_TOKENS:
         raise CheckpointError(
-            f"{directory} has no {FILE_NAME}, and none of the vocabulary files that {family} tokenizers are made from"
+            f"{directory} has no {FILE_NAME}, and none of the vocabulary files that {family.name} tokenizers are made "
+            "from"
         )
     return definition
 
 
-def _vocabulary(directory: Path, family: str) -> dict[str, str]:
+def _vocabulary(directory: Path, family: Family) -> dict[str, str]:
     """What transformers must be told of the vocabulary's files. Raises CheckpointError where it would go wrong."""
     models = sorted(directory.glob("*.model"))
     has_text, has_json = ((directory / name).exists() for name in ("vocab.txt", "vocab.json"))
@@ -148,7 +151,7 @@ def _vocabulary(directory: Path, family: str) -> dict[str, str]:
         refuse_stand_in(path)
     if has_json and not has_text and not models and not (directory / "merges.txt").exists():
         raise CheckpointError(f"{directory} has vocab.json, but not the merges.txt that belongs to it")
-    if not models or family not in _SENTENCEPIECE_FAMILIES:
+    if not models or not family.sentencepiece:
         return {}
     if importlib.util.find_spec("sentencepiece") is None:
         raise CheckpointError(

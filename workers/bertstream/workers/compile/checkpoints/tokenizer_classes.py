@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from bertstream.workers.compile.checkpoints.files import read_object
 
 Definition = dict[str, Any]  # a tokenizer.json, as the tokenizers library writes it
 Fields = dict[tuple[str, str], Any]  # the part and the field -> its value
@@ -170,65 +167,14 @@ class CamembertClass(SentencePieceClass):
 
 
 ANY = TokenizerClass()
-_BERT = BertClass("WordPiece", _BERT_TOKENS)
-_ROBERTA = RobertaClass("BPE", _ROBERTA_TOKENS, mask_takes_space=(4,))
-_XLM_ROBERTA = SentencePieceClass("Unigram", _ROBERTA_TOKENS, mask_takes_space=(4,))
-_CAMEMBERT = CamembertClass(
+BERT_TOKENIZER = BertClass("WordPiece", _BERT_TOKENS)
+ROBERTA_TOKENIZER = RobertaClass("BPE", _ROBERTA_TOKENS, mask_takes_space=(4,))
+XLM_ROBERTA_TOKENIZER = SentencePieceClass("Unigram", _ROBERTA_TOKENS, mask_takes_space=(4,))
+CAMEMBERT_TOKENIZER = CamembertClass(
     "Unigram",
     _ROBERTA_TOKENS,
     more_tokens=("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"),
     mask_takes_space=(4, 5),
-)
-# By name, without the "Fast" that version 4 has behind it.
-BY_NAME = {
-    "BertTokenizer": _BERT,
-    "DistilBertTokenizer": _BERT,
-    "ElectraTokenizer": _BERT,
-    "RobertaTokenizer": _ROBERTA,
-    "XLMRobertaTokenizer": _XLM_ROBERTA,
-    "CamembertTokenizer": _CAMEMBERT,
-    "PreTrainedTokenizer": ANY,
-    "TokenizersBackend": ANY,
-}
-# Where no file names one: by config.json's model_type.
-OF_FAMILY = {
-    "bert": "BertTokenizer",
-    "distilbert": "DistilBertTokenizer",
-    "electra": "ElectraTokenizer",
-    "roberta": "RobertaTokenizer",
-    "xlm-roberta": "XLMRobertaTokenizer",
-    "camembert": "CamembertTokenizer",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ReadAs:
-    """How transformers reads a tokenizer."""
-
-    kind: TokenizerClass
-    defaults: TokenizerClass  # its special tokens, where no file says, if the vocabulary has them
-    warnings: tuple[str, ...] = ()
-
-
-def choose_class(directory: Path, family: str, settings: Mapping[str, Any], definition: Definition) -> ReadAs:
-    """The class that tokenizer_config.json names, or config.json, or that is the family's. Raises CheckpointError."""
-    of_family = OF_FAMILY.get(family, "TokenizersBackend")
-    named = settings.get("tokenizer_class") or read_object(directory / "config.json").get("tokenizer_class")
-    name = str(named or of_family).removesuffix("Fast")
-    found, model = BY_NAME.get(name), definition["model"]["type"]
-    if found is None:
-        return ReadAs(ANY, BY_NAME[of_family], (_UNKNOWN.format(name),))
-    if found.model not in ("", model):
-        return ReadAs(ANY, BY_NAME[of_family], (_UNFIT.format(model, name, found.model),))
-    return ReadAs(found, BY_NAME[of_family] if found is ANY else found)
-
-
-_UNKNOWN = (
-    "The checkpoint's tokenizer class is {}, whose own settings are not known here; tokenizer.json is taken as it is."
-)
-_UNFIT = (
-    "tokenizer.json is a {}, and the checkpoint's tokenizer class {} is for a {}; tokenizer.json is taken as it "
-    "is, and transformers may not find the same tokens."
 )
 
 
