@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from bertstream.workers.serving.connections import Connection
 
 R = TypeVar("R")
-Batch = tuple[Sequence[Entry], Prepared | None]  # None: not even that could be done
-_NOTHING: Batch = ((), None)
+Taken = tuple[Sequence[Entry], Prepared | None]  # None: not even that could be done
+_NOTHING: Taken = ((), None)
 _GLANCE_SECONDS = 0.0002  # between looks at a GPU that takes some milliseconds
 
 
@@ -77,7 +77,7 @@ class EngineLoop:
         self._sessions = sessions
         self._last_layer = last_layer
         self._device = device
-        self._prepared: queue.Queue[Batch | None] = queue.Queue(maxsize=1)
+        self._prepared: queue.Queue[Taken | None] = queue.Queue(maxsize=1)
         self._generator = generator
         self._overlaps = device.startswith("cuda") and generator is None  # its steps are computations of their own
         self._flight: Flight | None = None
@@ -123,7 +123,7 @@ class EngineLoop:
                 self._prepared.put(batch)
         self._prepared.put(None)
 
-    def _batch_of(self, plan: Plan) -> Batch | None:
+    def _batch_of(self, plan: Plan) -> Taken | None:
         for entry in plan.expired:
             _fail(entry, "expired", "the deadline passed while the work waited")
         if not plan.batch:
@@ -149,7 +149,7 @@ class EngineLoop:
             if batch[0]:
                 self._compute(*batch)
 
-    def _next(self, *, wait: bool) -> Batch | None:
+    def _next(self, *, wait: bool) -> Taken | None:
         """The most urgent batch, or none; with `wait` once there is one, or the engine is woken. None: closed.
 
         While one is under way on the GPU, only once another is prepared: what waits in the queue may yet grow.
@@ -160,7 +160,7 @@ class EngineLoop:
                 return _NOTHING
         if urgent := self._batch_of(self._queue.take_now()):
             return urgent
-        batch: Batch | None = _NOTHING
+        batch: Taken | None = _NOTHING
         if wait:
             self._queue.engine_is_idle()
             batch = self._prepared.get()
