@@ -232,7 +232,7 @@ def test_one_that_dies_is_replaced_while_the_other_goes_on(server: Server, calle
     """Its callers come back by themselves; those of the other notice nothing."""
     victim, other = callers
     victim.client.load_model("second", "roberta", workers=1)
-    (process,) = (each for each in frontends(server) if f'"{victim.frontend}"' in " ".join(each.cmdline()))
+    (process,) = (each for each in frontends(server) if victim.frontend in each.cmdline())
     process.kill()
     process.wait(20)
     for _ in range(20):  # without a retry

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
 
 
@@ -19,4 +21,4 @@ def test_settings_travel_as_json() -> None:
         number=1,
         frontends=2,
     )
-    assert FrontendSettings.from_json(settings.to_json()) == settings
+    assert FrontendSettings.from_values(json.loads(json.dumps(settings.to_values()))) == settings

@@ -19,7 +19,7 @@ import torch
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.process import worker as process
-from bertstream.workers.process.control import ControlLine
+from bertstream.workers.process.control import ControlLine, Event
 from bertstream.workers.process.worker import WorkerConfig
 from bertstream.workers.serving.queue import WorkQueue
 
@@ -88,10 +88,17 @@ def _frontend(models: tuple[ModelSettings, ...], limits: Limits) -> Iterator[str
     )
     ours, theirs = socket.socketpair()
     with theirs:
-        command = [sys.executable, "-m", "bertstream.server.frontend.process", settings.to_json(), str(theirs.fileno())]
+        command = [sys.executable, "-m", "bertstream.server.frontend.process", settings.name, str(theirs.fileno())]
         frontend = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
     line, ready = ControlLine(ours.detach()), threading.Event()
-    line.listen(lambda event: ready.set() if event["event"] == "ready" else None, orphaned=ready.set)
+
+    def answer(event: Event) -> None:
+        if event["event"] == "settings":
+            line.send("answer", id=event["id"], settings=settings.to_values())
+        elif event["event"] == "ready":
+            ready.set()
+
+    line.listen(answer, orphaned=ready.set)
     try:
         assert ready.wait(60), "the frontend is not ready after a minute"
         assert frontend.poll() is None, "the frontend did not start"

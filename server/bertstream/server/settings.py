@@ -1,9 +1,8 @@
-"""What the supervisor tells a frontend process, as JSON."""
+"""What the supervisor tells a frontend process, over its control line."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,13 +57,12 @@ class FrontendSettings:
     number: int = 0  # among the frontends
     frontends: int = 1  # how many there are, all on one port
 
-    def to_json(self) -> str:
-        """For the command line of the process."""
-        return json.dumps(dataclasses.asdict(self))
+    def to_values(self) -> dict[str, Any]:
+        """For the control line."""
+        return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, text: str) -> FrontendSettings:
-        """The inverse of to_json."""
-        values = json.loads(text)
-        models = tuple(ModelSettings.from_values(each) for each in values.pop("models"))
-        return cls(models=models, limits=Limits(**values.pop("limits")), **values)
+    def from_values(cls, values: Mapping[str, Any]) -> FrontendSettings:
+        """The inverse of to_values, also by way of JSON."""
+        models = tuple(ModelSettings.from_values(each) for each in values["models"])
+        return cls(**{**values, "models": models, "limits": Limits(**values["limits"])})

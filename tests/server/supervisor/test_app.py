@@ -26,7 +26,7 @@ from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
 from bertstream.workers.compile.compiling import Compiled, CompiledModel
 from bertstream.workers.process import logs
-from bertstream.workers.process.child import ChildFailed
+from bertstream.workers.process.child import ChildFailed, ChildSpec
 from bertstream.workers.programs.description import PrecisionTest
 from tests.server.protocols.bertstream_v1.validation.support import description
 
@@ -93,34 +93,37 @@ def launched(config: ServeConfig, folder: Path, device: str = "cpu") -> tuple[La
     return launcher, app.launch_all(launcher, choices, Compiled(models, 2, "no compiler"))
 
 
-def test_each_life_of_a_frontend_begins_with_what_is_served_then(tmp_path: Path) -> None:
+async def told_to(spec: ChildSpec) -> FrontendSettings:
+    """What a frontend that starts is told when it asks."""
+    return FrontendSettings.from_values((await spec.on_request({"event": "settings", "id": 1}))["settings"])
+
+
+async def test_each_life_of_a_frontend_begins_with_what_is_served_then(tmp_path: Path) -> None:
     config = ServeConfig(
         ("a=/a", "b=/b"), frontends=2, workers=2, max_texts=7, host="::1", drain_seconds=0.5, load_from_hub=True
     )
     launcher, launches = launched(config, tmp_path)
     loader = Loader(config, launcher, launches)
     spec, other = app.frontend_specs(config, 50051, launcher, loader, DrainLog(2, 0.5))
-    module, text, fd = spec.command(0, 9)
-    settings = FrontendSettings.from_json(text)
-    assert (module, fd) == ("bertstream.server.frontend.process", "9")
+    assert spec.command(0, 9) == ["bertstream.server.frontend.process", "frontend-0", "9"]
+    settings = await told_to(spec)
     assert (settings.host, settings.port, settings.drain_seconds) == ("::1", 50051, 0.5)
     assert (settings.limits.max_texts, settings.tokenizer_threads, settings.max_load_workers) == (7, 4, 8)
     assert settings.models == tuple(each.settings for each in launches)
     del loader.served[0]
     for each in (spec, other):
-        later = FrontendSettings.from_json(each.command(1, 9)[1])
-        assert [model.name for model in later.models] == ["b"]
+        assert [model.name for model in (await told_to(each)).models] == ["b"]
 
 
 @pytest.mark.parametrize(("given", "threads", "expected"), [(1, 0, [8]), (3, 0, [3] * 3), (4, 2, [1] * 4)])
-def test_frontends_differ_in_name_and_number_only(
+async def test_frontends_differ_in_name_and_number_only(
     given: int, threads: int, expected: list[int], tmp_path: Path
 ) -> None:
     config = ServeConfig(("a=/a",), frontends=given, tokenizer_threads=threads)
     launcher, launches = launched(config, tmp_path)
     loader = Loader(config, launcher, launches)
     specs = app.frontend_specs(config, 50051, launcher, loader, DrainLog(given, 30.0))
-    told = [FrontendSettings.from_json(spec.command(0, 9)[1]) for spec in specs]
+    told = [await told_to(spec) for spec in specs]
     assert [each.tokenizer_threads for each in told] == expected
     assert [spec.name for spec in specs] == [each.name for each in told] == [f"frontend-{n}" for n in range(given)]
     assert [(each.number, each.frontends) for each in told] == [(number, given) for number in range(given)]

@@ -1,6 +1,7 @@
 """A frontend process: serves gRPC, and passes work to the workers.
 
-Run as `python -m bertstream.server.frontend.process '{…}' CONTROL_FD` with FrontendSettings as JSON.
+Run as `python -m bertstream.server.frontend.process NAME CONTROL_FD`; it asks over the control line for its settings,
+since a command line is there for all on the machine to read.
 """
 
 from __future__ import annotations
@@ -141,39 +142,53 @@ class Frontend:
             await self._health_changed.wait()
 
 
-async def serve(settings: FrontendSettings, control_fd: int) -> None:
-    """Runs one frontend, told what to do by its supervisor."""
+async def serve(control: ControlLine) -> None:
+    """Runs one frontend, told what to be and to do by its supervisor."""
     loop = asyncio.get_running_loop()
-    control = ControlLine(control_fd)
-    frontend = Frontend(settings, control)
+    made: asyncio.Future[Frontend] = loop.create_future()
 
-    def answer(event: Event) -> None:
+    def take(event: Event) -> None:
+        """Called in the event loop, so that a loop that is stuck gives no sign of life.
+
+        The supervisor says nothing, but for answers, before the frontend is ready.
+        """
         if event["event"] == "ping":
-            # Through the event loop, so that a loop that is stuck gives no sign of life.
-            loop.call_soon_threadsafe(control.send, "pong")
+            control.send("pong")
         elif event["event"] == "stop":
-            loop.call_soon_threadsafe(frontend.stop)
+            made.result().stop()
         elif "id" in event:
-            loop.call_soon_threadsafe(frontend.answer, event)
+            made.result().answer(event)
+
+    def stop() -> None:
+        if made.done():
+            made.result().stop()
+
+    def hear(event: Event) -> None:
+        loop.call_soon_threadsafe(take, event)
 
     def orphaned() -> None:
-        loop.call_soon_threadsafe(frontend.stop)
+        loop.call_soon_threadsafe(stop)
 
-    control.listen(answer, orphaned=orphaned)
+    control.listen(hear, orphaned=orphaned)
+    told = await asyncio.wrap_future(control.ask("settings"))
+    settings = FrontendSettings.from_values(told["settings"])
+    logging.getLogger().setLevel(settings.log_level.upper())
+    frontend = Frontend(settings, control)
+    made.set_result(frontend)
     loop.add_signal_handler(signal.SIGTERM, frontend.stop)
     await frontend.run()
 
 
 def main(argv: list[str]) -> int:
     """Serves until told to stop."""
-    settings = FrontendSettings.from_json(argv[1])
-    logs.setup(settings.name, settings.log_level)
+    name, control = argv[1], ControlLine(int(argv[2]))
+    logs.setup(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
     try:
-        asyncio.run(serve(settings, int(argv[2])))
+        asyncio.run(serve(control))
     except Exception as error:  # told to the supervisor, which has a person to tell
         log.exception("the frontend failed")
-        ControlLine(int(argv[2])).send("failed", message=f"{settings.name}: {error}")
+        control.send("failed", message=f"{name}: {error}")
         return 1
     return 0
 

@@ -29,6 +29,7 @@ from bertstream.server.supervisor.sources import ModelChoice, chosen_models
 from bertstream.workers.compile.compiling import Compiled, CompileTask
 from bertstream.workers.process import logs
 from bertstream.workers.process.child import ChildFailed, ChildSpec
+from bertstream.workers.process.control import Event
 from bertstream.workers.process.group import Group
 from bertstream.workers.process.supervisor import Supervisor
 
@@ -133,12 +134,16 @@ def _frontend_spec(settings: FrontendSettings, number: int, loader: Loader, drai
     own = dataclasses.replace(settings, name=f"frontend-{number}", number=number)
 
     def command(life: int, control_fd: int) -> list[str]:
-        current = dataclasses.replace(own, models=loader.settings)
-        return ["bertstream.server.frontend.process", current.to_json(), str(control_fd)]
+        return ["bertstream.server.frontend.process", own.name, str(control_fd)]
+
+    async def answer(request: Event) -> Event:
+        if request["event"] == "settings":
+            return {"settings": dataclasses.replace(own, models=loader.settings).to_values()}
+        return await loader.answer(request)
 
     environment = {"TOKENIZERS_PARALLELISM": "false", "GRPC_VERBOSITY": "ERROR"}
     on_event = functools.partial(drain.told, own.name)
-    return ChildSpec(own.name, command, environment, on_event=on_event, on_request=loader.answer)
+    return ChildSpec(own.name, command, environment, on_event=on_event, on_request=answer)
 
 
 def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], operators: str, frontends: int = 1) -> str:
