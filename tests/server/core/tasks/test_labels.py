@@ -9,19 +9,16 @@ import pytest
 
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.tasks.base import Rows, Share
-from bertstream.server.core.tasks.labels import (
-    ClassifyTexts,
-    RerankTexts,
-    parse_classify,
-    parse_rerank,
-    sort_documents,
-)
+from bertstream.server.core.tasks.labels import ClassifyTexts, Relevances, RerankTexts, sort_documents
 from bertstream.server.core.tasks.sent import Sent
-from bertstream.server.core.tasks.sentences import PredictNextSentences, parse_next_sentence
+from bertstream.server.core.tasks.sentences import PredictNextSentences
 from bertstream.server.core.tokenization import Pairs
+from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_classify, parse_next_sentence, parse_rerank
+from bertstream.server.protocols.bertstream_v1.tasks.writing import write
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import INTERACTIVE
 from tests.server.core.tasks.conftest import Stub
+from tests.server.core.tasks.stubs import prepare
 from tests.server.protocols.bertstream_v1.validation.support import refused
 
 HEAD = "sequence_classification"
@@ -35,12 +32,16 @@ PAIRS = types_pb2.TextBatch(pairs=types_pb2.TextPairs(first_texts=["a fox", "b"]
 
 def classify(stub: Stub, labels: tuple[str, ...] = ("bad", "good", "so"), **changed: Any) -> ClassifyTexts:
     options = changed.pop("options", tasks_pb2.ClassifyTextOptions())
-    return parse_classify(options, stub("bert", HEAD, labels=labels, **changed), INTERACTIVE, "options")
+    return parse_classify(options, stub("bert", HEAD, labels=labels, **changed), INTERACTIVE, "options").task
 
 
 def rerank(stub: Stub, labels: tuple[str, ...], options: dict[str, Any], **changed: Any) -> RerankTexts:
     model = stub("bert", HEAD, labels=labels, **changed)
-    return parse_rerank(tasks_pb2.RerankOptions(**options), model, INTERACTIVE, "options")
+    return parse_rerank(tasks_pb2.RerankOptions(**options), model, INTERACTIVE, "options").task
+
+
+def documents(queries: list[str], listed: list[str]) -> Sent:
+    return Sent(Pairs(queries, listed), "documents", "documents")
 
 
 def share(rows: Rows[Any], **tensors: Any) -> Share:
@@ -50,20 +51,22 @@ def share(rows: Rows[Any], **tensors: Any) -> Share:
 
 def test_how_large_an_answer_is_is_known_before_anything_is_computed(stub: Stub) -> None:
     task = classify(stub, options=tasks_pb2.ClassifyTextOptions(top_k=2))
-    rows = task.prepare(Sent(PAIRS, bad=[0]))
+    rows = prepare(task, PAIRS, bad=[0])
     assert rows.least_bytes is not None
     assert rows.least_bytes.tolist() == [0, 10]
-    labels = task.answer(rows, share(rows, label_scores__ids=[[1, 0]], label_scores__scores=[[0.75, 0.25]]))
+    labels = write(task.answer(rows, share(rows, label_scores__ids=[[1, 0]], label_scores__scores=[[0.75, 0.25]])))
     assert labels.ByteSize() >= 10
 
 
 def test_labels_come_as_the_workers_sort_them(stub: Stub) -> None:
     task = classify(stub, options=tasks_pb2.ClassifyTextOptions(top_k=2))
-    rows = task.prepare(Sent(PAIRS))
+    rows = prepare(task, PAIRS)
     head = task.wishes.head
     assert head is not None
     assert (head.name, head.function, head.top_k) == (HEAD, "softmax", 2)
-    labels = task.answer(rows, share(rows, label_scores__ids=[[1, 0], [2, 0]], label_scores__scores=[[0.75, 0.25]] * 2))
+    labels = write(
+        task.answer(rows, share(rows, label_scores__ids=[[1, 0], [2, 0]], label_scores__scores=[[0.75, 0.25]] * 2))
+    )
     assert labels == tasks_pb2.TextLabels(
         labels=["bad", "good", "so"], label_counts=[2, 2], label_ids=[1, 0, 2, 0], scores=[0.75, 0.25] * 2
     )
@@ -76,10 +79,9 @@ def test_labels_come_as_the_workers_sort_them(stub: Stub) -> None:
 def test_the_function_is_the_checkpoints_unless_another_is_asked_for(
     stub: Stub, own: str, asked: tasks_pb2.ScoreFunction.ValueType, expected: int
 ) -> None:
-    task = classify(stub, options=tasks_pb2.ClassifyTextOptions(function=asked), score_function=own)
-    assert isinstance(task.effective, tasks_pb2.ClassifyTextOptions)
-    assert task.effective.function == expected
-    assert task.effective.top_k == 3
+    model = stub("bert", HEAD, labels=("bad", "good", "so"), score_function=own)
+    effective = parse_classify(tasks_pb2.ClassifyTextOptions(function=asked), model, INTERACTIVE, "options").effective
+    assert (effective.function, effective.top_k) == (expected, 3)
 
 
 def test_more_labels_than_there_are_are_all(stub: Stub) -> None:
@@ -116,16 +118,16 @@ def test_classification_that_makes_no_sense(
 def test_defaults_of_reranking(
     stub: Stub, labels: tuple[str, ...], options: dict[str, Any], own: str, function: int, label: str
 ) -> None:
-    task = rerank(stub, labels, options, rerank_function=own)
-    assert isinstance(task.effective, tasks_pb2.RerankOptions)
-    assert (task.effective.function, task.effective.label) == (function, label)
-    assert task.effective.truncation.strategy == types_pb2.TRUNCATION_STRATEGY_ONLY_SECOND
+    model = stub("bert", HEAD, labels=labels, rerank_function=own)
+    effective = parse_rerank(tasks_pb2.RerankOptions(**options), model, INTERACTIVE, "options").effective
+    assert (effective.function, effective.label) == (function, label)
+    assert effective.truncation.strategy == types_pb2.TRUNCATION_STRATEGY_ONLY_SECOND
 
 
 def test_the_named_labels_score_counts(stub: Stub) -> None:
     task = rerank(stub, ("no", "yes"), {"label": "yes"})
-    rows = task.prepare(Sent(Pairs(["q"] * 3, ["a", "b", "c"]), "documents"))
-    relevances = task.answer(rows, share(rows, label_scores=[[0.75, 0.25], [0.5, 0.5], [0.125, 0.875]]))
+    rows = task.prepare(documents(["q"] * 3, ["a", "b", "c"]))
+    relevances: Any = write(task.answer(rows, share(rows, label_scores=[[0.75, 0.25], [0.5, 0.5], [0.125, 0.875]])))
     assert list(relevances.scores) == [0.25, 0.5, 0.875]
 
 
@@ -138,29 +140,29 @@ def test_labels_that_do_not_say_which(stub: Stub, label: str, named: str) -> Non
 
 def test_only_documents_are_cut(stub: Stub) -> None:
     task = rerank(stub, ("score",), {"truncation": types_pb2.TruncationOptions(max_length=8)})
-    rows = task.prepare(Sent(Pairs(["the lazy dog"] * 2, ["fox " * 9, "fox"]), "documents"))
+    rows = task.prepare(documents(["the lazy dog"] * 2, ["fox " * 9, "fox"]))
     assert rows.truncated.tolist() == [True, False]
-    long = task.prepare(Sent(Pairs(["dog " * 9] * 2, ["fox", "fox " * 3]), "documents"))
+    long = task.prepare(documents(["dog " * 9] * 2, ["fox", "fox " * 3]))
     assert {error.reason for error in long.failed.values()} == {"INVALID_TEXT_LENGTH"}
     assert long.failed[1].violations[0].field == "documents[1]"
 
 
 def test_documents_are_sorted_and_the_earlier_one_is_first_where_two_are_equal() -> None:
-    relevances = tasks_pb2.Relevances(scores=[0.5, 0.75, 0.5, -1.0, 0.75])
+    relevances = Relevances(np.array([0.5, 0.75, 0.5, -1.0, 0.75], np.float32))
     assert sort_documents(relevances, 0) == ([1, 4, 0, 2, 3], [0.75, 0.75, 0.5, 0.5, -1.0])
     assert sort_documents(relevances, 3)[0] == [1, 4, 0]
 
 
 def next_sentences(stub: Stub) -> PredictNextSentences:
     model = stub("bert", "next_sentence")
-    return parse_next_sentence(tasks_pb2.NextSentenceOptions(), model, INTERACTIVE, "options")
+    return parse_next_sentence(tasks_pb2.NextSentenceOptions(), model, INTERACTIVE, "options").task
 
 
 def test_the_first_number_is_that_of_following(stub: Stub) -> None:
     task = next_sentences(stub)
-    rows = task.prepare(Sent(PAIRS))
+    rows = prepare(task, PAIRS)
     assert rows.batch.type_ids is not None
-    assert task.answer(rows, share(rows, label_scores=[[0.75, 0.25], [0.5, 0.5]])) == tasks_pb2.NextSentences(
+    assert write(task.answer(rows, share(rows, label_scores=[[0.75, 0.25], [0.5, 0.5]]))) == tasks_pb2.NextSentences(
         probabilities=[0.75, 0.5]
     )
 
@@ -179,11 +181,11 @@ def test_the_first_number_is_that_of_following(stub: Stub) -> None:
 )
 def test_what_are_no_pairs_of_sentences(stub: Stub, inputs: types_pb2.TextBatch, reason: str, field: str) -> None:
     with pytest.raises(RequestError) as raised:
-        next_sentences(stub).prepare(Sent(inputs))
+        prepare(next_sentences(stub), inputs)
     assert refused(raised) == ("INVALID_ARGUMENT", reason, field)
 
 
 def test_texts_that_are_not_utf8_fail_alone(stub: Stub) -> None:
-    rows = classify(stub).prepare(Sent(PAIRS, "items.inputs", bad=[1]))
+    rows = prepare(classify(stub), PAIRS, "items.inputs", bad=[1])
     assert rows.items.tolist() == [0]
     assert (rows.failed[1].reason, rows.failed[1].violations[0].field) == ("INVALID_UTF8", "items.inputs.pairs[1]")

@@ -11,22 +11,26 @@ import pytest
 from transformers import AutoTokenizer
 
 from bertstream.server.core.tasks.base import Rows, Share
-from bertstream.server.core.tasks.likelihoods import ScoreTexts, parse_score_text
+from bertstream.server.core.tasks.likelihoods import ScoreTexts
 from bertstream.server.core.tasks.sent import Sent
+from bertstream.server.core.tokenization import Texts
+from bertstream.server.protocols.bertstream_v1.tasks.masks import parse_score_text
+from bertstream.server.protocols.bertstream_v1.tasks.writing import write
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import INTERACTIVE
 from tests.server.core.tasks.conftest import Stub
+from tests.server.core.tasks.stubs import prepare
 
 Checkpoint = Callable[[str], Path]
 
 
 def task_of(stub: Stub, family: str, **options: Any) -> ScoreTexts:
     model = stub(family, "fill_mask")
-    return parse_score_text(tasks_pb2.ScoreTextOptions(**options), model, INTERACTIVE, "options")
+    return parse_score_text(tasks_pb2.ScoreTextOptions(**options), model, INTERACTIVE, "options").task
 
 
 def texts(*listed: str) -> Sent:
-    return Sent(types_pb2.TextBatch(texts=types_pb2.Texts(texts=listed)))
+    return Sent(Texts(listed))
 
 
 def share(rows: Rows[Any], first: int, last: int, values: list[float]) -> Share:
@@ -39,7 +43,7 @@ def share(rows: Rows[Any], first: int, last: int, values: list[float]) -> Share:
 def test_each_token_is_masked_in_turn(stub: Stub, checkpoint: Checkpoint, family: str) -> None:
     task, own = task_of(stub, family), AutoTokenizer.from_pretrained(checkpoint(family))
     pairs = types_pb2.TextPairs(first_texts=["the fox", "a"], second_texts=["dog.", "b"])
-    rows = task.prepare(Sent(types_pb2.TextBatch(pairs=pairs)))
+    rows = prepare(task, types_pb2.TextBatch(pairs=pairs))
     batch = task.expand(rows, 0, 2)
     expected: list[list[int]] = []
     scored: list[int] = []
@@ -81,13 +85,13 @@ def test_scores_are_sums_over_the_scored_tokens(stub: Stub) -> None:
     rows = task.prepare(texts("the fox", "", "dog"))
     assert rows.copies is not None
     assert rows.copies.tolist() == [2, 0, 1]
-    scores = task.answer(rows, share(rows, 0, 3, [-1.5, -0.25, -4.0]))
+    scores = write(task.answer(rows, share(rows, 0, 3, [-1.5, -0.25, -4.0])))
     assert isinstance(scores, tasks_pb2.TextScores)
     assert list(scores.scores) == [-1.75, 0.0, -4.0]
     assert list(scores.token_counts) == [2, 0, 1]
     assert list(scores.token_ids) == task.model.tokenizer.ids_of(["the", "fox", "dog"])
     assert list(scores.log_probabilities) == [-1.5, -0.25, -4.0]
-    last = task.answer(rows, share(rows, 2, 3, [-4.0]))
+    last = write(task.answer(rows, share(rows, 2, 3, [-4.0])))
     assert isinstance(last, tasks_pb2.TextScores)
     assert (list(last.scores), list(last.token_ids)) == ([-4.0], task.model.tokenizer.ids_of(["dog"]))
 
@@ -96,7 +100,7 @@ def test_an_empty_text_has_nothing_to_score(stub: Stub) -> None:
     task = task_of(stub, "bert")
     rows = task.prepare(texts(""))
     assert task.expand(rows, 0, 1).lengths.size == 0
-    scores = task.answer(rows, share(rows, 0, 1, []))
+    scores = write(task.answer(rows, share(rows, 0, 1, [])))
     assert isinstance(scores, tasks_pb2.TextScores)
     assert (list(scores.scores), list(scores.token_counts)) == ([0.0], [0])
 
@@ -105,6 +109,6 @@ def test_special_ids_are_not_scored(stub: Stub) -> None:
     task = task_of(stub, "bert")
     own = task.model.description.special_tokens
     ids = types_pb2.TokenIdLists(token_ids=[own["cls"][1], 9, own["sep"][1], 10, own["sep"][1]], lengths=[5])
-    rows = task.prepare(Sent(types_pb2.TextBatch(token_ids=ids)))
+    rows = prepare(task, types_pb2.TextBatch(token_ids=ids))
     assert rows.context.places.tolist() == [1, 3]
     assert rows.costs.tolist() == [10]

@@ -17,8 +17,12 @@ from transformers.pipelines.fill_mask import FillMaskPipeline
 
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.tasks.base import Rows, Share
-from bertstream.server.core.tasks.masks import FillMasks, parse_fill_mask
+from bertstream.server.core.tasks.masks import FillMasks
 from bertstream.server.core.tasks.sent import Sent
+from bertstream.server.core.tokenization import Texts
+from bertstream.server.protocols.bertstream_v1.tasks.items import items_for
+from bertstream.server.protocols.bertstream_v1.tasks.masks import parse_fill_mask
+from bertstream.server.protocols.bertstream_v1.tasks.writing import write
 from bertstream.server.protocols.bertstream_v1.validation.tasks import require_mask
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE
@@ -39,11 +43,11 @@ MASKED = [
 
 
 def parse(model: StubModel, **options: Any) -> FillMasks:
-    return parse_fill_mask(tasks_pb2.FillMaskOptions(**options), model, INTERACTIVE, "options")
+    return parse_fill_mask(tasks_pb2.FillMaskOptions(**options), model, INTERACTIVE, "options").task
 
 
 def texts(*listed: str) -> Sent:
-    return Sent(types_pb2.TextBatch(texts=types_pb2.Texts(texts=listed)))
+    return Sent(Texts(listed))
 
 
 def logits_of(rows: Rows[Any], vocabulary: int) -> NDArray[np.float32]:
@@ -71,7 +75,7 @@ def share_of_all(task: FillMasks, rows: Rows[Any]) -> Share:
 def answer(task: FillMasks, sent: Sent) -> tasks_pb2.MaskCandidates:
     rows = task.prepare(sent)
     assert not rows.failed
-    message = task.answer(rows, share_of_all(task, rows))
+    message = write(task.answer(rows, share_of_all(task, rows)))
     assert isinstance(message, tasks_pb2.MaskCandidates)
     return message
 
@@ -137,11 +141,11 @@ def test_pairs_words_and_ids_have_masks_too(stub: Stub, family: str) -> None:
     mask = model.description.special_tokens["mask"][1]
     task = parse(model, top_k=2, omit_sequences=True)
     pairs = types_pb2.TextPairs(first_texts=["fox", "[MASK]"], second_texts=["a [MASK] b", "[MASK]"])
-    assert list(answer(task, Sent(types_pb2.TextBatch(pairs=pairs))).mask_counts) == [1, 2]
+    assert list(answer(task, items_for(task, types_pb2.TextBatch(pairs=pairs))).mask_counts) == [1, 2]
     words = types_pb2.WordLists(words=["fox", "[MASK]", "dog"], word_counts=[3])
-    assert list(answer(task, Sent(types_pb2.TextBatch(word_lists=words))).mask_counts) == [1]
+    assert list(answer(task, items_for(task, types_pb2.TextBatch(word_lists=words))).mask_counts) == [1]
     ids = types_pb2.TokenIdLists(token_ids=[7, mask, 7, mask], lengths=[2, 2])
-    message = answer(task, Sent(types_pb2.TextBatch(token_ids=ids)))
+    message = answer(task, items_for(task, types_pb2.TextBatch(token_ids=ids)))
     assert list(message.mask_positions) == [1, 1]
     assert not message.sequences
 
@@ -149,9 +153,9 @@ def test_pairs_words_and_ids_have_masks_too(stub: Stub, family: str) -> None:
 def test_some_items_of_a_message_get_their_own_candidates(stub: Stub) -> None:
     task = parse(stub("bert", "fill_mask"), top_k=3)
     rows = task.prepare(texts(*MASKED[:3]))
-    all_of_them = task.answer(rows, whole := share_of_all(task, rows))
+    all_of_them = write(task.answer(rows, whole := share_of_all(task, rows)))
     cut = {name: values[1:3] for name, values in whole.tensors.items()}
-    second = task.answer(rows, Share(np.array([1]), np.array([1]), np.array([1]), cut))
+    second = write(task.answer(rows, Share(np.array([1]), np.array([1]), np.array([1]), cut)))
     assert isinstance(all_of_them, tasks_pb2.MaskCandidates)
     assert isinstance(second, tasks_pb2.MaskCandidates)
     assert list(second.mask_positions) == list(all_of_them.mask_positions)[1:3]
@@ -163,9 +167,9 @@ def test_targets_restrict_candidates_as_in_the_pipeline(
     stub: Stub, checkpoint: Checkpoint, family: str, words: Sequence[str]
 ) -> None:
     model = stub(family, "fill_mask")
-    task = parse(model, targets=words, top_k=5)
-    assert isinstance(task.effective, tasks_pb2.FillMaskOptions)
-    assert task.effective.top_k == 2
+    asked = parse_fill_mask(tasks_pb2.FillMaskOptions(targets=words, top_k=5), model, INTERACTIVE, "options")
+    assert asked.effective.top_k == 2
+    task = asked.task
     message, rows = answer(task, texts(*MASKED)), task.prepare(texts(*MASKED))
     ids = np.array(AutoTokenizer.from_pretrained(checkpoint(family)).convert_tokens_to_ids(list(words)))
     size = model.description.vocabulary_size
@@ -240,9 +244,9 @@ def test_options_that_make_no_sense(stub: Stub, options: dict[str, Any], reason:
 
 def test_defaults_are_filled_in(stub: Stub) -> None:
     model = stub("bert", "fill_mask")
-    task = parse_fill_mask(tasks_pb2.FillMaskOptions(), model, BULK, "options")
-    assert task.priority == BULK
-    assert task.effective == tasks_pb2.FillMaskOptions(
+    asked = parse_fill_mask(tasks_pb2.FillMaskOptions(), model, BULK, "options")
+    assert asked.task.priority == BULK
+    assert asked.effective == tasks_pb2.FillMaskOptions(
         model="stub",
         truncation=types_pb2.TruncationOptions(
             strategy=types_pb2.TRUNCATION_STRATEGY_LONGEST_FIRST,
@@ -263,7 +267,7 @@ def test_texts_without_a_mask_fail_alone(stub: Stub) -> None:
     assert "cut" not in rows.failed[0].message
     assert "it was cut to the maximum length" in rows.failed[2].message
     assert rows.truncated.tolist() == [False, False, True]
-    message = task.answer(rows, share_of_all(task, rows))
+    message = write(task.answer(rows, share_of_all(task, rows)))
     assert isinstance(message, tasks_pb2.MaskCandidates)
     assert list(message.mask_counts) == [1]
 

@@ -20,7 +20,10 @@ from transformers.pipelines.zero_shot_classification import (
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.tasks.base import Share
 from bertstream.server.core.tasks.sent import Sent
-from bertstream.server.core.tasks.zero_shot import ClassifyZeroShot, parse_zero_shot
+from bertstream.server.core.tasks.zero_shot import ClassifyZeroShot
+from bertstream.server.core.tokenization import Texts
+from bertstream.server.protocols.bertstream_v1.tasks.writing import write
+from bertstream.server.protocols.bertstream_v1.tasks.zero_shot import parse_zero_shot
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import INTERACTIVE
 from tests.server.core.tasks.conftest import Stub
@@ -35,11 +38,11 @@ TEXTS = ["The quick brown fox jumps.", " ", "word " * 600]
 def parse(stub: Stub, classes: tuple[str, ...] = NLI, **options: Any) -> ClassifyZeroShot:
     model = stub("bert", "sequence_classification", labels=classes)
     wish = tasks_pb2.ZeroShotOptions(**({"labels": LABELS} | options))
-    return parse_zero_shot(wish, model, INTERACTIVE, "options")
+    return parse_zero_shot(wish, model, INTERACTIVE, "options").task
 
 
 def texts(*listed: str, **more: Any) -> Sent:
-    return Sent(types_pb2.TextBatch(texts=types_pb2.Texts(texts=listed)), **more)
+    return Sent(Texts(listed), **more)
 
 
 def pipeline(checkpoint: Path, labels: tuple[str, ...]) -> Any:
@@ -53,7 +56,9 @@ def pipeline(checkpoint: Path, labels: tuple[str, ...]) -> Any:
 def zero_shot_labels(task: ClassifyZeroShot, logits: NDArray[np.float32], count: int) -> tasks_pb2.ZeroShotLabels:
     rows = task.prepare(texts(*TEXTS[:count]))
     counts = np.full(count, len(task.hypotheses))
-    found = task.answer(rows, Share(np.arange(count), np.arange(rows.items.size), counts, {"label_scores": logits}))
+    found = write(
+        task.answer(rows, Share(np.arange(count), np.arange(rows.items.size), counts, {"label_scores": logits}))
+    )
     assert isinstance(found, tasks_pb2.ZeroShotLabels)
     return found
 
@@ -104,8 +109,8 @@ def test_large_logits_do_not_overflow(stub: Stub) -> None:
 
 
 def test_one_label_is_true_or_not(stub: Stub) -> None:
-    effective = parse(stub, labels=["fox"]).effective
-    assert isinstance(effective, tasks_pb2.ZeroShotOptions)
+    model = stub("bert", "sequence_classification", labels=NLI)
+    effective = parse_zero_shot(tasks_pb2.ZeroShotOptions(labels=["fox"]), model, INTERACTIVE, "options").effective
     assert effective.multi_label
     assert effective.hypothesis_template == "This example is {}."
     assert effective.truncation.strategy == types_pb2.TRUNCATION_STRATEGY_ONLY_FIRST
@@ -137,7 +142,7 @@ def test_checkpoints_that_do_not_tell_entailment(stub: Stub, labels: tuple[str, 
 
 def test_a_text_fails_as_a_whole_and_alone(stub: Stub) -> None:
     task = parse(stub, labels=["fox", "word " * 20], truncation=types_pb2.TruncationOptions(max_length=24))
-    rows = task.prepare(texts("dog " * 30, "dog", "", path="items.inputs", bad=[2]))
+    rows = task.prepare(texts("dog " * 30, "dog", "", path="items.inputs", field="items.inputs.texts", bad=[2]))
     assert rows.items.size == 0
     assert {index: error.reason for index, error in rows.failed.items()} == {
         0: "INVALID_TEXT_LENGTH",
@@ -150,7 +155,7 @@ def test_a_text_fails_as_a_whole_and_alone(stub: Stub) -> None:
 def test_long_messages_are_prepared_in_parts(stub: Stub) -> None:
     task = parse(stub)
     assert task.rows_per_item == 3
-    sent = texts(*[f"text {i}" for i in range(7)], path="items.inputs", bad=[4])
+    sent = texts(*[f"text {i}" for i in range(7)], path="items.inputs", field="items.inputs.texts", bad=[4])
     parts = list(sent.parts(3))
     assert [part.offset for part in parts] == [0, 3, 6]
     rows = [task.prepare(part) for part in parts]

@@ -7,12 +7,11 @@ knows of calls or streams, or waits. Its methods run in threads, so they must no
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from bertstream.server.core.dispatch.cutting import part
@@ -25,6 +24,8 @@ from bertstream.workers.contract import Batch, Wishes
 from bertstream.workers.programs.description import ModelDescription
 
 Context = TypeVar("Context")
+
+ALL_KINDS = ("texts", "pairs", "word_lists", "token_ids")
 
 
 class HeadModel(Protocol):
@@ -76,10 +77,11 @@ class Share:
 class Task(ABC, Generic[Context]):
     """One task with its options."""
 
+    kinds: ClassVar[Sequence[str]] = ALL_KINDS  # of items that it takes
+
     model: HeadModel
     wishes: Wishes
     priority: int
-    effective: Message  # the options, with every default filled in
     rows_per_item: int = field(default=1, kw_only=True)  # where it is one number: long messages are prepared in parts
 
     @abstractmethod
@@ -87,7 +89,7 @@ class Task(ABC, Generic[Context]):
         """Tokenizes and lays out the rows. Raises RequestError where the message as a whole makes no sense.
 
         What is wrong with one item is among the failed, as an error that names `sent.at(index)`; items that are not
-        UTF-8 must be among them too (tasks.texts.tokenize sees to that).
+        UTF-8 must be among them too (tasks.texts.tokenize sees to that). The items are of a kind that the task takes.
         """
 
     def expand(self, rows: Rows[Context], first: int, last: int) -> Batch:
@@ -95,13 +97,8 @@ class Task(ABC, Generic[Context]):
         return part(rows.batch, first, last)
 
     @abstractmethod
-    def answer(self, rows: Rows[Context], share: Share) -> Message:
-        """The answers to some items: the message that stands for them among PredictedItems' `predictions`."""
-
-
-# From a task's options, a model, the default priority and the path of the options to the task. Raises RequestError:
-# INVALID_ARGUMENT with a path below that path, HEAD_NOT_AVAILABLE.
-Parse = Callable[[Any, HeadModel, int, str], Task[Any]]
+    def answer(self, rows: Rows[Context], share: Share) -> object:
+        """The answers to some items, as columns: a frozen dataclass of lists and arrays, which protocols write."""
 
 
 def pick(sequence: Sequence[str], indexes: NDArray[np.integer]) -> list[str]:

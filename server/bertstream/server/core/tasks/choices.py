@@ -5,32 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from bertstream.server.core.errors import RequestError, invalid, not_utf8, too_large
 from bertstream.server.core.selection import select_rows
-from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task, pick
-from bertstream.server.core.tasks.sent import Sent
+from bertstream.server.core.tasks.base import Rows, Share, Task, pick
+from bertstream.server.core.tasks.sent import Choices, Sent
 from bertstream.server.core.tasks.sums import segment_softmax
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import Pairs, TokenizeOptions
-from bertstream.server.protocols.bertstream_v1.validation.tasks import (
-    effective_priority,
-    parse_priority,
-    parse_task_truncation,
-    require_head,
-)
-from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
-from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import Batch, HeadWish, Wishes
+from bertstream.workers.contract import Batch
 
 Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceProbabilities:
+    """The probability of each choice, prompt by prompt."""
+
+    choice_counts: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ChooseAnswers(Task[None]):
     """A row for each pair of prompt and choice; the choices of a prompt add up to 1."""
+
+    kinds = ("choices",)
 
     tokenize: TokenizeOptions
 
@@ -48,9 +49,8 @@ class ChooseAnswers(Task[None]):
     def _pairs(self, sent: Sent) -> tuple[Pairs, Counts, Counts]:
         """The pairs, whose question each is, and how many choices each question has. Raises INVALID_ARGUMENT."""
         lists, path = sent.inputs, sent.path
-        if not isinstance(lists, tasks_pb2.ChoiceLists):
-            raise invalid(path, "this task takes choices, not texts", "INVALID_INPUT_KIND")
-        counts = np.array(lists.choice_counts, np.int64)
+        assert isinstance(lists, Choices)
+        counts = lists.counts
         if not counts.size:
             raise invalid(f"{path}.choice_counts", "the list is empty", "INVALID_EMPTY_LIST")
         if counts.size != len(lists.prompts):
@@ -75,19 +75,7 @@ class ChooseAnswers(Task[None]):
             refused[i] = too_large(path, f"{counts[i]} choices; the limit is {most}") if counts[i] else none
         return refused
 
-    def answer(self, rows: Rows[None], share: Share) -> Message:
+    def answer(self, rows: Rows[None], share: Share) -> ChoiceProbabilities:
         logits = share.tensors["label_scores"][:, 0].astype(np.float64)
         probabilities = segment_softmax(logits, share.row_counts)
-        return tasks_pb2.Choices(choice_counts=share.row_counts.tolist(), probabilities=probabilities.tolist())
-
-
-def parse_choose(options: tasks_pb2.ChooseOptions, model: HeadModel, default_priority: int, path: str) -> ChooseAnswers:
-    """Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
-    require_head(model.description, "multiple_choice")
-    truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
-    priority = parse_priority(options.priority, default_priority, f"{path}.priority")
-    effective = tasks_pb2.ChooseOptions(
-        model=model.name, truncation=effective_truncation(truncation), priority=effective_priority(priority)
-    )
-    wishes = Wishes(("label_scores",), head=HeadWish("multiple_choice", "none"))
-    return ChooseAnswers(model, wishes, priority, effective, TokenizeOptions(truncation))
+        return ChoiceProbabilities(share.row_counts, probabilities)

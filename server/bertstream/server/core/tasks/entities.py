@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server.core.errors import invalid
-from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task, pick
-from bertstream.server.core.tasks.entities_groups import Aggregation, Entities, Tags, find_entities, longest
+from bertstream.server.core.tasks.base import Rows, Share, Task, pick
+from bertstream.server.core.tasks.entities_groups import Aggregation, Found, Tags, find_entities, longest
 from bertstream.server.core.tasks.entities_windows import Windows
 from bertstream.server.core.tasks.entities_words import Ints, RealTokens, Sentences, Speller, real_tokens
-from bertstream.server.core.tasks.sent import Sent
-from bertstream.server.core.tasks.texts import parse_texts, tokenize
+from bertstream.server.core.tasks.sent import Choices, Sent
+from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import (
     Column,
     Ids,
@@ -28,28 +28,8 @@ from bertstream.server.core.tokenization import (
     ragged,
 )
 from bertstream.server.core.tokenization.offsets import convert_offsets
-from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS, name_of, value_of
-from bertstream.server.protocols.bertstream_v1.validation.tasks import (
-    effective_priority,
-    parse_count,
-    parse_priority,
-    parse_task_truncation,
-    require_head,
-)
-from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
-from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import HeadWish, Wishes
 
-AGGREGATIONS: Mapping[int, Aggregation] = {
-    tasks_pb2.AGGREGATION_STRATEGY_UNSPECIFIED: "simple",
-    tasks_pb2.AGGREGATION_STRATEGY_NONE: "none",
-    tasks_pb2.AGGREGATION_STRATEGY_SIMPLE: "simple",
-    tasks_pb2.AGGREGATION_STRATEGY_FIRST: "first",
-    tasks_pb2.AGGREGATION_STRATEGY_AVERAGE: "average",
-    tasks_pb2.AGGREGATION_STRATEGY_MAX: "max",
-}
 _BY_WORDS = ("first", "average", "max")
-_KINDS = ("texts", "word_lists", "token_ids")
 _COLUMNS: frozenset[Column] = frozenset({"offsets", "special_tokens_mask"})
 _COLUMNS_OF_WORDS: frozenset[Column] = _COLUMNS | {"word_ids"}
 _TOKEN_BYTES = 11  # that a token has at least in an answer: label, score, word, start, end, index
@@ -63,11 +43,25 @@ class EntityContext:
     sentences: Sentences | None  # None for token ids
 
 
+@dataclass(frozen=True, slots=True)
+class Entities:
+    """Entities, or tokens with labels, in their order, text by text."""
+
+    entity_counts: NDArray[np.integer]  # of each text
+    labels: Sequence[str]
+    scores: NDArray[np.float32]
+    words: Sequence[str]
+    starts: NDArray[np.int32] | Sequence[int] = ()  # in the unit asked for; none of token ids
+    ends: NDArray[np.int32] | Sequence[int] = ()
+    token_indexes: NDArray[np.integer] | Sequence[int] = ()  # of single tokens
+
+
 @dataclass(frozen=True)
 class ClassifyTokens(Task[EntityContext]):
     """Finds entities, or labels each token."""
 
-    effective: tasks_pb2.ClassifyTokenOptions
+    kinds = ("texts", "word_lists", "token_ids")
+
     tokenize: TokenizeOptions
     aggregation: Aggregation
     offset_unit: OffsetUnit
@@ -76,9 +70,10 @@ class ClassifyTokens(Task[EntityContext]):
     kept: NDArray[np.bool_]  # [L]: labels that are not ignored
 
     def prepare(self, sent: Sent) -> Rows[EntityContext]:
-        inputs = parse_texts(self.model, sent, _KINDS)
+        inputs = sent.inputs
+        assert not isinstance(inputs, Choices)
         if isinstance(inputs, Ids):
-            self._refuse_for_ids(f"{sent.path}.token_ids")
+            self._refuse_for_ids(sent.field)
         sentences = _sentences(inputs)
         options = TokenizeOptions(
             self.tokenize.truncation,
@@ -98,30 +93,32 @@ class ClassifyTokens(Task[EntityContext]):
             self._least_bytes(real, found.tokens),
         )
 
-    def answer(self, rows: Rows[EntityContext], share: Share) -> tasks_pb2.Entities:
+    def answer(self, rows: Rows[EntityContext], share: Share) -> Entities:
         real = rows.context.real.of_rows(share.rows)
         windows = Windows.of(real, np.repeat(np.arange(share.items.size), share.row_counts))
         found = self._find(windows, rows.batch.lengths[share.rows], share)
         real, items = windows.whole, windows.whole.rows[found.firsts]
-        message = tasks_pb2.Entities(
-            entity_counts=np.bincount(items, minlength=share.items.size).tolist(),
-            labels=pick(self.names, found.labels),
-            scores=found.scores.tolist(),
-        )
         sentences = rows.context.sentences
         texts = None if sentences is None else pick(sentences.texts, share.items)
         spell = Speller(self.model.tokenizer.spelling, self._unknown_id, real, texts)
-        message.words.extend(self._words(spell, found))
-        if texts is not None and real.starts is not None and real.ends is not None:
-            bounds = np.stack([real.starts[found.firsts], real.ends[found.lasts - 1]], axis=1)
-            offsets = convert_offsets(bounds.astype(np.int32), items, texts, self.offset_unit)
-            message.starts.extend(offsets[:, 0].tolist())
-            message.ends.extend(offsets[:, 1].tolist())
-        if self.aggregation == "none":
-            message.token_indexes.extend(real.places[found.firsts].tolist())
-        return message
+        return Entities(
+            entity_counts=np.bincount(items, minlength=share.items.size),
+            labels=pick(self.names, found.labels),
+            scores=found.scores,
+            words=list(self._words(spell, found)),
+            token_indexes=real.places[found.firsts] if self.aggregation == "none" else (),
+            **self._offsets(real, found, texts),
+        )
 
-    def _words(self, spell: Speller, found: Entities) -> Iterator[str]:
+    def _offsets(self, real: RealTokens, found: Found, texts: Sequence[str] | None) -> dict[str, NDArray[np.int32]]:
+        """Where the entities start and end, if there are texts to count in."""
+        if texts is None or real.starts is None or real.ends is None:
+            return {}
+        bounds = np.stack([real.starts[found.firsts], real.ends[found.lasts - 1]], axis=1)
+        offsets = convert_offsets(bounds.astype(np.int32), real.rows[found.firsts], texts, self.offset_unit)
+        return {"starts": offsets[:, 0], "ends": offsets[:, 1]}
+
+    def _words(self, spell: Speller, found: Found) -> Iterator[str]:
         real = spell.real
         for first, last in zip(found.firsts.tolist(), found.lasts.tolist(), strict=True):
             item = int(real.rows[first])
@@ -155,13 +152,13 @@ class ClassifyTokens(Task[EntityContext]):
             about = f"which token ids make up a word is not known, as aggregation by {self.aggregation.upper()} needs"
             raise invalid(path, about, "INVALID_COMBINATION")
 
-    def _find(self, windows: Windows, lengths: NDArray[np.int32], share: Share) -> Entities:
+    def _find(self, windows: Windows, lengths: NDArray[np.int32], share: Share) -> Found:
         """All entities but the ignored ones, merged where several windows found them."""
         real = windows.rows
         at = ragged.first_indexes(lengths)[real.rows] + real.places
         scores = share.tensors["token_label_scores"].astype(np.float32, copy=False)[at]
 
-        def find(tokens: Ints, begins: NDArray[np.bool_], owners: Ints) -> Entities:
+        def find(tokens: Ints, begins: NDArray[np.bool_], owners: Ints) -> Found:
             return find_entities(scores[tokens], begins, owners, self.aggregation, self.tags)
 
         whole = windows.whole
@@ -180,52 +177,3 @@ def _sentences(inputs: Inputs) -> Sentences | None:
         case Words(words, counts):
             return Sentences((), words, counts)
     return None
-
-
-def parse_classify_tokens(
-    options: tasks_pb2.ClassifyTokenOptions, model: HeadModel, default_priority: int, path: str = "options"
-) -> ClassifyTokens:
-    """Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
-    require_head(model.description, "token_classification")
-    truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
-    aggregation = name_of(AGGREGATIONS, options.aggregation, f"{path}.aggregation")
-    stride = _stride(options, truncation.max_length, path)
-    if options.keep_all_labels and options.ignored_labels:
-        raise invalid(f"{path}.keep_all_labels", "there are ignored_labels too", "INVALID_COMBINATION")
-    ignored = [] if options.keep_all_labels else list(options.ignored_labels) or ["O"]
-    unit = name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")
-    priority = parse_priority(options.priority, default_priority, f"{path}.priority")
-    labels = model.description.labels
-    tags = Tags.of(labels)
-    names = labels if aggregation == "none" else tags.groups
-    effective = tasks_pb2.ClassifyTokenOptions(
-        model=model.name,
-        truncation=effective_truncation(truncation),
-        priority=effective_priority(priority),
-        aggregation=value_of(AGGREGATIONS, aggregation),
-        ignored_labels=ignored,
-        keep_all_labels=options.keep_all_labels,
-        windows=options.windows,
-        stride=stride,
-        offset_unit=value_of(OFFSET_UNITS, unit),
-    )
-    return ClassifyTokens(
-        model,
-        Wishes(("token_label_scores",), head=HeadWish("token_classification")),
-        priority,
-        effective,
-        TokenizeOptions(truncation, windows=options.windows, stride=stride),
-        aggregation,
-        unit,
-        tags,
-        names,
-        np.array([name not in ignored for name in names], np.bool_),
-    )
-
-
-def _stride(options: tasks_pb2.ClassifyTokenOptions, max_length: int, path: str) -> int:
-    if not options.windows:
-        if options.stride:
-            raise invalid(f"{path}.stride", "it means something only with windows", "INVALID_COMBINATION")
-        return 0
-    return parse_count(options.stride, max_length // 4, max_length - 1, f"{path}.stride")

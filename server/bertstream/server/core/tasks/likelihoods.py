@@ -5,24 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task
+from bertstream.server.core.tasks.base import Rows, Share, Task
 from bertstream.server.core.tasks.masks import with_own_mask
-from bertstream.server.core.tasks.sent import Sent
+from bertstream.server.core.tasks.sent import Choices, Sent
 from bertstream.server.core.tasks.sums import segment_sums
-from bertstream.server.core.tasks.texts import parse_texts, tokenize
+from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import TokenizeOptions
-from bertstream.server.protocols.bertstream_v1.validation.tasks import (
-    effective_priority,
-    parse_priority,
-    parse_task_truncation,
-    require_mask,
-)
-from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
-from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import Batch, HeadWish, Spans, Wishes
+from bertstream.workers.contract import Batch, Spans
 from bertstream.workers.ragged import rows_of, starts_of
 
 
@@ -40,6 +31,16 @@ class Scored:
         return slice(start, start + int(self.counts[first:last].sum()))
 
 
+@dataclass(frozen=True, slots=True)
+class TextScores:
+    """The pseudo-log-likelihood of each text, and of its tokens, text by text."""
+
+    scores: NDArray[np.float64]  # of each text
+    token_counts: NDArray[np.int64]
+    token_ids: NDArray[np.int32]
+    log_probabilities: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class ScoreTexts(Task[Scored]):
     """A row for each text, which becomes a copy for each token that is scored, with that token masked."""
@@ -49,7 +50,8 @@ class ScoreTexts(Task[Scored]):
     mask_id: int
 
     def prepare(self, sent: Sent) -> Rows[Scored]:
-        inputs = with_own_mask(parse_texts(self.model, sent), self.mask)
+        assert not isinstance(sent.inputs, Choices)
+        inputs = with_own_mask(sent.inputs, self.mask)
         texts = tokenize(self.model, inputs, self.tokenize, sent)
         tokens = texts.tokens
         assert tokens.special_tokens_mask is not None
@@ -73,30 +75,10 @@ class ScoreTexts(Task[Scored]):
         one = np.ones(copies.size, np.int32)
         return Batch(ids, lengths, type_ids, Spans(one, places, one, original))
 
-    def answer(self, rows: Rows[Scored], share: Share) -> Message:
+    def answer(self, rows: Rows[Scored], share: Share) -> TextScores:
         scored = rows.context
         which = rows_of(starts_of(scored.counts)[share.rows], scored.counts[share.rows])
         counts = scored.counts[share.rows]
         nothing = np.zeros(0, np.float32)  # where all texts of the share are empty, no worker had anything to do
         logs = share.tensors.get("token_log_probabilities", nothing).astype(np.float64)
-        return tasks_pb2.TextScores(
-            scores=segment_sums(logs, counts).tolist(),
-            token_counts=counts.tolist(),
-            token_ids=scored.ids[which].tolist(),
-            log_probabilities=logs.tolist(),
-        )
-
-
-def parse_score_text(
-    options: tasks_pb2.ScoreTextOptions, model: HeadModel, default_priority: int, path: str
-) -> ScoreTexts:
-    """Raises INVALID_ARGUMENT with the field's path, HEAD_NOT_AVAILABLE or HEAD_NOT_SUITABLE."""
-    mask, mask_id = require_mask(model.description)
-    truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
-    priority = parse_priority(options.priority, default_priority, f"{path}.priority")
-    effective = tasks_pb2.ScoreTextOptions(
-        model=model.name, truncation=effective_truncation(truncation), priority=effective_priority(priority)
-    )
-    wishes = Wishes(("token_log_probabilities",), head=HeadWish("fill_mask"))
-    tokenize_options = TokenizeOptions(truncation, columns=frozenset({"special_tokens_mask"}))
-    return ScoreTexts(model, wishes, priority, effective, tokenize_options, mask, mask_id)
+        return TextScores(segment_sums(logs, counts), counts, scored.ids[which], logs)

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from bertstream.server.core.errors import RequestError, invalid, too_large
-from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task, pick
-from bertstream.server.core.tasks.sent import Sent
-from bertstream.server.core.tasks.targets import parse_targets
-from bertstream.server.core.tasks.texts import TaskTexts, parse_texts, tokenize
+from bertstream.server.core.tasks.base import Rows, Share, Task, pick
+from bertstream.server.core.tasks.sent import Choices, Sent
+from bertstream.server.core.tasks.texts import TaskTexts, tokenize
 from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Texts, TokenizeOptions, Words
-from bertstream.server.protocols.bertstream_v1.validation.tasks import (
-    effective_priority,
-    parse_count,
-    parse_priority,
-    parse_task_truncation,
-    require_mask,
-)
-from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
-from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import Batch, HeadWish, Spans, Wishes
+from bertstream.workers.contract import Batch, Spans
 from bertstream.workers.ragged import rows_of, starts_of
 
 NEUTRAL_MASK = "[MASK]"
-DEFAULT_TOP_K, MAX_TOP_K = 5, 1000
 _CANDIDATE_BYTES = 9  # an id, a score, and a token of one byte, with what goes before each
+
+
+@dataclass(frozen=True, slots=True)
+class MaskCandidates:
+    """What could stand in place of each mask: k candidates for each, best first, mask by mask and text by text."""
+
+    mask_counts: NDArray[np.integer]  # of each text
+    mask_positions: NDArray[np.integer]  # of each mask
+    candidate_counts: Sequence[int]  # of each mask
+    token_ids: NDArray[np.generic]  # of each candidate
+    tokens: Sequence[str]
+    scores: NDArray[np.generic]
+    sequences: Sequence[str]  # the text with each candidate, if asked for
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class FillMasks(Task[None]):
     sequences: bool
 
     def prepare(self, sent: Sent) -> Rows[None]:
-        inputs = with_own_mask(parse_texts(self.model, sent), self.mask)
+        assert not isinstance(sent.inputs, Choices)
+        inputs = with_own_mask(sent.inputs, self.mask)
         texts = tokenize(self.model, inputs, self.tokenize, sent)
         lengths = texts.tokens.lengths
         masks = np.flatnonzero(texts.tokens.ids == self.mask_id)
@@ -89,7 +92,7 @@ class FillMasks(Task[None]):
             refused[text] = invalid(sent.at(text), about, "INVALID_MASK")
         return refused
 
-    def answer(self, rows: Rows[None], share: Share) -> Message:
+    def answer(self, rows: Rows[None], share: Share) -> MaskCandidates:
         spans = rows.batch.spans
         assert spans is not None
         counts = spans.counts[share.rows]
@@ -97,18 +100,19 @@ class FillMasks(Task[None]):
         places = spans.starts[rows_of(starts_of(spans.counts)[share.rows], counts)]
         distinct, which = np.unique(ids, return_inverse=True)
         tokens = self._decode(Ids(distinct.astype(np.int32), np.ones(distinct.size, np.int32)), skip=False)
-        message = tasks_pb2.MaskCandidates(
-            mask_counts=counts.tolist(),
-            mask_positions=places.tolist(),
-            candidate_counts=[ids.shape[1]] * places.size,
-            token_ids=ids.ravel().tolist(),
-            tokens=pick(tokens, which.ravel()),
-            scores=scores.ravel().tolist(),
-        )
+        sequences: Sequence[str] = ()
         if self.sequences:
             of_masks = np.repeat(share.rows, counts)
-            message.sequences.extend(self._sequences(rows.batch, of_masks, places, ids, np.repeat(counts, counts) == 1))
-        return message
+            sequences = self._sequences(rows.batch, of_masks, places, ids, np.repeat(counts, counts) == 1)
+        return MaskCandidates(
+            mask_counts=counts,
+            mask_positions=places,
+            candidate_counts=[ids.shape[1]] * places.size,
+            token_ids=ids.ravel(),
+            tokens=pick(tokens, which.ravel()),
+            scores=scores.ravel(),
+            sequences=sequences,
+        )
 
     def _sequences(
         self,
@@ -161,29 +165,3 @@ def with_own_mask(inputs: Inputs, mask: str) -> Inputs:
         case Words(words, counts):
             return Words([word.replace(NEUTRAL_MASK, mask) for word in words], counts)
     return inputs
-
-
-def parse_fill_mask(
-    options: tasks_pb2.FillMaskOptions, model: HeadModel, default_priority: int, path: str
-) -> FillMasks:
-    """Raises INVALID_ARGUMENT with the field's path, HEAD_NOT_AVAILABLE or HEAD_NOT_SUITABLE."""
-    mask, mask_id = require_mask(model.description)
-    truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
-    priority = parse_priority(options.priority, default_priority, f"{path}.priority")
-    targets = parse_targets(options, model, path)
-    top_k = parse_count(options.top_k, DEFAULT_TOP_K, MAX_TOP_K, f"{path}.top_k")
-    top_k = min(top_k, len(targets) or model.description.vocabulary_size)
-    effective = tasks_pb2.FillMaskOptions(
-        model=model.name,
-        truncation=effective_truncation(truncation),
-        priority=effective_priority(priority),
-        top_k=top_k,
-        targets=options.targets,
-        target_ids=options.target_ids,
-        omit_sequences=options.omit_sequences,
-    )
-    wishes = Wishes(("mask_candidates",), head=HeadWish("fill_mask", top_k=top_k, targets=targets))
-    tokenize_options = TokenizeOptions(truncation)
-    return FillMasks(
-        model, wishes, priority, effective, tokenize_options, mask, mask_id, top_k, not options.omit_sequences
-    )

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bertstream.server.core.errors import Violation, invalid_fields, too_large
 from bertstream.server.core.tasks.base import HeadModel
 from bertstream.server.core.tokenization import Texts, TokenizeOptions, Truncation, ragged
-from bertstream.v1 import tasks_pb2
 
 MAX_TARGETS = 10_000  # they travel with each piece of work
 
 
-def parse_targets(options: tasks_pb2.FillMaskOptions, model: HeadModel, path: str) -> tuple[int, ...]:
+def find_targets(targets: Sequence[str], target_ids: Sequence[int], model: HeadModel, path: str) -> tuple[int, ...]:
     """The ids, ascending, each once; none for the whole vocabulary. Raises INVALID_TARGET, naming all that are bad."""
-    if len(options.targets) + len(options.target_ids) > MAX_TARGETS:
+    if len(targets) + len(target_ids) > MAX_TARGETS:
         raise too_large(f"{path}.targets", f"the limit is {MAX_TARGETS} targets, those given as ids included")
     size = model.description.vocabulary_size
     about = f"it is not in [0, {size})"
-    beyond = [
-        Violation(f"{path}.target_ids[{i}]", about) for i, id in enumerate(options.target_ids) if not 0 <= id < size
-    ]
+    beyond = [Violation(f"{path}.target_ids[{i}]", about) for i, id in enumerate(target_ids) if not 0 <= id < size]
     if beyond:
         raise invalid_fields(beyond, "INVALID_TOKEN_ID")
-    found = _ids_of(list(options.targets), model)
+    found = _ids_of(list(targets), model)
     about = "it is not one token of the vocabulary"
     if bad := [Violation(f"{path}.targets[{i}]", about) for i, id in enumerate(found) if id is None]:
         raise invalid_fields(bad, "INVALID_TARGET")
-    return tuple(sorted({*(id for id in found if id is not None), *options.target_ids}))
+    return tuple(sorted({*(id for id in found if id is not None), *target_ids}))
 
 
 def _ids_of(targets: list[str], model: HeadModel) -> list[int | None]:

@@ -1,24 +1,20 @@
-"""A message's texts made ready for a task: of a kind that it takes, tokenized, and those that failed set aside."""
+"""A message's texts made ready for a task: tokenized, and those that failed set aside."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from bertstream.server.core.errors import RequestError, invalid, not_utf8
+from bertstream.server.core.errors import RequestError, not_utf8
 from bertstream.server.core.plans import with_special_tokens
 from bertstream.server.core.preparation import text_error
 from bertstream.server.core.selection import select_rows
 from bertstream.server.core.tasks.base import HeadModel
 from bertstream.server.core.tasks.sent import Sent
-from bertstream.server.core.tokenization import Inputs, Pairs, Tokenized, TokenizeOptions
-from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_inputs
-from bertstream.v1 import tasks_pb2
+from bertstream.server.core.tokenization import Inputs, Tokenized, TokenizeOptions
 from bertstream.workers.contract import Batch
-
-ALL_KINDS = ("texts", "pairs", "word_lists", "token_ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +35,6 @@ class TaskTexts:
             return self
         kept = np.flatnonzero(~np.isin(self.tokens.text_indexes, list(gone)))
         return TaskTexts(select_rows(self.tokens, kept), {**gone, **self.failed})
-
-
-def parse_texts(model: HeadModel, sent: Sent, kinds: Collection[str] = ALL_KINDS) -> Inputs:
-    """The texts. Raises INVALID_ARGUMENT where there are none, too many, or such as the task does not take."""
-    if isinstance(sent.inputs, tasks_pb2.ChoiceLists):
-        raise invalid(sent.path, "this task takes texts, not choices", "INVALID_INPUT_KIND")
-    if isinstance(sent.inputs, Pairs):
-        return sent.inputs
-    kind = sent.inputs.WhichOneof("content")
-    if kind is not None and kind not in kinds:
-        raise invalid(f"{sent.path}.{kind}", f"this task takes {' or '.join(kinds)}", "INVALID_INPUT_KIND")
-    return parse_inputs(sent.inputs, sent.path, model.limits.max_texts, sent.field)
 
 
 def tokenize(

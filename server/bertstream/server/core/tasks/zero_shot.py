@@ -5,36 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from bertstream.server.core.errors import invalid, not_utf8, too_large
+from bertstream.server.core.errors import not_utf8, too_large
 from bertstream.server.core.selection import select_rows
-from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task
+from bertstream.server.core.tasks.base import Rows, Share, Task
 from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tasks.sums import softmax
-from bertstream.server.core.tasks.texts import parse_texts, tokenize
+from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import Pairs, Texts, TokenizeOptions
-from bertstream.server.protocols.bertstream_v1.validation.tasks import (
-    effective_priority,
-    not_suitable,
-    parse_priority,
-    parse_task_truncation,
-    refuse_texts,
-    require_head,
-)
-from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
-from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import Batch, HeadWish, Wishes
-from bertstream.workers.programs.description import ModelDescription
+from bertstream.workers.contract import Batch
 
-DEFAULT_TEMPLATE = "This example is {}."
-_PLACE = "{}"
+
+@dataclass(frozen=True, slots=True)
+class ZeroShotLabels:
+    """All of the caller's labels, best first, text by text."""
+
+    label_count: int  # of each text
+    label_indexes: NDArray[np.integer]
+    scores: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class ClassifyZeroShot(Task[None]):
     """A row for each pair of text and hypothesis, the hypotheses of a text next to each other."""
+
+    kinds = ("texts",)
 
     tokenize: TokenizeOptions
     hypotheses: tuple[str, ...]
@@ -42,7 +38,7 @@ class ClassifyZeroShot(Task[None]):
     multi_label: bool
 
     def prepare(self, sent: Sent) -> Rows[None]:
-        inputs = parse_texts(self.model, sent, ("texts",))
+        inputs = sent.inputs
         assert isinstance(inputs, Texts)
         many, most = len(self.hypotheses), self.model.limits.max_texts
         if len(inputs) * many > most and len(inputs) > 1:
@@ -60,15 +56,11 @@ class ClassifyZeroShot(Task[None]):
         items = (kept.text_indexes // many).astype(np.int32)
         return Rows(Batch(kept.ids, kept.lengths, kept.type_ids), items, failed, truncated, None)
 
-    def answer(self, rows: Rows[None], share: Share) -> Message:
+    def answer(self, rows: Rows[None], share: Share) -> ZeroShotLabels:
         logits = share.tensors["label_scores"].astype(np.float64)
         scores = self._scores(logits.reshape(share.items.size, len(self.hypotheses), -1)).astype(np.float32)
         order = np.argsort(scores, axis=1, kind="stable")[:, ::-1]  # of equal ones the last first, as in transformers
-        return tasks_pb2.ZeroShotLabels(
-            label_count=len(self.hypotheses),
-            label_indexes=order.ravel().tolist(),
-            scores=np.take_along_axis(scores, order, axis=1).ravel().tolist(),
-        )
+        return ZeroShotLabels(len(self.hypotheses), order.ravel(), np.take_along_axis(scores, order, axis=1).ravel())
 
     def _scores(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """[m, labels, classes] -> [m, labels]"""
@@ -76,50 +68,3 @@ class ClassifyZeroShot(Task[None]):
             return softmax(logits[:, :, self.entailment])
         contradiction = -1 if self.entailment == 0 else 0
         return softmax(logits[:, :, [contradiction, self.entailment]])[:, :, 1]
-
-
-def parse_zero_shot(
-    options: tasks_pb2.ZeroShotOptions, model: HeadModel, default_priority: int, path: str
-) -> ClassifyZeroShot:
-    """Raises INVALID_ARGUMENT with the field's path, HEAD_NOT_AVAILABLE or HEAD_NOT_SUITABLE."""
-    entailment = _entailment(model.description)
-    truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation", "only_first")
-    priority = parse_priority(options.priority, default_priority, f"{path}.priority")
-    template = options.hypothesis_template or DEFAULT_TEMPLATE
-    if template.count(_PLACE) != 1:
-        about = "it must have {} once, where the label goes"
-        raise invalid(f"{path}.hypothesis_template", about, "INVALID_TEMPLATE")
-    if not options.labels:
-        raise invalid(f"{path}.labels", "the list is empty", "INVALID_EMPTY_LIST")
-    if len(options.labels) > (most := model.limits.max_texts):
-        raise too_large(f"{path}.labels", f"{len(options.labels)} labels; the limit is {most}")
-    refuse_texts(options.labels, f"{path}.labels", "INVALID_LABEL")
-    effective = tasks_pb2.ZeroShotOptions(
-        model=model.name,
-        truncation=effective_truncation(truncation),
-        priority=effective_priority(priority),
-        labels=options.labels,
-        hypothesis_template=template,
-        multi_label=options.multi_label or len(options.labels) == 1,
-    )
-    return ClassifyZeroShot(
-        model,
-        Wishes(("label_scores",), head=HeadWish("sequence_classification", "none")),
-        priority,
-        effective,
-        TokenizeOptions(truncation),
-        tuple(template.replace(_PLACE, label) for label in options.labels),
-        entailment,
-        options.multi_label,
-        rows_per_item=len(options.labels),
-    )
-
-
-def _entailment(description: ModelDescription) -> int:
-    """The first label that says so, as in transformers, which takes the last label where there is none."""
-    require_head(description, "sequence_classification")
-    there = ", ".join(description.labels)
-    numbers = [number for number, label in enumerate(description.labels) if label.lower().startswith("entail")]
-    if not numbers or len(description.labels) < 2:
-        raise not_suitable(f"zero-shot needs a label that begins with entail, and another one; there: {there}")
-    return numbers[0]

@@ -17,10 +17,12 @@ from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.splitting import MESSAGE_BYTES
 from bertstream.server.core.tasks.base import Rows, Share, Task
 from bertstream.server.core.tasks.gathering import Computed, gather, item_costs, tensor_sizes, window_costs
-from bertstream.server.core.tasks.registry import parse_task, put, task_of
 from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.streams import Answer, BulkStream, Items, first_message, item_error
+from bertstream.server.protocols.bertstream_v1.tasks.items import items_for
+from bertstream.server.protocols.bertstream_v1.tasks.registry import parse_task, task_of
+from bertstream.server.protocols.bertstream_v1.tasks.writing import put, write
 from bertstream.server.protocols.rpc import Call, Decoded, Stream
 from bertstream.v1 import tasks_pb2
 from bertstream.workers.contract import BULK
@@ -39,13 +41,13 @@ async def stream_predictions(models: Models, stream: Requests, call: Call) -> No
     name = task_of(options)
     own = getattr(options, name)
     model = models.get(own.model, call.until_end)
-    task = await model.in_thread(lambda: parse_task(name, own, model, BULK, f"options.{name}"))
+    asked = await model.in_thread(lambda: parse_task(name, own, model, BULK, f"options.{name}"))
     if isinstance(own, tasks_pb2.RerankOptions) and own.top_k:
         raise invalid("options.rerank.top_k", "every pair of a stream gets its score", "INVALID_COMBINATION")
     started = tasks_pb2.PredictionStarted(window=wire.window_of(model.limits))
-    getattr(started.options, name).CopyFrom(task.effective)
+    getattr(started.options, name).CopyFrom(asked.effective)
     await stream.write(tasks_pb2.StreamPredictionsResponse(started=started))
-    await _PredictionStream(model, task, f"options.{name}", stream, call).run(messages)
+    await _PredictionStream(model, asked.task, f"options.{name}", stream, call).run(messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,8 @@ class _PredictionStream:
 
     async def _handle(self, items: Items) -> AsyncIterator[AnswerOf]:
         arrived = time.monotonic()
-        if items.choices is None:
-            sent = Sent(items.inputs, "items.inputs", items.bad, options=self._options)
-        else:
-            sent = Sent(items.choices, "items.choices", items.bad, options=self._options)
+        batch, path = (items.inputs, "items.inputs") if items.choices is None else (items.choices, "items.choices")
+        sent = items_for(self._task, batch, path, items.bad, options=self._options)
         at_once = max(1, self._model.limits.max_texts // self._task.rows_per_item)
         for some in sent.parts(at_once):
             started = time.monotonic()
@@ -125,7 +125,7 @@ class _PredictionStream:
         self, message: _Message, computed: Computed, share: Share, outcomes: list[Outcome]
     ) -> AsyncIterator[AnswerOf]:
         """One answer, or several where one would be too large a message."""
-        answer = await self._model.in_thread(lambda: self._task.answer(message.rows, share), many=True)
+        answer = await self._model.in_thread(lambda: write(self._task.answer(message.rows, share)), many=True)
         size = answer.ByteSize()
         if size > MESSAGE_BYTES and share.items.size > 1:
             for half in computed.halves(share):

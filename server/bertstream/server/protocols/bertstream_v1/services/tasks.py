@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,14 +14,17 @@ from bertstream.server.core.dispatch import Job
 from bertstream.server.core.errors import invalid, too_large
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.preparation import refuse_failed
-from bertstream.server.core.tasks.base import Rows, Task
+from bertstream.server.core.tasks.base import Rows, Share, Task
 from bertstream.server.core.tasks.gathering import gather
-from bertstream.server.core.tasks.labels import sort_documents
-from bertstream.server.core.tasks.registry import parse_task, put
+from bertstream.server.core.tasks.labels import Relevances, sort_documents
 from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tokenization import Pairs
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.services.predictions import stream_predictions
+from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
+from bertstream.server.protocols.bertstream_v1.tasks.items import items_for
+from bertstream.server.protocols.bertstream_v1.tasks.registry import parse_task
+from bertstream.server.protocols.bertstream_v1.tasks.writing import put, write
 from bertstream.server.protocols.bertstream_v1.validation.inputs import refuse_bad_strings
 from bertstream.server.protocols.rpc import Call, Decoded, Stream
 from bertstream.server.protocols.utf8 import BadString
@@ -35,19 +38,20 @@ Response = TypeVar("Response", bound=Message)
 class Predicted:
     """The answer to a unary call."""
 
-    task: Task[Any]
-    answer: Message
+    effective: Message
+    answer: object
+    message: Message  # the same
     usage: types_pb2.Usage
     timings: types_pb2.Timings
 
     def fill(self, response: Response) -> Response:
         """Writes all of it into a response whose fields are named alike."""
-        put(response, self.answer)
+        put(response, self.message)
         return self.fill_rest(response)
 
     def fill_rest(self, response: Response) -> Response:
         """All but the answer."""
-        for name, value in (("options", self.task.effective), ("usage", self.usage), ("timings", self.timings)):
+        for name, value in (("options", self.effective), ("usage", self.usage), ("timings", self.timings)):
             getattr(response, name).CopyFrom(value)
         return response
 
@@ -96,16 +100,16 @@ class TaskService:
         self, request: Decoded[tasks_pb2.ClassifyZeroShotRequest], call: Call
     ) -> tasks_pb2.ClassifyZeroShotResponse:
         message = request.value()
-        sent = sent_inputs(types_pb2.TextBatch(texts=message.inputs), request.bad_strings, field="inputs.texts")
-        predicted = await self._predict("zero_shot", message.options, sent, call)
+        inputs = types_pb2.TextBatch(texts=message.inputs)
+        predicted = await self._predict("zero_shot", message.options, inputs, request, call, "inputs.texts")
         return predicted.fill(tasks_pb2.ClassifyZeroShotResponse())
 
     async def answer_questions(
         self, request: Decoded[tasks_pb2.AnswerQuestionsRequest], call: Call
     ) -> tasks_pb2.AnswerQuestionsResponse:
         message = request.value()
-        sent = sent_inputs(types_pb2.TextBatch(pairs=message.inputs), request.bad_strings, field="inputs")
-        predicted = await self._predict("answer", message.options, sent, call)
+        inputs = types_pb2.TextBatch(pairs=message.inputs)
+        predicted = await self._predict("answer", message.options, inputs, request, call, "inputs")
         return predicted.fill(tasks_pb2.AnswerQuestionsResponse())
 
     async def rerank_texts(
@@ -119,11 +123,11 @@ class TaskService:
             raise invalid("documents", "the list is empty", "INVALID_EMPTY_LIST")
         if len(documents) > (most := model.limits.max_texts):
             raise too_large("documents", f"{len(documents)} documents; the limit of one call is {most}")
-        sent = Sent(Pairs([message.query] * len(documents), documents), "documents")
-        predicted = await predict(model, "rerank", message.options, sent, call)
+        sent = Sent(Pairs([message.query] * len(documents), documents), "documents", "documents")
+        predicted = await predict(model, "rerank", message.options, lambda _: sent, call)
         response = predicted.fill_rest(tasks_pb2.RerankTextsResponse())
         response.options.top_k = min(response.options.top_k or len(documents), len(documents))
-        assert isinstance(predicted.answer, tasks_pb2.Relevances)
+        assert isinstance(predicted.answer, Relevances)
         indexes, scores = sort_documents(predicted.answer, response.options.top_k)
         response.document_indexes.extend(indexes)
         response.scores.extend(scores)
@@ -135,31 +139,41 @@ class TaskService:
     async def _texts(self, name: str, request: Decoded[Any], call: Call) -> Predicted:
         """Of requests that have `options` and `inputs`."""
         message = request.value()
-        return await self._predict(name, message.options, sent_inputs(message.inputs, request.bad_strings), call)
+        return await self._predict(name, message.options, message.inputs, request, call)
 
-    async def _predict(self, name: str, options: Any, sent: Sent, call: Call) -> Predicted:
-        return await predict(self._models.get(options.model, call.until_end), name, options, sent, call)
+    async def _predict(
+        self,
+        name: str,
+        options: Any,
+        inputs: types_pb2.TextBatch | tasks_pb2.ChoiceLists,
+        request: Decoded[Any],
+        call: Call,
+        field: str = "",
+    ) -> Predicted:
+        """`field` is what an item's index stands behind, where that is not `inputs` and their kind."""
+        refuse_bad_strings(inputs, request.bad_strings, at=(lambda i: f"{field}[{i}]") if field else None)
+        model = self._models.get(options.model, call.until_end)
+        return await predict(model, name, options, lambda task: items_for(task, inputs, field=field), call)
 
 
-def sent_inputs(
-    inputs: types_pb2.TextBatch | tasks_pb2.ChoiceLists, bad_strings: Sequence[BadString], field: str = ""
-) -> Sent:
-    """The items of a unary call. Raises INVALID_UTF8, naming all that are not."""
-    sent = Sent(inputs, field=field)
-    refuse_bad_strings(inputs, bad_strings, at=sent.at)
-    return sent
+async def predict(
+    model: ServedModel, name: str, options: Message, items: Callable[[Task[Any]], Sent], call: Call
+) -> Predicted:
+    """Runs one unary call, on the items that it has for the task."""
 
+    def begin() -> tuple[Asked[Any, Any], Sent, Rows[Any]]:
+        asked = parse_task(name, options, model, INTERACTIVE)
+        sent = items(asked.task)
+        return asked, sent, asked.task.prepare(sent)
 
-async def predict(model: ServedModel, name: str, options: Message, sent: Sent, call: Call) -> Predicted:
-    """Runs one unary call."""
-
-    def begin() -> tuple[Task[Any], Rows[Any]]:
-        task = parse_task(name, options, model, INTERACTIVE)
-        return task, task.prepare(sent)
+    def end(share: Share) -> tuple[object, Message]:
+        answer = task.answer(rows, share)
+        return answer, write(answer)
 
     model.admission.check()
     started = time.monotonic()
-    task, rows = await model.in_thread(begin)
+    asked, sent, rows = await model.in_thread(begin)
+    task = asked.task
     tokenize_seconds = time.monotonic() - started
     refuse_failed(rows.failed)
     _check_sizes(rows, model, sent)
@@ -170,10 +184,11 @@ async def predict(model: ServedModel, name: str, options: Message, sent: Sent, c
         outcomes = await model.dispatcher.run(Job(batch, task.wishes, task.priority, call.deadline))
     raise_first(outcomes)
     computed, _ = gather(rows, 0, count, batch, outcomes)
-    answer = await model.in_thread(lambda: task.answer(rows, computed.whole()))
-    _check_answer(answer.ByteSize(), model, sent)
+    answer, message = await model.in_thread(lambda: end(computed.whole()))
+    _check_answer(message.ByteSize(), model, sent)
     usage = wire.usage(rows.truncated.size, tokens, int(rows.truncated.sum()))
-    return Predicted(task, answer, usage, wire.timings_of(tokenize_seconds, call.arrived, outcomes))
+    timings = wire.timings_of(tokenize_seconds, call.arrived, outcomes)
+    return Predicted(asked.effective, answer, message, usage, timings)
 
 
 def _check_sizes(rows: Rows[Any], model: ServedModel, sent: Sent) -> None:

@@ -8,15 +8,14 @@ from typing import Any
 from google.protobuf.message import Message
 
 from bertstream.server.core.errors import invalid
-from bertstream.server.core.tasks.answers import parse_answer_questions
-from bertstream.server.core.tasks.base import HeadModel, Parse, Task
-from bertstream.server.core.tasks.choices import parse_choose
-from bertstream.server.core.tasks.entities import parse_classify_tokens
-from bertstream.server.core.tasks.labels import parse_classify, parse_rerank
-from bertstream.server.core.tasks.likelihoods import parse_score_text
-from bertstream.server.core.tasks.masks import parse_fill_mask
-from bertstream.server.core.tasks.sentences import parse_next_sentence
-from bertstream.server.core.tasks.zero_shot import parse_zero_shot
+from bertstream.server.core.tasks.base import HeadModel
+from bertstream.server.protocols.bertstream_v1.tasks.answers import parse_answer_questions
+from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked, Parse
+from bertstream.server.protocols.bertstream_v1.tasks.choices import parse_choose
+from bertstream.server.protocols.bertstream_v1.tasks.entities import parse_classify_tokens
+from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_classify, parse_next_sentence, parse_rerank
+from bertstream.server.protocols.bertstream_v1.tasks.masks import parse_fill_mask, parse_score_text
+from bertstream.server.protocols.bertstream_v1.tasks.zero_shot import parse_zero_shot
 from bertstream.v1 import tasks_pb2
 
 TASKS: Mapping[str, Parse] = {
@@ -34,7 +33,7 @@ TASKS: Mapping[str, Parse] = {
 
 def parse_task(
     name: str, options: Message, model: HeadModel, default_priority: int, path: str = "options"
-) -> Task[Any]:
+) -> Asked[Any, Any]:
     """The task with its options. Raises RequestError."""
     return TASKS[name](options, model, default_priority, path)
 
@@ -45,12 +44,3 @@ def task_of(options: tasks_pb2.PredictionOptions) -> str:
     if name is None:
         raise invalid("options", f"say which task by setting one of {', '.join(TASKS)}", "INVALID_TASK")
     return name
-
-
-def put(message: Message, answer: Message) -> None:
-    """Sets the one field of a response that is for answers of this type."""
-    for field in message.DESCRIPTOR.fields:
-        if field.message_type is not None and field.message_type.full_name == answer.DESCRIPTOR.full_name:
-            getattr(message, field.name).CopyFrom(answer)
-            return
-    raise TypeError(f"{message.DESCRIPTOR.full_name} has no place for {answer.DESCRIPTOR.full_name}")

@@ -1,0 +1,64 @@
+"""Options of AnswerQuestions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bertstream.server.core.tasks.answers import AnswerQuestions
+from bertstream.server.core.tasks.base import HeadModel
+from bertstream.server.core.tokenization import Column, TokenizeOptions
+from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
+from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS, name_of, value_of
+from bertstream.server.protocols.bertstream_v1.validation.tasks import (
+    effective_priority,
+    parse_count,
+    parse_priority,
+    require_head,
+)
+from bertstream.server.protocols.bertstream_v1.validation.tokenization import parse_truncation
+from bertstream.v1 import tasks_pb2, types_pb2
+from bertstream.workers.contract import HeadWish, Wishes
+
+MAX_TOP_K = 1000
+_MAX_LENGTH, _STRIDE, _ANSWER_TOKENS = 384, 128, 15
+
+
+def parse_answer_questions(
+    options: tasks_pb2.AnswerOptions, model: HeadModel, default_priority: int, path: str = "options"
+) -> Asked[AnswerQuestions, tasks_pb2.AnswerOptions]:
+    """Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    its = model.description
+    require_head(its, "question_answering")
+    length = types_pb2.TruncationOptions(max_length=options.max_length or min(_MAX_LENGTH, its.default_max_length))
+    truncation = replace(parse_truncation(length, its, path), strategy="only_second")
+    max_length, priority = truncation.max_length, parse_priority(options.priority, default_priority, f"{path}.priority")
+    unit = name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")
+    effective = tasks_pb2.AnswerOptions(
+        model=model.name,
+        max_length=max_length,
+        priority=effective_priority(priority),
+        stride=parse_count(options.stride, min(_STRIDE, max_length // 2), max_length - 1, f"{path}.stride"),
+        top_k=parse_count(options.top_k, 1, MAX_TOP_K, f"{path}.top_k"),
+        max_answer_tokens=parse_count(
+            options.max_answer_tokens, _ANSWER_TOKENS, its.max_tokens, f"{path}.max_answer_tokens"
+        ),
+        allow_no_answer=options.allow_no_answer,
+        allow_partial_words=options.allow_partial_words,
+        offset_unit=value_of(OFFSET_UNITS, unit),
+    )
+    # Answers that begin and end in the same words become one, so more candidates are needed than answers.
+    candidates = effective.top_k if options.allow_partial_words else 2 * effective.top_k + 10
+    head = HeadWish("question_answering", top_k=candidates, max_answer_tokens=effective.max_answer_tokens)
+    columns: frozenset[Column] = frozenset({"offsets", "word_ids"})
+    task = AnswerQuestions(
+        model,
+        Wishes(("answer_spans",), head=head),
+        priority,
+        TokenizeOptions(truncation, windows=True, stride=effective.stride, columns=columns),
+        unit,
+        max_length,
+        effective.top_k,
+        options.allow_no_answer,
+        options.allow_partial_words,
+    )
+    return Asked(task, effective)

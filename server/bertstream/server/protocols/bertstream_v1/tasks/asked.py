@@ -1,0 +1,27 @@
+"""A task as a caller asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from bertstream.server.core.tasks.base import HeadModel, Task
+
+AnyTask = TypeVar("AnyTask", bound=Task[Any])
+Options = TypeVar("Options", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[AnyTask, Options]):
+    """A task, and what a response says of it."""
+
+    task: AnyTask
+    effective: Options  # the options, with every default filled in
+
+
+# From a task's options, a model, the default priority and the path of the options to the task. Raises RequestError:
+# INVALID_ARGUMENT with a path below that path, HEAD_NOT_AVAILABLE.
+Parse = Callable[[Any, HeadModel, int, str], Asked[Any, Any]]

@@ -1,0 +1,83 @@
+"""Options of ClassifyTokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bertstream.server.core.errors import invalid
+from bertstream.server.core.tasks.base import HeadModel
+from bertstream.server.core.tasks.entities import ClassifyTokens
+from bertstream.server.core.tasks.entities_groups import Aggregation, Tags
+from bertstream.server.core.tokenization import TokenizeOptions
+from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
+from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS, name_of, value_of
+from bertstream.server.protocols.bertstream_v1.validation.tasks import (
+    effective_priority,
+    parse_count,
+    parse_priority,
+    parse_task_truncation,
+    require_head,
+)
+from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
+from bertstream.v1 import tasks_pb2
+from bertstream.workers.contract import HeadWish, Wishes
+
+AGGREGATIONS: Mapping[int, Aggregation] = {
+    tasks_pb2.AGGREGATION_STRATEGY_UNSPECIFIED: "simple",
+    tasks_pb2.AGGREGATION_STRATEGY_NONE: "none",
+    tasks_pb2.AGGREGATION_STRATEGY_SIMPLE: "simple",
+    tasks_pb2.AGGREGATION_STRATEGY_FIRST: "first",
+    tasks_pb2.AGGREGATION_STRATEGY_AVERAGE: "average",
+    tasks_pb2.AGGREGATION_STRATEGY_MAX: "max",
+}
+
+
+def parse_classify_tokens(
+    options: tasks_pb2.ClassifyTokenOptions, model: HeadModel, default_priority: int, path: str = "options"
+) -> Asked[ClassifyTokens, tasks_pb2.ClassifyTokenOptions]:
+    """Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    require_head(model.description, "token_classification")
+    truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
+    aggregation = name_of(AGGREGATIONS, options.aggregation, f"{path}.aggregation")
+    stride = _stride(options, truncation.max_length, path)
+    if options.keep_all_labels and options.ignored_labels:
+        raise invalid(f"{path}.keep_all_labels", "there are ignored_labels too", "INVALID_COMBINATION")
+    ignored = [] if options.keep_all_labels else list(options.ignored_labels) or ["O"]
+    unit = name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")
+    priority = parse_priority(options.priority, default_priority, f"{path}.priority")
+    labels = model.description.labels
+    tags = Tags.of(labels)
+    names = labels if aggregation == "none" else tags.groups
+    effective = tasks_pb2.ClassifyTokenOptions(
+        model=model.name,
+        truncation=effective_truncation(truncation),
+        priority=effective_priority(priority),
+        aggregation=value_of(AGGREGATIONS, aggregation),
+        ignored_labels=ignored,
+        keep_all_labels=options.keep_all_labels,
+        windows=options.windows,
+        stride=stride,
+        offset_unit=value_of(OFFSET_UNITS, unit),
+    )
+    task = ClassifyTokens(
+        model,
+        Wishes(("token_label_scores",), head=HeadWish("token_classification")),
+        priority,
+        TokenizeOptions(truncation, windows=options.windows, stride=stride),
+        aggregation,
+        unit,
+        tags,
+        names,
+        np.array([name not in ignored for name in names], np.bool_),
+    )
+    return Asked(task, effective)
+
+
+def _stride(options: tasks_pb2.ClassifyTokenOptions, max_length: int, path: str) -> int:
+    if not options.windows:
+        if options.stride:
+            raise invalid(f"{path}.stride", "it means something only with windows", "INVALID_COMBINATION")
+        return 0
+    return parse_count(options.stride, max_length // 4, max_length - 1, f"{path}.stride")

@@ -1,0 +1,40 @@
+"""The items of a message to those of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bertstream.server.core.errors import invalid
+from bertstream.server.core.tasks.base import Task
+from bertstream.server.core.tasks.sent import Choices, Sent
+from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_inputs
+from bertstream.v1 import tasks_pb2, types_pb2
+
+
+def items_for(
+    task: Task[Any],
+    batch: types_pb2.TextBatch | tasks_pb2.ChoiceLists,
+    path: str = "inputs",
+    bad: Sequence[int] = (),
+    field: str = "",
+    options: str = "options",
+) -> Sent:
+    """Items of a kind that the task takes; `bad` are not UTF-8. Raises INVALID_ARGUMENT with the field's path.
+
+    `field` is what an item's index stands behind, where that is not `path` and the kind.
+    """
+    if isinstance(batch, tasks_pb2.ChoiceLists):
+        if "choices" not in task.kinds:
+            raise invalid(path, "this task takes texts, not choices", "INVALID_INPUT_KIND")
+        lists = Choices(list(batch.prompts), list(batch.choices), np.array(batch.choice_counts, np.int64))
+        return Sent(lists, path, f"{path}.prompts", bad, options=options)
+    if "choices" in task.kinds:
+        raise invalid(path, "this task takes choices, not texts", "INVALID_INPUT_KIND")
+    kind = batch.WhichOneof("content")
+    if kind is not None and kind not in task.kinds:
+        raise invalid(f"{path}.{kind}", f"this task takes {' or '.join(task.kinds)}", "INVALID_INPUT_KIND")
+    inputs = parse_inputs(batch, path, task.model.limits.max_texts, field)
+    return Sent(inputs, path, field or f"{path}.{kind}", bad, options=options)

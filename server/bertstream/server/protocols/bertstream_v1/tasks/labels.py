@@ -1,0 +1,102 @@
+"""Options of ClassifyTexts, RerankTexts and PredictNextSentences."""
+
+from __future__ import annotations
+
+from bertstream.server.core.errors import invalid
+from bertstream.server.core.tasks.base import HeadModel
+from bertstream.server.core.tasks.labels import ClassifyTexts, RerankTexts
+from bertstream.server.core.tasks.sentences import PredictNextSentences
+from bertstream.server.core.tokenization import TokenizeOptions
+from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
+from bertstream.server.protocols.bertstream_v1.validation.tasks import (
+    effective_function,
+    effective_priority,
+    own_function,
+    parse_count,
+    parse_function,
+    parse_priority,
+    parse_task_truncation,
+    require_head,
+)
+from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
+from bertstream.v1 import tasks_pb2
+from bertstream.workers.contract import HeadWish, ScoreFunction, Wishes
+from bertstream.workers.programs.description import ModelDescription
+
+_MOST_LABELS = (1 << 31) - 1  # more than there are means all
+
+
+def parse_classify(
+    options: tasks_pb2.ClassifyTextOptions, model: HeadModel, default_priority: int, path: str
+) -> Asked[ClassifyTexts, tasks_pb2.ClassifyTextOptions]:
+    """Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    its = model.description
+    require_head(its, "sequence_classification")
+    truncation = parse_task_truncation(options.truncation, its, f"{path}.truncation")
+    priority = parse_priority(options.priority, default_priority, f"{path}.priority")
+    function = parse_function(options.function, own_function(its.score_function), f"{path}.function")
+    there = len(its.labels)
+    top_k = min(parse_count(options.top_k, there, _MOST_LABELS, f"{path}.top_k"), there)
+    effective = tasks_pb2.ClassifyTextOptions(
+        model=model.name,
+        truncation=effective_truncation(truncation),
+        priority=effective_priority(priority),
+        top_k=top_k,
+        function=effective_function(function),
+    )
+    wishes = Wishes(("label_scores",), head=HeadWish("sequence_classification", function, top_k))
+    return Asked(ClassifyTexts(model, wishes, priority, TokenizeOptions(truncation)), effective)
+
+
+def parse_rerank(
+    options: tasks_pb2.RerankOptions, model: HeadModel, default_priority: int, path: str
+) -> Asked[RerankTexts, tasks_pb2.RerankOptions]:
+    """Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    its = model.description
+    require_head(its, "sequence_classification")
+    truncation = parse_task_truncation(options.truncation, its, f"{path}.truncation", "only_second")
+    priority = parse_priority(options.priority, default_priority, f"{path}.priority")
+    label = _label(options.label, its, path)
+    function = parse_function(options.function, _rerank_function(its), f"{path}.function")
+    effective = tasks_pb2.RerankOptions(
+        model=model.name,
+        truncation=effective_truncation(truncation),
+        priority=effective_priority(priority),
+        function=effective_function(function),
+        label=its.labels[label],
+        top_k=parse_count(options.top_k, 0, _MOST_LABELS, f"{path}.top_k"),
+    )
+    wishes = Wishes(("label_scores",), head=HeadWish("sequence_classification", function))
+    return Asked(RerankTexts(model, wishes, priority, TokenizeOptions(truncation), label), effective)
+
+
+def parse_next_sentence(
+    options: tasks_pb2.NextSentenceOptions, model: HeadModel, default_priority: int, path: str
+) -> Asked[PredictNextSentences, tasks_pb2.NextSentenceOptions]:
+    """Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    require_head(model.description, "next_sentence")
+    truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
+    priority = parse_priority(options.priority, default_priority, f"{path}.priority")
+    effective = tasks_pb2.NextSentenceOptions(
+        model=model.name, truncation=effective_truncation(truncation), priority=effective_priority(priority)
+    )
+    wishes = Wishes(("label_scores",), head=HeadWish("next_sentence", "softmax"))
+    return Asked(PredictNextSentences(model, wishes, priority, TokenizeOptions(truncation)), effective)
+
+
+def _label(name: str, description: ModelDescription, path: str) -> int:
+    there = ", ".join(description.labels)
+    if not name:
+        if len(description.labels) > 1:
+            about = f"this checkpoint has several labels, so say whose score counts: {there}"
+            raise invalid(f"{path}.label", about, "INVALID_LABEL")
+        return 0
+    if name not in description.labels:
+        raise invalid(f"{path}.label", f"no label has this name; there: {there}", "INVALID_LABEL")
+    return description.labels.index(name)
+
+
+def _rerank_function(description: ModelDescription) -> ScoreFunction:
+    if description.rerank_function:
+        return own_function(description.rerank_function)
+    return "sigmoid" if len(description.labels) == 1 else "softmax"
