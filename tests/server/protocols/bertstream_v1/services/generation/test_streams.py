@@ -15,7 +15,15 @@ from bertstream.v1 import generation_pb2 as g
 from bertstream.v1 import types_pb2 as t
 from bertstream.workers import ipc
 from bertstream.workers.contract import BULK, INTERACTIVE, Failure, Generate
-from tests.server.core.generation.conftest import ID, LIMITS, Serve, byte_level, refusal, status_told, told
+from tests.server.protocols.bertstream_v1.services.generation.conftest import (
+    ID,
+    LIMITS,
+    Serve,
+    byte_level,
+    refusal,
+    status_told,
+    told,
+)
 from tests.support.scripts import SCORE, completed, generated, script
 from tests.support.waiting import until
 

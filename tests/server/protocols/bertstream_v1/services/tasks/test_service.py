@@ -20,7 +20,13 @@ from bertstream.v1 import tasks_pb2 as t
 from bertstream.v1 import types_pb2 as y
 from bertstream.workers.contract import BULK, INTERACTIVE, HeadWish
 from tests.server.core.tasks.conftest import Stub
-from tests.server.core.tasks.served import Served, details, made_up_scores, reason_and_fields, serving
+from tests.server.protocols.bertstream_v1.services.tasks.served import (
+    Served,
+    details,
+    made_up_scores,
+    reason_and_fields,
+    serving,
+)
 
 Serve = Callable[..., AbstractAsyncContextManager[Served]]
 HEADS = ("fill_mask", "next_sentence", "sequence_classification", "multiple_choice")

@@ -10,7 +10,7 @@ from bertstream.v1 import generation_pb2 as g
 from bertstream.v1 import types_pb2 as t
 from bertstream.workers import ipc
 from bertstream.workers.contract import INTERACTIVE, Failure, Generate
-from tests.server.core.generation.conftest import ID, WORDS, Serve, byte_level, refusal
+from tests.server.protocols.bertstream_v1.services.generation.conftest import ID, WORDS, Serve, byte_level, refusal
 from tests.support.scripts import SCORE, completed, script
 from tests.support.waiting import until
 
