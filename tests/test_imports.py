@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,6 +260,13 @@ def test_imports_for_types_and_inside_functions_count_as_circles(tmp_path: Path)
         (tmp_path / f"{module}.py").write_text(source)
     imports = [found for module in sources for found in imports_of(module, tmp_path / f"{module}.py")]
     assert circles(import_graph(imports, sources)) == [["a", "b", "c"]]
+
+
+@pytest.mark.parametrize("package", ["bertstream.server"])
+def test_no_two_classes_have_one_name(package: str) -> None:
+    trees = [ast.parse(path.read_text("utf-8")) for module, path in source_files() if _inside(module, package)]
+    names = Counter(node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef))
+    assert [name for name, count in names.items() if count > 1 and not name.startswith("_")] == []
 
 
 def test_the_namespace_stays_open() -> None:

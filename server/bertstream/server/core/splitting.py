@@ -23,12 +23,12 @@ class Part:
     last: int
     tensors: Tensors
     layout: Layout
-    rows: Rows | None = None
+    rows: TensorRows | None = None
     more: bool = False  # more of the (only) text follows
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TensorRows:
     """Some rows of one text's states or weights."""
 
     name: str  # "last_hidden_state", "hidden_states.3", "attentions.3"
@@ -52,7 +52,7 @@ def split(tensors: Tensors, layout: Layout, sizes: NDArray[np.int64]) -> Iterato
         first = last
 
 
-def rows_of_text(tensors: Tensors, layout: Layout, text: int) -> Iterator[Rows]:
+def rows_of_text(tensors: Tensors, layout: Layout, text: int) -> Iterator[TensorRows]:
     """The states and weights of one text, in pieces of at most about 1 MiB."""
     for name in outputs_of(tensors):
         if not name.startswith(_BY_ROWS):
@@ -66,7 +66,9 @@ def rows_of_text(tensors: Tensors, layout: Layout, text: int) -> Iterator[Rows]:
         step = max(1, MESSAGE_BYTES // max(1, values[:1].nbytes))
         for row in range(0, len(values), step):
             piece = slice(row, row + step)
-            yield Rows(name, row, values[piece], None if scales is None else scales[piece], row + step < len(values))
+            yield TensorRows(
+                name, row, values[piece], None if scales is None else scales[piece], row + step < len(values)
+            )
 
 
 def _large(tensors: Tensors, layout: Layout, text: int) -> Iterator[Part]:

@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from bertstream.server.core import errors
 from bertstream.server.core.gate import Gate
 from bertstream.server.protocols.bertstream_v1 import streams
-from bertstream.server.protocols.bertstream_v1.streams import Answer, BulkStream, Items, first_message, parse_items
+from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items, Reply, first_message, parse_items
 from bertstream.server.protocols.rpc import Call, Decoded, Stream, add_service
 from bertstream.server.protocols.utf8 import BadString
 from bertstream.v1 import encoding_pb2 as e
@@ -25,13 +25,13 @@ from bertstream.v1 import types_pb2 as t
 from tests.support.waiting import until
 
 SERVICE = e.DESCRIPTOR.services_by_name["EncodingService"]
-Answers = AsyncIterator[Answer[e.StreamEncodingsResponse]]
+Answers = AsyncIterator[Reply[e.StreamEncodingsResponse]]
 
 
-def answer(ids: list[int], size: int = 0, tokens: int = 0) -> Answer[e.StreamEncodingsResponse]:
+def answer(ids: list[int], size: int = 0, tokens: int = 0) -> Reply[e.StreamEncodingsResponse]:
     pooled = t.Tensor(data=bytes(size))
     items = e.EncodedItems(ids=ids, encodings=e.Encodings(pooled=pooled))
-    return Answer(e.StreamEncodingsResponse(items=items), len(ids), tokens)
+    return Reply(e.StreamEncodingsResponse(items=items), len(ids), tokens)
 
 
 def request(count: int, first_id: int = 0, text: str = "a") -> e.StreamEncodingsRequest:

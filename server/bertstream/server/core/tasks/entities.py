@@ -110,7 +110,9 @@ class ClassifyTokens(Task[EntityContext]):
             **self._offsets(real, found, texts),
         )
 
-    def _offsets(self, real: RealTokens, found: Found, texts: Sequence[str] | None) -> dict[str, NDArray[np.int32]]:
+    def _offsets(
+        self, real: RealTokens, found: FoundEntities, texts: Sequence[str] | None
+    ) -> dict[str, NDArray[np.int32]]:
         """Where the entities start and end, if there are texts to count in."""
         if texts is None or real.starts is None or real.ends is None:
             return {}

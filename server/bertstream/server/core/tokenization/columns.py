@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bertstream.server.core.tokenization import ragged
 from bertstream.server.core.tokenization.sequences import Sequences
 from bertstream.server.core.tokenization.templates import SPECIAL, Template
-from bertstream.server.core.tokenization.truncation import Rows
+from bertstream.server.core.tokenization.truncation import KeptTokens
 from bertstream.server.core.tokenization.values import Column, TokenizationError, Tokenized
 
 Int32 = NDArray[np.int32]
@@ -30,10 +30,10 @@ class Vocabulary:
         return list(map(self.names.__getitem__, ids.tolist()))
 
 
-class Layout:
+class TokenLayout:
     """Where each of T output tokens comes from: the rows' parts of the sequences, with special tokens in between."""
 
-    def __init__(self, sequences: Sequences, template: Template, rows: Rows) -> None:
+    def __init__(self, sequences: Sequences, template: Template, rows: KeptTokens) -> None:
         self._template = template
         self._width = len(template.pieces)
         source = len(sequences.ids)  # the special tokens are laid behind the S tokens found
@@ -67,14 +67,14 @@ class Layout:
 def lay_out(
     sequences: Sequences,
     template: Template,
-    rows: Rows,
+    rows: KeptTokens,
     truncated: NDArray[np.bool_],
     errors: Mapping[int, TokenizationError],
     wanted: frozenset[Column],
     vocabulary: Vocabulary,
 ) -> Tokenized:
     """Puts the rows together. Wanted columns that `sequences` knows nothing of are None."""
-    layout = Layout(sequences, template, rows)
+    layout = TokenLayout(sequences, template, rows)
     ids = layout.take(sequences.ids, template.special_ids)
     places = sequences.places
     offsets = layout.take(places.offsets, 0) if places and "offsets" in wanted else None
@@ -95,7 +95,7 @@ def lay_out(
     )
 
 
-def _type_ids(layout: Layout, sequences: Sequences, template: Template) -> Int32 | None:
+def _type_ids(layout: TokenLayout, sequences: Sequences, template: Template) -> Int32 | None:
     if sequences.type_ids is not None:
         special = [piece.type_id for piece in template.pieces if piece.sequence == SPECIAL]
         type_ids: Int32 = layout.take(sequences.type_ids, special)
@@ -106,7 +106,7 @@ def _type_ids(layout: Layout, sequences: Sequences, template: Template) -> Int32
     return type_ids if type_ids.any() else None
 
 
-def _mask(layout: Layout, sequences: Sequences, vocabulary: Vocabulary) -> NDArray[np.bool_]:
+def _mask(layout: TokenLayout, sequences: Sequences, vocabulary: Vocabulary) -> NDArray[np.bool_]:
     if sequences.given:  # most have theirs already
         found = np.isin(sequences.ids, list(vocabulary.special_ids))
     else:
@@ -114,7 +114,7 @@ def _mask(layout: Layout, sequences: Sequences, vocabulary: Vocabulary) -> NDArr
     return layout.take(found, 1)
 
 
-def _sequence_ids(layout: Layout, sequences: Sequences, template: Template) -> Int32:
+def _sequence_ids(layout: TokenLayout, sequences: Sequences, template: Template) -> Int32:
     sequence_ids = layout.repeat([piece.sequence for piece in template.pieces])
     if sequences.places:
         sequence_ids[layout.take(sequences.places.is_prompt, 0)] = -1

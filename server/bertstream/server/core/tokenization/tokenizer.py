@@ -20,7 +20,7 @@ from bertstream.server.core.tokenization.reading import Need
 from bertstream.server.core.tokenization.sequences import Finder, Sequences
 from bertstream.server.core.tokenization.spelling import Spelling
 from bertstream.server.core.tokenization.templates import SPECIAL, Templates, TokenizerError
-from bertstream.server.core.tokenization.truncation import Rows, plan_rows
+from bertstream.server.core.tokenization.truncation import KeptTokens, plan_rows
 from bertstream.server.core.tokenization.values import (
     Column,
     Detokenized,
@@ -202,7 +202,7 @@ def _places_wanted(inputs: Inputs, options: TokenizeOptions, prompt: str) -> boo
     return not isinstance(inputs, Ids) and not wanted.isdisjoint(options.columns)
 
 
-def _empty_texts(rows: Rows) -> Errors:
+def _empty_texts(rows: KeptTokens) -> Errors:
     error = TokenizationError("INVALID_EMPTY_TEXT", "has no tokens, and no special tokens are added")
     return dict.fromkeys(rows.texts[rows.lengths.sum(axis=0) == 0].tolist(), error)
 

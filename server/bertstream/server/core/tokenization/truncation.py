@@ -23,24 +23,24 @@ Errors = dict[int, TokenizationError]
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class KeptTokens:
     """The part that each of r rows takes of its text's w sequences (1, or 2 for pairs)."""
 
     texts: Lengths  # [r]
     starts: Lengths  # [w, r]: the first token taken, counted within the sequence
     lengths: Lengths  # [w, r]: how many tokens
 
-    def without(self, failed: Errors) -> Rows:
+    def without(self, failed: Errors) -> KeptTokens:
         """All rows but those of these texts."""
         if not failed:
             return self
         kept = ~np.isin(self.texts, list(failed))
-        return Rows(self.texts[kept], self.starts[:, kept], self.lengths[:, kept])
+        return KeptTokens(self.texts[kept], self.starts[:, kept], self.lengths[:, kept])
 
 
 def plan_rows(
     lengths: Lengths, special_tokens: int, options: TokenizeOptions, unread: NDArray[np.bool_]
-) -> tuple[Rows, Errors]:
+) -> tuple[KeptTokens, Errors]:
     """Cuts texts to max_length, or into windows. lengths: [w, n], without special tokens; at least, where `unread`."""
     room = options.truncation.max_length - special_tokens
     if room < 0:
@@ -53,7 +53,7 @@ def plan_rows(
         rows, errors = _windows(lengths, room, options)
     else:
         kept = kept_lengths(lengths, room, options.truncation.strategy)
-        rows = Rows(np.arange(lengths.shape[1]), _starts(lengths, kept, options.truncation.side), kept)
+        rows = KeptTokens(np.arange(lengths.shape[1]), _starts(lengths, kept, options.truncation.side), kept)
         errors = _truncation_errors(lengths, kept, special_tokens, options.truncation, unread)
     return rows.without(errors), errors
 
@@ -100,7 +100,7 @@ def _starts(lengths: Lengths, kept: Lengths, side: Side) -> Lengths:
     return lengths - kept if side == "left" else np.zeros_like(lengths)
 
 
-def _windows(lengths: Lengths, room: int, options: TokenizeOptions) -> tuple[Rows, Errors]:
+def _windows(lengths: Lengths, room: int, options: TokenizeOptions) -> tuple[KeptTokens, Errors]:
     target = 1 if _are_pairs(lengths) and options.truncation.strategy == "only_second" else 0
     rooms = np.maximum(room - (lengths.sum(axis=0) - lengths[target]), 0)  # each window has the pair's other text too
     errors = _window_errors(lengths, room, rooms, target, options)
@@ -111,7 +111,7 @@ def _windows(lengths: Lengths, room: int, options: TokenizeOptions) -> tuple[Row
     texts = ragged.owners(counts)
     shift = (np.arange(len(texts)) - ragged.first_indexes(counts)[texts]) * steps[texts]
     ends = whole[texts]
-    rows = Rows(texts, np.zeros((len(lengths), len(texts)), np.int64), lengths[:, texts])
+    rows = KeptTokens(texts, np.zeros((len(lengths), len(texts)), np.int64), lengths[:, texts])
     if options.truncation.side == "right":
         starts, stops = shift, np.minimum(shift + rooms[texts], ends)
     else:
@@ -163,5 +163,5 @@ def _max_length_errors(lengths: Lengths, special_tokens: int, truncation: Trunca
     return dict.fromkeys(range(lengths.shape[1]), error)
 
 
-def _no_rows(lengths: Lengths) -> Rows:
-    return Rows(np.zeros(0, np.int64), lengths[:, :0], lengths[:, :0])
+def _no_rows(lengths: Lengths) -> KeptTokens:
+    return KeptTokens(np.zeros(0, np.int64), lengths[:, :0], lengths[:, :0])

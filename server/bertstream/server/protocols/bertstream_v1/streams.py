@@ -56,7 +56,7 @@ class Items:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[Response]):
+class Reply(Generic[Response]):
     """A message to send, and the room that it gives back."""
 
     message: Response
@@ -72,7 +72,7 @@ class BulkStream(Generic[Response]):
         stream: Stream[Any],
         call: Call,
         window: types_pb2.StreamWindow,
-        handle: Callable[[Items], AsyncIterator[Answer[Response]]],
+        handle: Callable[[Items], AsyncIterator[Reply[Response]]],
     ) -> None:
         self._stream = stream
         self._call = call
@@ -80,7 +80,7 @@ class BulkStream(Generic[Response]):
         self._items = Permits(window.max_items)
         self._bytes = Permits(_REQUEST_BYTES)
         self.tokens = Permits(window.max_tokens)
-        self._outbox: asyncio.Queue[Answer[Response] | None] = asyncio.Queue(_OUTBOX_MESSAGES)
+        self._outbox: asyncio.Queue[Reply[Response] | None] = asyncio.Queue(_OUTBOX_MESSAGES)
 
     async def run(self, messages: AsyncIterator[Any], max_texts: int) -> None:
         """Serves the messages after the first. An error of one of them as a whole ends the stream."""
@@ -107,7 +107,7 @@ class BulkStream(Generic[Response]):
         async for answer in self._handle(items):
             given = min(answer.items, held)
             held -= given
-            await self._outbox.put(Answer(answer.message, given, answer.tokens))
+            await self._outbox.put(Reply(answer.message, given, answer.tokens))
         self._items.release(held)
         self._bytes.release(size)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bertstream.server.core.dispatch import Outcome
 from bertstream.server.core.layout import Layout, Tensors, outputs_of
-from bertstream.server.core.splitting import Part, Rows
+from bertstream.server.core.splitting import Part, TensorRows
 from bertstream.server.core.tokenization import Column, Tokenized
 from bertstream.server.settings import Limits
 from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
@@ -70,7 +70,7 @@ def write_part(message: encoding_pb2.Encodings, part: Part) -> None:
         write_rows(message, part.rows, part.layout)
 
 
-def write_rows(message: encoding_pb2.Encodings, rows: Rows, layout: Layout) -> None:
+def write_rows(message: encoding_pb2.Encodings, rows: TensorRows, layout: Layout) -> None:
     """Writes some rows of one text as a part of that output."""
     target = place_of(message, rows.name, layout, [len(rows.values)])
     flat = rows.name.startswith("attentions")

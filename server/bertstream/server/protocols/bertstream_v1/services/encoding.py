@@ -19,7 +19,7 @@ from bertstream.server.core.selection import select_rows
 from bertstream.server.core.splitting import Part, split
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.services.layers import stream_layers
-from bertstream.server.protocols.bertstream_v1.streams import Answer, BulkStream, Items, first_message, item_error
+from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items, Reply, first_message, item_error
 from bertstream.server.protocols.bertstream_v1.validation.encoding import AskedEncoding, parse_encoding
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent, refuse_bad_strings
 from bertstream.server.protocols.bertstream_v1.validation.spans import spans_for
@@ -27,7 +27,7 @@ from bertstream.server.protocols.rpc import Call, Decoded, Stream
 from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE, Batch
 
-AnswerOf = Answer[encoding_pb2.StreamEncodingsResponse]
+AnswerOf = Reply[encoding_pb2.StreamEncodingsResponse]
 
 
 class EncodingService:
@@ -135,7 +135,7 @@ class _EncodingStream:
                 over = not part.more and part.last == outcome.texts
                 message = self._message(prepared, start, part, outcome, arrived)
                 message.ids.extend(ids[outcome.start + part.first : outcome.start + part.last])
-                yield Answer(encoding_pb2.StreamEncodingsResponse(items=message), done, spent if over else 0)
+                yield Reply(encoding_pb2.StreamEncodingsResponse(items=message), done, spent if over else 0)
 
     def _message(
         self, prepared: Prepared, start: int, part: Part, outcome: Outcome, arrived: float
@@ -155,7 +155,7 @@ class _EncodingStream:
     def _errors(self, failed: Sequence[tuple[int, RequestError]], tokens: int = 0) -> AnswerOf:
         listed = [item_error(item_id, error, self._call) for item_id, error in failed]
         message = encoding_pb2.EncodedItems(errors=listed)
-        return Answer(encoding_pb2.StreamEncodingsResponse(items=message), len(listed), tokens)
+        return Reply(encoding_pb2.StreamEncodingsResponse(items=message), len(listed), tokens)
 
 
 def shown_tokens(plan: EncodingPlan, prepared: Prepared, first: int, last: int) -> tokenization_pb2.Tokenizations:

@@ -19,7 +19,7 @@ from bertstream.server.core.generation.running import Answered, Generation
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.preparation import refuse_failed
 from bertstream.server.protocols.bertstream_v1 import wire
-from bertstream.server.protocols.bertstream_v1.streams import Answer, BulkStream, Items, first_message, item_error
+from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items, Reply, first_message, item_error
 from bertstream.server.protocols.bertstream_v1.validation.generation import (
     FINISH_REASONS,
     AskedGeneration,
@@ -35,7 +35,7 @@ _TOKEN_BYTES = 8  # of a token in an answer, id and text together, as a rule
 _SCORE_BYTES = 4
 _MESSAGE_ITEMS = 64
 
-AnswerOf = Answer[generation_pb2.StreamGenerationsResponse]
+AnswerOf = Reply[generation_pb2.StreamGenerationsResponse]
 
 
 class GenerationService:
@@ -186,7 +186,7 @@ class _GenerationStream:
             timings=_timings(prepared.tokenize_seconds, arrived, answered),
         )
         response = generation_pb2.StreamGenerationsResponse(items=message)
-        return Answer(response, len(done), sum(each.held for each in done))
+        return Reply(response, len(done), sum(each.held for each in done))
 
 
 def _checked(done: _Done | Exception) -> _Done:

@@ -19,7 +19,7 @@ from bertstream.server.core.tasks.base import Rows, Share, Task
 from bertstream.server.core.tasks.gathering import Computed, gather, item_costs, tensor_sizes, window_costs
 from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.protocols.bertstream_v1 import wire
-from bertstream.server.protocols.bertstream_v1.streams import Answer, BulkStream, Items, first_message, item_error
+from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items, Reply, first_message, item_error
 from bertstream.server.protocols.bertstream_v1.tasks.items import items_for
 from bertstream.server.protocols.bertstream_v1.tasks.registry import parse_task, task_of
 from bertstream.server.protocols.bertstream_v1.tasks.writing import put, write
@@ -29,7 +29,7 @@ from bertstream.workers.contract import BULK
 from bertstream.workers.ragged import pieces_of
 
 Requests = Stream[tasks_pb2.StreamPredictionsRequest]
-AnswerOf = Answer[tasks_pb2.StreamPredictionsResponse]
+AnswerOf = Reply[tasks_pb2.StreamPredictionsResponse]
 
 
 async def stream_predictions(models: Models, stream: Requests, call: Call) -> None:
@@ -144,9 +144,9 @@ class _PredictionStream:
             timings=wire.timings_of(message.tokenize_seconds, message.arrived, outcomes),
         )
         put(predicted, answer)
-        yield Answer(tasks_pb2.StreamPredictionsResponse(items=predicted), items.size)
+        yield Reply(tasks_pb2.StreamPredictionsResponse(items=predicted), items.size)
 
     def _errors(self, message: _Message, failed: Mapping[int, RequestError]) -> AnswerOf:
         listed = [item_error(message.ids[index], error, self._call) for index, error in sorted(failed.items())]
         items = tasks_pb2.PredictedItems(errors=listed)
-        return Answer(tasks_pb2.StreamPredictionsResponse(items=items), len(listed))
+        return Reply(tasks_pb2.StreamPredictionsResponse(items=items), len(listed))

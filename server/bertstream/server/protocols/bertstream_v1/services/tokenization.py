@@ -15,7 +15,7 @@ from bertstream.server.core.preparation import failed_texts, refuse_failed
 from bertstream.server.core.selection import select_rows
 from bertstream.server.core.tokenization import Ids, Tokenized
 from bertstream.server.protocols.bertstream_v1 import wire
-from bertstream.server.protocols.bertstream_v1.streams import Answer, BulkStream, Items, first_message, item_error
+from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items, Reply, first_message, item_error
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_inputs, parse_sent, refuse_bad_strings
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import parse_tokenization
 from bertstream.server.protocols.rpc import Call, Decoded, Stream
@@ -24,7 +24,7 @@ from bertstream.workers.ragged import pieces_of
 
 _ANSWER_TOKENS = 1 << 15  # with all columns about 20 bytes each, so about 1 MiB at most
 
-AnswerOf = Answer[tokenization_pb2.StreamTokenizationsResponse]
+AnswerOf = Reply[tokenization_pb2.StreamTokenizationsResponse]
 
 
 class TokenizationService:
@@ -133,7 +133,7 @@ def _answer(
         usage=_usage(tokens),
         timings=wire.timings(seconds, time.monotonic() - arrived),
     )
-    return Answer(tokenization_pb2.StreamTokenizationsResponse(items=message), len(ids) + len(failed))
+    return Reply(tokenization_pb2.StreamTokenizationsResponse(items=message), len(ids) + len(failed))
 
 
 def _of_texts(tokens: Tokenized, good: list[int]) -> Tokenized:
