@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bertstream.server.core.tasks.entities_groups import (
-    Found,
+    FoundEntities,
     Tags,
     find_entities,
     group_words,
@@ -70,12 +70,12 @@ def test_groups() -> None:
     assert mean_scores(scores, _ints(0, 1, 3)).tolist() == pytest.approx([0.5, 0.7, 0.32])
 
 
-def _entities(*spans: tuple[int, int, float]) -> Found:
+def _entities(*spans: tuple[int, int, float]) -> FoundEntities:
     firsts, lasts, scores = zip(*spans, strict=True)
-    return Found(_ints(*firsts), _ints(*lasts), np.zeros(len(spans), np.int64), np.array(scores, np.float32))
+    return FoundEntities(_ints(*firsts), _ints(*lasts), np.zeros(len(spans), np.int64), np.array(scores, np.float32))
 
 
-def _spans(found: Found) -> list[tuple[int, int, float]]:
+def _spans(found: FoundEntities) -> list[tuple[int, int, float]]:
     return list(zip(found.firsts.tolist(), found.lasts.tolist(), np.round(found.scores, 3).tolist(), strict=True))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.tasks.base import Rows, Share, Task, pick
-from bertstream.server.core.tasks.entities_groups import Aggregation, Found, Tags, find_entities, longest
+from bertstream.server.core.tasks.entities_groups import Aggregation, FoundEntities, Tags, find_entities, longest
 from bertstream.server.core.tasks.entities_windows import Windows
 from bertstream.server.core.tasks.entities_words import Ints, RealTokens, Sentences, Speller, real_tokens
 from bertstream.server.core.tasks.sent import Choices, Sent
@@ -120,7 +120,7 @@ class ClassifyTokens(Task[EntityContext]):
         offsets = convert_offsets(bounds.astype(np.int32), real.rows[found.firsts], texts, self.offset_unit)
         return {"starts": offsets[:, 0], "ends": offsets[:, 1]}
 
-    def _words(self, spell: Speller, found: Found) -> Iterator[str]:
+    def _words(self, spell: Speller, found: FoundEntities) -> Iterator[str]:
         real = spell.real
         for first, last in zip(found.firsts.tolist(), found.lasts.tolist(), strict=True):
             item = int(real.rows[first])
@@ -154,13 +154,13 @@ class ClassifyTokens(Task[EntityContext]):
             about = f"which token ids make up a word is not known, as aggregation by {self.aggregation.upper()} needs"
             raise invalid(path, about, "INVALID_COMBINATION")
 
-    def _find(self, windows: Windows, lengths: NDArray[np.int32], share: Share) -> Found:
+    def _find(self, windows: Windows, lengths: NDArray[np.int32], share: Share) -> FoundEntities:
         """All entities but the ignored ones, merged where several windows found them."""
         real = windows.rows
         at = ragged.first_indexes(lengths)[real.rows] + real.places
         scores = share.tensors["token_label_scores"].astype(np.float32, copy=False)[at]
 
-        def find(tokens: Ints, begins: NDArray[np.bool_], owners: Ints) -> Found:
+        def find(tokens: Ints, begins: NDArray[np.bool_], owners: Ints) -> FoundEntities:
             return find_entities(scores[tokens], begins, owners, self.aggregation, self.tags)
 
         whole = windows.whole

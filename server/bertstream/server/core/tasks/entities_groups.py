@@ -76,7 +76,7 @@ def mean_scores(scores: Floats, firsts: Ints) -> Floats:
     return (sums / np.diff(firsts, append=len(scores))).astype(np.float32)
 
 
-class Found(NamedTuple):
+class FoundEntities(NamedTuple):
     """E entities among K tokens."""
 
     firsts: Ints  # [E]
@@ -84,13 +84,13 @@ class Found(NamedTuple):
     labels: Ints  # [E]: that of its first word
     scores: Floats  # [E]
 
-    def at(self, indexes: Ints | NDArray[np.bool_]) -> Found:
+    def at(self, indexes: Ints | NDArray[np.bool_]) -> FoundEntities:
         """Some of them."""
-        return Found(self.firsts[indexes], self.lasts[indexes], self.labels[indexes], self.scores[indexes])
+        return FoundEntities(self.firsts[indexes], self.lasts[indexes], self.labels[indexes], self.scores[indexes])
 
-    def and_also(self, others: Found) -> Found:
+    def and_also(self, others: FoundEntities) -> FoundEntities:
         """These, then the others."""
-        return Found(
+        return FoundEntities(
             np.concatenate([self.firsts, others.firsts]),
             np.concatenate([self.lasts, others.lasts]),
             np.concatenate([self.labels, others.labels]),
@@ -100,7 +100,7 @@ class Found(NamedTuple):
 
 def find_entities(
     scores: Floats, begins: NDArray[np.bool_], owners: Ints, aggregation: Aggregation, tags: Tags
-) -> Found:
+) -> FoundEntities:
     """All entities of texts that lie end to end, those that will be ignored included, in order.
 
     scores: [K, L] of tokens; begins: [K], a word, as each text does; owners: [K], the text of each.
@@ -109,12 +109,12 @@ def find_entities(
     labels, word_scores = label_words(scores, firsts, aggregation)
     groups = np.arange(firsts.size) if aggregation == "none" else group_words(labels, owners[firsts], tags)
     starts = firsts[groups]
-    return Found(
+    return FoundEntities(
         starts, np.append(starts[1:], len(scores))[: starts.size], labels[groups], mean_scores(word_scores, groups)
     )
 
 
-def longest(found: Found, starts: Ints, ends: Ints) -> Found:
+def longest(found: FoundEntities, starts: Ints, ends: Ints) -> FoundEntities:
     """Those that stay of entities that several readings found among the same tokens, in order.
 
     Of those that overlap with the one before, the one with the most characters stays, as in transformers; then the one

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.server.core.tasks.entities_groups import Found
+from bertstream.server.core.tasks.entities_groups import FoundEntities
 from bertstream.server.core.tasks.entities_words import Ints, RealTokens, first_of_runs, within_runs
 
 Bools = NDArray[np.bool_]
 # Entities from the indexes of tokens [K], whether each begins a word [K], and the text that it is of [K].
-Find = Callable[[Ints, Bools, Ints], Found]
+Find = Callable[[Ints, Bools, Ints], FoundEntities]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ class Windows:
         whole = replace(real.at(chosen), rows=owners[chosen], places=before + indexes[chosen])
         return cls(real, whole, chosen, places)
 
-    def read_whole(self, find: Find) -> Found:
+    def read_whole(self, find: Find) -> FoundEntities:
         """Entities of the whole texts, each token read by the window in which it has the most context."""
         return find(self.chosen, self.whole.begins | first_of_runs(self.whole.rows), self.whole.rows)
 
-    def read(self, find: Find) -> Found:
+    def read(self, find: Find) -> FoundEntities:
         """Entities as each window reads them, words aside that its edge cuts, and those that no window has whole.
 
         Not in order; they overlap where several windows found the same or do not agree.
@@ -94,7 +94,7 @@ def _least(values: Ints, groups: Ints) -> Ints:
     return np.repeat(np.minimum.reduceat(values, starts), np.diff(starts, append=groups.size))
 
 
-def _within_one(found: Found, starts: Ints, stops: Ints) -> Bools:
+def _within_one(found: FoundEntities, starts: Ints, stops: Ints) -> Bools:
     """Which entities have all their tokens in one of these rows. [E], [R], [R] -> [E]"""
     if not starts.size:
         return np.zeros(found.firsts.size, np.bool_)
