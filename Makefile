@@ -11,6 +11,8 @@ VENVS := $(VENV) $(PROTO_VENV) $(BENCH_VENV) $(INFINITY_VENV) $(LOWEST_VENV) $(N
 BIN := $(VENV)/bin
 PROTO_PYTHON := $(PROTO_VENV)/bin/python
 IMAGE := .build/image.binpb
+# By name, since other tests may import what only the newest versions of others' packages have.
+SMOKE = $(shell grep -rl 'pytest\.mark\.smoke' tests --include='*.py')
 
 # The first Python that is not too old or too new. Each is run, since a pyenv shim may stand for one that is not there.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -35,12 +37,12 @@ test: $(VENV)/.installed-dev ## Install, and run all tests, in a process per cor
 	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 test-lowest: $(LOWEST_VENV)/.installed ## A smoke test with the oldest packages that pyproject.toml admits
-	@$(LOWEST_VENV)/bin/python -m pytest -n auto -m smoke $(PYTEST_ARGS)
+	@$(LOWEST_VENV)/bin/python -m pytest -n auto $(SMOKE) $(PYTEST_ARGS)
 
 test-newest: | $(NEWEST_VENV)/bin/python ## The same with the newest ones that there are today
 	@echo 'Installing the newest packages into $(NEWEST_VENV) (minutes, the first time)'
 	@$(NEWEST_VENV)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[test]'
-	@$(NEWEST_VENV)/bin/python -m pytest -n auto -m smoke $(PYTEST_ARGS)
+	@$(NEWEST_VENV)/bin/python -m pytest -n auto $(SMOKE) $(PYTEST_ARGS)
 
 lock: $(LOCK_VENV)/.installed ## Pin all packages of all environments anew, at the newest versions (LOCK_ARGS='--no-upgrade dev')
 	@$(LOCK_VENV)/bin/python deploy/lock.py $(LOCK_ARGS)
