@@ -25,7 +25,7 @@ INSTALL := deploy/install.py
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest test-newest bench lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline clean
+.PHONY: help demo test test-lowest test-newest bench bench-overload lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ lock: $(LOCK_VENV)/.installed ## Pin all packages of all environments anew, at t
 
 bench: $(VENV)/.installed-demo $(BENCH_VENV)/.installed $(INFINITY_VENV)/.installed ## Measure beside others, into .build/bench/results (QUICK=1 for minutes; BENCH_ARGS='--only engine')
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)
+
+bench-overload: $(VENV)/.installed-demo $(BENCH_VENV)/.installed ## Offer a server more than it can do (BENCH_ARGS='--scenarios short --factors 2')
+	@$(BIN)/python -m benchmarks.overload $(BENCH_ARGS)
 
 check: lint format-check types imports generated proto-lint proto-breaking ## Check style, types, imports and protos
 

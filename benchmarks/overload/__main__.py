@@ -1,0 +1,112 @@
+"""`make bench-overload`: offers a server more than it can do, and writes a table, a picture and all figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import models
+from benchmarks.machine import Machine, describe
+from benchmarks.overload import picture
+from benchmarks.overload.scenarios import SCENARIOS, Plan, Result, measure
+from benchmarks.pictures import NotDrawn
+from benchmarks.processes import Failed
+from benchmarks.running import say
+from benchmarks.tables import table
+
+ROOT = Path(__file__).parents[2]
+BUILT = ROOT / ".build/bench"
+
+
+def main() -> int:
+    """Measure, write, and say where."""
+    options = arguments()
+    machine = describe("cpu")
+    plan = Plan(tuple(sorted(options.factors)), options.seconds, options.deadline)
+    checkpoint = models.directory(models.MODELS[options.model], BUILT)
+    chosen = [scenario for scenario in SCENARIOS if scenario.name in options.scenarios]
+    try:
+        flags = shlex.split(options.serve)
+        results = [measure(scenario, plan, checkpoint, BUILT / "made" / options.model, flags) for scenario in chosen]
+    except Failed as failed:
+        print(f"benchmarks.overload: error: {failed}", file=sys.stderr)
+        return 2
+    folder: Path = options.output or BUILT / "results" / f"overload-{machine.slug}-{datetime.now(UTC):%Y-%m-%d-%H%M}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "overload.json").write_text(json.dumps([asdict(each) for each in results], indent=1), encoding="utf-8")
+    try:
+        picture.draw(results, folder / "overload.svg", options.drawing)
+    except NotDrawn as why:
+        say(f"no picture: {why}")
+    text = report(machine, plan, options.model, results)
+    (folder / "overload.md").write_text(text, encoding="utf-8")
+    print(text)
+    say(f"written to {folder}")
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    """Return the options."""
+    names = [scenario.name for scenario in SCENARIOS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__)
+    parser.add_argument("--scenarios", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--factors", nargs="+", type=float, default=[0.5, 1, 2, 5, 10], help="of the capacity")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each load")
+    parser.add_argument("--deadline", type=float, default=2.0, help="of each call, in seconds")
+    parser.add_argument("--model", choices=models.MODELS, default="all-MiniLM-L6-v2")
+    parser.add_argument("--serve", default="", metavar="FLAGS", help="more flags for the server")
+    parser.add_argument(
+        "--drawing", type=Path, default=ROOT / ".venv-bench/bin/python", help="a Python with matplotlib"
+    )
+    parser.add_argument("--output", type=Path, metavar="FOLDER")
+    return parser.parse_args()
+
+
+def report(machine: Machine, plan: Plan, model: str, results: Sequence[Result]) -> str:
+    """Return the figures as Markdown."""
+    command = shlex.join(["python", "-m", "benchmarks.overload", *sys.argv[1:]])
+    parts = [
+        "# Overload",
+        f"- {machine.processor}, {machine.cores} cores; {', '.join(machine.instructions)}; load before the run"
+        f" {machine.load:.2f}\n- {model}; unary calls of one text with a deadline of {plan.deadline:g} s, at random"
+        f" times, {plan.seconds:g} s of each load\n- `{command}`",
+        *(f"## {result.title}\n\n{summary(result)}\n\n{figures(result)}" for result in results),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(result: Result) -> str:
+    """Return a scenario in a sentence."""
+    return (
+        f"Capacity {result.capacity:.1f} calls/s; one call at a time {result.idle_p50 * 1e3:.1f} ms at p50; after the"
+        f" greatest load normal within {result.settled:.2f} s; memory before {result.memory_before >> 20} MiB."
+    )
+
+
+def figures(result: Result) -> str:
+    """Return a line for each load."""
+    header = ("offered", "calls/s", "answered in time", "p50, s", "p99, s", "refused in, ms", "memory, MiB", "statuses")
+    rows = [
+        (
+            f"{each.factor:g} ×",
+            f"{each.offered:.0f}",
+            f"{each.goodput / result.capacity:.0%}",
+            f"{each.answered_p50:.2f}",
+            f"{each.answered_p99:.2f}",
+            f"{each.refused_p50 * 1e3:.0f}",
+            f"{each.memory >> 20}",
+            ", ".join(f"{name} {count}" for name, count in sorted(each.statuses.items())),
+        )
+        for each in result.outcomes
+    ]
+    return table(header, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

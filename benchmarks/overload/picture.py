@@ -1,0 +1,63 @@
+"""Offered load against what is answered in time, as lines by matplotlib.
+
+Drawn in a process of its own (`main`), by a Python that has matplotlib.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.overload.scenarios import Result
+from benchmarks.pictures import DRAWING_SECONDS, ROOT, NotDrawn
+
+
+def draw(results: Sequence[Result], file: Path, python: Path) -> None:
+    """Draw all scenarios into one file. Raises NotDrawn."""
+    if not python.is_file():
+        raise NotDrawn("there is no .venv-bench, which `make bench` installs")
+    try:
+        subprocess.run(
+            [str(python), "-m", "benchmarks.overload.picture", str(file.resolve())],
+            input=json.dumps([asdict(result) for result in results]),
+            cwd=ROOT,
+            env={**os.environ, "MPLCONFIGDIR": str(ROOT / ".build/matplotlib")},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=DRAWING_SECONDS,
+        )
+    except subprocess.CalledProcessError as error:
+        raise NotDrawn((error.stderr.strip().splitlines() or ["it said nothing"])[-1]) from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotDrawn(str(error)) from None
+
+
+def save(results: Sequence[dict[str, Any]], file: Path) -> None:
+    """Draw a line a scenario. Raises ModuleNotFoundError where there is no matplotlib."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "overload", "font.family": "sans-serif", "font.size": 9}):
+        figure = Figure(figsize=(7, 3.6), layout="constrained")
+        axis = figure.subplots()
+        most = max(outcome["factor"] for result in results for outcome in result["outcomes"])
+        axis.plot([0, 1, most], [0, 1, 1], color="#8c959f", linestyle="--", label="all that can be done")
+        for result in results:
+            factors = [outcome["offered"] / result["capacity"] for outcome in result["outcomes"]]
+            answered = [outcome["goodput"] / result["capacity"] for outcome in result["outcomes"]]
+            axis.plot(factors, answered, marker="o", markersize=4, label=result["title"])
+        axis.set(xlabel="offered, times the capacity", ylabel="answered in time, of the capacity", ylim=(0, 1.15))
+        axis.legend(frameon=False, loc="lower right")
+        axis.spines[["top", "right"]].set_visible(False)
+        figure.savefig(file, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+
+
+if __name__ == "__main__":
+    save(json.load(sys.stdin), Path(sys.argv[1]))

@@ -1,0 +1,139 @@
+"""The loads that a server is put under: what is sent, to which models, and what else it does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import models, usage
+from benchmarks.overload.offering import Callers, requests
+from benchmarks.overload.outcomes import Outcome, judged, percentile, settled_after
+from benchmarks.processes import PATIENT, Server
+from benchmarks.running import say
+from benchmarks.workloads import equal, lognormal
+from bertstream.client import Client
+
+AT_ONCE = 32  # callers that find out what the server can do
+WARM_SECONDS = 3.0
+PROBE_GAP = 0.02
+SETTLING_SECONDS = 3.0
+TEXTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One kind of load."""
+
+    name: str
+    title: str
+    long_share: float = 0.0  # of texts that have 512 tokens; the others are of lognormal length
+    streams: int = 0  # of bulk work beside
+    models: tuple[str, ...] = ("bench",)
+
+
+SCENARIOS = (
+    Scenario("short", "texts of lognormal length"),
+    Scenario("mix", "every tenth text has 512 tokens", long_share=0.1),
+    Scenario("streams", "two bulk streams beside", streams=2),
+    Scenario("models", "two models", models=("bench", "other")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long, and how much."""
+
+    factors: tuple[float, ...]
+    seconds: float  # of each load
+    deadline: float  # of each call, in seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One scenario. Rates in calls a second, times in seconds."""
+
+    name: str
+    title: str
+    capacity: float  # with the streams beside, where there are any
+    idle_p50: float
+    outcomes: tuple[Outcome, ...]
+    settled: float  # after the end of the greatest load
+    memory_before: int
+
+
+def measure(scenario: Scenario, plan: Plan, checkpoint: Path, cache: Path, flags: Sequence[str]) -> Result:
+    """Put a new server under each load in turn, the greatest last. Raises Failed where it does not start."""
+    others = [f"{name}={checkpoint}" for name in scenario.models[1:]]
+    server = Server(checkpoint, [*others, *flags], cache, PATIENT)
+    try:
+        with ExitStack() as stack:
+            for _ in range(scenario.streams):
+                stack.enter_context(streaming(server.address, texts_of(scenario, checkpoint)))
+            return asyncio.run(loads(scenario, plan, server, texts_of(scenario, checkpoint)))
+    finally:
+        server.close()
+
+
+async def loads(scenario: Scenario, plan: Plan, server: Server, texts: Sequence[str]) -> Result:
+    """Return what the server does under each load."""
+    generator = np.random.default_rng(0)
+    source = requests(texts, scenario.models)
+    async with Callers(server.address) as callers:
+        await callers.keep_busy(source, AT_ONCE, WARM_SECONDS)
+        idle = percentile([call.seconds for call in await callers.probe(source, PROBE_GAP, SETTLING_SECONDS)], 50)
+        busy = await callers.keep_busy(source, AT_ONCE, plan.seconds)
+        capacity = sum(call.ended <= plan.seconds for call in busy) / plan.seconds
+        before = usage.memory([server.pid])
+        say(f"{scenario.name}: capacity {capacity:.1f} calls/s, idle p50 {idle * 1e3:.1f} ms")
+        outcomes, settled = [], 0.0
+        for factor in plan.factors:
+            offering = callers.offer(source, factor * capacity, plan.seconds, plan.deadline, generator)
+            calls = await offering
+            outcome = judged(calls, factor, plan.seconds, plan.deadline, usage.memory([server.pid]))
+            settled = settled_after(await callers.probe(source, PROBE_GAP, SETTLING_SECONDS), idle)
+            say(
+                f"{scenario.name}: {factor:g} x offered: {outcome.goodput / capacity:.0%} of capacity answered in time,"
+                f" p99 {outcome.answered_p99:.2f} s, refused in {outcome.refused_p50 * 1e3:.0f} ms, {outcome.statuses},"
+                f" normal after {settled:.2f} s"
+            )
+            outcomes.append(outcome)
+    return Result(scenario.name, scenario.title, capacity, idle, tuple(outcomes), settled, before)
+
+
+def texts_of(scenario: Scenario, checkpoint: Path) -> list[str]:
+    """Return the texts that its calls have, one each."""
+    count_tokens = models.token_counter(checkpoint)
+    short = list(lognormal("short", TEXTS, count_tokens, seed=6).texts)
+    if not scenario.long_share:
+        return short
+    every = round(1 / scenario.long_share)
+    long = cycle(equal("long", 16, 512, count_tokens, seed=7).texts)
+    return [next(long) if number % every == 0 else text for number, text in enumerate(short)]
+
+
+@contextmanager
+def streaming(address: str, texts: Sequence[str]) -> Iterator[None]:
+    """Keep an endless stream of bulk work going."""
+    over = threading.Event()
+
+    def run() -> None:
+        with Client(address) as client:
+            batches = client.encode_stream(cycle(texts))
+            while not over.is_set():
+                list(islice(batches, 1))
+            batches.close()
+
+    thread = threading.Thread(target=run, name="stream")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
