@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from bertstream.server.protocols.compression import TooLong, inflated
-from bertstream.server.protocols.rpc import decoder
+from bertstream.server.protocols.decoding import decoder
 from bertstream.v1 import encoding_pb2, types_pb2
 
 REQUEST = encoding_pb2.EncodeTextsRequest(inputs=types_pb2.TextBatch(texts=types_pb2.Texts(texts=["fox"] * 50)))

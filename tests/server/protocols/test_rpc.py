@@ -12,13 +12,16 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from google.rpc import error_details_pb2, status_pb2
 
 from bertstream.server.core import errors
 from bertstream.server.core.gate import Gate
-from bertstream.server.protocols.rpc import Call, Decoded, Stream, add_service, decoder
+from bertstream.server.frontend.links import chain
+from bertstream.server.protocols.call import Call, Stream
+from bertstream.server.protocols.decoding import Decoded, decoder
+from bertstream.server.protocols.rpc import add_service
 from bertstream.server.protocols.utf8 import BadString
 from bertstream.v1 import encoding_pb2, types_pb2
+from tests.support.statuses import refusal
 from tests.support.waiting import until
 
 MAX_BYTES = 10_000
@@ -80,9 +83,11 @@ class Served:
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", 10 * MAX_BYTES)])
+    server = grpc.aio.server(
+        interceptors=(chain(Gate(100)),), options=[("grpc.max_receive_message_length", 10 * MAX_BYTES)]
+    )
     servicer = Servicer()
-    add_service(server, SERVICE, servicer, MAX_BYTES, Gate(100))
+    add_service(server, SERVICE, servicer, MAX_BYTES)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -90,28 +95,8 @@ async def served() -> AsyncIterator[Served]:
     await server.stop(None)
 
 
-class Refusal:
-    """What a caller sees of an error."""
-
-    def __init__(self, error: grpc.aio.AioRpcError) -> None:
-        self.code = error.code()
-        self.message = error.details()
-        self.trailing = dict(error.trailing_metadata() or ())
-        self.status = status_pb2.Status.FromString(self.trailing.get("grpc-status-details-bin", b""))
-        self.info, self.request = error_details_pb2.ErrorInfo(), error_details_pb2.RequestInfo()
-        for each in self.status.details:
-            each.Unpack(self.info)
-            each.Unpack(self.request)
-
-
 def _secret() -> None:
     raise KeyError("secret")
-
-
-async def refusal(call: Any) -> Refusal:
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call
-    return Refusal(raised.value)
 
 
 async def test_a_call_is_answered(served: Served) -> None:

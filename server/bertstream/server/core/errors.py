@@ -22,6 +22,7 @@ class Code(enum.Enum):
     RESOURCE_EXHAUSTED = enum.auto()
     FAILED_PRECONDITION = enum.auto()
     ABORTED = enum.auto()
+    UNIMPLEMENTED = enum.auto()
     INTERNAL = enum.auto()
     UNAVAILABLE = enum.auto()
 
@@ -82,6 +83,11 @@ def model_not_found(name: str, there: Iterable[str]) -> RequestError:
         f"there is no model {name[:200]!r}; served: {names}",
         metadata={"models": names},
     )
+
+
+def method_not_found(name: str) -> RequestError:
+    """No such call."""
+    return RequestError(Code.UNIMPLEMENTED, "METHOD_NOT_FOUND", f"there is no method {name[:200]!r}")
 
 
 def not_available(message: str, reason: str = "OUTPUT_NOT_AVAILABLE") -> RequestError:

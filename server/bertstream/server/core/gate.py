@@ -14,7 +14,7 @@ def _tell_nobody(under_way: int) -> None:
 
 
 class Gate:
-    """Counts the calls under way in one frontend. Health checks and reflection do not pass through it."""
+    """Counts the calls under way in one frontend."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2
 
 from bertstream.server.core.gate import Gate
 from bertstream.server.core.versions import Versions
-from bertstream.server.frontend import standard, transport
+from bertstream.server.frontend import links, standard, transport
 from bertstream.server.protocols.bertstream_v1.services.encoding import EncodingService
 from bertstream.server.protocols.bertstream_v1.services.generation import GenerationService
 from bertstream.server.protocols.bertstream_v1.services.models import ModelService
@@ -107,7 +107,7 @@ class Frontend:
 
     def _server(self) -> grpc.aio.Server:
         settings, limits, models = self._settings, self._settings.limits, self._versions.models
-        server = grpc.aio.server(options=transport.arguments(limits))
+        server = grpc.aio.server(interceptors=(links.chain(self._gate),), options=transport.arguments(limits))
         for service, servicer in (
             (ENCODING, EncodingService(models)),
             (TOKENIZATION, TokenizationService(models)),
@@ -115,7 +115,7 @@ class Frontend:
             (GENERATION, GenerationService(models)),
             (MODELS, ModelService(models, settings.version, self._ask, settings.max_load_workers)),
         ):
-            add_service(server, service, servicer, limits.max_request_bytes, self._gate)
+            add_service(server, service, servicer, limits.max_request_bytes)
         standard.add_health(server, self._health)
         standard.add_reflection(server, (*SERVICES, health.SERVICE_NAME))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host  # an IPv6 address

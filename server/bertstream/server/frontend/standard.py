@@ -1,33 +1,48 @@
 """The services that every gRPC server may have: health, and reflection in both of its versions.
 
-Added by their descriptors and not by the generated functions, since compressed messages are inflated by us.
+Added by hand and not by the generated functions, since messages are decoded by us: what is compressed or wrong too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
-from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from bertstream.server.protocols.compression import TooLong, inflated
+from bertstream.server.protocols.call import CallerGone, Stream
+from bertstream.server.protocols.decoding import Decoded, decoder
 
 _MAX_BYTES = 1 << 16  # of one request
 _STABLE_FILE = "grpc/reflection/v1/reflection.proto"
 STABLE_REFLECTION = "grpc.reflection.v1.ServerReflection"
-M = TypeVar("M", bound=Message)
+SERVICES = (health.SERVICE_NAME, STABLE_REFLECTION, reflection.SERVICE_NAME)
+_Context = grpc.aio.ServicerContext[Any, Any]
+_Check = Decoded[health_pb2.HealthCheckRequest]
 
 
 def add_health(server: grpc.aio.Server, servicer: health.aio.HealthServicer) -> None:
     """`grpc.health.v1.Health`, but for List, which grpcio-health-checking does not answer either."""
-    decode, encode = _decoder(health_pb2.HealthCheckRequest), health_pb2.HealthCheckResponse.SerializeToString
+    decode, encode = (
+        decoder(health_pb2.HealthCheckRequest, _MAX_BYTES),
+        health_pb2.HealthCheckResponse.SerializeToString,
+    )
+
+    async def check(request: _Check, context: _Context) -> Any:
+        return await servicer.Check(request.value(), context)
+
+    async def watch(request: _Check, context: _Context) -> None:
+        try:
+            await servicer.Watch(request.value(), context)
+        except grpc.aio.InternalError as error:  # of a write: the connection is no more
+            raise CallerGone from error
+
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        "Check": grpc.unary_unary_rpc_method_handler(servicer.Check, decode, encode),
-        "Watch": grpc.unary_stream_rpc_method_handler(servicer.Watch, decode, encode),
+        "Check": grpc.unary_unary_rpc_method_handler(check, decode, encode),
+        "Watch": grpc.unary_stream_rpc_method_handler(watch, decode, encode),
     }
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(health.SERVICE_NAME, handlers)])
 
@@ -40,10 +55,19 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     _add_stable_reflection()
     names = (STABLE_REFLECTION, reflection.SERVICE_NAME)
     servicer: Any = reflection.aio.ReflectionServicer((*services, *names))
-    decode = _decoder(reflection_pb2.ServerReflectionRequest)
+    decode = decoder(reflection_pb2.ServerReflectionRequest, _MAX_BYTES)
     encode = reflection_pb2.ServerReflectionResponse.SerializeToString
+
+    async def requests(context: _Context) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+        async for decoded in Stream[reflection_pb2.ServerReflectionRequest](context):
+            yield decoded.value()
+
+    async def info(_: object, context: _Context) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
+        async for answer in servicer.ServerReflectionInfo(requests(context), context):
+            yield answer
+
     handler: grpc.RpcMethodHandler[Any, Any]
-    handler = grpc.stream_stream_rpc_method_handler(servicer.ServerReflectionInfo, decode, encode)
+    handler = grpc.stream_stream_rpc_method_handler(info, decode, encode)
     handlers = [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in names]
     server.add_generic_rpc_handlers(handlers)
 
@@ -66,13 +90,3 @@ def _stable_file() -> descriptor_pb2.FileDescriptorProto:
     stable.name = _STABLE_FILE
     stable.options.ClearField("deprecated")
     return stable
-
-
-def _decoder(message_class: type[M]) -> Callable[[bytes], M]:
-    def decode(raw: bytes) -> M:
-        try:
-            return message_class.FromString(inflated(raw, _MAX_BYTES))
-        except TooLong:
-            raise DecodeError(f"the message has more than {_MAX_BYTES} bytes") from None
-
-    return decode

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from bertstream.server.core.errors import RequestError, invalid, not_utf8
 from bertstream.server.core.permits import Permits
 from bertstream.server.protocols.bertstream_v1.validation.inputs import bad_texts, count_texts
-from bertstream.server.protocols.rpc import Call, CallerGone, Stream
+from bertstream.server.protocols.call import Call, CallerGone, Stream
 from bertstream.server.protocols.statuses import to_status
 from bertstream.server.protocols.utf8 import BadString
 from bertstream.v1 import encoding_pb2, tasks_pb2, types_pb2

@@ -23,7 +23,8 @@ from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items,
 from bertstream.server.protocols.bertstream_v1.validation.encoding import AskedEncoding, parse_encoding
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent, refuse_bad_strings
 from bertstream.server.protocols.bertstream_v1.validation.spans import spans_for
-from bertstream.server.protocols.rpc import Call, Decoded, Stream
+from bertstream.server.protocols.call import Call, Stream
+from bertstream.server.protocols.decoding import Decoded
 from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE, Batch
 

@@ -27,7 +27,8 @@ from bertstream.server.protocols.bertstream_v1.validation.generation import (
 )
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent, refuse_bad_strings
 from bertstream.server.protocols.bertstream_v1.validation.names import value_of
-from bertstream.server.protocols.rpc import Call, Decoded, Stream
+from bertstream.server.protocols.call import Call, Stream
+from bertstream.server.protocols.decoding import Decoded
 from bertstream.v1 import generation_pb2, types_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE
 

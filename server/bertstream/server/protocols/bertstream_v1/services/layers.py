@@ -21,7 +21,7 @@ from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.validation.encoding import WIRE_BYTES, AskedEncoding, parse_encoding
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent
 from bertstream.server.protocols.bertstream_v1.validation.spans import spans_for
-from bertstream.server.protocols.rpc import Call, Stream
+from bertstream.server.protocols.call import Call, Stream
 from bertstream.v1 import encoding_pb2
 from bertstream.workers.contract import INTERACTIVE, Batch, Output, Result, Wishes
 

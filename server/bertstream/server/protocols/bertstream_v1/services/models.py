@@ -26,7 +26,8 @@ from bertstream.server.protocols.bertstream_v1.validation.encoding import (
 )
 from bertstream.server.protocols.bertstream_v1.validation.loading import COMPUTE_TYPES, parse_load
 from bertstream.server.protocols.bertstream_v1.validation.names import OUTPUTS, value_of
-from bertstream.server.protocols.rpc import Call, Decoded
+from bertstream.server.protocols.call import Call
+from bertstream.server.protocols.decoding import Decoded
 from bertstream.v1 import models_pb2
 
 Ask = Callable[..., Awaitable[dict[str, Any]]]

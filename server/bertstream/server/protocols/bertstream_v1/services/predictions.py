@@ -23,7 +23,8 @@ from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items,
 from bertstream.server.protocols.bertstream_v1.tasks.items import items_for
 from bertstream.server.protocols.bertstream_v1.tasks.registry import parse_task, task_of
 from bertstream.server.protocols.bertstream_v1.tasks.writing import put, write
-from bertstream.server.protocols.rpc import Call, Decoded, Stream
+from bertstream.server.protocols.call import Call, Stream
+from bertstream.server.protocols.decoding import Decoded
 from bertstream.v1 import tasks_pb2
 from bertstream.workers.contract import BULK
 from bertstream.workers.ragged import pieces_of

@@ -26,7 +26,8 @@ from bertstream.server.protocols.bertstream_v1.tasks.items import items_for
 from bertstream.server.protocols.bertstream_v1.tasks.registry import parse_task
 from bertstream.server.protocols.bertstream_v1.tasks.writing import put, write
 from bertstream.server.protocols.bertstream_v1.validation.inputs import refuse_bad_strings
-from bertstream.server.protocols.rpc import Call, Decoded, Stream
+from bertstream.server.protocols.call import Call, Stream
+from bertstream.server.protocols.decoding import Decoded
 from bertstream.server.protocols.utf8 import BadString
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import INTERACTIVE

@@ -18,7 +18,8 @@ from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items, Reply, first_message, item_error
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_inputs, parse_sent, refuse_bad_strings
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import parse_tokenization
-from bertstream.server.protocols.rpc import Call, Decoded, Stream
+from bertstream.server.protocols.call import Call, Stream
+from bertstream.server.protocols.decoding import Decoded
 from bertstream.v1 import tokenization_pb2, types_pb2
 from bertstream.workers.ragged import pieces_of
 

@@ -19,6 +19,7 @@ from bertstream.server.core.admission import Admission
 from bertstream.server.core.dispatch import Job, Outcome, cut
 from bertstream.server.core.gate import Gate
 from bertstream.server.core.models import Models
+from bertstream.server.frontend.links import chain
 from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
 from bertstream.server.protocols.rpc import add_service
 from bertstream.v1 import tasks_pb2
@@ -138,9 +139,9 @@ def _serialized(message: Message | bytes) -> bytes:
 @asynccontextmanager
 async def serving(stub: StubModel) -> AsyncIterator[Served]:
     """Serves one model."""
-    server, served = grpc.aio.server(), Served(stub)
+    server, served = grpc.aio.server(interceptors=(chain(Gate(100)),)), Served(stub)
     model: Any = served
-    add_service(server, SERVICE, TaskService(Models([model])), 1 << 24, Gate(100))
+    add_service(server, SERVICE, TaskService(Models([model])), 1 << 24)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     options = [("grpc.max_receive_message_length", -1)]

@@ -1,0 +1,88 @@
+"""One call, as the chain of interceptors and the handlers see it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextvars import ContextVar
+from typing import Any, Generic, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from bertstream.server.core.errors import deadline_exceeded
+from bertstream.server.protocols.decoding import Decoded
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+M = TypeVar("M", bound=Message)
+
+
+class Call:
+    """What is known of one call, whatever it is for."""
+
+    def __init__(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self.method = method  # "bertstream.v1.EncodingService/EncodeTexts"
+        self.context = context
+        self.arrived = time.monotonic()
+        remaining: float | None = context.time_remaining()  # typed as never None, which it is without a deadline
+        self.deadline = math.inf if remaining is None else self.arrived + remaining
+        self.metadata: Mapping[str, str | bytes] = dict(context.invocation_metadata() or ())  # as the caller sent it
+        given = str(self.metadata.get("x-request-id", ""))
+        self.request_id: str = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.until_end = contextlib.ExitStack()  # what is held for the call
+
+    @property
+    def peer(self) -> str:
+        """The caller's address, as gRPC writes it: "ipv4:127.0.0.1:5000"."""
+        return self.context.peer()
+
+    @property
+    def code(self) -> str:
+        """The name of the status that the call has so far: OK, until it was ended with another one."""
+        code: grpc.StatusCode | None = self.context.code()
+        return "OK" if code is None else code.name
+
+    def check_deadline(self) -> None:
+        """Raise DEADLINE_EXCEEDED when it is too late for any work."""
+        if time.monotonic() >= self.deadline:
+            raise deadline_exceeded()
+
+
+CURRENT: ContextVar[Call] = ContextVar("call")  # of the handler that runs; gRPC runs each in a task of its own
+
+
+class CallerGone(Exception):
+    """The caller went, or lost its connection, while an answer was being written."""
+
+
+class Stream(Generic[M]):
+    """The two directions of a bidirectional call."""
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._context = context
+
+    async def __aiter__(self) -> AsyncIterator[Decoded[M]]:
+        """Read one message at a time, only when asked for."""
+        while (message := await self._context.read()) is not grpc.aio.EOF:
+            yield message
+
+    async def write(self, message: Message) -> None:
+        """Return once the transport has taken the message: a slow reader makes it wait.
+
+        A write that has begun is seen to its end even when it is cancelled: meanwhile gRPC could not send the status
+        that the call ends with, and the caller would wait for ever.
+        """
+        writing = asyncio.ensure_future(self._context.write(message))
+        writing.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, if nobody waits any more
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait((writing,))
+            raise
+        except grpc.aio.InternalError as error:
+            raise CallerGone from error

@@ -1,0 +1,112 @@
+"""The chain as gRPC sees it: one interceptor, which wraps each method once and takes each call through the links."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing
+from functools import partial, reduce
+from typing import Any, TypeAlias
+
+import grpc
+
+from bertstream.server.core.errors import method_not_found
+from bertstream.server.protocols.call import CURRENT, Call, Stream
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic for the type checker alone
+Proceed = Callable[[], Awaitable[Any]]  # runs the rest of the chain, and the handler at its end
+Link = Callable[[Call, Proceed], Awaitable[Any]]
+
+
+class Kind(enum.Flag):
+    """Whose method a call is for."""
+
+    OURS = enum.auto()  # those of bertstream.v1
+    STANDARD = enum.auto()  # those of services that every gRPC server may have, as health and reflection
+    MISSING = enum.auto()  # there is no such method
+
+
+EVERY = Kind.OURS | Kind.STANDARD | Kind.MISSING
+
+
+class Chain(grpc.aio.ServerInterceptor):
+    """Takes every call through the links that its kind passes, the first of them outermost."""
+
+    def __init__(self, links: Sequence[tuple[Link, Kind]], standard: Collection[str] = ()) -> None:
+        """Take the links, each with the kinds of calls that pass it, and the full names of the standard services."""
+        self._through = {kind: _joined([link for link, kinds in links if kind in kinds]) for kind in EVERY}
+        self._standard = frozenset(standard)
+        self._wrapped: dict[str, Handler] = {}  # by the method's name; none of those that are missing
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Return the handler of the method with the links around it; it stays the same for all its calls."""
+        method = handler_call_details.method.removeprefix("/")
+        if method in self._wrapped:
+            return self._wrapped[method]
+        found = await continuation(handler_call_details)
+        if found is None:
+            return _wrapped(method, _missing(method), self._through[Kind.MISSING])
+        kind = Kind.STANDARD if method.partition("/")[0] in self._standard else Kind.OURS
+        self._wrapped[method] = _wrapped(method, found, self._through[kind])
+        return self._wrapped[method]
+
+
+def _joined(links: Sequence[Link]) -> Link:
+    """Return one link that is all of these."""
+    innermost: Link = _innermost
+    return reduce(_within, reversed(links), innermost)
+
+
+def _within(inner: Link, outer: Link) -> Link:
+    async def both(call: Call, proceed: Proceed) -> Any:
+        return await outer(call, partial(inner, call, proceed))
+
+    return both
+
+
+async def _innermost(call: Call, proceed: Proceed) -> Any:
+    with call.until_end:
+        return await proceed()
+
+
+def _wrapped(method: str, handler: Handler, through: Link) -> Handler:
+    """Return a handler of the same kind whose calls go through the links."""
+    makers: dict[tuple[bool, bool], tuple[Any, Any]] = {
+        (False, False): (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
+        (False, True): (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
+        (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
+        (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
+    }
+    function, make = makers[handler.request_streaming, handler.response_streaming]
+    run = partial(_write_all, function) if inspect.isasyncgenfunction(function) else function
+
+    async def intercepted(request: Any, context: Context) -> Any:
+        call = Call(method, context)
+        CURRENT.set(call)
+        return await through(call, partial(run, request, context))
+
+    wrapped: Handler = make(intercepted, handler.request_deserializer, handler.response_serializer)
+    return wrapped
+
+
+async def _write_all(generate: Callable[..., Any], request: Any, context: Context) -> None:
+    """Run a handler that yields its answers as one that writes them, so that a link sees all of its call."""
+    stream = Stream[Any](context)
+    async with aclosing(generate(request, context)) as answers:
+        async for answer in answers:
+            await stream.write(answer)
+
+
+def _missing(method: str) -> Handler:
+    """Return a handler for what has none; it reads no message."""
+
+    async def refuse(_: object, context: Context) -> None:
+        raise method_not_found(method)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)

@@ -1,0 +1,27 @@
+"""A line in the log for each call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from bertstream.server.protocols.call import Call
+from bertstream.server.protocols.interceptors.chain import Proceed
+
+log = logging.getLogger(__name__)
+
+
+async def log_call(call: Call, proceed: Proceed) -> Any:
+    """Write how the call ended, its request id and its milliseconds, for whoever debugs."""
+    cancelled = False
+    try:
+        return await proceed()
+    except asyncio.CancelledError:
+        cancelled = True
+        raise
+    finally:
+        milliseconds = round((time.monotonic() - call.arrived) * 1e3, 1)
+        code = "CANCELLED" if cancelled else call.code
+        log.debug("%s %s", call.method, code, extra={"request_id": call.request_id, "milliseconds": milliseconds})
