@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertstream.server.core.dispatch import Dispatcher, Job, Outcome, cut
+from bertstream.server.core.dispatch import attempts as attempts_module
 from bertstream.server.core.dispatch import dispatcher as dispatcher_module
 from bertstream.server.core.dispatch import link as link_module
-from bertstream.server.core.dispatch.dispatcher import MAX_DEATHS
+from bertstream.server.core.dispatch.attempts import MAX_DEATHS
 from bertstream.workers.contract import BULK, Failure, Result, Spans, Work
 from tests.support.fake_worker import FakeWorker, echo
 from tests.support.waiting import until
@@ -30,7 +31,7 @@ KILLER = 666
 async def dispatch(make_workers: MakeWorkers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Dispatch]:
     """Makes a dispatcher of so many fake workers, all alive."""
     monkeypatch.setattr(link_module, "_RECONNECT_SECONDS", 0.005)
-    monkeypatch.setattr(dispatcher_module, "_QUEUE_FULL_SECONDS", 0.005)
+    monkeypatch.setattr(attempts_module, "QUEUE_FULL_SECONDS", 0.005)
     monkeypatch.setattr(dispatcher_module, "MIN_PIECE_TOKENS", 4)
     made: list[Dispatcher] = []
 
@@ -174,6 +175,18 @@ async def test_work_waits_for_a_worker_to_come_back(dispatch: Dispatch) -> None:
     assert values(await running) == [1.0]
 
 
+async def test_the_wait_begins_when_the_worker_goes(dispatch: Dispatch) -> None:
+    dispatcher, [worker] = await dispatch(1, wait=1.0)
+    worker.answer = lambda _: None
+    running = asyncio.create_task(dispatcher.run(job([1])))
+    await worker.wait_for(1)
+    await asyncio.sleep(1.1)  # the work waits for longer than it would wait for a worker
+    await worker.kill()
+    worker.answer = echo
+    await worker.start()
+    assert values(await running) == [1.0]
+
+
 async def test_nobody_alive_is_said_after_the_wait(dispatch: Dispatch) -> None:
     dispatcher, [worker] = await dispatch(1, wait=0.02)
     await worker.kill()
@@ -271,6 +284,22 @@ async def test_an_input_that_kills_workers_is_refused_and_its_neighbours_are_not
     assert [outcome.tensors["pooled"].item() for outcome in outcomes if not outcome.error] == [1, 2, 4, 5]
     assert deaths == [[1] * 5] + [[1]] * (MAX_DEATHS - 1)
     assert all(work.alone for work in worker.works[1:])
+
+
+async def test_as_many_workers_have_died_as_the_error_says(dispatch: Dispatch) -> None:
+    dispatcher, [worker] = await dispatch(1)
+    deaths: list[list[int]] = []
+    keeper = asyncio.create_task(_keep_alive(dispatcher, worker, deaths, killer=2))
+    await asyncio.sleep(0)
+    alone = worker.answer
+    worker.answer = lambda work: alone(work) if work.batch.lengths.size == 1 else Failure(work.id, "internal", "no")
+    try:
+        outcomes = await asyncio.wait_for(dispatcher.run(job([1] * 3, priority=BULK)), 20)
+    finally:
+        keeper.cancel()
+    assert reasons(outcomes) == ["ok", "POISONOUS_INPUT", "ok"]
+    assert outcomes[1].error is not None
+    assert outcomes[1].error.message.startswith(f"{len(deaths)} workers died")
 
 
 async def test_a_worker_killed_by_something_else_loses_nothing(dispatch: Dispatch) -> None:

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertstream.server.core.dispatch import Dispatcher, NewTokens, generate
-from bertstream.server.core.dispatch import dispatcher as dispatcher_module
+from bertstream.server.core.dispatch import attempts as attempts_module
 from bertstream.server.core.dispatch import link as link_module
-from bertstream.server.core.dispatch.dispatcher import MAX_DEATHS
+from bertstream.server.core.dispatch.attempts import MAX_DEATHS
 from bertstream.server.core.dispatch.link import split_by_work
 from bertstream.server.core.errors import RequestError
 from bertstream.workers import ipc
@@ -33,7 +33,7 @@ Dispatch = Callable[..., Awaitable[tuple[Dispatcher, list[FakeWorker]]]]
 async def dispatch(make_workers: MakeWorkers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Dispatch]:
     """Makes a dispatcher of so many fake workers, all alive."""
     monkeypatch.setattr(link_module, "_RECONNECT_SECONDS", 0.005)
-    monkeypatch.setattr(dispatcher_module, "_QUEUE_FULL_SECONDS", 0.005)
+    monkeypatch.setattr(attempts_module, "QUEUE_FULL_SECONDS", 0.005)
     made: list[Dispatcher] = []
 
     async def make(count: int, *, wait: float = 20.0) -> tuple[Dispatcher, list[FakeWorker]]:

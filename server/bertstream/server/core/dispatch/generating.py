@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from bertstream.server.core import errors
-from bertstream.server.core.dispatch.dispatcher import MAX_DEATHS, Dispatcher, failure
-from bertstream.server.core.dispatch.link import NewTokens, Sink, WorkerLost
-from bertstream.workers.contract import Completed, Generate
+from bertstream.server.core.dispatch.attempts import Attempts
+from bertstream.server.core.dispatch.fleet import Fleet
+from bertstream.server.core.dispatch.link import NewTokens, Sink, WorkerLink
+from bertstream.workers.contract import Completed, Failure, Generate
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,37 +23,26 @@ class Finished:
     compute_seconds: float
 
 
-async def generate(
-    dispatcher: Dispatcher, work: Generate, cost: int, *, waits: bool, sink: Sink | None = None
-) -> Finished:
-    """Runs it, of at most `cost` tokens. A worker that is lost is replaced by another one that starts anew.
+async def generate(fleet: Fleet, work: Generate, cost: int, *, waits: bool, sink: Sink | None = None) -> Finished:
+    """Run one generation, of at most `cost` tokens. A worker that is lost is replaced by another that starts anew.
 
     What it computes again is not passed on again: the same work, with the same seed, has the same tokens. `waits`:
     whether to wait while a worker's queue is full. Cancelling it cancels the work. Raises RequestError.
     """
-    deaths, replay = 0, _Replay(sink)
-    give_up = time.monotonic() + dispatcher.worker_wait_seconds
-    while True:
-        link = await dispatcher.least_loaded(give_up, work.deadline)
+    attempts, replay = Attempts(fleet, work.deadline, waits=waits), _Replay(sink)
+
+    async def attempt(link: WorkerLink) -> Finished | Failure:
         sent = time.monotonic()
-        try:
-            answer = await link.generate(replace(work, alone=deaths > 0), cost, replay.begin())
-        except WorkerLost as lost:
-            deaths += lost.running
-            if deaths >= MAX_DEATHS:
-                raise errors.poisonous(MAX_DEATHS) from None
-            give_up = time.monotonic() + dispatcher.worker_wait_seconds
-            continue
+        answer = await link.generate(replace(work, alone=attempts.deaths > 0), cost, replay.begin())
         if replay.differs:
             raise errors.worker_lost("the worker was lost, and another one goes on with other tokens: begin again")
         if answer is None:
             return Finished(None, 0.0, time.monotonic() - sent)
-        if isinstance(answer, Completed):
-            return Finished(answer, answer.queue_seconds, answer.compute_seconds)
-        if answer.reason != "queue_full" or not waits:
-            raise failure(answer)
-        await dispatcher.back_off()
-        give_up = time.monotonic() + dispatcher.worker_wait_seconds
+        if isinstance(answer, Failure):
+            return answer
+        return Finished(answer, answer.queue_seconds, answer.compute_seconds)
+
+    return await attempts.run(attempt)
 
 
 class _Replay:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import time
+from collections.abc import Awaitable
 
-from bertstream.server.core import errors
-from bertstream.server.core.dispatch.dispatcher import MAX_DEATHS, Dispatcher, failure
-from bertstream.server.core.dispatch.link import WorkerLink, WorkerLost
+from bertstream.server.core.dispatch.attempts import Attempts
+from bertstream.server.core.dispatch.fleet import Fleet
+from bertstream.server.core.dispatch.link import WorkerLink
 from bertstream.workers.contract import Batch, Failure, Result, Wishes, Work
 
 _numbers = itertools.count(1)
@@ -16,32 +16,23 @@ _numbers = itertools.count(1)
 class Stepping:
     """Some texts on their way through the layers. A worker that is lost is replaced by one that starts anew."""
 
-    def __init__(self, dispatcher: Dispatcher, batch: Batch, priority: int, deadline: float) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, fleet: Fleet, batch: Batch, priority: int, deadline: float) -> None:
         self._batch = batch
         self._priority = priority
         self._deadline = deadline
         self._number = next(_numbers)
         self._link: WorkerLink | None = None
-        self._deaths = 0
+        self._attempts = Attempts(fleet, deadline, waits=False)
 
     async def step(self, wishes: Wishes, *, final: bool) -> Result:
-        """The outputs wished for. Cancelling it cancels the step. Raises RequestError."""
-        give_up = time.monotonic() + self._dispatcher.worker_wait_seconds
-        while True:
-            if self._link is None or not self._link.alive:
-                self._link = await self._dispatcher.least_loaded(give_up, self._deadline)
+        """Return the outputs asked for. Cancelling it cancels the step. Raises RequestError."""
+
+        def attempt(link: WorkerLink) -> Awaitable[Result | Failure]:
+            self._link = link
             work = Work(0, self._batch, wishes, self._priority, self._deadline, session=self._number, final=final)
-            try:
-                answer = await self._link.call(work)
-            except WorkerLost as lost:
-                self._deaths += lost.running
-                if self._deaths >= MAX_DEATHS:
-                    raise errors.poisonous(MAX_DEATHS) from None
-                continue
-            if isinstance(answer, Failure):
-                raise failure(answer)
-            return answer
+            return link.call(work)
+
+        return await self._attempts.run(attempt, self._link)
 
     def close(self) -> None:
         """Lets the worker forget the states."""

@@ -1,0 +1,74 @@
+"""One work, sent to one worker after another until one has answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from bertstream.server.core import errors
+from bertstream.server.core.dispatch.fleet import Fleet
+from bertstream.server.core.dispatch.link import WorkerLink, WorkerLost
+from bertstream.server.core.errors import RequestError
+from bertstream.workers.contract import Failure
+
+MAX_DEATHS = 3  # workers that may die computing one input before it is refused
+QUEUE_FULL_SECONDS = 0.1  # between attempts
+Answer = TypeVar("Answer")
+
+
+class Attempts:
+    """The attempts at one work, or at several that follow one another for the same input.
+
+    The workers that have died of it are counted here; what was lost while it only waited costs it nothing.
+    """
+
+    def __init__(self, fleet: Fleet, deadline: float, *, waits: bool, deaths: int = 0, most: int = MAX_DEATHS) -> None:
+        """Take the deadline (`time.monotonic()`) and whether to wait, rather than fail, while a worker's queue is full.
+
+        deaths: of workers over this input before. most: the deaths at which it is refused.
+        """
+        self.deaths = deaths
+        self._fleet = fleet
+        self._deadline = deadline
+        self._waits = waits
+        self._most = most
+
+    async def run(
+        self, attempt: Callable[[WorkerLink], Awaitable[Answer | Failure]], first: WorkerLink | None = None
+    ) -> Answer:
+        """Return what a worker answers: the first one, if given and alive, or the least loaded.
+
+        Raises what its failure means, POISONOUS_INPUT, and WORKER_LOST where none is alive for as long as a call waits.
+        Cancelling it cancels the attempt.
+        """
+        while True:
+            link = first if first is not None and first.alive else await self._next()
+            try:
+                answer = await attempt(link)
+            except WorkerLost as lost:
+                self._count(lost)
+                continue
+            if not isinstance(answer, Failure):
+                return answer
+            if answer.reason != "queue_full" or not self._waits:
+                raise _meaning(answer)
+            await asyncio.sleep(QUEUE_FULL_SECONDS)
+
+    async def _next(self) -> WorkerLink:
+        return await self._fleet.least_loaded(time.monotonic() + self._fleet.worker_wait_seconds, self._deadline)
+
+    def _count(self, lost: WorkerLost) -> None:
+        self.deaths += lost.running
+        if self.deaths >= self._most:
+            raise errors.poisonous(self.deaths) from None
+
+
+def _meaning(failure: Failure) -> RequestError:
+    """Return what a caller is told of a worker's failure."""
+    if failure.reason == "expired":
+        return errors.deadline_exceeded()
+    if failure.reason == "queue_full":
+        return errors.overloaded(failure.message, 1.0)
+    return errors.out_of_memory() if failure.reason == "out_of_memory" else errors.internal()

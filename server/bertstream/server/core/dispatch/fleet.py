@@ -1,0 +1,74 @@
+"""The workers of one model, as one frontend sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from bertstream.server.core import errors
+from bertstream.server.core.dispatch.link import WorkerLink
+
+MIN_PIECE_TOKENS = 512  # smaller pieces gain nothing from another worker
+
+
+class Fleet:
+    """Links to all of them: who lives, and who is the least loaded."""
+
+    def __init__(self, sockets: Sequence[str], worker_wait_seconds: float, on_change: Callable[[], None]) -> None:
+        self._changed = asyncio.Event()
+        self._on_change = on_change
+        self.worker_wait_seconds = worker_wait_seconds
+        self._links = [WorkerLink(path, self._link_changed) for path in sockets]
+        self._closed = False
+
+    @property
+    def workers(self) -> int:
+        """How many there should be."""
+        return len(self._links)
+
+    @property
+    def live(self) -> list[WorkerLink]:
+        """Those that can take work now."""
+        return [link for link in self._links if link.alive]
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens that every live worker takes in one batch."""
+        return min((link.hello.batch_tokens for link in self.live if link.hello), default=MIN_PIECE_TOKENS)
+
+    @property
+    def cache_tokens(self) -> int:
+        """Tokens of one generation that every worker takes; 0 where the model does not generate."""
+        return min((link.cache_tokens for link in self._links if link.cache_tokens), default=0)
+
+    async def wait_live(self) -> None:
+        """Returns once every worker has greeted."""
+        while len(self.live) < self.workers:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def close(self) -> None:
+        """Drops all connections; what is under way fails."""
+        self._closed = True
+        for link in self._links:
+            await link.close()
+        self._changed.set()
+
+    async def least_loaded(self, give_up: float, deadline: float) -> WorkerLink:
+        """The live worker with the least under way. Raises WORKER_LOST or DEADLINE_EXCEEDED where none comes back."""
+        while not (live := self.live):
+            if self._closed:
+                raise errors.model_replaced()
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), max(min(give_up, deadline) - time.monotonic(), 0.0))
+            except TimeoutError:
+                if deadline <= give_up:
+                    raise errors.deadline_exceeded() from None
+                raise errors.worker_lost("no worker is alive; one is being started") from None
+        return min(live, key=lambda link: link.tokens)
+
+    def _link_changed(self) -> None:
+        self._changed.set()
+        self._on_change()

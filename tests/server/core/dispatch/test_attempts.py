@@ -1,0 +1,101 @@
+"""Attempts at one work, without any worker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from bertstream.server.core.dispatch import attempts as attempts_module
+from bertstream.server.core.dispatch.attempts import MAX_DEATHS, Attempts
+from bertstream.server.core.dispatch.link import WorkerLost
+from bertstream.server.core.errors import RequestError
+from bertstream.workers.contract import Failure
+
+RUNNING, WAITING = WorkerLost(running=True), WorkerLost(running=False)
+FULL = Failure(1, "queue_full", "no")
+
+
+class Link:
+    """One that is there, or not."""
+
+    def __init__(self, alive: bool = True) -> None:
+        self.alive = alive
+
+
+class Fleet:
+    """Gives a new link each time."""
+
+    worker_wait_seconds = 10.0
+
+    def __init__(self) -> None:
+        self.given: list[Link] = []
+
+    async def least_loaded(self, give_up: float, deadline: float) -> Link:
+        self.given.append(Link())
+        return self.given[-1]
+
+
+def make(**options: Any) -> Attempts:
+    fleet: Any = Fleet()
+    return Attempts(fleet, math.inf, **{"waits": False} | options)
+
+
+def told(*answers: Any) -> Callable[[Any], Awaitable[Any]]:
+    """An attempt that gives these, one after another."""
+    left = list(answers)
+
+    async def attempt(link: Any) -> Any:
+        if isinstance(answer := left.pop(0), Exception):
+            raise answer
+        return answer
+
+    return attempt
+
+
+async def test_what_only_waited_is_sent_again_and_counts_nothing() -> None:
+    attempts = make()
+    assert await attempts.run(told(*[WAITING] * 9, "done")) == "done"
+    assert attempts.deaths == 0
+
+
+async def test_deaths_are_counted_over_all_that_is_run() -> None:
+    attempts = make()
+    assert await attempts.run(told(RUNNING, "one")) == "one"
+    assert await attempts.run(told(WAITING, RUNNING, "two")) == "two"
+    with pytest.raises(RequestError, match=f"POISONOUS_INPUT: {MAX_DEATHS} workers died"):
+        await attempts.run(told(RUNNING))
+
+
+async def test_deaths_before_count_too() -> None:
+    with pytest.raises(RequestError, match="POISONOUS_INPUT"):
+        await make(deaths=MAX_DEATHS - 1).run(told(RUNNING))
+
+
+async def test_the_first_death_may_be_enough() -> None:
+    attempts = make(most=1)
+    with pytest.raises(RequestError, match="POISONOUS_INPUT"):
+        await attempts.run(told(WAITING, RUNNING))
+    assert attempts.deaths == 1
+
+
+async def test_a_full_queue_is_waited_for_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts_module, "QUEUE_FULL_SECONDS", 0.001)
+    assert await make(waits=True).run(told(FULL, FULL, "done")) == "done"
+    with pytest.raises(RequestError, match="OVERLOADED"):
+        await make().run(told(FULL))
+
+
+@pytest.mark.parametrize("alive", [True, False])
+async def test_the_first_worker_is_taken_while_it_lives(alive: bool) -> None:
+    first, seen = Link(alive), list[Any]()
+
+    async def attempt(link: Any) -> str:
+        seen.append(link)
+        return "done"
+
+    wanted: Any = first
+    await make().run(attempt, wanted)
+    assert (seen[0] is first) == alive
