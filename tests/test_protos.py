@@ -6,6 +6,7 @@ import importlib.metadata
 import shutil
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,25 @@ def test_they_hide_no_python_package() -> None:
     assert done.returncode == 0, done.stderr
     assert [Path(path).is_relative_to(PROTOS) for path in done.stdout.split()] == [False, False]
     assert [path for name in ("google", "grpc") for path in (PROTOS / name).rglob("*.py*")] == []
+
+
+def test_no_rpc_is_named_as_another_but_for_a_letter() -> None:
+    names = [rpc.name for file in OURS for service in file.services_by_name.values() for rpc in service.methods]
+    assert len(names) > 20
+    assert [pair for pair in combinations(names, 2) if differ_by_a_letter(*pair)] == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [("Stream", "Streams", True), ("Stream", "Steam", True), ("Text", "Test", True), ("Text", "Tests", False)],
+)
+def test_a_letter_is_all_that_differs(first: str, second: str, expected: bool) -> None:
+    assert differ_by_a_letter(first, second) is differ_by_a_letter(second, first) is expected
+
+
+def differ_by_a_letter(first: str, second: str) -> bool:
+    """Tell whether one letter more, less or changed makes one name the other."""
+    short, long = sorted((first, second), key=len)
+    if len(short) == len(long):
+        return sum(a != b for a, b in zip(short, long, strict=True)) == 1
+    return any(long[:place] + long[place + 1 :] == short for place in range(len(long)))

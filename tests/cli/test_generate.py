@@ -73,7 +73,7 @@ def test_a_beam_search_is_printed_at_its_end(server: FakeServer, capsys: Capture
     options = ["--num-beams", "3", "--length-penalty", "0.5", "--early-stopping", "never"]
     assert main(["generate", "ab", "--num-return-sequences", "2", *options]) == 0
     assert capsys.readouterr().out.splitlines() == [f"{i + 1}: {written('ab', i)}" for i in range(2)]
-    assert server.seen.rpcs["StreamGenerations"] == 1
+    assert server.seen.rpcs["StreamGeneratedTexts"] == 1
     sent = server.seen.task
     assert (sent.num_beams, sent.length_penalty) == (3, 0.5)
     assert (sent.early_stopping, sent.priority) == (generation.EARLY_STOPPING_NEVER, types.PRIORITY_INTERACTIVE)

@@ -113,18 +113,20 @@ class FakeGeneration(generation_grpc.GenerationServiceServicer):
                 abort(context, failure)
             yield response
 
-    def StreamGenerations(self: Any, requests: Any, context: Any) -> Iterator[generation.StreamGenerationsResponse]:
-        self._enter("StreamGenerations", None, context)
+    def StreamGeneratedTexts(
+        self: Any, requests: Any, context: Any
+    ) -> Iterator[generation.StreamGeneratedTextsResponse]:
+        self._enter("StreamGeneratedTexts", None, context)
         self.seen.task = options = effective(next(requests).options)
-        started = generation.GenerationsStarted(options=options)
+        started = generation.GenerationStreamStarted(options=options)
         started.window.max_items = self.does.window
-        yield generation.StreamGenerationsResponse(started=started)
+        yield generation.StreamGeneratedTextsResponse(started=started)
         for ids, keys, errors in self._answers(requests, context):
             outputs = [answers_to(key, options) for key in keys]
             items = generation.GeneratedItems(ids=ids, outputs=outputs, errors=errors)
             add_cost(items, outputs)
             self.spoil_outputs(items.outputs)
-            yield generation.StreamGenerationsResponse(items=items)
+            yield generation.StreamGeneratedTextsResponse(items=items)
 
     def spoil_outputs(self: Any, outputs: Any) -> None:
         """Makes an answer one that makes no sense, where it is told to."""

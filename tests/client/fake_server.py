@@ -104,7 +104,7 @@ class Seen:
     deadlines: list[float | None] = field(default_factory=list)
     messages: int = 0  # with items, of streams
     options: encoding.EncodingOptions | None = None  # of the last StreamEncodings
-    task: Any = None  # the options in effect of the last StreamPredictions or StreamGenerations
+    task: Any = None  # the options in effect of the last StreamPredictions or StreamGeneratedTexts
     pieces: int = 0  # of StreamGeneration, as they were made
     spans: dict[str, Spans] = field(default_factory=dict)
     unit: int = 0

@@ -630,7 +630,7 @@ class GenerationItems(_message.Message):
 Global___GenerationItems: _TypeAlias = GenerationItems  # noqa: Y015
 
 @_typing.final
-class StreamGenerationsRequest(_message.Message):
+class StreamGeneratedTextsRequest(_message.Message):
     """A message to a generation stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -659,10 +659,10 @@ class StreamGenerationsRequest(_message.Message):
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
-Global___StreamGenerationsRequest: _TypeAlias = StreamGenerationsRequest  # noqa: Y015
+Global___StreamGeneratedTextsRequest: _TypeAlias = StreamGeneratedTextsRequest  # noqa: Y015
 
 @_typing.final
-class GenerationsStarted(_message.Message):
+class GenerationStreamStarted(_message.Message):
     """The first answer of a generation stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -689,7 +689,7 @@ class GenerationsStarted(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GenerationsStarted: _TypeAlias = GenerationsStarted  # noqa: Y015
+Global___GenerationStreamStarted: _TypeAlias = GenerationStreamStarted  # noqa: Y015
 
 @_typing.final
 class GeneratedItems(_message.Message):
@@ -740,7 +740,7 @@ class GeneratedItems(_message.Message):
 Global___GeneratedItems: _TypeAlias = GeneratedItems  # noqa: Y015
 
 @_typing.final
-class StreamGenerationsResponse(_message.Message):
+class StreamGeneratedTextsResponse(_message.Message):
     """A message from a generation stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -748,7 +748,7 @@ class StreamGenerationsResponse(_message.Message):
     STARTED_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def started(self) -> Global___GenerationsStarted:
+    def started(self) -> Global___GenerationStreamStarted:
         """First, once."""
 
     @_builtins.property
@@ -758,7 +758,7 @@ class StreamGenerationsResponse(_message.Message):
     def __init__(
         self,
         *,
-        started: Global___GenerationsStarted | None = ...,
+        started: Global___GenerationStreamStarted | None = ...,
         items: Global___GeneratedItems | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "items", b"items", "started", b"started"]  # noqa: Y015
@@ -769,4 +769,4 @@ class StreamGenerationsResponse(_message.Message):
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
-Global___StreamGenerationsResponse: _TypeAlias = StreamGenerationsResponse  # noqa: Y015
+Global___StreamGeneratedTextsResponse: _TypeAlias = StreamGeneratedTextsResponse  # noqa: Y015

@@ -47,10 +47,10 @@ class GenerationServiceStub(object):
                 request_serializer=bertstream_dot_v1_dot_generation__pb2.StreamGenerationRequest.SerializeToString,
                 response_deserializer=bertstream_dot_v1_dot_generation__pb2.StreamGenerationResponse.FromString,
                 _registered_method=True)
-        self.StreamGenerations = channel.stream_stream(
-                '/bertstream.v1.GenerationService/StreamGenerations',
-                request_serializer=bertstream_dot_v1_dot_generation__pb2.StreamGenerationsRequest.SerializeToString,
-                response_deserializer=bertstream_dot_v1_dot_generation__pb2.StreamGenerationsResponse.FromString,
+        self.StreamGeneratedTexts = channel.stream_stream(
+                '/bertstream.v1.GenerationService/StreamGeneratedTexts',
+                request_serializer=bertstream_dot_v1_dot_generation__pb2.StreamGeneratedTextsRequest.SerializeToString,
+                response_deserializer=bertstream_dot_v1_dot_generation__pb2.StreamGeneratedTextsResponse.FromString,
                 _registered_method=True)
 
 
@@ -75,7 +75,7 @@ class GenerationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def StreamGenerations(self, request_iterator, context):
+    def StreamGeneratedTexts(self, request_iterator, context):
         """Generates for a corpus: options first, then items with the caller's ids; each is answered when it is done, in any
         order, and an item that fails leaves the others alone. Waits, rather than fails, when the server is busy.
         """
@@ -96,10 +96,10 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     request_deserializer=bertstream_dot_v1_dot_generation__pb2.StreamGenerationRequest.FromString,
                     response_serializer=bertstream_dot_v1_dot_generation__pb2.StreamGenerationResponse.SerializeToString,
             ),
-            'StreamGenerations': grpc.stream_stream_rpc_method_handler(
-                    servicer.StreamGenerations,
-                    request_deserializer=bertstream_dot_v1_dot_generation__pb2.StreamGenerationsRequest.FromString,
-                    response_serializer=bertstream_dot_v1_dot_generation__pb2.StreamGenerationsResponse.SerializeToString,
+            'StreamGeneratedTexts': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamGeneratedTexts,
+                    request_deserializer=bertstream_dot_v1_dot_generation__pb2.StreamGeneratedTextsRequest.FromString,
+                    response_serializer=bertstream_dot_v1_dot_generation__pb2.StreamGeneratedTextsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -170,7 +170,7 @@ class GenerationService(object):
             _registered_method=True)
 
     @staticmethod
-    def StreamGenerations(request_iterator,
+    def StreamGeneratedTexts(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -183,9 +183,9 @@ class GenerationService(object):
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/bertstream.v1.GenerationService/StreamGenerations',
-            bertstream_dot_v1_dot_generation__pb2.StreamGenerationsRequest.SerializeToString,
-            bertstream_dot_v1_dot_generation__pb2.StreamGenerationsResponse.FromString,
+            '/bertstream.v1.GenerationService/StreamGeneratedTexts',
+            bertstream_dot_v1_dot_generation__pb2.StreamGeneratedTextsRequest.SerializeToString,
+            bertstream_dot_v1_dot_generation__pb2.StreamGeneratedTextsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,7 +42,7 @@ class GenerationServiceStub:
     """
     StreamGeneration: _grpc.UnaryStreamMultiCallable[_generation_pb2.StreamGenerationRequest, _generation_pb2.StreamGenerationResponse]
     """Generates for one input, and sends pieces of text as they come. Cancelling frees what it holds within a step."""
-    StreamGenerations: _grpc.StreamStreamMultiCallable[_generation_pb2.StreamGenerationsRequest, _generation_pb2.StreamGenerationsResponse]
+    StreamGeneratedTexts: _grpc.StreamStreamMultiCallable[_generation_pb2.StreamGeneratedTextsRequest, _generation_pb2.StreamGeneratedTextsResponse]
     """Generates for a corpus: options first, then items with the caller's ids; each is answered when it is done, in any
     order, and an item that fails leaves the others alone. Waits, rather than fails, when the server is busy.
     """
@@ -61,7 +61,7 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     """
     StreamGeneration: _aio.UnaryStreamMultiCallable[_generation_pb2.StreamGenerationRequest, _generation_pb2.StreamGenerationResponse]  # type: ignore[assignment]
     """Generates for one input, and sends pieces of text as they come. Cancelling frees what it holds within a step."""
-    StreamGenerations: _aio.StreamStreamMultiCallable[_generation_pb2.StreamGenerationsRequest, _generation_pb2.StreamGenerationsResponse]  # type: ignore[assignment]
+    StreamGeneratedTexts: _aio.StreamStreamMultiCallable[_generation_pb2.StreamGeneratedTextsRequest, _generation_pb2.StreamGeneratedTextsResponse]  # type: ignore[assignment]
     """Generates for a corpus: options first, then items with the caller's ids; each is answered when it is done, in any
     order, and an item that fails leaves the others alone. Waits, rather than fails, when the server is busy.
     """
@@ -91,11 +91,11 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Generates for one input, and sends pieces of text as they come. Cancelling frees what it holds within a step."""
 
     @_abc_1.abstractmethod
-    def StreamGenerations(
+    def StreamGeneratedTexts(
         self,
-        request_iterator: _MaybeAsyncIterator[_generation_pb2.StreamGenerationsRequest],
+        request_iterator: _MaybeAsyncIterator[_generation_pb2.StreamGeneratedTextsRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_generation_pb2.StreamGenerationsResponse], _abc.AsyncIterator[_generation_pb2.StreamGenerationsResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_generation_pb2.StreamGeneratedTextsResponse], _abc.AsyncIterator[_generation_pb2.StreamGeneratedTextsResponse]]:
         """Generates for a corpus: options first, then items with the caller's ids; each is answered when it is done, in any
         order, and an item that fails leaves the others alone. Waits, rather than fails, when the server is busy.
         """

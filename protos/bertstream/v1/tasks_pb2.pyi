@@ -140,382 +140,6 @@ class FillMaskOptions(_message.Message):
 Global___FillMaskOptions: _TypeAlias = FillMaskOptions  # noqa: Y015
 
 @_typing.final
-class ScoreTextOptions(_message.Message):
-    """How to score texts."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    TRUNCATION_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    """The model's name; empty means the default model."""
-    priority: _types_pb2.Priority.ValueType
-    """How soon."""
-    @_builtins.property
-    def truncation(self) -> _types_pb2.TruncationOptions:
-        """What to do with long texts."""
-
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        truncation: _types_pb2.TruncationOptions | None = ...,
-        priority: _types_pb2.Priority.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "priority", b"priority", "truncation", b"truncation"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ScoreTextOptions: _TypeAlias = ScoreTextOptions  # noqa: Y015
-
-@_typing.final
-class NextSentenceOptions(_message.Message):
-    """How to predict next sentences."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    TRUNCATION_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    """The model's name; empty means the default model."""
-    priority: _types_pb2.Priority.ValueType
-    """How soon."""
-    @_builtins.property
-    def truncation(self) -> _types_pb2.TruncationOptions:
-        """What to do with long pairs."""
-
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        truncation: _types_pb2.TruncationOptions | None = ...,
-        priority: _types_pb2.Priority.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "priority", b"priority", "truncation", b"truncation"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___NextSentenceOptions: _TypeAlias = NextSentenceOptions  # noqa: Y015
-
-@_typing.final
-class ClassifyTextOptions(_message.Message):
-    """How to classify texts."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    TRUNCATION_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    TOP_K_FIELD_NUMBER: _builtins.int
-    FUNCTION_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    """The model's name; empty means the default model."""
-    priority: _types_pb2.Priority.ValueType
-    """How soon."""
-    top_k: _builtins.int
-    """The labels to return for each text, the best first; 0 means all."""
-    function: Global___ScoreFunction.ValueType
-    """From logits to scores."""
-    @_builtins.property
-    def truncation(self) -> _types_pb2.TruncationOptions:
-        """What to do with long texts."""
-
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        truncation: _types_pb2.TruncationOptions | None = ...,
-        priority: _types_pb2.Priority.ValueType = ...,
-        top_k: _builtins.int = ...,
-        function: Global___ScoreFunction.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["function", b"function", "model", b"model", "priority", b"priority", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ClassifyTextOptions: _TypeAlias = ClassifyTextOptions  # noqa: Y015
-
-@_typing.final
-class ZeroShotOptions(_message.Message):
-    """How to classify by labels of the caller's choosing."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    TRUNCATION_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
-    HYPOTHESIS_TEMPLATE_FIELD_NUMBER: _builtins.int
-    MULTI_LABEL_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    """The model's name; empty means the default model."""
-    priority: _types_pb2.Priority.ValueType
-    """How soon."""
-    hypothesis_template: _builtins.str
-    """What is made of a label, with {} in its place; empty means "This example is {}."."""
-    multi_label: _builtins.bool
-    """Whether any number of labels may be true, so that each is scored on its own. False: scores add up to 1."""
-    @_builtins.property
-    def truncation(self) -> _types_pb2.TruncationOptions:
-        """What to do with long texts. Unset: texts are cut, labels never."""
-
-    @_builtins.property
-    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The labels; at least one, none empty, none twice."""
-
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        truncation: _types_pb2.TruncationOptions | None = ...,
-        priority: _types_pb2.Priority.ValueType = ...,
-        labels: _abc.Iterable[_builtins.str] | None = ...,
-        hypothesis_template: _builtins.str = ...,
-        multi_label: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hypothesis_template", b"hypothesis_template", "labels", b"labels", "model", b"model", "multi_label", b"multi_label", "priority", b"priority", "truncation", b"truncation"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ZeroShotOptions: _TypeAlias = ZeroShotOptions  # noqa: Y015
-
-@_typing.final
-class RerankOptions(_message.Message):
-    """How to rerank."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    TRUNCATION_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    FUNCTION_FIELD_NUMBER: _builtins.int
-    LABEL_FIELD_NUMBER: _builtins.int
-    TOP_K_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    """The model's name; empty means the default model."""
-    priority: _types_pb2.Priority.ValueType
-    """How soon."""
-    function: Global___ScoreFunction.ValueType
-    """From logits to scores. Unset: as the checkpoint says, else SIGMOID for one label, and SOFTMAX for several."""
-    label: _builtins.str
-    """The label whose score counts, where the checkpoint has several."""
-    top_k: _builtins.int
-    """The best documents to return; 0 means all. Not in a stream."""
-    @_builtins.property
-    def truncation(self) -> _types_pb2.TruncationOptions:
-        """What to do with long pairs. Unset: documents are cut, queries never."""
-
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        truncation: _types_pb2.TruncationOptions | None = ...,
-        priority: _types_pb2.Priority.ValueType = ...,
-        function: Global___ScoreFunction.ValueType = ...,
-        label: _builtins.str = ...,
-        top_k: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["function", b"function", "label", b"label", "model", b"model", "priority", b"priority", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RerankOptions: _TypeAlias = RerankOptions  # noqa: Y015
-
-@_typing.final
-class ClassifyTokenOptions(_message.Message):
-    """How to classify tokens."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    TRUNCATION_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    AGGREGATION_FIELD_NUMBER: _builtins.int
-    IGNORED_LABELS_FIELD_NUMBER: _builtins.int
-    KEEP_ALL_LABELS_FIELD_NUMBER: _builtins.int
-    WINDOWS_FIELD_NUMBER: _builtins.int
-    STRIDE_FIELD_NUMBER: _builtins.int
-    OFFSET_UNIT_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    """The model's name; empty means the default model."""
-    priority: _types_pb2.Priority.ValueType
-    """How soon."""
-    aggregation: Global___AggregationStrategy.ValueType
-    """From tokens to entities."""
-    keep_all_labels: _builtins.bool
-    """Keep the tokens of every label, so that `ignored_labels` must be empty."""
-    windows: _builtins.bool
-    """Read long texts in overlapping windows rather than cut them, and merge what the windows find."""
-    stride: _builtins.int
-    """The tokens that two neighbouring windows share; 0 means a quarter of a window."""
-    offset_unit: _tokenization_pb2.OffsetUnit.ValueType
-    """The unit of `starts` and `ends`."""
-    @_builtins.property
-    def truncation(self) -> _types_pb2.TruncationOptions:
-        """What to do with long texts. Where `windows` is set, max_length is that of a window."""
-
-    @_builtins.property
-    def ignored_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Labels left out of the answer; empty means "O" alone."""
-
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        truncation: _types_pb2.TruncationOptions | None = ...,
-        priority: _types_pb2.Priority.ValueType = ...,
-        aggregation: Global___AggregationStrategy.ValueType = ...,
-        ignored_labels: _abc.Iterable[_builtins.str] | None = ...,
-        keep_all_labels: _builtins.bool = ...,
-        windows: _builtins.bool = ...,
-        stride: _builtins.int = ...,
-        offset_unit: _tokenization_pb2.OffsetUnit.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "ignored_labels", b"ignored_labels", "keep_all_labels", b"keep_all_labels", "model", b"model", "offset_unit", b"offset_unit", "priority", b"priority", "stride", b"stride", "truncation", b"truncation", "windows", b"windows"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ClassifyTokenOptions: _TypeAlias = ClassifyTokenOptions  # noqa: Y015
-
-@_typing.final
-class AnswerOptions(_message.Message):
-    """How to answer questions."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    MAX_LENGTH_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    STRIDE_FIELD_NUMBER: _builtins.int
-    TOP_K_FIELD_NUMBER: _builtins.int
-    MAX_ANSWER_TOKENS_FIELD_NUMBER: _builtins.int
-    ALLOW_NO_ANSWER_FIELD_NUMBER: _builtins.int
-    ALLOW_PARTIAL_WORDS_FIELD_NUMBER: _builtins.int
-    OFFSET_UNIT_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    """The model's name; empty means the default model."""
-    max_length: _builtins.int
-    """The most tokens of a window: question, context and special tokens; 0 means 384, or the model's default_max_length
-    where that is less.
-    """
-    priority: _types_pb2.Priority.ValueType
-    """How soon."""
-    stride: _builtins.int
-    """The tokens that two neighbouring windows of a long context share; 0 means 128, or half a window where that is less."""
-    top_k: _builtins.int
-    """Answers for each question, the best first; 0 means 1."""
-    max_answer_tokens: _builtins.int
-    """The most tokens of an answer; 0 means 15."""
-    allow_no_answer: _builtins.bool
-    """Whether "no answer" may be an answer: an empty text, at 0 to 0."""
-    allow_partial_words: _builtins.bool
-    """Let an answer begin and end within a word."""
-    offset_unit: _tokenization_pb2.OffsetUnit.ValueType
-    """The unit of `starts` and `ends`."""
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        max_length: _builtins.int = ...,
-        priority: _types_pb2.Priority.ValueType = ...,
-        stride: _builtins.int = ...,
-        top_k: _builtins.int = ...,
-        max_answer_tokens: _builtins.int = ...,
-        allow_no_answer: _builtins.bool = ...,
-        allow_partial_words: _builtins.bool = ...,
-        offset_unit: _tokenization_pb2.OffsetUnit.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_no_answer", b"allow_no_answer", "allow_partial_words", b"allow_partial_words", "max_answer_tokens", b"max_answer_tokens", "max_length", b"max_length", "model", b"model", "offset_unit", b"offset_unit", "priority", b"priority", "stride", b"stride", "top_k", b"top_k"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AnswerOptions: _TypeAlias = AnswerOptions  # noqa: Y015
-
-@_typing.final
-class ChooseOptions(_message.Message):
-    """How to choose."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    TRUNCATION_FIELD_NUMBER: _builtins.int
-    PRIORITY_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    """The model's name; empty means the default model."""
-    priority: _types_pb2.Priority.ValueType
-    """How soon."""
-    @_builtins.property
-    def truncation(self) -> _types_pb2.TruncationOptions:
-        """What to do with long pairs of prompt and choice."""
-
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        truncation: _types_pb2.TruncationOptions | None = ...,
-        priority: _types_pb2.Priority.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "priority", b"priority", "truncation", b"truncation"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ChooseOptions: _TypeAlias = ChooseOptions  # noqa: Y015
-
-@_typing.final
-class ChoiceLists(_message.Message):
-    """Questions with several choices each."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PROMPTS_FIELD_NUMBER: _builtins.int
-    CHOICES_FIELD_NUMBER: _builtins.int
-    CHOICE_COUNTS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the choices are for, such as the start of a text."""
-
-    @_builtins.property
-    def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The choices of all prompts, end to end."""
-
-    @_builtins.property
-    def choice_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """How many choices each prompt has, at least one; they add up to the length of `choices`."""
-
-    def __init__(
-        self,
-        *,
-        prompts: _abc.Iterable[_builtins.str] | None = ...,
-        choices: _abc.Iterable[_builtins.str] | None = ...,
-        choice_counts: _abc.Iterable[_builtins.int] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice_counts", b"choice_counts", "choices", b"choices", "prompts", b"prompts"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ChoiceLists: _TypeAlias = ChoiceLists  # noqa: Y015
-
-@_typing.final
 class MaskCandidates(_message.Message):
     """Candidates for the masks of several texts, as parallel columns."""
 
@@ -574,312 +198,6 @@ class MaskCandidates(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MaskCandidates: _TypeAlias = MaskCandidates  # noqa: Y015
-
-@_typing.final
-class TextScores(_message.Message):
-    """Pseudo-log-likelihoods of several texts."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SCORES_FIELD_NUMBER: _builtins.int
-    TOKEN_COUNTS_FIELD_NUMBER: _builtins.int
-    TOKEN_IDS_FIELD_NUMBER: _builtins.int
-    LOG_PROBABILITIES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The sum over the text's tokens, special ones not counted, of the natural logarithm of each one's probability where
-        it alone is masked.
-        """
-
-    @_builtins.property
-    def token_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """How many tokens were scored in each text."""
-
-    @_builtins.property
-    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The scored tokens, for all texts end to end."""
-
-    @_builtins.property
-    def log_probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The logarithm of each token's probability."""
-
-    def __init__(
-        self,
-        *,
-        scores: _abc.Iterable[_builtins.float] | None = ...,
-        token_counts: _abc.Iterable[_builtins.int] | None = ...,
-        token_ids: _abc.Iterable[_builtins.int] | None = ...,
-        log_probabilities: _abc.Iterable[_builtins.float] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_probabilities", b"log_probabilities", "scores", b"scores", "token_counts", b"token_counts", "token_ids", b"token_ids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TextScores: _TypeAlias = TextScores  # noqa: Y015
-
-@_typing.final
-class NextSentences(_message.Message):
-    """Whether second texts follow first ones."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PROBABILITIES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """For each pair the probability that the second text follows the first."""
-
-    def __init__(
-        self,
-        *,
-        probabilities: _abc.Iterable[_builtins.float] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["probabilities", b"probabilities"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___NextSentences: _TypeAlias = NextSentences  # noqa: Y015
-
-@_typing.final
-class TextLabels(_message.Message):
-    """Labels of several texts."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LABELS_FIELD_NUMBER: _builtins.int
-    LABEL_COUNTS_FIELD_NUMBER: _builtins.int
-    LABEL_IDS_FIELD_NUMBER: _builtins.int
-    SCORES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The checkpoint's labels by their number."""
-
-    @_builtins.property
-    def label_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """How many labels each text is given, the best first."""
-
-    @_builtins.property
-    def label_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The numbers of the labels, for all texts end to end."""
-
-    @_builtins.property
-    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The score of each."""
-
-    def __init__(
-        self,
-        *,
-        labels: _abc.Iterable[_builtins.str] | None = ...,
-        label_counts: _abc.Iterable[_builtins.int] | None = ...,
-        label_ids: _abc.Iterable[_builtins.int] | None = ...,
-        scores: _abc.Iterable[_builtins.float] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["label_counts", b"label_counts", "label_ids", b"label_ids", "labels", b"labels", "scores", b"scores"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TextLabels: _TypeAlias = TextLabels  # noqa: Y015
-
-@_typing.final
-class ZeroShotLabels(_message.Message):
-    """The caller's labels, for several texts."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LABEL_COUNT_FIELD_NUMBER: _builtins.int
-    LABEL_INDEXES_FIELD_NUMBER: _builtins.int
-    SCORES_FIELD_NUMBER: _builtins.int
-    label_count: _builtins.int
-    """How many labels there are; each text has a score for each."""
-    @_builtins.property
-    def label_indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The places of the labels in the options, the best first, for all texts end to end."""
-
-    @_builtins.property
-    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The score of each."""
-
-    def __init__(
-        self,
-        *,
-        label_count: _builtins.int = ...,
-        label_indexes: _abc.Iterable[_builtins.int] | None = ...,
-        scores: _abc.Iterable[_builtins.float] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["label_count", b"label_count", "label_indexes", b"label_indexes", "scores", b"scores"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ZeroShotLabels: _TypeAlias = ZeroShotLabels  # noqa: Y015
-
-@_typing.final
-class Relevances(_message.Message):
-    """Scores of documents."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SCORES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """One score a document."""
-
-    def __init__(
-        self,
-        *,
-        scores: _abc.Iterable[_builtins.float] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Relevances: _TypeAlias = Relevances  # noqa: Y015
-
-@_typing.final
-class Entities(_message.Message):
-    """Entities, or labelled tokens, of several texts, as parallel columns."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ENTITY_COUNTS_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
-    SCORES_FIELD_NUMBER: _builtins.int
-    WORDS_FIELD_NUMBER: _builtins.int
-    STARTS_FIELD_NUMBER: _builtins.int
-    ENDS_FIELD_NUMBER: _builtins.int
-    TOKEN_INDEXES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def entity_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """How many each text has, in the order of the text."""
-
-    @_builtins.property
-    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The label of each, for all texts end to end; without B- or I- unless the aggregation is NONE."""
-
-    @_builtins.property
-    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The score of each."""
-
-    @_builtins.property
-    def words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The token, or the tokens put together, as the tokenizer spells them."""
-
-    @_builtins.property
-    def starts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Where each starts in its text as sent. For words, in the words joined by spaces. Empty for token ids."""
-
-    @_builtins.property
-    def ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Where each ends, exclusive."""
-
-    @_builtins.property
-    def token_indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """With NONE, the place of each among its text's tokens."""
-
-    def __init__(
-        self,
-        *,
-        entity_counts: _abc.Iterable[_builtins.int] | None = ...,
-        labels: _abc.Iterable[_builtins.str] | None = ...,
-        scores: _abc.Iterable[_builtins.float] | None = ...,
-        words: _abc.Iterable[_builtins.str] | None = ...,
-        starts: _abc.Iterable[_builtins.int] | None = ...,
-        ends: _abc.Iterable[_builtins.int] | None = ...,
-        token_indexes: _abc.Iterable[_builtins.int] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends", b"ends", "entity_counts", b"entity_counts", "labels", b"labels", "scores", b"scores", "starts", b"starts", "token_indexes", b"token_indexes", "words", b"words"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Entities: _TypeAlias = Entities  # noqa: Y015
-
-@_typing.final
-class Answers(_message.Message):
-    """Answers to several questions, as parallel columns."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ANSWER_COUNTS_FIELD_NUMBER: _builtins.int
-    TEXTS_FIELD_NUMBER: _builtins.int
-    SCORES_FIELD_NUMBER: _builtins.int
-    STARTS_FIELD_NUMBER: _builtins.int
-    ENDS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def answer_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """How many answers each question has, the best first."""
-
-    @_builtins.property
-    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The answers: parts of their context as sent, or empty for "no answer"."""
-
-    @_builtins.property
-    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The score of each."""
-
-    @_builtins.property
-    def starts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Where each starts in its context as sent."""
-
-    @_builtins.property
-    def ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Where each ends, exclusive."""
-
-    def __init__(
-        self,
-        *,
-        answer_counts: _abc.Iterable[_builtins.int] | None = ...,
-        texts: _abc.Iterable[_builtins.str] | None = ...,
-        scores: _abc.Iterable[_builtins.float] | None = ...,
-        starts: _abc.Iterable[_builtins.int] | None = ...,
-        ends: _abc.Iterable[_builtins.int] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_counts", b"answer_counts", "ends", b"ends", "scores", b"scores", "starts", b"starts", "texts", b"texts"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Answers: _TypeAlias = Answers  # noqa: Y015
-
-@_typing.final
-class Choices(_message.Message):
-    """Probabilities of several questions' choices."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CHOICE_COUNTS_FIELD_NUMBER: _builtins.int
-    PROBABILITIES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def choice_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """How many choices each question has."""
-
-    @_builtins.property
-    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The probability of each choice, in their order, for all questions end to end; those of a question add up to 1."""
-
-    def __init__(
-        self,
-        *,
-        choice_counts: _abc.Iterable[_builtins.int] | None = ...,
-        probabilities: _abc.Iterable[_builtins.float] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice_counts", b"choice_counts", "probabilities", b"probabilities"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Choices: _TypeAlias = Choices  # noqa: Y015
 
 @_typing.final
 class FillMasksRequest(_message.Message):
@@ -954,6 +272,82 @@ class FillMasksResponse(_message.Message):
 Global___FillMasksResponse: _TypeAlias = FillMasksResponse  # noqa: Y015
 
 @_typing.final
+class ScoreTextOptions(_message.Message):
+    """How to score texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name; empty means the default model."""
+    priority: _types_pb2.Priority.ValueType
+    """How soon."""
+    @_builtins.property
+    def truncation(self) -> _types_pb2.TruncationOptions:
+        """What to do with long texts."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        truncation: _types_pb2.TruncationOptions | None = ...,
+        priority: _types_pb2.Priority.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "priority", b"priority", "truncation", b"truncation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreTextOptions: _TypeAlias = ScoreTextOptions  # noqa: Y015
+
+@_typing.final
+class TextScores(_message.Message):
+    """Pseudo-log-likelihoods of several texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORES_FIELD_NUMBER: _builtins.int
+    TOKEN_COUNTS_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    LOG_PROBABILITIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The sum over the text's tokens, special ones not counted, of the natural logarithm of each one's probability where
+        it alone is masked.
+        """
+
+    @_builtins.property
+    def token_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many tokens were scored in each text."""
+
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The scored tokens, for all texts end to end."""
+
+    @_builtins.property
+    def log_probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The logarithm of each token's probability."""
+
+    def __init__(
+        self,
+        *,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+        token_counts: _abc.Iterable[_builtins.int] | None = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        log_probabilities: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_probabilities", b"log_probabilities", "scores", b"scores", "token_counts", b"token_counts", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextScores: _TypeAlias = TextScores  # noqa: Y015
+
+@_typing.final
 class ScoreTextsRequest(_message.Message):
     """Texts to score."""
 
@@ -1024,6 +418,62 @@ class ScoreTextsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoreTextsResponse: _TypeAlias = ScoreTextsResponse  # noqa: Y015
+
+@_typing.final
+class NextSentenceOptions(_message.Message):
+    """How to predict next sentences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name; empty means the default model."""
+    priority: _types_pb2.Priority.ValueType
+    """How soon."""
+    @_builtins.property
+    def truncation(self) -> _types_pb2.TruncationOptions:
+        """What to do with long pairs."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        truncation: _types_pb2.TruncationOptions | None = ...,
+        priority: _types_pb2.Priority.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "priority", b"priority", "truncation", b"truncation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NextSentenceOptions: _TypeAlias = NextSentenceOptions  # noqa: Y015
+
+@_typing.final
+class NextSentences(_message.Message):
+    """Whether second texts follow first ones."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBABILITIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """For each pair the probability that the second text follows the first."""
+
+    def __init__(
+        self,
+        *,
+        probabilities: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["probabilities", b"probabilities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NextSentences: _TypeAlias = NextSentences  # noqa: Y015
 
 @_typing.final
 class PredictNextSentencesRequest(_message.Message):
@@ -1098,6 +548,88 @@ class PredictNextSentencesResponse(_message.Message):
 Global___PredictNextSentencesResponse: _TypeAlias = PredictNextSentencesResponse  # noqa: Y015
 
 @_typing.final
+class ClassifyTextOptions(_message.Message):
+    """How to classify texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    FUNCTION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name; empty means the default model."""
+    priority: _types_pb2.Priority.ValueType
+    """How soon."""
+    top_k: _builtins.int
+    """The labels to return for each text, the best first; 0 means all."""
+    function: Global___ScoreFunction.ValueType
+    """From logits to scores."""
+    @_builtins.property
+    def truncation(self) -> _types_pb2.TruncationOptions:
+        """What to do with long texts."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        truncation: _types_pb2.TruncationOptions | None = ...,
+        priority: _types_pb2.Priority.ValueType = ...,
+        top_k: _builtins.int = ...,
+        function: Global___ScoreFunction.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["function", b"function", "model", b"model", "priority", b"priority", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifyTextOptions: _TypeAlias = ClassifyTextOptions  # noqa: Y015
+
+@_typing.final
+class TextLabels(_message.Message):
+    """Labels of several texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    LABEL_COUNTS_FIELD_NUMBER: _builtins.int
+    LABEL_IDS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The checkpoint's labels by their number."""
+
+    @_builtins.property
+    def label_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many labels each text is given, the best first."""
+
+    @_builtins.property
+    def label_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The numbers of the labels, for all texts end to end."""
+
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The score of each."""
+
+    def __init__(
+        self,
+        *,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        label_counts: _abc.Iterable[_builtins.int] | None = ...,
+        label_ids: _abc.Iterable[_builtins.int] | None = ...,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label_counts", b"label_counts", "label_ids", b"label_ids", "labels", b"labels", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextLabels: _TypeAlias = TextLabels  # noqa: Y015
+
+@_typing.final
 class ClassifyTextsRequest(_message.Message):
     """Texts to classify."""
 
@@ -1170,6 +702,86 @@ class ClassifyTextsResponse(_message.Message):
 Global___ClassifyTextsResponse: _TypeAlias = ClassifyTextsResponse  # noqa: Y015
 
 @_typing.final
+class ZeroShotOptions(_message.Message):
+    """How to classify by labels of the caller's choosing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    HYPOTHESIS_TEMPLATE_FIELD_NUMBER: _builtins.int
+    MULTI_LABEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name; empty means the default model."""
+    priority: _types_pb2.Priority.ValueType
+    """How soon."""
+    hypothesis_template: _builtins.str
+    """What is made of a label, with {} in its place; empty means "This example is {}."."""
+    multi_label: _builtins.bool
+    """Whether any number of labels may be true, so that each is scored on its own. False: scores add up to 1."""
+    @_builtins.property
+    def truncation(self) -> _types_pb2.TruncationOptions:
+        """What to do with long texts. Unset: texts are cut, labels never."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The labels; at least one, none empty, none twice."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        truncation: _types_pb2.TruncationOptions | None = ...,
+        priority: _types_pb2.Priority.ValueType = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        hypothesis_template: _builtins.str = ...,
+        multi_label: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hypothesis_template", b"hypothesis_template", "labels", b"labels", "model", b"model", "multi_label", b"multi_label", "priority", b"priority", "truncation", b"truncation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ZeroShotOptions: _TypeAlias = ZeroShotOptions  # noqa: Y015
+
+@_typing.final
+class ZeroShotLabels(_message.Message):
+    """The caller's labels, for several texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_COUNT_FIELD_NUMBER: _builtins.int
+    LABEL_INDEXES_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    label_count: _builtins.int
+    """How many labels there are; each text has a score for each."""
+    @_builtins.property
+    def label_indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The places of the labels in the options, the best first, for all texts end to end."""
+
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The score of each."""
+
+    def __init__(
+        self,
+        *,
+        label_count: _builtins.int = ...,
+        label_indexes: _abc.Iterable[_builtins.int] | None = ...,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label_count", b"label_count", "label_indexes", b"label_indexes", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ZeroShotLabels: _TypeAlias = ZeroShotLabels  # noqa: Y015
+
+@_typing.final
 class ClassifyZeroShotRequest(_message.Message):
     """Texts to classify by the caller's labels."""
 
@@ -1240,6 +852,74 @@ class ClassifyZeroShotResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClassifyZeroShotResponse: _TypeAlias = ClassifyZeroShotResponse  # noqa: Y015
+
+@_typing.final
+class RerankOptions(_message.Message):
+    """How to rerank."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    FUNCTION_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name; empty means the default model."""
+    priority: _types_pb2.Priority.ValueType
+    """How soon."""
+    function: Global___ScoreFunction.ValueType
+    """From logits to scores. Unset: as the checkpoint says, else SIGMOID for one label, and SOFTMAX for several."""
+    label: _builtins.str
+    """The label whose score counts, where the checkpoint has several."""
+    top_k: _builtins.int
+    """The best documents to return; 0 means all. Not in a stream."""
+    @_builtins.property
+    def truncation(self) -> _types_pb2.TruncationOptions:
+        """What to do with long pairs. Unset: documents are cut, queries never."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        truncation: _types_pb2.TruncationOptions | None = ...,
+        priority: _types_pb2.Priority.ValueType = ...,
+        function: Global___ScoreFunction.ValueType = ...,
+        label: _builtins.str = ...,
+        top_k: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["function", b"function", "label", b"label", "model", b"model", "priority", b"priority", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerankOptions: _TypeAlias = RerankOptions  # noqa: Y015
+
+@_typing.final
+class Relevances(_message.Message):
+    """Scores of documents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """One score a document."""
+
+    def __init__(
+        self,
+        *,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Relevances: _TypeAlias = Relevances  # noqa: Y015
 
 @_typing.final
 class RerankTextsRequest(_message.Message):
@@ -1324,6 +1004,124 @@ class RerankTextsResponse(_message.Message):
 Global___RerankTextsResponse: _TypeAlias = RerankTextsResponse  # noqa: Y015
 
 @_typing.final
+class ClassifyTokenOptions(_message.Message):
+    """How to classify tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    AGGREGATION_FIELD_NUMBER: _builtins.int
+    IGNORED_LABELS_FIELD_NUMBER: _builtins.int
+    KEEP_ALL_LABELS_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    STRIDE_FIELD_NUMBER: _builtins.int
+    OFFSET_UNIT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name; empty means the default model."""
+    priority: _types_pb2.Priority.ValueType
+    """How soon."""
+    aggregation: Global___AggregationStrategy.ValueType
+    """From tokens to entities."""
+    keep_all_labels: _builtins.bool
+    """Keep the tokens of every label, so that `ignored_labels` must be empty."""
+    windows: _builtins.bool
+    """Read long texts in overlapping windows rather than cut them, and merge what the windows find."""
+    stride: _builtins.int
+    """The tokens that two neighbouring windows share. Unset: a quarter of a window."""
+    offset_unit: _tokenization_pb2.OffsetUnit.ValueType
+    """The unit of `starts` and `ends`."""
+    @_builtins.property
+    def truncation(self) -> _types_pb2.TruncationOptions:
+        """What to do with long texts. Where `windows` is set, max_length is that of a window."""
+
+    @_builtins.property
+    def ignored_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Labels left out of the answer; empty means "O" alone."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        truncation: _types_pb2.TruncationOptions | None = ...,
+        priority: _types_pb2.Priority.ValueType = ...,
+        aggregation: Global___AggregationStrategy.ValueType = ...,
+        ignored_labels: _abc.Iterable[_builtins.str] | None = ...,
+        keep_all_labels: _builtins.bool = ...,
+        windows: _builtins.bool = ...,
+        stride: _builtins.int = ...,
+        offset_unit: _tokenization_pb2.OffsetUnit.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "ignored_labels", b"ignored_labels", "keep_all_labels", b"keep_all_labels", "model", b"model", "offset_unit", b"offset_unit", "priority", b"priority", "stride", b"stride", "truncation", b"truncation", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifyTokenOptions: _TypeAlias = ClassifyTokenOptions  # noqa: Y015
+
+@_typing.final
+class Entities(_message.Message):
+    """Entities, or labelled tokens, of several texts, as parallel columns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTITY_COUNTS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    STARTS_FIELD_NUMBER: _builtins.int
+    ENDS_FIELD_NUMBER: _builtins.int
+    TOKEN_INDEXES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entity_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many each text has, in the order of the text."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The label of each, for all texts end to end; without B- or I- unless the aggregation is NONE."""
+
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The score of each."""
+
+    @_builtins.property
+    def words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The token, or the tokens put together, as the tokenizer spells them."""
+
+    @_builtins.property
+    def starts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where each starts in its text as sent. For words, in the words joined by spaces. Empty for token ids."""
+
+    @_builtins.property
+    def ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where each ends, exclusive."""
+
+    @_builtins.property
+    def token_indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """With NONE, the place of each among its text's tokens."""
+
+    def __init__(
+        self,
+        *,
+        entity_counts: _abc.Iterable[_builtins.int] | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+        words: _abc.Iterable[_builtins.str] | None = ...,
+        starts: _abc.Iterable[_builtins.int] | None = ...,
+        ends: _abc.Iterable[_builtins.int] | None = ...,
+        token_indexes: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends", b"ends", "entity_counts", b"entity_counts", "labels", b"labels", "scores", b"scores", "starts", b"starts", "token_indexes", b"token_indexes", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Entities: _TypeAlias = Entities  # noqa: Y015
+
+@_typing.final
 class ClassifyTokensRequest(_message.Message):
     """Texts to find entities in."""
 
@@ -1396,6 +1194,110 @@ class ClassifyTokensResponse(_message.Message):
 Global___ClassifyTokensResponse: _TypeAlias = ClassifyTokensResponse  # noqa: Y015
 
 @_typing.final
+class AnswerOptions(_message.Message):
+    """How to answer questions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    MAX_LENGTH_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    STRIDE_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    MAX_ANSWER_TOKENS_FIELD_NUMBER: _builtins.int
+    ALLOW_NO_ANSWER_FIELD_NUMBER: _builtins.int
+    ALLOW_PARTIAL_WORDS_FIELD_NUMBER: _builtins.int
+    OFFSET_UNIT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name; empty means the default model."""
+    max_length: _builtins.int
+    """The most tokens of a window: question, context and special tokens; 0 means 384, or the model's default_max_length
+    where that is less.
+    """
+    priority: _types_pb2.Priority.ValueType
+    """How soon."""
+    stride: _builtins.int
+    """The tokens that two neighbouring windows of a long context share. Unset: 128, or half a window where that is less."""
+    top_k: _builtins.int
+    """Answers for each question, the best first; 0 means 1."""
+    max_answer_tokens: _builtins.int
+    """The most tokens of an answer; 0 means 15."""
+    allow_no_answer: _builtins.bool
+    """Whether "no answer" may be an answer: an empty text, at 0 to 0."""
+    allow_partial_words: _builtins.bool
+    """Let an answer begin and end within a word."""
+    offset_unit: _tokenization_pb2.OffsetUnit.ValueType
+    """The unit of `starts` and `ends`."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        max_length: _builtins.int = ...,
+        priority: _types_pb2.Priority.ValueType = ...,
+        stride: _builtins.int = ...,
+        top_k: _builtins.int = ...,
+        max_answer_tokens: _builtins.int = ...,
+        allow_no_answer: _builtins.bool = ...,
+        allow_partial_words: _builtins.bool = ...,
+        offset_unit: _tokenization_pb2.OffsetUnit.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_no_answer", b"allow_no_answer", "allow_partial_words", b"allow_partial_words", "max_answer_tokens", b"max_answer_tokens", "max_length", b"max_length", "model", b"model", "offset_unit", b"offset_unit", "priority", b"priority", "stride", b"stride", "top_k", b"top_k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerOptions: _TypeAlias = AnswerOptions  # noqa: Y015
+
+@_typing.final
+class Answers(_message.Message):
+    """Answers to several questions, as parallel columns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_COUNTS_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    STARTS_FIELD_NUMBER: _builtins.int
+    ENDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many answers each question has, the best first."""
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The answers: parts of their context as sent, or empty for "no answer"."""
+
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The score of each."""
+
+    @_builtins.property
+    def starts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where each starts in its context as sent."""
+
+    @_builtins.property
+    def ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where each ends, exclusive."""
+
+    def __init__(
+        self,
+        *,
+        answer_counts: _abc.Iterable[_builtins.int] | None = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+        starts: _abc.Iterable[_builtins.int] | None = ...,
+        ends: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_counts", b"answer_counts", "ends", b"ends", "scores", b"scores", "starts", b"starts", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Answers: _TypeAlias = Answers  # noqa: Y015
+
+@_typing.final
 class AnswerQuestionsRequest(_message.Message):
     """Questions, each with a context."""
 
@@ -1466,6 +1368,104 @@ class AnswerQuestionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnswerQuestionsResponse: _TypeAlias = AnswerQuestionsResponse  # noqa: Y015
+
+@_typing.final
+class ChooseOptions(_message.Message):
+    """How to choose."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name; empty means the default model."""
+    priority: _types_pb2.Priority.ValueType
+    """How soon."""
+    @_builtins.property
+    def truncation(self) -> _types_pb2.TruncationOptions:
+        """What to do with long pairs of prompt and choice."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        truncation: _types_pb2.TruncationOptions | None = ...,
+        priority: _types_pb2.Priority.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "priority", b"priority", "truncation", b"truncation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChooseOptions: _TypeAlias = ChooseOptions  # noqa: Y015
+
+@_typing.final
+class ChoiceLists(_message.Message):
+    """Questions with several choices each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
+    CHOICE_COUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the choices are for, such as the start of a text."""
+
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The choices of all prompts, end to end."""
+
+    @_builtins.property
+    def choice_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many choices each prompt has, at least one; they add up to the length of `choices`."""
+
+    def __init__(
+        self,
+        *,
+        prompts: _abc.Iterable[_builtins.str] | None = ...,
+        choices: _abc.Iterable[_builtins.str] | None = ...,
+        choice_counts: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice_counts", b"choice_counts", "choices", b"choices", "prompts", b"prompts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChoiceLists: _TypeAlias = ChoiceLists  # noqa: Y015
+
+@_typing.final
+class Choices(_message.Message):
+    """Probabilities of several questions' choices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHOICE_COUNTS_FIELD_NUMBER: _builtins.int
+    PROBABILITIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def choice_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many choices each question has."""
+
+    @_builtins.property
+    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The probability of each choice, in their order, for all questions end to end; those of a question add up to 1."""
+
+    def __init__(
+        self,
+        *,
+        choice_counts: _abc.Iterable[_builtins.int] | None = ...,
+        probabilities: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice_counts", b"choice_counts", "probabilities", b"probabilities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Choices: _TypeAlias = Choices  # noqa: Y015
 
 @_typing.final
 class ChooseAnswersRequest(_message.Message):

@@ -71,7 +71,7 @@ def test_few_prompts_are_one_call_and_many_a_stream(server: FakeServer, client: 
         [f"text:{prompt}>{sequence}" for sequence in (0, 1)] for prompt in MANY[:count]
     ]
     few = count < FEW_PROMPTS
-    assert (server.seen.rpcs["GenerateTexts"], server.seen.rpcs["StreamGenerations"]) == (int(few), int(not few))
+    assert (server.seen.rpcs["GenerateTexts"], server.seen.rpcs["StreamGeneratedTexts"]) == (int(few), int(not few))
     options = server.seen.requests[-1].options if few else server.seen.task
     assert options.priority == types.PRIORITY_INTERACTIVE
 
@@ -232,7 +232,7 @@ def test_summaries_are_texts(server: FakeServer, client: Any) -> None:
     assert client.summarize(["a", "b"], num_beams=4) == [words("a"), words("b")]
     assert server.seen.requests[-1].options.num_beams == 4
     assert client.summarize(iter(MANY), max_new_tokens=1) == [f"text:{text}>0" for text in MANY]
-    assert server.seen.rpcs["StreamGenerations"] == 1
+    assert server.seen.rpcs["StreamGeneratedTexts"] == 1
     assert server.seen.rpcs["GetModel"] <= 2  # asked for once; by a stream too
     assert client.summarize([]) == []
 

@@ -224,7 +224,7 @@ def test_a_broken_connection_loses_nothing_and_repeats_nothing(server: FakeServe
     assert ids == list(range(500))
     assert [output.text for output in outputs] == [f"text:{prompt}>0" for prompt in prompts]
     assert server.seen.answered == Counter(f"text:{prompt}" for prompt in prompts)
-    assert server.seen.rpcs["StreamGenerations"] == 4
+    assert server.seen.rpcs["StreamGeneratedTexts"] == 4
 
 
 def test_failed_items(client: Any) -> None:

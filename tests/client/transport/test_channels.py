@@ -15,7 +15,7 @@ def test_the_least_loaded_channel_is_taken() -> None:
 def test_retries_are_for_calls_with_one_request_that_change_nothing() -> None:
     (method,) = service_config(4)["methodConfig"]
     names = {name["method"] for name in method["name"]}
-    streams = {"StreamEncodings", "StreamGenerations", "StreamPredictions", "StreamTokenizations"}
+    streams = {"StreamEncodings", "StreamGeneratedTexts", "StreamPredictions", "StreamTokenizations"}
     assert names == {*rpc_names(), "Check"} - streams - {"LoadModel", "UnloadModel"}
     assert method["retryPolicy"]["maxAttempts"] == 5
     assert service_config(0) == {}

@@ -111,19 +111,19 @@ def _stream_request(options: generation.GenerationOptions, delivery: Delivery) -
 class GenerationStream(SmallAnswers):
     """Answers to prompts, as `generate_stream` gives them; a codec for a `BulkStream`."""
 
-    rpc = "StreamGenerations"
+    rpc = "StreamGeneratedTexts"
 
     def __init__(self, options: generation.GenerationOptions) -> None:
         self._options = options
 
-    def options(self) -> generation.StreamGenerationsRequest:
-        return generation.StreamGenerationsRequest(options=self._options)
+    def options(self) -> generation.StreamGeneratedTextsRequest:
+        return generation.StreamGeneratedTextsRequest(options=self._options)
 
-    def request(self, group: Group) -> generation.StreamGenerationsRequest:
+    def request(self, group: Group) -> generation.StreamGeneratedTextsRequest:
         items = generation.GenerationItems(**item_ids(group), inputs=group.batch())
-        return generation.StreamGenerationsRequest(items=items)
+        return generation.StreamGeneratedTextsRequest(items=items)
 
-    def parse(self, response: generation.StreamGenerationsResponse) -> Started | Answers:
+    def parse(self, response: generation.StreamGeneratedTextsResponse) -> Started | Answers:
         match response.WhichOneof("event"):
             case "started":
                 options = effective_generation_options(response.started.options)

@@ -456,5 +456,5 @@ def test_choices_that_make_no_sense(items: p.PredictionItems, reason: str, field
 
 
 def test_items_to_generate_for_are_items_too() -> None:
-    found = parse_items(g.StreamGenerationsRequest(items=g.GenerationItems(first_id=5, inputs=TEXTS)), (), 4)
+    found = parse_items(g.StreamGeneratedTextsRequest(items=g.GenerationItems(first_id=5, inputs=TEXTS)), (), 4)
     assert (list(found.ids), found.inputs) == ([5, 6], TEXTS)

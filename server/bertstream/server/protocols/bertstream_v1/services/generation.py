@@ -36,7 +36,7 @@ _TOKEN_BYTES = 8  # of a token in an answer, id and text together, as a rule
 _SCORE_BYTES = 4
 _MESSAGE_ITEMS = 64
 
-AnswerOf = Reply[generation_pb2.StreamGenerationsResponse]
+AnswerOf = Reply[generation_pb2.StreamGeneratedTextsResponse]
 
 
 class GenerationService:
@@ -93,7 +93,9 @@ class GenerationService:
             async for event in events:
                 await stream.write(_event(event, prepared.tokenize_seconds, call))
 
-    async def stream_generations(self, stream: Stream[generation_pb2.StreamGenerationsRequest], call: Call) -> None:
+    async def stream_generated_texts(
+        self, stream: Stream[generation_pb2.StreamGeneratedTextsRequest], call: Call
+    ) -> None:
         messages = aiter(stream)
         options = await first_message(messages, "options")
         if options is None:
@@ -101,8 +103,8 @@ class GenerationService:
         model = self._models.get(options.model, call.until_end)
         plan = parse_generation(options, model.name, model.description, BULK)
         words = await bad_word_ids(model, plan)
-        started = generation_pb2.GenerationsStarted(options=plan.effective, window=wire.window_of(model.limits))
-        await stream.write(generation_pb2.StreamGenerationsResponse(started=started))
+        started = generation_pb2.GenerationStreamStarted(options=plan.effective, window=wire.window_of(model.limits))
+        await stream.write(generation_pb2.StreamGeneratedTextsResponse(started=started))
         await _GenerationStream(model, plan, words, stream, call).run(messages)
 
 
@@ -123,7 +125,7 @@ class _GenerationStream:
         model: ServedModel,
         plan: GenerationPlan,
         words: Words,
-        stream: Stream[generation_pb2.StreamGenerationsRequest],
+        stream: Stream[generation_pb2.StreamGeneratedTextsRequest],
         call: Call,
     ) -> None:
         self._model = model
@@ -131,12 +133,12 @@ class _GenerationStream:
         self._words = words
         self._call = call
         self._generation = Generation(model, plan, call.deadline, waits=True)
-        self._bulk: BulkStream[generation_pb2.StreamGenerationsResponse] = BulkStream(
+        self._bulk: BulkStream[generation_pb2.StreamGeneratedTextsResponse] = BulkStream(
             stream, call, wire.window_of(model.limits), self._handle
         )
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self, messages: AsyncIterator[Decoded[generation_pb2.StreamGenerationsRequest]]) -> None:
+    async def run(self, messages: AsyncIterator[Decoded[generation_pb2.StreamGeneratedTextsRequest]]) -> None:
         try:
             await self._bulk.run(messages, self._model.limits.max_texts)
         finally:
@@ -186,7 +188,7 @@ class _GenerationStream:
             usage=_usage(answered),
             timings=_timings(prepared.tokenize_seconds, arrived, answered),
         )
-        response = generation_pb2.StreamGenerationsResponse(items=message)
+        response = generation_pb2.StreamGeneratedTextsResponse(items=message)
         return Reply(response, len(done), sum(each.held for each in done))
 
 
@@ -270,7 +272,7 @@ def _refuse_too_many(plan: GenerationPlan, prompts: Sequence[Prompt], limit: int
 
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
-        about = f"the answer may have {size} bytes, and the limit is {limit}: use StreamGenerations, or fewer tokens"
+        about = f"the answer may have {size} bytes, and the limit is {limit}: use StreamGeneratedTexts, or fewer tokens"
         raise errors.too_large("inputs", about)
 
 

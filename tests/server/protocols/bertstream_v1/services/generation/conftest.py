@@ -87,8 +87,8 @@ class Served:
 
     async def bulk(self, **options: Any) -> Any:
         """Bidirectional, begun."""
-        call = self.stub.StreamGenerations(timeout=20)
-        await call.write(g.StreamGenerationsRequest(options=g.GenerationOptions(**options)))
+        call = self.stub.StreamGeneratedTexts(timeout=20)
+        await call.write(g.StreamGeneratedTextsRequest(options=g.GenerationOptions(**options)))
         return call
 
     @property

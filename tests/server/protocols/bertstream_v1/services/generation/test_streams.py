@@ -228,9 +228,9 @@ async def test_one_input_a_stream(serve: Serve) -> None:
     assert found == ("INVALID_ARGUMENT", "REQUEST_TOO_LARGE", "inputs.texts")
 
 
-def items(first_id: int, *texts: str) -> g.StreamGenerationsRequest:
+def items(first_id: int, *texts: str) -> g.StreamGeneratedTextsRequest:
     inputs = t.TextBatch(texts=t.Texts(texts=texts))
-    return g.StreamGenerationsRequest(items=g.GenerationItems(first_id=first_id, inputs=inputs))
+    return g.StreamGeneratedTextsRequest(items=g.GenerationItems(first_id=first_id, inputs=inputs))
 
 
 async def answers(call: Any) -> tuple[dict[int, list[str]], dict[int, tuple[str, str, str]], list[g.GeneratedItems]]:
