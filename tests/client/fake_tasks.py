@@ -233,7 +233,8 @@ def effective(options: Any) -> Any:
     if isinstance(done, tasks.FillMaskOptions):
         done.top_k = options.top_k or 5
     if isinstance(done, tasks.AnswerOptions):
-        done.top_k, done.max_length, done.stride = options.top_k or 1, options.max_length or 384, options.stride or 128
+        done.top_k, done.max_length = options.top_k or 1, options.max_length or 384
+        done.stride = options.stride if options.HasField("stride") else 128
         done.max_answer_tokens = options.max_answer_tokens or 15
     if isinstance(done, tasks.ClassifyTokenOptions):
         done.aggregation = options.aggregation or tasks.AGGREGATION_STRATEGY_SIMPLE

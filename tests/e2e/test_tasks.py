@@ -209,7 +209,7 @@ def test_entities(client: Client, checkpoint: Checkpoint, name: str, strategy: A
 
 @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
 @pytest.mark.parametrize("strategy", [strategy for strategy in STRATEGIES if strategy != "none"])
-@pytest.mark.parametrize("stride", [1, 100])
+@pytest.mark.parametrize("stride", [0, 1, 100])
 @pytest.mark.parametrize("name", ["bert-ner", "roberta-ner", "xlm-roberta-ner"])
 def test_entities_of_long_texts_in_windows(
     client: Client, checkpoint: Checkpoint, name: str, strategy: Any, stride: int
@@ -277,14 +277,12 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_k": 4, "allow_no_answer": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"stride": 0}, {"top_k": 3}, {"top_k": 4, "allow_no_answer": True}], ids=str)
 def test_answers(client: Client, checkpoint: Checkpoint, family: str, options: dict[str, Any]) -> None:
-    name = f"{family}-qa"
-    found = client.answer(QUESTIONS, max_answer_tokens=6, max_length=64, stride=20, model=name, **options)
+    name, options = f"{family}-qa", {"max_answer_tokens": 6, "max_length": 64, "stride": 20, **options}
+    found = client.answer(QUESTIONS, model=name, **options)
     for (question, context), ours in zip(QUESTIONS, found, strict=True):
-        theirs = reference.answers(
-            checkpoint(name), question, context, max_answer_tokens=6, max_length=64, stride=20, **options
-        )
+        theirs = reference.answers(checkpoint(name), question, context, **options)
         listed = ours if isinstance(ours, list) else [ours]
         same_ranking([(each.text, each.score) for each in listed], [(t["text"], t["score"]) for t in theirs])
         for each in listed:

@@ -37,7 +37,9 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--aggregation", choices=strategies, help="from tokens to entities (default: simple)")
     parser.add_argument("--ignored-labels", type=words, metavar="LABEL,…", help="labels to leave out (default: O)")
     parser.add_argument("--windows", action="store_true", help="read long texts in windows rather than cut them")
-    parser.add_argument("--stride", type=int, default=0, metavar="TOKENS", help="tokens that windows share")
+    parser.add_argument(
+        "--stride", type=int, metavar="TOKENS", help="tokens that windows share (default: a quarter of a window)"
+    )
     parser.add_argument("--table", action="store_true", help="a table, also on a terminal")
     add_task_options(parser)
 

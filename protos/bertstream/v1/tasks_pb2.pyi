@@ -1050,14 +1050,16 @@ class ClassifyTokenOptions(_message.Message):
         ignored_labels: _abc.Iterable[_builtins.str] | None = ...,
         keep_all_labels: _builtins.bool = ...,
         windows: _builtins.bool = ...,
-        stride: _builtins.int = ...,
+        stride: _builtins.int | None = ...,
         offset_unit: _tokenization_pb2.OffsetUnit.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stride", b"_stride", "stride", b"stride", "truncation", b"truncation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "ignored_labels", b"ignored_labels", "keep_all_labels", b"keep_all_labels", "model", b"model", "offset_unit", b"offset_unit", "priority", b"priority", "stride", b"stride", "truncation", b"truncation", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stride", b"_stride", "aggregation", b"aggregation", "ignored_labels", b"ignored_labels", "keep_all_labels", b"keep_all_labels", "model", b"model", "offset_unit", b"offset_unit", "priority", b"priority", "stride", b"stride", "truncation", b"truncation", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__stride: _TypeAlias = _typing.Literal["stride"]  # noqa: Y015
+    _WhichOneofArgType__stride: _TypeAlias = _typing.Literal["_stride", b"_stride"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stride) -> _WhichOneofReturnType__stride | None: ...
 
 Global___ClassifyTokenOptions: _TypeAlias = ClassifyTokenOptions  # noqa: Y015
 
@@ -1234,18 +1236,20 @@ class AnswerOptions(_message.Message):
         model: _builtins.str = ...,
         max_length: _builtins.int = ...,
         priority: _types_pb2.Priority.ValueType = ...,
-        stride: _builtins.int = ...,
+        stride: _builtins.int | None = ...,
         top_k: _builtins.int = ...,
         max_answer_tokens: _builtins.int = ...,
         allow_no_answer: _builtins.bool = ...,
         allow_partial_words: _builtins.bool = ...,
         offset_unit: _tokenization_pb2.OffsetUnit.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stride", b"_stride", "stride", b"stride"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_no_answer", b"allow_no_answer", "allow_partial_words", b"allow_partial_words", "max_answer_tokens", b"max_answer_tokens", "max_length", b"max_length", "model", b"model", "offset_unit", b"offset_unit", "priority", b"priority", "stride", b"stride", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stride", b"_stride", "allow_no_answer", b"allow_no_answer", "allow_partial_words", b"allow_partial_words", "max_answer_tokens", b"max_answer_tokens", "max_length", b"max_length", "model", b"model", "offset_unit", b"offset_unit", "priority", b"priority", "stride", b"stride", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__stride: _TypeAlias = _typing.Literal["stride"]  # noqa: Y015
+    _WhichOneofArgType__stride: _TypeAlias = _typing.Literal["_stride", b"_stride"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stride) -> _WhichOneofReturnType__stride | None: ...
 
 Global___AnswerOptions: _TypeAlias = AnswerOptions  # noqa: Y015
 

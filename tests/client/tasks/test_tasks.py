@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from functools import partial
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -292,6 +293,7 @@ def test_a_head_that_is_not_there(server: FakeServer, client: Any) -> None:
         (TypeError, "ignored_labels must be a list", lambda c: c.entities("a", ignored_labels="O")),
         (ValueError, "aggregation must be one of 'none', 'simple'", lambda c: c.entities("a", aggregation="x")),
         (ValueError, "stride goes with windows", lambda c: c.entities("a", stride=3)),
+        (ValueError, "stride goes with windows", lambda c: c.entities("a", stride=0)),
         (ValueError, "function must be one of 'softmax'", lambda c: c.classify("a", function="tanh")),
         (ValueError, "top_k must be at least 1", lambda c: c.classify("a", top_k=0)),
         (ValueError, "max_answer_tokens must be at least 1", lambda c: c.answer("a", "b", max_answer_tokens=0)),
@@ -363,6 +365,13 @@ def test_options_reach_the_server(server: FakeServer, client: Any) -> None:
     seen = seen_options(server)
     assert (seen.max_length, seen.stride, seen.max_answer_tokens, seen.top_k) == (50, 9, 4, 0)
     assert (seen.allow_no_answer, seen.allow_partial_words) == (True, True)
+
+
+def test_a_stride_of_0_is_asked_for(server: FakeServer, client: Any) -> None:
+    for call in (lambda **given: client.entities("a", windows=True, **given), partial(client.answer, "a", "b")):
+        for given, asked in (({"stride": 0}, True), ({}, False), ({"stride": None}, False)):
+            call(**given)
+            assert (seen_options(server).HasField("stride"), seen_options(server).stride) == (asked, 0)
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,8 @@ class EntityOptions(TaskOptions, total=False):
     """Labels to leave out: None for "O", [] for no label."""
     windows: bool
     """Read long texts in overlapping windows of `max_length` rather than cut them."""
-    stride: int
-    """The tokens that two neighbouring windows share; 0 for a quarter of a window."""
+    stride: int | None
+    """The tokens that two neighbouring windows share; None for a quarter of a window."""
     offset_unit: OffsetUnit | None
     """What `start` and `end` count: code_points (the default, as Python strings do), utf16_units or utf8_bytes."""
 
@@ -171,12 +171,12 @@ def entity_options(
     aggregation: Aggregation | None = None,
     ignored_labels: Sequence[str] | None = None,
     windows: bool = False,
-    stride: int = 0,
+    stride: int | None = None,
     offset_unit: OffsetUnit | None = None,
     **given: Any,
 ) -> tasks.ClassifyTokenOptions:
     """The message for EntityOptions."""
-    if stride and not windows:
+    if stride is not None and not windows:
         raise ValueError("stride goes with windows=True")
     options = tasks.ClassifyTokenOptions(windows=windows, stride=stride, offset_unit=_offset_unit(offset_unit))
     options.ignored_labels.extend(_listed(ignored_labels, "ignored_labels", (str,)))
@@ -203,7 +203,7 @@ def answer_options(
         model=model,
         max_length=_at_least_one(max_length, "max_length"),
         priority=_priority(priority),
-        stride=stride or 0,
+        stride=stride,
         top_k=_at_least_one(top_k, "top_k"),
         max_answer_tokens=_at_least_one(max_answer_tokens, "max_answer_tokens"),
         allow_no_answer=allow_no_answer,

@@ -201,7 +201,9 @@ def test_answers(setting: Setting, top_k: int, no_answer: bool, whole_words: boo
     _assert_same(found, [setting.expected(*pair, **asked) for pair in PAIRS])
 
 
-@pytest.mark.parametrize(("max_length", "stride", "longest"), [(64, 16, 15), (80, 1, 3), (100, 40, 1), (70, 30, 64)])
+@pytest.mark.parametrize(
+    ("max_length", "stride", "longest"), [(64, 16, 15), (64, 0, 15), (80, 1, 3), (100, 40, 1), (70, 30, 64)]
+)
 def test_long_contexts(setting: Setting, max_length: int, stride: int, longest: int) -> None:
     found = _answers(
         setting,
@@ -323,6 +325,7 @@ def test_effective_options(bert: Setting) -> None:
     assert plain.priority == types_pb2.PRIORITY_INTERACTIVE
     assert plain.offset_unit == tokenization_pb2.OFFSET_UNIT_CODE_POINTS
     assert _effective(bert.model, max_length=100).stride == 50
+    assert _effective(bert.model, max_length=100, stride=0).stride == 0
     assert _effective(bert.model, BULK).priority == types_pb2.PRIORITY_BULK
 
 

@@ -149,12 +149,15 @@ def test_the_least_size_of_an_answer(setting: Setting) -> None:
 
 def test_effective_options(bert: Setting) -> None:
     plain = effective_of(bert, tasks_pb2.ClassifyTokenOptions())
-    assert (plain.model, list(plain.ignored_labels), plain.stride) == ("stub", ["O"], 0)
+    assert (plain.model, list(plain.ignored_labels), plain.HasField("stride")) == ("stub", ["O"], False)
     assert plain.aggregation == tasks_pb2.AGGREGATION_STRATEGY_SIMPLE
     assert plain.truncation.max_length == 512
     assert plain.offset_unit == tokenization_pb2.OFFSET_UNIT_CODE_POINTS
     assert plain.priority == types_pb2.PRIORITY_INTERACTIVE
     assert effective_of(bert, options_of("max", windows=True)).stride == 128
+    none = options_of("max", windows=True, stride=0)
+    assert (effective_of(bert, none).HasField("stride"), effective_of(bert, none).stride) == (True, 0)
+    assert task_of(bert, none).tokenize.stride == 0
     everything = effective_of(bert, options_of("none", keep_all_labels=True))
     assert everything.keep_all_labels
     assert not everything.ignored_labels
@@ -171,6 +174,7 @@ def test_wishes(bert: Setting) -> None:
     ("options", "field", "reason"),
     [
         (options_of("simple", stride=3), "options.stride", "INVALID_COMBINATION"),
+        (options_of("simple", stride=0), "options.stride", "INVALID_COMBINATION"),
         (options_of("simple", windows=True, stride=-1), "options.stride", "INVALID_RANGE"),
         (options_of("simple", windows=True, stride=512), "options.stride", "INVALID_RANGE"),
         (

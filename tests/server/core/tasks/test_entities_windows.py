@@ -57,7 +57,7 @@ def placeless(setting: Setting) -> Iterator[Setting]:
 def _windowed(
     setting: Setting, aggregation: str, room: int, stride: int, side: Side = "right", keep_all: bool = True
 ) -> ClassifyTokens:
-    """With windows of `room` tokens, special ones aside, and any stride: as an option 0 means the default."""
+    """With windows of `room` tokens, special ones aside, and any stride."""
     task = task_of(setting, options_of(aggregation, windows=True, keep_all_labels=keep_all))
     truncation = Truncation("longest_first", room + _special_tokens(setting), side)
     return replace(task, tokenize=replace(task.tokenize, truncation=truncation, stride=stride))

@@ -13,6 +13,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
     effective_priority,
     parse_count,
     parse_priority,
+    parse_stride,
     require_head,
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import parse_truncation
@@ -33,11 +34,12 @@ def parse_answer_questions(
     truncation = replace(parse_truncation(length, its, path), strategy="only_second")
     max_length, priority = truncation.max_length, parse_priority(options.priority, default_priority, f"{path}.priority")
     unit = name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")
+    stride = options.stride if options.HasField("stride") else None
     effective = tasks_pb2.AnswerOptions(
         model=model.name,
         max_length=max_length,
         priority=effective_priority(priority),
-        stride=parse_count(options.stride, min(_STRIDE, max_length // 2), max_length - 1, f"{path}.stride"),
+        stride=parse_stride(stride, min(_STRIDE, max_length // 2), max_length - 1, f"{path}.stride"),
         top_k=parse_count(options.top_k, 1, MAX_TOP_K, f"{path}.top_k"),
         max_answer_tokens=parse_count(
             options.max_answer_tokens, _ANSWER_TOKENS, its.max_tokens, f"{path}.max_answer_tokens"

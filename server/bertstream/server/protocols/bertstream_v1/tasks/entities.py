@@ -15,8 +15,8 @@ from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
 from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS, name_of, value_of
 from bertstream.server.protocols.bertstream_v1.validation.tasks import (
     effective_priority,
-    parse_count,
     parse_priority,
+    parse_stride,
     parse_task_truncation,
     require_head,
 )
@@ -65,7 +65,7 @@ def parse_classify_tokens(
         model,
         Wishes(("token_label_scores",), head=HeadWish("token_classification")),
         priority,
-        TokenizeOptions(truncation, windows=options.windows, stride=stride),
+        TokenizeOptions(truncation, windows=options.windows, stride=stride or 0),
         aggregation,
         unit,
         tags,
@@ -75,9 +75,11 @@ def parse_classify_tokens(
     return Asked(task, effective)
 
 
-def _stride(options: tasks_pb2.ClassifyTokenOptions, max_length: int, path: str) -> int:
+def _stride(options: tasks_pb2.ClassifyTokenOptions, max_length: int, path: str) -> int | None:
+    """Return the stride of windows, None where there are none."""
     if not options.windows:
-        if options.stride:
+        if options.HasField("stride"):
             raise invalid(f"{path}.stride", "it means something only with windows", "INVALID_COMBINATION")
-        return 0
-    return parse_count(options.stride, max_length // 4, max_length - 1, f"{path}.stride")
+        return None
+    asked = options.stride if options.HasField("stride") else None
+    return parse_stride(asked, max_length // 4, max_length - 1, f"{path}.stride")

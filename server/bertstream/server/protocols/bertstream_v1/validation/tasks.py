@@ -85,6 +85,15 @@ def parse_count(value: int, default: int, most: int, path: str) -> int:
     return value or default
 
 
+def parse_stride(value: int | None, default: int, most: int, path: str) -> int:
+    """Return how many tokens windows share, 0 to `most`; None stands for the default. Raises INVALID_RANGE."""
+    if value is None:
+        return default
+    if not 0 <= value <= most:
+        raise invalid(path, f"{value} is not between 0 and {most}", "INVALID_RANGE")
+    return value
+
+
 def refuse_texts(texts: Sequence[str], path: str, reason: str) -> None:
     """Raises where one of the texts is empty, or there twice."""
     seen: set[str] = set()
