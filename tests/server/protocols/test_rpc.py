@@ -18,7 +18,7 @@ from bertstream.server.core.gate import Gate
 from bertstream.server.frontend.links import chain
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.decoding import Decoded, decoder
-from bertstream.server.protocols.rpc import add_service
+from bertstream.server.protocols.rpc import add_service, handlers_of
 from bertstream.server.protocols.utf8 import BadString
 from bertstream.v1 import encoding_pb2, types_pb2
 from tests.support.statuses import refusal
@@ -87,7 +87,7 @@ async def served() -> AsyncIterator[Served]:
         interceptors=(chain(Gate(100)),), options=[("grpc.max_receive_message_length", 10 * MAX_BYTES)]
     )
     servicer = Servicer()
-    add_service(server, SERVICE, servicer, MAX_BYTES)
+    add_service(server, SERVICE, handlers_of(servicer, SERVICE), MAX_BYTES)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

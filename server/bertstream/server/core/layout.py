@@ -8,11 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bertstream.server.core.head_outputs import HEAD_OUTPUTS, Unit
+
 Ints = NDArray[np.int64]
 Tensors = Mapping[str, NDArray[np.generic]]  # outputs by name: "pooled", "hidden_states.3", "hidden_states.3.scales"
 
-_OF_SPANS = ("pooled_spans", "mask_candidates", "token_log_probabilities")
-_OF_TOKENS = ("last_hidden_state", "hidden_states", "token_label_scores")
+# What has an entry each; of outputs that are not here, a text.
+UNITS: Mapping[str, Unit] = {
+    "last_hidden_state": "token",
+    "hidden_states": "token",
+    "pooled_spans": "span",
+    **{name: output.unit for name, output in HEAD_OUTPUTS.items()},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +52,11 @@ class Layout:
         if name.startswith("attentions"):
             rows = long * len(self.heads)
             return rows if name.endswith(".scales") else rows * long
-        if name.startswith(_OF_SPANS):
+        unit = UNITS.get(name.partition(".")[0], "text")
+        if unit == "span":
             assert self.span_counts is not None
             return self.span_counts.astype(np.int64)
-        if name.startswith(_OF_TOKENS):
+        if unit == "token":
             return long
         return np.ones_like(long)
 

@@ -24,7 +24,7 @@ from bertstream.server.protocols.bertstream_v1.services.generation import Genera
 from bertstream.server.protocols.bertstream_v1.services.models import ModelService
 from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
 from bertstream.server.protocols.bertstream_v1.services.tokenization import TokenizationService
-from bertstream.server.protocols.rpc import add_service
+from bertstream.server.protocols.rpc import add_service, handlers_of
 from bertstream.server.settings import FrontendSettings, ModelSettings
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 from bertstream.workers.process import logs
@@ -108,14 +108,16 @@ class Frontend:
     def _server(self) -> grpc.aio.Server:
         settings, limits, models = self._settings, self._settings.limits, self._versions.models
         server = grpc.aio.server(interceptors=(links.chain(self._gate),), options=transport.arguments(limits))
-        for service, servicer in (
-            (ENCODING, EncodingService(models)),
-            (TOKENIZATION, TokenizationService(models)),
-            (TASKS, TaskService(models)),
-            (GENERATION, GenerationService(models)),
-            (MODELS, ModelService(models, settings.version, self._ask, settings.max_load_workers)),
-        ):
-            add_service(server, service, servicer, limits.max_request_bytes)
+        servicers = {
+            ENCODING: EncodingService(models),
+            TOKENIZATION: TokenizationService(models),
+            GENERATION: GenerationService(models),
+            MODELS: ModelService(models, settings.version, self._ask, settings.max_load_workers),
+        }
+        handlers = {service: handlers_of(servicer, service) for service, servicer in servicers.items()}
+        handlers[TASKS] = TaskService(models).handlers()
+        for service, by_rpc in handlers.items():
+            add_service(server, service, by_rpc, limits.max_request_bytes)
         standard.add_health(server, self._health)
         standard.add_reflection(server, (*SERVICES, health.SERVICE_NAME))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host  # an IPv6 address

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -14,24 +14,29 @@ from google.protobuf.message_factory import GetMessageClass
 from bertstream.server.protocols.call import CURRENT, Stream
 from bertstream.server.protocols.decoding import Decoded, decoder
 
+# Of a unary rpc: `async (Decoded[Request], Call) -> Response`. Of a bidirectional one: `async (Stream[Request], Call)
+# -> None`. Of one that streams answers: `async (Decoded[Request], Stream, Call) -> None`.
+Handler = Callable[..., Awaitable[Any]]
 
-def add_service(server: grpc.aio.Server, service: ServiceDescriptor, servicer: object, max_bytes: int) -> None:
-    """Serve each rpc by the servicer's method of the same name in snake case.
 
-    Unary: `async (Decoded[Request], Call) -> Response`. Bidirectional: `async (Stream[Request], Call) -> None`.
-    Server-streaming: `async (Decoded[Request], Stream, Call) -> None`. The server must have the chain of interceptors,
-    which makes the Call and tells callers what these raise.
+def handlers_of(servicer: object, service: ServiceDescriptor) -> dict[str, Handler]:
+    """Return the servicer's method for each rpc: the one of the same name in snake case."""
+    names = {method.name: re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower() for method in service.methods}
+    return {rpc: getattr(servicer, name) for rpc, name in names.items()}
+
+
+def add_service(
+    server: grpc.aio.Server, service: ServiceDescriptor, by_rpc: Mapping[str, Handler], max_bytes: int
+) -> None:
+    """Serve each rpc by its handler; KeyError where one has none.
+
+    The server must have the chain of interceptors, which makes the Call and tells callers what handlers raise.
     """
-    handlers = {}
-    for method in service.methods:
-        function = getattr(servicer, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
-        handlers[method.name] = _handler(method, function, max_bytes)
+    handlers = {method.name: _handler(method, by_rpc[method.name], max_bytes) for method in service.methods}
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service.full_name, handlers)])
 
 
-def _handler(
-    method: MethodDescriptor, function: Callable[..., Awaitable[Any]], max_bytes: int
-) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(method: MethodDescriptor, function: Handler, max_bytes: int) -> grpc.RpcMethodHandler[Any, Any]:
     decode = decoder(GetMessageClass(method.input_type), max_bytes)
     serialize = GetMessageClass(method.output_type).SerializeToString
 

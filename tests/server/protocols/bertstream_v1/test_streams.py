@@ -19,7 +19,7 @@ from bertstream.server.protocols.bertstream_v1 import streams
 from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items, Reply, first_message, parse_items
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.decoding import Decoded
-from bertstream.server.protocols.rpc import add_service
+from bertstream.server.protocols.rpc import add_service, handlers_of
 from bertstream.server.protocols.utf8 import BadString
 from bertstream.v1 import encoding_pb2 as e
 from bertstream.v1 import generation_pb2 as g
@@ -95,7 +95,7 @@ class Served:
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
     server, servicer = grpc.aio.server(interceptors=(chain(Gate(100)),)), Servicer()
-    add_service(server, SERVICE, servicer, 1 << 20)
+    add_service(server, SERVICE, handlers_of(servicer, SERVICE), 1 << 20)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

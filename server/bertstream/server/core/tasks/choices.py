@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bertstream.server.core.errors import RequestError, invalid, not_utf8, too_large
 from bertstream.server.core.selection import select_rows
 from bertstream.server.core.tasks.base import Rows, Share, Task, pick
-from bertstream.server.core.tasks.sent import Choices, Sent
+from bertstream.server.core.tasks.sent import ChoiceLists, Sent
 from bertstream.server.core.tasks.sums import segment_softmax
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import Pairs, TokenizeOptions
@@ -20,7 +20,7 @@ Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceProbabilities:
+class Choices:
     """The probability of each choice, prompt by prompt."""
 
     choice_counts: NDArray[np.int64]
@@ -49,7 +49,7 @@ class ChooseAnswers(Task[None]):
     def _pairs(self, sent: Sent) -> tuple[Pairs, Counts, Counts]:
         """The pairs, whose question each is, and how many choices each question has. Raises INVALID_ARGUMENT."""
         lists, path = sent.inputs, sent.path
-        assert isinstance(lists, Choices)
+        assert isinstance(lists, ChoiceLists)
         counts = lists.counts
         if not counts.size:
             raise invalid(f"{path}.choice_counts", "the list is empty", "INVALID_EMPTY_LIST")
@@ -75,7 +75,7 @@ class ChooseAnswers(Task[None]):
             refused[i] = too_large(path, f"{counts[i]} choices; the limit is {most}") if counts[i] else none
         return refused
 
-    def answer(self, rows: Rows[None], share: Share) -> ChoiceProbabilities:
+    def answer(self, rows: Rows[None], share: Share) -> Choices:
         logits = share.tensors["label_scores"][:, 0].astype(np.float64)
         probabilities = segment_softmax(logits, share.row_counts)
-        return ChoiceProbabilities(share.row_counts, probabilities)
+        return Choices(share.row_counts, probabilities)

@@ -14,7 +14,7 @@ from bertstream.server.core.tasks.base import Rows, Share, Task, pick
 from bertstream.server.core.tasks.entities_groups import Aggregation, FoundEntities, Tags, find_entities, longest
 from bertstream.server.core.tasks.entities_windows import Windows
 from bertstream.server.core.tasks.entities_words import Ints, RealTokens, Sentences, Speller, real_tokens
-from bertstream.server.core.tasks.sent import Choices, Sent
+from bertstream.server.core.tasks.sent import ChoiceLists, Sent
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import (
     Column,
@@ -71,7 +71,7 @@ class ClassifyTokens(Task[EntityContext]):
 
     def prepare(self, sent: Sent) -> Rows[EntityContext]:
         inputs = sent.inputs
-        assert not isinstance(inputs, Choices)
+        assert not isinstance(inputs, ChoiceLists)
         if isinstance(inputs, Ids):
             self._refuse_for_ids(sent.field)
         sentences = _sentences(inputs)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server.core.dispatch import Outcome
 from bertstream.server.core.errors import RequestError
+from bertstream.server.core.head_outputs import HEAD_OUTPUTS, Unit
 from bertstream.server.core.layout import AnswerSizes, Layout, Tensors, join
 from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.workers.contract import Batch, Wishes
@@ -104,15 +105,14 @@ def window_costs(rows: Rows[Any], sizes: AnswerSizes, tokens_of_bytes: float) ->
 
 def tensor_sizes(wishes: Wishes, description: ModelDescription) -> AnswerSizes:
     """Bytes of the workers' tensors for each row, token and span."""
-    text = token = span = 0
-    if (head := wishes.head) is not None:
-        labels = len(description.labels) or 2  # "next_sentence" has two, "multiple_choice" one
-        text += (8 * head.top_k or 4 * labels) * ("label_scores" in wishes.outputs)
-        text += (12 * head.top_k + 4) * ("answer_spans" in wishes.outputs)
-        token += 4 * labels * ("token_label_scores" in wishes.outputs)
-        span += 8 * head.top_k * ("mask_candidates" in wishes.outputs)
-        span += 4 * ("token_log_probabilities" in wishes.outputs)
-    return AnswerSizes(text, token, 0, span)
+    if wishes.head is None:
+        return AnswerSizes(0, 0, 0, 0)
+    labels = len(description.labels) or 2  # "next_sentence" has two, "multiple_choice" one
+    sizes = dict.fromkeys(get_args(Unit), 0)
+    for output in wishes.outputs:
+        its = HEAD_OUTPUTS[output]
+        sizes[its.unit] += its.entry_bytes(wishes.head, labels)
+    return AnswerSizes(sizes["text"], sizes["token"], 0, sizes["span"])
 
 
 def _kept(outcome: Outcome, layout: Layout, kept: NDArray[np.bool_]) -> Tensors:

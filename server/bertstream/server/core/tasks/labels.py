@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server.core.tasks.base import Rows, Share, Task
-from bertstream.server.core.tasks.sent import Choices, Sent
+from bertstream.server.core.tasks.sent import ChoiceLists, Sent
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import TokenizeOptions
 
@@ -23,7 +23,7 @@ class TextTask(Task[None]):
     tokenize: TokenizeOptions
 
     def prepare(self, sent: Sent) -> Rows[None]:
-        assert not isinstance(sent.inputs, Choices)
+        assert not isinstance(sent.inputs, ChoiceLists)
         texts = tokenize(self.model, sent.inputs, self.tokenize, sent)
         return Rows(texts.batch, texts.tokens.text_indexes, texts.failed, texts.tokens.truncated, None)
 

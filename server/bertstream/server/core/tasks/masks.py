@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bertstream.server.core.errors import RequestError, invalid, too_large
 from bertstream.server.core.tasks.base import Rows, Share, Task, pick
-from bertstream.server.core.tasks.sent import Choices, Sent
+from bertstream.server.core.tasks.sent import ChoiceLists, Sent
 from bertstream.server.core.tasks.texts import TaskTexts, tokenize
 from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Texts, TokenizeOptions, Words
 from bertstream.workers.contract import Batch, Spans
@@ -44,7 +44,7 @@ class FillMasks(Task[None]):
     sequences: bool
 
     def prepare(self, sent: Sent) -> Rows[None]:
-        assert not isinstance(sent.inputs, Choices)
+        assert not isinstance(sent.inputs, ChoiceLists)
         inputs = with_own_mask(sent.inputs, self.mask)
         texts = tokenize(self.model, inputs, self.tokenize, sent)
         lengths = texts.tokens.lengths

@@ -12,7 +12,7 @@ from bertstream.server.core.tokenization import Inputs, Texts
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class ChoiceLists:
     """Prompts with choices, which are end to end."""
 
     prompts: Sequence[str]
@@ -24,7 +24,7 @@ class Choices:
 class Sent:
     """Items of one kind, and where they lie in the request. Paths are the protocol's."""
 
-    inputs: Inputs | Choices
+    inputs: Inputs | ChoiceLists
     path: str = "inputs"  # of all of them
     field: str = "inputs.texts"  # what an item's index stands behind
     bad: Sequence[int] = ()  # the indexes of those that have strings which are not UTF-8

@@ -12,7 +12,7 @@ import numpy as np
 
 from bertstream.server.core.computing import refuse_if_late
 from bertstream.server.core.dispatch import Job, Outcome
-from bertstream.server.core.errors import RequestError, invalid, too_large
+from bertstream.server.core.errors import RequestError, too_large
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.splitting import MESSAGE_BYTES
 from bertstream.server.core.tasks.base import Rows, Share, Task
@@ -21,7 +21,7 @@ from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items, Reply, first_message, item_error
 from bertstream.server.protocols.bertstream_v1.tasks.items import items_for
-from bertstream.server.protocols.bertstream_v1.tasks.registry import parse_task, task_of
+from bertstream.server.protocols.bertstream_v1.tasks.registry import TASKS, task_of
 from bertstream.server.protocols.bertstream_v1.tasks.writing import put, write
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.decoding import Decoded
@@ -42,9 +42,7 @@ async def stream_predictions(models: Models, stream: Requests, call: Call) -> No
     name = task_of(options)
     own = getattr(options, name)
     model = models.get(own.model, call.until_end)
-    asked = await model.in_thread(lambda: parse_task(name, own, model, BULK, f"options.{name}"))
-    if isinstance(own, tasks_pb2.RerankOptions) and own.top_k:
-        raise invalid("options.rerank.top_k", "every pair of a stream gets its score", "INVALID_COMBINATION")
+    asked = await model.in_thread(lambda: TASKS[name](own, model, BULK, f"options.{name}"))
     started = tasks_pb2.PredictionStarted(window=wire.window_of(model.limits))
     getattr(started.options, name).CopyFrom(asked.effective)
     await stream.write(tasks_pb2.StreamPredictionsResponse(started=started))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from bertstream.server.core.computing import raise_first
 from bertstream.server.core.dispatch import Job
@@ -21,13 +22,15 @@ from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tokenization import Pairs
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.services.predictions import stream_predictions
-from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
-from bertstream.server.protocols.bertstream_v1.tasks.items import items_for
-from bertstream.server.protocols.bertstream_v1.tasks.registry import parse_task
+from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked, Parse
+from bertstream.server.protocols.bertstream_v1.tasks.items import batch_of, items_for
+from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_rerank
+from bertstream.server.protocols.bertstream_v1.tasks.registry import SERVICE, TASKS, tasks_by_rpc
 from bertstream.server.protocols.bertstream_v1.tasks.writing import put, write
 from bertstream.server.protocols.bertstream_v1.validation.inputs import refuse_bad_strings
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.decoding import Decoded
+from bertstream.server.protocols.rpc import Handler
 from bertstream.server.protocols.utf8 import BadString
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import INTERACTIVE
@@ -63,55 +66,26 @@ class TaskService:
     def __init__(self, models: Models) -> None:
         self._models = models
 
-    async def fill_masks(self, request: Decoded[tasks_pb2.FillMasksRequest], call: Call) -> tasks_pb2.FillMasksResponse:
-        predicted = await self._texts("fill_mask", request, call)
-        return predicted.fill(tasks_pb2.FillMasksResponse())
+    def handlers(self) -> dict[str, Handler]:
+        """Return what serves each rpc. All unary ones are served alike, but for RerankTexts."""
+        alike = {rpc: self._unary(rpc, TASKS[task]) for rpc, task in tasks_by_rpc().items()}
+        return {**alike, "RerankTexts": self.rerank_texts, "StreamPredictions": self.stream_predictions}
 
-    async def score_texts(
-        self, request: Decoded[tasks_pb2.ScoreTextsRequest], call: Call
-    ) -> tasks_pb2.ScoreTextsResponse:
-        predicted = await self._texts("score_text", request, call)
-        return predicted.fill(tasks_pb2.ScoreTextsResponse())
+    def _unary(self, rpc: str, parse: Parse) -> Handler:
+        """Serve a task whose requests have `options` and `inputs`."""
+        response = GetMessageClass(SERVICE.methods_by_name[rpc].output_type)
 
-    async def predict_next_sentences(
-        self, request: Decoded[tasks_pb2.PredictNextSentencesRequest], call: Call
-    ) -> tasks_pb2.PredictNextSentencesResponse:
-        predicted = await self._texts("next_sentence", request, call)
-        return predicted.fill(tasks_pb2.PredictNextSentencesResponse())
+        async def answer(request: Decoded[Any], call: Call) -> Message:
+            message = request.value()
+            inputs, field = batch_of(message.inputs)
+            refuse_bad_strings(inputs, request.bad_strings, at=(lambda i: f"{field}[{i}]") if field else None)
+            model = self._models.get(message.options.model, call.until_end)
+            predicted = await predict(
+                model, parse, message.options, lambda task: items_for(task, inputs, field=field), call
+            )
+            return predicted.fill(response())
 
-    async def classify_texts(
-        self, request: Decoded[tasks_pb2.ClassifyTextsRequest], call: Call
-    ) -> tasks_pb2.ClassifyTextsResponse:
-        predicted = await self._texts("classify_text", request, call)
-        return predicted.fill(tasks_pb2.ClassifyTextsResponse())
-
-    async def classify_tokens(
-        self, request: Decoded[tasks_pb2.ClassifyTokensRequest], call: Call
-    ) -> tasks_pb2.ClassifyTokensResponse:
-        predicted = await self._texts("classify_tokens", request, call)
-        return predicted.fill(tasks_pb2.ClassifyTokensResponse())
-
-    async def choose_answers(
-        self, request: Decoded[tasks_pb2.ChooseAnswersRequest], call: Call
-    ) -> tasks_pb2.ChooseAnswersResponse:
-        predicted = await self._texts("choose", request, call)
-        return predicted.fill(tasks_pb2.ChooseAnswersResponse())
-
-    async def classify_zero_shot(
-        self, request: Decoded[tasks_pb2.ClassifyZeroShotRequest], call: Call
-    ) -> tasks_pb2.ClassifyZeroShotResponse:
-        message = request.value()
-        inputs = types_pb2.TextBatch(texts=message.inputs)
-        predicted = await self._predict("zero_shot", message.options, inputs, request, call, "inputs.texts")
-        return predicted.fill(tasks_pb2.ClassifyZeroShotResponse())
-
-    async def answer_questions(
-        self, request: Decoded[tasks_pb2.AnswerQuestionsRequest], call: Call
-    ) -> tasks_pb2.AnswerQuestionsResponse:
-        message = request.value()
-        inputs = types_pb2.TextBatch(pairs=message.inputs)
-        predicted = await self._predict("answer", message.options, inputs, request, call, "inputs")
-        return predicted.fill(tasks_pb2.AnswerQuestionsResponse())
+        return answer
 
     async def rerank_texts(
         self, request: Decoded[tasks_pb2.RerankTextsRequest], call: Call
@@ -125,7 +99,7 @@ class TaskService:
         if len(documents) > (most := model.limits.max_texts):
             raise too_large("documents", f"{len(documents)} documents; the limit of one call is {most}")
         sent = Sent(Pairs([message.query] * len(documents), documents), "documents", "documents")
-        predicted = await predict(model, "rerank", message.options, lambda _: sent, call)
+        predicted = await predict(model, parse_rerank, message.options, lambda _: sent, call)
         response = predicted.fill_rest(tasks_pb2.RerankTextsResponse())
         response.options.top_k = min(response.options.top_k or len(documents), len(documents))
         assert isinstance(predicted.answer, Relevances)
@@ -137,33 +111,14 @@ class TaskService:
     async def stream_predictions(self, stream: Stream[tasks_pb2.StreamPredictionsRequest], call: Call) -> None:
         await stream_predictions(self._models, stream, call)
 
-    async def _texts(self, name: str, request: Decoded[Any], call: Call) -> Predicted:
-        """Of requests that have `options` and `inputs`."""
-        message = request.value()
-        return await self._predict(name, message.options, message.inputs, request, call)
-
-    async def _predict(
-        self,
-        name: str,
-        options: Any,
-        inputs: types_pb2.TextBatch | tasks_pb2.ChoiceLists,
-        request: Decoded[Any],
-        call: Call,
-        field: str = "",
-    ) -> Predicted:
-        """`field` is what an item's index stands behind, where that is not `inputs` and their kind."""
-        refuse_bad_strings(inputs, request.bad_strings, at=(lambda i: f"{field}[{i}]") if field else None)
-        model = self._models.get(options.model, call.until_end)
-        return await predict(model, name, options, lambda task: items_for(task, inputs, field=field), call)
-
 
 async def predict(
-    model: ServedModel, name: str, options: Message, items: Callable[[Task[Any]], Sent], call: Call
+    model: ServedModel, parse: Parse, options: Message, items: Callable[[Task[Any]], Sent], call: Call
 ) -> Predicted:
     """Runs one unary call, on the items that it has for the task."""
 
     def begin() -> tuple[Asked[Any, Any], Sent, Rows[Any]]:
-        asked = parse_task(name, options, model, INTERACTIVE)
+        asked = parse(options, model, INTERACTIVE, "options")
         sent = items(asked.task)
         return asked, sent, asked.task.prepare(sent)
 

@@ -9,9 +9,21 @@ import numpy as np
 
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.tasks.base import Task
-from bertstream.server.core.tasks.sent import Choices, Sent
+from bertstream.server.core.tasks.sent import ChoiceLists, Sent
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_inputs
 from bertstream.v1 import tasks_pb2, types_pb2
+
+Inputs = types_pb2.TextBatch | types_pb2.Texts | types_pb2.TextPairs | tasks_pb2.ChoiceLists
+
+
+def batch_of(inputs: Inputs) -> tuple[types_pb2.TextBatch | tasks_pb2.ChoiceLists, str]:
+    """Return a request's `inputs` as what items_for takes, and what an item's index stands behind if not their kind."""
+    match inputs:
+        case types_pb2.Texts():
+            return types_pb2.TextBatch(texts=inputs), "inputs.texts"
+        case types_pb2.TextPairs():
+            return types_pb2.TextBatch(pairs=inputs), "inputs"
+    return inputs, ""
 
 
 def items_for(
@@ -29,7 +41,7 @@ def items_for(
     if isinstance(batch, tasks_pb2.ChoiceLists):
         if "choices" not in task.kinds:
             raise invalid(path, "this task takes texts, not choices", "INVALID_INPUT_KIND")
-        lists = Choices(list(batch.prompts), list(batch.choices), np.array(batch.choice_counts, np.int64))
+        lists = ChoiceLists(list(batch.prompts), list(batch.choices), np.array(batch.choice_counts, np.int64))
         return Sent(lists, path, f"{path}.prompts", bad, options=options)
     if "choices" in task.kinds:
         raise invalid(path, "this task takes choices, not texts", "INVALID_INPUT_KIND")

@@ -70,6 +70,15 @@ def parse_rerank(
     return Asked(RerankTexts(model, wishes, priority, TokenizeOptions(truncation), label), effective)
 
 
+def parse_rerank_pairs(
+    options: tasks_pb2.RerankOptions, model: HeadModel, default_priority: int, path: str
+) -> Asked[RerankTexts, tasks_pb2.RerankOptions]:
+    """Parse the options of a stream, each of whose pairs gets its score. Raises as parse_rerank does."""
+    if options.top_k:
+        raise invalid(f"{path}.top_k", "every pair of a stream gets its score", "INVALID_COMBINATION")
+    return parse_rerank(options, model, default_priority, path)
+
+
 def parse_next_sentence(
     options: tasks_pb2.NextSentenceOptions, model: HeadModel, default_priority: int, path: str
 ) -> Asked[PredictNextSentences, tasks_pb2.NextSentenceOptions]:

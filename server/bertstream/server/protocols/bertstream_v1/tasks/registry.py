@@ -1,19 +1,21 @@
-"""All tasks, by their field in PredictionOptions."""
+"""All tasks, by their field in PredictionOptions; a new one is a line here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from google.protobuf.message import Message
+from google.protobuf.descriptor import FieldDescriptor
 
 from bertstream.server.core.errors import invalid
-from bertstream.server.core.tasks.base import HeadModel
 from bertstream.server.protocols.bertstream_v1.tasks.answers import parse_answer_questions
-from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked, Parse
+from bertstream.server.protocols.bertstream_v1.tasks.asked import Parse
 from bertstream.server.protocols.bertstream_v1.tasks.choices import parse_choose
 from bertstream.server.protocols.bertstream_v1.tasks.entities import parse_classify_tokens
-from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_classify, parse_next_sentence, parse_rerank
+from bertstream.server.protocols.bertstream_v1.tasks.labels import (
+    parse_classify,
+    parse_next_sentence,
+    parse_rerank_pairs,
+)
 from bertstream.server.protocols.bertstream_v1.tasks.masks import parse_fill_mask, parse_score_text
 from bertstream.server.protocols.bertstream_v1.tasks.zero_shot import parse_zero_shot
 from bertstream.v1 import tasks_pb2
@@ -24,23 +26,30 @@ TASKS: Mapping[str, Parse] = {
     "next_sentence": parse_next_sentence,
     "classify_text": parse_classify,
     "zero_shot": parse_zero_shot,
-    "rerank": parse_rerank,
+    "rerank": parse_rerank_pairs,
     "classify_tokens": parse_classify_tokens,
     "answer": parse_answer_questions,
     "choose": parse_choose,
 }
-
-
-def parse_task(
-    name: str, options: Message, model: HeadModel, default_priority: int, path: str = "options"
-) -> Asked[Any, Any]:
-    """The task with its options. Raises RequestError."""
-    return TASKS[name](options, model, default_priority, path)
+SERVICE = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
 
 
 def task_of(options: tasks_pb2.PredictionOptions) -> str:
-    """Which task a stream is for. Raises INVALID_TASK where that is not said."""
+    """Return which task a stream is for. Raises INVALID_TASK where that is not said."""
     name = options.WhichOneof("task")
     if name is None:
         raise invalid("options", f"say which task by setting one of {', '.join(TASKS)}", "INVALID_TASK")
     return name
+
+
+def tasks_by_rpc() -> dict[str, str]:
+    """Return the task of each unary rpc of TaskService: the one whose options its request has."""
+    fields = tasks_pb2.PredictionOptions.DESCRIPTOR.oneofs_by_name["task"].fields
+    tasks = {_kind(field): field.name for field in fields}
+    options = {method.name: _kind(method.input_type.fields_by_name.get("options")) for method in SERVICE.methods}
+    return {rpc: tasks[kind] for rpc, kind in options.items() if kind in tasks}
+
+
+def _kind(field: FieldDescriptor | None) -> str:
+    """Return the full name of a field's message; empty where there is none."""
+    return "" if field is None or field.message_type is None else field.message_type.full_name

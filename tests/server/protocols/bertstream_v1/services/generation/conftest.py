@@ -20,7 +20,7 @@ from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.frontend.links import chain
 from bertstream.server.protocols.bertstream_v1.services.generation import GenerationService
 from bertstream.server.protocols.bertstream_v1.services.models import describe
-from bertstream.server.protocols.rpc import add_service
+from bertstream.server.protocols.rpc import add_service, handlers_of
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
 from bertstream.v1 import generation_pb2 as g
 from bertstream.v1 import models_pb2, types_pb2
@@ -136,7 +136,7 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         model = ServedModel(settings, frontend, ThreadPoolExecutor(1), lambda: None)
         await asyncio.wait_for(model.dispatcher.wait_live(), 20)
         server = grpc.aio.server(interceptors=(chain(Gate(100)),))
-        add_service(server, SERVICE, GenerationService(Models([model])), LIMITS.max_request_bytes)
+        add_service(server, SERVICE, handlers_of(GenerationService(Models([model])), SERVICE), LIMITS.max_request_bytes)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")

@@ -141,7 +141,7 @@ async def serving(stub: StubModel) -> AsyncIterator[Served]:
     """Serves one model."""
     server, served = grpc.aio.server(interceptors=(chain(Gate(100)),)), Served(stub)
     model: Any = served
-    add_service(server, SERVICE, TaskService(Models([model])), 1 << 24)
+    add_service(server, SERVICE, TaskService(Models([model])).handlers(), 1 << 24)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     options = [("grpc.max_receive_message_length", -1)]

@@ -1,0 +1,28 @@
+"""What workers answer for task heads: whether by text, token or span, and how many bytes an entry has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from bertstream.workers.contract import HeadWish, Output
+
+Unit = Literal["text", "token", "span"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadOutput:
+    """An output of a head."""
+
+    unit: Unit  # what has an entry each
+    entry_bytes: Callable[[HeadWish, int], int]  # of a wish, and how many labels there are
+
+
+HEAD_OUTPUTS: Mapping[Output, HeadOutput] = {
+    "label_scores": HeadOutput("text", lambda head, labels: 8 * head.top_k or 4 * labels),
+    "answer_spans": HeadOutput("text", lambda head, labels: 12 * head.top_k + 4),
+    "token_label_scores": HeadOutput("token", lambda head, labels: 4 * labels),
+    "mask_candidates": HeadOutput("span", lambda head, labels: 8 * head.top_k),
+    "token_log_probabilities": HeadOutput("span", lambda head, labels: 4),
+}
