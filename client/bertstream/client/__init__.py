@@ -31,17 +31,17 @@ from bertstream.client._generation.reports import EffectiveGenerationOptions
 from bertstream.client._generation.types import GeneratedBatch, Generation, GenerationDone, GenerationPiece
 from bertstream.client._reports import EffectiveOptions, Report
 from bertstream.client._sync import Client
-from bertstream.client._tasks.options import (
-    AnswerOptions,
-    ClassifyOptions,
-    EntityOptions,
-    FillMaskOptions,
-    RerankOptions,
-    TaskOptions,
-    ZeroShotOptions,
-)
+from bertstream.client._tasks.answer import Answer, AnswerOptions
+from bertstream.client._tasks.batches import PredictedBatch
+from bertstream.client._tasks.classify import ClassifyOptions
+from bertstream.client._tasks.entities import Entity, EntityOptions
+from bertstream.client._tasks.fill_mask import Candidate, FillMaskOptions
+from bertstream.client._tasks.labels import Label
+from bertstream.client._tasks.options import TaskOptions
 from bertstream.client._tasks.reports import EffectiveTaskOptions
-from bertstream.client._tasks.types import Answer, Candidate, Entity, Label, PredictedBatch, Ranked, TextScore
+from bertstream.client._tasks.rerank import Ranked, RerankOptions
+from bertstream.client._tasks.score_text import TextScore
+from bertstream.client._tasks.zero_shot import ZeroShotOptions
 from bertstream.client._texts import Text
 from bertstream.client._types import (
     ComputeType,

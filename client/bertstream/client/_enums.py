@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from google.protobuf.descriptor import EnumDescriptor
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
 
 V = TypeVar("V", bound=int)
@@ -12,7 +13,7 @@ V = TypeVar("V", bound=int)
 
 def value_of(kind: _EnumTypeWrapper[V], name: str, what: str) -> V:
     """The value with that name. ValueError, naming those that exist, where there is none."""
-    prefix = _prefix(kind)
+    prefix = _prefix(kind.DESCRIPTOR)
     names = [key.removeprefix(prefix).lower() for key in kind.keys()[1:]]
     if name not in names:
         raise ValueError(f"{what} must be one of {', '.join(map(repr, names))}, not {name!r}")
@@ -21,10 +22,15 @@ def value_of(kind: _EnumTypeWrapper[V], name: str, what: str) -> V:
 
 def name_of(kind: _EnumTypeWrapper[V], value: V) -> str:
     """The value's name; its number, as a string, where a newer server sends one that this client does not know."""
-    if value not in kind.values():
+    return name_in(kind.DESCRIPTOR, value)
+
+
+def name_in(enum: EnumDescriptor, value: int) -> str:
+    """Return the name of a value of any enum, as name_of does."""
+    if value not in enum.values_by_number:
         return str(int(value))
-    return kind.Name(value).removeprefix(_prefix(kind)).lower()
+    return enum.values_by_number[value].name.removeprefix(_prefix(enum)).lower()
 
 
-def _prefix(kind: _EnumTypeWrapper[V]) -> str:
-    return kind.keys()[0].removesuffix("UNSPECIFIED")
+def _prefix(enum: EnumDescriptor) -> str:
+    return enum.values[0].name.removesuffix("UNSPECIFIED")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from functools import partial
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import pytest
 
 import bertstream.client as sdk
-from bertstream.client import Answer, Candidate, Client, Entity, InvalidArgument, Label, Ranked, Report
-from bertstream.client._tasks import options
+from bertstream.client import Answer, Candidate, Entity, InvalidArgument, Label, Ranked, Report
 from bertstream.v1 import tasks_pb2 as tasks
 from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import types_pb2 as types
@@ -372,25 +370,3 @@ def test_a_stride_of_0_is_asked_for(server: FakeServer, client: Any) -> None:
         for given, asked in (({"stride": 0}, True), ({}, False), ({"stride": None}, False)):
             call(**given)
             assert (seen_options(server).HasField("stride"), seen_options(server).stride) == (asked, 0)
-
-
-@pytest.mark.parametrize(
-    ("documented", "makes", "method"),
-    [
-        (sdk.TaskOptions, options.score_text_options, "score_text"),
-        (sdk.FillMaskOptions, options.fill_mask_options, "fill_mask"),
-        (sdk.ClassifyOptions, options.classify_options, "classify"),
-        (sdk.ZeroShotOptions, options.zero_shot_options, "zero_shot"),
-        (sdk.RerankOptions, options.rerank_options, "rerank"),
-        (sdk.EntityOptions, options.entity_options, "entities"),
-        (sdk.AnswerOptions, options.answer_options, "answer"),
-    ],
-)
-def test_documented_options_are_the_real_ones(documented: Any, makes: Any, method: str) -> None:
-    common = set() if makes is options.answer_options else set(get_type_hints(sdk.TaskOptions))
-    own = (
-        set(inspect.signature(makes).parameters)
-        - {"given"}
-        - set(inspect.signature(getattr(Client, method)).parameters)
-    )
-    assert set(get_type_hints(documented)) == common | own

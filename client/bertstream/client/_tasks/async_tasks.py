@@ -1,36 +1,63 @@
 # ruff: noqa: ASYNC109 - a timeout here is the deadline that the server gets to know
-"""The task heads' methods of the asynchronous client."""
+"""The task heads' methods of the asynchronous client: a method and a stream's overload for each head."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Unpack, overload
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from typing import Any, Literal, TypeAlias, TypeVar, Unpack, overload
 
+from bertstream.client._calls.progress import ProgressOption
+from bertstream.client._calls.requests import Delivery, OnError
 from bertstream.client._reports import ReportOption
-from bertstream.client._tasks import heads as tasks
-from bertstream.client._tasks import operations
-from bertstream.client._tasks.async_predictions import AsyncPredictionMethods
-from bertstream.client._tasks.calls import AnswerCall, ClassifyCall, EntityCall, FillMaskCall, TaskCall, ZeroShotCall
-from bertstream.client._tasks.items import Given, Pair, Question, given_choices, given_pairs, given_texts
-from bertstream.client._tasks.options import (
-    AnswerOptions,
-    ClassifyOptions,
-    EntityOptions,
+from bertstream.client._tasks.answer import Answer, AnswerCall, AnswerOptions, AnswersStream, AnswerStream, answer_task
+from bertstream.client._tasks.batches import PredictedBatch, R
+from bertstream.client._tasks.choose import choose_task
+from bertstream.client._tasks.classify import ClassifyCall, ClassifyOptions, ClassifyStream, classify_task
+from bertstream.client._tasks.entities import Entity, EntityCall, EntityOptions, EntityStream, entities_task
+from bertstream.client._tasks.fill_mask import (
+    Candidate,
+    FillMaskCall,
     FillMaskOptions,
-    RerankOptions,
-    TaskOptions,
-    ZeroShotOptions,
+    FillMaskStream,
+    fill_mask_task,
 )
-from bertstream.client._tasks.types import Answer, Candidate, Entity, Label, Ranked, TextScore
+from bertstream.client._tasks.items import (
+    Given,
+    Pair,
+    PredictionItem,
+    Question,
+    given_choices,
+    given_pairs,
+    given_texts,
+)
+from bertstream.client._tasks.labels import Label
+from bertstream.client._tasks.next_sentence import next_sentence_task
+from bertstream.client._tasks.operations import predict, predict_request
+from bertstream.client._tasks.options import TaskCall, TaskOptions, TaskStream
+from bertstream.client._tasks.rerank import Ranked, RerankOptions, RerankStream, rerank
+from bertstream.client._tasks.score_text import TextScore, score_text_task
+from bertstream.client._tasks.task import Task
+from bertstream.client._tasks.zero_shot import ZeroShotCall, ZeroShotOptions, ZeroShotStream, zero_shot_task
 from bertstream.client._texts import Text
+from bertstream.client._transport.async_transport import AsyncTransport
 from bertstream.client._types import Tokens
 
 # A str is an iterable of str too, and a pair one of texts, but the overload for one item comes first.
 # mypy: disable-error-code="overload-overlap"
 
+I = TypeVar("I")  # noqa: E741 - an item
 
-class AsyncTaskMethods(AsyncPredictionMethods):
+Batches: TypeAlias = AsyncGenerator[PredictedBatch[R], None]
+Source: TypeAlias = Iterable[I] | AsyncIterable[I]
+Texts: TypeAlias = Source[Text | tuple[int, Text]]
+Pairs: TypeAlias = Source[Pair | tuple[int, Pair]]
+Questions: TypeAlias = Source[Question | tuple[int, Question]]
+
+
+class AsyncTaskMethods:
     """What a client asks of a model's task heads; a part of AsyncClient."""
+
+    _transport: AsyncTransport
 
     @overload
     async def fill_mask(self, texts: str | Tokens, **options: Unpack[FillMaskCall]) -> list[list[Candidate]]: ...
@@ -47,7 +74,7 @@ class AsyncTaskMethods(AsyncPredictionMethods):
         **options: Unpack[FillMaskOptions],
     ) -> Any:
         """See Client.fill_mask."""
-        return await self._predict(tasks.fill_mask(**options), given_texts(texts), report, timeout)
+        return await self._predict(fill_mask_task(**options), given_texts(texts), report, timeout)
 
     @overload
     async def score_text(self, texts: str | Tokens, **options: Unpack[TaskCall]) -> TextScore: ...
@@ -62,7 +89,7 @@ class AsyncTaskMethods(AsyncPredictionMethods):
         **options: Unpack[TaskOptions],
     ) -> Any:
         """See Client.score_text."""
-        return await self._predict(tasks.score_text(**options), given_texts(texts), report, timeout)
+        return await self._predict(score_text_task(**options), given_texts(texts), report, timeout)
 
     @overload
     async def next_sentence(self, first: str, second: str, **options: Unpack[TaskCall]) -> float: ...
@@ -83,7 +110,7 @@ class AsyncTaskMethods(AsyncPredictionMethods):
     ) -> Any:
         """See Client.next_sentence."""
         given = given_pairs(first, second, "a text and the one that may follow")
-        return await self._predict(tasks.next_sentence(**options), given, report, timeout)
+        return await self._predict(next_sentence_task(**options), given, report, timeout)
 
     @overload
     async def classify(self, texts: str | Pair | Tokens, **options: Unpack[ClassifyCall]) -> list[Label]: ...
@@ -98,7 +125,7 @@ class AsyncTaskMethods(AsyncPredictionMethods):
         **options: Unpack[ClassifyOptions],
     ) -> Any:
         """See Client.classify."""
-        return await self._predict(tasks.classify(**options), given_texts(texts, with_pairs=True), report, timeout)
+        return await self._predict(classify_task(**options), given_texts(texts, with_pairs=True), report, timeout)
 
     @overload
     async def zero_shot(self, texts: str, labels: Sequence[str], **options: Unpack[ZeroShotCall]) -> list[Label]: ...
@@ -116,7 +143,7 @@ class AsyncTaskMethods(AsyncPredictionMethods):
         **options: Unpack[ZeroShotOptions],
     ) -> Any:
         """See Client.zero_shot."""
-        return await self._predict(tasks.zero_shot(labels=labels, **options), given_texts(texts), report, timeout)
+        return await self._predict(zero_shot_task(labels=labels, **options), given_texts(texts), report, timeout)
 
     async def rerank(
         self,
@@ -129,7 +156,7 @@ class AsyncTaskMethods(AsyncPredictionMethods):
     ) -> list[Ranked]:
         """See Client.rerank."""
         known = self._transport.descriptions
-        return await self._transport.run(operations.rerank(known, query, documents, report, **options), timeout)
+        return await self._transport.run(rerank(known, query, documents, report, **options), timeout)
 
     @overload
     async def entities(self, texts: str | Tokens, **options: Unpack[EntityCall]) -> list[Entity]: ...
@@ -144,7 +171,7 @@ class AsyncTaskMethods(AsyncPredictionMethods):
         **options: Unpack[EntityOptions],
     ) -> Any:
         """See Client.entities."""
-        return await self._predict(tasks.entities(**options), given_texts(texts), report, timeout)
+        return await self._predict(entities_task(**options), given_texts(texts), report, timeout)
 
     @overload
     async def answer(
@@ -182,7 +209,7 @@ class AsyncTaskMethods(AsyncPredictionMethods):
     ) -> Any:
         """See Client.answer."""
         given = given_pairs(question, context, "a question and its context")
-        return await self._predict(tasks.answer(top_k=top_k, **options), given, report, timeout)
+        return await self._predict(answer_task(top_k=top_k, **options), given, report, timeout)
 
     @overload
     async def choose(self, prompt: str, choices: Sequence[str], **options: Unpack[TaskCall]) -> list[float]: ...
@@ -202,8 +229,65 @@ class AsyncTaskMethods(AsyncPredictionMethods):
         **options: Unpack[TaskOptions],
     ) -> Any:
         """See Client.choose."""
-        return await self._predict(tasks.choose(**options), given_choices(prompt, choices), report, timeout)
+        return await self._predict(choose_task(**options), given_choices(prompt, choices), report, timeout)
 
-    async def _predict(self, task: tasks.Task[Any], given: Given, report: ReportOption, timeout: float | None) -> Any:
+    @overload
+    def predict_stream(
+        self, task: Literal["fill_mask"], items: Texts, **options: Unpack[FillMaskStream]
+    ) -> Batches[list[list[Candidate]]]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["score_text"], items: Texts, **options: Unpack[TaskStream]
+    ) -> Batches[TextScore]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["next_sentence"], items: Texts, **options: Unpack[TaskStream]
+    ) -> Batches[float]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["classify"], items: Texts, **options: Unpack[ClassifyStream]
+    ) -> Batches[list[Label]]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["zero_shot"], items: Texts, **options: Unpack[ZeroShotStream]
+    ) -> Batches[list[Label]]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["rerank"], items: Pairs, **options: Unpack[RerankStream]
+    ) -> Batches[float]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["entities"], items: Texts, **options: Unpack[EntityStream]
+    ) -> Batches[list[Entity]]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["answer"], items: Pairs, **options: Unpack[AnswerStream]
+    ) -> Batches[Answer]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["answer"], items: Pairs, **options: Unpack[AnswersStream]
+    ) -> Batches[list[Answer]]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["choose"], items: Questions, **options: Unpack[TaskStream]
+    ) -> Batches[list[float]]: ...
+    def predict_stream(
+        self,
+        task: str,
+        items: Source[PredictionItem | tuple[int, PredictionItem]],
+        *,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        batch_size: int = 64,
+        progress: ProgressOption = False,
+        report: ReportOption = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Batches[Any]:
+        """See Client.predict_stream. A synchronous iterable is iterated in the event loop, so it should not block."""
+        request = predict_request(task, Delivery(ordered, on_error, batch_size, progress, report), **options)
+        return self._transport.stream(request, items, timeout)
+
+    async def _predict(self, task: Task[Any], given: Given, report: ReportOption, timeout: float | None) -> Any:
         known = self._transport.descriptions
-        return await self._transport.run(operations.predict(known, task, given, report), timeout)
+        return await self._transport.run(predict(known, task, given, report), timeout)

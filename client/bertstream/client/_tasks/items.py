@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from bertstream.client._lists import described, items_of, plain_of
-from bertstream.client._tasks.types import TaskName
 from bertstream.client._texts import (
     NO_ROOT,
     Group,
@@ -31,9 +30,8 @@ PredictionItem: TypeAlias = Text | Question
 Prepare: TypeAlias = Callable[[object, int, str], PreparedText]
 """An item that has this index, with the root of its field's path."""
 
+ANY: tuple[Kind, ...] = ("texts", "pairs", "word_lists", "token_ids")
 WINDOWS = 4  # of a long text that is not cut, about
-MASKED_COPIES = 32  # of a text to score, about
-CANDIDATES = 16  # that weigh about as much as a text
 
 
 class Given(NamedTuple):
@@ -90,7 +88,7 @@ def is_pair(value: object) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
 
-def preparing(task: TaskName, kinds: Sequence[Kind], rows: int = 1) -> Prepare:
+def preparing(task: str, kinds: Sequence[Kind], rows: int = 1) -> Prepare:
     """What makes items of these kinds ready, each of them so many rows. TypeError for items of other kinds."""
 
     def make(item: object, index: int, root: str) -> PreparedText:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
-from bertstream.client._enums import name_of
+from bertstream.client._enums import name_in, name_of
 from bertstream.client._reports import EffectiveOptions
-from bertstream.v1 import tasks_pb2 as tasks
-from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import types_pb2 as types
 
 
@@ -36,36 +36,29 @@ class EffectiveTaskOptions(EffectiveOptions):
 
 
 _FIELDS = {field.name for field in fields(EffectiveTaskOptions)}
+_WITHOUT = {"add_special_tokens": None, "truncation": "", "truncation_side": "", "max_length": 0, "offset_unit": ""}
 
 
-def effective_task_options(message: Any) -> EffectiveTaskOptions:
-    """EffectiveTaskOptions, of any task's options."""
-    values = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
-    values |= _of_truncation(values.get("truncation")) | _named(values)
-    if "targets" in values:
-        values["targets"] = (*message.targets, *message.target_ids)
-        values["sequences"] = not message.omit_sequences
-    values["template"] = values.get("hypothesis_template", "")
-    known = {name: value for name, value in values.items() if name in _FIELDS}
-    for name in ("labels", "ignored_labels"):
-        known[name] = tuple(values.get(name, ()))
-    return EffectiveTaskOptions(**{"add_special_tokens": None, "max_length": 0, **known})
+def effective_task_options(message: Any, renamed: Mapping[str, Any] = MappingProxyType({})) -> EffectiveTaskOptions:
+    """Return the options that any task's message has by the names of the keyword arguments, and those `renamed`."""
+    values = {**_WITHOUT, **_plain(message), **renamed}
+    return EffectiveTaskOptions(**{name: value for name, value in values.items() if name in _FIELDS})
 
 
-def _of_truncation(message: types.TruncationOptions | None) -> dict[str, Any]:
-    if message is None:
-        return {"truncation": "", "truncation_side": ""}
+def _plain(message: Any) -> dict[str, Any]:
+    """Return the fields of a message of options, and those of its truncation."""
+    values: dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        value = getattr(message, field.name)
+        if isinstance(value, types.TruncationOptions):
+            values |= _of_truncation(value)
+        elif field.enum_type is not None:
+            values[field.name] = name_in(field.enum_type, value)
+        else:
+            values[field.name] = value if isinstance(value, str | int | float) else tuple(value)
+    return values
+
+
+def _of_truncation(message: types.TruncationOptions) -> dict[str, Any]:
     strategy, side = name_of(types.TruncationStrategy, message.strategy), name_of(types.TruncationSide, message.side)
     return {"truncation": strategy, "truncation_side": side, "max_length": message.max_length}
-
-
-def _named(values: dict[str, Any]) -> dict[str, str]:
-    """Those that are enums, by name."""
-    unit = values.get("offset_unit")
-    named = {"priority": name_of(types.Priority, values["priority"])}
-    named["offset_unit"] = "" if unit is None else name_of(tokenization.OffsetUnit, unit)
-    if "function" in values:
-        named["function"] = name_of(tasks.ScoreFunction, values["function"])
-    if "aggregation" in values:
-        named["aggregation"] = name_of(tasks.AggregationStrategy, values["aggregation"])
-    return named

@@ -1,39 +1,63 @@
-"""The task heads' methods of the synchronous client."""
+"""The task heads' methods of the synchronous client: a method and a stream's overload for each head."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Unpack, overload
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, Literal, TypeAlias, Unpack, overload
 
+from bertstream.client._calls.progress import ProgressOption
+from bertstream.client._calls.requests import Delivery, OnError
 from bertstream.client._reports import ReportOption
-from bertstream.client._tasks import heads as tasks
-from bertstream.client._tasks import operations
-from bertstream.client._tasks.calls import AnswerCall, ClassifyCall, EntityCall, FillMaskCall, TaskCall, ZeroShotCall
-from bertstream.client._tasks.items import Given, Pair, Question, given_choices, given_pairs, given_texts
-from bertstream.client._tasks.options import (
-    AnswerOptions,
-    ClassifyOptions,
-    EntityOptions,
+from bertstream.client._tasks.answer import Answer, AnswerCall, AnswerOptions, AnswersStream, AnswerStream, answer_task
+from bertstream.client._tasks.batches import PredictedBatch, R
+from bertstream.client._tasks.choose import choose_task
+from bertstream.client._tasks.classify import ClassifyCall, ClassifyOptions, ClassifyStream, classify_task
+from bertstream.client._tasks.entities import Entity, EntityCall, EntityOptions, EntityStream, entities_task
+from bertstream.client._tasks.fill_mask import (
+    Candidate,
+    FillMaskCall,
     FillMaskOptions,
-    RerankOptions,
-    TaskOptions,
-    ZeroShotOptions,
+    FillMaskStream,
+    fill_mask_task,
 )
-from bertstream.client._tasks.sync_predictions import PredictionMethods
-from bertstream.client._tasks.types import Answer, Candidate, Entity, Label, Ranked, TextScore
+from bertstream.client._tasks.items import (
+    Given,
+    Pair,
+    PredictionItem,
+    Question,
+    given_choices,
+    given_pairs,
+    given_texts,
+)
+from bertstream.client._tasks.labels import Label
+from bertstream.client._tasks.next_sentence import next_sentence_task
+from bertstream.client._tasks.operations import predict, predict_request
+from bertstream.client._tasks.options import TaskCall, TaskOptions, TaskStream
+from bertstream.client._tasks.rerank import Ranked, RerankOptions, RerankStream, rerank
+from bertstream.client._tasks.score_text import TextScore, score_text_task
+from bertstream.client._tasks.task import Task
+from bertstream.client._tasks.zero_shot import ZeroShotCall, ZeroShotOptions, ZeroShotStream, zero_shot_task
 from bertstream.client._texts import Text
+from bertstream.client._transport.sync_transport import SyncTransport
 from bertstream.client._types import Tokens
 
 # A str is an iterable of str too, and a pair one of texts, but the overload for one item comes first.
 # mypy: disable-error-code="overload-overlap"
 
+Batches: TypeAlias = Generator[PredictedBatch[R], None, None]
+Texts: TypeAlias = Iterable[Text | tuple[int, Text]]
+Pairs: TypeAlias = Iterable[Pair | tuple[int, Pair]]
+Questions: TypeAlias = Iterable[Question | tuple[int, Question]]
 
-class TaskMethods(PredictionMethods):
+
+class TaskMethods:
     """What a client asks of a model's task heads; a part of Client.
 
     Each takes one item, and gives its answer, or a list of items, and gives a list of their answers; a long list is cut
     into messages, of which several are under way. Where the model lacks the head, FailedPrecondition says which it has.
     """
+
+    _transport: SyncTransport
 
     @overload
     def fill_mask(self, texts: str | Tokens, **options: Unpack[FillMaskCall]) -> list[list[Candidate]]: ...
@@ -56,7 +80,7 @@ class TaskMethods(PredictionMethods):
 
         A mask is "[MASK]", or the checkpoint's own mask token. A text without one is refused.
         """
-        return self._predict(tasks.fill_mask(**options), given_texts(texts), report, timeout)
+        return self._predict(fill_mask_task(**options), given_texts(texts), report, timeout)
 
     @overload
     def score_text(self, texts: str | Tokens, **options: Unpack[TaskCall]) -> TextScore: ...
@@ -73,7 +97,7 @@ class TaskMethods(PredictionMethods):
         """How likely a text is: the sum of the logarithms of its tokens' probabilities, each where it alone is masked
         (pseudo-log-likelihood), and each of them. Needs the head "fill_mask"; computes a text of n tokens n times.
         """
-        return self._predict(tasks.score_text(**options), given_texts(texts), report, timeout)
+        return self._predict(score_text_task(**options), given_texts(texts), report, timeout)
 
     @overload
     def next_sentence(self, first: str, second: str, **options: Unpack[TaskCall]) -> float: ...
@@ -94,7 +118,7 @@ class TaskMethods(PredictionMethods):
         tuples a list of probabilities.
         """
         given = given_pairs(first, second, "a text and the one that may follow")
-        return self._predict(tasks.next_sentence(**options), given, report, timeout)
+        return self._predict(next_sentence_task(**options), given, report, timeout)
 
     @overload
     def classify(self, texts: str | Pair | Tokens, **options: Unpack[ClassifyCall]) -> list[Label]: ...
@@ -111,7 +135,7 @@ class TaskMethods(PredictionMethods):
         """The checkpoint's labels of a text, or of a pair such as a premise and a hypothesis (a tuple), the best first;
         of a list of texts or pairs a list of those.
         """
-        return self._predict(tasks.classify(**options), given_texts(texts, with_pairs=True), report, timeout)
+        return self._predict(classify_task(**options), given_texts(texts, with_pairs=True), report, timeout)
 
     @overload
     def zero_shot(self, texts: str, labels: Sequence[str], **options: Unpack[ZeroShotCall]) -> list[Label]: ...
@@ -131,7 +155,7 @@ class TaskMethods(PredictionMethods):
         """Labels of your own for a text, the best first, by a checkpoint that was trained to tell entailment; of a list
         of texts a list of those. A text is computed once for each label.
         """
-        return self._predict(tasks.zero_shot(labels=labels, **options), given_texts(texts), report, timeout)
+        return self._predict(zero_shot_task(labels=labels, **options), given_texts(texts), report, timeout)
 
     def rerank(
         self,
@@ -144,7 +168,7 @@ class TaskMethods(PredictionMethods):
     ) -> list[Ranked]:
         """The documents by their relevance to a query, the most relevant first, by a cross-encoder."""
         known = self._transport.descriptions
-        return self._transport.run(operations.rerank(known, query, documents, report, **options), timeout)
+        return self._transport.run(rerank(known, query, documents, report, **options), timeout)
 
     @overload
     def entities(self, texts: str | Tokens, **options: Unpack[EntityCall]) -> list[Entity]: ...
@@ -165,7 +189,7 @@ class TaskMethods(PredictionMethods):
             print(entity.label, text[entity.start : entity.end])
         ```
         """
-        return self._predict(tasks.entities(**options), given_texts(texts), report, timeout)
+        return self._predict(entities_task(**options), given_texts(texts), report, timeout)
 
     @overload
     def answer(self, question: str, context: str, *, top_k: None = None, **options: Unpack[AnswerCall]) -> Answer: ...
@@ -204,7 +228,7 @@ class TaskMethods(PredictionMethods):
         it one with a score of 0 stands where the server found none at all, of which `top_k` gives an empty list.
         """
         given = given_pairs(question, context, "a question and its context")
-        return self._predict(tasks.answer(top_k=top_k, **options), given, report, timeout)
+        return self._predict(answer_task(top_k=top_k, **options), given, report, timeout)
 
     @overload
     def choose(self, prompt: str, choices: Sequence[str], **options: Unpack[TaskCall]) -> list[float]: ...
@@ -226,8 +250,76 @@ class TaskMethods(PredictionMethods):
         """How probable each choice is as what goes with the prompt; the probabilities add up to 1. A prompt and its
         choices, of any number, are two arguments or one tuple; of a list of tuples a list.
         """
-        return self._predict(tasks.choose(**options), given_choices(prompt, choices), report, timeout)
+        return self._predict(choose_task(**options), given_choices(prompt, choices), report, timeout)
 
-    def _predict(self, task: tasks.Task[Any], given: Given, report: ReportOption, timeout: float | None) -> Any:
+    @overload
+    def predict_stream(
+        self, task: Literal["fill_mask"], items: Texts, **options: Unpack[FillMaskStream]
+    ) -> Batches[list[list[Candidate]]]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["score_text"], items: Texts, **options: Unpack[TaskStream]
+    ) -> Batches[TextScore]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["next_sentence"], items: Texts, **options: Unpack[TaskStream]
+    ) -> Batches[float]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["classify"], items: Texts, **options: Unpack[ClassifyStream]
+    ) -> Batches[list[Label]]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["zero_shot"], items: Texts, **options: Unpack[ZeroShotStream]
+    ) -> Batches[list[Label]]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["rerank"], items: Pairs, **options: Unpack[RerankStream]
+    ) -> Batches[float]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["entities"], items: Texts, **options: Unpack[EntityStream]
+    ) -> Batches[list[Entity]]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["answer"], items: Pairs, **options: Unpack[AnswerStream]
+    ) -> Batches[Answer]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["answer"], items: Pairs, **options: Unpack[AnswersStream]
+    ) -> Batches[list[Answer]]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["choose"], items: Questions, **options: Unpack[TaskStream]
+    ) -> Batches[list[float]]: ...
+    def predict_stream(
+        self,
+        task: str,
+        items: Iterable[PredictionItem | tuple[int, PredictionItem]],
+        *,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        batch_size: int = 64,
+        progress: ProgressOption = False,
+        report: ReportOption = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Batches[Any]:
+        """A task over a corpus of any size, in constant memory: as `encode_stream`, with the answers of the method that
+        is called as `task`, and that method's options.
+
+        ```python
+        for batch in client.predict_stream("classify", texts, top_k=1):
+            for text_id, (label,) in zip(batch.ids, batch.results):
+                ...
+        ```
+
+        Items are those of the method's list: texts, pairs for "next_sentence" and "answer", prompts with their choices
+        for "choose"; for "rerank" pairs of query and document, each of which gets a score. "zero_shot" needs `labels`.
+        """
+        request = predict_request(task, Delivery(ordered, on_error, batch_size, progress, report), **options)
+        return self._transport.stream(request, items, timeout)
+
+    def _predict(self, task: Task[Any], given: Given, report: ReportOption, timeout: float | None) -> Any:
         known = self._transport.descriptions
-        return self._transport.run(operations.predict(known, task, given, report), timeout)
+        return self._transport.run(predict(known, task, given, report), timeout)

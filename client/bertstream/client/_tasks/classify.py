@@ -1,0 +1,51 @@
+"""The checkpoint's labels of texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bertstream.client._calls.keywords import CallOptions, StreamOptions
+from bertstream.client._tasks.columns import check, joined, named, split
+from bertstream.client._tasks.items import ANY, preparing
+from bertstream.client._tasks.labels import Label, ScoreFunction, function_of
+from bertstream.client._tasks.options import TaskOptions, at_least_one, with_common
+from bertstream.client._tasks.task import Task
+from bertstream.v1 import tasks_pb2 as tasks
+
+
+class ClassifyOptions(TaskOptions, total=False):
+    """Keyword arguments of `classify`: those of TaskOptions, and these."""
+
+    top_k: int | None
+    """Labels for each text, the best first; None for all."""
+    function: ScoreFunction | None
+    """softmax (one label is true), sigmoid (any number is), or none (the raw numbers); None: as the checkpoint says."""
+
+
+class ClassifyCall(CallOptions, ClassifyOptions, total=False):
+    """Of `classify`."""
+
+
+class ClassifyStream(StreamOptions, ClassifyOptions, total=False):
+    """Of a stream of "classify"."""
+
+
+def classify_task(
+    *, top_k: int | None = None, function: ScoreFunction | None = None, **given: Any
+) -> Task[list[Label]]:
+    """Return the task for ClassifyOptions. ValueError and TypeError for what cannot be meant."""
+    options = tasks.ClassifyTextOptions(top_k=at_least_one(top_k, "top_k"), function=function_of(function))
+    return Task(
+        with_common(options, **given),
+        tasks.ClassifyTextsRequest,
+        tasks.TextLabels,
+        preparing("classify", ANY),
+        labels_of,
+    )
+
+
+def labels_of(message: tasks.TextLabels, items: int) -> list[list[Label]]:
+    """Return the checkpoint's labels of each text."""
+    check(message.label_counts, items, "label_counts")
+    names = named(message.labels, message.label_ids)
+    return split(joined(Label, names, message.scores, message.label_ids), message.label_counts)

@@ -1,0 +1,94 @@
+"""Entities in texts, or labels of their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from bertstream.client._calls.keywords import CallOptions, StreamOptions
+from bertstream.client._enums import value_of
+from bertstream.client._tasks.columns import check, joined, split
+from bertstream.client._tasks.items import WINDOWS, preparing
+from bertstream.client._tasks.options import TaskOptions, listed, offset_unit_of, with_common
+from bertstream.client._tasks.task import Task
+from bertstream.client._types import OffsetUnit
+from bertstream.v1 import tasks_pb2 as tasks
+
+Aggregation: TypeAlias = Literal["none", "simple", "first", "average", "max"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """An entity in a text; with `aggregation="none"` a token with its label."""
+
+    label: str
+    """Without B- or I-, unless the aggregation is none."""
+    score: float
+    word: str
+    """The token, or the tokens put together, as the tokenizer spells them."""
+    start: int
+    """Where it starts in the text as sent (of a list of words: in the words joined by blanks); -1 for token ids."""
+    end: int
+    """Where it ends, exclusive; -1 for token ids."""
+    token_index: int | None
+    """With `aggregation="none"`: its place among the text's tokens."""
+
+
+class EntityOptions(TaskOptions, total=False):
+    """Keyword arguments of `entities`: those of TaskOptions, and these."""
+
+    aggregation: Aggregation | None
+    """From tokens to entities: simple (the default), first, average, max, or none for each token's own label."""
+    ignored_labels: Sequence[str] | None
+    """Labels to leave out: None for "O", [] for no label."""
+    windows: bool
+    """Read long texts in overlapping windows of `max_length` rather than cut them."""
+    stride: int | None
+    """The tokens that two neighbouring windows share; None for a quarter of a window."""
+    offset_unit: OffsetUnit | None
+    """What `start` and `end` count: code_points (the default, as Python strings do), utf16_units or utf8_bytes."""
+
+
+class EntityCall(CallOptions, EntityOptions, total=False):
+    """Of `entities`."""
+
+
+class EntityStream(StreamOptions, EntityOptions, total=False):
+    """Of a stream of "entities"."""
+
+
+def entities_task(
+    *,
+    aggregation: Aggregation | None = None,
+    ignored_labels: Sequence[str] | None = None,
+    windows: bool = False,
+    stride: int | None = None,
+    offset_unit: OffsetUnit | None = None,
+    **given: Any,
+) -> Task[list[Entity]]:
+    """Return the task for EntityOptions. ValueError and TypeError for what cannot be meant."""
+    if stride is not None and not windows:
+        raise ValueError("stride goes with windows=True")
+    options = tasks.ClassifyTokenOptions(windows=windows, stride=stride, offset_unit=offset_unit_of(offset_unit))
+    options.ignored_labels.extend(listed(ignored_labels, "ignored_labels", (str,)))
+    options.keep_all_labels = ignored_labels is not None and not options.ignored_labels
+    if aggregation is not None:
+        options.aggregation = value_of(tasks.AggregationStrategy, aggregation, "aggregation")
+    return Task(
+        with_common(options, **given),
+        tasks.ClassifyTokensRequest,
+        tasks.Entities,
+        preparing("entities", ("texts", "word_lists", "token_ids"), WINDOWS if windows else 1),
+        entities_of,
+    )
+
+
+def entities_of(message: tasks.Entities, items: int) -> list[list[Entity]]:
+    """Return the entities of each text."""
+    check(message.entity_counts, items, "entity_counts")
+    count = len(message.labels)
+    starts, ends = message.starts or [-1] * count, message.ends or [-1] * count
+    indexes: Sequence[int | None] = message.token_indexes or [None] * count
+    found = joined(Entity, message.labels, message.scores, message.words, starts, ends, indexes)
+    return split(found, message.entity_counts)

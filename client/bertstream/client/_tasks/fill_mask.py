@@ -1,0 +1,90 @@
+"""What could stand in place of masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bertstream.client._calls.keywords import CallOptions, StreamOptions
+from bertstream.client._tasks.columns import check, joined, split
+from bertstream.client._tasks.items import ANY, preparing
+from bertstream.client._tasks.options import TaskOptions, at_least_one, listed, with_common
+from bertstream.client._tasks.task import Task
+from bertstream.v1 import tasks_pb2 as tasks
+
+_CANDIDATES = 16  # that weigh about as much as a text
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What could stand in a mask's place."""
+
+    token: str
+    """As text."""
+    token_id: int
+    score: float
+    """Its probability, other masks of the text being masks still."""
+    sequence: str
+    """The text with the candidate in the mask's place, as the tokenizer writes it; empty with `sequences=False`."""
+    position: int
+    """The place of the mask among the text's tokens."""
+
+
+class FillMaskOptions(TaskOptions, total=False):
+    """Keyword arguments of `fill_mask`: those of TaskOptions, and these."""
+
+    top_k: int | None
+    """Candidates for each mask; None for 5."""
+    targets: Sequence[str | int] | None
+    """The only candidates: words, each of which must be one token, or token ids. Scores stay what they are among the
+    whole vocabulary."""
+    sequences: bool
+    """False to go without the filled sentences, which makes answers smaller."""
+
+
+class FillMaskCall(CallOptions, FillMaskOptions, total=False):
+    """Of `fill_mask`."""
+
+
+class FillMaskStream(StreamOptions, FillMaskOptions, total=False):
+    """Of a stream of "fill_mask"."""
+
+
+def fill_mask_task(
+    *, top_k: int | None = None, targets: Sequence[str | int] | None = None, sequences: bool = True, **given: Any
+) -> Task[list[list[Candidate]]]:
+    """Return the task for FillMaskOptions. ValueError and TypeError for what cannot be meant."""
+    options = tasks.FillMaskOptions(top_k=at_least_one(top_k, "top_k"), omit_sequences=not sequences)
+    some = listed(targets, "targets", (str, int))
+    if targets is not None and not some:
+        raise ValueError("targets is empty; leave it out for the whole vocabulary")
+    options.targets.extend(target for target in some if isinstance(target, str))
+    options.target_ids.extend(target for target in some if not isinstance(target, str))
+    return Task(
+        with_common(options, **given),
+        tasks.FillMasksRequest,
+        tasks.MaskCandidates,
+        preparing("fill_mask", ANY, 1 + options.top_k // _CANDIDATES),
+        candidates_of,
+        renamed=_renamed,
+    )
+
+
+def candidates_of(message: tasks.MaskCandidates, items: int) -> list[list[list[Candidate]]]:
+    """Return for each text, for each of its masks, the candidates."""
+    masks = len(message.mask_positions)
+    check(message.mask_counts, items, "mask_counts")
+    check(message.candidate_counts, masks, "candidate_counts")
+    sequences: Sequence[str] = message.sequences or [""] * len(message.token_ids)
+    positions = [
+        position
+        for position, count in zip(message.mask_positions, message.candidate_counts, strict=True)
+        for _ in range(count)
+    ]
+    candidates = joined(Candidate, message.tokens, message.token_ids, message.scores, sequences, positions)
+    return split(split(candidates, message.candidate_counts), message.mask_counts)
+
+
+def _renamed(options: tasks.FillMaskOptions) -> dict[str, Any]:
+    return {"targets": (*options.targets, *options.target_ids), "sequences": not options.omit_sequences}
