@@ -50,7 +50,7 @@ class ServeConfig:
     """What `bertstream serve` is told. A 0 among the sizes means that the server chooses."""
 
     models: tuple[str, ...] = _option((), "hub name, checkpoint directory, or NAME=either; none: the embedded model")
-    host: str = _option("127.0.0.1", "address to listen on")
+    host: str = _option("127.0.0.1", "address to listen on; one that other machines can reach needs TLS, or insecure")
     port: int = _option(50051, "port to listen on; 0 takes a free one", least=0, most=65535)
     frontends: int = _option(
         0,
@@ -58,6 +58,12 @@ class ServeConfig:
         "at least 1 and at most 8",
         least=0,
     )
+    tls_certificate: str = _option(
+        "", "PEM file of the certificate to serve TLS with, followed by those between it and its authority"
+    )
+    tls_key: str = _option("", "PEM file of the certificate's key, not encrypted")
+    tls_client_ca: str = _option("", "PEM file of authorities; clients must then show a certificate of one of them")
+    insecure: bool = _option(False, "whether others on the network may be served in plain text, without TLS or keys")
     device: str = _option("auto", "where models run", choices=("auto", "cpu", "cuda"))
     dtype: str = _option(
         "auto",
@@ -102,6 +108,23 @@ class ServeConfig:
     session_bytes: int = _option(256 << 20, "bytes a worker keeps for streams of layers between layers", least=1024)
     cache_tokens: int = _option(16_384, "tokens of all sequences that a worker generates for at once", least=1)
     concurrent_calls: int = _option(1024, "calls under way in each frontend; more are refused", least=1)
+    max_connections: int = _option(4096, "connections to each frontend; more are closed at once", least=1)
+    connection_streams: int = _option(
+        2048, "calls under way on one connection; a client lets more wait, without an error", least=1
+    )
+    connection_idle_seconds: float = _option(
+        3600.0, "a connection without calls for so long is closed; 0: never", least=0
+    )
+    connection_age_seconds: float = _option(
+        0.0, "a connection takes no new calls from this age on, so that clients connect anew; 0: never", least=0
+    )
+    connection_grace_seconds: float = _option(
+        300.0, "how long calls under way may go on when their connection is too old, before they are cut off", least=0
+    )
+    max_header_bytes: int = _option(16_384, "bytes of the headers of one call", least=1024)
+    stalled_seconds: float = _option(
+        300.0, "a streaming call whose reader takes nothing for so long, while an answer waits, is ended", least=1
+    )
     tokenizer_threads: int = _option(0, "threads that tokenize, in all frontends together; 0: one a core", least=0)
     drain_seconds: float = _option(30.0, "how long calls under way may take when the server stops", least=0)
     worker_wait_seconds: float = _option(30.0, "how long a call waits for a worker to come back", least=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -20,6 +20,50 @@ class Limits:
     stream_tokens: int  # likewise
     stream_bytes: int  # of token states under way in one stream
     concurrent_calls: int  # of this frontend
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What connections, and those who read from them, may take. 0 seconds are no end."""
+
+    max_connections: int  # to this frontend
+    connection_streams: int  # calls under way on one connection
+    connection_idle_seconds: float  # without a call
+    connection_age_seconds: float
+    connection_grace_seconds: float  # for the calls of a connection that is too old
+    max_header_bytes: int  # of one call's headers
+    stalled_seconds: float  # that a message of a stream may wait for its reader
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where the server's certificate is, by absolute paths."""
+
+    certificate: str  # and those between it and its authority
+    key: str
+    client_ca: str = ""  # the authorities of clients' certificates, which clients must show then
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What such files hold: PEM, as text in Latin-1."""
+
+    certificate: str
+    key: str = field(repr=False)
+    client_ca: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """The files to follow, and what was good in them last, for a frontend that starts while they are not."""
+
+    files: TlsFiles
+    certificates: Certificates
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> TlsSettings:
+        """The inverse of dataclasses.asdict, also by way of JSON."""
+        return cls(TlsFiles(**values["files"]), Certificates(**values["certificates"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +93,7 @@ class FrontendSettings:
     version: str
     models: tuple[ModelSettings, ...]
     limits: Limits
+    connections: ConnectionLimits
     tokenizer_threads: int
     drain_seconds: float
     worker_wait_seconds: float
@@ -56,6 +101,7 @@ class FrontendSettings:
     max_load_workers: int = 0  # that LoadModel may ask for; 0: it is not allowed
     number: int = 0  # among the frontends
     frontends: int = 1  # how many there are, all on one port
+    tls: TlsSettings | None = None  # None: plain text
 
     def to_values(self) -> dict[str, Any]:
         """For the control line."""
@@ -65,4 +111,6 @@ class FrontendSettings:
     def from_values(cls, values: Mapping[str, Any]) -> FrontendSettings:
         """The inverse of to_values, also by way of JSON."""
         models = tuple(ModelSettings.from_values(each) for each in values["models"])
-        return cls(**{**values, "models": models, "limits": Limits(**values["limits"])})
+        tls = TlsSettings.from_values(values["tls"]) if values["tls"] else None
+        limits, connections = Limits(**values["limits"]), ConnectionLimits(**values["connections"])
+        return cls(**{**values, "models": models, "limits": limits, "connections": connections, "tls": tls})

@@ -142,6 +142,12 @@ def draining() -> RequestError:
     return RequestError(Code.UNAVAILABLE, "DRAINING", "the server is shutting down", retry_seconds=1.0)
 
 
+def reader_stalled(seconds: float) -> RequestError:
+    """The caller takes nothing of an answer that waits for it; what was computed for it is not kept for ever."""
+    message = f"nothing of the answer was taken for {seconds:g} s; read it without long pauses"
+    return RequestError(Code.UNAVAILABLE, "READER_STALLED", message, retry_seconds=0.0)
+
+
 def poisonous(deaths: int) -> RequestError:
     """This input kills workers."""
     return RequestError(

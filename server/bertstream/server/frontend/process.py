@@ -19,6 +19,7 @@ from grpc_health.v1 import health, health_pb2
 from bertstream.server.core.gate import Gate
 from bertstream.server.core.versions import Versions
 from bertstream.server.frontend import links, standard, transport
+from bertstream.server.frontend.credentials import ServedCertificate
 from bertstream.server.protocols.bertstream_v1.services.encoding import EncodingService
 from bertstream.server.protocols.bertstream_v1.services.generation import GenerationService
 from bertstream.server.protocols.bertstream_v1.services.models import ModelService
@@ -55,6 +56,7 @@ class Frontend:
         self._stop = asyncio.Event()
         self._gate = Gate(settings.limits.concurrent_calls)
         self._versions = Versions(settings, self._threads, self._health_changed.set)
+        self._certificate = ServedCertificate(settings.tls) if settings.tls else None
         self._answering: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
@@ -65,6 +67,11 @@ class Frontend:
 
     def _tell_calls(self, under_way: int) -> None:
         self._control.send("progress", step="draining", calls=under_way)
+
+    def reload(self) -> None:
+        """Reads the certificate's files again."""
+        if self._certificate is not None:
+            self._certificate.reload()
 
     def answer(self, request: Event) -> None:
         """Does what the supervisor asks for, and answers when it is done."""
@@ -107,7 +114,9 @@ class Frontend:
 
     def _server(self) -> grpc.aio.Server:
         settings, limits, models = self._settings, self._settings.limits, self._versions.models
-        server = grpc.aio.server(interceptors=(links.chain(self._gate),), options=transport.arguments(limits))
+        server = grpc.aio.server(
+            interceptors=(links.chain(self._gate),), options=transport.arguments(limits, settings.connections)
+        )
         servicers = {
             ENCODING: EncodingService(models),
             TOKENIZATION: TokenizationService(models),
@@ -117,11 +126,14 @@ class Frontend:
         handlers = {service: handlers_of(servicer, service) for service, servicer in servicers.items()}
         handlers[TASKS] = TaskService(models).handlers()
         for service, by_rpc in handlers.items():
-            add_service(server, service, by_rpc, limits.max_request_bytes)
+            add_service(server, service, by_rpc, limits.max_request_bytes, settings.connections.stalled_seconds)
         standard.add_health(server, self._health)
         standard.add_reflection(server, (*SERVICES, health.SERVICE_NAME))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host  # an IPv6 address
-        server.add_insecure_port(f"{host}:{settings.port}")
+        if self._certificate is None:
+            server.add_insecure_port(f"{host}:{settings.port}")
+        else:
+            server.add_secure_port(f"{host}:{settings.port}", self._certificate.credentials())
         return server
 
     async def _watch_health(self) -> None:
@@ -158,6 +170,8 @@ async def serve(control: ControlLine) -> None:
             control.send("pong")
         elif event["event"] == "stop":
             made.result().stop()
+        elif event["event"] == "reload":
+            made.result().reload()
         elif "id" in event:
             made.result().answer(event)
 

@@ -1,4 +1,4 @@
-"""The arguments of gRPC's core, below our own code: message sizes, bursts, pings, compression.
+"""The arguments of gRPC's core, below our own code: connections, message sizes, bursts, pings, compression.
 
 The core takes a name that it does not know for one that means nothing, so a test looks for each name in it.
 """
@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import grpc
 
-from bertstream.server.settings import Limits
+from bertstream.server.settings import ConnectionLimits, Limits
 
 PING_SECONDS = 10.0  # between pings, that a client is told to leave at least
+HANDSHAKE_SECONDS = 20.0  # from the first byte of a connection until it can have calls; gRPC would wait for 2 minutes
+_LONGEST_MS = (1 << 31) - 1  # which gRPC takes for no end
 _PENDING_CALLS = 10_000  # that have come, and that the event loop has not taken up yet
 
 
-def arguments(limits: Limits) -> list[tuple[str, int]]:
+def arguments(limits: Limits, connections: ConnectionLimits) -> list[tuple[str, int]]:
     """What a frontend's server is made with."""
     return [
+        *_of_connections(connections),
         ("grpc.so_reuseport", 1),
         # A burst above `concurrent_calls` is refused by us, with details: gRPC's own limit is a bare CANCELLED.
         ("grpc.server.max_pending_requests", _PENDING_CALLS),
@@ -29,6 +32,24 @@ def arguments(limits: Limits) -> list[tuple[str, int]]:
         # Messages come to us as they were sent, and compression.py inflates them, within our bound.
         ("grpc.per_message_decompression", 0),
         ("grpc.compression_enabled_algorithms_bitset", _bits(grpc.Compression.NoCompression, grpc.Compression.Gzip)),
+    ]
+
+
+def _of_connections(limits: ConnectionLimits) -> list[tuple[str, int]]:
+    """How many there may be, for how long, and what may come over each."""
+    seconds = {
+        "grpc.server_handshake_timeout_ms": HANDSHAKE_SECONDS,
+        "grpc.max_connection_idle_ms": limits.connection_idle_seconds,
+        "grpc.max_connection_age_ms": limits.connection_age_seconds,
+        "grpc.max_connection_age_grace_ms": max(1e-3, limits.connection_grace_seconds),  # without it there is no end
+    }
+    return [
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.max_concurrent_streams", limits.connection_streams),
+        # Between a soft and a hard limit gRPC refuses by chance. So the two are one.
+        ("grpc.max_metadata_size", limits.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", limits.max_header_bytes),
+        *((name, min(_LONGEST_MS, max(1, int(value * 1e3)))) for name, value in seconds.items() if value),
     ]
 
 

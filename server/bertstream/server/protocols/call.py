@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from bertstream.server.core.errors import deadline_exceeded
+from bertstream.server.core.errors import deadline_exceeded, reader_stalled
 from bertstream.server.protocols.decoding import Decoded
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -63,8 +63,9 @@ class CallerGone(Exception):
 class Stream(Generic[M]):
     """The two directions of a bidirectional call."""
 
-    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], stalled_seconds: float | None = None) -> None:
         self._context = context
+        self._stalled_seconds = stalled_seconds
 
     async def __aiter__(self) -> AsyncIterator[Decoded[M]]:
         """Read one message at a time, only when asked for."""
@@ -72,7 +73,7 @@ class Stream(Generic[M]):
             yield message
 
     async def write(self, message: Message) -> None:
-        """Return once the transport has taken the message: a slow reader makes it wait.
+        """Return once the transport has taken the message: a slow reader makes it wait, one that stalls is an error.
 
         A write that has begun is seen to its end even when it is cancelled: meanwhile gRPC could not send the status
         that the call ends with, and the caller would wait for ever.
@@ -80,7 +81,10 @@ class Stream(Generic[M]):
         writing = asyncio.ensure_future(self._context.write(message))
         writing.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, if nobody waits any more
         try:
-            await asyncio.shield(writing)
+            async with asyncio.timeout(self._stalled_seconds):
+                await asyncio.shield(writing)
+        except TimeoutError:  # the caller reads the status behind what waits, if it ever reads again
+            raise reader_stalled(self._stalled_seconds or 0.0) from None
         except asyncio.CancelledError:
             await asyncio.wait((writing,))
             raise

@@ -26,17 +26,26 @@ def handlers_of(servicer: object, service: ServiceDescriptor) -> dict[str, Handl
 
 
 def add_service(
-    server: grpc.aio.Server, service: ServiceDescriptor, by_rpc: Mapping[str, Handler], max_bytes: int
+    server: grpc.aio.Server,
+    service: ServiceDescriptor,
+    by_rpc: Mapping[str, Handler],
+    max_bytes: int,
+    stalled_seconds: float | None = None,
 ) -> None:
     """Serve each rpc by its handler; KeyError where one has none.
 
-    The server must have the chain of interceptors, which makes the Call and tells callers what handlers raise.
+    A message of a stream that its reader has not taken after `stalled_seconds` ends the call; None for no end. The
+    server must have the chain of interceptors, which makes the Call and tells callers what handlers raise.
     """
-    handlers = {method.name: _handler(method, by_rpc[method.name], max_bytes) for method in service.methods}
+    handlers = {
+        method.name: _handler(method, by_rpc[method.name], max_bytes, stalled_seconds) for method in service.methods
+    }
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service.full_name, handlers)])
 
 
-def _handler(method: MethodDescriptor, function: Handler, max_bytes: int) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(
+    method: MethodDescriptor, function: Handler, max_bytes: int, stalled_seconds: float | None
+) -> grpc.RpcMethodHandler[Any, Any]:
     decode = decoder(GetMessageClass(method.input_type), max_bytes)
     serialize = GetMessageClass(method.output_type).SerializeToString
 
@@ -44,10 +53,10 @@ def _handler(method: MethodDescriptor, function: Handler, max_bytes: int) -> grp
         return await function(request, CURRENT.get())
 
     async def stream(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        await function(Stream[Message](context), CURRENT.get())
+        await function(Stream[Message](context, stalled_seconds), CURRENT.get())
 
     async def server_stream(request: Decoded[Message], context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        await function(request, Stream[Message](context), CURRENT.get())
+        await function(request, Stream[Message](context, stalled_seconds), CURRENT.get())
 
     if method.server_streaming and not method.client_streaming:
         return grpc.unary_stream_rpc_method_handler(server_stream, decode, serialize)

@@ -10,19 +10,21 @@ import dataclasses
 import functools
 import logging
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from bertstream.server.certificates import FollowedCertificates
 from bertstream.server.config import ConfigError, ServeConfig
-from bertstream.server.settings import FrontendSettings, Limits
+from bertstream.server.settings import ConnectionLimits, FrontendSettings, Limits
 from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.draining import DrainLog
 from bertstream.server.supervisor.frontends import Frontends
+from bertstream.server.supervisor.hanging_up import HangUp
 from bertstream.server.supervisor.launching import Launch, Launcher
+from bertstream.server.supervisor.listening import check_exposure, followed_certificates, reserve_port, tls_settings
 from bertstream.server.supervisor.loading import Loader
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
@@ -41,39 +43,25 @@ def serve(config: ServeConfig) -> None:
     choices = chosen_models(config)
     if missing := [root for root in config.model_roots if not Path(root).expanduser().is_dir()]:
         raise ConfigError(f"model_roots: there is no directory {missing[0]}")
+    certificates = followed_certificates(config)
+    check_exposure(config.host, config.insecure, tls=certificates is not None, keys=False)
     with reserve_port(config.host, config.port) as reserved:
         port = reserved.getsockname()[1]
         directory = Path(tempfile.mkdtemp(prefix="bertstream-"))
         try:
-            asyncio.run(_serve(config, port, choices, directory))
+            asyncio.run(_serve(config, port, choices, directory, certificates))
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def reserve_port(host: str, port: int) -> socket.socket:
-    """Makes sure that nobody else has the port, and holds it: bound, not listening, open to our own frontends.
-
-    Frontends share the port by SO_REUSEPORT, so that a second server would share it silently. Raises ConfigError.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as alone:
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            alone.bind(address)
-            bound = alone.getsockname()
-        shared = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            shared.bind(bound)
-        except OSError:
-            shared.close()
-            raise
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
-    return shared
-
-
-async def _serve(config: ServeConfig, port: int, choices: tuple[ModelChoice, ...], folder: Path) -> None:
+async def _serve(
+    config: ServeConfig,
+    port: int,
+    choices: tuple[ModelChoice, ...],
+    folder: Path,
+    certificates: FollowedCertificates | None,
+) -> None:
+    hang_up = HangUp(certificates)
     with ProgressDisplay() as display:
         compiled = await compile_models(compile_task(config, choices), display)
         if compiled is None:
@@ -88,7 +76,8 @@ async def _serve(config: ServeConfig, port: int, choices: tuple[ModelChoice, ...
 
     loader = Loader(config, launcher, launches)
     drain = DrainLog(launcher.frontends, config.drain_seconds)
-    frontends = Group(frontend_specs(config, port, launcher, loader, drain))
+    frontends = Group(frontend_specs(config, port, launcher, loader, drain, certificates))
+    hang_up.attach(frontends)
     stages = [[each.workers for each in loader.served], [frontends]]
     supervisor = Supervisor(stages, config.drain_seconds, on_ready, loader.close, drain.signalled)
     loader.attach(supervisor, Frontends(frontends))
@@ -110,7 +99,12 @@ def launch_all(launcher: Launcher, choices: Sequence[ModelChoice], compiled: Com
 
 
 def frontend_specs(
-    config: ServeConfig, port: int, launcher: Launcher, loader: Loader, drain: DrainLog
+    config: ServeConfig,
+    port: int,
+    launcher: Launcher,
+    loader: Loader,
+    drain: DrainLog,
+    certificates: FollowedCertificates | None = None,
 ) -> list[ChildSpec]:
     """The frontend processes, which share the port. Each life of one begins with the models that are served then."""
     settings = FrontendSettings(
@@ -120,6 +114,9 @@ def frontend_specs(
         version=version("bertstream"),
         models=(),
         limits=Limits(**{each.name: getattr(config, each.name) for each in dataclasses.fields(Limits)}),
+        connections=ConnectionLimits(
+            **{each.name: getattr(config, each.name) for each in dataclasses.fields(ConnectionLimits)}
+        ),
         tokenizer_threads=launcher.tokenizer_threads,
         drain_seconds=config.drain_seconds,
         worker_wait_seconds=config.worker_wait_seconds,
@@ -127,10 +124,12 @@ def frontend_specs(
         max_load_workers=launcher.max_load_workers,
         frontends=launcher.frontends,
     )
-    return [_frontend_spec(settings, number, loader, drain) for number in range(launcher.frontends)]
+    return [_frontend_spec(settings, number, loader, drain, certificates) for number in range(launcher.frontends)]
 
 
-def _frontend_spec(settings: FrontendSettings, number: int, loader: Loader, drain: DrainLog) -> ChildSpec:
+def _frontend_spec(
+    settings: FrontendSettings, number: int, loader: Loader, drain: DrainLog, certificates: FollowedCertificates | None
+) -> ChildSpec:
     own = dataclasses.replace(settings, name=f"frontend-{number}", number=number)
 
     def command(life: int, control_fd: int) -> list[str]:
@@ -138,7 +137,8 @@ def _frontend_spec(settings: FrontendSettings, number: int, loader: Loader, drai
 
     async def answer(request: Event) -> Event:
         if request["event"] == "settings":
-            return {"settings": dataclasses.replace(own, models=loader.settings).to_values()}
+            tls = tls_settings(certificates)
+            return {"settings": dataclasses.replace(own, models=loader.settings, tls=tls).to_values()}
         return await loader.answer(request)
 
     environment = {"TOKENIZERS_PARALLELISM": "false", "GRPC_VERBOSITY": "ERROR"}
@@ -151,7 +151,8 @@ def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], opera
     alike = len({_how(each) for each in launches}) == 1
     models = ", ".join(_what(each, "" if alike else f", {_how(each)}".replace(" |", ",")) for each in launches)
     native = _operators(launches[0], operators)
-    parts = [f"bertstream {version('bertstream')} ready on {config.host}:{port}", models]
+    tls = [] if not config.tls_certificate else ["mutual TLS" if config.tls_client_ca else "TLS"]
+    parts = [f"bertstream {version('bertstream')} ready on {config.host}:{port}", *tls, models]
     several = [f"{frontends} frontends"] if frontends > 1 else []
     return " | ".join([*parts, *([_how(launches[0])] if alike else []), *several, native])
 

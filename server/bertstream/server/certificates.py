@@ -1,0 +1,180 @@
+"""The certificate that a server shows, its key, and the authorities of its clients: read, checked and read again.
+
+Both the supervisor and the frontends need this: one refuses to start with files that are wrong, the others follow the
+files as they change. Checked by Python's own ssl, since the supervisor loads no grpc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import ssl
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertstream.server.settings import Certificates, TlsFiles
+
+log = logging.getLogger(__name__)
+
+_NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_… of OpenSSL
+_NOT_ITS_KEY = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")  # its reasons
+_Stamp = tuple[tuple[int, int, int], ...]
+
+
+class CertificateError(Exception):
+    """Files that cannot be used; the message names the file and its fault, and shows nothing of a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the files hold, and what is to be said about it."""
+
+    certificates: Certificates
+    expires: str = ""  # such as "Nov 29 05:16:31 2027 GMT"; empty where clients refuse the certificate
+    warnings: tuple[str, ...] = ()
+
+
+def read(files: TlsFiles) -> Checked:
+    """Read the files and check that they belong together. Raises CertificateError."""
+    certificate, key = _read(files.certificate, "CERTIFICATE"), _read(files.key, "PRIVATE KEY")
+    if "ENCRYPTED" in key:
+        raise CertificateError(f"{files.key} is encrypted, and nobody is asked for its password: decrypt it")
+    client = _trusting(files.certificate, certificate)
+    expires, fault = _validity(_showing(files, certificate, key), client)
+    client_ca = _read(files.client_ca, "CERTIFICATE") if files.client_ca else ""
+    if client_ca:
+        _trusting(files.client_ca, client_ca)
+    warnings = [f"clients will refuse {files.certificate}: {fault}"] if fault else []
+    if Path(files.key).stat().st_mode & stat.S_IROTH:
+        warnings.append(f"every user of this machine can read the key {files.key}: chmod o-r")
+    return Checked(Certificates(certificate, key, client_ca), expires, tuple(warnings))
+
+
+class FollowedCertificates:
+    """The certificates in use: the newest good ones that the files have had. May be used by several threads."""
+
+    def __init__(self, files: TlsFiles, first: Certificates | None = None) -> None:
+        """`first`: in use until the files have changed. Without it they are read, which raises CertificateError."""
+        self.files = files
+        self._lock = threading.Lock()
+        self._stamp = _stamp(files)
+        self._current = first or self._told(read(files))
+
+    @property
+    def current(self) -> Certificates:
+        """Those in use."""
+        return self._current
+
+    def follow(self) -> None:
+        """Use what the files hold, if they have changed since the last look and are good."""
+        with self._lock:
+            if (stamp := _stamp(self.files)) != self._stamp:
+                self._renew(stamp)
+
+    def reload(self) -> bool:
+        """Read the files at once, and use what they hold if that is good, which the log and the result say."""
+        with self._lock:
+            return self._renew(_stamp(self.files))
+
+    def _renew(self, stamp: _Stamp) -> bool:
+        self._stamp = stamp
+        try:
+            checked = read(self.files)
+        except CertificateError as error:
+            log.error("the certificate in use is kept: %s", error)
+            return False
+        self._current = self._told(checked)
+        return True
+
+    def _told(self, checked: Checked) -> Certificates:
+        log.info("using the certificate %s", self.files.certificate, extra={"expires": checked.expires})
+        for warning in checked.warnings:
+            log.warning("%s", warning)
+        return checked.certificates
+
+
+def _read(path: str, kind: str) -> str:
+    """What a PEM file holds, byte for byte."""
+    try:
+        text = Path(path).read_text(encoding="latin-1")
+    except OSError as error:
+        raise CertificateError(f"cannot read {path}: {error.strerror}") from None
+    if "-----BEGIN " not in text or f"{kind}-----" not in text:
+        raise CertificateError(f"{path} has no {kind.lower()} in PEM form")
+    return text
+
+
+def _trusting(path: str, certificates: str) -> ssl.SSLContext:
+    """A client that trusts these certificates, whoever has signed them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        with _in_memory(certificates) as in_memory:
+            context.load_verify_locations(in_memory)
+    except ssl.SSLError as error:
+        raise CertificateError(f"{path} cannot be used: {_reason(error)}") from None
+    return context
+
+
+def _showing(files: TlsFiles, certificate: str, key: str) -> ssl.SSLContext:
+    """A server with this certificate, which is known to be one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        with _in_memory(certificate) as certificate_path, _in_memory(key) as key_path:
+            context.load_cert_chain(certificate_path, key_path, password=lambda: "")
+    except ssl.SSLError as error:
+        if error.reason in _NOT_ITS_KEY:
+            message = f"{files.key} is not the key of {files.certificate}, of the first certificate there"
+        else:
+            message = f"{files.key}, with {files.certificate}, cannot be used: {_reason(error)}"
+        raise CertificateError(message) from None
+    return context
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or "not valid PEM").lower().replace("_", " ").replace("pem", "PEM")
+
+
+def _validity(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[str, str]:
+    """When the certificate expires, and why clients refuse it if they do: found by a handshake in memory."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    served = server.wrap_bio(to_server, to_client, server_side=True)
+    asking = client.wrap_bio(to_client, to_server)
+    try:
+        for side in (asking, served, asking):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        found = asking.getpeercert() or {}
+    except ssl.SSLCertVerificationError as error:
+        known = {_EXPIRED: "it has expired", _NOT_YET_VALID: "it is not valid yet"}
+        return "", known.get(error.verify_code, error.verify_message)
+    return str(found["notAfter"]), ""
+
+
+@contextlib.contextmanager
+def _in_memory(text: str) -> Iterator[str]:
+    """A file's path for what can only be loaded from files: what is checked is then what is used, and no copy stays."""
+    fd = os.memfd_create("pem")
+    try:
+        os.write(fd, text.encode("latin-1"))
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
+
+
+def _stamp(files: TlsFiles) -> _Stamp:
+    """Changes when a file does; all zeros for one that is not there."""
+    stamps = []
+    for path in filter(None, (files.certificate, files.key, files.client_ca)):
+        try:
+            found = Path(path).stat()
+        except OSError:
+            stamps.append((0, 0, 0))
+        else:
+            stamps.append((found.st_mtime_ns, found.st_size, found.st_ino))
+    return tuple(stamps)

@@ -1,0 +1,39 @@
+"""The frontend's certificate for gRPC, which looks for a newer one at every handshake."""
+
+from __future__ import annotations
+
+import grpc
+
+from bertstream.server.certificates import FollowedCertificates
+from bertstream.server.settings import Certificates, TlsSettings
+
+
+class ServedCertificate:
+    """What clients are shown, and asked to show. gRPC asks for it from threads of its own."""
+
+    def __init__(self, settings: TlsSettings) -> None:
+        self._followed = FollowedCertificates(settings.files, settings.certificates)
+        self._shown = settings.certificates
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Return what a port is opened with. Connections keep what they began with."""
+        mutual = bool(self._shown.client_ca)
+        return grpc.dynamic_ssl_server_credentials(_configuration(self._shown), self._newer, mutual)
+
+    def reload(self) -> None:
+        """Read the files at once, also where they seem not to have changed."""
+        self._followed.reload()
+
+    def _newer(self) -> grpc.ServerCertificateConfiguration | None:
+        """What replaces the certificate shown so far; None for no change."""
+        self._followed.follow()
+        if (current := self._followed.current) == self._shown:
+            return None
+        self._shown = current
+        return _configuration(current)
+
+
+def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
+    key, certificate = certificates.key.encode("latin-1"), certificates.certificate.encode("latin-1")
+    client_ca = certificates.client_ca.encode("latin-1") or None
+    return grpc.ssl_server_certificate_configuration([(key, certificate)], client_ca)

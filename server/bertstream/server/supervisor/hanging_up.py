@@ -1,0 +1,37 @@
+"""What SIGHUP does: the certificate is read again. Where it says that the terminal has gone, the server drains."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+from bertstream.server.certificates import FollowedCertificates
+from bertstream.workers.process import logs
+from bertstream.workers.process.group import Group
+
+log = logging.getLogger(__name__)
+
+
+class HangUp:
+    """Takes SIGHUP, from when it is made, in the running event loop."""
+
+    def __init__(self, certificates: FollowedCertificates | None) -> None:
+        self._certificates = certificates
+        self._frontends: Group | None = None
+        self._on_terminal = not logs.structured()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._signalled)
+
+    def attach(self, frontends: Group) -> None:
+        """From now on these are told, too."""
+        self._frontends = frontends
+
+    def _signalled(self) -> None:
+        if self._on_terminal and logs.structured():  # what was a terminal is none any more
+            signal.raise_signal(signal.SIGTERM)
+        elif self._certificates is None:
+            log.info("SIGHUP: without TLS there is nothing to read again", extra={"signal": "SIGHUP"})
+        elif self._certificates.reload() and self._frontends is not None:
+            for child in self._frontends.children:
+                if child.ready.done():  # one that starts is told what is in use
+                    child.tell("reload")

@@ -1,0 +1,84 @@
+"""Where the server listens, with what certificate, and whether that is safe."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from ipaddress import ip_address
+from pathlib import Path
+
+from bertstream.server.certificates import CertificateError, FollowedCertificates
+from bertstream.server.config import ConfigError, ServeConfig
+from bertstream.server.settings import TlsFiles, TlsSettings
+
+
+def followed_certificates(config: ServeConfig) -> FollowedCertificates | None:
+    """Return the certificates to serve TLS with, None for plain text. Raises ConfigError."""
+    if not config.tls_certificate or not config.tls_key:
+        names = ("tls_certificate", "tls_key", "tls_client_ca")
+        if given := [name for name in names if getattr(config, name)]:
+            lacking = next(name for name in names if not getattr(config, name))
+            raise ConfigError(f"{given[0]} needs {lacking} beside it")
+        return None
+    paths = (config.tls_certificate, config.tls_key, config.tls_client_ca)
+    try:
+        return FollowedCertificates(TlsFiles(*(_absolute(path) for path in paths)))
+    except CertificateError as error:
+        raise ConfigError(str(error)) from None
+
+
+def tls_settings(certificates: FollowedCertificates | None) -> TlsSettings | None:
+    """Return what a frontend that starts now is told."""
+    if certificates is None:
+        return None
+    certificates.follow()
+    return TlsSettings(certificates.files, certificates.current)
+
+
+def check_exposure(host: str, insecure: bool, *, tls: bool, keys: bool) -> None:
+    """Refuse an address that other machines can reach, unless callers are kept apart or it is meant so.
+
+    Raises ConfigError.
+    """
+    if tls or keys or insecure or _is_loopback(host):
+        return
+    raise ConfigError(
+        f"host {host!r} can be reached by other machines, in plain text and without a key: give tls_certificate and "
+        "tls_key, listen on 127.0.0.1, or say --insecure where the network itself is safe"
+    )
+
+
+def reserve_port(host: str, port: int) -> socket.socket:
+    """Makes sure that nobody else has the port, and holds it: bound, not listening, open to our own frontends.
+
+    Frontends share the port by SO_REUSEPORT, so that a second server would share it silently. Raises ConfigError.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as alone:
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind(address)
+            bound = alone.getsockname()
+        shared = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            shared.bind(bound)
+        except OSError:
+            shared.close()
+            raise
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    return shared
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether every address of the host is this machine's own; so is one that has none, which cannot be listened on."""
+    found = []
+    with contextlib.suppress(OSError):
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = [ip_address(str(address[0]).partition("%")[0]) for *_, address in found]
+    return all((getattr(each, "ipv4_mapped", None) or each).is_loopback for each in addresses)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""
