@@ -5,13 +5,13 @@ import json
 
 from bertstream.server.settings import (
     Certificates,
+    ConnectionLimits,
     FrontendSettings,
     Limits,
     ModelSettings,
     TlsFiles,
     TlsSettings,
 )
-from tests.support.hosted import CONNECTIONS
 
 
 def test_settings_travel_as_json() -> None:
@@ -22,7 +22,7 @@ def test_settings_travel_as_json() -> None:
         version="0.1",
         models=(ModelSettings("ü", "/a b", ("/s/0", "/s/1"), 7, 64, 3), ModelSettings("other", "/c", (), 8)),
         limits=Limits(1, 2, 3, 4, 5, 6, 7, 8),
-        connections=CONNECTIONS,
+        connections=ConnectionLimits(max_connections=9),
         tokenizer_threads=2,
         drain_seconds=0.5,
         worker_wait_seconds=1.5,

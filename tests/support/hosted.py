@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from bertstream.server.settings import ConnectionLimits, FrontendSettings, Limits, ModelSettings
+from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.process import worker as process
 from bertstream.workers.process.control import ControlLine, Event
@@ -32,15 +32,6 @@ LIMITS = Limits(
     stream_tokens=1 << 18,
     stream_bytes=1 << 26,
     concurrent_calls=1024,
-)
-CONNECTIONS = ConnectionLimits(
-    max_connections=1024,
-    connection_streams=2048,
-    connection_idle_seconds=0.0,
-    connection_age_seconds=0.0,
-    connection_grace_seconds=0.0,
-    max_header_bytes=16_384,
-    stalled_seconds=60.0,
 )
 _numbers = itertools.count()
 
@@ -90,7 +81,6 @@ def _frontend(models: tuple[ModelSettings, ...], limits: Limits) -> Iterator[str
         version="0",
         models=models,
         limits=limits,
-        connections=CONNECTIONS,
         tokenizer_threads=1,
         drain_seconds=5.0,
         worker_wait_seconds=5.0,

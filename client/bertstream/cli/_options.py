@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 # The client's PoolingMode, which would have to be loaded for it.
 POOLING_MODES = ("cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler", "checkpoint")
+# What is not on the command line. A server's own certificate is in BERTSTREAM_TLS_CERTIFICATE: a client's is another.
+_VARIABLES = {
+    "tls": "BERTSTREAM_TLS",
+    "tls_ca": "BERTSTREAM_TLS_CA",
+    "tls_certificate": "BERTSTREAM_TLS_CLIENT_CERTIFICATE",
+    "tls_key": "BERTSTREAM_TLS_CLIENT_KEY",
+    "tls_server_name": "BERTSTREAM_TLS_SERVER_NAME",
+    "api_key": "BERTSTREAM_API_KEY",
+    "insecure_key": "BERTSTREAM_INSECURE_KEY",
+}
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -38,9 +48,31 @@ def command(
     common = parser.add_argument_group("the server")
     address = os.environ.get("BERTSTREAM_ADDRESS") or DEFAULT_ADDRESS
     common.add_argument("--address", default=address, help="HOST:PORT (default: $BERTSTREAM_ADDRESS, else %(default)s)")
+    _add_security(common)
     common.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up after so long")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _add_security(group: argparse._ArgumentGroup) -> None:
+    """Options that say how the server is known, and what is shown to it. Variables are read when a call is made."""
+    group.add_argument("--tls", action=argparse.BooleanOptionalAction, help="whether to speak TLS")
+    for name, metavar, what in (
+        ("tls_ca", "FILE", "authorities to trust, in place of the system's"),
+        ("tls_certificate", "FILE", "certificate of this client, for a server that asks for one"),
+        ("tls_key", "FILE", "key of that certificate"),
+        ("tls_server_name", "NAME", "name in the server's certificate, where it is not the address's"),
+    ):
+        shown = f"{what} (default: ${_VARIABLES[name]})"
+        group.add_argument("--" + name.replace("_", "-"), metavar=metavar, help=shown)
+    group.add_argument(
+        "--api-key", metavar="KEY", help="better in $BERTSTREAM_API_KEY: others on this machine see a command line"
+    )
+    group.add_argument(
+        "--insecure-key",
+        action=argparse.BooleanOptionalAction,
+        help="whether the key may go to another machine in plain text",
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -133,9 +165,29 @@ def suffixed(output: Path | None, suffix: str) -> Path | None:
 
 def client(arguments: argparse.Namespace) -> Client:
     """The client for the common options. Only now is gRPC loaded, so that help and wrong usage are told at once."""
-    from bertstream.client import Client
+    from bertstream.client import TLS, Client
 
-    return Client(arguments.address)
+    security = {name: _switch(arguments, name) for name in ("tls", "insecure_key")}
+    texts = ("tls_ca", "tls_certificate", "tls_key", "tls_server_name")
+    own = {name.removeprefix("tls_"): text for name in texts if (text := _told(arguments, name))}
+    tls = TLS(**own) if own and security["tls"] is not False else bool(security["tls"])
+    key = _told(arguments, "api_key") or None
+    return Client(arguments.address, tls=tls, api_key=key, insecure_key=bool(security["insecure_key"]))
+
+
+def _told(arguments: argparse.Namespace, name: str) -> str:
+    """An option's text, else its variable's, else nothing."""
+    return getattr(arguments, name) or os.environ.get(_VARIABLES[name], "")
+
+
+def _switch(arguments: argparse.Namespace, name: str) -> bool | None:
+    """The same of what is on or off; None where nobody says."""
+    if (given := getattr(arguments, name)) is not None:
+        return bool(given)
+    text = os.environ.get(_VARIABLES[name], "").lower()
+    if text not in ("", "0", "1", "false", "true"):
+        raise UsageError(f"{_VARIABLES[name]} must be true or false, not {text!r}")
+    return text in ("1", "true") if text else None
 
 
 def _seconds(text: str) -> float:

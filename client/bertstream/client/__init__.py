@@ -43,6 +43,7 @@ from bertstream.client._tasks.rerank import Ranked, RerankOptions
 from bertstream.client._tasks.score_text import TextScore
 from bertstream.client._tasks.zero_shot import ZeroShotOptions
 from bertstream.client._texts import Text
+from bertstream.client._transport.security import TLS
 from bertstream.client._types import (
     ComputeType,
     EncodedBatch,
@@ -77,6 +78,7 @@ from bertstream.client._types import (
 from bertstream.client._usage import Timings, Usage
 
 __all__ = [
+    "TLS",
     "Aborted",
     "Answer",
     "AnswerOptions",

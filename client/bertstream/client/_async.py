@@ -31,6 +31,7 @@ from bertstream.client._tasks.async_tasks import AsyncTaskMethods
 from bertstream.client._texts import Text, listed
 from bertstream.client._transport.async_transport import AsyncTransport
 from bertstream.client._transport.channels import Connection
+from bertstream.client._transport.security import TLS, security
 from bertstream.client._types import (
     ComputeType,
     EncodedBatch,
@@ -69,14 +70,24 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
         timeout: float | None = 60.0,
         channels: int = 4,
         retries: int = 4,
+        tls: bool | TLS = False,
         credentials: grpc.ChannelCredentials | None = None,
+        api_key: str | None = None,
+        insecure_key: bool = False,
         metadata: Iterable[tuple[str, str | bytes]] = (),
         max_message_bytes: int = 64 << 20,
         reconnect_seconds: float = 30.0,
     ) -> None:
         self._transport = AsyncTransport(
             Connection(
-                address, timeout, channels, retries, credentials, tuple(metadata), max_message_bytes, reconnect_seconds
+                address,
+                timeout,
+                channels,
+                retries,
+                security(address, tls, credentials, api_key, insecure_key),
+                tuple(metadata),
+                max_message_bytes,
+                reconnect_seconds,
             )
         )
         self._run = self._transport.run

@@ -246,7 +246,9 @@ def request_too_large(message: str, fields: Iterable[FieldViolation] = ()) -> In
 
 
 def _too_large(code: grpc.StatusCode, message: str) -> InvalidArgument | None:
-    """gRPC's own refusal of a large message has the status of overload, though trying again cannot help."""
+    """gRPC's own refusal of large messages and metadata has the status of overload, though trying again cannot help."""
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "metadata size exceeds" in message:
+        return request_too_large(f"the metadata of the call is too large: {message}")
     if code is not grpc.StatusCode.RESOURCE_EXHAUSTED or "message larger than max" not in message:
         return None
     if "CLIENT: Received" in message:

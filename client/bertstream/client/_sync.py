@@ -29,6 +29,7 @@ from bertstream.client._reports import ReportOption
 from bertstream.client._tasks.sync_tasks import TaskMethods
 from bertstream.client._texts import Text, listed
 from bertstream.client._transport.channels import Connection
+from bertstream.client._transport.security import TLS, security
 from bertstream.client._transport.sync_transport import SyncTransport
 from bertstream.client._types import (
     ComputeType,
@@ -71,8 +72,11 @@ class Client(TaskMethods, GenerationMethods):
         channels: connections, opened as they are needed. With several frontend processes on one port each connection
             has its own; a call takes the one with the fewest calls under way.
         retries: how often gRPC tries a unary call again (0 to 4) that failed with UNAVAILABLE or RESOURCE_EXHAUSTED.
-        credentials: for TLS; None for plain text.
-        metadata: pairs sent with every call, such as an API key.
+        tls: True for TLS with the authorities that the system trusts, or a TLS with what differs; False for plain text.
+        credentials: gRPC's own, in place of `tls`.
+        api_key: sent with every call, as `authorization: Bearer …`. ValueError where it would go to another machine in
+            plain text, unless `insecure_key`, for networks that are safe themselves.
+        metadata: pairs sent with every call.
         max_message_bytes: the largest message to send or to take.
         reconnect_seconds: how long to try to open a broken stream again before its error is raised.
     """
@@ -84,14 +88,24 @@ class Client(TaskMethods, GenerationMethods):
         timeout: float | None = 60.0,
         channels: int = 4,
         retries: int = 4,
+        tls: bool | TLS = False,
         credentials: grpc.ChannelCredentials | None = None,
+        api_key: str | None = None,
+        insecure_key: bool = False,
         metadata: Iterable[tuple[str, str | bytes]] = (),
         max_message_bytes: int = 64 << 20,
         reconnect_seconds: float = 30.0,
     ) -> None:
         self._transport = SyncTransport(
             Connection(
-                address, timeout, channels, retries, credentials, tuple(metadata), max_message_bytes, reconnect_seconds
+                address,
+                timeout,
+                channels,
+                retries,
+                security(address, tls, credentials, api_key, insecure_key),
+                tuple(metadata),
+                max_message_bytes,
+                reconnect_seconds,
             )
         )
         self._run = self._transport.run

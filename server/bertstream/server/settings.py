@@ -24,15 +24,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What connections, and those who read from them, may take. 0 seconds are no end."""
+    """What connections, and those who read from them, may take. 0 seconds are no end. Defaults are the server's."""
 
-    max_connections: int  # to this frontend
-    connection_streams: int  # calls under way on one connection
-    connection_idle_seconds: float  # without a call
-    connection_age_seconds: float
-    connection_grace_seconds: float  # for the calls of a connection that is too old
-    max_header_bytes: int  # of one call's headers
-    stalled_seconds: float  # that a message of a stream may wait for its reader
+    max_connections: int = 4096  # to this frontend
+    connection_streams: int = 2048  # calls under way on one connection
+    connection_idle_seconds: float = 3600.0  # without a call
+    connection_age_seconds: float = 0.0
+    connection_grace_seconds: float = 300.0  # for the calls of a connection that is too old
+    max_header_bytes: int = 16_384  # of one call's headers
+    stalled_seconds: float = 300.0  # that a message of a stream may wait for its reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,6 @@ class FrontendSettings:
     version: str
     models: tuple[ModelSettings, ...]
     limits: Limits
-    connections: ConnectionLimits
     tokenizer_threads: int
     drain_seconds: float
     worker_wait_seconds: float
@@ -101,6 +100,7 @@ class FrontendSettings:
     max_load_workers: int = 0  # that LoadModel may ask for; 0: it is not allowed
     number: int = 0  # among the frontends
     frontends: int = 1  # how many there are, all on one port
+    connections: ConnectionLimits = ConnectionLimits()
     tls: TlsSettings | None = None  # None: plain text
 
     def to_values(self) -> dict[str, Any]:

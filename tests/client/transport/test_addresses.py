@@ -56,7 +56,7 @@ BAD = [
     ("host:1\n", "has a space in it"),
     ("a,b:1", "has no host"),
     ("http://host:1", "must be without http://: host:1"),
-    ("https://host:1/", "must be without https://; for TLS give credentials: host:1"),
+    ("https://host:1/", "must be without https://; for TLS say tls=True: host:1"),
     ("grpc://host:1", "must be without grpc://: host:1"),
     ("http://", "has no host"),
     ("unix:", "has nothing behind unix:"),

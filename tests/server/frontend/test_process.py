@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from bertstream.server.settings import FrontendSettings, Limits
-from tests.support.hosted import CONNECTIONS
 
 LIMITS = Limits(1, 1 << 20, 1 << 20, 1 << 20, 1, 1, 1, 1)
-SETTINGS = FrontendSettings("frontend-7", "127.0.0.1", 0, "0", (), LIMITS, CONNECTIONS, 1, 1.0, 1.0, "info")
+SETTINGS = FrontendSettings("frontend-7", "127.0.0.1", 0, "0", (), LIMITS, 1, 1.0, 1.0, "info")
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from pathlib import Path
 import grpc
 
 from bertstream.server.frontend import transport
+from bertstream.server.settings import ConnectionLimits
 from tests.support import http2
-from tests.support.hosted import CONNECTIONS, LIMITS
+from tests.support.hosted import LIMITS
 from tests.support.imports import ROOT
 
 INTERVAL = "grpc.http2.min_ping_interval_without_data_ms"
@@ -21,14 +22,14 @@ def test_the_core_knows_every_argument() -> None:
     assert found is not None
     assert found.origin is not None
     core = Path(found.origin).read_bytes()
-    names = {name for name, _ in transport.arguments(LIMITS, CONNECTIONS)}
+    names = {name for name, _ in transport.arguments(LIMITS, ConnectionLimits())}
     assert len(names) > 8
     assert [name for name in sorted(names) if name.encode() + b"\0" not in core] == []
 
 
 async def pinged(interval_ms: int, times: int, seconds: float) -> http2.Pinged:
     """A server that allows a ping so often."""
-    arguments = {**dict(transport.arguments(LIMITS, CONNECTIONS)), INTERVAL: interval_ms}
+    arguments = {**dict(transport.arguments(LIMITS, ConnectionLimits())), INTERVAL: interval_ms}
     server = grpc.aio.server(options=list(arguments.items()))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -49,8 +50,8 @@ async def test_a_flood_of_pings_is_not_allowed() -> None:
 
 
 def test_pings_may_come_as_often_as_the_document_says_and_a_little_nearer_together() -> None:
-    allowed = dict(transport.arguments(LIMITS, CONNECTIONS))[INTERVAL] / 1e3
+    allowed = dict(transport.arguments(LIMITS, ConnectionLimits()))[INTERVAL] / 1e3
     assert 2.0 < allowed <= transport.PING_SECONDS / 2
-    assert dict(transport.arguments(LIMITS, CONNECTIONS))["grpc.keepalive_permit_without_calls"] == 1
+    assert dict(transport.arguments(LIMITS, ConnectionLimits()))["grpc.keepalive_permit_without_calls"] == 1
     told = (ROOT / "docs/protocol.md").read_text()
     assert f"every {transport.PING_SECONDS:.0f} s" in told

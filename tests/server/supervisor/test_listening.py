@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
-from bertstream.server.config import ConfigError
-from bertstream.server.supervisor.listening import reserve_port
+from bertstream.server.config import ConfigError, ServeConfig
+from bertstream.server.supervisor.listening import check_exposure, followed_certificates, reserve_port, tls_settings
+from tests.support.certificates import Authority
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
@@ -44,3 +46,62 @@ def test_a_second_server_on_a_reserved_port_is_an_error() -> None:
 def test_a_host_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1:1"):
         reserve_port("192.0.2.1", 1)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "::ffff:127.0.0.1"])
+def test_this_machine_alone_needs_no_protection(host: str) -> None:
+    check_exposure(host, insecure=False, tls=False, keys=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "::ffff:192.0.2.1"])
+def test_an_address_that_others_reach_needs_protection(host: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        check_exposure(host, insecure=False, tls=False, keys=False)
+    assert str(raised.value).startswith(f"host {host!r} can be reached by other machines")
+    assert "tls_certificate" in str(raised.value)
+    assert "--insecure" in str(raised.value)
+    for protected in ("tls", "keys", "insecure"):
+        check_exposure(host, **{"insecure": False, "tls": False, "keys": False, protected: True})
+
+
+def test_a_name_with_one_address_that_others_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC listens on all of them."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("127.0.1.1", "192.0.2.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
+    with pytest.raises(ConfigError, match="can be reached"):
+        check_exposure("me", insecure=False, tls=False, keys=False)
+
+
+def test_without_files_there_is_no_tls() -> None:
+    assert followed_certificates(ServeConfig()) is None
+    assert tls_settings(None) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"tls_certificate": "a"}, "tls_certificate needs tls_key beside it"),
+        ({"tls_key": "a"}, "tls_key needs tls_certificate beside it"),
+        ({"tls_client_ca": "a"}, "tls_client_ca needs tls_certificate beside it"),
+        ({"tls_key": "a", "tls_client_ca": "a"}, "tls_key needs tls_certificate beside it"),
+        ({"tls_certificate": "/none/a", "tls_key": "b"}, "cannot read /none/a: No such file or directory"),
+    ],
+)
+def test_files_that_cannot_be_served(given: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        followed_certificates(ServeConfig(**given))  # type: ignore[arg-type]
+
+
+def test_a_frontend_is_told_the_newest_good_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that starts while the files are broken."""
+    authority = Authority(tmp_path)
+    authority.issue("server")
+    monkeypatch.chdir(tmp_path)
+    certificates = followed_certificates(ServeConfig(tls_certificate="server.pem", tls_key="server.key"))
+    first = tls_settings(certificates)
+    assert first is not None
+    assert first.files.certificate == str(tmp_path / "server.pem")  # whatever directory the frontend runs in
+    authority.issue("server")
+    second = tls_settings(certificates)
+    (tmp_path / "server.key").write_text("")
+    assert tls_settings(certificates) == second != first

@@ -60,7 +60,7 @@ def _fault(address: str) -> str:
     """What is wrong with it, if anything is."""
     if "://" in address and not _SCHEME.match(address):
         scheme, _, rest = address.partition("://")
-        tls = "; for TLS give credentials" if scheme.endswith("s") else ""
+        tls = "; for TLS say tls=True" if scheme.endswith("s") else ""
         return f"must be without {scheme}://{tls}: {rest.strip('/')}" if rest.strip("/") else f"has no host; {EXAMPLE}"
     scheme, endpoints = _split(address)
     if scheme in LOCAL_SCHEMES:

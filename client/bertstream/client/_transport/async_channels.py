@@ -99,6 +99,6 @@ class AsyncChannels:
 
 
 def _channel(connection: Connection, index: int) -> grpc.aio.Channel:
-    if connection.credentials is None:
+    if connection.security.credentials is None:
         return grpc.aio.insecure_channel(connection.address, connection.options(index))
-    return grpc.aio.secure_channel(connection.address, connection.credentials, connection.options(index))
+    return grpc.aio.secure_channel(connection.address, connection.security.credentials, connection.options(index))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-import grpc
 
 from bertstream.client._calls.health import CHECK_METHOD, HEALTH_RPC
 from bertstream.client._errors import RpcError, error_from_call
 from bertstream.client._transport.addresses import check_address, is_local, proxy_of
+from bertstream.client._transport.handshakes import explained
+from bertstream.client._transport.security import Metadata, Security
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 from bertstream.v1.encoding_pb2_grpc import EncodingServiceStub
 from bertstream.v1.generation_pb2_grpc import GenerationServiceStub
@@ -41,8 +41,8 @@ class Connection:
     timeout: float | None
     channels: int
     retries: int
-    credentials: grpc.ChannelCredentials | None
-    metadata: tuple[tuple[str, str | bytes], ...]
+    security: Security
+    given_metadata: Metadata = field(repr=False)
     max_message_bytes: int
     reconnect_seconds: float
 
@@ -54,6 +54,13 @@ class Connection:
             raise ValueError(f"retries must be from 0 to {MOST_RETRIES}")
         if self.timeout is not None and self.timeout <= 0:
             raise ValueError("timeout must be above 0, or None for none")
+        if self.security.metadata and any(name.lower() == "authorization" for name, _ in self.given_metadata):
+            raise ValueError("give the key as api_key or in metadata, not both")
+
+    @property
+    def metadata(self) -> Metadata:
+        """What every call is sent with."""
+        return (*self.given_metadata, *self.security.metadata)
 
     def options(self, index: int) -> list[tuple[str, Any]]:
         """The arguments of channel `index`. Channels with the same arguments would share one connection."""
@@ -69,11 +76,12 @@ class Connection:
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 5_000),
             ("grpc.enable_http_proxy", int(not is_local(self.address))),
+            *([("grpc.ssl_target_name_override", name)] if (name := self.security.server_name) else []),
         ]
 
     def error_of(self, error: Any) -> RpcError:
         """The exception for the grpc.RpcError that a call has raised."""
-        return error_from_call(error, proxy_of(self.address))
+        return explained(error_from_call(error, proxy_of(self.address)), self.address, self.security)
 
 
 def service_config(retries: int) -> dict[str, Any]:

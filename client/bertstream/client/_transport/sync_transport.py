@@ -173,9 +173,9 @@ class SyncTransport:
 
     def _channel(self, index: int) -> grpc.Channel:
         connection = self._connection
-        if connection.credentials is None:
+        if connection.security.credentials is None:
             return grpc.insecure_channel(connection.address, connection.options(index))
-        return grpc.secure_channel(connection.address, connection.credentials, connection.options(index))
+        return grpc.secure_channel(connection.address, connection.security.credentials, connection.options(index))
 
     def _error(self, error: grpc.RpcError | grpc.FutureCancelledError) -> RpcError:
         cancelled = not isinstance(error, grpc.RpcError)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 
 from bertstream.server.certificates import FollowedCertificates
@@ -18,7 +20,8 @@ class ServedCertificate:
     def credentials(self) -> grpc.ServerCredentials:
         """Return what a port is opened with. Connections keep what they began with."""
         mutual = bool(self._shown.client_ca)
-        return grpc.dynamic_ssl_server_credentials(_configuration(self._shown), self._newer, mutual)
+        newer: Any = self._newer  # typed as never None, which means no change
+        return grpc.dynamic_ssl_server_credentials(_configuration(self._shown), newer, mutual)
 
     def reload(self) -> None:
         """Read the files at once, also where they seem not to have changed."""

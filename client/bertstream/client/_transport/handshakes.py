@@ -1,0 +1,53 @@
+"""What to do where gRPC could not connect for reasons of TLS, which its own words say badly or not at all.
+
+A server that wants TLS, or a certificate, closes the connection without a word: to that there are only guesses.
+"""
+
+from __future__ import annotations
+
+from bertstream.client._errors import RpcError, Unavailable
+from bertstream.client._transport.security import Security
+
+FAILED, CLOSED = "TLS_FAILED", "CONNECTION_CLOSED"  # reasons
+_CLOSED = ("Socket closed", "Connection reset")
+# What gRPC's core says, in any of the versions that we admit, and what to say of it.
+_KNOWN = (
+    ("WRONG_VERSION_NUMBER", "does not speak TLS: connect without tls (--no-tls), or have it serve TLS"),
+    ("certificate has expired", "shows a certificate that has expired: have it renewed, and look at this clock"),
+    ("not yet valid", "shows a certificate that is not valid yet: look at the clocks of both"),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "shows a certificate of an authority that is not trusted here: give that authority's, TLS(ca=…) (--tls-ca)",
+    ),
+    (
+        "Hostname Verification Check failed",
+        "shows a certificate for another name: connect by its name, or say it, TLS(server_name=…) (--tls-server-name)",
+    ),
+)
+_OTHER_NAMES = {"is not in peer certificate": "Hostname Verification Check failed"}  # older words
+
+
+def explained(error: RpcError, address: str, security: Security) -> RpcError:
+    """Return an error that says what to do, if this one is of a connection that TLS has kept from coming up."""
+    said = error.message
+    if not isinstance(error, Unavailable) or error.reason or "failed to connect" not in said:
+        return error
+    for older, newer in _OTHER_NAMES.items():
+        said = said.replace(older, newer)
+    if advice := next((advice for words, advice in _KNOWN if words in said), ""):
+        return Unavailable(f"the server at {address} {advice}", reason=FAILED)
+    if closed := next((words for words in _CLOSED if words in said), ""):
+        return Unavailable(
+            f"the server at {address} closed the connection at once ({closed}): {_guess(security)}, or have too many "
+            "connections already",
+            reason=CLOSED,
+        )
+    return error
+
+
+def _guess(security: Security) -> str:
+    if security.credentials is None:
+        return "it may want TLS: say tls=True (--tls)"
+    if not security.shows_certificate:
+        return "it may want a certificate of this client: give TLS(certificate=…, key=…) (--tls-certificate, --tls-key)"
+    return "it may not trust the authority of this client's certificate"
