@@ -14,7 +14,7 @@ from bertstream.workers import native
 from bertstream.workers.compile.checkpoints import CheckpointError, embedded
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.compile.precision import LENGTHS, texts
-from bertstream.workers.models import EncoderShape
+from bertstream.workers.models import BertShape
 from bertstream.workers.programs.description import ModelDescription, PrecisionTest
 from bertstream.workers.programs.program import ScriptedProgram
 
@@ -69,7 +69,7 @@ def test_programs_for_cuda_are_tested_on_the_cpu_where_there_is_no_gpu(
 
 
 def test_texts_are_of_different_lengths_and_as_long_as_the_model_allows() -> None:
-    shape = EncoderShape(
+    shape = BertShape(
         vocabulary_size=50, hidden_size=8, layers=1, attention_heads=1, intermediate_size=8, positions=20,
         type_vocabulary_size=1, activation="gelu", layer_norm_eps=1e-5, embedding_size=8, positions_skip_padding=True,
         pad_token_id=1, has_pooler=False,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bertstream.workers import native
-from bertstream.workers.models import EncoderShape, Model, Operators, load_model
+from bertstream.workers.models import BertShape, Model, Operators, load_model
 from bertstream.workers.models.linear import Linear, Packed, Source
 from bertstream.workers.models.packing import byte_product, pack, parts, quantized, smoothing
 
@@ -162,7 +162,7 @@ def test_layers_that_share_a_weight_share_what_is_made_of_it(operators: Operator
 def test_a_loaded_model_shares_and_does_not_change_its_weights() -> None:
     """A tensor under two names stays one."""
     operators = Operators(products="int8")
-    shape = EncoderShape(
+    shape = BertShape(
         vocabulary_size=50, hidden_size=8, layers=2, attention_heads=1, intermediate_size=8, positions=20,
         type_vocabulary_size=1, activation="gelu", layer_norm_eps=1e-5, embedding_size=8, positions_skip_padding=False,
         pad_token_id=0, has_pooler=False,
@@ -170,9 +170,11 @@ def test_a_loaded_model_shares_and_does_not_change_its_weights() -> None:
     with torch.device("meta"):
         names = Model(shape, Operators()).state_dict()
     weights = {name: random(*each.shape, seed=i) for i, (name, each) in enumerate(names.items())}
-    weights["layers.1.intermediate.weight"] = weights["layers.0.intermediate.weight"]
+    weights["encoder.layers.1.feed_forward.intermediate.weight"] = weights[
+        "encoder.layers.0.feed_forward.intermediate.weight"
+    ]
     before = {name: weight.clone() for name, weight in weights.items()}
     model = load_model(shape, operators, weights, torch.float32)
-    packed = [model.get_buffer(f"layers.{i}.intermediate.packed").data_ptr() for i in range(2)]
+    packed = [model.get_buffer(f"encoder.layers.{i}.feed_forward.intermediate.packed").data_ptr() for i in range(2)]
     assert packed[0] == packed[1]
     assert all(torch.equal(weights[name], each) for name, each in before.items())

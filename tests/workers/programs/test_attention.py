@@ -74,7 +74,7 @@ def test_the_fast_way_has_the_same_weights_inside(both: Pair) -> None:
     ids, types = both.encode(TEXTS)
     (weights,) = both.forward(ids, types, [], AttentionWish((1,), (0,), (0,))).weights
     module = both.program._module
-    (layer,) = [each for name, each in module.named_modules() if name == "layers.0"]
+    (layer,) = [each for name, each in module.named_modules() if name == "encoder.layers.0"]
     embedded = both.program.embed(packed(ids[:1]), packed(types[:1]), sizes(ids[:1]))
     qkv = layer.query_key_value(embedded).clone()
     tokens, size = len(ids[0]), qkv.size(1) // 3 // both.heads
@@ -94,8 +94,10 @@ def spoil(both: Pair) -> Iterator[Callable[..., None]]:
 
     def break_layer(layer: int, *parts: str) -> None:
         for name, parameter in parameters.items():
-            of_layer = name.startswith(f"layers.{layer - 1}.")
-            if of_layer and (not parts or name.startswith(tuple(f"layers.{layer - 1}.{part}." for part in parts))):
+            of_layer = name.startswith(f"encoder.layers.{layer - 1}.")
+            if of_layer and (
+                not parts or name.startswith(tuple(f"encoder.layers.{layer - 1}.{part}." for part in parts))
+            ):
                 kept[name] = parameter.clone()
                 parameter.fill_(torch.nan)
 

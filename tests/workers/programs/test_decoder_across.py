@@ -179,8 +179,8 @@ def test_what_the_sides_share_is_there_once(across: Callable[..., Across], compi
         **dict(module.named_buffers(remove_duplicate=False)),
     }
     matrix = "weight" if it.program.description.products == "plain" else "packed"
-    for name in ("embeddings.word.weight", f"layers.4.query_key_value.{matrix}", "layers.0.output.bias"):
-        assert named[name].data_ptr() == named[f"decoder.{name}"].data_ptr()
+    for name in ("embeddings.word.weight", f"layers.4.query_key_value.{matrix}", "layers.0.feed_forward.output.bias"):
+        assert named[f"encoder.{name}"].data_ptr() == named[f"decoder.{name}"].data_ptr()
     once = sum(weight.nbytes for weight in {weight.data_ptr(): weight for weight in named.values()}.values())
     size = (compile_cache / "models" / it.program.description.revision / weights_file.FILE_NAME).stat().st_size
     assert once < 0.7 * sum(weight.nbytes for weight in named.values())

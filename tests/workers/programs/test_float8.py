@@ -190,9 +190,12 @@ def test_matrices_of_layers_are_float8_and_no_others(
     program = compiled(tiny_bert(tmp_path / "checkpoint", **SIZES))
     weights = program._module.state_dict()
     assert {name for name, weight in weights.items() if weight.dtype == torch.float8_e4m3fn} == {
-        f"layers.{layer}.{part}.packed"
+        f"encoder.layers.{layer}.{part}.packed"
         for layer in range(5)
-        for part in ("query_key_value", "attention_output.linear", "intermediate", "output.linear")
+        for part in (
+            *("query_key_value", "attention_output.linear"),
+            *("feed_forward.intermediate", "feed_forward.output.linear"),
+        )
     }
     others = {weight.dtype for name, weight in weights.items() if not name.endswith((".packed", ".columns"))}
     assert others == {torch.bfloat16}

@@ -89,7 +89,7 @@ def test_a_vocabulary_head_has_the_config_s_activation_only_where_transformers_d
 def matrices(program: ScriptedProgram) -> list[Tensor]:
     """All that are as large as the word embeddings."""
     weights = program._module.state_dict()
-    size = weights["embeddings.word.weight"].shape
+    size = weights["encoder.embeddings.word.weight"].shape
     return [weight for weight in weights.values() if weight.shape == size]
 
 

@@ -22,7 +22,7 @@ from transformers import AutoModel
 from bertstream.workers import native
 from bertstream.workers.compile import checkpoints
 from bertstream.workers.compile.compiler import compile_model
-from bertstream.workers.models import Operators, largest_inputs
+from bertstream.workers.models import ENCODER_PREFIX, Operators, largest_inputs
 from bertstream.workers.models.linear import Linear
 from bertstream.workers.models.packing import quantized, smoothing
 from bertstream.workers.programs.program import ScriptedProgram
@@ -34,6 +34,10 @@ from tests.support.markdown import ROOT
 from tests.support.pairs import Pair, difference, packed, sizes
 
 OPERATORS = ("native", "aten")
+LINEAR = (
+    *("query_key_value", "attention_output.linear"),
+    *("feed_forward.intermediate", "feed_forward.output.linear"),
+)  # of a layer
 NAMES = ("bert", "bert-gelu-new", "roberta", "roberta-pad", "xlm-roberta", "camembert", "distilbert", "electra")
 HEADS = ("bert-mlm", "roberta-classifier", "distilbert-qa", "electra-mlm", "bert-pretraining")
 INPUTS = (*TEXTS, ("a fox", "the dog sleeps in the sun"), ("Größere Straßen", ""))
@@ -123,9 +127,14 @@ def test_smoothing_spares_the_others_what_a_large_column_costs(operators: Operat
 def test_the_inputs_that_are_measured_are_those_of_normalised_states(checkpoint: Checkpoint) -> None:
     config = checkpoints.read_config(checkpoint("bert"))
     found = load_file(checkpoint("bert") / "model.safetensors")
-    weights = checkpoints.convert_weights(found, config.family, config.shape)
+    own = checkpoints.convert_weights(found, config.family, config.shape)
+    weights = {ENCODER_PREFIX + name: weight for name, weight in own.items()}
     largest = largest_inputs(config.shape, weights)
-    names = {f"layers.{layer}.{part}" for layer in range(5) for part in ("query_key_value", "intermediate")}
+    names = {
+        f"encoder.layers.{layer}.{part}"
+        for layer in range(5)
+        for part in ("query_key_value", "feed_forward.intermediate")
+    }
     assert largest.keys() == names
     assert all(each.shape == (36,) and float(each.min()) > 0 for each in largest.values())
     again = largest_inputs(config.shape, weights)
@@ -210,9 +219,7 @@ def test_matrices_of_layers_are_int8_and_no_others(checkpoint: Checkpoint, compi
     program = ScriptedProgram.load(compile_model(checkpoint("bert"), dtype="int8", cache=compile_cache), "cpu")
     weights = program._module.state_dict()
     assert {name for name, weight in weights.items() if weight.dtype == torch.int8} == {
-        f"layers.{layer}.{part}.packed"
-        for layer in range(5)
-        for part in ("query_key_value", "attention_output.linear", "intermediate", "output.linear")
+        f"encoder.layers.{layer}.{part}.packed" for layer in range(5) for part in LINEAR
     }
 
 

@@ -18,6 +18,7 @@ from bertstream.workers.compile import checkpoints
 from bertstream.workers.compile.checkpoints import CheckpointError, read_config, resolve
 from bertstream.workers.compile.checkpoints.families.bert import BERT
 from bertstream.workers.compile.checkpoints.families.roberta import ROBERTA
+from bertstream.workers.models import BertShape
 from tests.support.checkpoints import edit_json
 
 Checkpoint = Callable[[str], Path]
@@ -169,6 +170,7 @@ def test_settings_that_old_checkpoints_leave_out(copy: Callable[[str], Path]) ->
     directory = copy("bert")
     edit_json(directory / "config.json", layer_norm_eps=None, pad_token_id=None, type_vocab_size=None, hidden_act=None)
     shape = read_config(directory).shape
+    assert isinstance(shape, BertShape)
     assert (shape.layer_norm_eps, shape.type_vocabulary_size, shape.activation) == (1e-12, 2, "gelu")
 
 
@@ -210,7 +212,7 @@ def test_half_precision_weights_are_widened(copy: Callable[[str], Path]) -> None
     directory = copy("roberta")
     halves = {name: tensor.half() for name, tensor in weights(directory).items()}
     save_file(halves, directory / "model.safetensors")
-    found = converted(directory)["layers.0.intermediate.weight"]
+    found = converted(directory)["layers.0.feed_forward.intermediate.weight"]
     assert found.dtype == torch.float32
     assert torch.equal(found, halves["encoder.layer.0.intermediate.dense.weight"].float())
 

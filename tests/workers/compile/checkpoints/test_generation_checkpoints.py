@@ -193,7 +193,7 @@ def test_a_decoder_without_a_head_is_a_causal_encoder(tmp_path: Path, compile_ca
     directory = tiny_bert(tmp_path / "model", is_decoder=True)
     description = described(directory, compile_cache)
     assert (description.heads, description.generation, description.warnings) == ((), None, ())
-    assert read_config(directory).shape.causal
+    assert read_config(directory).is_decoder
 
 
 def test_a_language_model_that_attends_both_ways_does_not_generate(
@@ -271,7 +271,9 @@ def test_what_a_side_lacks_is_named(
 def test_a_decoder_of_other_sizes_than_said_is_refused(copy: Callable[[str], Path], compile_cache: Path) -> None:
     directory = copy("both")
     edit_part(directory, "decoder", intermediate_size=55)
-    with pytest.raises(CheckpointError, match=r"decoder's weight layers\.0\.intermediate\.weight is \[54, 24\]"):
+    with pytest.raises(
+        CheckpointError, match=r"decoder's weight layers\.0\.feed_forward\.intermediate\.weight is \[54, 24\]"
+    ):
         compile_model(directory, cache=compile_cache)
 
 

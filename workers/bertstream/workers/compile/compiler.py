@@ -34,7 +34,14 @@ from bertstream.workers.compile.checkpoints import (
 )
 from bertstream.workers.compile.targets import Progress, Target
 from bertstream.workers.contract import TASKS
-from bertstream.workers.models import EncoderShape, Model, Operators, largest_inputs, load_model
+from bertstream.workers.models import (
+    ENCODER_PREFIX,
+    EncoderShape,
+    Model,
+    encoder_weight_shapes,
+    largest_inputs,
+    load_model,
+)
 from bertstream.workers.native import cuda_library
 from bertstream.workers.programs import program, weights_file
 from bertstream.workers.programs.description import ModelDescription, PrecisionTest
@@ -62,7 +69,7 @@ class Contents:
     config: CheckpointConfig
     sentence: SentenceSettings
     tokenizer: TokenizerSettings
-    weights: dict[str, torch.Tensor]  # of the encoder
+    weights: dict[str, torch.Tensor]  # of the encoder, by the names that a Model has for them
     sentence_weights: dict[str, torch.Tensor]
     heads: FoundHeads
     decoder: FoundDecoder | None
@@ -197,6 +204,7 @@ def _read(root: Path, tell: Progress, wish: Wish = AS_IT_SAYS) -> Contents:
     decoder = checkpoints.find_decoder(found, weights, config)
     generation = _generation(checkpoint, config, heads, decoder, tokenizer)
     modules = checkpoints.read_sentence_weights(sentence)
+    weights = {ENCODER_PREFIX + name: weight for name, weight in weights.items()}
     return Contents(
         config, sentence, tokenizer, weights, modules, heads, decoder, generation, warning or heads.warnings
     )
@@ -254,12 +262,10 @@ def _generation(
 
 
 def _check_shapes(shape: EncoderShape, weights: dict[str, torch.Tensor], checkpoint: Path) -> None:
-    with torch.device("meta"):
-        expected = Model(shape, Operators()).state_dict()
-    for name, wanted in expected.items():
-        if weights[name].shape != wanted.shape:
+    for name, wanted in encoder_weight_shapes(shape).items():
+        if weights[name].shape != wanted:
             found = list(weights[name].shape)
-            raise CheckpointError(f"{checkpoint}: weight {name} is {found}, and config.json says {list(wanted.shape)}")
+            raise CheckpointError(f"{checkpoint}: weight {name} is {found}, and config.json says {list(wanted)}")
 
 
 def _save_program(model: Model, folder: Path) -> None:

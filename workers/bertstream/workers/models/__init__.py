@@ -1,16 +1,23 @@
 """Flat, scriptable modules. They know torch and each other, nothing else."""
 
 from bertstream.workers.models.activations import SUPPORTED as SUPPORTED_ACTIVATIONS
+from bertstream.workers.models.bert import BertShape
 from bertstream.workers.models.calibration import largest_inputs
+from bertstream.workers.models.decoder import DecoderShape
 from bertstream.workers.models.heads import state_name, weight_shapes
-from bertstream.workers.models.loading import DECODER_PREFIX, decoder_weight_shapes, load_model
+from bertstream.workers.models.loading import (
+    DECODER_PREFIX,
+    ENCODER_PREFIX,
+    decoder_weight_shapes,
+    encoder_weight_shapes,
+    load_model,
+)
 from bertstream.workers.models.model import Model
 from bertstream.workers.models.pooling import MODES as POOLING_MODES
 from bertstream.workers.models.sentence import DENSE_ACTIVATIONS, sentence_weight_shapes
 from bertstream.workers.models.sentence import PREFIX as SENTENCE_PREFIX
 from bertstream.workers.models.shape import (
     NO_SENTENCE,
-    DecoderShape,
     EncoderShape,
     HeadShape,
     Operators,
@@ -22,10 +29,12 @@ from bertstream.workers.models.shape import (
 __all__ = [
     "DECODER_PREFIX",
     "DENSE_ACTIVATIONS",
+    "ENCODER_PREFIX",
     "NO_SENTENCE",
     "POOLING_MODES",
     "SENTENCE_PREFIX",
     "SUPPORTED_ACTIVATIONS",
+    "BertShape",
     "DecoderShape",
     "EncoderShape",
     "HeadShape",
@@ -35,6 +44,7 @@ __all__ = [
     "SentenceShape",
     "VectorShape",
     "decoder_weight_shapes",
+    "encoder_weight_shapes",
     "largest_inputs",
     "load_model",
     "sentence_weight_shapes",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bertstream.workers.models.segments import Segments
-from bertstream.workers.models.shape import EncoderShape, Operators
+from bertstream.workers.models.shape import Operators
 
 
 class Wanted(NamedTuple):
@@ -47,13 +47,14 @@ class Attention(nn.Module):
 
     __constants__ = ("causal", "flash", "head_size", "heads", "native")
 
-    def __init__(self, shape: EncoderShape, operators: Operators) -> None:
+    def __init__(self, hidden_size: int, heads: int, operators: Operators, *, causal: bool = False) -> None:
         super().__init__()
-        self.causal = shape.causal
-        self.heads = shape.attention_heads
-        self.head_size = shape.hidden_size // shape.attention_heads
+        self.causal = causal
+        self.heads = heads
+        self.head_size = hidden_size // heads
         self.native = operators.native and not operators.flash  # which is better where it is
         self.flash = operators.flash and self.head_size % 8 == 0 and self.head_size <= 256  # what the kernel takes
+        self.any_lengths = self.native or self.flash
 
     def forward(self, qkv: Tensor, bias: Optional[Tensor], segments: Segments) -> Tensor:  # noqa: UP045
         """qkv: [T, 3H], to which bias [3H] is to be added first -> [T, H]. In C++ the sum is made on the way."""

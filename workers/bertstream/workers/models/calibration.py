@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from bertstream.workers.models.linear import Linear
 from bertstream.workers.models.model import Model
 from bertstream.workers.models.shape import EncoderShape, Operators
 
@@ -25,9 +26,9 @@ def largest_inputs(shape: EncoderShape, weights: Mapping[str, Tensor]) -> dict[s
     own = {name: weights[name].to(torch.float32) for name in model.state_dict()}
     model.load_state_dict(own, assign=True)
     found: dict[str, Tensor] = {}
-    for number, layer in enumerate(model.layers):
-        _watch(layer, f"layers.{number}.query_key_value", found)
-        _watch(layer.get_submodule("intermediate"), f"layers.{number}.intermediate", found)
+    for name, module in model.named_modules():
+        if isinstance(module, Linear) and module.reads_normalized:
+            _watch(module, name, found)
     generator = torch.Generator().manual_seed(0)
     last = min(LONGEST, shape.max_tokens)
     lengths = torch.randint(min(SHORTEST, last), last + 1, (TEXTS,), generator=generator)

@@ -1,4 +1,4 @@
-"""Layers that go on from cached keys and values, one token a sequence, and the decoder of an encoder-decoder.
+"""BERT's layers as they go on from cached keys and values, one token a sequence: an encoder's, and a decoder's.
 
 The cache is a pool of token rows: of each layer one tensor [2, rows, H], keys and values. Which rows make up a
 sequence is the caller's to say, so sequences may share them.
@@ -7,19 +7,29 @@ T tokens of prompts, B sequences, H hidden size, h heads of D.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 # TorchScript reads these annotations, and knows the old spellings only.
-from typing import List, NamedTuple  # noqa: UP035
+from typing import List, NamedTuple, Optional  # noqa: UP035
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bertstream.workers.models.embeddings import Embeddings
-from bertstream.workers.models.encoder import Layer, LinearAddNorm
+from bertstream.workers.models.bert import BertEncoder, BertShape, Embeddings, Layer
+from bertstream.workers.models.fused import LinearAddNorm
 from bertstream.workers.models.heads import VocabularyHead
 from bertstream.workers.models.linear import Linear
 from bertstream.workers.models.segments import Segments
-from bertstream.workers.models.shape import DecoderShape, EncoderShape, Operators
+from bertstream.workers.models.shape import HeadShape, Operators
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderShape:
+    """The decoder of an encoder-decoder."""
+
+    shape: BertShape  # causal
+    head: HeadShape  # over the vocabulary
 
 
 class Past(NamedTuple):
@@ -75,18 +85,62 @@ class CausalLayer(Layer):
         return self.attention_output(attend(qkv[:, :hidden], cache, past, self.attention.heads), x)
 
 
+class CausalEncoder(BertEncoder):
+    """A decoder alone, with one copy of the layers for encoding and generating."""
+
+    __constants__ = ("any_lengths", "has_pooler", "hidden_size", "layer_count")
+
+    def __init__(self, shape: BertShape, operators: Operators) -> None:
+        super().__init__(shape, operators)
+        self.layer_count, self.hidden_size = shape.layers, shape.hidden_size
+        self.layers = nn.ModuleList([CausalLayer(shape, operators) for _ in range(shape.layers)])
+
+    def new_cache(self, rows: int) -> List[Tensor]:  # noqa: UP006
+        """Make room for so many tokens' keys and values: [2, rows, H] for each layer."""
+        return empty_cache(self.layer_count, rows, self.hidden_size, self.words())
+
+    def prefill(
+        self,
+        cache: List[Tensor],  # noqa: UP006
+        ids: Tensor,
+        type_ids: Optional[Tensor],  # noqa: UP045
+        where: Segments,
+        rows: Tensor,
+    ) -> Tensor:
+        """Run whole prompts. ids, type_ids, rows: [T] -> [n, H], the states of each prompt's last token"""
+        x = self.embed(ids, type_ids, where)
+        for i, layer in enumerate(self.layers):
+            x = layer.prefill(x, where, cache[i], rows)  # type: ignore[operator]
+        return x[where.starts + where.lengths - 1]
+
+    def step(
+        self,
+        cache: List[Tensor],  # noqa: UP006
+        ids: Tensor,
+        type_ids: Optional[Tensor],  # noqa: UP045
+        positions: Tensor,
+        rows: Tensor,
+        past: Past,
+    ) -> Tensor:
+        """Run one token a sequence. ids, type_ids, positions, rows: [B] -> [B, H]"""
+        x = self.embeddings.at(ids, type_ids, self.embeddings.positions_after(ids, positions))
+        for i, layer in enumerate(self.layers):
+            x = layer.step(x, cache[i], rows, past)  # type: ignore[operator]
+        return x
+
+
 class CrossAttention(nn.Module):
     """From the decoder's tokens to those of the encoder, whose keys and values are computed once and cached."""
 
     __constants__ = ("heads",)
 
-    def __init__(self, shape: EncoderShape, operators: Operators) -> None:
+    def __init__(self, shape: BertShape, operators: Operators) -> None:
         super().__init__()
         hidden = shape.hidden_size
         self.heads = shape.attention_heads
         self.query = Linear(hidden, hidden, operators)
         self.key_value = Linear(hidden, 2 * hidden, operators)
-        self.output = LinearAddNorm(hidden, shape, operators)
+        self.output = LinearAddNorm(hidden, hidden, shape.layer_norm_eps, operators)
 
     def forward(self, x: Tensor, cache: Tensor, source: Past) -> Tensor:
         """x: [B, H] -> [B, H]"""
@@ -96,7 +150,7 @@ class CrossAttention(nn.Module):
 class CrossLayer(CausalLayer):
     """A decoder's layer in an encoder-decoder: attention to its own past, to the source, then the network."""
 
-    def __init__(self, shape: EncoderShape, operators: Operators) -> None:
+    def __init__(self, shape: BertShape, operators: Operators) -> None:
         super().__init__(shape, operators)
         self.cross_attention = CrossAttention(shape, operators)
 

@@ -1,146 +1,85 @@
-"""Transformer layers over packed tokens.
+"""What all encoders have in common, whatever their architecture: embeddings, layers one after the other, a pooler.
 
-T tokens, H hidden size, I intermediate size.
+T tokens, H hidden size, V vocabulary size, E embedding size. An architecture is a subclass, scripted as if all of it
+stood there: its `shared` gives whatever its layers take.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 # TorchScript reads these annotations, and knows the old spellings only.
-from typing import List, Optional, Tuple  # noqa: UP035
+from typing import Any, Dict, List, Optional, Tuple  # noqa: UP035
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from bertstream.workers.models.activations import GELUS, Activation
-from bertstream.workers.models.attention import Attention, Wanted
-from bertstream.workers.models.linear import Linear
+from bertstream.workers.models.attention import Wanted
 from bertstream.workers.models.segments import Segments
-from bertstream.workers.models.shape import EncoderShape, Operators
 
 
-class LinearAddNorm(nn.Module):
-    """LayerNorm(x W' + b + residual). In C++ all but the product, or even that, is one pass."""
+class Encoder(nn.Module):
+    """Runs layers, and no more of them than somebody asks for.
 
-    __constants__ = ("eps", "native", "packs")
+    embeddings: has `word`, an nn.Embedding [V, E], and embeds (ids [T], type_ids [T] or None, segments) -> [T, H].
+    layers: each takes (x [T, H], shared, wanted, whole) and gives its states [T, H] and the attention weights wanted,
+    a list of [w, n, n] float32; not `whole`, it gives x as it came, and spares itself all but the weights.
+    pooler: of a first token's states, [n, H] -> [n, H]; None where the checkpoint has none.
+    any_lengths: whether layers take texts that are laid out on the device, whose lengths nobody knows here.
+    """
 
-    def __init__(self, size: int, shape: EncoderShape, operators: Operators) -> None:
+    __constants__: tuple[str, ...] = ("any_lengths", "has_pooler")
+
+    def __init__(
+        self, embeddings: nn.Module, layers: Sequence[nn.Module], pooler: nn.Module | None, *, any_lengths: bool
+    ) -> None:
         super().__init__()
-        self.linear = Linear(size, shape.hidden_size, operators)
-        self.weight = nn.Parameter(torch.ones(shape.hidden_size))
-        self.bias = nn.Parameter(torch.zeros(shape.hidden_size))
-        self.eps = shape.layer_norm_eps
-        self.native = operators.native
-        self.packs = self.linear.packs
+        self.embeddings: Any = embeddings  # for whoever checks types, who knows no modules' attributes
+        self.layers = nn.ModuleList(layers)
+        self.has_pooler = pooler is not None
+        self.pooler = nn.Identity() if pooler is None else pooler
+        self.any_lengths = any_lengths
 
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        """x: [T, size], residual: [T, H] -> [T, H]"""
-        its = self.linear
-        if self.packs:
-            return torch.ops.bertstream.linear_add_layer_norm(
-                x, its.packed, its.columns, its.factors, its.bias, residual, self.weight, self.bias, self.eps
-            )
-        elif self.native:
-            return self.normalized(its.product(x), residual)
-        else:
-            return functional.layer_norm(its(x).add_(residual), self.weight.shape, self.weight, self.bias, self.eps)
+    def shared(self, where: Segments) -> Any:
+        """Compute once a batch what all layers take beside the states."""
+        raise NotImplementedError
 
-    def of_quantized(self, numbers: Tensor, scales: Tensor, residual: Tensor) -> Tensor:
-        """forward by the operators, of an x for a product of fp8. float8 [T, size], [T, 1], [T, H] -> [T, H]"""
-        return self.normalized(self.linear.product_of(numbers, scales), residual)
+    def embed(self, ids: Tensor, type_ids: Optional[Tensor], where: Segments) -> Tensor:  # noqa: UP045
+        """Compute layer 0. ids, type_ids: [T] -> [T, H]"""
+        states: Tensor = self.embeddings(ids, type_ids, where)
+        return states
 
-    def normalized(self, product: Tensor, residual: Tensor) -> Tensor:
-        """[T, H], [T, H] -> [T, H]"""
-        return torch.ops.bertstream.add_layer_norm_(
-            product, self.linear.bias, residual, self.weight, self.bias, self.eps
-        )
+    def words(self) -> Tensor:
+        """Return the matrix of the word embeddings, [V, E]."""
+        matrix: Tensor = self.embeddings.word.weight
+        return matrix
 
+    def run(
+        self,
+        x: Tensor,
+        where: Segments,
+        start: int,
+        layers: List[int],  # noqa: UP006
+        weight_layers: List[int],  # noqa: UP006
+        wanted: Wanted,
+    ) -> Tuple[List[Tensor], List[List[Tensor]]]:  # noqa: UP006
+        """Go on from layer `start`'s states x [T, H]: those of `layers`, and the weights `wanted` of `weight_layers`.
 
-class Projection(Linear):
-    """To queries, keys and values. Where the product is ATen's, attention in C++ adds its bias on the way."""
-
-    __constants__ = ("float8", "native", "packs", "pends", "plain")
-
-    def __init__(self, hidden_size: int, operators: Operators) -> None:
-        super().__init__(hidden_size, 3 * hidden_size, operators)
-        self.pends = operators.native and not self.packs and not operators.flash
-
-    def pending(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor]]:  # noqa: UP006, UP045
-        """[T, 3H], and the bias [3H] that is still to be added to it."""
-        if self.pends:
-            return self.product(x), self.bias
-        return self.forward(x), None
-
-
-class LinearActivation(Linear):
-    """activation(x W' + b). In C++ the bias and a GELU are one pass, if not part of the product."""
-
-    __constants__ = ("float8", "fuses", "has_epilogue", "native", "packs", "plain", "tanh")
-
-    def __init__(self, shape: EncoderShape, operators: Operators) -> None:
-        super().__init__(shape.hidden_size, shape.intermediate_size, operators)
-        self.activation = Activation(shape.activation)
-        self.fuses = operators.native and shape.activation in GELUS
-        self.tanh = shape.activation != "gelu"
-        self.has_epilogue = operators.epilogue and self.plain and self.tanh and shape.activation in GELUS
-        if self.has_epilogue:
-            self.epilogue = False  # a worker's to switch on, once its GPU has shown the numbers
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: [T, H] -> [T, I]"""
-        if self.has_epilogue:  # noqa: SIM102  # TorchScript leaves out a branch by one constant alone
-            if self.epilogue:
-                return torch._addmm_activation(self.bias, x, self.weight.t(), use_gelu=True)
-        if self.fuses:
-            return self.fused(x)
-        else:
-            return self.activation(self.linear(x))
-
-    def fused(self, x: Tensor) -> Tensor:
-        """x: [T, H] -> [T, I]"""
-        if self.packs:
-            return torch.ops.bertstream.linear_gelu(x, self.packed, self.columns, self.factors, self.bias, self.tanh)
-        else:
-            return torch.ops.bertstream.add_gelu_(self.product(x), self.bias, self.tanh)
-
-    def quantized(self, x: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
-        """forward by the operators, for a product of fp8. [T, H] -> float8 [T, I], scales [T, 1]"""
-        return torch.ops.bertstream.add_gelu_quantize_rows(self.product(x), self.bias, self.tanh)
-
-
-class Layer(nn.Module):
-    """Attention, then the two-layer network, each with residual and norm (post-norm, as in the BERT paper)."""
-
-    __constants__ = ("quantizes",)
-
-    def __init__(self, shape: EncoderShape, operators: Operators) -> None:
-        super().__init__()
-        hidden = shape.hidden_size
-        self.query_key_value = Projection(hidden, operators)
-        self.attention = Attention(shape, operators)
-        self.attention_output = LinearAddNorm(hidden, shape, operators)
-        self.intermediate = LinearActivation(shape, operators)
-        self.output = LinearAddNorm(shape.intermediate_size, shape, operators)
-        self.quantizes = self.intermediate.fuses and self.output.linear.float8
-
-    def forward(self, x: Tensor, segments: Segments, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
-        """x: [T, H] -> [T, H] and the attention weights wanted; x as it came where the `whole` layer is not needed."""
-        if whole:
-            return self.run(x, segments, wanted)
-        qkv, bias = self.query_key_value.pending(x)
-        return x, self.attention.weights(qkv, bias, wanted)
-
-    def run(self, x: Tensor, segments: Segments, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
-        """The whole layer, in one block: TorchScript holds what an `if` uses from before it until the `if` ends."""
-        qkv, bias = self.query_key_value.pending(x)
-        weights = self.attention.weights(qkv, bias, wanted)
-        x = self.attention_output(self.attention(qkv, bias, segments), x)
-        return self.feed_forward(x), weights
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """x: [T, H] -> [T, H]"""
-        if self.quantizes:  # the widest tensor of all is never there but as fp8
-            numbers, scales = self.intermediate.quantized(x)
-            return self.output.of_quantized(numbers, scales, x)
-        else:
-            return self.output(self.intermediate(x), x)
+        Runs no layer that nothing depends on, and of one that is wanted for its weights alone only its start.
+        """
+        deepest = max([start] + layers)  # noqa: RUF005  # TorchScript knows no starred lists
+        last = max([deepest] + weight_layers)  # noqa: RUF005
+        nothing = Wanted(wanted.groups[:0], wanted.heads)
+        shared = self.shared(where)
+        # States nobody asked for are not kept, since a batch's may be hundreds of megabytes.
+        states: Dict[int, Tensor] = {start: x}  # noqa: UP006
+        weights: Dict[int, List[Tensor]] = {}  # noqa: UP006
+        for i, layer in enumerate(self.layers):
+            number = i + 1
+            if number > start and number <= last:
+                explicit = number in weight_layers
+                x, found = layer(x, shared, wanted if explicit else nothing, number < last or number <= deepest)
+                if explicit:
+                    weights[number] = found
+                if number in layers:
+                    states[number] = x
+        return [states[number] for number in layers], [weights[number] for number in weight_layers]

@@ -8,30 +8,30 @@ from collections.abc import Sequence
 from typing import List, Optional  # noqa: UP035
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from bertstream.workers.models.decoder import CausalLayer, Decoder, empty_cache, past_of
+from bertstream.workers.models.architectures import causal_encoder_of
+from bertstream.workers.models.decoder import Decoder, DecoderShape, past_of
 from bertstream.workers.models.model import Model
 from bertstream.workers.models.segments import segments
-from bertstream.workers.models.shape import DecoderShape, EncoderShape, HeadShape, Operators, SentenceShape
+from bertstream.workers.models.shape import EncoderShape, HeadShape, Operators, SentenceShape
 
 CAUSAL = "causal_lm"  # the name of the head that makes a model a CausalModel
 
 
 class CausalModel(Model):
-    """A decoder alone, with one copy of the layers for encoding and generating."""
+    """A decoder alone."""
 
     def __init__(
         self, shape: EncoderShape, operators: Operators, heads: Sequence[HeadShape], sentence: SentenceShape
     ) -> None:
         super().__init__(shape, operators, heads, sentence)
-        self.layer_count, self.hidden_size = shape.layers, shape.hidden_size
-        self.layers = nn.ModuleList([CausalLayer(shape, operators) for _ in range(shape.layers)])
+        self.encoder = causal_encoder_of(shape, operators)
 
     @torch.jit.export
     def new_cache(self, rows: int) -> List[Tensor]:  # noqa: UP006
         """[2, rows, H] for each layer"""
-        return empty_cache(self.layer_count, rows, self.hidden_size, self.embeddings.word.weight)
+        return self.encoder.new_cache(rows)  # type: ignore[operator]
 
     @torch.jit.export
     def prefill(
@@ -44,10 +44,7 @@ class CausalModel(Model):
     ) -> Tensor:
         """Whole prompts. ids, type_ids, rows: [T]; lengths: [n] -> [n, V] float32, of each prompt's last token"""
         where = segments(lengths, ids.device)
-        x = self.embeddings(ids, type_ids, where)
-        for i, layer in enumerate(self.layers):
-            x = layer.prefill(x, where, cache[i], rows)  # type: ignore[operator]
-        return self.next_logits(x[where.starts + where.lengths - 1])
+        return self.next_logits(self.encoder.prefill(cache, ids, type_ids, where, rows))  # type: ignore[operator]
 
     @torch.jit.export
     def step(
@@ -62,10 +59,8 @@ class CausalModel(Model):
     ) -> Tensor:
         """One token a sequence. ids, positions, rows, past_lengths, type_ids: [B]; past: [B, M] -> [B, V] float32"""
         own = past_of(past, past_lengths)
-        x = self.embeddings.at(ids, type_ids, self.embeddings.positions_after(ids, positions))
-        for i, layer in enumerate(self.layers):
-            x = layer.step(x, cache[i], rows, own)  # type: ignore[operator]
-        return self.next_logits(x)
+        states = self.encoder.step(cache, ids, type_ids, positions, rows, own)  # type: ignore[operator]
+        return self.next_logits(states)
 
     def next_logits(self, states: Tensor) -> Tensor:
         """[M, H] -> [M, V] float32"""

@@ -27,6 +27,7 @@ class Linear(nn.Module):
     """
 
     __constants__: tuple[str, ...] = ("float8", "native", "packs", "plain")
+    reads_normalized = False  # whether its inputs are normalised states, of which some columns are far larger
 
     def __init__(self, inputs: int, outputs: int, operators: Operators) -> None:
         super().__init__()

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from bertstream.workers.models.decoder import Decoder
+from bertstream.workers.models.architectures import encoder_of
+from bertstream.workers.models.decoder import Decoder, DecoderShape
 from bertstream.workers.models.generation import CAUSAL, CausalModel, EncoderDecoder
 from bertstream.workers.models.linear import Linear, Packed, Source
 from bertstream.workers.models.model import Model
 from bertstream.workers.models.sentence import PREFIX as SENTENCE_PREFIX
-from bertstream.workers.models.shape import NO_SENTENCE, DecoderShape, EncoderShape, HeadShape, Operators, SentenceShape
+from bertstream.workers.models.shape import NO_SENTENCE, EncoderShape, HeadShape, Operators, SentenceShape
 
-DECODER_PREFIX = "decoder."  # before the names of a decoder's weights among those of its Model
+# Before the names of an encoder's and a decoder's weights among those of their Model.
+ENCODER_PREFIX, DECODER_PREFIX = "encoder.", "decoder."
 
 
 def load_model(
@@ -65,6 +67,13 @@ def _new_model(
     if any(head.name == CAUSAL for head in heads):
         return CausalModel(shape, operators, heads, sentence)
     return Model(shape, operators, heads, sentence)
+
+
+def encoder_weight_shapes(shape: EncoderShape) -> dict[str, torch.Size]:
+    """The encoder's weights, by their names within it."""
+    with torch.device("meta"):
+        module = encoder_of(shape, Operators())
+    return {name: weight.shape for name, weight in module.state_dict().items()}
 
 
 def decoder_weight_shapes(decoder: DecoderShape, source_size: int) -> dict[str, torch.Size]:

@@ -1,29 +1,26 @@
-"""The whole encoder, as it is scripted and saved."""
+"""A whole model, as it is scripted and saved: an encoder of any architecture, and what is made of its states."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 # TorchScript reads these annotations, and knows the old spellings only.
-from typing import Dict, List, Optional, Tuple  # noqa: UP035
+from typing import List, Optional, Tuple  # noqa: UP035
 
 import torch
 from torch import Tensor, nn
 
-from bertstream.workers.models.attention import Attention, Wanted, wanted_weights
-from bertstream.workers.models.embeddings import Embeddings
-from bertstream.workers.models.encoder import Layer
+from bertstream.workers.models.architectures import encoder_of
+from bertstream.workers.models.attention import Wanted, wanted_weights
 from bertstream.workers.models.heads import LinearHead, VocabularyHead
-from bertstream.workers.models.pooling import Pooler, pool_rows
+from bertstream.workers.models.pooling import pool_rows
 from bertstream.workers.models.segments import Segments, segments, segments_at
 from bertstream.workers.models.sentence import SentenceModules
 from bertstream.workers.models.shape import NO_SENTENCE, EncoderShape, HeadShape, Operators, SentenceShape
 
 
 class Model(nn.Module):
-    """Embeddings, layers, pooler, task heads, sentence-transformers' modules."""
-
-    __constants__ = ("has_pooler", "takes_any_lengths")
+    """An encoder, task heads, sentence-transformers' modules."""
 
     def __init__(
         self,
@@ -33,12 +30,7 @@ class Model(nn.Module):
         sentence: SentenceShape = NO_SENTENCE,
     ) -> None:
         super().__init__()
-        self.has_pooler = shape.has_pooler
-        self.embeddings = Embeddings(shape)
-        self.layers = nn.ModuleList([Layer(shape, operators) for _ in range(shape.layers)])
-        attention = Attention(shape, operators)
-        self.takes_any_lengths = attention.native or attention.flash
-        self.pooler = Pooler(shape.hidden_size) if shape.has_pooler else nn.Identity()
+        self.encoder = encoder_of(shape, operators)
         # By name, and by what they read; a loop over none leaves nothing in the program.
         self.vocabulary_heads = nn.ModuleDict(
             {head.name: VocabularyHead(shape, head) for head in heads if head.over_vocabulary}
@@ -62,7 +54,7 @@ class Model(nn.Module):
     @torch.jit.export
     def embed(self, ids: Tensor, type_ids: Optional[Tensor], lengths: List[int]) -> Tensor:  # noqa: UP006, UP045
         """Layer 0. ids, type_ids: [T] -> [T, H]"""
-        return self.embeddings(ids, type_ids, segments(lengths, ids.device))
+        return self.encoder.embed(ids, type_ids, segments(lengths, ids.device))
 
     @torch.jit.export
     def last_states(self, ids: Tensor, type_ids: Optional[Tensor], cu_seqlens: Tensor, longest: int) -> Tensor:  # noqa: UP045
@@ -71,13 +63,13 @@ class Model(nn.Module):
         ids, type_ids: [T]; cu_seqlens: [n + 1] int32, from 0 to T; texts have at most `longest` tokens, or none.
         -> [T, H]. Raises where attention takes only runs of equal length.
         """
-        if not self.takes_any_lengths:
+        if not self.encoder.any_lengths:
             raise RuntimeError("attention takes only texts of equal length here")
         where = segments_at(cu_seqlens, ids.size(0), longest)
         nothing = Wanted(where.runs, torch.empty([0], dtype=torch.int64, device=ids.device))
-        last = [len(self.layers)]
+        last = [len(self.encoder.layers)]
         none: List[int] = []  # noqa: UP006
-        return self.run(self.embeddings(ids, type_ids, where), where, 0, last, none, nothing)[0][0]
+        return self.encoder.run(self.encoder.embed(ids, type_ids, where), where, 0, last, none, nothing)[0][0]
 
     @torch.jit.export
     def forward_with_weights(
@@ -93,7 +85,8 @@ class Model(nn.Module):
         """forward, and attention weights as advance gives them."""
         where = segments(lengths, ids.device)
         wanted = wanted_weights(texts, heads, lengths, ids.device)
-        return self.run(self.embeddings(ids, type_ids, where), where, 0, layers, weight_layers, wanted)
+        x = self.encoder.embed(ids, type_ids, where)
+        return self.encoder.run(x, where, 0, layers, weight_layers, wanted)
 
     @torch.jit.export
     def advance(
@@ -111,46 +104,19 @@ class Model(nn.Module):
         Weights are a list for each layer: [w, n, n] float32 for each of `texts`, the w `heads` of a text of n tokens.
         """
         wanted = wanted_weights(texts, heads, lengths, states.device)
-        return self.run(states, segments(lengths, states.device), start, layers, weight_layers, wanted)
-
-    def run(
-        self,
-        x: Tensor,
-        where: Segments,
-        start: int,
-        layers: List[int],  # noqa: UP006
-        weight_layers: List[int],  # noqa: UP006
-        wanted: Wanted,
-    ) -> Tuple[List[Tensor], List[List[Tensor]]]:  # noqa: UP006
-        """Runs no layer that nothing depends on, and of one that is wanted for its weights alone only its start."""
-        deepest = max([start] + layers)  # noqa: RUF005  # TorchScript knows no starred lists
-        last = max([deepest] + weight_layers)  # noqa: RUF005
-        nothing = Wanted(wanted.groups[:0], wanted.heads)
-        # States nobody asked for are not kept, since a batch's may be hundreds of megabytes.
-        states: Dict[int, Tensor] = {start: x}  # noqa: UP006
-        weights: Dict[int, List[Tensor]] = {}  # noqa: UP006
-        for i, layer in enumerate(self.layers):
-            number = i + 1
-            if number > start and number <= last:
-                explicit = number in weight_layers
-                x, found = layer(x, where, wanted if explicit else nothing, number < last or number <= deepest)
-                if explicit:
-                    weights[number] = found
-                if number in layers:
-                    states[number] = x
-        return [states[number] for number in layers], [weights[number] for number in weight_layers]
+        return self.encoder.run(states, segments(lengths, states.device), start, layers, weight_layers, wanted)
 
     @torch.jit.export
     def pooled_first(self, first: Tensor) -> Tensor:
         """The model's own pooler. first: [n, H] -> [n, H]"""
-        return self.pooler(first)
+        return self.encoder.pooler(first)
 
     @torch.jit.export
     def pool(self, states: Tensor, lengths: List[int], mode: str, skipped: int) -> Tensor:  # noqa: UP006
         """states: [T, H] -> [n, H] float32, by "checkpoint" [n, D]; skipped: as pool_rows takes it"""
         where = segments(lengths, states.device)
         if mode == "pooler":
-            return self.pooler(states[where.starts]).to(torch.float32)
+            return self.encoder.pooler(states[where.starts]).to(torch.float32)
         return self.pool_segments(states, where, mode, skipped)
 
     @torch.jit.export
@@ -176,7 +142,7 @@ class Model(nn.Module):
         logits = states
         for key, head in self.vocabulary_heads.items():
             if key == name:
-                logits = head(states, self.embeddings.word.weight)
+                logits = head(states, self.encoder.words())
         return logits
 
     @torch.jit.export
@@ -185,5 +151,5 @@ class Model(nn.Module):
         logits = states
         for key, head in self.linear_heads.items():
             if key == name:
-                logits = head(self.pooler(states) if head.reads_pooler else states)
+                logits = head(self.encoder.pooler(states) if head.reads_pooler else states)
         return logits

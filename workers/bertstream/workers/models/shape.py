@@ -1,37 +1,40 @@
-"""The numbers that make one encoder differ from another."""
+"""What is asked of an encoder's shape, whatever its architecture, and the shapes of what stands around it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 # ATen's; by AMX's tiles, for which C++ operators are needed; of int8; of 8-bit floats, for states in bfloat16
 Products = Literal["plain", "packed", "int8", "fp8"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderShape:
-    """Sizes and switches of an encoder of the BERT kind; the family's tables fill them in from config.json."""
+    """The sizes that all architectures have. Each adds its own sizes and switches, in a class beside its modules.
+
+    A family's tables fill it in from config.json. A ValueError of the constructor is told to whoever has the
+    checkpoint, with the names that config.json has.
+    """
+
+    # Settings that have to be positive where config.json has them.
+    COUNTS: ClassVar[tuple[str, ...]] = (
+        *("vocabulary_size", "type_vocabulary_size", "hidden_size", "embedding_size", "layers", "attention_heads"),
+    )
 
     vocabulary_size: int
     hidden_size: int
     layers: int
     attention_heads: int
-    intermediate_size: int
-    positions: int  # rows of the position table
-    type_vocabulary_size: int  # 0 for no segment embeddings
-    activation: str
-    layer_norm_eps: float
-    embedding_size: int  # ELECTRA's is smaller than hidden_size, and projected
-    positions_skip_padding: bool  # RoBERTa: the first real token has position pad_token_id + 1
-    pad_token_id: int
-    has_pooler: bool
-    causal: bool = False  # a decoder's: a token attends to itself and what is before it
+    layer_norm_eps: float  # of heads, too
+    embedding_size: int  # of word embeddings, and of what a head over the vocabulary multiplies with them
+    type_vocabulary_size: int = 0  # 0 for no segment embeddings
+    has_pooler: bool = False
 
     @property
     def max_tokens(self) -> int:
-        """The longest text that the position table allows."""
-        return self.positions - (self.pad_token_id + 1 if self.positions_skip_padding else 0)
+        """The longest text that the positions allow."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +58,6 @@ class HeadShape:
     reads_pooler: bool = False  # not the first token's state but what the pooler makes of it
     has_dense: bool = False  # a layer before the last one
     activation: str = ""  # after the dense layer; "" for none
-
-
-@dataclass(frozen=True, slots=True)
-class DecoderShape:
-    """The decoder of an encoder-decoder."""
-
-    shape: EncoderShape  # causal
-    head: HeadShape  # over the vocabulary
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def _other_numbers(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def _ended(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As models/encoder.py has it."""
+    """As models/fused.py has it."""
     return torch._addmm_activation(bias, x, weight.t(), use_gelu=True)
 
 

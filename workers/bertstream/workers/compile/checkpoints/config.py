@@ -36,11 +36,6 @@ _HARMLESS_PARTS: dict[str, dict[str, tuple[Any, ...]]] = {
 _ENCODER_DECODER = "encoder-decoder"
 _WARNING = "The checkpoint is a {}, but config.json does not set is_decoder: it does not generate."
 
-_COUNTS = {
-    *("vocabulary_size", "type_vocabulary_size", "hidden_size", "embedding_size"),
-    *("layers", "attention_heads", "intermediate_size", "positions"),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class CheckpointConfig:
@@ -52,6 +47,7 @@ class CheckpointConfig:
     heads: HeadSettings
     decoder: CheckpointConfig | None = None  # of an encoder-decoder, whose encoder all the rest is about
     shares_sides: bool = False  # encoder and decoder have the same weights, where both have them
+    is_decoder: bool = False  # alone, or of an encoder-decoder
     names_class: bool = True  # whether config.json says which of transformers' classes it is
     hints: Hints = field(default_factory=Hints)
     own_code: tuple[str, ...] = ()  # which parts of it have code of the checkpoint's own, which is never run
@@ -64,7 +60,7 @@ class CheckpointConfig:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the checkpoint is asked in vain."""
-        in_vain = self.architecture.endswith(CAUSAL) and not self.shape.causal
+        in_vain = self.architecture.endswith(CAUSAL) and not self.is_decoder
         return (_WARNING.format(self.architecture),) if in_vain else ()
 
 
@@ -119,9 +115,10 @@ def _parse(
     _check_supported(values, family, place, path)
     own_code = _own_code(directory, values)
     values = {**family.defaults, **values}
-    shape = _shape(family, values, path)
+    is_decoder = values.get("is_decoder") is True
+    shape = _shape(family, values, path, {"causal": True} if is_decoder else {})
     heads = read_head_settings(directory, values, family.heads, architecture, shape, task, root)
-    return CheckpointConfig(family, architecture, shape, heads, own_code=own_code)
+    return CheckpointConfig(family, architecture, shape, heads, is_decoder=is_decoder, own_code=own_code)
 
 
 def _check_supported(values: dict[str, Any], family: Family, place: str, path: Path) -> None:
@@ -146,19 +143,20 @@ def _family(values: dict[str, Any], path: Path) -> Family:
     return FAMILIES[name]
 
 
-def _shape(family: Family, values: dict[str, Any], path: Path) -> EncoderShape:
+def _shape(family: Family, values: dict[str, Any], path: Path, more: dict[str, Any]) -> EncoderShape:
     found = {ours: values[theirs] for ours, theirs in family.settings.items()}
     _check(found, family, path)
     found.setdefault("embedding_size", found["hidden_size"])
-    found |= family.fixed
-    causal = values.get("is_decoder") is True
-    return EncoderShape(**found, positions_skip_padding=family.positions_skip_padding, has_pooler=False, causal=causal)
+    try:
+        return family.shape(**found, **family.fixed, **more)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _check(found: dict[str, Any], family: Family, path: Path) -> None:
     theirs = family.settings
-    for ours in sorted(_COUNTS & found.keys()):
-        if not _is_count(found[ours]) or found[ours] < 1:
+    for ours in sorted(found.keys() & set(family.shape.COUNTS)):
+        if not isinstance(found[ours], int) or isinstance(found[ours], bool) or found[ours] < 1:
             raise CheckpointError(f"{path}: {theirs[ours]} must be a positive number, not {found[ours]!r}")
     if found["hidden_size"] % found["attention_heads"]:
         sizes = f"{found['hidden_size']} is not a multiple of {theirs['attention_heads']} {found['attention_heads']}"
@@ -166,11 +164,3 @@ def _check(found: dict[str, Any], family: Family, path: Path) -> None:
     if found["activation"] not in SUPPORTED_ACTIVATIONS:
         refused = f"{theirs['activation']} {found['activation']!r} is not supported"
         raise CheckpointError(f"{path}: {refused}; these are: {', '.join(SUPPORTED_ACTIVATIONS)}")
-    if not family.positions_skip_padding:
-        found["pad_token_id"] = found["pad_token_id"] or 0  # plays no part in the numbers
-    elif not _is_count(found["pad_token_id"]) or found["pad_token_id"] + 1 >= found["positions"]:
-        raise CheckpointError(f"{path}: pad_token_id {found['pad_token_id']!r} leaves no positions")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

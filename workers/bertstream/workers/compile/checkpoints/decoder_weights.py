@@ -12,8 +12,8 @@ from bertstream.workers.compile.checkpoints.config import CheckpointConfig
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.families import Family
 from bertstream.workers.compile.checkpoints.head_weights import convert_head
-from bertstream.workers.compile.checkpoints.weights import PARTS, convert_weights, joined, todays_name
-from bertstream.workers.models import DECODER_PREFIX, DecoderShape, decoder_weight_shapes
+from bertstream.workers.compile.checkpoints.weights import PARTS, convert_named, joined, todays_name
+from bertstream.workers.models import DECODER_PREFIX, BertShape, DecoderShape, decoder_weight_shapes
 
 ENCODER_SIDE, DECODER_SIDE, PROJECTION = "encoder.", "decoder.", "enc_to_dec_proj"
 
@@ -71,23 +71,31 @@ def _side(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _shareable(side: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
     """What the other side has too, without the family's prefix."""
-    found = {
+    return {
         name.removeprefix(family.prefix): weight
-        for name, weight in side.items()
+        for name, weight in _without_pooler(side, family).items()
         if not name.startswith(family.head_prefixes) and not family.is_cross_attention(name)
     }
-    return {name: weight for name, weight in found.items() if not name.startswith("pooler.")}
 
 
 def _convert(weights: Mapping[str, Tensor], config: CheckpointConfig) -> tuple[DecoderShape, dict[str, Tensor]]:
     family, shape = config.family, config.shape
-    converted = convert_weights(weights, family, shape, cross_attention=True)
-    converted = {name: weight for name, weight in converted.items() if not name.startswith("pooler.")}
+    assert isinstance(shape, BertShape)  # no other family has decoders
+    possible = next(each for each in config.heads.possible if each.head.name == "causal_lm")
+    names = [
+        name
+        for name in decoder_weight_shapes(DecoderShape(shape, possible.shape), shape.hidden_size)
+        if not name.startswith("head.")
+    ]
+    converted = convert_named(_without_pooler(weights, family), family, names)
     words = converted["embeddings.word.weight"]
     named = {todays_name(name, family): weight for name, weight in weights.items()}
-    possible = next(each for each in config.heads.possible if each.head.name == "causal_lm")
     head, own = convert_head(possible.head, possible.shape, named, words, shape, tied=config.heads.tied)
     return DecoderShape(shape, head), converted | {f"head.{name}": weight for name, weight in own.items()}
+
+
+def _without_pooler(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
+    return {name: w for name, w in weights.items() if not name.removeprefix(family.prefix).startswith("pooler.")}
 
 
 def _projection(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -89,7 +89,7 @@ def read_head_settings(
     below it.
     """
     path = directory / "config.json"
-    heads = tuple(head for head in heads if _is_possible(head, values, architecture, shape, task))
+    heads = tuple(head for head in heads if _is_possible(head, values, architecture, task))
     labels = read_labels(values, path, task.labels or DEFAULT_LABELS) if any(head.has_labels for head in heads) else ()
     possible = []
     for head in heads:
@@ -119,9 +119,9 @@ def _is_promised(head: Head, architecture: str, task: Task) -> bool:
     return head.name == task.name if task.name and head.name in TASKS else architecture.endswith(head.classes)
 
 
-def _is_possible(head: Head, values: Mapping[str, Any], architecture: str, shape: EncoderShape, task: Task) -> bool:
+def _is_possible(head: Head, values: Mapping[str, Any], architecture: str, task: Task) -> bool:
     # What the same weights predict: a masked token, or the next one.
-    if head.name == ("fill_mask" if shape.causal else "causal_lm"):
+    if head.name == ("fill_mask" if values.get("is_decoder") is True else "causal_lm"):
         return False
     by_weights = head.by_weights or (head.name == "causal_lm" and not values.get("architectures"))
     return by_weights or _is_promised(head, architecture, task)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors
@@ -15,7 +16,7 @@ from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.families import Family
 from bertstream.workers.compile.checkpoints.files import read_object
 from bertstream.workers.compile.checkpoints.stand_ins import refuse_stand_in
-from bertstream.workers.models import EncoderShape
+from bertstream.workers.models import EncoderShape, encoder_weight_shapes
 
 SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
 PICKLED, PICKLED_SHARDED = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -90,21 +91,23 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def convert_weights(
-    weights: Mapping[str, Tensor], family: Family, shape: EncoderShape, *, cross_attention: bool = False
-) -> dict[str, Tensor]:
-    """Weights by our names, float32. Without the pooler where the checkpoint has none of it.
+def convert_weights(weights: Mapping[str, Tensor], family: Family, shape: EncoderShape) -> dict[str, Tensor]:
+    """An encoder's weights by our names within it, float32. Without the pooler where the checkpoint has none of it.
 
-    cross_attention: the layers are those of a decoder that attends to an encoder. Raises CheckpointError that names
-    what is missing and what is unexpected.
+    Raises CheckpointError that names what is missing and what is unexpected.
     """
     found = _encoder_weights(weights, family)
-    wanted = _wanted(family, shape)
-    if cross_attention:
-        wanted |= _per_layer(family.cross_attention, family, shape, "cross_attention.")
-    pooler = _join(family.pooler, "pooler.", "")
-    if any(name in found for sources in pooler.values() for name in sources):
-        wanted |= pooler
+    shape = replace(shape, has_pooler=family.has_pooler(found))
+    return _converted(found, family, encoder_weight_shapes(shape))
+
+
+def convert_named(weights: Mapping[str, Tensor], family: Family, names: Collection[str]) -> dict[str, Tensor]:
+    """Just these weights, by our names within an encoder or a decoder, float32. Raises CheckpointError as above."""
+    return _converted(_encoder_weights(weights, family), family, names)
+
+
+def _converted(found: Mapping[str, Tensor], family: Family, names: Collection[str]) -> dict[str, Tensor]:
+    wanted = {ours: family.sources(ours) for ours in names}
     _check_names(found, {name for sources in wanted.values() for name in sources})
     return {ours: joined([found[name] for name in sources], sources) for ours, sources in wanted.items()}
 
@@ -127,34 +130,6 @@ def todays_name(name: str, family: Family) -> str:
     for old, new in family.renamed.items():
         name = name.removesuffix(old) + new if name.endswith(old) else name
     return name
-
-
-def _wanted(family: Family, shape: EncoderShape) -> dict[str, tuple[str, ...]]:
-    """Our name of each weight -> the checkpoint's."""
-    wanted = _join(family.embeddings, "embeddings.", "")
-    if shape.embedding_size != shape.hidden_size:
-        wanted |= _join(family.projection, "embeddings.", "")
-    return wanted | _per_layer(family.layer, family, shape)
-
-
-def _per_layer(
-    table: Mapping[str, tuple[str, ...]], family: Family, shape: EncoderShape, below: str = ""
-) -> dict[str, tuple[str, ...]]:
-    """The table for each layer; `below` is where in our layer."""
-    names: dict[str, tuple[str, ...]] = {}
-    for i in range(shape.layers):
-        names |= _join(table, f"layers.{i}.{below}", family.layer_prefix.format(i))
-    return names
-
-
-def _join(table: Mapping[str, tuple[str, ...]], ours_prefix: str, theirs_prefix: str) -> dict[str, tuple[str, ...]]:
-    names = {}
-    for ours, sources in table.items():
-        # Embedding tables have no bias.
-        parts = PARTS[:1] if ours in ("word", "position", "token_type") else PARTS
-        for part in parts:
-            names[f"{ours_prefix}{ours}.{part}"] = tuple(f"{theirs_prefix}{source}.{part}" for source in sources)
-    return names
 
 
 def _check_names(found: Mapping[str, Tensor], wanted: set[str]) -> None:

@@ -19,7 +19,6 @@ SETTINGS = {
     "type_vocabulary_size": "type_vocab_size",
     "activation": "hidden_act",
     "layer_norm_eps": "layer_norm_eps",
-    "pad_token_id": "pad_token_id",
 }
 
 DEFAULTS = {
@@ -32,36 +31,35 @@ DEFAULTS = {
     "type_vocab_size": 2,
     "hidden_act": "gelu",
     "layer_norm_eps": 1e-12,
-    "pad_token_id": 0,
 }
 
 EMBEDDINGS = {
-    "word": ("embeddings.word_embeddings",),
-    "position": ("embeddings.position_embeddings",),
-    "token_type": ("embeddings.token_type_embeddings",),
-    "norm": ("embeddings.LayerNorm",),
+    "embeddings.word": ("embeddings.word_embeddings",),
+    "embeddings.position": ("embeddings.position_embeddings",),
+    "embeddings.token_type": ("embeddings.token_type_embeddings",),
+    "embeddings.norm": ("embeddings.LayerNorm",),
 }
+
+POOLER = {"pooler.dense": ("pooler.dense",)}
 
 LAYER = {
     "query_key_value": ("attention.self.query", "attention.self.key", "attention.self.value"),
     "attention_output.linear": ("attention.output.dense",),
     "attention_output": ("attention.output.LayerNorm",),
-    "intermediate": ("intermediate.dense",),
-    "output.linear": ("output.dense",),
-    "output": ("output.LayerNorm",),
+    "feed_forward.intermediate": ("intermediate.dense",),
+    "feed_forward.output.linear": ("output.dense",),
+    "feed_forward.output": ("output.LayerNorm",),
 }
 
 CROSS_ATTENTION = {
-    "query": ("crossattention.self.query",),
-    "key_value": ("crossattention.self.key", "crossattention.self.value"),
-    "output.linear": ("crossattention.output.dense",),
-    "output": ("crossattention.output.LayerNorm",),
+    "cross_attention.query": ("crossattention.self.query",),
+    "cross_attention.key_value": ("crossattention.self.key", "crossattention.self.value"),
+    "cross_attention.output.linear": ("crossattention.output.dense",),
+    "cross_attention.output": ("crossattention.output.LayerNorm",),
 }
 
 # The first TensorFlow conversions called a norm's weight and bias so.
 OLD_NORM_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-
-POOLER = {"dense": ("pooler.dense",)}
 
 MASKED = ("ForMaskedLM",)
 _PRE_TRAINING = ("ForPreTraining",)
@@ -102,11 +100,10 @@ BERT = Family(
     prefix="bert.",
     settings=SETTINGS,
     defaults=DEFAULTS,
-    embeddings=EMBEDDINGS,
+    modules={**EMBEDDINGS, **POOLER},
     layer=LAYER,
     cross_attention=CROSS_ATTENTION,
     layer_prefix="encoder.layer.{}.",
-    pooler=POOLER,
     heads=and_causal(_HEADS),
     head_prefixes=("cls.", "classifier.", "qa_outputs."),
     renamed=OLD_NORM_NAMES,

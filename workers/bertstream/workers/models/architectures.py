@@ -1,0 +1,30 @@
+"""The architectures: which modules a shape is for. A new one is a file beside this one, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bertstream.workers.models.bert import BertEncoder, BertShape
+from bertstream.workers.models.decoder import CausalEncoder
+from bertstream.workers.models.encoder import Encoder
+from bertstream.workers.models.shape import EncoderShape, Operators
+
+# By the class of the shape, which a family names. Each takes a shape of that class, and operators.
+ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], Encoder]] = {
+    BertShape: BertEncoder,
+}
+# Of those that generate, too.
+CAUSAL_ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], CausalEncoder]] = {
+    BertShape: CausalEncoder,
+}
+
+
+def encoder_of(shape: EncoderShape, operators: Operators) -> Encoder:
+    """Make the encoder that a shape describes, with weights that are yet to be loaded."""
+    return ENCODERS[type(shape)](shape, operators)
+
+
+def causal_encoder_of(shape: EncoderShape, operators: Operators) -> CausalEncoder:
+    """Make the encoder that a shape describes, which generates, too."""
+    return CAUSAL_ENCODERS[type(shape)](shape, operators)

@@ -1,0 +1,130 @@
+"""What layers of most architectures are made of: linear layers, with what comes after them in the same pass.
+
+T tokens, H hidden size, I intermediate size.
+"""
+
+from __future__ import annotations
+
+# TorchScript reads these annotations, and knows the old spellings only.
+from typing import Optional, Tuple  # noqa: UP035
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bertstream.workers.models.activations import GELUS, Activation
+from bertstream.workers.models.linear import Linear
+from bertstream.workers.models.shape import Operators
+
+
+class LinearAddNorm(nn.Module):
+    """LayerNorm(x W' + b + residual). In C++ all but the product, or even that, is one pass."""
+
+    __constants__ = ("eps", "native", "packs")
+
+    def __init__(self, size: int, hidden_size: int, eps: float, operators: Operators) -> None:
+        super().__init__()
+        self.linear = Linear(size, hidden_size, operators)
+        self.weight = nn.Parameter(torch.ones(hidden_size))
+        self.bias = nn.Parameter(torch.zeros(hidden_size))
+        self.eps = eps
+        self.native = operators.native
+        self.packs = self.linear.packs
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """x: [T, size], residual: [T, H] -> [T, H]"""
+        its = self.linear
+        if self.packs:
+            return torch.ops.bertstream.linear_add_layer_norm(
+                x, its.packed, its.columns, its.factors, its.bias, residual, self.weight, self.bias, self.eps
+            )
+        elif self.native:
+            return self.normalized(its.product(x), residual)
+        else:
+            return functional.layer_norm(its(x).add_(residual), self.weight.shape, self.weight, self.bias, self.eps)
+
+    def of_quantized(self, numbers: Tensor, scales: Tensor, residual: Tensor) -> Tensor:
+        """forward by the operators, of an x for a product of fp8. float8 [T, size], [T, 1], [T, H] -> [T, H]"""
+        return self.normalized(self.linear.product_of(numbers, scales), residual)
+
+    def normalized(self, product: Tensor, residual: Tensor) -> Tensor:
+        """[T, H], [T, H] -> [T, H]"""
+        return torch.ops.bertstream.add_layer_norm_(
+            product, self.linear.bias, residual, self.weight, self.bias, self.eps
+        )
+
+
+class Projection(Linear):
+    """To queries, keys and values. Where the product is ATen's, attention in C++ adds its bias on the way."""
+
+    __constants__ = ("float8", "native", "packs", "pends", "plain")
+    reads_normalized = True
+
+    def __init__(self, hidden_size: int, operators: Operators) -> None:
+        super().__init__(hidden_size, 3 * hidden_size, operators)
+        self.pends = operators.native and not self.packs and not operators.flash
+
+    def pending(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor]]:  # noqa: UP006, UP045
+        """[T, 3H], and the bias [3H] that is still to be added to it."""
+        if self.pends:
+            return self.product(x), self.bias
+        return self(x), None
+
+
+class LinearActivation(Linear):
+    """activation(x W' + b). In C++ the bias and a GELU are one pass, if not part of the product."""
+
+    __constants__ = ("float8", "fuses", "has_epilogue", "native", "packs", "plain", "tanh")
+    reads_normalized = True
+
+    def __init__(self, inputs: int, outputs: int, activation: str, operators: Operators) -> None:
+        super().__init__(inputs, outputs, operators)
+        self.activation = Activation(activation)
+        self.fuses = operators.native and activation in GELUS
+        self.tanh = activation != "gelu"
+        self.has_epilogue = operators.epilogue and self.plain and self.tanh and activation in GELUS
+        if self.has_epilogue:
+            self.epilogue = False  # a worker's to switch on, once its GPU has shown the numbers
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [T, H] -> [T, I]"""
+        if self.has_epilogue:  # noqa: SIM102  # TorchScript leaves out a branch by one constant alone
+            if self.epilogue:
+                return torch._addmm_activation(self.bias, x, self.weight.t(), use_gelu=True)
+        if self.fuses:
+            return self.fused(x)
+        else:
+            return self.activation(self.linear(x))
+
+    def fused(self, x: Tensor) -> Tensor:
+        """x: [T, H] -> [T, I]"""
+        if self.packs:
+            return torch.ops.bertstream.linear_gelu(x, self.packed, self.columns, self.factors, self.bias, self.tanh)
+        else:
+            return torch.ops.bertstream.add_gelu_(self.product(x), self.bias, self.tanh)
+
+    def quantized(self, x: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+        """forward by the operators, for a product of fp8. [T, H] -> float8 [T, I], scales [T, 1]"""
+        return torch.ops.bertstream.add_gelu_quantize_rows(self.product(x), self.bias, self.tanh)
+
+
+class FeedForward(nn.Module):
+    """The two-layer network, with residual and norm after it (post-norm)."""
+
+    __constants__ = ("quantizes",)
+
+    def __init__(
+        self, hidden_size: int, intermediate_size: int, activation: str, eps: float, operators: Operators
+    ) -> None:
+        super().__init__()
+        self.intermediate = LinearActivation(hidden_size, intermediate_size, activation, operators)
+        self.output = LinearAddNorm(intermediate_size, hidden_size, eps, operators)
+        self.quantizes = self.intermediate.fuses and self.output.linear.float8
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [T, H] -> [T, H]"""
+        if self.quantizes:  # the widest tensor of all is never there but as fp8
+            numbers, scales = self.intermediate.quantized(x)
+            return self.output.of_quantized(numbers, scales, x)
+        else:
+            return self.output(self.intermediate(x), x)
