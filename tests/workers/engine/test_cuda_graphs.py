@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.contract import BULK, Batch, Pooling, Result, Wishes, Work
@@ -70,7 +71,7 @@ def test_vectors_beside_the_states_equal_plain_ones(dtype: str, tmp_path: Path) 
     last, modes = program.description.layers, ("cls", "mean", "max", "mean_sqrt_len", "last_token")
     ids = [random_ids(sum(lengths)).cuda() for lengths in BATCHES]
     for mode in modes:
-        program.description = replace(program.description, default_pooling=DefaultPooling(mode))
+        program.description = structs.replace(program.description, default_pooling=DefaultPooling(mode))
         plain = [
             program.hidden_states(each, None, lengths, [last])[0] for each, lengths in zip(ids, BATCHES, strict=True)
         ]

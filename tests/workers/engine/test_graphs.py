@@ -17,6 +17,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from torch import Tensor
 
 from bertstream.workers import native
@@ -105,7 +106,9 @@ def test_a_replayed_batch_equals_a_plain_one(program: ScriptedProgram, typed: bo
 @pytest.mark.parametrize("dimensions", [0, 7])
 @pytest.mark.parametrize("mode", MODES)
 def test_vectors_are_recorded_in_every_mode(program: ScriptedProgram, mode: PoolingMode, dimensions: int) -> None:
-    program.description = replace(program.description, default_pooling=DefaultPooling(mode, dimensions=dimensions))
+    program.description = structs.replace(
+        program.description, default_pooling=DefaultPooling(mode, dimensions=dimensions)
+    )
     recorded, last = RecordedProgram(program, SHAPES, Tape(), CPU, limits_of(program)), program.description.layers
     assert recorded.recorded == {Pooling(mode, (last,), "mean", each, dimensions) for each in (False, True)}
     for seed, lengths in enumerate(BATCHES):
@@ -121,7 +124,7 @@ def test_vectors_are_recorded_in_every_mode(program: ScriptedProgram, mode: Pool
 @needs_compiler
 @pytest.mark.parametrize("mode", MODES)
 def test_a_text_s_vector_is_the_same_beside_any_others(program: ScriptedProgram, mode: PoolingMode) -> None:
-    program.description = replace(program.description, default_pooling=DefaultPooling(mode))
+    program.description = structs.replace(program.description, default_pooling=DefaultPooling(mode))
     recorded = RecordedProgram(program, SHAPES, Tape(), CPU, limits_of(program))
     pooling, ids = Pooling(mode, (program.description.layers,), normalize=True), random_ids(program, 5)
     found = []

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bertstream.workers.compile.checkpoints import embedded
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.programs.description import FORMAT, DefaultPooling, DescriptionError, ModelDescription
+from tests.server.protocols.bertstream_v1.validation.support import description
 from tests.support.checkpoints import edit_json
 
 
@@ -107,3 +109,35 @@ def test_damage_is_told(tmp_path: Path, compile_cache: Path) -> None:
     edit_json(tmp_path / "description.json", format=99)
     with pytest.raises(DescriptionError, match="another version"):
         ModelDescription.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"layers": "six"}, r"\$\.layers"),
+        ({"layers": None}, "missing required field `layers`"),  # edit_json leaves out what is None
+        ({"lowercase": 1}, r"\$\.lowercase"),
+        ({"labels": ["good", 5]}, r"\$\.labels\[1\]"),
+        ({"special_tokens": {"cls": ["[CLS]"]}}, r"\$\.special_tokens\[\.\.\.\]"),
+        ({"default_pooling": {"mode": 3}}, r"\$\.default_pooling\.mode"),
+        ({"generation": {"max_tokens": 5}}, r"vocabulary_size.*\$\.generation"),
+        ({"surprise": 1}, "unknown field `surprise`"),
+    ],
+)
+def test_damage_is_named(changes: dict[str, Any], named: str, tmp_path: Path) -> None:
+    description().save(tmp_path)
+    edit_json(tmp_path / "description.json", **changes)
+    with pytest.raises(
+        DescriptionError, match=rf"description\.json is damaged \(.*{named}.*\); compile the model again"
+    ):
+        ModelDescription.load(tmp_path)
+
+
+def test_what_is_no_json_or_no_text_is_damage(tmp_path: Path) -> None:
+    description().save(tmp_path)
+    path = tmp_path / "description.json"
+    whole = path.read_bytes()
+    for content in (b"", whole[:-9], whole.replace(b"BertModel", b"\xff"), b"[]", b'{"format": "5"}', b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(DescriptionError, match="damaged"):
+            ModelDescription.load(tmp_path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec import structs
 from torch import Tensor
 
 from bertstream.workers import native
@@ -182,7 +183,7 @@ def test_pooling_of_texts_that_are_laid_out_already(pair: Callable[[str], Pair],
 @pytest.mark.parametrize("mode", [*POOLED, "pooler"])
 def test_the_checkpoint_s_own_pooling_is_what_graphs_record(pair: Callable[[str], Pair], mode: PoolingMode) -> None:
     program = copy.copy(pair("bert").program)
-    program.description = replace(program.description, default_pooling=DefaultPooling(mode, True, 7))
+    program.description = structs.replace(program.description, default_pooling=DefaultPooling(mode, True, 7))
     own = Pooling(mode, (program.description.layers,), normalize=True, dimensions=7)
     assert program.poolings == (() if mode == "pooler" else (replace(own, normalize=False), own))
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -117,7 +117,7 @@ class ServedModel:
 def described(settings: ModelSettings) -> ModelDescription:
     """The description of the compiled model, as this server serves it."""
     description = ModelDescription.load(Path(settings.directory))
-    return replace(description, default_max_length=settings.max_length or description.default_max_length)
+    return description.with_default_length(settings.max_length) if settings.max_length else description
 
 
 class Models:

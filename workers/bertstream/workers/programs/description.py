@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec import Struct
 
 FILE_NAME = "description.json"
 FORMAT = 5
@@ -16,8 +16,7 @@ class DescriptionError(Exception):
     """description.json is missing, damaged, or of another version of bertstream."""
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultPooling:
+class DefaultPooling(Struct, frozen=True, forbid_unknown_fields=True):
     """How the checkpoint's authors turn token states into one vector a text, when a caller does not say."""
 
     mode: str = "mean"  # one of contract.PoolingMode; "checkpoint" where it is more than another of them says
@@ -29,16 +28,14 @@ class DefaultPooling:
     steps: tuple[str, ...] = ()  # what is done after the last layer, for people
 
 
-@dataclass(frozen=True, slots=True)
-class PrecisionTest:
+class PrecisionTest(Struct, frozen=True, forbid_unknown_fields=True):
     """The worst that a self-test at compile time found, over a few made-up texts of different lengths."""
 
     max_abs_difference: float = 0.0  # of a last hidden state to float32's
     min_cosine: float = 1.0  # of a token's last hidden state to float32's
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationDescription:
+class GenerationDescription(Struct, frozen=True, forbid_unknown_fields=True):
     """What a model that generates is like, for the heads "causal_lm" and "sequence_to_sequence"."""
 
     vocabulary_size: int  # of the decoder; generated ids are below it
@@ -49,11 +46,10 @@ class GenerationDescription:
     # What the checkpoint's generation_config.json (or config.json) sets of: max_new_tokens, max_length, min_new_tokens,
     # min_length, num_beams, num_return_sequences, length_penalty, early_stopping (as in transformers), do_sample,
     # temperature, top_k, top_p, repetition_penalty, no_repeat_ngram_size.
-    defaults: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class ModelDescription:
+class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", tag=FORMAT):
     """One compiled model. Stored as description.json beside its program."""
 
     revision: str  # names checkpoint, code, torch, compute type, device kind and operators; 32 hex digits
@@ -72,14 +68,14 @@ class ModelDescription:
     native_operators: bool
     products: str = "plain"  # how linear layers multiply: "plain", "packed" (by AMX), "int8" or "fp8"
     amx: bool = False  # whether it was compiled for AMX: without it "packed" cannot run, and "int8" is slow
-    precision_test: PrecisionTest = field(default_factory=PrecisionTest)
-    default_pooling: DefaultPooling = field(default_factory=DefaultPooling)
-    prompts: dict[str, str] = field(default_factory=dict)
+    precision_test: PrecisionTest = PrecisionTest()
+    default_pooling: DefaultPooling = DefaultPooling()
+    prompts: dict[str, str] = {}
     default_prompt_name: str = ""
     lowercase: bool = False  # lower-case texts before tokenizing, on top of what the tokenizer does
     truncation_side: str = "right"  # or "left"
     clean_up_spaces: bool = False  # in texts made of token ids: "it ' s so ." becomes "it's so."
-    special_tokens: dict[str, tuple[str, int]] = field(default_factory=dict)  # cls sep pad mask unk bos eos
+    special_tokens: dict[str, tuple[str, int]] = {}  # cls sep pad mask unk bos eos
     scores_by_modules: bool = False  # sequence_classification is of pooled states, by sentence-transformers' modules
     heads: tuple[str, ...] = ()  # contract.HeadName, "causal_lm", "sequence_to_sequence"
     labels: tuple[str, ...] = ()  # of sequence_classification or token_classification, by number
@@ -93,44 +89,30 @@ class ModelDescription:
         """Whether the program pools by "checkpoint"."""
         return self.scores_by_modules or self.default_pooling.mode == "checkpoint"
 
+    def with_default_length(self, tokens: int) -> ModelDescription:
+        """Return the same model, whose texts are cut to so many tokens where nobody says."""
+        return msgspec.structs.replace(self, default_max_length=tokens)
+
     def save(self, directory: Path) -> None:
         """Write description.json into `directory`."""
-        text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2, ensure_ascii=False)
-        (directory / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+        (directory / FILE_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
 
     @classmethod
     def load(cls, directory: Path) -> ModelDescription:
         """Read description.json of a compiled directory. Raises DescriptionError."""
         path = directory / FILE_NAME
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if values.pop("format") != FORMAT:
+            content = path.read_bytes()
+            if msgspec.json.decode(content, type=_Format).format != FORMAT:
                 raise DescriptionError(f"{path} was written by another version of bertstream; compile the model again")
-            return cls(**_typed(values))
+            return msgspec.json.decode(content, type=cls)
         except OSError as error:
             raise DescriptionError(f"{directory} is not a compiled model: {error}") from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except ValueError as error:  # of what is no UTF-8, too
             raise DescriptionError(f"{path} is damaged ({error}); compile the model again") from error
 
 
-def _typed(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has neither tuples nor dataclasses."""
-    return values | {
-        "default_pooling": _pooling(values["default_pooling"]),
-        "precision_test": PrecisionTest(**values["precision_test"]),
-        "special_tokens": {role: (token, id) for role, (token, id) in values["special_tokens"].items()},
-        "heads": tuple(values["heads"]),
-        "labels": tuple(values["labels"]),
-        "generation": _generation(values["generation"]),
-        "warnings": tuple(values["warnings"]),
-    }
+class _Format(Struct):
+    """What a description of any version has."""
 
-
-def _pooling(values: dict[str, Any]) -> DefaultPooling:
-    return DefaultPooling(**{**values, "steps": tuple(values["steps"])})
-
-
-def _generation(values: dict[str, Any] | None) -> GenerationDescription | None:
-    if values is None:
-        return None
-    return GenerationDescription(**{**values, "eos_token_ids": tuple(values["eos_token_ids"])})
+    format: int
