@@ -120,7 +120,7 @@ class FakeServer(
 ):
     """Serves on a free port of 127.0.0.1."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
         self.does, self.seen = Behaviour(), Seen()
         self.server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", 4 << 20)])
         encoding_grpc.add_EncodingServiceServicer_to_server(self, self.server)
@@ -132,7 +132,9 @@ class FakeServer(
             "grpc.health.v1.Health", {"Check": grpc.unary_unary_rpc_method_handler(self.check)}
         )
         self.server.add_generic_rpc_handlers((health,))
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
+        asked = f"127.0.0.1:{port}"
+        add = self.server.add_insecure_port
+        self.port = self.server.add_secure_port(asked, credentials) if credentials else add(asked)
         self.address = f"127.0.0.1:{self.port}"
         self.server.start()
 

@@ -128,6 +128,25 @@ def test_a_file_that_goes_and_comes_back(files: TlsFiles) -> None:
     assert followed.current == first
 
 
+def test_what_was_given_first_is_not_trusted_to_be_the_newest(authority: Authority, files: TlsFiles) -> None:
+    """The files may change between their reading by one process and the first look of another."""
+    first = FollowedCertificates(files).current
+    authority.issue("server")
+    followed = FollowedCertificates(files, first)
+    followed.follow()
+    assert followed.current == read(files).certificates != first
+
+
+def test_a_look_at_files_that_say_the_same_is_not_told(files: TlsFiles, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    followed = FollowedCertificates(files)
+    Path(files.key).touch()
+    followed.follow()
+    assert len(caplog.records) == 1
+    assert followed.reload()
+    assert len(caplog.records) == 2
+
+
 def test_a_good_pair_serves_although_the_files_are_broken_by_now(files: TlsFiles) -> None:
     first = FollowedCertificates(files).current
     Path(files.key).write_text("")

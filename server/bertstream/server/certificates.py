@@ -58,10 +58,10 @@ class FollowedCertificates:
     """The certificates in use: the newest good ones that the files have had. May be used by several threads."""
 
     def __init__(self, files: TlsFiles, first: Certificates | None = None) -> None:
-        """`first`: in use until the files have changed. Without it they are read, which raises CertificateError."""
+        """`first`: in use until a look at the files. Without it they are read at once: raises CertificateError."""
         self.files = files
         self._lock = threading.Lock()
-        self._stamp = _stamp(files)
+        self._stamp: _Stamp = () if first else _stamp(files)  # they may have changed since `first` was read
         self._current = first or self._told(read(files))
 
     @property
@@ -72,22 +72,23 @@ class FollowedCertificates:
     def follow(self) -> None:
         """Use what the files hold, if they have changed since the last look and are good."""
         with self._lock:
-            if (stamp := _stamp(self.files)) != self._stamp:
-                self._renew(stamp)
+            if _stamp(self.files) != self._stamp:
+                self._renew()
 
     def reload(self) -> bool:
         """Read the files at once, and use what they hold if that is good, which the log and the result say."""
         with self._lock:
-            return self._renew(_stamp(self.files))
+            return self._renew(confirm=True)
 
-    def _renew(self, stamp: _Stamp) -> bool:
-        self._stamp = stamp
+    def _renew(self, confirm: bool = False) -> bool:
+        self._stamp = _stamp(self.files)
         try:
             checked = read(self.files)
         except CertificateError as error:
             log.error("the certificate in use is kept: %s", error)
             return False
-        self._current = self._told(checked)
+        if confirm or checked.certificates != self._current:
+            self._current = self._told(checked)
         return True
 
     def _told(self, checked: Checked) -> Certificates:
