@@ -161,18 +161,59 @@ def test_attention_adds_a_bias_first(heads: int, size: int, dtype: torch.dtype, 
     assert float((got.double() - want).abs().max()) <= near
 
 
+def by_distance(rows: Tensor, tokens: int) -> Tensor:
+    """The bias of every query and key, one number after the other. [heads, 2 span - 1] -> [heads, tokens, tokens]"""
+    middle = rows.size(1) // 2
+    lines = [rows[:, middle - query : middle - query + tokens] for query in range(tokens)]
+    return torch.stack(lines, 1)
+
+
 @needs_compiler
 @pytest.mark.usefixtures("operators")
+@pytest.mark.parametrize("more", [0, 5])
+@pytest.mark.parametrize(("heads", "size"), [(3, 12), (2, 32), (2, 64), (1, 7)])
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 5e-6), (torch.bfloat16, 0.02)])
+def test_attention_adds_a_bias_by_distance(
+    lengths: list[int], heads: int, size: int, more: int, dtype: torch.dtype, near: float
+) -> None:
+    """Also one that reaches further than the longest text; and what stands beside it in memory is not read."""
+    qkv, span = random(sum(lengths), 3 * heads * size).to(dtype), max(lengths) + more
+    rows = random(heads, 2 * span - 1, seed=1) * 2
+    want = []
+    for text in qkv.double().split(lengths):
+        q, k, v = text.view(len(text), 3, heads, -1).permute(1, 2, 0, 3)
+        scores = q @ k.transpose(1, 2) * size**-0.5 + by_distance(rows.double(), len(text))
+        want.append((scores.softmax(-1) @ v).transpose(0, 1).flatten(1))
+    got = torch.ops.bertstream.attention(qkv, None, starts(lengths), heads, False, rows)
+    assert got.dtype == dtype
+    assert float((got.double() - torch.cat(want)).abs().max()) <= near
+    edged = torch.cat([torch.full_like(rows[:1], torch.nan), rows, torch.full_like(rows[:1], torch.nan)])
+    again = torch.ops.bertstream.attention(qkv, None, starts(lengths), heads, False, edged[1:-1])
+    assert torch.equal(again, got)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("operators")
+@pytest.mark.parametrize("distances", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_does_not_depend_on_other_texts_nor_on_threads(dtype: torch.dtype) -> None:
+def test_attention_does_not_depend_on_other_texts_nor_on_threads(dtype: torch.dtype, distances: bool) -> None:
     lengths = [130, 40, 40, 23, 9, 1]
     qkv = random(sum(lengths), 3 * 64).to(dtype)
+    rows = random(2, 2 * lengths[0] - 1, seed=1)
+
+    def attend(qkv: Tensor, lengths: list[int]) -> Tensor:
+        cut = 130 - max(lengths)
+        own = (rows[:, cut : rows.size(1) - cut].contiguous(),) if distances else ()
+        found: Tensor = torch.ops.bertstream.attention(qkv, None, starts(lengths), 2, False, *own)
+        return found
+
     before, found = torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        found.append(torch.ops.bertstream.attention(qkv, None, starts(lengths), 2, False))
+        found.append(attend(qkv, lengths))
     torch.set_num_threads(before)
-    alone = [torch.ops.bertstream.attention(rows, None, starts([len(rows)]), 2, False) for rows in qkv.split(lengths)]
+    alone = [attend(text, [len(text)]) for text in qkv.split(lengths)]
     assert all(torch.equal(each, torch.cat(alone)) for each in found)
 
 
@@ -211,6 +252,9 @@ def test_attention_refuses_what_it_cannot_read() -> None:
     for arguments in wrong:
         with pytest.raises(RuntimeError, match="must"):
             torch.ops.bertstream.attention(*arguments, False)
+    for rows in (torch.zeros(3, 7), torch.zeros(2, 8), torch.zeros(2, 5), torch.zeros(2, 7).double(), torch.zeros(7)):
+        with pytest.raises(RuntimeError, match="distances must"):
+            torch.ops.bertstream.attention(qkv, None, texts, 2, False, rows)
     assert torch.ops.bertstream.attention(qkv[:0], None, texts[:1], 1, False).shape == (0, 32)
 
 

@@ -42,29 +42,60 @@ def wanted_weights(texts: List[int], heads: List[int], lengths: List[int], devic
     return Wanted(groups, torch.tensor(heads, dtype=torch.int64, device=device))
 
 
+def distance_bias(by_distance: Tensor, native: bool) -> Tensor:
+    """Lay out, once a batch, what is to be added to scores for how far a key stands after its query.
+
+    by_distance: [2L - 1, h], of distances from 1 - L to L - 1, L being the longest text's tokens; native: as Attention
+    has it -> [h, 2L - 1] float32 where native, else [h, L, L], of every query and key.
+    """
+    rows = by_distance.t()
+    return rows.to(torch.float32).contiguous() if native else square(rows, rows.size(1) // 2 + 1)
+
+
+def square(rows: Tensor, tokens: int) -> Tensor:
+    """Lay out a bias by distance for every query and key of a text. [h, 2L - 1] -> [h, tokens, tokens]"""
+    places = torch.arange(tokens, device=rows.device)
+    return rows[:, places - places.unsqueeze(1) + rows.size(1) // 2]
+
+
 class Attention(nn.Module):
-    """softmax(q k' / sqrt(D)) v within each text, no padding, and no masks but a decoder's."""
+    """softmax(q k' / sqrt(D) + bias by distance) v within each text, no padding, and no masks but a decoder's.
+
+    Of `biased` layers each batch brings the bias. GPUs have no kernel of ours for it, nor flash attention.
+    """
 
     __constants__ = ("causal", "flash", "head_size", "heads", "native")
 
-    def __init__(self, hidden_size: int, heads: int, operators: Operators, *, causal: bool = False) -> None:
+    def __init__(
+        self, hidden_size: int, heads: int, operators: Operators, *, causal: bool = False, biased: bool = False
+    ) -> None:
         super().__init__()
         self.causal = causal
         self.heads = heads
         self.head_size = hidden_size // heads
         self.native = operators.native and not operators.flash  # which is better where it is
-        self.flash = operators.flash and self.head_size % 8 == 0 and self.head_size <= 256  # what the kernel takes
+        taken = self.head_size % 8 == 0 and self.head_size <= 256 and not biased  # by the kernel
+        self.flash = operators.flash and taken
         self.any_lengths = self.native or self.flash
 
-    def forward(self, qkv: Tensor, bias: Optional[Tensor], segments: Segments) -> Tensor:  # noqa: UP045
-        """qkv: [T, 3H], to which bias [3H] is to be added first -> [T, H]. In C++ the sum is made on the way."""
+    def forward(
+        self,
+        qkv: Tensor,
+        bias: Optional[Tensor],  # noqa: UP045
+        segments: Segments,
+        distances: Optional[Tensor] = None,  # noqa: UP045
+    ) -> Tensor:
+        """qkv: [T, 3H], to which bias [3H] is to be added first -> [T, H]. In C++ the sum is made on the way.
+
+        distances: of `biased` layers, as distance_bias makes it.
+        """
         if self.native:
-            return torch.ops.bertstream.attention(qkv, bias, segments.cu_seqlens, self.heads, self.causal)
+            return torch.ops.bertstream.attention(qkv, bias, segments.cu_seqlens, self.heads, self.causal, distances)
         if bias is not None:
             qkv = qkv + bias
         if self.flash:
             return self.packed(qkv, segments)
-        return self.by_runs(qkv, segments)
+        return self.by_runs(qkv, segments, distances)
 
     def packed(self, qkv: Tensor, segments: Segments) -> Tensor:
         """CUDA's kernel for texts of any lengths. qkv: [T, 3H] -> [T, H]"""
@@ -73,21 +104,30 @@ class Attention(nn.Module):
         context = torch.ops.aten._flash_attention_forward(q, k, v, cu, cu, longest, longest, 0.0, self.causal, False)[0]
         return context.reshape(-1, self.heads * self.head_size)
 
-    def by_runs(self, qkv: Tensor, segments: Segments) -> Tensor:
-        """Neighbours of equal length are a dense batch, by a view. qkv: [T, 3H] -> [T, H]"""
+    def by_runs(self, qkv: Tensor, segments: Segments, squares: Optional[Tensor]) -> Tensor:  # noqa: UP045
+        """Neighbours of equal length are a dense batch, by a view. qkv: [T, 3H]; squares: [h, L, L] -> [T, H]"""
         context = torch.empty([qkv.size(0), self.heads * self.head_size], dtype=qkv.dtype, device=qkv.device)
         for first, texts, length in segments.runs:
             rows = qkv[first : first + texts * length]
             q, k, v = rows.view(texts, length, 3, self.heads, self.head_size).permute(2, 0, 3, 1, 4).unbind(0)
-            found = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # [texts, h, length, D]
+            added = None if squares is None else squares[:, :length, :length].unsqueeze(0)
+            # [texts, h, length, D]
+            found = functional.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=self.causal)
             run = context[first : first + texts * length].view(texts, length, self.heads, self.head_size)
             run.copy_(found.transpose(1, 2))
         return context
 
-    def weights(self, qkv: Tensor, bias: Optional[Tensor], wanted: Wanted) -> List[Tensor]:  # noqa: UP006, UP045
-        """softmax(q k' / sqrt(D)), [w, n, n] of each wanted text of n tokens, row i being what token i attends to.
+    def weights(
+        self,
+        qkv: Tensor,
+        bias: Optional[Tensor],  # noqa: UP045
+        wanted: Wanted,
+        distances: Optional[Tensor] = None,  # noqa: UP045
+    ) -> List[Tensor]:  # noqa: UP006
+        """softmax(q k' / sqrt(D) + distances), [w, n, n] of each wanted text of n tokens.
 
-        In float32 whatever qkv is, as the fast kernels have it inside. qkv: [T, 3H]; bias, to be added to it: [3H]
+        Row i is what token i attends to. In float32 whatever qkv is, as the fast kernels have it inside.
+        qkv: [T, 3H]; bias, to be added to it: [3H]; distances: as forward takes it
         """
         found: List[Tensor] = []  # noqa: UP006
         for first, texts, length in wanted.groups:
@@ -98,6 +138,9 @@ class Attention(nn.Module):
             q = rows.select(2, 0).index_select(2, wanted.heads).to(torch.float32).transpose(1, 2)  # [texts, w, n, D]
             k = rows.select(2, 1).index_select(2, wanted.heads).to(torch.float32).permute(0, 2, 3, 1)
             scores = torch.matmul(q, k).mul_(self.head_size**-0.5)
+            if distances is not None:
+                rows = distances.index_select(0, wanted.heads)
+                scores = scores + (square(rows, length) if self.native else rows[:, :length, :length])
             if self.causal:
                 later = torch.ones([length, length], dtype=torch.bool, device=qkv.device).triu(1)
                 scores = scores.masked_fill(later, -math.inf)

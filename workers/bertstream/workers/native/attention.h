@@ -26,6 +26,7 @@ struct Head {
   const scalar_t* values;
   const float* query_bias;  // null for none
   const float* value_bias;
+  const float* distances;  // added to the score of a key so many tokens after its query, or before; null for none
   scalar_t* out;
   int64_t tokens, size, stride, out_stride;
 };
@@ -157,6 +158,11 @@ inline Rows values_of(const Head<scalar_t>& head, float* buffer) {
   return copied(head.values, head.stride, nullptr, buffer, head.tokens, head.size);
 }
 
+// row += added, for the first `count`, which is all that may be read of `added`.
+inline void add(float* row, const float* added, int64_t count) {
+  for_each_vector(count, [&](int64_t i, int64_t n) { (load(row + i, n) + load(added + i, n)).store(row + i); });
+}
+
 // row = e^(row - its maximum) for the first `count`, 0 for the rest up to `width` vectors; the sum of all.
 inline float exponentials(float* row, int64_t count, int64_t width) {
   const int64_t whole = count / kLanes;
@@ -200,6 +206,8 @@ void attend(const Head<scalar_t>& head, const Head<scalar_t>& next, Buffers& buf
           queries.first, queries.stride, buffers.keys.get() + first * kLanes * size, columns * kLanes,
           scores + first * kLanes, n * kLanes, size, factors, kZeros);
     }
+    if (head.distances != nullptr)
+      for (int64_t r = 0; r < rows; ++r) add(scores + r * n * kLanes, head.distances - (row + r), seen);
     for (int64_t r = 0; r < rows; ++r)
       factors[r] = 1.f / exponentials(scores + r * n * kLanes, causal ? row + r + 1 : seen, width);
     scalar_t* out = head.out + row * head.out_stride;
@@ -235,11 +243,12 @@ class Attention {
   Buffers buffers_;
 };
 
-// qkv: [T, 3H]; bias: [3H] or null; starts: [texts + 1]; out: [T, H]
+// qkv: [T, 3H]; bias: [3H] or null; starts: [texts + 1]; distances: [heads, 2 span - 1] or null, span being at least the
+// longest text's tokens; out: [T, H]
 template <typename Way, typename scalar_t>
 void attend_all(
     const scalar_t* qkv, const float* bias, const int32_t* starts, int64_t texts, int64_t heads, int64_t hidden,
-    bool causal, scalar_t* out) {
+    bool causal, const float* distances, int64_t span, scalar_t* out) {
   const int64_t size = hidden / heads, items = texts * heads;
   int64_t longest = 0;
   for (int64_t i = 0; i < texts; ++i) longest = std::max<int64_t>(longest, starts[i + 1] - starts[i]);
@@ -248,8 +257,9 @@ void attend_all(
     const scalar_t* q = qkv + start * 3 * hidden + place;
     const float *q_bias = bias ? bias + place : nullptr, *v_bias = bias ? bias + 2 * hidden + place : nullptr;
     // The keys' bias adds the same to all scores of a query, which the softmax takes away again.
-    return {q,      q + hidden, q + 2 * hidden, q_bias, v_bias, out + start * hidden + place, starts[text + 1] - start,
-            size,   3 * hidden, hidden};
+    const float* d = distances ? distances + item % heads * (2 * span - 1) + span - 1 : nullptr;  // of distance 0
+    return {q, q + hidden, q + 2 * hidden, q_bias, v_bias, d, out + start * hidden + place, starts[text + 1] - start,
+            size, 3 * hidden, hidden};
   };
   const float scale = 1.f / std::sqrt(static_cast<float>(size));
   // Texts come sorted by length, so each thread takes every so manieth item, not a range of them.

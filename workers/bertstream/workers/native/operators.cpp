@@ -60,31 +60,46 @@ void check_texts(const at::Tensor& cu_seqlens, int64_t tokens) {
       "cu_seqlens must rise from 0 to the number of tokens");
 }
 
+// [heads, 2 span - 1] -> span, of which no text may be longer
+int64_t span_of(const at::Tensor& distances, int64_t heads, const at::Tensor& cu_seqlens) {
+  TORCH_CHECK(
+      distances.dim() == 2 && distances.size(0) == heads && distances.size(1) % 2 == 1 && distances.is_contiguous() &&
+          distances.device().is_cpu() && distances.scalar_type() == at::kFloat,
+      "distances must be contiguous float32 on the CPU, of each head an odd number");
+  const int64_t span = distances.size(1) / 2 + 1;
+  const int32_t* starts = cu_seqlens.const_data_ptr<int32_t>();
+  for (int64_t i = 0; i + 1 < cu_seqlens.size(0); ++i)
+    TORCH_CHECK(starts[i + 1] - starts[i] <= span, "distances must reach from the first token of a text to its last");
+  return span;
+}
+
 template <typename scalar_t, typename Run>
-void by_way(int64_t size, const Run& run) {
+void by_way(int64_t size, bool has_distances, const Run& run) {
 #ifdef BERTSTREAM_AMX
   if constexpr (std::is_same_v<scalar_t, c10::BFloat16>)
-    if (AmxAttention::takes(size)) return run(static_cast<AmxAttention*>(nullptr));
+    if (!has_distances && AmxAttention::takes(size)) return run(static_cast<AmxAttention*>(nullptr));
 #endif
   run(static_cast<Attention<scalar_t>*>(nullptr));
 }
 
-// softmax(q k' / sqrt(H / heads)) v within each text. qkv: [T, 3H]; bias, to be added to it first: [3H] -> [T, H]
+// softmax(q k' / sqrt(H / heads) + d) v within each text. qkv: [T, 3H]; bias, to be added to it first: [3H]; distances:
+// [heads, 2 span - 1], d of a key that stands from 1 - span to span - 1 tokens after its query -> [T, H]
 at::Tensor attention(
     const at::Tensor& qkv, const std::optional<at::Tensor>& bias, const at::Tensor& cu_seqlens, int64_t heads,
-    bool causal) {
+    bool causal, const std::optional<at::Tensor>& distances) {
   check_matrix(qkv, "qkv");
   TORCH_CHECK(heads > 0 && qkv.size(1) % (3 * heads) == 0, "qkv must have three times as many columns as all heads");
   check_texts(cu_seqlens, qkv.size(0));
   const int64_t hidden = qkv.size(1) / 3;
   const at::Tensor b = bias ? as_float(*bias, 3 * hidden, "bias") : at::Tensor();
+  const int64_t span = distances ? span_of(*distances, heads, cu_seqlens) : 0;
   at::Tensor out = at::empty({qkv.size(0), hidden}, qkv.options());
   by_type(qkv, [&]<typename scalar_t>(scalar_t*) {
-    by_way<scalar_t>(hidden / heads, [&]<typename Way>(Way*) {
+    by_way<scalar_t>(hidden / heads, distances.has_value(), [&]<typename Way>(Way*) {
       attend_all<Way>(
           qkv.const_data_ptr<scalar_t>(), bias ? b.const_data_ptr<float>() : nullptr,
           cu_seqlens.const_data_ptr<int32_t>(), cu_seqlens.size(0) - 1, heads, hidden, causal,
-          out.mutable_data_ptr<scalar_t>());
+          distances ? distances->const_data_ptr<float>() : nullptr, span, out.mutable_data_ptr<scalar_t>());
     });
   });
   return out;
@@ -97,7 +112,8 @@ TORCH_LIBRARY(bertstream, m) {
       "add_layer_norm_(Tensor(a!) x, Tensor added, Tensor residual, Tensor weight, Tensor bias, float eps) -> "
       "Tensor(a!)");
   m.def("add_gelu_(Tensor(a!) x, Tensor added, bool tanh) -> Tensor(a!)");
-  m.def("attention(Tensor qkv, Tensor? bias, Tensor cu_seqlens, int heads, bool causal) -> Tensor");
+  m.def(
+      "attention(Tensor qkv, Tensor? bias, Tensor cu_seqlens, int heads, bool causal, Tensor? distances=None) -> Tensor");
   m.def("linear(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias) -> Tensor");
   m.def("linear_gelu(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias, bool tanh) -> Tensor");
   m.def(
