@@ -17,6 +17,7 @@ from tests.support.checkpoints import (
     tiny_camembert,
     tiny_distilbert,
     tiny_electra,
+    tiny_mpnet,
     tiny_roberta,
     tiny_xlm_roberta,
 )
@@ -35,10 +36,11 @@ MAKERS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "camembert": (tiny_camembert, {}),
     "distilbert": (tiny_distilbert, {}),
     "electra": (tiny_electra, {}),
+    "mpnet": (tiny_mpnet, {}),
     **HEAD_MAKERS,
 }
 
-FAMILIES = ("xlm-roberta", "camembert", "distilbert", "electra")
+FAMILIES = ("xlm-roberta", "camembert", "distilbert", "electra", "mpnet")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -20,7 +20,7 @@ from tests.support.server import Server, eventually, running
 
 Output = Literal["pooled", "pooler_output", "last_hidden_state", "hidden_states", "attentions"]
 EXACT = 1e-5
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra")
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet")
 LAYERS, HEADS = 5, 3
 ALL: list[Output] = ["pooled", "last_hidden_state", "hidden_states", "attentions"]
 STUCK_LENGTH, STUCK_LAYER = 77, 3

@@ -26,6 +26,8 @@ from transformers import (
     DistilBertConfig,
     DistilBertTokenizer,
     ElectraConfig,
+    MPNetConfig,
+    MPNetTokenizer,
     RobertaConfig,
     RobertaTokenizer,
     XLMRobertaConfig,
@@ -45,6 +47,7 @@ CORPUS = (
 TEXTS = (*CORPUS, "", " ", "fox", "a b", "\u2603\u2602 \u16a0\u16a1", "x" * 300, "word " * 700, "The quick brown fox")
 
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MPNET_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>")
 ROBERTA_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 _SIZES = {"hidden_size": 36, "num_hidden_layers": 5, "num_attention_heads": 3, "intermediate_size": 70}
 
@@ -89,6 +92,15 @@ def tiny_electra(directory: Path, *, architecture: str = "ElectraModel", **confi
     sizes = _SIZES | {"vocab_size": _odd(len(vocabulary)), "embedding_size": 20}
     save_random_model(directory, architecture, ElectraConfig(**(sizes | config)))
     BertTokenizer(vocab=vocabulary, model_max_length=512).save_pretrained(directory)
+    return directory
+
+
+def tiny_mpnet(directory: Path, *, architecture: str = "MPNetModel", **config: Any) -> Path:
+    """An MPNet of the same odd sizes, with WordPiece between RoBERTa's special tokens."""
+    vocabulary = _wordpiece(True, MPNET_SPECIAL)
+    sizes = _SIZES | {"vocab_size": _odd(len(vocabulary)), "max_position_embeddings": 514, "layer_norm_eps": 1e-5}
+    save_random_model(directory, architecture, MPNetConfig(**(sizes | config)))
+    MPNetTokenizer(vocab=vocabulary, model_max_length=512).save_pretrained(directory)
     return directory
 
 
@@ -176,11 +188,11 @@ def _unigram() -> tuple[tuple[str, float], ...]:
 
 
 @functools.cache  # training breaks ties by chance, and one run should have one tokenizer
-def _wordpiece(lowercase: bool) -> dict[str, int]:
+def _wordpiece(lowercase: bool, special: tuple[str, ...] = BERT_SPECIAL) -> dict[str, int]:
     tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=404, special_tokens=list(BERT_SPECIAL), show_progress=False)
+    trainer = trainers.WordPieceTrainer(vocab_size=404, special_tokens=list(special), show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
     return tokenizer.get_vocab()
 

@@ -11,6 +11,7 @@ from tests.support.checkpoints import (
     tiny_camembert,
     tiny_distilbert,
     tiny_electra,
+    tiny_mpnet,
     tiny_roberta,
     tiny_xlm_roberta,
 )
@@ -25,6 +26,7 @@ FAMILIES: dict[str, tuple[Callable[..., Path], str]] = {
     "camembert": (tiny_camembert, "Camembert"),
     "distilbert": (tiny_distilbert, "DistilBert"),
     "electra": (tiny_electra, "Electra"),
+    "mpnet": (tiny_mpnet, "MPNet"),
 }
 
 

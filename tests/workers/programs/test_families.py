@@ -22,6 +22,7 @@ from tests.support.checkpoints import (
     tiny_camembert,
     tiny_distilbert,
     tiny_electra,
+    tiny_mpnet,
     tiny_roberta,
     tiny_xlm_roberta,
 )
@@ -29,9 +30,9 @@ from tests.support.pairs import EXACT, Pair, difference, sizes
 
 Make = Callable[..., Pair]
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra")
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet")
 INPUTS = (*TEXTS, ("a fox", "the dog sleeps in the sun"), ("Größere Straßen", ""))
-POOLED = ("bert", "roberta", "xlm-roberta", "camembert")
+POOLED = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet")
 
 
 def cosine(got: Tensor, want: Tensor) -> float:
@@ -78,7 +79,7 @@ def test_half_precision_is_close(pair: Make, name: str, dtype: str, near: float)
 def test_the_description_knows_the_family(checkpoint: Callable[[str], Path], compile_cache: Path, name: str) -> None:
     found = ModelDescription.load(compile_model(checkpoint(name), cache=compile_cache))
     assert (found.family, found.max_tokens, found.has_pooler) == (name, 512, name in POOLED)
-    assert found.type_vocabulary_size == {"bert": 2, "electra": 2, "distilbert": 0}.get(name, 1)
+    assert found.type_vocabulary_size == {"bert": 2, "electra": 2, "distilbert": 0, "mpnet": 0}.get(name, 1)
     assert {"cls", "sep", "pad", "mask", "unk"} <= found.special_tokens.keys()
 
 
@@ -95,6 +96,7 @@ HEADS: list[tuple[Callable[..., Path], str]] = [
         for head in ("ForPreTraining", "ForMaskedLM", "ForSequenceClassification", "ForQuestionAnswering")
     ),
     *((tiny_electra, f"Electra{head}") for head in ("ForTokenClassification", "ForMultipleChoice")),
+    *((tiny_mpnet, f"MPNet{head}") for head in ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")),
 ]
 
 

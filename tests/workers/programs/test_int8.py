@@ -38,7 +38,17 @@ LINEAR = (
     *("query_key_value", "attention_output.linear"),
     *("feed_forward.intermediate", "feed_forward.output.linear"),
 )  # of a layer
-NAMES = ("bert", "bert-gelu-new", "roberta", "roberta-pad", "xlm-roberta", "camembert", "distilbert", "electra")
+NAMES = (
+    "bert",
+    "bert-gelu-new",
+    "roberta",
+    "roberta-pad",
+    "xlm-roberta",
+    "camembert",
+    "distilbert",
+    "electra",
+    "mpnet",
+)
 HEADS = ("bert-mlm", "roberta-classifier", "distilbert-qa", "electra-mlm", "bert-pretraining")
 INPUTS = (*TEXTS, ("a fox", "the dog sleeps in the sun"), ("Größere Straßen", ""))
 # Two roundings a product, each of about half a percent of the numbers that tiny random models have, and 20 products one

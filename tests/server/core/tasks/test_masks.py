@@ -32,7 +32,17 @@ from tests.server.protocols.bertstream_v1.validation.support import refused
 from tests.support.checkpoints import edit_json
 
 Checkpoint = Callable[[str], Path]
-FAMILIES = ["bert", "bert-cased", "roberta", "roberta-pad", "xlm-roberta", "camembert", "distilbert", "electra"]
+FAMILIES = [
+    "bert",
+    "bert-cased",
+    "roberta",
+    "roberta-pad",
+    "xlm-roberta",
+    "camembert",
+    "distilbert",
+    "electra",
+    "mpnet",
+]
 MASKED = [
     "The quick [MASK] fox.",
     "[MASK] answers questions , and [MASK] ' s whole pages n't !",

@@ -8,11 +8,13 @@ from typing import Any
 from bertstream.workers.models.bert import BertEncoder, BertShape
 from bertstream.workers.models.decoder import CausalEncoder
 from bertstream.workers.models.encoder import Encoder
+from bertstream.workers.models.mpnet import MPNetEncoder, MPNetShape
 from bertstream.workers.models.shape import EncoderShape, Operators
 
 # By the class of the shape, which a family names. Each takes a shape of that class, and operators.
 ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], Encoder]] = {
     BertShape: BertEncoder,
+    MPNetShape: MPNetEncoder,
 }
 # Of those that generate, too.
 CAUSAL_ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], CausalEncoder]] = {
