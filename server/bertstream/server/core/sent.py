@@ -1,22 +1,56 @@
-"""Texts as the caller sent them, and what their errors call them."""
+"""What the caller sent in one message, and what its errors call it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeAlias, TypeVar
 
-from bertstream.server.core.tokenization import Inputs
+import numpy as np
+from numpy.typing import NDArray
+
+from bertstream.server.core.tokenization import Inputs, Texts
 
 
 @dataclass(frozen=True, slots=True)
-class SentTexts:
-    """The texts of one message. Paths are the protocol's."""
+class ChoiceLists:
+    """Prompts with choices, which are end to end."""
 
-    inputs: Inputs
-    path: str  # of all of them: "inputs"
-    field: str  # what a text's index stands behind: "inputs.texts"
+    prompts: Sequence[str]
+    choices: Sequence[str]
+    counts: NDArray[np.int64]  # of each prompt's choices; not checked yet
+
+
+Content = TypeVar("Content", bound=Inputs | ChoiceLists, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent(Generic[Content]):
+    """Items of one kind, and where they lie in the request. Paths are the protocol's."""
+
+    inputs: Content
+    path: str = "inputs"  # of all of them
+    field: str = "inputs.texts"  # what an item's index stands behind
     bad: Sequence[int] = ()  # the indexes of those that have strings which are not UTF-8
+    offset: int = 0  # items of the same message before the first
+    options: str = "options"  # the path of the options that they come with
 
     def at(self, index: int) -> str:
-        """The path of a text: "inputs.texts[3]"."""
-        return f"{self.field}[{index}]"
+        """Return the path of an item: "inputs.texts[3]"."""
+        return f"{self.field}[{index + self.offset}]"
+
+
+SentTexts: TypeAlias = Sent[Inputs]  # what is encoded, or generated from
+SentItems: TypeAlias = Sent[Inputs | ChoiceLists]  # what tasks take
+
+
+def in_parts(sent: SentItems, size: int) -> Iterator[SentItems]:
+    """Yield whole texts, so many at a time; everything else, and what is no more, as it is."""
+    if not isinstance(sent.inputs, Texts) or len(sent.inputs) <= size:
+        yield sent
+        return
+    texts = sent.inputs.texts
+    for first in range(0, len(texts), size):
+        bad = [index - first for index in sent.bad if first <= index < first + size]
+        some = Texts(texts[first : first + size])
+        yield replace(sent, inputs=some, bad=bad, offset=sent.offset + first)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from bertstream.server.core.errors import RequestError
+from bertstream.server.core.sent import Sent, SentItems
 from bertstream.server.core.tasks.answers import AnswerQuestions
 from bertstream.server.core.tasks.base import Rows
-from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tokenization import Pairs
 from bertstream.server.protocols.bertstream_v1.tasks.answers import parse_answer_questions
 from bertstream.server.protocols.bertstream_v1.tasks.writing import write
@@ -167,7 +167,7 @@ def _task(setting: Setting, **options: Any) -> AnswerQuestions:
     return parse_answer_questions(tasks_pb2.AnswerOptions(**options), setting.model, INTERACTIVE, "options").task
 
 
-def _sent(pairs: Sequence[tuple[str, str]], bad: Sequence[int] = ()) -> Sent:
+def _sent(pairs: Sequence[tuple[str, str]], bad: Sequence[int] = ()) -> SentItems:
     questions, contexts = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     return Sent(Pairs(questions, contexts), "inputs", "inputs", bad)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bertstream.server.core.errors import RequestError
+from bertstream.server.core.sent import Sent, SentItems
 from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.server.core.tasks.labels import ClassifyTexts, Relevances, RerankTexts, sort_documents
-from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tasks.sentences import PredictNextSentences
 from bertstream.server.core.tokenization import Pairs
 from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_classify, parse_next_sentence, parse_rerank
@@ -40,7 +40,7 @@ def rerank(stub: Stub, labels: tuple[str, ...], options: dict[str, Any], **chang
     return parse_rerank(tasks_pb2.RerankOptions(**options), model, INTERACTIVE, "options").task
 
 
-def documents(queries: list[str], listed: list[str]) -> Sent:
+def documents(queries: list[str], listed: list[str]) -> SentItems:
     return Sent(Pairs(queries, listed), "documents", "documents")
 
 

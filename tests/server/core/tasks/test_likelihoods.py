@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from bertstream.server.core.sent import Sent, SentItems
 from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.server.core.tasks.likelihoods import ScoreTexts
-from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tokenization import Texts
 from bertstream.server.protocols.bertstream_v1.tasks.masks import parse_score_text
 from bertstream.server.protocols.bertstream_v1.tasks.writing import write
@@ -29,7 +29,7 @@ def task_of(stub: Stub, family: str, **options: Any) -> ScoreTexts:
     return parse_score_text(tasks_pb2.ScoreTextOptions(**options), model, INTERACTIVE, "options").task
 
 
-def texts(*listed: str) -> Sent:
+def texts(*listed: str) -> SentItems:
     return Sent(Texts(listed))
 
 

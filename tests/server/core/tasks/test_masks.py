@@ -16,9 +16,9 @@ from transformers import AutoTokenizer
 from transformers.pipelines.fill_mask import FillMaskPipeline
 
 from bertstream.server.core.errors import RequestError
+from bertstream.server.core.sent import Sent, SentItems
 from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.server.core.tasks.masks import FillMasks
-from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tokenization import Texts
 from bertstream.server.protocols.bertstream_v1.tasks.items import items_for
 from bertstream.server.protocols.bertstream_v1.tasks.masks import parse_fill_mask
@@ -56,7 +56,7 @@ def parse(model: StubModel, **options: Any) -> FillMasks:
     return parse_fill_mask(tasks_pb2.FillMaskOptions(**options), model, INTERACTIVE, "options").task
 
 
-def texts(*listed: str) -> Sent:
+def texts(*listed: str) -> SentItems:
     return Sent(Texts(listed))
 
 
@@ -82,7 +82,7 @@ def share_of_all(task: FillMasks, rows: Rows[Any]) -> Share:
     return Share(items.astype(np.int64), np.arange(rows.items.size), counts, tensors)
 
 
-def answer(task: FillMasks, sent: Sent) -> tasks_pb2.MaskCandidates:
+def answer(task: FillMasks, sent: SentItems) -> tasks_pb2.MaskCandidates:
     rows = task.prepare(sent)
     assert not rows.failed
     message = write(task.answer(rows, share_of_all(task, rows)))

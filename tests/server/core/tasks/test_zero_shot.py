@@ -18,8 +18,8 @@ from transformers.pipelines.zero_shot_classification import (
 )
 
 from bertstream.server.core.errors import RequestError
+from bertstream.server.core.sent import Sent, SentItems, in_parts
 from bertstream.server.core.tasks.base import Share
-from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tasks.zero_shot import ClassifyZeroShot
 from bertstream.server.core.tokenization import Texts
 from bertstream.server.protocols.bertstream_v1.tasks.writing import write
@@ -41,7 +41,7 @@ def parse(stub: Stub, classes: tuple[str, ...] = NLI, **options: Any) -> Classif
     return parse_zero_shot(wish, model, INTERACTIVE, "options").task
 
 
-def texts(*listed: str, **more: Any) -> Sent:
+def texts(*listed: str, **more: Any) -> SentItems:
     return Sent(Texts(listed), **more)
 
 
@@ -156,7 +156,7 @@ def test_long_messages_are_prepared_in_parts(stub: Stub) -> None:
     task = parse(stub)
     assert task.rows_per_item == 3
     sent = texts(*[f"text {i}" for i in range(7)], path="items.inputs", field="items.inputs.texts", bad=[4])
-    parts = list(sent.parts(3))
+    parts = list(in_parts(sent, 3))
     assert [part.offset for part in parts] == [0, 3, 6]
     rows = [task.prepare(part) for part in parts]
     assert [each.truncated.size for each in rows] == [3, 3, 1]

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server.core.errors import RequestError, invalid
+from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.answers_spans import Answer, Int32, best_answers, context_spans, token_bounds
 from bertstream.server.core.tasks.base import Rows, Share, Task, pick
-from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tasks.texts import TaskTexts, tokenize
 from bertstream.server.core.tokenization import OffsetUnit, Pairs, TokenizeOptions, ragged
 from bertstream.server.core.tokenization.offsets import convert_offsets
@@ -53,7 +53,7 @@ class AnswerQuestions(Task[AnswerContext]):
     allow_no_answer: bool
     allow_partial_words: bool
 
-    def prepare(self, sent: Sent) -> Rows[AnswerContext]:
+    def prepare(self, sent: SentItems) -> Rows[AnswerContext]:
         inputs = sent.inputs
         assert isinstance(inputs, Pairs)
         found = tokenize(self.model, inputs, self.tokenize, sent)
@@ -89,7 +89,7 @@ class AnswerQuestions(Task[AnswerContext]):
         ]
         return _columns(listed, contexts, self.offset_unit)
 
-    def _unanswerable(self, found: TaskTexts, inputs: Pairs, sent: Sent) -> dict[int, RequestError]:
+    def _unanswerable(self, found: TaskTexts, inputs: Pairs, sent: SentItems) -> dict[int, RequestError]:
         """The errors of pairs without a question or without a context."""
         failed = {
             index: invalid(sent.at(index), "the question is empty", "INVALID_EMPTY_TEXT")
@@ -101,7 +101,7 @@ class AnswerQuestions(Task[AnswerContext]):
             failed[index] = invalid(sent.at(index), "the context has no tokens", "INVALID_EMPTY_TEXT")
         return failed
 
-    def _clearer(self, failed: Mapping[int, RequestError], sent: Sent) -> dict[int, RequestError]:
+    def _clearer(self, failed: Mapping[int, RequestError], sent: SentItems) -> dict[int, RequestError]:
         """The same errors, but that a pair is too long only where its question is, or the special tokens alone are."""
         long = f"the question leaves no room for its context in {self.max_length} tokens"
         about = f"{long} (see {sent.options}.max_length)"

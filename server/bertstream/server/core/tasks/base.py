@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bertstream.server.core.dispatch.cutting import part
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.layout import Tensors
-from bertstream.server.core.tasks.sent import Sent
+from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tokenization import TextTokenizer
 from bertstream.server.settings import Limits
 from bertstream.workers.contract import Batch, Wishes
@@ -85,7 +85,7 @@ class Task(ABC, Generic[Context]):
     rows_per_item: int = field(default=1, kw_only=True)  # where it is one number: long messages are prepared in parts
 
     @abstractmethod
-    def prepare(self, sent: Sent) -> Rows[Context]:
+    def prepare(self, sent: SentItems) -> Rows[Context]:
         """Tokenizes and lays out the rows. Raises RequestError where the message as a whole makes no sense.
 
         What is wrong with one item is among the failed, as an error that names `sent.at(index)`; items that are not

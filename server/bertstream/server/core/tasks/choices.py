@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from bertstream.server.core.errors import RequestError, invalid, not_utf8, too_large
 from bertstream.server.core.selection import select_rows
+from bertstream.server.core.sent import ChoiceLists, SentItems
 from bertstream.server.core.tasks.base import Rows, Share, Task, pick
-from bertstream.server.core.tasks.sent import ChoiceLists, Sent
 from bertstream.server.core.tasks.sums import segment_softmax
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import Pairs, TokenizeOptions
@@ -35,7 +35,7 @@ class ChooseAnswers(Task[None]):
 
     tokenize: TokenizeOptions
 
-    def prepare(self, sent: Sent) -> Rows[None]:
+    def prepare(self, sent: SentItems) -> Rows[None]:
         pairs, owners, counts = self._pairs(sent)
         of_pairs = replace(sent, bad=())
         texts = tokenize(self.model, pairs, self.tokenize, of_pairs, at=lambda row: sent.at(int(owners[row])))
@@ -46,7 +46,7 @@ class ChooseAnswers(Task[None]):
         batch = Batch(kept.ids, kept.lengths, kept.type_ids)
         return Rows(batch, owners[kept.text_indexes].astype(np.int32), failed, truncated, None)
 
-    def _pairs(self, sent: Sent) -> tuple[Pairs, Counts, Counts]:
+    def _pairs(self, sent: SentItems) -> tuple[Pairs, Counts, Counts]:
         """The pairs, whose question each is, and how many choices each question has. Raises INVALID_ARGUMENT."""
         lists, path = sent.inputs, sent.path
         assert isinstance(lists, ChoiceLists)
@@ -66,7 +66,7 @@ class ChooseAnswers(Task[None]):
         prompts = list(lists.prompts)
         return Pairs(pick(prompts, owners[kept]), pick(lists.choices, kept)), owners[kept], counts
 
-    def _refused(self, sent: Sent, counts: Counts) -> dict[int, RequestError]:
+    def _refused(self, sent: SentItems, counts: Counts) -> dict[int, RequestError]:
         """The errors of questions without choices, and of those with too many."""
         refused, most = dict[int, RequestError](), self.model.limits.max_texts
         for i in np.flatnonzero((counts == 0) | (counts > most)).tolist():

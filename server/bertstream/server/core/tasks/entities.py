@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server.core.errors import invalid
+from bertstream.server.core.sent import ChoiceLists, SentItems
 from bertstream.server.core.tasks.base import Rows, Share, Task, pick
 from bertstream.server.core.tasks.entities_groups import Aggregation, FoundEntities, Tags, find_entities, longest
 from bertstream.server.core.tasks.entities_windows import Windows
 from bertstream.server.core.tasks.entities_words import Ints, RealTokens, Sentences, Speller, real_tokens
-from bertstream.server.core.tasks.sent import ChoiceLists, Sent
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import (
     Column,
@@ -69,7 +69,7 @@ class ClassifyTokens(Task[EntityContext]):
     names: tuple[str, ...]  # [L]: what tokens, or entities, of each label are called
     kept: NDArray[np.bool_]  # [L]: labels that are not ignored
 
-    def prepare(self, sent: Sent) -> Rows[EntityContext]:
+    def prepare(self, sent: SentItems) -> Rows[EntityContext]:
         inputs = sent.inputs
         assert not isinstance(inputs, ChoiceLists)
         if isinstance(inputs, Ids):

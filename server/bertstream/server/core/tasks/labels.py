@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bertstream.server.core.sent import ChoiceLists, SentItems
 from bertstream.server.core.tasks.base import Rows, Share, Task
-from bertstream.server.core.tasks.sent import ChoiceLists, Sent
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import TokenizeOptions
 
@@ -22,7 +22,7 @@ class TextTask(Task[None]):
 
     tokenize: TokenizeOptions
 
-    def prepare(self, sent: Sent) -> Rows[None]:
+    def prepare(self, sent: SentItems) -> Rows[None]:
         assert not isinstance(sent.inputs, ChoiceLists)
         texts = tokenize(self.model, sent.inputs, self.tokenize, sent)
         return Rows(texts.batch, texts.tokens.text_indexes, texts.failed, texts.tokens.truncated, None)
@@ -41,7 +41,7 @@ class TextLabels:
 class ClassifyTexts(TextTask):
     """Labels of texts or pairs, best first."""
 
-    def prepare(self, sent: Sent) -> Rows[None]:
+    def prepare(self, sent: SentItems) -> Rows[None]:
         rows = super().prepare(sent)
         assert self.wishes.head is not None
         sizes = np.full(rows.truncated.size, _LABEL_BYTES * self.wishes.head.top_k, np.int64)

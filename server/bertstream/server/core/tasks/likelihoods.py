@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bertstream.server.core.sent import ChoiceLists, SentItems
 from bertstream.server.core.tasks.base import Rows, Share, Task
 from bertstream.server.core.tasks.masks import with_own_mask
-from bertstream.server.core.tasks.sent import ChoiceLists, Sent
 from bertstream.server.core.tasks.sums import segment_sums
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import TokenizeOptions
@@ -49,7 +49,7 @@ class ScoreTexts(Task[Scored]):
     mask: str
     mask_id: int
 
-    def prepare(self, sent: Sent) -> Rows[Scored]:
+    def prepare(self, sent: SentItems) -> Rows[Scored]:
         assert not isinstance(sent.inputs, ChoiceLists)
         inputs = with_own_mask(sent.inputs, self.mask)
         texts = tokenize(self.model, inputs, self.tokenize, sent)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server.core.errors import RequestError, invalid, too_large
+from bertstream.server.core.sent import ChoiceLists, SentItems
 from bertstream.server.core.tasks.base import Rows, Share, Task, pick
-from bertstream.server.core.tasks.sent import ChoiceLists, Sent
 from bertstream.server.core.tasks.texts import TaskTexts, tokenize
 from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Texts, TokenizeOptions, Words
 from bertstream.workers.contract import Batch, Spans
@@ -43,7 +43,7 @@ class FillMasks(Task[None]):
     top_k: int
     sequences: bool
 
-    def prepare(self, sent: Sent) -> Rows[None]:
+    def prepare(self, sent: SentItems) -> Rows[None]:
         assert not isinstance(sent.inputs, ChoiceLists)
         inputs = with_own_mask(sent.inputs, self.mask)
         texts = tokenize(self.model, inputs, self.tokenize, sent)
@@ -76,7 +76,7 @@ class FillMasks(Task[None]):
         return sizes
 
     def _refused(
-        self, texts: TaskTexts, counts: NDArray[np.integer], sizes: NDArray[np.int64], sent: Sent
+        self, texts: TaskTexts, counts: NDArray[np.integer], sizes: NDArray[np.int64], sent: SentItems
     ) -> dict[int, RequestError]:
         """Texts without a mask, and those whose answer alone would be too large."""
         refused, limit = {}, self.model.limits.max_response_bytes

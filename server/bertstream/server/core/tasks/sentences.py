@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server.core.errors import invalid
+from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.server.core.tasks.labels import TextTask
-from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tokenization import Ids
 
 _IS_NEXT = 0  # of the head's two numbers, as in transformers
@@ -28,7 +28,7 @@ class PredictNextSentences(TextTask):
 
     kinds = ("pairs", "token_ids")
 
-    def prepare(self, sent: Sent) -> Rows[None]:
+    def prepare(self, sent: SentItems) -> Rows[None]:
         if isinstance(sent.inputs, Ids) and sent.inputs.type_ids is None:
             about = "say which tokens are of the second text"
             raise invalid(f"{sent.field}.token_type_ids", about, "INVALID_LENGTHS")

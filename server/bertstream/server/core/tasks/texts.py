@@ -11,8 +11,8 @@ from bertstream.server.core.errors import RequestError, not_utf8
 from bertstream.server.core.plans import with_special_tokens
 from bertstream.server.core.preparation import text_error
 from bertstream.server.core.selection import select_rows
+from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.base import HeadModel
-from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tokenization import Inputs, Tokenized, TokenizeOptions
 from bertstream.workers.contract import Batch
 
@@ -38,7 +38,7 @@ class TaskTexts:
 
 
 def tokenize(
-    model: HeadModel, inputs: Inputs, options: TokenizeOptions, sent: Sent, at: Callable[[int], str] | None = None
+    model: HeadModel, inputs: Inputs, options: TokenizeOptions, sent: SentItems, at: Callable[[int], str] | None = None
 ) -> TaskTexts:
     """Tokenizes the message's texts, or what was made of them; `at` says where a text is, if not at `sent.at`.
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from bertstream.server.core.errors import not_utf8, too_large
 from bertstream.server.core.selection import select_rows
+from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.base import Rows, Share, Task
-from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tasks.sums import softmax
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import Pairs, Texts, TokenizeOptions
@@ -37,7 +37,7 @@ class ClassifyZeroShot(Task[None]):
     entailment: int  # the label's number
     multi_label: bool
 
-    def prepare(self, sent: Sent) -> Rows[None]:
+    def prepare(self, sent: SentItems) -> Rows[None]:
         inputs = sent.inputs
         assert isinstance(inputs, Texts)
         many, most = len(self.hypotheses), self.model.limits.max_texts

@@ -14,10 +14,10 @@ from bertstream.server.core.computing import refuse_if_late
 from bertstream.server.core.dispatch import Job, Outcome
 from bertstream.server.core.errors import RequestError, too_large
 from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.core.sent import SentItems, in_parts
 from bertstream.server.core.splitting import MESSAGE_BYTES
 from bertstream.server.core.tasks.base import Rows, Share, Task
 from bertstream.server.core.tasks.gathering import Computed, gather, item_costs, tensor_sizes, window_costs
-from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items, Reply, first_message, item_error
 from bertstream.server.protocols.bertstream_v1.tasks.items import items_for
@@ -53,7 +53,7 @@ async def stream_predictions(models: Models, stream: Requests, call: Call) -> No
 class _Message:
     """The rows of a message, or of a part of a long one."""
 
-    sent: Sent
+    sent: SentItems
     ids: Any  # of the items
     rows: Rows[Any]
     tokenize_seconds: float
@@ -82,7 +82,7 @@ class _PredictionStream:
         batch, path = (items.inputs, "items.inputs") if items.choices is None else (items.choices, "items.choices")
         sent = items_for(self._task, batch, path, items.bad, options=self._options)
         at_once = max(1, self._model.limits.max_texts // self._task.rows_per_item)
-        for some in sent.parts(at_once):
+        for some in in_parts(sent, at_once):
             started = time.monotonic()
             rows = await self._model.in_thread(partial(self._task.prepare, some), many=True)
             ids = items.ids[some.offset : some.offset + rows.truncated.size]

@@ -15,10 +15,10 @@ from bertstream.server.core.dispatch import Job
 from bertstream.server.core.errors import invalid, too_large
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.preparation import refuse_failed
+from bertstream.server.core.sent import Sent, SentItems
 from bertstream.server.core.tasks.base import Rows, Share, Task
 from bertstream.server.core.tasks.gathering import gather
 from bertstream.server.core.tasks.labels import Relevances, sort_documents
-from bertstream.server.core.tasks.sent import Sent
 from bertstream.server.core.tokenization import Pairs
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.services.predictions import stream_predictions
@@ -113,11 +113,11 @@ class TaskService:
 
 
 async def predict(
-    model: ServedModel, parse: Parse, options: Message, items: Callable[[Task[Any]], Sent], call: Call
+    model: ServedModel, parse: Parse, options: Message, items: Callable[[Task[Any]], SentItems], call: Call
 ) -> Predicted:
     """Runs one unary call, on the items that it has for the task."""
 
-    def begin() -> tuple[Asked[Any, Any], Sent, Rows[Any]]:
+    def begin() -> tuple[Asked[Any, Any], SentItems, Rows[Any]]:
         asked = parse(options, model, INTERACTIVE, "options")
         sent = items(asked.task)
         return asked, sent, asked.task.prepare(sent)
@@ -147,7 +147,7 @@ async def predict(
     return Predicted(asked.effective, answer, message, usage, timings)
 
 
-def _check_sizes(rows: Rows[Any], model: ServedModel, sent: Sent) -> None:
+def _check_sizes(rows: Rows[Any], model: ServedModel, sent: SentItems) -> None:
     """Raises REQUEST_TOO_LARGE, before any work is done."""
     if rows.least_bytes is not None:
         _check_answer(int(rows.least_bytes.sum()), model, sent)
@@ -157,7 +157,7 @@ def _check_sizes(rows: Rows[Any], model: ServedModel, sent: Sent) -> None:
         raise too_large(sent.path, f"{about}: send fewer or shorter texts, or use StreamPredictions")
 
 
-def _check_answer(size: int, model: ServedModel, sent: Sent) -> None:
+def _check_answer(size: int, model: ServedModel, sent: SentItems) -> None:
     if size > (limit := model.limits.max_response_bytes):
         about = f"the answer would have {size} bytes or more, and the limit is {limit}: use StreamPredictions"
         raise too_large(sent.path, about)

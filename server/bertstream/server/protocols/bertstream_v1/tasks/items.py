@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bertstream.server.core.errors import invalid
+from bertstream.server.core.sent import ChoiceLists, Sent, SentItems
 from bertstream.server.core.tasks.base import Task
-from bertstream.server.core.tasks.sent import ChoiceLists, Sent
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_inputs
 from bertstream.v1 import tasks_pb2, types_pb2
 
@@ -33,7 +33,7 @@ def items_for(
     bad: Sequence[int] = (),
     field: str = "",
     options: str = "options",
-) -> Sent:
+) -> SentItems:
     """Items of a kind that the task takes; `bad` are not UTF-8. Raises INVALID_ARGUMENT with the field's path.
 
     `field` is what an item's index stands behind, where that is not `path` and the kind.

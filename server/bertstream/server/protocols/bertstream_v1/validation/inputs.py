@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from bertstream.server.core.errors import NOT_UTF8, Violation, invalid, invalid_fields, too_large
-from bertstream.server.core.sent import SentTexts
+from bertstream.server.core.sent import Sent, SentTexts
 from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Texts, Words
 from bertstream.server.protocols.utf8 import BadString
 from bertstream.v1 import tasks_pb2, types_pb2
@@ -38,7 +38,7 @@ def parse_inputs(batch: types_pb2.TextBatch, path: str, max_texts: int, field: s
 def parse_sent(batch: types_pb2.TextBatch, path: str, max_texts: int, bad: Sequence[int] = ()) -> SentTexts:
     """The texts of a message at this path, and which of them are not UTF-8. Raises as parse_inputs does."""
     inputs = parse_inputs(batch, path, max_texts)
-    return SentTexts(inputs, path, f"{path}.{batch.WhichOneof('content')}", bad)
+    return Sent(inputs, path, f"{path}.{batch.WhichOneof('content')}", bad)
 
 
 def text_path(batch: Batch, path: str, index: int) -> str:
