@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bertstream.cli import main
-from bertstream.cli._entities import coloured
+from bertstream.cli._tasks.entities import coloured
 from bertstream.client import Entity
 from tests.client.fake_server import Code, FakeServer, status
 from tests.client.fake_tasks import LABELS, labels_of, log_probabilities, next_probability, relevance

@@ -10,23 +10,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bertstream.cli import (
-    _answer,
     _attention,
     _bench,
-    _choose,
-    _classify,
     _encode,
-    _entities,
-    _fill_mask,
     _generate,
     _health,
     _layers,
     _loading,
     _models,
-    _rerank,
     _server,
     _similarity,
     _summarize,
+    _tasks,
     _tokenize,
 )
 from bertstream.cli._input import refuse_names_of_files
@@ -41,7 +36,7 @@ GROUPS: dict[str, tuple[Any, ...]] = {
     "the server": (_server, _models, _loading, _health, _bench),
     "tokens and vectors": (_tokenize, _encode, _similarity),
     "inside the model": (_layers, _attention),
-    "task heads": (_fill_mask, _classify, _rerank, _entities, _answer, _choose),
+    "task heads": _tasks.COMMANDS,
     "generation": (_generate, _summarize),
 }
 OK, FAILED, USAGE, UNAVAILABLE = 0, 1, 2, 3

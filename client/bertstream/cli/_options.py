@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bertstream.client import Client
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
-# The client's PoolingMode, which would have to be loaded for it.
+# The client's PoolingMode, which would have to be loaded for it; tests hold all such lists to the client's.
 POOLING_MODES = ("cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler", "checkpoint")
 # What is not on the command line. A server's own certificate is in BERTSTREAM_TLS_CERTIFICATE: a client's is another.
 _VARIABLES = {

@@ -30,7 +30,7 @@ LABEL_COLOURS = {"PER": 81, "PERSON": 81, "LOC": 114, "GPE": 114, "ORG": 214, "M
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = command(commands, "entities", run, "print the entities in texts, or the labels of their tokens", EXAMPLES)
     add_texts(parser)
     strategies = ["none", "simple", "first", "average", "max"]
@@ -45,7 +45,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the entities."""
+    """Print the entities."""
     names = ("aggregation", "ignored_labels", "windows", "stride")
     options = {**{name: getattr(arguments, name) for name in names}, **task_options(arguments)}
     with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:

@@ -22,7 +22,7 @@ HEADER = ("SCORE", "START", "END", "ANSWER")
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = command(commands, "answer", run, "answer a question from a text", EXAMPLES)
     add_text(parser, "question", metavar="QUESTION", help="the question")
     context = add_text(
@@ -50,7 +50,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the answers."""
+    """Print the answers."""
     names = ("top_k", "allow_no_answer", "max_answer_tokens", "model", "max_length", "stride", "timeout")
     options = {name: getattr(arguments, name) for name in names}
     context = _context(arguments)

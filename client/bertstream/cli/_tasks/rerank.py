@@ -9,6 +9,7 @@ from bertstream.cli._input import add_text, add_texts, texts_of
 from bertstream.cli._options import Commands, add_task_options, client, command, task_options
 from bertstream.cli._output import print_json
 from bertstream.cli._table import clipped
+from bertstream.cli._tasks.labels import add_function
 
 EXAMPLES = """\
 examples:
@@ -20,19 +21,18 @@ Needs a cross-encoder: a checkpoint that scores pairs of a query and a document.
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = command(commands, "rerank", run, "sort documents by their relevance to a query", EXAMPLES)
     add_text(parser, "query", metavar="QUERY", help="what is looked for")
     add_texts(parser, metavar="DOCUMENT", what="a document")
     parser.add_argument("--top-k", type=int, metavar="N", help="the best N (default: all)")
-    functions = ["softmax", "sigmoid", "none"]
-    parser.add_argument("--function", choices=functions, help="from logits to scores (default: as the checkpoint says)")
+    add_function(parser)
     parser.add_argument("--label", default="", help="the label whose score counts, where there are several")
     add_task_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the documents, the most relevant first."""
+    """Print the documents, the most relevant first."""
     with texts_of(arguments, arguments.texts) as texts:
         documents = list(texts)
     options = {"top_k": arguments.top_k, "function": arguments.function, "label": arguments.label}

@@ -1,0 +1,50 @@
+"""`bertstream score`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from bertstream.cli._input import add_texts, chunks, texts_of
+from bertstream.cli._options import Commands, add_task_options, client, command, task_options
+from bertstream.cli._output import print_json
+from bertstream.cli._table import clipped
+
+if TYPE_CHECKING:
+    from bertstream.client import TextScore
+
+EXAMPLES = """\
+examples:
+  bertstream score "The cat sat on the mat." "The cat sat on the moon."
+  bertstream score - --json < texts.txt                   the logarithm of each token's probability too
+
+The score is the pseudo-log-likelihood: the sum of the logarithms of the tokens' probabilities, each where it alone is
+masked. Less negative is likelier; the perplexity, for a token, does not grow with the length."""
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(commands, "score", run, "print how likely texts are to a masked language model", EXAMPLES)
+    add_texts(parser)
+    add_task_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the scores."""
+    with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
+        if not arguments.json:
+            print("     SCORE  TOKENS  PERPLEXITY  TEXT")
+        for chunk in chunks(texts):
+            for text, score in zip(chunk, connection.score_text(chunk, **task_options(arguments)), strict=True):
+                if arguments.json:
+                    print_json({"text": text, **_values(score)})
+                else:
+                    numbers = f"{score.score:10.3f}  {score.token_count:6}  {score.perplexity:10.3f}"
+                    print(f"{numbers}  {clipped(text, 100)}")
+    return 0
+
+
+def _values(score: TextScore) -> dict[str, object]:
+    perplexity = score.perplexity if score.token_count else None
+    columns = {"token_ids": score.token_ids.tolist(), "log_probabilities": score.log_probabilities.tolist()}
+    return {"score": score.score, "perplexity": perplexity, **columns}
