@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import get_args
 
 import pytest
 
-from bertstream.cli._loading import COMPUTE_TYPES
 from bertstream.cli._main import _parser
-from bertstream.cli._options import POOLING_MODES
-from bertstream.client import ComputeType, PoolingMode
 
 HEAVY = ("grpc", "numpy", "google", "bertstream.client", "bertstream.v1", "bertstream.server", "asyncio")
 
@@ -69,8 +65,3 @@ def test_a_call_loads_them() -> None:
     code, loaded = loaded_by("health")
     assert code == 3
     assert {"grpc", "numpy", "google", "bertstream.client"} <= loaded
-
-
-def test_the_types_that_help_lists_are_those_of_the_client() -> None:
-    assert get_args(ComputeType) == COMPUTE_TYPES
-    assert get_args(PoolingMode) == POOLING_MODES

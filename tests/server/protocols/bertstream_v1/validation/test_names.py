@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from bertstream.server.core.errors import RequestError
+from bertstream.server.protocols.bertstream_v1.tasks.entities import AGGREGATIONS
 from bertstream.server.protocols.bertstream_v1.validation import names
+from bertstream.server.protocols.bertstream_v1.validation.generation import EARLY_STOPPINGS, FINISH_REASONS
 from bertstream.server.protocols.bertstream_v1.validation.loading import COMPUTE_TYPES
-from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
+from bertstream.server.protocols.bertstream_v1.validation.tasks import SCORE_FUNCTIONS
+from bertstream.v1 import encoding_pb2, generation_pb2, tasks_pb2, tokenization_pb2, types_pb2
 
 ENUMS: list[tuple[Mapping[int, Any], Any, bool]] = [  # the table, the enum, whether UNSPECIFIED has a name in the table
     (names.OUTPUTS, encoding_pb2.EncodingOutput, False),
@@ -21,6 +24,10 @@ ENUMS: list[tuple[Mapping[int, Any], Any, bool]] = [  # the table, the enum, whe
     (names.COLUMNS, tokenization_pb2.TokenizationOutput, False),
     (names.OFFSET_UNITS, tokenization_pb2.OffsetUnit, True),
     (names.PRIORITIES, types_pb2.Priority, False),
+    (SCORE_FUNCTIONS, tasks_pb2.ScoreFunction, False),
+    (AGGREGATIONS, tasks_pb2.AggregationStrategy, True),
+    (EARLY_STOPPINGS, generation_pb2.EarlyStopping, False),
+    (FINISH_REASONS, generation_pb2.FinishReason, False),
 ]
 
 
@@ -50,3 +57,9 @@ def test_lists_of_values_are_named_once_each_in_their_order() -> None:
     with pytest.raises(RequestError) as raised:
         names.names_of(names.OUTPUTS, [3, 3, 1, 0, 99], "options.outputs")
     assert raised.value.violations[0].field == "options.outputs[3]"
+
+
+def test_names_are_those_of_the_protocol_that_the_inside_knows() -> None:
+    modes = encoding_pb2.PoolingMode
+    assert names.names_in(modes, Literal["max", "mean_sqrt_len"]) == {3: "max", 4: "mean_sqrt_len"}
+    assert names.names_in(modes, Literal["max"] | Literal["cls"], "max") == {0: "max", 1: "cls", 3: "max"}

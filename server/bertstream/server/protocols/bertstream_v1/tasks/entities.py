@@ -12,7 +12,7 @@ from bertstream.server.core.tasks.entities import ClassifyTokens
 from bertstream.server.core.tasks.entities_groups import Aggregation, Tags
 from bertstream.server.core.tokenization import TokenizeOptions
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
-from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS, name_of, value_of
+from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS, name_of, names_in, value_of
 from bertstream.server.protocols.bertstream_v1.validation.tasks import (
     effective_priority,
     parse_priority,
@@ -24,14 +24,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tokenization import ef
 from bertstream.v1 import tasks_pb2
 from bertstream.workers.contract import HeadWish, Wishes
 
-AGGREGATIONS: Mapping[int, Aggregation] = {
-    tasks_pb2.AGGREGATION_STRATEGY_UNSPECIFIED: "simple",
-    tasks_pb2.AGGREGATION_STRATEGY_NONE: "none",
-    tasks_pb2.AGGREGATION_STRATEGY_SIMPLE: "simple",
-    tasks_pb2.AGGREGATION_STRATEGY_FIRST: "first",
-    tasks_pb2.AGGREGATION_STRATEGY_AVERAGE: "average",
-    tasks_pb2.AGGREGATION_STRATEGY_MAX: "max",
-}
+AGGREGATIONS: Mapping[int, Aggregation] = names_in(tasks_pb2.AggregationStrategy, Aggregation, "simple")
 
 
 def parse_classify_tokens(

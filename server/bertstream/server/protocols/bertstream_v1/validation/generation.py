@@ -14,7 +14,7 @@ from bertstream.server.core.generation.answers import AnswerEnd
 from bertstream.server.core.generation.lengths import Lengths
 from bertstream.server.core.generation.plan import GenerationPlan, generation_of
 from bertstream.server.core.tokenization import Side, Truncation
-from bertstream.server.protocols.bertstream_v1.validation.names import PRIORITIES, SIDES, name_of, value_of
+from bertstream.server.protocols.bertstream_v1.validation.names import PRIORITIES, SIDES, name_of, names_in, value_of
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation, parse_truncation
 from bertstream.v1 import generation_pb2, types_pb2
 from bertstream.workers.contract import EarlyStopping, GenerationOptions
@@ -29,16 +29,8 @@ MAX_EOS_TOKENS = 64
 _DEFAULT_NEW_TOKENS = 20  # as in transformers
 _DEFAULT_TOP_K = 50
 
-EARLY_STOPPINGS: Mapping[int, EarlyStopping] = {
-    generation_pb2.EARLY_STOPPING_HEURISTIC: "heuristic",
-    generation_pb2.EARLY_STOPPING_FIRST: "first",
-    generation_pb2.EARLY_STOPPING_NEVER: "never",
-}
-FINISH_REASONS: Mapping[int, AnswerEnd] = {
-    generation_pb2.FINISH_REASON_END_OF_SEQUENCE: "end_of_sequence",
-    generation_pb2.FINISH_REASON_LENGTH: "length",
-    generation_pb2.FINISH_REASON_STOP_STRING: "stop_string",
-}
+EARLY_STOPPINGS: Mapping[int, EarlyStopping] = names_in(generation_pb2.EarlyStopping, EarlyStopping)
+FINISH_REASONS: Mapping[int, AnswerEnd] = names_in(generation_pb2.FinishReason, AnswerEnd)
 _OWN_EARLY_STOPPINGS: Mapping[object, EarlyStopping] = {False: "heuristic", True: "first", "never": "never"}
 
 

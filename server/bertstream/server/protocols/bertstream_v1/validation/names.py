@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, get_args
 
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.tokenization import Column, OffsetUnit, Side, Strategy
@@ -12,48 +12,32 @@ from bertstream.workers.contract import BULK, INTERACTIVE, LayerCombination, Out
 
 Name = TypeVar("Name")
 
-OUTPUTS: Mapping[int, Output] = {
-    encoding_pb2.ENCODING_OUTPUT_POOLED: "pooled",
-    encoding_pb2.ENCODING_OUTPUT_POOLER_OUTPUT: "pooler_output",
-    encoding_pb2.ENCODING_OUTPUT_LAST_HIDDEN_STATE: "last_hidden_state",
-    encoding_pb2.ENCODING_OUTPUT_HIDDEN_STATES: "hidden_states",
-    encoding_pb2.ENCODING_OUTPUT_ATTENTIONS: "attentions",
-    encoding_pb2.ENCODING_OUTPUT_POOLED_SPANS: "pooled_spans",
-}
-POOLING_MODES: Mapping[int, PoolingMode] = {
-    encoding_pb2.POOLING_MODE_CLS: "cls",
-    encoding_pb2.POOLING_MODE_MEAN: "mean",
-    encoding_pb2.POOLING_MODE_MAX: "max",
-    encoding_pb2.POOLING_MODE_MEAN_SQRT_LEN: "mean_sqrt_len",
-    encoding_pb2.POOLING_MODE_LAST_TOKEN: "last_token",
-    encoding_pb2.POOLING_MODE_POOLER: "pooler",
-    encoding_pb2.POOLING_MODE_WEIGHTED_MEAN: "weighted_mean",
-    encoding_pb2.POOLING_MODE_CHECKPOINT: "checkpoint",
-}
-LAYER_COMBINATIONS: Mapping[int, LayerCombination] = {
-    encoding_pb2.LAYER_COMBINATION_UNSPECIFIED: "mean",
-    encoding_pb2.LAYER_COMBINATION_MEAN: "mean",
-    encoding_pb2.LAYER_COMBINATION_SUM: "sum",
-    encoding_pb2.LAYER_COMBINATION_CONCATENATE: "concatenate",
-}
-WIRE_TYPES: Mapping[int, WireType] = {
-    types_pb2.DATA_TYPE_UNSPECIFIED: "float32",
-    types_pb2.DATA_TYPE_FLOAT32: "float32",
-    types_pb2.DATA_TYPE_FLOAT16: "float16",
-    types_pb2.DATA_TYPE_BFLOAT16: "bfloat16",
-    types_pb2.DATA_TYPE_INT8: "int8",
-}
-STRATEGIES: Mapping[int, Strategy] = {
-    types_pb2.TRUNCATION_STRATEGY_UNSPECIFIED: "longest_first",
-    types_pb2.TRUNCATION_STRATEGY_REFUSE: "refuse",
-    types_pb2.TRUNCATION_STRATEGY_LONGEST_FIRST: "longest_first",
-    types_pb2.TRUNCATION_STRATEGY_ONLY_FIRST: "only_first",
-    types_pb2.TRUNCATION_STRATEGY_ONLY_SECOND: "only_second",
-}
-SIDES: Mapping[int, Side] = {
-    types_pb2.TRUNCATION_SIDE_RIGHT: "right",
-    types_pb2.TRUNCATION_SIDE_LEFT: "left",
-}
+
+class Enum(Protocol):
+    """An enum of the protocol."""
+
+    def items(self) -> list[tuple[str, Any]]: ...
+
+
+def names_in(enum: Enum, literal: Any, unspecified: str | None = None) -> Mapping[int, Any]:
+    """Return the names that the inside uses for an enum's values: those of a Literal, or of a union of several.
+
+    They are the protocol's, without the prefix and in lower case. `unspecified` is what not to say means, if anything;
+    a value that the inside does not know has no name.
+    """
+    (none, zero), *values = enum.items()
+    known = {name for part in get_args(literal) for name in (get_args(part) or (part,))}
+    named = {value: key.removeprefix(none.removesuffix("UNSPECIFIED")).lower() for key, value in values}
+    default = {} if unspecified is None else {zero: unspecified}
+    return {**default, **{value: name for value, name in named.items() if name in known}}
+
+
+OUTPUTS: Mapping[int, Output] = names_in(encoding_pb2.EncodingOutput, Output)
+POOLING_MODES: Mapping[int, PoolingMode] = names_in(encoding_pb2.PoolingMode, PoolingMode)
+LAYER_COMBINATIONS: Mapping[int, LayerCombination] = names_in(encoding_pb2.LayerCombination, LayerCombination, "mean")
+WIRE_TYPES: Mapping[int, WireType] = names_in(types_pb2.DataType, WireType, "float32")
+STRATEGIES: Mapping[int, Strategy] = names_in(types_pb2.TruncationStrategy, Strategy, "longest_first")
+SIDES: Mapping[int, Side] = names_in(types_pb2.TruncationSide, Side)
 COLUMNS: Mapping[int, Column | None] = {
     tokenization_pb2.TOKENIZATION_OUTPUT_TOKENS: "tokens",
     tokenization_pb2.TOKENIZATION_OUTPUT_OFFSETS: "offsets",

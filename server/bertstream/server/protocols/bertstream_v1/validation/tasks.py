@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 
 from bertstream.server.core.errors import RequestError, head_not_available, invalid, not_available
 from bertstream.server.core.tokenization import Strategy, Truncation
-from bertstream.server.protocols.bertstream_v1.validation.names import PRIORITIES, STRATEGIES, name_of, value_of
+from bertstream.server.protocols.bertstream_v1.validation.names import (
+    PRIORITIES,
+    STRATEGIES,
+    name_of,
+    names_in,
+    value_of,
+)
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import parse_truncation
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import HeadName, ScoreFunction
 from bertstream.workers.programs.description import ModelDescription
 
-SCORE_FUNCTIONS: Mapping[int, ScoreFunction] = {
-    tasks_pb2.SCORE_FUNCTION_SOFTMAX: "softmax",
-    tasks_pb2.SCORE_FUNCTION_SIGMOID: "sigmoid",
-    tasks_pb2.SCORE_FUNCTION_NONE: "none",
-}
+SCORE_FUNCTIONS: Mapping[int, ScoreFunction] = names_in(tasks_pb2.ScoreFunction, ScoreFunction)
 
 
 def require_head(description: ModelDescription, head: HeadName) -> None:
