@@ -6,6 +6,7 @@ import inspect
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -23,7 +24,6 @@ from bertstream.client import (
 )
 from bertstream.client._encoding.forward_options import forward_options
 from bertstream.client._encoding.options import encoding_options, tokenization_options
-from bertstream.client._encoding.requests import forward_request
 from bertstream.client._transport.channels import rpc_names
 from bertstream.client._types import Output
 from bertstream.v1 import encoding_pb2 as encoding
@@ -66,17 +66,40 @@ def test_every_rpc_is_used(server: FakeServer, client: Any) -> None:
     assert server.seen.rpcs.keys() == {*rpc_names(), "Check"}
 
 
-@pytest.mark.parametrize(
-    ("options", "builds"),
-    [
-        (EncodeOptions, [encoding_options]),
-        (TokenizeOptions, [tokenization_options]),
-        (ForwardOptions, [forward_options, encoding_options, forward_request]),
-    ],
-)
-def test_documented_options_are_the_real_ones(options: Any, builds: list[Any]) -> None:
-    real = {name for build in builds for name in inspect.signature(build).parameters} - {"given"}
-    assert set(get_type_hints(options)) == real - {"outputs", "delivery", "interactive"}
+TEXT_OPTIONS: dict[str, Any] = {
+    "model": "tiny", "max_length": 9, "truncation": False, "truncation_side": "left", "add_special_tokens": False,
+}  # fmt: skip
+VECTOR_OPTIONS: dict[str, Any] = {
+    **TEXT_OPTIONS, "pooling": "max", "normalize": True, "layer_combination": "sum", "dimensions": 3, "prompt": "",
+    "prompt_name": "query", "wire_type": "int8", "priority": "bulk",
+}  # fmt: skip
+MAKERS: dict[Any, tuple[Any, dict[str, Any]]] = {  # the message of options, and a value other than the default for each
+    EncodeOptions: (encoding_options, {**VECTOR_OPTIONS, "layers": [1, -1]}),
+    TokenizeOptions: (
+        tokenization_options,
+        {**TEXT_OPTIONS, "overflow": True, "stride": 3, "offset_unit": "utf8_bytes", "columns": ["tokens"]},
+    ),
+    ForwardOptions: (
+        partial(forward_options, ["hidden_states", "attentions"]),
+        {
+            **VECTOR_OPTIONS,
+            "layers": 1,
+            "attention_layers": 2,
+            "heads": [0],
+            "pooling_layers": 1,
+            "offset_unit": "utf8_bytes",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("documented", MAKERS)
+def test_documented_options_are_the_real_ones(documented: Any) -> None:
+    make, values = MAKERS[documented]
+    assert set(get_type_hints(documented)) - {"span_unit"} == set(values)
+    assert [name for name, value in values.items() if make(**{name: value}) == make()] == []
+    with pytest.raises(TypeError, match="unexpected keyword argument 'pool'"):
+        make(pool="max")
 
 
 def test_exports_are_sorted_and_there() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bertstream.client._enums import value_of
 from bertstream.client._types import Truncation, TruncationSide
@@ -12,6 +13,12 @@ from bertstream.v1 import types_pb2 as types
 def numbers_of(numbers: int | Sequence[int] | None) -> list[int]:
     """One number or several as a list; none for None."""
     return [numbers] if isinstance(numbers, int) else list(numbers or ())
+
+
+def refuse_unknown(given: Mapping[str, object], documented: Any) -> None:
+    """Raise TypeError for keyword arguments that the TypedDict of those documented has not."""
+    for name in sorted(given.keys() - documented.__required_keys__ - documented.__optional_keys__):
+        raise TypeError(f"got an unexpected keyword argument {name!r}")
 
 
 def set_truncation(

@@ -29,7 +29,7 @@ def forward_options(
 ) -> encoding.EncodingOptions:
     """The message for ForwardOptions but span_unit, which goes with the texts. ValueError for what cannot be meant."""
     _check(outputs, layers, attention_layers, heads)
-    options = encoding_options(outputs=outputs, layers=pooling_layers, **given)
+    options = encoding_options(outputs, layers=pooling_layers, **given)
     if "hidden_states" in outputs:
         options.hidden_state_layers.extend(numbers_of(layers))
     if "attentions" in outputs:

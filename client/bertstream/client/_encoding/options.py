@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TypedDict, Unpack
 
-from bertstream.client._common_options import numbers_of, set_truncation
+from bertstream.client._common_options import numbers_of, refuse_unknown, set_truncation
 from bertstream.client._enums import value_of
 from bertstream.client._types import (
     LayerCombination,
@@ -112,65 +112,48 @@ class TokenizeOptions(TypedDict, total=False):
     sequence_ids along); None for all."""
 
 
-def encoding_options(
-    *,
-    outputs: Sequence[Output] = (),
-    model: str = "",
-    pooling: PoolingMode | None = None,
-    normalize: bool | None = None,
-    layer_combination: LayerCombination | None = None,
-    dimensions: int | None = None,
-    prompt: str | None = None,
-    prompt_name: str | None = None,
-    wire_type: WireType | None = None,
-    max_length: int | None = None,
-    truncation: bool | Truncation | None = None,
-    truncation_side: TruncationSide | None = None,
-    add_special_tokens: bool | None = None,
-    priority: Priority | None = None,
-    layers: int | Sequence[int] | None = None,
-) -> encoding.EncodingOptions:
-    """The message for EncodeOptions. ValueError and TypeError for what cannot be meant."""
-    options = encoding.EncodingOptions(model=model, add_special_tokens=add_special_tokens)
-    options.outputs.extend(value_of(encoding.EncodingOutput, output, "outputs") for output in outputs)
-    given = (pooling, normalize, layers, layer_combination, dimensions)
-    if any(value is not None for value in given):
-        options.pooling.CopyFrom(_pooling_options(pooling, normalize, layers, layer_combination, dimensions))
+def encoding_options(outputs: Sequence[Output] = (), **given: Unpack[EncodeOptions]) -> encoding.EncodingOptions:
+    """Return the message for EncodeOptions. ValueError and TypeError for what cannot be meant."""
+    refuse_unknown(given, EncodeOptions)
+    prompt, prompt_name = given.get("prompt"), given.get("prompt_name")
     if prompt is not None and prompt_name is not None:
         raise ValueError("prompt and prompt_name exclude each other")
+    options = encoding.EncodingOptions(
+        model=given.get("model", ""),
+        add_special_tokens=given.get("add_special_tokens"),
+        pooling=_pooling_options(given),
+    )
+    options.outputs.extend(value_of(encoding.EncodingOutput, output, "outputs") for output in outputs)
     if prompt is not None:
         options.prompt = prompt
     if prompt_name is not None:
         options.prompt_name = prompt_name
-    if wire_type is not None:
+    if (wire_type := given.get("wire_type")) is not None:
         options.data_type = value_of(types.DataType, wire_type, "wire_type")
-    if priority is not None:
+    if (priority := given.get("priority")) is not None:
         options.priority = value_of(types.Priority, priority, "priority")
-    set_truncation(options.truncation, max_length, truncation, truncation_side)
+    cut = (given.get("max_length"), given.get("truncation"), given.get("truncation_side"))
+    set_truncation(options.truncation, *cut)
     return options
 
 
-def tokenization_options(
-    *,
-    model: str = "",
-    add_special_tokens: bool | None = None,
-    max_length: int | None = None,
-    truncation: bool | Truncation | None = None,
-    truncation_side: TruncationSide | None = None,
-    overflow: bool = False,
-    stride: int = 0,
-    offset_unit: OffsetUnit | None = None,
-    columns: Sequence[TokenColumn] | None = None,
-) -> tokenization.TokenizationOptions:
-    """The message for TokenizeOptions. ValueError and TypeError for what cannot be meant."""
-    options = tokenization.TokenizationOptions(model=model, add_special_tokens=add_special_tokens)
-    options.overflowing_windows, options.stride = overflow or stride != 0, stride
-    if offset_unit is not None:
-        options.offset_unit = value_of(tokenization.OffsetUnit, offset_unit, "offset_unit")
+def tokenization_options(**given: Unpack[TokenizeOptions]) -> tokenization.TokenizationOptions:
+    """Return the message for TokenizeOptions. ValueError and TypeError for what cannot be meant."""
+    refuse_unknown(given, TokenizeOptions)
+    stride, columns = given.get("stride", 0), given.get("columns")
     if columns is not None and not columns:
         raise ValueError("columns is empty; leave it out for all of them")
+    options = tokenization.TokenizationOptions(
+        model=given.get("model", ""),
+        add_special_tokens=given.get("add_special_tokens"),
+        overflowing_windows=given.get("overflow", False) or stride != 0,
+        stride=stride,
+    )
+    if (unit := given.get("offset_unit")) is not None:
+        options.offset_unit = value_of(tokenization.OffsetUnit, unit, "offset_unit")
     options.outputs.extend(value_of(tokenization.TokenizationOutput, name, "columns") for name in columns or ())
-    set_truncation(options.truncation, max_length, truncation, truncation_side)
+    cut = (given.get("max_length"), given.get("truncation"), given.get("truncation_side"))
+    set_truncation(options.truncation, *cut)
     return options
 
 
@@ -188,19 +171,18 @@ def pooled_width(pooling: encoding.PoolingOptions, model: Model | None) -> int:
     return min(width, dimensions) if dimensions > 0 else width
 
 
-def _pooling_options(
-    mode: PoolingMode | None,
-    normalize: bool | None,
-    layers: int | Sequence[int] | None,
-    layer_combination: LayerCombination | None,
-    dimensions: int | None,
-) -> encoding.PoolingOptions:
+def _pooling_options(given: EncodeOptions) -> encoding.PoolingOptions | None:
+    """Return None where nothing is said of pooling."""
+    names = ("pooling", "normalize", "layers", "layer_combination", "dimensions")
+    if all(given.get(name) is None for name in names):
+        return None
+    dimensions = given.get("dimensions")
     if dimensions is not None and dimensions < 1:
         raise ValueError("dimensions must be at least 1")
-    options = encoding.PoolingOptions(normalize=normalize, dimensions=dimensions or 0)
-    options.layers.extend(numbers_of(layers))
-    if mode is not None:
+    options = encoding.PoolingOptions(normalize=given.get("normalize"), dimensions=dimensions or 0)
+    options.layers.extend(numbers_of(given.get("layers")))
+    if (mode := given.get("pooling")) is not None:
         options.mode = value_of(encoding.PoolingMode, mode, "pooling")
-    if layer_combination is not None:
-        options.layer_combination = value_of(encoding.LayerCombination, layer_combination, "layer_combination")
+    if (combination := given.get("layer_combination")) is not None:
+        options.layer_combination = value_of(encoding.LayerCombination, combination, "layer_combination")
     return options

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from bertstream.client._common_options import numbers_of, set_truncation
+from bertstream.client._common_options import numbers_of, refuse_unknown, set_truncation
 from bertstream.client._enums import value_of
 from bertstream.client._generation.types import EarlyStopping
 from bertstream.client._texts import refusal, utf8_size
@@ -16,6 +16,16 @@ from bertstream.v1 import generation_pb2 as generation
 from bertstream.v1 import types_pb2 as types
 
 _MOST = 2**31 - 1
+_WHOLE: Mapping[str, tuple[int, int]] = {
+    "max_new_tokens": (1, _MOST),
+    "min_new_tokens": (0, _MOST),
+    "num_beams": (1, _MOST),
+    "top_k": (0, _MOST),
+    "seed": (0, 2**64 - 1),
+    "no_repeat_ngram_size": (0, _MOST),
+}
+"""Options that are whole numbers, with the least and the most that fit."""
+_REAL = ("length_penalty", "temperature", "top_p", "repetition_penalty")
 
 
 class SummarizeOptions(TypedDict, total=False):
@@ -82,60 +92,33 @@ class GenerateOptions(SummarizeOptions, total=False):
 
 
 def generation_options(
-    *,
-    model: str = "",
-    max_new_tokens: int | None = None,
-    min_new_tokens: int | None = None,
-    num_beams: int | None = None,
-    num_return_sequences: int | None = None,
-    length_penalty: float | None = None,
-    early_stopping: EarlyStopping | None = None,
-    do_sample: bool | None = None,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    seed: int | None = None,
-    repetition_penalty: float | None = None,
-    no_repeat_ngram_size: int | None = None,
-    bad_words: Sequence[str] = (),
-    stop_strings: Sequence[str] = (),
-    eos_token_ids: int | Sequence[int] = (),
-    add_special_tokens: bool | None = None,
-    keep_special_tokens: bool = False,
-    token_scores: bool = False,
-    max_length: int | None = None,
-    truncation: bool | Truncation | None = None,
-    truncation_side: TruncationSide | None = None,
-    priority: Priority | None = None,
+    num_return_sequences: int | None = None, **given: Unpack[GenerateOptions]
 ) -> generation.GenerationOptions:
-    """The message for GenerateOptions; one answer unless `num_return_sequences` says. ValueError and TypeError for what
-    cannot be meant.
+    """Return the message for GenerateOptions; one answer unless `num_return_sequences` says.
+
+    ValueError and TypeError for what cannot be meant.
     """
+    refuse_unknown(given, GenerateOptions)
+    numbers: dict[str, Any] = {name: _whole(given.get(name), name, *range_) for name, range_ in _WHOLE.items()}
+    numbers |= {name: _real(given.get(name), name) for name in _REAL}
     options = generation.GenerationOptions(
-        model=model,
-        add_special_tokens=add_special_tokens,
-        do_sample=do_sample,
-        early_stopping=_early_stopping(early_stopping),
-        max_new_tokens=_whole(max_new_tokens, "max_new_tokens", 1),
-        min_new_tokens=_whole(min_new_tokens, "min_new_tokens", 0),
-        num_beams=_whole(num_beams, "num_beams", 1),
+        model=given.get("model", ""),
+        add_special_tokens=given.get("add_special_tokens"),
+        do_sample=given.get("do_sample"),
+        early_stopping=_early_stopping(given.get("early_stopping")),
         num_return_sequences=_whole(num_return_sequences, "num_return_sequences", 1) or 1,
-        top_k=_whole(top_k, "top_k", 0),
-        seed=_whole(seed, "seed", 0, 2**64 - 1),
-        no_repeat_ngram_size=_whole(no_repeat_ngram_size, "no_repeat_ngram_size", 0),
-        length_penalty=_real(length_penalty, "length_penalty"),
-        temperature=_real(temperature, "temperature"),
-        top_p=_real(top_p, "top_p"),
-        repetition_penalty=_real(repetition_penalty, "repetition_penalty"),
-        bad_words=_strings(bad_words, "bad_words"),
-        stop_strings=_strings(stop_strings, "stop_strings"),
-        keep_special_tokens=keep_special_tokens,
-        token_scores=token_scores,
+        bad_words=_strings(given.get("bad_words"), "bad_words"),
+        stop_strings=_strings(given.get("stop_strings"), "stop_strings"),
+        keep_special_tokens=given.get("keep_special_tokens", False),
+        token_scores=given.get("token_scores", False),
+        **numbers,
     )
-    options.eos_token_ids.extend(_whole(token, "eos_token_ids", 0) or 0 for token in numbers_of(eos_token_ids))
-    if priority is not None:
+    eos = numbers_of(given.get("eos_token_ids"))
+    options.eos_token_ids.extend(_whole(token, "eos_token_ids", 0) or 0 for token in eos)
+    if (priority := given.get("priority")) is not None:
         options.priority = value_of(types.Priority, priority, "priority")
-    set_truncation(options.truncation, max_length, truncation, truncation_side)
+    cut = (given.get("max_length"), given.get("truncation"), given.get("truncation_side"))
+    set_truncation(options.truncation, *cut)
     return options
 
 
