@@ -13,7 +13,8 @@ from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.server.core.tasks.labels import ClassifyTexts, Relevances, RerankTexts, sort_documents
 from bertstream.server.core.tasks.sentences import PredictNextSentences
 from bertstream.server.core.tokenization import Pairs
-from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_classify, parse_next_sentence, parse_rerank
+from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_classify, parse_rerank
+from bertstream.server.protocols.bertstream_v1.tasks.sentences import parse_next_sentence
 from bertstream.server.protocols.bertstream_v1.tasks.writing import write
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import INTERACTIVE

@@ -14,7 +14,7 @@ from bertstream.server.core.sent import Sent, SentItems
 from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.server.core.tasks.likelihoods import ScoreTexts
 from bertstream.server.core.tokenization import Texts
-from bertstream.server.protocols.bertstream_v1.tasks.masks import parse_score_text
+from bertstream.server.protocols.bertstream_v1.tasks.likelihoods import parse_score_text
 from bertstream.server.protocols.bertstream_v1.tasks.writing import write
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import INTERACTIVE

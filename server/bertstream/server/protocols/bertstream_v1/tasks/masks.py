@@ -1,9 +1,8 @@
-"""Options of FillMasks and ScoreTexts."""
+"""Options of FillMasks."""
 
 from __future__ import annotations
 
 from bertstream.server.core.tasks.base import HeadModel
-from bertstream.server.core.tasks.likelihoods import ScoreTexts
 from bertstream.server.core.tasks.masks import FillMasks
 from bertstream.server.core.tasks.targets import find_targets
 from bertstream.server.core.tokenization import TokenizeOptions
@@ -45,18 +44,3 @@ def parse_fill_mask(
     sequences = not options.omit_sequences
     task = FillMasks(model, wishes, priority, TokenizeOptions(truncation), mask, mask_id, top_k, sequences)
     return Asked(task, effective)
-
-
-def parse_score_text(
-    options: tasks_pb2.ScoreTextOptions, model: HeadModel, default_priority: int, path: str
-) -> Asked[ScoreTexts, tasks_pb2.ScoreTextOptions]:
-    """Raises INVALID_ARGUMENT with the field's path, HEAD_NOT_AVAILABLE or HEAD_NOT_SUITABLE."""
-    mask, mask_id = require_mask(model.description)
-    truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
-    priority = parse_priority(options.priority, default_priority, f"{path}.priority")
-    effective = tasks_pb2.ScoreTextOptions(
-        model=model.name, truncation=effective_truncation(truncation), priority=effective_priority(priority)
-    )
-    wishes = Wishes(("token_log_probabilities",), head=HeadWish("fill_mask"))
-    tokenize_options = TokenizeOptions(truncation, columns=frozenset({"special_tokens_mask"}))
-    return Asked(ScoreTexts(model, wishes, priority, tokenize_options, mask, mask_id), effective)

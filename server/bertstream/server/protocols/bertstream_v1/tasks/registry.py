@@ -11,12 +11,10 @@ from bertstream.server.protocols.bertstream_v1.tasks.answers import parse_answer
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Parse
 from bertstream.server.protocols.bertstream_v1.tasks.choices import parse_choose
 from bertstream.server.protocols.bertstream_v1.tasks.entities import parse_classify_tokens
-from bertstream.server.protocols.bertstream_v1.tasks.labels import (
-    parse_classify,
-    parse_next_sentence,
-    parse_rerank_pairs,
-)
-from bertstream.server.protocols.bertstream_v1.tasks.masks import parse_fill_mask, parse_score_text
+from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_classify, parse_rerank_pairs
+from bertstream.server.protocols.bertstream_v1.tasks.likelihoods import parse_score_text
+from bertstream.server.protocols.bertstream_v1.tasks.masks import parse_fill_mask
+from bertstream.server.protocols.bertstream_v1.tasks.sentences import parse_next_sentence
 from bertstream.server.protocols.bertstream_v1.tasks.zero_shot import parse_zero_shot
 from bertstream.v1 import tasks_pb2
 
