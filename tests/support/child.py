@@ -1,4 +1,4 @@
-"""A child for the supervisor's tests: `python -m tests.support.child NAME LIFE DIRECTORY CONTROL_FD BEHAVIOUR…`.
+"""A child for the supervisor's tests.
 
 It writes what happens to it into DIRECTORY/events, a line each, and behaves as told: see the words below.
 """
@@ -11,59 +11,101 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bertstream.workers.process import logs
-from bertstream.workers.process.control import ControlLine, Event
+from bertstream.workers.process.child import ChildSpec
+from bertstream.workers.process.control import (
+    Answer,
+    Failed,
+    Heard,
+    Ping,
+    Pong,
+    Progress,
+    Question,
+    Ready,
+    Stop,
+    begin,
+)
+from tests.support.imports import ROOT
 
 
-def main(name: str, life: str, directory: str, control_fd: str, *behaviour: str) -> int:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Settings of such a child."""
+
+    name: str
+    life: int
+    directory: str
+    behaviour: tuple[str, ...]
+    log_level: str = "info"
+
+
+def spec(directory: Path, name: str, *behaviour: str, **options: Any) -> ChildSpec:
+    """Return what starts such a child."""
+
+    def settings(life: int) -> Told:
+        return Told(name, life, str(directory), behaviour)
+
+    return ChildSpec(name, "tests.support.child", settings, {"PYTHONPATH": str(ROOT)}, **options)
+
+
+def main(argv: list[str]) -> int:
+    control_fd = int(argv[2])
+    control, told = begin(argv, Told)
+    name, life, directory, behaviour = told.name, told.life, told.directory, told.behaviour
     note(directory, name, f"started {life} {os.getpid()}")
-    control, stopped = ControlLine(int(control_fd)), threading.Event()
-    pinged = 0
+    stopped = threading.Event()
 
-    def answer(event: Event) -> None:
-        nonlocal pinged
-        if event["event"] == "stop":
-            note(directory, name, "stop")
-            if "stubborn" not in behaviour:
-                stopped.set()
-        elif event["event"] == "ping":
-            pinged += 1
-            if f"silent{life}" not in behaviour:
-                control.send("pong", computing_seconds=1e9 if f"computing{life}" in behaviour else 0.0)
-        elif event["event"] == "double":
-            control.send("answer", id=event["id"], number=2 * event["number"])
-        elif event["event"] == "die":
-            os._exit(7)
+    def answer(question: Question) -> Answer:
+        match question.asked:
+            case {"double": int(number)}:
+                return Answer(question.id, 2 * number)
+            case "die":
+                os._exit(7)
+            case _:
+                return Answer(question.id, error="a child knows no such thing")
+
+    def hear(message: Heard) -> None:
+        match message:
+            case Stop():
+                note(directory, name, "stop")
+                if "stubborn" not in behaviour:
+                    stopped.set()
+            case Ping():
+                if f"silent{life}" not in behaviour:
+                    control.send(Pong(1e9 if f"computing{life}" in behaviour else 0.0))
+            case Question():
+                control.send(answer(message))
 
     def orphaned() -> None:
         note(directory, name, "orphaned")
         os._exit(0)
 
-    control.listen(answer, orphaned)
+    control.listen(hear, orphaned)
     if "chatters" in behaviour:
-        logs.setup(name)
         logging.getLogger("child").info("a line of the log")
         os.write(1, b"on standard output\n\n")
         os.write(2, b"[W] by C++ \xff\n" + b"x" * 100_000 + b"\nlast words")
     if "fails" in behaviour:
-        control.send("failed", message=f"{name}: the model is broken" + "!" * 200_000)
+        control.send(Failed(f"{name}: the model is broken" + "!" * 200_000))
         return 1
     if "garbage" in behaviour:
-        os.write(int(control_fd), b"this is not JSON\n")
+        os.write(control_fd, b"this is not JSON\n")
         return 3
     if "dies" in behaviour:
         os.kill(os.getpid(), signal.SIGKILL)
     if "leaves" in behaviour:  # a grandchild that holds the line open
-        os.set_inheritable(int(control_fd), True)
+        os.set_inheritable(control_fd, True)
         subprocess.Popen(["sleep", "30"], close_fds=False)
     if "never" not in behaviour:
-        control.send("progress", step="loading")
+        control.send(Progress("loading"))
         note(directory, name, "ready")
-        control.send("ready", pid=os.getpid(), life=int(life))
+        control.send(Ready([os.getpid(), life]))
     if "asks" in behaviour:
-        note(directory, name, f"told {control.ask('name', of='it').result(20)}")
+        asked = control.ask({"name of": "it"})
+        note(directory, name, f"told {asked.exception(20) or asked.result(20)}")
     if f"short{life}" in behaviour:
         return 9
     stopped.wait()
@@ -71,10 +113,10 @@ def main(name: str, life: str, directory: str, control_fd: str, *behaviour: str)
     return 0
 
 
-def note(directory: str, name: str, what: str) -> None:
+def note(directory: str | Path, name: str, what: str) -> None:
     with (Path(directory) / "events").open("a") as file:
         file.write(f"{name} {what}\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(sys.argv))

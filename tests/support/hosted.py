@@ -8,10 +8,8 @@ from __future__ import annotations
 import itertools
 import socket
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -19,9 +17,10 @@ import torch
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.process import worker as process
-from bertstream.workers.process.control import ControlLine, Event
-from bertstream.workers.process.worker import WorkerConfig
+from bertstream.workers.process.control import Ready, Settings, Started, Stop
+from bertstream.workers.process.settings import WorkerSettings
 from bertstream.workers.serving.queue import WorkQueue
+from tests.support.led import led
 
 LIMITS = Limits(
     max_texts=4096,
@@ -57,7 +56,7 @@ def hosted(models: Mapping[str, Path], cache: Path, folder: Path, **limits: int)
 
 def _start(compiled: Path, path: Path) -> WorkQueue:
     """A worker's parts, as threads."""
-    config = WorkerConfig(
+    settings = WorkerSettings(
         name=path.stem,
         directory=str(compiled),
         device="cpu",
@@ -67,9 +66,9 @@ def _start(compiled: Path, path: Path) -> WorkQueue:
         batch_tokens=2048,
         queue_tokens=1 << 24,
         session_bytes=1 << 26,
-        control_fd=-1,
+        cache_tokens=1 << 14,
     )
-    return process.start(config)[1]
+    return process.start(settings)[1]
 
 
 @contextmanager
@@ -86,30 +85,16 @@ def _frontend(models: tuple[ModelSettings, ...], limits: Limits) -> Iterator[str
         worker_wait_seconds=5.0,
         log_level="warning",
     )
-    ours, theirs = socket.socketpair()
-    with theirs:
-        command = [sys.executable, "-m", "bertstream.server.frontend.process", settings.name, str(theirs.fileno())]
-        frontend = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
-    line, ready = ControlLine(ours.detach()), threading.Event()
-
-    def answer(event: Event) -> None:
-        if event["event"] == "settings":
-            line.send("answer", id=event["id"], settings=settings.to_values())
-        elif event["event"] == "ready":
-            ready.set()
-
-    line.listen(answer, orphaned=ready.set)
-    try:
-        assert ready.wait(60), "the frontend is not ready after a minute"
-        assert frontend.poll() is None, "the frontend did not start"
-        yield f"127.0.0.1:{settings.port}"
-    finally:
-        line.send("stop")
+    with led("bertstream.server.frontend.process", settings.name) as frontend:
+        assert frontend.heard() == Started()
+        frontend.tell(Settings(settings))
+        assert frontend.heard() == Ready()
         try:
-            frontend.wait(30)
-        except subprocess.TimeoutExpired:
-            frontend.kill()
-            frontend.wait()
+            yield f"127.0.0.1:{settings.port}"
+        finally:
+            frontend.tell(Stop())
+            with suppress(subprocess.TimeoutExpired):
+                frontend.process.wait(30)
 
 
 def _free_port() -> int:

@@ -6,28 +6,21 @@ import asyncio
 import json
 import os
 import sys
-from typing import Any
 
 from bertstream.workers.process import supervisor
-from bertstream.workers.process.child import ChildFailed, ChildSpec
+from bertstream.workers.process.child import ChildFailed
 from bertstream.workers.process.group import Group
 from bertstream.workers.process.supervisor import Supervisor
-from tests.support.child import note
-
-
-def spec(directory: str, name: str, behaviour: list[str], options: dict[str, Any]) -> ChildSpec:
-    def command(life: int, control_fd: int) -> list[str]:
-        return ["tests.support.child", name, str(life), directory, str(control_fd), *behaviour]
-
-    return ChildSpec(name, command, {}, **options)
+from tests.support.child import note, spec
 
 
 def main(text: str) -> int:
     given = json.loads(text)
     directory = given["directory"]
     supervisor.PING_SECONDS = 0.05
+    options = given.get("options", {})
     stages = [
-        [Group([spec(directory, name, behaviour, given.get("options", {})) for name, behaviour in stage.items()])]
+        [Group([spec(directory, name, *behaviour, **options) for name, behaviour in stage.items()])]
         for stage in given["stages"]
     ]
     note(directory, "supervisor", f"started 0 {os.getpid()}")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +57,6 @@ class TlsSettings:
     files: TlsFiles
     certificates: Certificates
 
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> TlsSettings:
-        """The inverse of dataclasses.asdict, also by way of JSON."""
-        return cls(TlsFiles(**values["files"]), Certificates(**values["certificates"]))
-
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
@@ -76,11 +68,6 @@ class ModelSettings:
     queue_tokens: int  # under way in this frontend
     max_length: int = 0  # that texts are cut to by default; 0: as the checkpoint has it
     serial: int = 0  # tells versions of one model apart
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> ModelSettings:
-        """The inverse of dataclasses.asdict, also by way of JSON."""
-        return cls(**{**values, "sockets": tuple(values["sockets"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +89,3 @@ class FrontendSettings:
     frontends: int = 1  # how many there are, all on one port
     connections: ConnectionLimits = ConnectionLimits()
     tls: TlsSettings | None = None  # None: plain text
-
-    def to_values(self) -> dict[str, Any]:
-        """For the control line."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> FrontendSettings:
-        """The inverse of to_values, also by way of JSON."""
-        models = tuple(ModelSettings.from_values(each) for each in values["models"])
-        tls = TlsSettings.from_values(values["tls"]) if values["tls"] else None
-        limits, connections = Limits(**values["limits"]), ConnectionLimits(**values["connections"])
-        return cls(**{**values, "models": models, "limits": limits, "connections": connections, "tls": tls})

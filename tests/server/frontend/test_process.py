@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
+from bertstream.server.messages import AwaitDrained, CallsLeft, ServeModels
+from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
+from bertstream.workers.process.control import Answer, Ping, Pong, Progress, Question, Ready, Settings, Started, Stop
+from tests.support.led import Led, led
 
-from bertstream.server.settings import FrontendSettings, Limits
-
-LIMITS = Limits(1, 1 << 20, 1 << 20, 1 << 20, 1, 1, 1, 1)
-SETTINGS = FrontendSettings("frontend-7", "127.0.0.1", 0, "0", (), LIMITS, 1, 1.0, 1.0, "info")
+MODULE = "bertstream.server.frontend.process"
+SETTINGS = FrontendSettings(
+    "frontend-7", "127.0.0.1", 0, "0", (), Limits(1, 1 << 20, 1 << 20, 1 << 20, 1, 1, 1, 1), 1, 1.0, 1.0, "critical"
+)
 
 
-@contextmanager
-def started() -> Iterator[tuple[subprocess.Popen[bytes], socket.socket, TextIO]]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        command = [sys.executable, "-m", "bertstream.server.frontend.process", "frontend-7", str(theirs.fileno())]
-        process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
-        theirs.close()
-        try:
-            yield process, ours, ours.makefile("r")
-        finally:
-            process.kill()
-            process.wait()
+def begun(frontend: Led) -> Led:
+    assert frontend.heard() == Started()
+    frontend.tell(Settings(SETTINGS))
+    assert frontend.heard() == Ready()
+    return frontend
 
 
 def test_it_asks_for_its_settings_and_ends_when_told() -> None:
-    with started() as (process, line, events):
-        asked: dict[str, Any] = json.loads(events.readline())
-        assert asked["event"] == "settings"
-        answer = {"event": "answer", "id": asked["id"], "settings": SETTINGS.to_values()}
-        line.sendall(json.dumps(answer).encode() + b"\n")
-        assert json.loads(events.readline()) == {"event": "ready"}
-        line.sendall(b'{"event": "ping"}\n{"event": "stop"}\n')
-        assert json.loads(events.readline()) == {"event": "pong"}
-        assert process.wait(30) == 0
+    with led(MODULE, "frontend-7") as frontend:
+        begun(frontend).tell(Ping())
+        assert frontend.heard() == Pong()
+        frontend.tell(Stop())
+        assert frontend.heard() == Progress({"calls": CallsLeft(0).calls})
+        assert frontend.process.wait(30) == 0
+
+
+def test_it_answers_what_it_is_asked_or_says_why_not() -> None:
+    with led(MODULE, "frontend-7") as frontend:
+        begun(frontend).tell(Question(1, AwaitDrained((3,))))
+        assert frontend.heard() == Answer(1)
+        frontend.tell(Question(2, ServeModels((ModelSettings("a", "/no/such", (), 1),))))
+        refused = frontend.heard()
+        assert isinstance(refused, Answer)
+        assert refused.error.startswith("/no/such is not a compiled model")
+        frontend.tell(Question(3, {"type": "SingASong"}))
+        refused = frontend.heard()
+        assert isinstance(refused, Answer)
+        assert "SingASong" in refused.error
 
 
 def test_it_ends_where_its_supervisor_goes_before_it_answers() -> None:
-    with started() as (process, line, events):
-        assert json.loads(events.readline())["event"] == "settings"
-        line.shutdown(socket.SHUT_RDWR)
-        assert process.wait(30) == 1
+    with led(MODULE, "frontend-7") as frontend:
+        assert frontend.heard() == Started()
+        frontend.leave()
+        assert frontend.process.wait(30) == 1

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
 
 from bertstream.server import cli
@@ -23,7 +23,7 @@ from bertstream.server.supervisor.launching import Launch, Launcher
 from bertstream.server.supervisor.loading import Loader
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
-from bertstream.workers.compile.compiling import Compiled, CompiledModel
+from bertstream.workers.compile.compiling import Compiled, CompiledModel, CompileStep
 from bertstream.workers.process import logs
 from bertstream.workers.process.child import ChildFailed, ChildSpec
 from bertstream.workers.programs.description import PrecisionTest
@@ -56,9 +56,11 @@ def launched(config: ServeConfig, folder: Path, device: str = "cpu") -> tuple[La
     return launcher, app.launch_all(launcher, choices, Compiled(models, 2, "no compiler"))
 
 
-async def told_to(spec: ChildSpec) -> FrontendSettings:
+def told_to(spec: ChildSpec) -> FrontendSettings:
     """What a frontend that starts is told when it asks."""
-    return FrontendSettings.from_values((await spec.on_request({"event": "settings", "id": 1}))["settings"])
+    told = spec.settings(0)
+    assert isinstance(told, FrontendSettings)
+    return told
 
 
 async def test_each_life_of_a_frontend_begins_with_what_is_served_then(tmp_path: Path) -> None:
@@ -68,14 +70,14 @@ async def test_each_life_of_a_frontend_begins_with_what_is_served_then(tmp_path:
     launcher, launches = launched(config, tmp_path)
     loader = Loader(config, launcher, launches)
     spec, other = app.frontend_specs(config, 50051, launcher, loader, DrainLog(2, 0.5))
-    assert spec.command(0, 9) == ["bertstream.server.frontend.process", "frontend-0", "9"]
-    settings = await told_to(spec)
+    assert (spec.module, spec.name) == ("bertstream.server.frontend.process", "frontend-0")
+    settings = told_to(spec)
     assert (settings.host, settings.port, settings.drain_seconds) == ("::1", 50051, 0.5)
     assert (settings.limits.max_texts, settings.tokenizer_threads, settings.max_load_workers) == (7, 4, 8)
     assert settings.models == tuple(each.settings for each in launches)
     del loader.served[0]
     for each in (spec, other):
-        assert [model.name for model in (await told_to(each)).models] == ["b"]
+        assert [model.name for model in told_to(each).models] == ["b"]
 
 
 @pytest.mark.parametrize(("given", "threads", "expected"), [(1, 0, [8]), (3, 0, [3] * 3), (4, 2, [1] * 4)])
@@ -86,7 +88,7 @@ async def test_frontends_differ_in_name_and_number_only(
     launcher, launches = launched(config, tmp_path)
     loader = Loader(config, launcher, launches)
     specs = app.frontend_specs(config, 50051, launcher, loader, DrainLog(given, 30.0))
-    told = [await told_to(spec) for spec in specs]
+    told = [told_to(spec) for spec in specs]
     assert [each.tokenizer_threads for each in told] == expected
     assert [spec.name for spec in specs] == [each.name for each in told] == [f"frontend-{n}" for n in range(given)]
     assert [(each.number, each.frontends) for each in told] == [(number, given) for number in range(given)]
@@ -147,9 +149,22 @@ async def test_a_compilation_that_fails_says_why_in_its_own_words() -> None:
     assert raised.value.step == "find"
 
 
+async def test_what_is_compiled_is_not_there_for_all_to_read() -> None:
+    class Watching(ProgressDisplay):
+        def update(self, at: CompileStep) -> None:
+            found.extend(child.cmdline() for child in psutil.Process().children())
+
+    found: list[list[str]] = []
+    with Watching() as display, pytest.raises(ChildFailed):
+        await compile_models(app.compile_task(ServeConfig(log_level="error"), [nowhere()]), display)
+    compiling = [arguments for arguments in found if "bertstream.workers.compile.compiling" in arguments]
+    assert compiling
+    assert all(arguments[4] == "compile" and arguments[5].isdigit() and len(arguments) == 6 for arguments in compiling)
+
+
 async def test_a_compilation_can_be_stopped() -> None:
     class Impatient(ProgressDisplay):
-        def update(self, event: dict[str, Any]) -> None:
+        def update(self, at: CompileStep) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with Impatient() as display:
@@ -177,8 +192,8 @@ def test_progress_is_a_line_of_the_log_for_each_step(
     caplog.set_level("INFO")
     with ProgressDisplay() as display:
         for done in range(3):
-            display.update({"source": "mine", "step": "save", "done": done, "total": 3})
-        display.update({"source": "mine", "step": "test", "done": 0, "total": 1})
+            display.update(CompileStep("mine", "save", done, 3))
+        display.update(CompileStep("mine", "test", 0, 1))
     assert [record.message for record in caplog.records] == ["mine: save", "mine: test"]
     assert vars(caplog.records[0])["model"] == "mine"
 
@@ -190,7 +205,7 @@ def test_progress_on_a_terminal_is_a_bar(
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes what captures it for a terminal
     caplog.set_level("INFO")
     with ProgressDisplay() as display:
-        display.update({"source": "mine", "step": "save", "done": 1, "total": 3})
+        display.update(CompileStep("mine", "save", 1, 3))
     assert not caplog.records
     assert "mine: save" in capsys.readouterr().err
 

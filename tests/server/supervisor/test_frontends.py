@@ -6,34 +6,36 @@ from typing import Any, cast
 
 import pytest
 
+from bertstream.server.messages import AwaitDrained, ForFrontend, ServeModels
 from bertstream.server.settings import ModelSettings
 from bertstream.server.supervisor import frontends
 from bertstream.server.supervisor.frontends import Frontends, FrontendsFailed
 from bertstream.workers.process.child import ChildFailed
+from bertstream.workers.process.control import NoAnswer
 from bertstream.workers.process.group import Group
 
 MODEL = ModelSettings("a", "/a", ("/s",), 7, serial=3)
+DEATH = ChildFailed("it died")
 
 
 class FakeGroup:
-    """Two frontends; the answers of one of them are given, and None is a death."""
+    """Two frontends; of one it is given what comes of each question: an error, or an answer after so many seconds."""
 
-    def __init__(self, *answers: dict[str, Any] | None, other: dict[str, Any] | None = None) -> None:
+    def __init__(self, *outcomes: Exception | float | None, other: float | None = None) -> None:
         self.specs = [SimpleNamespace(name="one"), SimpleNamespace(name="other")]
-        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        self.asked: list[tuple[str, ForFrontend]] = []
         self.answered: list[str] = []
-        self._answers, self._other = list(answers), other or {}
+        self._outcomes, self._other = list(outcomes), other
 
     async def living(self, name: str) -> Any:
-        async def ask(event: str, **fields: Any) -> dict[str, Any]:
-            self.asked.append((name, event, fields))
-            answer = self._answers.pop(0) if name == "one" else self._other
-            if answer is None:
-                raise ChildFailed("it died")
-            if "sleep" in answer:
-                await asyncio.sleep(answer["sleep"])
+        async def ask(question: ForFrontend) -> None:
+            self.asked.append((name, question))
+            outcome = self._outcomes.pop(0) if name == "one" else self._other
+            self.answered += [name] if isinstance(outcome, NoAnswer) else []
+            if isinstance(outcome, Exception):
+                raise outcome
+            await asyncio.sleep(outcome or 0.0)
             self.answered.append(name)
-            return answer
 
         return SimpleNamespace(ask=ask)
 
@@ -43,28 +45,26 @@ def over(group: FakeGroup) -> Frontends:
 
 
 async def test_all_are_told_the_whole_list() -> None:
-    group = FakeGroup({})
+    group = FakeGroup(None)
     await over(group).serve([MODEL])
-    assert [(name, event) for name, event, _ in group.asked] == [("one", "models"), ("other", "models")]
-    (told,) = group.asked[0][2]["models"]
-    assert ModelSettings.from_values(told) == MODEL
+    assert group.asked == [("one", ServeModels((MODEL,))), ("other", ServeModels((MODEL,)))]
 
 
 async def test_one_that_dies_is_asked_again_in_its_next_life_but_not_for_ever() -> None:
-    group = FakeGroup(None, None, {})
+    group = FakeGroup(DEATH, DEATH, None)
     await over(group).drained([3])
-    assert [name for name, _, _ in group.asked].count("one") == 3
+    assert [question for name, question in group.asked if name == "one"] == [AwaitDrained((3,))] * 3
     with pytest.raises(FrontendsFailed, match="one died 3 times"):
-        await over(FakeGroup(None, None, None, {})).drained([3])
+        await over(FakeGroup(DEATH, DEATH, DEATH, None)).drained([3])
 
 
 async def test_one_that_cannot_says_why() -> None:
     with pytest.raises(FrontendsFailed, match="no such tokenizer"):
-        await over(FakeGroup({"error": "no such tokenizer"})).serve([MODEL])
+        await over(FakeGroup(NoAnswer("no such tokenizer"))).serve([MODEL])
 
 
 async def test_a_failure_is_told_when_all_have_done_what_they_could() -> None:
-    group = FakeGroup({"error": "no such tokenizer"}, other={"sleep": 0.1})
+    group = FakeGroup(NoAnswer("no such tokenizer"), other=0.1)
     with pytest.raises(FrontendsFailed, match="no such tokenizer"):
         await over(group).serve([MODEL])
     assert group.answered == ["one", "other"]
@@ -73,4 +73,4 @@ async def test_a_failure_is_told_when_all_have_done_what_they_could() -> None:
 async def test_one_that_does_not_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frontends, "CONNECT_SECONDS", 0.05)
     with pytest.raises(FrontendsFailed, match="not connected"):
-        await over(FakeGroup({"sleep": 20})).serve([MODEL])
+        await over(FakeGroup(20.0)).serve([MODEL])

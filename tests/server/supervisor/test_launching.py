@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from bertstream.server.supervisor import launching
 from bertstream.server.supervisor.launching import Launch, Launcher, pinned, workers_and_threads
 from bertstream.server.supervisor.sources import choose
 from bertstream.workers.compile.compiling import CompiledModel
-from bertstream.workers.process.worker import WorkerConfig
+from bertstream.workers.process.settings import WorkerSettings
 from bertstream.workers.programs.description import GenerationDescription
-from bertstream.workers.serving.cores import SLOTS
+from bertstream.workers.serving.cores import SLOTS, Share
 from tests.server.protocols.bertstream_v1.validation.support import description
 
 
@@ -42,8 +41,9 @@ class Launching:
         self.launches.append(self.launcher.launch(choice, self._compiled, self._models, self.launches))
         return self.launches[-1]
 
-    def told(self, launch: Launch, life: int = 4) -> list[WorkerConfig]:
-        return [WorkerConfig(**json.loads(spec.command(life, 17)[1])) for spec in launch.specs(self.config)]
+    def told(self, launch: Launch, life: int = 4) -> list[WorkerSettings]:
+        settings = [spec.settings(life) for spec in launch.specs(self.config)]
+        return [each for each in settings if isinstance(each, WorkerSettings)]
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_workers_have_cores_of_their_own_where_there_are_enough(
 
 def test_workers_stay_on_their_cores_only_where_that_is_wished(tmp_path: Path) -> None:
     launch = Launching(tmp_path, pin=True, workers=2, threads=3)
-    assert [config.cores for config in launch.told(launch())] == [[0, 1, 2], [3, 4, 5]]
+    assert [config.cores for config in launch.told(launch())] == [(0, 1, 2), (3, 4, 5)]
     (tmp_path / "other").mkdir()
     launch = Launching(tmp_path / "other", workers=2, threads=3)
-    assert [config.cores for config in launch.told(launch())] == [[], []]
+    assert [config.cores for config in launch.told(launch())] == [(), ()]
 
 
 def test_cores_of_one_model_are_no_other_s(tmp_path: Path) -> None:
@@ -131,11 +131,11 @@ def test_workers_on_gpus_stay_nowhere(tmp_path: Path) -> None:
 def test_workers_share_the_cores_that_are_idle_unless_told_what_to_use(tmp_path: Path) -> None:
     launch = Launching(tmp_path, models=4, tables={"b": ModelTable(optimize="throughput")})
     assert [config.share for config in launch.told(launch("a"))] == [
-        {"path": str(tmp_path / "cores"), "slot": slot, "cores": 8, "most": 8} for slot in range(2)
+        Share(str(tmp_path / "cores"), slot, cores=8, most=8) for slot in range(2)
     ]
     others = [launch("b"), launch("c", workers=2), launch("d", threads=1), launch("e", optimize="latency")]
     told = [config.share for each in others for config in launch.told(each)]
-    assert [share and share["most"] for share in told] == [0] * 7  # but they are seen to compute
+    assert [share and share.most for share in told] == [0] * 7  # but they are seen to compute
     assert [spec.environment.get("GOMP_SPINCOUNT") for spec in others[0].specs(launch.config)] == [None] * 2
     shared = launch("f")
     assert [share.slot for share in shared.shares] == [9, 10]
@@ -223,10 +223,10 @@ def test_what_workers_are_told(tmp_path: Path) -> None:
     assert {config.directory for config in configs} == {str(tmp_path / "compiled")}
     assert [config.socket for config in configs] == list(made.settings.sockets)
     assert len(set(made.settings.sockets)) == 3
-    assert all((config.control_fd, config.batch_tokens) == (17, 16384) for config in configs)
+    assert all(config.batch_tokens == 16384 for config in configs)
     assert {config.queue_tokens for config in configs} == {3 * (5 + 2 * 512)}  # what all frontends may let in
     assert made.settings.queue_tokens == 5
-    assert specs[0].command(4, 17)[0] == "bertstream.workers.process"
+    assert specs[0].module == "bertstream.workers.process"
     assert specs[0].environment["OMP_NUM_THREADS"] == str(made.threads)
     assert specs[0].computing_seconds == 7.0
 
@@ -239,12 +239,12 @@ def test_workers_that_generate_hold_the_longest_sequence(tmp_path: Path, head: s
     launch = Launching(tmp_path, workers=1, cache_tokens=wanted)
     own = GenerationDescription(vocabulary_size=407, max_tokens=300)
     description(heads=(head,), generation=own).save(tmp_path / "compiled")
-    assert json.loads(launch().specs(launch.config)[0].command(4, 17)[1])["cache_tokens"] == told
+    assert [config.cache_tokens for config in launch.told(launch())] == [told]
 
 
 def test_other_workers_are_told_nothing_of_generation(tmp_path: Path) -> None:
     launch = Launching(tmp_path, workers=1)
-    assert "cache_tokens" not in json.loads(launch().specs(launch.config)[0].command(4, 17)[1])
+    assert [config.cache_tokens for config in launch.told(launch())] == [0]
 
 
 def test_each_life_has_a_clean_socket_and_a_record_of_its_own(tmp_path: Path) -> None:

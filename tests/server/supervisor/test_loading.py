@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from bertstream.server.config import ServeConfig
+from bertstream.server.messages import ChangeOutcome, LoadModel, UnloadModel
 from bertstream.server.settings import ModelSettings
 from bertstream.server.supervisor import loading
 from bertstream.server.supervisor.frontends import Frontends, FrontendsFailed
@@ -23,7 +24,7 @@ from bertstream.workers.process.supervisor import Supervisor
 from tests.server.protocols.bertstream_v1.validation.support import description
 from tests.support.waiting import until
 
-NOTHING_ELSE = {"dtype": "", "workers": 0, "allow_unsupported_modules": False}
+DONE = ChangeOutcome()
 
 
 class Processes:
@@ -51,7 +52,7 @@ class Processes:
         description(revision=source).save(directory)
         return CompiledModel(str(directory), "cpu", "float32")
 
-    async def compile(self, task: CompileTask, on_event: object) -> Compiled:
+    async def compile(self, task: CompileTask, on_step: object) -> Compiled:
         await self.may_compile.wait()
         if self.compile_error:
             raise self.compile_error
@@ -74,17 +75,21 @@ class Processes:
     async def drained(self, serials: Sequence[int]) -> None:
         await self.may_drain.wait()
 
-    async def load(self, name: str, source: str, **options: Any) -> dict[str, Any]:
+    async def load(self, name: str, source: str, **options: Any) -> ChangeOutcome:
         (self.folder / "root" / source).mkdir(parents=True, exist_ok=True)
-        asked = {"event": "load", "name": name, "source": source, **NOTHING_ELSE}
-        return await self.loader.answer(asked | options)
+        return await self.loader.answer(LoadModel(name, source, **options))
 
-    async def unload(self, name: str) -> dict[str, Any]:
-        return await self.loader.answer({"event": "unload", "name": name})
+    async def unload(self, name: str) -> ChangeOutcome:
+        return await self.loader.answer(UnloadModel(name))
 
     @property
     def names(self) -> list[str]:
         return [each.name for each in self.loader.settings]
+
+
+def refused(outcome: ChangeOutcome) -> tuple[str, str]:
+    assert outcome.refusal is not None
+    return outcome.refusal.kind, outcome.refusal.message
 
 
 @pytest.fixture
@@ -95,7 +100,7 @@ def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Processes:
 
 
 async def test_a_model_is_started_before_it_is_served(processes: Processes) -> None:
-    assert await processes.load("second", "b") == {}
+    assert await processes.load("second", "b") == DONE
     assert processes.told == ["compile second", "add worker-1-0"]
     assert processes.serving == ["first@first", "second@b"]
     assert processes.names == ["first", "second"]
@@ -104,7 +109,7 @@ async def test_a_model_is_started_before_it_is_served(processes: Processes) -> N
 async def test_a_version_goes_once_it_is_drained(processes: Processes) -> None:
     processes.may_drain.clear()
     await processes.load("second", "b")
-    assert await processes.load("first", "c") == {}
+    assert await processes.load("first", "c") == DONE
     assert processes.serving == ["first@c", "second@b"]
     assert "remove worker-0-0" not in processes.told
     processes.may_drain.set()
@@ -113,17 +118,17 @@ async def test_a_version_goes_once_it_is_drained(processes: Processes) -> None:
 
 async def test_what_is_served_already_is_not_loaded_again(processes: Processes) -> None:
     await processes.load("second", "b")
-    assert await processes.load("second", "b") == {}
+    assert await processes.load("second", "b") == DONE
     assert processes.told == ["compile second", "add worker-1-0", "compile second"]
-    assert await processes.load("second", "b", workers=2) == {}
+    assert await processes.load("second", "b", workers=2) == DONE
     assert processes.told[4:] == ["add worker-3-0", "remove worker-1-0"]
 
 
 async def test_a_checkpoint_that_does_not_compile(processes: Processes) -> None:
     path = processes.folder / "root" / "b"
     processes.compile_error = ChildFailed(f"{path}: there is no weight\nand more", "read")
-    answer = await processes.load("second", "b")
-    assert answer == {"error": "not_loadable", "message": "b: there is no weight"}
+    outcome = await processes.load("second", "b")
+    assert refused(outcome) == ("not_loadable", "b: there is no weight")
     assert processes.told == []
     assert processes.names == ["first"]
 
@@ -132,32 +137,31 @@ async def test_workers_that_do_not_start(processes: Processes) -> None:
     processes.worker_error = "worker-1-0: out of memory"
     left = processes.folder / "1-0.running.0"
     left.touch()
-    answer = await processes.load("second", "b")
-    assert answer == {"error": "not_loadable", "message": "worker-1-0: out of memory"}
+    outcome = await processes.load("second", "b")
+    assert refused(outcome) == ("not_loadable", "worker-1-0: out of memory")
     assert processes.names == ["first"]
     assert not left.exists()
 
 
 async def test_frontends_that_cannot_serve_it_get_back_what_they_had(processes: Processes) -> None:
     processes.refuse = lambda models: "no such tokenizer" if len(models) == 2 else ""
-    answer = await processes.load("second", "b")
-    assert answer == {"error": "not_loadable", "message": "no such tokenizer"}
+    outcome = await processes.load("second", "b")
+    assert refused(outcome) == ("not_loadable", "no such tokenizer")
     assert processes.serving == ["first@first"]
     assert processes.names == ["first"]
     assert processes.told[-1] == "remove worker-1-0"
 
 
 async def test_a_checkpoint_that_is_not_there(processes: Processes) -> None:
-    asked = {"event": "load", "name": "x", "source": "none", **NOTHING_ELSE}
-    assert (await processes.loader.answer(asked))["error"] == "checkpoint_not_found"
+    assert refused(await processes.loader.answer(LoadModel("x", "none")))[0] == "checkpoint_not_found"
     assert processes.told == []
 
 
 async def test_unloading(processes: Processes) -> None:
-    assert await processes.unload("none") == {"error": "model_not_found", "message": "first"}
-    assert (await processes.unload("first"))["error"] == "last_model"
+    assert refused(await processes.unload("none")) == ("model_not_found", "first")
+    assert refused(await processes.unload("first"))[0] == "last_model"
     await processes.load("second", "b")
-    assert await processes.unload("first") == {}
+    assert await processes.unload("first") == DONE
     assert processes.serving == ["second@b"]
     await until(lambda: "remove worker-0-0" in processes.told)
 
@@ -167,9 +171,9 @@ async def test_loads_come_one_after_another_and_not_too_many_wait(processes: Pro
     loads = [asyncio.create_task(processes.load("second", f"b{number}")) for number in range(MAX_REQUESTS)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert (await processes.load("second", "c"))["error"] == "busy"
+    assert refused(await processes.load("second", "c"))[0] == "busy"
     processes.may_compile.set()
-    assert await asyncio.gather(*loads) == [{}] * MAX_REQUESTS
+    assert await asyncio.gather(*loads) == [DONE] * MAX_REQUESTS
     assert processes.serving == ["first@first", f"second@b{MAX_REQUESTS - 1}"]
 
 
@@ -187,6 +191,6 @@ async def test_a_server_that_stops_breaks_off_loads(processes: Processes) -> Non
     asking = asyncio.create_task(processes.load("second", "b"))
     await asyncio.sleep(0.01)
     await processes.loader.close()
-    assert (await asking)["error"] == "draining"
-    assert (await processes.load("third", "b"))["error"] == "draining"
+    assert refused(await asking)[0] == "draining"
+    assert refused(await processes.load("third", "b"))[0] == "draining"
     assert processes.names == ["first"]

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from msgspec import convert, to_builtins
 
 from bertstream.workers.compile.compiling import (
     Compiled,
@@ -66,7 +66,7 @@ def test_int8_on_a_gpu_is_refused_before_any_model_is_compiled(
     models = (CompileModel("a", source, "cpu", "int8"), CompileModel("b", source, "auto", "int8"))
     told: list[str] = []
     with pytest.raises(ValueError, match="b: the precision int8 was asked for, which is for the CPU alone"):
-        compile_all(CompileTask(models, str(compile_cache)), lambda name, step, done, total: told.append(step))
+        compile_all(CompileTask(models, str(compile_cache)), lambda at: told.append(at.step))
     assert told == []
 
 
@@ -76,7 +76,7 @@ def test_fp8_is_refused_before_any_model_is_compiled_where_a_gpu_has_none(
     def refused(*models: CompileModel) -> str:
         told: list[str] = []
         with pytest.raises(ValueError, match="the precision fp8 was asked for") as raised:
-            compile_all(CompileTask(models, str(compile_cache)), lambda name, step, done, total: told.append(step))
+            compile_all(CompileTask(models, str(compile_cache)), lambda at: told.append(at.step))
         assert told == []
         return str(raised.value)
 
@@ -97,9 +97,9 @@ def test_fp8_is_refused_before_any_model_is_compiled_where_a_gpu_has_none(
 def test_tasks_and_what_comes_of_them_travel_as_json() -> None:
     models = (CompileModel("embedded", "", "auto", "auto"), CompileModel("ü", "org/ü", "cuda:1", "float32", hub=True))
     task = CompileTask(models, "/a b", "debug")
-    assert CompileTask.from_json(task.to_json()) == task
+    assert convert(json.loads(json.dumps(to_builtins(task))), CompileTask) == task
     compiled = Compiled((CompiledModel("/a b", "cpu", "float32"),), 0, "no compiler")
-    assert Compiled.from_event(json.loads(json.dumps(dataclasses.asdict(compiled)))) == compiled
+    assert convert(json.loads(json.dumps(to_builtins(compiled))), Compiled) == compiled
 
 
 def test_models_of_one_checkpoint_share_a_directory_where_their_precision_agrees(
@@ -108,9 +108,7 @@ def test_models_of_one_checkpoint_share_a_directory_where_their_precision_agrees
     source = str(checkpoint("bert"))
     models = [CompileModel(str(i), source, "cpu", dtype) for i, dtype in enumerate(("auto", "float32", "bfloat16"))]
     told: list[tuple[str, str]] = []
-    compiled = compile_all(
-        CompileTask(tuple(models), str(compile_cache)), lambda name, step, done, total: told.append((name, step))
-    )
+    compiled = compile_all(CompileTask(tuple(models), str(compile_cache)), lambda at: told.append((at.source, at.step)))
     one, same, other = (model.directory for model in compiled.models)
     assert one == same != other
     assert [model.dtype for model in compiled.models] == ["float32", "float32", "bfloat16"]
@@ -126,4 +124,4 @@ def test_what_only_the_hub_may_have_is_not_looked_for_here(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     task = CompileTask((CompileModel("mine", "bert", "cpu", "auto", hub=True),), str(tmp_path))
     with pytest.raises(Exception, match="the hub did not give it"):
-        compile_all(task, lambda name, step, done, total: None)
+        compile_all(task, lambda at: None)

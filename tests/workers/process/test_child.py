@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import signal
@@ -8,32 +9,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bertstream.workers.process import child as child_module
 from bertstream.workers.process import logs
 from bertstream.workers.process.child import Child, ChildFailed, ChildSpec, describe
-from tests.support.imports import ROOT
+from bertstream.workers.process.control import NoAnswer, Stop
+from tests.support import child as scripted
 from tests.support.waiting import until
 
 
 def spec(directory: Path, *behaviour: str, **options: Any) -> ChildSpec:
-    def command(life: int, control_fd: int) -> list[str]:
-        return ["tests.support.child", "child", str(life), str(directory), str(control_fd), *behaviour]
-
-    return ChildSpec("child", command, {"PYTHONPATH": str(ROOT)}, **options)
+    return scripted.spec(directory, "child", *behaviour, **options)
 
 
 async def test_a_child_says_that_it_is_ready_and_stops_when_told(tmp_path: Path) -> None:
-    told: list[dict[str, Any]] = []
-    child = await Child.start(spec(tmp_path, on_event=told.append), 4)
+    told: list[Any] = []
+    child = await Child.start(spec(tmp_path, on_progress=told.append), 4)
     waiting = asyncio.create_task(child.wait())
-    ready = await child.ready
-    assert (ready["pid"], ready["life"]) == (child.pid, 4)
-    assert told == [{"event": "progress", "step": "loading"}]
+    assert await child.ready == [child.pid, 4]
+    assert told == ["loading"]
     child.stop()
     assert await waiting == 0
-    child.tell("stop")  # to one that is gone: nothing
+    child.tell(Stop())  # to one that is gone: nothing
     child.kill()
 
 
@@ -115,47 +114,70 @@ async def test_questions_to_a_child(tmp_path: Path) -> None:
     child = await Child.start(spec(tmp_path), 0)
     waiting = asyncio.create_task(child.wait())
     await child.ready
-    answers = await asyncio.gather(*(child.ask("double", number=number) for number in range(50)))
-    assert [answer["number"] for answer in answers] == list(range(0, 100, 2))
+    assert await asyncio.gather(*(child.ask({"double": number}) for number in range(50))) == list(range(0, 100, 2))
+    with pytest.raises(NoAnswer, match="a child knows no such thing"):
+        await child.ask({"halve": 3})
     with pytest.raises(ChildFailed, match="child ended with exit status 7"):
         await child.ask("die")
     assert await waiting == 7
     assert not child.alive
     with pytest.raises(ChildFailed, match="child has ended"):
-        await child.ask("double", number=1)
+        await child.ask({"double": 1})
 
 
 async def test_a_long_question_arrives_whole(tmp_path: Path) -> None:
     child = await Child.start(spec(tmp_path), 0)
     waiting = asyncio.create_task(child.wait())
     await child.ready
-    assert (await child.ask("double", number=4, more="x" * 3_000_000))["number"] == 8
+    assert await child.ask({"double": 4, "more": "x" * 3_000_000}) == 8
     child.stop()
     assert await waiting == 0
 
 
 async def test_questions_of_a_child(tmp_path: Path) -> None:
-    async def answer(request: dict[str, Any]) -> dict[str, Any]:
-        return {"name": f"the name {request['event']} {request['of']}"}
+    async def answer(asked: Any) -> str:
+        return f"the answer to {asked}"
 
     (tmp_path / "events").touch()
-    child = await Child.start(spec(tmp_path, "asks", on_request=answer), 0)
+    child = await Child.start(spec(tmp_path, "asks", on_question=answer), 0)
     waiting = asyncio.create_task(child.wait())
-    await until(lambda: "the name name it" in (tmp_path / "events").read_text())
+    await until(lambda: "told the answer to {'name of': 'it'}" in (tmp_path / "events").read_text())
     child.stop()
     assert await waiting == 0
 
 
 async def test_a_question_that_fails_here_is_answered_all_the_same(tmp_path: Path) -> None:
-    async def answer(request: dict[str, Any]) -> dict[str, Any]:
+    async def answer(asked: Any) -> str:
         raise ValueError("a bug")
 
     (tmp_path / "events").touch()
-    child = await Child.start(spec(tmp_path, "asks", on_request=answer), 0)
-    waiting = asyncio.create_task(child.wait())
-    await until(lambda: "internal error" in (tmp_path / "events").read_text())
+    for options, told in (({"on_question": answer}, "internal error"), ({}, "nobody answers questions")):
+        child = await Child.start(spec(tmp_path, "asks", **options), 0)
+        waiting = asyncio.create_task(child.wait())
+        await until(lambda told=told: f"told {told}" in (tmp_path / "events").read_text())  # type: ignore[misc]
+        child.kill()
+        await waiting
+
+
+async def test_settings_are_no_arguments_since_all_can_read_those(tmp_path: Path) -> None:
+    child = await Child.start(spec(tmp_path / "a-secret"), 3)
+    assert psutil.Process(child.pid).cmdline()[1:5] == ["-P", "-m", "tests.support.child", "child"]
+    assert len(psutil.Process(child.pid).cmdline()) == 6  # and the line's number
     child.kill()
-    await waiting
+    await child.wait()
+
+
+async def test_a_child_that_cannot_be_told_its_settings_does_not_wait_for_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def settings(life: int) -> object:
+        raise ValueError("a bug")
+
+    child = await Child.start(dataclasses.replace(spec(tmp_path), settings=settings), 0)
+    assert await child.wait() == -signal.SIGKILL
+    with pytest.raises(ChildFailed, match="child was ended: it could not be told its settings"):
+        await child.ready
+    assert "a bug" in caplog.text
 
 
 async def test_what_a_child_writes_past_its_log_becomes_lines_of_the_log(

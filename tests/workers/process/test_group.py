@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bertstream.workers.process.child import ChildFailed, ChildSpec
+from bertstream.workers.process.child import ChildFailed
 from bertstream.workers.process.group import Group
 from bertstream.workers.process.supervisor import Supervisor
-from tests.support.imports import ROOT
+from tests.support.child import spec
 from tests.support.waiting import until
 
 
@@ -33,13 +33,7 @@ class Running:
         self.stopping.set()
 
     def group(self, *names: str, behaviour: str = "") -> Group:
-        return Group([self._spec(name, behaviour) for name in names])
-
-    def _spec(self, name: str, behaviour: str) -> ChildSpec:
-        def command(life: int, control_fd: int) -> list[str]:
-            return ["tests.support.child", name, str(life), str(self._directory), str(control_fd), behaviour]
-
-        return ChildSpec(name, command, {"PYTHONPATH": str(ROOT)})
+        return Group([spec(self._directory, name, behaviour) for name in names])
 
     @property
     def events(self) -> list[str]:
@@ -109,4 +103,4 @@ async def test_the_next_life_of_a_child_is_waited_for(running: Running) -> None:
     await until(lambda: not first.alive)
     second = await asyncio.wait_for(group.living("a"), 20)
     assert second.pid != first.pid
-    assert (await second.ask("double", number=3))["number"] == 6
+    assert await second.ask({"double": 3}) == 6

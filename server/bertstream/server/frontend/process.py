@@ -1,7 +1,6 @@
 """A frontend process: serves gRPC, and passes work to the workers.
 
-Run as `python -m bertstream.server.frontend.process NAME CONTROL_FD`; it asks over the control line for its settings,
-since a command line is there for all on the machine to read.
+Run as `python -m bertstream.server.frontend.process NAME CONTROL_FD`.
 """
 
 from __future__ import annotations
@@ -11,25 +10,38 @@ import logging
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2
+from msgspec import convert
 
 from bertstream.server.core.gate import Gate
 from bertstream.server.core.versions import Versions
 from bertstream.server.frontend import links, standard, transport
 from bertstream.server.frontend.credentials import ServedCertificate
+from bertstream.server.messages import AwaitDrained, CallsLeft, ChangeOutcome, ForFrontend, ForSupervisor, ServeModels
 from bertstream.server.protocols.bertstream_v1.services.encoding import EncodingService
 from bertstream.server.protocols.bertstream_v1.services.generation import GenerationService
 from bertstream.server.protocols.bertstream_v1.services.models import ModelService
 from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
 from bertstream.server.protocols.bertstream_v1.services.tokenization import TokenizationService
 from bertstream.server.protocols.rpc import add_service, handlers_of
-from bertstream.server.settings import FrontendSettings, ModelSettings
+from bertstream.server.settings import FrontendSettings
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
-from bertstream.workers.process import logs
-from bertstream.workers.process.control import ControlLine, Event
+from bertstream.workers.process.control import (
+    Answer,
+    ControlLine,
+    Failed,
+    Heard,
+    Ping,
+    Pong,
+    Progress,
+    Question,
+    Ready,
+    Reload,
+    Stop,
+    begin,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,33 +78,34 @@ class Frontend:
         self._stop.set()
 
     def _tell_calls(self, under_way: int) -> None:
-        self._control.send("progress", step="draining", calls=under_way)
+        self._control.send(Progress(CallsLeft(under_way)))
 
     def reload(self) -> None:
-        """Reads the certificate's files again."""
+        """Read the certificate's files again."""
         if self._certificate is not None:
             self._certificate.reload()
 
-    def answer(self, request: Event) -> None:
-        """Does what the supervisor asks for, and answers when it is done."""
-        task = asyncio.create_task(self._answer(request))
+    def answer(self, question: Question) -> None:
+        """Do what the supervisor asks for, and answer when it is done."""
+        task = asyncio.create_task(self._answer(question))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
 
-    async def _answer(self, request: Event) -> None:
+    async def _answer(self, question: Question) -> None:
         try:
-            if request["event"] == "models":
-                await self._versions.serve([ModelSettings.from_values(each) for each in request["models"]])
-            elif request["event"] == "drained":
-                await self._versions.drained(request["serials"])
+            match convert(question.asked, ForFrontend):
+                case ServeModels(models=models):
+                    await self._versions.serve(models)
+                case AwaitDrained(serials=serials):
+                    await self._versions.drained(serials)
         except Exception as error:  # the supervisor then leaves everything as it was
             log.exception("could not do what the supervisor asked for")
-            self._control.send("answer", id=request["id"], error=str(error) or type(error).__name__)
+            self._control.send(Answer(question.id, error=str(error) or type(error).__name__))
         else:
-            self._control.send("answer", id=request["id"])
+            self._control.send(Answer(question.id))
 
-    async def _ask(self, event: str, **fields: Any) -> Event:
-        return await asyncio.wrap_future(self._control.ask(event, **fields))
+    async def _ask(self, question: ForSupervisor) -> ChangeOutcome:
+        return convert(await asyncio.wrap_future(self._control.ask(question)), ChangeOutcome)
 
     async def run(self) -> None:
         """Serves until told to stop, then drains."""
@@ -100,7 +113,7 @@ class Frontend:
         server = self._server()
         await server.start()
         watching = asyncio.create_task(self._watch_health())
-        self._control.send("ready")
+        self._control.send(Ready())
         await self._stop.wait()
         watching.cancel()
         # The port stays open while calls under way have their time, so that health checks see the server go, and new
@@ -156,55 +169,42 @@ class Frontend:
             await self._health_changed.wait()
 
 
-async def serve(control: ControlLine) -> None:
-    """Runs one frontend, told what to be and to do by its supervisor."""
-    loop = asyncio.get_running_loop()
-    made: asyncio.Future[Frontend] = loop.create_future()
+async def serve(settings: FrontendSettings, control: ControlLine) -> None:
+    """Run one frontend until its supervisor tells it to stop, or is gone."""
+    loop, frontend = asyncio.get_running_loop(), Frontend(settings, control)
 
-    def take(event: Event) -> None:
-        """Called in the event loop, so that a loop that is stuck gives no sign of life.
+    def take(message: Heard) -> None:
+        """Called in the event loop, so that a loop that is stuck gives no sign of life."""
+        match message:
+            case Ping():
+                control.send(Pong())
+            case Stop():
+                frontend.stop()
+            case Reload():
+                frontend.reload()
+            case Question():
+                frontend.answer(message)
 
-        The supervisor says nothing, but for answers, before the frontend is ready.
-        """
-        if event["event"] == "ping":
-            control.send("pong")
-        elif event["event"] == "stop":
-            made.result().stop()
-        elif event["event"] == "reload":
-            made.result().reload()
-        elif "id" in event:
-            made.result().answer(event)
-
-    def stop() -> None:
-        if made.done():
-            made.result().stop()
-
-    def hear(event: Event) -> None:
-        loop.call_soon_threadsafe(take, event)
+    def hear(message: Heard) -> None:
+        loop.call_soon_threadsafe(take, message)
 
     def orphaned() -> None:
-        loop.call_soon_threadsafe(stop)
+        loop.call_soon_threadsafe(frontend.stop)
 
-    control.listen(hear, orphaned=orphaned)
-    told = await asyncio.wrap_future(control.ask("settings"))
-    settings = FrontendSettings.from_values(told["settings"])
-    logging.getLogger().setLevel(settings.log_level.upper())
-    frontend = Frontend(settings, control)
-    made.set_result(frontend)
+    control.listen(hear, orphaned)
     loop.add_signal_handler(signal.SIGTERM, frontend.stop)
     await frontend.run()
 
 
 def main(argv: list[str]) -> int:
-    """Serves until told to stop."""
-    name, control = argv[1], ControlLine(int(argv[2]))
-    logs.setup(name)
+    """Serve until told to stop. Returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
+    control, settings = begin(argv, FrontendSettings)
     try:
-        asyncio.run(serve(control))
+        asyncio.run(serve(settings, control))
     except Exception as error:  # told to the supervisor, which has a person to tell
         log.exception("the frontend failed")
-        control.send("failed", message=f"{name}: {error}")
+        control.send(Failed(f"{settings.name}: {error}"))
         return 1
     return 0
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import logging
 import shutil
 import sys
@@ -15,9 +14,13 @@ import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+from msgspec import convert
 
 from bertstream.server.certificates import FollowedCertificates
 from bertstream.server.config import ConfigError, ServeConfig
+from bertstream.server.messages import CallsLeft, ChangeOutcome, ForSupervisor
 from bertstream.server.settings import ConnectionLimits, FrontendSettings, Limits
 from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.draining import DrainLog
@@ -31,7 +34,6 @@ from bertstream.server.supervisor.sources import ModelChoice, chosen_models
 from bertstream.workers.compile.compiling import Compiled, CompileTask
 from bertstream.workers.process import logs
 from bertstream.workers.process.child import ChildFailed, ChildSpec
-from bertstream.workers.process.control import Event
 from bertstream.workers.process.group import Group
 from bertstream.workers.process.supervisor import Supervisor
 
@@ -132,18 +134,17 @@ def _frontend_spec(
 ) -> ChildSpec:
     own = dataclasses.replace(settings, name=f"frontend-{number}", number=number)
 
-    def command(life: int, control_fd: int) -> list[str]:
-        return ["bertstream.server.frontend.process", own.name, str(control_fd)]
+    async def answer(asked: Any) -> ChangeOutcome:
+        return await loader.answer(convert(asked, ForSupervisor))
 
-    async def answer(request: Event) -> Event:
-        if request["event"] == "settings":
-            tls = tls_settings(certificates)
-            return {"settings": dataclasses.replace(own, models=loader.settings, tls=tls).to_values()}
-        return await loader.answer(request)
-
-    environment = {"TOKENIZERS_PARALLELISM": "false", "GRPC_VERBOSITY": "ERROR"}
-    on_event = functools.partial(drain.told, own.name)
-    return ChildSpec(own.name, command, environment, on_event=on_event, on_request=answer)
+    return ChildSpec(
+        own.name,
+        "bertstream.server.frontend.process",
+        lambda life: dataclasses.replace(own, models=loader.settings, tls=tls_settings(certificates)),
+        {"TOKENIZERS_PARALLELISM": "false", "GRPC_VERBOSITY": "ERROR"},
+        on_progress=lambda made: drain.told(own.name, convert(made, CallsLeft).calls),
+        on_question=answer,
+    )
 
 
 def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], operators: str, frontends: int = 1) -> str:

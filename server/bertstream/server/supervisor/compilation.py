@@ -7,26 +7,27 @@ import logging
 import signal
 from collections.abc import Callable
 
+from msgspec import convert
+
 from bertstream.server.supervisor.progress import ProgressDisplay
-from bertstream.workers.compile.compiling import Compiled, CompileTask
+from bertstream.workers.compile.compiling import Compiled, CompileStep, CompileTask
 from bertstream.workers.process.child import Child, ChildSpec
-from bertstream.workers.process.control import Event
 
 log = logging.getLogger(__name__)
 
 
-async def run_compiler(task: CompileTask, on_event: Callable[[Event], None]) -> Compiled:
+async def run_compiler(task: CompileTask, on_step: Callable[[CompileStep], None]) -> Compiled:
     """Compiles what the cache lacks. Cancelling it ends the process. Raises ChildFailed with words for people."""
     spec = ChildSpec(
         "compile",
-        lambda life, fd: ["bertstream.workers.compile.compiling", task.to_json(), str(fd)],
-        {},
-        on_event=on_event,
+        "bertstream.workers.compile.compiling",
+        lambda life: task,
+        on_progress=lambda made: on_step(convert(made, CompileStep)),
     )
     child = await Child.start(spec, 0)
     ended = asyncio.create_task(child.wait())
     try:
-        return Compiled.from_event(await asyncio.shield(child.ready))
+        return convert(await asyncio.shield(child.ready), Compiled)
     finally:
         child.kill()
         await ended

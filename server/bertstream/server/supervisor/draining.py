@@ -10,8 +10,6 @@ import asyncio
 import logging
 import time
 
-from bertstream.workers.process.control import Event
-
 log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 5.0  # between lines, while calls are left
@@ -39,9 +37,9 @@ class DrainLog:
         log.info("%s: draining", name, extra={"signal": name, "drain_seconds": self._drain_seconds})
         self._reporting = asyncio.create_task(self._report())
 
-    def told(self, frontend: str, event: Event) -> None:
-        """A frontend's count of its calls."""
-        self._left[frontend] = int(event["calls"])
+    def told(self, frontend: str, calls: int) -> None:
+        """Take a frontend's count of its calls."""
+        self._left[frontend] = calls
         if len(self._left) == self._frontends:
             self._all_told.set()
 

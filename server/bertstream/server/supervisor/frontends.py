@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
+from bertstream.server.messages import AwaitDrained, ForFrontend, ServeModels
 from bertstream.server.settings import ModelSettings
 from bertstream.workers.process.child import ChildFailed
+from bertstream.workers.process.control import NoAnswer
 from bertstream.workers.process.group import Group
 
 CONNECT_SECONDS = 120.0  # that frontends may take to connect to new workers
@@ -29,27 +29,29 @@ class Frontends:
         """Returns once each of them serves just these models. Raises FrontendsFailed."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await self._ask("models", models=[dataclasses.asdict(each) for each in models])
+                await self._ask(ServeModels(tuple(models)))
         except TimeoutError:
             raise FrontendsFailed(f"not connected to the workers after {CONNECT_SECONDS:.0f} s") from None
 
     async def drained(self, serials: Sequence[int]) -> None:
         """Returns once none of them has a call under way on these versions of models. Raises FrontendsFailed."""
-        await self._ask("drained", serials=list(serials))
+        await self._ask(AwaitDrained(tuple(serials)))
 
-    async def _ask(self, event: str, **fields: Any) -> None:
+    async def _ask(self, question: ForFrontend) -> None:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._ask_one(spec.name, event, fields)) for spec in self._group.specs]
+            tasks = [group.create_task(self._ask_one(spec.name, question)) for spec in self._group.specs]
         if failed := [failure for task in tasks if (failure := task.result())]:
             raise FrontendsFailed(failed[0])
 
-    async def _ask_one(self, name: str, event: str, fields: dict[str, Any]) -> str:
+    async def _ask_one(self, name: str, question: ForFrontend) -> str:
         """Asks one, and its next life where it dies over it. What went wrong, or nothing."""
         for _ in range(_ATTEMPTS):
             child = await self._group.living(name)
             try:
-                answer = await child.ask(event, **fields)
+                await child.ask(question)
             except ChildFailed:
                 continue
-            return str(answer.get("error", ""))
+            except NoAnswer as error:
+                return str(error)
+            return ""
         return f"{name} died {_ATTEMPTS} times"

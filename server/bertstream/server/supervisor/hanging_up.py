@@ -8,6 +8,7 @@ import signal
 
 from bertstream.server.certificates import FollowedCertificates
 from bertstream.workers.process import logs
+from bertstream.workers.process.control import Reload
 from bertstream.workers.process.group import Group
 
 log = logging.getLogger(__name__)
@@ -34,4 +35,4 @@ class HangUp:
         elif self._certificates.reload() and self._frontends is not None:
             for child in self._frontends.children:
                 if child.ready.done():  # one that starts is told what is in use
-                    child.tell("reload")
+                    child.tell(Reload())

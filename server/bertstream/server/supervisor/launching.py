@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bertstream.server.config import ConfigError, ServeConfig
 from bertstream.server.settings import ModelSettings
@@ -18,6 +15,7 @@ from bertstream.server.supervisor.quota import usable_cores
 from bertstream.server.supervisor.sources import ModelChoice
 from bertstream.workers.compile.compiling import CompiledModel
 from bertstream.workers.process.child import ChildSpec
+from bertstream.workers.process.settings import WorkerSettings
 from bertstream.workers.programs.description import ModelDescription
 from bertstream.workers.serving import cores as shared_cores
 from bertstream.workers.serving.cores import SLOTS, Share
@@ -90,50 +88,61 @@ class Launch:
             shared_cores.clear(Path(self.shares[0].path), [share.slot for share in self.shares])
 
     def _spec(self, config: ServeConfig, number: int) -> ChildSpec:
-        name = f"worker-{self.serial}-{number}"
+        def settings(life: int) -> WorkerSettings:
+            self._clear(number, life)
+            return self._settings(config, number, life)
 
-        def command(life: int, control_fd: int) -> list[str]:
-            socket_path = self._socket(number)
-            socket_path.unlink(missing_ok=True)
-            socket_path.with_suffix(f".running.{life - 2}").unlink(missing_ok=True)
-            told = {
-                "name": name,
-                "socket": str(socket_path),
-                "running": str(socket_path.with_suffix(f".running.{life}")),
-                "device": self.devices[number],
-                "cores": self.cores[number] if self.cores else (),
-                "share": dataclasses.asdict(self.shares[number]) if self.shares else None,
-                "control_fd": control_fd,
-            }
-            return ["bertstream.workers.process", json.dumps(told | self._told(config))]
-
-        threads = {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+        environment = {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads), **_MALLOC}
         if any(share.most for share in self.shares):
-            threads["GOMP_SPINCOUNT"] = _SPINS
-        return ChildSpec(name, command, {**threads, **_MALLOC}, computing_seconds=config.batch_seconds)
+            environment["GOMP_SPINCOUNT"] = _SPINS
+        return ChildSpec(
+            self._worker(number),
+            "bertstream.workers.process",
+            settings,
+            environment,
+            computing_seconds=config.batch_seconds,
+        )
 
-    def _told(self, config: ServeConfig) -> dict[str, Any]:
-        """What all of its workers are told."""
-        return self._told_of_generation(config) | {
-            "directory": self.compiled.directory,
-            "threads": self.threads,
-            "batch_tokens": self.batch_tokens,
-            "queue_tokens": self.frontends * self._admitted_tokens(config),
-            "session_bytes": config.session_bytes,
-            "log_level": config.log_level,
-        }
+    def _clear(self, number: int, life: int) -> None:
+        """Removes what the lives before have left; frontends still read the last one's record."""
+        self._socket(number).unlink(missing_ok=True)
+        self._record(number, life - 2).unlink(missing_ok=True)
+
+    def _settings(self, config: ServeConfig, number: int, life: int) -> WorkerSettings:
+        return WorkerSettings(
+            name=self._worker(number),
+            directory=self.compiled.directory,
+            device=self.devices[number],
+            threads=self.threads,
+            socket=str(self._socket(number)),
+            running=str(self._record(number, life)),
+            batch_tokens=self.batch_tokens,
+            queue_tokens=self.frontends * self._admitted_tokens(config),
+            session_bytes=config.session_bytes,
+            log_level=config.log_level,
+            cache_tokens=self._cache_tokens(config),
+            cores=self.cores[number] if self.cores else (),
+            share=self.shares[number] if self.shares else None,
+        )
 
     def _admitted_tokens(self, config: ServeConfig) -> int:
         """What one frontend lets in at most: its bound, and one call that is larger than that on its own."""
         return self.choice.queue_tokens + config.max_texts * self.description.max_tokens
 
-    def _told_of_generation(self, config: ServeConfig) -> dict[str, Any]:
+    def _cache_tokens(self, config: ServeConfig) -> int:
         """At least one sequence of the greatest length must fit, and the text that it is made from."""
         its = self.description
         if its.generation is None:
-            return {}
+            return 0
         source = its.max_tokens if "sequence_to_sequence" in its.heads else 0
-        return {"cache_tokens": max(config.cache_tokens, source + its.generation.max_tokens)}
+        return max(config.cache_tokens, source + its.generation.max_tokens)
+
+    def _worker(self, number: int) -> str:
+        return f"worker-{self.serial}-{number}"
+
+    def _record(self, number: int, life: int) -> Path:
+        """What a worker is computing."""
+        return self._socket(number).with_suffix(f".running.{life}")
 
     def _socket(self, number: int) -> Path:
         return self.folder / f"{self.serial}-{number}.socket"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertstream.server.config import ConfigError, ServeConfig
+from bertstream.server.messages import ChangeOutcome, ForSupervisor, LoadModel, Refusal, RefusalKind
 from bertstream.server.settings import ModelSettings
 from bertstream.server.supervisor import roots
 from bertstream.server.supervisor.compilation import run_compiler
@@ -22,7 +23,6 @@ from bertstream.server.supervisor.launching import Launch, Launcher
 from bertstream.server.supervisor.sources import ModelChoice, choose
 from bertstream.workers.compile.compiling import CompiledModel, CompileTask
 from bertstream.workers.process.child import ChildFailed
-from bertstream.workers.process.control import Event
 from bertstream.workers.process.group import Group
 from bertstream.workers.process.supervisor import Supervisor
 from bertstream.workers.programs.description import DescriptionError
@@ -37,7 +37,7 @@ _GRACE_SECONDS = 5.0  # beyond the frontends' own limit
 class Refused(Exception):
     """What is asked for cannot be; a frontend knows the status that belongs to `kind`."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: RefusalKind, message: str) -> None:
         super().__init__(message)
         self.kind = kind
 
@@ -72,16 +72,16 @@ class Loader:
         """What a frontend that starts now is to serve."""
         return _settings(self.served)
 
-    async def answer(self, request: Event) -> Event:
-        """The answer to a frontend's "load" or "unload", which goes on even if nobody waits for it."""
+    async def answer(self, asked: ForSupervisor) -> ChangeOutcome:
+        """Do what a frontend asks for, which goes on even if nobody waits for it."""
         if self._closed:
-            return _refusal("draining", "")
+            return _refusal("draining")
         if len(self._requests) >= MAX_REQUESTS:
             return _refusal("busy", f"{MAX_REQUESTS} models are being loaded or unloaded already")
-        work = self._load(request) if request["event"] == "load" else self._unload(request["name"])
+        work = self._load(asked) if isinstance(asked, LoadModel) else self._unload(asked.name)
         task = _spawn(work, self._requests)
         await asyncio.wait((task,))
-        return _refusal("draining", "") if task.cancelled() else _outcome(task.exception())
+        return _refusal("draining") if task.cancelled() else _outcome(task.exception())
 
     async def close(self) -> None:
         """Breaks off what is under way; the supervisor ends all children that there are."""
@@ -91,10 +91,10 @@ class Loader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _load(self, request: Event) -> None:
-        choice = self._choose(request)
+    async def _load(self, asked: LoadModel) -> None:
+        choice = self._choose(asked)
         async with self._compiling:
-            compiled = await self._compile(choice, request["source"])
+            compiled = await self._compile(choice, asked.source)
         async with self._changing:
             await self._bring_in(choice, compiled)
 
@@ -109,19 +109,26 @@ class Loader:
             await self._switch(rest)
             log.info("%s is unloaded", name)
 
-    def _choose(self, request: Event) -> ModelChoice:
+    def _choose(self, asked: LoadModel) -> ModelChoice:
         """The checkpoint that is meant: the first below the roots, else the hub's. Raises Refused."""
-        config, source = self._config, request["source"]
+        config, source = self._config, asked.source
         path = roots.find(config.model_roots, source)
         if path is None and not config.load_from_hub:
             raise Refused("checkpoint_not_found", f"there is no checkpoint {source!r} below the model roots")
-        wanted = {name: request[name] for name in ("dtype", "workers", "allow_unsupported_modules")}
-        return choose(config, request["name"], str(path or source), hub=path is None, **wanted)
+        return choose(
+            config,
+            asked.name,
+            str(path or source),
+            hub=path is None,
+            dtype=asked.dtype,
+            workers=asked.workers,
+            allow_unsupported_modules=asked.allow_unsupported_modules,
+        )
 
     async def _compile(self, choice: ModelChoice, source: str) -> CompiledModel:
         task = CompileTask((choice.to_compile,), self._config.cache, self._config.log_level)
         try:
-            compiled = await run_compiler(task, lambda event: log.debug("compiling", extra={"step": event["step"]}))
+            compiled = await run_compiler(task, lambda at: log.debug("compiling", extra={"step": at.step}))
         except ChildFailed as error:
             missing = choice.hub and error.step == "find"
             # The caller named a source, and has no business with the folders of this machine.
@@ -196,10 +203,10 @@ def _spawn(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> a
     return task
 
 
-def _outcome(error: BaseException | None) -> Event:
+def _outcome(error: BaseException | None) -> ChangeOutcome:
     match error:
         case None:
-            return {}
+            return ChangeOutcome()
         case Refused():
             return _refusal(error.kind, str(error))
         case ChildFailed() | ConfigError() | DescriptionError() | FrontendsFailed():
@@ -208,8 +215,8 @@ def _outcome(error: BaseException | None) -> Event:
             raise error
 
 
-def _refusal(kind: str, message: str) -> Event:
-    return {"error": kind, "message": message}
+def _refusal(kind: RefusalKind, message: str = "") -> ChangeOutcome:
+    return ChangeOutcome(Refusal(kind, message))
 
 
 def _first_line(error: BaseException) -> str:

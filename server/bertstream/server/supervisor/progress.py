@@ -9,13 +9,14 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bertstream.workers.compile.compiling import CompileStep
 from bertstream.workers.process import logs
 
 log = logging.getLogger(__name__)
 
 
 class ProgressDisplay:
-    """Shows the "progress" events of the compiling process on stderr."""
+    """Shows the steps of the compiling process on stderr."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
@@ -36,14 +37,14 @@ class ProgressDisplay:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, event: dict[str, Any]) -> None:
-        """Shows one event: source, step, done, total."""
-        text, source = f"{event['source']}: {event['step']}", event["source"]
+    def update(self, at: CompileStep) -> None:
+        """Show how far it is."""
+        text, source = f"{at.source}: {at.step}", at.source
         if self._bar is None:
             if text != self._last:
-                log.info("%s", text, extra={"model": source, "step": event["step"]})
+                log.info("%s", text, extra={"model": source, "step": at.step})
             self._last = text
             return
         if source not in self._tasks:
             self._tasks[source] = self._bar.add_task(text)
-        self._bar.update(self._tasks[source], description=text, completed=event["done"], total=event["total"])
+        self._bar.update(self._tasks[source], description=text, completed=at.done, total=at.total)

@@ -1,13 +1,11 @@
 """Compiles models in a process of its own, so that its supervisor never loads torch.
 
-Run as `python -m bertstream.workers.compile.compiling '{…}' CONTROL_FD` with the fields of CompileTask.
+Run as `python -m bertstream.workers.compile.compiling NAME CONTROL_FD`; its settings are a CompileTask.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import errno
-import json
 import logging
 import os
 import signal
@@ -16,8 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertstream.workers.process import logs
-from bertstream.workers.process.control import ControlLine, Event
+from bertstream.workers.process.control import Failed, Progress, Ready, begin
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +43,15 @@ class CompileTask:
     cache: str  # "" is the default one
     log_level: str = "info"
 
-    def to_json(self) -> str:
-        """For the command line of the process."""
-        return json.dumps(dataclasses.asdict(self))
 
-    @classmethod
-    def from_json(cls, text: str) -> CompileTask:
-        """The inverse of to_json."""
-        values = json.loads(text)
-        return cls(tuple(CompileModel(**each) for each in values.pop("models")), **values)
+@dataclass(frozen=True, slots=True)
+class CompileStep:
+    """How far a task is."""
+
+    source: str  # the model's name, that people are told
+    step: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +71,8 @@ class Compiled:
     devices: int  # how many GPUs there are
     operators: str  # "native", or why not
 
-    @classmethod
-    def from_event(cls, event: Event) -> Compiled:
-        """What the process said when it was ready."""
-        return cls(tuple(CompiledModel(**each) for each in event["models"]), event["devices"], event["operators"])
 
-
-Tell = Callable[[str, str, int, int], None]  # the model's name, the step, how much of it is done, of how much
+Tell = Callable[[CompileStep], None]
 
 
 def compile_all(task: CompileTask, tell: Tell) -> Compiled:
@@ -120,7 +112,7 @@ def _compile(model: CompileModel, device: str, dtype: str, cache: Path | None, t
     from bertstream.workers.compile.compiler import compile_model
 
     def progress(step: str, done: int, total: int) -> None:
-        tell(model.name, step, done, total)
+        tell(CompileStep(model.name, step, done, total))
 
     progress("find", 0, 1)
     path = checkpoints.from_hub(model.source) if model.hub else model.source or checkpoints.embedded()
@@ -171,27 +163,25 @@ def choose_dtype(asked: str, device: str, name: str) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Compiles, and tells the supervisor."""
-    task = CompileTask.from_json(argv[1])
-    logs.setup("compile", task.log_level)
+    """Compile, and tell the supervisor. Returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
-    control = ControlLine(int(argv[2]))
-    control.listen(lambda event: control.send("pong"), orphaned=lambda: os._exit(0))
+    control, task = begin(argv, CompileTask)
+    control.listen(lambda _: None, orphaned=lambda: os._exit(0))  # only a child that is ready is told anything
     at = ""
 
-    def tell(name: str, step: str, done: int, total: int) -> None:
+    def tell(step: CompileStep) -> None:
         nonlocal at
-        at = step
-        control.send("progress", source=name, step=step, done=done, total=total)
+        at = step.step
+        control.send(Progress(step))
 
     try:
-        control.send("ready", **dataclasses.asdict(compile_all(task, tell)))
+        control.send(Ready(compile_all(task, tell)))
     except ModuleNotFoundError as error:
-        control.send("failed", message=f"{error}: install the server with pip install 'bertstream[server]'")
+        control.send(Failed(f"{error}: install the server with pip install 'bertstream[server]'"))
         return 1
     except Exception as error:  # told to the supervisor, which has a person to tell
         log.debug("could not compile", exc_info=True)
-        control.send("failed", message=told(error, at, task.cache), step=at)
+        control.send(Failed(told(error, at, task.cache), at))
         return 1
     return 0
 

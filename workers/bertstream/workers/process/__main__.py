@@ -1,4 +1,4 @@
-"""A worker: `python -m bertstream.workers.process '{…}'` with the fields of WorkerConfig."""
+"""A worker: `python -m bertstream.workers.process NAME CONTROL_FD`."""
 
 import logging
 import os

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import logging
 import os
 import signal
@@ -13,41 +12,49 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
-from bertstream.workers.process import strays
+from bertstream.workers.process import control, strays
+from bertstream.workers.process.control import (
+    Answer,
+    Failed,
+    FromChild,
+    NoAnswer,
+    Ping,
+    Pong,
+    Progress,
+    Question,
+    Ready,
+    Settings,
+    Started,
+    Stop,
+    ToChild,
+)
 
 log = logging.getLogger(__name__)
 
-Event = dict[str, Any]
-
-_LINE_BYTES = 1 << 20  # of one event; some error messages are long
+_LINE_BYTES = 1 << 20  # of one message; some error messages are long
 _LAST_WORDS_SECONDS = 1.0  # a process that the child left behind may hold its line open
 
 
-class Command(Protocol):
-    """Makes the arguments after `python -m` for the child's n-th life."""
-
-    def __call__(self, life: int, control_fd: int) -> list[str]: ...
-
-
-async def _no_requests(request: Event) -> Event:
-    return {"error": "unknown", "message": f"nobody answers {request['event']!r}"}
+async def _no_questions(asked: Any) -> object:
+    raise NoAnswer("nobody answers questions of this child")
 
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """What to start, and when to think that it hangs."""
+    """What to start, as `python -m MODULE NAME CONTROL_FD`, and when to think that it hangs."""
 
     name: str
-    command: Command
-    environment: Mapping[str, str]
+    module: str
+    settings: Callable[[int], object]  # makes those of its n-th life, when that asks for them
+    environment: Mapping[str, str] = field(default_factory=dict)
     start_seconds: float = 600.0  # from its start until it is ready
     answer_seconds: float = 20.0  # from a ping until its pong
     computing_seconds: float = 120.0  # for one batch
-    on_event: Callable[[Event], None] = lambda event: None  # told of "progress"
-    on_request: Callable[[Event], Awaitable[Event]] = _no_requests  # makes the answer to what the child asks
+    on_progress: Callable[[Any], None] = lambda made: None
+    on_question: Callable[[Any], Awaitable[object]] = _no_questions  # makes the answer to what the child asks
 
 
 class ChildFailed(Exception):
@@ -64,6 +71,7 @@ class Child:
     def __init__(
         self,
         spec: ChildSpec,
+        life: int,
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
@@ -72,14 +80,15 @@ class Child:
         self.spec = spec
         self.pid = process.pid
         self.started = time.monotonic()
-        self.ready: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.failure = ""  # what it said of why it could not start
         self._failed_step = ""
+        self._life = life
         self._alive = True
         self._process = process
         self._writer = writer
         self._numbers = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[Event]] = {}
+        self._asked: dict[int, asyncio.Future[Any]] = {}
         self._answering: set[asyncio.Task[None]] = set()
         self._unanswered_since: float | None = None
         self._computing_seconds = 0.0
@@ -97,13 +106,13 @@ class Child:
         ours.setblocking(False)
         try:
             with theirs, strays.output() as output:
-                process = await _spawn(spec, life, theirs.fileno(), output)
+                process = await _spawn(spec, theirs.fileno(), output)
         except BaseException as error:
             ours.close()
             if not isinstance(error, OSError):
                 raise
             raise ChildFailed(f"{spec.name} cannot be started: {error}") from error
-        return cls(spec, process, *await asyncio.open_connection(sock=ours, limit=_LINE_BYTES), output.pipe)
+        return cls(spec, life, process, *await asyncio.open_connection(sock=ours, limit=_LINE_BYTES), output.pipe)
 
     @property
     def alive(self) -> bool:
@@ -127,21 +136,20 @@ class Child:
                 waiting.exception()  # marks it as seen: nobody may be waiting
         return status
 
-    def tell(self, event: str, **fields: Any) -> None:
-        """Sends one event; a child that does not read its line is found by the pings."""
+    def tell(self, message: ToChild) -> None:
+        """Send one message; a child that does not read its line is found by the pings."""
         if not self._writer.is_closing():
-            self._writer.write(json.dumps({"event": event, **fields}).encode() + b"\n")
+            self._writer.write(control.encode(message))
 
-    async def ask(self, event: str, **fields: Any) -> Event:
-        """Its answer. Raises ChildFailed where it ends before that."""
+    async def ask(self, question: object) -> Any:
+        """Return the child's answer. Raises NoAnswer, and ChildFailed where it ends before that."""
         number = next(self._numbers)
         asked = self._asked[number] = asyncio.get_running_loop().create_future()
         if not self._alive:
             raise ChildFailed(f"{self.spec.name} has ended")
-        self.tell(event, id=number, **fields)
+        self.tell(Question(number, question))
         try:
-            answer: Event = await asked
-            return answer
+            return await asked
         finally:
             del self._asked[number]
 
@@ -151,7 +159,7 @@ class Child:
             return
         if self._unanswered_since is None:
             self._unanswered_since = time.monotonic()
-        self.tell("ping")
+        self.tell(Ping())
 
     def hangs(self) -> str:
         """Why this child should be replaced; empty if it should not."""
@@ -169,7 +177,7 @@ class Child:
     def stop(self) -> None:
         """Has it drain and end; one that is not ready has nothing to drain."""
         if self.ready.done():
-            self.tell("stop")
+            self.tell(Stop())
         else:
             self.kill()
 
@@ -185,47 +193,67 @@ class Child:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
             while line := await reader.readline():
-                self._handle(json.loads(line))
+                self._handle(control.decode_from_child(line))
         except OSError:
             return
         except Exception:  # what a child says must not bring its supervisor down; its pongs will be missed
             log.exception("%s said what makes no sense", self.spec.name)
 
-    def _handle(self, event: Event) -> None:
-        if event["event"] == "pong":
-            self._unanswered_since = None
-            self._computing_seconds = float(event.get("computing_seconds", 0.0))
-        elif event["event"] == "ready" and not self.ready.done():
-            self.ready.set_result(event)
-        elif event["event"] == "failed":
-            self.failure, self._failed_step = str(event["message"]), str(event.get("step", ""))
-        elif event["event"] == "progress":
-            self.spec.on_event(event)
-        elif event["event"] == "answer":
-            asked = self._asked.get(event["id"])
-            if asked is not None and not asked.done():
-                asked.set_result(event)
-        elif "id" in event:
-            task = asyncio.create_task(self._answer(event))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+    def _handle(self, message: FromChild) -> None:
+        match message:
+            case Started():
+                self._tell_settings()
+            case Pong(computing_seconds=seconds):
+                self._unanswered_since, self._computing_seconds = None, seconds
+            case Ready(result=result) if not self.ready.done():
+                self.ready.set_result(result)
+            case Failed(message=text, step=step):
+                self.failure, self._failed_step = text, step
+            case Progress(made=made):
+                self.spec.on_progress(made)
+            case Answer():
+                self._answered(message)
+            case Question():
+                task = asyncio.create_task(self._answer(message))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
 
-    async def _answer(self, request: Event) -> None:
+    def _tell_settings(self) -> None:
+        try:
+            self.tell(Settings(self.spec.settings(self._life)))
+        except Exception:  # a child without settings would wait for them until it is thought to hang
+            log.exception("%s cannot be told its settings", self.spec.name)
+            self.kill("it could not be told its settings; the log says more")
+
+    def _answered(self, answer: Answer) -> None:
+        asked = self._asked.get(answer.id)
+        if asked is None or asked.done():
+            return
+        if answer.error:
+            asked.set_exception(NoAnswer(answer.error))
+        else:
+            asked.set_result(answer.value)
+
+    async def _answer(self, question: Question) -> None:
         """Answers what the child asks. It goes on if the child ends meanwhile: others may wait for what it does."""
         try:
-            answer = await self.spec.on_request(request)
+            answer = Answer(question.id, await self.spec.on_question(question.asked))
+        except NoAnswer as error:
+            answer = Answer(question.id, error=str(error))
         except Exception:
-            log.exception("%s got no answer to %r", self.spec.name, request["event"])
-            answer = {"error": "internal", "message": "internal error"}
-        self.tell("answer", id=request["id"], **answer)
+            log.exception("%s got no answer", self.spec.name)
+            answer = Answer(question.id, error="internal error")
+        self.tell(answer)
 
 
-async def _spawn(spec: ChildSpec, life: int, control_fd: int, output: strays.Output) -> asyncio.subprocess.Process:
+async def _spawn(spec: ChildSpec, control_fd: int, output: strays.Output) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
         "-m",
-        *spec.command(life, control_fd),
+        spec.module,
+        spec.name,
+        str(control_fd),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=output.fd,
         stderr=output.fd,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bertstream.workers.contract import Hello
-from bertstream.workers.process import logs
-from bertstream.workers.process.control import ControlLine, Event
+from bertstream.workers.process.control import ControlLine, Failed, Heard, Ping, Pong, Ready, Stop, begin
+from bertstream.workers.process.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from bertstream.workers.generation.generator import Generator
@@ -29,44 +27,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerConfig:
-    """What the supervisor tells a worker."""
-
-    name: str
-    directory: str  # the compiled model
-    device: str  # "cpu", "cuda:0"
-    threads: int  # of each matrix product, on the CPU
-    socket: str  # where to listen
-    running: str  # where to record what is being computed
-    batch_tokens: int
-    queue_tokens: int
-    session_bytes: int  # of states kept for computations that go layer by layer
-    control_fd: int
-    log_level: str = "info"
-    cache_tokens: int = 16384  # of keys and values kept, where the model generates
-    generation_sequences: int = 64  # the most in one step
-    cores: Sequence[int] = ()  # that it stays on; none: wherever the system puts it
-    share: dict[str, Any] | None = None  # the fields of Share, where it takes cores that are idle
-
-
 def main(argv: list[str]) -> int:
-    """Serves until told to stop."""
-    config = WorkerConfig(**json.loads(argv[1]))
-    logs.setup(config.name, config.log_level)
+    """Serve until told to stop. Returns the exit code."""
     # Both are the supervisor's: service managers signal all processes, and calls under way still need workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.excepthook = _end_with_thread
-    stay_on(config.cores)
-    control, stopped = ControlLine(config.control_fd), threading.Event()
+    control, settings = begin(argv, WorkerSettings)
+    stay_on(settings.cores)
     try:
-        serve(config, control, stopped)
+        serve(settings, control)
     except Exception as error:  # told to the supervisor, which has a person to tell
         log.exception("the worker failed")
         # Of what a scripted module raises only the last line is for a person; the log has all of it.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        control.send("failed", message=f"{config.name}: {reason}")
+        control.send(Failed(f"{settings.name}: {reason}"))
         return 1
     return 0
 
@@ -89,28 +64,30 @@ def _end_with_thread(failed: threading.ExceptHookArgs) -> None:
     os._exit(70)
 
 
-def serve(config: WorkerConfig, control: ControlLine, stopped: threading.Event) -> None:
-    """Loads, warms up, listens, and waits for the end."""
+def serve(settings: WorkerSettings, control: ControlLine) -> None:
+    """Load, warm up, listen, and wait to be told to stop."""
     loop: EngineLoop | None = None
+    stopped = threading.Event()
 
-    def answer(event: Event) -> None:
-        if event["event"] == "ping":
-            control.send("pong", computing_seconds=loop.computing_seconds if loop else 0.0)
-        elif event["event"] == "stop":
-            stopped.set()
+    def hear(message: Heard) -> None:
+        match message:
+            case Ping():
+                control.send(Pong(loop.computing_seconds if loop else 0.0))
+            case Stop():
+                stopped.set()
 
     # os._exit: an orphan must go even while a batch computes.
-    control.listen(answer, orphaned=lambda: os._exit(0))
+    control.listen(hear, orphaned=lambda: os._exit(0))
     import torch  # the thread counts in the environment were set before this
 
     torch.set_num_interop_threads(1)
-    loop, queue = start(config)
-    control.send("ready", pid=os.getpid())
+    loop, queue = start(settings)
+    control.send(Ready())
     stopped.wait()
     queue.close()
 
 
-def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
+def start(settings: WorkerSettings) -> tuple[EngineLoop, WorkQueue]:
     """The worker's parts, running."""
     import torch
 
@@ -121,43 +98,43 @@ def start(config: WorkerConfig) -> tuple[EngineLoop, WorkQueue]:
     from bertstream.workers.serving.queue import WorkQueue
     from bertstream.workers.serving.running import Computing, RunningRecord
 
-    torch.set_num_threads(config.threads)
-    program = ScriptedProgram.load(Path(config.directory), config.device)
-    cores = shared_cores(config)
-    computing = Computing(RunningRecord(Path(config.running)), cores)
-    generator = make_generator(program, config, computing)
+    torch.set_num_threads(settings.threads)
+    program = ScriptedProgram.load(Path(settings.directory), settings.device)
+    cores = shared_cores(settings)
+    computing = Computing(RunningRecord(Path(settings.running)), cores)
+    generator = make_generator(program, settings, computing)
     generation = generator.queue if generator else None
     cache_tokens = generation.cache_tokens if generation is not None else 0  # an empty queue is false
-    queue = WorkQueue(config.queue_tokens, config.batch_tokens)
-    sessions = Sessions(config.session_bytes)
+    queue = WorkQueue(settings.queue_tokens, settings.batch_tokens)
+    sessions = Sessions(settings.session_bytes)
     loop = EngineLoop(
-        program, queue, computing, sessions, program.description.layers, config.device, generator=generator
+        program, queue, computing, sessions, program.description.layers, settings.device, generator=generator
     )
-    loop.start(lambda _: warm_up(program, config, computing, cores))
+    loop.start(lambda _: warm_up(program, settings, computing, cores))
 
     def hello(connection: int) -> Hello:
-        return Hello(config.name, os.getpid(), connection, config.batch_tokens, config.running, cache_tokens)
+        return Hello(settings.name, os.getpid(), connection, settings.batch_tokens, settings.running, cache_tokens)
 
-    Listener(config.socket, Queues(queue, sessions, generation), hello).start()
+    Listener(settings.socket, Queues(queue, sessions, generation), hello).start()
     return loop, queue
 
 
-def make_generator(program: ScriptedProgram, config: WorkerConfig, computing: Computing) -> Generator | None:
+def make_generator(program: ScriptedProgram, settings: WorkerSettings, computing: Computing) -> Generator | None:
     """With its cache; None where the model generates nothing."""
     from bertstream.workers.generation.generator import Generator
     from bertstream.workers.generation.queue import GenerationQueue
 
     description = program.description.generation
-    if description is None or not config.cache_tokens:
+    if description is None or not settings.cache_tokens:
         return None
     return Generator(
         program,
         description,
-        GenerationQueue(config.queue_tokens, config.cache_tokens),
+        GenerationQueue(settings.queue_tokens, settings.cache_tokens),
         computing,
-        batch_tokens=config.batch_tokens,
-        max_sequences=config.generation_sequences,
-        device=config.device,
+        batch_tokens=settings.batch_tokens,
+        max_sequences=settings.generation_sequences,
+        device=settings.device,
     )
 
 
@@ -171,28 +148,28 @@ def record_graphs(program: ScriptedProgram, batch_tokens: int) -> Program:
     return record(program, program.device, batch_tokens, limits)
 
 
-def shared_cores(config: WorkerConfig) -> Cores | None:
+def shared_cores(settings: WorkerSettings) -> Cores | None:
     """Those of which it takes more than its own while others are idle."""
     import torch
 
-    from bertstream.workers.serving.cores import Cores, Share
+    from bertstream.workers.serving.cores import Cores
 
-    return Cores(Share(**config.share), config.threads, torch.set_num_threads) if config.share else None
+    return Cores(settings.share, settings.threads, torch.set_num_threads) if settings.share else None
 
 
 def warm_up(
-    program: ScriptedProgram, config: WorkerConfig, computing: Computing, cores: Cores | None = None
+    program: ScriptedProgram, settings: WorkerSettings, computing: Computing, cores: Cores | None = None
 ) -> Program:
     """All that is slow at first, before anyone waits for it. What batches are to be run by."""
     from bertstream.workers.generation import warming
 
-    runs = record_graphs(program, config.batch_tokens) if program.device.type == "cuda" else program
-    run_small_batches(runs, program.description, config.device)
+    runs = record_graphs(program, settings.batch_tokens) if program.device.type == "cuda" else program
+    run_small_batches(runs, program.description, settings.device)
     if cores is not None:  # threads for idle cores are made now
-        cores.warm_up(lambda: run_small_batches(runs, program.description, config.device))
+        cores.warm_up(lambda: run_small_batches(runs, program.description, settings.device))
     description = program.description.generation
-    if description is not None and config.cache_tokens:
-        warming.warm_up(program, description, computing, config.device)
+    if description is not None and settings.cache_tokens:
+        warming.warm_up(program, description, computing, settings.device)
     return runs
 
 

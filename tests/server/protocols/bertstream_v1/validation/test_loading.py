@@ -7,7 +7,8 @@ import pytest
 from bertstream.client import ComputeType
 from bertstream.server.config import FIELDS
 from bertstream.server.core.errors import RequestError
-from bertstream.server.protocols.bertstream_v1.validation.loading import COMPUTE_TYPES, LoadWish, parse_load
+from bertstream.server.messages import LoadModel
+from bertstream.server.protocols.bertstream_v1.validation.loading import COMPUTE_TYPES, parse_load
 from bertstream.server.protocols.bertstream_v1.validation.names import WIRE_TYPES, value_of
 from bertstream.v1 import models_pb2, types_pb2
 from bertstream.workers.compile.targets import DTYPES
@@ -17,11 +18,11 @@ from tests.server.protocols.bertstream_v1.validation.support import refused
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_precision_may_be_asked_for(dtype: str) -> None:
     request = models_pb2.LoadModelRequest(name="a", source="org/b", workers=2)
-    assert parse_load(request, 8) == LoadWish("a", "org/b", "", 2)
+    assert parse_load(request, 8) == LoadModel("a", "org/b", "", 2)
     request.compute_type = value_of(COMPUTE_TYPES, dtype)
-    assert parse_load(request, 8) == LoadWish("a", "org/b", dtype, 2)
+    assert parse_load(request, 8) == LoadModel("a", "org/b", dtype, 2)
     request.allow_unsupported_modules = True
-    assert parse_load(request, 8) == LoadWish("a", "org/b", dtype, 2, allow_unsupported_modules=True)
+    assert parse_load(request, 8) == LoadModel("a", "org/b", dtype, 2, allow_unsupported_modules=True)
 
 
 def test_one_that_is_not_there() -> None:

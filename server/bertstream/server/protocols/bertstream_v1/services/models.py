@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from bertstream.server.core.errors import (
     RequestError,
     checkpoint_not_found,
     draining,
-    internal,
     invalid,
     model_not_found,
     not_available,
@@ -18,6 +15,7 @@ from bertstream.server.core.errors import (
     overloaded,
 )
 from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.messages import ChangeOutcome, ForSupervisor, Refusal, UnloadModel
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.validation.encoding import (
     available_outputs,
@@ -30,7 +28,7 @@ from bertstream.server.protocols.call import Call
 from bertstream.server.protocols.decoding import Decoded
 from bertstream.v1 import models_pb2
 
-Ask = Callable[..., Awaitable[dict[str, Any]]]
+Ask = Callable[[ForSupervisor], Awaitable[ChangeOutcome]]
 
 
 class ModelService:
@@ -57,7 +55,7 @@ class ModelService:
     ) -> models_pb2.LoadModelResponse:
         self._check_allowed()
         wish = parse_load(request.value(), self._max_workers)
-        await self._change("load", wish.name, **dataclasses.asdict(wish))
+        await self._change(wish)
         return models_pb2.LoadModelResponse(model=describe(self._models.get(wish.name, call.until_end)))
 
     async def unload_model(
@@ -67,23 +65,24 @@ class ModelService:
         name = request.value().name
         if not name:
             raise invalid("name", "it must not be empty", "INVALID_MODEL_NAME")
-        await self._change("unload", name, name=name)
+        await self._change(UnloadModel(name))
         return models_pb2.UnloadModelResponse()
 
     def _check_allowed(self) -> None:
         if not self._max_workers:
             raise not_available("this server was started without leave to load models", "LOADING_NOT_ALLOWED")
 
-    async def _change(self, event: str, model: str, **fields: Any) -> None:
+    async def _change(self, change: ForSupervisor) -> None:
         """Has the supervisor do it, for all frontends. It goes on even where this call ends before."""
-        answer = await self._ask(event, **fields)
-        if "error" in answer:
-            raise _refusal(answer["error"], answer["message"], model)
+        outcome = await self._ask(change)
+        if outcome.refusal is not None:
+            raise _refused(outcome.refusal, change.name)
 
 
-def _refusal(kind: str, message: str, model: str) -> RequestError:
+def _refused(refusal: Refusal, model: str) -> RequestError:
     """What a caller is told where the supervisor could not load or unload a model."""
-    match kind:
+    message = refusal.message
+    match refusal.kind:
         case "checkpoint_not_found":
             return checkpoint_not_found(message)
         case "not_loadable":
@@ -96,8 +95,6 @@ def _refusal(kind: str, message: str, model: str) -> RequestError:
             return overloaded(message, 5.0)
         case "draining":
             return draining()
-        case _:
-            return internal()
 
 
 def describe(model: ServedModel) -> models_pb2.Model:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from bertstream.server.core.errors import invalid
+from bertstream.server.messages import LoadModel
 from bertstream.server.naming import is_name
 from bertstream.server.protocols.bertstream_v1.validation.names import name_of
 from bertstream.v1 import models_pb2, types_pb2
@@ -21,18 +21,7 @@ COMPUTE_TYPES: Mapping[int, str] = {
 _ALLOWED = "it must be 1 to 128 of A-Z a-z 0-9 . _ / - without .. and not begin with /"
 
 
-@dataclass(frozen=True, slots=True)
-class LoadWish:
-    """A model to load."""
-
-    name: str
-    source: str
-    dtype: str  # "" is the server's choice
-    workers: int  # 0 is the server's choice
-    allow_unsupported_modules: bool = False  # also where the server does not
-
-
-def parse_load(request: models_pb2.LoadModelRequest, max_workers: int) -> LoadWish:
+def parse_load(request: models_pb2.LoadModelRequest, max_workers: int) -> LoadModel:
     """Raises INVALID_ARGUMENT."""
     for field, value in (("name", request.name), ("source", request.source)):
         if not is_name(value):
@@ -40,4 +29,4 @@ def parse_load(request: models_pb2.LoadModelRequest, max_workers: int) -> LoadWi
     if not 0 <= request.workers <= max_workers:
         raise invalid("workers", f"{request.workers}; it must be 0 to {max_workers}", "INVALID_RANGE")
     dtype = name_of(COMPUTE_TYPES, request.compute_type, "compute_type")
-    return LoadWish(request.name, request.source, dtype, request.workers, request.allow_unsupported_modules)
+    return LoadModel(request.name, request.source, dtype, request.workers, request.allow_unsupported_modules)
