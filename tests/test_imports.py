@@ -119,6 +119,7 @@ RULES = [
         "bertstream.server.supervisor",
         ours=(
             "bertstream.server.supervisor",
+            "bertstream.server.certificates",
             "bertstream.server.config",
             "bertstream.server.messages",
             "bertstream.server.naming",
@@ -155,6 +156,7 @@ RULES = [
         ours=(
             "bertstream.v1",
             "bertstream.server.core",
+            "bertstream.server.certificates",
             "bertstream.server.frontend",
             "bertstream.server.messages",
             "bertstream.server.protocols",
