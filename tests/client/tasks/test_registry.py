@@ -56,4 +56,4 @@ def test_the_table_has_all_tasks_of_the_protocol_and_methods_of_both_clients() -
 @pytest.mark.parametrize("kind", [Client, sdk.AsyncClient])
 def test_streams_are_typed_for_every_task(kind: Any) -> None:
     named = [get_args(get_type_hints(each)["task"])[0] for each in get_overloads(kind.predict_stream)]
-    assert list(dict.fromkeys(named)) == list(TASKS)
+    assert set(named) == set(TASKS)
