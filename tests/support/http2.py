@@ -1,4 +1,4 @@
-"""HTTP/2 by hand, as far as pings go (RFC 9113)."""
+"""HTTP/2 by hand, as far as pings and the end of connections go (RFC 9113)."""
 
 from __future__ import annotations
 
@@ -32,6 +32,18 @@ async def ping(address: str, times: int, seconds: float) -> Pinged:
             writer.write(_frame(_PING, 0, struct.pack(">Q", number)))
     await asyncio.sleep(0.2)
     listening.cancel()
+    writer.close()
+    return said
+
+
+async def wait_for_goaway(address: str, seconds: float) -> Pinged:
+    """Opens a connection without any call, and listens until the server ends it."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    said = Pinged()
+    writer.write(_PREFACE + _frame(_SETTINGS, 0))
+    async with asyncio.timeout(seconds):
+        await _listen(reader, writer, said)
     writer.close()
     return said
 

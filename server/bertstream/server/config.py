@@ -109,9 +109,7 @@ class ServeConfig:
     cache_tokens: int = _option(16_384, "tokens of all sequences that a worker generates for at once", least=1)
     concurrent_calls: int = _option(1024, "calls under way in each frontend; more are refused", least=1)
     max_connections: int = _option(4096, "connections to each frontend; more are closed at once", least=1)
-    connection_streams: int = _option(
-        2048, "calls under way on one connection; a client lets more wait, without an error", least=1
-    )
+    connection_streams: int = _option(2048, "calls under way on one connection; clients let more wait", least=1)
     connection_idle_seconds: float = _option(
         3600.0, "a connection without calls for so long is closed; 0: never", least=0
     )

@@ -171,6 +171,7 @@ class Frontend:
 
 async def serve(settings: FrontendSettings, control: ControlLine) -> None:
     """Run one frontend until its supervisor tells it to stop, or is gone."""
+    transport.allow_connections(settings.connections.max_connections)
     loop, frontend = asyncio.get_running_loop(), Frontend(settings, control)
 
     def take(message: Heard) -> None:

@@ -5,10 +5,16 @@ The core takes a name that it does not know for one that means nothing, so a tes
 
 from __future__ import annotations
 
+import logging
+import resource
+
 import grpc
 
 from bertstream.server.settings import ConnectionLimits, Limits
 
+log = logging.getLogger(__name__)
+
+_OTHER_FILES = 512  # that a frontend has open besides connections: sockets of workers, tokenizers, logs
 PING_SECONDS = 10.0  # between pings, that a client is told to leave at least
 HANDSHAKE_SECONDS = 20.0  # from the first byte of a connection until it can have calls; gRPC would wait for 2 minutes
 _LONGEST_MS = (1 << 31) - 1  # which gRPC takes for no end
@@ -33,6 +39,21 @@ def arguments(limits: Limits, connections: ConnectionLimits) -> list[tuple[str, 
         ("grpc.per_message_decompression", 0),
         ("grpc.compression_enabled_algorithms_bitset", _bits(grpc.Compression.NoCompression, grpc.Compression.Gzip)),
     ]
+
+
+def allow_connections(count: int) -> None:
+    """Have this process open as many files as that takes, for many systems let it open 1024 unless it asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _OTHER_FILES
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning(
+            "max_connections is %d, but this process may open %d files: raise that (ulimit -n), or lower the other",
+            count,
+            hard,
+        )
 
 
 def _of_connections(limits: ConnectionLimits) -> list[tuple[str, int]]:
