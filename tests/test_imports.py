@@ -190,7 +190,7 @@ RULES = [
     ),
     Rule("bertstream.workers.models", ours=("bertstream.workers.models",), others=("torch",)),
     Rule("bertstream.workers.native", ours=("bertstream.workers.native",), others=("torch",)),
-    Rule("bertstream.workers.ipc", ours=("bertstream.workers.contract",), others=("numpy",)),
+    Rule("bertstream.workers.ipc", ours=("bertstream.workers.contract",), others=("numpy", "msgspec")),
     Rule("bertstream.workers.contract", ours=(), others=("numpy",)),
     Rule("bertstream.workers.ragged", ours=(), others=("numpy",)),
 ]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import socket
 import threading
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import msgpack
 
 from bertstream.workers import ipc
 from bertstream.workers.contract import (
@@ -97,8 +97,11 @@ def same(one: Any, other: Any) -> bool:
     return bool(type(one) is type(other) and one == other)
 
 
-def frame(header: bytes, payload: bytes = b"") -> bytes:
-    return ipc.PRELUDE.pack(ipc.MAGIC, len(header), len(payload)) + header + payload
+def frame(kind: type, header: Any, payload: bytes = b"") -> bytes:
+    """A frame of this kind, whose header is given, or made of what is."""
+    text = header if isinstance(header, bytes) else msgpack.encode(header)
+    prelude = ipc.PRELUDE.pack(ipc.MAGIC, ipc.KINDS.index(kind), len(text), len(payload))
+    return prelude + text + bytes(-len(text) % 64) + payload
 
 
 def decode(raw: bytes) -> ipc.Message:
@@ -284,10 +287,12 @@ def test_the_end_within_a_frame_is_an_error() -> None:
     "prelude",
     [
         b"GET / HTTP/1.1\r\n",
-        ipc.PRELUDE.pack(b"BST2", 64, 0),
-        ipc.PRELUDE.pack(ipc.MAGIC, 64, ipc.MAX_FRAME_BYTES),
-        ipc.PRELUDE.pack(ipc.MAGIC, 64, 2**64 - 1),
-        ipc.PRELUDE.pack(ipc.MAGIC, 0, 0),
+        ipc.PRELUDE.pack(b"BST1", 0, 64, 0),
+        ipc.PRELUDE.pack(ipc.MAGIC, len(ipc.KINDS), 64, 0),
+        ipc.PRELUDE.pack(ipc.MAGIC, 0, 64, ipc.MAX_FRAME_BYTES),
+        ipc.PRELUDE.pack(ipc.MAGIC, 0, 64, 2**32 - 1),
+        ipc.PRELUDE.pack(ipc.MAGIC, 0, 2**32 - 1, 0),
+        ipc.PRELUDE.pack(ipc.MAGIC, 0, 0, 0),
     ],
 )
 def test_a_prelude_that_is_none_is_refused_before_anything_is_allocated(prelude: bytes) -> None:
@@ -295,37 +300,65 @@ def test_a_prelude_that_is_none_is_refused_before_anything_is_allocated(prelude:
         ipc.frame_size(prelude)
 
 
+def placed(dtype: Any = "<i4", shape: Any = (1,), start: Any = 0) -> Any:
+    return {"lengths": (dtype, shape, start), "ids": ("<i4", (1,), 0)}
+
+
 @pytest.mark.parametrize(
-    "header",
+    ("kind", "header"),
     [
-        b"\xff\xfe",
-        b"{",
-        b"null",
-        b"[1, 2]",
-        b"[" * 100_000,
-        json.dumps(["unknown", [], []]).encode(),
-        json.dumps(["cancel", 3, []]).encode(),
-        json.dumps([["cancel"], [], []]).encode(),
-        json.dumps(["hello", {"worker": "w"}, []]).encode(),
-        json.dumps(["failure", {"id": 1, "surprise": 2}, []]).encode(),
-        json.dumps(["work", [], []]).encode(),
-        json.dumps(["work", [1, ["pooled"], None, "float32", 0, 1.0, False], []]).encode(),
-        json.dumps(["work", [1, "wishes", 0], [[name, "<i4", [1]] for name in ("ids", "lengths")]]).encode(),
-        json.dumps(["generate", [1, {"max_new_tokens": 3}, 0, 1.0], []]).encode(),
-        json.dumps(["generate", [1, 3, 0, 1.0], [["ids", "<i4", [1]]]]).encode(),
-        json.dumps(["generated", [], [["works", "<i8", [1]]]]).encode(),
-        json.dumps(["completed", [1, ["length"], 0.0, 0.0], [["surprise", "<i8", [1]]]]).encode(),
-        json.dumps(["result", [1, 0.0, 0.0], [["a", "<f4", [5]]]]).encode(),  # larger than the payload
-        json.dumps(["result", [1, 0.0, 0.0], [["a", "<f4", [-1]]]]).encode(),
-        json.dumps(["result", [1, 0.0, 0.0], [["a", "<f4", [2**62, 2**62]]]]).encode(),
-        json.dumps(["result", [1, 0.0, 0.0], [["a", "|O", [1]]]]).encode(),
-        json.dumps(["result", [1, 0.0, 0.0], [["a", "no such type", [1]]]]).encode(),
-        json.dumps(["result", [1, 0.0, 0.0], [["a", "<f4"]]]).encode(),
+        (Cancel, b"\xff\xfe"),
+        (Cancel, b"\x93"),
+        (Cancel, b"\x91" * 100_000),
+        (Cancel, None),
+        (Cancel, [1, 2]),
+        (Cancel, {"ids": 3}),
+        (Cancel, {"ids": ["3"]}),
+        (Cancel, {}),
+        (Hello, {"worker": "w"}),
+        (Failure, {"id": 1, "reason": "a whim", "message": ""}),
+        (Work, {"id": 1, "batch": placed()}),
+        (Work, {"id": 1, "batch": placed(), "wishes": "wishes"}),
+        (Work, {"id": 1, "batch": placed(), "wishes": {"outputs": ["poems"]}}),
+        (Work, {"id": 1, "batch": {"ids": [1, 2], "lengths": [1, 2]}, "wishes": {"outputs": ["pooled"]}}),
+        (Generate, {"id": 1, "options": {"max_new_tokens": 3}}),
+        (Generate, {"id": 1, "ids": ("<i4", (1,), 0), "options": 3}),
+        (Generated, {"works": ("<i8", (1,), 0)}),
+        (Result, {"id": 1, "tensors": {}, "queue_seconds": "long", "compute_seconds": 0.0}),
+        *(
+            (Work, {"id": 1, "batch": batch, "wishes": {"outputs": ["pooled"]}})
+            for batch in (
+                placed(shape=(5,)),  # larger than the payload
+                placed(start=16),
+                placed(start=-4),
+                placed(start=2**63),
+                placed(shape=(-1,)),
+                placed(shape=(2**62, 2**62)),
+                placed(shape=("1",)),
+                placed(dtype="|O"),
+                placed(dtype="no such type"),
+            )
+        ),
     ],
 )
-def test_a_header_that_is_none_is_refused(header: bytes) -> None:
+def test_a_header_that_is_none_is_refused(kind: type, header: Any) -> None:
     with pytest.raises(ipc.ProtocolError):
-        decode(frame(header, bytes(16)))
+        decode(frame(kind, header, bytes(16)))
+
+
+def test_a_header_that_is_one_is_taken() -> None:
+    received = decode(frame(Work, {"id": 1, "batch": placed(), "wishes": {"outputs": ["pooled"]}}, bytes(16)))
+    assert same(received, Work(1, Batch(column(np.int32, 0), column(np.int32, 0)), Wishes(("pooled",))))
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    sent = Result(1, {}, np.float64(0.5), float("inf"))
+    assert same(decode(b"".join(ipc.encode(sent))), Result(1, {}, 0.5, math.inf))
+
+
+def test_what_no_message_has_is_refused_where_it_is_sent() -> None:
+    with pytest.raises(TypeError, match="a message cannot have a lock"):
+        ipc.encode(Result(1, {"lock": threading.Lock()}, 0.0, 0.0))  # type: ignore[dict-item]
 
 
 @given(st.integers(0, 99), st.integers(0, 10_000), st.binary(min_size=1, max_size=8), st.booleans())

@@ -181,7 +181,7 @@ def test_the_work_of_a_lost_connection_is_forgotten(worker: Worker) -> None:
     "garbage",
     [
         b"GET / HTTP/1.1\r\nHost: worker\r\n\r\n",
-        ipc.PRELUDE.pack(ipc.MAGIC, 64, 0) + b"{" * 64,
+        ipc.PRELUDE.pack(ipc.MAGIC, 0, 64, 0) + b"{" * 64,
         b"".join(ipc.encode(Failure(1, "internal", "workers send these, and do not take them"))),
     ],
 )

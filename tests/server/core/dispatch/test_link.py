@@ -144,7 +144,8 @@ async def test_it_finds_the_next_life_of_the_worker(connect: Connect, make_worke
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"HTTP/1.1 400 Bad", ipc.PRELUDE.pack(ipc.MAGIC, 0, 0), ipc.PRELUDE.pack(ipc.MAGIC, 64, 0) + b"{" * 64]
+    "garbage",
+    [b"HTTP/1.1 400 Bad", ipc.PRELUDE.pack(ipc.MAGIC, 0, 0, 0), ipc.PRELUDE.pack(ipc.MAGIC, 0, 64, 0) + b"{" * 64],
 )
 async def test_garbage_from_a_worker_ends_the_connection(
     connect: Connect, make_workers: MakeWorkers, garbage: bytes
