@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertstream.workers.contract import Output, Pooling, Work
+from bertstream.workers.contract import Output, Pooling, Wishes, Work
 from bertstream.workers.engine.copies import to_device
 from bertstream.workers.programs.interface import AttentionWish, source_layers, with_sources
 from bertstream.workers.ragged import Ints, rows_of, starts_of
@@ -96,15 +96,25 @@ def prepare(works: Sequence[Work], last_layer: int, device: str = "cpu") -> Prep
 
 def state_layers(work: Work, last_layer: int) -> set[int]:
     """The layers whose states a work's outputs are made of, but for its texts' vectors by a pooling."""
-    wishes, layers = work.wishes, set[int]()
-    for output in wishes.outputs:
-        if output == "hidden_states":
-            layers |= set(wishes.hidden_layers)
-        elif output == "pooled_spans" and wishes.pooling is not None:
-            layers |= set(source_layers(wishes.pooling, last_layer))
-        elif output not in ("pooled", "attentions"):
-            layers.add(last_layer)
-    return layers
+    found = (_LAYERS.get(output, _last)(work.wishes, last_layer) for output in work.wishes.outputs)
+    return {layer for layers in found for layer in layers}
+
+
+def _last(wishes: Wishes, last_layer: int) -> tuple[int, ...]:
+    return (last_layer,)
+
+
+def _of_spans(wishes: Wishes, last_layer: int) -> tuple[int, ...]:
+    return () if wishes.pooling is None else source_layers(wishes.pooling, last_layer)
+
+
+# What outputs are made of, where it is not the last layer.
+_LAYERS: Mapping[Output, Callable[[Wishes, int], tuple[int, ...]]] = {
+    "pooled": lambda wishes, last_layer: (),
+    "attentions": lambda wishes, last_layer: (),
+    "hidden_states": lambda wishes, last_layer: wishes.hidden_layers,
+    "pooled_spans": _of_spans,
+}
 
 
 def _join_type_ids(works: Sequence[Work]) -> np.ndarray[tuple[int], np.dtype[np.int32]] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bertstream.workers.contract import Output, Pooling, WireType, Wishes, Work
-from bertstream.workers.engine.batch import VECTORS, Prepared
+from bertstream.workers.engine.batch import Prepared
 from bertstream.workers.engine.copies import to_device, to_host
 from bertstream.workers.programs.interface import AttentionWish, Encoded, Program
 from bertstream.workers.ragged import Ints, pieces_of, rows_of, starts_of
@@ -64,17 +64,20 @@ class Outputs:
 
     def of(self, work: Work, place: Ints) -> dict[str, Tensor | Shared]:
         """The outputs, but for those of heads, of the texts that stand at these places of the batch."""
-        wishes, found = work.wishes, dict[str, Tensor | Shared]()
-        for output in wishes.outputs:
-            if output in VECTORS:
-                found |= {name: Shared(each, place) for name, each in self._send(wishes, output).items()}
-            elif output == "pooled_spans":
-                found |= to_wire(output, self._pool_spans(work, place), wishes.wire_type)
-            elif output == "attentions":
-                found |= self._attentions(work, place)
-            elif output in ("last_hidden_state", "hidden_states"):
-                found |= self._token_states(work, place, output)
+        found = dict[str, Tensor | Shared]()
+        for output in work.wishes.outputs:
+            if output in STATE_OUTPUTS:
+                found |= STATE_OUTPUTS[output](self, work, place)
         return found
+
+    def _pooled_vectors(self, work: Work, place: Ints) -> Pending:
+        return {name: Shared(each, place) for name, each in self._send(work.wishes, "pooled").items()}
+
+    def _pooler_vectors(self, work: Work, place: Ints) -> Pending:
+        return {name: Shared(each, place) for name, each in self._send(work.wishes, "pooler_output").items()}
+
+    def _span_vectors(self, work: Work, place: Ints) -> Pending:
+        return to_wire("pooled_spans", self._pool_spans(work, place), work.wishes.wire_type)
 
     def _send(self, wishes: Wishes, output: Output) -> Named:
         """One vector a text of the whole batch, in one copy for all works that want the same."""
@@ -85,16 +88,18 @@ class Outputs:
             self._sent[key] = {name: to_host(each) for name, each in encoded(output, values, wishes.wire_type).items()}
         return self._sent[key]
 
-    def _token_states(self, work: Work, place: Ints, output: str) -> Named:
+    def _last_states(self, work: Work, place: Ints) -> Pending:
         rows = rows_of(self._batch.starts[place], work.batch.lengths)
-        if output == "last_hidden_state":
-            return to_wire(output, _rows(self._states[self._batch.last_layer], rows), work.wishes.wire_type)
-        found = Named()
+        states = _rows(self._states[self._batch.last_layer], rows)
+        return to_wire("last_hidden_state", states, work.wishes.wire_type)
+
+    def _layers_states(self, work: Work, place: Ints) -> Pending:
+        rows, found = rows_of(self._batch.starts[place], work.batch.lengths), Named()
         for layer in work.wishes.hidden_layers:
             found |= to_wire(f"hidden_states.{layer}", _rows(self._states[layer], rows), work.wishes.wire_type)
         return found
 
-    def _attentions(self, work: Work, place: Ints) -> Named:
+    def _attentions(self, work: Work, place: Ints) -> Pending:
         assert self._weights is not None
         computed, wishes, found = self._weights.wish, work.wishes, Named()
         texts = [computed.texts.index(text) for text in place.tolist()]
@@ -168,6 +173,17 @@ class Outputs:
             first = _rows(self._states[self._batch.last_layer], starts_of(np.array(self._batch.lengths)))
             self._pooler = self._program.pooler(first).float()
         return self._pooler
+
+
+# What makes each output of the texts that stand at these places of the batch, but for those of heads.
+STATE_OUTPUTS: Mapping[Output, Callable[[Outputs, Work, Ints], Pending]] = {
+    "pooled": Outputs._pooled_vectors,
+    "pooler_output": Outputs._pooler_vectors,
+    "pooled_spans": Outputs._span_vectors,
+    "attentions": Outputs._attentions,
+    "last_hidden_state": Outputs._last_states,
+    "hidden_states": Outputs._layers_states,
+}
 
 
 def finish(pooling: Pooling, pooled: Tensor) -> Tensor:
