@@ -11,11 +11,13 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from bertstream.workers.compile.compiler import compile_model
-from bertstream.workers.programs.program import MASK_HEADS, TEXT_HEADS, ScriptedProgram
+from bertstream.workers.programs.program import ScriptedProgram
 from tests.support.pairs import packed, sizes
 
 Text = str | tuple[str, str]
 
+# All others read every token, of which "fill_mask" is asked for the masked ones alone.
+FIRST_TOKEN = ("next_sentence", "sequence_classification", "multiple_choice")
 # What BertForPreTraining calls its two heads' logits; all other classes have one head.
 _LOGITS = {"fill_mask": "prediction_logits", "next_sentence": "seq_relationship_logits"}
 
@@ -42,11 +44,10 @@ class HeadPair:
         lengths = sizes(ids)
         layers = [self.program.description.layers]
         (states,) = self.program.hidden_states(packed(ids), packed(types), lengths, layers)
-        if head in TEXT_HEADS:
+        if head in FIRST_TOKEN:
             starts = torch.tensor([0, *lengths[:-1]]).cumsum(0)
-            return list(self.program.text_logits(head, states[starts]))
-        found = self.program.mask_logits(states) if head in MASK_HEADS else self.program.token_logits(head, states)
-        return list(found.split(lengths))
+            return list(self.program.logits(head, states[starts]))
+        return list(self.program.logits(head, states).split(lengths))
 
     @torch.no_grad()
     def expected(self, head: str, text: Text) -> Tensor:

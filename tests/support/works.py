@@ -107,16 +107,7 @@ class FakeProgram:
     def pool(self, states: Tensor, lengths: list[int], mode: str, skipped: int = 0) -> Tensor:
         return torch.stack([fake_pool(text, mode) for text in states.split(lengths)])
 
-    def mask_logits(self, states: Tensor) -> Tensor:
-        return self._head("fill_mask", states)
-
-    def text_logits(self, head: str, first: Tensor) -> Tensor:
-        return self._head(head, first)
-
-    def token_logits(self, head: str, states: Tensor) -> Tensor:
-        return self._head(head, states)
-
-    def _head(self, head: str, states: Tensor) -> Tensor:
+    def logits(self, head: str, states: Tensor) -> Tensor:
         self.heads_run.append((head, len(states)))
         return fake_logits(head, states)
 

@@ -18,7 +18,9 @@ from bertstream.workers.engine import masked
 from bertstream.workers.engine.answers import best_answers
 from bertstream.workers.engine.batch import prepare
 from bertstream.workers.engine.engine import run
+from bertstream.workers.engine.heads import HEAD_OUTPUTS
 from bertstream.workers.engine.masked import Candidates, fill
+from bertstream.workers.engine.outputs import STATE_OUTPUTS
 from tests.support.works import LAST_LAYER, VOCABULARY, FakeProgram, fake_logits, fake_states, make_work
 
 FUNCTIONS: tuple[ScoreFunction, ...] = get_args(ScoreFunction)
@@ -222,9 +224,9 @@ def test_numbers_are_float32_whatever_the_states_and_the_wire_type() -> None:
         ) -> list[Tensor]:
             return [each.bfloat16() for each in super().hidden_states(ids, type_ids, lengths, layers)]
 
-        def _head(self, head: str, states: Tensor) -> Tensor:
+        def logits(self, head: str, states: Tensor) -> Tensor:
             assert states.dtype == torch.bfloat16
-            return super()._head(head, states.float()).bfloat16()
+            return super().logits(head, states.float()).bfloat16()
 
     fill = Wishes(("mask_candidates",), wire_type="int8", head=MASKS)
     label = Wishes(("label_scores",), wire_type="bfloat16", head=HeadWish("next_sentence"))
@@ -259,3 +261,9 @@ def test_answers_are_as_many_as_asked_for_whatever_the_texts(top_k: int) -> None
     (long,) = compute(with_spans(make_work(1, [9, 4], wishes=wishes), [1, 1], [1, 1]))
     assert short["answer_spans.starts"].shape == (1, top_k)
     assert long["answer_spans.scores"].shape == (2, top_k)
+
+
+def test_every_output_has_one_maker() -> None:
+    names = {name for names in get_args(Output) for name in get_args(names)}
+    assert names == {*STATE_OUTPUTS, *HEAD_OUTPUTS}
+    assert not STATE_OUTPUTS.keys() & HEAD_OUTPUTS.keys()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 
+from bertstream.workers.contract import PoolingMode
 from bertstream.workers.engine.copies import to_device, to_host
-from bertstream.workers.models.pooling import by_offsets, by_runs, pool_rows
+from bertstream.workers.models.pooling import POOLINGS, by_offsets, by_runs
 from bertstream.workers.models.segments import segments, segments_at
 
 LENGTHS = [5, 5, 3, 1, 512]
@@ -37,11 +40,16 @@ def test_sums_by_one_kernel(dtype: torch.dtype, largest: bool) -> None:
     torch.testing.assert_close(found, want, atol=1e-4, rtol=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token"])
+@pytest.mark.parametrize("mode", POOLINGS)
 def test_pooling_of_texts_that_are_laid_out_looks_at_no_value(mode: str) -> None:
     """Or it could not be recorded: there are no values on "meta"."""
     where = segments_at(torch.zeros(5, dtype=torch.int32, device="meta"), 10, 0)
-    assert pool_rows(torch.zeros(10, 6, device="meta"), where, mode, 0).shape == (4, 6)
+    assert POOLINGS[mode](torch.zeros(10, 6, device="meta"), where, 0).shape == (4, 6)
+
+
+def test_the_contract_has_every_mode() -> None:
+    """And those two that read weights besides the states."""
+    assert set(get_args(PoolingMode)) == {*POOLINGS, "pooler", "checkpoint"}
 
 
 def test_on_the_cpu_nothing_is_copied() -> None:

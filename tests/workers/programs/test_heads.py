@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.programs import weights_file
-from bertstream.workers.programs.program import MASK_HEADS, TEXT_HEADS, TOKEN_HEADS, ScriptedProgram
+from bertstream.workers.programs.program import ScriptedProgram
 from tests.support.checkpoints import TEXTS, tiny_electra
 from tests.support.head_pairs import HeadPair, Text
 from tests.support.heads import FAMILIES, HEAD_MAKERS, HEADS
@@ -121,23 +121,16 @@ def test_a_vocabulary_may_be_larger_than_the_tokenizer_s(head_pair: Make) -> Non
 def test_heads_that_are_not_there(head_pair: Make, checkpoint: Checkpoint, compile_cache: Path) -> None:
     both = head_pair("bert-pretraining")
     rows = torch.zeros(2, 36)
-    with pytest.raises(ValueError, match="no head 'multiple_choice' of this kind; those there: next_sentence"):
-        both.program.text_logits("multiple_choice", rows)
-    with pytest.raises(ValueError, match="no head 'token_classification' of this kind; those there: none"):
-        both.program.token_logits("token_classification", rows)
-    with pytest.raises(ValueError, match="no head 'fill_mask' of this kind"):
-        both.program.token_logits("fill_mask", rows)
+    with pytest.raises(
+        ValueError, match="no head 'multiple_choice' of this kind; those there: fill_mask, next_sentence"
+    ):
+        both.program.logits("multiple_choice", rows)
     plain = ScriptedProgram.load(compile_model(checkpoint("bert"), cache=compile_cache), "cpu")
     with pytest.raises(ValueError, match="no head 'fill_mask' of this kind; those there: none"):
-        plain.mask_logits(rows)
+        plain.logits("fill_mask", rows)
 
 
 def test_no_rows_give_no_logits(head_pair: Make) -> None:
     program = head_pair("bert-pretraining").program
-    assert program.mask_logits(torch.zeros(0, 36)).shape == (0, program.description.vocabulary_size)
-    assert program.text_logits("next_sentence", torch.zeros(0, 36)).shape == (0, 2)
-
-
-def test_every_head_is_of_one_kind() -> None:
-    kinds = (*MASK_HEADS, *TEXT_HEADS, *TOKEN_HEADS)
-    assert len(set(kinds)) == len(kinds) == 6
+    assert program.logits("fill_mask", torch.zeros(0, 36)).shape == (0, program.description.vocabulary_size)
+    assert program.logits("next_sentence", torch.zeros(0, 36)).shape == (0, 2)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from bertstream.workers.compile.checkpoints.families import FAMILIES, Family
 from bertstream.workers.compile.checkpoints.families.bert import BERT
 from bertstream.workers.compile.compiler import compile_model
+from bertstream.workers.models import HEAD_KINDS
 from bertstream.workers.programs.program import ScriptedProgram
 from tests.support.checkpoints import edit_json, tiny_bert
 
@@ -85,13 +86,15 @@ def test_it_has_the_same_numbers_heads_and_tokenizer(both: tuple[ScriptedProgram
     ids, lengths, last = torch.arange(5, 25, dtype=torch.int32), [9, 11], [0, known.layers]
     found, want = (each.hidden_states(ids, None, lengths, last) for each in (wonder, bert))
     assert all(torch.equal(a, b) for a, b in zip(found, want, strict=True))
-    assert torch.equal(wonder.mask_logits(found[1]), bert.mask_logits(want[1]))
+    assert torch.equal(wonder.logits("fill_mask", found[1]), bert.logits("fill_mask", want[1]))
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 def test_every_head_s_weights_are_known_to_be_a_head_s(family: Family) -> None:
     """Else they would be unexpected weights of the encoder."""
     for head in family.heads:
+        assert head.kind in HEAD_KINDS
+        assert (head.kind == "vocabulary") == bool(head.vocabulary_matrix)
         names = [*head.modules.values(), *filter(None, [head.vocabulary_matrix]), *head.vocabulary_biases]
         assert names
         assert [name for name in names if not f"{name}.".startswith(family.head_prefixes)] == []

@@ -241,14 +241,8 @@ class RecordedProgram:
     def vocabulary_size(self) -> int:
         return self._plain.vocabulary_size
 
-    def mask_logits(self, states: Tensor) -> Tensor:
-        return self._plain.mask_logits(states)
-
-    def text_logits(self, head: str, first: Tensor) -> Tensor:
-        return self._plain.text_logits(head, first)
-
-    def token_logits(self, head: str, states: Tensor) -> Tensor:
-        return self._plain.token_logits(head, states)
+    def logits(self, head: str, states: Tensor) -> Tensor:
+        return self._plain.logits(head, states)
 
 
 def check(graph: Graph, program: RecordableProgram, device: torch.device, limits: Limits) -> None:

@@ -4,6 +4,7 @@ from bertstream.workers.models.activations import SUPPORTED as SUPPORTED_ACTIVAT
 from bertstream.workers.models.bert import BertShape
 from bertstream.workers.models.calibration import largest_inputs
 from bertstream.workers.models.decoder import DecoderShape
+from bertstream.workers.models.heads import KINDS as HEAD_KINDS
 from bertstream.workers.models.heads import state_name, weight_shapes
 from bertstream.workers.models.loading import (
     DECODER_PREFIX,
@@ -13,7 +14,7 @@ from bertstream.workers.models.loading import (
     load_model,
 )
 from bertstream.workers.models.model import Model
-from bertstream.workers.models.pooling import MODES as POOLING_MODES
+from bertstream.workers.models.pooling import POOLINGS
 from bertstream.workers.models.sentence import DENSE_ACTIVATIONS, sentence_weight_shapes
 from bertstream.workers.models.sentence import PREFIX as SENTENCE_PREFIX
 from bertstream.workers.models.shape import (
@@ -30,8 +31,9 @@ __all__ = [
     "DECODER_PREFIX",
     "DENSE_ACTIVATIONS",
     "ENCODER_PREFIX",
+    "HEAD_KINDS",
     "NO_SENTENCE",
-    "POOLING_MODES",
+    "POOLINGS",
     "SENTENCE_PREFIX",
     "SUPPORTED_ACTIVATIONS",
     "BertShape",

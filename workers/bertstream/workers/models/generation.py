@@ -64,7 +64,7 @@ class CausalModel(Model):
 
     def next_logits(self, states: Tensor) -> Tensor:
         """[M, H] -> [M, V] float32"""
-        return self.vocabulary_logits("causal_lm", states).to(torch.float32)
+        return self.logits("causal_lm", states).to(torch.float32)
 
 
 class EncoderDecoder(Model):

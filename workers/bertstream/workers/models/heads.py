@@ -5,6 +5,8 @@ H hidden size, E embedding size, V vocabulary size.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,10 +18,11 @@ from bertstream.workers.models.shape import EncoderShape, HeadShape
 class VocabularyHead(nn.Module):
     """A logit for every token of the vocabulary."""
 
-    __constants__ = ("tied",)
+    __constants__ = ("reads_pooler", "tied")
 
     def __init__(self, shape: EncoderShape, head: HeadShape) -> None:
         super().__init__()
+        self.reads_pooler = head.reads_pooler
         self.dense = nn.Linear(shape.hidden_size, shape.embedding_size)
         self.activation = activation(head.activation)
         self.norm = nn.LayerNorm(shape.embedding_size, eps=shape.layer_norm_eps)
@@ -49,8 +52,8 @@ class LinearHead(nn.Module):
         self.activation = activation(head.activation)
         self.output = nn.Linear(shape.hidden_size, head.outputs)
 
-    def forward(self, states: Tensor) -> Tensor:
-        """states: [M, H] -> [M, outputs]"""
+    def forward(self, states: Tensor, words: Tensor) -> Tensor:
+        """states: [M, H]; words: as all heads are given it -> [M, outputs]"""
         return self.output(self.activation(self.dense(states)))
 
 
@@ -59,13 +62,25 @@ def activation(name: str) -> nn.Module:
     return Activation(name) if name else nn.Identity()
 
 
+# A head of another kind is a class, made of the two shapes, that has `reads_pooler` and is called as these are.
+KINDS: Mapping[str, Callable[[EncoderShape, HeadShape], nn.Module]] = {
+    "vocabulary": VocabularyHead,
+    "linear": LinearHead,
+}
+
+
+def new_head(shape: EncoderShape, head: HeadShape) -> nn.Module:
+    """Make the head that a shape describes, with weights that are yet to be loaded."""
+    return KINDS[head.kind](shape, head)
+
+
 def state_name(head: HeadShape, weight: str) -> str:
     """What a Model calls this weight of a head."""
-    return f"{'vocabulary' if head.over_vocabulary else 'linear'}_heads.{head.name}.{weight}"
+    return f"heads.{head.name}.{weight}"
 
 
 def weight_shapes(shape: EncoderShape, head: HeadShape) -> dict[str, torch.Size]:
     """The head's weights, by their names within it."""
     with torch.device("meta"):
-        module = VocabularyHead(shape, head) if head.over_vocabulary else LinearHead(shape, head)
+        module = new_head(shape, head)
     return {name: weight.shape for name, weight in module.state_dict().items()}

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from bertstream.workers.models.architectures import encoder_of
 from bertstream.workers.models.attention import Wanted, wanted_weights
-from bertstream.workers.models.heads import LinearHead, VocabularyHead
-from bertstream.workers.models.pooling import pool_rows
+from bertstream.workers.models.heads import new_head
+from bertstream.workers.models.pooling import POOLINGS, Pooling
 from bertstream.workers.models.segments import Segments, segments, segments_at
 from bertstream.workers.models.sentence import SentenceModules
 from bertstream.workers.models.shape import NO_SENTENCE, EncoderShape, HeadShape, Operators, SentenceShape
@@ -31,13 +31,9 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder_of(shape, operators)
-        # By name, and by what they read; a loop over none leaves nothing in the program.
-        self.vocabulary_heads = nn.ModuleDict(
-            {head.name: VocabularyHead(shape, head) for head in heads if head.over_vocabulary}
-        )
-        self.linear_heads = nn.ModuleDict(
-            {head.name: LinearHead(shape, head) for head in heads if not head.over_vocabulary}
-        )
+        # By name; a loop over none leaves nothing in the program.
+        self.heads = nn.ModuleDict({head.name: new_head(shape, head) for head in heads})
+        self.poolings = nn.ModuleDict({mode: Pooling(mode) for mode in POOLINGS})
         self.sentence = SentenceModules(sentence)
 
     def forward(
@@ -113,7 +109,7 @@ class Model(nn.Module):
 
     @torch.jit.export
     def pool(self, states: Tensor, lengths: List[int], mode: str, skipped: int) -> Tensor:  # noqa: UP006
-        """states: [T, H] -> [n, H] float32, by "checkpoint" [n, D]; skipped: as pool_rows takes it"""
+        """states: [T, H] -> [n, H] float32, by "checkpoint" [n, D]; skipped: as poolings take it"""
         where = segments(lengths, states.device)
         if mode == "pooler":
             return self.encoder.pooler(states[where.starts]).to(torch.float32)
@@ -134,22 +130,16 @@ class Model(nn.Module):
         """By any mode but "pooler". states: [T, H] -> [n, H] float32, by "checkpoint" [n, D]"""
         if mode == "checkpoint":
             return self.sentence(states, where, skipped)
-        return pool_rows(states, where, mode, skipped)
+        for key, pooling in self.poolings.items():
+            if key == mode:
+                return pooling(states, where, skipped)
+        raise RuntimeError("there is no such pooling")
 
     @torch.jit.export
-    def vocabulary_logits(self, name: str, states: Tensor) -> Tensor:
-        """By the head of that name. states: [M, H] -> [M, V]"""
-        logits = states
-        for key, head in self.vocabulary_heads.items():
-            if key == name:
-                logits = head(states, self.encoder.words())
-        return logits
-
-    @torch.jit.export
-    def linear_logits(self, name: str, states: Tensor) -> Tensor:
+    def logits(self, name: str, states: Tensor) -> Tensor:
         """By the head of that name, through the pooler where it reads that. states: [M, H] -> [M, outputs]"""
         logits = states
-        for key, head in self.linear_heads.items():
+        for key, head in self.heads.items():
             if key == name:
-                logits = head(self.encoder.pooler(states) if head.reads_pooler else states)
+                logits = head(self.encoder.pooler(states) if head.reads_pooler else states, self.encoder.words())
         return logits

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 
 from bertstream.workers.models.segments import Segments
-
-MODES = ("cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler")
 
 
 class Pooler(nn.Module):
@@ -22,23 +22,68 @@ class Pooler(nn.Module):
         return torch.tanh(self.dense(first))
 
 
-def pool_rows(states: Tensor, segments: Segments, mode: str, skipped: int) -> Tensor:
-    """states: [T, H] -> [n, H] float32, by any mode but "pooler".
+# A mode is a function of the states [T, H] of texts that lie where `segments` says, which gives [n, H] float32.
+# skipped: how many tokens of each text went before the first that is here.
 
-    skipped: how many tokens of each text went before the first that is here, for the weights of "weighted_mean".
-    """
-    if mode == "cls":
-        return states[segments.starts].to(torch.float32)
-    if mode == "last_token":
-        return states[segments.starts + segments.lengths - 1].to(torch.float32)
-    if mode == "max":
-        return by_runs(states, segments, True).to(torch.float32)
-    sizes = segments.lengths.to(torch.float32).unsqueeze(1)  # [n, 1]
-    if mode == "weighted_mean":
-        weighted = states.to(torch.float32) * weights_by_place(states, segments, skipped)
-        return by_runs(weighted, segments, False) / (sizes * ((sizes + 1.0) / 2.0 + skipped))
-    sums = by_runs(states, segments, False)
-    return sums / (sizes if mode == "mean" else sizes.sqrt())
+
+def cls(states: Tensor, segments: Segments, skipped: int) -> Tensor:
+    """Each text's first token."""
+    return states[segments.starts].to(torch.float32)
+
+
+def last_token(states: Tensor, segments: Segments, skipped: int) -> Tensor:
+    """Each text's last token."""
+    return states[segments.starts + segments.lengths - 1].to(torch.float32)
+
+
+def largest(states: Tensor, segments: Segments, skipped: int) -> Tensor:
+    """Of each dimension the greatest number."""
+    return by_runs(states, segments, True).to(torch.float32)
+
+
+def mean(states: Tensor, segments: Segments, skipped: int) -> Tensor:
+    """The sum over the number of tokens."""
+    return by_runs(states, segments, False) / sizes(segments)
+
+
+def mean_sqrt_len(states: Tensor, segments: Segments, skipped: int) -> Tensor:
+    """The sum over the root of the number of tokens."""
+    return by_runs(states, segments, False) / sizes(segments).sqrt()
+
+
+def weighted_mean(states: Tensor, segments: Segments, skipped: int) -> Tensor:
+    """The mean by tokens' numbers in their text, from 1, in which those that are skipped count."""
+    weighted = states.to(torch.float32) * weights_by_place(states, segments, skipped)
+    size = sizes(segments)
+    return by_runs(weighted, segments, False) / (size * ((size + 1.0) / 2.0 + skipped))
+
+
+# By the names in contract.PoolingMode. What reads weights besides the states, Model has: "pooler" and "checkpoint".
+POOLINGS: Mapping[str, Callable[[Tensor, Segments, int], Tensor]] = {
+    "cls": cls,
+    "mean": mean,
+    "max": largest,
+    "mean_sqrt_len": mean_sqrt_len,
+    "weighted_mean": weighted_mean,
+    "last_token": last_token,
+}
+
+
+class Pooling(nn.Module):
+    """One of POOLINGS, as TorchScript can hold it."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.function = POOLINGS[mode]
+
+    def forward(self, states: Tensor, where: Segments, skipped: int) -> Tensor:
+        """states: [T, H] -> [n, H] float32"""
+        return self.function(states, where, skipped)
+
+
+def sizes(segments: Segments) -> Tensor:
+    """The number of tokens of each text, [n, 1] float32."""
+    return segments.lengths.to(torch.float32).unsqueeze(1)
 
 
 def weights_by_place(states: Tensor, segments: Segments, skipped: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bertstream.workers.models.pooling import pool_rows
+from bertstream.workers.models.pooling import Pooling
 from bertstream.workers.models.segments import Segments
 from bertstream.workers.models.shape import SentenceShape, VectorShape
 
@@ -66,18 +66,16 @@ class Normalize(nn.Module):
 class SentenceModules(nn.Module):
     """All of them. Of a checkpoint that has none it is empty, and must not be run."""
 
-    __constants__ = ("modes",)
-
     def __init__(self, shape: SentenceShape) -> None:
         super().__init__()
-        self.modes = shape.modes
+        self.poolings = nn.ModuleList([Pooling(mode) for mode in shape.modes])
         self.steps = nn.ModuleList([_module(each) for each in shape.steps])
 
     def forward(self, states: Tensor, where: Segments, skipped: int) -> Tensor:
-        """states: [T, H] -> [n, D]; skipped: as pool_rows takes it"""
+        """states: [T, H] -> [n, D]; skipped: as poolings take it"""
         pooled: List[Tensor] = []  # noqa: UP006
-        for mode in self.modes:
-            pooled.append(pool_rows(states, where, mode, skipped))  # noqa: PERF401  # TorchScript unrolls loops alone
+        for pooling in self.poolings:
+            pooled.append(pooling(states, where, skipped))  # noqa: PERF401  # TorchScript unrolls loops alone
         x = torch.cat(pooled, dim=1)  # [n, P]
         for step in self.steps:
             x = step(x)

@@ -52,9 +52,9 @@ class HeadShape:
     """Sizes and switches of a task head; the family's tables and config.json fill them in."""
 
     name: str  # one of contract.HeadName
-    outputs: int  # logits a row; the vocabulary's size for a VocabularyHead
-    over_vocabulary: bool = False
-    tied: bool = True  # of a head over the vocabulary: its matrix is that of the word embeddings
+    outputs: int  # logits a row; the vocabulary's size for "vocabulary"
+    kind: str = "linear"  # one of heads.KINDS
+    tied: bool = True  # of "vocabulary": its matrix is that of the word embeddings
     reads_pooler: bool = False  # not the first token's state but what the pooler makes of it
     has_dense: bool = False  # a layer before the last one
     activation: str = ""  # after the dense layer; "" for none

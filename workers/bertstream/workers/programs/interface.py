@@ -100,16 +100,10 @@ class Program(Protocol):
 
     @property
     def vocabulary_size(self) -> int:
-        """V, of mask_logits."""
+        """V, of the logits of "fill_mask"."""
 
-    def mask_logits(self, states: Tensor) -> Tensor:
-        """The last layer's states of masked tokens [M, H] -> [M, V]."""
-
-    def text_logits(self, head: str, first: Tensor) -> Tensor:
-        """The last layer's states of first tokens [n, H] -> [n, labels]; [n, 2] where B follows A, or one a choice."""
-
-    def token_logits(self, head: str, states: Tensor) -> Tensor:
-        """The last layer's states [T, H] -> [T, labels]; [T, 2] of an answer's first and last token."""
+    def logits(self, head: str, states: Tensor) -> Tensor:
+        """The last layer's states of the tokens that the head reads, [rows, H] -> [rows, outputs]."""
 
 
 class RecordableProgram(Program, Protocol):

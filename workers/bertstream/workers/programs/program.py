@@ -22,10 +22,6 @@ from bertstream.workers.programs.interface import Advanced, AttentionWish, Encod
 log = logging.getLogger(__name__)
 
 FILE_NAME = "program.pt"
-# Heads by what they read: masked tokens, each text's first token, every token.
-MASK_HEADS = ("fill_mask",)
-TEXT_HEADS = ("next_sentence", "sequence_classification", "multiple_choice")
-TOKEN_HEADS = ("token_classification", "question_answering")
 GENERATING = ("causal_lm", "sequence_to_sequence")
 
 
@@ -71,7 +67,7 @@ class ScriptedProgram:
 
     @property
     def whole_text_heads(self) -> frozenset[str]:
-        """Those of TEXT_HEADS whose logits `pool` gives, by "checkpoint": they read all of a text's tokens."""
+        """Those whose logits `pool` gives, by "checkpoint": they read all of a text's tokens."""
         return frozenset({"sequence_classification"}) if self.description.scores_by_modules else frozenset()
 
     @property
@@ -187,37 +183,19 @@ class ScriptedProgram:
         return pooled
 
     @torch.inference_mode()
-    def mask_logits(self, states: Tensor) -> Tensor:
-        """A logit for every token of the vocabulary, in the program's precision, by the head "fill_mask".
+    def logits(self, head: str, states: Tensor) -> Tensor:
+        """Logits in the program's precision, by a head that does not generate.
 
-        states: [M, H], the last layer's of masked tokens -> [M, V]. Raises ValueError where there is no such head.
+        states: [rows, H], the last layer's of those tokens that the head reads -> [rows, outputs]: of masked tokens for
+        "fill_mask", [M, V]; of texts' first tokens for "next_sentence", [n, 2], that B follows A and that it does not,
+        "sequence_classification", [n, labels], and "multiple_choice", [n, 1]; of all tokens for "token_classification",
+        [T, labels], and "question_answering", [T, 2], that the answer starts and ends here. Raises ValueError where
+        there is no such head.
         """
-        self._check_head("fill_mask", MASK_HEADS)
-        logits: Tensor = self._module.vocabulary_logits("fill_mask", states)
-        return logits
-
-    @torch.inference_mode()
-    def text_logits(self, head: str, first: Tensor) -> Tensor:
-        """Logits of each text, in the program's precision, by one of TEXT_HEADS.
-
-        first: [n, H], the last layer's states of first tokens -> [n, labels]; of "next_sentence" [n, 2], that B follows
-        A and that it does not; of "multiple_choice" [n, 1]. Raises ValueError where there is no such head.
-        """
-        self._check_head(head, TEXT_HEADS)
+        self._check_head(head, tuple(name for name in self.description.heads if name not in GENERATING))
         if head in self.whole_text_heads:
             raise ValueError(f"this model's head {head!r} reads whole texts")
-        logits: Tensor = self._module.linear_logits(head, first)
-        return logits
-
-    @torch.inference_mode()
-    def token_logits(self, head: str, states: Tensor) -> Tensor:
-        """Logits of each token, in the program's precision, by one of TOKEN_HEADS.
-
-        states: [T, H], the last layer's -> [T, labels]; of "question_answering" [T, 2], that the answer starts and ends
-        here. Raises ValueError where there is no such head.
-        """
-        self._check_head(head, TOKEN_HEADS)
-        logits: Tensor = self._module.linear_logits(head, states)
+        logits: Tensor = self._module.logits(head, states)
         return logits
 
     @torch.inference_mode()

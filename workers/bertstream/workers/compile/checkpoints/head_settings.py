@@ -97,7 +97,7 @@ def read_head_settings(
         head_shape = HeadShape(
             name=head.name,
             outputs=outputs,
-            over_vocabulary=bool(head.vocabulary_matrix),
+            kind=head.kind,
             reads_pooler=head.reads_pooler,
             has_dense="dense" in head.modules,
             activation=read_activation(head, values, path),

@@ -92,7 +92,7 @@ def convert_head(
     one that is there counts. Raises CheckpointError that names what is missing or of a wrong shape.
     """
     sources = {ours: next((name for name in names if name in weights), "") for ours, names in _names(head).items()}
-    if shape.over_vocabulary:
+    if head.vocabulary_matrix:
         shape = replace(shape, tied=_is_tied(weights.get(head.vocabulary_matrix), words, tied))
     expected = weight_shapes(encoder, shape)
     missing = [_names(head)[ours][-1] for ours in expected if not sources[ours]]

@@ -76,6 +76,7 @@ _HEADS = (
         "fill_mask",
         MASKED + _PRE_TRAINING,
         {"dense": "cls.predictions.transform.dense", "norm": "cls.predictions.transform.LayerNorm"},
+        kind="vocabulary",
         vocabulary_matrix="cls.predictions.decoder.weight",
         vocabulary_biases=("cls.predictions.decoder.bias", "cls.predictions.bias"),
         by_weights=True,

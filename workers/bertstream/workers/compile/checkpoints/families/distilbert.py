@@ -23,6 +23,7 @@ _HEADS = (
         "fill_mask",
         MASKED,
         {"dense": "vocab_transform", "norm": "vocab_layer_norm"},
+        kind="vocabulary",
         vocabulary_matrix="vocab_projector.weight",
         vocabulary_biases=("vocab_projector.bias",),
         by_weights=True,

@@ -25,6 +25,7 @@ _HEADS = (
         "fill_mask",
         MASKED,
         {"dense": "generator_predictions.dense", "norm": "generator_predictions.LayerNorm"},
+        kind="vocabulary",
         vocabulary_matrix="generator_lm_head.weight",
         vocabulary_biases=("generator_lm_head.bias",),
         by_weights=True,

@@ -23,6 +23,7 @@ class Head:
     name: str  # one of contract.HeadName
     classes: tuple[str, ...]  # what the names of the classes that have it end with
     modules: Mapping[str, str]  # with a weight and a bias each
+    kind: str = "linear"  # one of models.HEAD_KINDS
     vocabulary_matrix: str = ""  # of fill_mask; may be left out where it is the embeddings' own
     vocabulary_biases: tuple[str, ...] = ()  # the first that is there counts
     by_weights: bool = False  # a checkpoint of any class has it if it has the weights, which mean nothing else

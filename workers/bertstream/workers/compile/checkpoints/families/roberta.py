@@ -38,6 +38,7 @@ _HEADS = (
         "fill_mask",
         MASKED,
         {"dense": "lm_head.dense", "norm": "lm_head.layer_norm"},
+        kind="vocabulary",
         vocabulary_matrix="lm_head.decoder.weight",
         vocabulary_biases=("lm_head.decoder.bias", "lm_head.bias"),
         by_weights=True,

@@ -1,0 +1,41 @@
+"""Task heads: from the last states of a batch to the outputs of the works that want one.
+
+A new output is a file here that makes it, and a line in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from bertstream.workers.contract import Output
+from bertstream.workers.engine.batch import Prepared
+from bertstream.workers.engine.heads import answer_spans, labels, masked
+from bertstream.workers.engine.heads.asking import Asking, Named
+from bertstream.workers.programs.interface import Program
+
+# Each makes one work's output, given by its index in the batch: float32 and int32, on the CPU.
+HEAD_OUTPUTS: Mapping[Output, Callable[[Asking, int], Named]] = {
+    "label_scores": labels.label_scores,
+    "token_label_scores": labels.token_label_scores,
+    "answer_spans": answer_spans.answer_spans,
+    "mask_candidates": masked.mask_candidates,
+    "token_log_probabilities": masked.token_log_probabilities,
+}
+
+
+class Heads:
+    """Runs the heads that the works of a batch want, each when it is first asked for."""
+
+    def __init__(self, program: Program, batch: Prepared, states: Mapping[int, Tensor]) -> None:
+        self._asking = Asking(program, batch, states)
+        self._batch = batch
+
+    def of(self, index: int) -> Named:
+        """The outputs of one work's head; none where it wants none."""
+        found = Named()
+        for output in self._batch.works[index].wishes.outputs:
+            if output in HEAD_OUTPUTS:
+                found |= HEAD_OUTPUTS[output](self._asking, index)
+        return found

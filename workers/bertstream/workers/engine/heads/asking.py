@@ -1,0 +1,124 @@
+"""What the works of a batch ask of task heads; what several of them want alike is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertstream.workers.contract import HeadWish, Output, Spans
+from bertstream.workers.engine.batch import Prepared
+from bertstream.workers.programs.interface import Program
+from bertstream.workers.ragged import Ints, rows_of
+
+Named = dict[str, Tensor]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """What was made for several works, their rows end to end. By its name's ending, "" where there is one tensor."""
+
+    tensors: Named
+    slices: dict[int, slice]  # by the work's index in the batch
+
+    def of(self, index: int, name: str, columns: int | None = None) -> Named:
+        """One work's rows, as copies, which keep nobody else's alive."""
+        found = Named()
+        for ending, values in self.tensors.items():
+            rows = values[self.slices[index]]
+            found[name + ending] = (rows[:, :columns] if rows.dim() > 1 else rows).clone()
+        return found
+
+
+class Asking:
+    """The works of a batch, and the last layer's states of their texts."""
+
+    def __init__(self, program: Program, batch: Prepared, states: Mapping[int, Tensor]) -> None:
+        self.program = program
+        self._batch = batch
+        self._states = states
+        self._places = batch.places()
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, or has given to another work under this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        found: T = self._made[key]
+        return found
+
+    def works(self, output: Output, head: str = "") -> list[int]:
+        """The works that want this output, of this head where one is named."""
+        return [
+            index
+            for index, work in enumerate(self._batch.works)
+            if output in work.wishes.outputs and head in ("", self.wish(index).name)
+        ]
+
+    def logits(self, output: Output, wish: HeadWish, rows: Callable[[int], Ints]) -> Alike:
+        """[rows, outputs] float32 of all works that want this output of the head; rows: those it reads, of a work."""
+        return self.once((output, wish.name), lambda: self._run(self.works(output, wish.name), wish.name, rows))
+
+    def _run(self, works: Sequence[int], head: str, rows_of_work: Callable[[int], Ints]) -> Alike:
+        if head in self.program.whole_text_heads:
+            return self._run_whole(works)
+        rows = [rows_of_work(index) for index in works]
+        return Alike({"": self.program.logits(head, self.states(rows)).float()}, slices(works, rows))
+
+    def _run_whole(self, works: Sequence[int]) -> Alike:
+        """[texts, labels] float32 of sentence-transformers' modules, which pool all of a text's tokens."""
+        states = self.states([self.tokens(index) for index in works]).float()
+        lengths = [self.lengths(index) for index in works]
+        logits = self.program.pool(states, np.concatenate(lengths).tolist(), "checkpoint")
+        return Alike({"": logits}, slices(works, lengths))
+
+    @property
+    def last(self) -> Tensor:
+        """The last layer's states of the batch, [T, H]."""
+        return self._states[self._batch.last_layer]
+
+    def states(self, rows: Sequence[Ints]) -> Tensor:
+        """Those of these rows, [rows, H]."""
+        return self.last.index_select(0, torch.from_numpy(np.concatenate(rows)).to(self.last.device))
+
+    def wish(self, index: int) -> HeadWish:
+        """What a work wants of its head."""
+        wish = self._batch.works[index].wishes.head
+        assert wish is not None
+        return wish
+
+    def spans(self, index: int) -> Spans:
+        """A work's spans."""
+        spans = self._batch.works[index].batch.spans
+        assert spans is not None
+        return spans
+
+    def lengths(self, index: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+        """The tokens of a work's texts."""
+        return self._batch.works[index].batch.lengths
+
+    def first_tokens(self, index: int) -> Ints:
+        """The rows of the first tokens of a work's texts."""
+        return self._batch.starts[self._places[index]]
+
+    def tokens(self, index: int) -> Ints:
+        """The rows of all tokens of a work's texts."""
+        return rows_of(self.first_tokens(index), self.lengths(index))
+
+    def span_tokens(self, index: int) -> Ints:
+        """The rows of the first tokens of a work's spans."""
+        spans = self.spans(index)
+        rows: Ints = np.repeat(self.first_tokens(index), spans.counts) + spans.starts
+        return rows
+
+
+def slices(works: Sequence[int], rows: Sequence[np.ndarray[tuple[int], np.dtype[np.integer]]]) -> dict[int, slice]:
+    """Where each work's rows are, among those of all these works."""
+    ends = np.cumsum([each.size for each in rows]).tolist()
+    return {index: slice(*place) for index, place in zip(works, pairwise([0, *ends]), strict=True)}

@@ -1,0 +1,66 @@
+"""What comes of masked tokens' probabilities: the most likely ids, and how likely one id is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from bertstream.workers.contract import HeadWish, Output
+from bertstream.workers.engine.heads.asking import Alike, Asking, Named, slices
+from bertstream.workers.engine.masked import Candidates, Demand, LogProbabilities, fill
+from bertstream.workers.ragged import Ints
+
+_HEAD = "fill_mask"
+Key = tuple[Output, tuple[int, ...]]  # and the targets
+
+
+def mask_candidates(asking: Asking, index: int) -> Named:
+    """Of each span the most likely ids, [S, k]."""
+    return _masked(asking, index, "mask_candidates").of(index, "mask_candidates", asking.wish(index).top_k)
+
+
+def token_log_probabilities(asking: Asking, index: int) -> Named:
+    """Of each span the logarithm of its id's probability, [S]."""
+    return _masked(asking, index, "token_log_probabilities").of(index, "token_log_probabilities")
+
+
+def _masked(asking: Asking, index: int, output: Output) -> Alike:
+    """What works want of the vocabulary's probabilities, with the same targets. All comes of the same products."""
+    return asking.once(_HEAD, lambda: _fill(asking))[_key(output, asking.wish(index))]
+
+
+def _fill(asking: Asking) -> dict[Key, Alike]:
+    groups: dict[Key, list[int]] = {}
+    for output in _DEMANDS:
+        for index in asking.works(output):
+            groups.setdefault(_key(output, asking.wish(index)), []).append(index)
+    rows = {key: [asking.span_tokens(index) for index in works] for key, works in groups.items()}
+    demands = {key: _DEMANDS[key[0]](asking, works, np.concatenate(rows[key])) for key, works in groups.items()}
+    program = asking.program
+    fill(list(demands.values()), asking.last, lambda states: program.logits(_HEAD, states), program.vocabulary_size)
+    return {
+        key: Alike({name: values.cpu() for name, values in demand.found.items()}, slices(groups[key], rows[key]))
+        for key, demand in demands.items()
+    }
+
+
+def _key(output: Output, wish: HeadWish) -> Key:
+    return output, wish.targets if output == "mask_candidates" else ()
+
+
+def _candidates(asking: Asking, works: Sequence[int], rows: Ints) -> Demand:
+    k = max(asking.wish(index).top_k for index in works)
+    targets = asking.wish(works[0]).targets
+    return Candidates(rows, k, targets, asking.program.vocabulary_size, asking.last.device)
+
+
+def _log_probabilities(asking: Asking, works: Sequence[int], rows: Ints) -> Demand:
+    ids = [asking.spans(index).ids for index in works]
+    return LogProbabilities(rows, np.concatenate([each for each in ids if each is not None]), asking.last.device)
+
+
+_DEMANDS: Mapping[Output, Callable[[Asking, Sequence[int], Ints], Demand]] = {
+    "mask_candidates": _candidates,
+    "token_log_probabilities": _log_probabilities,
+}
