@@ -8,17 +8,17 @@ The index has the file's size and each tensor's name, type, shape and offset. Na
 from __future__ import annotations
 
 import errno
-import json
 import math
 import mmap
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
+from msgspec import Meta, Struct
 from torch import Tensor
 
 FILE_NAME = "weights.bin"
@@ -32,21 +32,19 @@ class WeightsError(Exception):
     """The file is missing, damaged, or another program's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+_Natural = Annotated[int, Meta(ge=0)]
+
+
+class Entry(Struct, frozen=True):
     """Where a tensor lies."""
 
     dtype: str  # "float32"
-    shape: tuple[int, ...]
-    offset: int  # from the first tensor's place, a multiple of 64, and of 4096 where it has a page or more
+    shape: tuple[_Natural, ...]
+    offset: _Natural  # from the first tensor's place, a multiple of 64, and of 4096 where it has a page or more
 
-    @classmethod
-    def parse(cls, value: Any) -> Entry:
-        """Of the index. Raises ValueError, LookupError, TypeError, AttributeError."""
-        entry = cls(value["dtype"], tuple(map(int, value["shape"])), int(value["offset"]))
-        if not isinstance(getattr(torch, entry.dtype), torch.dtype) or min(entry.offset, *entry.shape, 0) < 0:
-            raise ValueError(f"{value} is no tensor")
-        return entry
+    def __post_init__(self) -> None:
+        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+            raise ValueError(f"{self.dtype} is no type of numbers")
 
     @property
     def count(self) -> int:
@@ -63,6 +61,13 @@ class Entry:
         """As torch has it."""
         dtype: torch.dtype = getattr(torch, self.dtype)
         return dtype
+
+
+class Index(Struct, frozen=True):
+    """What is at the start of the file."""
+
+    size: _Natural  # bytes of all tensors, and between them
+    tensors: dict[str, Entry]
 
 
 def take_out(module: Any, path: Path) -> None:
@@ -105,7 +110,7 @@ def _set(module: Any, name: str, tensor: Tensor) -> None:
 def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
     entries = _lay_out(tensors)
     size = max((entry.end for entry in entries.values()), default=0)
-    index = json.dumps({"size": size, "tensors": {name: asdict(entry) for name, entry in entries.items()}}).encode()
+    index = msgspec.json.encode(Index(size, entries))
     with path.open("wb") as file:
         file.write(len(index).to_bytes(_LENGTH_BYTES, "little") + index)
         start = _start(len(index))
@@ -139,15 +144,13 @@ def _read_index(path: Path) -> tuple[dict[str, Entry], int]:
     """And where the tensors start. Checks what would be a SIGBUS later: whether all of them are there."""
     try:
         content, text = path.stat().st_size, _read_text(path)
-        found = json.loads(text)
-        index = {name: Entry.parse(each) for name, each in found["tensors"].items()}
-        size = int(found["size"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        found = msgspec.json.decode(text, type=Index)
+    except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read ({error})") from error
     start = _start(len(text))
-    if content != start + size or any(entry.end > size for entry in index.values()):
-        raise WeightsError(f"{path} is cut or damaged: it has {content} bytes, not {start + size}")
-    return index, start
+    if content != start + found.size or any(entry.end > found.size for entry in found.tensors.values()):
+        raise WeightsError(f"{path} is cut or damaged: it has {content} bytes, not {start + found.size}")
+    return found.tensors, start
 
 
 def _read_text(path: Path) -> bytes:
