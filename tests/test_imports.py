@@ -155,6 +155,7 @@ RULES = [
         "bertstream.server.frontend",
         ours=(
             "bertstream.v1",
+            "bertstream.server.certificates",
             "bertstream.server.core",
             "bertstream.server.certificates",
             "bertstream.server.frontend",
