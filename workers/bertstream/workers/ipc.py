@@ -39,7 +39,7 @@ def encode(message: Message) -> list[Buffer]:
     payload = 0
 
     def place(value: Any) -> Any:
-        """What MessagePack has not: arrays, and NumPy's own numbers."""
+        """Give what stands for an array, or for a number of NumPy's, of which MessagePack has neither."""
         nonlocal payload
         if isinstance(value, np.generic):
             return value.item()

@@ -175,7 +175,7 @@ async def serve(settings: FrontendSettings, control: ControlLine) -> None:
     loop, frontend = asyncio.get_running_loop(), Frontend(settings, control)
 
     def take(message: Heard) -> None:
-        """Called in the event loop, so that a loop that is stuck gives no sign of life."""
+        """Take a message in the event loop, so that a loop that is stuck gives no sign of life."""
         match message:
             case Ping():
                 control.send(Pong())

@@ -104,7 +104,7 @@ class Launch:
         )
 
     def _clear(self, number: int, life: int) -> None:
-        """Removes what the lives before have left; frontends still read the last one's record."""
+        """Remove what the lives before have left, but for the last one's record, which frontends still read."""
         self._socket(number).unlink(missing_ok=True)
         self._record(number, life - 2).unlink(missing_ok=True)
 
@@ -130,7 +130,7 @@ class Launch:
         return self.choice.queue_tokens + config.max_texts * self.description.max_tokens
 
     def _cache_tokens(self, config: ServeConfig) -> int:
-        """At least one sequence of the greatest length must fit, and the text that it is made from."""
+        """Return the tokens to keep, at least one sequence of the greatest length and the text that it is made from."""
         its = self.description
         if its.generation is None:
             return 0
@@ -141,7 +141,7 @@ class Launch:
         return f"worker-{self.serial}-{number}"
 
     def _record(self, number: int, life: int) -> Path:
-        """What a worker is computing."""
+        """Return the file in which a worker says what it computes."""
         return self._socket(number).with_suffix(f".running.{life}")
 
     def _socket(self, number: int) -> Path:

@@ -235,7 +235,7 @@ class Child:
             asked.set_result(answer.value)
 
     async def _answer(self, question: Question) -> None:
-        """Answers what the child asks. It goes on if the child ends meanwhile: others may wait for what it does."""
+        """Answer what the child asks. It goes on if the child ends meanwhile: others may wait for what it does."""
         try:
             answer = Answer(question.id, await self.spec.on_question(question.asked))
         except NoAnswer as error:
