@@ -145,7 +145,8 @@ def test_where_nobody_listens_it_is_not_for_tls(connect: Any) -> None:
 
 def test_streams_say_the_same(serve: Serve, connect: Any) -> None:
     client = connect(serve().address, retries=0, reconnect_seconds=0.1)
-    for call in (lambda: list(client.encode_stream(["a"])), lambda: list(client.stream_layers(["a"]))):
+    calls: list[Any] = [lambda: list(client.encode_stream(["a"])), lambda: list(client.stream_layers(["a"]))]
+    for call in calls:
         with pytest.raises(Unavailable, match="it may want TLS"):
             call()
 
@@ -177,7 +178,7 @@ def test_files_that_cannot_be_used(authority: Authority, tmp_path: Path) -> None
     one, two = authority.issue("one"), authority.issue("two")
     junk = tmp_path / "junk"
     junk.write_text("junk")
-    made = {
+    made: dict[str, dict[str, Any]] = {
         f"the ca {tmp_path}/none cannot be read: No such file": {"ca": tmp_path / "none"},
         f"the ca {junk} has no certificate in PEM form": {"ca": junk},
         f"the key {two.key} is not that of the certificate {one.certificate}": {
@@ -192,7 +193,8 @@ def test_files_that_cannot_be_used(authority: Authority, tmp_path: Path) -> None
     for message, files in made.items():
         with pytest.raises(ValueError, match=message):
             Client("127.0.0.1:1", tls=TLS(**files))
-    for half in ({"certificate": "a"}, {"key": "a"}):
+    halves: list[dict[str, str]] = [{"certificate": "a"}, {"key": "a"}]
+    for half in halves:
         with pytest.raises(ValueError, match="certificate and key must be given together"):
             TLS(**half)
 

@@ -38,8 +38,8 @@ def explained(error: RpcError, address: str, security: Security) -> RpcError:
         return Unavailable(f"the server at {address} {advice}", reason=FAILED)
     if closed := next((words for words in _CLOSED if words in said), ""):
         return Unavailable(
-            f"the server at {address} closed the connection at once ({closed}): {_guess(security)}, or have too many "
-            "connections already",
+            f"the server at {address} closed the connection at once ({closed}): {_guess(security)}, or take no more "
+            "connections just now",
             reason=CLOSED,
         )
     return error
