@@ -67,7 +67,16 @@ def token(content: str, **flags: Any) -> dict[str, Any]:
 
 
 def _bert() -> Definition:
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    return _wordpiece(
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], _template("[CLS]", 2, "[SEP]", 3, between=1, second=1)
+    )
+
+
+def _mpnet() -> Definition:
+    return _wordpiece(["<s>", "<pad>", "</s>", "[UNK]", "<mask>"], _roberta_processing())
+
+
+def _wordpiece(special: list[str], post_processor: dict[str, Any]) -> Definition:
     letters = [*string.ascii_letters, *"\u00e9\u00ef\u4eca\u5929\u597d'\"[],?!<>/\uff21\u00bd\ufb01"]
     words = ["fox", "Fox", "the", "hello", "there", "world", "mask"]
     pieces = [*special, *letters, *(f"##{letter}" for letter in letters), *words]
@@ -75,7 +84,7 @@ def _bert() -> Definition:
         **_parts(
             normalizer=_bert_normalizer(),
             pre_tokenizer={"type": "BertPreTokenizer"},
-            post_processor=_template("[CLS]", 2, "[SEP]", 3, between=1, second=1),
+            post_processor=post_processor,
             decoder={"type": "WordPiece", "prefix": "##", "cleanup": True},
         ),
         "added_tokens": _added(special, pieces),
@@ -98,13 +107,7 @@ def _roberta() -> Definition:
     return {
         **_parts(
             pre_tokenizer=byte_level(),
-            post_processor={
-                "type": "RobertaProcessing",
-                "sep": ["</s>", 2],
-                "cls": ["<s>", 0],
-                "trim_offsets": True,
-                "add_prefix_space": False,
-            },
+            post_processor=_roberta_processing(),
             decoder=byte_level(add_prefix_space=True),
         ),
         "added_tokens": _added(special, pieces),
@@ -117,6 +120,11 @@ def _roberta() -> Definition:
             "merges": [list(pair) for pair in merges],
         },
     }
+
+
+def _roberta_processing() -> dict[str, Any]:
+    ends = {"sep": ["</s>", 2], "cls": ["<s>", 0]}
+    return {"type": "RobertaProcessing", **ends, "trim_offsets": True, "add_prefix_space": False}
 
 
 def _unigram(special: list[str], first: int, last: int, between: list[str]) -> Definition:
@@ -157,6 +165,7 @@ BASES: dict[str, Callable[[], Definition]] = {
     "roberta": _roberta,
     "xlm-roberta": _xlm_roberta,
     "camembert": _camembert,
+    "mpnet": _mpnet,
 }
 
 
@@ -320,6 +329,15 @@ def _of_bert(family: str) -> dict[str, Case]:
     }
 
 
+def _of_mpnet(family: str) -> dict[str, Case]:
+    """Version 4 leaves Chinese characters to the file."""
+    normalizer: dict[str, Any] = {"follows": "4", "says": "normalizer by its own"}
+    return {
+        "chinese": Case(family, edit=edits("normalizer", handle_chinese_chars=False), **normalizer),
+        "tokenize-chinese-chars": Case(family, files=_config(tokenize_chinese_chars=False), **normalizer),
+    }
+
+
 def _of_roberta(family: str) -> dict[str, Case]:
     prefixed = both(edits("pre_tokenizer", add_prefix_space=True), edits("post_processor", add_prefix_space=True))
     template = _template("<s>", 0, "</s>", 2, between=1, second=1)
@@ -383,6 +401,7 @@ def _all() -> dict[str, Case]:
         # The same in all but name.
         "distilbert": {name: replace(of_bert[name], family="distilbert") for name in ("bare", "accents", "clean-text")},
         "electra": {name: replace(of_bert[name], family="electra") for name in ("bare", "lowercase", "own-role")},
+        "mpnet": _of_every_family("mpnet") | _of_bert("mpnet") | _of_mpnet("mpnet"),
         "roberta": _of_every_family("roberta") | _of_roberta("roberta"),
         "xlm-roberta": _of_every_family("xlm-roberta") | _of_sentencepiece("xlm-roberta"),
         "camembert": _of_every_family("camembert") | _of_sentencepiece("camembert"),
