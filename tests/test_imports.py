@@ -244,6 +244,14 @@ def test_no_modules_import_each_other() -> None:
     assert circles(import_graph(all_imports(), modules)) == []
 
 
+def test_architectures_of_encoders_do_not_know_each_other() -> None:
+    package = "bertstream.workers.models"
+    users = {found.module for found in all_imports() if found.within(f"{package}.encoder")}
+    names = users - {f"{package}.architectures"}
+    assert {f"{package}.bert", f"{package}.mpnet"} <= names
+    assert [str(found) for found in all_imports() if found.module in names and found.within(*names)] == []
+
+
 @pytest.mark.parametrize(
     ("graph", "found"),
     [

@@ -19,8 +19,9 @@ from bertstream.workers.models import Operators
 from bertstream.workers.models.attention import distance_bias
 from bertstream.workers.models.mpnet import MPNetEncoder, MPNetShape, buckets_of
 from bertstream.workers.programs.program import ScriptedProgram
-from tests.support.checkpoints import TEXTS, edit_json
+from tests.support.checkpoints import TEXTS, edit_json, sentence_files
 from tests.support.pairs import EXACT, Pair, difference, sizes
+from tests.support.reference import sentence_vectors, worst
 
 SHAPE = MPNetShape(
     vocabulary_size=50, hidden_size=16, layers=2, attention_heads=2, intermediate_size=24, positions=20,
@@ -137,3 +138,18 @@ def test_settings_that_transformers_does_not_read_change_nothing(changed: Callab
     shape = read_config(changed(pad_token_id=7, relative_attention_num_buckets=None)).shape
     assert isinstance(shape, MPNetShape)
     assert (shape.max_tokens, shape.buckets, shape.type_vocabulary_size) == (512, 32, 0)
+
+
+def test_a_folder_of_sentence_transformers(
+    checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path: Path
+) -> None:
+    directory = Path(shutil.copytree(checkpoint("mpnet"), tmp_path / "all-mpnet-tiny"))
+    sentence_files(directory, pooling={"word_embedding_dimension": 36, "pooling_mode_mean_tokens": True})
+    both = Pair(directory, compile_cache)
+    its = both.program.description
+    assert (its.default_pooling.mode, its.default_pooling.normalize) == ("mean", True)
+    assert (its.default_max_length, its.warnings) == (128, ())
+    ids, _ = both.encode(TEXTS[:7])
+    (states,) = both.run(ids, None, [both.layers])
+    found = torch.nn.functional.normalize(both.program.pool(states, sizes(ids), "mean"), dim=1)
+    assert worst(found.numpy(), torch.from_numpy(sentence_vectors(directory, list(TEXTS[:7])))) <= EXACT
