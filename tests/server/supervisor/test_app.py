@@ -19,7 +19,7 @@ from bertstream.server.settings import FrontendSettings
 from bertstream.server.supervisor import app
 from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.draining import DrainLog
-from bertstream.server.supervisor.launching import Launch, Launcher
+from bertstream.server.supervisor.launching import FRONTEND_MALLOC, Launch, Launcher
 from bertstream.server.supervisor.loading import Loader
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
@@ -90,6 +90,7 @@ async def test_frontends_differ_in_name_and_number_only(
     specs = app.frontend_specs(config, 50051, launcher, loader, DrainLog(given, 30.0))
     told = [told_to(spec) for spec in specs]
     assert [each.tokenizer_threads for each in told] == expected
+    assert all(spec.environment.items() >= FRONTEND_MALLOC.items() for spec in specs)
     assert [spec.name for spec in specs] == [each.name for each in told] == [f"frontend-{n}" for n in range(given)]
     assert [(each.number, each.frontends) for each in told] == [(number, given) for number in range(given)]
     assert len({dataclasses.replace(each, name="", number=0) for each in told}) == 1

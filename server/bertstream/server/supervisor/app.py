@@ -26,7 +26,7 @@ from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.draining import DrainLog
 from bertstream.server.supervisor.frontends import Frontends
 from bertstream.server.supervisor.hanging_up import HangUp
-from bertstream.server.supervisor.launching import Launch, Launcher
+from bertstream.server.supervisor.launching import FRONTEND_MALLOC, Launch, Launcher
 from bertstream.server.supervisor.listening import check_exposure, followed_certificates, reserve_port, tls_settings
 from bertstream.server.supervisor.loading import Loader
 from bertstream.server.supervisor.progress import ProgressDisplay
@@ -141,7 +141,7 @@ def _frontend_spec(
         own.name,
         "bertstream.server.frontend.process",
         lambda life: dataclasses.replace(own, models=loader.settings, tls=tls_settings(certificates)),
-        {"TOKENIZERS_PARALLELISM": "false", "GRPC_VERBOSITY": "ERROR"},
+        {"TOKENIZERS_PARALLELISM": "false", "GRPC_VERBOSITY": "ERROR", **FRONTEND_MALLOC},
         on_progress=lambda made: drain.told(own.name, convert(made, CallsLeft).calls),
         on_question=answer,
     )

@@ -33,6 +33,13 @@ _MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 31),
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
+# A frontend needs less: what messages of a stream take, of about 1 MiB each. What is more is given back, which glibc
+# does not do by its own raising of these bounds (docs/decisions/0032-spine-of-the-server.md).
+FRONTEND_MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(2 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
+    "MALLOC_TOP_PAD_": str(1 << 20),
+}
 
 
 @dataclass(frozen=True, slots=True)
