@@ -162,3 +162,25 @@ def test_every_decision_is_numbered_in_order_and_linked() -> None:
     assert [name[:5] for name in names] == [f"{number:04}-" for number in range(1, len(names) + 1)]
     architecture = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     assert [name for name in names if f"](decisions/{name})" not in architecture] == []
+
+
+FILE = re.compile(r"`([a-z_/…]+/?[a-z_]*\.(?:py|proto)|[a-z_/]+/)`")
+
+
+@pytest.mark.parametrize("document", ["docs/extending.md", "docs/architecture.md"])
+def test_files_that_are_named_are_there(document: str) -> None:
+    named = FILE.findall((ROOT / document).read_text("utf-8"))
+    assert len(named) > 20
+    assert [name for name in named if not is_there(name)] == []
+
+
+def is_there(name: str) -> bool:
+    """Return whether a file or a folder has this path, or a path that ends with it; … stands for some of it."""
+    pattern = name.replace("/…/", "/**/")
+    return any(any(ROOT.glob(f"{package}{pattern}")) for package in ("", "protos/", "*/bertstream/**/"))
+
+
+def test_the_walk_of_a_text_is_short() -> None:
+    walk = [row for row in table("docs/architecture.md", "A text's walk through the files") if row[0]]
+    files = [name for row in walk for name in re.findall(r"`([^`]+\.py)`", row[1])]
+    assert 20 <= len(files) <= 25
