@@ -23,6 +23,7 @@ from bertstream.workers.serving.loop import EngineLoop
 from bertstream.workers.serving.queue import WorkQueue
 from bertstream.workers.serving.running import Computing, RunningRecord, read_running
 from tests.support.generation import Bench, answers_of, make_generate
+from tests.support.strangers import STRANGER, as_root, connecting
 from tests.support.works import LAST_LAYER, FakeProgram, make_work
 
 QUEUE_TOKENS = 50
@@ -266,3 +267,12 @@ def test_what_cannot_be_generated_is_refused(generating: Worker, tmp_path: Path)
         ipc.send(sock, make_generate(1, max_new_tokens=3000))
         assert ipc.receive(sock) == Failure(1, "internal", message)
     plain.close()
+
+
+@as_root
+def test_another_user_s_process_is_not_let_in(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+    """Even one that could open the socket. Those after it are."""
+    with connecting(worker.path) as stranger:
+        assert hello(worker.connect()).connection == 1
+    (refused,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert refused == f"a connection is refused: process {stranger} is the user {STRANGER}'s, not 0's"

@@ -12,6 +12,7 @@ from bertstream.server.core.dispatch.link import WorkerLink, WorkerLost
 from bertstream.workers import ipc
 from bertstream.workers.contract import Failure, Hello, Result, Work
 from tests.support.fake_worker import FakeWorker
+from tests.support.strangers import STRANGER, as_root, listening
 from tests.support.waiting import until
 from tests.support.works import make_work
 
@@ -190,3 +191,21 @@ async def test_only_the_frontend_whose_work_was_computed_suspects_it(connect: Co
     await worker.kill(running=[1], connection=2)
     lost = await asyncio.gather(*calls, return_exceptions=True)
     assert [isinstance(each, WorkerLost) and each.running for each in lost] == [False, True]
+
+
+@as_root
+async def test_a_worker_of_another_user_is_not_talked_to(
+    connect: Connect, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though it has taken the socket's place and greets as a worker does."""
+    greeting = b"".join(ipc.encode(Hello("worker-0", 1, 1, 4096, "/somewhere/running")))
+    with listening(str(tmp_path / "socket"), greeting) as stranger:
+        linked = connect(tmp_path / "socket")
+        await until(lambda: bool(caplog.records))
+        await asyncio.sleep(0.05)
+        assert not linked.link.alive
+        with pytest.raises(WorkerLost):
+            await linked.link.call(make_work(1))
+    problem = f"a worker's socket is another's: process {stranger} is the user {STRANGER}'s, not 0's"
+    assert {record.getMessage() for record in caplog.records if record.levelname == "ERROR"} == {problem}
+    assert linked.changes == 0

@@ -16,6 +16,7 @@ from bertstream.workers import ipc
 from bertstream.workers.contract import Cancel, Completed, Failure, Generate, Generated, Hello, Result, Work
 from bertstream.workers.engine.sessions import Sessions
 from bertstream.workers.serving.queue import WorkQueue
+from bertstream.workers.trust.peers import peer_problem
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ class Connection:
 
 
 class Listener:
-    """Accepts frontends on a Unix socket that only this user may open."""
+    """Accepts frontends on a Unix socket that only this user may open, and no other user's processes."""
 
     def __init__(self, path: str, queues: Queues, hello: Callable[[int], Hello]) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -140,5 +141,9 @@ class Listener:
         number = 0
         while True:
             accepted, _ = self._socket.accept()
+            if problem := peer_problem(accepted):
+                log.error("a connection is refused: %s", problem)
+                accepted.close()
+                continue
             number += 1
             Connection(accepted, number, self._queues).start(self._hello(number))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from bertstream.workers import ipc
 from bertstream.workers.contract import Cancel, Completed, Failure, Generate, Generated, Hello, Result, Work
 from bertstream.workers.serving.running import read_running
+from bertstream.workers.trust.peers import peer_problem
 
 log = logging.getLogger(__name__)
 
@@ -120,12 +122,10 @@ class WorkerLink:
         loop = asyncio.get_running_loop()
         while True:
             self._closed.clear()
-            try:
+            with contextlib.suppress(OSError):  # not there yet, or being replaced
                 await loop.create_unix_connection(lambda: _Frames(self), self.path)
-            except OSError:  # not there yet, or being replaced
-                await asyncio.sleep(_RECONNECT_SECONDS)
-            else:
                 await self._closed.wait()
+            await asyncio.sleep(_RECONNECT_SECONDS)
 
     def connected(self, transport: asyncio.Transport) -> None:
         """The connection is there; the worker will greet."""
@@ -194,6 +194,10 @@ class _Frames(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if problem := peer_problem(transport.get_extra_info("socket")):
+            log.error("a worker's socket is another's: %s", problem)
+            transport.abort()
+            return
         self._link.connected(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
