@@ -136,9 +136,9 @@ def test_pad_ids_within_a_text_take_roberta_s_positions(pair: Make, name: str) -
     ("name", "changes", "message"),
     [
         ("distilbert", {"n_heads": 5}, "dim 36 is not a multiple of n_heads 5"),
-        ("distilbert", {"n_layers": 0}, "n_layers must be a positive number, not 0"),
+        ("distilbert", {"n_layers": 0}, "n_layers must be a whole number from 1 to 1,024, not 0"),
         ("distilbert", {"activation": "mish"}, "activation 'mish' is not supported"),
-        ("electra", {"embedding_size": -1}, "embedding_size must be a positive number, not -1"),
+        ("electra", {"embedding_size": -1}, "embedding_size must be a whole number from 1 to 65,536, not -1"),
         ("distilbert", {"is_decoder": True}, "distilbert has no decoders"),
         ("camembert", {"pad_token_id": None, "model_type": "flaubert"}, "model_type 'flaubert' is not supported"),
     ],

@@ -153,8 +153,8 @@ SUPPORTED = "bert, roberta, xlm-roberta, camembert, distilbert, electra, mpnet$"
         ({"hidden_act": "mish"}, "hidden_act 'mish' is not supported; these are: gelu, gelu_new"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"num_attention_heads": 5}, "hidden_size 36 is not a multiple of num_attention_heads 5"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers must be a positive number, not 0"),
-        ({"vocab_size": "many"}, "vocab_size must be a positive number, not 'many'"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be a whole number from 1 to 1,024, not 0"),
+        ({"vocab_size": "many"}, "vocab_size must be a whole number from 1 to 16,777,216, not 'many'"),
     ],
 )
 def test_what_would_be_computed_wrongly_is_refused(

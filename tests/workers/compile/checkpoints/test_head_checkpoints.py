@@ -267,7 +267,7 @@ def test_labels_are_named_as_in_transformers(copy: Copy, changes: dict[str, Any]
         ("bert-ner", {"id2label": {"0": "a", "2": "b"}}, "id2label must number its labels from 0, not 0, 2"),
         ("bert-ner", {"id2label": {"zero": "a"}}, "id2label must number its labels from 0, not zero"),
         ("bert-ner", {"id2label": ["a"]}, "id2label must be a table of labels by number"),
-        ("bert-ner", {"num_labels": -1}, "num_labels must be a positive number, not -1"),
+        ("bert-ner", {"num_labels": -1}, "num_labels must be a whole number from 1 to 1,048,576, not -1"),
         ("electra-choice", {"summary_type": "last"}, "summary_type = 'last' is not supported"),
         ("electra-choice", {"summary_use_proj": False}, "summary_use_proj = False is not supported"),
         ("electra-choice", {"summary_activation": "mish"}, "summary_activation 'mish' is not supported; these are"),

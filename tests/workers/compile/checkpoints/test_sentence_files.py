@@ -160,8 +160,8 @@ def test_dense_layers_and_norms_in_their_order(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"in_features": 37}, "it takes 37 numbers, and what it gets is 36"),
-        ({"in_features": None}, "in_features must be a positive number, not None"),
-        ({"out_features": 0}, "out_features must be a positive number, not 0"),
+        ({"in_features": None}, "in_features must be a whole number from 1 to 1,048,576, not None"),
+        ({"out_features": 0}, "out_features must be a whole number from 1 to 1,048,576, not 0"),
     ],
 )
 def test_dense_layers_that_do_not_fit(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

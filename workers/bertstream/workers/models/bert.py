@@ -5,6 +5,7 @@ T tokens, H hidden size, E embedding size.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 # TorchScript reads these annotations, and knows the old spellings only.
@@ -26,7 +27,7 @@ from bertstream.workers.models.shape import EncoderShape, Operators
 class BertShape(EncoderShape):
     """Sizes and switches of an encoder of BERT's architecture."""
 
-    COUNTS: ClassVar[tuple[str, ...]] = (*EncoderShape.COUNTS, "intermediate_size", "positions")
+    COUNTS: ClassVar[Mapping[str, int]] = {**EncoderShape.COUNTS, "intermediate_size": 1 << 20, "positions": 1 << 24}
 
     intermediate_size: int
     positions: int  # rows of the position table
@@ -38,7 +39,7 @@ class BertShape(EncoderShape):
     def __post_init__(self) -> None:
         pad = self.pad_token_id
         if self.positions_skip_padding and (not _is_count(pad) or pad + 1 >= self.positions):
-            raise ValueError(f"pad_token_id {pad!r} leaves no positions")
+            raise ValueError(f"pad_token_id {pad!r:.40} leaves no positions")
 
     @property
     def max_tokens(self) -> int:

@@ -7,6 +7,7 @@ number for each head and each bucket of distances, shared by all layers.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 # TorchScript reads these annotations, and knows the old spellings only.
@@ -33,7 +34,12 @@ FAR = 128  # tokens, from which on all distances are in the last bucket
 class MPNetShape(EncoderShape):
     """Sizes and switches of an MPNet."""
 
-    COUNTS: ClassVar[tuple[str, ...]] = (*EncoderShape.COUNTS, "intermediate_size", "positions", "buckets")
+    COUNTS: ClassVar[Mapping[str, int]] = {
+        **EncoderShape.COUNTS,
+        "intermediate_size": 1 << 20,
+        "positions": 1 << 24,
+        "buckets": 1 << 16,
+    }
 
     intermediate_size: int
     positions: int  # rows of the position table, of which texts take those after PAD

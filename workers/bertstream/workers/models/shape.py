@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -17,10 +18,16 @@ class EncoderShape:
     checkpoint, with the names that config.json has.
     """
 
-    # Settings that have to be positive where config.json has them.
-    COUNTS: ClassVar[tuple[str, ...]] = (
-        *("vocabulary_size", "type_vocabulary_size", "hidden_size", "embedding_size", "layers", "attention_heads"),
-    )
+    # Settings that count something, and the most that each may be where config.json has it: far above any real
+    # model's, so that nothing is allocated for a lie.
+    COUNTS: ClassVar[Mapping[str, int]] = {
+        "vocabulary_size": 1 << 24,
+        "type_vocabulary_size": 1 << 16,
+        "hidden_size": 1 << 16,
+        "embedding_size": 1 << 16,
+        "layers": 1 << 10,
+        "attention_heads": 1 << 10,
+    }
 
     vocabulary_size: int
     hidden_size: int

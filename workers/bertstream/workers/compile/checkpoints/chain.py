@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bertstream.workers.compile.checkpoints.bounds import MOST_WIDTH, check_count, shortened, shown
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.modules import Module
 from bertstream.workers.models import DENSE_ACTIVATIONS, SentenceShape, VectorShape
@@ -111,9 +112,9 @@ def _given(settings: Mapping[str, Any]) -> str:
         "text": {"method": "forward", "method_output_name": "last_hidden_state"}
     }
     if not isinstance(found, dict) or list(found) != ["text"] or not isinstance(found["text"], dict):
-        return f"answers to {', '.join(map(str, found))}"
+        return f"answers to {', '.join(map(str, found)) if isinstance(found, dict) else shown(found)}"
     output = found["text"].get("method_output_name")
-    names = [output] if isinstance(output, str) else list(output or ())
+    names = output if isinstance(output, list) else [output] if output else []
     called = found["text"].get("method")
     return ".".join(map(str, names)) if called == "forward" else f"what {called} returns"
 
@@ -123,9 +124,9 @@ def _pooling(chain: Chain, module: Module) -> Chain:
     wanted = config.get("pooling_mode")
     if wanted is None:
         wanted = [mode for key, mode in _OLD_KEYS.items() if config.get(key) is True] or ["mean"]
-    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
-    if unknown := [mode for mode in wanted if mode not in _MODES]:
-        return replace(chain.refusing(f"{module} by {', '.join(map(str, unknown))}"), modes=("mean",))
+    wanted = wanted if isinstance(wanted, list) else [wanted]
+    if unknown := [mode for mode in wanted if not isinstance(mode, str) or mode not in _MODES]:
+        return replace(chain.refusing(f"{module} by {shortened(', '.join(map(str, unknown)))}"), modes=("mean",))
     modes = tuple(_MODES[mode] for mode in wanted)
     include_prompt = config.get("include_prompt") is not False
     told = f"{' + '.join(modes)} pooling{'' if include_prompt else ' without the prompt'}"
@@ -185,10 +186,7 @@ _READERS = {"Dense": _dense, "LayerNorm": _layer_norm, "Normalize": _normalize}
 
 
 def _size(config: Mapping[str, Any], key: str, module: Module) -> int:
-    value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(f"{module.folder / 'config.json'}: {key} must be a positive number, not {value!r}")
-    return value
+    return check_count(config.get(key), MOST_WIDTH, module.folder / "config.json", key)
 
 
 def _check_width(chain: Chain, module: Module, size: int) -> None:

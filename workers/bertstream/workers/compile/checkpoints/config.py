@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bertstream.workers.compile.checkpoints.bounds import check_count, check_share, shown
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.families import FAMILIES, Family
 from bertstream.workers.compile.checkpoints.families.family import CAUSAL
@@ -71,8 +73,8 @@ def read_config(directory: Path, root: Path | None = None, task: Task = NO_TASK)
     """
     values, root = read_object(directory / "config.json"), root or directory
     if values.get("model_type") != _ENCODER_DECODER:
-        architectures = values.get("architectures") or [f"{values.get('model_type')}Model"]
-        config = _parse(directory, values, _ALONE, str(architectures[0]), root, task)
+        architecture = _architecture(values, directory / "config.json")
+        config = _parse(directory, values, _ALONE, architecture, root, task)
         return replace(config, names_class=bool(values.get("architectures")), hints=read_hints(root, values))
     if task.name:
         raise CheckpointError(f"{directory / 'config.json'}: an encoder-decoder has no head for {task.name}")
@@ -82,6 +84,14 @@ def read_config(directory: Path, root: Path | None = None, task: Task = NO_TASK)
         decoder=_parse(directory, decoder, _DECODER, CAUSAL[0]),
         shares_sides=values.get("tie_encoder_decoder") is True,
     )
+
+
+def _architecture(values: Mapping[str, Any], path: Path) -> str:
+    """The class that it is saved as, else what transformers would take."""
+    named = values.get("architectures") or [f"{values.get('model_type')}Model"]
+    if not isinstance(named, list) or not isinstance(named[0], str):
+        raise CheckpointError(f"{path}: architectures must be a list of names, not {shown(named)}")
+    return named[0]
 
 
 def _own_code(directory: Path, values: dict[str, Any]) -> tuple[str, ...]:
@@ -98,7 +108,7 @@ def _keys(value: Any) -> list[str]:
 def _part(values: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
     part = values.get(name)
     if not isinstance(part, dict):
-        raise CheckpointError(f"{path}: {name} must be the configuration of a model, not {part!r}")
+        raise CheckpointError(f"{path}: {name} must be the configuration of a model, not {shown(part)}")
     return part
 
 
@@ -124,12 +134,12 @@ def _parse(
 def _check_supported(values: dict[str, Any], family: Family, place: str, path: Path) -> None:
     for key, harmless in _HARMLESS.items():
         if values.get(key) not in harmless:
-            raise CheckpointError(f"{path}: {key} = {values[key]!r} is not supported")
+            raise CheckpointError(f"{path}: {key} = {shown(values[key])} is not supported")
     if not family.cross_attention and (place == _DECODER or values.get("is_decoder")):
         raise CheckpointError(f"{path}: {family.name} has no decoders")
     for key, harmless in _HARMLESS_PARTS[place].items():
         if values.get(key) not in harmless:
-            raise CheckpointError(f"{path}: {key} = {values.get(key)!r} is not supported {place}")
+            raise CheckpointError(f"{path}: {key} = {shown(values.get(key))} is not supported {place}")
     # transformers' own layers take no other width than the decoder's.
     if values.get("cross_attention_hidden_size") not in (None, values.get("hidden_size")):
         raise CheckpointError(f"{path}: cross_attention_hidden_size must be the decoder's hidden_size")
@@ -137,9 +147,9 @@ def _check_supported(values: dict[str, Any], family: Family, place: str, path: P
 
 def _family(values: dict[str, Any], path: Path) -> Family:
     name = values.get("model_type")
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         supported = ", ".join(FAMILIES)
-        raise CheckpointError(f"{path}: model_type {name!r} is not supported; these are: {supported}")
+        raise CheckpointError(f"{path}: model_type {shown(name)} is not supported; these are: {supported}")
     return FAMILIES[name]
 
 
@@ -155,12 +165,14 @@ def _shape(family: Family, values: dict[str, Any], path: Path, more: dict[str, A
 
 def _check(found: dict[str, Any], family: Family, path: Path) -> None:
     theirs = family.settings
-    for ours in sorted(found.keys() & set(family.shape.COUNTS)):
-        if not isinstance(found[ours], int) or isinstance(found[ours], bool) or found[ours] < 1:
-            raise CheckpointError(f"{path}: {theirs[ours]} must be a positive number, not {found[ours]!r}")
+    for ours, most in sorted(family.shape.COUNTS.items()):
+        if ours in found:
+            check_count(found[ours], most, path, theirs[ours])
+    if "layer_norm_eps" in found:
+        found["layer_norm_eps"] = check_share(found["layer_norm_eps"], path, theirs["layer_norm_eps"])
     if found["hidden_size"] % found["attention_heads"]:
         sizes = f"{found['hidden_size']} is not a multiple of {theirs['attention_heads']} {found['attention_heads']}"
         raise CheckpointError(f"{path}: {theirs['hidden_size']} {sizes}")
     if found["activation"] not in SUPPORTED_ACTIVATIONS:
-        refused = f"{theirs['activation']} {found['activation']!r} is not supported"
+        refused = f"{theirs['activation']} {shown(found['activation'])} is not supported"
         raise CheckpointError(f"{path}: {refused}; these are: {', '.join(SUPPORTED_ACTIVATIONS)}")

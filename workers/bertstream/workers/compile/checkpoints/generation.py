@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertstream.workers.compile.checkpoints.bounds import shown
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.files import read_object
 from bertstream.workers.programs.description import GenerationDescription
@@ -130,7 +131,7 @@ def _set(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _ignored(values: Mapping[str, Any]) -> list[str]:
     warnings = [
-        f"The checkpoint's default of generation {key} = {values[key]!r} makes no sense, and is not used."
+        f"The checkpoint's default of generation {key} = {shown(values[key])} makes no sense, and is not used."
         for key, is_sane in _DEFAULTS.items()
         if key in values and not is_sane(values[key])
     ]
@@ -144,7 +145,7 @@ def _ids(value: Any, name: str, vocabulary_size: int, directory: Path) -> tuple[
     """One id or several. Those beyond the vocabulary, which are never generated, are left out."""
     listed = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(id, int) and not isinstance(id, bool) for id in listed):
-        raise CheckpointError(f"{directory}: {name} must be a token's id or a list of them, not {value!r}")
+        raise CheckpointError(f"{directory}: {name} must be a token's id or a list of them, not {shown(value)}")
     return tuple(id for id in listed if 0 <= id < vocabulary_size)
 
 
@@ -156,7 +157,7 @@ def _start(
         if name in values:
             found = _ids(values[name], name, vocabulary_size, directory)
             if len(found) != 1:
-                raise CheckpointError(f"{directory}: {name} must be the id of one token, not {values[name]!r}")
+                raise CheckpointError(f"{directory}: {name} must be the id of one token, not {shown(values[name])}")
             return found[0]
     if first_token is None or first_token >= vocabulary_size:
         raise CheckpointError(f"{directory} says neither decoder_start_token_id nor bos_token_id")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bertstream.workers.compile.checkpoints.bounds import MOST_LABELS, check_count, is_count, shortened, shown
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.families import Head
 from bertstream.workers.compile.checkpoints.files import read_object
@@ -71,7 +72,7 @@ def read_hints(root: Path, values: Mapping[str, Any]) -> Hints:
     named, count = values.get("id2label"), values.get("num_labels")
     labels = tuple(map(str, named.values())) if isinstance(named, dict) else ()
     scores = bool(values.get("problem_type") or _rerank_name(root, values))
-    return Hints(labels, count if isinstance(count, int) else len(labels), scores)
+    return Hints(labels, count if is_count(count) and count <= MOST_LABELS else len(labels), scores)
 
 
 def read_head_settings(
@@ -131,17 +132,19 @@ def read_labels(values: Mapping[str, Any], path: Path, default: int = DEFAULT_LA
     """The labels by number, named as transformers names them where the config does not. Raises CheckpointError."""
     named = values.get("id2label")
     if named is not None and not isinstance(named, dict):
-        raise CheckpointError(f"{path}: id2label must be a table of labels by number, not {named!r}")
-    count = values.get("num_labels") or (default if named is None else len(named))
-    if not isinstance(count, int) or count < 1:
-        raise CheckpointError(f"{path}: num_labels must be a positive number, not {count!r}")
+        raise CheckpointError(f"{path}: id2label must be a table of labels by number, not {shown(named)}")
+    said = values.get("num_labels")
+    count = said if said is not None else default if named is None else len(named)
+    check_count(count, MOST_LABELS, path, "num_labels" if named is None or said is not None else "labels in id2label")
     if named is None or len(named) != count:
         return numbered_labels(count)
     try:
         labels = {int(number): str(label) for number, label in named.items()}
         return tuple(labels[i] for i in range(count))
     except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: id2label must number its labels from 0, not {', '.join(named)}") from error
+        raise CheckpointError(
+            f"{path}: id2label must number its labels from 0, not {shortened(', '.join(named))}"
+        ) from error
 
 
 def numbered_labels(count: int) -> tuple[str, ...]:
@@ -183,9 +186,11 @@ def read_activation(head: Head, values: Mapping[str, Any], path: Path) -> str:
     """The activation after the head's dense layer; "" for none. Raises CheckpointError for what we cannot compute."""
     for key, harmless in head.harmless.items():
         if key in values and values[key] not in harmless:
-            raise CheckpointError(f"{path}: {key} = {values[key]!r} is not supported")
+            raise CheckpointError(f"{path}: {key} = {shown(values[key])} is not supported")
     name = values.get(head.activation_setting, head.activation) or ""
     if name and name not in SUPPORTED_ACTIVATIONS:
         supported = ", ".join(SUPPORTED_ACTIVATIONS)
-        raise CheckpointError(f"{path}: {head.activation_setting} {name!r} is not supported; these are: {supported}")
+        raise CheckpointError(
+            f"{path}: {head.activation_setting} {shown(name)} is not supported; these are: {supported}"
+        )
     return str(name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertstream.workers.compile.checkpoints.bounds import file_problem
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.files import read_json, read_object
 
@@ -66,8 +67,11 @@ def transformer_folder(root: Path) -> Path:
 
 
 def settings_files(root: Path) -> Iterator[Path]:
-    """All files in all its folders that its meaning depends on, but for weights, each once, in no order."""
+    """All files in all its folders that its meaning depends on, but for weights, each once, in no order.
+
+    Without those that are refused where they are read, since they are too long.
+    """
     folders = {root, *(module.folder for module in read_modules(root))}
     for path in {path for folder in folders for pattern in _SETTINGS_GLOBS for path in folder.glob(pattern)}:
-        if path.is_file():
+        if path.is_file() and not file_problem(path):
             yield path

@@ -117,7 +117,7 @@ def _prompts(config: Mapping[str, Any], warnings: list[str]) -> tuple[dict[str, 
     found = config.get("prompts") or {}
     prompts = {str(name): str(prompt or "") for name, prompt in found.items()} if isinstance(found, dict) else {}
     default = config.get("default_prompt_name") or ""
-    if default and default not in prompts:
+    if default and str(default) not in prompts:
         warnings.append(f"The checkpoint's default prompt {default!r} is not among its prompts; none is the default.")
         default = ""
     return prompts, str(default)

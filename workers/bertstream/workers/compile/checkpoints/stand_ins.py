@@ -6,6 +6,7 @@ import json
 import zipfile
 from pathlib import Path
 
+from bertstream.workers.compile.checkpoints.bounds import file_problem, header_problem
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
 
 _HEAD_BYTES = 1024
@@ -32,6 +33,8 @@ def refuse_stand_in(path: Path) -> None:
 
 
 def _stand_in(path: Path) -> str | None:
+    if problem := file_problem(path):
+        return problem
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -56,7 +59,11 @@ def _stand_in(path: Path) -> str | None:
 
 def _cut_off(path: Path, head: bytes, size: int) -> str | None:
     if path.suffix == ".safetensors":
+        if problem := header_problem(_header_bytes(head)):
+            return problem
         wanted = _safetensors_bytes(path, head)
+        if 0 < wanted < size:
+            return f"has {size:,} bytes, and its header speaks of {wanted:,}: download it again"
         is_cut, of = size < wanted, f" of {wanted:,}"
     else:
         is_cut, of = head.startswith(_ZIP) and not zipfile.is_zipfile(path), ""
@@ -68,7 +75,7 @@ def _safetensors_bytes(path: Path, head: bytes) -> int:
 
     Source: https://huggingface.co/docs/safetensors: the length of the header in 8 bytes, the header, the tensors.
     """
-    start = 8 + int.from_bytes(head[:8], "little")
+    start = 8 + _header_bytes(head)
     if head[8:9] != b"{":
         return 0
     if path.stat().st_size < start:
@@ -79,5 +86,9 @@ def _safetensors_bytes(path: Path, head: bytes) -> int:
     try:
         tensors = [value for name, value in json.loads(header).items() if name != "__metadata__"]
         return start + max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return 0
+
+
+def _header_bytes(head: bytes) -> int:
+    return int.from_bytes(head[:8], "little") if head[8:9] == b"{" else 0

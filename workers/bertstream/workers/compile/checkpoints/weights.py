@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from bertstream.workers.compile.checkpoints.bounds import shown
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.families import Family
 from bertstream.workers.compile.checkpoints.files import read_object
@@ -75,16 +77,34 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
+        _refuse_compressed(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is not weights alone, so it is refused: it could run code. Save it as {SINGLE}"
         ) from error
+    except CheckpointError:
+        raise
     except Exception as error:  # a damaged file makes the unpickler fail in any way it likes
         raise CheckpointError(f"{path} is not a sound weights file: {_first_line(error)}") from error
     if not isinstance(weights, Mapping) or not all(isinstance(w, Tensor) for w in weights.values()):
         raise CheckpointError(f"{path} is not a table of tensors by name")
+    for name, weight in weights.items():
+        if weight.numel() * weight.element_size() > weight.untyped_storage().nbytes():
+            raise CheckpointError(f"{path}: weight {shown(name)} is larger than what the file has of it")
     return dict(weights)
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch writes all parts as they are; of a compressed one, a small file may hold any amount."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as parts:
+        for part in parts.infolist():
+            if part.compress_type != zipfile.ZIP_STORED:
+                raise CheckpointError(
+                    f"{path} has the compressed part {shown(part.filename)}, which torch does not write"
+                )
 
 
 def _first_line(error: Exception) -> str:
