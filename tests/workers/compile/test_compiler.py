@@ -27,7 +27,7 @@ from bertstream.workers.native import cuda_library
 from bertstream.workers.programs import gpu_products
 from bertstream.workers.programs.description import ModelDescription, PrecisionTest
 from bertstream.workers.programs.program import ProgramError, ScriptedProgram, _load_module
-from tests.support.checkpoints import edit_json, sentence_files, tiny_bert, write_json
+from tests.support.checkpoints import edit_json, sentence_files, tiny_bert, tiny_mpnet, write_json
 
 Checkpoint = Callable[[str], Path]
 
@@ -153,15 +153,21 @@ def test_failures_leave_nothing_behind(copy: Callable[[str], Path], fresh_cache:
 
 
 @pytest.mark.parametrize(
-    ("heads", "dtype", "flash"), [(3, "float16", True), (4, "float16", False), (3, "float32", False)]
+    ("maker", "heads", "dtype", "flash"),
+    [
+        (tiny_bert, 3, "float16", True),
+        (tiny_bert, 4, "float16", False),
+        (tiny_bert, 3, "float32", False),
+        (tiny_mpnet, 3, "float16", False),  # whose bias by distance it does not add
+    ],
 )
 def test_programs_for_cuda_take_flash_attention_where_it_fits(
-    tmp_path: Path, heads: int, dtype: str, flash: bool
+    tmp_path: Path, maker: Callable[..., Path], heads: int, dtype: str, flash: bool
 ) -> None:
-    directory = tiny_bert(tmp_path / "model", hidden_size=48, num_attention_heads=heads, num_hidden_layers=1)
+    directory = maker(tmp_path / "model", hidden_size=48, num_attention_heads=heads, num_hidden_layers=1)
     compiled = compile_model(directory, dtype=dtype, device="cuda", cache=tmp_path)
     program = torch.jit.load(compiled / "program.pt")
-    assert ("_flash_attention_forward" in str(getattr(program.layers, "0").attention.inlined_graph)) == flash
+    assert ("_flash_attention_forward" in str(getattr(program.encoder.layers, "0").attention.inlined_graph)) == flash
     if not torch.cuda.is_available():
         assert not ModelDescription.load(compiled).native_operators
         with pytest.raises(ProgramError, match="this process sees no CUDA device"):
@@ -273,7 +279,7 @@ def test_a_program_for_a_gpu_brings_both_libraries(checkpoint: Checkpoint, compi
     assert (description.native_operators, description.products) == (True, "plain")
     # Its heads of 12 are not for flash attention, so all of it can be run here by the operators of the same names.
     module = _load_module(compiled, torch.device("cpu"))
-    used = str(getattr(module.layers, "0").inlined_graph)
+    used = str(getattr(module.encoder.layers, "0").inlined_graph)
     assert [f"bertstream::{name}" in used for name in ("add_gelu_", "add_layer_norm_", "attention", "linear")] == [
         *(True, True, False, False)
     ]

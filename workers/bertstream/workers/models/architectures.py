@@ -16,8 +16,8 @@ ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], Encoder]] = {
     BertShape: BertEncoder,
     MPNetShape: MPNetEncoder,
 }
-# Of those that generate, too.
-CAUSAL_ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], CausalEncoder]] = {
+# Those that generate, too: they have `new_cache`, `prefill` and `step` besides, as CausalEncoder has them.
+CAUSAL_ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], Encoder]] = {
     BertShape: CausalEncoder,
 }
 
@@ -27,6 +27,6 @@ def encoder_of(shape: EncoderShape, operators: Operators) -> Encoder:
     return ENCODERS[type(shape)](shape, operators)
 
 
-def causal_encoder_of(shape: EncoderShape, operators: Operators) -> CausalEncoder:
+def causal_encoder_of(shape: EncoderShape, operators: Operators) -> Encoder:
     """Make the encoder that a shape describes, which generates, too."""
     return CAUSAL_ENCODERS[type(shape)](shape, operators)

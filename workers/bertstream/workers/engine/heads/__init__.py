@@ -33,7 +33,7 @@ class Heads:
         self._batch = batch
 
     def of(self, index: int) -> Named:
-        """The outputs of one work's head; none where it wants none."""
+        """Make the outputs of one work's head; none where it wants none."""
         found = Named()
         for output in self._batch.works[index].wishes.outputs:
             if output in HEAD_OUTPUTS:

@@ -10,14 +10,14 @@ from bertstream.workers.engine.heads.asking import Alike, Asking, Named, slices
 
 
 def answer_spans(asking: Asking, index: int) -> Named:
-    """Of each text the best spans, [n, k], and the score of there being no answer."""
+    """Find the best spans of each text, [n, k], and the score of there being no answer, [n]."""
     wish = asking.wish(index)
     limit = wish.max_answer_tokens
     return asking.once(("answers", limit), lambda: _answer(asking, limit)).of(index, "answer_spans", wish.top_k)
 
 
 def _answer(asking: Asking, limit: int) -> Alike:
-    """For all works whose answers may have the same length."""
+    """Find answers for all works whose answers may have the same length."""
     works = [i for i in asking.works("answer_spans") if asking.wish(i).max_answer_tokens == limit]
     logits = asking.logits("answer_spans", asking.wish(works[0]), asking.tokens)
     spans = [asking.spans(index) for index in works]

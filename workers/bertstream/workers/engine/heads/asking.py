@@ -28,7 +28,7 @@ class Alike:
     slices: dict[int, slice]  # by the work's index in the batch
 
     def of(self, index: int, name: str, columns: int | None = None) -> Named:
-        """One work's rows, as copies, which keep nobody else's alive."""
+        """Return one work's rows, as copies, which keep nobody else's alive."""
         found = Named()
         for ending, values in self.tensors.items():
             rows = values[self.slices[index]]
@@ -47,14 +47,14 @@ class Asking:
         self._made: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` gives, or has given to another work under this key."""
+        """Return what `make` gives, or has given to another work under this key."""
         if key not in self._made:
             self._made[key] = make()
         found: T = self._made[key]
         return found
 
     def works(self, output: Output, head: str = "") -> list[int]:
-        """The works that want this output, of this head where one is named."""
+        """Return the works that want this output, of this head where one is named."""
         return [
             index
             for index, work in enumerate(self._batch.works)
@@ -62,7 +62,10 @@ class Asking:
         ]
 
     def logits(self, output: Output, wish: HeadWish, rows: Callable[[int], Ints]) -> Alike:
-        """[rows, outputs] float32 of all works that want this output of the head; rows: those it reads, of a work."""
+        """Run the head for all works that want this output of it: [rows, outputs] float32.
+
+        rows: gives those that the head reads, of the work with this index.
+        """
         return self.once((output, wish.name), lambda: self._run(self.works(output, wish.name), wish.name, rows))
 
     def _run(self, works: Sequence[int], head: str, rows_of_work: Callable[[int], Ints]) -> Alike:
@@ -72,7 +75,7 @@ class Asking:
         return Alike({"": self.program.logits(head, self.states(rows)).float()}, slices(works, rows))
 
     def _run_whole(self, works: Sequence[int]) -> Alike:
-        """[texts, labels] float32 of sentence-transformers' modules, which pool all of a text's tokens."""
+        """Run sentence-transformers' modules, which pool all of a text's tokens: [texts, labels] float32."""
         states = self.states([self.tokens(index) for index in works]).float()
         lengths = [self.lengths(index) for index in works]
         logits = self.program.pool(states, np.concatenate(lengths).tolist(), "checkpoint")
@@ -84,41 +87,41 @@ class Asking:
         return self._states[self._batch.last_layer]
 
     def states(self, rows: Sequence[Ints]) -> Tensor:
-        """Those of these rows, [rows, H]."""
+        """Gather the last layer's states of these rows, [rows, H]."""
         return self.last.index_select(0, torch.from_numpy(np.concatenate(rows)).to(self.last.device))
 
     def wish(self, index: int) -> HeadWish:
-        """What a work wants of its head."""
+        """Return what a work wants of its head."""
         wish = self._batch.works[index].wishes.head
         assert wish is not None
         return wish
 
     def spans(self, index: int) -> Spans:
-        """A work's spans."""
+        """Return a work's spans."""
         spans = self._batch.works[index].batch.spans
         assert spans is not None
         return spans
 
     def lengths(self, index: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-        """The tokens of a work's texts."""
+        """Count the tokens of each of a work's texts."""
         return self._batch.works[index].batch.lengths
 
     def first_tokens(self, index: int) -> Ints:
-        """The rows of the first tokens of a work's texts."""
+        """Find the rows of the first tokens of a work's texts."""
         return self._batch.starts[self._places[index]]
 
     def tokens(self, index: int) -> Ints:
-        """The rows of all tokens of a work's texts."""
+        """Find the rows of all tokens of a work's texts."""
         return rows_of(self.first_tokens(index), self.lengths(index))
 
     def span_tokens(self, index: int) -> Ints:
-        """The rows of the first tokens of a work's spans."""
+        """Find the rows of the first tokens of a work's spans."""
         spans = self.spans(index)
         rows: Ints = np.repeat(self.first_tokens(index), spans.counts) + spans.starts
         return rows
 
 
 def slices(works: Sequence[int], rows: Sequence[np.ndarray[tuple[int], np.dtype[np.integer]]]) -> dict[int, slice]:
-    """Where each work's rows are, among those of all these works."""
+    """Find where each work's rows are, among those of all these works."""
     ends = np.cumsum([each.size for each in rows]).tolist()
     return {index: slice(*place) for index, place in zip(works, pairwise([0, *ends]), strict=True)}

@@ -12,7 +12,7 @@ from bertstream.workers.ragged import Ints
 
 
 def label_scores(asking: Asking, index: int) -> Named:
-    """Of each text, [n, labels], or the best labels alone."""
+    """Score the labels of each text, [n, labels], or the best ones alone, [n, k]."""
     found = _scores(asking, index, "label_scores", asking.first_tokens).of(index, "label_scores")
     if not (k := asking.wish(index).top_k):
         return found
@@ -22,12 +22,12 @@ def label_scores(asking: Asking, index: int) -> Named:
 
 
 def token_label_scores(asking: Asking, index: int) -> Named:
-    """Of each token, [T, labels]."""
+    """Score the labels of each token, [T, labels]."""
     return _scores(asking, index, "token_label_scores", asking.tokens).of(index, "token_label_scores")
 
 
 def _scores(asking: Asking, index: int, output: Output, rows: Callable[[int], Ints]) -> Alike:
-    """[rows, labels] of all works that want the same function of the same head's logits."""
+    """Score for all works that want the same function of the same head's logits, [rows, labels]."""
     wish = asking.wish(index)
 
     def make() -> Alike:
@@ -38,7 +38,7 @@ def _scores(asking: Asking, index: int, output: Output, rows: Callable[[int], In
 
 
 def apply(function: ScoreFunction, logits: Tensor) -> Tensor:
-    """Scores of labels. [rows, labels]"""
+    """Make scores of labels' logits. [rows, labels]"""
     if function == "softmax":
         return logits.softmax(dim=1)
     return logits.sigmoid() if function == "sigmoid" else logits

@@ -16,17 +16,17 @@ Key = tuple[Output, tuple[int, ...]]  # and the targets
 
 
 def mask_candidates(asking: Asking, index: int) -> Named:
-    """Of each span the most likely ids, [S, k]."""
+    """Find the most likely ids in the place of each span, [S, k]."""
     return _masked(asking, index, "mask_candidates").of(index, "mask_candidates", asking.wish(index).top_k)
 
 
 def token_log_probabilities(asking: Asking, index: int) -> Named:
-    """Of each span the logarithm of its id's probability, [S]."""
+    """Take the logarithm of the probability of each span's id, [S]."""
     return _masked(asking, index, "token_log_probabilities").of(index, "token_log_probabilities")
 
 
 def _masked(asking: Asking, index: int, output: Output) -> Alike:
-    """What works want of the vocabulary's probabilities, with the same targets. All comes of the same products."""
+    """Return what works want of the vocabulary with the same targets. All of it comes of the same products."""
     return asking.once(_HEAD, lambda: _fill(asking))[_key(output, asking.wish(index))]
 
 
