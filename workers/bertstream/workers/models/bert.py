@@ -76,7 +76,7 @@ class Embeddings(nn.Module):
         return self.at(ids, type_ids, places(where, ids.size(0)))
 
     def at(self, ids: Tensor, type_ids: Optional[Tensor], positions: Tensor) -> Tensor:  # noqa: UP045
-        """ids, type_ids, positions (rows of the position table): [T] -> [T, H]"""
+        """Embed tokens at these rows of the position table. ids, type_ids, positions: [T] -> [T, H]"""
         x = self.word(ids)  # [T, E]
         # Added in transformers' order, so that the sums round alike.
         if self.has_types:
@@ -88,7 +88,7 @@ class Embeddings(nn.Module):
         return self.projection(self.norm(x))
 
     def positions_after(self, ids: Tensor, before: Tensor) -> Tensor:
-        """Of one token more a text, after so many, as transformers counts with a cache. ids, before: [B] -> [B]"""
+        """Place one token more a text, after so many, as transformers counts with a cache. ids, before: [B] -> [B]"""
         if self.positions_skip_padding:
             return torch.where(ids != self.pad_token_id, before + 1, 0) + self.pad_token_id
         return before
@@ -106,14 +106,14 @@ class Layer(nn.Module):
         self.feed_forward = FeedForward(hidden, shape.intermediate_size, shape.activation, eps, operators)
 
     def forward(self, x: Tensor, where: Segments, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
-        """As Encoder asks of a layer. x: [T, H] -> [T, H]"""
+        """Do what Encoder asks of a layer. x: [T, H] -> [T, H]"""
         if whole:
             return self.run(x, where, wanted)
         qkv, bias = self.query_key_value.pending(x)
         return x, self.attention.weights(qkv, bias, wanted)
 
     def run(self, x: Tensor, where: Segments, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
-        """The whole layer, in one block: TorchScript holds what an `if` uses from before it until the `if` ends."""
+        """Run the whole layer, in one block: TorchScript holds what an `if` uses from before it until the `if` ends."""
         qkv, bias = self.query_key_value.pending(x)
         weights = self.attention.weights(qkv, bias, wanted)
         x = self.attention_output(self.attention(qkv, bias, where), x)
@@ -129,5 +129,5 @@ class BertEncoder(Encoder):
         super().__init__(Embeddings(shape), layers, pooler, any_lengths=layers[0].attention.any_lengths)
 
     def shared(self, where: Segments) -> Segments:
-        """Where texts lie."""
+        """Return where texts lie, which is all that layers take."""
         return where

@@ -53,7 +53,7 @@ class LinearHead(nn.Module):
         self.output = nn.Linear(shape.hidden_size, head.outputs)
 
     def forward(self, states: Tensor, words: Tensor) -> Tensor:
-        """states: [M, H]; words: as all heads are given it -> [M, outputs]"""
+        """Make logits of states; words are of no use here. states: [M, H] -> [M, outputs]"""
         return self.output(self.activation(self.dense(states)))
 
 

@@ -70,7 +70,7 @@ def _new_model(
 
 
 def encoder_weight_shapes(shape: EncoderShape) -> dict[str, torch.Size]:
-    """The encoder's weights, by their names within it."""
+    """Return the shapes of the encoder's weights, by their names within it."""
     with torch.device("meta"):
         module = encoder_of(shape, Operators())
     return {name: weight.shape for name, weight in module.state_dict().items()}

@@ -137,7 +137,7 @@ class Model(nn.Module):
 
     @torch.jit.export
     def logits(self, name: str, states: Tensor) -> Tensor:
-        """By the head of that name, through the pooler where it reads that. states: [M, H] -> [M, outputs]"""
+        """Run the head of that name, through the pooler where it reads that. states: [M, H] -> [M, outputs]"""
         logits = states
         for key, head in self.heads.items():
             if key == name:

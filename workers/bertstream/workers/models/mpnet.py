@@ -109,14 +109,14 @@ class Layer(nn.Module):
         self.feed_forward = FeedForward(hidden, shape.intermediate_size, shape.activation, eps, operators)
 
     def forward(self, x: Tensor, shared: Shared, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
-        """As Encoder asks of a layer. x: [T, H] -> [T, H]"""
+        """Do what Encoder asks of a layer. x: [T, H] -> [T, H]"""
         if whole:
             return self.run(x, shared, wanted)
         qkv, bias = self.query_key_value.pending(x)
         return x, self.attention.weights(qkv, bias, wanted, shared.bias)
 
     def run(self, x: Tensor, shared: Shared, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
-        """The whole layer, in one block: TorchScript holds what an `if` uses from before it until the `if` ends."""
+        """Run the whole layer, in one block: TorchScript holds what an `if` uses from before it until the `if` ends."""
         qkv, bias = self.query_key_value.pending(x)
         weights = self.attention.weights(qkv, bias, wanted, shared.bias)
         x = self.attention_output(self.attention(qkv, bias, shared.where, shared.bias), x)

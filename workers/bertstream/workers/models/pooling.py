@@ -27,32 +27,32 @@ class Pooler(nn.Module):
 
 
 def cls(states: Tensor, segments: Segments, skipped: int) -> Tensor:
-    """Each text's first token."""
+    """Take each text's first token."""
     return states[segments.starts].to(torch.float32)
 
 
 def last_token(states: Tensor, segments: Segments, skipped: int) -> Tensor:
-    """Each text's last token."""
+    """Take each text's last token."""
     return states[segments.starts + segments.lengths - 1].to(torch.float32)
 
 
 def largest(states: Tensor, segments: Segments, skipped: int) -> Tensor:
-    """Of each dimension the greatest number."""
+    """Take the greatest number of each dimension."""
     return by_runs(states, segments, True).to(torch.float32)
 
 
 def mean(states: Tensor, segments: Segments, skipped: int) -> Tensor:
-    """The sum over the number of tokens."""
+    """Divide the sum by the number of tokens."""
     return by_runs(states, segments, False) / sizes(segments)
 
 
 def mean_sqrt_len(states: Tensor, segments: Segments, skipped: int) -> Tensor:
-    """The sum over the root of the number of tokens."""
+    """Divide the sum by the root of the number of tokens."""
     return by_runs(states, segments, False) / sizes(segments).sqrt()
 
 
 def weighted_mean(states: Tensor, segments: Segments, skipped: int) -> Tensor:
-    """The mean by tokens' numbers in their text, from 1, in which those that are skipped count."""
+    """Weigh tokens by their numbers in the text, from 1, where those that are skipped count."""
     weighted = states.to(torch.float32) * weights_by_place(states, segments, skipped)
     size = sizes(segments)
     return by_runs(weighted, segments, False) / (size * ((size + 1.0) / 2.0 + skipped))
@@ -82,7 +82,7 @@ class Pooling(nn.Module):
 
 
 def sizes(segments: Segments) -> Tensor:
-    """The number of tokens of each text, [n, 1] float32."""
+    """Count the tokens of each text, [n, 1] float32."""
     return segments.lengths.to(torch.float32).unsqueeze(1)
 
 

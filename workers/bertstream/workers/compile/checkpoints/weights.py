@@ -112,7 +112,7 @@ def _first_line(error: Exception) -> str:
 
 
 def convert_weights(weights: Mapping[str, Tensor], family: Family, shape: EncoderShape) -> dict[str, Tensor]:
-    """An encoder's weights by our names within it, float32. Without the pooler where the checkpoint has none of it.
+    """Name an encoder's weights as ours, float32, without the pooler where the checkpoint has none of it.
 
     Raises CheckpointError that names what is missing and what is unexpected.
     """
@@ -122,7 +122,7 @@ def convert_weights(weights: Mapping[str, Tensor], family: Family, shape: Encode
 
 
 def convert_named(weights: Mapping[str, Tensor], family: Family, names: Collection[str]) -> dict[str, Tensor]:
-    """Just these weights, by our names within an encoder or a decoder, float32. Raises CheckpointError as above."""
+    """Convert just these weights, by our names within an encoder or a decoder. Raises CheckpointError as above."""
     return _converted(_encoder_weights(weights, family), family, names)
 
 

@@ -72,12 +72,12 @@ class Family:
         return f"{self.modules[_POOLER][0]}.weight" if _POOLER in self.modules else ""
 
     def has_pooler(self, names: Collection[str]) -> bool:
-        """Whether these weights of an encoder, by the checkpoint's names without the prefix, have any of a pooler."""
+        """Tell whether any of these weights, by the checkpoint's names without the prefix, is a pooler's."""
         theirs = self.modules.get(_POOLER, ())
         return any(name.startswith(tuple(f"{each}." for each in theirs)) for name in names)
 
     def sources(self, name: str) -> tuple[str, ...]:
-        """The checkpoint's names of what one of our encoder's weights, "layers.3.feed_forward.output.bias", is of."""
+        """Name what one of our encoder's weights, such as "layers.3.feed_forward.output.bias", is made of."""
         module, _, part = name.rpartition(".")
         if found := _OF_LAYER.fullmatch(module):
             prefix, theirs = self.layer_prefix.format(found[1]), {**self.layer, **self.cross_attention}[found[2]]
