@@ -34,13 +34,15 @@ from bertstream.server.core.gate import Gate
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.frontend import links, transport
 from bertstream.server.protocols.bertstream_v1.services.encoding import EncodingService
-from bertstream.server.protocols.rpc import add_service
-from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
+from bertstream.server.protocols.rpc import add_service, handlers_of
+from bertstream.server.settings import ConnectionLimits, FrontendSettings, Limits, ModelSettings
 from bertstream.server.supervisor.launching import FRONTEND_MALLOC
 from bertstream.v1 import encoding_pb2, types_pb2
 from bertstream.workers import ipc
 from bertstream.workers.contract import Hello, Result, Work
 from bertstream.workers.programs.description import DefaultPooling, ModelDescription
+from bertstream.workers.trust.ownership import make_folder
+from bertstream.workers.trust.seal import seal
 
 TEXTS, TOKENS, WIDTH = 256, 8, 384  # of a message of the bulk stream: answers of 390 KB
 LARGE_TEXTS, LARGE_TOKENS, LARGE_CALLS = 2500, 400, 32  # messages of 1 MB and answers of 3.8 MB, all at once
@@ -61,11 +63,13 @@ def description() -> ModelDescription:
 
 async def serve(folder: Path) -> None:
     """Serve as a frontend does, and tell on each line of input what this process has used."""
-    settings = ModelSettings("stub", str(folder), (str(folder / "worker"),), 1 << 30)
+    settings = ModelSettings("stub", str(folder / "model"), (str(folder / "worker"),), 1 << 30)
     frontend = FrontendSettings("frontend-0", "127.0.0.1", 0, "0", (settings,), LIMITS, 2, 1.0, 30.0, "error")
     model = ServedModel(settings, frontend, ThreadPoolExecutor(3), lambda: None)
-    server = grpc.aio.server(interceptors=(links.chain(Gate(1024)),), options=transport.arguments(LIMITS))
-    add_service(server, SERVICE, EncodingService(Models([model])), LIMITS.max_request_bytes)
+    server = grpc.aio.server(
+        interceptors=(links.chain(Gate(1024)),), options=transport.arguments(LIMITS, ConnectionLimits())
+    )
+    add_service(server, SERVICE, handlers_of(EncodingService(Models([model])), SERVICE), LIMITS.max_request_bytes)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     await model.dispatcher.wait_live()
@@ -99,8 +103,11 @@ def frontend(environment: Mapping[str, str]) -> Iterator[tuple[str, subprocess.P
     """A frontend's process with these variables: its address, and the process."""
     with TemporaryDirectory() as name, socket.socket(socket.AF_UNIX) as listening, ThreadPoolExecutor(1) as threads:
         folder = Path(name)
-        description().save(folder)
-        Tokenizer(models.WordLevel({"[UNK]": 0}, "[UNK]")).save(str(folder / "tokenizer.json"))
+        compiled = folder / "model"
+        make_folder(compiled)
+        description().save(compiled)
+        Tokenizer(models.WordLevel({"[UNK]": 0}, "[UNK]")).save(str(compiled / "tokenizer.json"))
+        seal(compiled)
         listening.bind(str(folder / "worker"))
         listening.listen()
         threads.submit(answer_works, listening, folder / "running")

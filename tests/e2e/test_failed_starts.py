@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from bertstream.workers.compile.compiler import compile_model
-from bertstream.workers.programs import weights_file
 from bertstream.workers.programs.description import ModelDescription
 from tests.support.checkpoints import edit_json, sentence_files
 from tests.support.programs import plant_faults
@@ -65,12 +64,28 @@ def test_a_worker_whose_first_batch_fails(checkpoint: Checkpoint, cache: Path) -
     assert told.endswith("DefaultCPUAllocator: can't allocate memory")
 
 
-def test_a_worker_that_cannot_read_its_weights(checkpoint: Checkpoint, cache: Path) -> None:
-    weights = compile_model(checkpoint("bert"), cache=cache) / weights_file.FILE_NAME
-    weights.write_bytes(b"not so" + weights.read_bytes()[6:])
-    told = failed_start(checkpoint("bert"), cache)
-    assert told.startswith(f"worker-0-0: {weights} cannot be read (")
-    assert told.endswith("; compile the model again")
+def test_a_cache_where_others_may_write(checkpoint: Checkpoint, new_cache: NewCache, tmp_path: Path) -> None:
+    cache = new_cache(tmp_path / "cache")
+    (cache / "models").mkdir()
+    (cache / "models").chmod(0o777)
+    assert failed_start(checkpoint("bert"), cache) == (
+        f"the cache (--cache): {cache / 'models'} may be written to by others (mode 0777), so nothing in it can be "
+        f'trusted: run "chmod go-w {cache / "models"}", or choose another folder'
+    )
+    assert list((cache / "models").iterdir()) == []
+
+
+def test_sockets_where_others_may_write(checkpoint: Checkpoint, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    command = [sys.executable, "-m", "bertstream.cli", "serve", f"tiny={checkpoint('bert')}", "--port", "0"]
+    environment = {**os.environ, "BERTSTREAM_CACHE": str(cache), "TMPDIR": str(tmp_path / "open")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    told = f"the folder for sockets (TMPDIR): {tmp_path / 'open'} may be written to by others (mode 0777)"
+    assert json.loads(line)["message"].startswith(told)
+    assert list((tmp_path / "open").iterdir()) == []
 
 
 def test_a_pointer_in_place_of_the_weights(checkpoint: Checkpoint, cache: Path, tmp_path: Path) -> None:

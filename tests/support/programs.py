@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bertstream.workers.programs import weights_file
 from bertstream.workers.programs.program import FILE_NAME, ScriptedProgram
+from bertstream.workers.trust.seal import seal
 
 
 class Faulty(nn.Module):
@@ -111,3 +112,4 @@ def plant_faults(
         torch.jit.save(scripted, compiled / "faulty.pt")
     (compiled / "faulty.bin").replace(compiled / weights_file.FILE_NAME)
     (compiled / "faulty.pt").replace(compiled / FILE_NAME)
+    seal(compiled)

@@ -13,6 +13,8 @@ from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import chosen_models
 from bertstream.workers.process import logs
+from bertstream.workers.programs.description import DescriptionError
+from bertstream.workers.trust.ownership import TrustError
 
 _EXAMPLES = """examples:
   bertstream serve                                    the embedded all-MiniLM-L6-v2
@@ -84,5 +86,5 @@ def _exit_code(run: Callable[[], int]) -> int:
         return 2
     except BrokenPipeError:  # whoever reads standard output has gone; not ours to tell
         raise
-    except (app.ChildFailed, OSError) as error:
+    except (app.ChildFailed, DescriptionError, TrustError, OSError) as error:
         return app.fail(error)

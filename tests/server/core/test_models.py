@@ -16,6 +16,7 @@ from bertstream.server.core.errors import RequestError
 from bertstream.server.core.models import FEW_TEXTS, Models, ServedModel, described
 from bertstream.server.core.tokenization import Ids, Inputs, Texts, Tokenized, TokenizeOptions, Truncation, cancelling
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
+from bertstream.workers.trust.seal import seal
 from tests.server.protocols.bertstream_v1.validation.support import description
 
 LIMITS = Limits(4, 1 << 20, 1 << 20, 1 << 20, 8, 100, 1 << 20, 8)
@@ -27,6 +28,7 @@ def served(directory: Path, name: str, **described: Any) -> ServedModel:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(directory / "tokenizer.json"))
     description(vocabulary_size=len(WORDS), **described).save(directory)
+    seal(directory)
     settings = ModelSettings(name, str(directory), (), 100)
     frontend = FrontendSettings("frontend", "h", 1, "v", (settings,), LIMITS, 1, 1.0, 1.0, "info")
     return ServedModel(settings, frontend, ThreadPoolExecutor(2), lambda: None)
@@ -103,6 +105,7 @@ async def test_a_call_keeps_its_model_busy_until_its_end(tmp_path: Path) -> None
 
 def test_a_length_of_its_own(tmp_path: Path) -> None:
     description(default_max_length=128).save(tmp_path)
+    seal(tmp_path)
     settings = ModelSettings("one", str(tmp_path), (), 100)
     assert described(settings).default_max_length == 128
     assert described(replace(settings, max_length=64)).default_max_length == 64

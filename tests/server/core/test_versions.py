@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.versions import Versions, in_turn
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
+from bertstream.workers.trust.seal import seal
 from tests.server.protocols.bertstream_v1.validation.support import description
 from tests.support.fake_worker import FakeWorker
 from tests.support.waiting import until
@@ -28,6 +29,7 @@ def make(tmp_path: Path) -> Make:
         folder.mkdir()
         Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")).save(str(folder / "tokenizer.json"))
         description(vocabulary_size=1, revision=str(serial)).save(folder)
+        seal(folder)
         return ModelSettings("m", str(folder), (str(tmp_path / f"{serial}.socket"),), 100, serial=serial)
 
     return made
@@ -123,6 +125,7 @@ async def test_what_cannot_be_served_changes_nothing(versions: Versions, make: M
     old, bad = make(0), make(1)
     await versions.serve([old])
     (Path(bad.directory) / "tokenizer.json").write_text("{")
+    seal(Path(bad.directory))
     with pytest.raises(Exception, match="EOF"):
         await versions.serve([bad])
     assert [model.serial for model in versions.models] == [0]

@@ -27,6 +27,7 @@ from bertstream.workers.compile.compiling import Compiled, CompiledModel, Compil
 from bertstream.workers.process import logs
 from bertstream.workers.process.child import ChildFailed, ChildSpec
 from bertstream.workers.programs.description import PrecisionTest
+from bertstream.workers.trust.seal import seal
 from tests.server.protocols.bertstream_v1.validation.support import description
 
 
@@ -48,6 +49,7 @@ def launched(config: ServeConfig, folder: Path, device: str = "cpu") -> tuple[La
         directory.mkdir(parents=True)
         test = PrecisionTest(0.16, 0.9899579847522344)
         description(device=device, revision=choice.name, precision_test=test).save(directory)
+        seal(directory)
     models = tuple(
         CompiledModel(str(directory), device, choice.dtype if choice.dtype != "auto" else "float32")
         for directory, choice in zip(directories, choices, strict=True)

@@ -14,6 +14,7 @@ from bertstream.workers.compile.compiling import CompiledModel
 from bertstream.workers.process.settings import WorkerSettings
 from bertstream.workers.programs.description import GenerationDescription
 from bertstream.workers.serving.cores import SLOTS, Share
+from bertstream.workers.trust.seal import seal
 from tests.server.protocols.bertstream_v1.validation.support import description
 
 
@@ -33,6 +34,7 @@ class Launching:
         self._compiled = CompiledModel(str(folder / "compiled"), "cuda" if gpus else "cpu", "float32")
         (folder / "compiled").mkdir(exist_ok=True)
         description(max_tokens=max_tokens).save(folder / "compiled")
+        seal(folder / "compiled")
 
     def __call__(self, name: str = "a", **own: Any) -> Launch:
         choice = choose(self.config, name, f"/{name}")
@@ -239,6 +241,7 @@ def test_workers_that_generate_hold_the_longest_sequence(tmp_path: Path, head: s
     launch = Launching(tmp_path, workers=1, cache_tokens=wanted)
     own = GenerationDescription(vocabulary_size=407, max_tokens=300)
     description(heads=(head,), generation=own).save(tmp_path / "compiled")
+    seal(tmp_path / "compiled")
     assert [config.cache_tokens for config in launch.told(launch())] == [told]
 
 

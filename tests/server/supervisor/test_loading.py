@@ -21,6 +21,7 @@ from bertstream.workers.compile.compiling import Compiled, CompiledModel, Compil
 from bertstream.workers.process.child import ChildFailed
 from bertstream.workers.process.group import Group
 from bertstream.workers.process.supervisor import Supervisor
+from bertstream.workers.trust.seal import seal
 from tests.server.protocols.bertstream_v1.validation.support import description
 from tests.support.waiting import until
 
@@ -50,6 +51,7 @@ class Processes:
         directory = self.folder / "compiled" / source
         directory.mkdir(parents=True, exist_ok=True)
         description(revision=source).save(directory)
+        seal(directory)
         return CompiledModel(str(directory), "cpu", "float32")
 
     async def compile(self, task: CompileTask, on_step: object) -> Compiled:

@@ -26,7 +26,8 @@ from bertstream.workers.models import Operators
 from bertstream.workers.native import cuda_library
 from bertstream.workers.programs import gpu_products
 from bertstream.workers.programs.description import ModelDescription, PrecisionTest
-from bertstream.workers.programs.program import ProgramError, ScriptedProgram, _load_module
+from bertstream.workers.programs.program import ProgramError, ScriptedProgram, load_module
+from bertstream.workers.trust import store
 from tests.support.checkpoints import edit_json, sentence_files, tiny_bert, tiny_mpnet, write_json
 
 Checkpoint = Callable[[str], Path]
@@ -57,8 +58,8 @@ def test_a_compiled_directory_holds_all_that_a_worker_needs(checkpoint: Checkpoi
     assert compiled.parent == compile_cache / "models"
     assert len(compiled.name) == 32
     names = {file.name for file in compiled.iterdir()}
-    assert {"program.pt", "weights.bin", "description.json", "tokenizer.json"} <= names
-    assert len(names) == 4 + ModelDescription.load(compiled).native_operators
+    assert {"program.pt", "weights.bin", "description.json", "tokenizer.json", "manifest"} <= names
+    assert len(names) == 5 + ModelDescription.load(compiled).native_operators
 
 
 def test_the_second_time_is_a_look_up(checkpoint: Checkpoint, compile_cache: Path) -> None:
@@ -278,7 +279,7 @@ def test_a_program_for_a_gpu_brings_both_libraries(checkpoint: Checkpoint, compi
     description = ModelDescription.load(compiled)
     assert (description.native_operators, description.products) == (True, "plain")
     # Its heads of 12 are not for flash attention, so all of it can be run here by the operators of the same names.
-    module = _load_module(compiled, torch.device("cpu"))
+    module = load_module(compiled, torch.device("cpu"))
     used = str(getattr(module.encoder.layers, "0").inlined_graph)
     assert [f"bertstream::{name}" in used for name in ("add_gelu_", "add_layer_norm_", "attention", "linear")] == [
         *(True, True, False, False)
@@ -341,13 +342,13 @@ def test_two_processes_at_once_make_one_directory(checkpoint: Checkpoint, tmp_pa
 def test_the_loser_of_a_race_takes_the_winner_s(
     checkpoint: Checkpoint, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = compiling._publish
+    publish = store.publish
 
     def beaten(folder: Path, compiled: Path) -> None:
         shutil.copytree(folder, compiled)
         publish(folder, compiled)
 
-    monkeypatch.setattr(compiling, "_publish", beaten)
+    monkeypatch.setattr(store, "publish", beaten)
     compiled = compile_model(checkpoint("bert"), cache=fresh_cache)
     assert list((fresh_cache / "models").iterdir()) == [compiled]
     ScriptedProgram.load(compiled, "cpu")
@@ -355,7 +356,7 @@ def test_the_loser_of_a_race_takes_the_winner_s(
 
 HANG = (
     "import sys, time; from pathlib import Path; from bertstream.workers.compile import compiler as compile\n"
-    "compile._publish = lambda folder, compiled: (print(folder, flush=True), time.sleep(600))\n"
+    "compile.store.publish = lambda folder, compiled: (print(folder, flush=True), time.sleep(600))\n"
     "compile.compile_model(sys.argv[1], cache=Path(sys.argv[2]))"
 )
 
@@ -370,7 +371,7 @@ def test_what_a_killed_compiler_leaves_is_never_used_and_swept_up(checkpoint: Ch
     compiled = compile_model(checkpoint("bert"), cache=fresh_cache)
     ScriptedProgram.load(compiled, "cpu")
     assert left.exists()  # it might be another process's, at work
-    old = time.time() - 2 * compiling.ABANDONED_SECONDS
+    old = time.time() - 2 * store.ABANDONED_SECONDS
     os.utime(left, (old, old))
     compile_model(checkpoint("roberta"), cache=fresh_cache)
     assert not left.exists()

@@ -15,6 +15,7 @@ from bertstream.workers import native
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.native import library
 from bertstream.workers.programs.program import ScriptedProgram
+from bertstream.workers.trust.ownership import TrustError
 
 needs_compiler = pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
 
@@ -332,6 +333,68 @@ def test_a_compiler_that_fails_is_asked_once(monkeypatch: pytest.MonkeyPatch, tm
             native.build(tmp_path)
     assert asked.read_text() == "x\n"
     assert "no headers" in native.status()[1]
+
+
+@pytest.fixture
+def stub_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], int]:
+    """A compiler that writes a few bytes. Call it for how often it was asked."""
+    asked = tmp_path / "asked"
+    script = tmp_path / "stub"
+    script.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exit\necho x >> {asked}\nfor last; do :; done\necho library > "$last"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    return lambda: len(asked.read_text().split())
+
+
+@pytest.mark.usefixtures("no_memory")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda built: built.write_bytes(b"planted"),
+        lambda built: built.unlink(),
+        lambda built: built.with_name("more.so").touch(),
+        lambda built: built.parent.chmod(0o777),
+    ],
+    ids=["planted", "missing", "additional", "open"],
+)
+def test_a_library_that_is_not_as_it_was_built_is_built_anew(
+    stub_compiler: Callable[[], int],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path], object],
+) -> None:
+    built = native.build(tmp_path / "cache")
+    assert native.build(tmp_path / "cache") == built
+    assert (stub_compiler(), built.read_text()) == (1, "library\n")
+    damage(built)
+    assert native.build(tmp_path / "cache") == built
+    assert (stub_compiler(), built.read_text()) == (2, "library\n")
+    assert [path.name for path in built.parent.iterdir() if path.suffix == ".so"] == [built.name]
+    (record,) = caplog.records
+    assert record.getMessage().startswith(str(built.parent))
+    assert "put aside" in record.getMessage()
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_nothing_is_built_where_others_may_write(stub_compiler: Callable[[], int], tmp_path: Path) -> None:
+    native.build(tmp_path / "cache")
+    (tmp_path / "cache" / "native").chmod(0o777)
+    with pytest.raises(TrustError, match=r"cache/native may be written to by others \(mode 0777\)"):
+        native.build(tmp_path / "cache")
+    assert stub_compiler() == 1
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_what_root_has_built_needs_no_writing(
+    stub_compiler: Callable[[], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an image whose cache was filled when it was made."""
+    built = native.build(tmp_path / "cache")
+    monkeypatch.setattr("bertstream.workers.native.library.make_folder", lambda folder: pytest.fail("it writes"))
+    assert native.build(tmp_path / "cache") == built
+    assert stub_compiler() == 1
 
 
 @pytest.mark.usefixtures("no_memory")

@@ -14,6 +14,7 @@ import pytest
 from bertstream.workers.compile.checkpoints import embedded
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.programs.description import FORMAT, DefaultPooling, DescriptionError, ModelDescription
+from bertstream.workers.trust.seal import seal
 from tests.server.protocols.bertstream_v1.validation.support import description
 from tests.support.checkpoints import edit_json
 
@@ -87,6 +88,7 @@ def test_a_tokenizer_that_transformers_5_reads_otherwise_is_warned_of(
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path, compile_cache: Path) -> None:
     found = ModelDescription.load(compile_model(embedded(), cache=compile_cache))
     found.save(tmp_path)
+    seal(tmp_path)
     assert ModelDescription.load(tmp_path) == found
 
 
@@ -100,13 +102,15 @@ def test_reading_needs_no_torch(compile_cache: Path) -> None:
 
 
 def test_damage_is_told(tmp_path: Path, compile_cache: Path) -> None:
-    with pytest.raises(DescriptionError, match="not a compiled model"):
+    with pytest.raises(DescriptionError, match=r"manifest is missing; compile the model again"):
         ModelDescription.load(tmp_path)
     (tmp_path / "description.json").write_text(f'{{"format": {FORMAT}, "revision": "a"}}')
+    seal(tmp_path)
     with pytest.raises(DescriptionError, match=r"damaged.*compile the model again"):
         ModelDescription.load(tmp_path)
     ModelDescription.load(compile_model(embedded(), cache=compile_cache)).save(tmp_path)
     edit_json(tmp_path / "description.json", format=99)
+    seal(tmp_path)
     with pytest.raises(DescriptionError, match="another version"):
         ModelDescription.load(tmp_path)
 
@@ -127,6 +131,7 @@ def test_damage_is_told(tmp_path: Path, compile_cache: Path) -> None:
 def test_damage_is_named(changes: dict[str, Any], named: str, tmp_path: Path) -> None:
     description().save(tmp_path)
     edit_json(tmp_path / "description.json", **changes)
+    seal(tmp_path)
     with pytest.raises(
         DescriptionError, match=rf"description\.json is damaged \(.*{named}.*\); compile the model again"
     ):
@@ -139,5 +144,6 @@ def test_what_is_no_json_or_no_text_is_damage(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for content in (b"", whole[:-9], whole.replace(b"BertModel", b"\xff"), b"[]", b'{"format": "5"}', b"[" * 100_000):
         path.write_bytes(content)
+        seal(tmp_path)
         with pytest.raises(DescriptionError, match="damaged"):
             ModelDescription.load(tmp_path)

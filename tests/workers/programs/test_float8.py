@@ -25,7 +25,8 @@ from bertstream.workers.models.linear import Linear
 from bertstream.workers.native import cuda_library
 from bertstream.workers.programs import gpu_products
 from bertstream.workers.programs.description import ModelDescription
-from bertstream.workers.programs.program import ProgramError, ScriptedProgram, _load_module
+from bertstream.workers.programs.program import ProgramError, ScriptedProgram, load_module
+from bertstream.workers.trust.seal import seal
 from tests.support.checkpoints import tiny_bert, tiny_roberta
 from tests.support.decoding import Decoding
 from tests.support.generation_checkpoints import tiny_bert2bert, tiny_causal
@@ -61,7 +62,8 @@ def compiled(libraries: tuple[Path, ...], tmp_path: Path) -> Callable[[Path], Sc
         folder = tmp_path / "compiled" / checkpoint.name
         folder.mkdir(parents=True)
         compiling._write(checkpoint, target, "0" * 32, folder, lambda step, done, total: None)
-        return ScriptedProgram(ModelDescription.load(folder), _load_module(folder, CPU), CPU)
+        seal(folder)
+        return ScriptedProgram(ModelDescription.load(folder), load_module(folder, CPU), CPU)
 
     return program
 

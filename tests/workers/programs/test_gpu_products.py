@@ -15,7 +15,7 @@ from torch.nn import functional
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.models import float8
 from bertstream.workers.programs import gpu_products
-from bertstream.workers.programs.program import _load_module
+from bertstream.workers.programs.program import load_module
 from tests.support.checkpoints import tiny_bert
 
 CPU = torch.device("cpu")
@@ -96,7 +96,7 @@ def test_a_program_takes_it_once_it_is_right(
 ) -> None:
     """Which shows in the numbers here, where its GELU is the wrong one."""
     directory = tiny_bert(tmp_path / "made", hidden_act=activation)
-    module = _load_module(compile_model(directory, dtype="bfloat16", device="cuda", cache=tmp_path), CPU)
+    module = load_module(compile_model(directory, dtype="bfloat16", device="cuda", cache=tmp_path), CPU)
     assert len([each for each in module.modules() if hasattr(each, "epilogue")]) == places
     before = states(module)
     problem = gpu_products.use_epilogue(module, CPU)
@@ -116,7 +116,7 @@ def states(module: Any) -> Tensor:
 
 def test_a_program_for_the_cpu_has_no_such_place(tmp_path: Path) -> None:
     directory = tiny_bert(tmp_path / "made", hidden_act="gelu_new")
-    module = _load_module(compile_model(directory, dtype="float16", cache=tmp_path), CPU)
+    module = load_module(compile_model(directory, dtype="float16", cache=tmp_path), CPU)
     assert gpu_products.use_epilogue(module, CPU) == ""
     assert not any(hasattr(each, "epilogue") for each in module.modules())
 

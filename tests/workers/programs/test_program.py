@@ -22,6 +22,7 @@ from bertstream.workers.programs import gpu_products
 from bertstream.workers.programs import program as programs
 from bertstream.workers.programs.description import DefaultPooling
 from bertstream.workers.programs.program import ProgramError, ScriptedProgram
+from bertstream.workers.trust.seal import seal
 from tests.support.checkpoints import TEXTS, edit_json
 from tests.support.pairs import EXACT, Pair, difference, packed
 
@@ -247,6 +248,7 @@ def test_missing_operators_say_what_to_do(
     for file in compiled.glob("*.[jp][st]*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     edit_json(tmp_path / "description.json", native_operators=True)
+    seal(tmp_path)
     with pytest.raises(ProgramError, match="another kind of machine; compile the model again"):
         ScriptedProgram.load(tmp_path, "cpu")
 
@@ -264,6 +266,7 @@ def test_operators_for_cuda_come_after_those_for_the_cpu_and_before_the_program(
     (tmp_path / "description.json").write_bytes((compiled / "description.json").read_bytes())
     edit_json(tmp_path / "description.json", native_operators=True)
     (tmp_path / native.file_name()).touch()
+    seal(tmp_path)
     steps: list[object] = []
 
     def start(folder: Path, device: torch.device) -> str:
@@ -277,7 +280,7 @@ def test_operators_for_cuda_come_after_those_for_the_cpu_and_before_the_program(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(native, "load", lambda library: steps.append(library.name))
     monkeypatch.setattr(cuda_library, "start", start)
-    monkeypatch.setattr(programs, "_load_module", lambda directory, device: steps.append("program"))
+    monkeypatch.setattr(programs, "_load_module", lambda sealed, device: steps.append("program"))
     monkeypatch.setattr(gpu_products, "use_epilogue", use_epilogue)
     caplog.set_level(logging.INFO)
     ScriptedProgram.load(tmp_path, "cuda:1")

@@ -89,6 +89,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "weights.bin"
 
 
+def put_back(module: Any, path: Path) -> None:
+    with path.open("rb") as file:
+        weights_file.put_back(module, file, CPU)
+
+
 @pytest.fixture
 def module(path: Path) -> Any:
     """A module whose weights are in the file."""
@@ -101,7 +106,7 @@ def test_weights_of_any_type_and_shape_come_back_where_they_were(module: Any, pa
     expected = named(Nested())
     assert {weight.dtype for weight in expected.values()} == set(DTYPES)
     assert not any(weight.numel() for weight in named(module).values())
-    weights_file.put_back(module, path, CPU)
+    put_back(module, path)
     assert same(named(module), expected)
     x = torch.randn(70, 70)
     assert torch.allclose(module(x), Nested()(x), rtol=1e-4)
@@ -112,13 +117,13 @@ def test_a_saved_module_is_small_and_takes_its_weights_back(module: Any, path: P
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.save(module, tmp_path / "program.pt")
         loaded = torch.jit.load(tmp_path / "program.pt")
-    weights_file.put_back(loaded, path, CPU)
+    put_back(loaded, path)
     assert same(named(loaded), named(Nested()))
     assert loaded.state_dict().keys() == Nested().state_dict().keys()
 
 
 def test_a_tensor_under_two_names_stays_one(module: Any, path: Path) -> None:
-    weights_file.put_back(module, path, CPU)
+    put_back(module, path)
     found = named(module)
     assert found["tied"].data_ptr() == found["layers.1.weight"].data_ptr()
     once = sum(weight.nbytes for weight in found.values()) - found["tied"].nbytes
@@ -127,17 +132,17 @@ def test_a_tensor_under_two_names_stays_one(module: Any, path: Path) -> None:
 
 
 def test_tensors_are_aligned(module: Any, path: Path) -> None:
-    weights_file.put_back(module, path, CPU)
+    put_back(module, path)
     for weight in named(module).values():
         assert weight.data_ptr() % (4096 if weight.nbytes >= 4096 else 64) == 0
 
 
 def test_what_is_written_to_a_weight_stays_in_this_process(module: Any, path: Path) -> None:
-    weights_file.put_back(module, path, CPU)
+    put_back(module, path)
     before = path.read_bytes()
     named(module)["layers.0.weight"].fill_(torch.nan)
     assert path.read_bytes() == before
-    weights_file.put_back(module, path, CPU)
+    put_back(module, path)
     assert same(named(module), named(Nested()))
 
 
@@ -180,7 +185,7 @@ def test_an_index_that_makes_no_sense_is_refused(
 ) -> None:
     edited(path, edit)
     with pytest.raises(WeightsError, match=str(path)):
-        weights_file.put_back(module, path, CPU)
+        put_back(module, path)
 
 
 def damages(content: bytes) -> Iterator[bytes]:
@@ -194,7 +199,7 @@ def test_a_file_that_is_damaged_is_refused(module: Any, path: Path) -> None:
     for damaged in damages(path.read_bytes()):
         path.write_bytes(damaged)
         with pytest.raises(WeightsError, match=str(path)):
-            weights_file.put_back(module, path, CPU)
+            put_back(module, path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing"])

@@ -27,9 +27,11 @@ from bertstream.server.core.tokenization import (
 )
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
 from bertstream.workers.programs.description import ModelDescription
+from bertstream.workers.trust.seal import Sealed
 
 Made = TypeVar("Made")
 
+TOKENIZER_FILE = "tokenizer.json"
 FEW_TEXTS = 16  # of a message that never waits behind bulk messages for a thread
 
 
@@ -60,8 +62,11 @@ class ServedModel:
         self._idle = asyncio.Event()
         self._threads = threads  # one more than tokenizer_threads
         self._many = asyncio.Semaphore(frontend.tokenizer_threads)
-        self.tokenizer = TextTokenizer.load(
-            directory / "tokenizer.json",
+        with Sealed.open(directory) as sealed:
+            tokenizer_json = sealed.read(TOKENIZER_FILE)
+        self.tokenizer = TextTokenizer.parse(
+            tokenizer_json,
+            str(directory / TOKENIZER_FILE),
             vocabulary_size=self.description.vocabulary_size,
             type_vocabulary_size=self.description.type_vocabulary_size,
             lowercase=self.description.lowercase,

@@ -36,6 +36,7 @@ from bertstream.workers.process import logs
 from bertstream.workers.process.child import ChildFailed, ChildSpec
 from bertstream.workers.process.group import Group
 from bertstream.workers.process.supervisor import Supervisor
+from bertstream.workers.trust.ownership import TrustError, check_way
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +50,22 @@ def serve(config: ServeConfig) -> None:
     check_exposure(config.host, config.insecure, tls=certificates is not None, keys=False)
     with reserve_port(config.host, config.port) as reserved:
         port = reserved.getsockname()[1]
-        directory = Path(tempfile.mkdtemp(prefix="bertstream-"))
+        directory = private_folder()
         try:
             asyncio.run(_serve(config, port, choices, directory, certificates))
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def private_folder() -> Path:
+    """Make a folder for sockets that is this user's alone. Raises ConfigError where others could replace it."""
+    folder = Path(tempfile.mkdtemp(prefix="bertstream-"))
+    try:
+        check_way(folder)
+    except TrustError as error:
+        folder.rmdir()
+        raise ConfigError(f"the folder for sockets (TMPDIR): {error}") from error
+    return folder
 
 
 async def _serve(

@@ -207,7 +207,7 @@ class Launcher:
         return max(self.cores, self._gpus, self._config.workers) if self._config.may_load else 0
 
     def launch(self, choice: ModelChoice, compiled: CompiledModel, models: int, beside: Iterable[Launch]) -> Launch:
-        """One of so many models, beside those that run already. Raises ConfigError for a wrong length."""
+        """One of so many models, beside those that run already. Raises ConfigError, DescriptionError."""
         description = ModelDescription.load(Path(compiled.directory))
         if choice.max_length > description.max_tokens:
             raise ConfigError(

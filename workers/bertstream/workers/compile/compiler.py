@@ -2,17 +2,14 @@
 
     <cache>/models/<revision>/
 
-A compiled directory appears whole, by a rename, and never changes.
+A compiled directory appears whole, by a rename, and never changes: one that has changed is made anew (trust/seal.py).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,10 +42,9 @@ from bertstream.workers.models import (
 from bertstream.workers.native import cuda_library
 from bertstream.workers.programs import program, weights_file
 from bertstream.workers.programs.description import ModelDescription, PrecisionTest
+from bertstream.workers.trust import store
 
-# Enough for the largest checkpoint on the slowest disk: what is older was left by a process that was killed.
-ABANDONED_SECONDS = 3600.0
-_CODE = ("models", "compile", "programs/description.py", "programs/weights_file.py")
+_CODE = ("models", "compile", "programs/description.py", "programs/weights_file.py", "trust/seal.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +100,15 @@ def compile_model(
 ) -> Path:
     """Compile the checkpoint that `source` names, unless the cache has it, and return the compiled directory.
 
+    One that the cache has is checked down to its last bit, and put aside where it is not as it was compiled.
+
     source: a directory, or a name on the Hugging Face hub; dtype: "float32", "float16", "bfloat16", on the
     CPU "int8", on CUDA "fp8"; device: "cpu" or "cuda"; progress: told of each step, in the order "operators" (where
     there may be any), "find", "check", "read", "save", "test", "ready"; task: one of contract.TASKS, the head
     that it is, whatever the checkpoint says or leaves open; allow_unsupported_modules: serve without what cannot be
     run.
-    Safe to call from several processes at once. Raises CheckpointError, ValueError.
+    Safe to call from several processes at once. Raises CheckpointError, ValueError, and TrustError where others may
+    write to the cache.
     """
     tell = progress or (lambda step, done, total: None)
     cache = cache or default_cache()
@@ -121,8 +120,9 @@ def compile_model(
     wish = Wish(task, allow_unsupported_modules)
     revision = _revision(checkpoint, target, tell, wish)
     compiled = cache / "models" / revision
-    if not compiled.is_dir():
-        _build(checkpoint, target, compiled, tell, wish)
+    if not store.is_sound(compiled):
+        with store.new(compiled) as folder:
+            _write(checkpoint, target, revision, folder, tell, wish)
     tell("ready", 1, 1)
     return compiled
 
@@ -148,25 +148,6 @@ def _code_hash() -> str:
         for path in sorted((here / part).rglob("*.py")) or [here / part]:
             digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _build(checkpoint: Path, target: Target, compiled: Path, tell: Progress, wish: Wish) -> None:
-    compiled.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(compiled.parent)
-    folder = Path(tempfile.mkdtemp(prefix=f".{compiled.name}.", dir=compiled.parent))
-    try:
-        _write(checkpoint, target, compiled.name, folder, tell, wish)
-        _publish(folder, compiled)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sweep(models: Path) -> None:
-    """Remove what killed processes left half-written."""
-    for folder in models.glob(".*"):
-        with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(
@@ -343,25 +324,3 @@ def _warnings(contents: Contents) -> tuple[str, ...]:
 
 
 VOCABULARY_WARNING = "The tokenizer knows ids that the model has no embeddings for; texts that use them are refused."
-
-
-def _publish(folder: Path, compiled: Path) -> None:
-    """Make the directory appear, whole, also after a power cut."""
-    folder.chmod(0o755)  # mkdtemp's is for its owner alone
-    for path in (*folder.iterdir(), folder):
-        _sync(path)
-    try:
-        folder.rename(compiled)
-    except OSError:
-        if not compiled.is_dir():
-            raise
-        # Another process was first, with the same content.
-    _sync(compiled.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertstream.workers.process.control import Failed, Progress, Ready, begin
+from bertstream.workers.trust.ownership import TrustError
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +189,8 @@ def main(argv: list[str]) -> int:
 
 def told(error: Exception, step: str, cache: str) -> str:
     """What an error that compiling ended with says to a person."""
+    if isinstance(error, TrustError):
+        return f"the cache (--cache): {error}"
     number = error.errno if isinstance(error, OSError) else None
     # torch writes its files itself, and then its error has no number, and many lines.
     if number not in _NO_SPACE and not (step == "save" and "file write failed" in str(error)):

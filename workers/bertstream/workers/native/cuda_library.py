@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bertstream.workers.native.library import SWITCH, NativeError, compiler
+from bertstream.workers.trust import store
 
 FOLDER = Path(__file__).with_name("cuda")
 KERNELS, SOURCE = FOLDER / "kernels.cu", FOLDER / "operators.cpp"
@@ -51,21 +52,22 @@ def source_hash() -> str:
 
 
 def build(cache: Path, arch: str | None = None) -> Path:
-    """The library, built into `cache` unless it is there. Safe in several processes at once. Raises NativeError."""
+    """Return the library, built into `cache` unless it is there, as it was built.
+
+    Safe in several processes at once. Raises NativeError, and TrustError where others may write to the cache.
+    """
     if os.environ.get(SWITCH, "1") == "0":
         raise NativeError(f"switched off by {SWITCH}=0")
     arch = arch or architecture()
     version = subprocess.run([compiler(), "--version"], capture_output=True, check=False).stdout
     key = hashlib.sha256(version + f"{source_hash()} {torch.__version__} {torch.version.cuda}".encode())
-    library = cache / "native" / key.hexdigest()[:32] / file_name(arch)
-    if not library.exists():
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            made = Path(folder) / library.name
-            cubin = Path(folder) / "kernels.cubin"
+    place = cache / "native" / key.hexdigest()[:32]
+    library = place / file_name(arch)
+    if not store.is_sound(place):
+        with store.new(place) as folder, tempfile.TemporaryDirectory() as scratch:
+            cubin = Path(scratch) / "kernels.cubin"
             cubin.write_bytes(compile_kernels(arch))
-            _compile(cubin, made)
-            made.rename(library)  # whoever else was as far has made the same
+            _compile(cubin, folder / library.name)
     return library
 
 

@@ -13,10 +13,12 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from functools import cache as remember
 from pathlib import Path
+
+from bertstream.workers.trust import store
+from bertstream.workers.trust.ownership import check_way, make_folder
 
 SOURCE = Path(__file__).with_name("operators.cpp")
 SWITCH = "BERTSTREAM_NATIVE"
@@ -79,7 +81,10 @@ def source_hash() -> str:
 
 
 def build(cache: Path) -> Path:
-    """The library, built into `cache` unless it is there. Safe in several processes at once. Raises NativeError."""
+    """Return the library, built into `cache` unless it is there, as it was built.
+
+    Safe in several processes at once. Raises NativeError, and TrustError where others may write to the cache.
+    """
     _check_wanted()
     _failures.clear()
     try:
@@ -91,16 +96,21 @@ def build(cache: Path) -> Path:
 
 def _build(cache: Path) -> Path:
     command = _command()
-    library = cache / "native" / _key(command) / file_name()
-    failure = library.with_suffix(".failed")
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(library.parent / "lock"):
-        if library.exists():
+    place = cache / "native" / _key(command)
+    library = place / file_name()
+    if store.is_sound(place):
+        return library
+    make_folder(place.parent)
+    check_way(place.parent)
+    failure = place.with_suffix(".failed")
+    with _locked(place.with_suffix(".lock")):
+        if store.is_sound(place):  # by now
             return library
         if failure.exists():  # the same compiler would fail again, and take as long
             raise NativeError(f"{failure.read_text(encoding='utf-8')} (remembered in {failure})")
         try:
-            _compile(command, library)
+            with store.new(place) as folder:
+                _compile(command, folder / library.name)
         except NativeError as error:
             failure.write_text(str(error), encoding="utf-8")
             raise
@@ -135,17 +145,14 @@ def _key(command: tuple[str, ...]) -> str:
 
 
 def _compile(command: tuple[str, ...], library: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder) / library.name
-        try:
-            done = subprocess.run(
-                [*command, "-o", str(made)], capture_output=True, text=True, check=False, timeout=BUILD_SECONDS
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NativeError(f"{command[0]} did not finish: {error}") from error
-        if done.returncode != 0:
-            raise NativeError(f"{command[0]} failed: {_first_error(done.stderr)}")
-        made.rename(library)
+    try:
+        done = subprocess.run(
+            [*command, "-o", str(library)], capture_output=True, text=True, check=False, timeout=BUILD_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NativeError(f"{command[0]} did not finish: {error}") from error
+    if done.returncode != 0:
+        raise NativeError(f"{command[0]} failed: {_first_error(done.stderr)}")
 
 
 def _first_error(output: str) -> str:
@@ -167,7 +174,10 @@ _failures: list[str] = []
 
 
 def load(library: Path) -> None:
-    """Register the operators in this process, once. Raises NativeError."""
+    """Register the operators in this process, once. Raises NativeError.
+
+    Loading runs the library's code: it must come from `build`, or from a folder whose seal was checked.
+    """
     import torch
 
     if _loaded:

@@ -8,6 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bertstream.workers.trust.ownership import TrustError
+from bertstream.workers.trust.seal import Sealed
+
 FILE_NAME = "description.json"
 FORMAT = 5
 
@@ -100,14 +103,20 @@ class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     @classmethod
     def load(cls, directory: Path) -> ModelDescription:
         """Read description.json of a compiled directory. Raises DescriptionError."""
-        path = directory / FILE_NAME
         try:
-            content = path.read_bytes()
+            with Sealed.open(directory) as sealed:
+                return cls.parse(sealed)
+        except TrustError as error:
+            raise DescriptionError(f"{error}; compile the model again") from error
+
+    @classmethod
+    def parse(cls, sealed: Sealed) -> ModelDescription:
+        """Read the description of a compiled directory that is open. Raises DescriptionError, SealError."""
+        path, content = sealed.path / FILE_NAME, sealed.read(FILE_NAME)
+        try:
             if msgspec.json.decode(content, type=_Format).format != FORMAT:
                 raise DescriptionError(f"{path} was written by another version of bertstream; compile the model again")
             return msgspec.json.decode(content, type=cls)
-        except OSError as error:
-            raise DescriptionError(f"{directory} is not a compiled model: {error}") from error
         except ValueError as error:  # of what is no UTF-8, too
             raise DescriptionError(f"{path} is damaged ({error}); compile the model again") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import mmap
@@ -18,6 +19,8 @@ from bertstream.workers.native import cuda_library
 from bertstream.workers.programs import gpu_products, weights_file
 from bertstream.workers.programs.description import ModelDescription
 from bertstream.workers.programs.interface import Advanced, AttentionWish, Encoded, with_sources
+from bertstream.workers.trust.ownership import TrustError
+from bertstream.workers.trust.seal import Sealed
 
 log = logging.getLogger(__name__)
 
@@ -42,20 +45,17 @@ class ScriptedProgram:
 
     @classmethod
     def load(cls, directory: Path, device: str | torch.device) -> ScriptedProgram:
-        """Load what compile_model wrote. Loading runs the program's code, so never load a file from elsewhere.
+        """Load what compile_model wrote, after a check that it is just that, and nobody else's.
 
         Raises ProgramError, DescriptionError.
         """
-        description = ModelDescription.load(directory)
         device = torch.device(device)
-        _check_device(description, device)
-        if description.native_operators:
-            _load_operators(directory, device)
-        if description.amx and not native.has_amx():
-            raise ProgramError("the model was compiled for AMX, which is not there or switched off; compile it again")
-        # Otherwise the second call of a program recompiles it, for seconds, with what the first has shown.
-        torch._C._jit_set_profiling_mode(False)
-        module = _load_module(directory, device)
+        try:
+            with Sealed.open(directory) as sealed:
+                description = ModelDescription.parse(sealed)
+                module = _load(sealed, description, device)
+        except TrustError as error:
+            raise ProgramError(f"{error}; compile the model again") from error
         if device.type == "cuda" and (reason := gpu_products.use_epilogue(module, device)):
             log.info("GELU is a pass of its own on %s: %s", device, reason)
         return cls(description, module, device)
@@ -270,6 +270,15 @@ class ScriptedProgram:
             raise ValueError("this model has no pooler")
 
 
+def load_module(directory: Path, device: torch.device) -> Any:
+    """Return a compiled directory's scripted module on any device, whichever it was compiled for.
+
+    Its operators must be loaded already. Raises ProgramError, SealError.
+    """
+    with Sealed.open(directory) as sealed:
+        return _load_module(sealed, device)
+
+
 def _lazy_zeros(*shape: int, dtype: torch.dtype) -> Tensor:
     size = math.prod(shape)
     if not size:
@@ -291,29 +300,45 @@ def _check_device(description: ModelDescription, device: torch.device) -> None:
         raise ProgramError(f"{reason}; choose another precision, or another device")
 
 
-def _load_operators(directory: Path, device: torch.device) -> None:
-    library = directory / native.file_name()
+def _load(sealed: Sealed, description: ModelDescription, device: torch.device) -> Any:
+    _check_device(description, device)
+    if description.native_operators:
+        _load_operators(sealed, device)
+    if description.amx and not native.has_amx():
+        raise ProgramError("the model was compiled for AMX, which is not there or switched off; compile it again")
+    # Otherwise the second call of a program recompiles it, for seconds, with what the first has shown.
+    torch._C._jit_set_profiling_mode(False)
+    return _load_module(sealed, device)
+
+
+def _load_operators(sealed: Sealed, device: torch.device) -> None:
+    """Loads them by their paths, since what they are called is what debuggers show; they are checked just before."""
+    directory, name = sealed.path, native.file_name()
+    for library in sealed.names:
+        if library.endswith(".so"):
+            sealed.open_file(library).close()
     try:
-        if not library.exists():
-            raise native.NativeError(f"{directory} has no {library.name}, it was compiled on another kind of machine")
-        native.load(library)
+        if name not in sealed.names:
+            raise native.NativeError(f"{directory} has no {name}, it was compiled on another kind of machine")
+        native.load(directory / name)
     except native.NativeError as error:
         raise ProgramError(f"the model's C++ operators cannot be loaded: {error}; compile the model again") from error
     if device.type == "cuda" and (reason := cuda_library.start(directory, device)):
         log.warning("ATen's operators take the place of ours on %s, batches take longer: %s", device, reason)
 
 
-def _load_module(directory: Path, device: torch.device) -> Any:
-    path = directory / FILE_NAME
+def _load_module(sealed: Sealed, device: torch.device) -> Any:
+    code = io.BytesIO(sealed.read(FILE_NAME))
     try:
         with warnings.catch_warnings():
             # Deprecated upstream without a date; docs/decisions says why we use it still.
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated", category=DeprecationWarning)
-            module = torch.jit.load(path, map_location=device).eval()
-        weights_file.put_back(module, directory / weights_file.FILE_NAME, device)
+            module = torch.jit.load(code, map_location=device).eval()
+        with sealed.open_file(weights_file.FILE_NAME, known=True) as file:
+            weights_file.put_back(module, file, device)
     except weights_file.WeightsError as error:
         raise ProgramError(f"{error}; compile the model again") from error
     except (RuntimeError, ValueError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise ProgramError(f"{path} cannot be loaded ({reason}); compile the model again") from error
+        raise ProgramError(f"{sealed.path / FILE_NAME} cannot be loaded ({reason}); compile the model again") from error
     return module

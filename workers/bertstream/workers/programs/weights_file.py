@@ -10,11 +10,12 @@ from __future__ import annotations
 import errno
 import math
 import mmap
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import msgspec
 import torch
@@ -78,16 +79,16 @@ def take_out(module: Any, path: Path) -> None:
         _set(module, name, torch.empty(0, dtype=tensor.dtype))
 
 
-def put_back(module: Any, path: Path, device: torch.device) -> None:
+def put_back(module: Any, file: BinaryIO, device: torch.device) -> None:
     """The inverse: on the CPU they are the file's own pages. Raises WeightsError."""
-    index, start = _read_index(path)
+    index, start = _read_index(file)
     names = {name for name, _ in _tensors(module)}
     if other := sorted(names ^ index.keys()):
-        raise WeightsError(f"{path} is of another program: {other[0]} is not in both")
+        raise WeightsError(f"{file.name} is of another program: {other[0]} is not in both")
     try:
-        mapped = _map(path)
+        mapped = _map(file)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error})") from error
+        raise WeightsError(f"{file.name} cannot be read ({error})") from error
     placed: dict[int, Tensor] = {}  # by offset, so that a tensor under two names stays one
     for name, entry in index.items():
         if entry.offset not in placed:
@@ -140,34 +141,34 @@ def _bytes(tensor: Tensor) -> memoryview:
     return content
 
 
-def _read_index(path: Path) -> tuple[dict[str, Entry], int]:
+def _read_index(file: BinaryIO) -> tuple[dict[str, Entry], int]:
     """And where the tensors start. Checks what would be a SIGBUS later: whether all of them are there."""
     try:
-        content, text = path.stat().st_size, _read_text(path)
+        content = os.fstat(file.fileno()).st_size
+        text = _read_text(file, content)
         found = msgspec.json.decode(text, type=Index)
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read ({error})") from error
+        raise WeightsError(f"{file.name} cannot be read ({error})") from error
     start = _start(len(text))
     if content != start + found.size or any(entry.end > found.size for entry in found.tensors.values()):
-        raise WeightsError(f"{path} is cut or damaged: it has {content} bytes, not {start + found.size}")
+        raise WeightsError(f"{file.name} is cut or damaged: it has {content} bytes, not {start + found.size}")
     return found.tensors, start
 
 
-def _read_text(path: Path) -> bytes:
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        if length > path.stat().st_size:
-            raise ValueError("its index is longer than all of it")
-        return file.read(length)
+def _read_text(file: BinaryIO, content: int) -> bytes:
+    file.seek(0)
+    length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+    if length > content:
+        raise ValueError("its index is longer than all of it")
+    return file.read(length)
 
 
-def _map(path: Path) -> mmap.mmap:
+def _map(file: BinaryIO) -> mmap.mmap:
     """Shared with all who map it; what is written to it, if anything, is the writer's own copy.
 
     All of it is read at once: no batch waits for the disk, and one that cannot be read is known now. Raises OSError.
     """
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     if sys.platform == "linux":
         try:
             for start in range(0, len(mapped), _PIECE_BYTES):  # other threads of Python's wait for each

@@ -83,7 +83,32 @@ class TextTokenizer:
         lowercase: bool = False,
         clean_up_spaces: bool = False,
     ) -> TextTokenizer:
-        """Reads a tokenizer.json; TokenizerError where that cannot be done.
+        """Read a tokenizer.json as `parse` does. Raises TokenizerError where that cannot be done."""
+        try:
+            source = tokenizer_json.read_bytes()
+        except OSError as error:
+            raise TokenizerError(f"cannot read {tokenizer_json}: {error}") from error
+        return cls.parse(
+            source,
+            str(tokenizer_json),
+            vocabulary_size=vocabulary_size,
+            type_vocabulary_size=type_vocabulary_size,
+            lowercase=lowercase,
+            clean_up_spaces=clean_up_spaces,
+        )
+
+    @classmethod
+    def parse(
+        cls,
+        source: bytes,
+        name: str,
+        *,
+        vocabulary_size: int,
+        type_vocabulary_size: int,
+        lowercase: bool = False,
+        clean_up_spaces: bool = False,
+    ) -> TextTokenizer:
+        """Make a tokenizer of a tokenizer.json's content; `name` is for errors. Raises TokenizerError.
 
         The sizes are the model's, which may have more ids than the tokenizer has names. `lowercase` is
         sentence-transformers' do_lower_case: like there, it puts a lower-casing normaliser before the tokenizer's own,
@@ -91,10 +116,9 @@ class TextTokenizer:
         for texts made of ids.
         """
         try:
-            source = tokenizer_json.read_text("utf-8")
-            tokenizer = Tokenizer.from_str(source)
+            tokenizer = Tokenizer.from_str(source.decode("utf-8"))
         except Exception as error:  # the Rust side raises plain Exception
-            raise TokenizerError(f"cannot read {tokenizer_json}: {error}") from error
+            raise TokenizerError(f"cannot read {name}: {error}") from error
         if lowercase and not _lowercases(json.loads(source).get("normalizer")):
             own = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
             tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])

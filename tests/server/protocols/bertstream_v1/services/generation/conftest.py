@@ -26,6 +26,7 @@ from bertstream.v1 import generation_pb2 as g
 from bertstream.v1 import models_pb2, types_pb2
 from bertstream.v1.generation_pb2_grpc import GenerationServiceStub
 from bertstream.workers.programs.description import GenerationDescription
+from bertstream.workers.trust.seal import seal
 from tests.server.protocols.bertstream_v1.validation.support import description
 from tests.support.fake_worker import FakeWorker
 
@@ -117,7 +118,9 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     ) -> Served:
         tokenizer = tokenizer or wordpiece()
         size = tokenizer.get_vocab_size()
-        tokenizer.save(str(tmp_path / "tokenizer.json"))
+        compiled = tmp_path / "compiled"
+        compiled.mkdir(exist_ok=True)
+        tokenizer.save(str(compiled / "tokenizer.json"))
         own = GenerationDescription(size, max_tokens, (ID["[SEP]"],), 0, -1, defaults or {})
         special = {"unk": ("[UNK]", 1)} if tokenizer.token_to_id("[UNK]") == 1 else {}
         description(
@@ -127,11 +130,12 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             heads=heads,
             generation=own if heads else None,
             special_tokens=special,
-        ).save(tmp_path)
+        ).save(compiled)
+        seal(compiled)
         worker = FakeWorker(tmp_path / "socket")
         worker.cache_tokens = cache_tokens
         await worker.start()
-        settings = ModelSettings("mine", str(tmp_path), (str(worker.path),), queue_tokens)
+        settings = ModelSettings("mine", str(compiled), (str(worker.path),), queue_tokens)
         frontend = FrontendSettings("frontend", "h", 1, "v", (settings,), LIMITS, 1, 1.0, 20.0, "info")
         model = ServedModel(settings, frontend, ThreadPoolExecutor(1), lambda: None)
         await asyncio.wait_for(model.dispatcher.wait_live(), 20)

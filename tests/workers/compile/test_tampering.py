@@ -1,0 +1,226 @@
+"""A compiled model that is not as it was compiled is named, put aside and compiled anew; nothing planted is run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from bertstream.workers import native
+from bertstream.workers.compile.compiler import compile_model
+from bertstream.workers.compile.compiling import told
+from bertstream.workers.native.library import compiler
+from bertstream.workers.programs.program import ScriptedProgram
+from bertstream.workers.trust.ownership import TrustError
+from bertstream.workers.trust.seal import Sealed, seal
+from tests.support.strangers import STRANGER, as_root
+
+Checkpoint = Callable[[str], Path]
+needs_compiler = pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
+FILES = ("program.pt", "weights.bin", "description.json", "tokenizer.json", "manifest")
+
+
+@pytest.fixture(scope="module")
+def cache(new_cache: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return new_cache(tmp_path_factory.mktemp("tampering") / "cache")
+
+
+@pytest.fixture
+def compiled(checkpoint: Checkpoint, cache: Path) -> Path:
+    return compile_model(checkpoint("bert"), cache=cache)
+
+
+def states(compiled: Path) -> torch.Tensor:
+    program = ScriptedProgram.load(compiled, "cpu")
+    (found,) = program.hidden_states(torch.arange(5, 15), None, [4, 6], [program.description.layers])
+    return found
+
+
+def flipped(path: Path) -> None:
+    """One bit in the middle, and no other time of change, as when a disk forgets."""
+    content, status = bytearray(path.read_bytes()), path.stat()
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
+@pytest.mark.parametrize("damage", [flipped, cut, Path.unlink], ids=["flipped", "cut", "missing"])
+@pytest.mark.parametrize("name", [*FILES, pytest.param("operators", marks=needs_compiler)])
+def test_each_file_that_is_damaged(
+    compiled: Path,
+    checkpoint: Checkpoint,
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    damage: Callable[[Path], None],
+) -> None:
+    expected = states(compiled)
+    file = compiled / (native.file_name() if name == "operators" else name)
+    damage(file)
+    assert compile_model(checkpoint("bert"), cache=cache) == compiled
+    (line,) = lines(caplog)
+    assert line.startswith(f"{file} ")
+    assert line.endswith(f"; it is not used but put aside as .aside.{compiled.name}, and made anew")
+    with Sealed.open(compiled) as sealed:
+        sealed.check()
+    assert torch.equal(states(compiled), expected)
+
+
+def test_a_link_in_place_of_the_folder(
+    compiled: Path, checkpoint: Checkpoint, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    compiled.rename(tmp_path / "elsewhere")
+    compiled.symlink_to(tmp_path / "elsewhere")
+    compile_model(checkpoint("bert"), cache=cache)
+    assert not compiled.is_symlink()
+    assert lines(caplog) == [
+        f"{compiled} is no folder that can be read (Not a directory); it is not used but put aside as "
+        f".aside.{compiled.name}, and made anew"
+    ]
+
+
+def test_a_cache_where_others_may_write_is_not_used(compiled: Path, checkpoint: Checkpoint, cache: Path) -> None:
+    """Nor written to: who could plant something once can do so again."""
+    cache.chmod(0o777)
+    try:
+        with pytest.raises(TrustError) as raised:
+            compile_model(checkpoint("bert"), cache=cache)
+    finally:
+        cache.chmod(0o755)
+    assert told(raised.value, "check", str(cache)) == (
+        f"the cache (--cache): {cache} may be written to by others (mode 0777), so nothing in it can be trusted: "
+        f'run "chmod go-w {cache}", or choose another folder'
+    )
+    assert compiled.exists()
+
+
+MARKING = """
+#include <cstdio>
+#include <cstdlib>
+__attribute__((constructor)) static void mark() { if (FILE* file = std::fopen(MARKER, "w")) std::fclose(file); }
+"""
+LOAD = """
+import sys
+from pathlib import Path
+from bertstream.workers.programs.program import ProgramError, ScriptedProgram
+from bertstream.workers.programs.description import DescriptionError
+for folder in sys.argv[1:]:
+    try:
+        ScriptedProgram.load(Path(folder), "cpu")
+    except (ProgramError, DescriptionError) as error:
+        print(error)
+    else:
+        print("loaded")
+"""
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """What appears once the planted library is loaded by anybody."""
+    return tmp_path / "marker"
+
+
+@pytest.fixture
+def planted(marker: Path, tmp_path: Path) -> Path:
+    source, library = tmp_path / "planted.cpp", tmp_path / "planted.so"
+    source.write_text(MARKING)
+    subprocess.run(
+        [compiler(), "-shared", "-fPIC", f'-DMARKER="{marker}"', str(source), "-o", str(library)], check=True
+    )
+    return library
+
+
+def swapped(folder: Path, planted: Path) -> None:
+    shutil.copy(planted, folder / native.file_name())
+
+
+def additional(folder: Path, planted: Path) -> None:
+    shutil.copy(planted, folder / "more.so")
+
+
+def linked(folder: Path, planted: Path) -> None:
+    (folder / native.file_name()).unlink()
+    (folder / native.file_name()).symlink_to(planted)
+
+
+def open_to_all(folder: Path, planted: Path) -> None:
+    """With hashes that fit."""
+    swapped(folder, planted)
+    seal(folder)
+    folder.chmod(0o777)
+
+
+def strangers(folder: Path, planted: Path) -> None:
+    swapped(folder, planted)
+    seal(folder)
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, STRANGER, STRANGER)
+
+
+def elsewhere(folder: Path, planted: Path) -> None:
+    """A link to a stranger's folder."""
+    strangers(folder, planted)
+    folder.rename(planted.with_name("elsewhere-really"))
+    folder.symlink_to(planted.with_name("elsewhere-really"))
+
+
+WAYS = {
+    swapped: "has [0-9,]+ bytes, and was written with",
+    additional: "more.so was not written with the rest",
+    linked: "is a symbolic link",
+    open_to_all: r"may be written to by others \(mode 0777\)",
+    strangers: f"belongs to the user {STRANGER}",
+    elsewhere: "is no folder that can be read",
+}
+
+
+@pytest.fixture
+def folders(compiled: Path, planted: Path, tmp_path: Path) -> dict[str, Path]:
+    """By each way to plant it."""
+    made = {way.__name__: Path(shutil.copytree(compiled, tmp_path / way.__name__)) for way in WAYS}
+    for way in WAYS:
+        way(made[way.__name__], planted)
+    return made
+
+
+@as_root
+@needs_compiler
+def test_a_planted_library_is_loaded_by_no_worker(folders: dict[str, Path], planted: Path, marker: Path) -> None:
+    command = [sys.executable, "-c", LOAD, *map(str, folders.values())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    told_of = done.stdout.splitlines()
+    assert len(told_of) == len(WAYS)
+    for line, (folder, why) in zip(told_of, zip(folders.values(), WAYS.values(), strict=True), strict=True):
+        assert re.fullmatch(f"{folder}.*{why}.*; compile the model again", line)
+    assert not marker.exists()
+    torch.ops.load_library(planted)  # which does mark
+    assert marker.exists()
+
+
+@as_root
+@needs_compiler
+@pytest.mark.parametrize("way", WAYS)
+def test_a_planted_library_is_replaced_where_it_is_compiled(
+    way: Callable[[Path, Path], None], compiled: Path, planted: Path, checkpoint: Checkpoint, cache: Path, marker: Path
+) -> None:
+    way(compiled, planted)
+    assert compile_model(checkpoint("bert"), cache=cache) == compiled
+    with Sealed.open(compiled) as sealed:
+        sealed.check()
+        assert sealed.read(native.file_name()) == native.build(cache).read_bytes()
+    assert not marker.exists()
