@@ -188,7 +188,11 @@ class Bench:
 
 def make_generate(work_id: int, ids: Sequence[int] = (5, 6, 7), *, max_new_tokens: int = 5, **options: Any) -> Generate:
     """`options`: of GenerationOptions, but for these of Generate itself."""
-    own = {name: options.pop(name) for name in ("priority", "deadline", "type_ids", "alone") if name in options}
+    own = {
+        name: options.pop(name)
+        for name in ("priority", "deadline", "type_ids", "alone", "caller", "weight")
+        if name in options
+    }
     return Generate(work_id, np.array(ids, np.int32), GenerationOptions(max_new_tokens, **options), **own)
 
 

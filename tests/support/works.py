@@ -37,10 +37,13 @@ def make_work(
     alone: bool = False,
     first_id: int = 1,
     type_ids: bool = False,
+    session: int = 0,
+    caller: str = "",
+    weight: float = 1.0,
 ) -> Work:
     """One entry of a queue."""
     batch = make_batch(lengths, first_id=first_id, type_ids=type_ids)
-    return Work(work_id, batch, wishes, priority, deadline, alone)
+    return Work(work_id, batch, wishes, priority, deadline, alone, session, not session, caller, weight)
 
 
 class FakeProgram:

@@ -54,7 +54,8 @@ MESSAGES: list[ipc.Message] = [
     Work(2**62, make_batch([2], type_ids=True), Wishes(("pooler_output",))),
     Work(3, replace(make_batch([3, 1]), spans=SPANS), Wishes(("mask_candidates",), head=HEAD)),
     Work(4, replace(make_batch([3, 1]), spans=replace(SPANS, ids=column(np.int32, 7, 9))), Wishes((), head=HEAD)),
-    Generate(6, column(np.int32, 101, 5), OPTIONS, column(np.int32, 0, 1), BULK, 12.5, True),
+    Work(5, make_batch([1]), Wishes(()), session=7, final=False, caller="schlüssel", weight=2.5),
+    Generate(6, column(np.int32, 101, 5), OPTIONS, column(np.int32, 0, 1), BULK, 12.5, True, "10.0.0.7", 0.5),
     Generate(7, column(np.int32, 101), GenerationOptions(1)),
     Generated(column(np.int64, 2**40), column(np.int32, 1), column(np.int32, 17), column(np.float32, -0.25)),
     Completed(
@@ -66,10 +67,13 @@ MESSAGES: list[ipc.Message] = [
         scores=column(np.float32, -1.5, -2),
         queue_seconds=0.25,
         compute_seconds=1.5,
+        wait_seconds=0.75,
     ),
     Cancel((3, 4)),
     Cancel(()),
-    Hello("worker-0", 17, 2, 4096, "/tmp/ü.running"),
+    Hello("worker-0", 17, 2, 4096, "/tmp/ü.running", wait_seconds=2.5),
+    Result(8, {"pooled": np.zeros((1, 2), np.float32)}, 0.25, 0.5, 0.75),
+    Failure(5, "overloaded", "late", 1.5, 2.5),
     Failure(5, "out_of_memory", "größer als der Speicher 🚀"),
 ]
 DTYPES = ["float32", "float16", "int16", "int8", "uint16", "int32", "int64", "bool"]
@@ -169,8 +173,14 @@ FLOATS = columns(np.float32, st.floats(width=32, allow_nan=False))
 INTS = columns(np.int32)
 SPAN_COLUMNS = st.builds(Spans, INTS, INTS, INTS, st.none() | INTS)
 ANY_MESSAGE: st.SearchStrategy[ipc.Message] = st.one_of(
-    st.builds(Work, NUMBERS, st.builds(Batch, INTS, INTS, st.none() | INTS, st.none() | SPAN_COLUMNS), WISHES),
-    st.builds(Generate, NUMBERS, INTS, GENERATION, st.none() | INTS, NUMBERS, REALS, st.booleans()),
+    st.builds(
+        Work,
+        NUMBERS,
+        st.builds(Batch, INTS, INTS, st.none() | INTS, st.none() | SPAN_COLUMNS),
+        WISHES,
+        caller=st.text(),
+    ),
+    st.builds(Generate, NUMBERS, INTS, GENERATION, st.none() | INTS, NUMBERS, REALS, st.booleans(), st.text()),
     st.builds(Generated, columns(np.int64), INTS, INTS, FLOATS),
     st.builds(
         Completed,

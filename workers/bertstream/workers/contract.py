@@ -27,7 +27,7 @@ TASKS: tuple[HeadName, ...] = (
 ScoreFunction = Literal["softmax", "sigmoid", "none"]
 EarlyStopping = Literal["heuristic", "first", "never"]
 FinishReason = Literal["end_of_sequence", "length"]
-FailureReason = Literal["out_of_memory", "expired", "queue_full", "internal"]
+FailureReason = Literal["out_of_memory", "expired", "queue_full", "overloaded", "internal"]
 
 INTERACTIVE, BULK = 0, 1
 
@@ -109,6 +109,8 @@ class Work:
     # the states that a step has reached, unless it is the final one.
     session: int = 0
     final: bool = True
+    caller: str = ""  # whose share of the worker this is: a key's name, or a peer's address
+    weight: float = 1.0  # of that share, above 0, beside those of other callers of the same priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class Hello:
     running: str  # path of the file that says which work is being computed; it outlives the worker
     # No Generate may have more, the input and max_new_tokens for each answer or beam together; 0: none at all.
     cache_tokens: int = 0
+    wait_seconds: float = 0.0  # as in Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,21 +145,27 @@ class Result:
     "label_scores" [n, labels], or with top_k "label_scores.ids", ".scores" [n, k], best first, then by id;
     "answer_spans.starts", ".ends" (the last token, within the text), ".scores" [n, k], best first, with starts -1 where
     there are fewer; "answer_spans.none" [n], the score of "no answer".
+
+    `wait_seconds` is a hint: for how long a small interactive Work of a caller of whom nothing waits would have to wait
+    if it came now, 0 at an idle worker.
     """
 
     id: int
     tensors: dict[str, NDArray[np.generic]]
     queue_seconds: float
     compute_seconds: float
+    wait_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """This work failed; the worker goes on."""
+    """This work failed; the worker goes on. "overloaded" is what was not computed as it would have been late."""
 
     id: int
     reason: FailureReason
     message: str
+    retry_seconds: float = 0.0  # of "overloaded": in how long it would fit, as far as can be told
+    wait_seconds: float = 0.0  # as in Result; where a Generate failed, as in Completed
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +201,8 @@ class Generate:
     priority: int = INTERACTIVE
     deadline: float = math.inf  # time.monotonic()
     alone: bool = False  # keeps it out of steps with others, as it may be what kills workers
+    caller: str = ""  # as in Work
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,3 +230,4 @@ class Completed:
     scores: NDArray[np.float32]  # [s] the sum of the sequence's token scores; of a beam search its own score
     queue_seconds: float
     compute_seconds: float  # from the first computation for it to the last
+    wait_seconds: float = 0.0  # a hint: for how long a small interactive Generate would have to wait until it begins
