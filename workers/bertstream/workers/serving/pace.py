@@ -1,0 +1,117 @@
+"""How fast a worker is: measured as it computes, so that it can tell when it will have answered."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+# So many seconds of computing back, what was measured weighs a third. How fast the machine is changes in seconds, as
+# other programs come and go; what a batch costs besides its tokens does not, and is seen only where sizes differ.
+_SPEED_SECONDS = 3.0
+_SHAPE_SECONDS = 60.0
+# Without a size much different from the others, a larger batch is taken to cost the same: at most a few are too many,
+# and these are measured. Were it taken to cost more in proportion, what could have been computed would be refused.
+_DOUBT = 1.0
+_MOST_SPREAD = 0.5  # of a batch's time, so that one that was held up does not have everyone refused
+_CAREFUL = 3.0  # of the mean spread, so that hardly a batch takes longer
+_EFFICIENT = 3.0  # a batch whose tokens cost so many times what it costs besides them is long enough
+
+
+class Pace:
+    """Tell how long batches take by what each costs, and what each of its tokens does; 0 before any was measured.
+
+    It is a line through what was measured, by least squares, forgotten slowly; times how fast the worker is now.
+    """
+
+    def __init__(self) -> None:
+        self._fixed = 0.0  # the line
+        self._each = 0.0
+        self._speed = 1.0  # by how much longer batches take now
+        self._spread = 0.0  # by how much they differ from that, as a part of it
+        self._shape = _Sums(_SHAPE_SECONDS)
+        self._lately = _Sums(_SPEED_SECONDS)
+
+    @property
+    def measured(self) -> bool:
+        """Return whether anything was."""
+        return self._lately.count > 0
+
+    @property
+    def efficient_tokens(self) -> float:
+        """Return the tokens below which a batch wastes much of its time on what it costs besides them."""
+        return _EFFICIENT * self._fixed / self._each if self._each else math.inf
+
+    def seconds(self, tokens: float) -> float:
+        """Return what a batch of so many tokens takes, on average."""
+        return self._speed * (self._fixed + self._each * tokens)
+
+    def careful_seconds(self, tokens: float) -> float:
+        """Return what it takes at most, as far as batches have differed lately."""
+        return self.seconds(tokens) * (1 + _CAREFUL * self._spread)
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """Note that a batch was computed, of at least one token."""
+        seconds = max(seconds, 1e-6)
+        expected = self.seconds(tokens)
+        if expected:
+            part = math.exp(-seconds / _SPEED_SECONDS)
+            self._spread += (1 - part) * (min(abs(seconds / expected - 1), _MOST_SPREAD) - self._spread)
+        self._shape.add(tokens, seconds)
+        self._lately.add(tokens, seconds)
+        self._fixed, self._each = self._shape.line()
+        self._speed = self._lately.seconds / (self._fixed * self._lately.count + self._each * self._lately.tokens)
+
+
+class _Sums:
+    """Add up batches, the older the less."""
+
+    def __init__(self, horizon_seconds: float) -> None:
+        self._horizon = horizon_seconds
+        self.count = self.tokens = self.seconds = 0.0
+        self._squares = self._products = 0.0
+
+    def add(self, tokens: int, seconds: float) -> None:
+        kept = math.exp(-seconds / self._horizon)
+        self.count = self.count * kept + 1
+        self.tokens = self.tokens * kept + tokens
+        self.seconds = self.seconds * kept + seconds
+        self._squares = self._squares * kept + tokens * tokens
+        self._products = self._products * kept + tokens * seconds
+
+    def line(self) -> tuple[float, float]:
+        """Return the seconds of a batch and of a token, neither of them below 0."""
+        tokens, seconds = self.tokens / self.count, self.seconds / self.count
+        variance = self._squares - self.count * tokens * tokens + _DOUBT * tokens * tokens
+        slope = (self._products - self.count * tokens * seconds) / variance
+        each = min(max(slope, 0.0), seconds / tokens)
+        return seconds - each * tokens, each
+
+
+class AtHand:
+    """Keep the batches that the engine computes now, one after another; done, they say how fast it is."""
+
+    def __init__(self) -> None:
+        self.pace = Pace()
+        self._batches: deque[tuple[int, float]] = deque()  # tokens, and when the first of them came in
+        self._free = -math.inf  # when the engine was done with the last one
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def begin(self, tokens: int, arrival: float) -> None:
+        """Note that the engine takes one more, whose first work came in then."""
+        self._batches.append((tokens, arrival))
+
+    def done(self, now: float) -> None:
+        """Note that the first is computed. In its time is all that its work waited for, as steps of generation."""
+        tokens, arrival = self._batches.popleft()
+        self.pace.add(tokens, now - max(self._free, arrival))
+        self._free = now
+
+    def left_seconds(self, now: float) -> float:
+        """Return how long it takes until the last is done."""
+        if not self._batches:
+            return 0.0
+        all_of_them = [self.pace.seconds(tokens) for tokens, _ in self._batches]
+        gone = now - max(self._free, self._batches[0][1])
+        return max(0.0, all_of_them[0] - gone) + sum(all_of_them[1:])
