@@ -230,7 +230,7 @@ def test_cancelling_reaches_what_waits_and_what_is_under_way(queue: GenerationQu
     assert queue.cancelled() == {(SOURCE, 2)}
     assert len(queue) == 1
     for entry in taken:
-        queue.left(entry)
+        queue.left(entry, 1)
     queue.cancel(SOURCE, (1, 2))
     assert queue.cancelled() == frozenset()
 
@@ -265,3 +265,127 @@ def test_a_turn_of_bulk_work_counts_from_its_last_one(monkeypatch: pytest.Monkey
         clock[0] += seconds
         found += ids(wide.take(one))
     assert found == [10, 0, 11, 1]
+
+
+class Turning:
+    """A queue whose turns take a tenth of a second each, beside one sequence for each of which all turns are used."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, sequences: int = 2, queue_seconds: float = math.inf) -> None:
+        self.now = NOW
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        self.queue = GenerationQueue(queue_tokens=100_000, cache_tokens=10_000, queue_seconds=queue_seconds)
+        self.sequences = sequences
+        self.under_way: list[UnderWay] = []
+        self.began: dict[int, float] = {}
+        self.refused: dict[int, Failure] = {}
+
+    def add(self, work_id: int, **options: Any) -> None:
+        failure = self.queue.add(make_generate(work_id, **options), SOURCE)
+        if failure is not None:
+            self.refused[work_id] = failure
+
+    def turn(self, *, seconds: float = 0.1) -> None:
+        admission = self.queue.take(Room(10_000, self.sequences, 1000, self.under_way))
+        for entry in admission.joining:
+            self.began[entry.work.id] = self.now
+        for entry in admission.overloaded:
+            self.refused[entry.work.id] = Failure(entry.work.id, "overloaded", "in its turn")
+        self.now += seconds
+        older = [UnderWay(each.entry, each.turns + 1) for each in self.under_way]
+        under_way = [*older, *(UnderWay(entry, 1) for entry in admission.joining)]
+        self.under_way = [each for each in under_way if each.turns < each.entry.work.options.max_new_tokens]
+        for each in under_way:
+            if each not in self.under_way:
+                self.queue.left(each.entry, each.turns)
+        if not self.under_way and not len(self.queue):
+            self.queue.rests()
+
+    def measured(self) -> None:
+        self.add(-1, max_new_tokens=20)
+        for _ in range(20):
+            self.turn()
+
+
+def test_what_could_not_begin_by_its_deadline_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    turning = Turning(monkeypatch)
+    turning.measured()
+    for number in (1, 2):  # two seconds, in all sequences
+        turning.add(number, max_new_tokens=20)
+    turning.turn()
+    turning.add(3, deadline=turning.now + 1.5)
+    turning.add(4, deadline=turning.now + 2.5, max_new_tokens=1000)  # it can begin, and may end early
+    assert list(turning.refused) == [3]
+    failure = turning.refused[3]
+    assert failure.reason == "overloaded"
+    assert failure.retry_seconds == pytest.approx(0.5, abs=0.11)
+    assert failure.wait_seconds == pytest.approx(2, abs=0.11)
+    while 4 not in turning.began:
+        turning.turn()
+    assert 4 not in turning.refused
+
+
+def test_with_no_deadline_what_would_begin_too_late_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    turning = Turning(monkeypatch, queue_seconds=10.0)
+    turning.measured()
+    for number in range(1, 101):
+        turning.add(number, max_new_tokens=20)
+        turning.turn()
+    while len(turning.queue):
+        turning.turn()
+    assert len(turning.refused) > 50
+    assert {failure.reason for failure in turning.refused.values()} == {"overloaded"}
+    assert max(turning.began[number] - (NOW + 2 + (number - 1) / 10) for number in turning.began if number > 0) < 11
+
+
+def test_bulk_work_waits_unless_it_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    turning = Turning(monkeypatch, queue_seconds=1.0)
+    turning.measured()
+    for number in range(1, 20):
+        turning.add(number, max_new_tokens=20, priority=BULK)
+    turning.turn()
+    turning.add(100, priority=BULK)
+    turning.add(101, priority=BULK, deadline=turning.now + 1)
+    assert list(turning.refused) == [101]
+
+
+def test_a_suspect_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    turning = Turning(monkeypatch, queue_seconds=1.0)
+    turning.measured()
+    for number in (1, 2):
+        turning.add(number, max_new_tokens=20)
+    turning.turn()
+    turning.add(3)
+    turning.add(4, alone=True)
+    assert list(turning.refused) == [3]
+
+
+def test_an_idle_worker_takes_what_comes_however_slow_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    turning = Turning(monkeypatch)
+    turning.add(1, max_new_tokens=2)
+    turning.turn(seconds=50)
+    turning.turn(seconds=50)
+    turning.now += 1000
+    assert turning.queue.wait_seconds == 0
+    turning.add(2, deadline=turning.now + 1)
+    turning.turn()
+    assert 2 in turning.began
+
+
+def test_callers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    turning = Turning(monkeypatch, sequences=1)
+    for number in range(10):
+        turning.add(number, caller="greedy", max_new_tokens=1)
+    turning.turn()
+    for number in (20, 21, 22):
+        turning.add(number, caller="modest", max_new_tokens=1)
+    for _ in range(6):
+        turning.turn()
+    assert list(turning.began) == [0, 1, 20, 2, 21, 3, 22]
+
+
+def test_who_could_not_have_a_turn_any_more_is_told_apart() -> None:
+    waiting = [at(1, deadline=NOW + 0.1), at(2, deadline=NOW + 0.3)]
+    busy = room((at(9, 5, 50), 1))
+    found = admit(waiting, [], NOW, busy, turn_seconds=0.2)
+    assert ([each.work.id for each in found.joining], [each.work.id for each in found.overloaded]) == ([2], [1])
+    assert ids(admit(waiting, [], NOW, room(), turn_seconds=0.2)) == [1, 2]  # who is alone is not refused

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +33,9 @@ WORK = b"".join(ipc.encode(make_work(1)))
 
 
 class Gated(FakeProgram):
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
         super().__init__()
+        self.seconds = seconds
         self.gate = threading.Event()
         self.entered = threading.Semaphore(0)
 
@@ -42,14 +44,18 @@ class Gated(FakeProgram):
     ) -> list[Tensor]:
         self.entered.release()
         assert self.gate.wait(20)
+        time.sleep(self.seconds)
         return super().hidden_states(ids, type_ids, lengths, layers)
 
 
 class Worker:
-    def __init__(self, directory: Path, generating: Bench | None = None) -> None:
+    def __init__(
+        self, directory: Path, generating: Bench | None = None, *, queue_tokens: int = QUEUE_TOKENS, seconds: float = 0
+    ) -> None:
+        """A batch takes so many seconds."""
         self.path = str(directory / "socket")
-        self.program = Gated()
-        self.queue = WorkQueue(QUEUE_TOKENS, 40)
+        self.program = Gated(seconds)
+        self.queue = WorkQueue(queue_tokens, 40, 30.0)
         computing, sessions = Computing(RunningRecord(directory / "running")), Sessions(1 << 20)
         generator = generating.generator if generating else None
         EngineLoop(self.program, self.queue, computing, sessions, LAST_LAYER, generator=generator).start()
@@ -208,6 +214,84 @@ def test_a_connection_whose_answers_cannot_be_made_is_closed(worker: Worker, mon
     sock.sendall(WORK)
     assert sock.recv(1) == b""
     assert ended.wait(20)
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Worker]:
+    """Two texts of 20 tokens in 20 ms."""
+    made = Worker(tmp_path, queue_tokens=1_000_000, seconds=0.02)
+    made.program.gate.set()
+    yield made
+    made.close()
+
+
+def test_under_overload_what_is_answered_is_in_time_and_the_rest_is_refused_at_once(slow: Worker) -> None:
+    sock = slow.connect()
+    hello(sock)
+    ipc.send(sock, make_work(0, [20]))
+    assert isinstance(answers(sock, 1)[0], Result)
+    sent: dict[int, float] = {}
+    got: dict[int, tuple[float, Result | Failure]] = {}
+
+    def read() -> None:
+        for _ in range(600):
+            message = ipc.receive(sock)
+            assert isinstance(message, Result | Failure)
+            got[message.id] = (time.monotonic(), message)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(1, 601):  # up to 500 a second, of which 100 can be computed
+        sent[number] = time.monotonic()
+        ipc.send(sock, make_work(number, [20], deadline=sent[number] + 0.5))
+        time.sleep(0.002)
+    reader.join(20)
+    assert len(got) == 600
+    computed = [number for number, (_, message) in got.items() if isinstance(message, Result)]
+    failures = {number: message for number, (_, message) in got.items() if isinstance(message, Failure)}
+    assert len(computed) > 60
+    assert len(failures) > 200
+    assert sum(got[number][0] < sent[number] + 0.5 for number in computed) >= 0.9 * len(computed)
+    assert sum(got[number][0] < sent[number] + 0.1 for number in failures) >= 0.7 * len(failures)
+    assert {failure.reason for failure in failures.values()} <= {"overloaded", "expired"}
+    assert sum(failure.retry_seconds > 0 for failure in failures.values()) >= 0.9 * len(failures)
+
+
+def test_one_caller_s_flood_does_not_keep_another_waiting(slow: Worker) -> None:
+    sock, other = slow.connect(), slow.connect()
+    hello(sock), hello(other)
+    ipc.send(sock, make_work(0, [20], caller="greedy"))
+    answers(sock, 1)
+    for number in range(1, 201):
+        ipc.send(sock, make_work(number, [20], caller="greedy"))
+    ipc.send(other, make_work(1, [20], caller="modest"))
+    assert isinstance(answers(other, 1)[1], Result)
+    assert slow.queue.waiting_tokens > 1000  # of the two seconds' work of the other
+
+
+def test_of_a_session_the_first_step_alone_is_refused(slow: Worker) -> None:
+    sock = slow.connect()
+    hello(sock)
+    ipc.send(sock, make_work(1, [20], session=8))
+    assert set(answers(sock, 1)) == {1}  # the program fails, as it has no layers, but its caller may go on
+    for number in (10, 11, 12):
+        ipc.send(sock, make_work(number, [40]))
+        assert isinstance(answers(sock, 1)[number], Result)
+        assert slow.program.entered.acquire(timeout=20)
+    slow.program.gate.clear()
+    ipc.send(sock, make_work(13, [40]))
+    assert slow.program.entered.acquire(timeout=20)
+    soon = time.monotonic() + 0.001  # less than a batch takes
+    ipc.send(sock, make_work(2, [20], session=7, deadline=soon))
+    ipc.send(sock, make_work(3, [20], session=8, deadline=soon))
+    first = answers(sock, 1)[2]
+    assert isinstance(first, Failure)
+    assert first.reason == "overloaded"
+    until_waiting(slow, 20)
+    slow.program.gate.set()
+    later = answers(sock, 2)[3]
+    assert isinstance(later, Failure)
+    assert later.reason == "expired"
 
 
 @pytest.fixture

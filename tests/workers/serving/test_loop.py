@@ -78,7 +78,7 @@ class Worker:
         self.connection = FakeConnection()
 
     def add(self, work_id: int, *args: Any, **kwargs: Any) -> None:
-        assert self.queue.add(make_work(work_id, *args, **kwargs), self.connection)
+        assert self.queue.add(make_work(work_id, *args, **kwargs), self.connection) is None
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_batch_that_cannot_be_prepared_fails_alone_too(worker: Worker) -> None
     work = make_work(2, [3])
     object.__setattr__(work.batch, "lengths", work.batch.lengths + 100)  # more tokens than there are
     worker.add(1)
-    assert worker.queue.add(work, worker.connection)
+    assert worker.queue.add(work, worker.connection) is None
     worker.add(3)
     worker.loop.start()
     answers = worker.connection.get(3)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import math
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from bertstream.workers.contract import BULK
+from bertstream.workers.contract import BULK, Failure
 from bertstream.workers.serving import queue as queue_module
 from bertstream.workers.serving.queue import WorkQueue
 from bertstream.workers.serving.scheduler import TURN_SECONDS, Plan
+from tests.support.overload import Clock
 from tests.support.works import make_work
 
 SOURCE = object()
@@ -31,16 +34,6 @@ def taken_now(queue: WorkQueue) -> list[int]:
     return [each.work.id for each in queue.take_now().batch]
 
 
-class Clock:
-    """Stands still unless told to go on."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def queue() -> WorkQueue:
     return WorkQueue(queue_tokens=100, batch_tokens=50)
@@ -54,15 +47,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_the_bound_is_in_tokens(queue: WorkQueue) -> None:
-    assert queue.add(make_work(1, [60]), SOURCE)
-    assert queue.add(make_work(2, [40]), SOURCE)
-    assert not queue.add(make_work(3, [1]), SOURCE)
+    assert queue.add(make_work(1, [60]), SOURCE) is None
+    assert queue.add(make_work(2, [40]), SOURCE) is None
+    assert queue.add(make_work(3, [1]), SOURCE) == Failure(3, "queue_full", "100 tokens wait already")
     assert queue.waiting_tokens == 100
 
 
 def test_an_empty_queue_takes_anything(queue: WorkQueue) -> None:
-    assert queue.add(make_work(1, [1000]), SOURCE)
-    assert not queue.add(make_work(2, [1]), SOURCE)
+    assert queue.add(make_work(1, [1000]), SOURCE) is None
+    assert queue.add(make_work(2, [1]), SOURCE) is not None
 
 
 def test_what_is_cancelled_or_forgotten_gives_its_room_back(queue: WorkQueue) -> None:
@@ -234,3 +227,116 @@ def test_a_closed_queue_gives_nothing(queue: WorkQueue) -> None:
     queue.add(make_work(1, [10]), SOURCE)
     queue.close()
     assert taken_now(queue) == []
+
+
+@pytest.fixture
+def steady(clock: Clock) -> WorkQueue:
+    """A token takes 10 ms, and a batch of 50 tokens half a second, as was measured."""
+    made = WorkQueue(queue_tokens=100_000, batch_tokens=50, queue_seconds=10.0)
+    for number in range(-20, 0):
+        tokens = 10 if number % 2 else 50
+        assert made.add(make_work(number, [tokens]), SOURCE) is None
+        compute(made, clock, tokens * 0.01)
+    return made
+
+
+def compute(queue: WorkQueue, clock: Clock, seconds: float) -> list[int]:
+    """The next batch, in so many seconds."""
+    found = taken_now(queue)
+    clock.now += seconds
+    queue.computed()
+    return found
+
+
+def wait_for(queue: WorkQueue, clock: Clock, work_id: int, tokens: int, **told: Any) -> Failure | None:
+    """Adds work with a deadline so many seconds from now."""
+    seconds = told.pop("seconds", math.inf)
+    return queue.add(make_work(work_id, [tokens], deadline=clock.now + seconds, **told), SOURCE)
+
+
+def fill(queue: WorkQueue, tokens: int, **told: Any) -> None:
+    """One batch is taken, and so many tokens wait, ten each."""
+    assert queue.add(make_work(1000, [50]), SOURCE) is None
+    assert taken_now(queue) == [1000]
+    for number in range(tokens // 10):
+        assert queue.add(make_work(2000 + number, [10], **told), SOURCE) is None
+
+
+def test_what_would_be_late_is_refused_and_told_when_it_would_fit(steady: WorkQueue, clock: Clock) -> None:
+    fill(steady, 200)  # half a second for the batch at hand, and two for those that wait
+    assert wait_for(steady, clock, 1, 10, seconds=0.9) is None  # it goes before what has no deadline
+    refused = wait_for(steady, clock, 2, 10, seconds=2.0)  # not before what has waited for longer
+    assert refused is not None
+    assert refused.reason == "overloaded"
+    assert refused.retry_seconds == pytest.approx(1, abs=0.1)
+    assert refused.wait_seconds == pytest.approx(0.5, abs=0.05)  # that of others, who go before most of it
+    assert refused.message == f"it would not be answered in time: try again in {refused.retry_seconds:.2f} s"
+
+
+def test_what_would_have_another_of_its_caller_late_is_refused(steady: WorkQueue, clock: Clock) -> None:
+    fill(steady, 0)
+    assert wait_for(steady, clock, 1, 40, seconds=1.05) is None
+    assert wait_for(steady, clock, 2, 20, seconds=0.8) is not None
+    assert wait_for(steady, clock, 3, 5, seconds=0.8) is None
+    assert wait_for(steady, clock, 4, 10, seconds=1.1, caller="another") is None  # which has a share of its own
+
+
+def test_without_a_deadline_it_waits_for_queue_seconds_at_most(steady: WorkQueue, clock: Clock) -> None:
+    fill(steady, 900)
+    assert wait_for(steady, clock, 1, 10) is None
+    for number in range(2, 20):
+        refused = wait_for(steady, clock, number, 10)
+    assert refused is not None
+    assert refused.reason == "overloaded"
+
+
+def test_bulk_work_waits_without_end_but_not_past_its_deadline(steady: WorkQueue, clock: Clock) -> None:
+    fill(steady, 5000, priority=BULK)
+    assert wait_for(steady, clock, 1, 10, priority=BULK, seconds=1.0) is None  # it goes before the others
+    refused = wait_for(steady, clock, 2, 10, priority=BULK, seconds=0.55)
+    assert refused is not None
+    assert refused.reason == "overloaded"
+
+
+def test_turns_of_bulk_work_are_waited_for(steady: WorkQueue, clock: Clock) -> None:
+    """One batch of it, since 3 s wait and a turn comes every 2 s."""
+    fill(steady, 250)
+    for number in range(10, 12):
+        assert wait_for(steady, clock, number, 50, priority=BULK) is None
+    clock.now += 0.01
+    assert not refused_at(steady, clock, 4.2)
+    assert refused_at(steady, clock, 3.8)
+    steady.cancel(SOURCE, (10, 11))
+    assert not refused_at(steady, clock, 3.8)
+
+
+def refused_at(queue: WorkQueue, clock: Clock, seconds: float) -> bool:
+    """Whether ten tokens with that deadline are refused; they do not stay."""
+    failure = wait_for(queue, clock, 1, 10, seconds=seconds)
+    queue.cancel(SOURCE, (1,))
+    return failure is not None
+
+
+def test_a_suspect_is_refused_for_no_time(steady: WorkQueue, clock: Clock) -> None:
+    fill(steady, 200)
+    assert wait_for(steady, clock, 1, 10, seconds=0.1) is not None
+    assert wait_for(steady, clock, 2, 10, seconds=0.1, alone=True) is None
+
+
+def test_an_idle_worker_takes_what_comes(steady: WorkQueue, clock: Clock) -> None:
+    assert steady.wait_seconds == 0
+    assert wait_for(steady, clock, 1, 50, seconds=0.01) is None
+    assert taken_now(steady) == [1]
+    assert steady.wait_seconds == pytest.approx(0.5, abs=0.05)
+    clock.now += 0.2
+    assert steady.wait_seconds == pytest.approx(0.3, abs=0.05)
+
+
+def test_what_cannot_be_ready_any_more_is_not_computed(steady: WorkQueue, clock: Clock) -> None:
+    fill(steady, 0)
+    assert wait_for(steady, clock, 1, 40, seconds=1.1) is None
+    assert wait_for(steady, clock, 2, 40) is None
+    clock.now += 1.0  # the batch at hand takes twice as long as was thought
+    steady.computed()
+    plan = steady.take_now()
+    assert ([each.work.id for each in plan.overloaded], [each.work.id for each in plan.batch]) == ([1], [2])

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bertstream.workers.contract import BULK, INTERACTIVE
-from bertstream.workers.serving.scheduler import TURN_SECONDS, Entry, Plan, WaitingWork, entry, is_bulk, plan
+from bertstream.workers.serving.pace import Pace
+from bertstream.workers.serving.scheduler import TURN_SECONDS, Entry, Plan, Timing, WaitingWork, entry, is_bulk, plan
 from tests.support.works import make_work
 
 NOW = 100.0
@@ -152,6 +154,51 @@ def test_each_priority_can_be_taken_alone() -> None:
     interactive = queue.take_interactive(NOW, 100)
     assert (ids(interactive.batch), ids(interactive.expired)) == ([2], [4])
     assert (len(queue), queue.tokens) == (0, 0)
+
+
+def paced(seconds: float, **told: Any) -> Timing:
+    """Each token takes so long."""
+    pace = Pace()
+    for tokens in (10, 50, 100) * 400:
+        pace.add(tokens, tokens * seconds)
+    return Timing(begins=NOW, pace=pace, **told)
+
+
+def timed(*entries: Entry, timing: Timing) -> Plan:
+    return plan(sorted(entries), (), NOW, 100, timing=timing)
+
+
+def test_what_could_not_be_ready_in_time_is_told_apart_and_takes_no_room() -> None:
+    found = timed(at(1, 60, deadline=NOW + 0.5), at(2, 60, deadline=NOW + 0.7), timing=paced(0.01))
+    assert (ids(found.batch), ids(found.overloaded), found.expired) == ([2], [1], ())
+
+
+def test_a_batch_has_no_more_than_is_ready_by_the_first_deadline_in_it() -> None:
+    entries = [at(1, 20, deadline=NOW + 0.5), at(2, 40), at(3, 20), at(4, 5)]
+    assert ids(timed(*entries, timing=paced(0.01)).batch) == [1, 3, 4]
+    assert ids(timed(*entries, timing=paced(0.001)).batch) == [1, 2, 3, 4]
+
+
+def test_rather_than_in_a_short_batch_the_most_urgent_is_not_computed() -> None:
+    """Where a batch of few tokens costs more than they do."""
+    entries = [at(1, 20, deadline=NOW + 0.5), at(2, 40), at(3, 20), at(4, 5)]
+    found = timed(*entries, timing=paced(0.01, least_tokens=80))
+    assert (ids(found.batch), ids(found.overloaded)) == ([2, 3, 4], [1])
+
+
+def test_what_is_promised_waits_for_its_own_deadline_alone() -> None:
+    alone = at(1, 60, deadline=NOW + 0.5, alone=True)
+    promised = entry(alone.work, SOURCE, NOW, promised=True)
+    assert ids(timed(alone, at(2), timing=paced(0.01)).overloaded) == [1]
+    assert ids(timed(promised, at(2), timing=paced(0.01)).batch) == [1]
+    assert ids(plan([promised], (), NOW + 0.5, 100, timing=paced(0.01)).expired) == [1]
+
+
+def test_where_nothing_else_is_computed_one_is_whatever_the_pace_says() -> None:
+    late = [at(number, 60, deadline=NOW + number / 10) for number in (1, 2, 3)]
+    found = timed(*late, timing=paced(0.01, always=True))
+    assert (ids(found.batch), ids(found.overloaded)) == ([3], [1, 2])
+    assert timed(*late, timing=paced(0.01)).batch == ()
 
 
 ENTRIES = st.lists(

@@ -42,10 +42,12 @@ class Sessions:
         """Bytes held."""
         return sum(each.states.nbytes for each in self._reached.values())
 
-    def begin(self, source: object, number: int) -> None:
-        """A step of this session has come in, if not the first."""
+    def begin(self, source: object, number: int) -> bool:
+        """Note that a step of this session has come in. Whether it is the first."""
         with self._lock:
+            known = (source, number) in self._under_way
             self._under_way.add((source, number))
+            return not known
 
     def get(self, key: Key) -> Reached | None:
         """Where the session is, if that is still known."""

@@ -13,7 +13,7 @@ from bertstream.workers.engine.failures import Failed, attempt, halve
 from bertstream.workers.generation.batching import inputs_of, step_of
 from bertstream.workers.generation.cache import CacheRows
 from bertstream.workers.generation.queue import GenerationQueue, Room, UnderWay, key_of
-from bertstream.workers.generation.running import Running, fail, send_completed, send_generated
+from bertstream.workers.generation.running import Running, fail, refuse, send_completed, send_generated
 from bertstream.workers.generation.search import Choice, all_sequences, choose
 from bertstream.workers.programs.description import GenerationDescription
 from bertstream.workers.programs.interface import GeneratingProgram
@@ -64,7 +64,10 @@ class Generator:
             self._run(group, self._step)
         for running in self._running:
             running.turns += 1
-        return bool(self._running) or len(self.queue) > 0
+        if more := bool(self._running) or len(self.queue) > 0:
+            return more
+        self.queue.rests()
+        return False
 
     def _drop_unwanted(self) -> None:
         """What was cancelled, or whose deadline has passed, is not computed any more."""
@@ -87,7 +90,9 @@ class Generator:
             )
         )
         for entry in admission.expired:
-            fail(entry, "expired", "the deadline passed while the work waited")
+            fail(entry, "expired", "the deadline passed while the work waited", self.queue.wait_seconds)
+        for entry in admission.overloaded:
+            refuse(entry, self.queue.wait_seconds)
         joining = [Running(entry, self.description, self.rows) for entry in admission.joining]
         self._running += joining
         return sorted(joining, key=lambda running: -running.work.ids.size)  # equal lengths side by side
@@ -147,17 +152,17 @@ class Generator:
             running.search.advance(choice, self.rows)
             if running.search.done:
                 self._leave(running)
-                send_completed(running)
+                send_completed(running, self.queue.wait_seconds)
 
     def _fail(self, running: Running, reason: FailureReason, message: str) -> None:
         self._leave(running)
-        fail(running.entry, reason, message)
+        fail(running.entry, reason, message, self.queue.wait_seconds)
 
     def _leave(self, running: Running) -> None:
         """Frees all that it holds."""
         running.release(self.rows)
         self._running.remove(running)
-        self.queue.left(running.entry)
+        self.queue.left(running.entry, running.turns)
 
 
 def _groups(running: Sequence[Running]) -> list[list[Running]]:

@@ -1,4 +1,4 @@
-"""What waits to be generated: bounded, cancelled, expired, and let in where there is room."""
+"""What waits to be generated: bounded, refused, cancelled, expired, and let in where there is room."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from bertstream.workers.contract import Failure, Generate
 from bertstream.workers.generation.forecast import Forecast, Need
-from bertstream.workers.serving.scheduler import Queued, Waiting, bulk_is_due, is_bulk, queued
+from bertstream.workers.generation.outlook import Crowd, TurnPace, turns_until
+from bertstream.workers.serving.fair import Queued
+from bertstream.workers.serving.outlook import overloaded
+from bertstream.workers.serving.scheduler import Waiting, bulk_is_due, is_bulk, queued
 
 # Interactive work of so few new tokens finds a part of a step's sequences free of other work, and interactive work of
 # any length a part of the cache, and another part of the sequences, free of bulk work.
 SHORT_TURNS = 64
 _PARTS = 8
+_LIKE = 32  # entries that say what all that wait are like
 _LOOK_AT = 4096  # entries of one priority, some milliseconds
 
 Entry: TypeAlias = Queued[Generate]
@@ -68,61 +72,76 @@ class Room:
     tokens: int  # of inputs, all computed at once; the first to join may have more
     under_way: Sequence[UnderWay] = ()
 
+    @property
+    def needs(self) -> list[Need]:
+        """Return what those under way still need."""
+        return [need_of(each.entry.work).after(each.turns) for each in self.under_way]
+
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Who joins, and what must be answered as expired."""
+    """Hold who joins, and who does not any more: too late now, or by the end of the next turn."""
 
     joining: tuple[Entry, ...]
     expired: tuple[Entry, ...]
+    overloaded: tuple[Entry, ...] = ()
 
 
 def admit(
-    interactive: Sequence[Entry],
-    bulk: Sequence[Entry],
+    interactive: Iterable[Entry],
+    bulk: Iterable[Entry],
     now: float,
     room: Room,
     bulk_turn: float = -math.inf,
     *,
     overtaken: bool = False,
+    turn_seconds: float = 0.0,
 ) -> Admission:
-    """The most urgent that fit. Both are sorted; bulk work joined last at `bulk_turn`.
+    """Return the first that fit.
+
+    Both queues are in order; bulk work joined last at `bulk_turn`; a turn takes `turn_seconds`.
 
     Interactive work goes first, but for one of bulk work whose turn it is. The first that does not fit has its place
     kept, at the earliest turn at which it is sure to fit. Who goes before it joins where it fits beside that place: so
     the first begins no later than it was sure to. Bulk work overtakes nobody but in its turn, and the first interactive
     entry, if it was `overtaken` so already, only beside its place.
     """
-    due = 1 if bulk and bulk_is_due(bulk[0], interactive, now, bulk_turn) else 0
-    joining = _Joining(now, room)
-    before = 1 if overtaken else 0
-    joining.fill(interactive[:before])
-    joining.fill(bulk[:due], in_turn=True)
-    joining.fill(interactive[before:])
-    joining.fill(bulk[due:])
-    return Admission(tuple(joining.entries), tuple(joining.expired))
+    head = next(iter(bulk), None)
+    due = 1 if head and bulk_is_due(head, interactive, now, bulk_turn) else 0
+    joining = _Joining(now, room, turn_seconds)
+    first, last = iter(interactive), iter(bulk)
+    joining.fill(islice(first, 1 if overtaken else 0))
+    joining.fill(islice(last, due), in_turn=True)
+    joining.fill(first)
+    joining.fill(last)
+    return Admission(tuple(joining.entries), tuple(joining.expired), tuple(joining.overloaded))
 
 
 class _Joining:
     """Those who join, and the room that is left."""
 
-    def __init__(self, now: float, room: Room) -> None:
+    def __init__(self, now: float, room: Room, turn_seconds: float) -> None:
         self.entries: list[Entry] = []
         self.expired: list[Entry] = []
+        self.overloaded: list[Entry] = []
         self._now = now
+        # Who is alone begins in any case: or turns that were measured wrong would never be measured anew.
+        self._turned = now + turn_seconds if room.under_way else now
         self._tokens = room.tokens
         self._shares = _Shares(room)
         self._full = self._shares.full
         self._kept = self._bulk_waits = False
         self._too_much: dict[tuple[int, int], int] = {}  # answers and new tokens -> the least input that did not fit
 
-    def fill(self, waiting: Sequence[Entry], *, in_turn: bool = False) -> None:
+    def fill(self, waiting: Iterable[Entry], *, in_turn: bool = False) -> None:
         """Takes those that fit, all of one kind; bulk work behind one that waits only where it has its turn."""
         for entry in islice(waiting, _LOOK_AT):
             if self._full or (is_bulk(entry) and not in_turn and (self._kept or self._bulk_waits)):
                 return
             if entry.work.deadline <= self._now:
                 self.expired.append(entry)
+            elif entry.work.deadline < self._turned and not entry.promised:
+                self.overloaded.append(entry)
             elif self._fits(entry):
                 self._join(entry)
             elif not self._kept:
@@ -158,7 +177,7 @@ class _Shares:
     """The room that is left to each kind of work: to bulk work less than to long work, to that less than to short."""
 
     def __init__(self, room: Room) -> None:
-        under_way = [(each.entry, need_of(each.entry.work).after(each.turns)) for each in room.under_way]
+        under_way = [(each.entry, need) for each, need in zip(room.under_way, room.needs, strict=True)]
         bulk = [need for entry, need in under_way if is_bulk(entry)]
         long = [need for entry, need in under_way if not is_short(entry)]
         needs, kept = [need for _, need in under_way], room.sequences // _PARTS
@@ -204,9 +223,10 @@ class GenerationQueue:
     It also knows what is under way, so that this can be cancelled too: the engine asks before each step.
     """
 
-    def __init__(self, queue_tokens: int, cache_tokens: int) -> None:
+    def __init__(self, queue_tokens: int, cache_tokens: int, queue_seconds: float = math.inf) -> None:
         self.queue_tokens = queue_tokens
         self.cache_tokens = cache_tokens
+        self.queue_seconds = queue_seconds
         self.arrived: Callable[[], None] = lambda: None  # wakes an idle engine
         self._waiting: Waiting[Generate] = Waiting()
         self._bulk_turn = -math.inf  # when bulk work joined last
@@ -214,22 +234,61 @@ class GenerationQueue:
         self._overtaken = False  # that one, by bulk work
         self._under_way: set[Key] = set()
         self._cancelled: set[Key] = set()
+        self._room = Room(cache_tokens, 1, 0)  # in the turn at hand
+        self._began = -math.inf  # that turn
+        self._pace = TurnPace()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def wait_seconds(self) -> float:
+        """Return how long a short one would have to wait now, of a caller of whom nothing waits."""
+        with self._lock:
+            return self._newcomer_wait()
+
     def add(self, work: Generate, source: object) -> Failure | None:
-        """Why it cannot wait, if it cannot. An empty queue takes anything that the cache has rows for."""
+        """Say why it cannot wait, if it cannot. An idle worker takes anything that the cache has rows for."""
         rows = rows_of(work)
         if rows > self.cache_tokens:
             return Failure(work.id, "internal", f"the cache has {self.cache_tokens} rows, and this may need {rows}")
         with self._lock:
             if self._waiting.tokens and self._waiting.tokens + rows > self.queue_tokens:
                 return Failure(work.id, "queue_full", f"{self._waiting.tokens} tokens wait already to be generated")
-            self._waiting.add(queued(work, source, time.monotonic(), rows))
+            now = time.monotonic()
+            new = queued(work, source, now, rows, promised=work.alone)
+            if (over := self._seconds_over(new, now)) > 0:
+                return overloaded(work, over, self._newcomer_wait())
+            self._waiting.add(new)
         self.arrived()
         return None
+
+    def _seconds_over(self, new: Entry, now: float) -> float:
+        """Return by how much it would begin too late for one turn by its deadline, or for `queue_seconds`, if above 0.
+
+        Its other turns do not count, as it may end before it has all of them.
+        """
+        if new.promised or not (self._room.under_way or len(self._waiting)):
+            return 0.0
+        begins = self._wait(need_of(new.work), self._waiting.of(new).tokens_before(new), bulk=is_bulk(new))
+        over = begins + self._pace.seconds - (new.work.deadline - now)
+        return over if is_bulk(new) else max(over, begins - self.queue_seconds)
+
+    def _newcomer_wait(self) -> float:
+        return self._wait(Need(1, 1, 1), self._waiting.interactive.before_newcomers)
+
+    def _wait(self, need: Need, before: float, *, bulk: bool = False) -> float:
+        """Return the seconds until it begins, after so many tokens of its priority; bulk work after all others."""
+        if not self._pace.seconds:
+            return 0.0
+        interactive, others = self._waiting.interactive, self._waiting.bulk
+        if bulk:
+            ahead = _crowd(chain(interactive, others), interactive.tokens + before)
+        else:
+            ahead = _crowd(interactive, before)
+        turns = turns_until(need, ahead, self._room.needs, self.cache_tokens, self._room.sequences)
+        return turns * self._pace.share * self._pace.seconds
 
     def cancel(self, source: object, work_ids: Iterable[int]) -> None:
         """Drops what is still waiting of these, and has what is under way leave at the next step."""
@@ -247,26 +306,61 @@ class GenerationQueue:
     def take(self, room: Room) -> Admission:
         """Who joins now; they are under way until `left`."""
         with self._lock:
+            now = time.monotonic()
+            self._turned(now)
+            self._room = room
             if not len(self._waiting):
                 return Admission((), ())
-            now = time.monotonic()
-            interactive, bulk = self._waiting.interactive.entries, self._waiting.bulk.entries
-            first = interactive[0] if interactive else None
+            interactive, bulk = self._waiting.interactive, self._waiting.bulk
+            first = next(iter(interactive), None)
             self._first, self._overtaken = first, self._overtaken and first is self._first
-            made = admit(interactive, bulk, now, room, self._bulk_turn, overtaken=self._overtaken)
-            self._waiting.remove((*made.joining, *made.expired))
+            made = admit(
+                interactive,
+                bulk,
+                now,
+                room,
+                self._bulk_turn,
+                overtaken=self._overtaken,
+                turn_seconds=self._pace.seconds,
+            )
+            self._waiting.remove((*made.expired, *made.overloaded))
+            self._waiting.serve(made.joining)
+            joined = [UnderWay(entry, 0) for entry in made.joining]
+            self._room = replace(room, under_way=[*room.under_way, *joined])
             if any(map(is_bulk, made.joining)):
                 self._bulk_turn, self._overtaken = now, True
             self._under_way |= {key_of(entry) for entry in made.joining}
             return made
+
+    def rests(self) -> None:
+        """Note that nothing is under way, and nothing waits: what comes next begins at once."""
+        with self._lock:
+            self._turned(time.monotonic())
+            self._room = replace(self._room, under_way=())
+
+    def _turned(self, now: float) -> None:
+        """Note that the turn at hand is over, and the batch after it."""
+        if self._room.under_way:
+            self._pace.turned(now - self._began)
+        self._began = now
 
     def cancelled(self) -> frozenset[Key]:
         """What of that which is under way must leave."""
         with self._lock:
             return frozenset(self._cancelled)
 
-    def left(self, entry: Entry) -> None:
-        """It is under way no more."""
+    def left(self, entry: Entry, turns: int) -> None:
+        """Note that it is under way no more, after so many turns."""
         with self._lock:
+            self._pace.ended(turns, entry.work.options.max_new_tokens)
             self._under_way.discard(key_of(entry))
             self._cancelled.discard(key_of(entry))
+
+
+def _crowd(waiting: Iterable[Entry], tokens: float) -> Crowd:
+    """Return so many of the tokens that wait, as if all were like the first of them."""
+    if not (first := [entry.work for entry in islice(waiting, _LIKE)]):
+        return Crowd()
+    rows, answers = sum(map(rows_of, first)), sum(map(answers_of, first))
+    turns = sum(work.options.max_new_tokens * answers_of(work) for work in first)
+    return Crowd(sequences=tokens * answers / rows, rows=rows / answers, turns=turns / answers)

@@ -18,6 +18,7 @@ from bertstream.workers.generation.search import Answer, Choice, Search
 from bertstream.workers.generation.sequences import TokenSequence
 from bertstream.workers.programs.description import GenerationDescription
 from bertstream.workers.ragged import Ints
+from bertstream.workers.serving.outlook import overloaded
 
 if TYPE_CHECKING:
     from bertstream.workers.serving.connections import Connection, Reply
@@ -67,20 +68,26 @@ class Running:
         if self._source is not None:
             cache.release(self._source)
 
-    def completed(self) -> Completed:
-        """Its answers, now that they are there."""
+    def completed(self, wait_seconds: float) -> Completed:
+        """Return its answers, now that they are there."""
         started = self._started or 0.0
-        return _completed(self.work.id, self.search.answers(), started - self.entry.arrival, time.monotonic() - started)
+        times = started - self.entry.arrival, time.monotonic() - started, wait_seconds
+        return _completed(self.work.id, self.search.answers(), *times)
 
 
-def fail(entry: Entry, reason: FailureReason, message: str) -> None:
-    """Answers that there will be nothing."""
-    _reply(entry.source, Failure(entry.work.id, reason, message))
+def fail(entry: Entry, reason: FailureReason, message: str, wait_seconds: float) -> None:
+    """Answer that there will be nothing."""
+    _reply(entry.source, Failure(entry.work.id, reason, message, wait_seconds=wait_seconds))
 
 
-def send_completed(running: Running) -> None:
-    """Answers."""
-    _reply(running.connection, running.completed())
+def refuse(entry: Entry, wait_seconds: float) -> None:
+    """Answer that it would be late."""
+    _reply(entry.source, overloaded(entry.work, wait_seconds, wait_seconds))
+
+
+def send_completed(running: Running, wait_seconds: float) -> None:
+    """Answer."""
+    _reply(running.connection, running.completed(wait_seconds))
 
 
 def send_generated(group: Sequence[Running], choices: Sequence[Choice]) -> None:
@@ -108,7 +115,7 @@ def _generated(rows: Sequence[tuple[int, int, int, float]]) -> Generated:
     )
 
 
-def _completed(work_id: int, answers: Sequence[Answer], queued: float, computed: float) -> Completed:
+def _completed(work_id: int, answers: Sequence[Answer], queued: float, computed: float, wait: float) -> Completed:
     return Completed(
         id=work_id,
         reasons=tuple(answer.reason for answer in answers),
@@ -118,4 +125,5 @@ def _completed(work_id: int, answers: Sequence[Answer], queued: float, computed:
         scores=np.array([answer.score for answer in answers], np.float32),
         queue_seconds=queued,
         compute_seconds=computed,
+        wait_seconds=wait,
     )

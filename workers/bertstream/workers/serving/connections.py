@@ -64,11 +64,11 @@ class Queues:
             if self.generation is None:
                 return Failure(message.id, "internal", "this model does not generate text")
             return self.generation.add(message, source)
-        if message.session:
-            self.sessions.begin(source, message.session)
-        if not self.work.add(message, source):
-            return Failure(message.id, "queue_full", f"{self.work.waiting_tokens} tokens wait already")
-        return None
+        first = bool(message.session) and self.sessions.begin(source, message.session)
+        failure = self.work.add(message, source, promised=bool(message.session) and not first)
+        if failure is not None and first:
+            self.sessions.forget(source, (message.session,))
+        return failure
 
 
 class Connection:

@@ -17,6 +17,7 @@ from bertstream.workers.engine.engine import Launched, launch, run
 from bertstream.workers.engine.failures import Failed, attempt, halve
 from bertstream.workers.engine.sessions import Sessions
 from bertstream.workers.programs.interface import Program
+from bertstream.workers.serving.outlook import overloaded
 from bertstream.workers.serving.queue import WorkQueue
 from bertstream.workers.serving.running import Computing
 from bertstream.workers.serving.scheduler import Entry, Plan
@@ -124,14 +125,21 @@ class EngineLoop:
         self._prepared.put(None)
 
     def _batch_of(self, plan: Plan) -> Taken | None:
-        for entry in plan.expired:
-            _fail(entry, "expired", "the deadline passed while the work waited")
+        if plan.expired or plan.overloaded:
+            self._refuse(plan)
         if not plan.batch:
             return None
         try:
             return plan.batch, self._prepare(plan.batch)
         except Exception:  # as it will again in the engine, which halves the batch until what is broken is alone
             return plan.batch, None
+
+    def _refuse(self, plan: Plan) -> None:
+        wait = self._queue.wait_seconds
+        for entry in plan.expired:
+            _fail(entry, "expired", "the deadline passed while the work waited", wait)
+        for entry in plan.overloaded:
+            _reply(entry, overloaded(entry.work, wait, wait))
 
     def _prepare(self, entries: Sequence[Entry]) -> Prepared:
         return prepare([entry.work for entry in entries], self._last_layer, self._device)
@@ -178,7 +186,7 @@ class EngineLoop:
             time.sleep(_GLANCE_SECONDS)
         return True
 
-    def _compute(self, entries: Sequence[Entry], prepared: Prepared | None) -> None:
+    def _compute(self, entries: Sequence[Entry], prepared: Prepared | None, *, again: bool = False) -> None:
         """Runs one batch; one that fails is run again in halves, until what fails stands alone."""
         # Bulk work soon has all workers busy, and has time.
         hurry = all(entry.work.priority == INTERACTIVE for entry in entries)
@@ -188,6 +196,8 @@ class EngineLoop:
             entries, lambda: run(self._program, prepared or self._prepare(entries), self._sessions, keys)
         )
         self._computing.end()
+        if not again:
+            self._queue.computed()
         if isinstance(outputs, Failed):
             self._halve(entries, outputs.reason)
         else:
@@ -201,6 +211,7 @@ class EngineLoop:
         self._land()
         if isinstance(launched, Failed):
             self._computing.end()
+            self._queue.computed()
             self._halve(entries, launched.reason)
             return
         if before:
@@ -215,6 +226,7 @@ class EngineLoop:
             return
         flight, self._flight = self._flight, None
         outputs = _attempt(flight.entries, flight.launched.outputs)
+        self._queue.computed()
         if not isinstance(outputs, Failed):
             self._answer(flight.entries, outputs, flight.started)
         self._computing.end()
@@ -222,16 +234,16 @@ class EngineLoop:
             self._halve(flight.entries, outputs.reason)
 
     def _answer(self, entries: Sequence[Entry], outputs: Sequence[dict[str, Tensor]], started: float) -> None:
-        seconds = time.monotonic() - started
+        seconds, wait = time.monotonic() - started, self._queue.wait_seconds
         self.batches += 1
         for entry, tensors in zip(entries, outputs, strict=True):
-            _answer(entry, tensors, started - entry.arrival, seconds)
+            _answer(entry, tensors, started - entry.arrival, seconds, wait)
 
     def _halve(self, entries: Sequence[Entry], reason: FailureReason) -> None:
         halve(
             entries,
-            lambda half: self._compute(half, None),
-            lambda entry: _fail(entry, reason, "the model could not compute this"),
+            lambda half: self._compute(half, None, again=True),
+            lambda entry: _fail(entry, reason, "the model could not compute this", self._queue.wait_seconds),
         )
 
 
@@ -251,13 +263,16 @@ def _connection(entry: Entry) -> Connection:
     return source
 
 
-def _fail(entry: Entry, reason: FailureReason, message: str) -> None:
-    failure = Failure(entry.work.id, reason, message)
+def _fail(entry: Entry, reason: FailureReason, message: str, wait: float) -> None:
+    _reply(entry, Failure(entry.work.id, reason, message, wait_seconds=wait))
+
+
+def _reply(entry: Entry, failure: Failure) -> None:
     _connection(entry).reply(lambda: failure)
 
 
-def _answer(entry: Entry, tensors: dict[str, Tensor], queued: float, computed: float) -> None:
+def _answer(entry: Entry, tensors: dict[str, Tensor], queued: float, computed: float, wait: float) -> None:
     def make() -> Result:
-        return Result(entry.work.id, {name: t.numpy() for name, t in tensors.items()}, queued, computed)
+        return Result(entry.work.id, {name: t.numpy() for name, t in tensors.items()}, queued, computed, wait)
 
     _connection(entry).reply(make)

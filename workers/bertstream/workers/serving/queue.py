@@ -1,4 +1,4 @@
-"""The worker's queue: where waiting work is bounded, cancelled, expired, and taken in batches."""
+"""The worker's queue: where waiting work is bounded, refused, cancelled, expired, and taken in batches."""
 
 from __future__ import annotations
 
@@ -6,23 +6,36 @@ import math
 import threading
 import time
 
-from bertstream.workers.contract import Work
-from bertstream.workers.serving.scheduler import Plan, WaitingWork, bulk_is_due, entry, is_bulk
+from bertstream.workers.contract import Failure, Work
+from bertstream.workers.serving.outlook import Outlook, overloaded, refused_for
+from bertstream.workers.serving.pace import AtHand
+from bertstream.workers.serving.scheduler import (
+    TURN_SECONDS,
+    Entry,
+    Plan,
+    Timing,
+    WaitingWork,
+    bulk_is_due,
+    entry,
+    is_bulk,
+)
 
 _NOTHING = Plan((), ())
 
 
 class WorkQueue:
-    """Shared by the connections, which add, and the engine, which takes. Bounded in tokens."""
+    """Shared by the connections, which add, and the engine, which takes. Bounded in tokens, and in seconds."""
 
-    def __init__(self, queue_tokens: int, batch_tokens: int) -> None:
+    def __init__(self, queue_tokens: int, batch_tokens: int, queue_seconds: float = math.inf) -> None:
         self.queue_tokens = queue_tokens
         self.batch_tokens = batch_tokens
+        self.queue_seconds = queue_seconds
         self._waiting = WaitingWork()
         self._changed = threading.Condition()
         self._idle = False
         self._closed = False
         self._ahead: Plan | None = None  # taken to be prepared, and not computed yet
+        self._at_hand = AtHand()
         self._computing_bulk = False
         self._bulk_turn = -math.inf  # when bulk work was computed last
 
@@ -31,14 +44,30 @@ class WorkQueue:
         """Tokens that wait now."""
         return self._waiting.tokens
 
-    def add(self, work: Work, source: object) -> bool:
-        """False if the queue is full; an empty queue takes anything."""
+    @property
+    def wait_seconds(self) -> float:
+        """Return how long small interactive work would have to wait now, of a caller of whom nothing waits."""
+        with self._changed:
+            return self._outlook(time.monotonic()).wait_seconds
+
+    def add(self, work: Work, source: object, *, promised: bool = False) -> Failure | None:
+        """Say why it cannot wait, if it cannot. An idle worker takes anything; `promised`: never refused for time."""
         with self._changed:
             if self._waiting.tokens and self._waiting.tokens + work.batch.ids.size > self.queue_tokens:
-                return False
-            self._waiting.add(entry(work, source, time.monotonic()))
+                return Failure(work.id, "queue_full", f"{self._waiting.tokens} tokens wait already")
+            now = time.monotonic()
+            new, outlook = entry(work, source, now, promised=promised or work.alone), self._outlook(now)
+            if retry := refused_for(outlook, new, self.queue_seconds):
+                self._waiting.of(new).refused(new)
+                return overloaded(work, retry, outlook.wait_seconds)
+            self._waiting.add(new)
             self._changed.notify()
-            return True
+            return None
+
+    def computed(self) -> None:
+        """Note that the engine is done with the first of the batches that it has taken."""
+        with self._changed:
+            self._at_hand.done(time.monotonic())
 
     def cancel(self, source: object, work_ids: tuple[int, ...]) -> None:
         """Drops what is still waiting of these."""
@@ -84,9 +113,9 @@ class WorkQueue:
     def _plan_ahead(self) -> Plan | None:
         waiting, now = self._waiting, time.monotonic()
         if waiting.interactive.tokens >= self.batch_tokens or (self._idle and len(waiting)):
-            return waiting.take(now, self.batch_tokens, self._bulk_turn)
+            return waiting.take(now, self.batch_tokens, self._bulk_turn, self._timing(now))
         if waiting.bulk.tokens >= self.batch_tokens:
-            return waiting.take_bulk(now, self.batch_tokens)
+            return waiting.take_bulk(now, self.batch_tokens, self._timing(now))
         return None
 
     def take_now(self) -> Plan:
@@ -102,14 +131,50 @@ class WorkQueue:
     def _plan_now(self, now: float) -> Plan:
         waiting = self._waiting
         if self._ahead is None:
-            return waiting.take(now, self.batch_tokens, self._bulk_turn)
+            return waiting.take(now, self.batch_tokens, self._bulk_turn, self._timing(now))
         head = self._ahead.batch[0]
-        if not is_bulk(head) or bulk_is_due(head, waiting.interactive.entries, now, self._bulk_turn):
+        if not is_bulk(head) or bulk_is_due(head, waiting.interactive, now, self._bulk_turn):
             return _NOTHING
-        return waiting.take_interactive(now, self.batch_tokens)
+        return waiting.take_interactive(now, self.batch_tokens, self._timing(now))
 
     def _computes(self, plan: Plan) -> None:
         self._computing_bulk = bool(plan.batch) and is_bulk(plan.batch[0])
+        if plan.batch:
+            self._at_hand.begin(plan.tokens, min(each.arrival for each in plan.batch))
+
+    def _timing(self, now: float) -> Timing | None:
+        """Return that of a batch that is taken now; None while nothing was measured."""
+        pace, waiting = self._at_hand.pace, self._waiting
+        if not pace.measured:
+            return None
+        least = min(pace.efficient_tokens, waiting.interactive.tokens or waiting.bulk.tokens, self.batch_tokens)
+        return Timing(
+            begins=now + self._at_hand.left_seconds(now),
+            pace=pace,
+            least_tokens=least,
+            always=not len(self._at_hand) and self._ahead is None,
+        )
+
+    def _outlook(self, now: float) -> Outlook:
+        left, ahead = self._at_hand.left_seconds(now), self._ahead or _NOTHING
+        ahead_is_bulk = bool(ahead.batch) and is_bulk(ahead.batch[0])
+        return Outlook(
+            now=now,
+            waiting=self._waiting,
+            pace=self._at_hand.pace,
+            batch_tokens=self.batch_tokens,
+            left_seconds=left,
+            prepared_tokens=0 if ahead_is_bulk else ahead.tokens,
+            prepared_bulk_tokens=ahead.tokens if ahead_is_bulk else 0,
+            bulk_turn_seconds=self._bulk_turn_seconds(now, left, ahead.batch[0] if ahead_is_bulk else None),
+        )
+
+    def _bulk_turn_seconds(self, now: float, left: float, ahead: Entry | None) -> float:
+        """Return how long it takes until bulk work has a turn, if any waits."""
+        if self._computing_bulk:
+            return left + TURN_SECONDS
+        head = ahead or next(iter(self._waiting.bulk), None)
+        return max(0.0, max(head.arrival, self._bulk_turn) + TURN_SECONDS - now) if head else 0.0
 
     def close(self) -> None:
         """Makes `take` return None."""

@@ -1,68 +1,85 @@
-"""Which waiting work forms the next batch: a pure function over a sorted queue."""
+"""Which waiting work forms the next batch: a pure function over what waits, in order."""
 
 from __future__ import annotations
 
 import math
-from bisect import insort
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeAlias, TypeVar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeAlias
 
-from bertstream.workers.contract import BULK, INTERACTIVE, Generate, Work
-
-W = TypeVar("W", Work, Generate)
+from bertstream.workers.contract import BULK, INTERACTIVE, Work
+from bertstream.workers.serving.fair import FairQueue, Queued, W
+from bertstream.workers.serving.pace import Pace
 
 # How long work may wait before it is as urgent as work of its priority whose deadline is now.
 PATIENCE_SECONDS = {INTERACTIVE: 1.0, BULK: 20.0}
 # Interactive work goes before bulk work, which has a turn after so long without one. Counted from its last turn and not
 # from its arrival: within a stream's window all of it waits for long, and is in no hurry.
 TURN_SECONDS = 2.0
+MARGIN_SECONDS = 0.002  # before a deadline, for the way back
 # Bulk work that joins interactive work has it wait longer, so together they are no more than this part of a batch.
 _JOINING = 8
 _LOOK_PAST = 256  # entries looked at after the first that does not fit
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Queued(Generic[W]):
-    """Waiting work of one priority, ordered by urgency, then by arrival."""
-
-    urgency: float  # the time by which it should have begun
-    arrival: float
-    work: W = field(compare=False)
-    source: Any = field(compare=False)  # the connection that it came from
-    tokens: int = field(compare=False)
-
 
 Entry: TypeAlias = Queued[Work]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The next batch, and what must be answered as expired."""
+    """Hold the next batch, and what is not computed: too late now, or by the time that it would be ready."""
 
     batch: tuple[Entry, ...]
     expired: tuple[Entry, ...]
+    overloaded: tuple[Entry, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Return those of the batch."""
+        return sum(each.tokens for each in self.batch)
 
 
-def entry(work: Work, source: object, now: float) -> Entry:
-    """Work that arrives now."""
-    return queued(work, source, now, int(work.batch.ids.size))
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Tell whether a batch would be ready in time; where nothing was measured, it takes no time."""
+
+    begins: float = -math.inf
+    pace: Pace = field(default_factory=Pace)
+    least_tokens: float = 0  # that it is going to have, at the cost of the most urgent
+    # Whether something is computed whatever the pace says, as nothing else is: or a wrong pace would never be measured.
+    always: bool = False
+
+    def in_time(self, tokens: float, deadline: float) -> bool:
+        """Return whether a batch of so many tokens is ready by then."""
+        return self.begins + self.pace.careful_seconds(max(tokens, self.least_tokens)) + MARGIN_SECONDS <= deadline
 
 
-def queued(work: W, source: object, now: float, tokens: int) -> Queued[W]:
-    """Work of any kind that arrives now."""
+def entry(work: Work, source: object, now: float, *, promised: bool = False) -> Entry:
+    """Return the entry of work that arrives now."""
+    return queued(work, source, now, int(work.batch.ids.size), promised=promised)
+
+
+def queued(work: W, source: object, now: float, tokens: int, *, promised: bool = False) -> Queued[W]:
+    """Return the entry of work of any kind that arrives now."""
     urgency = min(work.deadline, now + PATIENCE_SECONDS[work.priority])
-    return Queued(urgency, now, work, source, tokens)
+    return Queued(urgency, now, work, source, tokens, promised)
 
 
 def plan(
-    interactive: Sequence[Entry], bulk: Sequence[Entry], now: float, batch_tokens: int, bulk_turn: float = -math.inf
+    interactive: Iterable[Entry],
+    bulk: Iterable[Entry],
+    now: float,
+    batch_tokens: int,
+    bulk_turn: float = -math.inf,
+    timing: Timing | None = None,
 ) -> Plan:
-    """The most urgent entries that fit the token budget. Both are sorted; bulk work had its last turn at `bulk_turn`.
+    """Return the first entries that fit the token budget.
 
-    The first entry is always taken, so that nothing can wait for ever. Work to be run alone gets its own batch.
+    Both queues are in order; bulk work had its last turn at `bulk_turn`.
+
+    The first entry that can be ready in time is always taken, so that nothing can wait for ever. A batch has no more
+    than can be ready by the first deadline in it. Work to be run alone gets its own batch.
     """
-    filling = _Filling(now)
+    filling = _Filling(now, timing or Timing())
     head = next((each for each in bulk if each.work.deadline > now), None)
     if head and bulk_is_due(head, interactive, now, bulk_turn):
         filling.fill(bulk, batch_tokens)
@@ -70,38 +87,61 @@ def plan(
     else:
         filling.fill(interactive, batch_tokens)
         filling.fill(bulk, batch_tokens // _JOINING if filling.batch else batch_tokens)
-    return Plan(tuple(filling.batch), tuple(filling.expired))
+    return filling.made()
 
 
-def bulk_is_due(head: Queued[W], interactive: Sequence[Queued[W]], now: float, bulk_turn: float) -> bool:
-    """Whether this bulk work goes before interactive work: it has waited for its turn, or has the nearer deadline."""
-    if not interactive:
+def bulk_is_due(head: Queued[W], interactive: Iterable[Queued[W]], now: float, bulk_turn: float) -> bool:
+    """Return whether this bulk work goes first, as it has waited for its turn, or has the nearer deadline."""
+    first = next(iter(interactive), None)
+    if first is None:
         return True
-    return now >= max(head.arrival, bulk_turn) + TURN_SECONDS or head.work.deadline < interactive[0].urgency
+    return now >= max(head.arrival, bulk_turn) + TURN_SECONDS or head.work.deadline < first.urgency
 
 
 class _Filling:
     """A batch in the making."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, timing: Timing) -> None:
         self.batch: list[Entry] = []
-        self.expired: list[Entry] = []
+        self._expired: list[Entry] = []
+        self._overloaded: list[Entry] = []
         self._now = now
+        self._timing = timing
         self._tokens = 0
+        self._first_deadline = math.inf
         self._looked_past = 0
 
-    def fill(self, candidates: Sequence[Entry], limit: int) -> None:
-        """Takes what fits into so many tokens, with what is in the batch already."""
+    def fill(self, candidates: Iterable[Entry], limit: int) -> None:
+        """Take what fits into so many tokens, with what is in the batch already."""
         for candidate in candidates:
             if self._looked_past > _LOOK_PAST or (self.batch and (self._tokens >= limit or _alone(self.batch[0]))):
                 return
             if candidate.work.deadline <= self._now:
-                self.expired.append(candidate)
-            elif not self.batch or (self._tokens + candidate.tokens <= limit and not _alone(candidate)):
-                self.batch.append(candidate)
-                self._tokens += candidate.tokens
-            else:
+                self._expired.append(candidate)
+            elif self.batch and (self._tokens + candidate.tokens > limit or _alone(candidate)):
                 self._looked_past += 1
+            elif not self._in_time(candidate, candidate.work.deadline):
+                self._overloaded.append(candidate)
+            elif self.batch and not self._in_time(candidate, self._first_deadline):
+                self._looked_past += 1
+            else:
+                self._take(candidate)
+
+    def _in_time(self, candidate: Entry, deadline: float) -> bool:
+        """Return whether the batch with this one is ready by then."""
+        return candidate.promised or self._timing.in_time(self._tokens + candidate.tokens, deadline)
+
+    def _take(self, candidate: Entry) -> None:
+        self.batch.append(candidate)
+        self._tokens += candidate.tokens
+        if not candidate.promised:
+            self._first_deadline = min(self._first_deadline, candidate.work.deadline)
+
+    def made(self) -> Plan:
+        """Return what has come of it."""
+        if self._overloaded and not self.batch and self._timing.always:
+            self._take(self._overloaded.pop())
+        return Plan(tuple(self.batch), tuple(self._expired), tuple(self._overloaded))
 
 
 def _alone(candidate: Entry) -> bool:
@@ -109,57 +149,12 @@ def _alone(candidate: Entry) -> bool:
     return candidate.work.alone or bool(candidate.work.session)
 
 
-class SortedQueue(Generic[W]):
-    """What waits, the most urgent first. Not thread-safe; its owner holds a lock."""
-
-    def __init__(self) -> None:
-        self._entries: list[Queued[W]] = []
-        self._by_key: dict[tuple[Any, int], Queued[W]] = {}
-        self.tokens = 0
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __iter__(self) -> Iterator[Queued[W]]:
-        return iter(self._entries)
-
-    @property
-    def entries(self) -> Sequence[Queued[W]]:
-        """As they are now."""
-        return self._entries
-
-    def add(self, new: Queued[W]) -> None:
-        insort(self._entries, new)
-        self._by_key[new.source, new.work.id] = new
-        self.tokens += new.tokens
-
-    def cancel(self, source: object, work_id: int) -> bool:
-        """Drops one entry; False if it is not waiting (any more)."""
-        gone = self._by_key.get((source, work_id))
-        if gone is not None:
-            self.remove((gone,))
-        return gone is not None
-
-    def cancel_all(self, source: object) -> None:
-        """Drops all that came from one connection."""
-        self.remove([each for each in self._entries if each.source is source])
-
-    def remove(self, entries: Iterable[Queued[W]]) -> None:
-        """Takes these out."""
-        if not (gone := {id(each) for each in entries}):
-            return
-        for each in [each for each in self._entries if id(each) in gone]:
-            self._by_key.pop((each.source, each.work.id), None)
-            self.tokens -= each.tokens
-        self._entries = [each for each in self._entries if id(each) not in gone]
-
-
 class Waiting(Generic[W]):
-    """A sorted queue for each priority. Not thread-safe; its owner holds a lock."""
+    """A queue for each priority. Not thread-safe; its owner holds a lock."""
 
     def __init__(self) -> None:
-        self.interactive: SortedQueue[W] = SortedQueue()
-        self.bulk: SortedQueue[W] = SortedQueue()
+        self.interactive: FairQueue[W] = FairQueue()
+        self.bulk: FairQueue[W] = FairQueue()
 
     @property
     def tokens(self) -> int:
@@ -169,7 +164,7 @@ class Waiting(Generic[W]):
         return len(self.interactive) + len(self.bulk)
 
     def add(self, new: Queued[W]) -> None:
-        (self.bulk if is_bulk(new) else self.interactive).add(new)
+        self.of(new).add(new)
 
     def cancel(self, source: object, work_id: int) -> bool:
         """Drops one entry; False if it is not waiting (any more)."""
@@ -180,30 +175,44 @@ class Waiting(Generic[W]):
         self.interactive.cancel_all(source)
         self.bulk.cancel_all(source)
 
+    def of(self, new: Queued[W]) -> FairQueue[W]:
+        """Return those that it waits among."""
+        return self.bulk if is_bulk(new) else self.interactive
+
     def remove(self, entries: Sequence[Queued[W]]) -> None:
-        """Takes these out."""
+        """Take these out, not to be computed."""
         self.interactive.remove([each for each in entries if not is_bulk(each)])
         self.bulk.remove([each for each in entries if is_bulk(each)])
+
+    def serve(self, entries: Sequence[Queued[W]]) -> None:
+        """Take these out, to be computed."""
+        self.interactive.serve([each for each in entries if not is_bulk(each)])
+        self.bulk.serve([each for each in entries if is_bulk(each)])
 
 
 class WaitingWork(Waiting[Work]):
     """What plans are made from."""
 
-    def take(self, now: float, batch_tokens: int, bulk_turn: float = -math.inf) -> Plan:
-        """Plans the next batch and takes it out of the queue, with what has expired."""
-        return self._take(plan(self.interactive.entries, self.bulk.entries, now, batch_tokens, bulk_turn))
+    def take(self, now: float, batch_tokens: int, bulk_turn: float = -math.inf, timing: Timing | None = None) -> Plan:
+        """Plan the next batch and take it out of the queue, with what is not to be computed."""
+        made = plan(self.interactive, self.bulk, now, batch_tokens, bulk_turn, timing)
+        return self._take(made, now, self.interactive, self.bulk)
 
-    def take_interactive(self, now: float, batch_tokens: int) -> Plan:
-        """The same of interactive work alone."""
-        return self._take(plan(self.interactive.entries, (), now, batch_tokens))
+    def take_interactive(self, now: float, batch_tokens: int, timing: Timing | None = None) -> Plan:
+        """Do the same of interactive work alone."""
+        return self._take(plan(self.interactive, (), now, batch_tokens, timing=timing), now, self.interactive)
 
-    def take_bulk(self, now: float, batch_tokens: int) -> Plan:
-        """The same of bulk work alone."""
-        return self._take(plan((), self.bulk.entries, now, batch_tokens))
+    def take_bulk(self, now: float, batch_tokens: int, timing: Timing | None = None) -> Plan:
+        """Do the same of bulk work alone."""
+        return self._take(plan((), self.bulk, now, batch_tokens, timing=timing), now, self.bulk)
 
-    def _take(self, made: Plan) -> Plan:
-        self.remove((*made.batch, *made.expired))
-        return made
+    def _take(self, made: Plan, now: float, *queues: FairQueue[Work]) -> Plan:
+        self.remove((*made.expired, *made.overloaded))
+        self.serve(made.batch)
+        # Where callers take turns, some expire that the plan would not meet for long.
+        expired = [each for queue in queues for each in queue.expired(now)]
+        self.remove(expired)
+        return replace(made, expired=(*made.expired, *expired))
 
 
 def is_bulk(entry: Queued[W]) -> bool:

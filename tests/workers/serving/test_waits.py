@@ -1,0 +1,76 @@
+"""What the loop refuses, and says of how long others would wait: with a program that takes as long as it is held up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bertstream.workers.contract import Failure, Result
+from tests.support.works import make_work
+from tests.workers.serving.test_loop import Worker
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    made = Worker(tmp_path)
+    yield made
+    made.program.gate.set()
+    made.queue.close()
+
+
+def test_what_would_be_late_is_refused_and_not_computed(worker: Worker) -> None:
+    worker.program.gate.clear()
+    worker.loop.start()
+    worker.add(1, [50])
+    assert worker.program.entered.acquire(timeout=20)
+    time.sleep(0.3)
+    worker.program.gate.set()
+    assert isinstance(worker.connection.get(1)[1], Result)  # so 50 tokens take 0.3 s
+    worker.program.gate.clear()
+    worker.add(2, [50])
+    assert worker.program.entered.acquire(timeout=20)
+    refused = worker.queue.add(make_work(3, [50], deadline=time.monotonic() + 0.05), worker.connection)
+    worker.add(4, [50])
+    worker.program.gate.set()
+    answers = worker.connection.get(2)
+    assert refused is not None
+    assert refused.reason == "overloaded"
+    assert 0.1 < refused.retry_seconds < 2
+    assert refused.wait_seconds > 0.1
+    assert [type(answers[number]) for number in (2, 4)] == [Result, Result]
+    assert worker.program.lengths_seen == [[50]] * 3
+
+
+def test_what_cannot_be_ready_any_more_when_its_turn_comes_is_answered_so(worker: Worker) -> None:
+    worker.program.gate.clear()
+    worker.loop.start()
+    worker.add(1, [50])
+    assert worker.program.entered.acquire(timeout=20)
+    worker.add(2, [50], deadline=time.monotonic() + 0.6)  # nothing was measured yet
+    worker.add(3, [40])
+    time.sleep(0.5)
+    worker.program.gate.set()
+    answers = worker.connection.get(3)
+    failure = answers[2]
+    assert isinstance(failure, Failure)
+    assert failure.reason == "overloaded"
+    assert failure.retry_seconds > 0
+    assert isinstance(answers[3], Result)
+
+
+def test_an_answer_says_how_long_others_would_wait(worker: Worker) -> None:
+    worker.program.gate.clear()
+    worker.loop.start()
+    worker.add(1, [100])
+    assert worker.program.entered.acquire(timeout=20)
+    for number in (2, 3):
+        worker.add(number, [100])
+    time.sleep(0.2)
+    worker.program.gate.set()
+    found = worker.connection.get(3)
+    waits = [answer.wait_seconds for _, answer in sorted(found.items())]
+    assert waits[0] > 0.2  # for two batches, one of which took 0.2 s
+    assert waits[2] == 0

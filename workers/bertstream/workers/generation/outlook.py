@@ -1,0 +1,58 @@
+"""When what arrives would begin to be generated: measured turns, and a pure function of what is under way and waits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bertstream.workers.generation.forecast import Forecast, Need
+
+_HORIZON_SECONDS = 5.0  # so long back, what was measured weighs a third
+_HORIZON_ENDED = 32  # generations
+
+
+class TurnPace:
+    """Measure how long turns take, with the batches between them, and how many of them generations use."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0  # of a turn; 0 while nothing was measured
+        self.share = 1.0  # of the turns that they might have
+
+    def turned(self, seconds: float) -> None:
+        """Note that a turn was computed."""
+        kept = math.exp(-seconds / _HORIZON_SECONDS) if self.seconds else 0.0
+        self.seconds = kept * self.seconds + (1 - kept) * seconds
+
+    def ended(self, turns: int, most: int) -> None:
+        """Note that a generation has had so many turns, of those that it might have had."""
+        self.share += (min(1.0, turns / most) - self.share) / _HORIZON_ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Stand for sequences that wait, one like the other."""
+
+    sequences: float = 0  # how many
+    rows: float = 1  # that each comes to
+    turns: float = 1  # that each may have
+
+
+def turns_until(need: Need, ahead: Crowd, under_way: Sequence[Need], rows: int, sequences: int) -> float:
+    """Return after how many turns this one begins, behind all of these, where each has as many turns as it may.
+
+    Those ahead take the places that are free, then those of the ones that end, and then of each other. `rows` and
+    `sequences` are all that there are.
+    """
+    ends = sorted(each.turns for each in under_way for _ in range(each.answers))
+    used = sum(each.rows + each.answers * each.turns for each in under_way)
+    free = max(0, min(sequences - len(ends), int((rows - used) // ahead.rows)))
+    places = [0] * free + ends or [0]
+    again, place = divmod(int(ahead.sequences), len(places))
+    return max(_turns_for_room(need, under_way, rows, sequences), places[place] + again * ahead.turns)
+
+
+def _turns_for_room(need: Need, under_way: Sequence[Need], rows: int, sequences: int) -> int:
+    """Return the same where nobody waits."""
+    starts = sorted({0, *(each.turns for each in under_way)})
+    return starts[int(Forecast(rows, sequences, under_way).fits_at(need, starts).argmax())]

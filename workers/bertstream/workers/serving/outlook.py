@@ -1,0 +1,93 @@
+"""When work that arrives would be answered, and whether it is refused for that: pure functions of what waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bertstream.workers.contract import Failure, Generate, Work
+from bertstream.workers.serving.pace import Pace
+from bertstream.workers.serving.scheduler import MARGIN_SECONDS, TURN_SECONDS, Entry, WaitingWork, is_bulk
+
+_LOOK_BEHIND = 256  # entries that new work would have wait longer, those of its caller alone
+LEAST_RETRY_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Tell from what a worker has to do, and from its pace, when it has done it."""
+
+    now: float
+    waiting: WaitingWork
+    pace: Pace
+    batch_tokens: int
+    left_seconds: float = 0.0  # until all is computed that is being computed
+    prepared_tokens: int = 0  # of the interactive batch that is computed after that
+    prepared_bulk_tokens: int = 0  # of one of bulk work, which interactive work overtakes
+    bulk_turn_seconds: float = 0.0  # until a turn of bulk work, if any waits
+
+    @property
+    def wait_seconds(self) -> float:
+        """Return how long small interactive work would wait, of a caller of whom nothing waits; 0 if all is idle."""
+        return self._interactive(self.waiting.interactive.before_newcomers, 1)[0]
+
+    def times(self, each: Entry, before: float) -> tuple[float, float]:
+        """Return in how many seconds its batch begins, and is answered, after so many tokens of its priority."""
+        return (self._bulk if is_bulk(each) else self._interactive)(before, each.tokens)
+
+    def _interactive(self, before: float, tokens: int) -> tuple[float, float]:
+        """Count the full batches of what goes first, and the turns of bulk work between them."""
+        begins, computed = self._batches(before + self.prepared_tokens, tokens)
+        begins += self.left_seconds
+        bulk = self.waiting.bulk.tokens + self.prepared_bulk_tokens
+        if bulk and begins > self.bulk_turn_seconds:
+            turns = 1 + (begins - self.bulk_turn_seconds) // TURN_SECONDS
+            begins += turns * self.pace.seconds(min(bulk, self.batch_tokens))
+        return begins, begins + computed
+
+    def _bulk(self, before: float, tokens: int) -> tuple[float, float]:
+        """Count bulk work that goes first, and all interactive work; or, where that is sooner, turns with it."""
+        begins, computed = self._batches(before + self.prepared_bulk_tokens, tokens)
+        interactive = self._batches(self.waiting.interactive.tokens + self.prepared_tokens, 0)
+        turns = 1 + (before + self.prepared_bulk_tokens) // self.batch_tokens
+        begins += self.left_seconds + min(sum(interactive), turns * TURN_SECONDS)
+        return begins, begins + computed
+
+    def _batches(self, before: float, tokens: int) -> tuple[float, float]:
+        """Return the seconds of the batches that come first, and of its own, which is full unless it is next."""
+        full = max(0, -(-int(before + tokens) // self.batch_tokens) - 1)
+        last = self.batch_tokens if full else before + tokens
+        return full * self.pace.seconds(self.batch_tokens), self.pace.careful_seconds(last) if last else 0.0
+
+
+def overloaded(work: Work | Generate, retry_seconds: float, wait_seconds: float) -> Failure:
+    """Return what is said of work that would be late."""
+    message = f"it would not be answered in time: try again in {retry_seconds:.2f} s"
+    return Failure(work.id, "overloaded", message, max(retry_seconds, LEAST_RETRY_SECONDS), wait_seconds)
+
+
+def refused_for(outlook: Outlook, new: Entry, queue_seconds: float) -> float:
+    """Return in how many seconds this new work would fit, if it is refused now; 0 if it may wait.
+
+    It is refused where it would be late, where it would have other work of its caller late, and interactive work also
+    where its batch would begin only after `queue_seconds`. Other callers' work gives way to it: that is their share.
+    """
+    if new.promised or not outlook.pace.measured:
+        return 0.0
+    begins, answered = outlook.times(new, outlook.waiting.of(new).tokens_before(new))
+    if not (begins or len(outlook.waiting)):
+        return 0.0  # whatever the pace says: all is idle, and so it is measured anew
+    over = answered + MARGIN_SECONDS - (new.work.deadline - outlook.now)
+    if not is_bulk(new):
+        over = max(over, begins - queue_seconds)
+    over = max(over, _made_late(outlook, new))
+    return max(0.0, over)
+
+
+def _made_late(outlook: Outlook, new: Entry) -> float:
+    """Return in how many seconds other work of its caller is done that this would have late; 0 if there is none."""
+    for each, before in outlook.waiting.of(new).behind(new, _LOOK_BEHIND):
+        left = each.work.deadline - outlook.now - MARGIN_SECONDS
+        answered = outlook.times(each, before)[1]
+        if answered <= left < outlook.times(each, before + new.tokens)[1]:
+            return left
+    return 0.0
