@@ -65,6 +65,7 @@ def _start(compiled: Path, path: Path) -> WorkQueue:
         running=str(path.with_suffix(".running")),
         batch_tokens=2048,
         queue_tokens=1 << 24,
+        queue_seconds=30.0,
         session_bytes=1 << 26,
         cache_tokens=1 << 14,
     )

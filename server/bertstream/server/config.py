@@ -94,6 +94,9 @@ class ServeConfig:
     queue_tokens: int = _option(
         1_048_576, "tokens under way for one model, in each frontend, before unary calls are refused", least=1
     )
+    queue_seconds: float = _option(
+        30.0, "how long interactive work may have to wait in a worker before it is refused, by the estimate", least=0
+    )
     max_texts: int = _option(4096, "texts in one message", least=1)
     max_request_bytes: int = _option(8 << 20, "bytes of one request message", least=1024)
     max_message_bytes: int = _option(

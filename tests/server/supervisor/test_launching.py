@@ -216,7 +216,9 @@ def test_replicas_go_to_the_gpus_that_have_the_fewest(tmp_path: Path) -> None:
 
 
 def test_what_workers_are_told(tmp_path: Path) -> None:
-    launch = Launching(tmp_path, gpus=2, batch_seconds=7.0, queue_tokens=10, max_texts=2, frontends=3)
+    launch = Launching(
+        tmp_path, gpus=2, batch_seconds=7.0, queue_tokens=10, queue_seconds=4.5, max_texts=2, frontends=3
+    )
     launch("a")
     made = launch("b", workers=3, queue_tokens=5)
     specs, configs = made.specs(launch.config), launch.told(made)
@@ -227,6 +229,7 @@ def test_what_workers_are_told(tmp_path: Path) -> None:
     assert len(set(made.settings.sockets)) == 3
     assert all(config.batch_tokens == 16384 for config in configs)
     assert {config.queue_tokens for config in configs} == {3 * (5 + 2 * 512)}  # what all frontends may let in
+    assert {config.queue_seconds for config in configs} == {4.5}
     assert made.settings.queue_tokens == 5
     assert specs[0].module == "bertstream.workers.process"
     assert specs[0].environment["OMP_NUM_THREADS"] == str(made.threads)

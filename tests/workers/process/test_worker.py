@@ -59,6 +59,7 @@ def test_it_asks_for_its_settings_and_says_why_it_cannot_start(tmp_path: Path) -
         running=str(tmp_path / "running"),
         batch_tokens=1,
         queue_tokens=1,
+        queue_seconds=1.0,
         session_bytes=1,
         cores=(0,),
         share=Share(str(tmp_path / "cores"), 0, 2, 0),

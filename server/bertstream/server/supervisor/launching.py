@@ -125,6 +125,7 @@ class Launch:
             running=str(self._record(number, life)),
             batch_tokens=self.batch_tokens,
             queue_tokens=self.frontends * self._admitted_tokens(config),
+            queue_seconds=config.queue_seconds,
             session_bytes=config.session_bytes,
             log_level=config.log_level,
             cache_tokens=self._cache_tokens(config),

@@ -217,12 +217,26 @@ async def test_cancelling_reaches_every_worker(dispatch: Dispatch) -> None:
 
 @pytest.mark.parametrize(
     ("reason", "expected"),
-    [("expired", "DEADLINE_EXCEEDED"), ("queue_full", "OVERLOADED"), ("out_of_memory", "OUT_OF_MEMORY")],
+    [
+        ("expired", "DEADLINE_EXCEEDED"),
+        ("queue_full", "OVERLOADED"),
+        ("overloaded", "OVERLOADED"),
+        ("out_of_memory", "OUT_OF_MEMORY"),
+    ],
 )
 async def test_failures_of_one_text(dispatch: Dispatch, reason: Any, expected: str) -> None:
     dispatcher, [worker] = await dispatch(1)
     worker.answer = lambda work: Failure(work.id, reason, "why")
     assert reasons(await dispatcher.run(job([1]))) == [expected]
+    assert len(worker.works) == 1
+
+
+async def test_when_to_try_again_is_what_the_worker_says(dispatch: Dispatch) -> None:
+    dispatcher, [worker] = await dispatch(1)
+    worker.answer = lambda work: Failure(work.id, "overloaded", "it would be late", 0.75)
+    [outcome] = await dispatcher.run(job([1, 1], priority=BULK))
+    assert outcome.error is not None
+    assert (outcome.error.reason, outcome.error.retry_seconds) == ("OVERLOADED", 0.75)
     assert len(worker.works) == 1
 
 

@@ -230,7 +230,12 @@ async def test_a_deadline_goes_along(dispatch: Dispatch) -> None:
 
 @pytest.mark.parametrize(
     ("reason", "expected"),
-    [("queue_full", "OVERLOADED"), ("out_of_memory", "OUT_OF_MEMORY"), ("internal", "INTERNAL")],
+    [
+        ("queue_full", "OVERLOADED"),
+        ("overloaded", "OVERLOADED"),
+        ("out_of_memory", "OUT_OF_MEMORY"),
+        ("internal", "INTERNAL"),
+    ],
 )
 async def test_failures(dispatch: Dispatch, reason: Any, expected: str) -> None:
     dispatcher, [worker] = await dispatch(1)

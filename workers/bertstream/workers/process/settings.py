@@ -19,6 +19,7 @@ class WorkerSettings:
     running: str  # where to record what is being computed
     batch_tokens: int
     queue_tokens: int
+    queue_seconds: float  # until the batch of interactive work begins, by the worker's estimate; else it is refused
     session_bytes: int  # of states kept for computations that go layer by layer
     log_level: str = "info"
     cache_tokens: int = 0  # of keys and values kept, where the model generates

@@ -105,7 +105,7 @@ def start(settings: WorkerSettings) -> tuple[EngineLoop, WorkQueue]:
     generator = make_generator(program, settings, computing)
     generation = generator.queue if generator else None
     cache_tokens = generation.cache_tokens if generation is not None else 0  # an empty queue is false
-    queue = WorkQueue(settings.queue_tokens, settings.batch_tokens)
+    queue = WorkQueue(settings.queue_tokens, settings.batch_tokens, settings.queue_seconds)
     sessions = Sessions(settings.session_bytes)
     loop = EngineLoop(
         program, queue, computing, sessions, program.description.layers, settings.device, generator=generator
@@ -113,7 +113,8 @@ def start(settings: WorkerSettings) -> tuple[EngineLoop, WorkQueue]:
     loop.start(lambda _: warm_up(program, settings, computing, cores))
 
     def hello(connection: int) -> Hello:
-        return Hello(settings.name, os.getpid(), connection, settings.batch_tokens, settings.running, cache_tokens)
+        told = settings.name, os.getpid(), connection, settings.batch_tokens, settings.running, cache_tokens
+        return Hello(*told, wait_seconds=queue.wait_seconds)
 
     Listener(settings.socket, Queues(queue, sessions, generation), hello).start()
     return loop, queue
@@ -130,7 +131,7 @@ def make_generator(program: ScriptedProgram, settings: WorkerSettings, computing
     return Generator(
         program,
         description,
-        GenerationQueue(settings.queue_tokens, settings.cache_tokens),
+        GenerationQueue(settings.queue_tokens, settings.cache_tokens, settings.queue_seconds),
         computing,
         batch_tokens=settings.batch_tokens,
         max_sequences=settings.generation_sequences,

@@ -71,4 +71,6 @@ def _meaning(failure: Failure) -> RequestError:
         return errors.deadline_exceeded()
     if failure.reason == "queue_full":
         return errors.overloaded(failure.message, 1.0)
+    if failure.reason == "overloaded":
+        return errors.overloaded(failure.message, failure.retry_seconds)
     return errors.out_of_memory() if failure.reason == "out_of_memory" else errors.internal()
