@@ -13,7 +13,7 @@ from benchmarks.peers import Choice, Peer, Settings, Vectors
 from benchmarks.peers.feeding import tokenizer
 from benchmarks.peers.torch_settings import set_threads
 from bertstream.workers.compile.compiler import compile_model
-from bertstream.workers.contract import Batch, Pooling, Wishes, Work
+from bertstream.workers.contract import Batch, OutputOptions, Pooling, Work
 from bertstream.workers.engine.batch import prepare
 from bertstream.workers.engine.engine import Launched, launch
 from bertstream.workers.process.worker import record_graphs
@@ -63,7 +63,7 @@ class Engine(Tokens):
         directory = compile_model(settings.directory, dtype=settings.precision, device=settings.device)
         program = ScriptedProgram.load(directory, settings.device)
         self.last = program.description.layers
-        self.wishes = Wishes(("pooled",), Pooling("mean", (self.last,), normalize=True))
+        self.output_options = OutputOptions(("pooled",), Pooling("mean", (self.last,), normalize=True))
         self.program = record_graphs(program, self.batch_tokens) if settings.device == "cuda" else program
 
     def encode(self, rows: Rows, choice: Choice) -> Vectors:
@@ -93,7 +93,7 @@ class Engine(Tokens):
 
     def launch(self, rows: list[Ids]) -> Launched:
         """One batch."""
-        work = Work(1, Batch(np.concatenate(rows), np.array([len(row) for row in rows], np.int32)), self.wishes)
+        work = Work(1, Batch(np.concatenate(rows), np.array([len(row) for row in rows], np.int32)), self.output_options)
         return launch(self.program, prepare([work], self.last, self.settings.device))
 
 

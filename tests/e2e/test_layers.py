@@ -39,7 +39,7 @@ def outputs_of(family: str) -> list[Output]:
 def test_every_layer_head_and_vector_equals_transformers(
     client: Client, checkpoint: Callable[[str], Path], family: str, kind: str
 ) -> None:
-    """In one batch with texts of other lengths and other wishes."""
+    """In one batch with texts of other lengths and other output options."""
     theirs = reference(checkpoint(family))
     text = {"text": TEXT, "pair": PAIR, "ids": theirs.tokens(TEXT)["input_ids"][0]}[kind]
     expected = theirs.encode(TEXT if kind == "ids" else text)

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from bertstream.workers.compile.compiler import compile_model
-from bertstream.workers.programs.interface import Advanced, AttentionWish
+from bertstream.workers.programs.interface import Advanced, AttentionOptions
 from bertstream.workers.programs.program import ScriptedProgram
 from tests.support.checkpoints import TEXTS
 
@@ -54,13 +54,17 @@ class Pair:
         return self.program.hidden_states(packed(ids), None if types is None else packed(types), sizes(ids), layers)
 
     def forward(
-        self, ids: list[list[int]], types: list[list[int]] | None, layers: list[int], wish: AttentionWish | None = None
+        self,
+        ids: list[list[int]],
+        types: list[list[int]] | None,
+        layers: list[int],
+        options: AttentionOptions | None = None,
     ) -> Advanced:
-        return self.program.forward(packed(ids), None if types is None else packed(types), sizes(ids), layers, wish)
+        return self.program.forward(packed(ids), None if types is None else packed(types), sizes(ids), layers, options)
 
-    def everything(self, texts: int) -> AttentionWish:
+    def everything(self, texts: int) -> AttentionOptions:
         """Every layer, text and head."""
-        return AttentionWish(tuple(range(1, self.layers + 1)), tuple(range(texts)), tuple(range(self.heads)))
+        return AttentionOptions(tuple(range(1, self.layers + 1)), tuple(range(texts)), tuple(range(self.heads)))
 
 
 def sizes(rows: list[list[int]]) -> list[int]:

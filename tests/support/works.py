@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertstream.workers.contract import INTERACTIVE, Batch, Pooling, Wishes, Work
-from bertstream.workers.programs.interface import Advanced, AttentionWish, Encoded, with_sources
+from bertstream.workers.contract import INTERACTIVE, Batch, OutputOptions, Pooling, Work
+from bertstream.workers.programs.interface import Advanced, AttentionOptions, Encoded, with_sources
 
 LAST_LAYER = 3
 HIDDEN = 6
@@ -18,7 +18,7 @@ LABELS = {"next_sentence": 2, "sequence_classification": 4, "multiple_choice": 1
     "token_classification": 5,
     "question_answering": 2,
 }
-MEAN = Wishes(("pooled",), Pooling("mean", (LAST_LAYER,)))
+MEAN = OutputOptions(("pooled",), Pooling("mean", (LAST_LAYER,)))
 
 
 def make_batch(lengths: Sequence[int], *, first_id: int = 1, type_ids: bool = False) -> Batch:
@@ -31,7 +31,7 @@ def make_work(
     work_id: int,
     lengths: Sequence[int] = (3,),
     *,
-    wishes: Wishes = MEAN,
+    output_options: OutputOptions = MEAN,
     priority: int = INTERACTIVE,
     deadline: float = float("inf"),
     alone: bool = False,
@@ -43,7 +43,7 @@ def make_work(
 ) -> Work:
     """One entry of a queue."""
     batch = make_batch(lengths, first_id=first_id, type_ids=type_ids)
-    return Work(work_id, batch, wishes, priority, deadline, alone, session, not session, caller, weight)
+    return Work(work_id, batch, output_options, priority, deadline, alone, session, not session, caller, weight)
 
 
 class FakeProgram:
@@ -83,7 +83,7 @@ class FakeProgram:
         type_ids: Tensor | None,
         lengths: list[int],
         layers: list[int],
-        attention: AttentionWish | None = None,
+        attention: AttentionOptions | None = None,
     ) -> Advanced:
         raise NotImplementedError  # has no attention
 
@@ -96,7 +96,7 @@ class FakeProgram:
         lengths: list[int],
         start: int,
         layers: list[int],
-        attention: AttentionWish | None = None,
+        attention: AttentionOptions | None = None,
     ) -> Advanced:
         raise NotImplementedError
 

@@ -27,20 +27,20 @@ from bertstream.workers.contract import (
     Generated,
     GenerationOptions,
     HeadName,
-    HeadWish,
+    HeadOptions,
     Hello,
     Output,
+    OutputOptions,
     Pooling,
     Result,
     ScoreFunction,
     Spans,
-    Wishes,
     Work,
 )
 from tests.support.works import make_batch
 
 POOLING = Pooling("mean", (0, 3), "concatenate", True, 7)
-HEAD = HeadWish("fill_mask", "none", 5, (3, 1), 7)
+HEAD = HeadOptions("fill_mask", "none", 5, (3, 1), 7)
 OPTIONS = GenerationOptions(9, 2, 3, 2, 0.5, "never", True, 0.7, 4, 0.9, 2**63, 1.2, 3, ((5,), (6, 7)), (102, 3), True)
 
 
@@ -50,11 +50,13 @@ def column(kind: Any, *values: float) -> np.ndarray:
 
 SPANS = Spans(column(np.int32, 2, 0), column(np.int32, 0, 2), column(np.int32, 1, 1))
 MESSAGES: list[ipc.Message] = [
-    Work(1, make_batch([3, 1]), Wishes(("pooled", "last_hidden_state"), POOLING, "int8"), BULK, 12.5, True),
-    Work(2**62, make_batch([2], type_ids=True), Wishes(("pooler_output",))),
-    Work(3, replace(make_batch([3, 1]), spans=SPANS), Wishes(("mask_candidates",), head=HEAD)),
-    Work(4, replace(make_batch([3, 1]), spans=replace(SPANS, ids=column(np.int32, 7, 9))), Wishes((), head=HEAD)),
-    Work(5, make_batch([1]), Wishes(()), session=7, final=False, caller="schlüssel", weight=2.5),
+    Work(1, make_batch([3, 1]), OutputOptions(("pooled", "last_hidden_state"), POOLING, "int8"), BULK, 12.5, True),
+    Work(2**62, make_batch([2], type_ids=True), OutputOptions(("pooler_output",))),
+    Work(3, replace(make_batch([3, 1]), spans=SPANS), OutputOptions(("mask_candidates",), head=HEAD)),
+    Work(
+        4, replace(make_batch([3, 1]), spans=replace(SPANS, ids=column(np.int32, 7, 9))), OutputOptions((), head=HEAD)
+    ),
+    Work(5, make_batch([1]), OutputOptions(()), session=7, final=False, caller="schlüssel", weight=2.5),
     Generate(6, column(np.int32, 101, 5), OPTIONS, column(np.int32, 0, 1), BULK, 12.5, True, "10.0.0.7", 0.5),
     Generate(7, column(np.int32, 101), GenerationOptions(1)),
     Generated(column(np.int64, 2**40), column(np.int32, 1), column(np.int32, 17), column(np.float32, -0.25)),
@@ -127,7 +129,7 @@ def names_of(literals: Any) -> list[str]:
 NUMBERS = st.integers(-(2**31), 2**31 - 1)
 REALS = st.floats(allow_nan=False)
 HEADS = st.builds(
-    HeadWish,
+    HeadOptions,
     st.sampled_from(names_of(HeadName)),
     st.sampled_from(get_args(ScoreFunction)),
     NUMBERS,
@@ -143,8 +145,8 @@ POOLINGS = st.builds(
     NUMBERS,
 )
 
-WISHES = st.builds(
-    Wishes,
+OUTPUT_OPTIONS = st.builds(
+    OutputOptions,
     st.lists(st.sampled_from(names_of(Output))).map(tuple),
     st.none() | POOLINGS,
     hidden_layers=st.lists(NUMBERS).map(tuple),
@@ -177,7 +179,7 @@ ANY_MESSAGE: st.SearchStrategy[ipc.Message] = st.one_of(
         Work,
         NUMBERS,
         st.builds(Batch, INTS, INTS, st.none() | INTS, st.none() | SPAN_COLUMNS),
-        WISHES,
+        OUTPUT_OPTIONS,
         caller=st.text(),
     ),
     st.builds(Generate, NUMBERS, INTS, GENERATION, st.none() | INTS, NUMBERS, REALS, st.booleans(), st.text()),
@@ -203,7 +205,7 @@ def test_whatever_a_message_holds_comes_back(message: ipc.Message) -> None:
 
 
 def test_a_deadline_that_never_comes_survives(pair: tuple[socket.socket, socket.socket]) -> None:
-    ipc.send(pair[0], Work(1, make_batch([1]), Wishes(("pooled",))))
+    ipc.send(pair[0], Work(1, make_batch([1]), OutputOptions(("pooled",))))
     received = ipc.receive(pair[1])
     assert isinstance(received, Work)
     assert received.deadline == math.inf
@@ -328,15 +330,15 @@ def placed(dtype: Any = "<i4", shape: Any = (1,), start: Any = 0) -> Any:
         (Hello, {"worker": "w"}),
         (Failure, {"id": 1, "reason": "a whim", "message": ""}),
         (Work, {"id": 1, "batch": placed()}),
-        (Work, {"id": 1, "batch": placed(), "wishes": "wishes"}),
-        (Work, {"id": 1, "batch": placed(), "wishes": {"outputs": ["poems"]}}),
-        (Work, {"id": 1, "batch": {"ids": [1, 2], "lengths": [1, 2]}, "wishes": {"outputs": ["pooled"]}}),
+        (Work, {"id": 1, "batch": placed(), "output_options": "output_options"}),
+        (Work, {"id": 1, "batch": placed(), "output_options": {"outputs": ["poems"]}}),
+        (Work, {"id": 1, "batch": {"ids": [1, 2], "lengths": [1, 2]}, "output_options": {"outputs": ["pooled"]}}),
         (Generate, {"id": 1, "options": {"max_new_tokens": 3}}),
         (Generate, {"id": 1, "ids": ("<i4", (1,), 0), "options": 3}),
         (Generated, {"works": ("<i8", (1,), 0)}),
         (Result, {"id": 1, "tensors": {}, "queue_seconds": "long", "compute_seconds": 0.0}),
         *(
-            (Work, {"id": 1, "batch": batch, "wishes": {"outputs": ["pooled"]}})
+            (Work, {"id": 1, "batch": batch, "output_options": {"outputs": ["pooled"]}})
             for batch in (
                 placed(shape=(5,)),  # larger than the payload
                 placed(start=16),
@@ -357,8 +359,8 @@ def test_a_header_that_is_none_is_refused(kind: type, header: Any) -> None:
 
 
 def test_a_header_that_is_one_is_taken() -> None:
-    received = decode(frame(Work, {"id": 1, "batch": placed(), "wishes": {"outputs": ["pooled"]}}, bytes(16)))
-    assert same(received, Work(1, Batch(column(np.int32, 0), column(np.int32, 0)), Wishes(("pooled",))))
+    received = decode(frame(Work, {"id": 1, "batch": placed(), "output_options": {"outputs": ["pooled"]}}, bytes(16)))
+    assert same(received, Work(1, Batch(column(np.int32, 0), column(np.int32, 0)), OutputOptions(("pooled",))))
 
 
 def test_numbers_of_numpy_are_numbers() -> None:

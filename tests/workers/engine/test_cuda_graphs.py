@@ -14,7 +14,7 @@ import torch
 from msgspec import structs
 
 from bertstream.workers.compile.compiler import compile_model
-from bertstream.workers.contract import BULK, Batch, Pooling, Result, Wishes, Work
+from bertstream.workers.contract import BULK, Batch, OutputOptions, Pooling, Result, Work
 from bertstream.workers.engine.batch import prepare
 from bertstream.workers.engine.copies import to_device, to_host
 from bertstream.workers.engine.engine import launch, run
@@ -93,8 +93,10 @@ def test_works_that_want_different_things_of_one_replay(tmp_path: Path) -> None:
     program = loaded(tmp_path, "float16")
     last = program.description.layers
     works = [bulk_work(number, program) for number in (1, 2, 3)]
-    works[1] = replace(works[1], wishes=Wishes(("last_hidden_state", "pooled"), Pooling("mean", (last,))))
-    works[2] = replace(works[2], wishes=Wishes(("pooled",), Pooling("max", (last,), normalize=True)))
+    works[1] = replace(
+        works[1], output_options=OutputOptions(("last_hidden_state", "pooled"), Pooling("mean", (last,)))
+    )
+    works[2] = replace(works[2], output_options=OutputOptions(("pooled",), Pooling("max", (last,), normalize=True)))
     plain = run(program, prepare(works, last, "cuda"))
     recorded = record_graphs(program, 16384)
     for _ in range(2):
@@ -177,8 +179,8 @@ class Connection:
 def bulk_work(number: int, program: ScriptedProgram) -> Work:
     lengths = [1 + (number * 37 + i * 13) % 200 for i in range(10)]
     batch = Batch(random_ids(sum(lengths)).numpy(), np.array(lengths, np.int32))
-    wishes = Wishes(("pooled",), Pooling("mean", (program.description.layers,), normalize=True))
-    return Work(number, batch, wishes, BULK)
+    output_options = OutputOptions(("pooled",), Pooling("mean", (program.description.layers,), normalize=True))
+    return Work(number, batch, output_options, BULK)
 
 
 def test_batches_in_flight_give_each_work_its_own(tmp_path: Path) -> None:

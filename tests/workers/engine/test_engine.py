@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bertstream.workers.contract import LayerCombination, Output, Pooling, PoolingMode, Spans, WireType, Wishes, Work
+from bertstream.workers.contract import (
+    LayerCombination,
+    Output,
+    OutputOptions,
+    Pooling,
+    PoolingMode,
+    Spans,
+    WireType,
+    Work,
+)
 from bertstream.workers.engine import outputs as outputs_module
 from bertstream.workers.engine.batch import prepare
 from bertstream.workers.engine.engine import run
@@ -45,14 +54,14 @@ def reference(work: Work) -> dict[str, torch.Tensor]:
     """What comes of a work in float32, written down naively."""
     texts = texts_of(work)
     found: dict[str, torch.Tensor] = {}
-    for output in work.wishes.outputs:
+    for output in work.output_options.outputs:
         if output == "last_hidden_state":
             found[output] = torch.cat([text[LAST_LAYER] for text in texts])
         elif output == "pooler_output":
             found[output] = torch.stack([torch.tanh(text[LAST_LAYER][0] * 0.5) for text in texts])
         else:
-            assert work.wishes.pooling is not None
-            found[output] = torch.stack([pooled(text, work.wishes.pooling) for text in texts])
+            assert work.output_options.pooling is not None
+            found[output] = torch.stack([pooled(text, work.output_options.pooling) for text in texts])
     return found
 
 
@@ -83,14 +92,19 @@ def check(works: Sequence[Work]) -> None:
 def test_every_pooling(mode: PoolingMode, combination: LayerCombination) -> None:
     layers: tuple[int, ...] = (LAST_LAYER,) if mode == "pooler" else (0, 2, 3)
     works = [
-        make_work(1, [3, 1, 5, 3], wishes=Wishes(("pooled",), Pooling(mode, layers, combination))),
-        make_work(2, [2, 5], wishes=Wishes(("pooled",), Pooling(mode, layers, combination, True, 4)), first_id=50),
+        make_work(1, [3, 1, 5, 3], output_options=OutputOptions(("pooled",), Pooling(mode, layers, combination))),
+        make_work(
+            2,
+            [2, 5],
+            output_options=OutputOptions(("pooled",), Pooling(mode, layers, combination, True, 4)),
+            first_id=50,
+        ),
     ]
     check(works)
 
 
-WISHES = st.builds(
-    lambda outputs, mode, layers, combination, normalize, dimensions: Wishes(
+OUTPUT_OPTIONS = st.builds(
+    lambda outputs, mode, layers, combination, normalize, dimensions: OutputOptions(
         tuple(outputs),
         Pooling(mode, (LAST_LAYER,) if mode == "pooler" else tuple(layers), combination, normalize, dimensions)
         if "pooled" in outputs
@@ -108,7 +122,7 @@ WORKS = st.lists(
         make_work,
         st.integers(),
         st.lists(st.integers(1, 6), min_size=1, max_size=5),
-        wishes=WISHES,
+        output_options=OUTPUT_OPTIONS,
         first_id=st.integers(0, 900),
         type_ids=st.booleans(),
     ),
@@ -119,7 +133,7 @@ WORKS = st.lists(
 
 @given(WORKS)
 @settings(max_examples=60, deadline=None)
-def test_mixed_wishes_give_each_work_its_own_in_its_own_order(works: list[Work]) -> None:
+def test_mixed_output_options_give_each_work_its_own_in_its_own_order(works: list[Work]) -> None:
     check(works)
 
 
@@ -137,10 +151,14 @@ def test_texts_are_sorted_so_that_equal_lengths_are_neighbours() -> None:
 
 def test_no_layer_is_asked_for_that_nobody_wants() -> None:
     program = FakeProgram()
-    low = Wishes(("pooled",), Pooling("mean", (1, 0)))
-    compute(make_work(1, wishes=low), program=program)
-    compute(make_work(1, wishes=low), make_work(2, wishes=Wishes(("pooler_output",))), program=program)
-    compute(make_work(1, wishes=Wishes(("last_hidden_state",))), program=program)
+    low = OutputOptions(("pooled",), Pooling("mean", (1, 0)))
+    compute(make_work(1, output_options=low), program=program)
+    compute(
+        make_work(1, output_options=low),
+        make_work(2, output_options=OutputOptions(("pooler_output",))),
+        program=program,
+    )
+    compute(make_work(1, output_options=OutputOptions(("last_hidden_state",))), program=program)
     assert program.layers_asked == [[0, 1], [0, 1, LAST_LAYER], [LAST_LAYER]]
 
 
@@ -169,9 +187,9 @@ class Recorded(FakeProgram):
 
 def test_vectors_that_come_along_need_no_states() -> None:
     program = Recorded()
-    own, states = make_work(1, [3, 2]), make_work(2, [2], wishes=Wishes(("last_hidden_state",)))
-    first = make_work(3, [2], wishes=Wishes(("pooled",), Pooling("cls", (LAST_LAYER,))))
-    lower = make_work(4, [2], wishes=Wishes(("pooled",), Pooling("mean", (1,))))
+    own, states = make_work(1, [3, 2]), make_work(2, [2], output_options=OutputOptions(("last_hidden_state",)))
+    first = make_work(3, [2], output_options=OutputOptions(("pooled",), Pooling("cls", (LAST_LAYER,))))
+    lower = make_work(4, [2], output_options=OutputOptions(("pooled",), Pooling("mean", (1,))))
     for others in ([], [states], [first], [lower, states], [own]):
         vectors, *found = compute(own, *others, program=program)
         assert torch.equal(vectors["pooled"], torch.full((2, HIDDEN), 7.0))
@@ -235,8 +253,8 @@ def test_int8_is_within_half_a_step(row: list[float]) -> None:
 
 @pytest.mark.parametrize("wire_type", get_args(WireType))
 def test_wire_types_of_every_output(wire_type: Any) -> None:
-    wishes = Wishes(OUTPUTS, Pooling("mean", (LAST_LAYER,), dimensions=3), wire_type)
-    found = compute(make_work(1, [2, 3], wishes=wishes))[0]
+    output_options = OutputOptions(OUTPUTS, Pooling("mean", (LAST_LAYER,), dimensions=3), wire_type)
+    found = compute(make_work(1, [2, 3], output_options=output_options))[0]
     rows = {"pooled": (2, 3), "pooler_output": (2, HIDDEN), "last_hidden_state": (5, HIDDEN)}
     assert {name: tuple(found[name].shape) for name in rows} == rows
     assert all(values.is_contiguous() for values in found.values())
@@ -248,9 +266,9 @@ def test_wire_types_of_every_output(wire_type: Any) -> None:
 @pytest.mark.parametrize(("combination", "width"), [("mean", HIDDEN), ("concatenate", 2 * HIDDEN)])
 def test_spans_of_which_there_are_none(wire_type: Any, combination: LayerCombination, width: int) -> None:
     nothing = np.zeros(0, np.int32)
-    wishes = Wishes(("pooled_spans",), Pooling("max", (1, 2), combination, True), wire_type)
+    output_options = OutputOptions(("pooled_spans",), Pooling("max", (1, 2), combination, True), wire_type)
     batch = replace(make_work(1, [2, 3]).batch, spans=Spans(np.zeros(2, np.int32), nothing, nothing))
-    found = compute(replace(make_work(1, wishes=wishes), batch=batch))[0]
+    found = compute(replace(make_work(1, output_options=output_options), batch=batch))[0]
     assert tuple(found["pooled_spans"].shape) == (0, width)
 
 
@@ -267,8 +285,8 @@ def test_many_long_spans_are_not_gathered_at_once(
 
     monkeypatch.setattr(outputs_module, "_SPAN_ROWS", 8)
     spans = Spans(np.array([6], np.int32), np.arange(6, dtype=np.int32), np.array([1, 7, 10, 2, 3, 4], np.int32))
-    wishes = Wishes(("pooled_spans",), Pooling("mean", (1, 2), combination))
-    work = make_work(1, [14], wishes=wishes)
+    output_options = OutputOptions(("pooled_spans",), Pooling("mean", (1, 2), combination))
+    work = make_work(1, [14], output_options=output_options)
     work = replace(work, batch=replace(work.batch, spans=spans))
     (found,) = run(Counting(), prepare([work], LAST_LAYER))
     assert max(rows) == 10  # of the span that has so many

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bertstream.workers import native
 from bertstream.workers.compile.compiler import compile_model
-from bertstream.workers.contract import Pooling, PoolingMode, Spans, Wishes, Work
+from bertstream.workers.contract import OutputOptions, Pooling, PoolingMode, Spans, Work
 from bertstream.workers.engine import graphs
 from bertstream.workers.engine.batch import prepare
 from bertstream.workers.engine.engine import run
@@ -184,22 +184,25 @@ def test_vectors_come_along_and_what_has_none_brings_its_states(program: Scripte
 
 
 def vectors(number: int, lengths: list[int], pooling: Pooling, **more: Any) -> Work:
-    return make_work(number, lengths, wishes=Wishes(("pooled",), pooling, **more), first_id=10 * number)
+    return make_work(number, lengths, output_options=OutputOptions(("pooled",), pooling, **more), first_id=10 * number)
 
 
 def mixed_works(last: int) -> dict[str, list[Work]]:
     """By what they have in common."""
     own, plain = Pooling("mean", (last,), normalize=True), Pooling("mean", (last,))
-    both = make_work(8, [4, 2], wishes=Wishes(("last_hidden_state", "pooled"), own), first_id=30)
+    both = make_work(8, [4, 2], output_options=OutputOptions(("last_hidden_state", "pooled"), own), first_id=30)
     spans = Spans(np.array([2], np.int32), np.array([0, 3], np.int32), np.array([4, 2], np.int32))
-    spanned = make_work(9, [6], wishes=Wishes(("pooled_spans", "pooled"), own), first_id=40)
+    spanned = make_work(9, [6], output_options=OutputOptions(("pooled_spans", "pooled"), own), first_id=40)
     spanned = replace(spanned, batch=replace(spanned.batch, spans=spans))
     usual = [vectors(1, [3, 9], own), vectors(2, [5], plain), vectors(3, [9, 1], own), vectors(4, [2], own)]
     states = make_work(
-        5, [5], wishes=Wishes(("last_hidden_state", "hidden_states"), hidden_layers=(last,)), type_ids=True
+        5,
+        [5],
+        output_options=OutputOptions(("last_hidden_state", "hidden_states"), hidden_layers=(last,)),
+        type_ids=True,
     )
     cut, largest = vectors(6, [3], replace(own, dimensions=5)), vectors(7, [4], Pooling("max", (last,), normalize=True))
-    pooler = make_work(10, [3], wishes=Wishes(("pooler_output", "pooled"), Pooling("pooler", (last,))))
+    pooler = make_work(10, [3], output_options=OutputOptions(("pooler_output", "pooled"), Pooling("pooler", (last,))))
     return {
         "usual vectors": usual,
         "in other types": [vectors(1, [3, 9], own, wire_type="int8"), vectors(2, [4], own, wire_type="float16")],

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bertstream.workers.contract import HeadName, HeadWish, Output, ScoreFunction, Spans, Wishes, Work
+from bertstream.workers.contract import HeadName, HeadOptions, Output, OutputOptions, ScoreFunction, Spans, Work
 from bertstream.workers.engine import masked
 from bertstream.workers.engine.answers import best_answers
 from bertstream.workers.engine.batch import prepare
@@ -25,7 +25,7 @@ from tests.support.works import LAST_LAYER, VOCABULARY, FakeProgram, fake_logits
 
 FUNCTIONS: tuple[ScoreFunction, ...] = get_args(ScoreFunction)
 TEXT_HEADS: tuple[HeadName, ...] = ("next_sentence", "sequence_classification", "multiple_choice")
-ANSWERS = HeadWish("question_answering", top_k=3, max_answer_tokens=2)
+ANSWERS = HeadOptions("question_answering", top_k=3, max_answer_tokens=2)
 
 
 def compute(*works: Work, program: FakeProgram | None = None) -> list[dict[str, Tensor]]:
@@ -72,38 +72,38 @@ def masked_logits(work: Work) -> Tensor:
 
 
 def reference(work: Work, output: Output) -> dict[str, Tensor]:
-    wish, spans = work.wishes.head, work.batch.spans
+    options, spans = work.output_options.head, work.batch.spans
     if output == "last_hidden_state":
         return {output: torch.cat(texts_of(work))}
-    assert wish is not None
+    assert options is not None
     if output == "label_scores":
-        scores = scored(wish.function, fake_logits(wish.name, torch.stack([text[0] for text in texts_of(work)])))
-        if not wish.top_k:
+        scores = scored(options.function, fake_logits(options.name, torch.stack([text[0] for text in texts_of(work)])))
+        if not options.top_k:
             return {output: scores}
-        ids, best = best_first(scores, range(scores.shape[1]), wish.top_k)
+        ids, best = best_first(scores, range(scores.shape[1]), options.top_k)
         return {f"{output}.ids": torch.tensor(ids, dtype=torch.int32), f"{output}.scores": torch.tensor(best)}
     if output == "token_label_scores":
-        return {output: scored(wish.function, fake_logits(wish.name, torch.cat(texts_of(work))))}
+        return {output: scored(options.function, fake_logits(options.name, torch.cat(texts_of(work))))}
     assert spans is not None
     if output == "answer_spans":
-        logits = fake_logits(wish.name, torch.cat(texts_of(work)))
+        logits = fake_logits(options.name, torch.cat(texts_of(work)))
         places = work.batch.lengths, spans.starts, spans.lengths
-        found = best_answers(logits, *places, wish.top_k, wish.max_answer_tokens)
+        found = best_answers(logits, *places, options.top_k, options.max_answer_tokens)
         return {f"{output}.{name}": values for name, values in found.items()}
     logits = masked_logits(work)
     if output == "token_log_probabilities":
         assert spans.ids is not None
         return {output: torch.log_softmax(logits, 1)[range(len(logits)), torch.from_numpy(spans.ids).long()]}
-    targets = wish.targets or range(VOCABULARY)
-    ids = best_first(logits[:, list(targets)], targets, wish.top_k)[0]
-    chosen = torch.tensor(ids, dtype=torch.int32).reshape(-1, min(wish.top_k, len(targets)))
+    targets = options.targets or range(VOCABULARY)
+    ids = best_first(logits[:, list(targets)], targets, options.top_k)[0]
+    chosen = torch.tensor(ids, dtype=torch.int32).reshape(-1, min(options.top_k, len(targets)))
     return {f"{output}.ids": chosen, f"{output}.scores": torch.softmax(logits, 1).gather(1, chosen.long())}
 
 
 def check(works: Sequence[Work]) -> None:
     for work, found in zip(works, compute(*works), strict=True):
         expected: dict[str, Tensor] = {}
-        for output in work.wishes.outputs:
+        for output in work.output_options.outputs:
             expected |= reference(work, output)
         assert sorted(found) == sorted(expected)
         for name, values in expected.items():
@@ -111,9 +111,11 @@ def check(works: Sequence[Work]) -> None:
             torch.testing.assert_close(found[name], values, atol=1e-5, rtol=1e-5)
 
 
-def label_wishes(heads: Sequence[HeadName], output: Output, top_k: st.SearchStrategy[int]) -> st.SearchStrategy[Wishes]:
-    head = st.builds(HeadWish, st.sampled_from(heads), st.sampled_from(FUNCTIONS), top_k)
-    return st.builds(lambda wish: Wishes((output,), head=wish), head)
+def label_output_options(
+    heads: Sequence[HeadName], output: Output, top_k: st.SearchStrategy[int]
+) -> st.SearchStrategy[OutputOptions]:
+    head = st.builds(HeadOptions, st.sampled_from(heads), st.sampled_from(FUNCTIONS), top_k)
+    return st.builds(lambda options: OutputOptions((output,), head=options), head)
 
 
 @st.composite
@@ -121,31 +123,38 @@ def tasks(draw: st.DrawFn) -> Work:
     """Any work of any head, or of none."""
     lengths = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
     work = make_work(0, lengths, first_id=draw(st.integers(0, 900)), type_ids=draw(st.booleans()))
-    plain = st.just(Wishes(("last_hidden_state",)))
-    texts = label_wishes(TEXT_HEADS, "label_scores", st.integers(0, 6))
-    tokens = label_wishes(("token_classification",), "token_label_scores", st.just(0))
+    plain = st.just(OutputOptions(("last_hidden_state",)))
+    texts = label_output_options(TEXT_HEADS, "label_scores", st.integers(0, 6))
+    tokens = label_output_options(("token_classification",), "token_label_scores", st.just(0))
     kind = draw(st.sampled_from(["plain", "texts", "tokens", "answers", "masks", "ids"]))
     if kind in ("plain", "texts", "tokens"):
-        return replace(work, wishes=draw({"plain": plain, "texts": texts, "tokens": tokens}[kind]))
+        return replace(work, output_options=draw({"plain": plain, "texts": texts, "tokens": tokens}[kind]))
     if kind == "answers":
-        wish = replace(ANSWERS, top_k=draw(st.integers(1, 5)), max_answer_tokens=draw(st.integers(1, 4)))
+        options = replace(ANSWERS, top_k=draw(st.integers(1, 5)), max_answer_tokens=draw(st.integers(1, 4)))
         starts = [draw(st.integers(0, length - 1)) for length in lengths]
         sizes = [draw(st.integers(0, length - start)) for length, start in zip(lengths, starts, strict=True)]
         spans = Spans(np.ones(len(lengths), np.int32), np.array(starts, np.int32), np.array(sizes, np.int32))
         batch = replace(work.batch, spans=spans)
-        return replace(work, batch=batch, wishes=Wishes(("answer_spans",), head=wish))
+        return replace(work, batch=batch, output_options=OutputOptions(("answer_spans",), head=options))
     masks = [draw(st.lists(st.integers(0, length - 1), unique=True)) for length in lengths]
     counts, starts = [len(each) for each in masks], [start for each in masks for start in each]
     ids = [draw(st.integers(0, VOCABULARY - 1)) for _ in starts]
     if kind == "ids":
-        return with_spans(replace(work, wishes=Wishes(("token_log_probabilities",), head=MASKS)), counts, starts, ids)
+        return with_spans(
+            replace(work, output_options=OutputOptions(("token_log_probabilities",), head=MASKS)), counts, starts, ids
+        )
     targets = tuple(draw(st.lists(st.integers(0, VOCABULARY - 1), unique=True, max_size=5)))
-    wish = replace(MASKS, top_k=draw(st.integers(1, VOCABULARY + 2)), targets=targets)
+    options = replace(MASKS, top_k=draw(st.integers(1, VOCABULARY + 2)), targets=targets)
     outputs: tuple[Output, ...] = ("mask_candidates", "token_log_probabilities")
-    return with_spans(replace(work, wishes=Wishes(outputs[: draw(st.integers(1, 2))], head=wish)), counts, starts, ids)
+    return with_spans(
+        replace(work, output_options=OutputOptions(outputs[: draw(st.integers(1, 2))], head=options)),
+        counts,
+        starts,
+        ids,
+    )
 
 
-MASKS = HeadWish("fill_mask", top_k=3)
+MASKS = HeadOptions("fill_mask", top_k=3)
 
 
 @given(st.lists(tasks(), min_size=1, max_size=6), st.sampled_from([1, 4 * VOCABULARY * 3, 1 << 20]))
@@ -157,15 +166,24 @@ def test_mixed_tasks_give_each_work_its_own(works: list[Work], logits_bytes: int
 
 
 def test_works_share_what_a_head_computes_and_only_their_own_rows_go_through_it() -> None:
-    program, labels = FakeProgram(), HeadWish("sequence_classification")
-    classify = make_work(1, [3, 1], wishes=Wishes(("label_scores",), head=labels))
-    fill = with_spans(make_work(2, [4, 2], wishes=Wishes(("mask_candidates",), head=MASKS)), [2, 1], [1, 3, 0])
-    restricted = replace(fill, wishes=Wishes(("mask_candidates",), head=replace(MASKS, targets=(4, 2))))
-    score = with_spans(
-        make_work(3, [5], wishes=Wishes(("token_log_probabilities",), head=MASKS)), [3], [0, 2, 4], [1, 2, 3]
+    program, labels = FakeProgram(), HeadOptions("sequence_classification")
+    classify = make_work(1, [3, 1], output_options=OutputOptions(("label_scores",), head=labels))
+    fill = with_spans(
+        make_work(2, [4, 2], output_options=OutputOptions(("mask_candidates",), head=MASKS)), [2, 1], [1, 3, 0]
     )
-    entities = make_work(4, [4], wishes=Wishes(("token_label_scores",), head=HeadWish("token_classification")))
-    others = replace(classify, wishes=Wishes(("label_scores",), head=replace(labels, function="none", top_k=2)))
+    restricted = replace(fill, output_options=OutputOptions(("mask_candidates",), head=replace(MASKS, targets=(4, 2))))
+    score = with_spans(
+        make_work(3, [5], output_options=OutputOptions(("token_log_probabilities",), head=MASKS)),
+        [3],
+        [0, 2, 4],
+        [1, 2, 3],
+    )
+    entities = make_work(
+        4, [4], output_options=OutputOptions(("token_label_scores",), head=HeadOptions("token_classification"))
+    )
+    others = replace(
+        classify, output_options=OutputOptions(("label_scores",), head=replace(labels, function="none", top_k=2))
+    )
     compute(classify, make_work(5, [9]), fill, restricted, score, entities, others, entities, program=program)
     assert sorted(program.heads_run) == [("fill_mask", 9), ("sequence_classification", 4), ("token_classification", 8)]
     program = FakeProgram()
@@ -176,17 +194,21 @@ def test_works_share_what_a_head_computes_and_only_their_own_rows_go_through_it(
 def test_products_with_the_vocabulary_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masked, "_LOGITS_BYTES", 4 * VOCABULARY * 4)
     program, tokens = FakeProgram(), list(range(9))
-    wishes = Wishes(("mask_candidates",), head=MASKS)
-    works = [with_spans(make_work(i, [9], wishes=wishes, first_id=9 * i), [9], tokens) for i in range(2)]
+    output_options = OutputOptions(("mask_candidates",), head=MASKS)
+    works = [
+        with_spans(make_work(i, [9], output_options=output_options, first_id=9 * i), [9], tokens) for i in range(2)
+    ]
     compute(*works, program=program)
     assert [rows for _, rows in program.heads_run] == [4, 4, 4, 4, 2]
 
 
 def test_texts_without_masks() -> None:
-    wish = replace(MASKS, top_k=100)
+    options = replace(MASKS, top_k=100)
     found, other = compute(
-        with_spans(make_work(1, [3, 2], wishes=Wishes(("mask_candidates",), head=wish)), [0, 0], []),
-        with_spans(make_work(2, [3], wishes=Wishes(("token_log_probabilities",), head=wish)), [0], [], []),
+        with_spans(make_work(1, [3, 2], output_options=OutputOptions(("mask_candidates",), head=options)), [0, 0], []),
+        with_spans(
+            make_work(2, [3], output_options=OutputOptions(("token_log_probabilities",), head=options)), [0], [], []
+        ),
     )
     assert {name: tuple(values.shape) for name, values in found.items()} == {
         "mask_candidates.ids": (0, VOCABULARY),
@@ -197,13 +219,15 @@ def test_texts_without_masks() -> None:
 
 def test_ties_go_to_the_lower_id() -> None:
     """The fake's last two labels are equal."""
-    wishes = Wishes(("label_scores",), head=HeadWish("sequence_classification", "none", 4))
-    (found,) = compute(make_work(1, [1] * 40, wishes=wishes))
+    output_options = OutputOptions(("label_scores",), head=HeadOptions("sequence_classification", "none", 4))
+    (found,) = compute(make_work(1, [1] * 40, output_options=output_options))
     ids = found["label_scores.ids"].tolist()
     assert all(row.index(3) == row.index(2) + 1 for row in ids)
-    fill = Wishes(("mask_candidates",), head=replace(MASKS, top_k=VOCABULARY))
-    target = Wishes(("mask_candidates",), head=replace(MASKS, top_k=2, targets=(VOCABULARY - 1, VOCABULARY - 2)))
-    every, two = compute(*(with_spans(make_work(1, [5], wishes=wishes), [1], [2]) for wishes in (fill, target)))
+    fill = OutputOptions(("mask_candidates",), head=replace(MASKS, top_k=VOCABULARY))
+    target = OutputOptions(("mask_candidates",), head=replace(MASKS, top_k=2, targets=(VOCABULARY - 1, VOCABULARY - 2)))
+    every, two = compute(
+        *(with_spans(make_work(1, [5], output_options=output_options), [1], [2]) for output_options in (fill, target))
+    )
     order = every["mask_candidates.ids"][0].tolist()
     assert order.index(VOCABULARY - 1) == order.index(VOCABULARY - 2) + 1
     assert two["mask_candidates.ids"].tolist() == [[VOCABULARY - 2, VOCABULARY - 1]]
@@ -228,10 +252,16 @@ def test_numbers_are_float32_whatever_the_states_and_the_wire_type() -> None:
             assert states.dtype == torch.bfloat16
             return super().logits(head, states.float()).bfloat16()
 
-    fill = Wishes(("mask_candidates",), wire_type="int8", head=MASKS)
-    label = Wishes(("label_scores",), wire_type="bfloat16", head=HeadWish("next_sentence"))
-    answer = replace(with_spans(make_work(3, [4]), [1], [1]), wishes=Wishes(("answer_spans",), head=ANSWERS))
-    works = [with_spans(make_work(1, [3], wishes=fill), [1], [1]), make_work(2, [2], wishes=label), answer]
+    fill = OutputOptions(("mask_candidates",), wire_type="int8", head=MASKS)
+    label = OutputOptions(("label_scores",), wire_type="bfloat16", head=HeadOptions("next_sentence"))
+    answer = replace(
+        with_spans(make_work(3, [4]), [1], [1]), output_options=OutputOptions(("answer_spans",), head=ANSWERS)
+    )
+    works = [
+        with_spans(make_work(1, [3], output_options=fill), [1], [1]),
+        make_work(2, [2], output_options=label),
+        answer,
+    ]
     found = {
         name: str(values.numpy().dtype) for each in compute(*works, program=Half()) for name, values in each.items()
     }
@@ -247,8 +277,10 @@ def test_numbers_are_float32_whatever_the_states_and_the_wire_type() -> None:
 
 
 def test_answers_are_arrays_of_their_own() -> None:
-    wishes = Wishes(("token_label_scores",), head=HeadWish("token_classification"))
-    one, other = compute(make_work(1, [2, 300], wishes=wishes), make_work(2, [1], wishes=wishes))
+    output_options = OutputOptions(("token_label_scores",), head=HeadOptions("token_classification"))
+    one, other = compute(
+        make_work(1, [2, 300], output_options=output_options), make_work(2, [1], output_options=output_options)
+    )
     assert one["token_label_scores"].numpy().shape == (302, 5)
     assert other["token_label_scores"].untyped_storage().nbytes() == 5 * 4
 
@@ -256,9 +288,9 @@ def test_answers_are_arrays_of_their_own() -> None:
 @pytest.mark.parametrize("top_k", [1, 50])
 def test_answers_are_as_many_as_asked_for_whatever_the_texts(top_k: int) -> None:
     """So that the pieces of one job, computed in different batches, can be joined."""
-    wishes = Wishes(("answer_spans",), head=replace(ANSWERS, top_k=top_k))
-    (short,) = compute(with_spans(make_work(1, [3], wishes=wishes), [1], [1]))
-    (long,) = compute(with_spans(make_work(1, [9, 4], wishes=wishes), [1, 1], [1, 1]))
+    output_options = OutputOptions(("answer_spans",), head=replace(ANSWERS, top_k=top_k))
+    (short,) = compute(with_spans(make_work(1, [3], output_options=output_options), [1], [1]))
+    (long,) = compute(with_spans(make_work(1, [9, 4], output_options=output_options), [1, 1], [1, 1]))
     assert short["answer_spans.starts"].shape == (1, top_k)
     assert long["answer_spans.scores"].shape == (2, top_k)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bertstream.workers.contract import Batch, Pooling, Spans, Wishes, Work
+from bertstream.workers.contract import Batch, OutputOptions, Pooling, Spans, Work
 from bertstream.workers.engine.batch import prepare
 from bertstream.workers.engine.engine import run
 from bertstream.workers.engine.sessions import Reached, Sessions
@@ -30,17 +30,19 @@ def program(pair: Callable[..., Pair]) -> ScriptedProgram:
     return pair("bert").program
 
 
-def all_of(outputs: tuple[str, ...], **wishes: object) -> Wishes:
-    return Wishes(outputs, **wishes)  # type: ignore[arg-type]
+def all_of(outputs: tuple[str, ...], **output_options: object) -> OutputOptions:
+    return OutputOptions(outputs, **output_options)  # type: ignore[arg-type]
 
 
-def at_once(program: ScriptedProgram, wishes: Wishes) -> dict[str, torch.Tensor]:
-    (found,) = run(program, prepare([Work(1, BATCH, wishes)], LAST))
+def at_once(program: ScriptedProgram, output_options: OutputOptions) -> dict[str, torch.Tensor]:
+    (found,) = run(program, prepare([Work(1, BATCH, output_options)], LAST))
     return found
 
 
-def step(program: ScriptedProgram, sessions: Sessions, wishes: Wishes, *, final: bool) -> dict[str, torch.Tensor]:
-    work = Work(1, BATCH, wishes, session=9, final=final)
+def step(
+    program: ScriptedProgram, sessions: Sessions, output_options: OutputOptions, *, final: bool
+) -> dict[str, torch.Tensor]:
+    work = Work(1, BATCH, output_options, session=9, final=final)
     sessions.begin(SOURCE, 9)
     (found,) = run(program, prepare([work], LAST), sessions, [(SOURCE, 9)])
     return found
@@ -58,11 +60,11 @@ STEPS = (
 @pytest.mark.parametrize("forgets", [False, True])
 def test_steps_equal_one_pass(program: ScriptedProgram, limit: int, forgets: bool) -> None:
     sessions = Sessions(limit)
-    for number, wishes in enumerate(STEPS):
+    for number, output_options in enumerate(STEPS):
         if forgets:
             sessions.forget(SOURCE, [9])
-        found = step(program, sessions, wishes, final=number == len(STEPS) - 1)
-        expected = at_once(program, wishes)
+        found = step(program, sessions, output_options, final=number == len(STEPS) - 1)
+        expected = at_once(program, output_options)
         assert list(found) == list(expected)
         for name, values in expected.items():
             torch.testing.assert_close(found[name], values, atol=1e-6, rtol=1e-5)
@@ -95,15 +97,15 @@ def test_the_oldest_is_forgotten_first_and_connections_take_theirs_along() -> No
     assert sessions.size == 0
 
 
-def test_attention_of_mixed_wishes_in_one_batch(program: ScriptedProgram) -> None:
+def test_attention_of_mixed_output_options_in_one_batch(program: ScriptedProgram) -> None:
     """Works that want other layers and heads, or none, share a batch and get what each gets alone."""
-    wishes = (
+    output_options = (
         all_of(("attentions",), attention_layers=(1, 3), attention_heads=(0, 1, 2)),
         all_of(("pooled",), pooling=Pooling("cls", (LAST,))),
         all_of(("attentions", "last_hidden_state"), attention_layers=(2, 3), attention_heads=(2,)),
     )
-    found = run(program, prepare([Work(i, BATCH, each) for i, each in enumerate(wishes)], LAST))
-    for each, outputs in zip(wishes, found, strict=True):
+    found = run(program, prepare([Work(i, BATCH, each) for i, each in enumerate(output_options)], LAST))
+    for each, outputs in zip(output_options, found, strict=True):
         for name, values in at_once(program, each).items():
             torch.testing.assert_close(outputs[name], values, atol=1e-6, rtol=1e-5)
     first = found[0]["attentions.1"]
@@ -116,8 +118,8 @@ def test_attention_of_mixed_wishes_in_one_batch(program: ScriptedProgram) -> Non
 
 
 def test_attention_in_int8_has_a_scale_for_each_row(program: ScriptedProgram) -> None:
-    wishes = all_of(("attentions",), attention_layers=(1,), attention_heads=(0, 2))
-    exact = at_once(program, wishes)["attentions.1"]
+    output_options = all_of(("attentions",), attention_layers=(1,), attention_heads=(0, 2))
+    exact = at_once(program, output_options)["attentions.1"]
     coarse = at_once(program, all_of(("attentions",), attention_layers=(1,), attention_heads=(0, 2), wire_type="int8"))
     scales = coarse["attentions.1.scales"]
     assert scales.shape == (sum(2 * n for n in LENGTHS),)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bertstream.workers.programs.interface import AttentionWish
+from bertstream.workers.programs.interface import AttentionOptions
 from tests.support.pairs import EXACT, Pair, difference, packed, sizes
 
 Make = Callable[..., Pair]
@@ -50,7 +50,7 @@ def test_any_layers_texts_and_heads(
     both: Pair, layers: tuple[int, ...], texts: tuple[int, ...], heads: tuple[int, ...]
 ) -> None:
     ids, types = both.encode(TEXTS)
-    found = both.forward(ids, types, [both.layers], AttentionWish(layers, texts, heads))
+    found = both.forward(ids, types, [both.layers], AttentionOptions(layers, texts, heads))
     assert [len(weights) for weights in found.weights] == [len(texts)] * len(layers)
     for layer, weights in zip(layers, found.weights, strict=True):
         for text, got in zip(texts, weights, strict=True):
@@ -59,12 +59,12 @@ def test_any_layers_texts_and_heads(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_wishes_for_weights_change_no_state(pair: Make, dtype: str) -> None:
+def test_output_options_for_weights_change_no_state(pair: Make, dtype: str) -> None:
     both = pair("roberta", dtype)
     ids, types = both.encode(TEXTS)
     layers = list(range(both.layers + 1))
     plain = both.run(ids, types, layers)
-    with_weights = both.forward(ids, types, layers, AttentionWish((2, 4), (1, 2), (0, 2))).states
+    with_weights = both.forward(ids, types, layers, AttentionOptions((2, 4), (1, 2), (0, 2))).states
     assert all(torch.equal(*states) for states in zip(plain, with_weights, strict=True))
     assert both.forward(ids, types, layers).weights == []
 
@@ -72,7 +72,7 @@ def test_wishes_for_weights_change_no_state(pair: Make, dtype: str) -> None:
 def test_the_fast_way_has_the_same_weights_inside(both: Pair) -> None:
     """With the identity for values, the fast way's context is the weights themselves."""
     ids, types = both.encode(TEXTS)
-    (weights,) = both.forward(ids, types, [], AttentionWish((1,), (0,), (0,))).weights
+    (weights,) = both.forward(ids, types, [], AttentionOptions((1,), (0,), (0,))).weights
     module = both.program._module
     (layer,) = [each for name, each in module.named_modules() if name == "encoder.layers.0"]
     embedded = both.program.embed(packed(ids[:1]), packed(types[:1]), sizes(ids[:1]))
@@ -121,7 +121,7 @@ def test_layers_above_the_highest_asked_for_play_no_part(
     for layer in range(deepest + 1, both.layers + 1):
         spoil(layer)
     ids, types = both.encode(TEXTS)
-    found = both.forward(ids, types, layers, AttentionWish(wanted, (0, 2), (1,)))
+    found = both.forward(ids, types, layers, AttentionOptions(wanted, (0, 2), (1,)))
     assert all_finite(found)
     assert len(found.states) == len(layers)
     assert [len(weights) for weights in found.weights] == [2] * len(wanted)
@@ -132,8 +132,8 @@ def test_layers_above_the_highest_asked_for_play_no_part(
 def test_a_layer_wanted_for_its_weights_alone_stops_after_them(both: Pair, spoil: Callable[..., None]) -> None:
     spoil(3, "attention_output", "intermediate", "output")
     ids, types = both.encode(TEXTS)
-    assert all_finite(both.forward(ids, types, [2], AttentionWish((1, 3), (0, 1), (0,))))
-    assert not all_finite(both.forward(ids, types, [3], AttentionWish((3,), (0,), (0,))))
+    assert all_finite(both.forward(ids, types, [2], AttentionOptions((1, 3), (0, 1), (0,))))
+    assert not all_finite(both.forward(ids, types, [3], AttentionOptions((3,), (0,), (0,))))
 
 
 def test_products_are_counted(both: Pair) -> None:
@@ -142,7 +142,7 @@ def test_products_are_counted(both: Pair) -> None:
 
     def count(layers: list[int], *wanted: int) -> tuple[int, int]:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            both.forward(ids, types, layers, AttentionWish(wanted, (0,), (0,)))
+            both.forward(ids, types, layers, AttentionOptions(wanted, (0,), (0,)))
         events = {event.key: event.count for event in profile.key_averages()}
         linear = sum(n for key, n in events.items() if key.startswith(("aten::linear", "bertstream::linear")))
         return linear, events.get("aten::softmax", 0)
@@ -158,12 +158,12 @@ def test_products_are_counted(both: Pair) -> None:
 def test_step_by_step_is_all_at_once(pair: Make, name: str, dtype: str) -> None:
     both = pair(name, dtype)
     ids, types = both.encode(TEXTS)
-    layers, wish = list(range(both.layers + 1)), both.everything(len(ids))
-    at_once = both.forward(ids, types, layers, wish)
+    layers, options = list(range(both.layers + 1)), both.everything(len(ids))
+    at_once = both.forward(ids, types, layers, options)
     states = both.program.embed(packed(ids), packed(types), sizes(ids))
     assert torch.equal(states, at_once.states[0])
     for layer in layers[1:]:
-        step = AttentionWish((layer,), wish.texts, wish.heads)
+        step = AttentionOptions((layer,), options.texts, options.heads)
         found = both.program.advance(states, sizes(ids), layer - 1, [layer], step)
         (states,), (weights,) = found.states, found.weights
         assert torch.equal(states, at_once.states[layer])
@@ -174,7 +174,7 @@ def test_steps_may_be_long_and_leave_their_start_as_it_was(both: Pair) -> None:
     ids, types = both.encode(TEXTS)
     every = both.run(ids, types, list(range(both.layers + 1)))
     start = every[1].clone()
-    found = both.program.advance(start, sizes(ids), 1, [4, 1, 3], AttentionWish((2, 5), (3,), (0,)))
+    found = both.program.advance(start, sizes(ids), 1, [4, 1, 3], AttentionOptions((2, 5), (3,), (0,)))
     assert [torch.equal(got, every[layer]) for got, layer in zip(found.states, (4, 1, 3), strict=True)] == [True] * 3
     assert [len(weights) for weights in found.weights] == [1, 1]
     assert torch.equal(start, every[1])
@@ -195,4 +195,4 @@ def test_layers_below_the_start_are_refused(both: Pair) -> None:
     with pytest.raises(ValueError, match="layers below those that layer 2 leads to"):
         both.program.advance(states, [3], 2, [1, 3])
     with pytest.raises(ValueError, match="layers below those that layer 2 leads to"):
-        both.program.advance(states, [3], 2, [3], AttentionWish((2, 3), (0,), (0,)))
+        both.program.advance(states, [3], 2, [3], AttentionOptions((2, 3), (0,), (0,)))

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel
 
 from bertstream.workers.compile.compiler import compile_model
-from bertstream.workers.programs.interface import AttentionWish
+from bertstream.workers.programs.interface import AttentionOptions
 from bertstream.workers.programs.program import ScriptedProgram
 from tests.support.checkpoints import tiny_bert, tiny_roberta
 
@@ -45,14 +45,14 @@ def test_attention_weights_and_steps(dtype: str, near: float, tmp_path: Path) ->
     program = ScriptedProgram.load(compile_model(directory, dtype=dtype, device="cuda", cache=tmp_path), "cuda")
     generator = torch.Generator().manual_seed(2)
     ids = torch.randint(5, 300, (sum(LENGTHS),), generator=generator, dtype=torch.int32)
-    wish = AttentionWish((2, 5), (1, 2, 3, 7), (2, 0))
-    found = program.forward(ids.cuda(), None, LENGTHS, [5], wish)
+    options = AttentionOptions((2, 5), (1, 2, 3, 7), (2, 0))
+    found = program.forward(ids.cuda(), None, LENGTHS, [5], options)
     assert torch.equal(found.states[0], program.hidden_states(ids.cuda(), None, LENGTHS, [5])[0])
     model = AutoModel.from_pretrained(directory, attn_implementation="eager").eval()
-    for place, text in enumerate(wish.texts):
+    for place, text in enumerate(options.texts):
         with torch.no_grad():
             want = model(ids.split(LENGTHS)[text].long()[None], output_attentions=True).attentions
-        for layer, weights in zip(wish.layers, found.weights, strict=True):
+        for layer, weights in zip(options.layers, found.weights, strict=True):
             assert float((weights[place].cpu() - want[layer - 1][0][[2, 0]]).abs().mean()) <= near
             assert float((weights[place].sum(-1) - 1).abs().max()) <= 1e-5
     states = program.embed(ids.cuda(), None, LENGTHS)

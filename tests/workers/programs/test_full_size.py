@@ -15,7 +15,7 @@ import transformers
 
 from bertstream.workers import native
 from bertstream.workers.compile.compiler import compile_model
-from bertstream.workers.programs.interface import AttentionWish
+from bertstream.workers.programs.interface import AttentionOptions
 from bertstream.workers.programs.program import ScriptedProgram
 from tests.support.checkpoints import save_random_model, write_json
 from tests.support.pairs import difference
@@ -87,8 +87,8 @@ def test_every_layer_and_attention(name: str, roomy: Path, compile_cache: Path) 
     ids[-1] = its.vocabulary_size - 1
     types = torch.randint(its.type_vocabulary_size, ids.shape, generator=generator, dtype=torch.int32)
     every = list(range(its.layers + 1))
-    wish = AttentionWish(tuple(every[1:]), tuple(range(len(LENGTHS))), tuple(range(12)))
-    found = program.forward(ids, types, LENGTHS, every, wish)
+    attention = AttentionOptions(tuple(every[1:]), tuple(range(len(LENGTHS))), tuple(range(12)))
+    found = program.forward(ids, types, LENGTHS, every, attention)
     first = program.pooler(torch.stack([rows[0] for rows in found.states[-1].split(LENGTHS)]))
     del program
     gc.collect()

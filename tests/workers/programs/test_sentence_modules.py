@@ -15,7 +15,7 @@ from sentence_transformers.base.modules import Dense as TheirDense
 from torch import Tensor, nn
 
 from bertstream.workers.compile.compiler import compile_model
-from bertstream.workers.contract import Batch, Pooling, Spans, Wishes, Work
+from bertstream.workers.contract import Batch, OutputOptions, Pooling, Spans, Work
 from bertstream.workers.engine import graphs
 from bertstream.workers.engine.batch import prepare
 from bertstream.workers.engine.engine import run
@@ -84,7 +84,7 @@ def test_works_of_one_batch_share_them_with_other_poolings(directory: Path, prog
     batch, want = batch_of(directory, TEXTS)
     last = (program.description.layers,)
     own, plain = Pooling("checkpoint", last, normalize=True, dimensions=24), Pooling("mean", last)
-    works = [Work(i, batch, Wishes(("pooled",), each)) for i, each in enumerate((own, plain, own))]
+    works = [Work(i, batch, OutputOptions(("pooled",), each)) for i, each in enumerate((own, plain, own))]
     first, mean, second = vectors(program, works)
     np.testing.assert_allclose(first, want, atol=NEAR)
     np.testing.assert_array_equal(first, second)
@@ -98,7 +98,7 @@ def test_spans_and_none_of_them(directory: Path, program: ScriptedProgram) -> No
     nothing = np.zeros(0, np.int32)
     for spans, count in ((whole, 2), (Spans(np.zeros(2, np.int32), nothing, nothing), 0)):
         asked = Batch(batch.ids, batch.lengths, spans=spans)
-        (found,) = vectors(program, [Work(1, asked, Wishes(("pooled_spans",), own))])
+        (found,) = vectors(program, [Work(1, asked, OutputOptions(("pooled_spans",), own))])
         np.testing.assert_allclose(found, want[:count], atol=NEAR)
         assert found.shape == (count, 24)
 
@@ -109,8 +109,8 @@ def test_tokens_that_are_skipped_count_for_nothing_but_places(program: ScriptedP
     lengths = np.array([3, 9, 6, 4, 9], np.int32)  # in the second work some have no more than is skipped
     ids = generator.integers(5, 300, lengths.sum()).astype(np.int32)
     last = program.description.layers
-    wishes = [Wishes(("pooled",), Pooling(mode, (last,), skipped=skipped)) for skipped in (2, 0, 4)]
-    works = [Work(i, Batch(ids, lengths), each) for i, each in enumerate(wishes)]
+    output_options = [OutputOptions(("pooled",), Pooling(mode, (last,), skipped=skipped)) for skipped in (2, 0, 4)]
+    works = [Work(i, Batch(ids, lengths), each) for i, each in enumerate(output_options)]
     found = vectors(program, works)[:2]
     (states,) = program.hidden_states(torch.from_numpy(ids), None, lengths.tolist(), [last])
     for skipped, got in zip((2, 0), found, strict=True):

@@ -15,7 +15,7 @@ import pytest
 from torch import Tensor
 
 from bertstream.workers import ipc
-from bertstream.workers.contract import Cancel, Completed, Failure, Generated, Hello, Result, Wishes
+from bertstream.workers.contract import Cancel, Completed, Failure, Generated, Hello, OutputOptions, Result
 from bertstream.workers.engine.batch import prepare
 from bertstream.workers.engine.engine import run
 from bertstream.workers.engine.sessions import Sessions
@@ -146,7 +146,7 @@ def test_answers_larger_than_the_sockets_buffers(worker: Worker) -> None:
     worker.program.gate.set()
     sock = worker.connect()
     hello(sock)
-    ipc.send(sock, make_work(1, [1] * 200_000, wishes=Wishes(("last_hidden_state",))))
+    ipc.send(sock, make_work(1, [1] * 200_000, output_options=OutputOptions(("last_hidden_state",))))
     found = answers(sock, 1)[1]
     assert isinstance(found, Result)
     assert found.tensors["last_hidden_state"].shape == (200_000, 6)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from bertstream.workers.contract import BULK, Failure, Result, Wishes
+from bertstream.workers.contract import BULK, Failure, OutputOptions, Result
 from bertstream.workers.engine import engine as engine_module
 from bertstream.workers.engine.batch import Prepared
 from bertstream.workers.engine.engine import Launched
@@ -20,7 +20,7 @@ from bertstream.workers.serving import loop as loop_module
 from bertstream.workers.serving.running import read_running
 from tests.workers.serving.test_loop import BAD, Worker
 
-STATES = Wishes(("last_hidden_state",))
+STATES = OutputOptions(("last_hidden_state",))
 
 
 class Gpu:
@@ -153,7 +153,7 @@ def test_interactive_work_is_launched_behind_the_batch_at_hand_where_another_is_
 def test_what_is_more_than_vectors_is_computed_after_the_batch_at_hand(worker: Worker, gpu: Gpu) -> None:
     gpu.allowed.add(1000)
     worker.add(1, [100], priority=BULK, first_id=1000)
-    worker.add(2, [100], priority=BULK, first_id=2000, wishes=STATES)
+    worker.add(2, [100], priority=BULK, first_id=2000, output_options=STATES)
     worker.loop.start()
     gpu.expect("launch 1000", "land 1000")
     answers = worker.connection.get(2)

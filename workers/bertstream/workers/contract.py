@@ -48,7 +48,7 @@ class Pooling:
 
 
 @dataclass(frozen=True, slots=True)
-class HeadWish:
+class HeadOptions:
     """Which task head to run, and what of its numbers is wanted, always as float32."""
 
     name: HeadName
@@ -59,7 +59,7 @@ class HeadWish:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class OutputOptions:
     """What to compute for every text of a batch; what an output needs is set where it is among the outputs."""
 
     outputs: tuple[Output, ...]
@@ -68,7 +68,7 @@ class Wishes:
     hidden_layers: tuple[int, ...] = ()  # of "hidden_states", ascending, 0 the embeddings
     attention_layers: tuple[int, ...] = ()  # of "attentions", ascending, 1 the first layer
     attention_heads: tuple[int, ...] = ()  # of "attentions", in the order wanted, 0 the first head
-    head: HeadWish | None = None  # of "mask_candidates" and all that follow it among the outputs
+    head: HeadOptions | None = None  # of "mask_candidates" and all that follow it among the outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Work:
 
     id: int
     batch: Batch
-    wishes: Wishes
+    output_options: OutputOptions
     priority: int = INTERACTIVE
     deadline: float = math.inf  # time.monotonic(), which all processes of a machine share
     alone: bool = False

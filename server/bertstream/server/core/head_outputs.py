@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from bertstream.workers.contract import HeadWish, Output
+from bertstream.workers.contract import HeadOptions, Output
 
 Unit = Literal["text", "token", "span"]
 
@@ -16,7 +16,7 @@ class HeadOutput:
     """An output of a head."""
 
     unit: Unit  # what has an entry each
-    entry_bytes: Callable[[HeadWish, int], int]  # of a wish, and how many labels there are
+    entry_bytes: Callable[[HeadOptions, int], int]  # of a wish, and how many labels there are
 
 
 HEAD_OUTPUTS: Mapping[Output, HeadOutput] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.layout import AnswerSizes
 from bertstream.server.core.tokenization import Column, Ids, Inputs, TokenizeOptions, Words
-from bertstream.workers.contract import Wishes
+from bertstream.workers.contract import OutputOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class TokenizationPlan:
 class EncodingPlan:
     """What an encoding request asks for."""
 
-    wishes: Wishes
+    output_options: OutputOptions
     tokenize: TokenizeOptions
     add_special_tokens: bool | None  # None: depends on the kind of input
     prompt: str

@@ -16,7 +16,7 @@ from bertstream.server.core.selection import select_rows
 from bertstream.server.core.sent import SentTexts
 from bertstream.server.core.spans import AskedSpans, token_spans
 from bertstream.server.core.tokenization import Inputs, Texts, TokenizationError, Tokenized
-from bertstream.workers.contract import Batch, Spans, Wishes
+from bertstream.workers.contract import Batch, OutputOptions, Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Prepared:
     batch: Batch
     layout: Layout
     failed: dict[int, RequestError]  # by the text's index in the message
-    wishes: Wishes  # the plan's, with what depends on the prompt
+    output_options: OutputOptions  # the plan's, with what depends on the prompt
     tokenize_seconds: float
 
     @property
@@ -51,8 +51,8 @@ async def prepare(model: ServedModel, plan: EncodingPlan, sent: SentTexts, spans
     timed = await model.tokenize(inputs, plan.options_for(inputs), plan.prompt_for(inputs))
     tokens = timed.tokens
     failed = failed_texts(tokens, sent)
-    wishes = await _wishes(model, plan, inputs)
-    failed |= _nothing_left(tokens, wishes, sent)
+    output_options = await _output_options(model, plan, inputs)
+    failed |= _nothing_left(tokens, output_options, sent)
     token_ranges = None
     if spans is not None:
         texts = inputs.texts if isinstance(inputs, Texts) else ()
@@ -63,32 +63,32 @@ async def prepare(model: ServedModel, plan: EncodingPlan, sent: SentTexts, spans
         tokens, token_ranges = _without(tokens, token_ranges, failed)
     counts = None if token_ranges is None else token_ranges.counts
     made = Batch(tokens.ids, tokens.lengths, tokens.type_ids, token_ranges)
-    layout = Layout(tokens.lengths, counts, wishes.attention_heads)
-    return Prepared(tokens, made, layout, failed, wishes, timed.seconds)
+    layout = Layout(tokens.lengths, counts, output_options.attention_heads)
+    return Prepared(tokens, made, layout, failed, output_options, timed.seconds)
 
 
-async def _wishes(model: ServedModel, plan: EncodingPlan, inputs: Inputs) -> Wishes:
+async def _output_options(model: ServedModel, plan: EncodingPlan, inputs: Inputs) -> OutputOptions:
     """What is computed of these inputs: where the checkpoint says so, without the prompt's tokens in the pooling.
 
     Their number is that of the prompt alone, without the special token at its end, as in sentence-transformers.
     """
-    pooling, prompt, options = plan.wishes.pooling, plan.prompt_for(inputs), plan.options_for(inputs)
+    pooling, prompt, options = plan.output_options.pooling, plan.prompt_for(inputs), plan.options_for(inputs)
     leaves_out = pooling and pooling.mode == "checkpoint" and not model.description.default_pooling.include_prompt
     if not (leaves_out and prompt):
-        return plan.wishes
+        return plan.output_options
     assert pooling is not None
     alone = (await model.tokenize(Texts([prompt]), replace(options, columns=frozenset(), allow_empty=True))).tokens
     special = {token_id for _, token_id in model.description.special_tokens.values()}
     skipped = alone.ids.size - int(alone.ids.size > 0 and int(alone.ids[-1]) in special)
-    return replace(plan.wishes, pooling=replace(pooling, skipped=skipped))
+    return replace(plan.output_options, pooling=replace(pooling, skipped=skipped))
 
 
-def _nothing_left(tokens: Tokenized, wishes: Wishes, sent: SentTexts) -> dict[int, RequestError]:
+def _nothing_left(tokens: Tokenized, output_options: OutputOptions, sent: SentTexts) -> dict[int, RequestError]:
     """The error of each text that was cut so that it has no token behind its prompt."""
-    if not (wishes.pooling and wishes.pooling.skipped and "pooled" in wishes.outputs):
+    if not (output_options.pooling and output_options.pooling.skipped and "pooled" in output_options.outputs):
         return {}
     why = "the prompt alone has as many tokens as a text may have, and this checkpoint pools what is behind it"
-    none = tokens.text_indexes[tokens.lengths <= wishes.pooling.skipped].tolist()
+    none = tokens.text_indexes[tokens.lengths <= output_options.pooling.skipped].tolist()
     return {index: invalid(sent.at(index), why, "INVALID_TEXT_LENGTH") for index in none}
 
 

@@ -64,8 +64,8 @@ class Setting:
     def tensors(self, rows: Rows[Any], task: AnswerQuestions) -> Mapping[str, NDArray[Any]]:
         """As workers give them."""
         assert rows.batch.spans is not None
-        assert task.wishes.head is not None
-        k, longest = task.wishes.head.top_k, task.wishes.head.max_answer_tokens
+        assert task.output_options.head is not None
+        k, longest = task.output_options.head.top_k, task.output_options.head.max_answer_tokens
         found: dict[str, list[list[float]]] = {"starts": [], "ends": [], "scores": []}
         none = []
         parts = np.split(rows.batch.ids, np.cumsum(rows.batch.lengths)[:-1])
@@ -335,12 +335,12 @@ def test_a_model_for_short_texts(checkpoint: Callable[[str], Path], tmp_path: Pa
     assert (found.max_length, found.stride) == (64, 32)
 
 
-def test_wishes(bert: Setting) -> None:
-    whole = _task(bert, top_k=3, max_answer_tokens=7).wishes
+def test_output_options(bert: Setting) -> None:
+    whole = _task(bert, top_k=3, max_answer_tokens=7).output_options
     assert whole.outputs == ("answer_spans",)
     assert whole.head is not None
     assert (whole.head.name, whole.head.top_k, whole.head.max_answer_tokens) == ("question_answering", 16, 7)
-    partial = _task(bert, top_k=3, allow_partial_words=True).wishes
+    partial = _task(bert, top_k=3, allow_partial_words=True).output_options
     assert partial.head is not None
     assert partial.head.top_k == 3
 

@@ -163,11 +163,11 @@ def test_effective_options(bert: Setting) -> None:
     assert not everything.ignored_labels
 
 
-def test_wishes(bert: Setting) -> None:
-    wishes = task_of(bert, options_of("first")).wishes
-    assert wishes.outputs == ("token_label_scores",)
-    assert wishes.head is not None
-    assert (wishes.head.name, wishes.head.function) == ("token_classification", "softmax")
+def test_output_options(bert: Setting) -> None:
+    output_options = task_of(bert, options_of("first")).output_options
+    assert output_options.outputs == ("token_label_scores",)
+    assert output_options.head is not None
+    assert (output_options.head.name, output_options.head.function) == ("token_classification", "softmax")
 
 
 @pytest.mark.parametrize(

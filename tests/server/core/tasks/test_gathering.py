@@ -12,7 +12,7 @@ from bertstream.server.core.dispatch import Outcome
 from bertstream.server.core.layout import AnswerSizes, Layout
 from bertstream.server.core.tasks.base import Rows
 from bertstream.server.core.tasks.gathering import gather, item_costs, tensor_sizes, window_costs
-from bertstream.workers.contract import Batch, HeadWish, Output, Spans, Wishes
+from bertstream.workers.contract import Batch, HeadOptions, Output, OutputOptions, Spans
 from tests.server.protocols.bertstream_v1.validation.support import description
 
 
@@ -116,13 +116,13 @@ def test_costs() -> None:
 @pytest.mark.parametrize(
     ("output", "head", "expected"),
     [
-        ("label_scores", HeadWish("sequence_classification", top_k=2), AnswerSizes(16, 0, 0, 0)),
-        ("label_scores", HeadWish("sequence_classification"), AnswerSizes(12, 0, 0, 0)),
-        ("token_label_scores", HeadWish("token_classification"), AnswerSizes(0, 12, 0, 0)),
-        ("mask_candidates", HeadWish("fill_mask", top_k=5), AnswerSizes(0, 0, 0, 40)),
-        ("token_log_probabilities", HeadWish("fill_mask"), AnswerSizes(0, 0, 0, 4)),
-        ("answer_spans", HeadWish("question_answering", top_k=3), AnswerSizes(40, 0, 0, 0)),
+        ("label_scores", HeadOptions("sequence_classification", top_k=2), AnswerSizes(16, 0, 0, 0)),
+        ("label_scores", HeadOptions("sequence_classification"), AnswerSizes(12, 0, 0, 0)),
+        ("token_label_scores", HeadOptions("token_classification"), AnswerSizes(0, 12, 0, 0)),
+        ("mask_candidates", HeadOptions("fill_mask", top_k=5), AnswerSizes(0, 0, 0, 40)),
+        ("token_log_probabilities", HeadOptions("fill_mask"), AnswerSizes(0, 0, 0, 4)),
+        ("answer_spans", HeadOptions("question_answering", top_k=3), AnswerSizes(40, 0, 0, 0)),
     ],
 )
-def test_sizes_of_tensors(output: Output, head: HeadWish, expected: AnswerSizes) -> None:
-    assert tensor_sizes(Wishes((output,), head=head), description(labels=("a", "b", "c"))) == expected
+def test_sizes_of_tensors(output: Output, head: HeadOptions, expected: AnswerSizes) -> None:
+    assert tensor_sizes(OutputOptions((output,), head=head), description(labels=("a", "b", "c"))) == expected

@@ -62,7 +62,7 @@ def test_how_large_an_answer_is_is_known_before_anything_is_computed(stub: Stub)
 def test_labels_come_as_the_workers_sort_them(stub: Stub) -> None:
     task = classify(stub, options=tasks_pb2.ClassifyTextOptions(top_k=2))
     rows = prepare(task, PAIRS)
-    head = task.wishes.head
+    head = task.output_options.head
     assert head is not None
     assert (head.name, head.function, head.top_k) == (HEAD, "softmax", 2)
     labels = write(
@@ -87,8 +87,8 @@ def test_the_function_is_the_checkpoints_unless_another_is_asked_for(
 
 def test_more_labels_than_there_are_are_all(stub: Stub) -> None:
     task = classify(stub, options=tasks_pb2.ClassifyTextOptions(top_k=99))
-    assert task.wishes.head is not None
-    assert task.wishes.head.top_k == 3
+    assert task.output_options.head is not None
+    assert task.output_options.head.top_k == 3
 
 
 @pytest.mark.parametrize(

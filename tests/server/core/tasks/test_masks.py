@@ -69,11 +69,11 @@ def logits_of(rows: Rows[Any], vocabulary: int) -> NDArray[np.float32]:
 
 def share_of_all(task: FillMasks, rows: Rows[Any]) -> Share:
     """What the workers answer, as the contract has it."""
-    wish = task.wishes.head
-    assert wish is not None
+    options = task.output_options.head
+    assert options is not None
     probabilities = torch.from_numpy(logits_of(rows, task.model.description.vocabulary_size)).softmax(-1)
-    targets = torch.tensor(wish.targets) if wish.targets else torch.arange(probabilities.shape[1])
-    best = probabilities[:, targets].topk(wish.top_k)
+    targets = torch.tensor(options.targets) if options.targets else torch.arange(probabilities.shape[1])
+    best = probabilities[:, targets].topk(options.top_k)
     tensors = {
         "mask_candidates.ids": targets[best.indices].numpy().astype(np.int32),
         "mask_candidates.scores": best.values.numpy(),
@@ -208,7 +208,7 @@ def test_a_target_is_an_entry_of_the_vocabulary_or_one_token(
 ) -> None:
     model = stub(family, "fill_mask")
     if token is not None:
-        head = parse(model, targets=[target]).wishes.head
+        head = parse(model, targets=[target]).output_options.head
         assert head is not None
         assert list(head.targets) == model.tokenizer.ids_of([token])
         return
@@ -220,7 +220,7 @@ def test_a_target_is_an_entry_of_the_vocabulary_or_one_token(
 def test_byte_level_targets_are_found_with_a_space_before(stub: Stub) -> None:
     model = stub("roberta", "fill_mask")
     assert model.tokenizer.ids_of(["words"]) == [None]
-    head = parse(model, targets=["words"]).wishes.head
+    head = parse(model, targets=["words"]).output_options.head
     assert head is not None
     assert list(head.targets) == model.tokenizer.ids_of(["Ġwords"])
 
@@ -229,7 +229,7 @@ def test_targets_and_their_ids_are_one_set(stub: Stub) -> None:
     model = stub("bert", "fill_mask")
     (fox,) = model.tokenizer.ids_of(["fox"])
     assert fox is not None
-    head = parse(model, targets=["fox", "Fox"], target_ids=[fox, 3, 3]).wishes.head
+    head = parse(model, targets=["fox", "Fox"], target_ids=[fox, 3, 3]).output_options.head
     assert head is not None
     assert (head.targets, head.top_k) == ((3, fox), 2)
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertstream.workers.contract import Output, Pooling, Wishes, Work
+from bertstream.workers.contract import Output, OutputOptions, Pooling, Work
 from bertstream.workers.engine.copies import to_device
-from bertstream.workers.programs.interface import AttentionWish, source_layers, with_sources
+from bertstream.workers.programs.interface import AttentionOptions, source_layers, with_sources
 from bertstream.workers.ragged import Ints, rows_of, starts_of
 
 VECTORS: frozenset[Output] = frozenset({"pooled", "pooler_output"})  # of a text, without its tokens' states
@@ -33,14 +33,14 @@ class Prepared:
     @property
     def only_vectors(self) -> bool:
         """Whether all that is asked for is one vector a text, which nobody has to wait for while it is computed."""
-        wishes = [work.wishes for work in self.works if not work.session]
-        return len(wishes) == len(self.works) and all(set(each.outputs) <= VECTORS for each in wishes)
+        output_options = [work.output_options for work in self.works if not work.session]
+        return len(output_options) == len(self.works) and all(set(each.outputs) <= VECTORS for each in output_options)
 
     @property
     def poolings(self) -> frozenset[Pooling]:
         """By which the works want their texts' vectors."""
-        wishes = [work.wishes for work in self.works if "pooled" in work.wishes.outputs]
-        return frozenset(each.pooling for each in wishes if each.pooling is not None)
+        output_options = [work.output_options for work in self.works if "pooled" in work.output_options.outputs]
+        return frozenset(each.pooling for each in output_options if each.pooling is not None)
 
     @property
     def state_layers(self) -> list[int]:
@@ -53,19 +53,19 @@ class Prepared:
         return with_sources(self.state_layers, self.poolings, self.last_layer)
 
     @property
-    def attention(self) -> AttentionWish | None:
+    def attention(self) -> AttentionOptions | None:
         """What is wanted of attention weights, over all works."""
         asking = [
-            (work.wishes, place)
+            (work.output_options, place)
             for work, place in zip(self.works, self.places(), strict=True)
-            if "attentions" in work.wishes.outputs
+            if "attentions" in work.output_options.outputs
         ]
         if not asking:
             return None
-        return AttentionWish(
-            layers=tuple(sorted({layer for wishes, _ in asking for layer in wishes.attention_layers})),
+        return AttentionOptions(
+            layers=tuple(sorted({layer for output_options, _ in asking for layer in output_options.attention_layers})),
             texts=tuple(sorted({text for _, place in asking for text in place.tolist()})),
-            heads=tuple(sorted({head for wishes, _ in asking for head in wishes.attention_heads})),
+            heads=tuple(sorted({head for output_options, _ in asking for head in output_options.attention_heads})),
         )
 
     def places(self) -> list[Ints]:
@@ -96,23 +96,23 @@ def prepare(works: Sequence[Work], last_layer: int, device: str = "cpu") -> Prep
 
 def state_layers(work: Work, last_layer: int) -> set[int]:
     """The layers whose states a work's outputs are made of, but for its texts' vectors by a pooling."""
-    found = (_LAYERS.get(output, _last)(work.wishes, last_layer) for output in work.wishes.outputs)
+    found = (_LAYERS.get(output, _last)(work.output_options, last_layer) for output in work.output_options.outputs)
     return {layer for layers in found for layer in layers}
 
 
-def _last(wishes: Wishes, last_layer: int) -> tuple[int, ...]:
+def _last(output_options: OutputOptions, last_layer: int) -> tuple[int, ...]:
     return (last_layer,)
 
 
-def _of_spans(wishes: Wishes, last_layer: int) -> tuple[int, ...]:
-    return () if wishes.pooling is None else source_layers(wishes.pooling, last_layer)
+def _of_spans(output_options: OutputOptions, last_layer: int) -> tuple[int, ...]:
+    return () if output_options.pooling is None else source_layers(output_options.pooling, last_layer)
 
 
 # What outputs are made of, where it is not the last layer.
-_LAYERS: Mapping[Output, Callable[[Wishes, int], tuple[int, ...]]] = {
-    "pooled": lambda wishes, last_layer: (),
-    "attentions": lambda wishes, last_layer: (),
-    "hidden_states": lambda wishes, last_layer: wishes.hidden_layers,
+_LAYERS: Mapping[Output, Callable[[OutputOptions, int], tuple[int, ...]]] = {
+    "pooled": lambda output_options, last_layer: (),
+    "attentions": lambda output_options, last_layer: (),
+    "hidden_states": lambda output_options, last_layer: output_options.hidden_layers,
     "pooled_spans": _of_spans,
 }
 

@@ -11,7 +11,7 @@ from bertstream.workers.engine.batch import Prepared
 from bertstream.workers.engine.heads import Heads
 from bertstream.workers.engine.outputs import Attentions, Outputs, Pending, collect
 from bertstream.workers.engine.sessions import Key, Reached, Sessions
-from bertstream.workers.programs.interface import Advanced, AttentionWish, Encoded, Program
+from bertstream.workers.programs.interface import Advanced, AttentionOptions, Encoded, Program
 
 
 def run(
@@ -73,7 +73,9 @@ def _compute(
     return states, None if attention is None else Attentions(attention, advanced.weights)
 
 
-def _step(program: Program, batch: Prepared, attention: AttentionWish | None, sessions: Sessions, key: Key) -> Advanced:
+def _step(
+    program: Program, batch: Prepared, attention: AttentionOptions | None, sessions: Sessions, key: Key
+) -> Advanced:
     """Goes on from where the session is, or from the embeddings where that is unknown or further than what is asked."""
     layers, attended = batch.layers, attention.layers if attention else ()
     lowest = min([*layers, *(layer - 1 for layer in attended)])

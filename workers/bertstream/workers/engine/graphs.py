@@ -23,7 +23,7 @@ from bertstream.workers.engine.copies import to_device
 from bertstream.workers.engine.outputs import finish
 from bertstream.workers.programs.interface import (
     Advanced,
-    AttentionWish,
+    AttentionOptions,
     Encoded,
     Program,
     RecordableProgram,
@@ -210,7 +210,7 @@ class RecordedProgram:
         type_ids: Tensor | None,
         lengths: list[int],
         layers: list[int],
-        attention: AttentionWish | None = None,
+        attention: AttentionOptions | None = None,
     ) -> Advanced:
         return self._plain.forward(ids, type_ids, lengths, layers, attention)
 
@@ -223,7 +223,7 @@ class RecordedProgram:
         lengths: list[int],
         start: int,
         layers: list[int],
-        attention: AttentionWish | None = None,
+        attention: AttentionOptions | None = None,
     ) -> Advanced:
         return self._plain.advance(states, lengths, start, layers, attention)
 

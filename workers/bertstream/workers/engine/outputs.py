@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertstream.workers.contract import Output, Pooling, WireType, Wishes, Work
+from bertstream.workers.contract import Output, OutputOptions, Pooling, WireType, Work
 from bertstream.workers.engine.batch import Prepared
 from bertstream.workers.engine.copies import to_device, to_host
-from bertstream.workers.programs.interface import AttentionWish, Encoded, Program
+from bertstream.workers.programs.interface import AttentionOptions, Encoded, Program
 from bertstream.workers.ragged import Ints, pieces_of, rows_of, starts_of
 
 Named = dict[str, Tensor]
@@ -43,8 +43,8 @@ def collect(outputs: Pending) -> Named:
 class Attentions:
     """The attention weights of a batch."""
 
-    wish: AttentionWish
-    weights: list[list[Tensor]]  # of each layer of the wish and each of its texts: [heads, n, n] float32
+    options: AttentionOptions
+    weights: list[list[Tensor]]  # of each layer asked for and each text: [heads, n, n] float32
 
 
 class Outputs:
@@ -65,49 +65,51 @@ class Outputs:
     def of(self, work: Work, place: Ints) -> dict[str, Tensor | Shared]:
         """The outputs, but for those of heads, of the texts that stand at these places of the batch."""
         found = dict[str, Tensor | Shared]()
-        for output in work.wishes.outputs:
+        for output in work.output_options.outputs:
             if output in STATE_OUTPUTS:
                 found |= STATE_OUTPUTS[output](self, work, place)
         return found
 
     def _pooled_vectors(self, work: Work, place: Ints) -> Pending:
-        return {name: Shared(each, place) for name, each in self._send(work.wishes, "pooled").items()}
+        return {name: Shared(each, place) for name, each in self._send(work.output_options, "pooled").items()}
 
     def _pooler_vectors(self, work: Work, place: Ints) -> Pending:
-        return {name: Shared(each, place) for name, each in self._send(work.wishes, "pooler_output").items()}
+        return {name: Shared(each, place) for name, each in self._send(work.output_options, "pooler_output").items()}
 
     def _span_vectors(self, work: Work, place: Ints) -> Pending:
-        return to_wire("pooled_spans", self._pool_spans(work, place), work.wishes.wire_type)
+        return to_wire("pooled_spans", self._pool_spans(work, place), work.output_options.wire_type)
 
-    def _send(self, wishes: Wishes, output: Output) -> Named:
+    def _send(self, output_options: OutputOptions, output: Output) -> Named:
         """One vector a text of the whole batch, in one copy for all works that want the same."""
-        pooling = _pooling_of(wishes) if output == "pooled" else None
-        key = (pooling, wishes.wire_type)
+        pooling = _pooling_of(output_options) if output == "pooled" else None
+        key = (pooling, output_options.wire_type)
         if key not in self._sent:
             values = self._pooler_output() if pooling is None else self._finished(pooling)
-            self._sent[key] = {name: to_host(each) for name, each in encoded(output, values, wishes.wire_type).items()}
+            self._sent[key] = {
+                name: to_host(each) for name, each in encoded(output, values, output_options.wire_type).items()
+            }
         return self._sent[key]
 
     def _last_states(self, work: Work, place: Ints) -> Pending:
         rows = rows_of(self._batch.starts[place], work.batch.lengths)
         states = _rows(self._states[self._batch.last_layer], rows)
-        return to_wire("last_hidden_state", states, work.wishes.wire_type)
+        return to_wire("last_hidden_state", states, work.output_options.wire_type)
 
     def _layers_states(self, work: Work, place: Ints) -> Pending:
         rows, found = rows_of(self._batch.starts[place], work.batch.lengths), Named()
-        for layer in work.wishes.hidden_layers:
-            found |= to_wire(f"hidden_states.{layer}", _rows(self._states[layer], rows), work.wishes.wire_type)
+        for layer in work.output_options.hidden_layers:
+            found |= to_wire(f"hidden_states.{layer}", _rows(self._states[layer], rows), work.output_options.wire_type)
         return found
 
     def _attentions(self, work: Work, place: Ints) -> Pending:
         assert self._weights is not None
-        computed, wishes, found = self._weights.wish, work.wishes, Named()
+        computed, output_options, found = self._weights.options, work.output_options, Named()
         texts = [computed.texts.index(text) for text in place.tolist()]
-        heads = torch.tensor([computed.heads.index(head) for head in wishes.attention_heads])
-        for layer in wishes.attention_layers:
+        heads = torch.tensor([computed.heads.index(head) for head in output_options.attention_heads])
+        for layer in output_options.attention_layers:
             weights = self._weights.weights[computed.layers.index(layer)]
             chosen = [weights[text].index_select(0, heads.to(weights[text].device)) for text in texts]
-            found |= flat_to_wire(f"attentions.{layer}", chosen, wishes.wire_type)
+            found |= flat_to_wire(f"attentions.{layer}", chosen, output_options.wire_type)
         return found
 
     def _finished(self, pooling: Pooling) -> Tensor:
@@ -139,7 +141,7 @@ class Outputs:
 
     def _pool_spans(self, work: Work, place: Ints) -> Tensor:
         """[S, d] of a work's spans, in their order."""
-        spans, pooling = work.batch.spans, _pooling_of(work.wishes)
+        spans, pooling = work.batch.spans, _pooling_of(work.output_options)
         assert spans is not None
         starts, lengths = np.repeat(self._batch.starts[place], spans.counts) + spans.starts, spans.lengths
         states = self._mixed(pooling)
@@ -221,6 +223,6 @@ def _rows(values: Tensor, rows: Ints) -> Tensor:
     return values.index_select(0, to_device(torch.from_numpy(rows), values.device))
 
 
-def _pooling_of(wishes: Wishes) -> Pooling:
-    assert wishes.pooling is not None
-    return wishes.pooling
+def _pooling_of(output_options: OutputOptions) -> Pooling:
+    assert output_options.pooling is not None
+    return output_options.pooling

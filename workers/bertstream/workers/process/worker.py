@@ -178,12 +178,12 @@ def run_small_batches(program: Program, description: ModelDescription, device: s
     """The first calls of a scripted module are slow."""
     import numpy as np
 
-    from bertstream.workers.contract import Batch, Pooling, Wishes, Work
+    from bertstream.workers.contract import Batch, OutputOptions, Pooling, Work
     from bertstream.workers.engine.batch import prepare
     from bertstream.workers.engine.engine import run
 
     last = description.layers
-    wishes = Wishes(("pooled",), Pooling("mean", (last,), normalize=True))
+    output_options = OutputOptions(("pooled",), Pooling("mean", (last,), normalize=True))
     for lengths in ([1], [8, 8, 3], [min(128, description.max_tokens)] * 4):
         batch = Batch(np.zeros(sum(lengths), np.int32), np.array(lengths, np.int32))
-        run(program, prepare([Work(0, batch, wishes)], last, device))
+        run(program, prepare([Work(0, batch, output_options)], last, device))

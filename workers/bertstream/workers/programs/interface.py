@@ -15,7 +15,7 @@ from bertstream.workers.contract import Pooling
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionWish:
+class AttentionOptions:
     """Which attention weights to write down. The rest of the batch takes the fast way, which never has them."""
 
     layers: tuple[int, ...]  # ascending, from 1 to the model's last
@@ -28,7 +28,7 @@ class Advanced:
     """The states and attention weights of one pass."""
 
     states: list[Tensor]  # [T, H] of each layer asked for, in that order
-    weights: list[list[Tensor]]  # of each layer of the wish and each of its texts: [heads, n, n] float32, rows sum to 1
+    weights: list[list[Tensor]]  # of each layer asked for and each text: [heads, n, n] float32, rows sum to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Program(Protocol):
         type_ids: Tensor | None,
         lengths: list[int],
         layers: list[int],
-        attention: AttentionWish | None = None,
+        attention: AttentionOptions | None = None,
     ) -> Advanced:
         """The states of these layers and attention weights, by one pass."""
 
@@ -84,7 +84,7 @@ class Program(Protocol):
         lengths: list[int],
         start: int,
         layers: list[int],
-        attention: AttentionWish | None = None,
+        attention: AttentionOptions | None = None,
     ) -> Advanced:
         """From the states [T, H] of layer `start` on."""
 

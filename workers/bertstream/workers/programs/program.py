@@ -18,7 +18,7 @@ from bertstream.workers.contract import Pooling, PoolingMode
 from bertstream.workers.native import cuda_library
 from bertstream.workers.programs import gpu_products, weights_file
 from bertstream.workers.programs.description import ModelDescription
-from bertstream.workers.programs.interface import Advanced, AttentionWish, Encoded, with_sources
+from bertstream.workers.programs.interface import Advanced, AttentionOptions, Encoded, with_sources
 from bertstream.workers.trust.ownership import TrustError
 from bertstream.workers.trust.seal import Sealed
 
@@ -120,7 +120,7 @@ class ScriptedProgram:
         type_ids: Tensor | None,
         lengths: list[int],
         layers: list[int],
-        attention: AttentionWish | None = None,
+        attention: AttentionOptions | None = None,
     ) -> Advanced:
         """hidden_states and attention weights of one pass; `layers` may be empty where weights are wished for."""
         states, weights = self._module.forward_with_weights(ids, type_ids, lengths, layers, *_lists(attention))
@@ -139,7 +139,7 @@ class ScriptedProgram:
         lengths: list[int],
         start: int,
         layers: list[int],
-        attention: AttentionWish | None = None,
+        attention: AttentionOptions | None = None,
     ) -> Advanced:
         """Go on from the states [T, H] of layer `start`, which are left as they are.
 
@@ -286,9 +286,9 @@ def _lazy_zeros(*shape: int, dtype: torch.dtype) -> Tensor:
     return torch.frombuffer(mmap.mmap(-1, size * dtype.itemsize), dtype=dtype, count=size).view(shape)
 
 
-def _lists(wish: AttentionWish | None) -> tuple[list[int], list[int], list[int]]:
+def _lists(options: AttentionOptions | None) -> tuple[list[int], list[int], list[int]]:
     """As TorchScript takes it."""
-    return ([], [], []) if wish is None else (list(wish.layers), list(wish.texts), list(wish.heads))
+    return ([], [], []) if options is None else (list(options.layers), list(options.texts), list(options.heads))
 
 
 def _check_device(description: ModelDescription, device: torch.device) -> None:

@@ -15,17 +15,17 @@ from bertstream.server.core.dispatch.cutting import cut
 from bertstream.server.core.dispatch.fleet import MIN_PIECE_TOKENS, Fleet
 from bertstream.server.core.dispatch.link import WorkerLink
 from bertstream.server.core.errors import RequestError
-from bertstream.workers.contract import BULK, INTERACTIVE, Batch, Failure, Result, Wishes, Work
+from bertstream.workers.contract import BULK, INTERACTIVE, Batch, Failure, OutputOptions, Result, Work
 
 _OF_ONE_TEXT = ("INTERNAL", "OUT_OF_MEMORY", "POISONOUS_INPUT")  # reasons that one text of several may have caused
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Texts that share their wishes."""
+    """Texts that share their output options."""
 
     batch: Batch
-    wishes: Wishes
+    output_options: OutputOptions
     priority: int = INTERACTIVE
     deadline: float = math.inf  # time.monotonic()
 
@@ -82,7 +82,7 @@ class Dispatcher(Fleet):
 
         def attempt(link: WorkerLink) -> Awaitable[Result | Failure]:
             apart = alone or attempts.deaths > 0
-            return link.call(Work(0, piece.batch, job.wishes, job.priority, job.deadline, apart))
+            return link.call(Work(0, piece.batch, job.output_options, job.priority, job.deadline, apart))
 
         try:
             return [_outcome(piece, await attempts.run(attempt))]

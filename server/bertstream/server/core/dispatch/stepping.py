@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from bertstream.server.core.dispatch.attempts import Attempts
 from bertstream.server.core.dispatch.fleet import Fleet
 from bertstream.server.core.dispatch.link import WorkerLink
-from bertstream.workers.contract import Batch, Failure, Result, Wishes, Work
+from bertstream.workers.contract import Batch, Failure, OutputOptions, Result, Work
 
 _numbers = itertools.count(1)
 
@@ -24,12 +24,14 @@ class Stepping:
         self._link: WorkerLink | None = None
         self._attempts = Attempts(fleet, deadline, waits=False)
 
-    async def step(self, wishes: Wishes, *, final: bool) -> Result:
+    async def step(self, output_options: OutputOptions, *, final: bool) -> Result:
         """Return the outputs asked for. Cancelling it cancels the step. Raises RequestError."""
 
         def attempt(link: WorkerLink) -> Awaitable[Result | Failure]:
             self._link = link
-            work = Work(0, self._batch, wishes, self._priority, self._deadline, session=self._number, final=final)
+            work = Work(
+                0, self._batch, output_options, self._priority, self._deadline, session=self._number, final=final
+            )
             return link.call(work)
 
         return await self._attempts.run(attempt, self._link)

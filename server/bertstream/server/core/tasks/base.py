@@ -20,7 +20,7 @@ from bertstream.server.core.layout import Tensors
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tokenization import TextTokenizer
 from bertstream.server.settings import Limits
-from bertstream.workers.contract import Batch, Wishes
+from bertstream.workers.contract import Batch, OutputOptions
 from bertstream.workers.programs.description import ModelDescription
 
 Context = TypeVar("Context")
@@ -80,7 +80,7 @@ class Task(ABC, Generic[Context]):
     kinds: ClassVar[Sequence[str]] = ALL_KINDS  # of items that it takes
 
     model: HeadModel
-    wishes: Wishes
+    output_options: OutputOptions
     priority: int
     rows_per_item: int = field(default=1, kw_only=True)  # where it is one number: long messages are prepared in parts
 

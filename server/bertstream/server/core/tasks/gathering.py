@@ -14,7 +14,7 @@ from bertstream.server.core.errors import RequestError
 from bertstream.server.core.head_outputs import HEAD_OUTPUTS, Unit
 from bertstream.server.core.layout import AnswerSizes, Layout, Tensors, join
 from bertstream.server.core.tasks.base import Rows, Share
-from bertstream.workers.contract import Batch, Wishes
+from bertstream.workers.contract import Batch, OutputOptions
 from bertstream.workers.programs.description import ModelDescription
 from bertstream.workers.ragged import pieces_of
 
@@ -103,15 +103,15 @@ def window_costs(rows: Rows[Any], sizes: AnswerSizes, tokens_of_bytes: float) ->
     return costs
 
 
-def tensor_sizes(wishes: Wishes, description: ModelDescription) -> AnswerSizes:
+def tensor_sizes(output_options: OutputOptions, description: ModelDescription) -> AnswerSizes:
     """Bytes of the workers' tensors for each row, token and span."""
-    if wishes.head is None:
+    if output_options.head is None:
         return AnswerSizes(0, 0, 0, 0)
     labels = len(description.labels) or 2  # "next_sentence" has two, "multiple_choice" one
     sizes = dict.fromkeys(get_args(Unit), 0)
-    for output in wishes.outputs:
+    for output in output_options.outputs:
         its = HEAD_OUTPUTS[output]
-        sizes[its.unit] += its.entry_bytes(wishes.head, labels)
+        sizes[its.unit] += its.entry_bytes(output_options.head, labels)
     return AnswerSizes(sizes["text"], sizes["token"], 0, sizes["span"])
 
 

@@ -43,8 +43,8 @@ class ClassifyTexts(TextTask):
 
     def prepare(self, sent: SentItems) -> Rows[None]:
         rows = super().prepare(sent)
-        assert self.wishes.head is not None
-        sizes = np.full(rows.truncated.size, _LABEL_BYTES * self.wishes.head.top_k, np.int64)
+        assert self.output_options.head is not None
+        sizes = np.full(rows.truncated.size, _LABEL_BYTES * self.output_options.head.top_k, np.int64)
         sizes[list(rows.failed)] = 0
         return replace(rows, least_bytes=sizes)
 

@@ -12,7 +12,7 @@ from bertstream.server.core.dispatch import cut
 from bertstream.server.protocols.bertstream_v1.services.layers import step_costs, steps_of
 from bertstream.server.protocols.bertstream_v1.validation.encoding import parse_encoding
 from bertstream.v1 import encoding_pb2 as e
-from bertstream.workers.contract import INTERACTIVE, Batch, Pooling, Wishes
+from bertstream.workers.contract import INTERACTIVE, Batch, OutputOptions, Pooling
 from tests.server.protocols.bertstream_v1.validation.support import description
 
 LAST = 5
@@ -43,14 +43,14 @@ def test_two_steps_of_a_group_fit_the_bound_on_bytes(weights: bool, batch_tokens
 
 
 def test_steps_go_from_layer_to_layer_and_end_with_the_vectors() -> None:
-    wishes = Wishes(
+    output_options = OutputOptions(
         ("pooled", "hidden_states", "attentions", "last_hidden_state"),
         Pooling("mean", (1, 5)),
         hidden_layers=(0, 3),
         attention_layers=(2, 3),
         attention_heads=(1,),
     )
-    steps = steps_of(wishes, LAST)
+    steps = steps_of(output_options, LAST)
     assert [step.outputs for step in steps] == [
         ("hidden_states",),
         ("attentions",),

@@ -11,7 +11,7 @@ from bertstream.server.protocols.bertstream_v1.validation.encoding import MAX_PR
 from bertstream.v1 import encoding_pb2 as e
 from bertstream.v1 import tokenization_pb2
 from bertstream.v1 import types_pb2 as t
-from bertstream.workers.contract import BULK, INTERACTIVE, Pooling, Wishes
+from bertstream.workers.contract import BULK, INTERACTIVE, OutputOptions, Pooling
 from bertstream.workers.programs.description import DefaultPooling
 from tests.server.protocols.bertstream_v1.validation.support import description, refused
 
@@ -31,13 +31,13 @@ def pooling(**options: Any) -> e.EncodingOptions:
 
 
 def wanted(plan: AskedEncoding) -> Pooling:
-    assert plan.wishes.pooling is not None
-    return plan.wishes.pooling
+    assert plan.output_options.pooling is not None
+    return plan.output_options.pooling
 
 
 def test_nothing_said_is_the_checkpoints_own_way() -> None:
     plan = parse()
-    assert plan.wishes == Wishes(("pooled",), Pooling("cls", (5,), "mean", True, 0), "float32")
+    assert plan.output_options == OutputOptions(("pooled",), Pooling("cls", (5,), "mean", True, 0), "float32")
     assert (plan.tokenize.truncation.max_length, plan.tokenize.truncation.side) == (128, "right")
     assert (plan.priority, plan.prompt) == (INTERACTIVE, "")
 
@@ -79,8 +79,8 @@ def test_the_effective_options_ask_for_the_same_again() -> None:
     once = parse(asked)
     again = parse(once.effective)
     assert again.effective == once.effective
-    assert (again.wishes, again.tokenize, again.prompt) == (once.wishes, once.tokenize, once.prompt)
-    assert once.wishes == Wishes(
+    assert (again.output_options, again.tokenize, again.prompt) == (once.output_options, once.tokenize, once.prompt)
+    assert once.output_options == OutputOptions(
         ("last_hidden_state", "pooled"), Pooling("max", (5, 0), "concatenate", False, 40), "int8"
     )
     assert once.priority == BULK
@@ -191,7 +191,7 @@ def test_pooling_needs_pooled() -> None:
         parse(options)
     assert refused(raised) == ("INVALID_ARGUMENT", "INVALID_COMBINATION", "options.pooling")
     options.ClearField("pooling")
-    assert parse(options).wishes == Wishes(("pooler_output",))
+    assert parse(options).output_options == OutputOptions(("pooler_output",))
     assert not parse(options).effective.HasField("pooling")
 
 
@@ -269,7 +269,7 @@ HIDDEN, WEIGHTS = e.ENCODING_OUTPUT_HIDDEN_STATES, e.ENCODING_OUTPUT_ATTENTIONS
 
 
 def test_layers_and_heads_are_resolved() -> None:
-    everything = parse(e.EncodingOptions(outputs=[HIDDEN, WEIGHTS])).wishes
+    everything = parse(e.EncodingOptions(outputs=[HIDDEN, WEIGHTS])).output_options
     assert everything.hidden_layers == (0, 1, 2, 3, 4, 5)
     assert everything.attention_layers == (1, 2, 3, 4, 5)
     assert everything.attention_heads == (0, 1, 2)
@@ -281,9 +281,9 @@ def test_layers_and_heads_are_resolved() -> None:
             attention_heads=[-1, 0],
         )
     )
-    assert some.wishes.hidden_layers == (0, 2, 5)
-    assert some.wishes.attention_layers == (1, 3)
-    assert some.wishes.attention_heads == (2, 0)  # in the order asked for
+    assert some.output_options.hidden_layers == (0, 2, 5)
+    assert some.output_options.attention_layers == (1, 3)
+    assert some.output_options.attention_heads == (2, 0)  # in the order asked for
     assert list(some.effective.attention_heads) == [2, 0]
 
 

@@ -35,7 +35,7 @@ class Heads:
     def of(self, index: int) -> Named:
         """Make the outputs of one work's head; none where it wants none."""
         found = Named()
-        for output in self._batch.works[index].wishes.outputs:
+        for output in self._batch.works[index].output_options.outputs:
             if output in HEAD_OUTPUTS:
                 found |= HEAD_OUTPUTS[output](self._asking, index)
         return found

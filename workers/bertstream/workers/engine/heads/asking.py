@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertstream.workers.contract import HeadWish, Output, Spans
+from bertstream.workers.contract import HeadOptions, Output, Spans
 from bertstream.workers.engine.batch import Prepared
 from bertstream.workers.programs.interface import Program
 from bertstream.workers.ragged import Ints, rows_of
@@ -58,10 +58,10 @@ class Asking:
         return [
             index
             for index, work in enumerate(self._batch.works)
-            if output in work.wishes.outputs and head in ("", self.wish(index).name)
+            if output in work.output_options.outputs and head in ("", self.wish(index).name)
         ]
 
-    def logits(self, output: Output, wish: HeadWish, rows: Callable[[int], Ints]) -> Alike:
+    def logits(self, output: Output, wish: HeadOptions, rows: Callable[[int], Ints]) -> Alike:
         """Run the head for all works that want this output of it: [rows, outputs] float32.
 
         rows: gives those that the head reads, of the work with this index.
@@ -90,9 +90,9 @@ class Asking:
         """Gather the last layer's states of these rows, [rows, H]."""
         return self.last.index_select(0, torch.from_numpy(np.concatenate(rows)).to(self.last.device))
 
-    def wish(self, index: int) -> HeadWish:
+    def wish(self, index: int) -> HeadOptions:
         """Return what a work wants of its head."""
-        wish = self._batch.works[index].wishes.head
+        wish = self._batch.works[index].output_options.head
         assert wish is not None
         return wish
 

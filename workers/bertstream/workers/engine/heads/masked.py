@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from bertstream.workers.contract import HeadWish, Output
+from bertstream.workers.contract import HeadOptions, Output
 from bertstream.workers.engine.heads.asking import Alike, Asking, Named, slices
 from bertstream.workers.engine.masked import Candidates, Demand, LogProbabilities, fill
 from bertstream.workers.ragged import Ints
@@ -45,7 +45,7 @@ def _fill(asking: Asking) -> dict[Key, Alike]:
     }
 
 
-def _key(output: Output, wish: HeadWish) -> Key:
+def _key(output: Output, wish: HeadOptions) -> Key:
     return output, wish.targets if output == "mask_candidates" else ()
 
 

@@ -52,7 +52,9 @@ class EncodingService:
         shown = _tokens_within_limit(plan, prepared, model)
         call.check_deadline()
         with model.admission.unary(prepared.batch.ids.size):
-            outcomes = await model.dispatcher.run(Job(prepared.batch, prepared.wishes, plan.priority, call.deadline))
+            outcomes = await model.dispatcher.run(
+                Job(prepared.batch, prepared.output_options, plan.priority, call.deadline)
+            )
         return _response(plan, prepared, outcomes, call, shown)
 
     async def stream_encodings(self, stream: Stream[encoding_pb2.StreamEncodingsRequest], call: Call) -> None:
@@ -120,7 +122,9 @@ class _EncodingStream:
         plan, model = self._plan, self._model
         held = await self._bulk.tokens.acquire(cost)
         async with model.admission.stream(int(batch.ids.size)):
-            outcomes = await model.dispatcher.run(Job(batch, prepared.wishes, plan.priority, self._call.deadline))
+            outcomes = await model.dispatcher.run(
+                Job(batch, prepared.output_options, plan.priority, self._call.deadline)
+            )
         for number, outcome in enumerate(outcomes, 1):
             spent = held if number == len(outcomes) else 0
             if outcome.error is not None:

@@ -23,7 +23,7 @@ from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_se
 from bertstream.server.protocols.bertstream_v1.validation.spans import spans_for
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.v1 import encoding_pb2
-from bertstream.workers.contract import INTERACTIVE, Batch, Output, Result, Wishes
+from bertstream.workers.contract import INTERACTIVE, Batch, Output, OutputOptions, Result
 
 _VECTORS: tuple[Output, ...] = ("pooled", "pooler_output", "pooled_spans")
 _SOURCES = {
@@ -49,7 +49,7 @@ async def stream_layers(
     completed = encoding_pb2.LayersCompleted()
     vectors: list[Tensors] = []
     queued = computed = 0.0
-    steps = steps_of(prepared.wishes, model.description.layers)
+    steps = steps_of(prepared.output_options, model.description.layers)
     for first, batch in cut(prepared.batch, *step_costs(plan, prepared.batch, model)):
         layout = prepared.layout.part(first, first + batch.lengths.size)
         async for step, result in _steps(model, steps, plan.priority, batch, call):
@@ -66,26 +66,28 @@ async def stream_layers(
     await stream.write(encoding_pb2.StreamLayersResponse(completed=completed))
 
 
-def steps_of(wishes: Wishes, last_layer: int) -> list[Wishes]:
+def steps_of(output_options: OutputOptions, last_layer: int) -> list[OutputOptions]:
     """What to ask of the worker, layer by layer; what is one vector a text comes with the last of them."""
-    hidden = set(wishes.hidden_layers) if "hidden_states" in wishes.outputs else set()
-    attended = set(wishes.attention_layers) if "attentions" in wishes.outputs else set()
-    vectors = tuple(output for output in wishes.outputs if output in _VECTORS)
-    if "last_hidden_state" in wishes.outputs:
+    hidden = set(output_options.hidden_layers) if "hidden_states" in output_options.outputs else set()
+    attended = set(output_options.attention_layers) if "attentions" in output_options.outputs else set()
+    vectors = tuple(output for output in output_options.outputs if output in _VECTORS)
+    if "last_hidden_state" in output_options.outputs:
         hidden.add(last_layer)
     steps = []
     for layer in sorted(hidden | attended):
         states: tuple[Output, ...] = ("hidden_states",) if layer in hidden else ()
         weights: tuple[Output, ...] = ("attentions",) if layer in attended else ()
-        steps.append(replace(wishes, outputs=(*states, *weights), hidden_layers=(layer,), attention_layers=(layer,)))
+        steps.append(
+            replace(output_options, outputs=(*states, *weights), hidden_layers=(layer,), attention_layers=(layer,))
+        )
     if vectors:
-        steps.append(replace(wishes, outputs=vectors))
+        steps.append(replace(output_options, outputs=vectors))
     return steps
 
 
 async def _steps(
-    model: ServedModel, steps: Sequence[Wishes], priority: int, batch: Batch, call: Call
-) -> AsyncIterator[tuple[Wishes, Result]]:
+    model: ServedModel, steps: Sequence[OutputOptions], priority: int, batch: Batch, call: Call
+) -> AsyncIterator[tuple[OutputOptions, Result]]:
     """The results of all steps: one is computed while the caller of this sends the one before."""
     stepping = Stepping(model.dispatcher, batch, priority, call.deadline)
 
@@ -125,9 +127,9 @@ def step_costs(plan: EncodingPlan, batch: Batch, model: ServedModel) -> tuple[in
     Two steps, the one that is sent and the one that is computed meanwhile, are then within the bound on bytes. A token
     costs at least as much as makes such texts fit a worker's batch.
     """
-    wishes, limit = plan.wishes, max(model.limits.stream_bytes // 2, 1)
-    size = WIRE_BYTES[wishes.wire_type]
-    sizes = AnswerSizes(0, size * model.description.hidden_size, size * len(wishes.attention_heads), 0)
+    output_options, limit = plan.output_options, max(model.limits.stream_bytes // 2, 1)
+    size = WIRE_BYTES[output_options.wire_type]
+    sizes = AnswerSizes(0, size * model.description.hidden_size, size * len(output_options.attention_heads), 0)
     least = -(-limit // model.dispatcher.batch_tokens) * batch.lengths.astype(np.int64)
     return limit, np.maximum(sizes.of(batch.lengths, None), least)
 

@@ -69,7 +69,7 @@ class _PredictionStream:
         self._options = options  # their path
         self._call = call
         self._window = wire.window_of(model.limits)
-        self._sizes = tensor_sizes(task.wishes, model.description)
+        self._sizes = tensor_sizes(task.output_options, model.description)
         self._bulk: BulkStream[tasks_pb2.StreamPredictionsResponse] = BulkStream(
             stream, call, self._window, self._handle
         )
@@ -107,7 +107,7 @@ class _PredictionStream:
         held = await self._bulk.tokens.acquire(cost)
         async with model.admission.stream(int(rows.costs[first:last].sum())):
             batch = task.expand(rows, first, last)
-            outcomes = await model.dispatcher.run(Job(batch, task.wishes, task.priority, self._call.deadline))
+            outcomes = await model.dispatcher.run(Job(batch, task.output_options, task.priority, self._call.deadline))
         computed, failed = gather(rows, first, last, batch, outcomes)
         for error in failed.values():
             refuse_if_late(error)

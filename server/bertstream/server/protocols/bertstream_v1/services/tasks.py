@@ -137,7 +137,7 @@ async def predict(
     count, tokens = rows.items.size, int(rows.costs.sum())
     with model.admission.unary(tokens):
         batch = task.expand(rows, 0, count)
-        outcomes = await model.dispatcher.run(Job(batch, task.wishes, task.priority, call.deadline))
+        outcomes = await model.dispatcher.run(Job(batch, task.output_options, task.priority, call.deadline))
     raise_first(outcomes)
     computed, _ = gather(rows, 0, count, batch, outcomes)
     answer, message = await model.in_thread(lambda: end(computed.whole()))

@@ -18,7 +18,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import parse_truncation
 from bertstream.v1 import tasks_pb2, types_pb2
-from bertstream.workers.contract import HeadWish, Wishes
+from bertstream.workers.contract import HeadOptions, OutputOptions
 
 MAX_TOP_K = 1000
 _MAX_LENGTH, _STRIDE, _ANSWER_TOKENS = 384, 128, 15
@@ -50,11 +50,11 @@ def parse_answer_questions(
     )
     # Answers that begin and end in the same words become one, so more candidates are needed than answers.
     candidates = effective.top_k if options.allow_partial_words else 2 * effective.top_k + 10
-    head = HeadWish("question_answering", top_k=candidates, max_answer_tokens=effective.max_answer_tokens)
+    head = HeadOptions("question_answering", top_k=candidates, max_answer_tokens=effective.max_answer_tokens)
     columns: frozenset[Column] = frozenset({"offsets", "word_ids"})
     task = AnswerQuestions(
         model,
-        Wishes(("answer_spans",), head=head),
+        OutputOptions(("answer_spans",), head=head),
         priority,
         TokenizeOptions(truncation, windows=True, stride=effective.stride, columns=columns),
         unit,

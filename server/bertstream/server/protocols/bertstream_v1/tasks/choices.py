@@ -14,7 +14,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
 from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import HeadWish, Wishes
+from bertstream.workers.contract import HeadOptions, OutputOptions
 
 
 def parse_choose(
@@ -27,5 +27,5 @@ def parse_choose(
     effective = tasks_pb2.ChooseOptions(
         model=model.name, truncation=effective_truncation(truncation), priority=effective_priority(priority)
     )
-    wishes = Wishes(("label_scores",), head=HeadWish("multiple_choice", "none"))
-    return Asked(ChooseAnswers(model, wishes, priority, TokenizeOptions(truncation)), effective)
+    output_options = OutputOptions(("label_scores",), head=HeadOptions("multiple_choice", "none"))
+    return Asked(ChooseAnswers(model, output_options, priority, TokenizeOptions(truncation)), effective)

@@ -22,7 +22,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
 from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import HeadWish, Wishes
+from bertstream.workers.contract import HeadOptions, OutputOptions
 
 AGGREGATIONS: Mapping[int, Aggregation] = names_in(tasks_pb2.AggregationStrategy, Aggregation, "simple")
 
@@ -56,7 +56,7 @@ def parse_classify_tokens(
     )
     task = ClassifyTokens(
         model,
-        Wishes(("token_label_scores",), head=HeadWish("token_classification")),
+        OutputOptions(("token_label_scores",), head=HeadOptions("token_classification")),
         priority,
         TokenizeOptions(truncation, windows=options.windows, stride=stride or 0),
         aggregation,

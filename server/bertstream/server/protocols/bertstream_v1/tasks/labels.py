@@ -19,7 +19,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
 from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import HeadWish, ScoreFunction, Wishes
+from bertstream.workers.contract import HeadOptions, OutputOptions, ScoreFunction
 from bertstream.workers.programs.description import ModelDescription
 
 _MOST_LABELS = (1 << 31) - 1  # more than there are means all
@@ -43,8 +43,8 @@ def parse_classify(
         top_k=top_k,
         function=effective_function(function),
     )
-    wishes = Wishes(("label_scores",), head=HeadWish("sequence_classification", function, top_k))
-    return Asked(ClassifyTexts(model, wishes, priority, TokenizeOptions(truncation)), effective)
+    output_options = OutputOptions(("label_scores",), head=HeadOptions("sequence_classification", function, top_k))
+    return Asked(ClassifyTexts(model, output_options, priority, TokenizeOptions(truncation)), effective)
 
 
 def parse_rerank(
@@ -65,8 +65,8 @@ def parse_rerank(
         label=its.labels[label],
         top_k=parse_count(options.top_k, 0, _MOST_LABELS, f"{path}.top_k"),
     )
-    wishes = Wishes(("label_scores",), head=HeadWish("sequence_classification", function))
-    return Asked(RerankTexts(model, wishes, priority, TokenizeOptions(truncation), label), effective)
+    output_options = OutputOptions(("label_scores",), head=HeadOptions("sequence_classification", function))
+    return Asked(RerankTexts(model, output_options, priority, TokenizeOptions(truncation), label), effective)
 
 
 def parse_rerank_pairs(

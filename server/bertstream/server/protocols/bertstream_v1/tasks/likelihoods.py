@@ -14,7 +14,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
 from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import HeadWish, Wishes
+from bertstream.workers.contract import HeadOptions, OutputOptions
 
 
 def parse_score_text(
@@ -27,6 +27,6 @@ def parse_score_text(
     effective = tasks_pb2.ScoreTextOptions(
         model=model.name, truncation=effective_truncation(truncation), priority=effective_priority(priority)
     )
-    wishes = Wishes(("token_log_probabilities",), head=HeadWish("fill_mask"))
+    output_options = OutputOptions(("token_log_probabilities",), head=HeadOptions("fill_mask"))
     tokenize_options = TokenizeOptions(truncation, columns=frozenset({"special_tokens_mask"}))
-    return Asked(ScoreTexts(model, wishes, priority, tokenize_options, mask, mask_id), effective)
+    return Asked(ScoreTexts(model, output_options, priority, tokenize_options, mask, mask_id), effective)

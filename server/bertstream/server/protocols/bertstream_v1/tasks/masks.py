@@ -16,7 +16,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
 from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import HeadWish, Wishes
+from bertstream.workers.contract import HeadOptions, OutputOptions
 
 DEFAULT_TOP_K, MAX_TOP_K = 5, 1000
 
@@ -40,7 +40,7 @@ def parse_fill_mask(
         target_ids=options.target_ids,
         omit_sequences=options.omit_sequences,
     )
-    wishes = Wishes(("mask_candidates",), head=HeadWish("fill_mask", top_k=top_k, targets=targets))
+    output_options = OutputOptions(("mask_candidates",), head=HeadOptions("fill_mask", top_k=top_k, targets=targets))
     sequences = not options.omit_sequences
-    task = FillMasks(model, wishes, priority, TokenizeOptions(truncation), mask, mask_id, top_k, sequences)
+    task = FillMasks(model, output_options, priority, TokenizeOptions(truncation), mask, mask_id, top_k, sequences)
     return Asked(task, effective)

@@ -14,7 +14,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
 from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import HeadWish, Wishes
+from bertstream.workers.contract import HeadOptions, OutputOptions
 
 
 def parse_next_sentence(
@@ -27,5 +27,5 @@ def parse_next_sentence(
     effective = tasks_pb2.NextSentenceOptions(
         model=model.name, truncation=effective_truncation(truncation), priority=effective_priority(priority)
     )
-    wishes = Wishes(("label_scores",), head=HeadWish("next_sentence", "softmax"))
-    return Asked(PredictNextSentences(model, wishes, priority, TokenizeOptions(truncation)), effective)
+    output_options = OutputOptions(("label_scores",), head=HeadOptions("next_sentence", "softmax"))
+    return Asked(PredictNextSentences(model, output_options, priority, TokenizeOptions(truncation)), effective)

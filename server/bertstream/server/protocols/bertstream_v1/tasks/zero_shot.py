@@ -17,7 +17,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
 from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import HeadWish, Wishes
+from bertstream.workers.contract import HeadOptions, OutputOptions
 from bertstream.workers.programs.description import ModelDescription
 
 DEFAULT_TEMPLATE = "This example is {}."
@@ -50,7 +50,7 @@ def parse_zero_shot(
     )
     task = ClassifyZeroShot(
         model,
-        Wishes(("label_scores",), head=HeadWish("sequence_classification", "none")),
+        OutputOptions(("label_scores",), head=HeadOptions("sequence_classification", "none")),
         priority,
         TokenizeOptions(truncation),
         tuple(template.replace(_PLACE, label) for label in options.labels),

@@ -26,7 +26,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tokenization import (
     parse_truncation,
 )
 from bertstream.v1 import encoding_pb2, types_pb2
-from bertstream.workers.contract import Output, Pooling, PoolingMode, Wishes
+from bertstream.workers.contract import Output, OutputOptions, Pooling, PoolingMode
 from bertstream.workers.programs.description import ModelDescription
 
 MAX_PROMPT = 10_000  # characters; it is put before each of thousands of texts
@@ -49,22 +49,22 @@ def parse_encoding(
     default_output: Output = "pooled",
 ) -> AskedEncoding:
     """Raises INVALID_ARGUMENT with the field's path, or FAILED_PRECONDITION for an output that the model lacks."""
-    wishes = _wishes(options, description, path, default_output)
+    output_options = _output_options(options, description, path, default_output)
     truncation = parse_truncation(options.truncation, description, f"{path}.truncation")
     prompt = _prompt(options, description, path)
     unset = options.priority == types_pb2.PRIORITY_UNSPECIFIED
     priority = default_priority if unset else name_of(PRIORITIES, options.priority, f"{path}.priority")
     effective = encoding_pb2.EncodingOptions(
         model=name,
-        outputs=[value_of(OUTPUTS, output) for output in wishes.outputs],
-        pooling=effective_pooling(wishes.pooling) if wishes.pooling else None,
-        data_type=value_of(WIRE_TYPES, wishes.wire_type),
+        outputs=[value_of(OUTPUTS, output) for output in output_options.outputs],
+        pooling=effective_pooling(output_options.pooling) if output_options.pooling else None,
+        data_type=value_of(WIRE_TYPES, output_options.wire_type),
         truncation=effective_truncation(truncation),
         prompt=prompt,
         priority=value_of(PRIORITIES, priority),
-        hidden_state_layers=wishes.hidden_layers,
-        attention_layers=wishes.attention_layers,
-        attention_heads=wishes.attention_heads,
+        hidden_state_layers=output_options.hidden_layers,
+        attention_layers=output_options.attention_layers,
+        attention_heads=output_options.attention_heads,
         token_outputs=options.token_outputs,
         offset_unit=value_of(OFFSET_UNITS, name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")),
     )
@@ -74,11 +74,15 @@ def parse_encoding(
     asked = options.WhichOneof("prefix") is not None
     shown = names_of(COLUMNS, options.token_outputs, f"{path}.token_outputs")
     columns: frozenset[Column] = frozenset(column for column in shown if column)
-    for_spans: frozenset[Column] = frozenset({"offsets", "word_ids"} if "pooled_spans" in wishes.outputs else ())
+    for_spans: frozenset[Column] = frozenset(
+        {"offsets", "word_ids"} if "pooled_spans" in output_options.outputs else ()
+    )
     unit = name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")
     tokenize = TokenizeOptions(truncation, columns=columns | for_spans, offset_unit=unit)
-    sizes = _sizes(wishes, description)
-    return AskedEncoding(wishes, tokenize, special, prompt, asked, priority, sizes, columns, None in shown, effective)
+    sizes = _sizes(output_options, description)
+    return AskedEncoding(
+        output_options, tokenize, special, prompt, asked, priority, sizes, columns, None in shown, effective
+    )
 
 
 def default_pooling(description: ModelDescription) -> Pooling:
@@ -104,9 +108,9 @@ def available_outputs(description: ModelDescription) -> tuple[Output, ...]:
     return tuple(output for output in OUTPUTS.values() if output != "pooler_output" or description.has_pooler)
 
 
-def _wishes(
+def _output_options(
     options: encoding_pb2.EncodingOptions, description: ModelDescription, path: str, default_output: Output
-) -> Wishes:
+) -> OutputOptions:
     outputs: tuple[Output, ...] = tuple(names_of(OUTPUTS, options.outputs, f"{path}.outputs")) or (default_output,)
     there = available_outputs(description)
     if missing := [output for output in outputs if output not in there]:
@@ -118,7 +122,7 @@ def _wishes(
         raise invalid(f"{path}.pooling.mode", "the model's own pooler reads a whole text", "INVALID_COMBINATION")
     states, weights = "hidden_states" in outputs, "attentions" in outputs
     last, heads = description.layers, description.attention_heads
-    return Wishes(
+    return OutputOptions(
         outputs,
         pooling,
         name_of(WIRE_TYPES, options.data_type, f"{path}.data_type"),
@@ -203,13 +207,15 @@ def _prompt(options: encoding_pb2.EncodingOptions, description: ModelDescription
     return description.prompts.get(name, "")
 
 
-def _sizes(wishes: Wishes, description: ModelDescription) -> AnswerSizes:
-    size, hidden = WIRE_BYTES[wishes.wire_type], description.hidden_size
+def _sizes(output_options: OutputOptions, description: ModelDescription) -> AnswerSizes:
+    size, hidden = WIRE_BYTES[output_options.wire_type], description.hidden_size
     vector = 0
-    if wishes.pooling is not None:
-        copies = len(wishes.pooling.layers) if wishes.pooling.combination == "concatenate" else 1
-        vector = size * (wishes.pooling.dimensions or hidden * copies)
-    text = vector * ("pooled" in wishes.outputs) + size * hidden * ("pooler_output" in wishes.outputs)
-    states = len(wishes.hidden_layers) + ("last_hidden_state" in wishes.outputs)
-    weights = len(wishes.attention_layers) * len(wishes.attention_heads)
-    return AnswerSizes(text, size * hidden * states, size * weights, vector * ("pooled_spans" in wishes.outputs))
+    if output_options.pooling is not None:
+        copies = len(output_options.pooling.layers) if output_options.pooling.combination == "concatenate" else 1
+        vector = size * (output_options.pooling.dimensions or hidden * copies)
+    text = vector * ("pooled" in output_options.outputs) + size * hidden * ("pooler_output" in output_options.outputs)
+    states = len(output_options.hidden_layers) + ("last_hidden_state" in output_options.outputs)
+    weights = len(output_options.attention_layers) * len(output_options.attention_heads)
+    return AnswerSizes(
+        text, size * hidden * states, size * weights, vector * ("pooled_spans" in output_options.outputs)
+    )

@@ -23,7 +23,7 @@ UNITS: dict[int, SpanUnit] = {
 
 def spans_for(plan: EncodingPlan, spans: encoding_pb2.SpanLists, inputs: Inputs, path: str) -> AskedSpans | None:
     """The spans, where the plan pools any. Raises INVALID_ARGUMENT where it does not, and some are given."""
-    if "pooled_spans" in plan.wishes.outputs:
+    if "pooled_spans" in plan.output_options.outputs:
         return parse_spans(spans, inputs, path)
     if spans.span_counts or spans.starts:
         raise invalid(path, "they mean something only with POOLED_SPANS", "INVALID_COMBINATION")

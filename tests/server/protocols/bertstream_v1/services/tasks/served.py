@@ -23,7 +23,7 @@ from bertstream.server.frontend.links import chain
 from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
 from bertstream.server.protocols.rpc import add_service
 from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import Batch, Wishes
+from bertstream.workers.contract import Batch, OutputOptions
 from tests.server.core.tasks.stubs import StubModel
 
 SERVICE = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
@@ -48,27 +48,27 @@ class MadeUp:
         for start, batch in cut(job.batch, self.piece_tokens):
             texts = int(batch.lengths.size)
             if self.error is not None or self.killer in batch.ids:
-                found += [self._alone(start + i, each, job.wishes) for i, each in cut(batch, 1)]
+                found += [self._alone(start + i, each, job.output_options) for i, each in cut(batch, 1)]
             else:
-                found.append(Outcome(start, texts, self.tensors(batch, job.wishes), None, 0.25, 0.5))
+                found.append(Outcome(start, texts, self.tensors(batch, job.output_options), None, 0.25, 0.5))
         return found
 
-    def _alone(self, start: int, batch: Batch, wishes: Wishes) -> Outcome:
+    def _alone(self, start: int, batch: Batch, output_options: OutputOptions) -> Outcome:
         error = self.error or (errors.poisonous(3) if self.killer in batch.ids else None)
-        return Outcome(start, 1, {} if error else self.tensors(batch, wishes), error, 0.25, 0.5)
+        return Outcome(start, 1, {} if error else self.tensors(batch, output_options), error, 0.25, 0.5)
 
-    def tensors(self, batch: Batch, wishes: Wishes) -> Mapping[str, NDArray[Any]]:
+    def tensors(self, batch: Batch, output_options: OutputOptions) -> Mapping[str, NDArray[Any]]:
         """What workers would answer, by the contract."""
-        head = wishes.head
+        head = output_options.head
         assert head is not None
-        if wishes.outputs == ("label_scores",):
+        if output_options.outputs == ("label_scores",):
             scores = made_up_scores(batch, self.labels)
             if not head.top_k:
                 return {"label_scores": scores}
             order = np.argsort(-scores, axis=1, kind="stable")[:, : head.top_k].astype(np.int32)
             return {"label_scores.ids": order, "label_scores.scores": np.take_along_axis(scores, order.astype(int), 1)}
         assert batch.spans is not None
-        if wishes.outputs == ("token_log_probabilities",):
+        if output_options.outputs == ("token_log_probabilities",):
             assert batch.spans.ids is not None
             return {"token_log_probabilities": (-batch.spans.ids / 64).astype(np.float32)}
         count = int(batch.spans.counts.sum())

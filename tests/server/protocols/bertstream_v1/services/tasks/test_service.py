@@ -18,7 +18,7 @@ from bertstream.server.protocols.bertstream_v1.services import predictions
 from bertstream.server.protocols.bertstream_v1.wire import window_of
 from bertstream.v1 import tasks_pb2 as t
 from bertstream.v1 import types_pb2 as y
-from bertstream.workers.contract import BULK, INTERACTIVE, HeadWish
+from bertstream.workers.contract import BULK, INTERACTIVE, HeadOptions
 from tests.server.core.tasks.conftest import Stub
 from tests.server.protocols.bertstream_v1.services.tasks.served import (
     Served,
@@ -271,7 +271,7 @@ async def test_answers_of_one_call_are_bounded(served: Served) -> None:
             await served.call(rpc, request, Message)
         assert details(raised.value) == ("INVALID_ARGUMENT", "REQUEST_TOO_LARGE", ["inputs"])
     # Masks and labels are counted before.
-    assert [job.wishes.head for job in served.dispatcher.jobs] == [HeadWish("next_sentence", "softmax")]
+    assert [job.output_options.head for job in served.dispatcher.jobs] == [HeadOptions("next_sentence", "softmax")]
 
 
 async def test_a_failed_row_fails_its_item_alone(served: Served) -> None:
