@@ -16,7 +16,7 @@ class HeadOutput:
     """An output of a head."""
 
     unit: Unit  # what has an entry each
-    entry_bytes: Callable[[HeadOptions, int], int]  # of a wish, and how many labels there are
+    entry_bytes: Callable[[HeadOptions, int], int]  # of what is asked of a head, and how many labels there are
 
 
 HEAD_OUTPUTS: Mapping[Output, HeadOutput] = {
