@@ -42,9 +42,21 @@ def test_every_code_has_its_exception(code: grpc.StatusCode) -> None:
     assert (error.code, error.status) == (code, code.name)
 
 
+def test_a_quota_is_an_overload_of_its_own() -> None:
+    told = status(Code.RESOURCE_EXHAUSTED, "used up", "QUOTA_EXCEEDED", retry_seconds=0.5)
+    error = errors.error_from_status(told)
+    assert type(error) is sdk.QuotaExceeded
+    assert isinstance(error, sdk.Overloaded)
+    assert (error.retry_after, error.status) == (0.5, "RESOURCE_EXHAUSTED")
+    assert type(errors.error_from_status(status(Code.ABORTED, reason="QUOTA_EXCEEDED"))) is sdk.Aborted
+
+
 def test_the_docstring_draws_the_whole_tree() -> None:
     drawing = errors.BertstreamError.__doc__ or ""
-    assert all(f"├── {kind.__name__} " in drawing or f"└── {kind.__name__} " in drawing for kind in {*KINDS.values()})
+    assert all(
+        f"├── {kind.__name__} " in drawing or f"└── {kind.__name__} " in drawing
+        for kind in {*KINDS.values(), sdk.QuotaExceeded}
+    )
 
 
 @pytest.mark.parametrize("code", CODES, ids=lambda code: code.name)

@@ -41,7 +41,8 @@ class BertstreamError(Exception):
         ├── FailedPrecondition  the model cannot do this, such as a head that it has not
         ├── Unauthenticated     no key, or a wrong one
         ├── PermissionDenied    this key may not
-        ├── Overloaded          too much load, or a quota used up: try again after `retry_after` seconds
+        ├── Overloaded          too much load: try again after `retry_after` seconds
+        │   └── QuotaExceeded   this key's share is used up for now: likewise
         ├── Unavailable         no server, or one that starts, stops or has just lost a worker: try again
         ├── DeadlineExceeded    the timeout passed
         ├── Cancelled           the call was cancelled, such as by closing the client
@@ -147,9 +148,13 @@ class PermissionDenied(RpcError):
 
 
 class Overloaded(RpcError):
-    """Too much load, or a quota that is used up."""
+    """Too much load, or, as QuotaExceeded, a quota that is used up."""
 
     default_code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class QuotaExceeded(Overloaded):
+    """This key has had its tokens a second, or has its number of calls under way: try again after `retry_after`."""
 
 
 class Unavailable(RpcError):
@@ -193,6 +198,7 @@ _BY_CODE: dict[grpc.StatusCode, type[RpcError]] = {
     grpc.StatusCode.ALREADY_EXISTS: FailedPrecondition,
     **{kind.default_code: kind for kind in RpcError.__subclasses__()},
 }
+_BY_REASON = {"QUOTA_EXCEEDED": QuotaExceeded}
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -275,7 +281,9 @@ def _build(code: grpc.StatusCode, message: str, status: status_pb2.Status, item_
                 _ = detail.Unpack(info) or detail.Unpack(bad) or detail.Unpack(request)
         except DecodeError:
             continue
-    return _BY_CODE.get(code, Internal)(
+    kind = _BY_CODE.get(code, Internal)
+    narrower = _BY_REASON.get(info.reason, kind)
+    return (narrower if issubclass(narrower, kind) else kind)(
         message,
         code=code,
         reason=info.reason,
