@@ -175,7 +175,7 @@ def test_a_hang_up_without_tls_changes_nothing(checkpoint: Callable[[str], Path]
     options = ("--host", "0.0.0.0", "--insecure", "--workers", "1", "--threads", "1")
     with running([f"tiny={checkpoint('bert')}"], *options, cache=compile_cache) as server:
         server.process.send_signal(signal.SIGHUP)
-        told = "SIGHUP: without TLS there is nothing to read again"
+        told = "SIGHUP: without TLS and keys there is nothing to read again"
         eventually(lambda: bool(server.logged(told)), "the signal to be told")
         with Client(server.address) as each:
             assert each.encode(["a b"]).shape == (1, 36)

@@ -44,7 +44,9 @@ def flags_of(name: str, value: Any) -> list[str]:
     flag = f"--{name.replace('_', '-')}"
     if name == "models":
         return list(value)
-    return [flag] if value is True else [flag, text_of(name, value)]
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    return [flag, text_of(name, value)]
 
 
 def in_toml(value: Any) -> str:

@@ -50,7 +50,9 @@ class ServeConfig:
     """What `bertstream serve` is told. A 0 among the sizes means that the server chooses."""
 
     models: tuple[str, ...] = _option((), "hub name, checkpoint directory, or NAME=either; none: the embedded model")
-    host: str = _option("127.0.0.1", "address to listen on; one that other machines can reach needs TLS, or insecure")
+    host: str = _option(
+        "127.0.0.1", "address to listen on; one that other machines can reach needs TLS, keys, or insecure"
+    )
     port: int = _option(50051, "port to listen on; 0 takes a free one", least=0, most=65535)
     frontends: int = _option(
         0,
@@ -63,6 +65,11 @@ class ServeConfig:
     )
     tls_key: str = _option("", "PEM file of the certificate's key, not encrypted")
     tls_client_ca: str = _option("", "PEM file of authorities; clients must then show a certificate of one of them")
+    keys_file: str = _option(
+        "", "TOML file of the keys that callers must show, as `bertstream keys` writes it; none: anyone may call"
+    )
+    open_health: bool = _option(True, "whether health checks need no key")
+    open_reflection: bool = _option(False, "whether server reflection needs no key")
     insecure: bool = _option(False, "whether others on the network may be served in plain text, without TLS or keys")
     device: str = _option("auto", "where models run", choices=("auto", "cpu", "cuda"))
     dtype: str = _option(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bertstream.server.settings import ModelSettings
+from bertstream.server.settings import KeyEntry, ModelSettings
 
 
 class ServeModels(Struct, frozen=True, tag=True):
@@ -19,6 +19,12 @@ class AwaitDrained(Struct, frozen=True, tag=True):
     """A frontend answers once it has no call under way on these versions of models."""
 
     serials: tuple[int, ...]
+
+
+class UseKeys(Struct, frozen=True, tag=True):
+    """A frontend is to know callers by just these keys from now on."""
+
+    keys: tuple[KeyEntry, ...]
 
 
 class LoadModel(Struct, frozen=True, tag=True):
@@ -59,5 +65,5 @@ class CallsLeft(Struct, frozen=True):
     calls: int
 
 
-ForFrontend = ServeModels | AwaitDrained
+ForFrontend = ServeModels | AwaitDrained | UseKeys
 ForSupervisor = LoadModel | UnloadModel

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import pytest
 
 from bertstream.server.core.admission import Admission
 from bertstream.server.core.errors import Code, RequestError
+from bertstream.server.core.quotas import NO_QUOTA, Quota, SharedCounts
+from bertstream.server.settings import KeyEntry
 
 
 async def ticks() -> None:
@@ -16,12 +20,12 @@ async def ticks() -> None:
 
 async def test_unary_calls_are_refused_when_there_is_no_room() -> None:
     admission = Admission(100)
-    with admission.unary(80):
-        admission.check()
-        with pytest.raises(RequestError) as raised, admission.unary(30):
+    with admission.unary(80, NO_QUOTA):
+        admission.check(NO_QUOTA)
+        with pytest.raises(RequestError) as raised, admission.unary(30, NO_QUOTA):
             pytest.fail("it was let in")
-        with admission.unary(20), pytest.raises(RequestError):
-            admission.check()
+        with admission.unary(20, NO_QUOTA), pytest.raises(RequestError):
+            admission.check(NO_QUOTA)
     error = raised.value
     assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert error.retry_seconds is not None
@@ -31,17 +35,17 @@ async def test_unary_calls_are_refused_when_there_is_no_room() -> None:
 
 async def test_one_larger_than_the_bound_goes_alone() -> None:
     admission = Admission(100)
-    with admission.unary(5000), pytest.raises(RequestError), admission.unary(1):
+    with admission.unary(5000, NO_QUOTA), pytest.raises(RequestError), admission.unary(1, NO_QUOTA):
         pass
     assert admission.tokens == 0
 
 
 async def test_room_comes_back_when_a_call_fails() -> None:
     admission = Admission(100)
-    with pytest.raises(KeyError), admission.unary(100):
+    with pytest.raises(KeyError), admission.unary(100, NO_QUOTA):
         raise KeyError
     with pytest.raises(KeyError):
-        async with admission.stream(100):
+        async with admission.stream(100, NO_QUOTA):
             raise KeyError
     assert admission.tokens == 0
 
@@ -50,14 +54,14 @@ async def test_streams_wait_and_leave_half_for_unary_calls() -> None:
     admission, gate, inside = Admission(100), asyncio.Event(), []
 
     async def hold(tokens: int) -> None:
-        async with admission.stream(tokens):
+        async with admission.stream(tokens, NO_QUOTA):
             inside.append(tokens)
             await gate.wait()
 
     tasks = [asyncio.create_task(hold(tokens)) for tokens in (30, 20, 10)]
     await ticks()
     assert (inside, admission.tokens) == ([30, 20], 50)
-    with admission.unary(50):
+    with admission.unary(50, NO_QUOTA):
         pass
     gate.set()
     await asyncio.gather(*tasks)
@@ -67,9 +71,9 @@ async def test_streams_wait_and_leave_half_for_unary_calls() -> None:
 
 async def test_even_a_stream_of_large_messages_leaves_half() -> None:
     admission = Admission(100)
-    async with admission.stream(5000):
+    async with admission.stream(5000, NO_QUOTA):
         assert admission.tokens == 50
-        with admission.unary(50):
+        with admission.unary(50, NO_QUOTA):
             pass
 
 
@@ -81,15 +85,17 @@ async def test_an_interactive_stream_does_not_wait_behind_bulk_streams() -> None
             inside.append(name)
             await gate.wait()
 
-    tasks = [asyncio.create_task(hold(admission.stream(50), f"bulk {number}")) for number in range(3)]
+    tasks = [asyncio.create_task(hold(admission.stream(50, NO_QUOTA), f"bulk {number}")) for number in range(3)]
     await ticks()
-    tasks += [asyncio.create_task(hold(admission.interactive_stream(40), f"pieces {number}")) for number in range(2)]
+    tasks += [
+        asyncio.create_task(hold(admission.interactive_stream(40, NO_QUOTA), f"pieces {number}")) for number in range(2)
+    ]
     await ticks()
     assert inside == ["bulk 0", "pieces 0"]
     gate.set()
     await asyncio.gather(*tasks)
     assert admission.tokens == 0
-    async with admission.interactive_stream(5000):
+    async with admission.interactive_stream(5000, NO_QUOTA):
         assert admission.tokens == 100
 
 
@@ -97,10 +103,10 @@ async def test_streams_wait_for_unary_calls_too() -> None:
     admission = Admission(100)
 
     async def pass_through() -> None:
-        async with admission.stream(40):
+        async with admission.stream(40, NO_QUOTA):
             pass
 
-    with admission.unary(90):
+    with admission.unary(90, NO_QUOTA):
         task = asyncio.create_task(pass_through())
         await ticks()
         assert not task.done()
@@ -111,10 +117,10 @@ async def test_a_stream_that_gives_up_leaves_nothing_behind() -> None:
     admission = Admission(100)
 
     async def hold() -> None:
-        async with admission.stream(40):
+        async with admission.stream(40, NO_QUOTA):
             pass
 
-    with admission.unary(90):
+    with admission.unary(90, NO_QUOTA):
         tasks = [asyncio.create_task(hold()) for _ in range(3)]
         await ticks()
         for task in tasks:
@@ -126,12 +132,36 @@ async def test_a_stream_that_gives_up_leaves_nothing_behind() -> None:
 
 async def test_a_faster_model_is_waited_for_less_long() -> None:
     slow, fast = Admission(100_000), Admission(100_000)
-    with fast.unary(90_000):
+    with fast.unary(90_000, NO_QUOTA):
         pass
     seconds = []
     for admission in (slow, fast):
-        with admission.unary(90_000), pytest.raises(RequestError) as raised, admission.unary(90_000):
+        with (
+            admission.unary(90_000, NO_QUOTA),
+            pytest.raises(RequestError) as raised,
+            admission.unary(90_000, NO_QUOTA),
+        ):
             pass
         assert raised.value.retry_seconds is not None
         seconds.append(raised.value.retry_seconds)
     assert seconds[1] < seconds[0] == 10.0
+
+
+async def test_a_quota_is_charged_for_what_is_admitted_alone(tmp_path: Path) -> None:
+    key = KeyEntry("a", "0" * 64, tokens_per_second=0.01)
+    one, other = (Quota(dataclasses.replace(key, slot=slot), SharedCounts(tmp_path / "counts")) for slot in (1, 2))
+    admission = Admission(100)
+    with admission.unary(80, NO_QUOTA), pytest.raises(RequestError, match="OVERLOADED"), admission.unary(30, one):
+        pass
+    with admission.unary(30, one):  # which is therefore still full, and takes what is larger than a burst
+        pass
+    for refused in (lambda: admission.check(one), lambda: admission.unary(1, one).__enter__()):
+        with pytest.raises(RequestError, match="QUOTA_EXCEEDED"):
+            refused()
+    assert admission.tokens == 0
+    admission.check(other)
+    for stream in (admission.stream, admission.interactive_stream):
+        waiting = asyncio.create_task(stream(1, one).__aenter__())
+        await ticks()
+        assert (waiting.done(), admission.tokens) == (False, 0)  # it holds no room while it waits for its quota
+        waiting.cancel()

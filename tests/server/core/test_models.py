@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from bertstream.server.core.callers import Caller
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.models import FEW_TEXTS, Models, ServedModel, described
 from bertstream.server.core.tokenization import Ids, Inputs, Texts, Tokenized, TokenizeOptions, Truncation, cancelling
@@ -19,6 +20,7 @@ from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
 from bertstream.workers.trust.seal import seal
 from tests.server.protocols.bertstream_v1.validation.support import description
 
+ANYONE = Caller("anyone")
 LIMITS = Limits(4, 1 << 20, 1 << 20, 1 << 20, 8, 100, 1 << 20, 8)
 WORDS = {"[UNK]": 0, "a": 1, "b": 2, "c": 3, ".": 4}
 
@@ -38,14 +40,26 @@ async def test_models_by_name(tmp_path: Path) -> None:
     one, other = served(tmp_path, "one"), served(tmp_path, "other")
     both, call = Models([one, other]), ExitStack()
     assert list(both) == [one, other]
-    assert both.get("other", call) is other
-    assert both.get("", call) is one
+    assert both.get("other", call, ANYONE) is other
+    assert both.get("", call, ANYONE) is one
     with pytest.raises(RequestError) as raised:
-        both.get("none", call)
+        both.get("none", call, ANYONE)
     assert (raised.value.reason, raised.value.message) == (
         "MODEL_NOT_FOUND",
         "there is no model 'none'; served: one, other",
     )
+
+
+async def test_a_caller_with_models_of_its_own_learns_of_no_others(tmp_path: Path) -> None:
+    both, caller = Models([served(tmp_path, "one"), served(tmp_path, "other")]), Caller("a", models=("other", "later"))
+    assert both.get("other", ExitStack(), caller).name == "other"
+    for name in ("", "one", "none"):  # there or not
+        with pytest.raises(RequestError) as raised:
+            both.get(name, ExitStack(), caller)
+        assert raised.value.reason == "MODEL_NOT_ALLOWED"
+    with pytest.raises(RequestError) as raised:
+        both.get("later", ExitStack(), caller)
+    assert raised.value.message == "there is no model 'later'; served: other"
 
 
 async def test_the_thread_of_a_call_that_is_gone_stops_where_it_can(tmp_path: Path) -> None:
@@ -91,9 +105,9 @@ async def test_spaces_are_cleaned_up_as_described(tmp_path: Path, clean_up: bool
 async def test_a_call_keeps_its_model_busy_until_its_end(tmp_path: Path) -> None:
     old, new = served(tmp_path, "one"), served(tmp_path, "one")
     models, first, second = Models([old]), ExitStack(), ExitStack()
-    assert models.get("one", first) is models.get("", second) is old
+    assert models.get("one", first, ANYONE) is models.get("", second, ANYONE) is old
     models.replace([new])
-    assert models.get("one", ExitStack()) is new
+    assert models.get("one", ExitStack(), ANYONE) is new
     idle = asyncio.create_task(old.idle())
     first.close()
     await asyncio.sleep(0)

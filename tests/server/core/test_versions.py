@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models
 
+from bertstream.server.core.callers import Caller
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.versions import Versions, in_turn
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
@@ -93,7 +94,7 @@ async def test_a_version_goes_when_its_calls_are_done(
         await worker.start()
     await versions.serve([make(0)])
     call = ExitStack()
-    model = versions.models.get("m", call)
+    model = versions.models.get("m", call, Caller("anyone"))
     await versions.serve([make(1)])
     drained = asyncio.create_task(versions.drained([0]))
     await asyncio.sleep(0.05)
@@ -110,7 +111,7 @@ async def test_a_call_that_takes_too_long_loses_its_workers(
     for worker in workers:
         await worker.start()
     await versions.serve([make(0)])
-    model = versions.models.get("m", call := ExitStack())
+    model = versions.models.get("m", call := ExitStack(), Caller("anyone"))
     await versions.serve([make(1)])
     await asyncio.wait_for(versions.drained([0]), 20)
     await until(lambda: not model.dispatcher.live)
@@ -130,5 +131,5 @@ async def test_what_cannot_be_served_changes_nothing(versions: Versions, make: M
         await versions.serve([bad])
     assert [model.serial for model in versions.models] == [0]
     call = ExitStack()
-    assert versions.models.get("", call).dispatcher.live
+    assert versions.models.get("", call, Caller("anyone")).dispatcher.live
     call.close()

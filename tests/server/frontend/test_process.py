@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from bertstream.server.messages import AwaitDrained, CallsLeft, ServeModels
-from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
+import dataclasses
+from pathlib import Path
+
+from bertstream.server.messages import AwaitDrained, CallsLeft, ServeModels, UseKeys
+from bertstream.server.settings import FrontendSettings, KeyEntry, KeysSettings, Limits, ModelSettings
 from bertstream.workers.process.control import Answer, Ping, Pong, Progress, Question, Ready, Settings, Started, Stop
 from tests.support.led import Led, led
 
@@ -27,6 +30,17 @@ def test_it_asks_for_its_settings_and_ends_when_told() -> None:
         frontend.tell(Stop())
         assert frontend.heard() == Progress({"calls": CallsLeft(0).calls})
         assert frontend.process.wait(30) == 0
+
+
+def test_it_takes_keys_from_its_first_settings_on(tmp_path: Path) -> None:
+    first, second = (KeyEntry(name, KeyEntry.hash_of(name), models=("a",), slot=3) for name in ("first", "second"))
+    settings = dataclasses.replace(SETTINGS, keys=KeysSettings((first,), str(tmp_path / "counts")))
+    with led(MODULE, "frontend-7") as frontend:
+        assert frontend.heard() == Started()
+        frontend.tell(Settings(settings))
+        assert frontend.heard() == Ready()
+        frontend.tell(Question(1, UseKeys((first, second))))
+        assert frontend.heard() == Answer(1)
 
 
 def test_it_answers_what_it_is_asked_or_says_why_not() -> None:

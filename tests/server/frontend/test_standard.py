@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from bertstream.server.core.gate import Gate
+from bertstream.server.core.keys import Keys
 from bertstream.server.frontend import links, standard
 from tests.support.statuses import refusal
 from tests.support.waiting import until
@@ -34,7 +35,7 @@ class Served:
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
     gate = Gate(1)
-    server = grpc.aio.server(interceptors=(links.chain(gate),))
+    server = grpc.aio.server(interceptors=(links.chain(gate, Keys()),))
     servicer = health.aio.HealthServicer()
     standard.add_health(server, servicer)
     standard.add_reflection(server, (health.SERVICE_NAME,))

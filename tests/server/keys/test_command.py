@@ -167,12 +167,20 @@ def test_a_link_stays_one(run: Run, path: Path, tmp_path: Path) -> None:
     assert [each.name for each in entries(tmp_path / "real" / "keys.toml")] == ["one"]
 
 
+ADD = """
+import sys
+from bertstream.server.keys.command import main
+
+for name in sys.argv[2:]:
+    main(["add", name, "--file", sys.argv[1]])
+"""
+
+
 def test_many_writers_at_once_lose_nothing(path: Path) -> None:
-    add = "import sys; from bertstream.server.keys.command import main; [main(['add', n], {'BERTSTREAM_KEYS_FILE': sys.argv[1]}) for n in sys.argv[2:]]"
     names = [[f"w{writer}-{number}" for number in range(10)] for writer in range(3)]
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", add, str(path), *own], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            [sys.executable, "-c", ADD, str(path), *own], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         for own in names
     ]

@@ -15,6 +15,7 @@ import pytest
 
 from bertstream.server.core import errors
 from bertstream.server.core.gate import Gate
+from bertstream.server.core.keys import Keys
 from bertstream.server.frontend.links import chain
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.decoding import Decoded, decoder
@@ -84,7 +85,7 @@ class Served:
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
     server = grpc.aio.server(
-        interceptors=(chain(Gate(100)),), options=[("grpc.max_receive_message_length", 10 * MAX_BYTES)]
+        interceptors=(chain(Gate(100), Keys()),), options=[("grpc.max_receive_message_length", 10 * MAX_BYTES)]
     )
     servicer = Servicer()
     add_service(server, SERVICE, handlers_of(servicer, SERVICE), MAX_BYTES)

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from bertstream.server.messages import AwaitDrained, ForFrontend, ServeModels
-from bertstream.server.settings import ModelSettings
+from bertstream.server.messages import AwaitDrained, ForFrontend, ServeModels, UseKeys
+from bertstream.server.settings import KeyEntry, ModelSettings
 from bertstream.server.supervisor import frontends
 from bertstream.server.supervisor.frontends import Frontends, FrontendsFailed
 from bertstream.workers.process.child import ChildFailed
@@ -48,6 +48,12 @@ async def test_all_are_told_the_whole_list() -> None:
     group = FakeGroup(None)
     await over(group).serve([MODEL])
     assert group.asked == [("one", ServeModels((MODEL,))), ("other", ServeModels((MODEL,)))]
+
+
+async def test_all_are_told_the_keys() -> None:
+    group, key = FakeGroup(None), KeyEntry("a", "0" * 64)
+    await over(group).use_keys([key])
+    assert group.asked == [("one", UseKeys((key,))), ("other", UseKeys((key,)))]
 
 
 async def test_one_that_dies_is_asked_again_in_its_next_life_but_not_for_ever() -> None:

@@ -21,7 +21,7 @@ from bertstream.workers.process import logs
 async def main():
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    HangUp(None)
+    HangUp(None, None)
     print("ready", flush=True)
     await stop.wait()
 
@@ -29,7 +29,7 @@ logs.setup("supervisor")
 asyncio.run(main())
 print("drained")
 """
-NOTHING = b"SIGHUP: without TLS there is nothing to read again"
+NOTHING = b"SIGHUP: without TLS and keys there is nothing to read again"
 
 
 @pytest.fixture

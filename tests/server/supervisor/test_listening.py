@@ -59,6 +59,7 @@ def test_an_address_that_others_reach_needs_protection(host: str) -> None:
         check_exposure(host, insecure=False, tls=False, keys=False)
     assert str(raised.value).startswith(f"host {host!r} can be reached by other machines")
     assert "tls_certificate" in str(raised.value)
+    assert "keys_file" in str(raised.value)
     assert "--insecure" in str(raised.value)
     for protected in ("tls", "keys", "insecure"):
         check_exposure(host, **{"insecure": False, "tls": False, "keys": False, protected: True})

@@ -1,4 +1,4 @@
-"""How many tokens may be under way for one model: unary calls fail fast, streams wait."""
+"""How many tokens may be under way for one model, within their callers' quotas: unary calls fail fast, streams wait."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from bertstream.server.core.errors import RequestError, overloaded
 from bertstream.server.core.permits import Permits
+from bertstream.server.core.quotas import Quota
 
 _SMOOTHING_SECONDS = 5.0
 
@@ -26,34 +27,43 @@ class Admission:
         """Tokens under way."""
         return self._all.held
 
-    def check(self) -> None:
-        """Raises OVERLOADED where nothing more would be admitted, before any work is done for a call."""
+    def check(self, quota: Quota) -> None:
+        """Raise OVERLOADED or QUOTA_EXCEEDED where nothing more would be admitted, before any work for a call."""
+        quota.check()
         if self._all.held >= self._all.limit:
             raise self._overloaded()
 
     @contextmanager
-    def unary(self, tokens: int) -> Iterator[None]:
-        """Holds the tokens while the body runs; raises OVERLOADED where there is no room."""
+    def unary(self, tokens: int, quota: Quota) -> Iterator[None]:
+        """Hold the tokens while the body runs. Raises OVERLOADED where there is no room, and QUOTA_EXCEEDED.
+
+        What is not admitted is not charged.
+        """
         held = self._all.try_acquire(tokens)
         if held is None:
             raise self._overloaded()
         try:
-            yield
+            quota.charge(tokens)
+            try:
+                yield
+            finally:
+                self._rate.add(tokens)
         finally:
             self._all.release(held)
-            self._rate.add(tokens)
 
     @asynccontextmanager
-    async def stream(self, tokens: int) -> AsyncIterator[None]:
-        """Waits for room, then holds the tokens (half of the bound, if they are more) while the body runs."""
+    async def stream(self, tokens: int, quota: Quota) -> AsyncIterator[None]:
+        """Wait for quota and room, then hold the tokens (half of the bound, if they are more) while the body runs."""
+        await quota.pay(tokens)
         count = min(tokens, self._streams.limit)
         async with self._streams.holding(count), self._all.holding(count):
             yield
         self._rate.add(tokens)
 
     @asynccontextmanager
-    async def interactive_stream(self, tokens: int) -> AsyncIterator[None]:
-        """As `stream`, within all of the bound: it does not wait behind streams that are in no hurry."""
+    async def interactive_stream(self, tokens: int, quota: Quota) -> AsyncIterator[None]:
+        """Do as `stream`, within all of the bound: it does not wait behind streams that are in no hurry."""
+        await quota.pay(tokens)
         async with self._all.holding(tokens):
             yield
         self._rate.add(tokens)

@@ -25,6 +25,8 @@ class Code(enum.Enum):
     UNIMPLEMENTED = enum.auto()
     INTERNAL = enum.auto()
     UNAVAILABLE = enum.auto()
+    UNAUTHENTICATED = enum.auto()
+    PERMISSION_DENIED = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,35 @@ def checkpoint_not_found(message: str) -> RequestError:
 def not_loadable(message: str) -> RequestError:
     """The checkpoint does not compile, or its workers do not start."""
     return RequestError(Code.FAILED_PRECONDITION, "MODEL_NOT_LOADABLE", message)
+
+
+def key_required() -> RequestError:
+    """Nothing says who calls."""
+    message = "this server wants a key: send it as `authorization: Bearer KEY` (api_key=, --api-key)"
+    return RequestError(Code.UNAUTHENTICATED, "KEY_REQUIRED", message)
+
+
+def key_unknown(message: str) -> RequestError:
+    """What is shown is no key of this server, or is none any more. The message must not have it."""
+    return RequestError(Code.UNAUTHENTICATED, "KEY_UNKNOWN", message)
+
+
+def role_not_allowed(role: str) -> RequestError:
+    """The caller's key has not the role that the call needs."""
+    message = f"this call needs a key with the role {role!r}"
+    return RequestError(Code.PERMISSION_DENIED, "ROLE_NOT_ALLOWED", message, metadata={"role": role})
+
+
+def model_not_allowed(name: str, allowed: Iterable[str]) -> RequestError:
+    """The caller's key is for other models."""
+    names = ", ".join(allowed)
+    message = f"this key is not for the model {name[:200]!r}; name one that it is for: {names}"
+    return RequestError(Code.PERMISSION_DENIED, "MODEL_NOT_ALLOWED", message, metadata={"models": names})
+
+
+def quota_exceeded(message: str, retry_seconds: float) -> RequestError:
+    """The caller's key has had its share for now."""
+    return RequestError(Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED", message, retry_seconds=retry_seconds)
 
 
 def overloaded(message: str, retry_seconds: float) -> RequestError:

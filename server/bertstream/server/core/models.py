@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bertstream.server.core.admission import Admission
+from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch import Dispatcher
 from bertstream.server.core.errors import model_not_found
 from bertstream.server.core.tokenization import (
@@ -138,11 +139,15 @@ class Models:
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._by_name.values())
 
-    def get(self, name: str, until: ExitStack) -> ServedModel:
-        """The model of this name, or the default one for no name, in use `until` that is closed. Raises NOT_FOUND."""
+    def get(self, name: str, until: ExitStack, caller: Caller) -> ServedModel:
+        """Return the model of this name, or the default one for no name, in use `until` that is closed.
+
+        Raises PERMISSION_DENIED where the caller may not use it, and NOT_FOUND, which lists those that it may.
+        """
         name = name or next(iter(self._by_name))
+        caller.check_model(name)
         if name not in self._by_name:
-            raise model_not_found(name, self._by_name)
+            raise model_not_found(name, filter(caller.may_use, self._by_name))
         model = self._by_name[name]
         until.enter_context(model.in_use())
         return model

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from bertstream.server.core.gate import Gate
+from bertstream.server.core.keys import Keys
 from bertstream.server.frontend import standard
+from bertstream.server.protocols.interceptors.callers import identify_caller
 from bertstream.server.protocols.interceptors.chain import EVERY, Chain, Kind
 from bertstream.server.protocols.interceptors.errors import answer_errors
 from bertstream.server.protocols.interceptors.gate import pass_gate
 from bertstream.server.protocols.interceptors.logs import log_call
 
+ADMIN_METHODS = frozenset(f"bertstream.v1.ModelService/{rpc}" for rpc in ("LoadModel", "UnloadModel"))
 
-def chain(gate: Gate) -> Chain:
+
+def chain(gate: Gate, keys: Keys, open_services: Collection[str] = ()) -> Chain:
     """Return the chain of one frontend, from the outermost link to the one around the handler.
+
+    Every call needs a key where there are keys, but for those of the open services. Who has none takes no place of
+    those who wait at the gate.
 
     Health does not pass the gate: a Watch lasts as long as its caller likes, and a check must be answered while the
     server drains or is full. Reflection is asked by people who look for what is wrong.
@@ -20,6 +29,7 @@ def chain(gate: Gate) -> Chain:
         (
             (log_call, EVERY),
             (answer_errors, EVERY),
+            (identify_caller(keys, ADMIN_METHODS, open_services), EVERY),
             (pass_gate(gate), Kind.OURS),
         ),
         standard.SERVICES,

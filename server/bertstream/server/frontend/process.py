@@ -10,16 +10,27 @@ import logging
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2
 from msgspec import convert
 
 from bertstream.server.core.gate import Gate
+from bertstream.server.core.keys import Keys
+from bertstream.server.core.quotas import SharedCounts
 from bertstream.server.core.versions import Versions
 from bertstream.server.frontend import links, standard, transport
 from bertstream.server.frontend.credentials import ServedCertificate
-from bertstream.server.messages import AwaitDrained, CallsLeft, ChangeOutcome, ForFrontend, ForSupervisor, ServeModels
+from bertstream.server.messages import (
+    AwaitDrained,
+    CallsLeft,
+    ChangeOutcome,
+    ForFrontend,
+    ForSupervisor,
+    ServeModels,
+    UseKeys,
+)
 from bertstream.server.protocols.bertstream_v1.services.encoding import EncodingService
 from bertstream.server.protocols.bertstream_v1.services.generation import GenerationService
 from bertstream.server.protocols.bertstream_v1.services.models import ModelService
@@ -68,6 +79,7 @@ class Frontend:
         self._stop = asyncio.Event()
         self._gate = Gate(settings.limits.concurrent_calls)
         self._versions = Versions(settings, self._threads, self._health_changed.set)
+        self._keys = keys_of(settings)
         self._certificate = ServedCertificate(settings.tls) if settings.tls else None
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -98,6 +110,8 @@ class Frontend:
                     await self._versions.serve(models)
                 case AwaitDrained(serials=serials):
                     await self._versions.drained(serials)
+                case UseKeys(keys=keys):
+                    self._keys.replace(keys)
         except Exception as error:  # the supervisor then leaves everything as it was
             log.exception("could not do what the supervisor asked for")
             self._control.send(Answer(question.id, error=str(error) or type(error).__name__))
@@ -128,7 +142,8 @@ class Frontend:
     def _server(self) -> grpc.aio.Server:
         settings, limits, models = self._settings, self._settings.limits, self._versions.models
         server = grpc.aio.server(
-            interceptors=(links.chain(self._gate),), options=transport.arguments(limits, settings.connections)
+            interceptors=(links.chain(self._gate, self._keys, standard.open_services(settings.keys)),),
+            options=transport.arguments(limits, settings.connections),
         )
         servicers = {
             ENCODING: EncodingService(models),
@@ -167,6 +182,13 @@ class Frontend:
                 await self._health.set(HEALTH_OF_MODEL + name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
             known |= alive.keys()
             await self._health_changed.wait()
+
+
+def keys_of(settings: FrontendSettings) -> Keys:
+    """Return the keys that this frontend begins with, over the counts that it shares with others."""
+    if settings.keys is None:
+        return Keys()
+    return Keys(settings.keys.keys, SharedCounts(Path(settings.keys.counts), settings.frontends, settings.number))
 
 
 async def serve(settings: FrontendSettings, control: ControlLine) -> None:

@@ -15,13 +15,25 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from bertstream.server.protocols.call import CallerGone, Stream
 from bertstream.server.protocols.decoding import Decoded, decoder
+from bertstream.server.settings import KeysSettings
 
 _MAX_BYTES = 1 << 16  # of one request
 _STABLE_FILE = "grpc/reflection/v1/reflection.proto"
 STABLE_REFLECTION = "grpc.reflection.v1.ServerReflection"
-SERVICES = (health.SERVICE_NAME, STABLE_REFLECTION, reflection.SERVICE_NAME)
+REFLECTION_SERVICES = (STABLE_REFLECTION, reflection.SERVICE_NAME)
+SERVICES = (health.SERVICE_NAME, *REFLECTION_SERVICES)
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Check = Decoded[health_pb2.HealthCheckRequest]
+
+
+def open_services(settings: KeysSettings | None) -> tuple[str, ...]:
+    """Return those that need no key, where others do."""
+    if settings is None:
+        return ()
+    return (
+        *((health.SERVICE_NAME,) if settings.open_health else ()),
+        *(REFLECTION_SERVICES if settings.open_reflection else ()),
+    )
 
 
 def add_health(server: grpc.aio.Server, servicer: health.aio.HealthServicer) -> None:
@@ -53,8 +65,7 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     grpcio-reflection has v1alpha alone. Version 1 is the same but for its name, and so are the bytes of its messages.
     """
     _add_stable_reflection()
-    names = (STABLE_REFLECTION, reflection.SERVICE_NAME)
-    servicer: Any = reflection.aio.ReflectionServicer((*services, *names))
+    servicer: Any = reflection.aio.ReflectionServicer((*services, *REFLECTION_SERVICES))
     decode = decoder(reflection_pb2.ServerReflectionRequest, _MAX_BYTES)
     encode = reflection_pb2.ServerReflectionResponse.SerializeToString
 
@@ -68,7 +79,9 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
 
     handler: grpc.RpcMethodHandler[Any, Any]
     handler = grpc.stream_stream_rpc_method_handler(info, decode, encode)
-    handlers = [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in names]
+    handlers = [
+        grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in REFLECTION_SERVICES
+    ]
     server.add_generic_rpc_handlers(handlers)
 
 

@@ -15,9 +15,11 @@ from typing import Any, Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from bertstream.server.core.callers import Caller
 from bertstream.server.core.errors import deadline_exceeded, reader_stalled
 from bertstream.server.protocols.decoding import Decoded
 
+_NOT_IDENTIFIED = Caller("")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 M = TypeVar("M", bound=Message)
 
@@ -34,6 +36,7 @@ class Call:
         self.metadata: Mapping[str, str | bytes] = dict(context.invocation_metadata() or ())  # as the caller sent it
         given = str(self.metadata.get("x-request-id", ""))
         self.request_id: str = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.caller = _NOT_IDENTIFIED  # until the link that identifies callers has the call
         self.until_end = contextlib.ExitStack()  # what is held for the call
 
     @property

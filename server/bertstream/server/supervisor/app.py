@@ -20,12 +20,14 @@ from msgspec import convert
 
 from bertstream.server.certificates import FollowedCertificates
 from bertstream.server.config import ConfigError, ServeConfig
+from bertstream.server.keys.following import FollowedKeys
 from bertstream.server.messages import CallsLeft, ChangeOutcome, ForSupervisor
 from bertstream.server.settings import ConnectionLimits, FrontendSettings, Limits
 from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.draining import DrainLog
 from bertstream.server.supervisor.frontends import Frontends
 from bertstream.server.supervisor.hanging_up import HangUp
+from bertstream.server.supervisor.keys import ServedKeys, followed_keys, following
 from bertstream.server.supervisor.launching import FRONTEND_MALLOC, Launch, Launcher
 from bertstream.server.supervisor.listening import check_exposure, followed_certificates, reserve_port, tls_settings
 from bertstream.server.supervisor.loading import Loader
@@ -47,12 +49,13 @@ def serve(config: ServeConfig) -> None:
     if missing := [root for root in config.model_roots if not Path(root).expanduser().is_dir()]:
         raise ConfigError(f"model_roots: there is no directory {missing[0]}")
     certificates = followed_certificates(config)
-    check_exposure(config.host, config.insecure, tls=certificates is not None, keys=False)
+    keys = followed_keys(config)
+    check_exposure(config.host, config.insecure, tls=certificates is not None, keys=keys is not None)
     with reserve_port(config.host, config.port) as reserved:
         port = reserved.getsockname()[1]
         directory = private_folder()
         try:
-            asyncio.run(_serve(config, port, choices, directory, certificates))
+            asyncio.run(_serve(config, port, choices, directory, certificates, keys))
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -74,8 +77,10 @@ async def _serve(
     choices: tuple[ModelChoice, ...],
     folder: Path,
     certificates: FollowedCertificates | None,
+    keys: FollowedKeys | None,
 ) -> None:
-    hang_up = HangUp(certificates)
+    served_keys = None if keys is None else ServedKeys(keys, config, folder)
+    hang_up = HangUp(certificates, served_keys)
     with ProgressDisplay() as display:
         compiled = await compile_models(compile_task(config, choices), display)
         if compiled is None:
@@ -90,12 +95,13 @@ async def _serve(
 
     loader = Loader(config, launcher, launches)
     drain = DrainLog(launcher.frontends, config.drain_seconds)
-    frontends = Group(frontend_specs(config, port, launcher, loader, drain, certificates))
+    frontends = Group(frontend_specs(config, port, launcher, loader, drain, certificates, served_keys))
     hang_up.attach(frontends)
     stages = [[each.workers for each in loader.served], [frontends]]
     supervisor = Supervisor(stages, config.drain_seconds, on_ready, loader.close, drain.signalled)
     loader.attach(supervisor, Frontends(frontends))
-    await supervisor.run()
+    async with following(served_keys, Frontends(frontends)):
+        await supervisor.run()
     drain.ended()
 
 
@@ -119,6 +125,7 @@ def frontend_specs(
     loader: Loader,
     drain: DrainLog,
     certificates: FollowedCertificates | None = None,
+    keys: ServedKeys | None = None,
 ) -> list[ChildSpec]:
     """The frontend processes, which share the port. Each life of one begins with the models that are served then."""
     settings = FrontendSettings(
@@ -138,13 +145,26 @@ def frontend_specs(
         max_load_workers=launcher.max_load_workers,
         frontends=launcher.frontends,
     )
-    return [_frontend_spec(settings, number, loader, drain, certificates) for number in range(launcher.frontends)]
+    return [_frontend_spec(settings, number, loader, drain, certificates, keys) for number in range(launcher.frontends)]
 
 
 def _frontend_spec(
-    settings: FrontendSettings, number: int, loader: Loader, drain: DrainLog, certificates: FollowedCertificates | None
+    settings: FrontendSettings,
+    number: int,
+    loader: Loader,
+    drain: DrainLog,
+    certificates: FollowedCertificates | None,
+    keys: ServedKeys | None,
 ) -> ChildSpec:
     own = dataclasses.replace(settings, name=f"frontend-{number}", number=number)
+
+    def begins_with(life: int) -> FrontendSettings:
+        return dataclasses.replace(
+            own,
+            models=loader.settings,
+            tls=tls_settings(certificates),
+            keys=None if keys is None else keys.settings,
+        )
 
     async def answer(asked: Any) -> ChangeOutcome:
         return await loader.answer(convert(asked, ForSupervisor))
@@ -152,7 +172,7 @@ def _frontend_spec(
     return ChildSpec(
         own.name,
         "bertstream.server.frontend.process",
-        lambda life: dataclasses.replace(own, models=loader.settings, tls=tls_settings(certificates)),
+        begins_with,
         {"TOKENIZERS_PARALLELISM": "false", "GRPC_VERBOSITY": "ERROR", **FRONTEND_MALLOC},
         on_progress=lambda made: drain.told(own.name, convert(made, CallsLeft).calls),
         on_question=answer,
@@ -165,7 +185,8 @@ def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], opera
     models = ", ".join(_what(each, "" if alike else f", {_how(each)}".replace(" |", ",")) for each in launches)
     native = _operators(launches[0], operators)
     tls = [] if not config.tls_certificate else ["mutual TLS" if config.tls_client_ca else "TLS"]
-    parts = [f"bertstream {version('bertstream')} ready on {config.host}:{port}", *tls, models]
+    keys = ["keys"] if config.keys_file else []
+    parts = [f"bertstream {version('bertstream')} ready on {config.host}:{port}", *tls, *keys, models]
     several = [f"{frontends} frontends"] if frontends > 1 else []
     return " | ".join([*parts, *([_how(launches[0])] if alike else []), *several, native])
 

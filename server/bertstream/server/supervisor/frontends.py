@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from bertstream.server.messages import AwaitDrained, ForFrontend, ServeModels
-from bertstream.server.settings import ModelSettings
+from bertstream.server.messages import AwaitDrained, ForFrontend, ServeModels, UseKeys
+from bertstream.server.settings import KeyEntry, ModelSettings
 from bertstream.workers.process.child import ChildFailed
 from bertstream.workers.process.control import NoAnswer
 from bertstream.workers.process.group import Group
@@ -36,6 +36,10 @@ class Frontends:
     async def drained(self, serials: Sequence[int]) -> None:
         """Returns once none of them has a call under way on these versions of models. Raises FrontendsFailed."""
         await self._ask(AwaitDrained(tuple(serials)))
+
+    async def use_keys(self, keys: Sequence[KeyEntry]) -> None:
+        """Return once each of them knows callers by just these keys. Raises FrontendsFailed."""
+        await self._ask(UseKeys(tuple(keys)))
 
     async def _ask(self, question: ForFrontend) -> None:
         async with asyncio.TaskGroup() as group:

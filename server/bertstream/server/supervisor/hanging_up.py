@@ -1,4 +1,4 @@
-"""What SIGHUP does: the certificate is read again. Where it says that the terminal has gone, the server drains."""
+"""What SIGHUP does: certificate and keys are read again. Where it says that the terminal is gone, the server drains."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import signal
 
 from bertstream.server.certificates import FollowedCertificates
+from bertstream.server.supervisor.keys import ServedKeys
 from bertstream.workers.process import logs
 from bertstream.workers.process.control import Reload
 from bertstream.workers.process.group import Group
@@ -17,8 +18,9 @@ log = logging.getLogger(__name__)
 class HangUp:
     """Takes SIGHUP, from when it is made, in the running event loop."""
 
-    def __init__(self, certificates: FollowedCertificates | None) -> None:
+    def __init__(self, certificates: FollowedCertificates | None, keys: ServedKeys | None) -> None:
         self._certificates = certificates
+        self._keys = keys
         self._frontends: Group | None = None
         self._on_terminal = not logs.structured()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._signalled)
@@ -30,9 +32,15 @@ class HangUp:
     def _signalled(self) -> None:
         if self._on_terminal and logs.structured():  # what was a terminal is none any more
             signal.raise_signal(signal.SIGTERM)
-        elif self._certificates is None:
-            log.info("SIGHUP: without TLS there is nothing to read again", extra={"signal": "SIGHUP"})
-        elif self._certificates.reload() and self._frontends is not None:
+        elif self._certificates is None and self._keys is None:
+            log.info("SIGHUP: without TLS and keys there is nothing to read again", extra={"signal": "SIGHUP"})
+        else:
+            self._read_again()
+
+    def _read_again(self) -> None:
+        if self._keys is not None:
+            self._keys.reload()
+        if self._certificates is not None and self._certificates.reload() and self._frontends is not None:
             for child in self._frontends.children:
                 if child.ready.done():  # one that starts is told what is in use
                     child.tell(Reload())

@@ -44,7 +44,7 @@ def check_exposure(host: str, insecure: bool, *, tls: bool, keys: bool) -> None:
         return
     raise ConfigError(
         f"host {host!r} can be reached by other machines, in plain text and without a key: give tls_certificate and "
-        "tls_key, listen on 127.0.0.1, or say --insecure where the network itself is safe"
+        "tls_key, or keys_file, listen on 127.0.0.1, or say --insecure where the network itself is safe"
     )
 
 

@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from bertstream.server.core import errors
 from bertstream.server.core.gate import Gate
+from bertstream.server.core.keys import Keys
 from bertstream.server.frontend.links import chain
 from bertstream.server.protocols.bertstream_v1 import streams
 from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items, Reply, first_message, parse_items
@@ -94,7 +95,7 @@ class Served:
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    server, servicer = grpc.aio.server(interceptors=(chain(Gate(100)),)), Servicer()
+    server, servicer = grpc.aio.server(interceptors=(chain(Gate(100), Keys()),)), Servicer()
     add_service(server, SERVICE, handlers_of(servicer, SERVICE), 1 << 20)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

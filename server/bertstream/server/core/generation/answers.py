@@ -64,6 +64,11 @@ class GrowingAnswers:
             _Answer(GrowingText(writing.writer(), stops)) for _ in range(max(options.num_return_sequences, 1))
         ]
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that have come, of all answers."""
+        return sum(len(answer.tokens) for answer in self._answers)
+
     def take(self, new: NewTokens) -> bool:
         """Takes new tokens. Whether there is anything more to wait for."""
         for sequence, token, score in zip(

@@ -12,6 +12,7 @@ from bertstream.server.core.generation.answers import GeneratedPiece, GeneratedT
 from bertstream.server.core.generation.inputs import Prompt
 from bertstream.server.core.generation.plan import GenerationPlan
 from bertstream.server.core.models import ServedModel
+from bertstream.server.core.quotas import Quota
 from bertstream.server.core.tokenization import Writing
 from bertstream.workers.contract import INTERACTIVE
 
@@ -29,10 +30,11 @@ class Answered:
 class Generation:
     """Generates for inputs of one call or stream."""
 
-    def __init__(self, model: ServedModel, plan: GenerationPlan, deadline: float, *, waits: bool) -> None:
+    def __init__(self, model: ServedModel, plan: GenerationPlan, deadline: float, quota: Quota, *, waits: bool) -> None:
         self._model = model
         self._plan = plan
         self._deadline = deadline
+        self._quota = quota  # which is charged for the most that there may be, and has back what there was not
         self._waits = waits  # to be admitted, and while a worker's queue is full
         self._admission = model.generation_admission
 
@@ -81,14 +83,19 @@ class Generation:
         work = replace(prompt.work, deadline=self._deadline)
         sink = None if growing is None else _Sink(growing, news)
         async with self._admitted(prompt, pieces=news is not None):
-            return await generate(self._model.dispatcher, work, prompt.cost, waits=self._waits, sink=sink)
+            finished: Finished | None = None
+            try:
+                finished = await generate(self._model.dispatcher, work, prompt.cost, waits=self._waits, sink=sink)
+                return finished
+            finally:
+                self._quota.give_back(prompt.cost - _worked_on(prompt, growing, finished))
 
     def _admitted(self, prompt: Prompt, *, pieces: bool) -> AbstractAsyncContextManager[None]:
         if not self._waits:
             return nullcontext()
         if pieces and self._plan.priority == INTERACTIVE:
-            return self._admission.interactive_stream(prompt.cost)
-        return self._admission.stream(prompt.cost)
+            return self._admission.interactive_stream(prompt.cost, self._quota)
+        return self._admission.stream(prompt.cost, self._quota)
 
 
 class _Sink:
@@ -101,6 +108,16 @@ class _Sink:
         if self._news is not None:
             self._news.set()
         return goes_on
+
+
+def _worked_on(prompt: Prompt, growing: GrowingAnswers | None, finished: Finished | None) -> int:
+    """Return the tokens that were worked on; where that is not known, the most that it can be."""
+    if growing is not None:
+        return prompt.tokens + growing.tokens
+    if finished is None or finished.completed is None:
+        return prompt.cost
+    lengths, beams = finished.completed.lengths, prompt.work.options.num_beams
+    return prompt.tokens + int(beams * lengths.max() if beams > 1 else lengths.sum())
 
 
 def _answered(prompt: Prompt, texts: Sequence[GeneratedText], finished: Finished) -> Answered:

@@ -89,6 +89,7 @@ class BulkStream(Generic[Response]):
                 everything.create_task(self._write())
                 async with asyncio.TaskGroup() as handlers:
                     async for decoded in messages:
+                        self._call.caller.quota.check_key()
                         items = parse_items(decoded.value(), decoded.bad_strings, max_texts)
                         held = await self._items.acquire(len(items.ids))
                         size = await self._bytes.acquire(items.size)

@@ -42,16 +42,16 @@ class EncodingService:
     ) -> encoding_pb2.EncodeTextsResponse:
         message = request.value()
         refuse_bad_strings(message.inputs, request.bad_strings)
-        model = self._models.get(message.options.model, call.until_end)
+        model = self._models.get(message.options.model, call.until_end, call.caller)
         plan = parse_encoding(message.options, model.name, model.description, INTERACTIVE)
-        model.admission.check()
+        model.admission.check(call.caller.quota)
         sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
         spans = spans_for(plan, message.spans, sent.inputs, "spans")
         prepared = await prepare(model, plan, sent, spans)
         prepared.refuse_failed()
         shown = _tokens_within_limit(plan, prepared, model)
         call.check_deadline()
-        with model.admission.unary(prepared.batch.ids.size):
+        with model.admission.unary(prepared.batch.ids.size, call.caller.quota):
             outcomes = await model.dispatcher.run(
                 Job(prepared.batch, prepared.output_options, plan.priority, call.deadline)
             )
@@ -62,7 +62,7 @@ class EncodingService:
         options = await first_message(messages, "options")
         if options is None:
             return
-        model = self._models.get(options.model, call.until_end)
+        model = self._models.get(options.model, call.until_end, call.caller)
         plan = parse_encoding(options, model.name, model.description, BULK)
         window = wire.window_of(model.limits)
         started = encoding_pb2.EncodingStarted(options=plan.effective, window=window)
@@ -77,7 +77,7 @@ class EncodingService:
     ) -> None:
         message = request.value()
         refuse_bad_strings(message.inputs, request.bad_strings)
-        model = self._models.get(message.options.model, call.until_end)
+        model = self._models.get(message.options.model, call.until_end, call.caller)
         await stream_layers(model, message, stream, call)
 
 
@@ -121,7 +121,7 @@ class _EncodingStream:
         """Computes some texts of a message. The window gets their cost back once their answers are written."""
         plan, model = self._plan, self._model
         held = await self._bulk.tokens.acquire(cost)
-        async with model.admission.stream(int(batch.ids.size)):
+        async with model.admission.stream(int(batch.ids.size), self._call.caller.quota):
             outcomes = await model.dispatcher.run(
                 Job(batch, prepared.output_options, plan.priority, self._call.deadline)
             )

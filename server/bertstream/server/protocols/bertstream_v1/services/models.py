@@ -44,19 +44,22 @@ class ModelService:
         self, request: Decoded[models_pb2.ListModelsRequest], call: Call
     ) -> models_pb2.ListModelsResponse:
         request.value()
-        listed = [describe(model) for model in self._models]
+        listed = [describe(model) for model in self._models if call.caller.may_use(model.name)]
         return models_pb2.ListModelsResponse(models=listed, server_version=self._version)
 
     async def get_model(self, request: Decoded[models_pb2.GetModelRequest], call: Call) -> models_pb2.GetModelResponse:
-        return models_pb2.GetModelResponse(model=describe(self._models.get(request.value().name, call.until_end)))
+        return models_pb2.GetModelResponse(
+            model=describe(self._models.get(request.value().name, call.until_end, call.caller))
+        )
 
     async def load_model(
         self, request: Decoded[models_pb2.LoadModelRequest], call: Call
     ) -> models_pb2.LoadModelResponse:
         self._check_allowed()
         wish = parse_load(request.value(), self._max_workers)
+        call.caller.check_model(wish.name)
         await self._change(wish)
-        return models_pb2.LoadModelResponse(model=describe(self._models.get(wish.name, call.until_end)))
+        return models_pb2.LoadModelResponse(model=describe(self._models.get(wish.name, call.until_end, call.caller)))
 
     async def unload_model(
         self, request: Decoded[models_pb2.UnloadModelRequest], call: Call
@@ -65,6 +68,7 @@ class ModelService:
         name = request.value().name
         if not name:
             raise invalid("name", "it must not be empty", "INVALID_MODEL_NAME")
+        call.caller.check_model(name)
         await self._change(UnloadModel(name))
         return models_pb2.UnloadModelResponse()
 

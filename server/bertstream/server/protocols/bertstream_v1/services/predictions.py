@@ -41,7 +41,7 @@ async def stream_predictions(models: Models, stream: Requests, call: Call) -> No
         return
     name = task_of(options)
     own = getattr(options, name)
-    model = models.get(own.model, call.until_end)
+    model = models.get(own.model, call.until_end, call.caller)
     asked = await model.in_thread(lambda: TASKS[name](own, model, BULK, f"options.{name}"))
     started = tasks_pb2.PredictionStarted(window=wire.window_of(model.limits))
     getattr(started.options, name).CopyFrom(asked.effective)
@@ -105,7 +105,7 @@ class _PredictionStream:
         """Computes all rows of some items. The window gets their cost back once the last answer is written."""
         task, model, rows = self._task, self._model, message.rows
         held = await self._bulk.tokens.acquire(cost)
-        async with model.admission.stream(int(rows.costs[first:last].sum())):
+        async with model.admission.stream(int(rows.costs[first:last].sum()), self._call.caller.quota):
             batch = task.expand(rows, first, last)
             outcomes = await model.dispatcher.run(Job(batch, task.output_options, task.priority, self._call.deadline))
         computed, failed = gather(rows, first, last, batch, outcomes)

@@ -79,7 +79,7 @@ class TaskService:
             message = request.value()
             inputs, field = batch_of(message.inputs)
             refuse_bad_strings(inputs, request.bad_strings, at=(lambda i: f"{field}[{i}]") if field else None)
-            model = self._models.get(message.options.model, call.until_end)
+            model = self._models.get(message.options.model, call.until_end, call.caller)
             predicted = await predict(
                 model, parse, message.options, lambda task: items_for(task, inputs, field=field), call
             )
@@ -93,7 +93,7 @@ class TaskService:
         message = request.value()
         documents = list(message.documents)
         refuse_bad_strings(types_pb2.TextBatch(), map(_place_of_document, request.bad_strings))
-        model = self._models.get(message.options.model, call.until_end)
+        model = self._models.get(message.options.model, call.until_end, call.caller)
         if not documents:
             raise invalid("documents", "the list is empty", "INVALID_EMPTY_LIST")
         if len(documents) > (most := model.limits.max_texts):
@@ -126,7 +126,7 @@ async def predict(
         answer = task.answer(rows, share)
         return answer, write(answer)
 
-    model.admission.check()
+    model.admission.check(call.caller.quota)
     started = time.monotonic()
     asked, sent, rows = await model.in_thread(begin)
     task = asked.task
@@ -135,7 +135,7 @@ async def predict(
     _check_sizes(rows, model, sent)
     call.check_deadline()
     count, tokens = rows.items.size, int(rows.costs.sum())
-    with model.admission.unary(tokens):
+    with model.admission.unary(tokens, call.caller.quota):
         batch = task.expand(rows, 0, count)
         outcomes = await model.dispatcher.run(Job(batch, task.output_options, task.priority, call.deadline))
     raise_first(outcomes)

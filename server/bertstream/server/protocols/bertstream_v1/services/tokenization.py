@@ -39,7 +39,7 @@ class TokenizationService:
     ) -> tokenization_pb2.TokenizeTextsResponse:
         message = request.value()
         refuse_bad_strings(message.inputs, request.bad_strings)
-        model = self._models.get(message.options.model, call.until_end)
+        model = self._models.get(message.options.model, call.until_end, call.caller)
         plan = parse_tokenization(message.options, model.name, model.description)
         sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
         timed = await model.tokenize(sent.inputs, plan.options_for(sent.inputs))
@@ -62,7 +62,7 @@ class TokenizationService:
         options = await first_message(messages, "options")
         if options is None:
             return
-        model = self._models.get(options.model, call.until_end)
+        model = self._models.get(options.model, call.until_end, call.caller)
         plan = parse_tokenization(options, model.name, model.description)
         window = wire.window_of(model.limits)
         started = tokenization_pb2.TokenizationStarted(options=plan.effective, window=window)
@@ -83,7 +83,7 @@ class TokenizationService:
     ) -> tokenization_pb2.DetokenizeTokensResponse:
         message = request.value()
         refuse_bad_strings(types_pb2.TextBatch(), request.bad_strings)
-        model = self._models.get(message.model, call.until_end)
+        model = self._models.get(message.model, call.until_end, call.caller)
         inputs = parse_inputs(types_pb2.TextBatch(token_ids=message.token_ids), "", model.limits.max_texts)
         if message.token_ids.token_type_ids:
             raise invalid("token_ids.token_type_ids", "it must be empty", "INVALID_COMBINATION")

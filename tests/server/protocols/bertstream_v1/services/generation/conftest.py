@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from bertstream.server.core.dispatch import link as link_module
 from bertstream.server.core.gate import Gate
+from bertstream.server.core.keys import Keys
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.frontend.links import chain
 from bertstream.server.protocols.bertstream_v1.services.generation import GenerationService
@@ -139,7 +140,7 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         frontend = FrontendSettings("frontend", "h", 1, "v", (settings,), LIMITS, 1, 1.0, 20.0, "info")
         model = ServedModel(settings, frontend, ThreadPoolExecutor(1), lambda: None)
         await asyncio.wait_for(model.dispatcher.wait_live(), 20)
-        server = grpc.aio.server(interceptors=(chain(Gate(100)),))
+        server = grpc.aio.server(interceptors=(chain(Gate(100), Keys()),))
         add_service(server, SERVICE, handlers_of(GenerationService(Models([model])), SERVICE), LIMITS.max_request_bytes)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

@@ -18,6 +18,7 @@ from bertstream.server.core import errors
 from bertstream.server.core.admission import Admission
 from bertstream.server.core.dispatch import Job, Outcome, cut
 from bertstream.server.core.gate import Gate
+from bertstream.server.core.keys import Keys
 from bertstream.server.core.models import Models
 from bertstream.server.frontend.links import chain
 from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
@@ -139,7 +140,7 @@ def _serialized(message: Message | bytes) -> bytes:
 @asynccontextmanager
 async def serving(stub: StubModel) -> AsyncIterator[Served]:
     """Serves one model."""
-    server, served = grpc.aio.server(interceptors=(chain(Gate(100)),)), Served(stub)
+    server, served = grpc.aio.server(interceptors=(chain(Gate(100), Keys()),)), Served(stub)
     model: Any = served
     add_service(server, SERVICE, TaskService(Models([model])).handlers(), 1 << 24)
     port = server.add_insecure_port("127.0.0.1:0")

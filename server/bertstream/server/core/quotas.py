@@ -1,0 +1,188 @@
+"""What one key may take: tokens a second, and calls at once, counted for all frontends together."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from bertstream.server.core.errors import key_unknown, quota_exceeded
+from bertstream.server.settings import KEY_SLOTS, KeyEntry
+
+BURST_SECONDS = 5.0  # of a key's tokens that may be taken at once, after as long without any
+_CALLS_RETRY_SECONDS = 1.0
+LOOK_SECONDS = 1.0  # between looks of a stream that waits, since its key may change, too
+
+
+def wait_seconds(full_at: float, cost: float, now: float) -> float:
+    """Return in how many seconds a bucket has room for something; 0 where it has room now.
+
+    All of it is in seconds of the key's rate: `full_at` is when the bucket is full again if nothing more is taken (the
+    generic cell rate algorithm of ITU-T I.371). What costs more than the whole bucket has room once that is full.
+    """
+    return max(0.0, max(full_at, now) + min(cost, BURST_SECONDS) - BURST_SECONDS - now)
+
+
+class SharedCounts:
+    """The counts of all keys, in a file that all frontends map; zeros mean that nothing was taken.
+
+    A slot's lock is the kernel's, which lets go of it when a frontend dies. Frontends read the same monotonic clock.
+    """
+
+    def __init__(self, path: Path, frontends: int = 1, number: int = 0) -> None:
+        """Map the file, made where it is not there, as frontend `number`; its earlier lives have no calls any more."""
+        size = KEY_SLOTS * (8 + 4 * frontends)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.ftruncate(self._fd, size)
+        mapped = mmap.mmap(self._fd, size)
+        self._full_at = np.frombuffer(mapped, np.float64, KEY_SLOTS)
+        self._calls = np.frombuffer(mapped, np.int32, offset=8 * KEY_SLOTS).reshape(frontends, KEY_SLOTS)
+        self._own = self._calls[number]
+        self._own[:] = 0
+
+    def close(self) -> None:
+        """Let go of the file; the counts stay there."""
+        os.close(self._fd)
+
+    def look(self, slot: int, seconds: float) -> float:
+        """Return in how many seconds so much could be taken; 0 for now."""
+        return wait_seconds(float(self._full_at[slot]), seconds, time.monotonic())
+
+    def take(self, slot: int, seconds: float) -> float:
+        """Take so many seconds' worth of tokens and return 0, or take none and return in how many it could be."""
+        with self._locked(slot):
+            now = time.monotonic()
+            full_at = float(self._full_at[slot])
+            wait = wait_seconds(full_at, seconds, now)
+            if not wait:
+                self._full_at[slot] = max(full_at, now) + seconds
+            return wait
+
+    def give_back(self, slot: int, seconds: float) -> None:
+        """Undo a `take`, or a part of one."""
+        with self._locked(slot):
+            self._full_at[slot] -= seconds
+
+    def begin_call(self, slot: int, most: int) -> bool:
+        """Count a call, unless so many are under way already; 0 for no bound."""
+        with self._locked(slot):
+            begins = not most or int(self._calls[:, slot].sum()) < most
+            self._own[slot] += begins
+            return begins
+
+    def end_call(self, slot: int) -> None:
+        """Count a call no longer."""
+        self._own[slot] -= 1
+
+    @contextmanager
+    def _locked(self, slot: int) -> Iterator[None]:
+        fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, slot)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, slot)
+
+
+class Quota:
+    """What one key has left, in one frontend. It follows the key as that changes, under calls that go on."""
+
+    def __init__(self, key: KeyEntry | None = None, counts: SharedCounts | None = None) -> None:
+        """Without a key, or counts, there is no bound."""
+        self._key = key
+        self._counts = counts
+        self._revoked = False
+        self._turn = asyncio.Lock()  # streams pay in the order in which they came
+
+    def change(self, key: KeyEntry) -> None:
+        """From now on the key has these bounds."""
+        self._key = key
+
+    def revoke(self) -> None:
+        """The key is no more: whoever has begun with it is refused the rest."""
+        self._revoked = True
+
+    def check_key(self) -> None:
+        """Raise UNAUTHENTICATED where the key that a call began with is no more."""
+        if self._revoked:
+            raise key_unknown("this key is not valid any more: ask for another")
+
+    def check(self) -> None:
+        """Raise QUOTA_EXCEEDED where not even a token would be let in, before any work is done for a call."""
+        self.check_key()
+        if self._rate and (wait := self._shared.look(self._slot, 1 / self._rate)):
+            raise self._exceeded(wait)
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """Count a call while the body runs. Raises QUOTA_EXCEEDED where too many are under way."""
+        if self._key is None or self._counts is None:
+            yield
+            return
+        counts, slot, most = self._counts, self._key.slot, self._key.concurrent
+        if not counts.begin_call(slot, most):
+            about = f"this key has {most} calls under way, which is its bound"
+            raise quota_exceeded(about, _CALLS_RETRY_SECONDS)
+        try:
+            yield
+        finally:
+            counts.end_call(slot)
+
+    def charge(self, tokens: int) -> None:
+        """Take so many tokens, or raise QUOTA_EXCEEDED, which says when they would fit."""
+        self.check_key()
+        if self._rate and (wait := self._shared.take(self._slot, tokens / self._rate)):
+            raise self._exceeded(wait)
+
+    async def pay(self, tokens: int) -> None:
+        """Take so many tokens, and wait until there are as many.
+
+        Many are paid for in instalments of half a burst at most, so that the key's other calls find room in between.
+        """
+        paid = 0.0
+        async with self._turn:
+            try:
+                self.check_key()
+                while self._rate and (left := tokens / self._rate - paid) > 1e-9:
+                    part = min(left, BURST_SECONDS / 2)
+                    if wait := self._shared.take(self._slot, part):
+                        await asyncio.sleep(min(wait, LOOK_SECONDS))
+                        self.check_key()
+                    else:
+                        paid += part
+            except BaseException:
+                if paid:
+                    self._shared.give_back(self._slot, paid)
+                raise
+
+    def give_back(self, tokens: int) -> None:
+        """Undo the charge for so many tokens, which were not worked on after all."""
+        if self._rate and tokens > 0:
+            self._shared.give_back(self._slot, tokens / self._rate)
+
+    @property
+    def _rate(self) -> float:
+        """Tokens a second; 0 for no bound."""
+        return self._key.tokens_per_second if self._key is not None and self._counts is not None else 0.0
+
+    @property
+    def _slot(self) -> int:
+        return self._key.slot if self._key is not None else 0
+
+    @property
+    def _shared(self) -> SharedCounts:
+        assert self._counts is not None  # asked for only where there is a rate
+        return self._counts
+
+    def _exceeded(self, wait: float) -> Exception:
+        about = f"this key has had its {self._rate:g} tokens a second; try again in {wait:.1f} s"
+        return quota_exceeded(about, round(wait, 3))
+
+
+NO_QUOTA = Quota()
