@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from bertstream.server.core.admission import Admission
+from bertstream.server.core.callers import NOBODY, Caller
 from bertstream.server.core.errors import Code, RequestError
-from bertstream.server.core.quotas import NO_QUOTA, Quota, SharedCounts
+from bertstream.server.core.quotas import Quota, SharedCounts
 from bertstream.server.settings import KeyEntry
 
 
@@ -20,12 +21,12 @@ async def ticks() -> None:
 
 async def test_unary_calls_are_refused_when_there_is_no_room() -> None:
     admission = Admission(100)
-    with admission.unary(80, NO_QUOTA):
-        admission.check(NO_QUOTA)
-        with pytest.raises(RequestError) as raised, admission.unary(30, NO_QUOTA):
+    with admission.unary(80, NOBODY):
+        admission.check(NOBODY)
+        with pytest.raises(RequestError) as raised, admission.unary(30, NOBODY):
             pytest.fail("it was let in")
-        with admission.unary(20, NO_QUOTA), pytest.raises(RequestError):
-            admission.check(NO_QUOTA)
+        with admission.unary(20, NOBODY), pytest.raises(RequestError):
+            admission.check(NOBODY)
     error = raised.value
     assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert error.retry_seconds is not None
@@ -35,17 +36,17 @@ async def test_unary_calls_are_refused_when_there_is_no_room() -> None:
 
 async def test_one_larger_than_the_bound_goes_alone() -> None:
     admission = Admission(100)
-    with admission.unary(5000, NO_QUOTA), pytest.raises(RequestError), admission.unary(1, NO_QUOTA):
+    with admission.unary(5000, NOBODY), pytest.raises(RequestError), admission.unary(1, NOBODY):
         pass
     assert admission.tokens == 0
 
 
 async def test_room_comes_back_when_a_call_fails() -> None:
     admission = Admission(100)
-    with pytest.raises(KeyError), admission.unary(100, NO_QUOTA):
+    with pytest.raises(KeyError), admission.unary(100, NOBODY):
         raise KeyError
     with pytest.raises(KeyError):
-        async with admission.stream(100, NO_QUOTA):
+        async with admission.stream(100, NOBODY):
             raise KeyError
     assert admission.tokens == 0
 
@@ -54,14 +55,14 @@ async def test_streams_wait_and_leave_half_for_unary_calls() -> None:
     admission, gate, inside = Admission(100), asyncio.Event(), []
 
     async def hold(tokens: int) -> None:
-        async with admission.stream(tokens, NO_QUOTA):
+        async with admission.stream(tokens, NOBODY):
             inside.append(tokens)
             await gate.wait()
 
     tasks = [asyncio.create_task(hold(tokens)) for tokens in (30, 20, 10)]
     await ticks()
     assert (inside, admission.tokens) == ([30, 20], 50)
-    with admission.unary(50, NO_QUOTA):
+    with admission.unary(50, NOBODY):
         pass
     gate.set()
     await asyncio.gather(*tasks)
@@ -71,9 +72,9 @@ async def test_streams_wait_and_leave_half_for_unary_calls() -> None:
 
 async def test_even_a_stream_of_large_messages_leaves_half() -> None:
     admission = Admission(100)
-    async with admission.stream(5000, NO_QUOTA):
+    async with admission.stream(5000, NOBODY):
         assert admission.tokens == 50
-        with admission.unary(50, NO_QUOTA):
+        with admission.unary(50, NOBODY):
             pass
 
 
@@ -85,17 +86,17 @@ async def test_an_interactive_stream_does_not_wait_behind_bulk_streams() -> None
             inside.append(name)
             await gate.wait()
 
-    tasks = [asyncio.create_task(hold(admission.stream(50, NO_QUOTA), f"bulk {number}")) for number in range(3)]
+    tasks = [asyncio.create_task(hold(admission.stream(50, NOBODY), f"bulk {number}")) for number in range(3)]
     await ticks()
     tasks += [
-        asyncio.create_task(hold(admission.interactive_stream(40, NO_QUOTA), f"pieces {number}")) for number in range(2)
+        asyncio.create_task(hold(admission.interactive_stream(40, NOBODY), f"pieces {number}")) for number in range(2)
     ]
     await ticks()
     assert inside == ["bulk 0", "pieces 0"]
     gate.set()
     await asyncio.gather(*tasks)
     assert admission.tokens == 0
-    async with admission.interactive_stream(5000, NO_QUOTA):
+    async with admission.interactive_stream(5000, NOBODY):
         assert admission.tokens == 100
 
 
@@ -103,10 +104,10 @@ async def test_streams_wait_for_unary_calls_too() -> None:
     admission = Admission(100)
 
     async def pass_through() -> None:
-        async with admission.stream(40, NO_QUOTA):
+        async with admission.stream(40, NOBODY):
             pass
 
-    with admission.unary(90, NO_QUOTA):
+    with admission.unary(90, NOBODY):
         task = asyncio.create_task(pass_through())
         await ticks()
         assert not task.done()
@@ -117,10 +118,10 @@ async def test_a_stream_that_gives_up_leaves_nothing_behind() -> None:
     admission = Admission(100)
 
     async def hold() -> None:
-        async with admission.stream(40, NO_QUOTA):
+        async with admission.stream(40, NOBODY):
             pass
 
-    with admission.unary(90, NO_QUOTA):
+    with admission.unary(90, NOBODY):
         tasks = [asyncio.create_task(hold()) for _ in range(3)]
         await ticks()
         for task in tasks:
@@ -132,14 +133,14 @@ async def test_a_stream_that_gives_up_leaves_nothing_behind() -> None:
 
 async def test_a_faster_model_is_waited_for_less_long() -> None:
     slow, fast = Admission(100_000), Admission(100_000)
-    with fast.unary(90_000, NO_QUOTA):
+    with fast.unary(90_000, NOBODY):
         pass
     seconds = []
     for admission in (slow, fast):
         with (
-            admission.unary(90_000, NO_QUOTA),
+            admission.unary(90_000, NOBODY),
             pytest.raises(RequestError) as raised,
-            admission.unary(90_000, NO_QUOTA),
+            admission.unary(90_000, NOBODY),
         ):
             pass
         assert raised.value.retry_seconds is not None
@@ -149,9 +150,10 @@ async def test_a_faster_model_is_waited_for_less_long() -> None:
 
 async def test_a_quota_is_charged_for_what_is_admitted_alone(tmp_path: Path) -> None:
     key = KeyEntry("a", "0" * 64, tokens_per_second=0.01)
-    one, other = (Quota(dataclasses.replace(key, slot=slot), SharedCounts(tmp_path / "counts")) for slot in (1, 2))
+    counts = SharedCounts(tmp_path / "counts")
+    one, other = (Caller(f"key-{slot}", quota=Quota(dataclasses.replace(key, slot=slot), counts)) for slot in (1, 2))
     admission = Admission(100)
-    with admission.unary(80, NO_QUOTA), pytest.raises(RequestError, match="OVERLOADED"), admission.unary(30, one):
+    with admission.unary(80, NOBODY), pytest.raises(RequestError, match="OVERLOADED"), admission.unary(30, one):
         pass
     with admission.unary(30, one):  # which is therefore still full, and takes what is larger than a burst
         pass

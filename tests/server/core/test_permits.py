@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertstream.server.core.callers import Caller
 from bertstream.server.core.permits import Permits
 
 
@@ -155,3 +156,67 @@ async def _schedule(actions: list[tuple[str, int]]) -> None:
             permits.release(await asyncio.wait_for(task, 5))
     assert permits.held == 0
     assert await asyncio.wait_for(permits.acquire(10), 5) == 10
+
+
+async def turns_of(permits: Permits, wanted: list[tuple[Caller, int]], steps: int) -> list[str]:
+    """Return whose turns come, where all wait for the whole of a bound that is given back after each turn."""
+    order: list[str] = []
+
+    async def take(caller: Caller, count: int) -> None:
+        async with permits.holding(count, caller):
+            order.append(caller.name)
+            await ticks()
+
+    await permits.acquire(permits.limit)
+    tasks = [asyncio.create_task(take(caller, count)) for caller, count in wanted]
+    await ticks()
+    permits.release(permits.limit)
+    while len(order) < steps:
+        await ticks()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return order[:steps]
+
+
+async def test_a_caller_with_many_requests_takes_turns_with_one_that_has_few() -> None:
+    many, few = Caller("many"), Caller("few")
+    order = await turns_of(Permits(10), [*[(many, 10)] * 50, *[(few, 10)] * 2], 6)
+    assert order == ["many", "few", "many", "few", "many", "many"]
+
+
+async def test_turns_follow_weights_and_sizes() -> None:
+    heavy, light = Caller("heavy", weight=3.0), Caller("light")
+    order = await turns_of(Permits(10), [*[(light, 10)] * 30, *[(heavy, 10)] * 30], 24)
+    assert 17 <= order.count("heavy") <= 19
+    small, large = Caller("small"), Caller("large")
+    order = await turns_of(Permits(10), [*[(large, 10)] * 30, *[(small, 5)] * 30], 24)
+    assert 15 <= order.count("small") <= 17
+
+
+async def test_one_with_nearly_all_leaves_the_last_part_to_others() -> None:
+    permits, many, other = Permits(80), Caller("many"), Caller("other")
+    assert permits.try_acquire(65, many) == 65
+    assert permits.try_acquire(6, many) is None  # though it would fit
+    assert permits.is_full(many) is False
+    assert permits.try_acquire(5, many) == 5
+    assert (permits.is_full(many), permits.is_full(other)) == (True, False)
+    assert permits.try_acquire(10, other) == 10
+    assert (permits.is_full(other), permits.held) == (True, 80)
+    permits.release(70, many)
+    permits.release(10, other)
+    assert permits.held == 0
+
+
+async def test_whoever_leaves_the_line_holds_up_nobody() -> None:
+    permits, first, second = Permits(10), Caller("first"), Caller("second")
+    await permits.acquire(10)
+    waiting = [asyncio.create_task(permits.acquire(10, caller)) for caller in (first, first, second)]
+    await ticks()
+    for task in waiting[:2]:
+        task.cancel()
+    await ticks()
+    permits.release(10)
+    assert await waiting[2] == 10
+    permits.release(10, second)
+    assert permits.held == 0

@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+from bertstream.server.core.callers import Caller
 from bertstream.server.core.errors import RequestError, overloaded
 from bertstream.server.core.permits import Permits
-from bertstream.server.core.quotas import Quota
 
 _SMOOTHING_SECONDS = 5.0
 
@@ -27,44 +27,48 @@ class Admission:
         """Tokens under way."""
         return self._all.held
 
-    def check(self, quota: Quota) -> None:
+    def check(self, caller: Caller) -> None:
         """Raise OVERLOADED or QUOTA_EXCEEDED where nothing more would be admitted, before any work for a call."""
-        quota.check()
-        if self._all.held >= self._all.limit:
+        caller.quota.check()
+        if self._all.is_full(caller):
             raise self._overloaded()
 
     @contextmanager
-    def unary(self, tokens: int, quota: Quota) -> Iterator[None]:
+    def unary(self, tokens: int, caller: Caller) -> Iterator[None]:
         """Hold the tokens while the body runs. Raises OVERLOADED where there is no room, and QUOTA_EXCEEDED.
 
         What is not admitted is not charged.
         """
-        held = self._all.try_acquire(tokens)
+        held = self._all.try_acquire(tokens, caller)
         if held is None:
             raise self._overloaded()
         try:
-            quota.charge(tokens)
+            caller.quota.charge(tokens)
             try:
                 yield
             finally:
                 self._rate.add(tokens)
         finally:
-            self._all.release(held)
+            self._all.release(held, caller)
 
     @asynccontextmanager
-    async def stream(self, tokens: int, quota: Quota) -> AsyncIterator[None]:
-        """Wait for quota and room, then hold the tokens (half of the bound, if they are more) while the body runs."""
-        await quota.pay(tokens)
+    async def stream(self, tokens: int, caller: Caller, *, charged: bool = True) -> AsyncIterator[None]:
+        """Wait for quota and room, then hold the tokens (half of the bound, if they are more) while the body runs.
+
+        charged: whether these tokens count for the caller's quota, as they do once.
+        """
+        if charged:
+            await caller.quota.pay(tokens)
         count = min(tokens, self._streams.limit)
-        async with self._streams.holding(count), self._all.holding(count):
+        async with self._streams.holding(count, caller), self._all.holding(count, caller):
             yield
         self._rate.add(tokens)
 
     @asynccontextmanager
-    async def interactive_stream(self, tokens: int, quota: Quota) -> AsyncIterator[None]:
+    async def interactive_stream(self, tokens: int, caller: Caller) -> AsyncIterator[None]:
         """Do as `stream`, within all of the bound: it does not wait behind streams that are in no hurry."""
-        await quota.pay(tokens)
-        async with self._all.holding(tokens):
+        await caller.quota.pay(tokens)
+        async with self._all.holding(tokens, caller):
             yield
         self._rate.add(tokens)
 

@@ -36,6 +36,9 @@ class Caller:
             raise model_not_allowed(model, self.models)
 
 
+NOBODY = Caller("")  # where it does not matter whose something is
+
+
 def caller_at(peer: str) -> Caller:
     """Return who calls without a key, by its address as gRPC writes it: "ipv4:192.0.2.1:5000"."""
     kind, _, rest = peer.partition(":")

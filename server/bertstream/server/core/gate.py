@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from bertstream.server.core import errors
+from bertstream.server.core.callers import NOBODY, Caller
+from bertstream.server.core.permits import Permits
 
 
 def _tell_nobody(under_way: int) -> None:
@@ -17,34 +19,35 @@ class Gate:
     """Counts the calls under way in one frontend."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._under_way = 0
+        self._places = Permits(limit)
         self._closed = False
         self._empty = asyncio.Event()
         self._empty.set()
         self._tell: Callable[[int], None] = _tell_nobody
 
     @contextmanager
-    def passing(self) -> Iterator[None]:
-        """Counts a call while the body runs. Raises DRAINING, or OVERLOADED where too many are under way."""
+    def passing(self, caller: Caller = NOBODY) -> Iterator[None]:
+        """Count a call while the body runs. Raises DRAINING, or OVERLOADED where too many are under way.
+
+        The last places are for callers who have few, so that one with very many does not shut out the others.
+        """
         if self._closed:
             raise errors.draining()
-        if self._under_way >= self._limit:
-            raise errors.overloaded(f"{self._under_way} calls are under way, which is the bound", 1.0)
-        self._under_way += 1
+        if self._places.try_acquire(1, caller) is None:
+            raise errors.overloaded(f"{self._places.held} calls are under way, of {self._places.limit} at most", 1.0)
         self._empty.clear()
         try:
             yield
         finally:
-            self._under_way -= 1
-            self._tell(self._under_way)
-            if not self._under_way:
+            self._places.release(1, caller)
+            self._tell(self._places.held)
+            if not self._places.held:
                 self._empty.set()
 
     def close(self, tell: Callable[[int], None] = _tell_nobody) -> None:
         """From now on no call begins. Tells how many are under way, now and whenever one ends."""
         self._closed, self._tell = True, tell
-        tell(self._under_way)
+        tell(self._places.held)
 
     async def wait_empty(self, seconds: float) -> None:
         """Returns once no call is under way, or after so many seconds; what happens to calls then is not told."""

@@ -74,6 +74,16 @@ class ServedModel:
             clean_up_spaces=self.description.clean_up_spaces,
         )
 
+    def check_room(self, caller: Caller, deadline: float) -> None:
+        """Raise QUOTA_EXCEEDED or OVERLOADED where a call would be refused anyway, before any work is done for it."""
+        self.admission.check(caller)
+        self.dispatcher.check_time(caller, deadline)
+
+    def check_generation_room(self, caller: Caller, deadline: float) -> None:
+        """Do as check_room, for a call that generates."""
+        self.generation_admission.check(caller)
+        self.dispatcher.check_generation_time(caller, deadline)
+
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Counts a call while the body runs."""

@@ -1,66 +1,138 @@
-"""A fair, counted bound: what asks first gets first, and large requests are not overtaken for ever by small ones."""
+"""A counted bound, fair between callers, and to large requests beside small ones."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import heapq
+import itertools
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from bertstream.server.core.callers import NOBODY, Caller
+
+_KEPT = 8  # one part of so many is kept for callers who hold less than that part
+
+
+@dataclass(slots=True)
+class _Line:
+    """What one caller waits for, in the order in which it asked."""
+
+    weight: float
+    waiting: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
 
 
 class Permits:
-    """At most `limit` units are held at once, except that a single holder may have more than that alone."""
+    """At most `limit` units are held at once, except that a single holder may have more than that alone.
+
+    Callers who wait take turns: the next is whoever has been given least beside its weight since all of them began to
+    wait (start-time fair queuing). What one caller asks first it gets first, and nobody overtakes the one whose turn
+    it is, so that small requests cannot starve a large one.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._held_by: Counter[str] = Counter()
+        self._lines: dict[str, _Line] = {}
+        self._turns: list[tuple[float, int, str]] = []  # a heap with each caller who waits: when its turn is
+        self._numbers = itertools.count()  # callers whose turn is at the same time come in the order of their turns
+        self._now = 0.0  # in units given, each divided by its caller's weight
+        self._next: dict[str, float] = {}  # of callers who were given some: when their next turn is
 
-    async def acquire(self, count: int) -> int:
-        """Waits for its turn and for room. Returns what to release: `count`, or the limit if that is less."""
+    async def acquire(self, count: int, caller: Caller = NOBODY) -> int:
+        """Wait for its turn and for room. Returns what to release: `count`, or the limit if that is less."""
         count = min(count, self.limit)
-        if not self._waiting and self.held + count <= self.limit:
-            self.held += count
+        if not self._turns and self.held + count <= self.limit:
+            self._hold(count, caller.name)
             return count
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((count, turn))
+        self._wait(count, turn, caller)
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # it came at the same time
-                self.release(count)
+                self.release(count, caller)
             else:
-                with suppress(ValueError):  # where a release has skipped it already
-                    self._waiting.remove((count, turn))
-                self._wake()
+                self._leave(count, turn, caller.name)
             raise
         return count
 
-    def try_acquire(self, count: int) -> int | None:
-        """Like acquire, but None at once where it would wait. Does not queue, so it ignores those that do."""
+    def try_acquire(self, count: int, caller: Caller = NOBODY) -> int | None:
+        """Do as acquire, but return None at once where it would wait. It ignores those that wait."""
         count = min(count, self.limit)
-        if self.held and self.held + count > self.limit:
+        if self.held and self.held + count > self._most(caller):
             return None
-        self.held += count
+        self._hold(count, caller.name)
         return count
 
-    def release(self, count: int) -> None:
-        """Gives back what acquire returned."""
+    def is_full(self, caller: Caller = NOBODY) -> bool:
+        """Return whether try_acquire would give this caller nothing at all."""
+        return self.held >= self._most(caller)
+
+    def release(self, count: int, caller: Caller = NOBODY) -> None:
+        """Give back what acquire returned."""
         self.held -= count
+        self._held_by[caller.name] -= count
+        if self._held_by[caller.name] <= 0:
+            del self._held_by[caller.name]
         self._wake()
 
     @asynccontextmanager
-    async def holding(self, count: int) -> AsyncIterator[None]:
-        """Holds so many while the body runs."""
-        held = await self.acquire(count)
+    async def holding(self, count: int, caller: Caller = NOBODY) -> AsyncIterator[None]:
+        """Hold so many while the body runs."""
+        held = await self.acquire(count, caller)
         try:
             yield
         finally:
-            self.release(held)
+            self.release(held, caller)
+
+    def _most(self, caller: Caller) -> int:
+        """Return how much may be held in all for this caller to get more; nobody in particular has no share."""
+        kept = self.limit // _KEPT if caller.name else 0
+        return self.limit - kept if kept and self._held_by[caller.name] >= kept else self.limit
+
+    def _hold(self, count: int, name: str) -> None:
+        self.held += count
+        self._held_by[name] += count
+
+    def _wait(self, count: int, turn: asyncio.Future[None], caller: Caller) -> None:
+        line = self._lines.get(caller.name)
+        if line is None:
+            line = self._lines[caller.name] = _Line(caller.weight)
+            self._take_turn(caller.name)
+        line.waiting.append((count, turn))
+
+    def _leave(self, count: int, turn: asyncio.Future[None], name: str) -> None:
+        with suppress(KeyError, ValueError):  # where its turn has come and was skipped already
+            self._lines[name].waiting.remove((count, turn))
+        self._wake()
+
+    def _take_turn(self, name: str) -> None:
+        at = max(self._now, self._next.get(name, 0.0))
+        heapq.heappush(self._turns, (at, next(self._numbers), name))
 
     def _wake(self) -> None:
-        while self._waiting and self.held + self._waiting[0][0] <= self.limit:
-            count, turn = self._waiting.popleft()
-            if not turn.cancelled():
-                self.held += count
-                turn.set_result(None)
+        while self._turns:
+            at, _, name = self._turns[0]
+            line = self._lines[name]
+            while line.waiting and line.waiting[0][1].cancelled():
+                line.waiting.popleft()
+            if line.waiting and self.held + line.waiting[0][0] > self.limit:
+                return
+            heapq.heappop(self._turns)
+            self._now = at
+            if line.waiting:
+                self._give(name, line)
+            if line.waiting:
+                self._take_turn(name)
+            else:
+                del self._lines[name]
+        self._next.clear()  # nobody waits, so nobody is ahead of another
+
+    def _give(self, name: str, line: _Line) -> None:
+        count, turn = line.waiting.popleft()
+        self._hold(count, name)
+        self._next[name] = self._now + count / line.weight
+        turn.set_result(None)

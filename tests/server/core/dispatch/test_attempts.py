@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch import attempts as attempts_module
 from bertstream.server.core.dispatch.attempts import MAX_DEATHS, Attempts
 from bertstream.server.core.dispatch.link import WorkerLost
+from bertstream.server.core.dispatch.outlook import Outlook
 from bertstream.server.core.errors import RequestError
 from bertstream.workers.contract import Failure
 
@@ -32,6 +35,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.given: list[Link] = []
+        self.outlook, self.generation_outlook = Outlook(), Outlook()
 
     async def least_loaded(self, give_up: float, deadline: float) -> Link:
         self.given.append(Link())
@@ -99,3 +103,19 @@ async def test_the_first_worker_is_taken_while_it_lives(alive: bool) -> None:
     wanted: Any = first
     await make().run(attempt, wanted)
     assert (seen[0] is first) == alive
+
+
+@pytest.mark.parametrize("generates", [False, True])
+async def test_a_worker_without_time_refuses_and_that_is_remembered(generates: bool) -> None:
+    fleet: Any = Fleet()
+    deadline = time.monotonic() + 60
+    attempts = Attempts(fleet, deadline, waits=True, caller=Caller("a"), generates=generates)
+    with pytest.raises(RequestError, match="OVERLOADED: no time") as raised:
+        await attempts.run(told(Failure(1, "overloaded", "no time", retry_seconds=7.5)))
+    assert raised.value.retry_seconds == 7.5
+    mine, other = fleet.outlook, fleet.generation_outlook
+    if generates:
+        mine, other = other, mine
+    other.check("a", deadline, ())
+    with pytest.raises(RequestError, match="OVERLOADED"):
+        mine.check("a", deadline, ())

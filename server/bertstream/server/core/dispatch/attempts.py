@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from bertstream.server.core import errors
+from bertstream.server.core.callers import NOBODY, Caller
 from bertstream.server.core.dispatch.fleet import Fleet
 from bertstream.server.core.dispatch.link import WorkerLink, WorkerLost
 from bertstream.server.core.errors import RequestError
@@ -24,16 +25,29 @@ class Attempts:
     The workers that have died of it are counted here; what was lost while it only waited costs it nothing.
     """
 
-    def __init__(self, fleet: Fleet, deadline: float, *, waits: bool, deaths: int = 0, most: int = MAX_DEATHS) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        deadline: float,
+        *,
+        waits: bool,
+        deaths: int = 0,
+        most: int = MAX_DEATHS,
+        caller: Caller = NOBODY,
+        generates: bool = False,
+    ) -> None:
         """Take the deadline (`time.monotonic()`) and whether to wait, rather than fail, while a worker's queue is full.
 
-        deaths: of workers over this input before. most: the deaths at which it is refused.
+        deaths: of workers over this input before. most: the deaths at which it is refused. caller: whose work it is.
+        generates: whether text is generated, for which there is another queue.
         """
         self.deaths = deaths
         self._fleet = fleet
         self._deadline = deadline
         self._waits = waits
         self._most = most
+        self._caller = caller
+        self._generates = generates
 
     async def run(
         self, attempt: Callable[[WorkerLink], Awaitable[Answer | Failure]], first: WorkerLink | None = None
@@ -52,6 +66,9 @@ class Attempts:
                 continue
             if not isinstance(answer, Failure):
                 return answer
+            if answer.reason == "overloaded":
+                outlook = self._fleet.generation_outlook if self._generates else self._fleet.outlook
+                outlook.refused(self._caller.name, self._deadline, answer.retry_seconds)
             if answer.reason != "queue_full" or not self._waits:
                 raise _meaning(answer)
             await asyncio.sleep(QUEUE_FULL_SECONDS)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bertstream.server.core.callers import NOBODY, Caller
 from bertstream.server.core.dispatch.attempts import MAX_DEATHS, Attempts
 from bertstream.server.core.dispatch.cutting import cut
 from bertstream.server.core.dispatch.fleet import MIN_PIECE_TOKENS, Fleet
@@ -28,6 +29,7 @@ class Job:
     output_options: OutputOptions
     priority: int = INTERACTIVE
     deadline: float = math.inf  # time.monotonic()
+    caller: Caller = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,22 @@ class Dispatcher(Fleet):
         job = piece.job
         # Of several texts none is to blame yet, so the first death is enough to try them one by one.
         most = MAX_DEATHS if piece.texts == 1 else 1
-        attempts = Attempts(self, job.deadline, waits=job.priority == BULK, deaths=deaths, most=most)
+        attempts = Attempts(self, job.deadline, waits=job.priority == BULK, deaths=deaths, most=most, caller=job.caller)
 
         def attempt(link: WorkerLink) -> Awaitable[Result | Failure]:
             apart = alone or attempts.deaths > 0
-            return link.call(Work(0, piece.batch, job.output_options, job.priority, job.deadline, apart))
+            return link.call(
+                Work(
+                    0,
+                    piece.batch,
+                    job.output_options,
+                    job.priority,
+                    job.deadline,
+                    alone=apart,
+                    caller=job.caller.name,
+                    weight=job.caller.weight,
+                )
+            )
 
         try:
             return [_outcome(piece, await attempts.run(attempt))]

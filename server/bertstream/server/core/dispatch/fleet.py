@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from bertstream.server.core import errors
+from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch.link import WorkerLink
+from bertstream.server.core.dispatch.outlook import Outlook
 
 MIN_PIECE_TOKENS = 512  # smaller pieces gain nothing from another worker
 
@@ -21,6 +23,8 @@ class Fleet:
         self.worker_wait_seconds = worker_wait_seconds
         self._links = [WorkerLink(path, self._link_changed) for path in sockets]
         self._closed = False
+        self.outlook = Outlook()
+        self.generation_outlook = Outlook()
 
     @property
     def workers(self) -> int:
@@ -41,6 +45,14 @@ class Fleet:
     def cache_tokens(self) -> int:
         """Tokens of one generation that every worker takes; 0 where the model does not generate."""
         return min((link.cache_tokens for link in self._links if link.cache_tokens), default=0)
+
+    def check_time(self, caller: Caller, deadline: float) -> None:
+        """Raise OVERLOADED where work of this caller could not be answered by its deadline, before any work is done."""
+        self.outlook.check(caller.name, deadline, (link.wait for link in self.live))
+
+    def check_generation_time(self, caller: Caller, deadline: float) -> None:
+        """Do as check_time, for what is to be generated: where it could not begin by its deadline."""
+        self.generation_outlook.check(caller.name, deadline, (link.generation_wait for link in self.live))
 
     async def wait_live(self) -> None:
         """Returns once every worker has greeted."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from bertstream.server.core import errors
+from bertstream.server.core.callers import NOBODY, Caller
 from bertstream.server.core.dispatch.attempts import Attempts
 from bertstream.server.core.dispatch.fleet import Fleet
 from bertstream.server.core.dispatch.link import NewTokens, Sink, WorkerLink
@@ -23,13 +24,15 @@ class Finished:
     compute_seconds: float
 
 
-async def generate(fleet: Fleet, work: Generate, cost: int, *, waits: bool, sink: Sink | None = None) -> Finished:
+async def generate(
+    fleet: Fleet, work: Generate, cost: int, caller: Caller = NOBODY, *, waits: bool, sink: Sink | None = None
+) -> Finished:
     """Run one generation, of at most `cost` tokens. A worker that is lost is replaced by another that starts anew.
 
     What it computes again is not passed on again: the same work, with the same seed, has the same tokens. `waits`:
     whether to wait while a worker's queue is full. Cancelling it cancels the work. Raises RequestError.
     """
-    attempts, replay = Attempts(fleet, work.deadline, waits=waits), _Replay(sink)
+    attempts, replay = Attempts(fleet, work.deadline, waits=waits, caller=caller, generates=True), _Replay(sink)
 
     async def attempt(link: WorkerLink) -> Finished | Failure:
         sent = time.monotonic()

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bertstream.server.core.dispatch.outlook import Wait
 from bertstream.workers import ipc
 from bertstream.workers.contract import Cancel, Completed, Failure, Generate, Generated, Hello, Result, Work
 from bertstream.workers.serving.running import read_running
@@ -52,6 +53,8 @@ class WorkerLink:
         self.hello: Hello | None = None
         self.cache_tokens = 0  # as its worker has last greeted
         self.tokens = 0  # under way
+        self.wait = Wait()
+        self.generation_wait = Wait()
         self._on_change = on_change
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[_Answer]] = {}
@@ -70,6 +73,7 @@ class WorkerLink:
         """Runs one piece of work; its id is set here. Raises WorkerLost. Cancelling it cancels the work."""
         answer = await self._ask(work, int(work.batch.ids.size))
         assert isinstance(answer, Result | Failure)
+        self.wait.say(answer.wait_seconds)
         return answer
 
     async def generate(self, work: Generate, cost: int, sink: Sink | None = None) -> Completed | Failure | None:
@@ -80,6 +84,8 @@ class WorkerLink:
         """
         answer = await self._ask(work, cost, sink)
         assert not isinstance(answer, Result)
+        if answer is not None:
+            self.generation_wait.say(answer.wait_seconds)
         return answer
 
     async def _ask(self, work: Work | Generate, tokens: int, sink: Sink | None = None) -> _Answer:
@@ -136,6 +142,7 @@ class WorkerLink:
         if isinstance(message, Hello):
             self.hello = message
             self.cache_tokens = message.cache_tokens
+            self.wait.say(message.wait_seconds)
             log.info("connected to %s", message.worker, extra={"pid": message.pid})
             self._on_change()
         elif isinstance(message, Generated):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Awaitable
 
+from bertstream.server.core.callers import NOBODY, Caller
 from bertstream.server.core.dispatch.attempts import Attempts
 from bertstream.server.core.dispatch.fleet import Fleet
 from bertstream.server.core.dispatch.link import WorkerLink
@@ -16,13 +17,14 @@ _numbers = itertools.count(1)
 class Stepping:
     """Some texts on their way through the layers. A worker that is lost is replaced by one that starts anew."""
 
-    def __init__(self, fleet: Fleet, batch: Batch, priority: int, deadline: float) -> None:
+    def __init__(self, fleet: Fleet, batch: Batch, priority: int, deadline: float, caller: Caller = NOBODY) -> None:
         self._batch = batch
         self._priority = priority
         self._deadline = deadline
+        self._caller = caller
         self._number = next(_numbers)
         self._link: WorkerLink | None = None
-        self._attempts = Attempts(fleet, deadline, waits=False)
+        self._attempts = Attempts(fleet, deadline, waits=False, caller=caller)
 
     async def step(self, output_options: OutputOptions, *, final: bool) -> Result:
         """Return the outputs asked for. Cancelling it cancels the step. Raises RequestError."""
@@ -30,7 +32,15 @@ class Stepping:
         def attempt(link: WorkerLink) -> Awaitable[Result | Failure]:
             self._link = link
             work = Work(
-                0, self._batch, output_options, self._priority, self._deadline, session=self._number, final=final
+                0,
+                self._batch,
+                output_options,
+                self._priority,
+                self._deadline,
+                session=self._number,
+                final=final,
+                caller=self._caller.name,
+                weight=self._caller.weight,
             )
             return link.call(work)
 

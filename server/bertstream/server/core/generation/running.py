@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 
+from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch import Finished, NewTokens, generate
 from bertstream.server.core.generation.answers import GeneratedPiece, GeneratedText, GrowingAnswers, whole_answers
 from bertstream.server.core.generation.inputs import Prompt
 from bertstream.server.core.generation.plan import GenerationPlan
 from bertstream.server.core.models import ServedModel
-from bertstream.server.core.quotas import Quota
 from bertstream.server.core.tokenization import Writing
 from bertstream.workers.contract import INTERACTIVE
 
@@ -30,11 +30,13 @@ class Answered:
 class Generation:
     """Generates for inputs of one call or stream."""
 
-    def __init__(self, model: ServedModel, plan: GenerationPlan, deadline: float, quota: Quota, *, waits: bool) -> None:
+    def __init__(
+        self, model: ServedModel, plan: GenerationPlan, deadline: float, caller: Caller, *, waits: bool
+    ) -> None:
         self._model = model
         self._plan = plan
         self._deadline = deadline
-        self._quota = quota  # which is charged for the most that there may be, and has back what there was not
+        self._caller = caller  # whose quota is charged for the most that there may be, and has back what there was not
         self._waits = waits  # to be admitted, and while a worker's queue is full
         self._admission = model.generation_admission
 
@@ -80,22 +82,24 @@ class Generation:
     async def _generate(
         self, prompt: Prompt, growing: GrowingAnswers | None, news: asyncio.Event | None = None
     ) -> Finished:
-        work = replace(prompt.work, deadline=self._deadline)
+        caller = self._caller
+        work = replace(prompt.work, deadline=self._deadline, caller=caller.name, weight=caller.weight)
         sink = None if growing is None else _Sink(growing, news)
         async with self._admitted(prompt, pieces=news is not None):
             finished: Finished | None = None
             try:
-                finished = await generate(self._model.dispatcher, work, prompt.cost, waits=self._waits, sink=sink)
+                dispatcher = self._model.dispatcher
+                finished = await generate(dispatcher, work, prompt.cost, caller, waits=self._waits, sink=sink)
                 return finished
             finally:
-                self._quota.give_back(prompt.cost - _worked_on(prompt, growing, finished))
+                self._caller.quota.give_back(prompt.cost - _worked_on(prompt, growing, finished))
 
     def _admitted(self, prompt: Prompt, *, pieces: bool) -> AbstractAsyncContextManager[None]:
         if not self._waits:
             return nullcontext()
         if pieces and self._plan.priority == INTERACTIVE:
-            return self._admission.interactive_stream(prompt.cost, self._quota)
-        return self._admission.stream(prompt.cost, self._quota)
+            return self._admission.interactive_stream(prompt.cost, self._caller)
+        return self._admission.stream(prompt.cost, self._caller)
 
 
 class _Sink:

@@ -13,7 +13,7 @@ def pass_gate(gate: Gate) -> Link:
     """Return the link that counts calls at the gate, and refuses those that it does not let in."""
 
     async def passing(call: Call, proceed: Proceed) -> Any:
-        with gate.passing():
+        with gate.passing(call.caller):
             return await proceed()
 
     return passing

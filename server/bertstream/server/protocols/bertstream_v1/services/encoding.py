@@ -44,16 +44,16 @@ class EncodingService:
         refuse_bad_strings(message.inputs, request.bad_strings)
         model = self._models.get(message.options.model, call.until_end, call.caller)
         plan = parse_encoding(message.options, model.name, model.description, INTERACTIVE)
-        model.admission.check(call.caller.quota)
+        model.check_room(call.caller, call.deadline)
         sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
         spans = spans_for(plan, message.spans, sent.inputs, "spans")
         prepared = await prepare(model, plan, sent, spans)
         prepared.refuse_failed()
         shown = _tokens_within_limit(plan, prepared, model)
         call.check_deadline()
-        with model.admission.unary(prepared.batch.ids.size, call.caller.quota):
+        with model.admission.unary(prepared.batch.ids.size, call.caller):
             outcomes = await model.dispatcher.run(
-                Job(prepared.batch, prepared.output_options, plan.priority, call.deadline)
+                Job(prepared.batch, prepared.output_options, plan.priority, call.deadline, call.caller)
             )
         return _response(plan, prepared, outcomes, call, shown)
 
@@ -121,9 +121,9 @@ class _EncodingStream:
         """Computes some texts of a message. The window gets their cost back once their answers are written."""
         plan, model = self._plan, self._model
         held = await self._bulk.tokens.acquire(cost)
-        async with model.admission.stream(int(batch.ids.size), self._call.caller.quota):
+        async with model.admission.stream(int(batch.ids.size), self._call.caller):
             outcomes = await model.dispatcher.run(
-                Job(batch, prepared.output_options, plan.priority, self._call.deadline)
+                Job(batch, prepared.output_options, plan.priority, self._call.deadline, self._call.caller)
             )
         for number, outcome in enumerate(outcomes, 1):
             spent = held if number == len(outcomes) else 0

@@ -52,15 +52,15 @@ class GenerationService:
         refuse_bad_strings(message.inputs, request.bad_strings)
         model = self._models.get(message.options.model, call.until_end, call.caller)
         plan = parse_generation(message.options, model.name, model.description, INTERACTIVE)
-        model.generation_admission.check(call.caller.quota)
+        model.check_generation_room(call.caller, call.deadline)
         words = await bad_word_ids(model, plan)
         sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
         prepared = await prepare_prompts(model, plan, words, sent)
         refuse_failed(prepared.failed)
         _refuse_too_many(plan, prepared.prompts, model.limits.max_response_bytes)
         call.check_deadline()
-        with model.generation_admission.unary(sum(prompt.cost for prompt in prepared.prompts), call.caller.quota):
-            generation = Generation(model, plan, call.deadline, call.caller.quota, waits=False)
+        with model.generation_admission.unary(sum(prompt.cost for prompt in prepared.prompts), call.caller):
+            generation = Generation(model, plan, call.deadline, call.caller, waits=False)
             answered = await _run_all(generation, prepared.prompts)
         response = generation_pb2.GenerateTextsResponse(
             options=_effective(plan, prepared.prompts),
@@ -81,6 +81,7 @@ class GenerationService:
         refuse_bad_strings(message.inputs, request.bad_strings)
         model = self._models.get(message.options.model, call.until_end, call.caller)
         plan = parse_generation(message.options, model.name, model.description, INTERACTIVE, pieces=True)
+        model.dispatcher.check_generation_time(call.caller, call.deadline)
         words = await bad_word_ids(model, plan)
         prepared = await prepare_prompts(model, plan, words, parse_sent(message.inputs, "inputs", max_texts=1))
         refuse_failed(prepared.failed)
@@ -89,9 +90,7 @@ class GenerationService:
         started = generation_pb2.GenerationStarted(options=_effective(plan, [prompt]), input_tokens=prompt.tokens)
         await stream.write(generation_pb2.StreamGenerationResponse(started=started))
         # Without closing, a caller who goes would leave the work to the garbage collector.
-        async with aclosing(
-            Generation(model, plan, call.deadline, call.caller.quota, waits=True).stream(prompt)
-        ) as events:
+        async with aclosing(Generation(model, plan, call.deadline, call.caller, waits=True).stream(prompt)) as events:
             async for event in events:
                 await stream.write(_event(event, prepared.tokenize_seconds, call))
 
@@ -134,7 +133,7 @@ class _GenerationStream:
         self._plan = plan
         self._words = words
         self._call = call
-        self._generation = Generation(model, plan, call.deadline, call.caller.quota, waits=True)
+        self._generation = Generation(model, plan, call.deadline, call.caller, waits=True)
         self._bulk: BulkStream[generation_pb2.StreamGeneratedTextsResponse] = BulkStream(
             stream, call, wire.window_of(model.limits), self._handle
         )

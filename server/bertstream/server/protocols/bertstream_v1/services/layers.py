@@ -16,7 +16,6 @@ from bertstream.server.core.layout import AnswerSizes, Layout, Tensors, join
 from bertstream.server.core.models import ServedModel
 from bertstream.server.core.plans import EncodingPlan
 from bertstream.server.core.preparation import Prepared, prepare
-from bertstream.server.core.quotas import NO_QUOTA
 from bertstream.server.core.splitting import rows_of_text
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.validation.encoding import WIRE_BYTES, AskedEncoding, parse_encoding
@@ -40,7 +39,7 @@ async def stream_layers(
 ) -> None:
     """Serves one call."""
     plan = parse_encoding(message.options, model.name, model.description, INTERACTIVE, default_output="hidden_states")
-    model.admission.check(call.caller.quota)
+    model.check_room(call.caller, call.deadline)
     sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
     prepared = await prepare(model, plan, sent, spans_for(plan, message.spans, sent.inputs, "spans"))
     prepared.refuse_failed()
@@ -90,12 +89,11 @@ async def _steps(
     model: ServedModel, steps: Sequence[OutputOptions], priority: int, batch: Batch, call: Call
 ) -> AsyncIterator[tuple[OutputOptions, Result]]:
     """The results of all steps: one is computed while the caller of this sends the one before."""
-    stepping = Stepping(model.dispatcher, batch, priority, call.deadline)
+    stepping = Stepping(model.dispatcher, batch, priority, call.deadline, call.caller)
 
     async def compute(number: int) -> Result:
         # A token is charged once, with the first of its layers.
-        quota = call.caller.quota if number == 0 else NO_QUOTA
-        async with model.admission.stream(int(batch.ids.size), quota):
+        async with model.admission.stream(int(batch.ids.size), call.caller, charged=number == 0):
             return await stepping.step(steps[number], final=number + 1 == len(steps))
 
     ahead = asyncio.create_task(compute(0))

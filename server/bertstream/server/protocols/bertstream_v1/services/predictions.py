@@ -105,9 +105,10 @@ class _PredictionStream:
         """Computes all rows of some items. The window gets their cost back once the last answer is written."""
         task, model, rows = self._task, self._model, message.rows
         held = await self._bulk.tokens.acquire(cost)
-        async with model.admission.stream(int(rows.costs[first:last].sum()), self._call.caller.quota):
+        async with model.admission.stream(int(rows.costs[first:last].sum()), self._call.caller):
             batch = task.expand(rows, first, last)
-            outcomes = await model.dispatcher.run(Job(batch, task.output_options, task.priority, self._call.deadline))
+            job = Job(batch, task.output_options, task.priority, self._call.deadline, self._call.caller)
+            outcomes = await model.dispatcher.run(job)
         computed, failed = gather(rows, first, last, batch, outcomes)
         for error in failed.values():
             refuse_if_late(error)

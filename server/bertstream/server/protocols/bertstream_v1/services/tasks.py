@@ -126,7 +126,7 @@ async def predict(
         answer = task.answer(rows, share)
         return answer, write(answer)
 
-    model.admission.check(call.caller.quota)
+    model.check_room(call.caller, call.deadline)
     started = time.monotonic()
     asked, sent, rows = await model.in_thread(begin)
     task = asked.task
@@ -135,9 +135,11 @@ async def predict(
     _check_sizes(rows, model, sent)
     call.check_deadline()
     count, tokens = rows.items.size, int(rows.costs.sum())
-    with model.admission.unary(tokens, call.caller.quota):
+    with model.admission.unary(tokens, call.caller):
         batch = task.expand(rows, 0, count)
-        outcomes = await model.dispatcher.run(Job(batch, task.output_options, task.priority, call.deadline))
+        outcomes = await model.dispatcher.run(
+            Job(batch, task.output_options, task.priority, call.deadline, call.caller)
+        )
     raise_first(outcomes)
     computed, _ = gather(rows, 0, count, batch, outcomes)
     answer, message = await model.in_thread(lambda: end(computed.whole()))

@@ -6,10 +6,10 @@ from typing import Any
 import grpc
 import pytest
 
+from bertstream.server.core.callers import NOBODY
 from bertstream.server.core.generation.answers import GeneratedPiece
 from bertstream.server.core.generation.inputs import prepare_prompts
 from bertstream.server.core.generation.running import Generation
-from bertstream.server.core.quotas import NO_QUOTA
 from bertstream.server.protocols.bertstream_v1.validation.generation import parse_generation
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent
 from bertstream.v1 import generation_pb2 as g
@@ -143,7 +143,7 @@ async def test_a_reader_that_is_slow_gets_what_came_meanwhile_at_once(serve: Ser
     inputs = t.TextBatch(texts=t.Texts(texts=["the"]))
     prepared = await prepare_prompts(served.model, plan, (), parse_sent(inputs, "inputs", 1))
     running = asyncio.create_task(generate())
-    pieces = Generation(served.model, plan, float("inf"), NO_QUOTA, waits=True).stream(prepared.prompts[0])
+    pieces = Generation(served.model, plan, float("inf"), NOBODY, waits=True).stream(prepared.prompts[0])
     first = await anext(pieces)
     await gate.wait()
     await asyncio.sleep(0.05)  # all has come

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bertstream.server.core import errors
 from bertstream.server.core.admission import Admission
+from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch import Job, Outcome, cut
 from bertstream.server.core.gate import Gate
 from bertstream.server.core.keys import Keys
@@ -98,6 +99,9 @@ class Served:
         self.admission = Admission(1 << 22)
         self.dispatcher = MadeUp(len(stub.description.labels))
         self.channel: grpc.aio.Channel
+
+    def check_room(self, caller: Caller, deadline: float) -> None:
+        self.admission.check(caller)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
