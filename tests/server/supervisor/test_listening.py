@@ -65,6 +65,16 @@ def test_an_address_that_others_reach_needs_protection(host: str) -> None:
         check_exposure(host, **{"insecure": False, "tls": False, "keys": False, protected: True})
 
 
+def test_keys_that_others_can_read_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    for host, insecure, tls in (("127.0.0.1", False, False), ("0.0.0.0", True, False), ("0.0.0.0", False, True)):
+        check_exposure(host, insecure, tls=tls, keys=True)
+    assert caplog.messages == []
+    check_exposure("0.0.0.0", insecure=False, tls=False, keys=True)
+    assert caplog.messages == [
+        "keys come to '0.0.0.0' in plain text, for all on the way to read: give tls_certificate and tls_key"
+    ]
+
+
 def test_a_name_with_one_address_that_others_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     """gRPC listens on all of them."""
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("127.0.1.1", "192.0.2.1")]

@@ -114,7 +114,7 @@ class Quota:
             raise key_unknown("this key is not valid any more: ask for another")
 
     def check(self) -> None:
-        """Raise QUOTA_EXCEEDED where not even a token would be let in, before any work is done for a call."""
+        """Raise QUOTA_EXCEEDED where not even a token would be let in, before a call's texts are tokenized."""
         self.check_key()
         if self._rate and (wait := self._shared.look(self._slot, 1 / self._rate)):
             raise self._exceeded(wait)

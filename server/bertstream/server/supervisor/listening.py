@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 from ipaddress import ip_address
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from bertstream.server.certificates import CertificateError, FollowedCertificates
 from bertstream.server.config import ConfigError, ServeConfig
 from bertstream.server.settings import TlsFiles, TlsSettings
+
+log = logging.getLogger(__name__)
 
 
 def followed_certificates(config: ServeConfig) -> FollowedCertificates | None:
@@ -38,9 +41,13 @@ def tls_settings(certificates: FollowedCertificates | None) -> TlsSettings | Non
 def check_exposure(host: str, insecure: bool, *, tls: bool, keys: bool) -> None:
     """Refuse an address that other machines can reach, unless callers are kept apart or it is meant so.
 
-    Raises ConfigError.
+    Keys in plain text are a warning. Raises ConfigError.
     """
-    if tls or keys or insecure or _is_loopback(host):
+    if tls or insecure or _is_loopback(host):
+        return
+    if keys:
+        about = "in plain text, for all on the way to read: give tls_certificate and tls_key"
+        log.warning("keys come to %r %s", host, about)
         return
     raise ConfigError(
         f"host {host!r} can be reached by other machines, in plain text and without a key: give tls_certificate and "

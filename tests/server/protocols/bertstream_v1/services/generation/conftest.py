@@ -16,7 +16,6 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from bertstream.server.core.dispatch import link as link_module
 from bertstream.server.core.gate import Gate
-from bertstream.server.core.keys import Keys
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.frontend.links import chain
 from bertstream.server.protocols.bertstream_v1.services.generation import GenerationService
@@ -30,6 +29,7 @@ from bertstream.workers.programs.description import GenerationDescription
 from bertstream.workers.trust.seal import seal
 from tests.server.protocols.bertstream_v1.validation.support import description
 from tests.support.fake_worker import FakeWorker
+from tests.support.paying import OneCaller, Purse
 
 SERVICE = g.DESCRIPTOR.services_by_name["GenerationService"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "sat", "run", "##ning", "##s", ".", ",", "stop", "now", "一"]
@@ -62,8 +62,9 @@ def byte_level() -> Tokenizer:
 class Served:
     """A client of the service, and the worker behind it."""
 
-    def __init__(self, model: ServedModel, worker: FakeWorker, stub: Any) -> None:
+    def __init__(self, model: ServedModel, purse: Purse, worker: FakeWorker, stub: Any) -> None:
         self.model = model
+        self.purse = purse  # of all callers
         self.worker = worker
         self.stub = stub
 
@@ -140,13 +141,14 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         frontend = FrontendSettings("frontend", "h", 1, "v", (settings,), LIMITS, 1, 1.0, 20.0, "info")
         model = ServedModel(settings, frontend, ThreadPoolExecutor(1), lambda: None)
         await asyncio.wait_for(model.dispatcher.wait_live(), 20)
-        server = grpc.aio.server(interceptors=(chain(Gate(100), Keys()),))
+        purse = Purse()
+        server = grpc.aio.server(interceptors=(chain(Gate(100), OneCaller(purse)),))
         add_service(server, SERVICE, handlers_of(GenerationService(Models([model])), SERVICE), LIMITS.max_request_bytes)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         ends.extend((channel.close, lambda: server.stop(None), model.dispatcher.close, worker.close))
-        return Served(model, worker, GenerationServiceStub(channel))
+        return Served(model, purse, worker, GenerationServiceStub(channel))
 
     yield make
     for end in ends:

@@ -167,6 +167,7 @@ async def test_who_goes_frees_the_worker(serve: Serve) -> None:
     call.cancel()
     await until(lambda: served.worker.cancelled == [served.worker.generations[0].id])
     await until(lambda: served.model.generation_admission.tokens == 0)
+    assert served.purse.paid == served.worker.generations[0].ids.size + 1  # for what came
 
 
 async def test_a_lost_worker_is_not_noticed(serve: Serve) -> None:

@@ -257,6 +257,20 @@ async def test_a_model_without_the_heads(serve: Serve) -> None:
     assert await refusal(served.generate("the")) == ("FAILED_PRECONDITION", "HEAD_NOT_AVAILABLE", "")
 
 
+@pytest.mark.parametrize(("options", "answers", "made"), [({}, [[SAT]], 1), ({"num_beams": 3}, [[SAT, CAT]], 6)])
+async def test_what_does_not_come_is_not_paid_for(
+    serve: Serve, options: dict[str, int], answers: list[list[int]], made: int
+) -> None:
+    served = await serve()
+    running = asyncio.create_task(served.generate("the cat", max_new_tokens=20, **options))
+    await until(lambda: served.sent)
+    work = served.worker.generations[0]
+    assert served.purse.paid == work.ids.size + 20 * options.get("num_beams", 1)
+    await served.worker.send(completed(work, answers))
+    await running
+    assert served.purse.paid == work.ids.size + made
+
+
 async def test_one_that_fails_fails_the_call_and_ends_the_others(serve: Serve) -> None:
     served = await serve()
 

@@ -19,7 +19,6 @@ from bertstream.server.core.admission import Admission
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch import Job, Outcome, cut
 from bertstream.server.core.gate import Gate
-from bertstream.server.core.keys import Keys
 from bertstream.server.core.models import Models
 from bertstream.server.frontend.links import chain
 from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
@@ -27,6 +26,7 @@ from bertstream.server.protocols.rpc import add_service
 from bertstream.v1 import tasks_pb2
 from bertstream.workers.contract import Batch, OutputOptions
 from tests.server.core.tasks.stubs import StubModel
+from tests.support.paying import OneCaller, Purse
 
 SERVICE = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
 Made = TypeVar("Made")
@@ -97,6 +97,7 @@ class Served:
             stub.tokenizer,
         )
         self.admission = Admission(1 << 22)
+        self.purse = Purse()  # of all callers
         self.dispatcher = MadeUp(len(stub.description.labels))
         self.channel: grpc.aio.Channel
 
@@ -144,7 +145,8 @@ def _serialized(message: Message | bytes) -> bytes:
 @asynccontextmanager
 async def serving(stub: StubModel) -> AsyncIterator[Served]:
     """Serves one model."""
-    server, served = grpc.aio.server(interceptors=(chain(Gate(100), Keys()),)), Served(stub)
+    served = Served(stub)
+    server = grpc.aio.server(interceptors=(chain(Gate(100), OneCaller(served.purse)),))
     model: Any = served
     add_service(server, SERVICE, TaskService(Models([model])).handlers(), 1 << 24)
     port = server.add_insecure_port("127.0.0.1:0")

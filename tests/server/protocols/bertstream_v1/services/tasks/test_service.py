@@ -116,7 +116,10 @@ async def test_a_stream_answers_as_a_call_does(served: Served, name: str) -> Non
     rpc, request, response, stream_options, stream_items = TASKS[name]
     stream_items.first_id = 7
     answered: Any = await served.call(rpc, request, response)
+    paid = served.purse.paid
+    assert paid == answered.usage.tokens
     started, *parts = await served.stream(options(stream_options), items(stream_items))
+    assert served.purse.paid == 2 * paid
     assert len(parts) == 1
     assert answer_of(parts[0].items) == answer_of(answered)
     assert parts[0].items.usage == answered.usage
