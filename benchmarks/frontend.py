@@ -31,6 +31,7 @@ import numpy as np
 from tokenizers import Tokenizer, models
 
 from bertstream.server.core.gate import Gate
+from bertstream.server.core.keys import Keys
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.frontend import links, transport
 from bertstream.server.protocols.bertstream_v1.services.encoding import EncodingService
@@ -67,7 +68,7 @@ async def serve(folder: Path) -> None:
     frontend = FrontendSettings("frontend-0", "127.0.0.1", 0, "0", (settings,), LIMITS, 2, 1.0, 30.0, "error")
     model = ServedModel(settings, frontend, ThreadPoolExecutor(3), lambda: None)
     server = grpc.aio.server(
-        interceptors=(links.chain(Gate(1024)),), options=transport.arguments(LIMITS, ConnectionLimits())
+        interceptors=(links.chain(Gate(1024), Keys()),), options=transport.arguments(LIMITS, ConnectionLimits())
     )
     add_service(server, SERVICE, handlers_of(EncodingService(Models([model])), SERVICE), LIMITS.max_request_bytes)
     port = server.add_insecure_port("127.0.0.1:0")

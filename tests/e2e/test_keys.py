@@ -169,7 +169,7 @@ def test_reflection_needs_a_key(server: Server, keys: dict[str, str]) -> None:
     with grpc.insecure_channel(server.address) as channel:
         with pytest.raises(grpc.RpcError) as raised:
             ProtoReflectionDescriptorDatabase(channel).get_services()
-        assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
+        assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
         with_key = grpc.intercept_channel(channel, _Shows(keys["user"]))
         assert "bertstream.v1.EncodingService" in ProtoReflectionDescriptorDatabase(with_key).get_services()
 
@@ -197,7 +197,11 @@ def test_models_that_a_key_is_not_for(server: Server, keys: dict[str, str]) -> N
 
 def test_only_an_admin_changes_what_is_served(server: Server, keys: dict[str, str]) -> None:
     with client(server, keys["user"]) as user, client(server, keys["ops"]) as admin:
-        for change in (lambda each: each.load_model("a", "b"), lambda each: each.unload_model("a")):
+        changes: list[Callable[[Client], object]] = [
+            lambda each: each.load_model("a", "b"),
+            lambda each: each.unload_model("a"),
+        ]
+        for change in changes:
             with pytest.raises(PermissionDenied) as raised:
                 change(user)
             assert raised.value.reason == "ROLE_NOT_ALLOWED"

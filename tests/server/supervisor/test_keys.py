@@ -100,7 +100,7 @@ async def test_frontends_that_could_not_be_told_are_told_again(
         await asyncio.sleep(0.1)
     assert frontends.told == [["one", "two"]] * 3
     assert [each.getMessage() for each in caplog.records] == [
-        f"not all frontends know the new keys yet: {failure or 'no answer'}"
+        f"not all frontends know the new keys yet: {str(failure) or 'no answer'}"
     ] * 2
 
 

@@ -65,7 +65,7 @@ class ServedKeys:
             async with asyncio.timeout(TELL_SECONDS):
                 await frontends.use_keys(self._followed.current)
         except (TimeoutError, FrontendsFailed) as error:
-            log.warning("not all frontends know the new keys yet: %s", error or "no answer")
+            log.warning("not all frontends know the new keys yet: %s", str(error) or "no answer")
             return False
         return True
 

@@ -51,7 +51,9 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         authority: Authority | None = None,
     ) -> grpc.aio.Channel:
         server = grpc.aio.server(interceptors=(chain(Gate(gate), Keys(entries, counts), open_services),))
-        handlers = {name: grpc.unary_unary_rpc_method_handler(who) for name in ("Check", "LoadModel", "EncodeTexts")}
+        handlers: dict[str, Any] = {
+            name: grpc.unary_unary_rpc_method_handler(who) for name in ("Check", "LoadModel", "EncodeTexts")
+        }
         for name in (HEALTH, MODELS, ENCODING):
             server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, handlers)])
         if authority is None:
@@ -73,7 +75,7 @@ def mutual(server: grpc.aio.Server, authority: Authority) -> grpc.aio.Channel:
     def read(path: str | Path) -> bytes:
         return Path(path).read_bytes()
 
-    shown = ((read(own.key), read(own.certificate)),)
+    shown = [(read(own.key), read(own.certificate))]
     credentials = grpc.ssl_server_credentials(shown, read(authority.path), require_client_auth=True)
     client = grpc.ssl_channel_credentials(read(authority.path), read(theirs.key), read(theirs.certificate))
     return grpc.aio.secure_channel(f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}", client)
