@@ -1,1 +1,1 @@
-"""What bertstream and its peers can do, measured side by side: `make bench`, docs/benchmarks.md."""
+"""Benchmarks of bertstream and its peers, side by side: `make bench`, docs/benchmarks.md."""

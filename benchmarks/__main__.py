@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m benchmarks`: measures all contenders, and writes a report, pictures and all figures."""
+"""Measure all contenders, and write a report, pictures and all figures: `make bench`, or `python -m benchmarks`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.entrants import Place
 from benchmarks.machine import Machine, describe, own_versions
 from benchmarks.models import MODELS
 from benchmarks.results import ModelResults, Results
-from benchmarks.running import Plan, Run, say
+from benchmarks.rounds import Plan, Run, say
 from bertstream.workers.compile.checkpoints import CheckpointError
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ BUILT = ROOT / ".build/bench"  # converted models, kept between runs, and result
 
 
 def main() -> int:
-    """Measure, write, and say where."""
+    """Run the benchmarks, write the results, and print where they are."""
     options, started = arguments(), time.monotonic()
     try:
         entering = {name: plans.contenders(options, MODELS[name]) for name in plans.chosen_models(options)}
@@ -39,9 +39,9 @@ def main() -> int:
     folder: Path = options.output or BUILT / "results" / f"{machine.slug}-{now:%Y-%m-%d-%H%M}"
     try:
         for name, contenders in entering.items():
-            own = replace(plan, parts=plans.parts(options, MODELS[name]))
-            at, keep = partial(place, options, machine), partial(kept, results, folder)
-            Run(MODELS[name], contenders, own, at, keep, plans.deadline(options, started)).measure(BUILT)
+            model_plan = replace(plan, parts=plans.parts(options, MODELS[name]))
+            place_of, keep = partial(place, options, machine), partial(keep_results, results, folder)
+            Run(MODELS[name], contenders, model_plan, place_of, keep, plans.deadline(options, started)).measure(BUILT)
     except CheckpointError as error:
         return failed(error)
     try:
@@ -55,61 +55,63 @@ def main() -> int:
 
 
 def failed(error: Exception) -> int:
-    """In a line."""
+    """Print an error as one line, and return the exit code."""
     print(f"benchmarks: error: {error}", file=sys.stderr)
     return 2
 
 
-def kept(results: Results, folder: Path, model: ModelResults) -> None:
-    """Writes what there is of a model, so that a long run that is cut short leaves something."""
+def keep_results(results: Results, folder: Path, model: ModelResults) -> None:
+    """Write the results of a model so far, so that a long run that is cut short leaves something."""
     results.models[model.model] = model
     write(results, folder, {})
 
 
 def arguments() -> argparse.Namespace:
-    """The options."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one model, few texts: minutes")
-    parser.add_argument("--goals", action="store_true", help="only what the table of goals is made of")
+    parser.add_argument("--quick", action="store_true", help="measure one model with few texts, in minutes")
+    parser.add_argument("--goals", action="store_true", help="measure only what the table of goals needs")
     parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; by default all but the last"
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        metavar="PART",
+        help=f"any of {', '.join(PARTS)}; default: all but the last",
     )
-    parser.add_argument("--models", nargs="+", choices=MODELS, metavar="MODEL", help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--models", nargs="+", choices=MODELS, metavar="MODEL", help=f"any of {', '.join(MODELS)}")
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="NAME", help=f"these, or their beginnings, of: {', '.join(names())}"
+        "--only", nargs="+", default=[], metavar="NAME", help=f"names, or their beginnings, of: {', '.join(names())}"
     )
     parser.add_argument("--skip", nargs="+", default=[], metavar="NAME", help="leave these out")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--rounds", type=int, help="how often each takes its turn")
-    parser.add_argument("--scale", type=float, default=1.0, help="so many times as many texts")
+    parser.add_argument("--rounds", type=int, help="how many turns each contender takes")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiply the numbers of texts by this factor")
     parser.add_argument(
         "--clients",
         type=int,
         default=0,
-        help="processes that send to bertstream in bulk; 0: 1, on cuda one for 3 cores",
+        help="processes that send to bertstream in bulk (default: 1, on cuda one for 3 cores)",
     )
     parser.add_argument(
         "--seconds",
         type=float,
-        help="begin no round that would end later; 0: no limit; by default only cuda's goals have one",
+        help="start no round that would end later; 0 for no limit (default: a limit for the goals on cuda only)",
     )
-    parser.add_argument("--mixed-seconds", type=float, help="of calls, of streams, and of both, in each round")
-    parser.add_argument("--rate", type=float, help="calls a second beside streams")
+    parser.add_argument("--mixed-seconds", type=float, help="seconds of calls, of streams, and of both, in each round")
+    parser.add_argument("--rate", type=float, help="calls per second beside streams")
     parser.add_argument("--serve", default="", metavar="FLAGS", help="more flags for every bertstream server")
     parser.add_argument(
         "--peers",
         choices=["installed", "here"],
         default="installed",
-        help="others run in the environments that `make bench` installs, or in this one, as far as it has them",
+        help="run peers in the environments that `make bench` installs, or in this one, as far as it has them",
     )
-    parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="by default .build/bench/results/MACHINE-DATE-TIME"
-    )
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default: .build/bench/results/MACHINE-DATE-TIME")
     return parser.parse_args()
 
 
 def settings(options: argparse.Namespace, plan: Plan, machine: Machine) -> dict[str, object]:
-    """What a reader must know to repeat it."""
+    """Return the settings that a reader needs to repeat the run."""
     return {
         "command": shlex.join(["make", "bench", f"BENCH_ARGS={shlex.join(sys.argv[1:])}"][: 3 if sys.argv[1:] else 2]),
         "mode": "quick" if options.quick else "full",
@@ -125,12 +127,12 @@ def settings(options: argparse.Namespace, plan: Plan, machine: Machine) -> dict[
 
 
 def python_of_peers(options: argparse.Namespace) -> Path:
-    """Which has the others, and matplotlib."""
+    """Return the Python whose environment has the peers and matplotlib."""
     return Path(sys.executable) if options.peers == "here" else ROOT / ".venv-bench/bin/python"
 
 
 def place(options: argparse.Namespace, machine: Machine, directory: Path, work: Path, calibration: Path) -> Place:
-    """Where contenders run."""
+    """Return the place where contenders run."""
     own, infinity = Path(sys.executable), ROOT / ".venv-bench-infinity/bin/python"
     return Place(
         directory,
@@ -151,7 +153,7 @@ def place(options: argparse.Namespace, machine: Machine, directory: Path, work: 
 
 
 def write(results: Results, folder: Path, drawn: Mapping[str, str]) -> str:
-    """The report, which it gives back, and all that was measured."""
+    """Write the report and all measurements, and return the report."""
     folder.mkdir(parents=True, exist_ok=True)
     results.save(folder / "results.json")
     report = tables.report(results, drawn)

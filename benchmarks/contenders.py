@@ -1,4 +1,4 @@
-"""Who is measured."""
+"""The contenders that are measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-Environment = Literal["own", "peers", "infinity"]  # whose Python runs the adapter
+Environment = Literal["own", "peers", "infinity"]  # the environment whose Python runs the adapter
 Part = Literal["bulk", "batch", "single", "calls", "mixed", "quality", "frontends"]
 PARTS: tuple[Part, ...] = get_args(Part)
 _USUAL: tuple[Part, ...] = ("bulk", "single", "quality")
@@ -20,18 +20,18 @@ class Contender:
     name: str
     adapter: str  # a module of benchmarks.peers
     environment: Environment = "own"
-    precision: str = ""  # empty for what suits the device: float32 on the CPU, float16 on CUDA
+    precision: str = ""  # empty for the device's default: float32 on the CPU, float16 on CUDA
     options: Mapping[str, str] = field(default_factory=dict)
-    serve: tuple[str, ...] | None = None  # flags of the bertstream server that it needs, beside the precision's
-    parts: tuple[Part, ...] = _USUAL  # in which it is measured
-    clients: int = 1  # at least so many processes send to it in bulk
+    serve: tuple[str, ...] | None = None  # flags of the bertstream server that it needs, besides the precision's
+    parts: tuple[Part, ...] = _USUAL  # the parts in which it is measured
+    clients: int = 1  # the least number of processes that send to it in bulk
     a_core_each: bool = False  # a process of one thread for each core, as bertstream's workers are by default
-    quick: bool = True  # in quick mode too
-    device: str = ""  # only there; empty for any
+    quick: bool = True  # whether it is measured in quick mode too
+    device: str = ""  # the only device where it is measured; empty for any
 
     @property
     def peer(self) -> bool:
-        """Whether somebody else made it."""
+        """Whether it is another project's."""
         return self.environment != "own"
 
 
@@ -45,7 +45,7 @@ def _frontends(number: int, adapter: str, device: str) -> Contender:
 _SDK, _MADE_AHEAD = "grpc_client", "grpc_prepared"
 _BFLOAT16: tuple[Part, ...] = ("bulk", "single", "calls", "quality")
 _FLOOR = Contender("floor", "floor", parts=("bulk", "single"), a_core_each=True)
-# 256 texts of 128 tokens are one batch there, which is what a GPU's engine is held against its floor by.
+# Here 256 texts of 128 tokens are one batch, in which a GPU's engine is compared with its floor.
 _ONE_BATCH = {"batch_tokens": str(256 * 128)}
 CONTENDERS = (
     Contender("bertstream", _SDK, serve=(), parts=_ALL, device="cpu"),
@@ -82,17 +82,17 @@ CONTENDERS = (
     Contender("infinity", "infinity", "infinity", parts=("bulk", "single", "calls", "quality")),
 )
 
-BASELINE = "sentence-transformers"  # whom ratios are to
-REFERENCE = Contender(
-    "transformers float32", "transformers_sdpa", precision="float32"
-)  # whose vectors are the true ones
+BASELINE = "sentence-transformers"  # the contender to which ratios are given
+# The contender whose vectors count as exact.
+REFERENCE = Contender("transformers float32", "transformers_sdpa", precision="float32")
 
 
 def chosen(
     device: str, quick: bool, only: Sequence[str], skip: Sequence[str], parts: Sequence[Part] = PARTS[:-1]
 ) -> list[Contender]:
-    """Those to measure in any of the parts; `only` and `skip` are beginnings of names. Raises ValueError for one that
-    fits none.
+    """Return the contenders to measure in any of the parts; `only` and `skip` are beginnings of names.
+
+    Raises ValueError for a beginning that fits no contender.
     """
     for prefix in (*only, *skip):
         if not any(_fits(each, [prefix]) for each in CONTENDERS):
@@ -109,12 +109,12 @@ def chosen(
 
 
 def names() -> list[str]:
-    """Of all of them, on either device."""
+    """Return the names of all contenders, on either device."""
     return list(dict.fromkeys(each.name for each in CONTENDERS))
 
 
 def precision(contender: Contender, device: str) -> str:
-    """What it computes in."""
+    """Return the precision in which a contender computes."""
     return contender.precision or {"cpu": "float32", "cuda": "float16"}[device]
 
 

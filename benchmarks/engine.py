@@ -1,9 +1,9 @@
-"""The engine alone beside the floor, its four matrix products a layer, and what each operator takes of its time.
+"""Compare the engine alone with the floor (its four matrix products per layer), and print each operator's share.
 
     .venv/bin/python -m benchmarks.engine [--model DIRECTORY] [--dtype float32] [--rounds 9]
 
-No tokenizer, no gRPC, one thread. All take turns on the same tokens; the best of all rounds counts, in the thread's own
-time, so that others on the machine disturb less. "aten" is the same program without our C++ operators.
+There is no tokenizer, no gRPC and only one thread. All take turns on the same tokens; the best of all rounds counts, in
+the thread's processor time, which other processes disturb less. "aten" is the same program without our C++ operators.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ TOKENS_A_WORD = 1.3
 
 
 def workloads() -> dict[str, list[int]]:
-    """Tokens of each text."""
+    """Return the number of tokens of each text, by workload."""
     words = np.clip(np.random.default_rng(1).lognormal(MU, SIGMA, 128), SHORTEST, LONGEST)
     tokens = np.minimum(np.rint(words * TOKENS_A_WORD) + 2, 512).astype(int).tolist()
     return {"lognormal": tokens, "128": [128] * 32, "512": [512] * 8, "one of 57": [57]}
 
 
 def floor_of(source: Path, dtype: str) -> Floor:
-    """Random weights of the checkpoint's shapes."""
+    """Return the floor of a checkpoint, with random weights of its shapes."""
     return Floor(Settings("floor", str(source), "", dtype, "cpu", 1, MAX_LENGTH, ""))
 
 
 def multiply(floor: Floor, batches: list[list[int]]) -> None:
-    """The products alone, of batches of texts of so many tokens."""
+    """Compute only the matrix products of batches; each batch is a list of its texts' numbers of tokens."""
     for batch in batches:
         floor.multiply(sum(batch))
 
 
 def encode(program: ScriptedProgram, batches: list[list[int]]) -> None:
-    """Mean-pooled vectors of batches of texts of so many tokens."""
+    """Compute mean-pooled vectors of batches; each batch is a list of its texts' numbers of tokens."""
     for batch in batches:
         ids = torch.randint(1000, 20000, (sum(batch),), dtype=torch.int32)
         (states,) = program.hidden_states(ids, None, batch, [program.description.layers])
@@ -62,7 +62,7 @@ def encode(program: ScriptedProgram, batches: list[list[int]]) -> None:
 
 
 def breakdown(call: Call, count: int = 12) -> Iterator[str]:
-    """The operators' own shares of the time, the largest first."""
+    """Yield a line for each operator with its share of the time, the largest first."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         call()
     events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
@@ -72,14 +72,14 @@ def breakdown(call: Call, count: int = 12) -> Iterator[str]:
 
 
 def programs(source: Path, dtype: str, cache: Path) -> dict[str, ScriptedProgram]:
-    """With our operators, and as if there were no compiler."""
+    """Return the program with our operators, and with torch's, as on a machine without a C++ compiler."""
     ours = ScriptedProgram.load(compile_model(source, dtype=dtype, cache=cache), "cpu")
     with patch.dict(os.environ, {native.library.SWITCH: "0"}):
         return {"ours": ours, "aten": ScriptedProgram.load(compile_model(source, dtype=dtype, cache=cache), "cpu")}
 
 
 def main() -> None:
-    """Prints a table for each workload."""
+    """Print a table for each workload."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="", help="a checkpoint's directory; without it the embedded model")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "int8"))
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def measure(name: str, batches: list[list[int]], made: dict[str, ScriptedProgram], floor: Floor, rounds: int) -> None:
-    """One workload."""
+    """Measure and print one workload."""
     calls: dict[str, Call] = {"floor": partial(multiply, floor, batches)}
     calls |= {key: partial(encode, program, batches) for key, program in made.items()}
     seconds = best(calls, rounds)

@@ -1,4 +1,4 @@
-"""Contenders that run: their processes, and what can be asked of them."""
+"""Running contenders: their processes, and the measurements that can be asked of them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from benchmarks.peers import Choice, Settings
 from benchmarks.processes import PATIENT, Driver, Failed, Patience, Server, together
 from benchmarks.workloads import MAX_LENGTH, Workload
 
-LEAD_SECONDS = 2.0  # that a stream has to fill the server before anything is measured
+LEAD_SECONDS = 2.0  # the time that a stream has to fill the server before measuring starts
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where contenders run."""
+    """The folders, devices and environments with which contenders run."""
 
     directory: Path  # the checkpoint
-    work: Path  # what is made of it, kept between runs
+    work: Path  # converted models, kept between runs
     compiled: Path  # bertstream's cache
     device: str
     cores: int
     clients: int  # processes that send to a bertstream server in bulk
-    flags: tuple[str, ...]  # of every bertstream server, beside the contender's own
+    flags: tuple[str, ...]  # of every bertstream server, besides the contender's own
     pythons: Mapping[Environment, Path]
     calibration: Path
     patience: Patience = PATIENT
@@ -38,20 +38,20 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What streams did for a while."""
+    """The measurements of streams that ran for a while."""
 
     rate: float  # texts/s
-    batches: list[float]  # seconds that each computed
-    processor: dict[str, float]  # seconds by role
+    batches: list[float]  # seconds that each batch computed
+    processor: dict[str, float]  # processor seconds by role
 
     def per_processor_second(self, seconds: float) -> float:
-        """Texts for each second of the server's processors, in so many seconds on the wall."""
+        """Return the texts per processor second of the server, for streams that ran for `seconds`."""
         taken = sum(spent for role, spent in self.processor.items() if role != "client")
         return self.rate * seconds / taken if taken else 0.0
 
 
 class Entrant:
-    """One contender, its server and its processes, from when it is made until it is closed. Methods raise Failed."""
+    """A running contender: its server and its processes, which end with `close`. All methods may raise Failed."""
 
     def __init__(self, contender: Contender, place: Place) -> None:
         self.contender = contender
@@ -102,7 +102,7 @@ class Entrant:
     def _processes(self) -> int:
         if self.contender.serve is not None:
             clients = max(self.place.clients, self.contender.clients) if self._streams else 0
-            return clients + 1  # one more for calls, also beside the streams
+            return clients + 1  # one more process for calls, also while the others stream
         return self.place.cores if self._spread else 1
 
     @property
@@ -111,16 +111,16 @@ class Entrant:
 
     @property
     def crowd(self) -> list[Driver]:
-        """Those that share many texts."""
+        """The processes that share the texts of bulk workloads."""
         return self.drivers[:-1] if self.server and len(self.drivers) > 1 else self.drivers
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of what computes."""
+        """The versions of the packages that compute."""
         return self.drivers[0].versions
 
     def take(self, workloads: Sequence[Workload]) -> None:
-        """Give it many texts: every so-many-th of the sorted ones, in the order in which they came, to each process."""
+        """Distribute the texts of bulk workloads over the processes, so that each gets texts of all lengths."""
         for workload in workloads:
             order = sorted(range(len(workload.texts)), key=lambda text: -workload.tokens[text])
             for number, driver in enumerate(self.crowd):
@@ -128,12 +128,12 @@ class Entrant:
                 driver.ask("texts", name=workload.name, texts=[workload.texts[text] for text in part])
 
     def take_single(self, workloads: Sequence[Workload]) -> None:
-        """Give texts to the process that makes single calls."""
+        """Give the texts of single calls to the process that makes them."""
         for workload in workloads:
             self.drivers[-1].ask("texts", name=workload.name, texts=workload.texts)
 
     def tune(self, workload: Workload, limit: int) -> Choice:
-        """Find the best way to feed it, by a part of the texts that has been sent as `sample`. Also warms it up."""
+        """Find the fastest way to feed the contender with the texts sent as `sample`, which also warms it up."""
         choices = self.drivers[0].choices[:limit]
         self.bulk("sample", choices[0])
         seconds = [self.bulk("sample", choice) for choice in choices]
@@ -141,28 +141,28 @@ class Entrant:
         return self.choice[workload.name]
 
     def settle(self) -> None:
-        """Keep only what the choices need."""
+        """Drop everything that the choices do not need."""
         for driver in self.drivers:
             driver.ask("settle", choices=[asdict(choice) for choice in self.choice.values()])
 
     def bulk(self, name: str, choice: Choice) -> float:
-        """Seconds for all texts, from the first process's start to the last one's end."""
+        """Encode all texts, and return the seconds from the first process's start to the last one's end."""
         arguments = {"name": name, "choice": asdict(choice)}
         answers = together(self.crowd, "bulk", arguments)
         return float(max(each["end"] for each in answers) - min(each["start"] for each in answers))
 
     def unary(self, name: str, concurrency: int) -> tuple[list[float], float]:
-        """Latencies of single texts, and the seconds for all."""
+        """Make a call for each text, and return the latencies, and the seconds for all."""
         answer = self.drivers[-1].ask("unary", name=name, concurrency=concurrency)
         return list(answer["latencies"]), float(answer["seconds"])
 
     def paced(self, seconds: float, rate: float, seed: int) -> tuple[list[float], list[dict[str, float]]]:
-        """Single texts at so many calls a second: latencies, and where each call's time went."""
+        """Make calls at random times with this rate per second, and return the latencies, and the parts of each."""
         answer = self.drivers[-1].ask("paced", name="single", seconds=seconds, rate=rate, seed=seed)
         return list(answer["latencies"]), list(answer["parts"])
 
     def stream(self, name: str, seconds: float, beside: Callable[[], object] = lambda: None) -> Stream:
-        """Streams saturate the server for a while, once they have filled it; `beside` runs meanwhile, in that time."""
+        """Saturate the server with streams for `seconds`, once they have filled it; `beside` runs in that time."""
         for driver in self.crowd:
             driver.send("bulk_for", name=name, lead=LEAD_SECONDS, seconds=seconds)
         try:
@@ -172,27 +172,29 @@ class Entrant:
             time.sleep(max(0.0, end - time.monotonic()))
             taken = usage.spent(before, self.processor())
         finally:
-            answers = [driver.answer() for driver in self.crowd]  # so that none is taken for a later one's
+            answers = [
+                driver.answer() for driver in self.crowd
+            ]  # so that none is taken for the answer to a later command
         batches = [compute for answer in answers for compute in answer["compute"]]
         return Stream(sum(answer["rate"] for answer in answers), batches, taken)
 
     def processor(self) -> dict[str, float]:
-        """Seconds that the server's processes and its clients have computed so far, by role; for servers only."""
+        """Return the processor seconds of the server's processes and its clients so far, by role; for servers only."""
         assert self.server is not None
         return usage.processor(self.server.pid, [driver.pid for driver in self.drivers])
 
     def vectors(self, name: str, path: Path) -> Vectors:
-        """Of all texts. [n, d]"""
+        """Return the vectors [n, d] of all texts."""
         self.drivers[-1].ask("vectors", name=name, choice=asdict(self.drivers[-1].choices[0]), path=str(path))
         vectors: Vectors = np.load(path)
         return vectors
 
     def memory(self) -> int:
-        """Bytes of the server alone where it has one, else of the processes that compute."""
+        """Return the bytes of memory of the server, or of the processes that compute if there is no server."""
         return usage.memory([self.server.pid] if self.server else [driver.pid for driver in self.drivers])
 
     def close(self) -> None:
-        """End all of it."""
+        """End all processes."""
         for driver in self.drivers:
             driver.close()
         if self.server is not None:

@@ -1,4 +1,4 @@
-"""Numbers out of measurements: medians and spread, percentiles, and how far vectors are from the true ones."""
+"""Figures made of measurements: medians and spread, percentiles, and how far vectors are from the exact ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Vectors = NDArray[Any]  # [n, d]
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Of a figure measured several times."""
+    """The median and range of a figure that was measured several times."""
 
     median: float
     least: float
@@ -28,13 +28,13 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of at least one value."""
+    """Return the spread of at least one value."""
     return Spread(float(np.median(values)), min(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of latencies, in seconds."""
+    """Percentiles of latencies, in seconds."""
 
     p50: float
     p95: float
@@ -42,20 +42,21 @@ class Percentiles:
 
 
 def percentiles(seconds: Sequence[float]) -> Percentiles:
-    """The smallest latency that so many percent of the calls did not exceed."""
+    """Return the smallest latencies that 50, 95 and 99 percent of the calls did not exceed."""
     return Percentiles(*np.percentile(seconds, [50, 95, 99], method="inverted_cdf").tolist())
 
 
 def cosines(got: Vectors, want: Vectors) -> NDArray[np.float64]:
-    """Of each row with its own in the other. [n, d], [n, d] -> [n]"""
+    """Return the cosine of each row with the same row of the other array: [n, d], [n, d] -> [n]."""
     rows: NDArray[np.float64] = np.sum(_unit(got) * _unit(want), axis=1)
     return rows
 
 
 def rank_correlation(got: Vectors, want: Vectors) -> float:
-    """Spearman's, of the similarities of all pairs of rows: whether both would rank search results alike.
+    """Return Spearman's rank correlation of the similarities of all pairs of rows.
 
-    nan where there is no SciPy, which a machine may lack that has bertstream alone.
+    It tells whether both arrays would rank search results alike. It is nan without SciPy, which a machine that has
+    only bertstream may lack.
     """
     try:
         from scipy.spatial.distance import pdist

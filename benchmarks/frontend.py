@@ -1,10 +1,10 @@
-"""What a frontend's process spends on a bulk stream, and what it keeps afterwards, with and without settings of malloc.
+"""Measure the time and memory of a frontend's process during and after a bulk stream, with and without malloc settings.
 
     .venv/bin/python -m benchmarks.frontend [--pairs 5] [--messages 2000] [--set MALLOC_TRIM_THRESHOLD_=16777216 ...]
 
-Real gRPC and real frames, but a worker that only answers and ids in place of texts, so that nothing else is measured.
-Runs with and without take turns, each in a new process. What is told is the process's own time and its page faults,
-which others on the machine hardly change, and its memory: at its peak, and after it has been idle.
+gRPC and the frames of IPC are real, but the worker has its answers ready, and ids take the place of texts, so that
+nothing else is measured. Runs with and without the settings take turns, each in a new process. The output has the
+process's own time and its page faults, which other processes hardly change, and its memory at the peak and when idle.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ LIMITS = Limits(4096, 8 << 20, 128 << 20, 4_000_000, 4096, 262_144, 32 << 20, 10
 
 
 def description() -> ModelDescription:
-    """An encoder of WIDTH, with nothing behind it."""
+    """Return the description of an encoder of WIDTH that does not exist."""
     pooling = DefaultPooling("mean", normalize=True)
     named = {"revision": "0", "family": "bert", "architecture": "BertModel", "compute_type": "float32"}
     sizes = {"layers": 6, "hidden_size": WIDTH, "attention_heads": 12, "vocabulary_size": 100}
@@ -63,7 +63,7 @@ def description() -> ModelDescription:
 
 
 async def serve(folder: Path) -> None:
-    """Serve as a frontend does, and tell on each line of input what this process has used."""
+    """Serve as a frontend does, and print for each line of input what this process has used."""
     settings = ModelSettings("stub", str(folder / "model"), (str(folder / "worker"),), 1 << 30)
     frontend = FrontendSettings("frontend-0", "127.0.0.1", 0, "0", (settings,), LIMITS, 2, 1.0, 30.0, "error")
     model = ServedModel(settings, frontend, ThreadPoolExecutor(3), lambda: None)
@@ -80,7 +80,7 @@ async def serve(folder: Path) -> None:
 
 
 def own_use() -> dict[str, float]:
-    """Seconds and page faults of this process up to now, and bytes of its memory."""
+    """Return the seconds and page faults of this process so far, and bytes of its memory."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     memory = {name: int(status[key].split()[0]) << 10 for name, key in (("peak", "VmHWM"), ("now", "VmRSS"))}
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -88,7 +88,7 @@ def own_use() -> dict[str, float]:
 
 
 def answer_works(listening: socket.socket, running: Path) -> None:
-    """Be a worker that has every answer ready."""
+    """Act as a worker that has every answer ready."""
     connection, _ = listening.accept()
     with connection, connection.makefile("rb") as reader:
         connection.sendall(b"".join(ipc.encode(Hello("worker-0", os.getpid(), 1, 1 << 20, str(running)))))
@@ -101,7 +101,7 @@ def answer_works(listening: socket.socket, running: Path) -> None:
 
 @contextmanager
 def frontend(environment: Mapping[str, str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A frontend's process with these variables: its address, and the process."""
+    """Run a frontend's process with these variables, and provide its address and the process."""
     with TemporaryDirectory() as name, socket.socket(socket.AF_UNIX) as listening, ThreadPoolExecutor(1) as threads:
         folder = Path(name)
         compiled = folder / "model"
@@ -121,23 +121,23 @@ def frontend(environment: Mapping[str, str]) -> Iterator[tuple[str, subprocess.P
 
 
 def used(process: subprocess.Popen[str]) -> dict[str, float]:
-    """What the frontend has used up to now."""
+    """Ask the frontend what it has used so far."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("\n")
     process.stdin.flush()
-    told: dict[str, float] = json.loads(process.stdout.readline())
-    return told
+    use: dict[str, float] = json.loads(process.stdout.readline())
+    return use
 
 
 def batch(texts: int, tokens: int) -> types_pb2.TextBatch:
-    """Texts as token ids, already tokenized."""
+    """Return texts as token ids."""
     ids = types_pb2.TokenIdLists(token_ids=np.full(texts * tokens, 7).tolist(), lengths=[tokens] * texts)
     return types_pb2.TextBatch(token_ids=ids)
 
 
 def stream(address: str, messages: int) -> None:
-    """Send so many messages in one bulk stream and read all answers."""
+    """Send messages in one bulk stream, and read all answers."""
     items = encoding_pb2.StreamEncodingsRequest(items=encoding_pb2.EncodingItems(inputs=batch(TEXTS, TOKENS)))
     raw = [encoding_pb2.StreamEncodingsRequest(options=encoding_pb2.EncodingOptions()).SerializeToString()]
     raw += [items.SerializeToString()] * messages
@@ -157,7 +157,7 @@ def flood(address: str) -> None:
 
 
 def measure(environment: Mapping[str, str], messages: int) -> dict[str, float]:
-    """Microseconds and page faults a message, and MiB at rest, at the peak of the bulk stream and of a flood, after."""
+    """Return microseconds and page faults per message, and MiB at the peak and after a bulk stream and a flood."""
     with frontend(environment) as (address, process):
         stream(address, messages // 10)
         before = used(process)
@@ -178,7 +178,7 @@ def measure(environment: Mapping[str, str], messages: int) -> dict[str, float]:
 
 
 def compare(settings: Mapping[str, str], pairs: int, messages: int) -> None:
-    """Print a line for each run, without and with in turn."""
+    """Print a line for each run, without and with the settings in turn."""
     print(" ".join(f"{name}={value}" for name, value in settings.items()))
     for _ in range(pairs):
         for name, environment in (("without", {}), ("with", settings)):
@@ -187,11 +187,11 @@ def compare(settings: Mapping[str, str], pairs: int, messages: int) -> None:
 
 
 def main() -> None:
-    """Compare, as the command line says."""
+    """Compare runs with and without the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--messages", type=int, default=2000)
-    parser.add_argument("--set", nargs="+", metavar="NAME=VALUE", help="in place of what bertstream serve gives")
+    parser.add_argument("--set", nargs="+", metavar="NAME=VALUE", help="default: what bertstream serve sets")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.serve:

@@ -1,4 +1,4 @@
-"""What bertstream is meant to reach on two cores, and whether this run did: all from its own figures."""
+"""The goals of bertstream on two cores, and whether a run reached them, by its own figures."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ MODELS = (SPEED_MODEL, LATENCY_MODEL)
 EQUAL = ("tokens-128", "tokens-512")
 OURS = {"float32": "bertstream", "int8": "bertstream int8"}
 ENGINES = {"float32": "engine", "int8": "engine int8"}
-ONE_TEXT = ("bertstream", "bertstream, 1 worker")  # the faster of both counts: a user chooses as well
+ONE_TEXT = ("bertstream", "bertstream, 1 worker")  # the faster of both counts, since a user can choose it
 
 TIMES_BASELINE, TIMES_BEST, TIMES_INT8, LEAST_COSINE = 2.0, 1.1, 1.2, 0.998
-OVERHEAD, WAIT, KEPT = 0.10, 3.0, 0.90
+OVERHEAD, WAIT, STREAM_SHARE = 0.10, 3.0, 0.90
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One of them, or a figure to set them beside."""
+    """A goal, or a figure to compare with goals."""
 
     what: str
-    aim: str  # empty where the figure is no goal
-    measured: str  # empty where a figure that it needs is missing
+    aim: str  # empty if the figure is not a goal
+    measured: str  # empty if a figure that it needs is missing
     reached: bool = False
-    why: str = ""  # it is missing, where that is known
+    why: str = ""  # why it is missing, if that is known
 
     @property
     def outcome(self) -> str:
-        """In words."""
+        """The outcome in words."""
         if not self.measured:
             return f"not measured: {self.why}" if self.why else "not measured"
         if not self.aim:
@@ -45,7 +45,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Of two medians, and of the same two in each round."""
+    """The ratio of two medians, and the ratios of the same two figures in each round."""
 
     value: float
     rounds: Sequence[float]
@@ -56,12 +56,12 @@ class Ratio:
 
 
 def parts(model: ModelSpec) -> tuple[Part, ...]:
-    """What goals ask for of a model: of one with random weights, its latency."""
+    """Return the parts that goals need of a model: only the latency of one with random weights."""
     return ("bulk", "mixed", "quality") if model.real else ("single",)
 
 
 def needed(contender: Contender, parts: Sequence[Part]) -> bool:
-    """Whether any goal asks for it in these parts."""
+    """Return whether any goal needs the contender in these parts."""
     if set(parts).isdisjoint({"bulk", "mixed", "quality"}):
         return precision(contender, "cpu") == "float32" and (contender.peer or contender.name in ONE_TEXT)
     ours = contender.name in (*OURS.values(), *ENGINES.values())
@@ -69,7 +69,7 @@ def needed(contender: Contender, parts: Sequence[Part]) -> bool:
 
 
 def goals(results: Results) -> list[Goal]:
-    """All of them."""
+    """Return all goals."""
     fast, slow = model_of(results, SPEED_MODEL), model_of(results, LATENCY_MODEL)
     return [
         beside_baseline(fast),
@@ -79,24 +79,24 @@ def goals(results: Results) -> list[Goal]:
         one_text(slow),
         *(overhead(fast, kind) for kind in OURS),
         *(wait(fast, name) for name in OURS.values()),
-        *(kept(fast, name) for name in OURS.values()),
+        *(stream_share(fast, name) for name in OURS.values()),
     ]
 
 
 def model_of(results: Results, name: str) -> ModelResults:
-    """Its figures, none where it was not measured."""
+    """Return the figures of a model, which are empty if it was not measured."""
     return results.models.get(name, ModelResults(name, name == SPEED_MODEL, {}))
 
 
 def beside_baseline(model: ModelResults) -> Goal:
-    """Texts a second as those of sentence-transformers."""
+    """Compare texts per second with those of sentence-transformers."""
     ratio = of_speeds(model.bulk_of(OURS["float32"], "lognormal"), model.bulk_of(BASELINE, "lognormal"))
     what = f"{model.model}, lognormal, float32, through gRPC: times {BASELINE}"
     return Goal(what, f"≥ {TIMES_BASELINE:g}", str(ratio or ""), ratio is not None and ratio.value >= TIMES_BASELINE)
 
 
 def beside_best(model: ModelResults, workload: str, kind: str, aim: float) -> Goal:
-    """Texts a second as those of the fastest other that computes in the same precision."""
+    """Compare texts per second with those of the fastest peer in the same precision."""
     best = fastest(model, workload, peers(kind))
     ratio = of_speeds(model.bulk_of(OURS[kind], workload), model.bulk_of(best, workload))
     measured = f"{ratio} {best}" if ratio else ""
@@ -105,7 +105,7 @@ def beside_best(model: ModelResults, workload: str, kind: str, aim: float) -> Go
 
 
 def quality(model: ModelResults) -> Goal:
-    """Least cosine of int8 to float32."""
+    """Judge the least cosine of int8 to float32."""
     found = model.quality.get(OURS["int8"])
     measured = f"{found.least_cosine:.5f}" if found else ""
     what = f"{model.model}, int8: least cosine to float32"
@@ -113,7 +113,7 @@ def quality(model: ModelResults) -> Goal:
 
 
 def one_text(model: ModelResults) -> Goal:
-    """Latency of one text beside the fastest other's."""
+    """Compare the latency of one text with that of the fastest peer."""
     ours, best = soonest(model, ONE_TEXT), soonest(model, peers("float32"))
     what = f"{model.model}, one text, float32, through gRPC: p50 as a share of the fastest other's"
     if ours is None or best is None:
@@ -124,7 +124,7 @@ def one_text(model: ModelResults) -> Goal:
 
 
 def overhead(model: ModelResults, kind: str) -> Goal:
-    """What is lost of the engine's texts a second on the way through gRPC."""
+    """Judge how much of the engine's texts per second is lost on the way through gRPC."""
     ratio = of_speeds(model.bulk_of(OURS[kind], "lognormal"), model.bulk_of(ENGINES[kind], "lognormal"))
     what = f"{model.model}, lognormal, {kind}: texts/s that gRPC, tokenizer and IPC take of the engine's"
     lost = 1 - ratio.value if ratio else 0.0
@@ -132,7 +132,7 @@ def overhead(model: ModelResults, kind: str) -> Goal:
 
 
 def wait(model: ModelResults, name: str) -> Goal:
-    """p99 of calls beside streams, in batches."""
+    """Judge the p99 of calls beside streams, as a multiple of a batch's compute time."""
     found = model.mixed.get(name)
     what = f"{model.model}, {name}, one text a call beside streams: p99 in batches' compute time"
     if found is None or not found.latencies or not found.batches:
@@ -142,36 +142,36 @@ def wait(model: ModelResults, name: str) -> Goal:
     return Goal(what, f"≤ {WAIT:g}", measured, p99 <= WAIT * batch)
 
 
-def kept(model: ModelResults, name: str) -> Goal:
-    """What streams keep of their texts a second beside calls."""
+def stream_share(model: ModelResults, name: str) -> Goal:
+    """Judge the share of their texts per second that streams keep beside calls."""
     found = model.mixed.get(name)
     what = f"{model.model}, {name}: what streams keep of their texts/s beside calls"
     if found is None or not found.alone or not found.beside:
-        return Goal(what, f"≥ {KEPT:.0%}", "")
+        return Goal(what, f"≥ {STREAM_SHARE:.0%}", "")
     share = median(found.beside) / median(found.alone)
     measured = f"{share:.0%}, with {found.rate:g} calls/s"
-    return Goal(what, f"≥ {KEPT:.0%}", measured, share >= KEPT)
+    return Goal(what, f"≥ {STREAM_SHARE:.0%}", measured, share >= STREAM_SHARE)
 
 
 def peers(kind: str) -> list[str]:
-    """The names of all others that compute in this precision."""
+    """Return the names of all peers that compute in this precision."""
     return [each.name for each in CONTENDERS if each.peer and precision(each, "cpu") == kind]
 
 
 def fastest(model: ModelResults, workload: str, names: Iterable[str]) -> str:
-    """Who that is, of those that were measured; "" where none was."""
+    """Return the name of the fastest contender of those that were measured, or an empty string."""
     seconds = {name: median(bulk.seconds) for name in names if (bulk := model.bulk_of(name, workload))}
     return min(seconds, key=lambda name: seconds[name], default="")
 
 
 def soonest(model: ModelResults, names: Iterable[str]) -> tuple[str, float] | None:
-    """Whose median call is the shortest, and its seconds."""
+    """Return the contender with the shortest median latency, and its seconds, or None."""
     found = [(name, percentiles(calls.latencies).p50) for name in names if (calls := model.calls_of(name))]
     return min(found, key=lambda pair: pair[1], default=None)
 
 
 def of_speeds(ours: Bulk | None, theirs: Bulk | None) -> Ratio | None:
-    """How many times as fast: rounds in which both took their turn are compared one by one, too."""
+    """Return how many times as fast ours is, also for each round in which both took their turn."""
     if ours is None or theirs is None:
         return None
     by_round = [other / own for own, other in zip(ours.seconds, theirs.seconds, strict=False)]

@@ -1,4 +1,4 @@
-"""What bertstream is meant to reach on a GPU such as an H100, and whether this run did; and the figures beside that."""
+"""The goals of bertstream on a GPU such as an H100, whether a run reached them, and figures to compare with."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from benchmarks.results import ModelResults, Results
 from benchmarks.usage import ROLES
 
 ABOUT = "Set for an H100 and 16 cores. Medians of rounds, and half of their range; what has no aim is there to compare."
-MODELS = (LATENCY_MODEL, SPEED_MODEL)  # the goals' model first, should the time not last for both
+MODELS = (LATENCY_MODEL, SPEED_MODEL)  # the goals' model first, in case there is no time for both
 OURS = {"float16": "bertstream", "fp8": "bertstream fp8"}
 ENGINES = {"float16": "engine, 256 texts", "fp8": "engine fp8, 256 texts"}
 FLOOR = "floor, 256 texts"
 OTHERS = (BASELINE, "transformers sdpa")
 
-SERVED = {"float16": 42_000, "fp8": 50_000}  # lognormal texts a second, through gRPC
-ALONE = {"fp8": 25_000}  # texts of 128 tokens a second, the engine alone
+SERVED = {"float16": 42_000, "fp8": 50_000}  # lognormal texts per second, through gRPC
+ALONE = {"fp8": 25_000}  # texts of 128 tokens per second, by the engine alone
 ONE_TEXT_SECONDS, TIMES_FLOOR = 1.5e-3, 1.3
 
 
 def parts(model: ModelSpec) -> tuple[Part, ...]:
-    """What goals ask for of a model: trained weights are there for the quality alone."""
+    """Return the parts that goals need of a model: only the quality of one with trained weights."""
     return ("quality",) if model.real else ("bulk", "batch", "single")
 
 
 def needed(contender: Contender, parts: Sequence[Part]) -> bool:
-    """Whether any goal asks for it in these parts, or it is compared there."""
-    own = (*OURS.values(), *(() if set(parts) == {"quality"} else (*ENGINES.values(), FLOOR, *OTHERS)))
-    return contender.name in own
+    """Return whether any goal needs the contender in these parts, or is compared with it there."""
+    names = (*OURS.values(), *(() if set(parts) == {"quality"} else (*ENGINES.values(), FLOOR, *OTHERS)))
+    return contender.name in names
 
 
 def goals(results: Results) -> list[Goal]:
-    """All of them, and after them what they are beside."""
+    """Return all goals, and the figures to compare them with."""
     fast, real = model_of(results, LATENCY_MODEL), model_of(results, SPEED_MODEL)
     return [
         *(served(fast, kind, aim, results) for kind, aim in SERVED.items()),
@@ -51,27 +51,27 @@ def goals(results: Results) -> list[Goal]:
 
 
 def served(model: ModelResults, kind: str, aim: float, results: Results) -> Goal:
-    """Texts a second, from those who send them to them again."""
+    """Judge the texts per second through gRPC, as the clients see them."""
     what = f"{model.model}, lognormal, {kind}, through gRPC: texts/s"
     where = f", {results.machine.cores} cores, {results.settings.get('clients', '?')} clients"
     return at_least(what, aim, model, OURS[kind], "lognormal", where)
 
 
 def alone(model: ModelResults, kind: str, aim: float) -> Goal:
-    """Texts a second, from tokens to vectors."""
+    """Judge the texts per second of the engine alone, from tokens to vectors."""
     what = f"{model.model}, 128 tokens, {kind}, the engine alone, 256 texts a batch: texts/s"
     return at_least(what, aim, model, ENGINES[kind], "tokens-128")
 
 
 def at_least(what: str, aim: float, model: ModelResults, name: str, workload: str, where: str = "") -> Goal:
-    """Texts a second of one of ours."""
+    """Judge the texts per second of one of our contenders."""
     if not (measured := speed(model, name, workload)):
         return missing(what, f"≥ {aim:,.0f}", model, name)
     return Goal(what, f"≥ {aim:,.0f}", f"{measured[1]}{where}", measured[0] >= aim)
 
 
 def one_text(model: ModelResults) -> Goal:
-    """Latency of one text."""
+    """Judge the latency of one text."""
     what, aim = f"{model.model}, one text of 128 tokens, float16, through gRPC: p50", f"≤ {ONE_TEXT_SECONDS * 1e3:g} ms"
     calls = model.calls_of(OURS["float16"])
     if calls is None:
@@ -82,7 +82,7 @@ def one_text(model: ModelResults) -> Goal:
 
 
 def beside_floor(model: ModelResults) -> Goal:
-    """The engine's time as that of its matrix products."""
+    """Judge the engine's time as a multiple of that of its matrix products."""
     what = f"{model.model}, 256 texts of 128 tokens, float16, the engine alone: times its matrix products' time"
     ours, floor = model.bulk_of(ENGINES["float16"], "tokens-128"), model.bulk_of(FLOOR, "tokens-128")
     ratio = of_speeds(floor, ours)
@@ -93,7 +93,7 @@ def beside_floor(model: ModelResults) -> Goal:
 
 
 def other(model: ModelResults, name: str) -> Goal:
-    """Another's texts a second, and ours as many times."""
+    """Return a peer's texts per second, and ours as a multiple of them."""
     what, measured = f"{model.model}, lognormal, float16: texts/s of {name}", speed(model, name, "lognormal")
     if not measured:
         return missing(what, "", model, name)
@@ -102,7 +102,7 @@ def other(model: ModelResults, name: str) -> Goal:
 
 
 def quality(model: ModelResults, kind: str) -> Goal:
-    """Cosines to float32."""
+    """Return the cosines to float32."""
     what, found = f"{model.model}, {kind}: least cosine to float32", model.quality.get(OURS[kind])
     if found is None:
         return missing(what, "", model, OURS[kind])
@@ -110,7 +110,7 @@ def quality(model: ModelResults, kind: str) -> Goal:
 
 
 def processors(model: ModelResults, name: str, cores: int) -> Goal:
-    """Which of those who send and answer may be the limit, if the GPU is not."""
+    """Return the busy cores of each role, which tell what else than the GPU may be the limit."""
     bulk, spent = model.bulk_of(name, "lognormal"), model.processor[name].seconds
     taken = sum(bulk.seconds) if bulk else math.inf
     busy = [f"{role} {spent.get(role, 0.0) / taken:.1f}" for role in ROLES]
@@ -119,7 +119,7 @@ def processors(model: ModelResults, name: str, cores: int) -> Goal:
 
 
 def speed(model: ModelResults, name: str, workload: str) -> tuple[float, str] | None:
-    """The median of texts a second, and in words."""
+    """Return the median of texts per second, as a number and in words, or None."""
     bulk = model.bulk_of(name, workload)
     if bulk is None:
         return None
@@ -128,5 +128,5 @@ def speed(model: ModelResults, name: str, workload: str) -> tuple[float, str] | 
 
 
 def missing(what: str, aim: str, model: ModelResults, name: str) -> Goal:
-    """Without a figure of this contender, and why."""
+    """Return a goal that lacks a figure of this contender, and why."""
     return Goal(what, aim, "", why=f"{name}: {model.left_out[name]}" if name in model.left_out else "")

@@ -1,4 +1,4 @@
-"""What a measurement was made on, without anything that names the machine's owner."""
+"""The machine of a measurement, without anything that identifies its owner."""
 
 from __future__ import annotations
 
@@ -10,35 +10,38 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-# That decide how fast matrix products are.
+# The instructions that decide how fast matrix products are.
 INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Of one run."""
+    """The machine of one run."""
 
     processor: str
-    cores: int  # that were used
+    cores: int  # the cores that this process may use
     memory_gib: float
     instructions: tuple[str, ...]
-    gpu: str  # empty where none was used
+    gpu: str  # empty if none was used
     system: str
     python: str
-    load: float  # runnable processes before the run, in the last minute: should be near 0
+    load: float  # the load average of the minute before the run, which should be near 0
     driver: str = ""  # of the GPU
-    cuda: str = ""  # that torch was built with
+    cuda: str = ""  # the version with which torch was built
 
     @property
     def slug(self) -> str:
-        """For the name of a folder, such as "intel-xeon-gold-6448y-2-cores"."""
+        """A name for a folder, such as "intel-xeon-gold-6448y-2-cores"."""
         name = re.sub(r"\(.*?\)|@.*", " ", self.gpu or self.processor)
         words = name if self.gpu else f"{name} {self.cores} cores"
         return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
 def describe(device: str) -> Machine:
-    """This machine, with the cores that this process may use. Raises ValueError where there is no such device."""
+    """Return this machine, with the cores that this process may use.
+
+    Raises ValueError if there is no such device.
+    """
     gpu, driver, cuda = _gpu() if device == "cuda" else ("", "", "")
     information = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     flags = set(_field(information, "flags").split())
@@ -57,7 +60,7 @@ def describe(device: str) -> Machine:
 
 
 def own_versions() -> dict[str, str]:
-    """Of what bertstream runs on."""
+    """Return the versions of bertstream and the packages that it runs on."""
     return {name: version(name) for name in ("bertstream", "torch", "grpcio", "tokenizers", "numpy")}
 
 
@@ -67,8 +70,8 @@ def _field(information: str, name: str) -> str:
 
 
 def _gpu() -> tuple[str, str, str]:
-    """Its name, its driver, and torch's CUDA."""
-    import torch  # slow to import, and needed for GPUs only
+    """Return the GPU's name and driver, and torch's CUDA."""
+    import torch  # slow to import, and needed only for GPUs
 
     if not torch.cuda.is_available():
         raise ValueError(f"torch {torch.__version__} sees no CUDA device here; --device cpu measures the processor")
@@ -76,7 +79,7 @@ def _gpu() -> tuple[str, str, str]:
 
 
 def driver_version() -> str:
-    """Such as "570.86.15"; "" where nobody says."""
+    """Return the driver's version, such as "570.86.15", or an empty string if it is unknown."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()

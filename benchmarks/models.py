@@ -1,4 +1,4 @@
-"""The checkpoints that are measured, as directories that everyone can read."""
+"""The checkpoints that are measured, as directories that all contenders can read."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from benchmarks.peers.keeping import kept
+from benchmarks.peers.caching import cached_folder
 from benchmarks.workloads import MAX_LENGTH, Counter
 from bertstream.workers.compile.checkpoints import embedded
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A checkpoint, and how much work a token is beside all-MiniLM-L6-v2's."""
+    """A checkpoint, and the cost of a token relative to all-MiniLM-L6-v2."""
 
     name: str
     make: Callable[[Path], None]  # fills a directory
     cost: float
-    real: bool  # whether its weights are trained, so that its vectors mean something
+    real: bool  # whether its weights are trained, so that its vectors are meaningful
 
 
 def minilm(folder: Path) -> None:
-    """The embedded model, taking as many tokens as its positions admit."""
+    """Copy the embedded model, with a maximum length of all its positions."""
     shutil.copytree(embedded(), folder, dirs_exist_ok=True)
     _mend(folder)
 
 
 def random_bert(folder: Path, **shape: Any) -> None:
-    """Random weights, by default of base's shape, and the embedded model's tokenizer, whose vocabulary is BERT's."""
+    """Make a BERT with random weights, by default of base's shape, and the embedded model's tokenizer (BERT's)."""
     import torch
-    from transformers import BertConfig, BertModel  # seconds to import, and needed once only
+    from transformers import BertConfig, BertModel  # takes seconds to import, and is needed only once
 
     shutil.copytree(embedded(), folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model.safetensors"))
     torch.manual_seed(0)
@@ -56,12 +56,12 @@ MODELS = {
 
 
 def directory(model: ModelSpec, cache: Path) -> Path:
-    """Where it is, made at the first time."""
-    return kept(cache / "models" / model.name, model.make)
+    """Return the directory of a checkpoint, which is made the first time."""
+    return cached_folder(cache / "models" / model.name, model.make)
 
 
 def token_counter(checkpoint: Path) -> Counter:
-    """Counts tokens of texts, special ones included and nothing cut."""
+    """Return a function that counts the tokens of texts, including special ones, without cutting."""
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -73,7 +73,7 @@ def token_counter(checkpoint: Path) -> Counter:
 
 
 def _mend(folder: Path) -> None:
-    """Let it take as many tokens as it has positions, and say of positions what some converters ask for."""
+    """Let the model take as many tokens as it has positions, and add a setting that some converters ask for."""
     # The embedded model cuts at 256 by its own settings.
     _edit(folder / "sentence_bert_config.json", max_seq_length=MAX_LENGTH)
     _edit(folder / "config.json", position_embedding_type="absolute")

@@ -1,6 +1,6 @@
-"""Bars by matplotlib: a panel a workload, a bar a contender, with the range of its rounds.
+"""Bar charts by matplotlib: one panel per workload, one bar per contender, with the range of its rounds.
 
-They are drawn in a process of its own (`main`), by a Python that has matplotlib: it is no part of what a server needs.
+They are drawn in another process (`main`), by a Python that has matplotlib, which a server does not need.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ TITLES = {"lognormal": "lognormal lengths", "tokens-128": "128 tokens each", "to
 
 
 class NotDrawn(Exception):
-    """There are no pictures; the message says why, in a line."""
+    """Pictures could not be drawn; the message says why, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A value, and the range that it was measured in."""
+    """A value, and the range of its measurements."""
 
     label: str
     value: float
@@ -39,7 +39,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A file, and the bars of each of its panels."""
+    """A file, and the bars of its panels."""
 
     file: str
     title: str
@@ -47,7 +47,7 @@ class Picture:
 
 
 def draw(results: Results, folder: Path, python: Path) -> dict[str, str]:
-    """File name -> title of the pictures in the folder. Raises NotDrawn."""
+    """Draw the pictures into a folder, and return their titles by file name. Raises NotDrawn."""
     pictures = pictures_of(results)
     if not python.is_file():
         raise NotDrawn("there is no .venv-bench; run `make bench`, or give --peers here where matplotlib is")
@@ -70,13 +70,13 @@ def draw(results: Results, folder: Path, python: Path) -> dict[str, str]:
 
 
 def pictures_of(results: Results) -> list[Picture]:
-    """Those that have anything to show."""
+    """Return the pictures that have anything to show."""
     found = [picture for model in results.models.values() for picture in (many_texts(model), one_text(model))]
     return [picture for picture in found if picture.panels]
 
 
 def many_texts(model: ModelResults) -> Picture:
-    """Texts a second on each workload."""
+    """Return the picture of texts per second on each workload."""
     panels = {}
     for workload, measured in model.bulk.items():
         rates = {name: spread(measured[name].rates) for name in model.order if name in measured}
@@ -85,7 +85,7 @@ def many_texts(model: ModelResults) -> Picture:
 
 
 def one_text(model: ModelResults) -> Picture:
-    """Milliseconds for one text: the median, and the range up to the 99th percentile."""
+    """Return the picture of milliseconds for one text: the median, and the range up to the 99th percentile."""
     calls = model.calls.get(1, {})
     found = {name: percentiles(calls[name].latencies) for name in model.order if name in calls}
     bars = [Bar(name, each.p50 * 1e3, each.p50 * 1e3, each.p99 * 1e3) for name, each in found.items()]
@@ -94,7 +94,7 @@ def one_text(model: ModelResults) -> Picture:
 
 
 def save(file: Path, title: str, panels: dict[str, list[dict[str, Any]]]) -> None:
-    """Draw one. Raises ModuleNotFoundError where there is no matplotlib."""
+    """Draw one picture. Raises ModuleNotFoundError without matplotlib."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -109,7 +109,7 @@ def save(file: Path, title: str, panels: dict[str, list[dict[str, Any]]]) -> Non
 
 
 def panel(axis: Any, title: str, bars: Sequence[Bar]) -> None:
-    """The first contender on top, with its figure behind its bar."""
+    """Draw one panel, with the first contender at the top, and each figure behind its bar."""
     labels, values = [bar.label for bar in bars], [bar.value for bar in bars]
     ranges = [[bar.value - bar.least for bar in bars], [bar.most - bar.value for bar in bars]]
     drawn = axis.barh(labels, values, xerr=ranges, color=[color(label) for label in labels], ecolor="#24292f99")
@@ -122,14 +122,14 @@ def panel(axis: Any, title: str, bars: Sequence[Bar]) -> None:
 
 
 def color(label: str) -> str:
-    """Of ours, of what bounds it, and of others."""
+    """Return the colour of a bar: bertstream, its bounds, or others."""
     if label.startswith(("floor", "engine")):
         return BOUNDS
     return OURS if label.startswith("bertstream") else OTHERS
 
 
 def main() -> None:
-    """Draws what standard input describes into the folder that is named."""
+    """Draw the pictures that standard input describes into the folder named on the command line."""
     for picture in json.load(sys.stdin):
         save(Path(sys.argv[1]) / picture["file"], picture["title"], picture["panels"])
 

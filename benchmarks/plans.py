@@ -1,4 +1,4 @@
-"""What a run measures, by its options: how much, of which models, which parts, and who."""
+"""What a run measures according to its options: how much, which models, which parts, and which contenders."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from benchmarks import goals, goals_gpu
 from benchmarks.contenders import PARTS, Contender, Part, chosen
 from benchmarks.models import ModelSpec
 from benchmarks.processes import PATIENT, Patience
-from benchmarks.running import Plan
+from benchmarks.rounds import Plan
 from benchmarks.workloads import Sizes
 
-USUAL = PARTS[:-1]  # frontends are measured where they are asked for
+USUAL = PARTS[:-1]  # frontends are measured only if asked for
 FULL = Plan(
     rounds=5,
     sizes=Sizes(lognormal=512, tokens_128=256, tokens_512=64, single=100),
@@ -31,7 +31,7 @@ QUICK = replace(
     tuning=2,
     mixed_seconds=2.0,
 )
-# Some seconds for each of ours in each round, at what an H100 is thought to do of bert-base.
+# A few seconds for each of our contenders in each round, at the speed that is expected of an H100 with bert-base.
 GPU = Plan(
     rounds=5,
     sizes=Sizes(lognormal=131_072, tokens_128=32_768, tokens_512=8_192, single=400),
@@ -44,13 +44,13 @@ GPU = Plan(
     single_tokens=128,
 )
 GPU_QUICK = replace(GPU, rounds=3, sizes=GPU.sizes.times(0.25), tuning=2, mixed_seconds=2.0)
-# Who has a GPU for ten minutes waits for nothing that hangs, and has all figures some two minutes before they are over.
+# For a GPU that is available for ten minutes: nothing may hang for long, and the run ends about two minutes early.
 GOALS_SECONDS, GOALS_PATIENCE = 330.0, Patience(start=200.0, answer=60.0)
 CORES_OF_CLIENT, MOST_CLIENTS = 3, 8
 
 
 def planned(options: argparse.Namespace) -> Plan:
-    """The plan, with what the options say otherwise."""
+    """Return the plan for these options."""
     on_gpu = options.device == "cuda"
     plan = (GPU_QUICK if on_gpu else QUICK) if options.quick else (GPU if on_gpu else FULL)
     if on_gpu and options.goals:
@@ -65,12 +65,12 @@ def planned(options: argparse.Namespace) -> Plan:
 
 
 def judge(device: str) -> ModuleType:
-    """Whose goals these are."""
+    """Return the module with the goals of a device."""
     return goals_gpu if device == "cuda" else goals
 
 
 def chosen_models(options: argparse.Namespace) -> Sequence[str]:
-    """Names."""
+    """Return the names of the models to measure."""
     if options.models:
         return list(options.models)
     names: Sequence[str] = judge(options.device).MODELS
@@ -78,7 +78,7 @@ def chosen_models(options: argparse.Namespace) -> Sequence[str]:
 
 
 def parts(options: argparse.Namespace, model: ModelSpec) -> tuple[Part, ...]:
-    """What is measured of this model. Of one with random weights, what the other does not say already."""
+    """Return the parts to measure of a model; those of one with random weights add to those of the trained one."""
     if options.parts:
         return tuple(options.parts)
     if options.goals:
@@ -88,25 +88,25 @@ def parts(options: argparse.Namespace, model: ModelSpec) -> tuple[Part, ...]:
 
 
 def contenders(options: argparse.Namespace, model: ModelSpec) -> list[Contender]:
-    """Who is measured. Raises ValueError for names that are nobody's."""
-    its, needed = parts(options, model), judge(options.device).needed
-    found = chosen(options.device, options.quick, options.only, options.skip, its)
-    return [each for each in found if not options.goals or needed(each, its)]
+    """Return the contenders to measure. Raises ValueError for unknown names."""
+    measured, needed = parts(options, model), judge(options.device).needed
+    found = chosen(options.device, options.quick, options.only, options.skip, measured)
+    return [each for each in found if not options.goals or needed(each, measured)]
 
 
 def clients(options: argparse.Namespace, cores: int) -> int:
-    """Processes that send to each server in bulk: as many as a GPU's server needs, and one where the cores compute."""
+    """Return how many processes send to each server in bulk: enough for a GPU, but one if the cores compute."""
     automatic = max(1, min(cores // CORES_OF_CLIENT, MOST_CLIENTS)) if options.device == "cuda" else 1
     return options.clients or automatic
 
 
 def deadline(options: argparse.Namespace, started: float) -> float:
-    """When the last round should have ended."""
+    """Return when the last round should have ended."""
     usual = GOALS_SECONDS if options.device == "cuda" and options.goals else 0.0
     limit = usual if options.seconds is None else options.seconds
     return started + limit if limit else math.inf
 
 
 def patience(options: argparse.Namespace) -> Patience:
-    """How long anyone is waited for."""
+    """Return how long to wait for a process."""
     return GOALS_PATIENCE if options.device == "cuda" and options.goals else PATIENT

@@ -1,8 +1,8 @@
-"""What bfloat16, float16 and int8 cost in exactness and give in speed, for the embedded model and real English.
+"""Measure what bfloat16, float16 and int8 lose in accuracy and gain in speed, for the embedded model and real English.
 
     OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.precision
 
-The texts are the sentences of LICENSE; the same precisions as in a server of the same threads.
+The texts are the sentences of LICENSE. A server with the same number of threads computes in the same precisions.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ LICENSE = Path(__file__).parents[1] / "LICENSE"
 
 
 def sentences() -> list[str]:
-    """The texts."""
+    """Return the sentences of LICENSE."""
     return [part for text in re.split(r"[.;:]\s", LICENSE.read_text()) if len(part := " ".join(text.split())) > 20]
 
 
 def encode(program: ScriptedProgram, batches: list[list[list[int]]]) -> tuple[Tensor, Tensor]:
-    """Last hidden states [T, H] and normalised mean vectors [n, H], float32."""
+    """Return the last hidden states [T, H] and normalised mean vectors [n, H], in float32."""
     parts = []
     for batch in batches:
         lengths = [len(row) for row in batch]
@@ -43,7 +43,7 @@ def encode(program: ScriptedProgram, batches: list[list[list[int]]]) -> tuple[Te
 
 
 def main() -> None:
-    """Measures each precision, in turns, and prints a table."""
+    """Measure the precisions in turns, and print a table."""
     dtypes = ("float32", "bfloat16", "float16", "int8")
     directories = {dtype: compile_model(embedded(), dtype=dtype) for dtype in dtypes}
     programs = {dtype: ScriptedProgram.load(directory, "cpu") for dtype, directory in directories.items()}
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def cosine(got: Tensor, want: Tensor) -> float:
-    """The smallest of any row."""
+    """Return the smallest cosine of any row."""
     return float(torch.cosine_similarity(got.double(), want.double()).min())
 
 

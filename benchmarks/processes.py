@@ -1,4 +1,4 @@
-"""The processes of a run: bertstream's servers, and those in which peers/host.py has an adapter."""
+"""The processes of a run: bertstream's servers, and those in which peers/host.py runs an adapter."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _READY = re.compile(r"ready on (\S+)")
 
 
 class Failed(Exception):
-    """A process cannot do what it was asked; the message says why, in a line."""
+    """A process cannot do what it was asked; the message says why, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long anyone is waited for, in seconds."""
+    """How long to wait for a process to start, or to answer, in seconds."""
 
     start: float = 900.0
     answer: float = 600.0
@@ -40,7 +40,7 @@ PATIENT = Patience()
 
 
 class Process:
-    """Says lines, is told lines, and ends where its input does or it is asked to."""
+    """A process that reads and writes lines, and ends with its input or when it is asked to."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
@@ -53,11 +53,11 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """The process's id."""
         return self._process.pid
 
     def tell(self, line: str) -> None:
-        """Raises Failed."""
+        """Write a line to the process. Raises Failed if it has ended."""
         try:
             self._stdin.write(line.encode() + b"\n")
             self._stdin.flush()
@@ -65,7 +65,7 @@ class Process:
             raise Failed(self._last_words()) from None
 
     def line(self, seconds: float) -> str:
-        """The next one that it says. Raises Failed where there is none within so many seconds."""
+        """Return the next line that the process writes. Raises Failed if there is none within these seconds."""
         deadline = time.monotonic() + seconds
         while b"\n" not in self._said:
             if not select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -78,8 +78,8 @@ class Process:
         return line.decode()
 
     def close(self) -> None:
-        """End it, and what it started."""
-        with suppress(OSError):  # what it was not told before it ended
+        """End the process."""
+        with suppress(OSError):  # raised for lines that it did not read before it ended
             self._stdin.close()
         try:
             self._process.wait(END_SECONDS)
@@ -97,7 +97,7 @@ class Process:
 
 
 def _message(line: str) -> str:
-    """What a line of a log says; bertstream's own is JSON."""
+    """Return the message of a line of a log, which is JSON in bertstream's log."""
     try:
         record = json.loads(line)
     except ValueError:
@@ -106,12 +106,12 @@ def _message(line: str) -> str:
 
 
 class Server(Process):
-    """bertstream's, which decides on its threads by itself. Raises Failed where it does not start."""
+    """A bertstream server, which chooses its threads itself. Raises Failed if it does not start."""
 
     def __init__(self, directory: Path, flags: Sequence[str], cache: Path, patience: Patience) -> None:
-        own = {name: value for name, value in os.environ.items() if name not in _THREADS}
+        variables = {name: value for name, value in os.environ.items() if name not in _THREADS}
         command = [sys.executable, "-m", "bertstream.cli", "serve", f"bench={directory}", "--port", "0", *flags]
-        super().__init__(command, {**own, "BERTSTREAM_CACHE": str(cache)})
+        super().__init__(command, {**variables, "BERTSTREAM_CACHE": str(cache)})
         try:
             said = self.line(patience.start)
             if not (found := _READY.search(said)):
@@ -122,13 +122,13 @@ class Server(Process):
         self.address = found[1]
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the server."""
         self._process.terminate()
         super().close()
 
 
 class Driver(Process):
-    """A process with one adapter. `hello` is what it said once it was loaded."""
+    """A process with one adapter. `hello` is its first answer, once the adapter was loaded."""
 
     def __init__(
         self,
@@ -148,33 +148,33 @@ class Driver(Process):
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of what computes there."""
+        """The versions of the packages that compute."""
         return dict(self.hello["versions"])
 
     @property
     def choices(self) -> list[Choice]:
-        """The ways of feeding it."""
+        """The ways of feeding the adapter."""
         return [Choice(**choice) for choice in self.hello["choices"]]
 
     def send(self, do: str, **arguments: Any) -> None:
-        """A command."""
+        """Send a command."""
         self.tell(json.dumps({"do": do, **arguments}))
 
     def answer(self, seconds: float | None = None) -> dict[str, Any]:
-        """Its answer. Raises Failed."""
+        """Return the answer to a command. Raises Failed."""
         answer: dict[str, Any] = json.loads(self.line(self._patience.answer if seconds is None else seconds))
         if "error" in answer:
             raise Failed(answer["error"])
         return answer
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """A command and its answer."""
+        """Send a command and return its answer."""
         self.send(do, **arguments)
         return self.answer()
 
 
 def environment(threads: int, extra: Mapping[str, str]) -> dict[str, str]:
-    """Of a process that may use so many threads; nothing is fetched and nobody is told."""
+    """Return the environment of a process with this many threads, which downloads nothing and sends no telemetry."""
     quiet = {
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "true",
@@ -186,7 +186,7 @@ def environment(threads: int, extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def together(drivers: Sequence[Driver], do: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Ask several the same at once."""
+    """Ask several processes the same at once, and return their answers."""
     for driver in drivers:
         driver.send(do, **arguments)
     return [driver.answer() for driver in drivers]

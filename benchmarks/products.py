@@ -1,8 +1,8 @@
-"""Matrix products, ours beside torch's, one thread: a layer's alone in GFLOP/s, and the embedded model with either.
+"""Compare our matrix products with torch's in one thread: single ones in GFLOP/s, and the embedded model with either.
 
     .venv/bin/python -m benchmarks.products [--rounds 40]
 
-Random numbers, random ids. All take turns; the best of all rounds counts, in the thread's own time. Needs AMX.
+Numbers and ids are random. All take turns; the best of all rounds counts, in the thread's processor time. Needs AMX.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bertstream.workers.compile.compiler import _read, default_cache
 from bertstream.workers.models import Operators, load_model
 from bertstream.workers.models.packing import pack, quantized
 
-# Rows, inputs, outputs, and what follows the product.
+# Rows, inputs, outputs, and the operation that follows the product.
 SHAPES = (
     (1024, 384, 1152, ""),
     (1024, 384, 1536, "GELU"),
@@ -42,7 +42,7 @@ BATCHES = {
 
 
 def calls(rows: int, inputs: int, outputs: int, after: str) -> dict[str, Call]:
-    """torch's product alone, and ours with its bias and what follows, by precision."""
+    """Return calls of torch's product alone, and of ours with its bias and the operation that follows, by precision."""
     x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs) / inputs**0.5
     half = torch.bfloat16
     numbers, columns = quantized(weight)
@@ -56,7 +56,7 @@ def calls(rows: int, inputs: int, outputs: int, after: str) -> dict[str, Call]:
 
 
 def ours(x: Tensor, packed: Tensor, columns: Tensor | None, after: str) -> Call:
-    """x: [T, K]"""
+    """Return a call of our product for x [T, K], with its bias and the operation that follows."""
     outputs = packed.size(0) * 16
     row = torch.randn(outputs)
     given = (x, packed, columns, None, row)
@@ -69,7 +69,7 @@ def ours(x: Tensor, packed: Tensor, columns: Tensor | None, after: str) -> Call:
 
 
 def programs(dtype: torch.dtype) -> dict[str, torch.jit.ScriptModule]:
-    """The embedded model with torch's products and with ours, all other operators being ours."""
+    """Return the embedded model with torch's products and with ours; all other operators are ours."""
     contents = _read(checkpoints.embedded(), lambda step, done, total: None)
     shape, weights = contents.config.shape, contents.weights
     return {
@@ -80,7 +80,7 @@ def programs(dtype: torch.dtype) -> dict[str, torch.jit.ScriptModule]:
 
 @torch.inference_mode()
 def measure_programs(rounds: int) -> None:
-    """Prints milliseconds a batch."""
+    """Measure the embedded model with either product, and print milliseconds per batch."""
     torch._C._jit_set_profiling_mode(False)
     for dtype in (torch.float32, torch.bfloat16):
         made = programs(dtype)
@@ -92,7 +92,7 @@ def measure_programs(rounds: int) -> None:
 
 
 def main() -> None:
-    """Prints a line for each."""
+    """Print a line for each product and each batch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
     rounds = parser.parse_args().rounds

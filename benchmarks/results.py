@@ -1,4 +1,4 @@
-"""What was measured, as it is written to results.json."""
+"""The measurements of a run, as they are written to results.json."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from benchmarks.machine import Machine
 from benchmarks.peers import Choice
 
-Parts = dict[str, float]  # seconds of a call, by where they went
+Parts = dict[str, float]  # seconds of a call, by where the time went
 
 
 @dataclass
 class Bulk:
-    """Many texts: seconds of each round."""
+    """A bulk workload: seconds of each round."""
 
     texts: int
     tokens: int
@@ -25,13 +25,13 @@ class Bulk:
 
     @property
     def rates(self) -> list[float]:
-        """Texts a second, a value a round."""
+        """Texts per second of each round."""
         return [self.texts / seconds for seconds in self.seconds]
 
 
 @dataclass
 class Calls:
-    """One text a call: seconds of each call of all rounds, and of each round."""
+    """Calls of one text: seconds of each call of all rounds, and of each round."""
 
     latencies: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -39,23 +39,23 @@ class Calls:
 
 @dataclass
 class Mixed:
-    """Single calls at random times, without and with streams that saturate the server: of all rounds."""
+    """Single calls at random times, without and with streams that saturate the server, in all rounds."""
 
-    rate: float  # calls a second
-    alone: list[float] = field(default_factory=list)  # texts/s of the streams, a value a round
-    beside: list[float] = field(default_factory=list)  # the same, with the calls
-    alone_processor: list[float] = field(default_factory=list)  # the same for each second of the server's processors
+    rate: float  # calls per second
+    alone: list[float] = field(default_factory=list)  # texts/s of the streams alone, in each round
+    beside: list[float] = field(default_factory=list)  # texts/s of the streams beside the calls
+    alone_processor: list[float] = field(default_factory=list)  # texts per processor second of the server, likewise
     beside_processor: list[float] = field(default_factory=list)
-    batches: list[float] = field(default_factory=list)  # seconds that a batch of the streams alone computes; a round
-    idle: list[float] = field(default_factory=list)  # seconds of each call where there is nothing else
-    latencies: list[float] = field(default_factory=list)  # and beside the streams
+    batches: list[float] = field(default_factory=list)  # compute seconds of a batch of the streams alone, in each round
+    idle: list[float] = field(default_factory=list)  # seconds of each call without streams
+    latencies: list[float] = field(default_factory=list)  # seconds of each call beside the streams
     idle_parts: list[Parts] = field(default_factory=list)
     parts: list[Parts] = field(default_factory=list)
 
 
 @dataclass
 class Processor:
-    """Processor time of a server and those who send to it, for many texts: seconds of all rounds."""
+    """Processor time of a server and its clients on a bulk workload, in seconds of all rounds."""
 
     texts: int = 0
     seconds: dict[str, float] = field(default_factory=dict)  # by role
@@ -63,7 +63,7 @@ class Processor:
 
 @dataclass(frozen=True)
 class Quality:
-    """Against the float32 vectors of transformers, on real sentences."""
+    """Comparison with the float32 vectors of transformers, on real sentences."""
 
     least_cosine: float
     mean_cosine: float
@@ -72,39 +72,39 @@ class Quality:
 
 @dataclass
 class ModelResults:
-    """All about one checkpoint; inner keys are names of contenders."""
+    """The results of one checkpoint; inner keys are names of contenders."""
 
     model: str
-    real: bool  # trained weights
+    real: bool  # whether its weights are trained
     shape: dict[str, int]
     bulk: dict[str, dict[str, Bulk]] = field(default_factory=dict)  # by workload
     calls: dict[int, dict[str, Calls]] = field(default_factory=dict)  # by how many at once
     mixed: dict[str, Mixed] = field(default_factory=dict)
     processor: dict[str, Processor] = field(default_factory=dict)
     quality: dict[str, Quality] = field(default_factory=dict)
-    memory: dict[str, int] = field(default_factory=dict)  # bytes; what processes share is divided among them
+    memory: dict[str, int] = field(default_factory=dict)  # bytes; shared memory is divided among the processes
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)  # why it was not measured, or not to the end
-    order: list[str] = field(default_factory=list)  # of the contenders
+    left_out: dict[str, str] = field(default_factory=dict)  # why a contender was not measured, or not to the end
+    order: list[str] = field(default_factory=list)  # the contenders in their order
     took: dict[str, float] = field(default_factory=dict)  # seconds of each part of the run
 
     def bulk_of(self, contender: str, workload: str) -> Bulk | None:
-        """Its measurements on many texts."""
+        """Return a contender's measurements on a bulk workload, or None."""
         return self.bulk.get(workload, {}).get(contender)
 
     def calls_of(self, contender: str, concurrency: int = 1) -> Calls | None:
-        """Its measurements with so many calls at once."""
+        """Return a contender's measurements with this many calls at once, or None."""
         return self.calls.get(concurrency, {}).get(contender)
 
     def measured(self, contender: str) -> bool:
-        """Whether there is any figure of it."""
+        """Return whether there is any figure of a contender."""
         figures: list[Mapping[str, object]] = [*self.bulk.values(), *self.calls.values(), self.mixed, self.quality]
         return any(contender in each for each in figures)
 
 
 @dataclass
 class Results:
-    """Of one run."""
+    """The results of one run."""
 
     machine: Machine
     date: str
@@ -113,5 +113,5 @@ class Results:
     models: dict[str, ModelResults] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """As JSON."""
+        """Write the results as JSON."""
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The results as Markdown."""
+"""The results as tables in Markdown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NONE = "–"
 
 
 def report(results: Results, pictures: Mapping[str, str] | None = None) -> str:
-    """All of it, with the pictures that there are, by their files' names."""
+    """Return the report, with the pictures' titles by their files' names."""
     judge = goals_gpu if results.machine.gpu else goals
     parts = [heading(results), *(f"![{title}]({name})" for name, title in (pictures or {}).items())]
     parts += [part for model in results.models.values() for part in model_parts(model)]
@@ -27,7 +27,7 @@ def report(results: Results, pictures: Mapping[str, str] | None = None) -> str:
 
 
 def heading(results: Results) -> str:
-    """What it was measured on, and how."""
+    """Return the heading, with the machine and the settings."""
     machine, settings = results.machine, results.settings
     where = f"{machine.processor}, {machine.cores} cores" + (f", {gpu(machine)}" if machine.gpu else "")
     said = {name: value for name, value in settings.items() if name not in ("command", "rounds") and value}
@@ -44,13 +44,13 @@ def heading(results: Results) -> str:
 
 
 def gpu(machine: Machine) -> str:
-    """With what it is driven by."""
+    """Return the GPU's name, with its driver and CUDA."""
     by = [f"{name} {known}" for name, known in (("driver", machine.driver), ("CUDA", machine.cuda)) if known]
     return f"{machine.gpu} ({', '.join(by)})" if by else machine.gpu
 
 
 def model_parts(model: ModelResults) -> Iterable[str]:
-    """The tables of one checkpoint, those that have rows."""
+    """Yield the tables of one checkpoint that have rows."""
     shape = model.shape
     weights = "" if model.real else ", random weights"
     yield (
@@ -73,7 +73,7 @@ def model_parts(model: ModelResults) -> Iterable[str]:
 
 
 def main_table(model: ModelResults) -> str:
-    """A line a contender: speed on each workload, latency of one text, memory, quality."""
+    """Return a table with one row per contender: speed on each workload, latency of one text, memory, quality."""
     header = ("", *BULK, "tokens/s, lognormal", "p50", "p95", "p99", "memory, MiB", "least cosine", "rank corr.")
     rows = [_main_row(model, name) for name in model.order]
     return table(header, [(*row, *[NONE] * (len(header) - len(row))) for row in rows if row])
@@ -112,7 +112,7 @@ def _milliseconds(calls: Calls) -> tuple[str, str, str]:
 
 
 def calls_table(model: ModelResults, several: Mapping[int, Mapping[str, Calls]]) -> str:
-    """Latencies by concurrency, also of one call at a time for those that were asked for more."""
+    """Return a table of latencies by concurrency, for contenders that were measured with several calls at once."""
     names = dict.fromkeys(name for calls in several.values() for name in calls)
     counts = (1, *several)
     rows = [
@@ -126,7 +126,7 @@ def _calls_row(name: str, count: int, calls: Calls) -> tuple[str, ...]:
 
 
 def mixed_table(mixed: Mapping[str, Mixed]) -> str:
-    """Calls of one text alone, and beside streams that saturate the server."""
+    """Return a table of calls of one text, alone and beside streams that saturate the server."""
     header = (
         "calls at random times",
         "calls/s",
@@ -144,10 +144,10 @@ def mixed_table(mixed: Mapping[str, Mixed]) -> str:
 def _mixed_rows(contender: str, mixed: Mixed) -> Iterable[tuple[str, ...]]:
     alone, beside = spread(mixed.alone), spread(mixed.beside)
     batch = spread(mixed.batches).median if mixed.batches else 0.0
-    kept, of_processor = beside.median / alone.median, NONE
+    share, of_processor = beside.median / alone.median, NONE
     if all(mixed.alone_processor):
         of_processor = f"{spread(mixed.beside_processor).median / spread(mixed.alone_processor).median:.0%}"
-    streams = f"{kept:.0%} of that; of that a second of its processors {of_processor}"
+    streams = f"{share:.0%} of that; of that a second of its processors {of_processor}"
     measured = (("idle", mixed.idle, f"{alone.median:,.1f} texts/s alone"), ("busy", mixed.latencies, streams))
     for name, latencies, said in measured:
         if latencies:
@@ -159,7 +159,7 @@ def _mixed_rows(contender: str, mixed: Mixed) -> Iterable[tuple[str, ...]]:
 
 
 def where_table(mixed: Mapping[str, Mixed]) -> str:
-    """Where calls wait."""
+    """Return a table of where the time of calls went."""
     kinds = [
         (f"{name}, {kind}", calls)
         for name, m in mixed.items()
@@ -176,7 +176,7 @@ def where_table(mixed: Mapping[str, Mixed]) -> str:
 
 
 def processor_table(model: ModelResults) -> str:
-    """What many texts cost each of the processes, beside the texts a second."""
+    """Return a table of the processor time per text of each role, with the texts per second."""
     rows = []
     for name, each in model.processor.items():
         bulk = model.bulk_of(name, BULK[0])
@@ -186,13 +186,13 @@ def processor_table(model: ModelResults) -> str:
 
 
 def goals_table(found: Sequence[Goal], about: str) -> str:
-    """What is meant to be reached, and what was."""
+    """Return a table of the goals, and of what was measured."""
     rows = [(each.what, each.aim, each.measured or NONE, each.outcome) for each in found]
     return f"## Goals\n\n{about}\n\n" + table(("goal", "aim", "measured", ""), rows)
 
 
 def choices_line(model: ModelResults) -> str:
-    """How each was fed, and its versions."""
+    """Return a list of each contender's versions, and of how it was fed."""
     lines = []
     for name, versions in model.versions.items():
         tuned = not name.startswith(("bertstream", "engine", "floor", "infinity"))
@@ -207,7 +207,7 @@ def _fed(workload: str, choice: Choice) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """As Markdown has it; numbers to the right."""
+    """Return a Markdown table; all columns but the first are aligned to the right."""
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     rule = "|---|" + "---:|" * (len(header) - 1)
     return "\n".join(["| " + " | ".join(header) + " |", rule, *lines])

@@ -1,7 +1,7 @@
-"""What processes use, from /proc: memory, and processor time by what each process does.
+"""What processes use, from /proc: memory, and processor time by role.
 
-Unlike the time on the wall, others on the machine hardly change the processor time. (psutil would be one package more
-where nothing can be installed.)
+Other processes on the machine hardly change the processor time, unlike the time on the wall. (psutil would be one more
+package, on machines where nothing can be installed.)
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def memory(roots: Iterable[int], proc: Path = PROC) -> int:
-    """Bytes of processes and their descendants; what several of them share is divided among them."""
+    """Return the bytes of processes and their descendants; memory that several of them share is divided among them."""
     return sum(_proportional(process, proc) for root in roots for process in tree(root, proc))
 
 
 def processor(server: int, clients: Iterable[int], proc: Path = PROC) -> dict[str, float]:
-    """Seconds that each of ROLES has computed up to now."""
+    """Return the processor seconds of each of ROLES so far."""
     found = dict.fromkeys(ROLES, 0.0)
     found["client"] = sum(seconds(client, proc) for client in clients)
     for process in tree(server, proc):
@@ -31,12 +31,12 @@ def processor(server: int, clients: Iterable[int], proc: Path = PROC) -> dict[st
 
 
 def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Seconds of each of ROLES between two times."""
+    """Return the processor seconds of each of ROLES between two times."""
     return {name: after[name] - before[name] for name in ROLES}
 
 
 def tree(process: int, proc: Path = PROC) -> Iterator[int]:
-    """The process and its descendants."""
+    """Yield the process and its descendants."""
     yield process
     for task in (proc / str(process) / "task").glob("*"):
         for child in _read(task / "children").split():
@@ -44,14 +44,14 @@ def tree(process: int, proc: Path = PROC) -> Iterator[int]:
 
 
 def role(process: int, proc: Path = PROC) -> str:
-    """Of a server's process, by the module that it runs."""
+    """Return the role of a server's process, by the module that it runs."""
     arguments = _read(proc / str(process) / "cmdline").split("\0")
     return next((_MODULES[each] for each in arguments if each in _MODULES), "supervisor")
 
 
 def seconds(process: int, proc: Path = PROC) -> float:
-    """That all its threads have computed, those that ended too; 0 for a process that is gone."""
-    fields = _read(proc / str(process) / "stat").rpartition(")")[2].split()  # a name may have blanks and brackets
+    """Return the processor seconds of all threads of a process, including ended ones; 0 for a process that is gone."""
+    fields = _read(proc / str(process) / "stat").rpartition(")")[2].split()  # the name may have spaces and brackets
     return sum(map(int, fields[11:13])) / _TICKS
 
 
@@ -61,7 +61,7 @@ def _proportional(process: int, proc: Path) -> int:
 
 
 def _read(path: Path) -> str:
-    """Nothing, where the process has ended meanwhile."""
+    """Return the text of a file, or an empty string if the process has ended meanwhile."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""The texts that everyone is given: made of real words, of known lengths, the same ones each time."""
+"""The texts that all contenders are given: made of real words, of known lengths, and the same each time."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-BULK = ("lognormal", "tokens-128", "tokens-512")  # of many texts
+BULK = ("lognormal", "tokens-128", "tokens-512")  # workloads of many texts
 CORPUS = Path(__file__).with_name("corpus.txt")
-# Words of a text: lognormal, as people's texts are; mean about 57 tokens.
+# Numbers of words of a text: lognormal, as in people's texts; about 57 tokens on average.
 MU, SIGMA, SHORTEST, LONGEST = 3.7, 0.8, 3, 400
-MAX_LENGTH = 512  # tokens, special ones included; all are told to cut there
-MOST_MADE = 2048  # texts of a workload; more are the same ones that begin elsewhere, which takes no time to speak of
+MAX_LENGTH = 512  # tokens, including special ones, to which all contenders cut
+MOST_MADE = 2048  # different texts of a workload; further ones are rotations of these, which are made in no time
 
-Counter = Callable[[Sequence[str]], list[int]]  # tokens of each text, special ones included
+Counter = Callable[[Sequence[str]], list[int]]  # returns the tokens of each text, including special ones
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Texts, and how many tokens each has."""
+    """Texts, and the number of tokens of each."""
 
     name: str
     texts: tuple[str, ...]
@@ -31,11 +31,11 @@ class Workload:
 
     @property
     def total_tokens(self) -> int:
-        """Of all texts, special ones included, without any padding."""
+        """The tokens of all texts, including special ones, without padding."""
         return sum(self.tokens)
 
     def save(self, folder: Path) -> Path:
-        """Write the texts where other processes read them."""
+        """Write the texts to a file for other processes, and return its path."""
         path = folder / f"{self.name}.json"
         path.write_text(json.dumps(self.texts), encoding="utf-8")
         return path
@@ -43,7 +43,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many texts each workload has."""
+    """The number of texts of each workload."""
 
     lognormal: int
     tokens_128: int
@@ -51,44 +51,44 @@ class Sizes:
     single: int
 
     def times(self, factor: float) -> Sizes:
-        """At least four of each."""
+        """Return the sizes multiplied by a factor, but at least 4."""
         numbers = (self.lognormal, self.tokens_128, self.tokens_512, self.single)
         return Sizes(*(max(4, round(number * factor)) for number in numbers))
 
     def at_cost(self, cost: float) -> Sizes:
-        """For so many times as much work a token. Single calls shrink less, for their percentiles' sake."""
+        """Return the sizes for a model with this cost per token. Single calls shrink less, for their percentiles."""
         return replace(self.times(1 / cost), single=max(4, round(self.single / cost**0.5)))
 
 
 def every(workload: Workload, nth: int) -> Workload:
-    """Every so-many-th text, at least one."""
+    """Return every nth text, starting with the first."""
     return replace(workload, texts=workload.texts[::nth], tokens=workload.tokens[::nth])
 
 
 def head(workload: Workload, count: int, name: str) -> Workload:
-    """The first few texts, under another name."""
+    """Return the first `count` texts, under another name."""
     return Workload(name, workload.texts[:count], workload.tokens[:count])
 
 
 @functools.cache
 def sentences() -> tuple[str, ...]:
-    """English of many subjects; neighbours often mean the same, which makes their similarity worth measuring."""
+    """Return English sentences on many subjects; neighbours often mean the same, so similarities vary."""
     return tuple(CORPUS.read_text(encoding="utf-8").splitlines())
 
 
 def lognormal_lengths(count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Words of so many texts. [count]"""
+    """Return the number of words of each text: [count]."""
     lengths = np.rint(generator.lognormal(MU, SIGMA, count)).astype(np.int64)
     return np.clip(lengths, SHORTEST, LONGEST)
 
 
 def shuffled_words(generator: np.random.Generator) -> list[str]:
-    """All words of the corpus, its sentences in some order."""
+    """Return all words of the corpus, with its sentences in random order."""
     return " ".join(generator.permutation(np.array(sentences()))).split()
 
 
 def text_of_words(count: int, generator: np.random.Generator) -> str:
-    """A text of so many words: sentences in some order, the last one cut."""
+    """Return a text of `count` words: sentences in random order, the last one cut."""
     words: list[str] = []
     while len(words) < count:
         words += shuffled_words(generator)
@@ -96,7 +96,7 @@ def text_of_words(count: int, generator: np.random.Generator) -> str:
 
 
 def text_of_tokens(count: int, generator: np.random.Generator, word_tokens: dict[str, int]) -> str:
-    """A text of exactly so many tokens, special ones not counted, by how many tokens each word has."""
+    """Return a text of exactly `count` tokens, without special ones, given the tokens of each word."""
     chosen: list[str] = []
     left = count
     while left > 0:
@@ -109,21 +109,21 @@ def text_of_tokens(count: int, generator: np.random.Generator, word_tokens: dict
 
 
 def word_tokens(count_tokens: Counter) -> dict[str, int]:
-    """Tokens of each word of the corpus alone, special ones not counted."""
+    """Return the number of tokens of each word of the corpus, without special ones."""
     words = sorted({word for sentence in sentences() for word in sentence.split()})
     (special,) = count_tokens([""])
     return {word: tokens - special for word, tokens in zip(words, count_tokens(words), strict=True)}
 
 
 def more(workload: Workload, count: int) -> Workload:
-    """So many texts, made of these: after them the same again, each time beginning at another of their words."""
+    """Return `count` texts: those of the workload, and then rotations of them by one word, by two, and so on."""
     numbers = range(count)
-    texts = tuple(turned(workload.texts[at % len(workload.texts)], at // len(workload.texts)) for at in numbers)
+    texts = tuple(rotated(workload.texts[at % len(workload.texts)], at // len(workload.texts)) for at in numbers)
     return replace(workload, texts=texts, tokens=tuple(workload.tokens[at % len(workload.tokens)] for at in numbers))
 
 
-def turned(text: str, words: int) -> str:
-    """The text from its so-many-th word on, then what was before it: as many tokens, where a word has its own."""
+def rotated(text: str, words: int) -> str:
+    """Return the text with its first `words` words moved to its end, which keeps its number of tokens."""
     if not words:
         return text
     listed = text.split()
@@ -132,7 +132,7 @@ def turned(text: str, words: int) -> str:
 
 
 def lognormal(name: str, count: int, count_tokens: Counter, seed: int) -> Workload:
-    """Texts of lognormal length."""
+    """Return a workload of texts with lognormal lengths."""
     generator = np.random.default_rng(seed)
     lengths = lognormal_lengths(min(count, MOST_MADE), generator)
     texts = [text_of_words(int(words), generator) for words in lengths]
@@ -141,7 +141,10 @@ def lognormal(name: str, count: int, count_tokens: Counter, seed: int) -> Worklo
 
 
 def equal(name: str, count: int, tokens: int, count_tokens: Counter, seed: int) -> Workload:
-    """Texts that all have so many tokens, special ones included. Raises ValueError where this tokenizer cannot."""
+    """Return a workload of texts that all have the same number of tokens, including special ones.
+
+    Raises ValueError if the tokenizer splits words differently in a text than alone.
+    """
     generator = np.random.default_rng(seed)
     (special,) = count_tokens([""])
     by_word = word_tokens(count_tokens)
@@ -152,7 +155,7 @@ def equal(name: str, count: int, tokens: int, count_tokens: Counter, seed: int) 
 
 
 def make(sizes: Sizes, count_tokens: Counter, single_tokens: int = 0) -> dict[str, Workload]:
-    """All workloads by name. Single texts are of lognormal length, too, unless they are to have so many tokens."""
+    """Return all workloads by name. Single texts have `single_tokens` tokens, or lognormal lengths for 0."""
     single = functools.partial(equal, tokens=single_tokens) if single_tokens else lognormal
     made = (
         lognormal("lognormal", sizes.lognormal, count_tokens, seed=1),

@@ -1,10 +1,9 @@
-"""Installs a lock into the environment of the Python that runs this: just its packages, none without a known hash.
+"""Install the packages of a lock, all with known hashes, into the environment of the Python that runs this.
 
     python deploy/install.py deploy/locks/dev.txt --project .
 
-torch comes first. PyPI's build for Linux computes on GPUs, with libraries of gigabytes beside it. Where pip was told of
-an index or a folder (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS) that has the build for CPUs, that is taken, and the libraries
-are left out.
+torch comes first. PyPI's build for Linux is for GPUs, with gigabytes of libraries. If pip knows an index or a folder
+(PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS) that has the build for CPUs, that is taken, and the libraries are left out.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pathlib import Path
 
 GPU_LIBRARIES = ("cuda-", "nvidia-", "triton")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-# In a new process, since torch may have come since this one began.
+# Run in a new process, since torch may have been installed after this one began.
 ASK_TORCH = "import importlib.metadata as m; print(m.version('torch'), *m.requires('torch') or (), sep='\\n')"
 
 
@@ -33,26 +32,26 @@ class Pinned:
 
     @property
     def requirement(self) -> str:
-        """Without hashes, such as `numpy==2.4.6 ; python_full_version < '3.12'`."""
+        """The package without hashes, such as `numpy==2.4.6 ; python_full_version < '3.12'`."""
         return self.text.partition("\\\n")[0].strip()
 
     @property
     def version(self) -> str:
-        """Such as 2.13.0."""
+        """The version, such as 2.13.0."""
         return self.requirement.partition("==")[2].partition(" ")[0]
 
     @property
     def for_gpus(self) -> bool:
-        """Whether only torch's build for GPUs wants it."""
+        """Whether only torch's build for GPUs needs it."""
         return self.name.startswith(GPU_LIBRARIES)
 
 
 def main() -> None:
-    """Installs what the command line says."""
+    """Install the lock that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lock", type=Path)
-    parser.add_argument("--project", type=Path, metavar="FOLDER", help="and the project there, editable")
-    parser.add_argument("--leave-out", action="store_true", help="leave out, and name, what cannot be installed")
+    parser.add_argument("--project", type=Path, metavar="FOLDER", help="also install the project there, editable")
+    parser.add_argument("--leave-out", action="store_true", help="leave out what cannot be installed, and print it")
     arguments = parser.parse_args()
     install = install_what_can_be if arguments.leave_out else install_all
     complete = install_lock(packages(arguments.lock.read_text(encoding="utf-8")), install)
@@ -63,13 +62,13 @@ def main() -> None:
 
 
 def packages(lock: str) -> list[Pinned]:
-    """The packages of a lock; each begins at the start of a line."""
+    """Return the packages of a lock, each of which begins at the start of a line."""
     blocks = re.findall(r"^([A-Za-z0-9][\w.-]*)(==[^\n]*\n(?:[ \t]+[^\n]*\n)*)", lock, re.MULTILINE)
     return [Pinned(name.lower(), name + rest) for name, rest in blocks]
 
 
 def install_lock(lock: list[Pinned], install: Callable[[Iterable[Pinned]], bool]) -> bool:
-    """torch, then the rest; whether nothing was left out."""
+    """Install torch, then the rest, and return whether nothing was left out."""
     rest = [each for each in lock if each.name != "torch"]
     for torch in (each for each in lock if each.name == "torch"):
         install_torch(torch)
@@ -79,14 +78,15 @@ def install_lock(lock: list[Pinned], install: Callable[[Iterable[Pinned]], bool]
 
 
 def install_torch(torch: Pinned) -> None:
-    """Its build for CPUs where pip finds one, else PyPI's. (Of the two, pip itself would prefer PyPI's, of which it
-    knows the hash before it has the file.)
+    """Install torch's build for CPUs if pip finds one, else PyPI's.
+
+    Left to choose, pip would prefer PyPI's, whose hash it knows before the download.
     """
     if installed_torch()[:1] in ([torch.version], [f"{torch.version}+cpu"]):
         return
     for_cpus = replace(torch, text=torch.text.replace(f"=={torch.version}", f"=={torch.version}+cpu", 1))
     try:
-        install_all([for_cpus], told=False)
+        install_all([for_cpus], verbose=False)
     except SystemExit:
         if sys.platform == "linux":
             print(f"Taking torch for GPUs, with gigabytes of libraries; for CPUs: PIP_EXTRA_INDEX_URL={CPU_INDEX}")
@@ -94,24 +94,24 @@ def install_torch(torch: Pinned) -> None:
 
 
 def installed_torch() -> list[str]:
-    """The version of the torch that is installed, and what it requires; empty where there is none."""
+    """Return the version of the installed torch, and its requirements; empty if there is none."""
     asked = subprocess.run([sys.executable, "-c", ASK_TORCH], capture_output=True, text=True, check=False)
     return asked.stdout.splitlines()
 
 
-def install_all(some: Iterable[Pinned], *, told: bool = True) -> bool:
-    """Installs these and nothing else; exits where that fails."""
+def install_all(some: Iterable[Pinned], *, verbose: bool = True) -> bool:
+    """Install these packages and nothing else, and return True. Exits if that fails."""
     wanted = "".join(each.text for each in some)
     if wanted:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
             file.write(wanted)
             file.flush()
-            pip("install", "--no-deps", "--require-hashes", "--requirement", file.name, told=told)
+            pip("install", "--no-deps", "--require-hashes", "--requirement", file.name, verbose=verbose)
     return True
 
 
 def install_what_can_be(some: Iterable[Pinned]) -> bool:
-    """Installs all at once, or, where that fails, each of them by itself; names what was left out."""
+    """Install all packages at once, or one by one if that fails; print what was left out, and return if nothing was."""
     try:
         return install_all(some := list(some))
     except SystemExit:
@@ -126,13 +126,13 @@ def _installs(one: Pinned) -> bool:
         return False
 
 
-def pip(*arguments: str, told: bool = True) -> None:
-    """Runs pip, which tells its progress on a terminal only, and its failure where that is to be told. Exits on it."""
-    talks = told and sys.stderr.isatty()
+def pip(*arguments: str, verbose: bool = True) -> None:
+    """Run pip, with its progress on a terminal only, and without any output unless `verbose`. Exits if it fails."""
+    shows_progress = verbose and sys.stderr.isatty()
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    if not talks:
+    if not shows_progress:
         command += ["-qq"] if arguments[0] == "check" else ["-qq", "--progress-bar", "off"]
-    output = None if told else subprocess.DEVNULL
+    output = None if verbose else subprocess.DEVNULL
     done = subprocess.run(command, stdout=output, stderr=output, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)

@@ -1,8 +1,8 @@
-"""Makes deploy/locks/*.txt anew: all packages of each environment, pinned with their hashes.
+"""Make deploy/locks/*.txt again: all packages of each environment, pinned with their hashes.
 
 `make lock` runs it in an environment that has uv. A lock has markers, so that one file serves Python 3.11 to 3.13 on
-any platform. PyPI has torch for Linux with GPUs only; the builds for CPUs alone are those of PyTorch's own index, or,
-where that is out of reach, those that deploy/requirements lists for the same version.
+any platform. PyPI's torch for Linux is for GPUs; the builds for CPUs are taken from PyTorch's own index or, if that is
+out of reach, from the list for the same version in deploy/requirements.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CPU_BUILDS = "torch-cpu"  # the hashes of torch's builds for CPUs, as `sha256sum
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """One environment: what it is made from, and what its versions have to agree with."""
+    """One environment: what it is made from, and the versions that it has to agree with."""
 
     name: str
     extras: tuple[str, ...] = ()  # of bertstream
@@ -54,10 +54,10 @@ LOCKS_IN_ORDER = (
 
 
 def main() -> None:
-    """Makes the locks that are named, or all."""
+    """Make the locks that the command line names, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="LOCK", help="such as dev (default: all)")
-    parser.add_argument("--no-upgrade", action="store_true", help="keep the versions that a lock has, where they fit")
+    parser.add_argument("--no-upgrade", action="store_true", help="keep the versions of a lock that still fit")
     arguments = parser.parse_args()
     for lock in LOCKS_IN_ORDER:
         if not arguments.names or lock.name in arguments.names:
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def compile_lock(lock: Lock, *, upgrade: bool) -> None:
-    """Has uv resolve it, and adds torch's builds for CPUs."""
+    """Resolve a lock with uv, and add torch's builds for CPUs."""
     sources = [str(ROOT / "pyproject.toml")] if lock.extras else []
     sources += [str(REQUIREMENTS / name) for name in lock.inputs]
     options = [part for extra in lock.extras for part in ("--extra", extra)]
@@ -94,14 +94,14 @@ def _uv() -> Path:
 
 
 def _build_requirements(lock: Lock) -> str:
-    """What builds bertstream, where it is to be installed: without isolation, so that nothing is fetched unpinned."""
+    """Return the requirements for building bertstream, which are pinned too, since it is built without isolation."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         requires = tomllib.load(file)["build-system"]["requires"]
     return "\n".join(requires) if lock.extras else ""
 
 
 def with_cpu_builds(lock: str) -> str:
-    """The lock with the hashes of torch's builds for CPUs among those of its torch."""
+    """Return the lock with the hashes of torch's builds for CPUs added to those of its torch."""
     found = re.search(r"^torch==(\S+)[^\n]*\n((?:    --hash\S+(?: \\)?\n)+)", lock, re.MULTILINE)
     if not found:
         return lock
@@ -112,7 +112,7 @@ def with_cpu_builds(lock: str) -> str:
 
 
 def cpu_builds(version: str) -> dict[str, str]:
-    """File name -> SHA-256 of the builds for CPUs of a torch; kept in a file, for when the index is out of reach."""
+    """Return the SHA-256 by file name of a torch's builds for CPUs; a file keeps them for when the index is down."""
     path = REQUIREMENTS / f"{CPU_BUILDS}-{version}.sha256"
     try:
         with urllib.request.urlopen(CPU_INDEX, timeout=20) as response:
@@ -128,7 +128,7 @@ def cpu_builds(version: str) -> dict[str, str]:
 
 
 def listed_builds(page: str, version: str) -> dict[str, str]:
-    """File name -> SHA-256 of this version's builds for the Pythons admitted, from the index's page (PEP 503)."""
+    """Return the SHA-256 by file name of this version's builds for our Pythons, from the index's page (PEP 503)."""
     links = re.findall(r'href="[^"#]*/(torch-[^"#/]+\.whl)#sha256=([0-9a-f]{64})"', page)
     named = {name.replace("%2B", "+"): digest for name, digest in links}
     wanted = tuple(f"torch-{version}+cpu-{tag}-{tag}-" for tag in PYTHON_TAGS)

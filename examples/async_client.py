@@ -9,7 +9,7 @@ from bertstream.client import AsyncClient, BertstreamError
 
 
 async def main(address: str) -> None:
-    """Eight calls at once, then one that fails."""
+    """Make eight calls at once, then one that fails."""
     async with AsyncClient(address) as client:
         calls = [client.encode(f"Message number {number}") for number in range(8)]
         vectors = await asyncio.gather(*calls)

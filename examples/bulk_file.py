@@ -1,4 +1,4 @@
-"""A text a line from stdin to a .npy file, in constant memory: `… | python examples/bulk_file.py OUT.npy [ADDRESS]`."""
+"""Encode lines of stdin to a .npy file, in constant memory: `… | python examples/bulk_file.py OUT.npy [ADDRESS]`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ with Client(address) as client, output.open("wb") as file:
     width = model.default_pooling.dimensions or model.hidden_size
 
     def header() -> None:
-        """NumPy leaves room in the header for any number of rows, so it is written again at the end."""
+        """Write the header, in which NumPy leaves room for any number of rows, so that it can be written again."""
         shape = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
         np.lib.format.write_array_header_1_0(file, shape)
 

@@ -1,6 +1,6 @@
-"""`make demo`: starts a real server in other processes, tokenizes and encodes a page of text with it, and stops it.
+"""Start a real server, tokenize and encode a page of text with it, and stop it: `make demo`.
 
-What is printed is measured while it runs. Needs `bertstream[server,demo]`.
+All printed numbers are measured while it runs. It needs `bertstream[server,demo]`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ LATIN = [
     "Des astronomes ont découvert une planète avec le télescope.",
     "Los astrónomos descubrieron un planeta con el telescopio.",
 ]
-# Of each language: a flood, the same flood in other words, and bread.
+# For each language: a flood, the same flood in other words, and bread.
 LANGUAGES = {
     "English": (ENGLISH[0], ENGLISH[1], ENGLISH[2]),
     "German": (
@@ -88,7 +88,7 @@ LANGUAGES = {
 
 
 def main() -> int:
-    """Runs the demo; 1 where the server or a call fails, 130 after Ctrl-C."""
+    """Run the demo, and return its exit code: 1 if the server or a call fails, 130 after Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
@@ -114,15 +114,15 @@ class ServerFailed(Exception):
 
 @contextmanager
 def running_server() -> Iterator[str]:
-    """The address of a server, which is stopped at the end, however that comes."""
+    """Run a server, and provide its address; it is stopped at the end in any case."""
     print("Starting the server (the first time, it compiles the model)", flush=True)
     command = [sys.executable, "-m", "bertstream.cli", "serve", "--port", "0", "--log-level", "warning"]
-    kept = ("BERTSTREAM_CACHE", "BERTSTREAM_NATIVE")  # other settings of yours are for your servers
+    passed_on = ("BERTSTREAM_CACHE", "BERTSTREAM_NATIVE")  # your other settings are meant for your servers
     variables = {
-        name: value for name, value in os.environ.items() if name in kept or not name.startswith("BERTSTREAM_")
+        name: value for name, value in os.environ.items() if name in passed_on or not name.startswith("BERTSTREAM_")
     }
     started = time.monotonic()
-    # In a process group of its own, so that Ctrl-C reaches this process alone, which then stops the server.
+    # In its own process group, so that Ctrl-C reaches only this process, which then stops the server.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables, process_group=0)
     try:
         yield ready_address(process, started)
@@ -131,7 +131,7 @@ def running_server() -> Iterator[str]:
 
 
 def ready_address(process: subprocess.Popen[str], started: float) -> str:
-    """Waits for the line that the server prints once it serves."""
+    """Wait for the line that the server prints when it is ready, and return its address."""
     assert process.stdout is not None
     line = process.stdout.readline().strip()
     ready = re.search(r" ready on (\S+)", line)
@@ -142,13 +142,13 @@ def ready_address(process: subprocess.Popen[str], started: float) -> str:
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """Has the server drain and end its workers."""
+    """Stop the server, which drains and ends its workers."""
     started = time.monotonic()
     process.terminate()
     try:
         code = process.wait(STOP_SECONDS)
     except BaseException:
-        process.kill()  # its workers and its frontend notice, and go too
+        process.kill()  # its workers and its frontend notice, and end too
         raise
     print(f"\nThe server stopped in {time.monotonic() - started:.1f} s with exit code {code}")
     if code != 0 and sys.exc_info()[0] is None:
@@ -156,7 +156,7 @@ def stop(process: subprocess.Popen[str]) -> None:
 
 
 def show_tokens(client: Client) -> None:
-    """Tokens, ids and places of one text."""
+    """Print the tokens, ids and offsets of one text."""
     tokens = client.tokenize([ODD])[0]
     heading(f"Tokens of: {ODD}")
     print(f"  {'#':>2}  {'id':>5}  {'start':>5}  {'end':>3}  {pad('token', 9)}  text")
@@ -166,7 +166,7 @@ def show_tokens(client: Client) -> None:
 
 
 def show_similarities(client: Client) -> None:
-    """Which texts are about the same thing, in English, and across languages that share words."""
+    """Print which texts are about the same subject, in English, and across languages that share words."""
     heading("Cosine similarity of English texts: four subjects, two texts each")
     print_matrix(ENGLISH, client.encode(ENGLISH), subjects=[0, 0, 1, 1, 2, 2, 3, 3])
     heading("The same in four languages: two subjects, whose names and terms the languages share")
@@ -174,7 +174,7 @@ def show_similarities(client: Client) -> None:
 
 
 def print_matrix(texts: Sequence[str], vectors: Vectors, subjects: Sequence[int]) -> None:
-    """Similarities of all to all, and how often the nearest other text is of the same subject."""
+    """Print the similarities of all pairs, and how often the nearest other text has the same subject."""
     similarities = vectors @ vectors.T
     print("    " + "".join(f"{column:6}" for column in range(1, len(texts) + 1)))
     for row, text in enumerate(texts):
@@ -186,7 +186,7 @@ def print_matrix(texts: Sequence[str], vectors: Vectors, subjects: Sequence[int]
 
 
 def show_languages(client: Client) -> None:
-    """Within each language: the same thing in other words, against another subject."""
+    """Print the similarity of a text to a paraphrase and to another subject, within each language."""
     heading("Within one language: a flood, the same flood in other words, and bread")
     print("            flood, flood  flood, bread  tokens  the first text")
     for language, texts in LANGUAGES.items():
@@ -197,7 +197,7 @@ def show_languages(client: Client) -> None:
 
 
 def show_shapes(client: Client) -> None:
-    """What else comes back, and as which arrays."""
+    """Print the other outputs, and the shapes of their arrays."""
     heading("Outputs of one call for the first two texts")
     all_of_them = client.forward(ENGLISH[:2], ["pooled", "pooler_output", "hidden_states", "attentions"])
     for text, outputs in zip(ENGLISH, all_of_them, strict=False):
@@ -210,7 +210,7 @@ def show_shapes(client: Client) -> None:
 
 
 def show_layers(client: Client) -> None:
-    """Each layer by itself, while the server computes the next."""
+    """Print when each layer arrives, while the server computes the next."""
     text = " ".join(ENGLISH)
     heading("The layers of all eight English texts in one, as they come")
     started = time.perf_counter()
@@ -221,7 +221,7 @@ def show_layers(client: Client) -> None:
 
 
 def show_throughput(client: Client) -> None:
-    """A corpus through one bidirectional stream, in order and in constant memory."""
+    """Encode a corpus through one bidirectional stream, in order and in constant memory."""
     heading(f"Streaming {BULK_TEXTS:,} texts of one or two sentences through encode_stream")
     reports: list[Progress] = []
     rows = sum(len(batch) for batch in client.encode_stream(corpus(BULK_TEXTS), progress=reports.append))
@@ -231,14 +231,14 @@ def show_throughput(client: Client) -> None:
 
 
 def corpus(size: int) -> Iterator[str]:
-    """Texts made as they are asked for: never all in memory."""
+    """Yield texts that are made when they are needed, so that they are never all in memory."""
     chance = random.Random(7)
     for number in range(size):
         yield f"{number}. " + " ".join(chance.sample(ENGLISH, chance.randint(1, 2)))
 
 
 def show_timings(address: str) -> None:
-    """Where the time of a call goes, as its response says. The generated stubs are enough for that."""
+    """Print where the time of a call goes, according to its response. The generated stubs suffice for that."""
     heading(f"Where a call's time goes, in ms (median of {TIMED_CALLS} calls; round trip as this process sees it)")
     print("  texts  tokens  tokenize  queue  compute  server total  round trip")
     with grpc.insecure_channel(address) as channel:
@@ -248,15 +248,15 @@ def show_timings(address: str) -> None:
 
 
 def print_timings(stub: encoding_pb2_grpc.EncodingServiceStub, texts: list[str]) -> None:
-    """One line of the table."""
+    """Print one line of the table."""
     inputs = types_pb2.TextBatch(texts=types_pb2.Texts(texts=texts))
     request = encoding_pb2.EncodeTextsRequest(inputs=inputs)
     measured = []
     for _ in range(TIMED_CALLS):
         started = time.perf_counter()
         response = stub.EncodeTexts(request, timeout=30)
-        round_trip, its = time.perf_counter() - started, response.timings
-        parts = (its.tokenize, its.queue, its.compute, its.total)
+        round_trip, timings = time.perf_counter() - started, response.timings
+        parts = (timings.tokenize, timings.queue, timings.compute, timings.total)
         measured.append([*(part.seconds + part.nanos / 1e9 for part in parts), round_trip])
     tokenize, queue, compute, total, trip = (median(column) * 1e3 for column in zip(*measured, strict=True))
     numbers = f"{tokenize:8.2f}  {queue:5.2f}  {compute:7.2f}  {total:12.2f}  {trip:10.2f}"
@@ -264,12 +264,12 @@ def print_timings(stub: encoding_pb2_grpc.EncodingServiceStub, texts: list[str])
 
 
 def heading(text: str) -> None:
-    """A title with room above it."""
+    """Print a title below an empty line."""
     print(f"\n{text}")
 
 
 def pad(text: str, columns: int) -> str:
-    """The text with blanks to fill so many columns of a terminal, on which some characters take two."""
+    """Return the text with spaces to fill the columns of a terminal, on which some characters take two."""
     return text + " " * (columns - sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text))
 
 

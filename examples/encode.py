@@ -1,4 +1,4 @@
-"""Encodes a few texts and compares them: `python examples/encode.py [ADDRESS]`."""
+"""Encode a few texts and compare them: `python examples/encode.py [ADDRESS]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Goes on with a text, or sums it up, as it is written: `python examples/generate.py [ADDRESS] [TEXT] [MODEL]`."""
+"""Continue or summarize a text, printed as it is generated: `python examples/generate.py [ADDRESS] [TEXT] [MODEL]`."""
 
 from __future__ import annotations
 

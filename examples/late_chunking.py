@@ -1,4 +1,4 @@
-"""Finds sentences by vectors that know their context: `python examples/late_chunking.py [ADDRESS] [QUESTION]`."""
+"""Find sentences by vectors that include their context: `python examples/late_chunking.py [ADDRESS] [QUESTION]`."""
 
 from __future__ import annotations
 

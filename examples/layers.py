@@ -1,4 +1,4 @@
-"""How a word takes on its meaning, layer by layer, as they are computed: `python examples/layers.py [ADDRESS]`."""
+"""Show how a word gets its meaning, layer by layer, while they are computed: `python examples/layers.py [ADDRESS]`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ with Client(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051") as client:
         if isinstance(event, Layer):
             state = event.array[event.tokens.index(WORD)]
             unit = state / np.linalg.norm(state)
-            if event.text_index == 0:  # of each layer the texts come in turn
+            if event.text_index == 0:  # the texts come in turn for each layer
                 first, near = unit, []
             else:
                 near.append(f"{first @ unit:.2f}")

@@ -1,4 +1,4 @@
-"""What a caller in any language does, by the generated stubs alone: `python examples/raw_grpc.py [ADDRESS]`."""
+"""Call with the generated stubs alone, as a caller in any language does: `python examples/raw_grpc.py [ADDRESS]`."""
 
 from __future__ import annotations
 

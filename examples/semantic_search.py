@@ -1,4 +1,4 @@
-"""Finds the passages nearest to a question: `python examples/semantic_search.py [ADDRESS] [QUESTION]`."""
+"""Find the passages nearest to a question: `python examples/semantic_search.py [ADDRESS] [QUESTION]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks each head of each model that is served a question: `python examples/task_heads.py [ADDRESS]`."""
+"""Ask each head of each served model a question: `python examples/task_heads.py [ADDRESS]`."""
 
 from __future__ import annotations
 

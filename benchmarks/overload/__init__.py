@@ -1,1 +1,1 @@
-"""More calls than a server can answer: what it still answers in time, and how soon it says no to the others."""
+"""Benchmarks with more calls than a server can answer: how many it answers in time, and how soon it refuses others."""

@@ -1,4 +1,4 @@
-"""`make bench-overload`: offers a server more than it can do, and writes a table, a picture and all figures."""
+"""Offer a server more than it can do, and write a table, a picture and all figures: `make bench-overload`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from benchmarks import models
 from benchmarks.machine import Machine, describe
 from benchmarks.overload import picture
-from benchmarks.overload.scenarios import SCENARIOS, Plan, Result, measure
+from benchmarks.overload.scenarios import SCENARIOS, OverloadPlan, Result, measure
 from benchmarks.pictures import NotDrawn
 from benchmarks.processes import Failed
-from benchmarks.running import say
+from benchmarks.rounds import say
 from benchmarks.tables import table
 
 ROOT = Path(__file__).parents[2]
@@ -25,10 +25,10 @@ BUILT = ROOT / ".build/bench"
 
 
 def main() -> int:
-    """Measure, write, and say where."""
+    """Run the scenarios, write the results, and print where they are."""
     options = arguments()
     machine = describe("cpu")
-    plan = Plan(tuple(sorted(options.factors)), options.seconds, options.deadline)
+    plan = OverloadPlan(tuple(sorted(options.factors)), options.seconds, options.deadline)
     checkpoint = models.directory(models.MODELS[options.model], BUILT)
     chosen = [scenario for scenario in SCENARIOS if scenario.name in options.scenarios]
     try:
@@ -52,13 +52,15 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """Return the options."""
+    """Return the options of the command line."""
     names = [scenario.name for scenario in SCENARIOS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__)
     parser.add_argument("--scenarios", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--factors", nargs="+", type=float, default=[0.5, 1, 2, 5, 10], help="of the capacity")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each load")
-    parser.add_argument("--deadline", type=float, default=2.0, help="of each call, in seconds")
+    parser.add_argument(
+        "--factors", nargs="+", type=float, default=[0.5, 1, 2, 5, 10], help="loads, as multiples of the capacity"
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of each load")
+    parser.add_argument("--deadline", type=float, default=2.0, help="deadline of each call, in seconds")
     parser.add_argument("--model", choices=models.MODELS, default="all-MiniLM-L6-v2")
     parser.add_argument("--serve", default="", metavar="FLAGS", help="more flags for the server")
     parser.add_argument(
@@ -68,7 +70,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def report(machine: Machine, plan: Plan, model: str, results: Sequence[Result]) -> str:
+def report(machine: Machine, plan: OverloadPlan, model: str, results: Sequence[Result]) -> str:
     """Return the figures as Markdown."""
     command = shlex.join(["python", "-m", "benchmarks.overload", *sys.argv[1:]])
     parts = [
@@ -82,7 +84,7 @@ def report(machine: Machine, plan: Plan, model: str, results: Sequence[Result]) 
 
 
 def summary(result: Result) -> str:
-    """Return a scenario in a sentence."""
+    """Return a sentence about a scenario."""
     return (
         f"Capacity {result.capacity:.1f} calls/s; one call at a time {result.idle_p50 * 1e3:.1f} ms at p50; after the"
         f" greatest load normal within {result.settled:.2f} s; memory before {result.memory_before >> 20} MiB."
@@ -90,7 +92,7 @@ def summary(result: Result) -> str:
 
 
 def figures(result: Result) -> str:
-    """Return a line for each load."""
+    """Return a table with a row for each load."""
     header = ("offered", "calls/s", "answered in time", "p50, s", "p99, s", "refused in, ms", "memory, MiB", "statuses")
     rows = [
         (

@@ -1,4 +1,4 @@
-"""Calls at a rate that does not wait for the answers, as many callers together make them."""
+"""Calls at a rate that does not depend on the answers, as from many independent callers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFUSED = "RESOURCE_EXHAUSTED"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: when it was due, began and ended, in seconds of a run, and with which status."""
+    """One call: when it was due, began and ended, in seconds since the start of a run, and its status."""
 
     due: float
     began: float
@@ -32,12 +32,12 @@ class Call:
 
     @property
     def seconds(self) -> float:
-        """How long the caller has waited, a late start of ours counted."""
+        """How long the caller has waited, including a late start by this process."""
         return self.ended - self.due
 
 
 def requests(texts: Sequence[str], models: Sequence[str] = ("",)) -> Iterator[bytes]:
-    """Yield requests of one text each without an end, of each model in turn."""
+    """Return an endless iterator of requests with one text each, for each model in turn."""
     made = [
         EncodeTextsRequest(
             options=EncodingOptions(model=model), inputs=TextBatch(texts=Texts(texts=[text]))
@@ -53,7 +53,7 @@ class Callers:
     def __init__(self, address: str) -> None:
         options = [[("benchmark.channel", number)] for number in range(CHANNELS)]
         self._channels = [grpc.aio.insecure_channel(address, each) for each in options]
-        # Bytes in and out: only the server's work is to be measured.
+        # Bytes in and out, so that only the server's work is measured.
         rpcs = [channel.unary_unary(ENCODE, bytes, bytes) for channel in self._channels]
         self._rpcs: Iterator[Callable[..., Awaitable[Any]]] = itertools.cycle(rpcs)
 
@@ -66,7 +66,7 @@ class Callers:
         await asyncio.gather(*(channel.close() for channel in self._channels))
 
     async def call(self, request: bytes, start: float, due: float, deadline: float | None) -> Call:
-        """Return one call, ended. deadline: seconds from when it was due."""
+        """Make one call and return it; the deadline is in seconds from when it was due."""
         began = time.monotonic() - start
         left = None if deadline is None else max(due + deadline - began, 0.001)
         try:
@@ -78,7 +78,7 @@ class Callers:
     async def offer(
         self, source: Iterator[bytes], rate: float, seconds: float, deadline: float, generator: np.random.Generator
     ) -> list[Call]:
-        """Return the calls that were made at random times, so many a second, whatever becomes of those before."""
+        """Make calls at random times with this rate per second, without waiting for earlier ones, and return them."""
         gaps = generator.exponential(1 / rate, int(rate * seconds))
         start, tasks = time.monotonic(), []
         for due in np.cumsum(gaps).tolist():
@@ -88,7 +88,7 @@ class Callers:
         return await asyncio.gather(*tasks)
 
     async def keep_busy(self, source: Iterator[bytes], at_once: int, seconds: float) -> list[Call]:
-        """Return the calls that so many callers made, each the next as soon as its last was answered."""
+        """Keep `at_once` callers busy, each of which calls again as soon as it is answered, and return the calls."""
         start, ended = time.monotonic(), []
 
         async def caller() -> None:
@@ -99,7 +99,7 @@ class Callers:
         return ended
 
     async def probe(self, source: Iterator[bytes], gap: float, seconds: float) -> list[Call]:
-        """Return single calls, one after the other, as an idle server's only caller makes them."""
+        """Make single calls one after the other, as the only caller of an idle server would, and return them."""
         start, ended = time.monotonic(), []
         while (now := time.monotonic() - start) < seconds:
             ended.append(await self.call(next(source), start, now, None))

@@ -1,4 +1,4 @@
-"""What became of the calls of one load, as the numbers that are judged."""
+"""The outcome of the calls of one load, in numbers."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from benchmarks.overload.offering import REFUSED, Call
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One load on one server. Times in seconds, rates in calls a second."""
+    """One load on one server. Times are in seconds, rates in calls per second."""
 
-    factor: float  # of the capacity that was offered
+    factor: float  # the load as a multiple of the capacity
     offered: float
     goodput: float  # answered within the deadline
     answered_p50: float
     answered_p99: float
-    refused_p50: float  # until the caller was told so; nan where none was refused
+    refused_p50: float  # time until a call was refused; nan if none was
     statuses: dict[str, int]
-    lag: float  # by which calls began too late, at the 99th percentile: the callers were too slow, where it is much
+    lag: (
+        float  # how much too late calls began, at the 99th percentile; a large lag means that the callers were too slow
+    )
     memory: int  # bytes of the server, at the end
 
 
 def judged(calls: Sequence[Call], factor: float, seconds: float, deadline: float, memory: int) -> Outcome:
-    """Return the numbers of calls that were due within so many seconds, but for the first `deadline` seconds.
+    """Return the outcome of calls that were due within `seconds`, without the first `deadline` seconds.
 
-    Those find an idle server: what is wanted is what it does under a load that lasts.
+    The first calls find an idle server, but what counts is how it does under a lasting load.
     """
     steady = [call for call in calls if call.due >= deadline]
     span = max(seconds - deadline, 1e-9)
@@ -49,10 +51,10 @@ def judged(calls: Sequence[Call], factor: float, seconds: float, deadline: float
 
 
 def percentile(seconds: Sequence[float], percent: float) -> float:
-    """Return the least value that so many percent do not exceed; nan of none."""
+    """Return the least value that this percentage of values does not exceed; nan for no values."""
     return float(np.percentile(seconds, percent, method="inverted_cdf")) if seconds else float("nan")
 
 
 def settled_after(calls: Sequence[Call], normal: float) -> float:
-    """Return when the last probe was sent that took longer than twice what is `normal`; 0 where none did."""
+    """Return when the last probe was sent that took longer than twice the `normal` time; 0 if none did."""
     return max((call.due for call in calls if call.status != "OK" or call.seconds > 2 * normal), default=0.0)

@@ -1,6 +1,6 @@
-"""Offered load against what is answered in time, as lines by matplotlib.
+"""A picture of the calls answered in time against the offered load, by matplotlib.
 
-Drawn in a process of its own (`main`), by a Python that has matplotlib.
+It is drawn in another process, by a Python that has matplotlib.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def draw(results: Sequence[Result], file: Path, python: Path) -> None:
 
 
 def save(results: Sequence[dict[str, Any]], file: Path) -> None:
-    """Draw a line a scenario. Raises ModuleNotFoundError where there is no matplotlib."""
+    """Draw one line per scenario. Raises ModuleNotFoundError without matplotlib."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

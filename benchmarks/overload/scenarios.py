@@ -1,4 +1,4 @@
-"""The loads that a server is put under: what is sent, to which models, and what else it does meanwhile."""
+"""The loads on a server: what is sent, to which models, and what else the server does meanwhile."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from benchmarks import models, usage
 from benchmarks.overload.offering import Callers, requests
 from benchmarks.overload.outcomes import Outcome, judged, percentile, settled_after
 from benchmarks.processes import PATIENT, Server
-from benchmarks.running import say
+from benchmarks.rounds import say
 from benchmarks.workloads import equal, lognormal
 from bertstream.client import Client
 
-AT_ONCE = 32  # callers that find out what the server can do
+AT_ONCE = 32  # callers that measure the server's capacity
 WARM_SECONDS = 3.0
 PROBE_GAP = 0.02
 SETTLING_SECONDS = 3.0
@@ -33,8 +33,8 @@ class Scenario:
 
     name: str
     title: str
-    long_share: float = 0.0  # of texts that have 512 tokens; the others are of lognormal length
-    streams: int = 0  # of bulk work beside
+    long_share: float = 0.0  # the share of texts with 512 tokens; the others are of lognormal length
+    streams: int = 0  # bulk streams that run beside the calls
     models: tuple[str, ...] = ("bench",)
 
 
@@ -47,29 +47,29 @@ SCENARIOS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How long, and how much."""
+class OverloadPlan:
+    """How many loads to put on a server, and for how long."""
 
-    factors: tuple[float, ...]
+    factors: tuple[float, ...]  # of the capacity
     seconds: float  # of each load
     deadline: float  # of each call, in seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One scenario. Rates in calls a second, times in seconds."""
+    """The results of one scenario. Rates are in calls per second, times in seconds."""
 
     name: str
     title: str
-    capacity: float  # with the streams beside, where there are any
+    capacity: float  # beside the streams, if there are any
     idle_p50: float
     outcomes: tuple[Outcome, ...]
-    settled: float  # after the end of the greatest load
+    settled: float  # time after the end of the greatest load until latencies are normal
     memory_before: int
 
 
-def measure(scenario: Scenario, plan: Plan, checkpoint: Path, cache: Path, flags: Sequence[str]) -> Result:
-    """Put a new server under each load in turn, the greatest last. Raises Failed where it does not start."""
+def measure(scenario: Scenario, plan: OverloadPlan, checkpoint: Path, cache: Path, flags: Sequence[str]) -> Result:
+    """Put each load on a new server in turn, the greatest last. Raises Failed if the server does not start."""
     others = [f"{name}={checkpoint}" for name in scenario.models[1:]]
     server = Server(checkpoint, [*others, *flags], cache, PATIENT)
     try:
@@ -81,8 +81,8 @@ def measure(scenario: Scenario, plan: Plan, checkpoint: Path, cache: Path, flags
         server.close()
 
 
-async def loads(scenario: Scenario, plan: Plan, server: Server, texts: Sequence[str]) -> Result:
-    """Return what the server does under each load."""
+async def loads(scenario: Scenario, plan: OverloadPlan, server: Server, texts: Sequence[str]) -> Result:
+    """Measure the server under each load."""
     generator = np.random.default_rng(0)
     source = requests(texts, scenario.models)
     async with Callers(server.address) as callers:
@@ -108,7 +108,7 @@ async def loads(scenario: Scenario, plan: Plan, server: Server, texts: Sequence[
 
 
 def texts_of(scenario: Scenario, checkpoint: Path) -> list[str]:
-    """Return the texts that its calls have, one each."""
+    """Return the texts of the scenario's calls, one for each."""
     count_tokens = models.token_counter(checkpoint)
     short = list(lognormal("short", TEXTS, count_tokens, seed=6).texts)
     if not scenario.long_share:

@@ -1,7 +1,7 @@
-"""Those that are measured, one small adapter each.
+"""A small adapter for each contender.
 
-A module here has `load(settings) -> Peer` and runs in a process of its own (host.py), with whatever Python has the
-packages that it needs. So nothing here may import bertstream, but for the adapters of bertstream itself.
+An adapter is a module with `load(settings) -> Peer`, which runs in its own process (host.py), in an environment that
+has the packages that it needs. So only the adapters of bertstream itself may import bertstream.
 """
 
 from __future__ import annotations
@@ -18,58 +18,58 @@ Vectors: TypeAlias = NDArray[np.floating[Any]]  # [n, d]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an adapter is told; made of JSON."""
+    """The settings of an adapter, which are sent as JSON."""
 
     adapter: str  # the module's name
     directory: str  # the checkpoint
     work: str  # a folder for converted models, kept between runs
     precision: str  # "float32", "int8", …
     device: str  # "cpu" or "cuda"
-    threads: int  # that it may use
+    threads: int  # how many it may use
     max_length: int  # tokens
-    calibration: str  # a JSON file with texts, for those that choose their scales by them
+    calibration: str  # a JSON file with texts, from which quantizers may choose their scales
     options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How a peer is fed: texts in a batch, and how many batches at once, each with its share of the threads."""
+    """A way to feed a peer: texts per batch, and how many batches at once, each with its share of the threads."""
 
     batch_size: int = 32
     streams: int = 1
 
 
 class Peer:
-    """A loaded model that makes unit vectors of texts."""
+    """A loaded model that encodes texts as unit vectors."""
 
     concurrent = False  # whether encode_one may be called by several threads at once
 
     def versions(self) -> dict[str, str]:
-        """Of the packages that do the work."""
+        """Return the versions of the packages that compute."""
         raise NotImplementedError
 
     def choices(self) -> Sequence[Choice]:
-        """The ways to feed it that are worth a try; the first for one text at a time."""
+        """Return the ways to feed it that are worth trying; the first one is also used for single texts."""
         return (Choice(),)
 
     def settle(self, choices: Sequence[Choice]) -> None:
-        """No choices but these are used from now on."""
+        """Prepare for the use of only these choices from now on."""
 
     def ready(self, texts: list[str]) -> Any:
-        """What `encode` takes, made once: the texts, unless the adapter is to be timed without its tokenizer."""
+        """Return what `encode` takes for these texts, made once before timing: usually the texts themselves."""
         return texts
 
     def encode(self, texts: Any, choice: Choice) -> Vectors:
-        """As fast as it can, in the order given. -> [n, d]"""
+        """Return the vectors [n, d] in the order of the texts, as fast as possible."""
         raise NotImplementedError
 
     def encode_one(self, text: Any) -> Vectors:
-        """As soon as it can. One item of what `ready` made, in a list. -> [1, d]"""
+        """Return the vector [1, d] of one item that `ready` made, given in a list, as soon as possible."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """End what was started."""
+        """End everything that was started."""
 
 
-class Left(Exception):
-    """This cannot be measured here; the message says why."""
+class NotMeasurable(Exception):
+    """The contender cannot be measured here; the message says why."""

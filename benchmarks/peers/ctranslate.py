@@ -1,4 +1,4 @@
-"""CTranslate2's encoder, by its own converter for BERT."""
+"""CTranslate2's encoder, with its own converter for BERT."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import ctranslate2
 import numpy as np
 from ctranslate2.converters import TransformersConverter
 
-from benchmarks.peers import Left, Settings, Vectors
+from benchmarks.peers import NotMeasurable, Settings, Vectors
+from benchmarks.peers.caching import cached_folder
 from benchmarks.peers.feeding import Feeder, Padded
-from benchmarks.peers.keeping import kept
 
 
 class CTranslate(Feeder):
-    """Streams are its inter_threads, and what is left of the threads its intra_threads."""
+    """An adapter whose streams are inter_threads, and the threads of each stream intra_threads."""
 
     def __init__(self, settings: Settings) -> None:
         if settings.device != "cpu":
-            raise Left("measured on the CPU only")
+            raise NotMeasurable("measured on the CPU only")
         super().__init__(settings)
         folder = Path(settings.work) / f"ctranslate2-{ctranslate2.__version__}-{settings.precision}"
-        self.path = kept(folder, lambda folder: convert(settings, folder))
+        self.path = cached_folder(folder, lambda folder: convert(settings, folder))
 
     def versions(self) -> dict[str, str]:
-        """Of what computes."""
+        """Return the version of CTranslate2."""
         return {"ctranslate2": ctranslate2.__version__}
 
     def build(self, streams: int) -> Any:
-        """An encoder."""
+        """Return an encoder for this number of streams."""
         return ctranslate2.Encoder(
             str(self.path),
             compute_type=self.settings.precision,
@@ -38,7 +38,7 @@ class CTranslate(Feeder):
         )
 
     def states(self, batch: Padded, streams: int) -> Vectors:
-        """-> [b, s, H]"""
+        """Return the last hidden states [b, s, H]."""
         ids = ctranslate2.StorageView.from_array(batch.ids.astype(np.int32))
         lengths = ctranslate2.StorageView.from_array(batch.mask.sum(axis=1).astype(np.int32))
         states: Vectors = np.array(self.built(streams).forward_batch(ids, lengths).last_hidden_state)
@@ -46,10 +46,10 @@ class CTranslate(Feeder):
 
 
 def convert(settings: Settings, folder: Path) -> None:
-    """The folder is there already, and empty."""
+    """Convert the checkpoint into an empty folder."""
     TransformersConverter(settings.directory).convert(str(folder), quantization=settings.precision, force=True)
 
 
 def load(settings: Settings) -> CTranslate:
-    """The adapter."""
+    """Return the adapter."""
     return CTranslate(settings)

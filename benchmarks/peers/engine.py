@@ -1,4 +1,4 @@
-"""bertstream's engine alone: tokens in, vectors out, without gRPC, tokenizer and other processes."""
+"""bertstream's engine alone: from tokens to vectors, without gRPC, tokenizer and other processes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from bertstream.workers.process.worker import record_graphs
 from bertstream.workers.programs.program import ScriptedProgram
 
 Ids = NDArray[np.int32]
-BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # as the server has by default
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # the defaults of the server
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TokenizedTexts:
     """Texts as the ids of their tokens."""
 
     ids: list[Ids]
@@ -33,8 +33,8 @@ class Rows:
         return iter(self.ids)
 
 
-class Tokens(Peer):
-    """What is timed begins with tokens. The option "batch_tokens" is for other batches than the server's."""
+class TokenPeer(Peer):
+    """A peer that is timed from tokens on. The option "batch_tokens" sets other batches than the server's."""
 
     def __init__(self, settings: Settings) -> None:
         set_threads(settings)
@@ -42,21 +42,21 @@ class Tokens(Peer):
         self.tokenizer = tokenizer(settings)
         self.batch_tokens = int(settings.options.get("batch_tokens", BATCH_TOKENS[settings.device]))
 
-    def ready(self, texts: list[str]) -> Rows:
-        """Tokenized before any clock runs."""
-        return Rows([np.array(encoding.ids, np.int32) for encoding in self.tokenizer.encode_batch(texts)])
+    def ready(self, texts: list[str]) -> TokenizedTexts:
+        """Return the texts tokenized, before timing."""
+        return TokenizedTexts([np.array(encoding.ids, np.int32) for encoding in self.tokenizer.encode_batch(texts)])
 
     def versions(self) -> dict[str, str]:
-        """Of what computes."""
+        """Return the version of torch."""
         return {"torch": torch.__version__}
 
     def planned(self, rows: Sequence[Ids]) -> list[list[int]]:
-        """Which rows form each batch: the longest first, as many as the budget of tokens admits."""
+        """Return the indexes of the rows of each batch: the longest first, as many as fit the budget of tokens."""
         return planned([len(row) for row in rows], self.batch_tokens)
 
 
-class Engine(Tokens):
-    """One program in this process."""
+class Engine(TokenPeer):
+    """The engine with one program in this process."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -66,8 +66,8 @@ class Engine(Tokens):
         self.output_options = OutputOptions(("pooled",), Pooling("mean", (self.last,), normalize=True))
         self.program = record_graphs(program, self.batch_tokens) if settings.device == "cuda" else program
 
-    def encode(self, rows: Rows, choice: Choice) -> Vectors:
-        """All texts. -> [n, d]"""
+    def encode(self, rows: TokenizedTexts, choice: Choice) -> Vectors:
+        """Return the vectors [n, d] of all texts."""
         if not rows.ids:  # more processes than texts
             return np.zeros((0, 0), np.float32)
         parts = self.planned(rows.ids)
@@ -77,11 +77,11 @@ class Engine(Tokens):
         return ordered
 
     def encode_one(self, rows: list[Ids]) -> Vectors:
-        """One text. -> [1, d]"""
+        """Return the vector [1, d] of one text."""
         return vectors_of(self.launch(rows))
 
     def batches(self, parts: Iterable[list[Ids]]) -> Iterator[Vectors]:
-        """As a worker computes them: on a GPU the next one is launched before the first is answered. -> [n, d] each"""
+        """Yield the vectors [n, d] of each batch, as a worker does: a GPU gets the next one before this one is read."""
         before: Launched | None = None
         for rows in parts:
             launched = self.launch(rows)
@@ -98,14 +98,14 @@ class Engine(Tokens):
 
 
 def vectors_of(batch: Launched) -> Vectors:
-    """Waits for them. -> [n, d]"""
+    """Wait for a batch, and return its vectors [n, d]."""
     (outputs,) = batch.outputs()
     vectors: Vectors = outputs["pooled"].numpy()
     return vectors
 
 
 def planned(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Places of texts by batch, the longest first; a batch has at least one text."""
+    """Return the indexes of the texts of each batch, the longest first; a batch has at least one text."""
     batches: list[list[int]] = []
     room = 0
     for text in sorted(range(len(lengths)), key=lambda text: -lengths[text]):
@@ -118,5 +118,5 @@ def planned(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
 
 
 def load(settings: Settings) -> Engine:
-    """The adapter."""
+    """Return the adapter."""
     return Engine(settings)

@@ -1,4 +1,4 @@
-"""bertstream through gRPC, by its own SDK; the server's address is the option "address"."""
+"""bertstream through gRPC, with its own SDK; the option "address" is the server's address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARTS = ("tokenize", "queue", "compute", "elsewhere", "outside")
 
 
 class GrpcClient(Peer):
-    """Bulk through `encode_stream`, single texts through `encode`, both as the SDK does by default."""
+    """The SDK with its defaults: bulk workloads through `encode_stream`, single texts through `encode`."""
 
     concurrent = True
 
@@ -26,26 +26,26 @@ class GrpcClient(Peer):
         self.version = self.client.server_version()
 
     def versions(self) -> dict[str, str]:
-        """Of the server and of gRPC."""
+        """Return the versions of the server and of gRPC."""
         return {"bertstream": self.version, "grpcio": grpc.__version__}
 
     def encode(self, texts: list[str], choice: Choice) -> Vectors:
-        """All texts. -> [n, d]"""
+        """Return the vectors [n, d] of all texts."""
         return np.concatenate([batch.vectors for batch in self.client.encode_stream(texts, max_length=self.max_length)])
 
     def encode_one(self, texts: list[str]) -> Vectors:
-        """One text, as a call of its own. -> [1, d]"""
+        """Return the vector [1, d] of one text, by a unary call."""
         return self.client.encode(texts, max_length=self.max_length)
 
     def encode_in_parts(self, texts: list[str]) -> dict[str, float]:
-        """One text, as a call of its own: seconds of each of PARTS."""
+        """Encode one text by a unary call, and return the seconds of each of PARTS."""
         reports: list[Report] = []
         start = time.perf_counter()
         self.client.encode(texts, max_length=self.max_length, report=reports.append)
         return parts_of(time.perf_counter() - start, reports[0].timings)
 
     def encode_for(self, texts: Sequence[str], lead: float, seconds: float) -> tuple[float, list[float]]:
-        """One endless stream: texts a second for so many seconds after the lead, and how long batches computed."""
+        """Stream texts endlessly, and return the texts per second after the lead, and the compute time of batches."""
         reports: list[Report] = []
         stream = self.client.encode_stream(cycle(texts), max_length=self.max_length, report=reports.append)
         start, arrivals = time.monotonic() + lead, []
@@ -64,17 +64,17 @@ class GrpcClient(Peer):
 
 
 def parts_of(seconds: float, timings: Timings) -> dict[str, float]:
-    """Where a call's time went: in the server's tokenizer, queue, model and elsewhere there, and outside of it."""
+    """Return where a call's time went: the server's tokenizer, queue, model, elsewhere in it, and outside of it."""
     known = {name: getattr(timings, name) or 0.0 for name in PARTS[:3]}
     served = timings.total or 0.0
     return known | {"elsewhere": served - sum(known.values()), "outside": seconds - served}
 
 
 def rate(arrivals: Sequence[tuple[float, int]]) -> float:
-    """Rows a second of batches that arrived at these times, from the first one on."""
+    """Return the rows per second of batches that arrived at these times, from the first one on."""
     return sum(rows for _, rows in arrivals[1:]) / (arrivals[-1][0] - arrivals[0][0])
 
 
 def load(settings: Settings) -> GrpcClient:
-    """The adapter."""
+    """Return the adapter."""
     return GrpcClient(settings)

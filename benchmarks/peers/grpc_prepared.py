@@ -1,6 +1,6 @@
-"""bertstream through gRPC by messages that are made before any clock runs, so that who sends hardly computes.
+"""bertstream through gRPC with messages that are made before timing, so that the client hardly computes.
 
-A GPU takes more texts a second than the SDK, which keeps account of each text, can send from a process or two.
+A GPU takes more texts per second than the SDK, which tracks each text, can send from one or two processes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from benchmarks.peers.grpc_client import GrpcClient
 from bertstream.v1 import encoding_pb2, types_pb2
 
 MESSAGE_TEXTS, STREAMS = 128, 4
-WINDOW = 1024  # texts under way in a stream, or fewer where the server says so
+WINDOW = 1024  # the most texts under way in a stream; the server may allow fewer
 METHOD = "/bertstream.v1.EncodingService/StreamEncodings"
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """As it goes over the wire, with so many texts."""
+    """A serialised message, and its number of texts."""
 
     texts: int
     data: bytes
@@ -45,7 +45,7 @@ class Prepared(list[str]):
 
 
 class Room:
-    """How many texts a stream may have under way: none until the server has said how many."""
+    """How many texts a stream may have under way: none until the server has announced its window."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -53,26 +53,26 @@ class Room:
         self._closed = False
 
     def open(self, window: int) -> None:
-        """So many."""
+        """Set the window, in texts."""
         with self._changed:
             self._window = window
             self._changed.notify()
 
     def take(self, texts: int) -> bool:
-        """Waits until there is room for so many, or nothing else is under way. False where there will be none."""
+        """Wait until there is room for these texts, or nothing else is under way. Returns False after `close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._fits(texts))
             self.under_way += texts
             return not self._closed
 
     def give(self, texts: int) -> None:
-        """So many were answered."""
+        """Give the room of answered texts back."""
         with self._changed:
             self.under_way -= texts
             self._changed.notify()
 
     def close(self) -> None:
-        """Nobody waits any longer."""
+        """End all waiting for room."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -82,7 +82,7 @@ class Room:
 
 
 class PreparedClient(GrpcClient):
-    """Bulk in prepared messages, through several streams, each on a connection of its own; single texts by the SDK."""
+    """Bulk workloads in prepared messages, through streams on their own connections; single texts by the SDK."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -92,15 +92,15 @@ class PreparedClient(GrpcClient):
         self._channels = [channel(settings.options["address"], number) for number in range(STREAMS)]
 
     def choices(self) -> Sequence[Choice]:
-        """One."""
+        """Return the only choice."""
         return (Choice(MESSAGE_TEXTS, STREAMS),)
 
     def ready(self, texts: list[str]) -> Prepared:
-        """With their messages."""
+        """Return the texts with their messages."""
         return Prepared(texts)
 
     def encode(self, texts: list[str], choice: Choice) -> Vectors:
-        """All texts, which `ready` made. -> [n, d]"""
+        """Return the vectors [n, d] of all texts, which `ready` made."""
         assert isinstance(texts, Prepared)
         vectors, messages = np.empty((len(texts), self._width), np.float32), waiting(texts.messages)
         with ThreadPoolExecutor(STREAMS) as pool:
@@ -110,7 +110,7 @@ class PreparedClient(GrpcClient):
         return vectors
 
     def _stream(self, channel: grpc.Channel, messages: Messages, vectors: Vectors) -> None:
-        """Writes the vectors of as many messages as it can get."""
+        """Send messages as long as there are any, and write their vectors into the array."""
         room, read = Room(), encoding_pb2.StreamEncodingsResponse.FromString
         rpc = channel.stream_stream(METHOD, request_serializer=bytes, response_deserializer=read)
         call = rpc(requests(self._options, messages, room))
@@ -120,7 +120,7 @@ class PreparedClient(GrpcClient):
             if room.under_way:
                 raise ConnectionError(f"the stream ended with {room.under_way} texts unanswered")
         except grpc.RpcError as error:
-            raise ConnectionError(f"the stream broke: {error.details()}") from None  # its own text is many lines
+            raise ConnectionError(f"the stream broke: {error.details()}") from None  # str(error) has many lines
         finally:
             room.close()
             call.cancel()
@@ -133,14 +133,14 @@ class PreparedClient(GrpcClient):
 
 
 def message(first: int, texts: Sequence[str]) -> Message:
-    """With the ids from `first` on."""
+    """Return a message with texts, whose ids begin with `first`."""
     inputs = types_pb2.TextBatch(texts=types_pb2.Texts(texts=texts))
     items = encoding_pb2.EncodingItems(first_id=first, inputs=inputs)
     return Message(len(texts), encoding_pb2.StreamEncodingsRequest(items=items).SerializeToString())
 
 
 def waiting(messages: Sequence[Message]) -> Messages:
-    """Each is taken once, by whichever stream has room."""
+    """Return a queue of messages, each of which is taken once, by whichever stream has room."""
     queue: Messages = SimpleQueue()
     for each in messages:
         queue.put(each)
@@ -148,7 +148,7 @@ def waiting(messages: Sequence[Message]) -> Messages:
 
 
 def requests(options: encoding_pb2.EncodingOptions, messages: Messages, room: Room) -> Iterator[bytes]:
-    """The options, then messages, each taken once there is room for it."""
+    """Yield the options, then messages, each when there is room for it."""
     yield encoding_pb2.StreamEncodingsRequest(options=options).SerializeToString()
     while room.take(MESSAGE_TEXTS):
         try:
@@ -161,7 +161,7 @@ def requests(options: encoding_pb2.EncodingOptions, messages: Messages, room: Ro
 
 
 def take_in(response: encoding_pb2.StreamEncodingsResponse, room: Room, vectors: Vectors) -> None:
-    """An answer. vectors: [n, d]"""
+    """Take an answer: note its room, and write its rows into the vectors [n, d]."""
     if response.WhichOneof("event") == "started":
         room.open(min(WINDOW, response.started.window.max_items))
         return
@@ -174,11 +174,11 @@ def take_in(response: encoding_pb2.StreamEncodingsResponse, room: Room, vectors:
 
 
 def channel(address: str, number: int) -> grpc.Channel:
-    """A connection of its own: channels with the same arguments would share one."""
+    """Return a channel with its own connection, since channels with equal arguments would share one."""
     options: list[tuple[str, Any]] = [("bertstream.bench", number), ("grpc.max_receive_message_length", 64 << 20)]
     return grpc.insecure_channel(address, options)
 
 
 def load(settings: Settings) -> PreparedClient:
-    """The adapter."""
+    """Return the adapter."""
     return PreparedClient(settings)

@@ -1,4 +1,4 @@
-"""infinity, in a server process of its own, over its HTTP; its Python is another one, given by the option "python"."""
+"""infinity, as a server over HTTP; the option "python" is the Python of its own environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import Choice, Left, Peer, Settings, Vectors
+from benchmarks.peers import Choice, NotMeasurable, Peer, Settings, Vectors
 
 START_SECONDS = 600.0
 TEXTS_A_REQUEST = 256
@@ -25,7 +25,7 @@ HOST = "127.0.0.1"
 
 
 class Infinity(Peer):
-    """Requests of many texts, several at once: the server sorts what it has by length."""
+    """Sends several requests of many texts at once; the server sorts them by length."""
 
     concurrent = True
 
@@ -33,7 +33,7 @@ class Infinity(Peer):
         python = Path(settings.options["python"])
         command = python.with_name("infinity_emb")
         if not command.is_file():
-            raise Left("infinity-emb is not installed")
+            raise NotMeasurable("infinity-emb is not installed")
         self.port = free_port()
         self.local = threading.local()
         self.version = version(python)
@@ -50,45 +50,45 @@ class Infinity(Peer):
             raise
 
     def wait(self) -> None:
-        """Until it answers."""
+        """Wait until the server answers."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise Left(f"the server ended with status {self.process.returncode}")
+                raise NotMeasurable(f"the server ended with status {self.process.returncode}")
             try:
                 self.post(["ready?"])
                 return
             except OSError:
                 time.sleep(0.2)
-        raise Left(f"the server was not ready after {START_SECONDS:.0f} s")
+        raise NotMeasurable(f"the server was not ready after {START_SECONDS:.0f} s")
 
     def versions(self) -> dict[str, str]:
-        """Of the server."""
+        """Return the version of the server."""
         return {"infinity-emb": self.version}
 
     def encode(self, texts: list[str], choice: Choice) -> Vectors:
-        """All texts. -> [n, d]"""
+        """Return the vectors [n, d] of all texts."""
         requests = [texts[start : start + TEXTS_A_REQUEST] for start in range(0, len(texts), TEXTS_A_REQUEST)]
         with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
             return np.concatenate(list(pool.map(self.post, requests)))
 
     def encode_one(self, texts: list[str]) -> Vectors:
-        """One text. -> [1, d]"""
+        """Return the vector [1, d] of one text."""
         return self.post(texts)
 
     def post(self, texts: list[str]) -> Vectors:
-        """One request, by this thread's own connection. -> [n, d]"""
+        """Send one request over this thread's connection, and return its vectors [n, d]."""
         body = json.dumps({"model": "bench", "input": texts, "encoding_format": "base64"})
         try:
             response, answer = self.exchange(body)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
             response, answer = self.exchange(body)  # the server closes connections that were idle for a while
         if response.status != 200:
-            raise Left(f"HTTP {response.status}: {answer[:200].decode(errors='replace')}")
+            raise NotMeasurable(f"HTTP {response.status}: {answer[:200].decode(errors='replace')}")
         return vectors(json.loads(answer))
 
     def exchange(self, body: str) -> tuple[http.client.HTTPResponse, bytes]:
-        """By this thread's connection, or a new one where there is none that works."""
+        """Send a request over this thread's connection, or a new one if there is none, and return the response."""
         connection = getattr(self.local, "connection", None)
         if connection is None:
             connection = self.local.connection = http.client.HTTPConnection(HOST, self.port, timeout=600)
@@ -102,7 +102,7 @@ class Infinity(Peer):
             raise
 
     def close(self) -> None:
-        """Ends the server."""
+        """End the server."""
         self.process.terminate()
         try:
             self.process.wait(30)
@@ -112,13 +112,13 @@ class Infinity(Peer):
 
 
 def vectors(answer: dict[str, Any]) -> Vectors:
-    """The rows of an answer, which come with their numbers. -> [n, d]"""
+    """Return the rows of an answer in the order of their numbers: [n, d]."""
     rows = sorted(answer["data"], key=lambda row: int(row["index"]))
     return np.stack([np.frombuffer(base64.b64decode(row["embedding"]), np.float32) for row in rows])
 
 
 def arguments(settings: Settings, port: int) -> list[str]:
-    """Of its command line. Its "bettertransformer" is of a torch and transformers long gone."""
+    """Return the server's arguments. "bettertransformer" is off, since it needs an old torch and transformers."""
     return [
         "v2",
         *("--model-id", settings.directory, "--served-model-name", "bench", "--host", HOST, "--port", str(port)),
@@ -128,13 +128,13 @@ def arguments(settings: Settings, port: int) -> list[str]:
 
 
 def version(python: Path) -> str:
-    """Asked of the other Python."""
+    """Return the version of infinity in the environment of that Python."""
     code = "import importlib.metadata; print(importlib.metadata.version('infinity-emb'))"
     return subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def free_port() -> int:
-    """That nobody has now."""
+    """Return a port that is free now."""
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         port: int = taken.getsockname()[1]
@@ -142,5 +142,5 @@ def free_port() -> int:
 
 
 def load(settings: Settings) -> Infinity:
-    """The adapter."""
+    """Return the adapter."""
     return Infinity(settings)

@@ -1,4 +1,4 @@
-"""sentence-transformers: its own `encode`, which sorts by length."""
+"""sentence-transformers, with its own `encode`, which sorts by length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.peers.torch_settings import DTYPES, set_threads
 
 
 class SentenceTransformers(Peer):
-    """The model, and the batch sizes worth a try."""
+    """An adapter for `SentenceTransformer.encode`."""
 
     def __init__(self, settings: Settings) -> None:
         set_threads(settings)
@@ -23,7 +23,7 @@ class SentenceTransformers(Peer):
         self.model.max_seq_length = settings.max_length
 
     def versions(self) -> dict[str, str]:
-        """Of what computes."""
+        """Return the versions of the packages that compute."""
         return {
             "sentence-transformers": sentence_transformers.__version__,
             "transformers": transformers.__version__,
@@ -31,21 +31,21 @@ class SentenceTransformers(Peer):
         }
 
     def choices(self) -> list[Choice]:
-        """32 is its default."""
+        """Return the batch sizes that are worth trying; the default of `encode` is 32."""
         return [Choice(size) for size in self.batch_sizes]
 
     def encode(self, texts: list[str], choice: Choice) -> Vectors:
-        """All texts. -> [n, d]"""
+        """Return the vectors [n, d] of all texts."""
         vectors: Vectors = self.model.encode(
             texts, batch_size=choice.batch_size, normalize_embeddings=True, show_progress_bar=False
         )
         return vectors
 
     def encode_one(self, texts: list[str]) -> Vectors:
-        """One text. -> [1, d]"""
+        """Return the vector [1, d] of one text."""
         return self.encode(texts, Choice(1))
 
 
 def load(settings: Settings) -> SentenceTransformers:
-    """The adapter."""
+    """Return the adapter."""
     return SentenceTransformers(settings)

@@ -1,4 +1,4 @@
-"""Calls, and how long each takes."""
+"""Timing of calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Call = Callable[[], object]
 
 
 def concurrently(calls: Sequence[Call], concurrency: int) -> list[float]:
-    """Run all calls, so many at a time; the seconds of each. Raises what they do."""
+    """Run all calls, `concurrency` at a time, and return the seconds of each. Raises what they raise."""
     if concurrency == 1:
         return [timed(call) for call in calls]
     with ThreadPoolExecutor(concurrency) as pool:
@@ -21,7 +21,7 @@ def concurrently(calls: Sequence[Call], concurrency: int) -> list[float]:
 
 
 def best(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
-    """The least seconds of each call, which take turns, in this thread's own time: others disturb it less."""
+    """Run calls in turns, and return the least seconds of each in this thread's time, which others disturb less."""
     found = dict.fromkeys(calls, math.inf)
     for _ in range(rounds):
         for name, call in calls.items():
@@ -32,14 +32,14 @@ def best(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
 
 
 def timed(call: Call) -> float:
-    """Seconds."""
+    """Run a call, and return its seconds."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def due_times(seconds: float, rate: float, seed: int) -> list[float]:
-    """When calls are due within so many seconds, as if from many independent users: a Poisson process."""
+    """Return the times within `seconds` at which calls are due, as from many independent users (a Poisson process)."""
     generator, due, times = random.Random(seed), 0.0, []
     while (due := due + generator.expovariate(rate)) < seconds:
         times.append(due)
@@ -47,7 +47,7 @@ def due_times(seconds: float, rate: float, seed: int) -> list[float]:
 
 
 def paced(calls: Iterable[Call], seconds: float, rate: float, seed: int, threads: int = 16) -> list[float]:
-    """Run calls when they are due; the seconds of each from then on, so that a call that had to wait is no better."""
+    """Run calls when they are due, and return the seconds of each since then, so that waiting counts too."""
     start = time.perf_counter()
 
     def late(call: Call, due: float) -> float:

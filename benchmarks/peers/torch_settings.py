@@ -1,4 +1,4 @@
-"""What all adapters that compute with torch set."""
+"""Settings of torch that several adapters share."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def set_threads(settings: Settings) -> None:
-    """As many as it may use, and no others."""
+    """Let torch use only the threads of the settings."""
     torch.set_num_threads(settings.threads)
     torch.set_num_interop_threads(1)

@@ -1,4 +1,4 @@
-"""transformers' own model with scaled_dot_product_attention, fed sorted by length."""
+"""The model of transformers with scaled_dot_product_attention, fed with batches sorted by length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.peers.torch_settings import DTYPES, set_threads
 
 
 class Transformers(Feeder):
-    """The model in eager torch."""
+    """An adapter for the model in eager torch."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -26,15 +26,15 @@ class Transformers(Feeder):
         self.model = model.eval().to(settings.device)
 
     def versions(self) -> dict[str, str]:
-        """Of what computes."""
+        """Return the versions of the packages that compute."""
         return {"transformers": transformers.__version__, "torch": torch.__version__}
 
     def stream_counts(self) -> Sequence[int]:
-        """Torch has its own threads."""
+        """Return only one stream, since torch has its own threads."""
         return (1,)
 
     def pooled(self, batch: Padded, streams: int) -> Vectors:
-        """-> [b, H], pooled where the states are."""
+        """Return unit vectors [b, H], pooled on the device of the states."""
         with torch.inference_mode():
             inputs = {name: torch.from_numpy(each).to(self.settings.device) for name, each in batch.inputs.items()}
             states = self.model(**inputs).last_hidden_state.float()
@@ -45,5 +45,5 @@ class Transformers(Feeder):
 
 
 def load(settings: Settings) -> Transformers:
-    """The adapter."""
+    """Return the adapter."""
     return Transformers(settings)

@@ -1,4 +1,4 @@
-"""How those are fed that are measured beside bertstream."""
+"""How peers are fed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_each_batch_is_computed_once_and_answered_in_its_place(streams: int) -> 
 
 
 class Sums(Feeder):
-    """Knows how many batches at once it was built for."""
+    """A peer that knows for how many batches at once it was built."""
 
     def __init__(self, checkpoint: Path) -> None:
         super().__init__(Settings("", str(checkpoint), "", "float32", "cpu", 2, 16, ""))

@@ -1,4 +1,4 @@
-"""Numbers out of measurements."""
+"""Figures made of measurements."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_cosines() -> None:
 
 
 def test_rank_correlation_is_of_how_similar_pairs_are() -> None:
-    """Of three pairs: the angles 0.1, 0.5 and 0.6 in one order, and in others."""
+    """The three pairs have the angles 0.1, 0.5 and 0.6 in one order, and in others."""
     rows = [np.array([[np.cos(angle), np.sin(angle)] for angle in angles]) for angles in ((0, 0.1, 0.6), (0, 0.5, 0.6))]
     assert rank_correlation(7 * rows[0], rows[0]) == pytest.approx(1.0)
     assert rank_correlation(rows[1], rows[0]) == pytest.approx(0.5)  # ranks 2, 1, 3 beside 1, 2, 3

@@ -1,4 +1,4 @@
-"""Goals are held against what a run has measured, and nothing else."""
+"""Goals are compared only with what a run has measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECONDS = {
     "ONNX Runtime": [1.4, 1.4, 1.4],
     "OpenVINO int8": [0.7, 0.7, 0.7],
     "CTranslate2 int8": [0.8, 0.8, 0.8],
-    "OpenVINO bfloat16": [0.1, 0.1, 0.1],  # of no goal
+    "OpenVINO bfloat16": [0.1, 0.1, 0.1],  # needed by no goal
 }
 
 

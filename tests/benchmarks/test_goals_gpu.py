@@ -1,4 +1,4 @@
-"""Goals of a GPU are held against what a run has measured there, and nothing else."""
+"""Goals of a GPU are compared only with what a run has measured there."""
 
 from __future__ import annotations
 

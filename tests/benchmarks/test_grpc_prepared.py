@@ -1,4 +1,4 @@
-"""Bulk in messages that are made ahead, against a fake server."""
+"""Bulk workloads in prepared messages, against a fake server."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_no_more_is_under_way_than_there_is_room_for() -> None:
     next(following)
     thread = threading.Thread(target=lambda: sent.extend(following))
     thread.start()
-    assert sent == []  # the server has not said yet
+    assert sent == []  # the server has not announced its window yet
     room.open(2 * MESSAGE_TEXTS)
     for fit in (2, 3, 4):
         asyncio.run(until(lambda fit=fit: len(sent) == fit))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What is said of a machine."""
+"""The description of a machine."""
 
 from __future__ import annotations
 

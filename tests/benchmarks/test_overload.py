@@ -1,4 +1,4 @@
-"""What the overload benchmark makes of calls, and how it makes them."""
+"""The overload benchmark: its calls, and the outcome of calls."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_who_cannot_draw_says_why(results: Results, tmp_path: Path) -> None:
 
 
 def has_matplotlib(python: Path) -> bool:
-    """Whether it can draw."""
+    """Return whether a Python has matplotlib."""
     return python.is_file() and not subprocess.run([python, "-c", "import matplotlib"], capture_output=True).returncode
 
 

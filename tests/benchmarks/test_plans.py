@@ -1,4 +1,4 @@
-"""What a run measures, by its options."""
+"""What a run measures according to its options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import __main__ as main
+import benchmarks.__main__ as main
 from benchmarks import goals, goals_gpu, plans
 from benchmarks.machine import describe
 from benchmarks.models import MODELS
@@ -40,7 +40,7 @@ def test_goals_of_a_gpu_take_only_what_they_need(told: pytest.MonkeyPatch) -> No
     assert "engine, 256 texts" in [each.name for each in plans.contenders(asked, BASE)]
     plan = plans.planned(asked)
     assert (plan.bulk, plan.single_tokens, plan.sizes.lognormal) == (("lognormal",), 128, 131_072)
-    assert plan.sizes.tokens_512 == 4  # which nobody is given
+    assert plan.sizes.tokens_512 == 4  # which no contender gets
     assert 0 < plans.deadline(asked, 1000.0) - 1000.0 < 480
     assert plans.patience(asked).start < 480
 

@@ -1,4 +1,4 @@
-"""Memory, and processor time by what processes do."""
+"""Memory, and processor time by role."""
 
 from __future__ import annotations
 

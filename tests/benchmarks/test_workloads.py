@@ -1,4 +1,4 @@
-"""The texts that everyone is given."""
+"""The texts that all contenders get."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from benchmarks.workloads import LONGEST, MAX_LENGTH, SHORTEST, Sizes, make
 
 
 def count(texts: Sequence[str]) -> list[int]:
-    """Two special tokens, and one for every four characters of a word or part of them."""
+    """Count two special tokens, and one for every four characters of a word or part of them."""
     return [2 + sum(-(-len(word) // 4) for word in text.split()) for text in texts]
 
 
 def broken_count(texts: Sequence[str]) -> list[int]:
-    """Counts a word among others as one token more than alone."""
+    """Count one token more for a word among others than for the word alone."""
     return [tokens + max(0, len(text.split()) - 1) for tokens, text in zip(count(texts), texts, strict=True)]
 
 
@@ -71,8 +71,8 @@ def test_many_texts_are_some_that_begin_elsewhere(monkeypatch: pytest.MonkeyPatc
     assert varied.texts[:10] == workloads.lognormal("lognormal", 10, count, seed=0).texts
 
 
-def test_a_text_is_turned_by_its_words() -> None:
-    found = [workloads.turned("one two three", words) for words in range(4)]
+def test_a_text_is_rotated_by_its_words() -> None:
+    found = [workloads.rotated("one two three", words) for words in range(4)]
     assert found == ["one two three", "two three one", "three one two", "one two three"]
 
 

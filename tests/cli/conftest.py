@@ -1,4 +1,4 @@
-"""A fake server that the command line finds, and what it says when it fails."""
+"""A fake server that the command line finds, and the errors that the command line prints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
 
 @pytest.fixture
 def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Runs a command that must fail: the exit code, and the one line on standard error."""
+    """Run a command that must fail, and return its exit code and the one line on standard error."""
 
     def run(*argv: str) -> tuple[int, str]:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from bertstream.cli import main
-from bertstream.cli._measuring import LONGEST, SHORTEST, each, made_up
+from bertstream.cli._measuring import LONGEST, SHORTEST, call_for_each, made_up
 from tests.client.fake_server import FakeServer
 
 
@@ -66,4 +66,4 @@ def test_made_up_texts_are_the_same_each_time() -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_each_text_is_taken_once(threads: int) -> None:
     texts = [str(number) for number in range(50)]
-    assert sorted(each(float, texts, threads)) == [float(text) for text in texts]
+    assert sorted(call_for_each(float, texts, threads)) == [float(text) for text in texts]

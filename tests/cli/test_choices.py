@@ -1,4 +1,4 @@
-"""The names that options take are those of the client, which the command line lists by itself to load nothing."""
+"""The values of options are those of the client; the command line lists them itself, so as not to import it."""
 
 from __future__ import annotations
 

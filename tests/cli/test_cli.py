@@ -205,6 +205,6 @@ def test_widths() -> None:
     assert [clipped(text, 4) for text in ("abcd", "abcde", "abc世", "e\u0301abc\u0301", "")] == [
         *("abcd", "abc…", "abc…", "e\u0301abc\u0301", "")
     ]
-    assert clipped("word " * 1_000_000, 9) == "word wor…"  # in a moment
+    assert clipped("word " * 1_000_000, 9) == "word wor…"  # within a moment
     assert clipped("a\x1b[2J\n", 99) == "a\\x1b[2J\\n"
     assert table(("A", "B"), [("世", "1"), ("x", "22")], right=(1,)) == "A    B\n世   1\nx   22"

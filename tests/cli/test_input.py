@@ -14,7 +14,7 @@ import pytest
 
 from bertstream.cli import main
 from bertstream.cli._input import Line, lines
-from bertstream.cli._main import _parser
+from bertstream.cli._main import build_parser
 from tests.client.fake_encodings import vector
 from tests.client.fake_generation import GENERATING
 from tests.client.fake_server import FakeServer
@@ -60,7 +60,7 @@ def test_a_files_name_is_not_taken_as_a_text(server: FakeServer, fails: Fails, n
     assert (code, server.seen.rpcs.total()) == (2, 0)
     names = f"{notes} and 1 more are names of files: " if argv.count(FILE) > 1 else f"{notes} is the name of a file: "
     assert names in error
-    assert f"'{notes}'" in error  # as the shell wants it
+    assert f"'{notes}'" in error  # quoted for the shell
     assert error.endswith("; --literal takes a name as a text\n")
     assert main([*with_file(argv, notes), "--literal"]) == 0
 
@@ -70,11 +70,11 @@ def test_what_to_do_with_a_file_is_said(fails: Fails, notes: Path, monkeypatch: 
     Path("a.txt").touch()
     assert "`--input a.txt` reads a text from each of its lines" in fails("rerank", "query", "a.txt")[1]
     assert "`--file a.txt` reads it" in fails("answer", "Who?", "a.txt")[1]
-    assert '`"$(cat a.txt)"` is what is in it' in fails("layers", "a.txt")[1]
+    assert '`"$(cat a.txt)"` is its content' in fails("layers", "a.txt")[1]
 
 
 def test_every_argument_that_is_a_text_is_looked_at() -> None:
-    (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (commands,) = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
     for name, parser in commands.choices.items():
         positional = {action.dest for action in parser._actions if not action.option_strings}
         assert positional - NO_TEXTS <= set(parser.get_default("text_arguments") or {}), name

@@ -1,4 +1,4 @@
-"""A KeyboardInterrupt that is dropped on its way is raised again, and a process that hangs ends all the same."""
+"""A KeyboardInterrupt that Python drops is raised again, and a process that hangs still ends."""
 
 from __future__ import annotations
 

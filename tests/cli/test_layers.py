@@ -1,4 +1,4 @@
-"""The commands for a model's insides, and for loading models, against a fake server."""
+"""The commands for layers and attentions, and for loading models, against a fake server."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_attention_as_a_picture(server: FakeServer, tmp_path: Path, capsys: Capt
 
 
 def read_png(data: bytes) -> Any:
-    """What png() wrote, every checksum checked."""
+    """Return the pixels of a file of `png`, after checking every checksum."""
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     chunks, at = {}, 8
     while at < len(data):

@@ -1,4 +1,4 @@
-"""Help, the version and wrong usage are told without loading what only calls need."""
+"""Help, the version and usage errors are printed without importing what only calls need."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from bertstream.cli._main import _parser
+from bertstream.cli._main import build_parser
 
 HEAVY = ("grpc", "numpy", "google", "bertstream.client", "bertstream.v1", "bertstream.server", "asyncio")
 
 
 def loaded_by(*arguments: str) -> tuple[int, set[str]]:
-    """The exit code, and which of HEAVY the process had loaded then."""
+    """Return the exit code, and which of HEAVY the process had imported."""
     code = f"""
 import sys
 from bertstream.cli import main
@@ -32,7 +32,7 @@ sys.exit(code)
 
 
 def commands() -> list[str]:
-    (action,) = (action for action in _parser()._actions if action.dest == "==SUPPRESS==" or action.choices)
+    (action,) = (action for action in build_parser()._actions if action.dest == "==SUPPRESS==" or action.choices)
     return [name for name in action.choices or () if name not in ("serve", "compile")]
 
 

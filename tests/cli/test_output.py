@@ -1,4 +1,4 @@
-"""What is printed on terminals and into pipes of any encoding, and the line at the end of what writes a file."""
+"""Output on terminals and into pipes of any encoding, and the last line of commands that write a file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def on_terminal(server: FakeServer, locale: Mapping[str, str], *arguments: str |
         try:
             while data := terminal.read(4096):
                 printed += data
-        except OSError:  # so Linux says that nobody writes any more
+        except OSError:  # Linux's sign that the other end is closed
             pass
     assert process.wait(60) == 0, printed
     return printed.replace(b"\r\n", b"\n")

@@ -1,4 +1,4 @@
-"""TLS and keys on the command line: flags, variables, and what keeps a key from view."""
+"""TLS and keys on the command line: flags, variables, and that keys stay secret."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def asking(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    """A server with a certificate for another name, which asks for one."""
+    """Yield a server with a certificate for another name, which asks clients for theirs."""
     files = authority.issue("server", "models.example.com")
     pair = (Path(files.key).read_bytes(), Path(files.certificate).read_bytes())
     fake = FakeServer(credentials=grpc.ssl_server_credentials([pair], authority.path.read_bytes(), True))
@@ -64,7 +64,7 @@ def test_variables(asking: FakeServer, authority: Authority, monkeypatch: pytest
 def test_a_servers_own_variables_are_not_the_clients(
     server: FakeServer, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a command asks the server in whose environment it runs."""
+    """A client may run in the environment of the server itself."""
     files = authority.issue("server")
     monkeypatch.setenv("BERTSTREAM_TLS_CERTIFICATE", files.certificate)
     monkeypatch.setenv("BERTSTREAM_TLS_KEY", files.key)

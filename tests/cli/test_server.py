@@ -1,4 +1,4 @@
-"""`bertstream serve` and `bertstream compile`, where the server is installed, in part, or not at all."""
+"""`bertstream serve` and `bertstream compile`, with the server installed, in part, or not at all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODULES = {"grpcio-health-checking": "grpc_health", "grpcio-reflection": "grpc_r
 
 
 class Blocked:
-    """Finds no module of these packages."""
+    """An importer that hides the modules of these packages."""
 
     def __init__(self, packages: Collection[str]) -> None:
         self._packages = packages

@@ -1,4 +1,4 @@
-"""A fake server for each test, and a client of either kind behind one face."""
+"""A fake server for each test, and clients of both kinds with the same synchronous interface."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture(params=[SyncClient, AsyncInSync])
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
-    """Makes clients of one kind, and closes them."""
+    """Make clients of one kind, and close them."""
     clients: list[Any] = []
 
     def make(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the fake server computes: numbers that follow from a text and are whole, and how they lie on the wire."""
+"""The encodings of the fake server: whole numbers that follow from a text, and their messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ATTENTIONS = encoding.ENCODING_OUTPUT_ATTENTIONS
 
 
 def keys_of(batch: types.TextBatch) -> list[str]:
-    """A string for each text that says its kind and content."""
+    """Return a key for each text, which has its kind and content."""
     match batch.WhichOneof("content"):
         case "texts":
             return [f"text:{text}" for text in batch.texts.texts]
@@ -40,35 +40,35 @@ def keys_of(batch: types.TextBatch) -> list[str]:
 
 
 def vector(key: str) -> FloatArray:
-    """The pooled vector of a text: whole numbers, so that half precision holds them."""
+    """Return the pooled vector of a text: whole numbers, which half precision represents exactly."""
     return np.array([zlib.crc32(f"{index}{key}".encode()) % 200 for index in range(HIDDEN)], np.float32)
 
 
 def states(key: str, layer: int = LAYERS) -> FloatArray:
-    """The states in a layer: as many rows as its key has characters."""
+    """Return the states of a text in a layer: one row per character of its key."""
     rows: FloatArray = np.arange(len(key), dtype=np.float32)[:, None] + vector(key) + 300 * (layer - LAYERS)
     return rows
 
 
 def attentions(key: str, layer: int, heads: Sequence[int] = range(HEADS)) -> FloatArray:
-    """The weights in a layer [heads, n, n]; they add up to whatever they do, but are eighths."""
+    """Return the attention weights in a layer [heads, n, n]: eighths, which need not add up to 1."""
     one = np.arange(len(key))
     weights: FloatArray = (one[:, None] + 2 * one + np.array(heads)[:, None, None] + 3 * layer) % 8 / np.float32(8)
     return weights
 
 
 def span_vector(key: str, start: int, end: int) -> FloatArray:
-    """The pooled vector of a span."""
+    """Return the pooled vector of a span."""
     return vector(key) + np.float32(3 * start + end)
 
 
 def spans_of(lists: encoding.SpanLists) -> list[Spans]:
-    """The spans of each text of a message."""
+    """Return the spans of each text of a message."""
     return split(list(zip(lists.starts, lists.ends, strict=True)), lists.span_counts)
 
 
 def tensor(values: NDArray[Any], data_type: int, flat: bool = False) -> types.Tensor:
-    """An array as a Tensor; `flat` with one dimension, but a scale for each row all the same."""
+    """Return an array as a Tensor; a `flat` one has one dimension, but still a scale for each row."""
     message = types.Tensor(shape=[values.size] if flat else values.shape)
     message.data_type = types.DataType.ValueType(data_type or types.DATA_TYPE_FLOAT32)
     match message.data_type:
@@ -86,7 +86,7 @@ def tensor(values: NDArray[Any], data_type: int, flat: bool = False) -> types.Te
 
 
 def with_layers(options: encoding.EncodingOptions) -> encoding.EncodingOptions:
-    """The options with layers and heads filled in, and counted from the start."""
+    """Return the options with layers and heads filled in, and counted from the start."""
     filled = encoding.EncodingOptions()
     filled.CopyFrom(options)
     if HIDDEN_STATES in options.outputs:
@@ -98,7 +98,7 @@ def with_layers(options: encoding.EncodingOptions) -> encoding.EncodingOptions:
 
 
 def encodings(keys: list[str], options: encoding.EncodingOptions, spans: list[Spans]) -> encoding.Encodings:
-    """All outputs of some texts."""
+    """Return all outputs of some texts."""
     answer = vectors(keys, options, spans)
     answer.token_counts.extend(map(len, keys))
     filled, data_type = with_layers(options), options.data_type
@@ -114,7 +114,7 @@ def encodings(keys: list[str], options: encoding.EncodingOptions, spans: list[Sp
 
 
 def vectors(keys: list[str], options: encoding.EncodingOptions, spans: list[Spans]) -> encoding.Encodings:
-    """The outputs that are one vector a text or a span, and the tokens."""
+    """Return the outputs that are one vector per text or span, and the tokens."""
     outputs = list(options.outputs) or [encoding.ENCODING_OUTPUT_POOLED]
     answer = encoding.Encodings()
     width = options.pooling.dimensions or HIDDEN
@@ -133,7 +133,7 @@ def vectors(keys: list[str], options: encoding.EncodingOptions, spans: list[Span
 
 
 def tokens(keys: list[str]) -> tokenization.Tokenizations:
-    """Each character is a token."""
+    """Return tokens, one for each character of a key."""
     text = "".join(keys)
     answer = tokenization.Tokenizations(token_ids=map(ord, text), lengths=map(len, keys), tokens=text)
     for key in keys:
@@ -145,7 +145,7 @@ def tokens(keys: list[str]) -> tokenization.Tokenizations:
 def parts(
     ids: list[int], keys: list[str], options: encoding.EncodingOptions, spans: list[Spans], rows: int
 ) -> Iterator[encoding.EncodedItems]:
-    """The messages for some texts: one, or one for so many rows of each text's outputs."""
+    """Yield the messages for some texts: one for all, or several with some rows of each text's outputs."""
     if not ids:
         return
     if not rows:
@@ -165,13 +165,13 @@ def parts(
 
 
 def cost(answer: Any, texts: int, count: int) -> None:
-    """What an answer says of itself."""
+    """Return the usage and timings of an answer."""
     answer.usage.texts, answer.usage.tokens = texts, count
     answer.timings.compute.nanos, answer.timings.total.seconds = 500_000_000, 2
 
 
 def spoil(items: encoding.EncodedItems, how: str) -> None:
-    """Makes an answer one that makes no sense."""
+    """Change an answer so that it makes no sense."""
     answer = items.encodings
     match how:
         case "row" if answer.hidden_states:
@@ -189,7 +189,7 @@ def spoil(items: encoding.EncodedItems, how: str) -> None:
 
 
 def layer_rows(key: str, text: int, options: encoding.EncodingOptions, rows: int) -> Iterator[encoding.TensorRows]:
-    """The rows of one text's layers, as StreamLayers sends them; the options have their layers filled in."""
+    """Yield the rows of one text's layers, as StreamLayers sends them, for options with their layers filled in."""
     for layer in range(LAYERS + 1):
         wanted: list[tuple[encoding.RowSource.ValueType, FloatArray]] = []
         last = layer == LAYERS and LAST_HIDDEN_STATE in options.outputs
@@ -206,7 +206,7 @@ def layer_rows(key: str, text: int, options: encoding.EncodingOptions, rows: int
 
 
 def split(values: list[Any], lengths: Iterable[int]) -> list[list[Any]]:
-    """Lists of these lengths that lie end to end."""
+    """Return a concatenated list split into lists of these lengths."""
     return [values[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]
 
 
@@ -247,7 +247,7 @@ def _flat(matrices: list[FloatArray], data_type: int) -> types.Tensor:
 
 
 def _resolved(layers: Sequence[int], every: range) -> list[int]:
-    """Counted from the start, from the lowest to the highest."""
+    """Return numbers counted from the start, in ascending order."""
     assert all(layer in every or -len(every) <= layer < 0 for layer in layers), (layers, every)
     return sorted(layer if layer in every else every[layer] for layer in layers) or list(every)
 

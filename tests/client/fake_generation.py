@@ -1,5 +1,5 @@
 # ruff: noqa: N802 - rpcs are named as in the .proto files
-"""A GenerationService whose answers follow from the prompts, with scores that float32 holds exactly."""
+"""A GenerationService whose answers follow from the prompts, with scores that float32 represents exactly."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Token(NamedTuple):
 
 
 def tokens_of(key: str, sequence: int, options: generation.GenerationOptions) -> list[Token]:
-    """The words w0, w1, … of an answer, the first of which names the prompt."""
+    """Return the words w0, w1, … of an answer, the first of which names the prompt."""
     texts = [f"{key}>{sequence}", *(f" w{number}" for number in range(1, options.max_new_tokens))]
     return [Token(100 * sequence + number, text, -(number + 1) / 8) for number, text in enumerate(texts)]
 
 
 def answer_to(key: str, sequence: int, options: generation.GenerationOptions) -> generation.GeneratedText:
-    """One answer, up to a stop string or an end-of-sequence token."""
+    """Return one answer, up to a stop string or an end-of-sequence token."""
     tokens, reason = tokens_of(key, sequence, options), generation.FINISH_REASON_LENGTH
     ends = [place for place, token in enumerate(tokens) if token.id in options.eos_token_ids]
     if ends:
@@ -47,13 +47,13 @@ def answer_to(key: str, sequence: int, options: generation.GenerationOptions) ->
 
 
 def answers_to(key: str, options: generation.GenerationOptions) -> generation.GeneratedTexts:
-    """All answers to a prompt."""
+    """Return all answers to a prompt."""
     texts = [answer_to(key, sequence, options) for sequence in range(options.num_return_sequences)]
     return generation.GeneratedTexts(texts=texts, input_tokens=len(key))
 
 
 def pieces_of(key: str, options: generation.GenerationOptions) -> Iterator[generation.GeneratedPiece]:
-    """The answers' tokens in turns; the text of each comes with the token behind it."""
+    """Yield the answers' tokens in turns; the text of each comes with the next token."""
     answers = [tokens_of(key, sequence, options) for sequence in range(options.num_return_sequences)]
     for step in range(options.max_new_tokens + 1):
         for sequence, tokens in enumerate(answers):
@@ -66,12 +66,12 @@ def pieces_of(key: str, options: generation.GenerationOptions) -> Iterator[gener
 
 
 def effective(options: generation.GenerationOptions) -> generation.GenerationOptions:
-    """The options with their defaults filled in."""
+    """Return the options with their defaults filled in."""
     done = generation.GenerationOptions()
     done.CopyFrom(options)
     done.model, done.priority = options.model or "tiny", options.priority or types.PRIORITY_BULK
     done.max_new_tokens = options.max_new_tokens or 3
-    done.num_return_sequences = options.num_return_sequences or 4  # as a checkpoint might say
+    done.num_return_sequences = options.num_return_sequences or 4  # as in some checkpoint's config
     done.num_beams = options.num_beams or 1
     done.truncation.max_length = options.truncation.max_length or 32
     done.truncation.strategy = options.truncation.strategy or types.TRUNCATION_STRATEGY_LONGEST_FIRST
@@ -80,7 +80,7 @@ def effective(options: generation.GenerationOptions) -> generation.GenerationOpt
 
 
 def add_cost(message: Any, outputs: list[generation.GeneratedTexts]) -> None:
-    """What an answer says of itself; prompts of more than 20 characters were cut."""
+    """Add usage and timings to an answer; prompts of more than 20 characters count as cut."""
     usage = message.usage
     usage.inputs, usage.input_tokens = len(outputs), sum(output.input_tokens for output in outputs)
     usage.generated_tokens = sum(len(text.token_ids) for output in outputs for text in output.texts)
@@ -89,7 +89,7 @@ def add_cost(message: Any, outputs: list[generation.GeneratedTexts]) -> None:
 
 
 class FakeGeneration(generation_grpc.GenerationServiceServicer):
-    """The rpcs; `self` is a FakeServer."""
+    """The rpcs of generation; `self` is a FakeServer."""
 
     def GenerateTexts(self: Any, request: Any, context: Any) -> generation.GenerateTextsResponse:
         self._enter("GenerateTexts", request, context)
@@ -129,7 +129,7 @@ class FakeGeneration(generation_grpc.GenerationServiceServicer):
             yield generation.StreamGeneratedTextsResponse(items=items)
 
     def spoil_outputs(self: Any, outputs: Any) -> None:
-        """Makes an answer one that makes no sense, where it is told to."""
+        """Change an answer so that it makes no sense, if the behaviour says so."""
         match self.does.broken_part:
             case "output":
                 del outputs[-1]

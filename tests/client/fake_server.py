@@ -48,7 +48,7 @@ from tests.client.fake_tasks import FakeTasks, choice_keys
 
 
 def model_message(name: str = "tiny", **limits: int) -> models.Model:
-    """The only model."""
+    """Return the only model."""
     values = {"max_texts": 128, "max_request_bytes": 1 << 21, "max_response_bytes": 1 << 22, **limits}
     message = models.Model(name=name, revision="abc", family="bert", architecture="BertModel", layers=LAYERS)
     message.hidden_size, message.attention_heads, message.vocabulary_size = HIDDEN, HEADS, 1000
@@ -72,17 +72,19 @@ def model_message(name: str = "tiny", **limits: int) -> models.Model:
 
 @dataclass
 class Behaviour:
-    """What the server is told to do."""
+    """How the server is to behave."""
 
-    failures: deque[status_pb2.Status] = field(default_factory=deque)  # of the next unary calls, one each
-    breaks: deque[tuple[int, status_pb2.Status]] = field(default_factory=deque)  # streams: after so many answers
+    failures: deque[status_pb2.Status] = field(default_factory=deque)  # failures of the next unary calls, one for each
+    breaks: deque[tuple[int, status_pb2.Status]] = field(
+        default_factory=deque
+    )  # of streams, with the number of answers before each
     window: int = 256
-    split_rows: int = 0  # so many rows of states or attentions a message
-    # The last layer of StreamLayers, or the second piece of StreamGeneration, does not come before it is set.
+    split_rows: int = 0  # rows of states or attentions per message
+    # The last layer of StreamLayers, and the second piece of StreamGeneration, wait until this is set.
     layer_gate: threading.Event | None = None
-    hold_first: int = 0  # the first item is answered after so many others
-    reverse: bool = False  # answers of a message in two messages, last items first
-    stall: threading.Event | None = None  # nothing is answered before it is set
+    hold_first: int = 0  # the first item is answered after this many others
+    reverse: bool = False  # the answer to a message comes in two, last items first
+    stall: threading.Event | None = None  # all answers wait until this is set
     health: int = 1
     model: models.Model = field(default_factory=model_message)
     bad_answer: bool = False
@@ -92,7 +94,7 @@ class Behaviour:
 
 @dataclass
 class Seen:
-    """What the server saw."""
+    """What the server has received."""
 
     rpcs: Counter[str] = field(default_factory=Counter)
     requests: list[Any] = field(default_factory=list)
@@ -102,7 +104,7 @@ class Seen:
     cancelled: threading.Event = field(default_factory=threading.Event)
     peers: set[str] = field(default_factory=set)
     deadlines: list[float | None] = field(default_factory=list)
-    messages: int = 0  # with items, of streams
+    messages: int = 0  # messages with items, of streams
     options: encoding.EncodingOptions | None = None  # of the last StreamEncodings
     task: Any = None  # the options in effect of the last StreamPredictions or StreamGeneratedTexts
     pieces: int = 0  # of StreamGeneration, as they were made
@@ -118,7 +120,7 @@ class FakeServer(
     models_grpc.ModelServiceServicer,
     tokenization_grpc.TokenizationServiceServicer,
 ):
-    """Serves on a free port of 127.0.0.1."""
+    """A server on a free port of 127.0.0.1."""
 
     def __init__(self, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
         self.does, self.seen = Behaviour(), Seen()
@@ -286,7 +288,7 @@ class FakeServer(
             abort(context, failure)
 
     def _held_back(self, requests: Any) -> Iterator[list[tuple[int, str]]]:
-        """Messages as lists of (id, key); the first item comes late."""
+        """Yield messages as lists of (id, key), with the first item late."""
         held: list[tuple[int, str]] = []
         others = received = given = 0
         for request in requests:
@@ -320,7 +322,7 @@ class FakeServer(
 
 
 def _tokenizations(keys: list[str], options: tokenization.TokenizationOptions) -> tokenization.Tokenizations:
-    """Each character of the key is a token of its own, between 1 and 2; windows of max_length."""
+    """Return tokens, one for each character of a key, between the special tokens 1 and 2, in windows of max_length."""
     answer = tokenization.Tokenizations()
     for index, key in enumerate(keys):
         room = (options.truncation.max_length or 1000) - 2

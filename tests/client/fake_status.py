@@ -20,7 +20,7 @@ def status(
     retry_seconds: float | None = None,
     request_id: str = "",
 ) -> status_pb2.Status:
-    """A google.rpc.Status with the details that are given."""
+    """Return a google.rpc.Status with the details that are given."""
     result = status_pb2.Status(code=code.value[0], message=message)
     details: list[Any] = []
     if reason:

@@ -1,5 +1,5 @@
 # ruff: noqa: N802 - rpcs are named as in the .proto files
-"""A TaskService whose answers follow from the texts, with scores that float32 holds exactly."""
+"""A TaskService whose answers follow from the texts, with scores that float32 represents exactly."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class Found(NamedTuple):
 
 
 def content(key: str) -> str:
-    """The text of a key, without its kind."""
+    """Return the text of a key, without its kind."""
     return key.partition(":")[2]
 
 
 def choice_keys(lists: tasks.ChoiceLists) -> list[str]:
-    """A key for each prompt with its choices."""
+    """Return a key for each prompt with its choices."""
     choices = split(list(lists.choices), lists.choice_counts)
     return ["|".join([f"choices:{prompt}", *some]) for prompt, some in zip(lists.prompts, choices, strict=True)]
 
 
 def falling(count: int) -> list[float]:
-    """A half, a quarter, …"""
+    """Return the scores 1/2, 1/4 and so on."""
     return [0.5 ** (index + 1) for index in range(count)]
 
 
 def tokens_for_mask(mask: int, options: tasks.FillMaskOptions) -> list[tuple[str, int]]:
-    """The candidates: the targets, or t0, t1, …"""
+    """Return the candidates for a mask: the targets, or t0, t1 and so on."""
     targets = [(word, len(word)) for word in options.targets] + [
         (f"t{number}", number) for number in options.target_ids
     ]
@@ -56,13 +56,13 @@ def tokens_for_mask(mask: int, options: tasks.FillMaskOptions) -> list[tuple[str
 
 
 def filled(text: str, mask: int, token: str) -> str:
-    """The text with one mask filled."""
+    """Return the text with one mask filled."""
     parts = text.split(MASK)
     return MASK.join(parts[: mask + 1]) + token + MASK.join(parts[mask + 1 :])
 
 
 def log_probabilities(text: str) -> list[float]:
-    """Of each character."""
+    """Return a log-probability for each character."""
     return [-ord(character) / 128 for character in text]
 
 
@@ -71,7 +71,7 @@ def next_probability(key: str) -> float:
 
 
 def labels_of(key: str) -> list[int]:
-    """The numbers of the labels, the best first."""
+    """Return the numbers of the labels, the best first."""
     return [(len(key) + place) % len(LABELS) for place in range(len(LABELS))]
 
 
@@ -80,7 +80,7 @@ def relevance(document: str) -> float:
 
 
 def words_of(key: str, options: tasks.ClassifyTokenOptions) -> list[Found]:
-    """Each capitalised word is an ENT, all others O."""
+    """Return the words of a text; capitalised ones are labelled ENT, all others O."""
     text, found = content(key).replace("|", " "), list[Found]()
     ignored = () if options.keep_all_labels else tuple(options.ignored_labels) or ("O",)
     alone = options.aggregation == tasks.AGGREGATION_STRATEGY_NONE
@@ -93,7 +93,7 @@ def words_of(key: str, options: tasks.ClassifyTokenOptions) -> list[Found]:
 
 
 def answers_to(key: str, options: tasks.AnswerOptions) -> list[tuple[str, float, int, int]]:
-    """The words of the context in their order; after them "no answer", where that is allowed."""
+    """Return the words of the context in their order, and after them "no answer", if that is allowed."""
     context = content(key).partition("|")[2]
     spans = [(match[0], match.start(), match.end()) for match in re.finditer(r"\S+", context)]
     spans += [("", 0, 0)] if options.allow_no_answer else []
@@ -103,7 +103,7 @@ def answers_to(key: str, options: tasks.AnswerOptions) -> list[tuple[str, float,
 
 
 def probabilities_of(key: str) -> list[float]:
-    """Of each choice; they add up to 1."""
+    """Return the probabilities of choices, which add up to 1."""
     count = content(key).count("|")
     return [*falling(count - 1), 0.5 ** (count - 1)]
 
@@ -192,7 +192,7 @@ def choices(keys: Sequence[str], options: tasks.ChooseOptions) -> tasks.Choices:
 
 
 class Head(NamedTuple):
-    """A task of the fake."""
+    """A task head of the fake server."""
 
     compute: Callable[[Sequence[str], Any], Message]
     predictions: str  # the field of PredictedItems
@@ -217,7 +217,7 @@ HEADS: dict[str, Head] = {
 
 
 def effective(options: Any) -> Any:
-    """The options with their defaults filled in."""
+    """Return the options with their defaults filled in."""
     done = type(options)()
     done.CopyFrom(options)
     done.model, done.priority = options.model or "tiny", options.priority or types.PRIORITY_INTERACTIVE
@@ -244,7 +244,7 @@ def effective(options: Any) -> Any:
 
 
 class FakeTasks(tasks_grpc.TaskServiceServicer):
-    """The rpcs; `self` is a FakeServer."""
+    """The rpcs of task heads; `self` is a FakeServer."""
 
     def FillMasks(self: Any, request: Any, context: Any) -> Any:
         return self.predict("FillMasks", "fill_mask", keys_of(request.inputs), request, context)
@@ -302,7 +302,7 @@ class FakeTasks(tasks_grpc.TaskServiceServicer):
             yield tasks.StreamPredictionsResponse(items=items)
 
     def predict(self: Any, rpc: str, name: str, keys: list[str], request: Any, context: Any) -> Any:
-        """A unary answer."""
+        """Return a unary answer."""
         self._enter(rpc, request, context)
         assert 0 < len(keys) <= self.does.model.limits.max_texts
         head = HEADS[name]
@@ -330,6 +330,6 @@ def _refuse_senseless(name: str, keys: list[str], context: Any) -> None:
 
 
 def _repeat_last(columns: Any) -> None:
-    """Spoils an answer: one column is longer than it should be."""
+    """Change an answer so that one column is longer than it should be."""
     column = [getattr(columns, field.name) for field, _ in columns.ListFields() if field.is_repeated][-1]
     column.append(column[-1])

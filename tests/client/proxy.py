@@ -1,4 +1,4 @@
-"""A small HTTP proxy that knows CONNECT alone."""
+"""A small HTTP proxy that knows only CONNECT."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import suppress
 
 
 class Proxy:
-    """On a free port of 127.0.0.1. Whatever it is asked to connect to, it connects to one port, or refuses."""
+    """A proxy on a free port of 127.0.0.1, which refuses all requests, or connects all of them to the same port."""
 
     def __init__(self, port: int | None) -> None:
-        """port: of 127.0.0.1; None to refuse."""
+        """Start the proxy; it connects to `port` of 127.0.0.1, or refuses for None."""
         self.asked: list[str] = []
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))

@@ -103,7 +103,7 @@ def test_documented_options_are_the_real_ones(documented: Any) -> None:
 
 
 def test_exports_are_sorted_and_there() -> None:
-    assert sdk.__all__ == sorted(sdk.__all__, key=lambda name: (not name.isupper(), name))  # as the linter has it
+    assert sdk.__all__ == sorted(sdk.__all__, key=lambda name: (not name.isupper(), name))  # in the order of the linter
     assert all(hasattr(sdk, name) for name in sdk.__all__)
 
 
@@ -145,7 +145,7 @@ def test_loading_and_unloading(server: FakeServer, client: Any) -> None:
     for dtype, value in (("int8", types.DATA_TYPE_INT8), ("fp8", types.DATA_TYPE_FP8)):
         assert client.load_model("mine", "my-bert", dtype=dtype).compute_type == dtype
         assert server.seen.requests[-1].compute_type == value
-    assert (server.seen.deadlines[-1] or 1e9) > 1e8  # the client's 60 seconds are not for this
+    assert (server.seen.deadlines[-1] or 1e9) > 1e8  # the client's 60 seconds do not apply here
     client.encode([], model="mine")
     with pytest.raises(sdk.NotFound):
         client.encode([], model="tiny")
@@ -190,7 +190,7 @@ def test_encode_takes_every_kind_and_keeps_the_order(client: Any) -> None:
     vectors = client.encode(MIXED)
     np.testing.assert_array_equal(vectors, [vector(key) for key in MIXED_KEYS])
     assert vectors.dtype == np.float32
-    vectors += 1  # it is the caller's
+    vectors += 1  # the array belongs to the caller
 
 
 def test_encode_one_text(client: Any) -> None:
@@ -215,12 +215,12 @@ def test_the_width_of_vectors(server: FakeServer, client: Any) -> None:
     server.does.model.default_pooling.dimensions = 5
     assert client.model().vector_size == 5
     assert client.encode([]).shape == (0, 5)
-    assert client.encode([], pooling="cls").shape == (0, HIDDEN)  # the dimensions are those of the checkpoint's mode
+    assert client.encode([], pooling="cls").shape == (0, HIDDEN)  # 5 dimensions are for the checkpoint's own mode
     assert client.encode([], pooling="checkpoint").shape == (0, 5)
 
 
 def test_vectors_that_are_wider_than_states(server: FakeServer, client: Any) -> None:
-    """As those of several poolings side by side."""
+    """Vectors may be wider than states if several poolings are concatenated."""
     pooling = server.does.model.default_pooling
     pooling.mode, pooling.dimensions = encoding.POOLING_MODE_CHECKPOINT, 3 * HIDDEN
     server.does.model.pooling_steps.extend(["cls + mean + max pooling"])

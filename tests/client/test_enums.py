@@ -52,7 +52,7 @@ def test_enum_names() -> None:
         (TokenColumn, tokenization.TokenizationOutput, set()),
         (Truncation, types.TruncationStrategy, set()),
         (TruncationSide, types.TruncationSide, set()),
-        (WireType, types.DataType, {"fp8"}),  # in which nothing travels
+        (WireType, types.DataType, {"fp8"}),  # is no type of tensors in messages
     ],
 )
 def test_type_checkers_know_all_names_of_the_protocol(names: Any, enum: Any, left_out: Set[str]) -> None:

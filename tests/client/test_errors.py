@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import bertstream.client as sdk
-from bertstream.client import _errors as errors
+import bertstream.client._errors as errors
 from tests.client.fake_encodings import vector
 from tests.client.fake_server import Code, FakeServer, status
 
@@ -226,7 +226,7 @@ def test_grpcs_own_size_limits(server: FakeServer, connect: Any) -> None:
     with pytest.raises(sdk.InvalidArgument) as received:
         small.encode(["a"] * 60)
     assert received.value.reason == "RESPONSE_TOO_LARGE"
-    server.does.model.limits.max_request_bytes = 100 << 20  # the server's transport takes 4 MiB all the same
+    server.does.model.limits.max_request_bytes = 100 << 20  # although the server's transport accepts 4 MiB
     with pytest.raises(sdk.InvalidArgument) as refused:
         connect(server.address, retries=0).encode("a" * 5_000_000)
     assert refused.value.reason == "REQUEST_TOO_LARGE"

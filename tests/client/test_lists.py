@@ -1,6 +1,6 @@
-"""Arrays, tensors and columns as texts, ids, documents and choices; and what is refused by its name.
+"""Arrays, tensors and columns as texts, ids, documents and choices; and wrong types, which errors name.
 
-pandas, Polars and Arrow are stood in for by classes with the methods that theirs have.
+Classes with the same methods take the place of those of pandas, Polars and Arrow.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Series:
 
 
 class Scalar:
-    """Of Arrow."""
+    """A scalar of Arrow."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -51,7 +51,7 @@ class Scalar:
 
 
 class ChunkedArray:
-    """A column of Arrow, whose items are no str."""
+    """A column of Arrow, whose items are scalars of its own."""
 
     def __init__(self, *values: Any) -> None:
         self.values = list(values)
@@ -77,7 +77,7 @@ class DataFrame:
 
 
 class Table(ChunkedArray):
-    """Of Arrow."""
+    """A table of Arrow."""
 
     column_names = ("text",)
 
@@ -87,7 +87,7 @@ class NAType:
 
 
 class Tensor:
-    """Of torch or JAX, on a device whose memory NumPy cannot read."""
+    """A tensor of torch or JAX, on a device whose memory NumPy cannot read."""
 
     def __init__(self, values: Any, kind: type = np.int64) -> None:
         self.values: Any = np.array(values, kind)

@@ -1,4 +1,4 @@
-"""Both clients against a fake server: what the server says beside its answers."""
+"""Both clients against a fake server: what the server reports besides its answers."""
 
 from __future__ import annotations
 

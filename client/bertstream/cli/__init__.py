@@ -1,4 +1,4 @@
-"""The command line: `bertstream …`. The server is imported only by `serve` and `compile`."""
+"""The command line, `bertstream …`. Only `serve` and `compile` import the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m bertstream.cli`."""
+"""The entry point of `python -m bertstream.cli`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bertstream attention`."""
+"""The command `bertstream attention`."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ EXAMPLES = """\
 examples:
   bertstream attention "The cat sat."                        the last layer, the mean of its heads
   bertstream attention "The cat sat." --layer 3 --head 2     layers count from 1, heads from 0
-  bertstream attention "The cat sat." --layer 3 -o map.png   as a picture, which has no labels
+  bertstream attention "The cat sat." --layer 3 -o map.png   a picture, without labels
   bertstream attention "The cat sat." --json
 
-A row is a token that attends, a column one that it attends to; the lightest is the largest weight of the map. Colours
-are for terminals only, and not where NO_COLOR is set."""
+A row is a token that attends, a column one that it attends to; the lightest cell has the largest weight of the map.
+Colours appear only on terminals, and not if NO_COLOR is set."""
 
 PICTURE_PIXELS, MOST_CELL_PIXELS = 1024, 32
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = command(commands, "attention", run, "draw which tokens of a text attend to which", EXAMPLES)
     add_text(parser, "text", metavar="TEXT", help="the text")
     parser.add_argument("--layer", type=int, default=-1, metavar="K", help="1 is the first (default: -1, the last)")
@@ -42,7 +42,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draws the map."""
+    """Draw the map."""
     output = suffixed(arguments.output, ".png")
     options = {"layers": arguments.layer, "heads": arguments.head, "timeout": arguments.timeout}
     with client(arguments) as connection:

@@ -1,4 +1,4 @@
-"""`bertstream bench`."""
+"""The command `bertstream bench`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ examples:
   bertstream bench                                       made-up texts of everyday lengths, as a stream and one by one
   bertstream bench --texts 10000 --concurrency 1,16
   bertstream bench --words 90                            all texts of 90 words
-  bertstream bench - < corpus.txt                        your own texts, a line each
+  bertstream bench - < corpus.txt                        your own texts, one per line
 
-What is measured is what a client sees: run it where your clients run. A server that others use is slower meanwhile."""
+It measures what a client sees, so run it where your clients run. It slows down other users of the server."""
 
 CALLS = 200
 HEADER = ("WHAT", "TEXTS", "SECONDS", "TEXTS/S", "TOKENS/S", "P50 MS", "P95 MS", "P99 MS")
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = command(commands, "bench", run, "measure how fast a server is, as a client sees it", EXAMPLES)
     source = parser.add_argument(
         "source", nargs="?", choices=["-"], metavar="-", help="take the texts from the lines of stdin"
@@ -43,14 +43,14 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--concurrency", type=numbers, default=[1, 8, 64], metavar="N,…", help="calls at once (default: 1,8,64)"
     )
-    parser.add_argument("--max-length", type=int, metavar="TOKENS", help="cut texts to so many tokens")
+    parser.add_argument("--max-length", type=int, metavar="TOKENS", help="cut longer texts to this many tokens")
     parser.add_argument("--words", type=_positive, metavar="N", help="words of each text (default: lognormal lengths)")
-    parser.add_argument("--seed", type=int, default=0, help="of the made-up texts (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the made-up texts (default: 0)")
     add_lines_options(parser, source)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measures and prints."""
+    """Measure the server, and print the results."""
     from bertstream.cli._measuring import Bench
 
     if min(arguments.concurrency) < 1:
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     with client(arguments) as connection:
         model = connection.model(arguments.model, timeout=arguments.timeout)
         bench = Bench(connection, model.name, arguments.max_length, arguments.timeout)
-        bench.stream(made[:64])  # nothing is cold after that
+        bench.stream(made[:64])  # warms the server up
         rows = [bench.stream([made[number % len(made)] for number in range(arguments.texts)])]
         rows += [bench.calls(calls, concurrency) for concurrency in arguments.concurrency]
         version = connection.server_version(timeout=arguments.timeout)

@@ -1,4 +1,4 @@
-"""`bertstream encode`."""
+"""The command `bertstream encode`."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ FORMATS = ("summary", "jsonl", "npy", "npz")
 EXAMPLES = """\
 examples:
   bertstream encode "A text" "Another"                            a summary of each vector
-  bertstream encode "A text" --json                               {"id": 0, "vector": [...]} a line
-  bertstream encode --input corpus.txt -o vectors.npy             a text a line, any number of them; - for stdin
+  bertstream encode "A text" --json                               {"id": 0, "vector": [...]} on each line
+  bertstream encode --input corpus.txt -o vectors.npy             any number of texts, one per line; - for stdin
   bertstream encode --input corpus.txt -o v.npz --skip-empty      `ids` are the numbers of the lines, from 0 on
   bertstream encode --input corpus.txt -o v.npz --keep-going      rows of NaN for texts that fail (exit code 1)
 
-An output file appears only when all is written."""
+An output file appears only when it is complete."""
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = command(commands, "encode", run, "print or save the vectors of texts", EXAMPLES)
     add_texts(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE: .npy, .npz or .jsonl")
     parser.add_argument("--format", choices=FORMATS, help="default: by FILE's suffix, else summary (jsonl in a pipe)")
     parser.add_argument("--keep-going", action="store_true", help="go on when a text fails")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="TEXTS", help="texts a batch (default: 64)")
-    parser.add_argument("--progress", action=argparse.BooleanOptionalAction, help="say how far it is, on stderr")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="TEXTS", help="texts per batch (default: 64)")
+    parser.add_argument("--progress", action=argparse.BooleanOptionalAction, help="show the progress on stderr")
     add_model(parser)
     group = add_vector_options(parser)
-    group.add_argument("--wire-type", choices=["float32", "float16", "bfloat16", "int8"], help="how vectors travel")
+    group.add_argument("--wire-type", choices=["float32", "float16", "bfloat16", "int8"], help="how numbers are sent")
     add_text_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Encodes the texts; 1 where some failed."""
+    """Encode the texts. Returns 1 if some failed."""
     tally, shows_progress = _Tally(), _shows_progress(arguments)
     with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection, _writer(arguments) as writer:
         batches = connection.encode_stream(
@@ -74,13 +74,13 @@ def run(arguments: argparse.Namespace) -> int:
             for failure in batch.errors:
                 note(f"bertstream: error: {failure.error}")
     if arguments.output is not None:
-        # How long it took, and what failed, is in the last line of --progress.
+        # With --progress its last line has told the time and the failures already.
         note(f"{arguments.output}: {tally.rows()}" + ("" if shows_progress else f", {tally.course()}"))
     return 1 if tally.failed else 0
 
 
 class _Tally:
-    """Counts what became of the texts."""
+    """Counts the texts that were encoded and those that failed."""
 
     def __init__(self) -> None:
         self._texts = self.failed = 0
@@ -94,11 +94,11 @@ class _Tally:
             self._row = f" of {batch.vectors.shape[-1]} {batch.vectors.dtype}"
 
     def rows(self) -> str:
-        """Such as `12,345 vectors of 384 float32`."""
+        """Return words such as `12,345 vectors of 384 float32`."""
         return f"{self._texts:,} vector{'' if self._texts == 1 else 's'}{self._row}"
 
     def course(self) -> str:
-        """Such as `3.2 s, 3,858 texts/s, 2 texts failed`."""
+        """Return words such as `3.2 s, 3,858 texts/s, 2 texts failed`."""
         seconds = time.monotonic() - self._start
         failed = f", {self.failed:,} text{'' if self.failed == 1 else 's'} failed" if self.failed else ""
         return f"{seconds:,.1f} s, {self._texts / max(seconds, 1e-9):,.0f} texts/s{failed}"

@@ -1,4 +1,4 @@
-"""`bertstream generate`, and what it shares with `bertstream summarize`."""
+"""The command `bertstream generate`, and what it shares with `bertstream summarize`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ examples:
   bertstream generate "The quick brown" --max-new-tokens 30          tokens as they come
   bertstream generate "Once upon" --do-sample --temperature 0.8 --num-return-sequences 3
   bertstream generate "The quick brown" --num-beams 4 --json         printed when the search has ended
-  bertstream generate - --stop . < prompts.txt                       a prompt a line, an answer a line, in order
+  bertstream generate - --stop . < prompts.txt                       one prompt per line, one answer per line, in order
 
 Several answers are numbered. Options of sampling need --do-sample, those of a beam search --num-beams above 1."""
 
@@ -36,24 +36,22 @@ _NAMES = (
 )
 
 Answered: TypeAlias = "tuple[Line, list[Generation] | RpcError]"
-"""A prompt, and its answers or why there are none."""
+"""A prompt, and its answers or its error."""
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = command(commands, "generate", run, "print what a model writes after a prompt, as it comes", EXAMPLES)
     help_text = "the prompt; - reads one from each line of stdin"
     prompt = add_text(parser, "prompt", READS_LINES, metavar="PROMPT", help=help_text)
     parser.add_argument("--token-scores", action="store_true", help="with --json: each token's log-probability")
     add_generation_options(parser, beams=1)
-    parser.add_argument("--num-return-sequences", type=int, metavar="N", help="so many answers (default: 1)")
+    parser.add_argument("--num-return-sequences", type=int, metavar="N", help="how many answers (default: 1)")
     add_lines_options(parser, prompt)
 
 
 def add_generation_options(parser: argparse.ArgumentParser, beams: int | None = None) -> None:
-    """Options that say how to generate, and how texts are tokenized; `beams`: of a search, where --num-beams does not
-    say.
-    """
+    """Add the options of generation and tokenization; `beams` is the default of --num-beams."""
     parser.add_argument("--keep-going", action="store_true", help="go on when a line fails (exit code 1)")
     add_model(parser)
     group = parser.add_argument_group("generation (default: as the checkpoint says)")
@@ -61,12 +59,12 @@ def add_generation_options(parser: argparse.ArgumentParser, beams: int | None = 
     group.add_argument("--min-new-tokens", type=int, metavar="N", help="the fewest tokens")
     group.add_argument("--repetition-penalty", type=float, metavar="X", help="above 1: fewer repetitions")
     group.add_argument("--no-repeat-ngram-size", type=int, metavar="N", help="no run of N tokens occurs twice")
-    group.add_argument("--bad-word", action="append", dest="bad_words", metavar="WORD", help="never write it")
-    group.add_argument("--stop", action="append", dest="stop_strings", metavar="TEXT", help="end before it")
+    group.add_argument("--bad-word", action="append", dest="bad_words", metavar="WORD", help="never generate this word")
+    group.add_argument("--stop", action="append", dest="stop_strings", metavar="TEXT", help="end before this text")
     group.add_argument(
         "--eos-token-id", action="append", type=int, dest="eos_token_ids", metavar="ID", help="end with this token"
     )
-    group.add_argument("--keep-special-tokens", action="store_true", help="keep [SEP] and the like in the text")
+    group.add_argument("--keep-special-tokens", action="store_true", help="keep special tokens such as [SEP]")
     _add_search_options(parser, beams)
     _add_sampling_options(parser)
     add_text_options(parser)
@@ -84,15 +82,15 @@ def _add_search_options(parser: argparse.ArgumentParser, beams: int | None) -> N
 
 def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sampling")
-    group.add_argument("--do-sample", action=argparse.BooleanOptionalAction, help="draw tokens by chance, or do not")
-    group.add_argument("--temperature", type=float, metavar="X", help="below 1: more of the probable")
+    group.add_argument("--do-sample", action=argparse.BooleanOptionalAction, help="draw tokens at random")
+    group.add_argument("--temperature", type=float, metavar="X", help="below 1: prefer probable tokens")
     group.add_argument("--top-k", type=int, metavar="N", help="only the N most probable tokens; 0 for all")
     group.add_argument("--top-p", type=float, metavar="P", help="only tokens that together reach this probability")
     group.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same tokens")
 
 
 def generation_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What add_generation_options gave, and --timeout, as arguments of the SDK."""
+    """Return the options of `add_generation_options`, and --timeout, as arguments of the SDK."""
     options = {name: getattr(arguments, name) for name in _NAMES}
     options["early_stopping"] = _EARLY_STOPPING.get(arguments.early_stopping)
     for name in ("bad_words", "stop_strings", "eos_token_ids"):
@@ -101,7 +99,7 @@ def generation_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints what is generated; 1 where some prompts failed."""
+    """Print the generated texts. Returns 1 if some prompts failed."""
     options = {**generation_options(arguments), "num_return_sequences": arguments.num_return_sequences}
     given = [] if arguments.prompt is None else [arguments.prompt]
     many, failed = reads_lines(arguments, given), 0
@@ -118,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def answered(connection: Client, prompts: Iterable[Line], *, keep_going: bool, **options: Any) -> Iterator[Answered]:
-    """Prompts of any number with their answers, in order, each as soon as it and all before it are there."""
+    """Yield prompts with their answers, in order, each as soon as it and all before it are ready."""
     waiting: deque[Line] = deque()
 
     def noted() -> Iterator[Line]:
@@ -137,7 +135,7 @@ def answered(connection: Client, prompts: Iterable[Line], *, keep_going: bool, *
 
 
 def complain(outcome: list[Generation] | RpcError) -> bool:
-    """Says on standard error what failed, if anything has."""
+    """Print the error, if the outcome is one, and return whether it is."""
     if isinstance(outcome, list):
         return False
     print(f"bertstream: error: {outcome}", file=sys.stderr)
@@ -145,22 +143,22 @@ def complain(outcome: list[Generation] | RpcError) -> bool:
 
 
 def shown(text: str) -> str:
-    """The text for a terminal, on which it is to do nothing but break lines."""
+    """Return the text for a terminal, with control characters other than line breaks and tabs as escapes."""
     return "".join(character if character in "\n\t" else printable(character) for character in text)
 
 
 def values_of(answer: Generation) -> dict[str, Any]:
-    """All about an answer, for JSON."""
+    """Return an answer as values for JSON."""
     return {name: value for name, value in asdict(answer).items() if value is not None}
 
 
 def error_values(error: RpcError) -> dict[str, Any]:
-    """About an item that failed, for JSON."""
+    """Return an error as values for JSON."""
     return {"error": {"status": error.status, "message": error.message}}
 
 
 def _outcomes(batch: GeneratedBatch[Any]) -> list[list[Generation] | RpcError]:
-    """What became of the batch's items, in the order of their ids."""
+    """Return the answers or errors of the batch's items, in the order of their ids."""
     outputs = (output if isinstance(output, list) else [output] for output in batch.results)
     good: Iterator[tuple[int, Any]] = zip(batch.ids.tolist(), outputs, strict=True)
     bad = ((failure.id, failure.error) for failure in batch.errors)
@@ -168,7 +166,7 @@ def _outcomes(batch: GeneratedBatch[Any]) -> list[list[Generation] | RpcError]:
 
 
 def _show_pieces(connection: Client, prompt: str, options: dict[str, Any]) -> None:
-    """The first answer as it comes, then the others."""
+    """Print the first answer as it comes, then the others."""
     from bertstream.client import GenerationDone
 
     others: list[Generation] = []
@@ -185,24 +183,24 @@ def _show_pieces(connection: Client, prompt: str, options: dict[str, Any]) -> No
             sys.stdout.flush()
             begun = True
     finally:
-        if begun:  # what is written next, such as an error, has a line of its own
+        if begun:  # so that the next output, such as an error, starts on its own line
             print(flush=True)
     for number, answer in enumerate(others, 2):
         print(f"{number}: {shown(answer.text)}")
 
 
 def _print_whole(prompt: Line, answers: list[Generation] | RpcError) -> None:
-    """The answers as they are."""
+    """Print the answers as they are."""
     _print_numbered(answers, shown)
 
 
 def _print_lines(prompt: Line, answers: list[Generation] | RpcError) -> None:
-    """A line an answer; an empty one for a prompt that failed."""
+    """Print one line per answer, and an empty line for a prompt that failed."""
     _print_numbered(answers, printable)
 
 
 def _print_json(prompt: Line, answers: list[Generation] | RpcError) -> None:
-    """A JSON object a prompt."""
+    """Print one JSON object per prompt."""
     values = {"answers": list(map(values_of, answers))} if isinstance(answers, list) else error_values(answers)
     # Bytes of a line that were not UTF-8 cannot be printed as they are.
     legible = prompt.text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""`bertstream health`."""
+"""The command `bertstream health`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from bertstream.cli._output import print_json
 
 EXAMPLES = """\
 examples:
-  bertstream health                     exit code 0 while the server serves, 1 while not, 3 where none is there
+  bertstream health                     exit code 0 if the server is serving, 1 if not, 3 if there is no server
   bertstream health bertstream.v1.EncodingService
-  bertstream health models/NAME         SERVICE_UNKNOWN where no such model is served"""
+  bertstream health models/NAME         SERVICE_UNKNOWN if no such model is served"""
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the command."""
-    parser = command(commands, "health", run, "ask whether the server serves", EXAMPLES)
+    """Add the command."""
+    parser = command(commands, "health", run, "ask whether the server is serving", EXAMPLES)
     parser.add_argument(
         "service", nargs="?", default="", metavar="SERVICE", help="a service, or models/NAME (default: all)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the status."""
+    """Print the status."""
     with client(arguments) as connection:
         health = connection.health(arguments.service, timeout=arguments.timeout)
     if arguments.json:

@@ -19,11 +19,11 @@ CHUNK_TEXTS = 256
 STDIN = Path("-")
 
 READS_LINES = "`--input {name}` reads a text from each of its lines"
-READS_NOTHING = '`"$(cat {name})"` is what is in it'
+READS_NOTHING = '`"$(cat {name})"` is its content'
 
 
 class Line(NamedTuple):
-    """A text, and its number from 0 on: of an argument among the arguments, of a line among all lines."""
+    """A text, and its number from 0 on: its place among the arguments, or among all lines."""
 
     number: int
     text: str
@@ -32,7 +32,7 @@ class Line(NamedTuple):
 def add_text(
     parser: argparse.ArgumentParser, name: str, instead: str = READS_NOTHING, **options: Any
 ) -> argparse.Action:
-    """An argument that is a text, or several; `instead`: what to do where it turns out to be the name of a file."""
+    """Add an argument for one text or several; `instead` is the advice if it turns out to be the name of a file."""
     if not (known := parser.get_default("text_arguments")):
         parser.add_argument("--literal", action="store_true", help="take a text as it is, even if a file has that name")
     action = parser.add_argument(name, **options)
@@ -41,14 +41,14 @@ def add_text(
 
 
 def add_texts(parser: argparse.ArgumentParser, metavar: str = "TEXT", what: str = "a text") -> None:
-    """The argument `texts`, and the options of what reads lines."""
+    """Add the argument `texts`, and the options for reading them from lines."""
     help_text = f"{what}; a single - reads one from each line of stdin"
     add_lines_options(parser, add_text(parser, "texts", READS_LINES, nargs="+", metavar=metavar, help=help_text))
 
 
 def add_lines_options(parser: argparse.ArgumentParser, texts: argparse.Action) -> None:
-    """The options of a command that takes texts from lines; `texts`: its argument that does so where it is -."""
-    group = parser.add_argument_group("a text a line")
+    """Add the options for reading texts from lines; `texts` is the argument that they replace."""
+    group = parser.add_argument_group("one text per line")
     group.add_argument(
         "--input",
         type=Path,
@@ -61,16 +61,16 @@ def add_lines_options(parser: argparse.ArgumentParser, texts: argparse.Action) -
 
 
 def add_skip_empty(group: argparse._ActionsContainer) -> None:
-    """The option --skip-empty."""
+    """Add the option --skip-empty."""
     group.add_argument(
         "--skip-empty",
         action="store_true",
-        help="leave out empty and blank lines, which ids still count (default: each is a text, so that rows are lines)",
+        help="leave out empty and blank lines; ids still count them (default: each is a text, so that rows are lines)",
     )
 
 
 class InsteadOf(argparse.Action):
-    """An option in place of an argument, which must not be missing else."""
+    """An option that replaces an argument, which is required without it."""
 
     def __init__(self, *options: Any, argument: argparse.Action, **more: Any) -> None:
         super().__init__(*options, **more)
@@ -79,15 +79,15 @@ class InsteadOf(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
-        """Takes the option's value. Where the argument is given too, that is for its command to see."""
+        """Take the option's value. If the argument is given as well, the command raises the error."""
         setattr(namespace, self.dest, values)
-        # From the start it may not be optional: argparse takes the first place where one can be missing.
+        # It must not be optional from the start, since argparse would then leave it empty at the first chance.
         self._argument.nargs = "*" if self._argument.nargs in ("+", "*") else "?"
         self._argument.required = False
 
 
 def refuse_names_of_files(arguments: argparse.Namespace) -> None:
-    """Raises UsageError where an argument that should be a text, or all of several, are names of files."""
+    """Raise UsageError if an argument that should be a text, or each of several, is the name of a file."""
     hints: Mapping[str, str] = getattr(arguments, "text_arguments", {})
     if not hints or arguments.literal:
         return
@@ -101,20 +101,20 @@ def refuse_names_of_files(arguments: argparse.Namespace) -> None:
 
 
 def _is_file(text: str) -> bool:
-    with suppress(OSError):  # no file has a name that long
-        # The locale may not be UTF-8, as the text is.
+    with suppress(OSError):  # raised for a text that is too long for a file's name
+        # The text is UTF-8, but the locale may not be.
         return text != "-" and Path(os.fsdecode(text.encode("utf-8", "surrogateescape"))).is_file()
     return False
 
 
 def reads_lines(arguments: argparse.Namespace, given: Sequence[str]) -> bool:
-    """Whether the texts are lines of a file or of standard input."""
+    """Return whether the texts are lines of a file or of standard input."""
     return arguments.input is not None or list(given) == ["-"]
 
 
 @contextmanager
 def texts_of(arguments: argparse.Namespace, given: Sequence[str]) -> Iterator[Iterator[Line]]:
-    """The texts given, or the lines of what is to be read, which is open from the start."""
+    """Provide the given texts, or the lines of the file or standard input, which is opened at once."""
     if arguments.input is not None and given:
         raise UsageError("give the texts or --input FILE, not both")
     if reads_lines(arguments, given):
@@ -127,7 +127,7 @@ def texts_of(arguments: argparse.Namespace, given: Sequence[str]) -> Iterator[It
 
 
 def chunks(texts: Iterable[Line]) -> Iterator[list[str]]:
-    """The texts, some at a time."""
+    """Yield the texts in lists of some hundreds."""
     rest = iter(texts)
     while chunk := [line.text for line in islice(rest, CHUNK_TEXTS)]:
         check()
@@ -136,7 +136,7 @@ def chunks(texts: Iterable[Line]) -> Iterator[list[str]]:
 
 @contextmanager
 def opened(source: Path) -> Iterator[IO[bytes]]:
-    """The file, or standard input where it is -."""
+    """Open a file, or standard input for -."""
     if source == STDIN:
         yield sys.stdin.buffer
         return
@@ -145,7 +145,10 @@ def opened(source: Path) -> Iterator[IO[bytes]]:
 
 
 def lines(file: IO[bytes], skip_empty: bool = False) -> Iterator[Line]:
-    """The lines, as UTF-8 whatever the locale. An empty one is an empty text; one left out counts all the same."""
+    """Yield the lines, read as UTF-8 whatever the locale is.
+
+    An empty line is an empty text. Lines that are skipped are counted all the same.
+    """
     for number, line in enumerate(file):
         text = utf8_text(line).removesuffix("\n").removesuffix("\r")
         if text.strip() or not skip_empty:
@@ -153,13 +156,11 @@ def lines(file: IO[bytes], skip_empty: bool = False) -> Iterator[Line]:
 
 
 def whole_text(source: Path) -> str:
-    """All of the file, or of standard input where it is -."""
+    """Return the whole text of a file, or of standard input for -."""
     with opened(source) as file:
         return utf8_text(file.read())
 
 
 def utf8_text(data: bytes) -> str:
-    """The text as it is, line ends too. What is not UTF-8 becomes lone surrogates, which the SDK refuses with the
-    number of the text.
-    """
+    """Return the text, with its line ends. Bytes that are not UTF-8 become lone surrogates, which the SDK refuses."""
     return data.decode("utf-8", errors="surrogateescape")

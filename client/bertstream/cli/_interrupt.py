@@ -1,4 +1,4 @@
-"""Ctrl-C that cannot get lost: Python drops a KeyboardInterrupt that is raised within a callback or a finaliser."""
+"""Ctrl-C that cannot get lost, although Python drops a KeyboardInterrupt raised within a callback or a finaliser."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ INTERRUPTED = 130
 LAST_RESORT_SECONDS = 5.0
 
 half_files: set[Path] = set()
-"""Files that must go where the process does."""
+"""Incomplete files, which must be removed when the process ends."""
 _seen = threading.Event()
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """While the body runs, Ctrl-C raises KeyboardInterrupt, and ends the process if that has not done so soon."""
+    """Let Ctrl-C raise KeyboardInterrupt in the body, and end the process soon after if that does not."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -32,7 +32,7 @@ def interruptible() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raises KeyboardInterrupt where one was lost."""
+    """Raise KeyboardInterrupt if one was lost."""
     if _seen.is_set():
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Where `bertstream layers` puts layers: a line each, JSON, or a .npz file."""
+"""The outputs of `bertstream layers`: one line per layer, JSON, or a .npz file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADER = "LAYER  SHAPE          MEAN NORM  COSINE TO THE ONE BEFORE"
 
 
 class Sink(OutputFile):
-    """For people: a line a layer."""
+    """Prints one line per layer, for people."""
 
     def __init__(self, output: Path | None, text: str) -> None:
         super().__init__(output)
@@ -28,7 +28,7 @@ class Sink(OutputFile):
         self._before: NDArray[np.floating] = np.empty(0)
 
     def write(self, layer: Layer) -> None:
-        """Takes a layer."""
+        """Print or save a layer."""
         if layer.kind == "attentions":
             print(f"{layer.layer:5}  {list(layer.array.shape)!s:<12}  attentions", flush=True)
             return
@@ -41,12 +41,12 @@ class Sink(OutputFile):
         self._before = states
 
     def about(self) -> str:
-        """What was written into a file, in words."""
+        """Return in words what was written into a file."""
         return ""
 
 
 class JsonLines(Sink):
-    """A JSON object a layer, and one for its attentions; the first has the tokens too."""
+    """Prints one JSON object per layer, and one for its attentions; the first one also has the tokens."""
 
     def write(self, layer: Layer) -> None:
         values: dict[str, object] = {} if self._before.size else _token_columns(layer)
@@ -57,7 +57,7 @@ class JsonLines(Sink):
 
 
 class Archive(Sink):
-    """A .npz file. One layer is held at a time."""
+    """Writes a .npz file, with one layer in memory at a time."""
 
     _archive: zipfile.ZipFile | None = None
 
@@ -76,17 +76,17 @@ class Archive(Sink):
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if self._archive and kind is not None:
-            with suppress(OSError):  # its file goes, but it must not find that closed
+            with suppress(OSError):  # the file is removed anyway, but must still be open when the archive is closed
                 self._archive.close()
         super().__exit__(kind, error, traceback)
 
     def finish(self) -> None:
-        """Writes the archive's directory."""
+        """Write the archive's directory."""
         if self._archive:
             self._archive.close()
 
     def about(self) -> str:
-        """What was written, in words."""
+        """Return in words what was written."""
         return "; ".join(f"{_ARRAYS[kind]}s {', '.join(layers)}" for kind, layers in self._written.items())
 
     def _add(self, name: str, array: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""`bertstream layers`."""
+"""The command `bertstream layers`."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ EXAMPLES = """\
 examples:
   bertstream layers "A text"                                a line for each layer, as it is computed
   bertstream layers "A text" --layers 0,6,12 -o out.npz     layer_0, layer_6, layer_12, token_ids, tokens, offsets
-  bertstream layers "A text" --layers=-1 --json             a JSON object a layer
-  bertstream layers "A text" --attentions -o out.npz        attention_1, attention_2, … [heads, tokens, tokens] too
+  bertstream layers "A text" --layers=-1 --json             one JSON object per layer
+  bertstream layers "A text" --attentions -o out.npz        also attention_1, attention_2, … [heads, tokens, tokens]
 
 Layer 0 is the embeddings' output. Layers above the highest that is asked for are not computed."""
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = command(
         commands, "layers", run, "print or save the hidden states and attentions of a text, layer by layer", EXAMPLES
     )
     add_text(parser, "text", metavar="TEXT", help="the text")
     parser.add_argument("--layers", type=numbers, metavar="K,…", help="such as 0,6,12 or =-1,-2 (default: all)")
-    parser.add_argument("--attentions", action="store_true", help="the attention weights of the same layers too")
+    parser.add_argument("--attentions", action="store_true", help="also the attention weights of these layers")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE.npz")
     add_model(parser)
     add_text_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints each layer, or writes it, as it comes."""
+    """Print each layer, or write it, as it comes."""
     from bertstream.client import Layer
 
     options = {"layers": arguments.layers, "timeout": arguments.timeout, **text_options(arguments)}

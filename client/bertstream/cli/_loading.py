@@ -1,4 +1,4 @@
-"""`bertstream load` and `bertstream unload`."""
+"""The commands `bertstream load` and `bertstream unload`."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from bertstream.cli._output import print_json
 LOAD_EXAMPLES = """\
 examples:
   bertstream load mine my-bert                      my-bert, below one of the server's model roots, under the name mine
-  bertstream load mine my-bert --dtype bfloat16     and again: replaces it once the new one is ready; no call fails"""
+  bertstream load mine my-bert --dtype bfloat16     replaces it once the new one is ready; no call fails"""
 
 UNLOAD_EXAMPLES = """\
 examples:
-  bertstream unload mine    calls under way finish, later ones find no such model"""
+  bertstream unload mine    calls under way finish, later ones fail with NOT_FOUND"""
 
 COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "fp8")
 
 
 def add_to(commands: Commands) -> None:
-    """Adds both commands."""
+    """Add both commands."""
     load = command(commands, "load", run_load, "load a model into the server, or replace one", LOAD_EXAMPLES)
     load.add_argument("name", metavar="NAME", help="the name to serve it under")
     load.add_argument("source", metavar="SOURCE", help="a name below a model root of the server, or on the hub")
     load.add_argument("--dtype", choices=COMPUTE_TYPES, help="the type to compute in; int8 on the CPU, fp8 on an H100")
     load.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="worker processes (default: as many as the server says)"
+        "--workers", type=int, default=0, metavar="N", help="worker processes (default: the server's choice)"
     )
     load.add_argument(
         "--allow-unsupported-modules",
         action="store_true",
-        help="serve it without what cannot be run of it, although vectors are not what its authors meant",
+        help="leave out modules that the server cannot run, although vectors then differ from what its authors meant",
     )
     unload = command(commands, "unload", run_unload, "take a model out of service", UNLOAD_EXAMPLES)
     unload.add_argument("name", metavar="NAME", help="the model")
 
 
 def run_load(arguments: argparse.Namespace) -> int:
-    """Loads, waits until the model serves, and prints it."""
+    """Load a model, wait until it is served, and print it."""
     with client(arguments) as connection:
         model = connection.load_model(
             arguments.name,
@@ -57,7 +57,7 @@ def run_load(arguments: argparse.Namespace) -> int:
 
 
 def run_unload(arguments: argparse.Namespace) -> int:
-    """Unloads."""
+    """Unload a model."""
     with client(arguments) as connection:
         connection.unload_model(arguments.name, timeout=arguments.timeout)
     if arguments.json:

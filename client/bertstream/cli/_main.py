@@ -1,4 +1,4 @@
-"""Arguments to a command, and its outcome to an exit code."""
+"""The command line: arguments to a command, and its outcome to an exit code."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ examples:
   bertstream encode --input corpus.txt --output vectors.npy
   bertstream similarity "A text" "Another" "A third"
   bertstream layers "A text" --layers 0,6,12 -o layers.npz
-  bertstream attention "A text" --layer 3 --head 2   a map of who attends to whom
+  bertstream attention "A text" --layer 3 --head 2   a map of which token attends to which
   bertstream fill-mask "Paris is the [MASK] of France."
   bertstream entities "Angela Merkel met Barack Obama in Berlin."
   bertstream generate "The quick brown" --max-new-tokens 30
@@ -60,16 +60,16 @@ examples:
 exit codes:
   0 done, 1 the call failed (health: not serving), 2 wrong usage, 3 no server there or not ready, 130 interrupted
 
-`bertstream COMMAND --help` says more."""
+See `bertstream COMMAND --help` for the options of a command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit code. Errors are one line on standard error."""
+    """Run one command, and return its exit code. Errors are printed as one line on standard error."""
     write_any_text()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in _server.COMMANDS:
         return _guarded(lambda: _server.run(arguments[0], arguments[1:]))
-    parsed = _parser().parse_args(arguments)
+    parsed = build_parser().parse_args(arguments)
 
     def run() -> int:
         refuse_names_of_files(parsed)
@@ -89,15 +89,15 @@ def _guarded(run: Callable[[], int], address: str = "") -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever reads has all they want. What is still buffered must not be flushed into the closed pipe at exit.
+        # The reader has read enough. What is still buffered must not be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except (UsageError, ValueError) as error:
         return _complain(error, USAGE)
     except OSError as error:
-        what = error.strerror or error  # without the number of the error, which says nothing more
+        what = error.strerror or error  # without the number of the error
         return _complain(what if error.filename is None else f"{error.filename}: {what}", FAILED)
-    except _client_error() as error:  # which is looked up only where it comes to that
+    except _client_error() as error:  # imported only if an exception gets this far
         return _complain_of_call(error, address)
 
 
@@ -112,7 +112,7 @@ def _complain_of_call(error: BertstreamError, address: str) -> int:
 
     if not isinstance(error, Unavailable):
         return _complain(error, FAILED)
-    # Without a reason it is gRPC that speaks, and does not always say of which address.
+    # An error without a reason is gRPC's own, which does not always name the address.
     return _complain(str(error) if error.reason else f"no server at {address}: {error}", UNAVAILABLE)
 
 
@@ -123,11 +123,11 @@ def _complain(error: object, code: int) -> int:
 
 
 class _GroupedHelp(argparse.RawDescriptionHelpFormatter):
-    """Lists the commands below headings, each of which goes before the command that it is the value of."""
+    """Lists the commands below headings; `headings` maps a command to the heading that goes before it."""
 
     def __init__(self, headings: Mapping[str, str], prog: str) -> None:
         super().__init__(prog)
-        self._action_max_length = len("    next-sentence")  # argparse itself forgets how far commands are indented
+        self._action_max_length = len("    next-sentence")  # argparse itself does not count the indent of commands
         self._headings = headings
 
     def _format_action(self, action: argparse.Action) -> str:
@@ -136,15 +136,15 @@ class _GroupedHelp(argparse.RawDescriptionHelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Prints usage errors as one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Exits with that line."""
+        """Print the error and exit."""
         self.exit(USAGE, f"bertstream: error: {message} (see `{self.prog} --help`)\n")
 
 
 class _Version(argparse.Action):
-    """Looks the version up only when it is asked for, which takes a while."""
+    """Prints the version, which takes a while to look up, and so is not looked up before."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import PackageNotFoundError, version
@@ -157,7 +157,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     headings: dict[str, str] = {}
     parser = _Parser(
         prog="bertstream",

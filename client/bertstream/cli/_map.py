@@ -19,9 +19,9 @@ Weights = NDArray[np.floating]
 
 
 def draw(weights: Weights, tokens: Sequence[str], columns: int, colour: bool, shades: str = SHADES) -> str:
-    """[n, n] weights with a label for each row and column, at most so many columns wide.
+    """Draw weights [n, n] with a label for each row and column, at most `columns` wide.
 
-    Where n is too large, a cell is the largest of a square of weights, and its label that of the square's first token.
+    If n is too large, a cell is the largest of a square of weights, labelled with the square's first token.
     """
     labels = [clipped(token, max(2, min(LABEL_COLUMNS, columns - LEAST_CELLS - 1))) for token in tokens]
     margin = max(map(width, labels), default=0) + 1
@@ -38,7 +38,7 @@ def draw(weights: Weights, tokens: Sequence[str], columns: int, colour: bool, sh
 
 
 def pooled(weights: Weights, square: int) -> Weights:
-    """The largest of each square of so many rows and columns."""
+    """Return the largest weight of each square: [n, n] -> [ceil(n / square), ceil(n / square)]."""
     starts = np.arange(0, len(weights), square)
     if square == 1 or not len(starts):
         return weights
@@ -46,7 +46,7 @@ def pooled(weights: Weights, square: int) -> Weights:
 
 
 def _column_labels(labels: Sequence[str], cell: int) -> list[str]:
-    """The labels from top to bottom, ending above the first row."""
+    """Return the lines of the columns' labels, which run from top to bottom and end above the first row."""
     lines = min(LABEL_LINES, max(map(len, labels), default=0))
     stacked = [_stack(label, lines, cell) for label in labels]
     return ["".join(column[line] for column in stacked) for line in range(lines)]

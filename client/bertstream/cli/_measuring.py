@@ -1,4 +1,4 @@
-"""How fast a server is, as a client sees it: what `bertstream bench` measures."""
+"""The measurements of `bertstream bench`: how fast a server is, as a client sees it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from bertstream.cli._interrupt import check
 from bertstream.client import Client, Usage
 
-# Everyday words, a token or two each.
+# Everyday words of one or two tokens each.
 WORDS = """
 the river rose after three days of rain and lower fields are under water let dough rest overnight then bake bread
 in a very hot oven night train to coast leaves at ten from platform four telescope found vapour around distant
@@ -22,12 +22,12 @@ planet my grandmother keeps bees behind orchard sells their honey market on comm
 auditors have finished report he tuned old piano by ear one string another whole house was key museum reopened
 wing with exhibition maps fifteenth century scientists measured how quickly glacier retreats each summer
 """
-MU, SIGMA, SHORTEST, LONGEST = 3.7, 0.8, 3, 400  # words of a text: lognormal, about 50 on average
+MU, SIGMA, SHORTEST, LONGEST = 3.7, 0.8, 3, 400  # lognormal numbers of words per text, about 50 on average
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One row; the latencies are those of calls of one text, and None for a stream."""
+    """One row of results. The latencies are those of calls with one text, and None for a stream."""
 
     what: str
     concurrency: int  # 0 for a stream
@@ -46,7 +46,7 @@ class Bench:
         self._client, self._model, self._max_length, self._timeout = connection, model, max_length, timeout
 
     def stream(self, texts: Sequence[str]) -> Measured:
-        """All texts through one stream."""
+        """Measure one stream of all texts."""
         used: list[Usage] = []
         start = time.perf_counter()
         batches = self._client.encode_stream(
@@ -63,7 +63,7 @@ class Bench:
         return Measured("stream", 0, answered, sum(use.tokens for use in used), time.perf_counter() - start)
 
     def calls(self, texts: Sequence[str], concurrency: int) -> Measured:
-        """A call a text, so many at once."""
+        """Measure one call per text, with `concurrency` calls at once."""
         used: list[Usage] = []
 
         def call(text: str) -> float:
@@ -78,15 +78,15 @@ class Bench:
             return time.perf_counter() - start
 
         start = time.perf_counter()
-        latencies = each(call, texts, concurrency)
+        latencies = call_for_each(call, texts, concurrency)
         seconds = time.perf_counter() - start
         p50, p95, p99 = (float(value) for value in np.percentile(latencies, [50, 95, 99], method="inverted_cdf"))
         what = f"{concurrency} call{'s' if concurrency > 1 else ''} at once"
         return Measured(what, concurrency, len(texts), sum(use.tokens for use in used), seconds, p50, p95, p99)
 
 
-def each(call: Callable[[str], float], texts: Sequence[str], threads: int) -> list[float]:
-    """The call's answers for all texts, by so many threads, each of which takes the next one."""
+def call_for_each(call: Callable[[str], float], texts: Sequence[str], threads: int) -> list[float]:
+    """Return the call's results for all texts, made by several threads, each of which takes the next text."""
     waiting, lock = iter(texts), threading.Lock()
 
     def lane() -> Iterator[float]:
@@ -102,11 +102,11 @@ def each(call: Callable[[str], float], texts: Sequence[str], threads: int) -> li
         return list(lane())
     with ThreadPoolExecutor(threads) as pool:
         lanes = [pool.submit(lambda: list(lane())) for _ in range(threads)]
-        return [seconds for each_lane in lanes for seconds in each_lane.result()]
+        return [seconds for future in lanes for seconds in future.result()]
 
 
 def made_up(count: int, seed: int, length: int | None) -> list[str]:
-    """Texts of real words in any order, of so many words each, or of lognormal lengths."""
+    """Return texts of real words in random order, with `length` words each, or of lognormal lengths for None."""
     generator = random.Random(seed)
     lengths = [length or _length(generator) for _ in range(count)]
     words = WORDS.split()

@@ -1,4 +1,4 @@
-"""`bertstream models`."""
+"""The command `bertstream models`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   bertstream models              a table, the default model first
-  bertstream models NAME         all about one model
+  bertstream models NAME         all properties of one model
   bertstream models --json"""
 
 HEADER = ("NAME", "FAMILY", "LAYERS", "HIDDEN", "TOKENS", "POOLING", "TYPE", "DEVICE", "WORKERS", "HEADS")
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = command(commands, "models", run, "list the served models", EXAMPLES)
-    parser.add_argument("name", nargs="?", metavar="NAME", help="all about this one")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="print all properties of this model")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the models."""
+    """Print the models."""
     with client(arguments) as connection:
         named, timeout = arguments.name is not None, arguments.timeout
         models = [connection.model(arguments.name, timeout=timeout)] if named else connection.models(timeout=timeout)
@@ -43,12 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def model_values(model: Model) -> dict[str, Any]:
-    """All about a model, for JSON."""
+    """Return a model's properties as values for JSON."""
     return {**asdict(model), "vector_size": model.vector_size}
 
 
 def models_table(models: Iterable[Model]) -> str:
-    """A line a model, and below one for each that is not in float32: how far from that it is."""
+    """Return a table of models, and below it the deviation from float32 of each model in another precision."""
     listed = list(models)
     lines = [f"{each.name} in {each.compute_type}: {cosine}" for each in listed if (cosine := _cosine(each))]
     return "\n\n".join([table(HEADER, map(_row, listed), right=(2, 3, 4, 8)), *(["\n".join(lines)] if lines else [])])
@@ -67,13 +67,13 @@ def _pooling(model: Model) -> str:
 
 
 def _cosine(model: Model) -> str:
-    """Of a precision that is less than float32, what that costs."""
+    """Return the deviation from float32 in short, for a model in a lower precision."""
     test = model.precision_test if model.compute_type != "float32" else None
     return f"least cosine of a token's state to float32 {test.min_cosine:.5f} on made-up texts" if test else ""
 
 
 def _precision(model: Model) -> str:
-    """The same in full, of any precision."""
+    """Return the deviation from float32 in full, for a model in any precision."""
     if (test := model.precision_test) is None:
         return ""
     difference = f"greatest difference of a number {test.max_abs_difference:.1e}"

@@ -1,4 +1,4 @@
-"""What goes to standard output and standard error, whatever the terminal's encoding is."""
+"""Printing to standard output and standard error, whatever the terminal's encoding is."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, TextIO
 
 
 def write_any_text() -> None:
-    """From now on nothing that is printed raises UnicodeEncodeError, and nothing of it is lost.
+    """Set up both streams so that printing never raises UnicodeEncodeError, and loses no character.
 
-    A pipe or a file gets UTF-8, as what is read is UTF-8. A terminal gets its own encoding, and what that lacks as
-    escapes, which unlike question marks still say what is there.
+    A pipe or a file gets UTF-8, as input is UTF-8 too. A terminal gets its own encoding, with escapes for characters
+    that it lacks, since question marks would hide them.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -23,12 +23,12 @@ def write_any_text() -> None:
 
 
 def print_json(value: Any, *, indent: int | None = None) -> None:
-    """Prints a value as JSON, at once. A terminal that is not UTF-8 gets JSON's own escapes."""
+    """Print a value as JSON, and flush. A terminal that is not UTF-8 gets JSON's own escapes."""
     print(json.dumps(value, ensure_ascii=not _is_utf8(sys.stdout), indent=indent), flush=True)
 
 
 def shows(text: str) -> bool:
-    """Whether standard output has all these characters."""
+    """Return whether standard output can encode these characters."""
     try:
         text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
@@ -37,12 +37,12 @@ def shows(text: str) -> bool:
 
 
 def has_colour() -> bool:
-    """Whether standard output may be coloured."""
+    """Return whether standard output may be coloured."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def note(line: str) -> None:
-    """Says on standard error what was done; standard output is for results."""
+    """Print a line on standard error, since standard output is for results."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Colours: numbers to those that look as evenly spaced as they are (matplotlib's viridis, by eleven of its colours)."""
+"""Colours for numbers, perceptually uniform: matplotlib's viridis, interpolated between eleven of its colours."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _ANCHORS = np.array([
 
 
 def colours(shares: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """[...] from 0 to 1, dark to light, as red, green and blue [..., 3]."""
+    """Return the red, green and blue of numbers from 0 (dark) to 1 (light): [...] -> [..., 3]."""
     places = np.linspace(0, 1, len(_ANCHORS))
     channels = [np.interp(shares, places, _ANCHORS[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
 def terminal_colours(shares: NDArray[np.floating]) -> NDArray[np.int64]:
-    """The nearest of the 216 colours that terminals have beyond the first 16."""
+    """Return the numbers of the nearest of the 216 colours that terminals have beyond the first 16."""
     red, green, blue = np.moveaxis(np.rint(colours(shares) / 255 * 5).astype(np.int64), -1, 0)
     return np.asarray(16 + 36 * red + 6 * green + blue)

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture of red, green and blue [height, width, 3]."""
+    """Return the PNG file of a picture: [height, width, 3], red, green and blue."""
     height, width, _ = pixels.shape
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB, not interlaced
-    unfiltered = np.zeros((height, 1), np.uint8)  # the type of the filter leads each row
+    unfiltered = np.zeros((height, 1), np.uint8)  # each row begins with the type of its filter
     rows = np.hstack([unfiltered, pixels.reshape(height, -1)]).tobytes()
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
 
 
 def enlarged(pixels: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
-    """Each pixel as a square of so many."""
+    """Return the picture with each pixel as a square of `times` by `times` pixels."""
     return pixels.repeat(times, axis=0).repeat(times, axis=1)
 
 

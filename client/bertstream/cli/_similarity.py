@@ -1,4 +1,4 @@
-"""`bertstream similarity`."""
+"""The command `bertstream similarity`."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ examples:
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the command."""
-    parser = command(commands, "similarity", run, "print how similar texts are to a first one", EXAMPLES)
+    """Add the command."""
+    parser = command(commands, "similarity", run, "print how similar texts are to a first text", EXAMPLES)
     add_text(parser, "first", metavar="A", help="the text to compare with")
     add_texts(parser, metavar="B")
     add_model(parser)
@@ -43,7 +43,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the cosine of each text's vector and the first one's, in the order of the texts."""
+    """Print the cosine of each text's vector and the first one's, in the order of the texts."""
     with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
         if not arguments.json and not reads_lines(arguments, arguments.texts):
             print("SIMILARITY  TEXT")

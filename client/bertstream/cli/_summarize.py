@@ -1,4 +1,4 @@
-"""`bertstream summarize`."""
+"""The command `bertstream summarize`."""
 
 from __future__ import annotations
 
@@ -28,35 +28,37 @@ EXAMPLES = """\
 examples:
   bertstream summarize article.txt --num-beams 4 --no-repeat-ngram-size 3
   bertstream summarize - --max-new-tokens 60 < article.txt
-  bertstream summarize articles.txt --lines > summaries.txt      a text a line, a summary a line, in order
-  bertstream summarize articles.txt --lines --json               a JSON object a line
+  bertstream summarize articles.txt --lines > summaries.txt      one text per line, one summary per line, in order
+  bertstream summarize articles.txt --lines --json               one JSON object per line
 
-Needs a checkpoint with an encoder and a decoder. A text is cut to what the encoder takes, and that is said."""
+This needs a checkpoint with an encoder and a decoder. A text that is too long for the encoder is cut, with a note."""
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the command."""
-    parser = command(commands, "summarize", run, "print what an encoder-decoder makes of a text", EXAMPLES)
+    """Add the command."""
+    parser = command(
+        commands, "summarize", run, "print a summary, or whatever an encoder-decoder generates from a text", EXAMPLES
+    )
     parser.add_argument("file", type=Path, metavar="FILE", help="the text, in UTF-8; - for standard input")
-    parser.add_argument("--lines", action="store_true", help="each line is a text of its own")
+    parser.add_argument("--lines", action="store_true", help="read each line as a text")
     add_skip_empty(parser)
     add_generation_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the summaries; 1 where some texts failed."""
+    """Print the summaries. Returns 1 if some texts failed."""
     failed, cut = 0, _Cut()
     if arguments.skip_empty and not arguments.lines:
         raise UsageError("--skip-empty needs --lines")
     with opened(arguments.file) as file, client(arguments) as connection:
-        connection.summarize([], model=arguments.model, timeout=arguments.timeout)  # refuses a model that cannot
+        connection.summarize([], model=arguments.model, timeout=arguments.timeout)  # fails if the model cannot
         priority = "bulk" if arguments.lines else "interactive"
         options = {**generation_options(arguments), "report": cut.take, "priority": priority}
         found = answered(connection, _texts(arguments, file), keep_going=arguments.keep_going, **options)
         for line, outcome in found:
             failed += complain(outcome)
             _show(arguments, line.number, outcome)
-    cut.tell()
+    cut.print_note()
     return 1 if failed else 0
 
 
@@ -70,7 +72,7 @@ class _Cut:
         self._texts += report.usage.truncated_texts
         self._max_length = report.options.max_length
 
-    def tell(self) -> None:
+    def print_note(self) -> None:
         if self._texts:
             what = "1 text was" if self._texts == 1 else f"{self._texts:,} texts were"
             note(f"bertstream: note: {what} cut to {self._max_length} tokens")

@@ -9,36 +9,36 @@ _NO_WIDTH = {"Mn", "Me", "Cf"}
 
 
 def width(text: str) -> int:
-    """How many columns a text takes: 2 for wide East Asian characters and most emoji, 0 for combining marks."""
+    """Return how many columns a text takes: 2 for East Asian wide characters and most emoji, 0 for combining marks."""
     return sum(map(_character_width, text))
 
 
 def pad(text: str, columns: int, right: bool = False) -> str:
-    """The text with blanks to fill so many columns."""
+    """Return the text with spaces to fill the columns."""
     blanks = " " * (columns - width(text))
     return blanks + text if right else text + blanks
 
 
 def printable(text: str) -> str:
-    """The text with control characters and the like as escapes, so that they do nothing to the terminal."""
+    """Return the text with escapes for control characters and others that would affect the terminal."""
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Cf" else repr(c)[1:-1] for c in text)
 
 
 def clipped(text: str, columns: int) -> str:
-    """The text cut, with an ellipsis, to at most so many columns."""
+    """Return the text, cut with an ellipsis if it takes more than `columns`."""
     text = printable(text)
-    used = kept = 0
+    used = cut_at = 0
     for end, character in enumerate(text, 1):
         used += _character_width(character)
         if used > columns:
-            return text[:kept] + "…"
+            return text[:cut_at] + "…"
         if used < columns:
-            kept = end
+            cut_at = end
     return text
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
-    """Rows under a header, each column as wide as it must be; those in `right` are aligned to the right."""
+    """Return a table whose columns are as wide as needed; those in `right` are aligned to the right."""
     lines = [list(header), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
     aligned_right = set(right)

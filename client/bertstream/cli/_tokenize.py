@@ -1,4 +1,4 @@
-"""`bertstream tokenize`."""
+"""The command `bertstream tokenize`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ EXAMPLES = """\
 examples:
   bertstream tokenize "Hello, Welt!"
   bertstream tokenize "a long text" --max-length 128 --stride 32    overlapping windows
-  bertstream tokenize - --json < texts.txt                          a JSON object a line"""
+  bertstream tokenize - --json < texts.txt                          one JSON object per line"""
 
 HEADER = ("#", "TOKEN", "ID", "START", "END", "WORD", "TEXT")
 
 
 def add_to(commands: Commands) -> None:
-    """Adds the command."""
+    """Add the command."""
     parser = command(commands, "tokenize", run, "print the tokens of texts", EXAMPLES)
     add_texts(parser)
     add_model(parser)
@@ -33,7 +33,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the tokens."""
+    """Print the tokens."""
     options: dict[str, Any] = {**text_options(arguments), "overflow": arguments.overflow, "stride": arguments.stride}
     show = _print_json if arguments.json else _print_table
     with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:

@@ -1,6 +1,4 @@
-"""Files that appear when they are whole, and where `bertstream encode` puts vectors: a summary, lines of JSON, or
-NumPy's files. All in constant memory.
-"""
+"""Files that appear only when they are complete, and the outputs of `bertstream encode`, all in constant memory."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ from bertstream.client import EncodedBatch
 
 
 class OutputFile:
-    """A file that gets its name when it is whole, so that half a file is never there; or none."""
+    """A file that gets its name only when it is complete; None stands for standard output."""
 
     def __init__(self, output: Path | None) -> None:
         if output and not output.absolute().parent.is_dir():
@@ -49,7 +47,7 @@ class OutputFile:
             self._settle(whole)
 
     def finish(self) -> None:
-        """All was written."""
+        """Complete the output, after everything was written."""
 
     def _settle(self, whole: bool) -> None:
         if not self._half or not self._output:
@@ -63,10 +61,10 @@ class OutputFile:
         half_files.discard(self._half)
 
     def binary_file(self) -> IO[bytes]:
-        """A new file beside the output."""
+        """Return a new file beside the output."""
         assert self._output is not None
         folder, name = self._output.absolute().parent, self._output.name
-        # Known before it is there, so that no interrupt can come between.
+        # Registered before it exists, so that no interrupt can come between.
         self._half = folder / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
         half_files.add(self._half)
         self._file = self._half.open("x+b")
@@ -74,25 +72,25 @@ class OutputFile:
 
 
 class Writer(OutputFile):
-    """Takes batches."""
+    """Writes batches of vectors."""
 
     def write(self, batch: EncodedBatch) -> None:
-        """Writes a batch."""
+        """Write a batch."""
         raise NotImplementedError
 
 
 class LineWriter(Writer):
-    """A JSON object a text: {"id": 0, "vector": [...]}, or {"id": 0, "error": {...}}."""
+    """Writes one JSON object per text: {"id": 0, "vector": [...]}, or {"id": 0, "error": {...}}."""
 
     def write(self, batch: EncodedBatch) -> None:
-        """Writes a batch."""
+        """Write a batch."""
         failed = {failure.id: failure.error for failure in batch.errors}
         for item, vector in zip(batch.ids.tolist(), batch.vectors, strict=True):
             if item in failed:
                 error = {"status": failed[item].status, "message": failed[item].message}
                 self._line({"id": item, "error": error})
             else:
-                # The shortest decimals that give the same number of its own type again.
+                # The shortest decimals that are read back as the same float32 or float16.
                 self._line({"id": item, "vector": [float(str(value)) for value in vector]})
 
     def _line(self, row: dict[str, Any]) -> None:
@@ -105,20 +103,20 @@ class LineWriter(Writer):
             sys.stdout.write(line)
 
     def finish(self) -> None:
-        """An empty file where there was nothing to write."""
+        """Make an empty file if there was nothing to write."""
         if self._output and not self._file:
             self.binary_file()
 
 
 class SummaryWriter(LineWriter):
-    """For people: the first numbers of each vector, its length and norm."""
+    """Writes a summary for people: the first numbers of each vector, its length and norm."""
 
     def __init__(self, output: Path | None, texts: Sequence[str]) -> None:
         super().__init__(output)
         self._texts = texts
 
     def write(self, batch: EncodedBatch) -> None:
-        """Writes a batch."""
+        """Write a batch."""
         for item, vector in zip(batch.ids.tolist(), batch.vectors, strict=True):
             name = f"{item} {clipped(self._texts[item], 60)}" if item < len(self._texts) else str(item)
             numbers = " ".join(f"{value:+.4f}" for value in vector[:6])
@@ -132,14 +130,14 @@ class SummaryWriter(LineWriter):
 
 
 class ArrayWriter(Writer):
-    """A .npy file of shape [n, d]. Its header has room for any n, which is put in at the end."""
+    """Writes a .npy file of shape [n, d]. Its header has room for any n, which is filled in at the end."""
 
     _rows = 0
     _shape: tuple[int, ...] = (0,)
     _dtype: np.dtype[Any] = np.dtype(np.float32)
 
     def write(self, batch: EncodedBatch) -> None:
-        """Writes a batch."""
+        """Write a batch."""
         if self._file is None:
             self._shape, self._dtype = batch.vectors.shape[1:], batch.vectors.dtype
             self._header(self.binary_file())
@@ -150,7 +148,7 @@ class ArrayWriter(Writer):
         self._rows += len(batch)
 
     def finish(self) -> None:
-        """Puts the number of rows in."""
+        """Fill in the number of rows."""
         file = self._file or self.binary_file()
         file.seek(0)
         self._header(file)
@@ -162,7 +160,7 @@ class ArrayWriter(Writer):
 
 
 class ArchiveWriter(Writer):
-    """A .npz file with `ids` [n] and `vectors` [n, d]."""
+    """Writes a .npz file with `ids` [n] and `vectors` [n, d]."""
 
     def __init__(self, output: Path) -> None:
         super().__init__(output)
@@ -180,12 +178,12 @@ class ArchiveWriter(Writer):
             self._folder.cleanup()
 
     def write(self, batch: EncodedBatch) -> None:
-        """Writes a batch."""
+        """Write a batch."""
         self._ids.append(batch.ids)
         self._vectors.write(batch)
 
     def finish(self) -> None:
-        """Makes the archive."""
+        """Write the archive."""
         self._vectors.__exit__(None, None, None)
         with zipfile.ZipFile(self.binary_file(), "w", allowZip64=True) as archive:
             archive.write(self._path, "vectors.npy")
@@ -194,7 +192,7 @@ class ArchiveWriter(Writer):
 
 
 def writer_for(kind: str, output: Path | None, texts: Sequence[str]) -> Writer:
-    """The writer of a format."""
+    """Return the writer of a format."""
     if kind == "npy":
         return ArrayWriter(output)
     if kind == "npz":

@@ -1,4 +1,4 @@
-# ruff: noqa: ASYNC109 - a timeout here is the deadline that the server gets to know
+# ruff: noqa: ASYNC109 - a timeout here is the deadline that is sent to the server
 """The asynchronous client."""
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from bertstream.client._types import (
 
 
 class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
-    """A connection to a bertstream server, for asyncio. It has the methods and arguments of Client, which see.
+    """A connection to a bertstream server, for asyncio. Its methods and arguments are documented in Client.
 
     ```python
     async with AsyncClient("127.0.0.1:50051") as client:
@@ -59,8 +59,8 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
             ...
     ```
 
-    Streams take asynchronous iterables too. It may be used in several event loops, one after the other or in threads of
-    their own: each has connections of its own. A stream stays in the loop in which it began.
+    Streams take asynchronous iterables too. One client may be used in several event loops, one after the other or in
+    several threads: each loop has its own connections. A stream must be iterated in the loop in which it began.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections; calls under way raise Cancelled."""
+        """Close the connections; calls under way raise Cancelled."""
         await self._transport.close()
 
     async def health(self, service: str = "", *, timeout: float | None = None) -> Health:

@@ -1,4 +1,4 @@
-"""Options that several kinds of methods have."""
+"""Options that several kinds of methods share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bertstream.v1 import types_pb2 as types
 
 
 def numbers_of(numbers: int | Sequence[int] | None) -> list[int]:
-    """One number or several as a list; none for None."""
+    """Return one number or several as a list, which is empty for None."""
     return [numbers] if isinstance(numbers, int) else list(numbers or ())
 
 
 def refuse_unknown(given: Mapping[str, object], documented: Any) -> None:
-    """Raise TypeError for keyword arguments that the TypedDict of those documented has not."""
+    """Raise TypeError for a keyword argument that is not in the TypedDict of the documented ones."""
     for name in sorted(given.keys() - documented.__required_keys__ - documented.__optional_keys__):
         raise TypeError(f"got an unexpected keyword argument {name!r}")
 
@@ -27,7 +27,7 @@ def set_truncation(
     truncation: bool | Truncation | None,
     side: TruncationSide | None,
 ) -> None:
-    """Sets what is not None."""
+    """Set those fields of the message for which the caller gave something other than None."""
     if max_length is not None:
         if max_length < 1:
             raise ValueError("max_length must be at least 1")

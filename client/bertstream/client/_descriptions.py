@@ -1,4 +1,4 @@
-"""Descriptions of models, from the wire."""
+"""Descriptions of models, read from messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SAME_NAMES = (
 
 
 def model_of(message: models.Model) -> Model:
-    """A Model."""
+    """Return the Model that a message describes."""
     return Model(
         **{name: getattr(message, name) for name in _SAME_NAMES},
         compute_type=name_of(types.DataType, message.compute_type),
@@ -43,7 +43,7 @@ def model_of(message: models.Model) -> Model:
 
 
 def pooling_of(message: encoding.PoolingOptions) -> Pooling:
-    """A Pooling."""
+    """Return the Pooling that a message describes."""
     return Pooling(
         mode=name_of(encoding.PoolingMode, message.mode),
         layers=tuple(message.layers),
@@ -62,9 +62,9 @@ def _precision_test_of(message: models.Model) -> PrecisionTest | None:
 def _generation_of(message: models.Model) -> GenerationDescription | None:
     if not message.HasField("generation"):
         return None
-    found = message.generation
-    eos = tuple(found.eos_token_ids)
-    return GenerationDescription(found.vocabulary_size, found.max_tokens, eos, found.cache_tokens)
+    described = message.generation
+    eos = tuple(described.eos_token_ids)
+    return GenerationDescription(described.vocabulary_size, described.max_tokens, eos, described.cache_tokens)
 
 
 def _limits_of(message: models.ModelLimits) -> Limits:

@@ -12,7 +12,7 @@ V = TypeVar("V", bound=int)
 
 
 def value_of(kind: _EnumTypeWrapper[V], name: str, what: str) -> V:
-    """The value with that name. ValueError, naming those that exist, where there is none."""
+    """Return the value with that name. Raises ValueError, which lists the known names, for any other name."""
     prefix = _prefix(kind.DESCRIPTOR)
     names = [key.removeprefix(prefix).lower() for key in kind.keys()[1:]]
     if name not in names:
@@ -21,12 +21,12 @@ def value_of(kind: _EnumTypeWrapper[V], name: str, what: str) -> V:
 
 
 def name_of(kind: _EnumTypeWrapper[V], value: V) -> str:
-    """The value's name; its number, as a string, where a newer server sends one that this client does not know."""
+    """Return the value's name, or its number as a string for a value of a newer server that this client lacks."""
     return name_in(kind.DESCRIPTOR, value)
 
 
 def name_in(enum: EnumDescriptor, value: int) -> str:
-    """Return the name of a value of any enum, as name_of does."""
+    """Return the name of a value of the enum with this descriptor, as `name_of` does."""
     if value not in enum.values_by_number:
         return str(int(value))
     return enum.values_by_number[value].name.removeprefix(_prefix(enum)).lower()

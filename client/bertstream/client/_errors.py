@@ -23,30 +23,30 @@ class FieldViolation(NamedTuple):
     """A field of the request that is at fault."""
 
     path: str
-    """As in the request: `inputs.texts[3]`, or by the text's kind pairs, word_lists or token_ids; in a stream
-    `items.inputs.texts[3]`; of `rerank` `documents[3]`, of `choose` `inputs.prompts[3]`. The index is that of the
-    caller's list or stream, however it was cut into messages."""
+    """The field's path in the request: `inputs.texts[3]`, or pairs, word_lists or token_ids in place of texts, by the
+    kind of the text; in a stream `items.inputs.texts[3]`; for `rerank` `documents[3]`, for `choose`
+    `inputs.prompts[3]`. The index counts in the caller's list or stream, however that was cut into messages."""
     description: str
     """What is wrong with it."""
 
 
 class BertstreamError(Exception):
-    """The base of all that this package raises, but TypeError and ValueError for misuse that needs no server to see.
+    """The base of all errors of this package, except TypeError and ValueError for misuse that is seen without a server.
 
     ```
     BertstreamError
-    └── RpcError                the call failed; has code, status, reason, message, fields, request_id, retry_after
+    └── RpcError                the call failed; it has code, status, reason, message, fields, request_id, retry_after
         ├── InvalidArgument     the request is wrong, or too large: it will fail again (also OUT_OF_RANGE)
-        ├── NotFound            no such model
-        ├── FailedPrecondition  the model cannot do this, such as a head that it has not
-        ├── Unauthenticated     no key, or a wrong one
-        ├── PermissionDenied    this key may not
+        ├── NotFound            there is no such model
+        ├── FailedPrecondition  the model cannot do this, for example because it lacks the head
+        ├── Unauthenticated     the API key is missing or wrong
+        ├── PermissionDenied    the API key does not permit this
         ├── Overloaded          too much load: try again after `retry_after` seconds
-        │   └── QuotaExceeded   this key's share is used up for now: likewise
+        │   └── QuotaExceeded   the API key's quota is used up for now: try again likewise
         ├── Unavailable         no server, or one that starts, stops or has just lost a worker: try again
         ├── DeadlineExceeded    the timeout passed
-        ├── Cancelled           the call was cancelled, such as by closing the client
-        ├── Aborted             the server gave this input up, such as one that kills workers
+        ├── Cancelled           the call was cancelled, for example by closing the client
+        ├── Aborted             the server gave this input up, for example because it kills workers
         ├── Unimplemented       the server is older than this client, or another server altogether
         └── Internal            a bug of the server, or an answer that makes no sense (also UNKNOWN, DATA_LOSS)
     ```
@@ -78,11 +78,11 @@ class RpcError(BertstreamError):
         self.reason = reason
         """What went wrong, for programs: `ErrorInfo.reason`, such as "MODEL_NOT_FOUND"; empty where none was sent."""
         self.fields = list(fields)
-        """The fields at fault: all of them, or of very many the first."""
+        """The fields at fault: all of them, or the first ones where there are very many."""
         self.metadata = dict(metadata or {})
         """`ErrorInfo.metadata`."""
         self.request_id = request_id
-        """Under which the server's log has the rest; empty where none was sent."""
+        """The id of the call in the server's log, which may tell more; empty where none was sent."""
         self.retry_after = retry_after
         """Seconds to wait before trying again, or None."""
         self.item_id = item_id
@@ -103,13 +103,13 @@ class RpcError(BertstreamError):
         return f"{prefix}{self.message or self.status}" + (f" ({'; '.join(more)})" if more else "")
 
     def _through(self, proxy: str) -> Self:
-        """What no server of ours said may be what the proxy did; none of its words say that it is there."""
+        """Return the error, with the proxy named in its message, since a proxy's own errors do not name it."""
         if proxy:
             self.message = f"{self.message or self.status} (through the proxy {proxy}, by the environment)"
         return self
 
     def _listed_fields(self) -> str:
-        """The fields at fault, where there are several and the message is but the first and a count of the others."""
+        """Return the fields at fault, if the message has only the first of several and a count of the others."""
         texts, counted = [f"{path}: {text}" for path, text in self.fields], _MORE.search(self.message)
         if not counted or not texts or _MORE.sub("", self.message) != texts[0]:
             return ""
@@ -124,7 +124,7 @@ class InvalidArgument(RpcError):
 
 
 class NotFound(RpcError):
-    """No such model."""
+    """There is no such model."""
 
     default_code = grpc.StatusCode.NOT_FOUND
 
@@ -136,29 +136,29 @@ class FailedPrecondition(RpcError):
 
 
 class Unauthenticated(RpcError):
-    """No key, or a wrong one."""
+    """The API key is missing or wrong."""
 
     default_code = grpc.StatusCode.UNAUTHENTICATED
 
 
 class PermissionDenied(RpcError):
-    """This key may not."""
+    """The API key does not permit this."""
 
     default_code = grpc.StatusCode.PERMISSION_DENIED
 
 
 class Overloaded(RpcError):
-    """Too much load, or, as QuotaExceeded, a quota that is used up."""
+    """The server has too much load, or, as QuotaExceeded, a quota is used up."""
 
     default_code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 class QuotaExceeded(Overloaded):
-    """This key has had its tokens a second, or has its number of calls under way: try again after `retry_after`."""
+    """The API key has used up its tokens per second, or its calls under way: try again after `retry_after`."""
 
 
 class Unavailable(RpcError):
-    """No server there, or not ready."""
+    """There is no server, or it is not ready."""
 
     default_code = grpc.StatusCode.UNAVAILABLE
 
@@ -188,7 +188,7 @@ class Unimplemented(RpcError):
 
 
 class Internal(RpcError):
-    """A bug of the server, or an answer that makes no sense."""
+    """The server has a bug, or its answer makes no sense."""
 
     default_code = grpc.StatusCode.INTERNAL
 
@@ -203,17 +203,20 @@ _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def error_from_status(status: status_pb2.Status, item_id: int | None = None) -> RpcError:
-    """The exception for a google.rpc.Status."""
+    """Return the exception for a google.rpc.Status."""
     code = _BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN)
     return _build(code, status.message, status, item_id)
 
 
 def error_from_call(error: Any, proxy: str = "") -> RpcError:
-    """The exception for the grpc.RpcError that a call has raised. `proxy`: what it went through, host:port."""
+    """Return the exception for the grpc.RpcError that a call has raised.
+
+    `proxy` is the host:port of the proxy that the call went through, or empty.
+    """
     code = error.code() or grpc.StatusCode.UNKNOWN
     message = error.details() or ""
     too_large = _too_large(code, message)
-    details = dict(iter(error.trailing_metadata() or ()))  # by its pairs: older aio.Metadata have keys() that are none
+    details = dict(iter(error.trailing_metadata() or ()))  # as pairs: keys() of older aio.Metadata does not give keys
     if DETAILS_KEY not in details:
         if too_large:
             return too_large
@@ -225,16 +228,17 @@ def error_from_call(error: Any, proxy: str = "") -> RpcError:
 
 
 def timed_out(message: str = "") -> DeadlineExceeded:
-    """The exception where it was not the server that noticed that the time is up."""
-    own = message.lower() in ("", "deadline exceeded")  # gRPC's words
-    return DeadlineExceeded("the timeout passed before the answer came" if own else message, reason=DEADLINE_REASON)
+    """Return the exception for a timeout that this client, rather than the server, noticed."""
+    is_bare = message.lower() in ("", "deadline exceeded")  # the words of gRPC itself
+    text = "the timeout passed before the answer came" if is_bare else message
+    return DeadlineExceeded(text, reason=DEADLINE_REASON)
 
 
-def with_own_indexes(error: RpcError, own: Callable[[int], int]) -> RpcError:
-    """The error with the paths of its fields as `own` makes the caller's indexes of those of the message."""
+def with_callers_indexes(error: RpcError, index_of: Callable[[int], int]) -> RpcError:
+    """Return the error with the indexes in its fields' paths replaced: `index_of` maps a message's to the caller's."""
 
     def renumbered(match: re.Match[str]) -> str:
-        return f"{match[1]}[{own(int(match[2]))}]"
+        return f"{match[1]}[{index_of(int(match[2]))}]"
 
     error.fields = [FieldViolation(_INDEX.sub(renumbered, path), text) for path, text in error.fields]
     error.message = _INDEX.sub(renumbered, error.message)
@@ -242,17 +246,20 @@ def with_own_indexes(error: RpcError, own: Callable[[int], int]) -> RpcError:
 
 
 def unexpected_response(message: str) -> Internal:
-    """The exception for an answer that makes no sense."""
+    """Return the exception for an answer that makes no sense."""
     return Internal(f"unexpected answer from the server: {message}", reason="UNEXPECTED_RESPONSE")
 
 
 def request_too_large(message: str, fields: Iterable[FieldViolation] = ()) -> InvalidArgument:
-    """The exception for a text or message above the server's limits."""
+    """Return the exception for a text or message above the server's limits."""
     return InvalidArgument(message, reason="REQUEST_TOO_LARGE", fields=fields)
 
 
 def _too_large(code: grpc.StatusCode, message: str) -> InvalidArgument | None:
-    """gRPC's own refusal of large messages and metadata has the status of overload, though trying again cannot help."""
+    """Return the exception for a message or metadata that gRPC itself found too large, or None.
+
+    gRPC gives it the status of overload, although trying again cannot help.
+    """
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "metadata size exceeds" in message:
         return request_too_large(f"the metadata of the call is too large: {message}")
     if code is not grpc.StatusCode.RESOURCE_EXHAUSTED or "message larger than max" not in message:

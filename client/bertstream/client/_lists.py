@@ -1,7 +1,7 @@
-"""Lists as callers have them: of Python, or arrays, tensors and columns of other libraries, told by their methods.
+"""Lists as callers give them: Python's own, or arrays, tensors and columns of other libraries.
 
-None of these libraries is imported: a tensor (NumPy, torch, JAX) has a shape and `tolist`, a column (pandas, Polars,
-Arrow) has `to_list` or `to_pylist`, and a table has columns.
+These are recognised by their methods, so that no library is imported: a tensor (NumPy, torch, JAX) has a shape and
+`tolist`, a column (pandas, Polars, Arrow) has `to_list` or `to_pylist`, and a table has columns.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ class HasToList(Protocol):
     """An array, a tensor or a column of another library."""
 
     def tolist(self) -> Any:
-        """As a list."""
+        """Return the values as a list."""
 
 
 def check_list(values: object, what: str) -> None:
-    """TypeError, with the name of its type, where something cannot be meant as a list of texts."""
+    """Raise TypeError, which names the type, for a value that cannot be meant as a list of texts."""
     name = type(values).__name__
     if isinstance(values, str):
         raise TypeError(f"{what} must be a list, not a str")
@@ -47,7 +47,10 @@ def check_list(values: object, what: str) -> None:
 
 
 def items_of(values: object, what: str) -> list[Any]:
-    """What is in a list, a column, or an array: its rows, where it has two dimensions. TypeError as `check_list`."""
+    """Return the items of a list or column, or of an array: its rows, if it has two dimensions.
+
+    Raises TypeError as `check_list` does.
+    """
     check_list(values, what)
     if is_array(values):
         return list(as_array(values))
@@ -56,7 +59,7 @@ def items_of(values: object, what: str) -> list[Any]:
 
 
 def ids_alone(values: object) -> NDArray[Any] | None:
-    """The ids, where this is an array or tensor of integers in one dimension: token ids of one text."""
+    """Return the token ids of one text, if that is what the value is: an array or tensor [n] of integers; else None."""
     if not is_array(values) or len(shape_of(values) or (0,)) != 1:
         return None
     array = as_array(values)
@@ -64,7 +67,7 @@ def ids_alone(values: object) -> NDArray[Any] | None:
 
 
 def plain_of(value: Any) -> Any:
-    """A column, a tensor or a scalar of another library as Python has it; NumPy's arrays of strings too."""
+    """Return a column, a scalar or NumPy's array of strings as Python's own values, and a tensor as NumPy's array."""
     if isinstance(value, np.ndarray):
         return value if value.dtype.kind in "iufcb" else value.tolist()
     for method in ("as_py", "to_pylist", "to_list"):
@@ -74,7 +77,7 @@ def plain_of(value: Any) -> Any:
 
 
 def is_array(value: object) -> bool:
-    """Whether it is an array or tensor, rather than a column."""
+    """Return whether the value is an array or tensor, rather than a column."""
     if isinstance(value, np.ndarray):
         return True
     if hasattr(value, "to_list") or hasattr(value, "to_pylist") or isinstance(value, memoryview) or np.isscalar(value):
@@ -83,7 +86,7 @@ def is_array(value: object) -> bool:
 
 
 def as_array(value: Any) -> NDArray[Any]:
-    """An array or tensor of any device as one of NumPy."""
+    """Return an array or tensor, which may be on any device, as NumPy's."""
     if isinstance(value, np.ndarray):
         return value
     if not hasattr(value, "tolist"):
@@ -91,17 +94,17 @@ def as_array(value: Any) -> NDArray[Any]:
     array = np.asarray(value.tolist())
     if array.size or not _is_of_numbers(value):
         return array
-    return np.empty(shape_of(value) or (0,), np.int64)  # an empty list says nothing of its numbers
+    return np.empty(shape_of(value) or (0,), np.int64)  # NumPy would make an empty list one of floats
 
 
 def shape_of(value: object) -> tuple[int, ...] | None:
-    """The shape of an array, tensor or column, None for what has none."""
+    """Return the shape of an array, tensor or column, or None for a value without one."""
     shape = getattr(value, "shape", None)
     return tuple(map(int, shape)) if isinstance(shape, Collection) else None
 
 
 def described(value: object) -> str:
-    """What it is, for an error, and what to do about it where that is known."""
+    """Return the type of a wrong value, for an error's message, and what to do about it where that is known."""
     kind = type(value).__name__
     if value is None or kind in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
         return f"{kind}, a missing value: leave it out, or put an empty text in its place"
@@ -116,7 +119,7 @@ def described(value: object) -> str:
 
 
 def _is_ordered(values: object) -> bool:
-    """Whether a set is one that has an order, such as the keys of a dict."""
+    """Return whether a set has an order, as the keys of a dict have."""
     return hasattr(values, "__reversed__")
 
 

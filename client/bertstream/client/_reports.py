@@ -1,4 +1,4 @@
-"""What the server says about a call beside its answer: options in effect, usage, timings."""
+"""What the server reports about a call besides its answer: options in effect, usage, timings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from bertstream.client._usage import Timings, Usage, cost_of
 
 @dataclass(frozen=True, slots=True)
 class EffectiveOptions:
-    """The options that a call ran with, every default filled in, by the names of the keyword arguments. Empty, 0 or
-    None where the call has no such option.
+    """The options that a call ran with, with every default filled in, by the names of the keyword arguments.
+
+    Options that the call does not have are empty, 0 or None.
     """
 
     model: str
-    """The name of the model, where none was given too."""
+    """The name of the model, also if the call did not name one."""
     add_special_tokens: bool | None
-    """None where it was not given: yes, but for token ids."""
+    """None if it was not given: special tokens are then added, except to token ids."""
     truncation: str
     truncation_side: str
     max_length: int
@@ -32,7 +33,7 @@ class EffectiveOptions:
     """The text that was put before every text."""
     priority: str = ""
     layers: tuple[int, ...] = ()
-    """Those of hidden_states."""
+    """The layers of hidden_states."""
     attention_layers: tuple[int, ...] = ()
     heads: tuple[int, ...] = ()
     overflow: bool = False
@@ -42,7 +43,7 @@ class EffectiveOptions:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the server says about its answer to one message; a call may consist of several."""
+    """What the server reports about its answer to one message; a call may consist of several."""
 
     options: EffectiveOptions
     usage: Usage
@@ -50,10 +51,10 @@ class Report:
 
 
 ReportOption: TypeAlias = Callable[[Report], object] | None
-"""A callable gets a Report for each answered message, in the thread that waits for the answer."""
+"""A function that is called with a Report for each answered message, in the thread that waits for the answer."""
 
 
-def tell(report: ReportOption, answer: Any, options_of: Callable[[Any], EffectiveOptions]) -> None:
-    """Reports a unary answer, where that is wanted; `options_of` reads the options that it ran with."""
+def report_answer(report: ReportOption, answer: Any, options_of: Callable[[Any], EffectiveOptions]) -> None:
+    """Report a unary answer, if the caller asked for reports; `options_of` reads the options that it ran with."""
     if report is not None:
         report(Report(options_of(answer.options), *cost_of(answer)))

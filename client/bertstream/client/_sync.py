@@ -57,27 +57,29 @@ class Client(TaskMethods, GenerationMethods):
     ```
 
     A text is a str, a pair (a tuple of two str), a list of words, or token ids (a list of int, an integer array or
-    Tokens); a list may mix them. What is raised is a BertstreamError, or TypeError or ValueError for misuse. May be
-    used by several threads at once.
+    Tokens); a list may mix them. Methods raise a BertstreamError, or TypeError or ValueError for misuse. Several
+    threads may use one client at once.
 
-    Methods that work on texts take `report`: a function that gets a Report (the options in effect, usage, timings) for
-    each message that is answered, such as `reports.append`; a call may take several messages.
+    Methods that work on texts take `report`: a function, such as `reports.append`, that is called with a Report (the
+    options in effect, usage, timings) for each message that is answered; a call may take several messages.
 
     Args:
-        address: `host:port`, or another gRPC target with a port, such as `dns:///host:port`, or `unix:path`; ValueError
-            for what is none. By the environment (`grpc_proxy`, `https_proxy`, `http_proxy`, `no_proxy`) gRPC connects
-            through a proxy, but never to this machine.
-        timeout: seconds that one message of a unary call may take, where a method's `timeout` does not say; None for
-            no end. Streams have no end unless their `timeout` says.
-        channels: connections, opened as they are needed. With several frontend processes on one port each connection
-            has its own; a call takes the one with the fewest calls under way.
+        address: `host:port`, or another gRPC target with a port, such as `dns:///host:port`, or `unix:path`. Anything
+            else raises ValueError. If the environment says so (`grpc_proxy`, `https_proxy`, `http_proxy`, `no_proxy`),
+            gRPC connects through a proxy, but never to this machine.
+        timeout: seconds that one message of a unary call may take, unless a method's own `timeout` is given; None for
+            no limit. Streams have no limit unless their own `timeout` is given.
+        channels: the number of connections, each opened when it is needed. Where several frontend processes share a
+            port, each connection may reach another; a call takes the one with the fewest calls under way.
         retries: how often gRPC tries a unary call again (0 to 4) that failed with UNAVAILABLE or RESOURCE_EXHAUSTED.
-        tls: True for TLS with the authorities that the system trusts, or a TLS with what differs; False for plain text.
-        credentials: gRPC's own, in place of `tls`.
-        api_key: sent with every call, as `authorization: Bearer …`. ValueError where it would go to another machine in
-            plain text, unless `insecure_key`, for networks that are safe themselves.
+        tls: True for TLS with the authorities that the system trusts, or a TLS with other settings; False for plain
+            text.
+        credentials: gRPC's own channel credentials, in place of `tls`.
+        api_key: sent with every call, as `authorization: Bearer …`. Raises ValueError if it would go to another machine
+            in plain text.
+        insecure_key: send the key in plain text all the same, over a network that is safe itself.
         metadata: pairs sent with every call.
-        max_message_bytes: the largest message to send or to take.
+        max_message_bytes: the largest message to send or to receive.
         reconnect_seconds: how long to try to open a broken stream again before its error is raised.
     """
 
@@ -120,25 +122,27 @@ class Client(TaskMethods, GenerationMethods):
         self.close()
 
     def close(self) -> None:
-        """Closes the connections; calls under way raise Cancelled."""
+        """Close the connections; calls under way raise Cancelled."""
         self._transport.close()
 
     def health(self, service: str = "", *, timeout: float | None = None) -> Health:
-        """The health of the server, of a service (such as "bertstream.v1.EncodingService") or of a model
-        ("models/NAME"). True in a condition where it serves; SERVICE_UNKNOWN where the server knows no such thing.
+        """Return the health of the server, or of one `service` of it. The value is true if that is serving.
+
+        A service is one such as "bertstream.v1.EncodingService", or a model as "models/NAME". SERVICE_UNKNOWN means
+        that the server has no such service or model.
         """
         return self._run(models.health(service), timeout)
 
     def models(self, *, timeout: float | None = None) -> list[Model]:
-        """The served models, the default one first."""
+        """Return the served models, the default one first."""
         return self._run(models.list_models(), timeout)[0]
 
     def model(self, name: str = "", *, timeout: float | None = None) -> Model:
-        """One model; with no name the default one. Raises NotFound."""
+        """Return a model, by default the server's default model. Raises NotFound for an unknown name."""
         return self._run(models.get_model(name), timeout)
 
     def server_version(self, *, timeout: float | None = None) -> str:
-        """The server's version, such as "0.1.0"."""
+        """Return the server's version, such as "0.1.0"."""
         return self._run(models.list_models(), timeout)[1]
 
     def load_model(
@@ -151,8 +155,10 @@ class Client(TaskMethods, GenerationMethods):
         allow_unsupported_modules: bool = False,
         timeout: float | None = None,
     ) -> Model:
-        """Loads a model, and returns once it is served; a model of this name that is served already is replaced, and no
-        call fails by that. Takes as long as it takes, unless `timeout` says.
+        """Load a model, and return once it is served.
+
+        A model that is already served under this name is replaced, without failing any call. There is no time limit
+        unless `timeout` is given.
 
         Args:
             name: the name to serve it under.
@@ -160,18 +166,18 @@ class Client(TaskMethods, GenerationMethods):
             dtype: the type to compute in; None for the server's choice. "int8" is for models on the CPU, "fp8"
                 for those on GPUs such as an H100.
             workers: worker processes; 0 for the server's choice.
-            allow_unsupported_modules: serve it without what cannot be run of it, as its `warnings` say then, although
-                vectors are not those that its authors meant.
+            allow_unsupported_modules: leave out modules of the model that the server cannot run, although its vectors
+                then differ from those that its authors meant; its `warnings` name them.
             timeout: in seconds.
 
-        Raises FailedPrecondition where the server does not let models be loaded, or this one cannot be. Is not tried
-        again by itself; where the timeout passes, the server goes on loading.
+        Raises FailedPrecondition if the server does not allow loading models, or cannot load this one. The call is
+        never retried automatically; after the timeout, the server continues to load.
         """
         work = models.load_model(self._descriptions, name, source, dtype, workers, allow_unsupported_modules)
         return self._run(work, timeout)
 
     def unload_model(self, name: str, *, timeout: float | None = None) -> None:
-        """Takes a model out of service: calls under way finish, later ones raise NotFound."""
+        """Take a model out of service: calls under way finish, later ones raise NotFound."""
         self._run(models.unload_model(self._descriptions, name), timeout)
 
     def tokenize(
@@ -182,7 +188,10 @@ class Client(TaskMethods, GenerationMethods):
         timeout: float | None = None,
         **options: Unpack[TokenizeOptions],
     ) -> list[Tokens]:
-        """Tokens of each text, in order; with `overflow` or `stride` of each window. A str is as a list of one."""
+        """Return the tokens of each text, in order, or of each of its windows with `overflow` or `stride`.
+
+        A single str is treated as a list of one.
+        """
         return self._run(operations.tokenize(self._descriptions, texts, report, **options), timeout)
 
     def detokenize(
@@ -193,7 +202,7 @@ class Client(TaskMethods, GenerationMethods):
         model: str = "",
         timeout: float | None = None,
     ) -> list[str]:
-        """A text for each list (or array, or Tokens) of ids."""
+        """Return a text for each list (or array, or Tokens) of ids."""
         return self._run(operations.detokenize(self._descriptions, token_ids, skip_special_tokens, model), timeout)
 
     def encode(
@@ -204,10 +213,10 @@ class Client(TaskMethods, GenerationMethods):
         timeout: float | None = None,
         **options: Unpack[EncodeOptions],
     ) -> FloatArray:
-        """Pooled vectors [n, d] in the order of the texts; for one str (or Tokens) alone [d].
+        """Return the pooled vectors [n, d] in the order of the texts, or [d] for a single str (or Tokens).
 
-        float32, or float16 with `wire_type="float16"`; yours to write to. A long list is cut into messages, of which
-        several are under way. No texts give [0, d]. For corpora see `encode_stream`.
+        They are float32, or float16 with `wire_type="float16"`, and writable. A long list is cut into messages, of
+        which several are under way at a time. An empty list gives [0, d]. For corpora see `encode_stream`.
         """
         return self._run(operations.encode(self._descriptions, texts, report, **options), timeout)
 
@@ -221,12 +230,13 @@ class Client(TaskMethods, GenerationMethods):
         timeout: float | None = None,
         **options: Unpack[EncodeOptions],
     ) -> list[FloatArray]:
-        """Pooled vectors [spans, d] of the spans of each text, in order: each text is encoded once, whole, and then its
-        spans are pooled (late chunking), so that each vector knows of the rest of its text.
+        """Return the pooled vectors [spans, d] of the spans of each text, in order (late chunking).
 
-        `spans` has one list of (start, end) a text, or one array [spans, 2]; ends are exclusive. Characters are Unicode
-        code points, as Python counts them, and a span takes every token that it touches; words are those of `word_ids`;
-        tokens include special ones. A span that touches no token is refused. Of any size. A str is as a list of one.
+        Each text is encoded once, as a whole, and then its spans are pooled, so that each vector has the context of
+        the whole text. `spans` has for each text a list of (start, end) or an array [spans, 2]; ends are exclusive.
+        Characters are Unicode code points, as Python counts them, and a span takes every token that it touches; words
+        are those of `word_ids`; tokens include special ones. A span that touches no token is refused. The list may be
+        of any length. A single str is treated as a list of one.
         """
         request = spans_request(unit, Delivery(batch_size=FORWARD_BATCH, report=report), **options)
         items = spanned(listed(texts)[0], spans)
@@ -242,11 +252,12 @@ class Client(TaskMethods, GenerationMethods):
         timeout: float | None = None,
         **options: Unpack[ForwardOptions],
     ) -> list[Outputs]:
-        """Outputs of the encoder for each text, in order, without padding; of any size. A str is as a list of one.
+        """Return the outputs of the encoder for each text, in order, without padding.
 
         `outputs` are some of pooled, pooler_output, last_hidden_state, hidden_states, attentions and pooled_spans; None
-        for pooled, last_hidden_state, and pooler_output where the model has one. Tokens, their ids and offsets always
-        come along. pooled_spans needs `spans`, as `encode_spans`. All is held at once; for more see `forward_stream`.
+        means pooled, last_hidden_state, and pooler_output if the model has one. Tokens, their ids and offsets are
+        always included. pooled_spans needs `spans`, as `encode_spans` does. A single str is treated as a list of one.
+        The list may be of any length, but all outputs are held in memory at once; `forward_stream` avoids that.
         """
         delivery = Delivery(batch_size=FORWARD_BATCH, report=report)
         request = forward_request(outputs, delivery, interactive=True, **options)
@@ -266,10 +277,10 @@ class Client(TaskMethods, GenerationMethods):
         timeout: float | None = None,
         **options: Unpack[ForwardOptions],
     ) -> Generator[OutputsBatch, None, None]:
-        """Outputs of a corpus of any size, in constant memory: as `encode_stream`, with the outputs of `forward`.
+        """Stream the outputs of a corpus of any size, in constant memory: as `encode_stream`, with those of `forward`.
 
-        Where outputs are large, fewer texts are under way, so that some 64 MiB of them are, and not many times as much
-        waits here. With "pooled_spans" among the outputs each text is a SpannedText.
+        If outputs are large, fewer texts are under way, so that about 64 MiB of outputs are, and at most twice as much
+        waits in the client. With "pooled_spans" among the outputs each text is a SpannedText.
         """
         request = forward_request(outputs, Delivery(ordered, on_error, batch_size, progress, report), **options)
         return self._transport.stream(request, texts, timeout)
@@ -284,7 +295,7 @@ class Client(TaskMethods, GenerationMethods):
         timeout: float | None = None,
         **options: Unpack[ForwardOptions],
     ) -> Generator[Layer | LayersDone, None, None]:
-        """The layers of a text, or of a few of one kind, each as soon as the server has computed it; last a LayersDone.
+        """Stream the layers of one text or a few, each as soon as the server has computed it, and then a LayersDone.
 
         ```python
         for event in client.stream_layers("A text", layers=[0, 6, 12]):
@@ -292,10 +303,11 @@ class Client(TaskMethods, GenerationMethods):
                 print(event.layer, event.array.shape)
         ```
 
-        Of each text layers come from the lowest to the highest, the states of one before its attentions; a
-        last_hidden_state comes as the last layer's hidden_states. No more is held than the layer that is coming in, and
-        the server waits for a slow reader. Closing the generator cancels the call, and higher layers are not computed.
-        What has come cannot be resumed: where the connection breaks, Unavailable is raised. A str is as a list of one.
+        All texts must be of one kind, such as str or pairs. The layers of each text come from the lowest to the
+        highest, the states of a layer before its attentions; a last_hidden_state comes as the last layer's
+        hidden_states. Only the layer that is coming in is held in memory, and the server waits for a slow reader.
+        Closing the generator cancels the call, and higher layers are not computed. The stream cannot be resumed: if
+        the connection breaks, Unavailable is raised. A single str is treated as a list of one.
         """
         return self._transport.events(layers_request(texts, outputs, spans, report, **options), timeout)
 
@@ -311,13 +323,14 @@ class Client(TaskMethods, GenerationMethods):
         timeout: float | None = None,
         **options: Unpack[EncodeOptions],
     ) -> Generator[EncodedBatch, None, None]:
-        """Vectors of a corpus of any size, in constant memory: batches of `batch_size` texts (the last may be smaller).
+        """Stream the vectors of a corpus of any size, in constant memory and in batches of `batch_size` texts.
 
-        Items may be (id, text) with an id of yours; else the position counts as the id. `texts` is iterated in the
-        thread that iterates the result, never far ahead of it. With `ordered=False` rows come as they are ready.
-        `on_error="raise"` raises a failed item's exception (`item_id` says which) after all rows that were ready
-        before it; "collect" lists it in `errors`, its row NaN. A connection that breaks is opened again, and only
-        what was not answered is sent again. Closing the generator cancels the call. `timeout` is for all of it.
+        The last batch may be smaller. Items may be (id, text) with ids of yours; otherwise a text's position is its id.
+        `texts` is iterated in the thread that iterates the result, never far ahead of it. With `ordered=False` rows
+        come as they are ready. `on_error="raise"` raises a failed item's exception (`item_id` is its id) after all rows
+        that were ready before it; "collect" lists it in `errors`, and its row is NaN. A connection that breaks is
+        opened again, and only texts without an answer are sent again. Closing the generator cancels the call.
+        `timeout` applies to the whole stream.
         """
         request = encode_request(Delivery(ordered, on_error, batch_size, progress, report), **options)
         return self._transport.stream(request, texts, timeout)
@@ -334,6 +347,6 @@ class Client(TaskMethods, GenerationMethods):
         timeout: float | None = None,
         **options: Unpack[TokenizeOptions],
     ) -> Generator[TokenizedBatch, None, None]:
-        """Tokens of a corpus of any size; as `encode_stream`, but that failed items have no Tokens."""
+        """Stream the tokens of a corpus of any size, as `encode_stream` does; failed items have no Tokens."""
         request = tokenize_request(Delivery(ordered, on_error, batch_size, progress, report), **options)
         return self._transport.stream(request, texts, timeout)

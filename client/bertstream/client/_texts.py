@@ -1,4 +1,4 @@
-"""Texts of every kind, made ready for the wire and cut into messages."""
+"""Texts of every kind, prepared for sending and cut into messages."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from bertstream.v1 import types_pb2 as types
 
 Text: TypeAlias = str | tuple[str, str] | Sequence[str] | Sequence[int] | NDArray[np.integer[Any]] | Tokens | HasToList
 """A str; a pair, as a tuple of two str; a list of words; or token ids, as a list of int, an array or tensor of integers
-in one dimension, or Tokens. Words and ids may be a column of pandas, Polars or Arrow too, as may a list of texts.
+in one dimension, or Tokens. Words, ids and lists of texts may also be a column of pandas, Polars or Arrow.
 
-An empty list is a text of no words.
+An empty list is a text without words.
 """
 
 Kind: TypeAlias = Literal["texts", "pairs", "word_lists", "token_ids", "prompts", "documents"]
-"""By the field of the request. Prompts (with their choices) and documents are no texts of a TextBatch."""
+"""The kind of a text, by its field of the request. Prompts (with choices) and documents are not in a TextBatch."""
 _KINDS = "a text is a str, a tuple of two str (a pair), a list of str (words), or a list of int (token ids)"
-INPUTS, ITEMS, NO_ROOT = "inputs.", "items.inputs.", ""  # where texts are in a unary request, in a stream, and ids
-_ITEM_BYTES = 12  # tag and length of a string, or a count; generous
+INPUTS, ITEMS, NO_ROOT = "inputs.", "items.inputs.", ""  # where texts are: in unary requests, streams, and elsewhere
+_ITEM_BYTES = 12  # an upper bound for the tag and length of a string, or for a count
 
 
 class PreparedText(NamedTuple):
-    """A text that is known to be of one kind and fit to be sent."""
+    """A text that is known to be of one kind and can be sent."""
 
     kind: Kind
     value: Any  # str, (str, str), list[str], (list[int], list[int]): ids and type ids, or (str, list[str]): choices
-    size: int  # bytes in a message, never too few
-    spans: Any = None  # [n, 2] int64, where spans of it are to be pooled
-    rows: int = 1  # how many texts the server has to work on for it
+    size: int  # bytes in a message, an upper bound
+    spans: Any = None  # [n, 2] int64, if spans of it are to be pooled
+    rows: int = 1  # how many texts the server has to compute for it
 
 
 class MessageLimits(NamedTuple):
     """How much goes into one message."""
 
-    texts: int = 64  # or rows that are made of them
+    texts: int = 64  # or the rows that are computed for them
     bytes: int = 1 << 20
-    largest: int = 1 << 62  # the server refuses messages above; a text larger than `bytes` goes alone
+    largest: int = 1 << 62  # the server refuses larger messages; a text larger than `bytes` has a message of its own
 
 
 class Group(NamedTuple):
@@ -53,16 +53,17 @@ class Group(NamedTuple):
     kind: Kind
     indexes: list[int]
     values: list[Any]
-    spans: list[Any]  # of each text, None where there are none
+    spans: list[Any]  # of each text, or None
 
     def batch(self) -> types.TextBatch:
-        """As the wire has it."""
+        """Return the texts as a message."""
         return _BATCHES[self.kind](self.values)
 
 
 def listed(texts: Text | Iterable[Text]) -> tuple[list[Text], bool]:
-    """A caller's argument as a list of texts, and whether it was one text alone: a str, Tokens, or an array or tensor
-    of ids. TypeError where it is neither.
+    """Return a caller's argument as a list of texts, and whether it was a single text.
+
+    A single text is a str, Tokens, or an array or tensor of ids. Raises TypeError for what is neither that nor a list.
     """
     if isinstance(texts, str | Tokens):
         return [texts], True
@@ -74,7 +75,7 @@ def listed(texts: Text | Iterable[Text]) -> tuple[list[Text], bool]:
 
 
 def check_stream(texts: object) -> None:
-    """TypeError where something cannot be meant as the texts of a stream."""
+    """Raise TypeError for a value that cannot be meant as the texts of a stream."""
     if isinstance(texts, Tokens) or ids_alone(texts) is not None:
         raise TypeError(f"texts of a stream must be a list of texts, not one {type(texts).__name__}: put it in a list")
     if not hasattr(texts, "__aiter__"):
@@ -82,8 +83,10 @@ def check_stream(texts: object) -> None:
 
 
 def prepare(text: object, index: int, root: str = INPUTS) -> PreparedText:
-    """A text as its kind. TypeError where it is none, InvalidArgument where it has lone surrogates; both name the text
-    as the server would, by the path of its field below `root`.
+    """Return a text prepared for sending.
+
+    Raises TypeError for what is not a text, and InvalidArgument for lone surrogates. Both name the text as the server
+    would, by the path of its field below `root`.
     """
     try:
         return _prepare(text)
@@ -92,7 +95,7 @@ def prepare(text: object, index: int, root: str = INPUTS) -> PreparedText:
 
 
 def prepare_ids(ids: object, index: int) -> PreparedText:
-    """Token ids to be made a text. TypeError where they are none, which names them as `prepare` does."""
+    """Return token ids that are to become a text. Raises TypeError for anything else, worded as `prepare` does."""
     try:
         return _ids(_as_ids(ids), [])
     except (TypeError, ValueError) as error:
@@ -100,7 +103,7 @@ def prepare_ids(ids: object, index: int) -> PreparedText:
 
 
 def refusal(error: TypeError | ValueError, path: str) -> Exception:
-    """What to raise where the field at this path is not fit to be sent."""
+    """Return the exception to raise for a field that cannot be sent, with its path."""
     if isinstance(error, UnicodeEncodeError):
         message = f"{path} is not valid Unicode: {error.reason} at {error.start}"
         return InvalidArgument(message, reason="INVALID_TEXT", fields=[FieldViolation(path, error.reason)])
@@ -108,17 +111,17 @@ def refusal(error: TypeError | ValueError, path: str) -> Exception:
 
 
 def prepare_all(texts: Sequence[Text]) -> list[PreparedText]:
-    """All texts of a unary call."""
+    """Return all texts of a unary call prepared for sending."""
     return [prepare(text, index) for index, text in enumerate(texts)]
 
 
 def field_path(root: str, kind: Kind, index: int) -> str:
-    """The field of a text in a request, such as `inputs.pairs[3]`."""
+    """Return the path of a text's field in a request, such as `inputs.pairs[3]`."""
     return f"{root}{kind}[{index}]"
 
 
 def check_size(text: PreparedText, limits: MessageLimits, index: int, root: str = INPUTS) -> None:
-    """InvalidArgument where a text is too large for any message."""
+    """Raise InvalidArgument if a text is too large for any message."""
     if text.size > limits.largest:
         path = field_path(root, text.kind, index)
         message = f"{path} has about {text.size:,} bytes; a message to this server may have {limits.largest:,}"
@@ -126,7 +129,7 @@ def check_size(text: PreparedText, limits: MessageLimits, index: int, root: str 
 
 
 def cut(texts: Iterable[tuple[int, PreparedText]], limits: MessageLimits) -> Iterator[Group]:
-    """Messages of one kind each, within the limits, each in the order of its texts."""
+    """Yield groups of texts for messages within the limits; each group has texts of one kind, in their order."""
     open_groups: dict[Kind, tuple[Group, int, int]] = {}
     for index, text in texts:
         group, rows, size = open_groups.get(text.kind) or (Group(text.kind, [], [], []), 0, 0)
@@ -142,7 +145,7 @@ def cut(texts: Iterable[tuple[int, PreparedText]], limits: MessageLimits) -> Ite
 
 
 def token_id_lists(values: Sequence[tuple[Sequence[int], Sequence[int]]]) -> types.TokenIdLists:
-    """Ids and type ids, end to end. Type ids are sent for all where any text has them."""
+    """Return ids and type ids, concatenated. If any text has type ids, they are sent for all texts."""
     lists = types.TokenIdLists(lengths=[len(ids) for ids, _ in values])
     lists.token_ids.extend(chain.from_iterable(ids for ids, _ in values))
     if any(type_ids for _, type_ids in values):
@@ -151,7 +154,7 @@ def token_id_lists(values: Sequence[tuple[Sequence[int], Sequence[int]]]) -> typ
 
 
 def _likely_kind(text: object) -> Kind:
-    """The kind of a text that may be of none."""
+    """Return the kind that a caller probably meant, for a value that may be no text at all."""
     match text:
         case tuple():
             return "pairs"
@@ -181,7 +184,7 @@ def _prepare(given: object) -> PreparedText:
 
 
 def _is_id(token: object) -> bool:
-    """Whether it is a whole number: an int, one of NumPy, or a tensor without a dimension."""
+    """Return whether a value is a whole number: an int, NumPy's integer, or an integer tensor without dimensions."""
     return hasattr(token, "__index__") and not isinstance(token, bool | np.bool_)
 
 
@@ -204,7 +207,7 @@ def _as_ids(ids: Any) -> NDArray[Any]:
 
 
 def utf8_size(text: str) -> int:
-    """Bytes of a string in a message, never too few. UnicodeEncodeError where it has lone surrogates."""
+    """Return an upper bound of a string's bytes in a message. Raises UnicodeEncodeError for lone surrogates."""
     return (len(text) if text.isascii() else len(text.encode())) + _ITEM_BYTES
 
 

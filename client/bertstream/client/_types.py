@@ -1,4 +1,4 @@
-"""The values that the SDK gives back."""
+"""The values that the SDK returns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bertstream.client._errors import RpcError
 from bertstream.client._usage import Timings, Usage
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
-"""float32, or float16 where `wire_type="float16"` was asked for."""
+"""float32, or float16 if `wire_type="float16"` was asked for."""
 
 PoolingMode: TypeAlias = Literal[
     "cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler", "checkpoint"
@@ -35,7 +35,7 @@ TokenColumn: TypeAlias = Literal["tokens", "offsets", "token_type_ids", "special
 
 
 class Health(enum.Enum):
-    """What grpc.health.v1 says; true in a condition only where it is SERVING."""
+    """The status of grpc.health.v1. Only SERVING is true in a condition."""
 
     UNKNOWN = 0
     SERVING = 1
@@ -55,7 +55,7 @@ class Pooling:
     layer_combination: str
     normalize: bool
     dimensions: int
-    """Only the first so many dimensions are kept; 0 keeps all."""
+    """How many of the first dimensions are kept; 0 keeps all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class StreamWindow:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call may ask for."""
+    """The limits of one call."""
 
     max_texts: int
     max_request_bytes: int
@@ -86,26 +86,26 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class PrecisionTest:
-    """The worst that a self-test at load has found, over a few made-up texts, against the same model in float32."""
+    """The largest deviations from the same model in float32 that a self-test at load found over a few made-up texts."""
 
     max_abs_difference: float
-    """The largest difference of a number of a last_hidden_state."""
+    """The largest absolute difference of a number of a last_hidden_state."""
     min_cosine: float
-    """The smallest cosine of a token's last_hidden_state."""
+    """The smallest cosine between the two vectors of a token in last_hidden_state."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationDescription:
-    """What a model that generates is like."""
+    """The properties of a model that generates text."""
 
     vocabulary_size: int
     """Valid ids of generated tokens are 0 to vocabulary_size - 1; an encoder-decoder's decoder may have its own."""
     max_tokens: int
-    """The most tokens that a generated sequence may have; of a decoder, its prompt included."""
+    """The most tokens that a generated sequence may have; for a decoder this includes the prompt."""
     eos_token_ids: tuple[int, ...]
-    """Tokens at which a sequence ends, by the checkpoint."""
+    """Tokens at which a sequence ends, according to the checkpoint."""
     cache_tokens: int
-    """Tokens of all sequences that a worker can have under way: inputs, and what they may grow to."""
+    """How many tokens the sequences of a worker may have together: their inputs, and all that may be generated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Model:
     architecture: str
     """The first of `architectures` in its config.json, such as "BertModel"."""
     layers: int
-    """Layers, the embeddings not counted."""
+    """The number of layers, without the embeddings."""
     hidden_size: int
     attention_heads: int
     vocabulary_size: int
@@ -132,7 +132,7 @@ class Model:
     """The length that texts are cut to unless a request says otherwise, special tokens included."""
     has_pooler: bool
     compute_type: str
-    """The type that it computes in, such as "float32"; "int8" and "fp8" are that of its matrix products alone."""
+    """The type that it computes in, such as "float32"; "int8" and "fp8" apply to its matrix products only."""
     device: str
     """ "cpu" or "cuda"."""
     workers: int
@@ -147,26 +147,28 @@ class Model:
     heads: tuple[str, ...]
     limits: Limits
     warnings: tuple[str, ...]
-    """Things of the checkpoint that are not served as its authors may have meant, in plain words."""
+    """What of the checkpoint is not served as its authors may have meant, in plain words."""
     precision_test: PrecisionTest | None = None
-    """How far its numbers are from those of float32; None where the server made no such test."""
+    """How far its numbers are from those of float32; None if the server made no such test."""
     labels: tuple[str, ...] = ()
-    """Those of its sequence_classification or token_classification by their number."""
+    """The labels of its head for sequence_classification or token_classification, by their number."""
     generation: GenerationDescription | None = None
-    """How it generates; None where it does not."""
+    """How it generates text; None if it does not."""
     pooling_steps: tuple[str, ...] = ()
-    """What the pooling "checkpoint" does after the last layer, in plain words; empty where it is another mode."""
+    """What the pooling "checkpoint" does after the last layer, in plain words; empty for another pooling."""
 
     @property
     def vector_size(self) -> int:
-        """The length of a pooled vector, where a request does not say how to pool."""
+        """The length of a pooled vector of a request without options of pooling."""
         return self.default_pooling.dimensions or self.hidden_size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
-    """The tokens of one text, or of one window of it. Columns that were not asked for, or that do not exist for this
-    kind of text (offsets of token ids), are empty. May itself be given as a text: its ids and type ids are sent.
+    """The tokens of one text, or of one window of it.
+
+    Columns that were not asked for, or that do not exist for this kind of text (offsets of token ids), are empty.
+    Tokens may themselves be given as a text: their ids and type ids are sent.
     """
 
     token_ids: NDArray[np.int32]
@@ -174,7 +176,7 @@ class Tokens:
     tokens: list[str]
     """The vocabulary's spelling of each token."""
     offsets: NDArray[np.int32]
-    """[n, 2]: where each token starts and ends (exclusive) in its text as sent; 0, 0 for special tokens."""
+    """[n, 2]: where each token starts and ends (exclusive) in the text that was sent; 0, 0 for special tokens."""
     token_type_ids: NDArray[np.int32]
     """[n]"""
     special_tokens_mask: NDArray[np.bool_]
@@ -184,7 +186,7 @@ class Tokens:
     sequence_ids: NDArray[np.int32]
     """[n]: which text of a pair each token is from, 0 or 1; -1 for special tokens."""
     text_index: int
-    """The index of its text in the list that was given (in a stream: in its batch)."""
+    """The index of its text in the caller's list (in a stream: in its batch)."""
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -200,8 +202,9 @@ def _no_offsets() -> NDArray[np.int32]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outputs:
-    """The outputs of one text. Those that were not asked for are None, or an empty dict. The arrays may be read-only
-    views; rows are the text's own tokens, without padding.
+    """The outputs of one text. Outputs that were not asked for are None, or an empty dict.
+
+    The arrays may be read-only views; their rows are the text's own tokens, without padding.
     """
 
     token_count: int
@@ -211,8 +214,8 @@ class Outputs:
     tokens: list[str] = field(default_factory=list)
     """[token_count]: the vocabulary's spelling of each token."""
     offsets: NDArray[np.int32] = field(default_factory=_no_offsets)
-    """[token_count, 2]: where each token starts and ends (exclusive) in its text as sent; 0, 0 for special tokens. Of a
-    text that was given as token ids [0, 2]."""
+    """[token_count, 2]: where each token starts and ends (exclusive) in the text that was sent; 0, 0 for special
+    tokens. [0, 2] for a text that was given as token ids."""
     pooled: FloatArray | None = None
     """[dimensions]"""
     pooler_output: FloatArray | None = None
@@ -249,10 +252,10 @@ class EncodedBatch:
     errors: list[ItemError]
     """The items that failed (with `on_error="collect"`)."""
     usage: Usage
-    """What the messages cost that the rows came in. One whose rows went to several batches counts with the batch that
-    has its first row, so that the batches of a stream add up to what its answers cost. Items that failed cost none."""
+    """The cost of the messages in which the rows came. A message whose rows went to several batches counts with the
+    batch of its first row, so that the batches of a stream add up to its total cost. Failed items cost nothing."""
     timings: Timings
-    """Of the same messages, and of those that count elsewhere; of each timing the slowest."""
+    """The slowest of each timing, over all messages that had rows of this batch."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -284,7 +287,7 @@ class TokenizedBatch:
     ids: NDArray[np.int64]
     """[k]: the caller's ids, or the texts' positions in the input."""
     tokens: list[Tokens]
-    """One a text, or one a window; `ids[tokens[i].text_index]` is its text's id. None for items that failed."""
+    """One per text or window; `ids[tokens[i].text_index]` is its text's id. Failed items have no Tokens."""
     errors: list[ItemError]
     """The items that failed (with `on_error="collect"`)."""
     usage: Usage
@@ -298,10 +301,10 @@ class TokenizedBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """One layer of one text, whole."""
+    """One complete layer of one text."""
 
     text_index: int
-    """The index of its text in the list that was given."""
+    """The index of its text in the caller's list."""
     layer: int
     """0 is the embeddings' output, k the k-th layer."""
     kind: LayerKind
@@ -323,35 +326,35 @@ class LayersDone:
     """The last event of a stream of layers."""
 
     outputs: list[Outputs]
-    """One a text: the tokens, and of the outputs those that are one vector a text or a span (pooled, pooler_output,
-    pooled_spans), where they were asked for. The layers have come before."""
+    """One per text: its tokens, and those of pooled, pooler_output and pooled_spans that were asked for. The layers
+    have come before."""
     usage: Usage
     timings: Timings
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a stream is."""
+    """How far a stream has come."""
 
     texts: int
     """Texts answered, failed ones included."""
     failed: int
     """Texts that failed."""
     tokens: int
-    """Tokens worked on."""
+    """Tokens computed."""
     seconds: float
-    """Since the start."""
+    """Seconds since the start."""
     total: int | None
-    """Texts in all, where the input has a length."""
+    """The number of texts of the input, or None if it has no length."""
     finished: bool
     """True for the last report."""
 
     @property
     def texts_per_second(self) -> float:
-        """Texts a second, over the whole time."""
+        """Texts per second, over the whole time."""
         return self.texts / self.seconds if self.seconds else 0.0
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens a second, over the whole time."""
+        """Tokens per second, over the whole time."""
         return self.tokens / self.seconds if self.seconds else 0.0

@@ -1,4 +1,4 @@
-"""What answers cost."""
+"""The cost of answers: usage and timings."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Usage:
 
     texts: int
     tokens: int
-    """Special tokens included; generated ones too."""
+    """All tokens, including special and generated ones."""
     truncated_texts: int
     """Texts that were cut to the maximum length."""
     generated_tokens: int = 0
-    """Those of `tokens` that were generated, for all answers."""
+    """How many of `tokens` were generated, in all answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where the time went, in seconds; None where the server did not say."""
+    """Where the time went, in seconds; None for what the server did not report."""
 
     tokenize: float | None
     queue: float | None
@@ -37,7 +37,7 @@ class Timings:
 
 
 class Cost(NamedTuple):
-    """Both of one message, or of several."""
+    """The usage and timings of one message, or of several."""
 
     usage: Usage
     timings: Timings
@@ -47,12 +47,12 @@ NO_COST = Cost(Usage(0, 0, 0), Timings(None, None, None, None))
 
 
 def cost_of(message: Any) -> Cost:
-    """The cost of a message that has `usage` and `timings`."""
+    """Return the cost of a message that has `usage` and `timings`."""
     return Cost(usage_of(message.usage), timings_of(message.timings))
 
 
 def usage_of(message: types.Usage | generation.GenerationUsage) -> Usage:
-    """A Usage."""
+    """Return the Usage that a message reports."""
     if isinstance(message, generation.GenerationUsage):
         tokens = message.input_tokens + message.generated_tokens
         return Usage(message.inputs, tokens, message.truncated_inputs, message.generated_tokens)
@@ -60,13 +60,13 @@ def usage_of(message: types.Usage | generation.GenerationUsage) -> Usage:
 
 
 def timings_of(message: types.Timings) -> Timings:
-    """Timings, in seconds."""
+    """Return the Timings, in seconds, that a message reports."""
     seconds = {field.name: duration.ToNanoseconds() / 1e9 for field, duration in message.ListFields()}
     return Timings(*(seconds.get(field.name) for field in fields(Timings)))
 
 
 def joined_cost(costs: Iterable[Cost]) -> Cost:
-    """The sum of the usages, and of each timing the slowest, since messages are worked on side by side."""
+    """Return the sum of the usages and the slowest of each timing, since messages are computed side by side."""
     listed = list(costs)
     usages, timings = [cost.usage for cost in listed], [cost.timings for cost in listed]
     usage = Usage(*(sum(getattr(each, field.name) for each in usages) for field in fields(Usage)))

@@ -1,4 +1,4 @@
-"""Messages of the health service, made by hand."""
+"""Messages of the health service, which the client writes and reads itself."""
 
 from __future__ import annotations
 

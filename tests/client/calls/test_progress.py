@@ -1,4 +1,4 @@
-"""How far a stream is: when it is said, and how it is drawn."""
+"""The progress of a stream: when it is reported, and how it is drawn."""
 
 from __future__ import annotations
 

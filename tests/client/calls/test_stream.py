@@ -32,7 +32,7 @@ from bertstream.v1 import types_pb2 as types
 
 
 class EchoCodec:
-    """Requests are groups, responses are what `parse` is to give."""
+    """A codec whose requests are groups, and whose responses are the results of `parse`."""
 
     typical_bytes = size = 0
 
@@ -63,7 +63,7 @@ class EchoCodec:
 
 
 class LargeCodec(EchoCodec):
-    """Answers of which four are as much as may be under way."""
+    """A codec with large answers, of which at most four may be under way."""
 
     typical_bytes = size = HELD_BYTES // 4
 
@@ -77,7 +77,7 @@ def bulk(codec: Any = None, **config: Any) -> BulkStream[Any, Any]:
 
 @dataclass
 class Peer:
-    """Does what the stream says, as a client and a server that are both at the mercy of a random source."""
+    """Does what the stream says, as a client and a server whose timing is random."""
 
     stream: BulkStream[Any, Any]
     texts: list[Any]
@@ -261,7 +261,7 @@ def test_a_field_at_fault_is_that_of_the_input() -> None:
 
 
 def error_status(*fields: tuple[str, str]) -> status_pb2.Status:
-    """A status as the server makes it for these fields."""
+    """Return a status as the server makes it for a field."""
     bad = error_details_pb2.BadRequest()
     for path, description in fields:
         bad.field_violations.add(field=path, description=description)
@@ -282,7 +282,7 @@ def test_ids_for_some_items_only_are_refused() -> None:
 
 
 def failing(ordered: bool, collect: bool) -> tuple[BulkStream[Any, Any], list[Any]]:
-    """Item 3 of 6 fails, and is answered before items 0 to 2."""
+    """Return a stream in which item 3 of 6 has failed before items 0 to 2 are answered."""
     stream, steps = bulk(ordered=ordered, collect_errors=collect, batch_size=6), []
     while not isinstance(step := stream.step(), Receive):
         steps.append(step)

@@ -24,7 +24,7 @@ GONE = status(Code.UNAVAILABLE, "gone")
 
 
 class Source:
-    """A generator's worth of texts that knows how many were taken."""
+    """An iterable of texts that counts how many were taken."""
 
     def __init__(self, count: int) -> None:
         self.count, self.taken = count, 0
@@ -194,7 +194,7 @@ def test_tokenize_stream(server: FakeServer, client: Any) -> None:
 )
 def test_misuse_shows_at_once(client: Any, arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
-        # The call itself raises: nothing is iterated.
+        # The call itself raises, before anything is iterated.
         getattr(client, "client", client).encode_stream(["a"], **arguments)
 
 

@@ -23,7 +23,7 @@ GONE = status(Code.UNAVAILABLE, "gone")
 
 
 def options_seen(server: FakeServer) -> encoding.EncodingOptions:
-    """The options in effect of the last stream."""
+    """Return the options in effect of the last stream."""
     assert server.seen.options is not None
     return server.seen.options
 
@@ -82,7 +82,7 @@ def test_the_embeddings_are_left_out_of_attentions_however_they_are_counted(serv
     for call in (client.forward, lambda *args, **options: list(client.stream_layers(*args, **options))):
         with pytest.raises(ValueError, match="embeddings"):
             call("ab", ["attentions"], layers=-LAYERS - 1)
-        with pytest.raises(sdk.RpcError):  # named as such it is the server's to refuse
+        with pytest.raises(sdk.RpcError):  # given as attention_layers, it is refused by the server
             call("ab", ["attentions"], attention_layers=-LAYERS - 1)
 
 

@@ -1,4 +1,4 @@
-"""Streams of layers: both clients against a fake server, and what is put together without one."""
+"""Streams of layers: both clients against a fake server, and the assembly of layers without one."""
 
 from __future__ import annotations
 

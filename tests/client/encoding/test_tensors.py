@@ -1,4 +1,4 @@
-"""Tensors of the wire."""
+"""Tensors read from messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both clients against a fake server: generation and summaries, by one call or as a stream of its own."""
+"""Both clients against a fake server: generation and summaries, by unary calls or by a stream for many prompts."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_summaries_are_texts(server: FakeServer, client: Any) -> None:
     assert server.seen.requests[-1].options.num_beams == 4
     assert client.summarize(iter(MANY), max_new_tokens=1) == [f"text:{text}>0" for text in MANY]
     assert server.seen.rpcs["StreamGeneratedTexts"] == 1
-    assert server.seen.rpcs["GetModel"] <= 2  # asked for once; by a stream too
+    assert server.seen.rpcs["GetModel"] <= 2  # once to check the head, and perhaps once for the stream
     assert client.summarize([]) == []
 
 

@@ -1,4 +1,4 @@
-"""Both clients against a fake server: generation piece by piece, and for prompts of any number."""
+"""Both clients against a fake server: generation piece by piece, and for any number of prompts."""
 
 from __future__ import annotations
 

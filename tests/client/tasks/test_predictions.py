@@ -17,7 +17,7 @@ from tests.client.fake_server import Code, FakeServer, status
 from tests.client.fake_tasks import labels_of, next_probability, probabilities_of, relevance
 
 GONE = status(Code.UNAVAILABLE, "gone")
-# Items of each task, options, and the call of the method that answers the same.
+# For each task: items, options, and a call of the method that gives the same answers.
 TASKS: dict[str, tuple[list[Any], dict[str, Any], Any]] = {
     "fill_mask": (["[MASK]", ("a [MASK]", "[MASK]")], {"top_k": 2}, None),
     "score_text": (["ab", "c"], {}, lambda client, items, given: client.score_text(items)),

@@ -1,4 +1,4 @@
-"""Every task of the protocol is one of both clients, with the options that are documented."""
+"""Both clients have every task of the protocol, with the documented options."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_documented_options_are_the_real_ones(documented: Any, makes: Any, metho
 
 
 def kinds_in(oneof: OneofDescriptor) -> list[str]:
-    """Return the names of the messages that it may be."""
+    """Return the names of the messages that a oneof may have."""
     return [field.message_type.name for field in oneof.fields if field.message_type is not None]
 
 

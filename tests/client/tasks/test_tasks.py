@@ -29,7 +29,7 @@ from tests.client.fake_tasks import (
 
 PARIS = "[MASK] is the [MASK] of France."
 COMMON = {"model": "tiny", "max_length": 9, "truncation": False, "truncation_side": "left", "priority": "bulk"}
-# A call of each method with so many items.
+# A call of each method with a given number of items.
 CALLS: dict[str, Any] = {
     "fill_mask": lambda client, count, **given: client.fill_mask(["[MASK]"] * count, **given),
     "score_text": lambda client, count, **given: client.score_text(["ab"] * count, **given),
@@ -41,7 +41,7 @@ CALLS: dict[str, Any] = {
     "answer": lambda client, count, **given: client.answer([("a", "b")] * count, **given),
     "choose": lambda client, count, **given: client.choose([("a", ["b", "c"])] * count, **given),
 }
-# The same with one bad item, and the path that its error names.
+# A call of each method with one bad item, and the path that its error names.
 FAILING: dict[str, Any] = {
     "fill_mask": (lambda client, texts: client.fill_mask([f"[MASK]{text}" for text in texts]), "inputs.texts"),
     "score_text": (lambda client, texts: client.score_text(texts), "inputs.texts"),

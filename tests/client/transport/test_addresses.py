@@ -1,4 +1,4 @@
-"""What addresses may be, and which of them are reached through a proxy."""
+"""Which addresses are valid, and which of them are reached through a proxy."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_networks_without_a_proxy(no_proxies: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that names none."""
+    """Return an environment that names no proxy."""
     for name in (*PROXY_VARIABLES, "no_grpc_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
@@ -179,7 +179,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.fixture
 def proxies() -> Iterator[Callable[[int | None], Proxy]]:
-    """Makes proxies, and closes them."""
+    """Make proxies, and close them."""
     made: list[Proxy] = []
 
     def make(port: int | None) -> Proxy:

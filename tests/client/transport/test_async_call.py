@@ -24,7 +24,7 @@ ANSWERS = 20
 
 @dataclass
 class Breaking:
-    """Answers the first request with many messages and a status."""
+    """A service that answers the first request with many messages and a status."""
 
     address: str = ""
     ended: threading.Event = field(default_factory=threading.Event)
@@ -52,7 +52,7 @@ async def test_a_failed_write_loses_none_of_the_answers_before_the_status(breaki
         call = AsyncStreamCall(on_close=lambda _: None, error_of=error_from_call)
         call.start(channel.stream_stream("/Breaking/Stream"))
         await call.send(b"first")
-        # All of it arrives while this task has the event loop, so that the write is tried before anything is read.
+        # Everything arrives while this task blocks the event loop, so that the write is tried before anything is read.
         assert breaking.ended.wait(5)
         time.sleep(0.2)  # noqa: ASYNC251
         await call.send(b"second")

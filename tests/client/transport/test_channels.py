@@ -1,4 +1,4 @@
-"""Balance between channels, and what gRPC retries."""
+"""The balance between channels, and the calls that gRPC retries."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_after_runs_that_were_broken_off(
 
 
 def test_a_loop_that_was_left_with_calls_under_way(client: AsyncClient, server: FakeServer) -> None:
-    """Without the care that asyncio.run takes."""
+    """A loop may end without the cleanup that asyncio.run does."""
     loop = asyncio.new_event_loop()
     loop.run_until_complete(client.encode("a"))
     server.does.stall = threading.Event()
@@ -75,7 +75,7 @@ def test_a_loop_that_was_left_with_calls_under_way(client: AsyncClient, server: 
     server.does.stall.set()
     server.does.stall = None
     asyncio.run(_everything(client))
-    assert loop.run_until_complete(task).ndim == 1  # that loop has channels of its own, and can go on
+    assert loop.run_until_complete(task).ndim == 1  # this loop has its own channels, and can go on
     loop.close()
     asyncio.run(_everything(client))
 
@@ -115,7 +115,7 @@ def test_closing_ends_the_calls_of_other_loops(server: FakeServer, client: Async
 
 
 def test_nothing_is_said_at_exit(server: FakeServer) -> None:
-    """Neither of loops that were closed, nor of channels that were left open."""
+    """Nothing is logged about loops that were closed, or channels that were left open."""
     code = f"""
 import asyncio
 from bertstream.client import AsyncClient

@@ -1,4 +1,4 @@
-"""TLS and keys of both clients against a server with certificates, and what is said where they do not fit."""
+"""TLS and keys of both clients against a server with certificates, and the errors if they do not fit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def other(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def serve(authority: Authority) -> Iterator[Serve]:
-    """Starts a server with a certificate for these hosts; with `ask` one that asks clients for theirs."""
+    """Start a server with a certificate for these hosts; with `ask` it asks clients for theirs."""
     started: list[FakeServer] = []
 
     def start(*hosts: str, days: tuple[int, int] = (-1, 90), ask: bool = False) -> FakeServer:

@@ -1,4 +1,4 @@
-"""The commands of the task heads; a new one is a line here."""
+"""The commands of the task heads; a new one needs a line here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bertstream answer`."""
+"""The command `bertstream answer`."""
 
 from __future__ import annotations
 
@@ -40,12 +40,14 @@ def add_to(commands: Commands) -> None:
         metavar="FILE",
         help="the file that has the context, in UTF-8; - for stdin",
     )
-    parser.add_argument("--top-k", type=int, default=1, metavar="N", help="the best N answers (default: 1)")
+    parser.add_argument("--top-k", type=int, default=1, metavar="N", help="print the best N answers (default: 1)")
     parser.add_argument("--allow-no-answer", action="store_true", help='let "no answer" be the answer')
     parser.add_argument("--max-answer-tokens", type=int, metavar="TOKENS", help="the longest answer (default: 15)")
     add_model(parser)
     group = parser.add_argument_group("windows of a long context")
-    group.add_argument("--max-length", type=int, metavar="TOKENS", help="of a window, with the question (default: 384)")
+    group.add_argument(
+        "--max-length", type=int, metavar="TOKENS", help="length of a window, with the question (default: 384)"
+    )
     group.add_argument("--stride", type=int, metavar="TOKENS", help="tokens that windows share (default: 128)")
 
 

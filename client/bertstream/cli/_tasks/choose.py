@@ -1,4 +1,4 @@
-"""`bertstream choose`."""
+"""The command `bertstream choose`."""
 
 from __future__ import annotations
 

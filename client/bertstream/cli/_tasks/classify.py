@@ -1,4 +1,4 @@
-"""`bertstream classify`."""
+"""The command `bertstream classify`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   bertstream classify "I love it." "I hate it."
-  bertstream classify "A man sleeps." --pair "Nobody is awake."    a pair, such as of premise and hypothesis
-  bertstream classify - --top-k 1 --json < texts.txt               a JSON object a line"""
+  bertstream classify "A man sleeps." --pair "Nobody is awake."    a pair, such as a premise and a hypothesis
+  bertstream classify - --top-k 1 --json < texts.txt               one JSON object per line"""
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = command(commands, "classify", run, "print the labels that the model gives texts", EXAMPLES)
+    parser = command(commands, "classify", run, "print the model's labels of texts", EXAMPLES)
     add_texts(parser)
     add_text(parser, "--pair", metavar="TEXT", help="the second text of a pair with each TEXT")
-    parser.add_argument("--top-k", type=int, metavar="N", help="the best N labels (default: all)")
+    parser.add_argument("--top-k", type=int, metavar="N", help="print the best N labels (default: all)")
     add_function(parser)
     add_task_options(parser)
 

@@ -1,4 +1,4 @@
-"""`bertstream entities`."""
+"""The command `bertstream entities`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   bertstream entities "Angela Merkel met Barack Obama in Berlin."
-  bertstream entities "Angela Merkel" --aggregation none    each token for itself
-  bertstream entities - --windows --json < documents.txt    a JSON object a line; long ones in overlapping windows
+  bertstream entities "Angela Merkel" --aggregation none    the label of each token
+  bertstream entities - --windows --json < documents.txt    one JSON object per line; long texts in overlapping windows
 
-On a terminal entities are coloured within their text, else they are a table. No colours where NO_COLOR is set."""
+Terminals show entities coloured within their text, unless NO_COLOR is set; elsewhere they are printed as a table."""
 
 HEADER = ("LABEL", "SCORE", "START", "END", "TEXT")
-COLOURS = (81, 114, 214, 213, 227, 111, 208, 156)  # of the 256 of a terminal; readable on dark and light
+COLOURS = (81, 114, 214, 213, 227, 111, 208, 156)  # of a terminal's 256; readable on dark and light backgrounds
 LABEL_COLOURS = {"PER": 81, "PERSON": 81, "LOC": 114, "GPE": 114, "ORG": 214, "MISC": 213}
 
 
@@ -34,13 +34,13 @@ def add_to(commands: Commands) -> None:
     parser = command(commands, "entities", run, "print the entities in texts, or the labels of their tokens", EXAMPLES)
     add_texts(parser)
     strategies = ["none", "simple", "first", "average", "max"]
-    parser.add_argument("--aggregation", choices=strategies, help="from tokens to entities (default: simple)")
+    parser.add_argument("--aggregation", choices=strategies, help="how tokens become entities (default: simple)")
     parser.add_argument("--ignored-labels", type=words, metavar="LABEL,…", help="labels to leave out (default: O)")
     parser.add_argument("--windows", action="store_true", help="read long texts in windows rather than cut them")
     parser.add_argument(
         "--stride", type=int, metavar="TOKENS", help="tokens that windows share (default: a quarter of a window)"
     )
-    parser.add_argument("--table", action="store_true", help="a table, also on a terminal")
+    parser.add_argument("--table", action="store_true", help="print a table, even on a terminal")
     add_task_options(parser)
 
 
@@ -62,10 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def coloured(text: str, entities: Sequence[Entity]) -> str:
-    """The text with its entities coloured by their labels, which follow them."""
+    """Return the text with its entities coloured, each followed by its label."""
     parts, end = list[str](), 0
     for entity in entities:
-        if entity.start < end:  # within the one before
+        if entity.start < end:  # overlaps the entity before
             continue
         colour = LABEL_COLOURS.get(entity.label, COLOURS[zlib.crc32(entity.label.encode()) % len(COLOURS)])
         span, label = printable(text[entity.start : entity.end]), printable(entity.label)

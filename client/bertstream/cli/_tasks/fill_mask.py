@@ -1,4 +1,4 @@
-"""`bertstream fill-mask`."""
+"""The command `bertstream fill-mask`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   bertstream fill-mask "Paris is the [MASK] of France."
-  bertstream fill-mask "She is a [MASK]." --targets doctor,nurse    how probable these two are
-  bertstream fill-mask - --top-k 1 --json < texts.txt               a JSON object a line
+  bertstream fill-mask "She is a [MASK]." --targets doctor,nurse    the probabilities of these two
+  bertstream fill-mask - --top-k 1 --json < texts.txt               one JSON object per line
 
-[MASK], or the model's own mask token; several masks are filled one by one, the others being masks still."""
+Write [MASK], or the model's own mask token. Several masks are filled one at a time, while the others stay masked."""
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = command(commands, "fill-mask", run, "print what could stand in place of a mask", EXAMPLES)
+    parser = command(commands, "fill-mask", run, "print the candidates for masked tokens", EXAMPLES)
     add_texts(parser)
     parser.add_argument("--top-k", type=int, metavar="N", help="candidates for each mask (default: 5)")
-    parser.add_argument("--targets", type=words, metavar="WORD,…", help="the only candidates")
+    parser.add_argument("--targets", type=words, metavar="WORD,…", help="the only candidates to consider")
     add_task_options(parser)
 
 

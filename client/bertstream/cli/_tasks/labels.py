@@ -1,4 +1,4 @@
-"""What commands that print labels share."""
+"""The parts that commands which print labels share."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SCORE_FUNCTIONS = ("softmax", "sigmoid", "none")
 
 def add_function(parser: argparse.ArgumentParser) -> None:
     """Add the option --function."""
-    help_text = "from logits to scores (default: as the checkpoint says)"
+    help_text = "how logits become scores (default: as the checkpoint says)"
     parser.add_argument("--function", choices=SCORE_FUNCTIONS, help=help_text)
 
 
 def print_labels(
     arguments: argparse.Namespace, texts: Iterable[Line], labels_of: Callable[[list[str]], list[list[Label]]]
 ) -> None:
-    """Print the labels of each text, some texts at a time."""
+    """Print the labels of each text."""
     for chunk in chunks(texts):
         for text, labels in zip(chunk, labels_of(chunk), strict=True):
             if arguments.json:
@@ -37,7 +37,7 @@ def print_labels(
 
 
 def _print_labels(text: str, labels: Sequence[Label]) -> None:
-    """Print a line a label; the first has the text too."""
+    """Print one line per label; the first one also has the text."""
     columns = max((width(printable(label.label)) for label in labels), default=0)
     for number, label in enumerate(labels):
         line = f"{label.score:8.4f}  {pad(printable(label.label), columns)}"

@@ -1,4 +1,4 @@
-"""`bertstream next-sentence`."""
+"""The command `bertstream next-sentence`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_to(commands: Commands) -> None:
     summary = "print how probable it is that a text follows another"
     parser = command(commands, "next-sentence", run, summary, EXAMPLES)
     add_text(parser, "first", metavar="A", help="the first text")
-    add_text(parser, "second", metavar="B", help="the one that may follow")
+    add_text(parser, "second", metavar="B", help="the text that may follow")
     add_task_options(parser)
 
 

@@ -1,4 +1,4 @@
-"""`bertstream rerank`."""
+"""The command `bertstream rerank`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ EXAMPLES = """\
 examples:
   bertstream rerank "How many people live in Berlin?" "Berlin has 3.7 million people." "Berlin is old."
   bertstream rerank "a query" - --top-k 10 < documents.txt    the ten best lines
-  bertstream rerank "a query" - --json < documents.txt        a JSON object a line, the best first
+  bertstream rerank "a query" - --json < documents.txt        one JSON object per line, the best first
 
-Needs a cross-encoder: a checkpoint that scores pairs of a query and a document."""
+This needs a cross-encoder: a checkpoint that scores pairs of a query and a document."""
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
     parser = command(commands, "rerank", run, "sort documents by their relevance to a query", EXAMPLES)
-    add_text(parser, "query", metavar="QUERY", help="what is looked for")
+    add_text(parser, "query", metavar="QUERY", help="the query")
     add_texts(parser, metavar="DOCUMENT", what="a document")
-    parser.add_argument("--top-k", type=int, metavar="N", help="the best N (default: all)")
+    parser.add_argument("--top-k", type=int, metavar="N", help="print the best N (default: all)")
     add_function(parser)
-    parser.add_argument("--label", default="", help="the label whose score counts, where there are several")
+    parser.add_argument("--label", default="", help="the label whose score counts, if there are several")
     add_task_options(parser)
 
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         print("     SCORE  INDEX  DOCUMENT")
     for each in ranked:
-        index = documents[each.index].number  # lines that were left out count
+        index = documents[each.index].number  # counts lines that were skipped, too
         if arguments.json:
             print_json({**asdict(each), "index": index})
         else:

@@ -1,4 +1,4 @@
-"""`bertstream score`."""
+"""The command `bertstream score`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   bertstream score "The cat sat on the mat." "The cat sat on the moon."
-  bertstream score - --json < texts.txt                   the logarithm of each token's probability too
+  bertstream score - --json < texts.txt                   also the logarithm of each token's probability
 
-The score is the pseudo-log-likelihood: the sum of the logarithms of the tokens' probabilities, each where it alone is
-masked. Less negative is likelier; the perplexity, for a token, does not grow with the length."""
+The score is the pseudo-log-likelihood: the sum of the logarithms of the tokens' probabilities, each while only that
+token is masked. Less negative means likelier. The perplexity is a mean over tokens, so it does not grow with length."""
 
 
 def add_to(commands: Commands) -> None:

@@ -1,4 +1,4 @@
-"""`bertstream zero-shot`."""
+"""The command `bertstream zero-shot`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ examples:
   bertstream zero-shot "Es regnet." --labels Sport,Wetter --template "Hier geht es um {}."
   bertstream zero-shot - --labels urgent,bug,praise --multi-label --json < mails.txt
 
-Needs a checkpoint that was trained to tell entailment, such as one for MNLI."""
+This needs a checkpoint that was trained for entailment, such as one for MNLI."""
 
 
 def add_to(commands: Commands) -> None:

@@ -1,1 +1,1 @@
-"""What calls and streams do, without any I/O: both clients run it."""
+"""What calls and streams do, without any I/O, so that both clients can run it."""

@@ -11,7 +11,7 @@ from bertstream.client._types import ItemError
 
 
 class SmallAnswers:
-    """What most streams have in common: texts without spans, and answers in one piece."""
+    """The part of a codec that most streams share: texts without spans, and answers in one piece."""
 
     typical_bytes = 0
 
@@ -28,14 +28,14 @@ class SmallAnswers:
 
 
 def item_ids(group: Group) -> dict[str, Any]:
-    """The fields of a message that say which items these are."""
+    """Return the fields of a message that identify its items."""
     first, last = group.indexes[0], group.indexes[-1]
-    if last - first == len(group.indexes) - 1:  # indexes only grow
+    if last - first == len(group.indexes) - 1:  # indexes are in ascending order
         return {"first_id": first}
     return {"ids": group.indexes}
 
 
 def errors_of(ids: Sequence[int], outcomes: Sequence[object]) -> list[ItemError]:
-    """Those of the items that failed."""
+    """Return the errors of the items that failed."""
     failed = ((item_id, outcome) for item_id, outcome in zip(ids, outcomes, strict=True))
     return [ItemError(item_id, outcome) for item_id, outcome in failed if isinstance(outcome, RpcError)]

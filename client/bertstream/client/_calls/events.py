@@ -11,16 +11,16 @@ E = TypeVar("E", covariant=True)  # what the caller gets
 
 
 class Events(Protocol[E]):
-    """Takes the messages of one call."""
+    """A receiver of the messages of one call."""
 
     def receive(self, response: Any) -> E | None:
-        """What the caller gets now, if anything. Raises Internal where the message makes no sense."""
+        """Return what the caller gets now, if anything. Raises Internal if the message makes no sense."""
 
     def failed(self, error: RpcError) -> RpcError:
-        """What to raise where the call has failed."""
+        """Return the exception to raise if the call has failed."""
 
     def ended(self) -> None:
-        """The call has ended well. Raises Internal where something is missing."""
+        """Check that nothing is missing after a call that ended without an error. Raises Internal if something is."""
 
 
 class EventsRequest(Protocol[E]):
@@ -28,7 +28,7 @@ class EventsRequest(Protocol[E]):
 
     @property
     def rpc(self) -> str:
-        """Its name."""
+        """The name of the rpc."""
 
     @property
     def model(self) -> str:
@@ -39,7 +39,7 @@ class EventsRequest(Protocol[E]):
         """Whether the request depends on the model's description."""
 
     def message_for(self, model: Model | None) -> Any:
-        """The request, for a model of this description (None: not known)."""
+        """Return the request for a model with this description, or None if it is not known."""
 
     def events(self) -> Events[E]:
-        """What takes the answers."""
+        """Return the receiver of the messages."""

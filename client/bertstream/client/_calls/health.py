@@ -1,7 +1,7 @@
 """grpc.health.v1.Health/Check with its two one-field messages written by hand.
 
-The generated code for them is in the package grpcio-health-checking, which pins its own version of protobuf; a client
-that is to need nothing but grpcio, protobuf and NumPy can well write `string service = 1` and read `enum status = 1`.
+The generated code for them is in the package grpcio-health-checking, which pins its own version of protobuf. To need
+nothing but grpcio, protobuf and NumPy, the client writes `string service = 1` and reads `enum status = 1` itself.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ CHECK_METHOD = "/grpc.health.v1.Health/Check"
 
 
 def check_request(service: str) -> bytes:
-    """HealthCheckRequest { string service = 1; }"""
+    """Return a serialised `HealthCheckRequest { string service = 1; }`."""
     name = service.encode()
     return b"\x0a" + _varint(len(name)) + name if name else b""
 
 
 def check_response(data: bytes) -> Health:
-    """HealthCheckResponse { ServingStatus status = 1; }: empty, or one tag and one small number."""
+    """Read a `HealthCheckResponse { ServingStatus status = 1; }`: it is empty, or one tag and one small number."""
     if not data:
         return Health.UNKNOWN
     if len(data) == 2 and data[0] == 0x08 and data[1] <= Health.SERVICE_UNKNOWN.value:

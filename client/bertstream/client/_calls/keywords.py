@@ -1,4 +1,4 @@
-"""Keyword arguments of calls and of streams, whatever they ask for, as type checkers see them."""
+"""Keyword arguments that all calls, and all streams, have in common, for type checkers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bertstream.client._reports import ReportOption
 
 
 class CallOptions(TypedDict, total=False):
-    """Of all methods."""
+    """Keyword arguments of all methods."""
 
     report: ReportOption
     timeout: float | None
 
 
 class StreamOptions(CallOptions, total=False):
-    """Of all bulk streams."""
+    """Keyword arguments of all bulk streams."""
 
     ordered: bool
     on_error: OnError

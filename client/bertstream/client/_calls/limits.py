@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bertstream.client._calls.models import Descriptions, describe
-from bertstream.client._calls.operations import Operation
+from bertstream.client._calls.unary_calls import Operation
 from bertstream.client._texts import MessageLimits, PreparedText
 from bertstream.client._types import Model
 
-MOST_TEXTS, MOST_BYTES = 256, (1 << 20) - (1 << 14)  # of one message; a little room for the options
-SMALL_LIST = 64  # a list so short needs no description of the model
+MOST_TEXTS, MOST_BYTES = 256, (1 << 20) - (1 << 14)  # of one message; leaves a little room for the options
+SMALL_LIST = 64  # up to this many texts go without the description of the model
 
 
 def stream_limits(model: Model | None) -> MessageLimits:
-    """How much goes into one message of a stream."""
+    """Return how much goes into one message of a stream."""
     return _within(MessageLimits(), model)
 
 
@@ -24,8 +24,10 @@ def unary_limits(
     texts: Sequence[PreparedText],
     width: Callable[[Model], int] | None = None,
 ) -> Operation[MessageLimits]:
-    """Safe limits for a short list; for others those of the model's description, and of the vector that answers each
-    text, if any: its `width` for a model.
+    """Return how much goes into one message of a unary call.
+
+    A short list gets limits that are always safe, others those of the model's description. If each text is answered
+    with a vector, `width` returns its length for a model, and the answer's size is limited too.
     """
     if len(texts) <= SMALL_LIST and sum(text.size for text in texts) <= MOST_BYTES:
         return MessageLimits(SMALL_LIST, MOST_BYTES)

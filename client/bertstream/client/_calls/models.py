@@ -1,11 +1,11 @@
-"""What the methods about health and models do."""
+"""The operations behind the methods about health and models."""
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
 from bertstream.client._calls.health import HEALTH_RPC, check_request, check_response
-from bertstream.client._calls.operations import Operation, call
+from bertstream.client._calls.unary_calls import Operation, call
 from bertstream.client._descriptions import model_of
 from bertstream.client._enums import value_of
 from bertstream.client._errors import NotFound, PermissionDenied, Unauthenticated, Unimplemented
@@ -14,17 +14,17 @@ from bertstream.v1 import models_pb2 as models
 from bertstream.v1 import types_pb2 as types
 
 Descriptions: TypeAlias = dict[str, Model]
-"""What a client has learnt of the models, by the name asked for."""
+"""The descriptions of models that a client has fetched, by the name that was asked for."""
 
 
 def get_model(name: str) -> Operation[Model]:
-    """One model."""
+    """Return the description of a model."""
     answer: models.GetModelResponse = yield from call("GetModel", models.GetModelRequest(name=name))
     return model_of(answer.model)
 
 
 def describe(known: Descriptions, name: str) -> Operation[Model | None]:
-    """One model, asked for once; None where the server does not let us know."""
+    """Return the description of a model, fetched once; None if the server refuses to describe it."""
     if name not in known:
         try:
             known[name] = yield from get_model(name)
@@ -34,15 +34,15 @@ def describe(known: Descriptions, name: str) -> Operation[Model | None]:
 
 
 def health(service: str) -> Operation[Health]:
-    """grpc.health.v1.Health/Check."""
+    """Return the health of a service, by grpc.health.v1.Health/Check."""
     try:
         return check_response((yield from call(HEALTH_RPC, check_request(service))))
-    except NotFound:  # so Check says what Watch says by a status
+    except NotFound:  # Check's way to say SERVICE_UNKNOWN
         return Health.SERVICE_UNKNOWN
 
 
 def list_models() -> Operation[tuple[list[Model], str]]:
-    """The models and the server's version."""
+    """Return the models and the server's version."""
     answer: models.ListModelsResponse = yield from call("ListModels", models.ListModelsRequest())
     return [model_of(model) for model in answer.models], answer.server_version
 
@@ -55,7 +55,7 @@ def load_model(
     workers: int,
     allow_unsupported_modules: bool,
 ) -> Operation[Model]:
-    """Loads a model, and forgets what was known of the one before."""
+    """Load a model, and forget all descriptions, since it may replace another."""
     request = models.LoadModelRequest(
         name=name, source=source, workers=workers, allow_unsupported_modules=allow_unsupported_modules
     )
@@ -63,12 +63,12 @@ def load_model(
         request.compute_type = value_of(types.DataType, dtype, "dtype")
     try:
         answer: models.LoadModelResponse = yield from call("LoadModel", request, patient=True)
-    finally:  # a load whose caller gives up goes on
+    finally:  # even if the call fails here, the server may go on loading
         known.clear()
     return model_of(answer.model)
 
 
 def unload_model(known: Descriptions, name: str) -> Operation[None]:
-    """Takes a model out of service."""
+    """Take a model out of service."""
     yield from call("UnloadModel", models.UnloadModelRequest(name=name), patient=True)
     known.clear()

@@ -1,4 +1,4 @@
-"""A line on standard error that says how far a stream is."""
+"""A line on standard error that shows how far a stream has come."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from bertstream.client._calls.stream import StreamCounts
 from bertstream.client._types import Progress
 
 ProgressOption: TypeAlias = bool | Callable[[Progress], object]
-"""False: none. True: a line on standard error. A callable gets a Progress a few times a second, and at the end."""
+"""False for none; True for a line on standard error; or a function that is called with a Progress five times a second
+and at the end."""
 
 TERMINAL_SECONDS, PLAIN_SECONDS = 0.2, 10.0
 
 
 class Reporter:
-    """Reports at most every so many seconds, and once at the end."""
+    """Reports the progress at most every `every_seconds`, and once at the end."""
 
     def __init__(
         self,
@@ -31,7 +32,7 @@ class Reporter:
         self._start = self._last = clock()
 
     def update(self, counts: StreamCounts, finished: bool = False) -> None:
-        """Reports, where it is time to."""
+        """Report the progress, if it is time to."""
         if self._report is None:
             return
         now = self._clock()
@@ -42,7 +43,7 @@ class Reporter:
 
 
 class ProgressLine:
-    """Draws a Progress: one line drawn over again on a terminal, else plain lines."""
+    """Prints a Progress: on a terminal as one line that is drawn again and again, elsewhere as plain lines."""
 
     def __init__(self, file: TextIO) -> None:
         self._file, self.on_terminal, self._is_open = file, file.isatty(), False
@@ -58,7 +59,7 @@ class ProgressLine:
         self._file.flush()
 
     def end(self) -> None:
-        """Leaves the line, so that what is written next, such as an error, has its own."""
+        """End the line, so that the next output, such as an error, starts on its own line."""
         if self._is_open:
             self._is_open = False
             self._file.write("\n")
@@ -66,7 +67,7 @@ class ProgressLine:
 
 
 def progress_text(progress: Progress) -> str:
-    """Such as `12,345 of 50,000 texts (25 %) · 1,234 texts/s · 56,789 tokens/s · 0:10`."""
+    """Return a line such as `12,345 of 50,000 texts (25 %) · 1,234 texts/s · 56,789 tokens/s · 0:10`."""
     total = f" of {progress.total:,}" if progress.total else ""
     share = f" ({100 * progress.texts // progress.total} %)" if progress.total else ""
     minutes, seconds = divmod(int(progress.seconds), 60)
@@ -78,7 +79,7 @@ def progress_text(progress: Progress) -> str:
 
 
 def reporter(option: ProgressOption, texts: object) -> Reporter:
-    """The Reporter for a caller's `progress=`."""
+    """Return the Reporter for a caller's `progress=`."""
     total = len(texts) if hasattr(texts, "__len__") else None
     if option is True:
         line = ProgressLine(sys.stderr)

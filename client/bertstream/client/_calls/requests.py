@@ -1,4 +1,4 @@
-"""Streams as the methods of both clients ask for them: checked at once, opened when first iterated."""
+"""Requests for streams, as the methods of both clients make them: checked at once, opened when first iterated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OnError: TypeAlias = Literal["raise", "collect"]
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How a caller wants the answers of a stream. ValueError for what cannot be meant."""
+    """How a caller wants the answers of a stream. Raises ValueError for unusable values."""
 
     ordered: bool = True
     on_error: OnError = "raise"
@@ -44,13 +44,13 @@ class StreamRequest(Generic[B]):
     delivery: Delivery
 
     def stream(self, model: Model | None, reconnect_seconds: float) -> BulkStream[Any, B]:
-        """Its state, for a model of this description (None: not known)."""
-        wanted = self.delivery
+        """Return the stream's initial state, for a model with this description, or None if it is not known."""
+        delivery = self.delivery
         config = StreamConfig(
-            wanted.ordered,
-            wanted.on_error == "collect",
-            wanted.batch_size,
-            wanted.report,
+            delivery.ordered,
+            delivery.on_error == "collect",
+            delivery.batch_size,
+            delivery.report,
             stream_limits(model),
             reconnect_seconds,
         )
@@ -58,5 +58,5 @@ class StreamRequest(Generic[B]):
 
 
 def with_interactive(given: dict[str, Any]) -> dict[str, Any]:
-    """Options, with the priority of a call that someone waits for, where they do not say."""
+    """Return the options with the priority "interactive", unless they have one: someone waits for the answer."""
     return {**given, "priority": given.get("priority") or "interactive"}

@@ -1,4 +1,4 @@
-"""What a bulk stream wants done next."""
+"""The steps that a bulk stream asks its transport to take, and what to tell the stream afterwards."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ B = TypeVar("B", covariant=True)  # what the caller gets
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Open a call; say `opened()`."""
+    """Open a call; then call `opened()`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Wait so many seconds."""
+    """Wait for some seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Take up to so many texts from the caller's input; say `add()`, and `end()` where there are no more."""
+    """Take up to `count` texts from the caller's input; then call `add()`, and `end()` if there are no more."""
 
     count: int
 
@@ -41,7 +41,7 @@ class HalfClose:
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Wait for a response; say `receive()`, or `broken()` where the call has ended."""
+    """Wait for a response; then call `receive()`, or `broken()` if the call has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Emit(Generic[B]):
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """All is answered and handed out."""
+    """Finish: everything is answered and handed out."""
 
 
 Step: TypeAlias = Open | Sleep | Pull | Send | HalfClose | Receive | Emit[B] | Stop

@@ -1,12 +1,12 @@
 """A bulk stream without its I/O: what to pull, send, wait for and hand out next.
 
-The synchronous and the asynchronous client both ask `step()` what to do, do it, and tell the stream what came of it.
-Nothing here blocks, knows a clock or a channel. All that is held is bounded by the window that the server announces:
+The synchronous and the asynchronous client both ask `step()` what to do, do it, and tell the stream the outcome.
+Nothing here blocks, or knows a clock or a channel. Memory is bounded by the window that the server announces:
 
     pulled  --send-->  under way (at most one window)  --answer-->  done (at most another window)  --Emit-->  caller
 
-An item is kept until its answer is whole, so that it can be sent again when the connection breaks; what was answered
-is never sent again.
+An item is kept until its answer is complete, so that it can be sent again if the connection breaks; items that were
+answered are never sent again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bertstream.client._errors import (
     Unavailable,
     error_from_status,
     unexpected_response,
-    with_own_indexes,
+    with_callers_indexes,
 )
 from bertstream.client._reports import EffectiveOptions, Report, ReportOption
 from bertstream.client._texts import ITEMS, Group, MessageLimits, PreparedText, check_size, cut
@@ -38,12 +38,12 @@ from bertstream.v1 import types_pb2 as types
 V = TypeVar("V")  # the answer for one item
 B = TypeVar("B", covariant=True)  # what the caller gets
 
-HELD_BYTES = 64 << 20  # of large answers: about as much is under way, and at most twice as much waits to be handed out
+HELD_BYTES = 64 << 20  # of large answers: about this much is under way, and at most twice that waits to be handed out
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.1, 5.0
 
 
 class Started(NamedTuple):
-    """The server's first answer: how many items may be under way, and how they are worked on."""
+    """The server's first answer: how many items may be under way, and the options in effect."""
 
     max_items: int
     options: EffectiveOptions | None = None
@@ -51,40 +51,40 @@ class Started(NamedTuple):
 
 @dataclass(slots=True)
 class Answers:
-    """An answer message, taken apart."""
+    """The parts of an answer message."""
 
     pieces: list[tuple[int, Any]]
     errors: Sequence[types.ItemError] = ()
-    cost: Cost | None = None  # where the server says; of a text in several messages only the last does
-    more: bool = False  # the only item goes on in a later message
+    cost: Cost | None = None  # if the message reports it; for a text in several messages only the last does
+    more: bool = False  # the message has a single item, which continues in a later message
 
 
 class Codec(Protocol[V, B]):
-    """What differs between the streaming rpcs."""
+    """The part of a stream that differs between the streaming rpcs."""
 
     typical_bytes: int
-    """How much memory an answer may hold, before any has come; 0 where answers are small."""
+    """An estimate, before the first answer, of the memory that an answer takes; 0 if answers are small."""
 
     def options(self) -> Any:
-        """The stream's first request."""
+        """Return the stream's first request."""
 
     def prepare(self, text: object, index: int) -> PreparedText:
-        """A caller's text, which has this index in the input, made ready for the wire."""
+        """Return a caller's text, which has this index in the input, prepared for sending."""
 
     def request(self, group: Group) -> Any:
-        """A request with texts; the group's indexes are their ids."""
+        """Return a request with texts; the group's indexes are their ids."""
 
     def parse(self, response: Any) -> Started | Answers:
-        """A response."""
+        """Return the content of a response."""
 
     def joined(self, pieces: list[Any]) -> V:
-        """One item's answer, from all that the messages had of it."""
+        """Return one item's answer, from all pieces that the messages had of it."""
 
     def bytes_of(self, answer: V) -> int:
-        """How much memory an answer holds; 0 where answers are small."""
+        """Return how much memory an answer takes; 0 if answers are small."""
 
     def batch(self, ids: list[int], outcomes: list[V | RpcError], cost: Cost) -> B:
-        """What the caller gets for these items."""
+        """Return what the caller gets for these items."""
 
 
 @dataclass(slots=True)
@@ -97,18 +97,18 @@ class StreamCounts:
 
 
 class Backoff:
-    """How long to wait before opening a broken stream again: exponential, with jitter, or as the server says."""
+    """The waiting time before a broken stream is opened again: exponential, with jitter, or as the server asks."""
 
     def __init__(self, budget_seconds: float, jitter: Callable[[], float] = random.random) -> None:
         self._budget, self._jitter = budget_seconds, jitter
         self._failures, self._spent = 0, 0.0
 
     def reset(self) -> None:
-        """There was progress."""
+        """Start again from the shortest delay, after some progress."""
         self._failures, self._spent = 0, 0.0
 
     def next_delay(self, error: RpcError) -> float | None:
-        """Seconds to wait; None to give up."""
+        """Return the seconds to wait, or None to give up."""
         delay = min(FIRST_DELAY_SECONDS * 2**self._failures, LONGEST_DELAY_SECONDS) * (0.5 + self._jitter() / 2)
         delay = max(delay, error.retry_after or 0.0)
         self._failures, self._spent = min(self._failures + 1, 16), self._spent + delay
@@ -117,7 +117,7 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
-    """How a stream behaves: as the caller wants it, and within what a message takes."""
+    """How a stream behaves: what the caller asked for, and the limits of messages."""
 
     ordered: bool = True
     collect_errors: bool = False
@@ -135,7 +135,7 @@ class BulkStream(Generic[V, B]):
         self._codec, self._config = codec, config
         texts = min(config.batch_size, config.limits.texts)
         self._limits = config.limits._replace(texts=texts)
-        self._window = texts  # until the server says
+        self._window = texts  # until the server announces its own
         self._typical_bytes = codec.typical_bytes
         self._backoff = Backoff(config.reconnect_seconds, jitter)
         # input
@@ -148,28 +148,31 @@ class BulkStream(Generic[V, B]):
         self._outbox: deque[Group] = deque()
         self._in_flight = 0
         # items, by sequence number
-        self._ids: dict[int, int] = {}  # pulled, not yet handed out
+        self._ids: dict[int, int] = {}  # the caller's ids of items that were pulled and not yet handed out
         self._items: dict[int, PreparedText] = {}  # pulled, not yet answered
         self._pieces: dict[int, list[Any]] = {}  # answered in part, on this call
         self._done: dict[int, V | RpcError] = {}  # answered, not yet handed out; in the order of the answers
-        self._costs: dict[int, Cost] = {}  # of the same: the first item of a message has all of its usage
-        self._options: EffectiveOptions | None = None  # since the server has said
-        self._first = self._ready_end = 0  # ordered: the next one to hand out, and the first that is not done
+        self._costs: dict[int, Cost] = {}  # of the items in _done; the first item of a message has all of its usage
+        self._options: EffectiveOptions | None = None  # None until the server reports them
+        self._first = self._ready_end = 0  # if ordered: the next item to hand out, and the first that is not done
         self._failed_ready = False
         self._emitted_last = False
 
     @property
     def finished(self) -> bool:
-        """Whether all is answered and handed out."""
+        """Whether everything is answered and handed out."""
         return self._ended and not self._items and not self._done
 
     def step(self) -> Step[B]:
-        """What to do next. Raises the exception of a failed item when its turn comes, unless errors are collected."""
+        """Return what to do next.
+
+        Raises the exception of a failed item when its turn comes, unless errors are collected.
+        """
         connected = self._connection_step()
         if connected is not None:
             return connected
         count, ready = self._room(), self._is_batch_ready()
-        if ready and not (count and self._emitted_last):  # in turns, so that neither server nor caller starves
+        if ready and not (count and self._emitted_last):  # in turns, so that neither the server nor the caller starves
             self._emitted_last = True
             return Emit(self._take_batch())
         if count:
@@ -178,8 +181,8 @@ class BulkStream(Generic[V, B]):
         return Stop() if self.finished else Receive()
 
     def add(self, texts: Sequence[object]) -> None:
-        """Texts, or (id, text) tuples, that were pulled. TypeError where a text is none, or ids are given for some."""
-        fit: list[tuple[int, PreparedText]] = []
+        """Add pulled texts or (id, text) tuples. Raises TypeError for what is not a text, or if only some have ids."""
+        sendable: list[tuple[int, PreparedText]] = []
         for given in texts:
             sequence, item_id, text = self._numbered(given)
             self._ids[sequence] = item_id
@@ -191,23 +194,23 @@ class BulkStream(Generic[V, B]):
                 self._finish(sequence, error)
             else:
                 self._items[sequence] = item
-                fit.append((sequence, item))
-        self._outbox.extend(cut(fit, self._limits))
+                sendable.append((sequence, item))
+        self._outbox.extend(cut(sendable, self._limits))
 
     def end(self) -> None:
-        """The input has no more texts."""
+        """Note that the input has no more texts."""
         self._ended = True
 
     def options(self) -> Any:
-        """The request that opens a call."""
+        """Return the request that opens a call."""
         return self._codec.options()
 
     def opened(self) -> None:
-        """A call was opened."""
+        """Note that a call was opened."""
         self._open, self._half_closed = True, False
 
     def receive(self, response: Any) -> None:
-        """A response came. Raises Internal where it makes no sense."""
+        """Take a response. Raises Internal if it makes no sense."""
         event = self._codec.parse(response)
         if isinstance(event, Started):
             self._window = event.max_items if event.max_items > 0 else self._window
@@ -224,7 +227,7 @@ class BulkStream(Generic[V, B]):
         self._backoff.reset()
 
     def broken(self, error: RpcError | None) -> None:
-        """The call has ended, well (None) or not. Raises the error where opening it again cannot help."""
+        """Note that the call has ended, with an error or without. Raises the error if a new call cannot help."""
         self._open = False
         if not self._items and (error is None or _may_pass(error)):
             return
@@ -254,13 +257,13 @@ class BulkStream(Generic[V, B]):
         return None
 
     def _most_under_way(self) -> int:
-        """How many items may be under way: the server's window, or fewer where answers are large."""
+        """Return how many items may be under way: the server's window, or fewer if answers are large."""
         if not self._typical_bytes:
             return self._window
         return max(1, min(self._window, HELD_BYTES // self._typical_bytes))
 
     def _room(self) -> int:
-        """How many texts to pull: a message's worth, or none until there is room for one."""
+        """Return how many texts to pull: enough for a message, or none until there is room for one."""
         if self._ended or self._has_failed():
             return 0
         window = self._most_under_way()
@@ -317,7 +320,7 @@ class BulkStream(Generic[V, B]):
         self._finish(sequence, answer)
 
     def _count(self, sequences: Sequence[int], cost: Cost) -> None:
-        """Notes what a message cost that has answered these items."""
+        """Note the cost of a message that has answered these items."""
         self.counts.tokens += cost.usage.tokens
         for sequence in sequences:
             self._costs[sequence] = cost if sequence == sequences[0] else cost._replace(usage=NO_COST.usage)
@@ -330,7 +333,7 @@ class BulkStream(Generic[V, B]):
         self._pieces.pop(failure.id, None)
         self._settle(failure.id)
         error = error_from_status(failure.status, self._ids[failure.id])
-        self._finish(failure.id, with_own_indexes(error, lambda _: failure.id))
+        self._finish(failure.id, with_callers_indexes(error, lambda _: failure.id))
 
     def _settle(self, sequence: int) -> None:
         del self._items[sequence]
@@ -358,7 +361,7 @@ def _may_pass(error: RpcError) -> bool:
 
 
 def _until_error(outcomes: list[V | RpcError]) -> list[V | RpcError]:
-    """What comes before the first error; that error is raised where nothing does."""
+    """Return the outcomes before the first error. Raises that error if it comes first."""
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome, RpcError):
             if index == 0:

@@ -1,4 +1,4 @@
-"""What the streaming rpcs send and give back, for a `BulkStream`."""
+"""The codecs of a `BulkStream` for the streaming rpcs of the encoder and the tokenizer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _EncodingStream(SmallAnswers):
 
 
 class VectorStream(_EncodingStream):
-    """One vector a text, as `encode_stream` gives them."""
+    """One vector per text, as `encode_stream` returns them."""
 
     def __init__(self, options: encoding.EncodingOptions, model: Model | None) -> None:
         super().__init__(options)
@@ -63,7 +63,7 @@ class VectorStream(_EncodingStream):
         return EncodedBatch(np.array(ids, np.int64), vectors, errors, *cost)
 
     def _stacked(self, outcomes: Sequence[FloatArray | RpcError]) -> FloatArray:
-        """The rows, NaN where an item failed."""
+        """Return the rows as one array, with NaN for items that failed."""
         good = [row for row in outcomes if not isinstance(row, RpcError)]
         vectors = np.full((len(outcomes), len(good[0]) if good else self._width), np.nan, self._dtype)
         for index, row in enumerate(outcomes):
@@ -77,7 +77,7 @@ class VectorStream(_EncodingStream):
 
 
 class OutputStream(_EncodingStream):
-    """All outputs of each text, as `forward` gives them."""
+    """All outputs of each text, as `forward` returns them."""
 
     def __init__(
         self, options: encoding.EncodingOptions, span_unit: encoding.SpanUnit.ValueType, model: Model | None
@@ -112,19 +112,19 @@ class OutputStream(_EncodingStream):
 
     def batch(self, ids: list[int], outcomes: Sequence[Outputs | RpcError], cost: Cost) -> OutputsBatch:
         good = [(item, row) for item, row in zip(ids, outcomes, strict=True) if not isinstance(row, RpcError)]
-        kept = np.array([item for item, _ in good], np.int64)
-        return OutputsBatch(kept, [row for _, row in good], errors_of(ids, outcomes), *cost)
+        good_ids = np.array([item for item, _ in good], np.int64)
+        return OutputsBatch(good_ids, [row for _, row in good], errors_of(ids, outcomes), *cost)
 
 
 class SpanStream(OutputStream):
-    """The vectors of each text's spans, as `encode_spans` gives them."""
+    """The vectors of each text's spans, as `encode_spans` returns them."""
 
     def batch(self, ids: list[int], outcomes: Sequence[Outputs | RpcError], cost: Cost) -> Any:
         return [row.pooled_spans for row in super().batch(ids, outcomes, cost).outputs]
 
 
 class TokenStream(SmallAnswers):
-    """Tokens, as `tokenize_stream` gives them."""
+    """Tokens, as `tokenize_stream` returns them."""
 
     rpc = "StreamTokenizations"
 
@@ -157,7 +157,7 @@ class TokenStream(SmallAnswers):
 
 
 def largest_bytes(options: encoding.EncodingOptions, model: Model) -> int:
-    """How much memory the rows of one text's outputs may take at most, as float32."""
+    """Return an upper bound of the bytes that the rows of one text's outputs take as float32."""
     tokens = options.truncation.max_length or model.default_max_length
     layers = int(encoding.ENCODING_OUTPUT_LAST_HIDDEN_STATE in options.outputs)
     if encoding.ENCODING_OUTPUT_HIDDEN_STATES in options.outputs:

@@ -1,4 +1,4 @@
-"""Answers of the wire to the SDK's values."""
+"""Messages with tokens and vectors to the SDK's values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bertstream.v1 import types_pb2 as types
 
 
 def tokens_of(message: tokenization.Tokenizations, texts: int) -> list[list[Tokens]]:
-    """For each of so many texts its Tokens, one a window; text_index counts within the message."""
+    """Return for each of the message's texts its Tokens, one per window; text_index counts within the message."""
     ends = np.cumsum([0, *message.lengths])
     indexes = list(message.text_indexes) or list(range(len(message.lengths)))
     if len(indexes) != len(message.lengths) or ends[-1] != len(message.token_ids):
@@ -32,7 +32,7 @@ def tokens_of(message: tokenization.Tokenizations, texts: int) -> list[list[Toke
 
 
 def vectors_of(tensor: types.Tensor) -> FloatArray:
-    """A tensor that must be [texts, dimensions]."""
+    """Return vectors [texts, dimensions]. Raises Internal for a tensor of another shape."""
     vectors = array_of(tensor)
     if vectors.ndim != 2:
         raise unexpected_response(f"vectors of shape {list(vectors.shape)}")

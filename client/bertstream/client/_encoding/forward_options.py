@@ -27,7 +27,10 @@ def forward_options(
     offset_unit: OffsetUnit | None = None,
     **given: Any,
 ) -> encoding.EncodingOptions:
-    """The message for ForwardOptions but span_unit, which goes with the texts. ValueError for what cannot be meant."""
+    """Return the message for ForwardOptions without span_unit, which goes with the texts.
+
+    Raises ValueError for unusable values.
+    """
     _check(outputs, layers, attention_layers, heads)
     options = encoding_options(outputs, layers=pooling_layers, **given)
     if "hidden_states" in outputs:
@@ -42,18 +45,19 @@ def forward_options(
 
 
 def span_unit_of(unit: SpanUnit | None) -> encoding.SpanUnit.ValueType:
-    """The unit's number. ValueError where there is none of that name."""
+    """Return the unit's number in messages. Raises ValueError for an unknown name."""
     return encoding.SPAN_UNIT_CHARACTERS if unit is None else value_of(encoding.SpanUnit, unit, "span_unit")
 
 
 def leave_out_embeddings(options: encoding.EncodingOptions, model: Model) -> None:
-    """Takes layer 0, as it is counted from the end, out of the layers of attentions, which has none of it. ValueError
-    where it is the only one.
+    """Remove layer 0, if it is counted from the end, from the layers of attentions: the embeddings have none.
+
+    Raises ValueError if it is the only one.
     """
-    kept = [layer for layer in options.attention_layers if layer != -model.layers - 1]
-    if options.attention_layers and not kept:  # none at all would ask for every layer
+    layers = [layer for layer in options.attention_layers if layer != -model.layers - 1]
+    if options.attention_layers and not layers:  # an empty list would ask for every layer
         raise ValueError(ONLY_EMBEDDINGS)
-    options.attention_layers[:] = kept
+    options.attention_layers[:] = layers
 
 
 def _check(outputs: Sequence[Output], layers: object, attention_layers: object, heads: object) -> None:
@@ -70,6 +74,6 @@ def _attention_layers(layers: int | Sequence[int] | None, own: int | Sequence[in
     if own is not None:
         return numbers_of(own)
     numbers = [layer for layer in numbers_of(layers) if layer != 0]
-    if not numbers and layers is not None:  # none at all would ask for every layer
+    if not numbers and layers is not None:  # an empty list would ask for every layer
         raise ValueError(ONLY_EMBEDDINGS)
     return numbers

@@ -1,7 +1,7 @@
-"""A stream of layers without its I/O: rows as they come, put together to whole layers.
+"""A stream of layers without its I/O: rows as they come are put together to complete layers.
 
-What is held is the rows of layers that have begun to come and are not yet whole: of a server that keeps to the order
-that encoding.proto promises, one layer of one text.
+Only the rows of incomplete layers are held. If the server keeps to the order that encoding.proto promises, that is one
+layer of one text.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class LayersRequest(NamedTuple):
 
     message: encoding.StreamLayersRequest
     report: ReportOption
-    needs_model: bool  # its layers of attentions may have to be told from the embeddings
+    needs_model: bool  # whether the embeddings may have to be removed from the layers of attentions
 
     @property
     def rpc(self) -> str:
-        """Its name."""
+        """The name of the rpc."""
         return LAYERS_RPC
 
     @property
@@ -55,13 +55,13 @@ class LayersRequest(NamedTuple):
         return self.message.options.model
 
     def message_for(self, model: Model | None) -> encoding.StreamLayersRequest:
-        """The request, for a model of this description (None: not known)."""
+        """Return the request for a model with this description, or None if it is not known."""
         if self.needs_model and model:
             leave_out_embeddings(self.message.options, model)
         return self.message
 
     def events(self) -> LayerAssembly:
-        """What takes the answers."""
+        """Return the receiver of the messages."""
         return LayerAssembly(self.report)
 
 
@@ -74,7 +74,7 @@ def layers_request(
     span_unit: SpanUnit | None = None,
     **given: Any,
 ) -> LayersRequest:
-    """The request of `stream_layers`. ValueError where there are no texts, or of several kinds."""
+    """Return the request of `stream_layers`. Raises ValueError for no texts, or for texts of several kinds."""
     options = forward_options(outputs, **with_interactive(given))
     unit, items = span_unit_of(span_unit), forward_items(texts, spans, outputs)
     make = prepare if spans is None else prepare_spanned
@@ -88,7 +88,7 @@ def layers_request(
 
 
 class LayerAssembly:
-    """Takes the messages of one call, and gives the layers that each makes whole."""
+    """Receives the messages of one call, and returns each layer when it is complete."""
 
     def __init__(self, report: ReportOption = None) -> None:
         self._report = report
@@ -97,7 +97,7 @@ class LayerAssembly:
         self._done = False
 
     def receive(self, response: encoding.StreamLayersResponse) -> Layer | LayersDone | None:
-        """What is whole now, if anything is. Raises Internal where the message makes no sense."""
+        """Return the layer that is complete now, if any, or the end. Raises Internal if the message makes no sense."""
         match response.WhichOneof("event"):
             case "started":
                 self._started = _Started.of(response.started)
@@ -113,14 +113,14 @@ class LayerAssembly:
         raise unexpected_response("a message of a stream of layers out of turn")
 
     def failed(self, error: RpcError) -> RpcError:
-        """What to raise where the call has failed."""
+        """Return the exception to raise if the call has failed."""
         if isinstance(error, Unavailable) and self._started:
-            # What has come cannot be taken up again where it broke off; whoever wants it all must ask anew.
+            # The stream cannot be resumed; the message says that some layers may have come already.
             error.message = f"the stream of layers was interrupted: {error.message}"
         return error
 
     def ended(self) -> None:
-        """The call has ended well. Raises Internal where something is missing."""
+        """Check that the call was complete. Raises Internal if something is missing."""
         if not self._done:
             raise unexpected_response("the stream of layers ended before it was complete")
 
@@ -137,7 +137,7 @@ class LayerAssembly:
 
 
 class _Started(NamedTuple):
-    """What the server's first answer says."""
+    """The content of the server's first answer."""
 
     options: EffectiveOptions
     token_counts: list[int]
@@ -154,11 +154,11 @@ class _Started(NamedTuple):
         return cls(options, counts, columns, options.heads)
 
     def rows_of(self, text: int, kind: LayerKind) -> int:
-        """How many rows make a layer of that kind whole."""
+        """Return how many rows a complete layer of that kind has."""
         return self.token_counts[text] * (len(self.heads) if kind == "attentions" else 1)
 
     def layer(self, key: Key, array: FloatArray) -> Layer:
-        """A layer, of its rows."""
+        """Return a layer, given its rows."""
         text, layer, kind = key
         tokens, heads = self.token_counts[text], self.heads if kind == "attentions" else ()
         if heads:
@@ -168,7 +168,7 @@ class _Started(NamedTuple):
         return Layer(text, layer, kind, array, heads, **self._tokens(text))
 
     def done(self, message: encoding.LayersCompleted) -> LayersDone:
-        """The last event."""
+        """Return the last event."""
         pieces = pieces_of(message.encodings, len(self.token_counts))
         for text, piece in enumerate(pieces):
             piece.token_count = self.token_counts[text]
@@ -185,23 +185,23 @@ class _Growing:
     """The rows of one layer of one text, as they come."""
 
     length: int
-    there: int = 0
+    filled: int = 0
     values: FloatArray | None = None
 
     def add(self, first: int, rows: FloatArray) -> bool:
-        """More rows; whether that is all."""
-        if rows.ndim != 2 or first != self.there or first + len(rows) > self.length:
+        """Add rows, and return whether the layer is complete."""
+        if rows.ndim != 2 or first != self.filled or first + len(rows) > self.length:
             raise unexpected_response(
-                f"rows of shape {list(rows.shape)} at {first}, with {self.there} of {self.length}"
+                f"rows of shape {list(rows.shape)} at {first}, with {self.filled} of {self.length}"
             )
         if self.values is None and len(rows) == self.length:
-            self.values = rows  # nothing to put together
+            self.values = rows  # the whole layer came at once
         else:
             if self.values is None:
                 self.values = np.empty((self.length, rows.shape[1]), rows.dtype)
             self._put(first, rows)
-        self.there += len(rows)
-        return self.there == self.length
+        self.filled += len(rows)
+        return self.filled == self.length
 
     def array(self) -> FloatArray:
         assert self.values is not None  # add() was called

@@ -1,4 +1,4 @@
-"""What `encode`, `tokenize` and `detokenize` do."""
+"""The operations behind `encode`, `tokenize` and `detokenize`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from bertstream.client._calls.limits import unary_limits
 from bertstream.client._calls.models import Descriptions, describe
-from bertstream.client._calls.operations import Operation, fan_out
+from bertstream.client._calls.unary_calls import Operation, fan_out
 from bertstream.client._encoding.decode import tokens_of, vectors_of
 from bertstream.client._encoding.options import encoding_options, pooled_width, tokenization_options
 from bertstream.client._encoding.reports import effective_options
 from bertstream.client._errors import unexpected_response
-from bertstream.client._reports import ReportOption, tell
+from bertstream.client._reports import ReportOption, report_answer
 from bertstream.client._texts import NO_ROOT, Group, Text, listed, prepare_all, prepare_ids, token_id_lists
 from bertstream.client._types import FloatArray, Tokens
 from bertstream.v1 import encoding_pb2 as encoding
@@ -27,7 +27,7 @@ T = TypeVar("T")
 def encode(
     known: Descriptions, texts: Text | Iterable[Text], report: ReportOption = None, **given: Any
 ) -> Operation[FloatArray]:
-    """Pooled vectors [n, d], or [d] for one text alone."""
+    """Return pooled vectors [n, d], or [d] for a single text."""
     options = encoding_options(**given)
     items, alone = listed(texts)
     prepared = prepare_all(items)
@@ -41,7 +41,7 @@ def encode(
 
     def take(group: Group, answer: encoding.EncodeTextsResponse) -> None:
         vectors.put(group.indexes, vectors_of(answer.encodings.pooled))
-        tell(report, answer, effective_options)
+        report_answer(report, answer, effective_options)
 
     yield fan_out("EncodeTexts", prepared, limits, request, take)
     return cast(FloatArray, vectors.all()[0]) if alone else vectors.all()
@@ -50,7 +50,7 @@ def encode(
 def tokenize(
     known: Descriptions, texts: Text | Iterable[Text], report: ReportOption = None, **given: Any
 ) -> Operation[list[Tokens]]:
-    """Tokens of each text, or of each window, in order."""
+    """Return the tokens of each text, or of each of its windows, in order."""
     options = tokenization_options(**given)
     prepared = prepare_all(listed(texts)[0])
     limits = yield from unary_limits(known, options.model, prepared)
@@ -62,7 +62,7 @@ def tokenize(
     def take(group: Group, answer: tokenization.TokenizeTextsResponse) -> None:
         for index, row in zip(group.indexes, tokens_of(answer.tokenizations, len(group.indexes)), strict=True):
             rows[index] = row
-        tell(report, answer, effective_options)
+        report_answer(report, answer, effective_options)
 
     yield fan_out("TokenizeTexts", prepared, limits, request, take)
     return [_at(tokens, index) for index, row in enumerate(rows) for tokens in row]
@@ -71,7 +71,7 @@ def tokenize(
 def detokenize(
     known: Descriptions, token_ids: Iterable[Text], skip_special_tokens: bool, model: str
 ) -> Operation[list[str]]:
-    """A text for each list of ids."""
+    """Return a text for each list of ids."""
     prepared = [prepare_ids(ids, index) for index, ids in enumerate(listed(token_ids)[0])]
     limits = yield from unary_limits(known, model, prepared)
     texts = [""] * len(prepared)
@@ -95,7 +95,7 @@ def _no_vectors(known: Descriptions, options: encoding.EncodingOptions) -> Opera
 
 
 class _Vectors:
-    """Rows of one array, as they come."""
+    """An array that is filled row by row, as answers come."""
 
     def __init__(self, count: int) -> None:
         self._count, self._array = count, cast("FloatArray | None", None)

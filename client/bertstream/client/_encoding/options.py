@@ -1,4 +1,4 @@
-"""Options of calls: keyword arguments to messages."""
+"""Options of tokenizing and encoding: keyword arguments to messages."""
 
 from __future__ import annotations
 
@@ -26,38 +26,39 @@ from bertstream.v1 import types_pb2 as types
 
 
 class VectorOptions(TypedDict, total=False):
-    """Keyword arguments of all methods that run the encoder. All may be left out or None: the checkpoint's own default
-    applies then.
+    """Keyword arguments of all methods that run the encoder.
+
+    All may be left out or None: then the checkpoint's own default applies.
     """
 
     model: str
     """The model's name; empty for the default model."""
     pooling: PoolingMode | None
-    """How token states become one vector: cls, mean, max, mean_sqrt_len, weighted_mean, last_token, pooler, or
-    checkpoint for all that the checkpoint's sentence-transformers files say, as None is.
+    """How token states become one vector: cls, mean, max, mean_sqrt_len, weighted_mean, last_token or pooler; None or
+    checkpoint to follow the checkpoint's sentence-transformers files in all steps.
     """
     normalize: bool | None
     """Whether to divide each vector by its Euclidean norm."""
     layer_combination: LayerCombination | None
     """How several layers are combined before they are pooled: mean (the default), sum, or concatenate."""
     dimensions: int | None
-    """Keep the first so many dimensions, before normalising."""
+    """How many of the first dimensions to keep, before normalising."""
     prompt: str | None
-    """Put before every text (before the first of a pair); "" for none, even where the checkpoint has a default."""
+    """Text to put before every text (before the first of a pair); "" for none, even if the checkpoint has a default."""
     prompt_name: str | None
     """The prompt of that name in the checkpoint's sentence-transformers files."""
     wire_type: WireType | None
-    """How numbers travel: float32, float16 (what you get is float16), bfloat16 or int8 (what you get is float32)."""
+    """How numbers are sent: float32, float16 (you get float16), bfloat16 or int8 (you get float32)."""
     max_length: int | None
-    """Cut texts to so many tokens, special tokens included."""
+    """The number of tokens, special ones included, to which longer texts are cut."""
     truncation: bool | Truncation | None
     """True or "longest_first" to cut long texts, False or "refuse" to fail on them, "only_first", "only_second"."""
     truncation_side: TruncationSide | None
     """The end that is cut off: right or left."""
     add_special_tokens: bool | None
-    """Whether to add [CLS], [SEP] or their like; None: yes, but for token ids."""
+    """Whether to add special tokens such as [CLS] and [SEP]; None adds them to all but token ids."""
     priority: Priority | None
-    """interactive (the default but for bulk streams) or bulk."""
+    """interactive (the default, except for bulk streams) or bulk."""
 
 
 class EncodeOptions(VectorOptions, total=False):
@@ -68,20 +69,21 @@ class EncodeOptions(VectorOptions, total=False):
 
 
 class ForwardOptions(VectorOptions, total=False):
-    """Keyword arguments of `forward`, `forward_stream` and `stream_layers`: those of VectorOptions, and these. Layers
-    and heads of which one is named twice are refused by the server.
+    """Keyword arguments of `forward`, `forward_stream` and `stream_layers`: those of VectorOptions, and these.
+
+    The server refuses layers and heads that are named twice.
     """
 
     layers: int | Sequence[int] | None
-    """The layers of hidden_states, and of attentions too unless `attention_layers` says: 0 is the embeddings' output
-    (left out of attentions, of which it has none, counted from the end too), k the k-th layer's, -1 the last one's.
-    None for all. Layers above the highest that is asked for are not computed."""
+    """The layers of hidden_states, and of attentions unless `attention_layers` is given: 0 is the embeddings' output
+    (which has no attentions and is left out of them), k the k-th layer's, -1 the last one's. None for all. Layers above
+    the highest that is asked for are not computed."""
     attention_layers: int | Sequence[int] | None
-    """The layers of attentions, where they are other ones: 1 is the first layer, -1 the last."""
+    """The layers of attentions, if they differ from `layers`: 1 is the first layer, -1 the last."""
     heads: int | Sequence[int] | None
     """The heads of attentions: 0 is the first, -1 the last. None for all."""
     pooling_layers: int | Sequence[int] | None
-    """The layers that `pooled` and `pooled_spans` are made of, as `layers` of `encode`; None for the last."""
+    """The layers from which `pooled` and `pooled_spans` are made, as `layers` of `encode`; None for the last."""
     span_unit: SpanUnit | None
     """What the bounds of spans count: characters (the default), words or tokens."""
     offset_unit: OffsetUnit | None
@@ -94,26 +96,27 @@ class TokenizeOptions(TypedDict, total=False):
     model: str
     """The model's name; empty for the default model."""
     add_special_tokens: bool | None
-    """Whether to add [CLS], [SEP] or their like; None: yes, but for token ids."""
+    """Whether to add special tokens such as [CLS] and [SEP]; None adds them to all but token ids."""
     max_length: int | None
-    """Cut texts to so many tokens, special tokens included."""
+    """The number of tokens, special ones included, to which longer texts are cut."""
     truncation: bool | Truncation | None
     """True or "longest_first" to cut long texts, False or "refuse" to fail on them, "only_first", "only_second"."""
     truncation_side: TruncationSide | None
     """The end that is cut off: right or left."""
     overflow: bool
-    """Give what is cut off as further windows: several Tokens a text. Pairs only with `only_first` or `only_second`."""
+    """Return what is cut off as further windows, so that a text may have several Tokens. For pairs this needs
+    `only_first` or `only_second`."""
     stride: int
-    """How many tokens (special ones not counted) two neighbouring windows share; any but 0 implies `overflow`."""
+    """How many tokens (without special ones) two neighbouring windows share; other than 0 implies `overflow`."""
     offset_unit: OffsetUnit | None
     """What offsets count: code_points (the default, as Python strings do), utf16_units or utf8_bytes."""
     columns: Sequence[TokenColumn] | None
-    """What is wanted besides the ids: tokens, offsets, token_type_ids, special_tokens_mask, word_ids (brings
-    sequence_ids along); None for all."""
+    """The columns to return besides the ids: tokens, offsets, token_type_ids, special_tokens_mask, word_ids (with
+    sequence_ids); None for all."""
 
 
 def encoding_options(outputs: Sequence[Output] = (), **given: Unpack[EncodeOptions]) -> encoding.EncodingOptions:
-    """Return the message for EncodeOptions. ValueError and TypeError for what cannot be meant."""
+    """Return the message for EncodeOptions. Raises ValueError or TypeError for unusable values."""
     refuse_unknown(given, EncodeOptions)
     prompt, prompt_name = given.get("prompt"), given.get("prompt_name")
     if prompt is not None and prompt_name is not None:
@@ -138,7 +141,7 @@ def encoding_options(outputs: Sequence[Output] = (), **given: Unpack[EncodeOptio
 
 
 def tokenization_options(**given: Unpack[TokenizeOptions]) -> tokenization.TokenizationOptions:
-    """Return the message for TokenizeOptions. ValueError and TypeError for what cannot be meant."""
+    """Return the message for TokenizeOptions. Raises ValueError or TypeError for unusable values."""
     refuse_unknown(given, TokenizeOptions)
     stride, columns = given.get("stride", 0), given.get("columns")
     if columns is not None and not columns:
@@ -158,13 +161,13 @@ def tokenization_options(**given: Unpack[TokenizeOptions]) -> tokenization.Token
 
 
 def pooled_width(pooling: encoding.PoolingOptions, model: Model | None) -> int:
-    """The length of a pooled vector; 0 where the model is not known."""
+    """Return the length of a pooled vector, or 0 if the model is not known."""
     if model is None:
         return 0
-    own = pooling.mode in (encoding.POOLING_MODE_UNSPECIFIED, encoding.POOLING_MODE_CHECKPOINT)
-    # The checkpoint's own dimensions belong to its own mode.
-    dimensions = pooling.dimensions or (model.default_pooling.dimensions if own else 0)
-    if own and model.default_pooling.mode == "checkpoint":
+    is_default = pooling.mode in (encoding.POOLING_MODE_UNSPECIFIED, encoding.POOLING_MODE_CHECKPOINT)
+    # The checkpoint's dimensions apply only to its own mode.
+    dimensions = pooling.dimensions or (model.default_pooling.dimensions if is_default else 0)
+    if is_default and model.default_pooling.mode == "checkpoint":
         return dimensions
     concatenated = pooling.layer_combination == encoding.LAYER_COMBINATION_CONCATENATE
     width = model.hidden_size * (max(1, len(pooling.layers)) if concatenated else 1)
@@ -172,7 +175,7 @@ def pooled_width(pooling: encoding.PoolingOptions, model: Model | None) -> int:
 
 
 def _pooling_options(given: EncodeOptions) -> encoding.PoolingOptions | None:
-    """Return None where nothing is said of pooling."""
+    """Return the message for the options of pooling, or None if none of them is given."""
     names = ("pooling", "normalize", "layers", "layer_combination", "dimensions")
     if all(given.get(name) is None for name in names):
         return None

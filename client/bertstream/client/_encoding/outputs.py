@@ -1,4 +1,4 @@
-"""Encodings of the wire to Outputs: several texts in one message, or one text in several messages."""
+"""Messages with encodings to Outputs: several texts in one message, or one text in several messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import types_pb2 as types
 
 Source: TypeAlias = tuple[Literal["last_hidden_state", "hidden_states", "attentions"], int]
-"""An output of rows, and its layer (0 for last_hidden_state)."""
+"""An output that consists of rows, and its layer (0 for last_hidden_state)."""
 
 Column: TypeAlias = FloatArray | list[Any]
 """A value for each text."""
@@ -28,21 +28,21 @@ class Rows(NamedTuple):
     """Some rows of one output of one text."""
 
     first: int
-    values: FloatArray  # states [rows, hidden]; attentions the same end to end, [rows * tokens]
+    values: FloatArray  # states [rows, hidden]; attentions flattened, [rows * tokens]
 
 
 @dataclass(slots=True)
 class Piece:
-    """What one message has of one text: everything, or some of it."""
+    """The outputs of one text that are in one message: all of them, or a part."""
 
-    token_count: int = 0  # where the message says
-    columns: dict[str, Any] = field(default_factory=dict)  # that are never in parts: vectors, tokens
+    token_count: int = 0  # 0 if the message does not have it
+    columns: dict[str, Any] = field(default_factory=dict)  # outputs that are never split: vectors, tokens
     rows: dict[Source, Rows] = field(default_factory=dict)
     heads: tuple[int, ...] = ()
 
 
 def pieces_of(message: encoding.Encodings, texts: int) -> list[Piece]:
-    """What the message has of each of its so many texts. Raises Internal where it makes no sense."""
+    """Return what the message has of each of its texts. Raises Internal if it makes no sense."""
     counts = list(message.token_counts) or [0] * texts
     pieces = [Piece(count) for count in counts]
     if len(pieces) != texts:
@@ -58,7 +58,7 @@ def pieces_of(message: encoding.Encodings, texts: int) -> list[Piece]:
 
 
 def whole(pieces: Sequence[Piece]) -> Outputs:
-    """One text's Outputs from all that came of it. Raises Internal where something is missing."""
+    """Return one text's Outputs from all its pieces. Raises Internal if something is missing."""
     tokens, columns = pieces[0].token_count, dict[str, Any]()
     heads = next((piece.heads for piece in pieces if piece.heads), ())
     parts: dict[Source, list[Rows]] = {}
@@ -79,13 +79,13 @@ def whole(pieces: Sequence[Piece]) -> Outputs:
 
 
 def bytes_of(outputs: Outputs) -> int:
-    """How much the arrays of rows hold."""
+    """Return how many bytes the arrays of rows take."""
     arrays = [outputs.last_hidden_state, *outputs.hidden_states.values(), *outputs.attentions.values()]
     return sum(array.nbytes for array in arrays if array is not None)
 
 
 def token_columns(message: tokenization.Tokenizations, texts: int) -> dict[str, Column]:
-    """The columns of Outputs for so many texts, of one row each."""
+    """Return the tokens of the texts, each of which has one window, as columns of Outputs."""
     rows = [windows[0] for windows in tokens_of(message, texts) if len(windows) == 1]
     return {name: [getattr(row, name) for row in rows] for name in ("token_ids", "tokens", "offsets")}
 
@@ -131,14 +131,17 @@ def _joined_attentions(parts: list[Rows], tokens: int, heads: int) -> FloatArray
 
 
 def _joined(parts: list[Rows], row_length: int, length: int) -> FloatArray:
-    """The parts end to end, where they follow on one another, a row being so many entries of the first axis."""
-    there = 0
+    """Return the parts concatenated, if they follow each other; a row has `row_length` entries of the first axis.
+
+    Raises Internal if a part is missing.
+    """
+    filled = 0
     for part in parts:
-        if part.first * row_length != there:
+        if part.first * row_length != filled:
             raise unexpected_response(f"row {part.first} of a text out of turn")
-        there += len(part.values)
-    if there != length:
-        raise unexpected_response(f"{there} entries where there are {length}")
+        filled += len(part.values)
+    if filled != length:
+        raise unexpected_response(f"{filled} entries where there are {length}")
     return parts[0].values if len(parts) == 1 else np.concatenate([part.values for part in parts])
 
 

@@ -1,4 +1,4 @@
-"""The options that tokenizing and encoding ran with, from the wire."""
+"""The options that tokenizing and encoding ran with, read from messages."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from bertstream.v1 import types_pb2 as types
 
 
 def effective_options(message: encoding.EncodingOptions | tokenization.TokenizationOptions) -> EffectiveOptions:
-    """EffectiveOptions."""
-    own = _of_encoding(message) if isinstance(message, encoding.EncodingOptions) else _of_tokenization(message)
+    """Return the EffectiveOptions that a message reports."""
+    if isinstance(message, encoding.EncodingOptions):
+        specific = _encoding_fields(message)
+    else:
+        specific = _tokenization_fields(message)
     return EffectiveOptions(
         model=message.model,
         add_special_tokens=message.add_special_tokens if message.HasField("add_special_tokens") else None,
@@ -22,11 +25,11 @@ def effective_options(message: encoding.EncodingOptions | tokenization.Tokenizat
         truncation_side=name_of(types.TruncationSide, message.truncation.side),
         max_length=message.truncation.max_length,
         offset_unit=name_of(tokenization.OffsetUnit, message.offset_unit),
-        **own,
+        **specific,
     )
 
 
-def _of_encoding(message: encoding.EncodingOptions) -> dict[str, Any]:
+def _encoding_fields(message: encoding.EncodingOptions) -> dict[str, Any]:
     return {
         "outputs": tuple(name_of(encoding.EncodingOutput, output) for output in message.outputs),
         "pooling": pooling_of(message.pooling) if message.HasField("pooling") else None,
@@ -40,7 +43,7 @@ def _of_encoding(message: encoding.EncodingOptions) -> dict[str, Any]:
     }
 
 
-def _of_tokenization(message: tokenization.TokenizationOptions) -> dict[str, Any]:
+def _tokenization_fields(message: tokenization.TokenizationOptions) -> dict[str, Any]:
     columns = _columns(message.outputs)
     return {"overflow": message.overflowing_windows, "stride": message.stride, "columns": columns}
 

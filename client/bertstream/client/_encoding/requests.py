@@ -1,4 +1,4 @@
-"""Streams of the encoder, as the methods of both clients ask for them."""
+"""Requests for streams of the encoder and the tokenizer, as the methods of both clients make them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bertstream.client._types import EncodedBatch, FloatArray, Model, Output, Ou
 from bertstream.v1 import encoding_pb2 as encoding
 
 Item: TypeAlias = Text | SpannedText | tuple[int, Text | SpannedText]
-"""What `forward_stream` takes: a text, with its spans where those are to be pooled, and with an id where wanted."""
+"""An item of `forward_stream`: a text, or one with spans to pool; the caller may add an id."""
 DEFAULT_OUTPUTS: tuple[Output, ...] = ("pooled", "last_hidden_state")
 FORWARD_BATCH = 16  # texts; each may come with megabytes
 
 
 def encode_request(delivery: Delivery, **given: Any) -> StreamRequest[EncodedBatch]:
-    """For `encode_stream`."""
+    """Return the request of `encode_stream`."""
     options = encoding_options(**given)
     return StreamRequest(VectorStream.rpc, options.model, lambda model: VectorStream(options, model), delivery)
 
@@ -34,7 +34,7 @@ def forward_request(
     span_unit: SpanUnit | None = None,
     **given: Any,
 ) -> StreamRequest[OutputsBatch]:
-    """For `forward_stream`, and with `interactive` for `forward`."""
+    """Return the request of `forward_stream`, or of `forward` with `interactive`."""
     given = with_interactive(given) if interactive else given
     options = forward_options(DEFAULT_OUTPUTS if outputs is None else outputs, **given)
     unit = span_unit_of(span_unit)
@@ -52,7 +52,10 @@ def forward_request(
 def forward_items(
     texts: Text | Iterable[Text], spans: Iterable[Spans] | None, outputs: Sequence[Output] | None
 ) -> Sequence[Text | SpannedText]:
-    """What `forward` puts into its stream. ValueError where spans are given but not wanted, or the other way round."""
+    """Return the items of the stream of `forward`.
+
+    Raises ValueError for spans without "pooled_spans" among the outputs, or the other way round.
+    """
     items = listed(texts)[0]
     wanted = "pooled_spans" in (outputs or ())
     if wanted != (spans is not None):
@@ -61,13 +64,13 @@ def forward_items(
 
 
 def spans_request(unit: SpanUnit, delivery: Delivery, **given: Any) -> StreamRequest[list[FloatArray]]:
-    """For `encode_spans`."""
+    """Return the request of `encode_spans`."""
     options = encoding_options(outputs=["pooled_spans"], **with_interactive(given))
     number = span_unit_of(unit)
     return StreamRequest(SpanStream.rpc, options.model, lambda model: SpanStream(options, number, model), delivery)
 
 
 def tokenize_request(delivery: Delivery, **given: Any) -> StreamRequest[TokenizedBatch]:
-    """For `tokenize_stream`."""
+    """Return the request of `tokenize_stream`."""
     options = tokenization_options(**given)
     return StreamRequest(TokenStream.rpc, options.model, lambda _: TokenStream(options), delivery)

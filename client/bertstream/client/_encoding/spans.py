@@ -1,4 +1,4 @@
-"""Spans of texts: what callers give, checked, and as the wire has it."""
+"""Spans of texts: the caller's values, checked and turned into messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SpannedText:
 
 
 def spanned(texts: Sequence[Text], spans: Iterable[Spans]) -> list[SpannedText]:
-    """Each text with its spans. ValueError where there are not as many lists of spans as texts."""
+    """Return each text with its spans. Raises ValueError unless there are as many lists of spans as texts."""
     lists = list(spans)
     if len(lists) != len(texts):
         raise ValueError(f"spans must have one list of (start, end) a text: {len(lists)} for {len(texts)} texts")
@@ -38,7 +38,7 @@ def spanned(texts: Sequence[Text], spans: Iterable[Spans]) -> list[SpannedText]:
 
 
 def prepare_spanned(given: object, index: int, root: str = INPUTS) -> PreparedText:
-    """A text and its spans, fit to be sent. TypeError and ValueError where they are not."""
+    """Return a text and its spans, prepared for sending. Raises TypeError or ValueError for unusable ones."""
     if not isinstance(given, SpannedText):
         path = field_path(root, "texts", index)
         raise TypeError(f"{path}: pooled_spans needs a SpannedText(text, spans), not {type(given).__name__}")
@@ -48,7 +48,7 @@ def prepare_spanned(given: object, index: int, root: str = INPUTS) -> PreparedTe
 
 
 def span_lists(group: Group, unit: encoding.SpanUnit.ValueType) -> encoding.SpanLists:
-    """The spans of a message's texts."""
+    """Return the message with the spans of a group's texts."""
     bounds = group.spans
     lists = encoding.SpanLists(span_counts=[len(spans) for spans in bounds], unit=unit)
     lists.starts.extend(chain.from_iterable(spans[:, 0].tolist() for spans in bounds))
@@ -60,7 +60,7 @@ def _bounds(spans: object, path: str) -> NDArray[np.int64]:
     try:
         plain = plain_of(spans)
         array = plain if isinstance(plain, np.ndarray) else np.asarray(list(_iterable(plain, path)))
-    except ValueError:  # NumPy's: of different lengths
+    except ValueError:  # raised by NumPy for pairs of different lengths
         raise TypeError(f"{path}: spans must be (start, end) pairs of integers") from None
     if array.size == 0:
         return np.empty((0, 2), np.int64)

@@ -1,4 +1,4 @@
-"""Tensors of the wire to NumPy arrays."""
+"""Messages with tensors to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from bertstream.v1 import types_pb2 as types
 
 
 def array_of(tensor: types.Tensor) -> FloatArray:
-    """A Tensor as an array of its shape. float32 and float16 are read-only views of the message's bytes, nothing is
-    copied; bfloat16 and int8 become new float32 arrays.
+    """Return a Tensor as an array of its shape.
+
+    float32 and float16 become read-only views of the message's bytes, without a copy; bfloat16 and int8 become new
+    float32 arrays. Raises Internal if the bytes do not fit the shape.
     """
     try:
         return _decode(tensor, tuple(tensor.shape))
-    except ValueError as error:  # NumPy's: the bytes do not fit the shape
+    except ValueError as error:  # raised by NumPy if the bytes do not fit the shape
         raise unexpected_response(f"a tensor of shape {list(tensor.shape)}: {error}") from None
 
 
 def rows_of(ragged: types.RaggedTensor) -> list[FloatArray]:
-    """A RaggedTensor as one array [rows, width] a text; views, as of `array_of`."""
+    """Return a RaggedTensor as one array [rows, width] per text, which are views as those of `array_of`."""
     values = array_of(ragged.values)
     ends = np.cumsum([0, *ragged.row_counts])
     if values.ndim != 2 or ends[-1] != len(values):
@@ -32,10 +34,10 @@ def rows_of(ragged: types.RaggedTensor) -> list[FloatArray]:
 
 
 def matrices_of(tensor: types.Tensor, shapes: Sequence[tuple[int, int]] | None) -> list[FloatArray]:
-    """Matrices of these shapes that lie end to end in one dimension, each in one dimension itself. None: one matrix, or
-    some rows of one, of whatever shape.
+    """Return matrices of these shapes that are concatenated in a tensor of one dimension, each flattened.
 
-    With INT8 each row of each matrix has its scale, though the tensor has but one dimension.
+    Without shapes, the tensor is one matrix, or some rows of one. With INT8 each row of each matrix has its own scale,
+    although the tensor has only one dimension.
     """
     int8 = tensor.data_type == types.DATA_TYPE_INT8
     numbers = _scaled_rows(tensor, shapes) if int8 else array_of(tensor).reshape(-1)
@@ -54,7 +56,7 @@ def _scaled_rows(tensor: types.Tensor, shapes: Sequence[tuple[int, int]] | None)
             shapes = [(len(scales), len(numbers) // max(1, len(scales)))]
         widths = np.repeat([width for _, width in shapes], [rows for rows, _ in shapes])
         scaled = numbers * np.repeat(scales, widths)
-    except ValueError as error:  # NumPy's: the bytes do not fit the shapes
+    except ValueError as error:  # raised by NumPy if the bytes do not fit the shapes
         raise unexpected_response(f"a tensor of shape {list(tensor.shape)}: {error}") from None
     return np.asarray(scaled, np.float32)
 

@@ -1,5 +1,5 @@
-# ruff: noqa: ASYNC109 - a timeout here is the deadline that the server gets to know
-"""Generation, in the asynchronous client."""
+# ruff: noqa: ASYNC109 - a timeout here is the deadline that is sent to the server
+"""The methods of generation of the asynchronous client."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from bertstream.client._transport.async_transport import AsyncTransport
 from bertstream.client._types import Tokens
 
 One: TypeAlias = Literal[1] | None
-"""An answer for each prompt, rather than a list of answers."""
+"""A `num_return_sequences` that gives one answer for each prompt, rather than a list of answers."""
 Prompts: TypeAlias = Iterable[Text | tuple[int, Text]] | AsyncIterable[Text | tuple[int, Text]]
 
-# A str is an iterable of str too, but the overload for one prompt comes first; so does that for one answer.
+# A str is also an iterable of str, but the overload for one prompt comes first, and so does that for one answer.
 # mypy: disable-error-code="overload-overlap"
 
 
 class AsyncGenerationMethods:
-    """What a client asks of a model that generates text; a part of AsyncClient."""
+    """The methods of AsyncClient that generate text."""
 
     _transport: AsyncTransport
 

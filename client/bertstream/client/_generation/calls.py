@@ -1,4 +1,4 @@
-"""Keyword arguments of generation, as type checkers see them: options, and those of the call or the stream."""
+"""Keyword arguments of the methods of generation, for type checkers: their options, and those of calls or streams."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from bertstream.client._generation.options import GenerateOptions, SummarizeOpti
 
 
 class GenerateCall(CallOptions, GenerateOptions, total=False):
-    """Of `generate`."""
+    """Keyword arguments of `generate`."""
 
 
 class SummarizeCall(CallOptions, SummarizeOptions, total=False):
-    """Of `summarize`."""
+    """Keyword arguments of `summarize`."""
 
 
 class GenerateStream(StreamOptions, GenerateOptions, total=False):
-    """Of `generate_stream`."""
+    """Keyword arguments of `generate_stream`."""

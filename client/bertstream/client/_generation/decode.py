@@ -1,4 +1,4 @@
-"""Answers of generation: messages to values. All raise Internal where a message makes no sense."""
+"""Messages of generation to the SDK's values. All functions raise Internal for a message that makes no sense."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bertstream.v1 import generation_pb2 as generation
 
 
 def generations_of(message: generation.GeneratedTexts, options: generation.GenerationOptions) -> list[Generation]:
-    """The answers to one prompt, the best first: as many as were asked for."""
+    """Return the answers to one prompt, the best first: as many as were asked for."""
     if len(message.texts) != options.num_return_sequences:
         raise unexpected_response(f"{len(message.texts)} answers where {options.num_return_sequences} were asked for")
     return [_generation_of(text, message.input_tokens, options) for text in message.texts]
 
 
 def piece_of(message: generation.GeneratedPiece, options: generation.GenerationOptions) -> GenerationPiece:
-    """A piece of one of the answers that were asked for."""
+    """Return a piece of one of the answers that were asked for."""
     index = message.sequence_index
     if not 0 <= index < options.num_return_sequences:
         raise unexpected_response(f"a piece of answer {index}, of {options.num_return_sequences}")

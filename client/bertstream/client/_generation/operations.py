@@ -1,4 +1,4 @@
-"""What the methods of generation do, without doing any I/O: operations as `_calls` runs them, and a stream."""
+"""What the methods of generation do, without any I/O: operations, and the codec of a stream."""
 
 from __future__ import annotations
 
@@ -11,61 +11,61 @@ import numpy as np
 from bertstream.client._calls.answers import SmallAnswers, errors_of, item_ids
 from bertstream.client._calls.limits import unary_limits
 from bertstream.client._calls.models import Descriptions, describe
-from bertstream.client._calls.operations import Operation, fan_out
 from bertstream.client._calls.requests import Delivery, StreamRequest, with_interactive
 from bertstream.client._calls.stream import Answers, Started
+from bertstream.client._calls.unary_calls import Operation, fan_out
 from bertstream.client._errors import FailedPrecondition, RpcError, unexpected_response
 from bertstream.client._generation.decode import generations_of
 from bertstream.client._generation.options import SummarizeOptions, generation_options
 from bertstream.client._generation.reports import effective_generation_options
 from bertstream.client._generation.types import GeneratedBatch, Generation
-from bertstream.client._reports import ReportOption, tell
+from bertstream.client._reports import ReportOption, report_answer
 from bertstream.client._texts import Group, Text, listed, prepare_all
 from bertstream.client._usage import Cost, cost_of
 from bertstream.v1 import generation_pb2 as generation
 
-FEW_PROMPTS = 8  # that go in one unary call; more go over a stream, which waits for a busy server
+FEW_PROMPTS = 8  # up to this many go in one unary call, more go over a stream, which waits for a busy server
 GENERATED_BATCH = 16  # prompts
 SUMMARIZING_HEAD = "sequence_to_sequence"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A caller's prompts, and what is asked for each."""
+    """A caller's prompts, and the options for them."""
 
     options: generation.GenerationOptions
     prompts: list[Any]
-    alone: bool  # it was one prompt, not a list
+    alone: bool  # whether the caller gave a single prompt, not a list
     report: ReportOption
 
     @property
     def few(self) -> bool:
-        """Whether one unary call takes them."""
+        """Whether the prompts fit one unary call."""
         return len(self.prompts) <= FEW_PROMPTS
 
     def stream(self) -> StreamRequest[GeneratedBatch[Any]]:
-        """A stream that answers them in their order."""
+        """Return the request for a stream that answers the prompts in their order."""
         return _stream_request(self.options, Delivery(batch_size=GENERATED_BATCH, report=self.report))
 
     def result(self, outputs: list[Any]) -> Any:
-        """What the caller gets."""
+        """Return what the caller gets: the outputs, or the only one."""
         return outputs[0] if self.alone else outputs
 
 
 def prompts_asked(prompts: Text | Iterable[Text], report: ReportOption, **given: Any) -> Asked:
-    """For `generate`."""
+    """Return the prompts and options of `generate`."""
     return Asked(generation_options(**with_interactive(given)), *listed(prompts), report)
 
 
 def summaries_asked(texts: Text | Iterable[Text], report: ReportOption, **given: Any) -> Asked:
-    """For `summarize`. TypeError for options that are not its own."""
+    """Return the prompts and options of `summarize`. Raises TypeError for options that it does not have."""
     for name in given.keys() - SummarizeOptions.__optional_keys__:
         raise TypeError(f"summarize() got an unexpected keyword argument {name!r}")
     return prompts_asked(texts, report, **given)
 
 
 def generate(known: Descriptions, asked: Asked) -> Operation[list[Any]]:
-    """For each prompt its answer, or a list of its answers, by unary calls."""
+    """Return for each prompt its answer, or a list of its answers, by unary calls."""
     prepared = prepare_all(asked.prompts)
     limits = yield from unary_limits(known, asked.options.model, prepared)
     results: list[Any] = [None] * len(prepared)
@@ -78,19 +78,19 @@ def generate(known: Descriptions, asked: Asked) -> Operation[list[Any]]:
             raise unexpected_response(f"answers to {len(response.outputs)} of {len(group.indexes)} prompts")
         for index, output in zip(group.indexes, response.outputs, strict=True):
             results[index] = _result(output, asked.options)
-        tell(asked.report, response, effective_generation_options)
+        report_answer(asked.report, response, effective_generation_options)
 
     calls = fan_out("GenerateTexts", prepared, limits, request, take)
-    calls.patient = True  # how long it takes is in the nature of what was asked
+    calls.patient = True  # the time depends on how much is to be generated
     yield calls
     return results
 
 
 def require_summaries(known: Descriptions, name: str) -> Operation[None]:
-    """FailedPrecondition where the model is not one that summarizes."""
+    """Raise FailedPrecondition if the model cannot summarize."""
     model = yield from describe(known, name)
     if model and SUMMARIZING_HEAD not in model.heads:
-        known.pop(name)  # it may have been replaced meanwhile
+        known.pop(name)  # the model may have been replaced meanwhile
         model = yield from describe(known, name)
     if model and SUMMARIZING_HEAD not in model.heads:
         heads = ", ".join(model.heads)
@@ -100,7 +100,7 @@ def require_summaries(known: Descriptions, name: str) -> Operation[None]:
 
 
 def generate_request(delivery: Delivery, **given: Any) -> StreamRequest[GeneratedBatch[Any]]:
-    """For `generate_stream`."""
+    """Return the request of `generate_stream`."""
     return _stream_request(generation_options(**given), delivery)
 
 
@@ -109,7 +109,7 @@ def _stream_request(options: generation.GenerationOptions, delivery: Delivery) -
 
 
 class GenerationStream(SmallAnswers):
-    """Answers to prompts, as `generate_stream` gives them; a codec for a `BulkStream`."""
+    """The codec of a `BulkStream` for the answers to prompts, as `generate_stream` returns them."""
 
     rpc = "StreamGeneratedTexts"
 
@@ -134,8 +134,8 @@ class GenerationStream(SmallAnswers):
 
     def batch(self, ids: list[int], outcomes: Sequence[Any], cost: Cost) -> GeneratedBatch[Any]:
         good = [(item, output) for item, output in zip(ids, outcomes, strict=True) if not isinstance(output, RpcError)]
-        kept = np.array([item for item, _ in good], np.int64)
-        return GeneratedBatch(kept, [output for _, output in good], errors_of(ids, outcomes), *cost)
+        good_ids = np.array([item for item, _ in good], np.int64)
+        return GeneratedBatch(good_ids, [output for _, output in good], errors_of(ids, outcomes), *cost)
 
     def _answers(self, items: generation.GeneratedItems) -> Answers:
         if len(items.ids) != len(items.outputs):
@@ -146,6 +146,6 @@ class GenerationStream(SmallAnswers):
 
 
 def _result(message: generation.GeneratedTexts, options: generation.GenerationOptions) -> Generation | list[Generation]:
-    """One answer, or a list where several were asked for."""
+    """Return one answer, or a list of answers if several were asked for."""
     answers = generations_of(message, options)
     return answers if options.num_return_sequences > 1 else answers[0]

@@ -24,42 +24,45 @@ _WHOLE: Mapping[str, tuple[int, int]] = {
     "seed": (0, 2**64 - 1),
     "no_repeat_ngram_size": (0, _MOST),
 }
-"""Options that are whole numbers, with the least and the most that fit."""
+"""Options that are whole numbers, with their smallest and largest values."""
 _REAL = ("length_penalty", "temperature", "top_p", "repetition_penalty")
 
 
 class SummarizeOptions(TypedDict, total=False):
-    """Keyword arguments of `summarize`. Those left out, and those that are None or empty, are as the checkpoint's
-    generation_config.json says, else as stated here; their meanings are those of transformers.
+    """Keyword arguments of `summarize`, with the meanings that they have in transformers.
+
+    If one is left out, None or empty, the checkpoint's generation_config.json applies, and else the default here.
     """
 
     model: str
     """The model's name; empty for the default model."""
     max_new_tokens: int | None
-    """The most tokens to generate; else 20, or the checkpoint's max_length. A prompt makes room for those asked for."""
+    """The most tokens to generate; default 20, or the checkpoint's max_length. A long prompt is cut to make room for
+    the tokens that are asked for here."""
     min_new_tokens: int | None
     """The fewest tokens before an answer may end."""
     num_beams: int | None
-    """Beams of a beam search, at most 16; 1 for none. Not with `do_sample`, `stop_strings`, or `stream_generate`."""
+    """The beams of a beam search, at most 16; 1 for no beam search. Not possible with `do_sample`, `stop_strings` and
+    `stream_generate`."""
     length_penalty: float | None
-    """Beam search: an ended candidate's score is divided by its length to this power; else 1."""
+    """Beam search: an ended candidate's score is divided by its length to this power; default 1."""
     early_stopping: EarlyStopping | None
-    """Beam search: True ends it at as many ended candidates as beams, False where a better one is unlikely, "never"
-    where there can be no better one."""
+    """Beam search: True ends it at as many ended candidates as beams, False when a better one is unlikely, "never"
+    when a better one is impossible."""
     do_sample: bool | None
-    """Draw tokens by chance, rather than take the most probable."""
+    """Whether to draw tokens at random, rather than take the most probable."""
     temperature: float | None
-    """Sampling: logits are divided by it; above 0, else 1."""
+    """Sampling: logits are divided by it; above 0, default 1."""
     top_k: int | None
-    """Sampling: only so many of the most probable tokens; 0 for all, else 50."""
+    """Sampling: how many of the most probable tokens to draw from; 0 for all, default 50."""
     top_p: float | None
-    """Sampling: only the most probable tokens that together reach this probability; else 1, all."""
+    """Sampling: draw from the most probable tokens that together reach this probability; default 1, all."""
     seed: int | None
-    """Sampling: the same seed gives the same tokens, whatever else the server does; else by chance."""
+    """Sampling: the same seed gives the same tokens, whatever else the server does; default a random one."""
     repetition_penalty: float | None
-    """Logits of tokens that are there already are divided by it where positive, else multiplied; else 1."""
+    """Logits of tokens that occurred already are divided by it if positive, else multiplied by it; default 1."""
     no_repeat_ngram_size: int | None
-    """No run of so many tokens occurs twice; 0 for no such rule."""
+    """The length of runs of tokens that must not occur twice; 0 for no such rule."""
     bad_words: Sequence[str]
     """Words that are never generated."""
     stop_strings: Sequence[str]
@@ -67,36 +70,37 @@ class SummarizeOptions(TypedDict, total=False):
     eos_token_ids: int | Sequence[int]
     """The tokens at which an answer ends, in place of the checkpoint's."""
     add_special_tokens: bool | None
-    """Whether to add [CLS], [SEP] or their like to the prompt; None: for an encoder-decoder yes, for a decoder only
-    what stands before a text; to token ids none."""
+    """Whether to add special tokens such as [CLS] and [SEP] to the prompt. None adds all for an encoder-decoder, only
+    those before a text for a decoder, and none to token ids."""
     keep_special_tokens: bool
-    """Keep special tokens in the text."""
+    """Whether to keep special tokens in the text."""
     max_length: int | None
-    """Cut prompts to so many tokens, special tokens included."""
+    """The number of tokens, special ones included, to which longer prompts are cut."""
     truncation: bool | Truncation | None
     """True or "longest_first" to cut long prompts, False or "refuse" to fail on them, "only_first", "only_second"."""
     truncation_side: TruncationSide | None
-    """The end that is cut off; else left for a decoder, so that it goes on from the prompt's end."""
+    """The end that is cut off; for a decoder left by default, so that it continues the prompt's end."""
     priority: Priority | None
-    """interactive (the default but for `generate_stream`) or bulk."""
+    """interactive (the default, except for `generate_stream`) or bulk."""
 
 
 class GenerateOptions(SummarizeOptions, total=False):
-    """Keyword arguments of `generate`, `stream_generate` and `generate_stream`: those of SummarizeOptions, and
-    `token_scores`. Besides them each takes `num_return_sequences`: how many answers to return for a prompt, at most
-    num_beams unless they are sampled; None for one.
+    """Keyword arguments of the methods that generate: those of SummarizeOptions, and `token_scores`.
+
+    `generate`, `stream_generate` and `generate_stream` also take `num_return_sequences`: how many answers to return for
+    a prompt, at most num_beams unless they are sampled; None for one.
     """
 
     token_scores: bool
-    """Return the logarithm of each token's probability."""
+    """Whether to return the logarithm of each token's probability."""
 
 
 def generation_options(
     num_return_sequences: int | None = None, **given: Unpack[GenerateOptions]
 ) -> generation.GenerationOptions:
-    """Return the message for GenerateOptions; one answer unless `num_return_sequences` says.
+    """Return the message for GenerateOptions; it asks for one answer unless `num_return_sequences` is given.
 
-    ValueError and TypeError for what cannot be meant.
+    Raises ValueError or TypeError for unusable values.
     """
     refuse_unknown(given, GenerateOptions)
     numbers: dict[str, Any] = {name: _whole(given.get(name), name, *range_) for name, range_ in _WHOLE.items()}
@@ -123,7 +127,7 @@ def generation_options(
 
 
 def _whole(value: Any, name: str, least: int, most: int = _MOST) -> int | None:
-    """A whole number that fits its field. What is too large for the model is the server's to say."""
+    """Return a whole number that fits its field; the server checks whether it fits the model."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | np.integer):

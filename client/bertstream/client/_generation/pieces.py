@@ -1,4 +1,4 @@
-"""A stream of one generation without its I/O."""
+"""A stream of the pieces of one generation, without its I/O."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PiecesRequest(NamedTuple):
 
     @property
     def rpc(self) -> str:
-        """Its name."""
+        """The name of the rpc."""
         return PIECES_RPC
 
     @property
@@ -37,16 +37,16 @@ class PiecesRequest(NamedTuple):
         return self.message.options.model
 
     def message_for(self, model: Model | None) -> generation.StreamGenerationRequest:
-        """The request."""
+        """Return the request."""
         return self.message
 
     def events(self) -> PieceEvents:
-        """What takes the answers."""
+        """Return the receiver of the messages."""
         return PieceEvents(self.message.options, self.report)
 
 
 def pieces_request(prompt: Text | Iterable[Text], report: ReportOption = None, **given: Any) -> PiecesRequest:
-    """The request of `stream_generate`. ValueError where there is not one prompt."""
+    """Return the request of `stream_generate`. Raises ValueError unless there is exactly one prompt."""
     options, items = generation_options(**given), listed(prompt)[0]
     if len(items) != 1:
         raise ValueError(f"stream_generate takes one prompt, not {len(items)}; for several see generate_stream")
@@ -56,15 +56,15 @@ def pieces_request(prompt: Text | Iterable[Text], report: ReportOption = None, *
 
 
 class PieceEvents:
-    """Takes the messages of one call, and gives the pieces as they come."""
+    """Receives the messages of one call, and returns the pieces as they come."""
 
     def __init__(self, asked: generation.GenerationOptions, report: ReportOption = None) -> None:
         self._asked, self._report = asked, report
-        self._options: EffectiveGenerationOptions | None = None  # since the server has said
+        self._options: EffectiveGenerationOptions | None = None  # None until the server reports them
         self._done = False
 
     def receive(self, response: generation.StreamGenerationResponse) -> GenerationPiece | None:
-        """A piece, or at last a GenerationDone. Raises Internal where the message makes no sense."""
+        """Return a piece, or the GenerationDone at the end. Raises Internal if the message makes no sense."""
         if not self._done:
             match response.WhichOneof("event"):
                 case "started" if self._options is None:
@@ -77,14 +77,14 @@ class PieceEvents:
         raise unexpected_response("a message of a stream of pieces out of turn")
 
     def failed(self, error: RpcError) -> RpcError:
-        """What to raise where the call has failed."""
+        """Return the exception to raise if the call has failed."""
         if isinstance(error, Unavailable) and self._options:
-            # What has come cannot be taken up again where it broke off; whoever wants it all must ask anew.
+            # The stream cannot be resumed; the message says that some pieces may have come already.
             error.message = f"the stream of pieces was interrupted: {error.message}"
         return error
 
     def ended(self) -> None:
-        """The call has ended well. Raises Internal where something is missing."""
+        """Check that the call was complete. Raises Internal if something is missing."""
         if not self._done:
             raise unexpected_response("the stream of pieces ended before it was complete")
 

@@ -1,4 +1,4 @@
-"""The options that generation ran with."""
+"""The options that generation ran with, read from messages."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ _LISTS = ("bad_words", "stop_strings", "eos_token_ids")
 
 @dataclass(frozen=True, slots=True)
 class EffectiveGenerationOptions(EffectiveOptions):
-    """The options that generation ran with, every default filled in, by the names of the keyword arguments. None where
-    an option has no effect with the others, such as `top_p` where nothing is sampled.
+    """The options that generation ran with, with every default filled in, by the names of the keyword arguments.
+
+    An option that has no effect with the others, such as `top_p` without sampling, is None.
     """
 
     max_new_tokens: int | None = None
-    """Of several prompts the most that any may get; in a stream that of a short prompt."""
+    """For several prompts the largest number that any of them gets; in a stream that of a short prompt."""
     min_new_tokens: int | None = None
     num_beams: int | None = None
     num_return_sequences: int | None = None
@@ -44,7 +45,7 @@ class EffectiveGenerationOptions(EffectiveOptions):
     top_k: int | None = None
     top_p: float | None = None
     seed: int | None = None
-    """Also where it was drawn by chance, if the message had one prompt."""
+    """The seed, also if the server chose it, provided that the message had one prompt."""
     repetition_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
     bad_words: tuple[str, ...] = ()
@@ -55,7 +56,7 @@ class EffectiveGenerationOptions(EffectiveOptions):
 
 
 def effective_generation_options(message: generation.GenerationOptions) -> EffectiveGenerationOptions:
-    """EffectiveGenerationOptions."""
+    """Return the EffectiveGenerationOptions that a message reports."""
     values: dict[str, Any] = {name: _given(message, name) for name in _OPTIONAL}
     values |= {name: _shortest(_given(message, name)) for name in _REAL}
     values |= {name: tuple(getattr(message, name)) for name in _LISTS}
@@ -78,5 +79,5 @@ def _given(message: Any, name: str) -> Any:
 
 
 def _shortest(value: float | None) -> float | None:
-    """The field has 32 bits: 0.7 is to be the 0.7 that was given."""
+    """Return the shortest number with the same 32 bits as the field, so that 0.7 comes back as 0.7."""
     return None if value is None else float(str(np.float32(value)))

@@ -1,4 +1,4 @@
-"""Generation, in the synchronous client."""
+"""The methods of generation of the synchronous client."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from bertstream.client._transport.sync_transport import SyncTransport
 from bertstream.client._types import Tokens
 
 One: TypeAlias = Literal[1] | None
-"""An answer for each prompt, rather than a list of answers."""
+"""A `num_return_sequences` that gives one answer for each prompt, rather than a list of answers."""
 Prompts: TypeAlias = Iterable[Text | tuple[int, Text]]
 
-# A str is an iterable of str too, but the overload for one prompt comes first; so does that for one answer.
+# A str is also an iterable of str, but the overload for one prompt comes first, and so does that for one answer.
 # mypy: disable-error-code="overload-overlap"
 
 
 class GenerationMethods:
-    """What a client asks of a model that generates text; a part of Client."""
+    """The methods of Client that generate text."""
 
     _transport: SyncTransport
 
@@ -55,17 +55,19 @@ class GenerationMethods:
         timeout: float | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Any:
-        """What a decoder goes on with after a prompt, or an encoder-decoder makes of it. With `num_return_sequences`
-        above 1 a list of answers, the best first. Of a list of prompts a list of those.
+        """Return the text that a decoder generates after a prompt, or that an encoder-decoder generates from it.
+
+        With `num_return_sequences` above 1 it is a list of answers, the best first. For a list of prompts the result is
+        a list of the same.
 
         ```python
         print(client.generate("The quick brown", max_new_tokens=30).text)
         tales = client.generate("Once upon", num_return_sequences=3, do_sample=True, temperature=0.8, seed=1)
         ```
 
-        A few prompts are one call, which raises Overloaded when the server is busy; more go over a stream, which waits,
-        and of which the first prompt that fails is raised. Takes as long as it takes, unless `timeout` says: the
-        client's own timeout is not for it. FailedPrecondition where the model does not generate.
+        A few prompts are one call, which raises Overloaded if the server is busy; more go over a stream, which waits,
+        and which raises the error of the first prompt that fails. There is no time limit unless `timeout` is given; the
+        client's own timeout does not apply. Raises FailedPrecondition if the model does not generate text.
         """
         return self._generate(
             operations.prompts_asked(prompts, report, num_return_sequences=num_return_sequences, **options), timeout
@@ -80,17 +82,17 @@ class GenerationMethods:
         timeout: float | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Generator[GenerationPiece, None, None]:
-        """The answer to one prompt, piece by piece as it comes; last a GenerationDone, an empty piece that has it all.
+        """Stream the answer to one prompt, piece by piece, and then a GenerationDone with the complete answer.
 
         ```python
         for piece in client.stream_generate("The quick brown"):
             print(piece, end="", flush=True)
         ```
 
-        With `num_return_sequences` above 1 `sequence_index` says whose piece it is. There is no beam search, since it
-        has no text before its end. Closing the generator cancels the call, and the server stops within a token. What
-        has come cannot be resumed: where the connection breaks, Unavailable is raised. A str is as a list of one; token
-        ids must be in such a list.
+        With `num_return_sequences` above 1 `sequence_index` tells which answer a piece belongs to. Beam search is not
+        possible, since it has no text before its end. Closing the generator cancels the call, and the server stops
+        within a token. The stream cannot be resumed: if the connection breaks, Unavailable is raised. A single str is
+        treated as a list of one; token ids must be given in such a list.
         """
         request = pieces_request(prompt, report, num_return_sequences=num_return_sequences, **options)
         return self._transport.events(request, timeout)
@@ -116,7 +118,7 @@ class GenerationMethods:
         timeout: float | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Generator[GeneratedBatch[Any], None, None]:
-        """Answers to prompts of any number, in constant memory: as `encode_stream`, with what `generate` gives.
+        """Stream answers to any number of prompts, in constant memory: as `encode_stream`, with those of `generate`.
 
         ```python
         for batch in client.generate_stream(articles, model="bert2bert", num_beams=4):
@@ -124,8 +126,7 @@ class GenerationMethods:
                 ...
         ```
 
-        Prompts are generated for side by side, as many as the server can; `ordered=False` gives those that end sooner
-        first.
+        The server works on as many prompts side by side as it can; with `ordered=False` answers come as they are ready.
         """
         request = operations.generate_request(
             Delivery(ordered, on_error, batch_size, progress, report),
@@ -146,15 +147,16 @@ class GenerationMethods:
         timeout: float | None = None,
         **options: Unpack[SummarizeOptions],
     ) -> Any:
-        """What an encoder-decoder makes of a text, such as its summary; of a list of texts a list of those. As
-        `generate`, but the text alone.
+        """Return the text that an encoder-decoder generates from a text, such as its summary.
+
+        For a list of texts the result is a list. It works as `generate` does, but returns only the text.
 
         ```python
         summary = client.summarize(article, model="bert2bert", num_beams=4, no_repeat_ngram_size=3)
         ```
 
-        A text is cut to what the encoder takes; a `report` says whether one was. FailedPrecondition where the model is
-        not an encoder-decoder.
+        A text that is too long for the encoder is cut; a `report` tells whether one was. Raises FailedPrecondition if
+        the model is not an encoder-decoder.
         """
         asked = operations.summaries_asked(texts, report, **options)
         self._transport.run(operations.require_summaries(self._transport.descriptions, asked.options.model), timeout)

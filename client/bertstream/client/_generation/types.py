@@ -1,4 +1,4 @@
-"""What generation gives back."""
+"""The values that the methods of generation return."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Generation:
     text: str
     """What was generated, without the prompt."""
     token_ids: tuple[int, ...]
-    """Its tokens, without those of the prompt; an end-of-sequence token is among them."""
+    """Its tokens, without those of the prompt, but with the end-of-sequence token."""
     finish_reason: FinishReason
     """Why it ended: end_of_sequence, stop_string, or length (max_new_tokens, or no more room in the model)."""
     score: float
-    """The sum of its tokens' log-probabilities; after a beam search its score by length_penalty."""
+    """The sum of its tokens' log-probabilities; after a beam search its score with length_penalty."""
     token_scores: tuple[float, ...] | None
-    """With `token_scores=True` the logarithm of each token's probability, else None."""
+    """The logarithm of each token's probability with `token_scores=True`, else None."""
     input_tokens: int
-    """Tokens of the prompt, special ones included."""
+    """The number of tokens of the prompt, including special ones."""
 
     def __str__(self) -> str:
         return self.text
@@ -40,16 +40,16 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class GenerationPiece:
-    """A piece of an answer, as it came. `str()` gives `text`. The pieces of an answer, end to end, are all of it."""
+    """A piece of an answer. `str()` gives `text`. All pieces of an answer, concatenated, are the answer."""
 
     text: str = ""
-    """Text that is certain: it never ends within a character, and what may become a stop string is held back."""
+    """Text that is final: it never ends within a character, and what may become a stop string is held back."""
     token_ids: tuple[int, ...] = ()
     """The tokens since the answer's last piece; they may come before their text does."""
     sequence_index: int = 0
-    """Which answer, where there are several."""
+    """Which of several answers the piece belongs to."""
     token_scores: tuple[float, ...] | None = None
-    """With `token_scores=True` one for each token, else None."""
+    """The logarithm of each token's probability with `token_scores=True`, else None."""
 
     def __str__(self) -> str:
         return self.text
@@ -57,11 +57,11 @@ class GenerationPiece:
 
 @dataclass(frozen=True, slots=True)
 class GenerationDone(GenerationPiece):
-    """The last item of `stream_generate`: an empty piece, of no answer, that brings all answers whole."""
+    """The last item of `stream_generate`: an empty piece that has all complete answers."""
 
     sequence_index: int = -1
     outputs: list[Generation] = field(kw_only=True)
-    """One an answer, by sequence_index."""
+    """The answers, by sequence_index."""
     usage: Usage = field(kw_only=True)
     timings: Timings = field(kw_only=True)
 
@@ -76,7 +76,7 @@ class GeneratedBatch(Generic[R]):
     ids: NDArray[np.int64]
     """[k]: the caller's ids, or the prompts' positions in the input; without the items that failed."""
     results: list[R]
-    """[k]: results[i] is that of ids[i]: a Generation, or a list of them with `num_return_sequences` above 1."""
+    """[k]: results[i] belongs to ids[i]: a Generation, or a list of them with `num_return_sequences` above 1."""
     errors: list[ItemError]
     """The items that failed (with `on_error="collect"`)."""
     usage: Usage

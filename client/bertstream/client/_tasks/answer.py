@@ -1,4 +1,4 @@
-"""Answers to questions, out of their contexts."""
+"""The task "answer": answers to questions, found in their contexts."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class Answer:
     """The answer to a question."""
 
     text: str
-    """Part of the context as sent; empty for "no answer"."""
+    """The part of the context that is the answer; empty for "no answer"."""
     score: float
     start: int
-    """Where it starts in the context as sent."""
+    """Where it starts in the context that was sent."""
     end: int
-    """Where it ends, exclusive."""
+    """Where it ends there, exclusive."""
 
 
 class AnswerOptions(TypedDict, total=False):
-    """Keyword arguments of `answer`. Those left out, and those that are None, are as the server has them."""
+    """Keyword arguments of `answer`. If one is left out or None, the server's default applies."""
 
     model: str
     """The model's name; empty for the default model."""
     max_length: int | None
-    """The most tokens of a window: question, context and special tokens; None for 384, or less where the model's
-    default_max_length is."""
+    """The most tokens of a window: question, context and special tokens; None for 384, or the model's
+    default_max_length if that is less."""
     stride: int | None
     """The tokens that two neighbouring windows of a long context share; None for 128, or half a window."""
     max_answer_tokens: int | None
@@ -44,23 +44,23 @@ class AnswerOptions(TypedDict, total=False):
     allow_no_answer: bool
     """Whether "no answer", an empty text at 0 to 0, may be an answer."""
     allow_partial_words: bool
-    """Let an answer begin and end within a word."""
+    """Whether an answer may begin and end within a word."""
     offset_unit: OffsetUnit | None
     """What `start` and `end` count: code_points (the default, as Python strings do), utf16_units or utf8_bytes."""
     priority: Priority | None
-    """interactive (the default but for bulk streams) or bulk."""
+    """interactive (the default, except for bulk streams) or bulk."""
 
 
 class AnswerCall(CallOptions, AnswerOptions, total=False):
-    """Of `answer`."""
+    """Keyword arguments of `answer`, for type checkers."""
 
 
 class AnswerStream(StreamOptions, AnswerOptions, total=False):
-    """Of a stream of "answer" that gives one answer a question."""
+    """Keyword arguments of a stream of "answer" with one answer per question."""
 
 
 class AnswersStream(AnswerStream):
-    """Of a stream of "answer" that gives several."""
+    """Keyword arguments of a stream of "answer" with several answers per question."""
 
     top_k: Required[int]
 
@@ -77,9 +77,9 @@ def answer_task(
     offset_unit: OffsetUnit | None = None,
     priority: Priority | None = None,
 ) -> Task[Any]:
-    """Return the task for AnswerOptions, with a list of the best `top_k` answers or, for None, the best one alone.
+    """Return the task for AnswerOptions, which gives a list of the best `top_k` answers or, for None, the best one.
 
-    ValueError and TypeError for what cannot be meant.
+    Raises ValueError or TypeError for unusable values.
     """
     options = tasks.AnswerOptions(
         model=model,
@@ -110,7 +110,7 @@ def answers_of(message: tasks.Answers, items: int) -> list[list[Answer]]:
 
 
 def best_answers_of(message: tasks.Answers, items: int) -> list[Answer]:
-    """Return the best answer to each question; an empty one, with a score of 0, where there is none at all."""
+    """Return the best answer to each question; an empty one with a score of 0 if the server found none."""
     return [answers[0] if answers else Answer("", 0.0, 0, 0) for answers in answers_of(message, items)]
 
 

@@ -1,4 +1,4 @@
-# ruff: noqa: ASYNC109 - a timeout here is the deadline that the server gets to know
+# ruff: noqa: ASYNC109 - a timeout here is the deadline that is sent to the server
 """The task heads' methods of the asynchronous client: a method and a stream's overload for each head."""
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from bertstream.client._texts import Text
 from bertstream.client._transport.async_transport import AsyncTransport
 from bertstream.client._types import Tokens
 
-# A str is an iterable of str too, and a pair one of texts, but the overload for one item comes first.
+# A str is also an iterable of str, and a pair one of texts, but the overload for one item comes first.
 # mypy: disable-error-code="overload-overlap"
 
 I = TypeVar("I")  # noqa: E741 - an item
@@ -55,7 +55,7 @@ Questions: TypeAlias = Source[Question | tuple[int, Question]]
 
 
 class AsyncTaskMethods:
-    """What a client asks of a model's task heads; a part of AsyncClient."""
+    """The methods of AsyncClient for task heads."""
 
     _transport: AsyncTransport
 

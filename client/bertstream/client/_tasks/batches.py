@@ -1,4 +1,4 @@
-"""What streams of task heads give back."""
+"""The batches that streams of task heads return."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PredictedBatch(Generic[R]):
     ids: NDArray[np.int64]
     """[k]: the caller's ids, or the items' positions in the input; without the items that failed."""
     results: list[R]
-    """[k]: results[i] is that of ids[i]: what the task's method gives for one item, or for "rerank" a score."""
+    """[k]: results[i] belongs to ids[i]: what the task's method returns for one item, or for "rerank" a score."""
     errors: list[ItemError]
     """The items that failed (with `on_error="collect"`)."""
     usage: Usage

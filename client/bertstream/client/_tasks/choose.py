@@ -1,4 +1,4 @@
-"""How probable choices are."""
+"""The task "choose": the probabilities of choices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertstream.v1 import tasks_pb2 as tasks
 
 
 def choose_task(**given: Any) -> Task[list[float]]:
-    """Return the task for TaskOptions. ValueError and TypeError for what cannot be meant."""
+    """Return the task for TaskOptions. Raises ValueError or TypeError for unusable values."""
     return Task(
         with_common(tasks.ChooseOptions(), **given),
         tasks.ChooseAnswersRequest,

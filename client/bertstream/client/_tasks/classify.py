@@ -1,4 +1,4 @@
-"""The checkpoint's labels of texts."""
+"""The task "classify": the checkpoint's labels of texts."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ class ClassifyOptions(TaskOptions, total=False):
     """Keyword arguments of `classify`: those of TaskOptions, and these."""
 
     top_k: int | None
-    """Labels for each text, the best first; None for all."""
+    """How many labels to return for each text, the best first; None for all."""
     function: ScoreFunction | None
-    """softmax (one label is true), sigmoid (any number is), or none (the raw numbers); None: as the checkpoint says."""
+    """softmax (one label is true), sigmoid (any number of them is), or none (raw scores); None for the checkpoint's."""
 
 
 class ClassifyCall(CallOptions, ClassifyOptions, total=False):
-    """Of `classify`."""
+    """Keyword arguments of `classify`, for type checkers."""
 
 
 class ClassifyStream(StreamOptions, ClassifyOptions, total=False):
-    """Of a stream of "classify"."""
+    """Keyword arguments of a stream of "classify"."""
 
 
 def classify_task(
     *, top_k: int | None = None, function: ScoreFunction | None = None, **given: Any
 ) -> Task[list[Label]]:
-    """Return the task for ClassifyOptions. ValueError and TypeError for what cannot be meant."""
+    """Return the task for ClassifyOptions. Raises ValueError or TypeError for unusable values."""
     options = tasks.ClassifyTextOptions(top_k=at_least_one(top_k, "top_k"), function=function_of(function))
     return Task(
         with_common(options, **given),

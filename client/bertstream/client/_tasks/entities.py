@@ -1,4 +1,4 @@
-"""Entities in texts, or labels of their tokens."""
+"""The task "entities": entities in texts, or labels of their tokens."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ class Entity:
     """An entity in a text; with `aggregation="none"` a token with its label."""
 
     label: str
-    """Without B- or I-, unless the aggregation is none."""
+    """The label, without the prefix B- or I- unless the aggregation is none."""
     score: float
     word: str
-    """The token, or the tokens put together, as the tokenizer spells them."""
+    """The token or tokens, as the tokenizer spells them."""
     start: int
-    """Where it starts in the text as sent (of a list of words: in the words joined by blanks); -1 for token ids."""
+    """Where it starts in the text that was sent (for a list of words: in the words joined by spaces); -1 for ids."""
     end: int
-    """Where it ends, exclusive; -1 for token ids."""
+    """Where it ends there, exclusive; -1 for token ids."""
     token_index: int | None
-    """With `aggregation="none"`: its place among the text's tokens."""
+    """The index of the token in its text with `aggregation="none"`, else None."""
 
 
 class EntityOptions(TaskOptions, total=False):
     """Keyword arguments of `entities`: those of TaskOptions, and these."""
 
     aggregation: Aggregation | None
-    """From tokens to entities: simple (the default), first, average, max, or none for each token's own label."""
+    """How tokens become entities: simple (the default), first, average or max; none returns each token's label."""
     ignored_labels: Sequence[str] | None
-    """Labels to leave out: None for "O", [] for no label."""
+    """Labels to leave out; None for "O", [] to keep all."""
     windows: bool
-    """Read long texts in overlapping windows of `max_length` rather than cut them."""
+    """Whether to read long texts in overlapping windows of `max_length` rather than cut them."""
     stride: int | None
     """The tokens that two neighbouring windows share; None for a quarter of a window."""
     offset_unit: OffsetUnit | None
@@ -51,11 +51,11 @@ class EntityOptions(TaskOptions, total=False):
 
 
 class EntityCall(CallOptions, EntityOptions, total=False):
-    """Of `entities`."""
+    """Keyword arguments of `entities`, for type checkers."""
 
 
 class EntityStream(StreamOptions, EntityOptions, total=False):
-    """Of a stream of "entities"."""
+    """Keyword arguments of a stream of "entities"."""
 
 
 def entities_task(
@@ -67,7 +67,7 @@ def entities_task(
     offset_unit: OffsetUnit | None = None,
     **given: Any,
 ) -> Task[list[Entity]]:
-    """Return the task for EntityOptions. ValueError and TypeError for what cannot be meant."""
+    """Return the task for EntityOptions. Raises ValueError or TypeError for unusable values."""
     if stride is not None and not windows:
         raise ValueError("stride goes with windows=True")
     options = tasks.ClassifyTokenOptions(windows=windows, stride=stride, offset_unit=offset_unit_of(offset_unit))

@@ -1,4 +1,4 @@
-"""What could stand in place of masks."""
+"""The task "fill_mask": candidates for masked tokens."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ from bertstream.client._tasks.options import TaskOptions, at_least_one, listed, 
 from bertstream.client._tasks.task import Task
 from bertstream.v1 import tasks_pb2 as tasks
 
-_CANDIDATES = 16  # that weigh about as much as a text
+_CANDIDATES = 16  # this many take about as many bytes as a text
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What could stand in a mask's place."""
+    """A candidate for a masked token."""
 
     token: str
-    """As text."""
+    """The token as text."""
     token_id: int
     score: float
-    """Its probability, other masks of the text being masks still."""
+    """Its probability, while other masks of the text remain masked."""
     sequence: str
-    """The text with the candidate in the mask's place, as the tokenizer writes it; empty with `sequences=False`."""
+    """The text with the candidate in place of the mask, as the tokenizer writes it; empty with `sequences=False`."""
     position: int
-    """The place of the mask among the text's tokens."""
+    """The index of the mask among the text's tokens."""
 
 
 class FillMaskOptions(TaskOptions, total=False):
     """Keyword arguments of `fill_mask`: those of TaskOptions, and these."""
 
     top_k: int | None
-    """Candidates for each mask; None for 5."""
+    """How many candidates to return for each mask; None for 5."""
     targets: Sequence[str | int] | None
-    """The only candidates: words, each of which must be one token, or token ids. Scores stay what they are among the
-    whole vocabulary."""
+    """The only candidates to consider: words, each of which must be one token, or token ids. Their scores remain
+    those among the whole vocabulary."""
     sequences: bool
-    """False to go without the filled sentences, which makes answers smaller."""
+    """Whether to return the filled sentences; answers are smaller without them."""
 
 
 class FillMaskCall(CallOptions, FillMaskOptions, total=False):
-    """Of `fill_mask`."""
+    """Keyword arguments of `fill_mask`, for type checkers."""
 
 
 class FillMaskStream(StreamOptions, FillMaskOptions, total=False):
-    """Of a stream of "fill_mask"."""
+    """Keyword arguments of a stream of "fill_mask"."""
 
 
 def fill_mask_task(
     *, top_k: int | None = None, targets: Sequence[str | int] | None = None, sequences: bool = True, **given: Any
 ) -> Task[list[list[Candidate]]]:
-    """Return the task for FillMaskOptions. ValueError and TypeError for what cannot be meant."""
+    """Return the task for FillMaskOptions. Raises ValueError or TypeError for unusable values."""
     options = tasks.FillMaskOptions(top_k=at_least_one(top_k, "top_k"), omit_sequences=not sequences)
     some = listed(targets, "targets", (str, int))
     if targets is not None and not some:
@@ -72,7 +72,7 @@ def fill_mask_task(
 
 
 def candidates_of(message: tasks.MaskCandidates, items: int) -> list[list[list[Candidate]]]:
-    """Return for each text, for each of its masks, the candidates."""
+    """Return the candidates for each mask of each text."""
     masks = len(message.mask_positions)
     check(message.mask_counts, items, "mask_counts")
     check(message.candidate_counts, masks, "candidate_counts")

@@ -1,4 +1,4 @@
-"""What callers give to task heads: arguments to lists of items, and items made ready for the wire."""
+"""The items of task heads: the caller's arguments as lists of items, and items prepared for sending."""
 
 from __future__ import annotations
 
@@ -25,31 +25,34 @@ Pair: TypeAlias = tuple[str, str]
 Question: TypeAlias = tuple[str, Sequence[str]]
 """A prompt and its choices."""
 PredictionItem: TypeAlias = Text | Question
-"""What `predict_stream` takes: a text of a kind that the task takes, a pair, or for "choose" a prompt with choices."""
+"""An item of `predict_stream`: a text of a kind that the task takes, a pair, or for "choose" a prompt with choices."""
 
 Prepare: TypeAlias = Callable[[object, int, str], PreparedText]
-"""An item that has this index, with the root of its field's path."""
+"""Takes an item, its index, and the root of its field's path, and returns it prepared for sending."""
 
 ANY: tuple[Kind, ...] = ("texts", "pairs", "word_lists", "token_ids")
-WINDOWS = 4  # of a long text that is not cut, about
+WINDOWS = 4  # an estimate of the windows of a long text that is not cut
 
 
 class Given(NamedTuple):
     """A caller's argument."""
 
     items: list[Any]
-    alone: bool  # it was one item, not a list
+    alone: bool  # whether it was a single item, not a list
 
 
 def given_texts(texts: Text | Iterable[Text], *, with_pairs: bool = False) -> Given:
-    """A text, or a list of texts; where the task is often asked of pairs, a tuple of two str is one."""
+    """Return the items for a text or a list of texts; `with_pairs`, a tuple of two str is a single item."""
     if with_pairs and is_pair(texts):
         return Given([texts], True)
     return Given(*listed(texts))
 
 
 def given_pairs(first: object, second: object, what: str) -> Given:
-    """A pair as two arguments or as a tuple, or a list of pairs. TypeError, saying `what` a pair is, for others."""
+    """Return the items for a pair, given as two arguments or as a tuple, or for a list of pairs.
+
+    Raises TypeError, which tells `what` a pair is, for anything else.
+    """
     if second is not None:
         if not is_pair((first, second)):
             raise TypeError(f"two arguments must be two str, {what}; for several give one list of tuples (zip)")
@@ -60,7 +63,10 @@ def given_pairs(first: object, second: object, what: str) -> Given:
 
 
 def given_choices(prompt: object, choices: object) -> Given:
-    """A prompt and its choices as two arguments or as a tuple, or a list of such tuples. TypeError for others."""
+    """Return the items for a prompt and its choices, as two arguments or a tuple, or for a list of such tuples.
+
+    Raises TypeError for anything else.
+    """
     if choices is not None:
         return Given([(prompt, choices)], True)
     if isinstance(prompt, tuple) and len(prompt) == 2 and isinstance(prompt[0], str):
@@ -70,13 +76,13 @@ def given_choices(prompt: object, choices: object) -> Given:
 
 
 def given_documents(documents: Iterable[str]) -> list[PreparedText]:
-    """The documents of `rerank`. TypeError where they are none, InvalidArgument for lone surrogates."""
+    """Return the documents of `rerank`. Raises TypeError if one is not a str, InvalidArgument for lone surrogates."""
     items = items_of(documents, "documents")
     return [_prepared(_document, document, index, NO_ROOT, "documents") for index, document in enumerate(items)]
 
 
 def _items(given: object, about: str) -> list[Any]:
-    """What is in a list of items. TypeError, saying what they are `about`, for what is none."""
+    """Return the items of a list. Raises TypeError, which begins with `about`, for what is not a list."""
     try:
         return items_of(given, "items")
     except TypeError:
@@ -84,12 +90,15 @@ def _items(given: object, about: str) -> list[Any]:
 
 
 def is_pair(value: object) -> bool:
-    """Whether it is a tuple of two str."""
+    """Return whether a value is a tuple of two str."""
     return isinstance(value, tuple) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
 
 def preparing(task: str, kinds: Sequence[Kind], rows: int = 1) -> Prepare:
-    """What makes items of these kinds ready, each of them so many rows. TypeError for items of other kinds."""
+    """Return a function that prepares items of these kinds for sending, and counts each as `rows` texts.
+
+    It raises TypeError for items of other kinds.
+    """
 
     def make(item: object, index: int, root: str) -> PreparedText:
         text = prepare(item, index, root)
@@ -102,12 +111,12 @@ def preparing(task: str, kinds: Sequence[Kind], rows: int = 1) -> Prepare:
 
 
 def prepare_choices(item: object, index: int, root: str) -> PreparedText:
-    """A prompt with its choices."""
+    """Return a prompt with its choices, prepared for sending."""
     return _prepared(_question, item, index, root, "prompts")
 
 
 def choice_lists(group: Group) -> tasks.ChoiceLists:
-    """The prompts of a message, with their choices."""
+    """Return the message with the prompts of a group and their choices."""
     lists = tasks.ChoiceLists(prompts=[prompt for prompt, _ in group.values])
     for _, choices in group.values:
         lists.choices.extend(choices)

@@ -1,4 +1,4 @@
-"""Labels with scores, as several tasks give them."""
+"""Labels with scores, as several tasks return them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Label:
     label: str
     score: float
     label_id: int
-    """Its number in the checkpoint; of `zero_shot` its place among the labels that were given."""
+    """Its number in the checkpoint; for `zero_shot` its index among the caller's labels."""
 
 
 def function_of(name: ScoreFunction | None) -> tasks.ScoreFunction.ValueType:
-    """Return the function's value in messages; None is for the server to choose."""
+    """Return the function's value in messages; with None the server chooses."""
     if name is None:
         return tasks.SCORE_FUNCTION_UNSPECIFIED
     return value_of(tasks.ScoreFunction, name, "function")

@@ -1,4 +1,4 @@
-"""Whether texts follow others."""
+"""The task "next_sentence": the probability that a text follows another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertstream.v1 import tasks_pb2 as tasks
 
 
 def next_sentence_task(**given: Any) -> Task[float]:
-    """Return the task for TaskOptions. ValueError and TypeError for what cannot be meant."""
+    """Return the task for TaskOptions. Raises ValueError or TypeError for unusable values."""
     return Task(
         with_common(tasks.NextSentenceOptions(), **given),
         tasks.PredictNextSentencesRequest,

@@ -1,4 +1,4 @@
-"""What the task heads' methods do, without doing any I/O: operations as `_calls` runs them, and a stream."""
+"""What the methods for task heads do, without any I/O: an operation, and the codec of a stream."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from bertstream.client._calls.answers import SmallAnswers, errors_of, item_ids
 from bertstream.client._calls.limits import unary_limits
 from bertstream.client._calls.models import Descriptions
-from bertstream.client._calls.operations import Operation, fan_out
 from bertstream.client._calls.requests import Delivery, StreamRequest
 from bertstream.client._calls.stream import Answers, Started
+from bertstream.client._calls.unary_calls import Operation, fan_out
 from bertstream.client._errors import RpcError, unexpected_response
-from bertstream.client._reports import ReportOption, tell
+from bertstream.client._reports import ReportOption, report_answer
 from bertstream.client._tasks.batches import PredictedBatch
 from bertstream.client._tasks.items import Given
 from bertstream.client._tasks.registry import task_named
@@ -25,7 +25,7 @@ from bertstream.v1 import tasks_pb2 as tasks
 
 
 def predict(known: Descriptions, task: Task[Any], given: Given, report: ReportOption) -> Operation[Any]:
-    """The answer for each item, or that for the only one."""
+    """Return the answer for each item, or for the single item."""
     prepared = [task.prepare(item, index, INPUTS) for index, item in enumerate(given.items)]
     limits = yield from unary_limits(known, task.options.model, prepared)
     results: list[Any] = [None] * len(prepared)
@@ -33,21 +33,21 @@ def predict(known: Descriptions, task: Task[Any], given: Given, report: ReportOp
     def take(group: Group, response: Any) -> None:
         for index, result in zip(group.indexes, task.answers(response, len(group.indexes)), strict=True):
             results[index] = result
-        tell(report, response, task.effective)
+        report_answer(report, response, task.effective)
 
     yield fan_out(task.rpc, prepared, limits, task.request, take)
     return results[0] if given.alone else results
 
 
 def predict_request(name: str, delivery: Delivery, **given: Any) -> StreamRequest[PredictedBatch[Any]]:
-    """For `predict_stream`."""
+    """Return the request of `predict_stream`."""
     task = task_named(name, given)
     rpc, model = PredictionStream.rpc, task.options.model
     return StreamRequest(rpc, model, lambda _: PredictionStream(task), delivery)
 
 
 class PredictionStream(SmallAnswers):
-    """The answers of a task, as `predict_stream` gives them; a codec for a `BulkStream`."""
+    """The codec of a `BulkStream` for the answers of a task, as `predict_stream` returns them."""
 
     rpc = "StreamPredictions"
 
@@ -73,8 +73,8 @@ class PredictionStream(SmallAnswers):
 
     def batch(self, ids: list[int], outcomes: Sequence[Any], cost: Cost) -> PredictedBatch[Any]:
         good = [(item, result) for item, result in zip(ids, outcomes, strict=True) if not isinstance(result, RpcError)]
-        kept = np.array([item for item, _ in good], np.int64)
-        return PredictedBatch(kept, [result for _, result in good], errors_of(ids, outcomes), *cost)
+        good_ids = np.array([item for item, _ in good], np.int64)
+        return PredictedBatch(good_ids, [result for _, result in good], errors_of(ids, outcomes), *cost)
 
     def _answers(self, items: tasks.PredictedItems) -> Answers:
         results = self._task.predictions(items)

@@ -1,4 +1,4 @@
-"""All task heads, by the names of the clients' methods; a new one is a line here."""
+"""All task heads, by the names of the clients' methods; a new one needs a line here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TASKS: Mapping[str, Callable[..., Task[Any]]] = {
 
 
 def task_named(name: str, given: dict[str, Any]) -> Task[Any]:
-    """Return the task of that name, with these options. ValueError where there is none."""
+    """Return the task of that name, with these options. Raises ValueError for an unknown name."""
     if name not in TASKS:
         raise ValueError(f"task must be one of {', '.join(map(repr, TASKS))}, not {name!r}")
     return TASKS[name](**given)

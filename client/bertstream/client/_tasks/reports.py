@@ -1,4 +1,4 @@
-"""The options that a task head ran with."""
+"""The options that a task head ran with, read from messages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from bertstream.v1 import types_pb2 as types
 
 @dataclass(frozen=True, slots=True)
 class EffectiveTaskOptions(EffectiveOptions):
-    """The options that a task head ran with, every default filled in, by the names of the keyword arguments. Empty, 0
-    or False where the task has no such option.
+    """The options that a task head ran with, with every default filled in, by the names of the keyword arguments.
+
+    Options that the task does not have are empty, 0 or False.
     """
 
     top_k: int = 0
-    """0 for all."""
+    """How many results were asked for; 0 for all."""
     targets: tuple[str | int, ...] = ()
     sequences: bool = False
     function: str = ""
@@ -40,13 +41,13 @@ _WITHOUT = {"add_special_tokens": None, "truncation": "", "truncation_side": "",
 
 
 def effective_task_options(message: Any, renamed: Mapping[str, Any] = MappingProxyType({})) -> EffectiveTaskOptions:
-    """Return the options that any task's message has by the names of the keyword arguments, and those `renamed`."""
+    """Return the options of any task's message; `renamed` has those whose fields have other names in messages."""
     values = {**_WITHOUT, **_plain(message), **renamed}
     return EffectiveTaskOptions(**{name: value for name, value in values.items() if name in _FIELDS})
 
 
 def _plain(message: Any) -> dict[str, Any]:
-    """Return the fields of a message of options, and those of its truncation."""
+    """Return the fields of a message of options as Python's values, including those of its truncation."""
     values: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)

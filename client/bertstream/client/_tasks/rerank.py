@@ -1,4 +1,4 @@
-"""Documents by their relevance to a query."""
+"""The task "rerank": documents by their relevance to a query."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from bertstream.client._calls.keywords import StreamOptions
 from bertstream.client._calls.limits import unary_limits
 from bertstream.client._calls.models import Descriptions
-from bertstream.client._calls.operations import Operation, fan_out
+from bertstream.client._calls.unary_calls import Operation, fan_out
 from bertstream.client._errors import unexpected_response
-from bertstream.client._reports import ReportOption, tell
+from bertstream.client._reports import ReportOption, report_answer
 from bertstream.client._tasks.columns import check
 from bertstream.client._tasks.items import given_documents, preparing
 from bertstream.client._tasks.labels import ScoreFunction, function_of
@@ -27,7 +27,7 @@ class Ranked:
     """A document and its relevance to a query."""
 
     index: int
-    """The document's place among those that were given."""
+    """The document's index in the caller's list."""
     score: float
     document: str
 
@@ -36,7 +36,7 @@ class RankOptions(TaskOptions, total=False):
     """Keyword arguments of `rerank`, also in a stream: those of TaskOptions, and these."""
 
     function: ScoreFunction | None
-    """softmax, sigmoid or none; None: as the checkpoint says, else sigmoid for one label, softmax for several."""
+    """softmax, sigmoid or none; None for the checkpoint's, else sigmoid for one label and softmax for several."""
     label: str
     """The label whose score counts, where the checkpoint has several."""
 
@@ -45,15 +45,18 @@ class RerankOptions(RankOptions, total=False):
     """Keyword arguments of `rerank`: those of RankOptions, and `top_k`."""
 
     top_k: int | None
-    """The best documents to return; None for all."""
+    """How many of the best documents to return; None for all."""
 
 
 class RerankStream(StreamOptions, RankOptions, total=False):
-    """Of a stream of "rerank"."""
+    """Keyword arguments of a stream of "rerank"."""
 
 
 def rerank_task(*, top_k: None = None, **given: Any) -> Task[float]:
-    """Return the task of a stream of pairs, each of which gets a score. ValueError and TypeError as rerank_options."""
+    """Return the task of a stream of pairs, each of which gets a score.
+
+    Raises ValueError or TypeError for unusable values.
+    """
     if top_k is not None:
         raise ValueError("top_k is not for streams: each document gets its score")
     return Task(
@@ -68,7 +71,7 @@ def rerank_task(*, top_k: None = None, **given: Any) -> Task[float]:
 def rerank(
     known: Descriptions, query: str, documents: Iterable[str], report: ReportOption, **given: Any
 ) -> Operation[list[Ranked]]:
-    """Return the documents, the most relevant first; of equal ones the first."""
+    """Return the documents, the most relevant first; equal ones stay in their order."""
     options, prepared = rerank_options(**given), given_documents(documents)
     limits = yield from unary_limits(known, options.model, prepared)
     limits = limits._replace(bytes=max(1, limits.bytes - _query_size(query)))
@@ -79,7 +82,7 @@ def rerank(
 
     def take(group: Group, response: tasks.RerankTextsResponse) -> None:
         found.extend(_ranked(group, response))
-        tell(report, response, effective_task_options)
+        report_answer(report, response, effective_task_options)
 
     yield fan_out("RerankTexts", prepared, limits, request, take, NO_ROOT)
     found.sort(key=lambda ranked: -ranked.score)
@@ -89,7 +92,7 @@ def rerank(
 def rerank_options(
     *, function: ScoreFunction | None = None, label: str = "", top_k: int | None = None, **given: Any
 ) -> tasks.RerankOptions:
-    """Return the message for RerankOptions. ValueError and TypeError for what cannot be meant."""
+    """Return the message for RerankOptions. Raises ValueError or TypeError for unusable values."""
     best = at_least_one(top_k, "top_k")
     return with_common(tasks.RerankOptions(function=function_of(function), label=label, top_k=best), **given)
 

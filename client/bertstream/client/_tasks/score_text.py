@@ -1,4 +1,4 @@
-"""How likely texts are."""
+"""The task "score_text": the likelihood of texts."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from bertstream.client._tasks.options import with_common
 from bertstream.client._tasks.task import Task
 from bertstream.v1 import tasks_pb2 as tasks
 
-_MASKED_COPIES = 32  # of a text, about
+_MASKED_COPIES = 32  # an estimate of the copies of a text that the server computes, each with one token masked
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextScore:
-    """How likely a text is, token by token, each given all others (pseudo-log-likelihood). `float()` gives `score`."""
+    """The pseudo-log-likelihood of a text: each token is scored given all others. `float()` gives `score`."""
 
     score: float
     """The sum of log_probabilities."""
     token_ids: NDArray[np.int32]
     """[n]: the tokens, without special ones."""
     log_probabilities: NDArray[np.float32]
-    """[n]: of each token, where it alone is masked; natural logarithms."""
+    """[n]: the natural logarithm of each token's probability, while only that token is masked."""
 
     def __float__(self) -> float:
         return self.score
@@ -39,12 +39,12 @@ class TextScore:
 
     @property
     def perplexity(self) -> float:
-        """The pseudo-perplexity: e to the power of the mean negative log-probability. NaN where there is no token."""
+        """The pseudo-perplexity: e to the power of the mean negative log-probability. NaN without any token."""
         return math.exp(-self.score / self.token_count) if self.token_count else math.nan
 
 
 def score_text_task(**given: Any) -> Task[TextScore]:
-    """Return the task for TaskOptions. ValueError and TypeError for what cannot be meant."""
+    """Return the task for TaskOptions. Raises ValueError or TypeError for unusable values."""
     return Task(
         with_common(tasks.ScoreTextOptions(), **given),
         tasks.ScoreTextsRequest,

@@ -41,7 +41,7 @@ from bertstream.client._texts import Text
 from bertstream.client._transport.sync_transport import SyncTransport
 from bertstream.client._types import Tokens
 
-# A str is an iterable of str too, and a pair one of texts, but the overload for one item comes first.
+# A str is also an iterable of str, and a pair one of texts, but the overload for one item comes first.
 # mypy: disable-error-code="overload-overlap"
 
 Batches: TypeAlias = Generator[PredictedBatch[R], None, None]
@@ -51,10 +51,11 @@ Questions: TypeAlias = Iterable[Question | tuple[int, Question]]
 
 
 class TaskMethods:
-    """What a client asks of a model's task heads; a part of Client.
+    """The methods of Client for task heads.
 
-    Each takes one item, and gives its answer, or a list of items, and gives a list of their answers; a long list is cut
-    into messages, of which several are under way. Where the model lacks the head, FailedPrecondition says which it has.
+    Each takes one item and returns its answer, or takes a list of items and returns a list of their answers. A long
+    list is cut into messages, of which several are under way at a time. If the model lacks the head, FailedPrecondition
+    is raised, which names the heads that it has.
     """
 
     _transport: SyncTransport
@@ -71,8 +72,10 @@ class TaskMethods:
         timeout: float | None = None,
         **options: Unpack[FillMaskOptions],
     ) -> Any:
-        """What could stand in place of each mask: of one text a list with a list of candidates for each of its masks,
-        the most probable candidate first; of a list of texts a list of those.
+        """Return the candidates for each masked token of a text, the most probable first.
+
+        For one text the result is a list with a list of candidates for each of its masks; for a list of texts it is a
+        list of those.
 
         ```python
         client.fill_mask("Paris is the [MASK] of France.")[0][0].token  # "capital"
@@ -94,8 +97,10 @@ class TaskMethods:
         timeout: float | None = None,
         **options: Unpack[TaskOptions],
     ) -> Any:
-        """How likely a text is: the sum of the logarithms of its tokens' probabilities, each where it alone is masked
-        (pseudo-log-likelihood), and each of them. Needs the head "fill_mask"; computes a text of n tokens n times.
+        """Return the pseudo-log-likelihood of a text, and that of each of its tokens.
+
+        It is the sum of the logarithms of its tokens' probabilities, each while only that token is masked. It needs the
+        head "fill_mask", and computes a text of n tokens n times.
         """
         return self._predict(score_text_task(**options), given_texts(texts), report, timeout)
 
@@ -114,8 +119,9 @@ class TaskMethods:
         timeout: float | None = None,
         **options: Unpack[TaskOptions],
     ) -> Any:
-        """The probability that the second text follows the first. A pair is two arguments or one tuple; of a list of
-        tuples a list of probabilities.
+        """Return the probability that the second text follows the first.
+
+        A pair is given as two arguments or as one tuple; for a list of tuples the result is a list.
         """
         given = given_pairs(first, second, "a text and the one that may follow")
         return self._predict(next_sentence_task(**options), given, report, timeout)
@@ -132,8 +138,10 @@ class TaskMethods:
         timeout: float | None = None,
         **options: Unpack[ClassifyOptions],
     ) -> Any:
-        """The checkpoint's labels of a text, or of a pair such as a premise and a hypothesis (a tuple), the best first;
-        of a list of texts or pairs a list of those.
+        """Return the checkpoint's labels of a text, the best first.
+
+        The text may be a pair (a tuple), such as a premise and a hypothesis. For a list of texts or pairs the result is
+        a list of those.
         """
         return self._predict(classify_task(**options), given_texts(texts, with_pairs=True), report, timeout)
 
@@ -152,8 +160,10 @@ class TaskMethods:
         timeout: float | None = None,
         **options: Unpack[ZeroShotOptions],
     ) -> Any:
-        """Labels of your own for a text, the best first, by a checkpoint that was trained to tell entailment; of a list
-        of texts a list of those. A text is computed once for each label.
+        """Return the scores of your own labels for a text, the best first.
+
+        This needs a checkpoint that was trained for entailment (natural language inference). For a list of texts the
+        result is a list of those. A text is computed once for each label.
         """
         return self._predict(zero_shot_task(labels=labels, **options), given_texts(texts), report, timeout)
 
@@ -166,7 +176,7 @@ class TaskMethods:
         timeout: float | None = None,
         **options: Unpack[RerankOptions],
     ) -> list[Ranked]:
-        """The documents by their relevance to a query, the most relevant first, by a cross-encoder."""
+        """Return the documents by their relevance to a query, the most relevant first, by a cross-encoder."""
         known = self._transport.descriptions
         return self._transport.run(rerank(known, query, documents, report, **options), timeout)
 
@@ -182,7 +192,7 @@ class TaskMethods:
         timeout: float | None = None,
         **options: Unpack[EntityOptions],
     ) -> Any:
-        """The entities in a text, in its order; of a list of texts a list of those.
+        """Return the entities in a text, in its order; for a list of texts a list of those.
 
         ```python
         for entity in client.entities(text):
@@ -221,11 +231,12 @@ class TaskMethods:
         timeout: float | None = None,
         **options: Unpack[AnswerOptions],
     ) -> Any:
-        """The best answer to a question that its context has; with `top_k` a list of the best ones, the best first. A
-        pair of question and context is two arguments or one tuple; of a list of tuples a list.
+        """Return the best answer to a question in its context; with `top_k` a list of the best ones, the best first.
 
-        Long contexts are read in overlapping windows. With `allow_no_answer` an empty text may be the answer; without
-        it one with a score of 0 stands where the server found none at all, of which `top_k` gives an empty list.
+        A question and its context are given as two arguments or as one tuple; for a list of tuples the result is a
+        list. Long contexts are read in overlapping windows. With `allow_no_answer` an empty text may be the best
+        answer. Without it, if the server found no answer at all, the result is an empty text with a score of 0, or
+        with `top_k` an empty list.
         """
         given = given_pairs(question, context, "a question and its context")
         return self._predict(answer_task(top_k=top_k, **options), given, report, timeout)
@@ -247,8 +258,10 @@ class TaskMethods:
         timeout: float | None = None,
         **options: Unpack[TaskOptions],
     ) -> Any:
-        """How probable each choice is as what goes with the prompt; the probabilities add up to 1. A prompt and its
-        choices, of any number, are two arguments or one tuple; of a list of tuples a list.
+        """Return the probability of each choice to go with the prompt; the probabilities add up to 1.
+
+        A prompt and its choices, of any number, are given as two arguments or as one tuple; for a list of tuples the
+        result is a list.
         """
         return self._predict(choose_task(**options), given_choices(prompt, choices), report, timeout)
 
@@ -305,8 +318,9 @@ class TaskMethods:
         timeout: float | None = None,
         **options: Any,
     ) -> Batches[Any]:
-        """A task over a corpus of any size, in constant memory: as `encode_stream`, with the answers of the method that
-        is called as `task`, and that method's options.
+        """Stream the answers of a task for a corpus of any size, in constant memory, as `encode_stream` does.
+
+        `task` is the name of a method; the answers and options are those of that method.
 
         ```python
         for batch in client.predict_stream("classify", texts, top_k=1):

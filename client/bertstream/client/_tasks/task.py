@@ -1,4 +1,4 @@
-"""A task head as a call or a stream needs it; each has a file of its own, which makes one of these."""
+"""What calls and streams need to know of a task head; each head has its own file, which makes a Task."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ def _nothing(message: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Task(Generic[R]):
-    """A task with its options. What it is called in messages follows from the types of its own."""
+    """A task with its options. Its rpc and its fields in messages follow from the types of its messages."""
 
     options: Any
-    """A message, of a type that no other task has."""
+    """The message with the options, of a type that no other task has."""
     request_type: type[Message]
     """The message of a unary call, with `options` and `inputs`."""
     answers_type: type[Message]
     """The message that has the answers to several items, as columns."""
     prepare: Prepare
     decode: Callable[[Any, int], list[R]]
-    """Takes a message of columns, and how many items it is about, to the answer for each. Raises Internal where the
-    columns make no sense, or are not those of so many items."""
+    """Takes a message of columns and the number of its items, and returns the answer for each. Raises Internal if the
+    columns make no sense, or do not fit that number."""
     inputs: Callable[[Group], Any] = Group.batch
     """The `inputs` of a unary request."""
     field: str = "inputs"
     """The field of PredictionItems that has the items."""
     renamed: Callable[[Any], Mapping[str, Any]] = _nothing
-    """The options, out of a message, that have other names there than as keyword arguments."""
+    """Returns the options of a message whose keyword arguments have other names than its fields."""
 
     @property
     def rpc(self) -> str:
@@ -52,29 +52,29 @@ class Task(Generic[R]):
         return self.request_type(options=self.options, inputs=self.inputs(group))
 
     def answers(self, response: Any, items: int) -> list[R]:
-        """Return what a unary response has for each of so many items."""
+        """Return the answer of a unary response for each of its items."""
         return self.decode(getattr(response, field_of(type(response), self.answers_type)), items)
 
     def effective(self, options: Any) -> EffectiveTaskOptions:
-        """Return the options that the server says it ran with."""
+        """Return the options that the server reports."""
         return effective_task_options(options, self.renamed(options))
 
     def first_request(self) -> tasks.StreamPredictionsRequest:
-        """Return what opens a stream."""
+        """Return the request that opens a stream."""
         options: Any = {self._option: self.options}
         return tasks.StreamPredictionsRequest(options=tasks.PredictionOptions(**options))
 
     def items(self, group: Group, **ids: Any) -> tasks.StreamPredictionsRequest:
-        """Return what sends items over a stream."""
+        """Return the request that sends items over a stream."""
         content: Any = {self.field: group.batch() if self.field == "inputs" else self.inputs(group)}
         return tasks.StreamPredictionsRequest(items=tasks.PredictionItems(**ids, **content))
 
     def started(self, message: tasks.PredictionStarted) -> EffectiveTaskOptions:
-        """Return the options that the server says a stream runs with."""
+        """Return the options that the server reports for a stream."""
         return self.effective(getattr(message.options, self._option))
 
     def predictions(self, message: tasks.PredictedItems) -> list[R]:
-        """Return what a stream's message has for each of its items."""
+        """Return the answer of a stream's message for each of its items."""
         field = message.WhichOneof("predictions")
         if not message.ids and field is None:
             return []
@@ -88,7 +88,7 @@ class Task(Generic[R]):
 
 
 def field_of(message: type[Message], kind: type[Message]) -> str:
-    """Return the name of the field of a type of messages that is for messages of another."""
+    """Return the name of the field of one type of message that holds messages of another type."""
     for field in message.DESCRIPTOR.fields:
         if field.message_type is not None and field.message_type.full_name == kind.DESCRIPTOR.full_name:
             return field.name

@@ -1,4 +1,4 @@
-"""The caller's labels of texts."""
+"""The task "zero_shot": the caller's labels of texts."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class ZeroShotOptions(TaskOptions, total=False):
     """Keyword arguments of `zero_shot`: those of TaskOptions, and these."""
 
     template: str
-    """What is made of a label, with {} in its place; empty for "This example is {}."."""
+    """The sentence that is made of a label, with {} in its place; empty for "This example is {}."."""
     multi_label: bool
     """Whether any number of labels may be true, each scored on its own; else their scores add up to 1."""
 
 
 class ZeroShotCall(CallOptions, ZeroShotOptions, total=False):
-    """Of `zero_shot`."""
+    """Keyword arguments of `zero_shot`, for type checkers."""
 
 
 class ZeroShotStream(StreamOptions, ZeroShotOptions, total=False):
-    """Of a stream of "zero_shot"."""
+    """Keyword arguments of a stream of "zero_shot"."""
 
     labels: Required[Sequence[str]]
 
@@ -39,7 +39,7 @@ class ZeroShotStream(StreamOptions, ZeroShotOptions, total=False):
 def zero_shot_task(
     *, labels: Sequence[str], template: str = "", multi_label: bool = False, **given: Any
 ) -> Task[list[Label]]:
-    """Return the task for ZeroShotOptions and the labels. ValueError and TypeError for what cannot be meant."""
+    """Return the task for ZeroShotOptions and the labels. Raises ValueError or TypeError for unusable values."""
     some = listed(labels, "labels", (str,))
     if not some:
         raise ValueError("labels is empty; give at least one")

@@ -1,4 +1,4 @@
-"""Addresses of servers: which can be meant, which are this machine's own, and which a proxy stands before.
+"""Addresses of servers: which are valid, which belong to this machine, and which are reached through a proxy.
 
 Source: gRPC's naming document (https://github.com/grpc/grpc/blob/master/doc/naming.md), and for proxies its
 doc/environment_variables.md.
@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 EXAMPLE = "say host:port, such as 127.0.0.1:50051"
 LOCAL_SCHEMES = ("unix", "unix-abstract", "vsock")
-FOREIGN_SCHEMES = ("xds", "google-c2p")  # whose names gRPC alone can read
-PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")  # the first that is set counts, also if it is empty
+FOREIGN_SCHEMES = ("xds", "google-c2p")  # only gRPC can read their names
+PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")  # the first that is set counts, even if it is empty
 DIRECT_VARIABLES = ("no_grpc_proxy", "no_proxy")
 
 _SCHEME = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|google-c2p):")
@@ -23,25 +23,26 @@ _HOST = re.compile(r"[^\s\[\]:/\\?#@,;\"'<>{}|^`\x00-\x1f]+")
 
 
 def check_address(address: object) -> None:
-    """ValueError, or TypeError where it is no str, for what gRPC could not connect to, whatever the network is like."""
+    """Raise ValueError for an address to which gRPC could never connect, and TypeError for what is not a str."""
     if not isinstance(address, str):
         raise TypeError(f"address must be a str, not {type(address).__name__}; {EXAMPLE}")
     if not address:
         raise ValueError(f"address is empty; {EXAMPLE}")
-    if "@" in address and _split(address)[0] not in LOCAL_SCHEMES + FOREIGN_SCHEMES:  # an error must show no password
+    # Apart from the other faults, since its error must not show the password.
+    if "@" in address and _split(address)[0] not in LOCAL_SCHEMES + FOREIGN_SCHEMES:
         raise ValueError(f"address must be without a user and a password; {EXAMPLE}")
     if fault := _fault(address):
         raise ValueError(f"address {address!r} {fault}")
 
 
 def is_local(address: str) -> bool:
-    """Whether it is this machine: no proxy can stand between."""
+    """Return whether the address is of this machine, so that there is no proxy or network on the way."""
     scheme, endpoints = _split(address)
     return scheme in LOCAL_SCHEMES or all(_is_loopback(_host_and_port(endpoint)[0]) for endpoint in endpoints)
 
 
 def proxy_of(address: str) -> str:
-    """The proxy, as host:port, through which gRPC connects to this address by the environment; "" for none."""
+    """Return the proxy, as host:port, that the environment makes gRPC use for this address; empty for none."""
     scheme, endpoints = _split(address)
     if scheme in FOREIGN_SCHEMES or is_local(address):
         return ""
@@ -57,7 +58,7 @@ def proxy_of(address: str) -> str:
 
 
 def _fault(address: str) -> str:
-    """What is wrong with it, if anything is."""
+    """Return what is wrong with an address, or an empty string."""
     if "://" in address and not _SCHEME.match(address):
         scheme, _, rest = address.partition("://")
         tls = "; for TLS say tls=True" if scheme.endswith("s") else ""
@@ -88,7 +89,7 @@ def _fault_of_endpoint(endpoint: str) -> str:
 
 
 def _split(address: str) -> tuple[str, list[str]]:
-    """The scheme ("" for none), and what it names: one endpoint, or of addresses of the internet any number."""
+    """Return the scheme ("" for none) and its endpoints: one, or any number for ipv4 and ipv6."""
     found = _SCHEME.match(address)
     if found is None:
         return "", [address]
@@ -102,7 +103,7 @@ def _split(address: str) -> tuple[str, list[str]]:
 
 
 def _host_and_port(endpoint: str) -> tuple[str, str | None]:
-    """The host, without brackets, and the port; None where there is none, or several might be."""
+    """Return the host, without brackets, and the port, which is None if it is missing or ambiguous."""
     if endpoint.startswith("["):
         host, _, rest = endpoint[1:].partition("]")
         return host, rest[1:] if rest.startswith(":") else None
@@ -129,11 +130,11 @@ def _is_loopback(host: str) -> bool:
     except ValueError:
         return _is_short_loopback(name)
     inner = getattr(address, "ipv4_mapped", None) or address
-    return inner.is_loopback or inner.is_unspecified  # to connect to 0.0.0.0 is to connect to this machine
+    return inner.is_loopback or inner.is_unspecified  # a connection to 0.0.0.0 is one to this machine
 
 
 def _is_short_loopback(host: str) -> bool:
-    """Whether it is 127.0.0.1 in an old spelling, such as 127.1."""
+    """Return whether a host is 127.0.0.1 in an old spelling, such as 127.1."""
     try:
         return bool(re.fullmatch(r"[\dxa-f.]+", host)) and socket.inet_aton(host)[0] == 127
     except OSError:
@@ -141,7 +142,7 @@ def _is_short_loopback(host: str) -> bool:
 
 
 def _covers(entry: str, host: str) -> bool:
-    """Whether an entry of no_proxy is about this host: the end of its name, or a network that it is in."""
+    """Return whether an entry of no_proxy covers this host: as the end of its name, or as a network that it is in."""
     if not entry:
         return False
     if host.lower().endswith(entry.lower()):

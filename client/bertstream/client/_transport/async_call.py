@@ -17,9 +17,9 @@ STATUS_POLLS, STATUS_POLL_SECONDS = 50, 0.01
 
 
 class AsyncStreamCall:
-    """A call whose responses a task of its own reads, so that a write that waits for the server cannot block them.
+    """A call whose responses its own task reads, so that a write that waits for the server cannot block them.
 
-    What has been read is bounded by the stream's window, since nothing unasked comes back.
+    The responses held here are bounded by the stream's window, since the server sends nothing that was not asked for.
     """
 
     def __init__(self, on_close: Callable[[Any], None], error_of: Callable[[Any], RpcError]) -> None:
@@ -31,30 +31,30 @@ class AsyncStreamCall:
         self._reader: asyncio.Task[None] | None = None
 
     def start(self, rpc: Any, **arguments: Any) -> None:
-        """Starts the call."""
+        """Start the call."""
         self._call = rpc(**arguments)
         self._reader = asyncio.create_task(self._read(), name="bertstream-stream")
 
     async def send(self, request: Any) -> None:
-        """Sends a request; waits for flow control. Where the call has ended, the reader will say how."""
+        """Send a request, waiting for flow control. If the call has ended, the reader will report how."""
         await self._write(self._call.write(request))
 
     async def half_close(self) -> None:
-        """No more requests come."""
+        """Tell the server that no more requests come."""
         await self._write(self._call.done_writing())
 
     def poll(self) -> Response | End | None:
-        """What has come, if anything has."""
+        """Return the next event that has come, or None."""
         return self._events.popleft() if self._events else None
 
     async def wait(self) -> None:
-        """Waits until `poll` has something."""
+        """Wait until `poll` has an event."""
         self._arrived.clear()
         if not self._events:
             await self._arrived.wait()
 
     async def close(self, patient: bool = False) -> None:
-        """Ends the call: cancels it, but where it was half-closed and all is answered waits a moment for its end."""
+        """End the call by cancelling it; with `patient`, for a call that is answered, wait a moment for its own end."""
         try:
             if patient and self._reader:
                 await asyncio.wait([self._reader], timeout=END_SECONDS)
@@ -77,8 +77,8 @@ class AsyncStreamCall:
 
     async def _read(self) -> None:
         try:
-            # Not by read(): once a write has failed since the server ended the call, that gives none of the messages
-            # which came before the status. Iterating gives all of them.
+            # Not by read(): after a write has failed because the server ended the call, read() returns none of the
+            # messages that came before the status. Iterating returns all of them.
             async for message in self._call:
                 self._put(Response(message))
             code = await self._call.code()
@@ -86,13 +86,15 @@ class AsyncStreamCall:
         except grpc.aio.AioRpcError as error:
             self._put(End(await self._true_error(error)))
         except asyncio.CancelledError:
-            self._put(End(Cancelled("the call was cancelled")))  # by closing the client, where anyone still listens
-        except Exception as error:  # whatever it is, nobody may wait forever
+            self._put(End(Cancelled("the call was cancelled")))  # by closing the client, if a caller still waits
+        except Exception as error:  # any error must reach the caller, who would otherwise wait forever
             self._put(End(Internal(f"the call failed: {error!r}")))
 
     async def _true_error(self, error: grpc.aio.AioRpcError) -> RpcError:
-        """What the server said, where grpc.aio says something else: a write that failed since the call had ended puts
-        an INTERNAL of its own before the call's status, which arrives soon after.
+        """Return the server's error, which grpc.aio may hide behind one of its own.
+
+        A write that failed because the call had ended raises INTERNAL before the call's status, which arrives soon
+        after.
         """
         for _ in range(STATUS_POLLS):
             if error.details() != MASKED:

@@ -1,4 +1,4 @@
-"""The channels of the asynchronous client. One of grpc.aio belongs to the event loop that runs when it is made."""
+"""The channels of the asynchronous client. A channel of grpc.aio belongs to the event loop in which it was made."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import grpc
 
 from bertstream.client._transport.channels import Connection, LeastLoaded, stubs
 
-SETTLE_SECONDS = 0.1  # for gRPC to tell a loop of calls that were cancelled; it complains where the loop is gone
+SETTLE_SECONDS = 0.1  # for gRPC to notify a loop of cancelled calls, since it logs errors if the loop is gone
 
 
 class LoopChannels:
-    """The channels of one event loop, made when it runs. They are closed when it shuts down, as asyncio.run has it."""
+    """The channels of one event loop, made while it runs, and closed when it shuts down as asyncio.run does."""
 
     def __init__(self, connection: Connection) -> None:
         self._channels = [_channel(connection, index) for index in range(connection.channels)]
@@ -26,30 +26,30 @@ class LoopChannels:
         self._closing: asyncio.Task[None] | None = None
         self.closed = False
         self.rpcs: list[dict[str, Any]] = [stubs(channel) for channel in self._channels]
-        # asyncio's only hook for the end of a loop: it closes generators that have begun.
+        # asyncio's only hook for the end of a loop is that it closes generators that have begun.
         self._guard = self._until_shutdown()
         with suppress(StopIteration):
             self._guard.__anext__().send(None)
 
     def acquire(self) -> int:
-        """The channel for a new call."""
+        """Return the channel for a new call."""
         self._under_way += 1
         return self._balance.acquire()
 
     def release(self, index: int, call: Any) -> None:
-        """A call of that channel has ended, or is about to be cancelled; None where it has not begun."""
+        """Note that a call of that channel has ended or is about to be cancelled; `call` is None if it never began."""
         self._under_way -= 1
         self._balance.release(index)
         if call is not None and (not call.done() or call.cancelled()):
             self._cut_at = self._loop.time()
 
     async def close(self) -> None:
-        """Closes them, in their loop; calls under way raise Cancelled."""
+        """Close the channels, in their loop; calls under way raise Cancelled."""
         self.closed = True
         await asyncio.gather(*(channel.close() for channel in self._channels))
 
     def close_soon(self) -> None:
-        """As `close`, from a callback of their loop."""
+        """Close the channels from a callback of their loop."""
         self._closing = asyncio.ensure_future(self.close())
 
     async def _until_shutdown(self) -> AsyncGenerator[None, None]:
@@ -63,9 +63,9 @@ class LoopChannels:
 
 
 class AsyncChannels:
-    """The channels of a client: some for each event loop that uses it.
+    """The channels of a client, for each event loop that uses it.
 
-    Those of a loop that is closed are dropped, as nothing can run there any more; what was under way has ended with it.
+    The channels of a closed loop are dropped, since nothing can run there any more; its calls have ended with it.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -75,7 +75,7 @@ class AsyncChannels:
         self._closed = False
 
     def here(self) -> LoopChannels:
-        """Those of the running loop. ValueError where the client is closed."""
+        """Return the channels of the running loop. Raises ValueError if the client is closed."""
         loop = asyncio.get_running_loop()
         with self._lock:
             if self._closed:
@@ -86,13 +86,13 @@ class AsyncChannels:
             return self._by_loop[loop]
 
     async def close(self) -> None:
-        """Closes those of the running loop, and has other loops that run close theirs."""
+        """Close the channels of the running loop, and ask other running loops to close theirs."""
         with self._lock:
             self._closed = True
             by_loop, self._by_loop = self._by_loop, {}
         here = by_loop.pop(asyncio.get_running_loop(), None)
         for loop, channels in by_loop.items():
-            with suppress(RuntimeError):  # it is closed
+            with suppress(RuntimeError):  # raised if that loop is closed
                 loop.call_soon_threadsafe(channels.close_soon)
         if here:
             await here.close()

@@ -1,5 +1,5 @@
-# ruff: noqa: ASYNC109 - a timeout here is the deadline that the server gets to know
-"""How the asynchronous client makes calls."""
+# ruff: noqa: ASYNC109 - a timeout here is the deadline that is sent to the server
+"""The transport of the asynchronous client, which makes its calls and runs its streams."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import grpc
 
 from bertstream.client._calls.events import EventsRequest
 from bertstream.client._calls.models import Descriptions, describe
-from bertstream.client._calls.operations import Calls, Operation
 from bertstream.client._calls.progress import reporter
 from bertstream.client._calls.requests import StreamRequest
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
 from bertstream.client._calls.stream import BulkStream
+from bertstream.client._calls.unary_calls import Calls, Operation
 from bertstream.client._errors import Cancelled, RpcError
 from bertstream.client._texts import check_stream
 from bertstream.client._transport.async_call import AsyncStreamCall
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class AsyncTransport:
-    """The channels, and what runs operations and streams over them."""
+    """Runs operations and streams over the client's channels."""
 
     def __init__(self, connection: Connection) -> None:
         self.descriptions: Descriptions = {}
@@ -39,11 +39,11 @@ class AsyncTransport:
         self._channels = AsyncChannels(connection)
 
     async def close(self) -> None:
-        """Closes the channels; calls under way raise Cancelled."""
+        """Close the channels; calls under way raise Cancelled."""
         await self._channels.close()
 
     async def run(self, operation: Operation[T], timeout: float | None) -> T:
-        """What the operation returns."""
+        """Run an operation, and return its value."""
         deadline = Deadline(timeout)
         try:
             calls = next(operation)
@@ -59,7 +59,7 @@ class AsyncTransport:
             return value
 
     async def stream(self, request: StreamRequest[T], texts: Any, timeout: float | None) -> AsyncGenerator[T, None]:
-        """What the stream hands out."""
+        """Run a bulk stream, and yield its batches."""
         check_stream(texts)
         deadline = Deadline(timeout)
         model = await self.run(describe(self.descriptions, request.model), timeout)
@@ -95,7 +95,10 @@ class AsyncTransport:
                 await call.close(patient=stream.finished)
 
     async def events(self, request: EventsRequest[T], timeout: float | None) -> AsyncGenerator[T, None]:
-        """The events of one call. gRPC reads a message when it is asked to, so that a slow reader slows the server."""
+        """Yield the events of one call.
+
+        gRPC reads a message only when asked to, so that a slow reader slows the server down.
+        """
         deadline, events = Deadline(timeout), request.events()
         model: Model | None = None
         if request.needs_model:
@@ -118,7 +121,7 @@ class AsyncTransport:
                 call.cancel()
 
     async def _make(self, calls: Calls, deadline: Deadline) -> None:
-        """Makes the calls, a few at a time, and takes their answers in order."""
+        """Make the calls, a few at a time, and take their answers in order."""
         requests, under_way = iter(calls.requests), deque[Any]()
         number = 0
         try:
@@ -172,7 +175,7 @@ class AsyncTransport:
         return call
 
     async def _answer_of(self, call: Any) -> Any:
-        """A call's answer, or an exception of ours."""
+        """Return a call's answer. Raises the SDK's exceptions."""
         try:
             return await call
         except grpc.RpcError as error:
@@ -180,10 +183,10 @@ class AsyncTransport:
         except asyncio.CancelledError:
             if _is_task_cancelled():
                 raise
-            raise Cancelled("the call was cancelled") from None  # not by this task: the client was closed
+            raise Cancelled("the call was cancelled") from None  # by closing the client, not by cancelling this task
 
     async def _message_of(self, call: Any) -> Any:
-        """The next message of a call that answers with several, None after the last, or an exception of ours."""
+        """Return the next message of a streaming call, or None after the last. Raises the SDK's exceptions."""
         try:
             message = await call.read()
             if message is not grpc.aio.EOF:

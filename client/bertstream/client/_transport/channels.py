@@ -1,4 +1,4 @@
-"""Channels: their options, their stubs, and which of several takes the next call."""
+"""Channels: their options, their stubs, and the choice of the channel for the next call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MOST_RETRIES = 4  # gRPC itself never tries more than five times
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a client's channels are made with."""
+    """The settings of a client's channels."""
 
     address: str
     timeout: float | None
@@ -59,11 +59,11 @@ class Connection:
 
     @property
     def metadata(self) -> Metadata:
-        """What every call is sent with."""
+        """The metadata that is sent with every call."""
         return (*self.given_metadata, *self.security.metadata)
 
     def options(self, index: int) -> list[tuple[str, Any]]:
-        """The arguments of channel `index`. Channels with the same arguments would share one connection."""
+        """Return the arguments of channel `index`, which differ since channels with equal ones share a connection."""
         return [
             ("bertstream.channel", index),
             ("grpc.primary_user_agent", f"bertstream-python/{package_version()}"),
@@ -71,7 +71,7 @@ class Connection:
             ("grpc.service_config_disable_resolution", 1),
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.max_send_message_length", self.max_message_bytes),
-            ("grpc.keepalive_time_ms", 60_000),  # so that a stream notices a peer that has gone without a word
+            ("grpc.keepalive_time_ms", 60_000),  # so that a stream notices a peer that vanished without closing it
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 5_000),
@@ -80,16 +80,17 @@ class Connection:
         ]
 
     def error_of(self, error: Any) -> RpcError:
-        """The exception for the grpc.RpcError that a call has raised."""
+        """Return the exception for the grpc.RpcError that a call has raised."""
         return explained(error_from_call(error, proxy_of(self.address)), self.address, self.security)
 
 
 def service_config(retries: int) -> dict[str, Any]:
-    """Retries of calls with one request (gRFC A6). gRPC waits with jitter, or as the server's grpc-retry-pushback-ms
-    says; once an answer has begun to come (StreamLayers, StreamGeneration), it tries no more.
+    """Return the service config by which gRPC retries calls with one request (gRFC A6).
 
-    Streams of requests are not among them: the SDK opens those again itself, and sends only what was not answered. Nor
-    are the rpcs that change what is served, which may have done so though no answer came.
+    gRPC waits with jitter, or as the server's grpc-retry-pushback-ms asks; once an answer has begun to arrive
+    (StreamLayers, StreamGeneration), it retries no more. Streams of requests are left out: the SDK opens those again
+    itself, and sends only what was not answered. So are the rpcs that change what is served, which may have taken
+    effect even if no answer came.
     """
     if not retries:
         return {}
@@ -104,19 +105,19 @@ def service_config(retries: int) -> dict[str, Any]:
 
 
 def rpc_names() -> Iterator[str]:
-    """The names of all rpcs of bertstream.v1."""
+    """Yield the names of all rpcs of bertstream.v1."""
     yield from (method.name for method in _methods())
 
 
 def stubs(channel: Any) -> dict[str, Any]:
-    """All rpcs of a channel, synchronous or asynchronous, by name."""
+    """Return all rpcs of a channel, synchronous or asynchronous, by name."""
     rpcs = {name: rpc for stub in STUBS for name, rpc in vars(stub(channel)).items()}
     check = channel.unary_unary(CHECK_METHOD, request_serializer=bytes, response_deserializer=bytes)
     return {**rpcs, HEALTH_RPC: check}
 
 
 def package_version() -> str:
-    """The installed version of this package."""
+    """Return the installed version of this package."""
     try:
         return version("bertstream")
     except PackageNotFoundError:  # run from a source tree
@@ -124,20 +125,20 @@ def package_version() -> str:
 
 
 class LeastLoaded:
-    """Which of several channels has the fewest calls under way; the first of those with equally few."""
+    """Chooses the channel with the fewest calls under way, the first one among equals."""
 
     def __init__(self, count: int) -> None:
         self._loads, self._lock = [0] * count, threading.Lock()
 
     def acquire(self) -> int:
-        """The channel for a new call."""
+        """Return the channel for a new call."""
         with self._lock:
             index = min(range(len(self._loads)), key=self._loads.__getitem__)
             self._loads[index] += 1
             return index
 
     def release(self, index: int) -> None:
-        """A call of that channel has ended."""
+        """Note that a call of that channel has ended."""
         with self._lock:
             self._loads[index] -= 1
 

@@ -1,4 +1,4 @@
-"""The timeout of a method, over all the messages that it sends."""
+"""The timeout of a method, which covers all the messages that it sends."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from bertstream.client._errors import timed_out
 
 
 class Deadline:
-    """A point in time, or none, that counts from now."""
+    """The end of a timeout that starts now, or no end for None."""
 
     def __init__(self, timeout: float | None) -> None:
         self._end = None if timeout is None else monotonic() + timeout
 
     def left(self, default: float | None = None) -> float | None:
-        """Seconds that are left; the default where there is no end. DeadlineExceeded where none are."""
+        """Return the seconds left, or the default if there is no end. Raises DeadlineExceeded after the end."""
         if self._end is None:
             return default
         seconds = self._end - monotonic()
@@ -23,5 +23,5 @@ class Deadline:
         return seconds
 
     def cut(self, seconds: float) -> float:
-        """So many seconds, or as many as are left."""
+        """Return the given seconds, but no more than are left."""
         return min(seconds, self.left() or seconds)

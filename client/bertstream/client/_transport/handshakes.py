@@ -1,6 +1,6 @@
-"""What to do where gRPC could not connect for reasons of TLS, which its own words say badly or not at all.
+"""Advice for connections that failed because of TLS, which gRPC's own messages explain badly or not at all.
 
-A server that wants TLS, or a certificate, closes the connection without a word: to that there are only guesses.
+A server that wants TLS, or a certificate, closes the connection without saying why, so that one can only guess.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from bertstream.client._transport.security import Security
 
 FAILED, CLOSED = "TLS_FAILED", "CONNECTION_CLOSED"  # reasons
 _CLOSED = ("Socket closed", "Connection reset")
-# What gRPC's core says, in any of the versions that we admit, and what to say of it.
+# Messages of gRPC's core, in any of the supported versions, and the advice for each.
 _KNOWN = (
     ("WRONG_VERSION_NUMBER", "does not speak TLS: connect without tls (--no-tls), or have it serve TLS"),
     ("certificate has expired", "shows a certificate that has expired: have it renewed, and look at this clock"),
@@ -24,11 +24,11 @@ _KNOWN = (
         "shows a certificate for another name: connect by its name, or say it, TLS(server_name=…) (--tls-server-name)",
     ),
 )
-_OTHER_NAMES = {"is not in peer certificate": "Hostname Verification Check failed"}  # older words
+_OTHER_NAMES = {"is not in peer certificate": "Hostname Verification Check failed"}  # an older wording
 
 
 def explained(error: RpcError, address: str, security: Security) -> RpcError:
-    """Return an error that says what to do, if this one is of a connection that TLS has kept from coming up."""
+    """Return an error that says what to do, if TLS made the connection fail; else the error as it is."""
     said = error.message
     if not isinstance(error, Unavailable) or error.reason or "failed to connect" not in said:
         return error

@@ -1,4 +1,4 @@
-"""How a client knows its server, and shows who it is: TLS, certificates, API keys."""
+"""How a client verifies its server, and identifies itself: TLS, certificates, API keys."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from bertstream.client._transport.addresses import check_address, is_local
 _GRPC_ROOTS = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"  # where gRPC itself looks first
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # names in a directory of authorities, as `openssl rehash` gives them
 _KEY = re.compile(r"[\x21-\x7e]+")
-_NOT_ITS_KEY = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")  # reasons of OpenSSL
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")  # reasons of OpenSSL
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TLS:
-    """What a TLS connection is made with. Files are PEM, and read once, when the client is made.
+    """The settings of a TLS connection. Files are PEM, and are read once, when the client is made.
 
-    Raises ValueError where a certificate lacks its key, or a key its certificate.
+    Raises ValueError for a certificate without its key, or a key without its certificate.
     """
 
     ca: str | os.PathLike[str] | None = None
-    """The authorities that the server's certificate may be from; None for those that the system trusts."""
+    """The authorities that may have issued the server's certificate; None for those that the system trusts."""
     certificate: str | os.PathLike[str] | None = None
-    """The client's own certificate, and those between it and its authority, for servers that ask for one."""
+    """The client's own certificate, followed by intermediate ones, for servers that ask for it."""
     key: str | os.PathLike[str] | None = None
-    """Its key, not encrypted."""
+    """The private key of that certificate, not encrypted."""
     server_name: str | None = None
-    """The name that the server's certificate has, where that is not the host of the address."""
+    """The name in the server's certificate, if it is not the host of the address."""
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -44,12 +44,12 @@ class TLS:
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """What channels and calls need for it."""
+    """The credentials of channels and the metadata of calls that follow from the caller's settings."""
 
     credentials: grpc.ChannelCredentials | None = None
     server_name: str = ""
     shows_certificate: bool = False
-    metadata: Metadata = field(default=(), repr=False)  # with the key
+    metadata: Metadata = field(default=(), repr=False)  # has the API key
 
 
 def security(
@@ -59,7 +59,7 @@ def security(
     api_key: str | None,
     insecure_key: bool,
 ) -> Security:
-    """Return what a client was given, checked. Raises ValueError or TypeError, which show no key."""
+    """Check the caller's settings and return what follows from them. Its ValueErrors and TypeErrors show no key."""
     if not isinstance(tls, bool | TLS):
         raise TypeError(f"tls must be a bool or a TLS, not {type(tls).__name__}")
     if tls and credentials is not None:
@@ -75,7 +75,7 @@ def security(
 
 
 def system_roots(environment: Mapping[str, str] = os.environ) -> bytes | None:
-    """Return the authorities that the system trusts, in PEM; None to leave them to gRPC, which brings some along."""
+    """Return the authorities that the system trusts, in PEM; None to leave the choice to gRPC, which ships its own."""
     if environment.get(_GRPC_ROOTS):
         return None
     paths = ssl.get_default_verify_paths()
@@ -96,7 +96,7 @@ def _metadata_of(api_key: str | None) -> Metadata:
 
 
 def _check_private(address: str) -> None:
-    """ValueError where others could read along."""
+    """Raise ValueError if the connection to this address could be read by others."""
     check_address(address)
     if not is_local(address):
         raise ValueError(
@@ -132,12 +132,12 @@ def _check_authorities(context: ssl.SSLContext, path: str | os.PathLike[str]) ->
 
 
 def _check_pair(context: ssl.SSLContext, certificate: str | os.PathLike[str], key: str | os.PathLike[str]) -> None:
-    """ValueError where gRPC could not use them, which it would not say."""
+    """Raise ValueError for a certificate and key that gRPC cannot use, since gRPC itself would not say so."""
     try:
         context.load_cert_chain(certificate, key, password=lambda: "")
     except ssl.SSLError as error:
         both = f"TLS: the key {os.fspath(key)}"
-        if error.reason in _NOT_ITS_KEY:
+        if error.reason in _MISMATCHES:
             raise ValueError(f"{both} is not that of the certificate {os.fspath(certificate)}") from None
         raise ValueError(
             f"{both}, or the certificate {os.fspath(certificate)}, is not PEM that can be used, or is encrypted"

@@ -18,31 +18,31 @@ END_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The server sent this."""
+    """A message from the server."""
 
     message: Any
 
     def tell(self, stream: BulkStream[Any, Any]) -> None:
-        """Tells the stream."""
+        """Pass the message to the stream."""
         stream.receive(self.message)
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The call has ended, with this error if any."""
+    """The end of the call, with its error if there is one."""
 
     error: RpcError | None
 
     def tell(self, stream: BulkStream[Any, Any]) -> None:
-        """Tells the stream."""
+        """Tell the stream that the call has ended."""
         stream.broken(self.error)
 
 
 class StreamCall:
-    """A call whose requests gRPC's own thread sends and whose responses a thread of ours reads.
+    """A call whose requests are sent by gRPC's own thread, and whose responses are read by another.
 
-    So the caller's thread never blocks but in `wait`. The queues are bounded by the stream's window, since nothing is
-    sent beyond it and nothing unasked comes back.
+    So the caller's thread blocks only in `wait`. The queues are bounded by the stream's window, since no more is sent,
+    and the server sends nothing that was not asked for.
     """
 
     def __init__(self, on_close: Callable[[], None], error_of: Callable[[Any], RpcError]) -> None:
@@ -55,20 +55,20 @@ class StreamCall:
         self._reader = threading.Thread(target=self._read, name="bertstream-stream", daemon=True)
 
     def start(self, rpc: Any, **arguments: Any) -> None:
-        """Starts the call."""
+        """Start the call."""
         self._call = rpc(iter(self._requests.get, None), **arguments)
         self._reader.start()
 
     def send(self, request: Any) -> None:
-        """Sends a request, as soon as flow control lets it."""
+        """Send a request, as soon as flow control permits."""
         self._requests.put(request)
 
     def half_close(self) -> None:
-        """No more requests come."""
+        """Tell the server that no more requests come."""
         self._requests.put(None)
 
     def poll(self) -> Response | End | None:
-        """What has come, if anything has."""
+        """Return the next event that has come, or None."""
         if self._next is not None:
             event, self._next = self._next, None
             return event
@@ -78,16 +78,16 @@ class StreamCall:
             return None
 
     def wait(self) -> None:
-        """Waits until `poll` has something."""
+        """Wait until `poll` has an event."""
         self._next = self._events.get()
 
     def close(self, patient: bool = False) -> None:
-        """Ends the call: cancels it, but where it was half-closed and all is answered waits a moment for its end."""
+        """End the call by cancelling it; with `patient`, for a call that is answered, wait a moment for its own end."""
         if patient:
             self._reader.join(END_SECONDS)
         if self._call is not None:
             self._call.cancel()
-        self._requests.put(None)  # gRPC's thread may wait for a request
+        self._requests.put(None)  # wakes gRPC's thread, which may wait for a request
         if self._on_close:
             self._on_close()
             self._on_close = None
@@ -98,7 +98,7 @@ class StreamCall:
                 self._events.put(Response(message))
         except grpc.RpcError as error:
             self._events.put(End(self._error_of(error)))
-        except Exception as error:  # whatever it is, nobody may wait forever
+        except Exception as error:  # any error must reach the caller, who would otherwise wait forever
             self._events.put(End(Internal(f"the call failed: {error!r}")))
         else:
             self._events.put(End(None))

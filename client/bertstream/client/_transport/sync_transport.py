@@ -1,4 +1,4 @@
-"""How the synchronous client makes calls."""
+"""The transport of the synchronous client, which makes its calls and runs its streams."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import grpc
 
 from bertstream.client._calls.events import EventsRequest
 from bertstream.client._calls.models import Descriptions, describe
-from bertstream.client._calls.operations import Calls, Operation
 from bertstream.client._calls.progress import reporter
 from bertstream.client._calls.requests import StreamRequest
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
 from bertstream.client._calls.stream import BulkStream
+from bertstream.client._calls.unary_calls import Calls, Operation
 from bertstream.client._errors import Cancelled, RpcError
 from bertstream.client._texts import check_stream
 from bertstream.client._transport.channels import Connection, LeastLoaded, stubs
@@ -29,7 +29,7 @@ CALLS_UNDER_WAY = 4
 
 
 class SyncTransport:
-    """The channels, and what runs operations and streams over them."""
+    """Runs operations and streams over the client's channels."""
 
     def __init__(self, connection: Connection) -> None:
         self.descriptions: Descriptions = {}
@@ -40,13 +40,13 @@ class SyncTransport:
         self._closed = False
 
     def close(self) -> None:
-        """Closes the channels; calls under way raise Cancelled."""
+        """Close the channels; calls under way raise Cancelled."""
         self._closed = True
         for channel in self._channels:
             channel.close()
 
     def run(self, operation: Operation[T], timeout: float | None) -> T:
-        """What the operation returns."""
+        """Run an operation, and return its value."""
         self._check_open()
         deadline = Deadline(timeout)
         try:
@@ -65,7 +65,7 @@ class SyncTransport:
     def stream(
         self, request: StreamRequest[T], texts: Iterable[Any], timeout: float | None
     ) -> Generator[T, None, None]:
-        """What the stream hands out."""
+        """Run a bulk stream, and yield its batches."""
         check_stream(texts)
         deadline = Deadline(timeout)
         model = self.run(describe(self.descriptions, request.model), timeout)
@@ -101,7 +101,10 @@ class SyncTransport:
                 call.close(patient=stream.finished)
 
     def events(self, request: EventsRequest[T], timeout: float | None) -> Generator[T, None, None]:
-        """The events of one call. gRPC reads a message when it is asked to, so that a slow reader slows the server."""
+        """Yield the events of one call.
+
+        gRPC reads a message only when asked to, so that a slow reader slows the server down.
+        """
         self._check_open()
         deadline, events = Deadline(timeout), request.events()
         model: Model | None = None
@@ -124,7 +127,7 @@ class SyncTransport:
                 call.cancel()
 
     def _make(self, calls: Calls, deadline: Deadline) -> None:
-        """Makes the calls, a few at a time, and takes their answers in order."""
+        """Make the calls, a few at a time, and take their answers in order."""
         requests, under_way = iter(calls.requests), deque[Any]()
         number = 0
         try:
@@ -187,7 +190,7 @@ class SyncTransport:
 
 
 def pull(stream: BulkStream[Any, Any], source: Iterator[Any], count: int) -> None:
-    """Takes texts from the caller's input."""
+    """Move up to `count` texts from the caller's input to the stream."""
     texts = list(islice(source, count))
     if len(texts) < count:
         stream.end()

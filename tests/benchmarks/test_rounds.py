@@ -1,4 +1,4 @@
-"""Processes that are measured, and what is said of those that cannot be."""
+"""A run: processes that are measured, and the reasons of those that cannot be."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.models import ModelSpec
 from benchmarks.peers import Settings
 from benchmarks.processes import Driver, Failed, together
 from benchmarks.results import ModelResults
-from benchmarks.running import Plan, Run
+from benchmarks.rounds import Plan, Run
 from benchmarks.tables import main_table
 from benchmarks.workloads import Sizes
 
@@ -83,7 +83,7 @@ def test_who_does_not_start_is_said_so_in_the_table_and_stops_nobody(tmp_path: P
 
     spec = ModelSpec("small", make, cost=1.0, real=False)
     found = Run(spec, contenders, plan, place, told.append, deadline=0.0).measure(tmp_path)
-    assert told == [found, found]  # after the only round that there was time for, and at the end
+    assert told == [found, found]  # after the only round for which there was time, and at the end
     lines = {line.split(" | ")[0].strip("| "): line for line in main_table(found).splitlines()[2:]}
     status = "did not run: the server did not start: the process ended with status 2: "
     assert f"{status}argument --dtype: " in lines["broken server"]
@@ -134,7 +134,7 @@ def test_others_are_given_fewer_texts_where_they_take_longer() -> None:
     run = Run(ModelSpec("small", lambda folder: None, cost=1.0, real=False), [], plan, place)
     run.workloads = workloads.make(sizes, lambda texts: [2 + len(text.split()) for text in texts])
     ours, other = (Contender("a", "floor"), Contender("b", "floor", "peers"))
-    assert [len(run._workload(each, "lognormal").texts) for each in (ours, other)] == [64, 8]
-    assert len(run._workload(other, "single").texts) == 4
-    assert run._bulk_workloads(ours) == ("lognormal",)
-    assert run._bulk_workloads(Contender("c", "floor", parts=("batch",))) == ("tokens-128",)
+    assert [len(run.workload_for(each, "lognormal").texts) for each in (ours, other)] == [64, 8]
+    assert len(run.workload_for(other, "single").texts) == 4
+    assert run.bulk_workloads(ours) == ("lognormal",)
+    assert run.bulk_workloads(Contender("c", "floor", parts=("batch",))) == ("tokens-128",)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
-from bertstream.client._errors import RpcError, with_own_indexes
+from bertstream.client._errors import RpcError, with_callers_indexes
 from bertstream.client._texts import INPUTS, Group, MessageLimits, PreparedText, check_size, cut
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class Calls:
     rpc: str
     requests: Iterable[Any]
     take: Callable[[int, Any], object]
-    patient: bool = False  # no end but the caller's
+    patient: bool = False  # without a time limit, unless the caller gives one
     explain: Callable[[int, RpcError], RpcError] = field(default=lambda _, error: error)
 
 
@@ -32,7 +32,7 @@ Operation: TypeAlias = Generator[Calls, None, T]
 
 
 def call(rpc: str, request: Any, patient: bool = False) -> Operation[Any]:
-    """One call's answer."""
+    """Make one call and return its answer."""
     answers: list[Any] = []
     yield Calls(rpc, [request], lambda _, answer: answers.append(answer), patient)
     return answers[0]
@@ -46,7 +46,7 @@ def fan_out(
     take: Callable[[Group, Any], None],
     root: str = INPUTS,
 ) -> Calls:
-    """Calls for all texts, in messages within the limits."""
+    """Return the calls for all texts, in messages within the limits."""
     for index, text in enumerate(prepared):
         check_size(text, limits, index, root)
     under_way: dict[int, Group] = {}
@@ -60,10 +60,10 @@ def fan_out(
         rpc,
         requests(),
         lambda number, answer: take(under_way.pop(number), answer),
-        explain=lambda number, error: with_own_indexes(error, _index_in(under_way[number].indexes)),
+        explain=lambda number, error: with_callers_indexes(error, _index_in(under_way[number].indexes)),
     )
 
 
 def _index_in(indexes: Sequence[int]) -> Callable[[int], int]:
-    """From the index in a message to that in the caller's list."""
+    """Return a function from an index in a message to the index in the caller's list."""
     return lambda index: indexes[index] if index < len(indexes) else index

@@ -1,4 +1,4 @@
-"""What takes long to make is made once."""
+"""Folders that take long to make, and are kept between runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def kept(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The folder, filled by `make` unless it is there already. It appears whole, by a rename."""
+def cached_folder(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Return the folder, filled by `make` unless it exists already. It appears complete, by a rename."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
@@ -25,5 +25,5 @@ def _publish(unfinished: Path, folder: Path) -> None:
     try:
         unfinished.replace(folder)
     except OSError:
-        if not folder.is_dir():  # else another process was faster
+        if not folder.is_dir():  # otherwise another process was faster
             raise
