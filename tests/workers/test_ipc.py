@@ -104,7 +104,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def frame(kind: type, header: Any, payload: bytes = b"") -> bytes:
-    """A frame of this kind, whose header is given, or made of what is."""
+    """Return a frame of this kind, whose header is given, or made of what is."""
     text = header if isinstance(header, bytes) else msgpack.encode(header)
     prelude = ipc.PRELUDE.pack(ipc.MAGIC, ipc.KINDS.index(kind), len(text), len(payload))
     return prelude + text + bytes(-len(text) % 64) + payload

@@ -44,7 +44,7 @@ def copy(checkpoint: Checkpoint, tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.fixture
 def fresh_cache(compile_cache: Path, tmp_path: Path) -> Path:
-    """A cache without models. The operators are there, since building them takes seconds."""
+    """Return a cache without models. The operators are there, since building them takes seconds."""
     with contextlib.suppress(native.NativeError):
         native.build(compile_cache)
         cache = tmp_path / "cache"

@@ -131,7 +131,7 @@ for folder in sys.argv[1:]:
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
-    """What appears once the planted library is loaded by anybody."""
+    """Return what appears once the planted library is loaded by anybody."""
     return tmp_path / "marker"
 
 

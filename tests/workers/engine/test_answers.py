@@ -22,7 +22,7 @@ def probabilities(logits: Floats, allowed: np.ndarray[tuple[int], np.dtype[np.bo
 
 
 def reference(logits: Floats, start: int, length: int, k: int, limit: int) -> tuple[list[Answer], float]:
-    """The answers of one text, and the score of none. logits [tokens, 2]"""
+    """Return the answers of one text, and the score of none. logits [tokens, 2]"""
     inside = (np.arange(len(logits)) >= start) & (np.arange(len(logits)) < start + length)
     allowed = inside.copy()
     allowed[0] = True

@@ -39,7 +39,7 @@ def compute(*works: Work, program: FakeProgram | None = None) -> list[dict[str, 
 
 
 def texts_of(work: Work) -> list[dict[int, torch.Tensor]]:
-    """The states of each text by layer, computed alone."""
+    """Return the states of each text by layer, computed alone."""
     batch, texts, start = work.batch, [], 0
     for length in batch.lengths.tolist():
         ids = torch.from_numpy(batch.ids[start : start + length])
@@ -51,7 +51,7 @@ def texts_of(work: Work) -> list[dict[int, torch.Tensor]]:
 
 
 def reference(work: Work) -> dict[str, torch.Tensor]:
-    """What comes of a work in float32, written down naively."""
+    """Return what comes of a work in float32, written down naively."""
     texts = texts_of(work)
     found: dict[str, torch.Tensor] = {}
     for output in work.output_options.outputs:

@@ -40,7 +40,7 @@ def with_spans(work: Work, counts: Sequence[int], starts: Sequence[int], ids: Se
 
 
 def texts_of(work: Work) -> list[Tensor]:
-    """The last states of each text."""
+    """Return the last states of each text."""
     batch = work.batch
     ids = torch.from_numpy(batch.ids).split(batch.lengths.tolist())
     types = None if batch.type_ids is None else torch.from_numpy(batch.type_ids).split(batch.lengths.tolist())
@@ -57,7 +57,7 @@ def scored(function: str, logits: Tensor) -> Tensor:
 
 
 def best_first(scores: Tensor, ids: Sequence[int], k: int) -> tuple[list[list[int]], list[list[float]]]:
-    """The k best of each row, the lower id first where equal."""
+    """Return the k best of each row, the lower id first where equal."""
     rows = [sorted(zip(ids, row, strict=True), key=lambda each: (-each[1], each[0]))[:k] for row in scores.tolist()]
     return [[i for i, _ in row] for row in rows], [[score for _, score in row] for row in rows]
 

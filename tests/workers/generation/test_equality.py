@@ -84,7 +84,7 @@ def beam_options(dice: random.Random) -> dict[str, Any]:
 
 
 def expected(model: Any, ids: list[int], options: GenerationOptions) -> Any:
-    """What generate gives, with the scores of all sequences and tokens."""
+    """Return what generate gives, with the scores of all sequences and tokens."""
     make_settings: Any = GenerationConfig
     settings = make_settings(
         max_new_tokens=options.max_new_tokens,

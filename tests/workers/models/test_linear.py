@@ -183,7 +183,7 @@ def test_the_greatest_sums_of_bytes_fit() -> None:
 
 
 def every_operator(layer: Layer, x: Tensor) -> list[Tensor]:
-    """The residual and the norm of linear_add_layer_norm are made of x, row by row."""
+    """Return the residual and the norm of linear_add_layer_norm are made of x, row by row."""
     outputs = len(layer.bias)
     residual = x[:, :1].expand(-1, outputs).contiguous()
     norm = torch.linspace(0.5, 1.5, outputs).to(x.dtype)
@@ -373,5 +373,5 @@ def test_weights_may_lie_anywhere(kind: str) -> None:
 
 
 def one_further(tensor: Tensor) -> Tensor:
-    """The same, not where memory that is asked for begins."""
+    """Return the same, not where memory that is asked for begins."""
     return torch.empty(tensor.numel() + 1, dtype=tensor.dtype)[1:].view(tensor.shape).copy_(tensor)

@@ -23,7 +23,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def unpacked(packed: Tensor) -> Tensor:
-    """Number by number, as panels.h has it. [N / 16, K / depth, planes, 16, depth] -> [planes, N, K]"""
+    """Return number by number, as panels.h has it. [N / 16, K / depth, planes, 16, depth] -> [planes, N, K]"""
     tiles, slices, planes, _, depth = packed.shape
     group = depth // 16
     found = torch.zeros(planes, tiles * 16, slices * depth, dtype=packed.dtype)

@@ -102,7 +102,7 @@ def spoilt() -> tuple[Tensor, ...]:
 
 @pytest.fixture(scope="module")
 def here(checkpoint: Callable[[str], Path], compile_cache: Path) -> dict[str, Any]:
-    """What is given to each child, and what comes out of it in this process."""
+    """Return what is given to each child, and what comes out of it in this process."""
     native.load(native.build(compile_cache))
     compiled = compile_model(checkpoint("bert"), cache=compile_cache)
     program = ScriptedProgram.load(compiled, "cpu")

@@ -163,7 +163,10 @@ def test_attention_adds_a_bias_first(heads: int, size: int, dtype: torch.dtype, 
 
 
 def by_distance(rows: Tensor, tokens: int) -> Tensor:
-    """The bias of every query and key, one number after the other. [heads, 2 span - 1] -> [heads, tokens, tokens]"""
+    """Return the bias of every query and key, one number after the other.
+
+    [heads, 2 span - 1] -> [heads, tokens, tokens]
+    """
     middle = rows.size(1) // 2
     lines = [rows[:, middle - query : middle - query + tokens] for query in range(tokens)]
     return torch.stack(lines, 1)
@@ -337,7 +340,7 @@ def test_a_compiler_that_fails_is_asked_once(monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.fixture
 def stub_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], int]:
-    """A compiler that writes a few bytes. Call it for how often it was asked."""
+    """Return a compiler that writes a few bytes. Call it for how often it was asked."""
     asked = tmp_path / "asked"
     script = tmp_path / "stub"
     script.write_text(

@@ -40,7 +40,7 @@ class Running:
         return self._events.read_text().splitlines()
 
     def lives(self, name: str) -> list[int]:
-        """The process of each life."""
+        """Return the process of each life."""
         return [int(each.split()[3]) for each in self.events if each.startswith(f"{name} started")]
 
 

@@ -231,7 +231,7 @@ def test_a_decoder_that_begins_with_nothing_begins_with_cls(tmp_path: Path, comp
 
 @pytest.fixture
 def roomy(compile_cache: Path) -> Iterator[Path]:
-    """A cache that is gone at the test's end, with the operators: a program of full size is a gigabyte."""
+    """Yield a cache that is gone at the test's end, with the operators: a program of full size is a gigabyte."""
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.suppress(native.NativeError):
             native.build(compile_cache)

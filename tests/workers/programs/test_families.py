@@ -36,7 +36,7 @@ POOLED = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet")
 
 
 def cosine(got: Tensor, want: Tensor) -> float:
-    """The smallest of any token."""
+    """Return the smallest of any token."""
     assert got.shape == want.shape
     return float(torch.cosine_similarity(got.double(), want.double(), dim=-1).min())
 

@@ -55,7 +55,7 @@ def libraries(request: pytest.FixtureRequest, compile_cache: Path) -> tuple[Path
 
 @pytest.fixture
 def compiled(libraries: tuple[Path, ...], tmp_path: Path) -> Callable[[Path], ScriptedProgram]:
-    """A checkpoint as it is compiled for a GPU, saved, and loaded on the CPU."""
+    """Return a checkpoint as it is compiled for a GPU, saved, and loaded on the CPU."""
 
     def program(checkpoint: Path) -> ScriptedProgram:
         target = Target("fp8", "cuda", flash=False, libraries=libraries, amx=False)

@@ -66,7 +66,7 @@ EXACT = 1e-4
 
 @pytest.fixture
 def roomy() -> Iterator[Path]:
-    """A folder that is gone at the test's end; pytest's own are kept for a while, and this is a gigabyte."""
+    """Yield a folder that is gone at the test's end; pytest's own are kept for a while, and this is a gigabyte."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
@@ -106,7 +106,7 @@ def test_every_layer_and_attention(name: str, roomy: Path, compile_cache: Path) 
 
 
 def make(directory: Path, config: dict[str, Any]) -> Path:
-    """A checkpoint with random weights, and a tokenizer of as many nonsense words as it has ids."""
+    """Return a checkpoint with random weights, and a tokenizer of as many nonsense words as it has ids."""
     settings = transformers.AutoConfig.for_model(**config)
     save_random_model(directory, config["architectures"][0], settings, noise=0.03)
     words = {f"w{i}": i for i in range(config["vocab_size"])}

@@ -62,7 +62,7 @@ Ended = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def ended(form: str, off: float = 0.0) -> Ended:
-    """A GPU's GELU, in the end rounded to what it is asked in."""
+    """Return a GPU's GELU, in the end rounded to what it is asked in."""
 
     def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         exact = functional.linear(x.double(), weight.double(), bias.double())

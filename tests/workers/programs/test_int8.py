@@ -73,7 +73,7 @@ def operators(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, c
 
 
 def cosine(got: Tensor, want: Tensor) -> float:
-    """The least of any row."""
+    """Return the least of any row."""
     assert got.shape == want.shape
     return float(functional.cosine_similarity(got.double(), want.double(), dim=-1).min())
 

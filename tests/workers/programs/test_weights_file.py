@@ -96,7 +96,7 @@ def put_back(module: Any, path: Path) -> None:
 
 @pytest.fixture
 def module(path: Path) -> Any:
-    """A module whose weights are in the file."""
+    """Return a module whose weights are in the file."""
     made = scripted(Nested())
     weights_file.take_out(made, path)
     return made

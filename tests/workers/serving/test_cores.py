@@ -33,7 +33,7 @@ class Machine:
         return Cores(share, own, set_threads, lambda: self.spent)
 
     def compute(self, worker: Cores, *, shared: bool = False, seconds: float = 1.0) -> int:
-        """The number of threads."""
+        """Return the number of threads."""
         threads = worker.take(idle=True)
         now, portion = self.spent, 0.3 if shared else 1.0
         self.spent = Spent(now.seconds + seconds, now.processor + portion * threads * seconds, now.preempted + shared)

@@ -35,7 +35,7 @@ def filled(*entries: Queued[Work]) -> FairQueue[Work]:
 
 
 def served(queue: FairQueue[Work], count: int) -> list[str]:
-    """The callers of so many, each taken alone."""
+    """Return the callers of so many, each taken alone."""
     found = []
     for _ in range(count):
         first = next(iter(queue))

@@ -18,7 +18,7 @@ SOURCE = object()
 
 
 def taken(queue: WorkQueue) -> list[int]:
-    """The next batch to be prepared, which the engine computes at once."""
+    """Return the next batch to be prepared, which the engine computes at once."""
     found = prepared(queue)
     queue.engine_is_busy(with_prepared=True)
     return found
@@ -231,7 +231,7 @@ def test_a_closed_queue_gives_nothing(queue: WorkQueue) -> None:
 
 @pytest.fixture
 def steady(clock: Clock) -> WorkQueue:
-    """A token takes 10 ms, and a batch of 50 tokens half a second, as was measured."""
+    """Return a token takes 10 ms, and a batch of 50 tokens half a second, as was measured."""
     made = WorkQueue(queue_tokens=100_000, batch_tokens=50, queue_seconds=10.0)
     for number in range(-20, 0):
         tokens = 10 if number % 2 else 50
@@ -241,7 +241,7 @@ def steady(clock: Clock) -> WorkQueue:
 
 
 def compute(queue: WorkQueue, clock: Clock, seconds: float) -> list[int]:
-    """The next batch, in so many seconds."""
+    """Return the next batch, in so many seconds."""
     found = taken_now(queue)
     clock.now += seconds
     queue.computed()
@@ -249,7 +249,7 @@ def compute(queue: WorkQueue, clock: Clock, seconds: float) -> list[int]:
 
 
 def wait_for(queue: WorkQueue, clock: Clock, work_id: int, tokens: int, **told: Any) -> Failure | None:
-    """Adds work with a deadline so many seconds from now."""
+    """Add work with a deadline so many seconds from now."""
     seconds = told.pop("seconds", math.inf)
     return queue.add(make_work(work_id, [tokens], deadline=clock.now + seconds, **told), SOURCE)
 

@@ -90,7 +90,7 @@ def decode(prelude: bytes | bytearray | memoryview, body: bytearray) -> Message:
 
 
 def send(sock: socket, message: Message) -> None:
-    """Writes one frame, all of it; blocks while the peer does not read."""
+    """Write one frame, all of it; blocks while the peer does not read."""
     pending = [memoryview(buffer) for buffer in encode(message)]
     while pending:
         sent = sock.sendmsg(pending[:_MAX_BUFFERS])
@@ -101,7 +101,7 @@ def send(sock: socket, message: Message) -> None:
 
 
 def receive(sock: socket) -> Message | None:
-    """Reads one frame; None when the peer has closed the connection between frames."""
+    """Read one frame; None when the peer has closed the connection between frames."""
     prelude = _read(sock, PRELUDE.size)
     if not prelude:
         return None

@@ -29,6 +29,6 @@ def pieces_of(sizes: NDArray[np.integer], limit: int) -> list[tuple[int, int]]:
 
 
 def rows_of(starts: NDArray[np.integer], lengths: NDArray[np.integer]) -> Ints:
-    """The rows of several texts, end to end: starts [n], lengths [n] -> [sum(lengths)]."""
+    """Return the rows of several texts, end to end: starts [n], lengths [n] -> [sum(lengths)]."""
     shift = starts.astype(np.int64) - starts_of(lengths)
     return np.repeat(shift, lengths) + np.arange(int(lengths.sum()), dtype=np.int64)

@@ -26,7 +26,7 @@ Checkpoint = Callable[[str], Path]
 
 @pytest.fixture
 def copy(checkpoint: Checkpoint, tmp_path: Path) -> Callable[[str], Path]:
-    """A tiny checkpoint of one's own, to spoil."""
+    """Return a tiny checkpoint of one's own, to spoil."""
     return lambda name: Path(shutil.copytree(checkpoint(name), tmp_path / name))
 
 
@@ -74,7 +74,7 @@ def hub_cache(root: Path, name: str, source: Path, *, leave_out: tuple[str, ...]
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A hub cache of our own and no network."""
+    """Return a hub cache of our own and no network."""
     import huggingface_hub
     from huggingface_hub import constants
 

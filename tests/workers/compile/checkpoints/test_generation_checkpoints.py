@@ -45,7 +45,7 @@ def read(directory: Path, *, has_source: bool = False, first_token: int | None =
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A decoder "causal" and an encoder-decoder "both". Do not write into them."""
+    """Return a decoder "causal" and an encoder-decoder "both". Do not write into them."""
     folder = tmp_path_factory.mktemp("made")
     tiny_causal(folder / "causal")
     tiny_bert2bert(folder / "both", decoder_sizes={"hidden_size": 24})

@@ -27,7 +27,7 @@ Copy = Callable[[str], Path]
 
 @pytest.fixture
 def copy(checkpoint: Checkpoint, tmp_path: Path) -> Copy:
-    """A tiny checkpoint of one's own, to spoil."""
+    """Return a tiny checkpoint of one's own, to spoil."""
     return lambda name: Path(shutil.copytree(checkpoint(name), tmp_path / name))
 
 

@@ -54,7 +54,7 @@ def _little_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def refusal(directory: Path) -> str:
-    """What is said of it, in one line that is not long."""
+    """Return what is said of it, in one line that is not long."""
     with pytest.raises(CheckpointError) as raised:
         compile_model(directory, cache=directory / "cache")
     told = str(raised.value)
@@ -64,7 +64,7 @@ def refusal(directory: Path) -> str:
 
 
 def refused(read: Callable[[], object]) -> str:
-    """What is said by an error of ours; "" where it is understood. There must be no other."""
+    """Return what is said by an error of ours; "" where it is understood. There must be no other."""
     try:
         read()
     except CheckpointError as error:
@@ -264,7 +264,7 @@ def test_a_long_header_is_not_read(copy: Callable[[str], Path]) -> None:
 
 @pytest.fixture
 def pickled(copy: Callable[[str], Path]) -> Path:
-    """A checkpoint whose weights are a pickle."""
+    """Return a checkpoint whose weights are a pickle."""
     directory = copy("bert")
     weights = load_file(directory / "model.safetensors")
     (directory / "model.safetensors").unlink()

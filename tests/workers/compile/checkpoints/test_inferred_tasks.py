@@ -35,7 +35,7 @@ NAMES |= {"choice": "multiple_choice", "mlm": "fill_mask"}
 
 @pytest.fixture
 def silent(checkpoint: Checkpoint, tmp_path: Path) -> Silent:
-    """A tiny checkpoint with heads, without its class in config.json; changes are made to that, None removes."""
+    """Return a tiny checkpoint with heads, without its class in config.json; changes are made to that, None removes."""
 
     def make(name: str, **changes: Any) -> Path:
         directory = Path(shutil.copytree(checkpoint(name), tmp_path / name))

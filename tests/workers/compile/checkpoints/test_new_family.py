@@ -40,7 +40,7 @@ WONDER = replace(
 
 
 def renamed(name: str) -> str:
-    """What WONDER calls a weight of BERT."""
+    """Return what WONDER calls a weight of BERT."""
     for old, new in (
         ("cls.predictions.transform.dense.", f"{HEAD['dense']}."),
         ("cls.predictions.transform.LayerNorm.", f"{HEAD['norm']}."),
@@ -55,7 +55,7 @@ def renamed(name: str) -> str:
 
 
 def as_wonder(directory: Path) -> None:
-    """Makes it the same checkpoint by WONDER's names."""
+    """Make it the same checkpoint by WONDER's names."""
     weights = load_file(directory / "model.safetensors")
     save_file({renamed(name): weight for name, weight in weights.items()}, directory / "model.safetensors")
     values = json.loads((directory / "config.json").read_text("utf-8"))
@@ -69,7 +69,7 @@ def as_wonder(directory: Path) -> None:
 def both(
     tmp_path: Path, compile_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[ScriptedProgram, ScriptedProgram]:
-    """The same model as BERT and as WONDER."""
+    """Return the same model as BERT and as WONDER."""
     monkeypatch.setitem(FAMILIES, "wonder", WONDER)
     folders = [tiny_bert(tmp_path / name, architecture="BertForMaskedLM") for name in ("bert", "wonder")]
     as_wonder(folders[1])

@@ -34,7 +34,7 @@ PAIRS = (("a fox", "the dog"), ("", "敏捷"), ("Größe", ""))
 
 @pytest.fixture
 def bare(checkpoint: Checkpoint, tmp_path: Path) -> Callable[[str], Path]:
-    """A checkpoint's folder with config.json alone, as before it had a tokenizer."""
+    """Return a checkpoint's folder with config.json alone, as before it had a tokenizer."""
 
     def make(name: str) -> Path:
         directory = tmp_path / name
@@ -47,7 +47,7 @@ def bare(checkpoint: Checkpoint, tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def sentencepiece_model() -> bytes:
-    """A Unigram model trained with the sentencepiece library itself, its NFKC normaliser included."""
+    """Return a Unigram model trained with the sentencepiece library itself, its NFKC normaliser included."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of its generated bindings
         import sentencepiece

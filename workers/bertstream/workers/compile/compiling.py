@@ -130,13 +130,13 @@ def _compile(model: CompileModel, device: str, dtype: str, cache: Path | None, t
 
 
 def choose_target(model: CompileModel, gpus: int) -> tuple[str, str]:
-    """The device kind and the precision to use for a model. Raises ValueError where there is no such thing."""
+    """Return the device kind and the precision to use for a model. Raises ValueError where there is no such thing."""
     device = choose_device(model.device, gpus, model.name)
     return device, choose_dtype(model.dtype, device, model.name)
 
 
 def choose_device(asked: str, gpus: int, name: str) -> str:
-    """The device kind to use for a model. Raises ValueError where it is not there."""
+    """Return the device kind to use for a model. Raises ValueError where it is not there."""
     kind, _, index = asked.partition(":")
     if kind == "cuda" and not gpus:
         raise ValueError(f"{name}: the device {asked} was asked for, but torch sees no CUDA device")
@@ -188,7 +188,7 @@ def main(argv: list[str]) -> int:
 
 
 def told(error: Exception, step: str, cache: str) -> str:
-    """What an error that compiling ended with says to a person."""
+    """Return what an error that compiling ended with says to a person."""
     if isinstance(error, TrustError):
         return f"the cache (--cache): {error}"
     number = error.errno if isinstance(error, OSError) else None

@@ -53,7 +53,7 @@ def best_answers(
 
 
 def _alike(lengths: NDArray[np.integer], max_answer_tokens: int) -> Iterator[Ints]:
-    """The texts in groups, longest first, that are small enough when padded to their first."""
+    """Yield the texts in groups, longest first, that are small enough when padded to their first."""
     order, first = np.argsort(-lengths, kind="stable"), 0
     while first < order.size:
         longest = int(lengths[order[first]])
@@ -73,7 +73,7 @@ def _probabilities(logits: Tensor, rows: Tensor, tokens: Tensor, start: Tensor, 
 
 
 def _best(probabilities: Tensor, start: Tensor, end: Tensor, k: int, band: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Starts, ends and scores [c, at most k] of spans of at most `band` tokens."""
+    """Start, ends and scores [c, at most k] of spans of at most `band` tokens."""
     texts, longest, _ = probabilities.shape
     place = torch.arange(longest, device=probabilities.device)
     last = place.unsqueeze(1) + torch.arange(band, device=place.device)  # [longest, band]

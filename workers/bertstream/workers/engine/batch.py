@@ -69,13 +69,13 @@ class Prepared:
         )
 
     def places(self) -> list[Ints]:
-        """The places of each work's texts."""
+        """Return the places of each work's texts."""
         ends = np.cumsum([work.batch.lengths.size for work in self.works]).tolist()
         return [self.place[start:end] for start, end in pairwise([0, *ends])]
 
 
 def prepare(works: Sequence[Work], last_layer: int, device: str = "cpu") -> Prepared:
-    """Joins the works' texts into one batch."""
+    """Join the works' texts into one batch."""
     lengths = np.concatenate([work.batch.lengths for work in works])
     order = np.argsort(-lengths, kind="stable")
     rows = rows_of(starts_of(lengths)[order], lengths[order])
@@ -95,7 +95,7 @@ def prepare(works: Sequence[Work], last_layer: int, device: str = "cpu") -> Prep
 
 
 def state_layers(work: Work, last_layer: int) -> set[int]:
-    """The layers whose states a work's outputs are made of, but for its texts' vectors by a pooling."""
+    """Return the layers whose states a work's outputs are made of, but for its texts' vectors by a pooling."""
     found = (_LAYERS.get(output, _last)(work.output_options, last_layer) for output in work.output_options.outputs)
     return {layer for layers in found for layer in layers}
 

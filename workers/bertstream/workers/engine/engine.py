@@ -17,7 +17,7 @@ from bertstream.workers.programs.interface import Advanced, AttentionOptions, En
 def run(
     program: Program, batch: Prepared, sessions: Sessions | None = None, keys: Sequence[Key] = ()
 ) -> list[dict[str, Tensor]]:
-    """The outputs of each work, by name, in the wire's types, as CPU tensors in the work's own order of texts.
+    """Return the outputs of each work, by name, in the wire's types, as CPU tensors in the work's own order of texts.
 
     A step of a session is a batch of one work; `keys` names the session then.
     """
@@ -40,7 +40,7 @@ class Launched:
         return self._done is None or self._done.query()
 
     def outputs(self) -> list[dict[str, Tensor]]:
-        """What run gives. Waits for it."""
+        """Return what run gives. Waits for it."""
         if self._done is not None:
             self._done.synchronize()
         return [collect(each) for each in self._outputs]

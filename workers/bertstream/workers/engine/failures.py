@@ -60,13 +60,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_fatal(error: BaseException) -> bool:
-    """True for errors of the GPU itself, after which nothing works any more in this process."""
+    """Return True for errors of the GPU itself, after which nothing works any more in this process."""
     broken = isinstance(error, torch.AcceleratorError) or "CUDA error:" in str(error)
     return broken and not is_out_of_memory(error)
 
 
 def reason_of(error: BaseException) -> FailureReason:
-    """What the server is told."""
+    """Return what the server is told."""
     return "out_of_memory" if is_out_of_memory(error) else "internal"
 
 

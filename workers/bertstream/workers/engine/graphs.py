@@ -86,7 +86,7 @@ class Bucket:
 
 
 def buckets(batch_tokens: int, max_tokens: int) -> list[Bucket]:
-    """The graphs to record for batches of at most so many tokens, the smallest first."""
+    """Return the graphs to record for batches of at most so many tokens, the smallest first."""
     longest = min(LONGEST, max_tokens)
     useful = [tokens for place, tokens in enumerate(TOKENS) if place == 0 or TOKENS[place - 1] < batch_tokens]
     return [Bucket(tokens, _texts_of(tokens, longest), longest) for tokens in useful]
@@ -154,7 +154,7 @@ class RecordedProgram:
         device: torch.device,
         limits: Limits,
     ) -> None:
-        """Records and checks the graphs. Raises whatever stands in the way."""
+        """Record and check the graphs. Raises whatever stands in the way."""
         self.recorded = frozenset(plain.poolings)
         self._plain = plain
         self._last_layer = limits.last_layer
@@ -265,7 +265,7 @@ def check(graph: Graph, program: RecordableProgram, device: torch.device, limits
 
 
 def made_up_lengths(bucket: Bucket) -> list[int]:
-    """Some texts of different lengths, the longest first, that leave tokens and texts over."""
+    """Return some texts of different lengths, the longest first, that leave tokens and texts over."""
     left, length, lengths = bucket.tokens - bucket.tokens // 8, min(bucket.longest, bucket.tokens // 2), list[int]()
     while left and len(lengths) < bucket.texts // 2:
         lengths.append(max(1, min(length, left)))

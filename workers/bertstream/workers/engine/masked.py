@@ -22,7 +22,7 @@ class Demand(Protocol):
     found: dict[str, Tensor]  # [S, …] each, by the ending of its name
 
     def take(self, place: slice, logits: Tensor, total: Tensor) -> None:
-        """Fills these places of `found`, from their logits [s, V] and the logsumexp of these [s, 1]."""
+        """Fill these places of `found`, from their logits [s, V] and the logsumexp of these [s, 1]."""
 
 
 class Candidates:
@@ -60,7 +60,7 @@ class LogProbabilities:
 
 
 def _top(logits: Tensor, k: int) -> Tensor:
-    """The ids [s, k] of the largest logits [s, V], of equal ones the lowest, as topk does not promise.
+    """Return the ids [s, k] of the largest logits [s, V], of equal ones the lowest, as topk does not promise.
 
     Otherwise it could be the neighbours in a batch, who want more candidates, that decide.
     """
@@ -73,7 +73,7 @@ def _top(logits: Tensor, k: int) -> Tensor:
 
 
 def fill(demands: Sequence[Demand], states: Tensor, mask_logits: Callable[[Tensor], Tensor], vocabulary: int) -> None:
-    """Fills all that is demanded of states [T, H], whose logits `mask_logits` makes, [M, H] -> [M, V]."""
+    """Fill all that is demanded of states [T, H], whose logits `mask_logits` makes, [M, H] -> [M, V]."""
     rows = np.concatenate([demand.rows for demand in demands])
     starts = starts_of(np.array([demand.rows.size for demand in demands])).tolist()
     step = max(1, _LOGITS_BYTES // (4 * vocabulary))

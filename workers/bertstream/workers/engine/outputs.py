@@ -63,7 +63,7 @@ class Outputs:
         self._pooler: Tensor | None = None
 
     def of(self, work: Work, place: Ints) -> dict[str, Tensor | Shared]:
-        """The outputs, but for those of heads, of the texts that stand at these places of the batch."""
+        """Return the outputs, but for those of heads, of the texts that stand at these places of the batch."""
         found = dict[str, Tensor | Shared]()
         for output in work.output_options.outputs:
             if output in STATE_OUTPUTS:
@@ -129,7 +129,7 @@ class Outputs:
         return self._pooled[key]
 
     def _without_first(self, skipped: int) -> tuple[Ints | None, list[int]]:
-        """The rows (None: all) and lengths of the batch's texts, but for their first tokens.
+        """Return the rows (None: all) and lengths of the batch's texts, but for their first tokens.
 
         Of a text that has no more than these the last stays: it is another work's, that does not want this.
         """
@@ -154,7 +154,10 @@ class Outputs:
         return finish(pooling, torch.cat(pooled))
 
     def _mixed(self, pooling: Pooling) -> list[Tensor]:
-        """The layers as they are pooled, whose vectors then stand side by side: each for itself, or a mix. [T, H]"""
+        """Return the layers as they are pooled, whose vectors then stand side by side: each for itself, or a mix.
+
+        [T, H]
+        """
         states = [self._states[layer] for layer in pooling.layers]
         if pooling.combination == "concatenate" or len(states) == 1:
             return states
@@ -189,7 +192,7 @@ STATE_OUTPUTS: Mapping[Output, Callable[[Outputs, Work, Ints], Pending]] = {
 
 
 def finish(pooling: Pooling, pooled: Tensor) -> Tensor:
-    """Keeps the first dimensions, then normalises, as asked. [n, d] -> [n, d']."""
+    """Keep the first dimensions, then normalises, as asked. [n, d] -> [n, d']."""
     if pooling.dimensions:
         pooled = pooled[:, : pooling.dimensions]
     return torch.nn.functional.normalize(pooled, dim=1) if pooling.normalize else pooled

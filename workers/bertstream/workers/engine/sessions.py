@@ -65,14 +65,14 @@ class Sessions:
                 self._reached.popitem(last=False)
 
     def forget(self, source: object, numbers: Iterable[int]) -> None:
-        """Drops sessions that are over."""
+        """Drop sessions that are over."""
         with self._lock:
             for number in numbers:
                 self._under_way.discard((source, number))
                 self._reached.pop((source, number), None)
 
     def forget_all(self, source: object) -> None:
-        """Drops all sessions of a connection that is gone."""
+        """Drop all sessions of a connection that is gone."""
         with self._lock:
             for key in [key for key in self._under_way if key[0] is source]:
                 self._under_way.discard(key)

@@ -108,7 +108,7 @@ class BeamSearch(Search):
 
 
 def _best(logarithms: Tensor, scores: Tensor, rows: Tensor, totals: Tensor, candidates: int) -> list[Choice]:
-    """The best ways on of R searches. logarithms and scores [B, V], rows and totals [R, beams]"""
+    """Return the best ways on of R searches. logarithms and scores [B, V], rows and totals [R, beams]"""
     vocabulary = scores.shape[1]
     sums = (scores[rows] + totals[:, :, None]).flatten(1)
     best, at = sums.topk(min(candidates, sums.shape[1]))

@@ -26,7 +26,7 @@ class Need:
         return self.rows + self.answers * np.arange(1, self.turns + 1)
 
     def after(self, turns: int) -> Need:
-        """What is left of it when it has gone on for so many turns and not ended yet."""
+        """Return what is left of it when it has gone on for so many turns and not ended yet."""
         return Need(self.rows + self.answers * turns, self.answers, max(1, self.turns - turns))
 
 
@@ -75,7 +75,7 @@ class Forecast:
         return most == 0 or bool(fits)
 
     def fits_at(self, need: Need, starts: Sequence[int]) -> NDArray[np.bool_]:
-        """The same for each of S turns: ascending -> [S]"""
+        """Return the same for each of S turns: ascending -> [S]"""
         end = starts[-1] + need.turns
         rows: Ints = sliding_window_view(_grown(self._rows, end), need.turns)[list(starts)]  # [S, turns]
         sequences: Ints = sliding_window_view(_grown(self._sequences, end), need.turns)[list(starts)]
@@ -84,7 +84,7 @@ class Forecast:
 
 
 def _going_on(lasts: Sequence[int], amounts: Sequence[int]) -> Ints:
-    """The sum of the amounts in each turn, each of them up to its last one: [turns]"""
+    """Return the sum of the amounts in each turn, each of them up to its last one: [turns]"""
     leaving = np.bincount(np.array(lasts, np.int64), np.array(amounts, np.float64))
     return leaving[::-1].cumsum()[::-1].astype(np.int64)
 

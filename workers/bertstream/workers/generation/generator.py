@@ -98,7 +98,7 @@ class Generator:
         return sorted(joining, key=lambda running: -running.work.ids.size)  # equal lengths side by side
 
     def _begin(self, group: Sequence[Running]) -> Sequence[Choice] | None:
-        """Computes the inputs; of a decoder's prompts comes the first choice already."""
+        """Compute the inputs; of a decoder's prompts comes the first choice already."""
         works = [running.work for running in group]
         inputs = inputs_of(works, [running.input_rows for running in group], self._device)
         columns = (inputs.ids, inputs.type_ids, inputs.lengths, inputs.rows)
@@ -128,7 +128,7 @@ class Generator:
         return choose(logits, searches)
 
     def _run(self, group: Sequence[Running], compute: Compute) -> None:
-        """Computes and goes on; a group that fails is computed again in halves, until what fails stands alone."""
+        """Compute and go on; a group that fails is computed again in halves, until what fails stands alone."""
         started = self._computing.begin((running.connection.number, running.work.id) for running in group)
         with torch.inference_mode():
             choices = attempt(lambda: compute(group), _name(group), alone=len(group) == 1)
@@ -173,5 +173,5 @@ def _groups(running: Sequence[Running]) -> list[list[Running]]:
 
 
 def _name(group: Sequence[Running]) -> str:
-    """What its failure is logged by."""
+    """Return what its failure is logged by."""
     return f"a step of {len(group)}" if len(group) > 1 else f"generation from {group[0].work.ids.size} tokens"

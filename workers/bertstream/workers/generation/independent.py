@@ -78,7 +78,7 @@ class Independent(Search):
 
 
 def _draw_over(tokens: Tensor, scores: Tensor, rows: Tensor, searches: Sequence[Independent]) -> None:
-    """Puts what is drawn where tokens are to be drawn. tokens [P], a place each; scores [B, V]; rows [P]"""
+    """Put what is drawn where tokens are to be drawn. tokens [P], a place each; scores [B, V]; rows [P]"""
     drawn = [search.options.do_sample for search in searches for _ in search.numbers]
     if not any(drawn):
         return

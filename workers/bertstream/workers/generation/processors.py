@@ -50,7 +50,7 @@ class Rules:
         return token in self._ends
 
     def banned(self, tokens: Tokens, count: int) -> Tokens:
-        """The ids that must not follow these tokens, `count` of which are new; some may be named twice."""
+        """Return the ids that must not follow these tokens, `count` of which are new; some may be named twice."""
         parts = [self._bad] if self._bad.size else []
         if count < self._min_new:
             parts.append(self._end_ids)
@@ -72,7 +72,7 @@ def _all_but_last(word: Tokens, tokens: Tokens) -> bool:
 
 
 def repeating(tokens: Tokens, size: int) -> Tokens:
-    """What would make the last `size` tokens a run that is there already. tokens [n]"""
+    """Return what would make the last `size` tokens a run that is there already. tokens [n]"""
     windows = tokens.size - size + 1
     if windows <= 0:
         return _NONE
@@ -83,7 +83,7 @@ def repeating(tokens: Tokens, size: int) -> Tokens:
 
 
 def process(logits: Tensor, sequences: Sequence[History]) -> Tensor:
-    """What the sequences are chosen from. logits [B, V] float32, a row for each sequence -> [B, V]
+    """Return what the sequences are chosen from. logits [B, V] float32, a row for each sequence -> [B, V]
 
     The argument is left as it is, and returned where no rule has anything to say.
     """

@@ -41,12 +41,12 @@ def answers_of(work: Generate) -> int:
 
 
 def rows_of(work: Generate) -> int:
-    """The most rows of the cache that it may come to hold."""
+    """Return the most rows of the cache that it may come to hold."""
     return int(work.ids.size) + work.options.max_new_tokens * answers_of(work)
 
 
 def need_of(work: Generate) -> Need:
-    """The same, turn by turn."""
+    """Return the same, turn by turn."""
     return Need(int(work.ids.size), answers_of(work), work.options.max_new_tokens)
 
 
@@ -134,7 +134,7 @@ class _Joining:
         self._too_much: dict[tuple[int, int], int] = {}  # answers and new tokens -> the least input that did not fit
 
     def fill(self, waiting: Iterable[Entry], *, in_turn: bool = False) -> None:
-        """Takes those that fit, all of one kind; bulk work behind one that waits only where it has its turn."""
+        """Take those that fit, all of one kind; bulk work behind one that waits only where it has its turn."""
         for entry in islice(waiting, _LOOK_AT):
             if self._full or (is_bulk(entry) and not in_turn and (self._kept or self._bulk_waits)):
                 return
@@ -291,14 +291,14 @@ class GenerationQueue:
         return turns * self._pace.share * self._pace.seconds
 
     def cancel(self, source: object, work_ids: Iterable[int]) -> None:
-        """Drops what is still waiting of these, and has what is under way leave at the next step."""
+        """Drop what is still waiting of these, and has what is under way leave at the next step."""
         with self._lock:
             for work_id in work_ids:
                 if not self._waiting.cancel(source, work_id) and (source, work_id) in self._under_way:
                     self._cancelled.add((source, work_id))
 
     def forget(self, source: object) -> None:
-        """Cancels all that a lost connection sent."""
+        """Cancel all that a lost connection sent."""
         with self._lock:
             self._waiting.cancel_all(source)
             self._cancelled |= {key for key in self._under_way if key[0] is source}
@@ -345,7 +345,7 @@ class GenerationQueue:
         self._began = now
 
     def cancelled(self) -> frozenset[Key]:
-        """What of that which is under way must leave."""
+        """Return what of that which is under way must leave."""
         with self._lock:
             return frozenset(self._cancelled)
 

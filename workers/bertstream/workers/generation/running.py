@@ -63,7 +63,7 @@ class Running:
         self._started = self._started or started
 
     def release(self, cache: CacheRows) -> None:
-        """Gives all rows back."""
+        """Give all rows back."""
         self.search.release(cache)
         if self._source is not None:
             cache.release(self._source)

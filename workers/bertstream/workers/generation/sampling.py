@@ -101,7 +101,7 @@ def keep_top_p(scores: Tensor, top_p: Tensor) -> Tensor:
 
 
 def _least_of_best(rows: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
-    """The least score that is kept, and whether this is sure. rows [C, V], top_p [C] -> [C, 1], [C]"""
+    """Return the least score that is kept, and whether this is sure. rows [C, V], top_p [C] -> [C, 1], [C]"""
     best = rows.topk(min(_BEST, rows.shape[1])).values.double()
     odds = (best - rows.logsumexp(-1, keepdim=True)).exp()
     above = odds.cumsum(-1)[:, :-1] - top_p[:, None]  # with each of them, and so above the next one
@@ -111,7 +111,7 @@ def _least_of_best(rows: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _least_of_all(rows: Tensor, top_p: Tensor) -> Tensor:
-    """The least score that is kept, as transformers finds it. rows [C, V], top_p [C] -> [C, 1]"""
+    """Return the least score that is kept, as transformers finds it. rows [C, V], top_p [C] -> [C, 1]"""
     ascending = rows.sort(-1).values
     beyond = ascending.softmax(-1).cumsum(-1) <= 1 - top_p[:, None]
     beyond[:, -1] = False

@@ -60,7 +60,7 @@ class Search(ABC):
         return [0] * self.count if self._fresh else list(range(len(self.sequences)))
 
     def release(self, cache: CacheRows) -> None:
-        """Ends it, wherever it is."""
+        """End it, wherever it is."""
         for sequence in self.sequences:
             sequence.release(cache)
         self.sequences = []
@@ -68,7 +68,10 @@ class Search(ABC):
     @staticmethod
     @abstractmethod
     def choose(logits: Tensor, searches: Sequence[Search]) -> list[Choice]:
-        """A choice for each of several searches of one kind. logits [B, V] float32: the rows of all their sequences."""
+        """Return a choice for each of several searches of one kind.
+
+        logits [B, V] float32: the rows of all their sequences.
+        """
 
     @abstractmethod
     def advance(self, choice: Choice, cache: CacheRows) -> None:
@@ -80,7 +83,7 @@ class Search(ABC):
 
 
 def choose(logits: Tensor, searches: Sequence[Search]) -> list[Choice]:
-    """A choice for each search. logits [B, V] float32: the rows of all their sequences, in order."""
+    """Return a choice for each search. logits [B, V] float32: the rows of all their sequences, in order."""
     spans = list(pairwise(accumulate((len(each.sequences) for each in searches), initial=0)))
     choices: dict[int, Choice] = {}
     for kind in dict.fromkeys(type(each) for each in searches):

@@ -90,6 +90,6 @@ class TokenSequence:
         return twin
 
     def release(self, cache: CacheRows) -> None:
-        """Gives its rows back."""
+        """Give its rows back."""
         cache.release(self.rows)
         self.held = 0

@@ -31,7 +31,7 @@ class _Nobody:
 
 
 def warm_up(program: GeneratingProgram, description: GenerationDescription, computing: Computing, device: str) -> None:
-    """Generates a few tokens in each way, with a small cache of its own."""
+    """Generate a few tokens in each way, with a small cache of its own."""
     tokens = max(1, min(_INPUT_TOKENS, description.max_tokens - 4))
     works = [Generate(number, np.zeros(tokens, np.int32), options) for number, options in enumerate(_WAYS)]
     rows = sum(map(rows_of, works))

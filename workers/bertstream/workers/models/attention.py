@@ -26,7 +26,7 @@ class Wanted(NamedTuple):
 
 
 def wanted_weights(texts: List[int], heads: List[int], lengths: List[int], device: torch.device) -> Wanted:  # noqa: UP006
-    """Groups the wanted `texts`, given by their places among all `lengths`, in the order they are given in."""
+    """Group the wanted `texts`, given by their places among all `lengths`, in the order they are given in."""
     groups: List[Tuple[int, int, int]] = []  # noqa: UP006
     starts: List[int] = [0]  # noqa: UP006
     if len(texts) > 0:

@@ -58,7 +58,7 @@ class LinearHead(nn.Module):
 
 
 def activation(name: str) -> nn.Module:
-    """That of this name; none for ""."""
+    """Return that of this name; none for ""."""
     return Activation(name) if name else nn.Identity()
 
 
@@ -75,12 +75,12 @@ def new_head(shape: EncoderShape, head: HeadShape) -> nn.Module:
 
 
 def state_name(head: HeadShape, weight: str) -> str:
-    """What a Model calls this weight of a head."""
+    """Return what a Model calls this weight of a head."""
     return f"heads.{head.name}.{weight}"
 
 
 def weight_shapes(shape: EncoderShape, head: HeadShape) -> dict[str, torch.Size]:
-    """The head's weights, by their names within it."""
+    """Return the head's weights, by their names within it."""
     with torch.device("meta"):
         module = new_head(shape, head)
     return {name: weight.shape for name, weight in module.state_dict().items()}

@@ -95,7 +95,7 @@ class Linear(nn.Module):
             return byte_product(x, self.packed, self.columns, self.factors)  # type: ignore[arg-type]
 
     def quantize(self, x: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
-        """What a product of fp8 reads. [T, K] -> float8 [T, K], scales [T, 1]"""
+        """Return what a product of fp8 reads. [T, K] -> float8 [T, K], scales [T, 1]"""
         if self.native:
             return torch.ops.bertstream.quantize_rows(x)
         else:

@@ -29,7 +29,7 @@ def load_model(
     largest: Mapping[str, Tensor] | None = None,
     sentence: SentenceShape = NO_SENTENCE,
 ) -> Model:
-    """A model with these weights in `dtype`; those that are in it already are shared, not copied.
+    """Return a model with these weights in `dtype`; those that are in it already are shared, not copied.
 
     largest: what largest_inputs found, for products of int8. What becomes of pooled vectors is float32 always.
     """
@@ -77,7 +77,7 @@ def encoder_weight_shapes(shape: EncoderShape) -> dict[str, torch.Size]:
 
 
 def decoder_weight_shapes(decoder: DecoderShape, source_size: int) -> dict[str, torch.Size]:
-    """The decoder's weights, by their names within it."""
+    """Return the decoder's weights, by their names within it."""
     with torch.device("meta"):
         module = Decoder(decoder, source_size, Operators())
     return {name: weight.shape for name, weight in module.state_dict().items()}

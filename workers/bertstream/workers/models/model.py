@@ -54,7 +54,7 @@ class Model(nn.Module):
 
     @torch.jit.export
     def last_states(self, ids: Tensor, type_ids: Optional[Tensor], cu_seqlens: Tensor, longest: int) -> Tensor:  # noqa: UP045
-        """The last layer's states of texts that are laid out on the device already, as a CUDA graph needs it.
+        """Return the last layer's states of texts that are laid out on the device already, as a CUDA graph needs it.
 
         ids, type_ids: [T]; cu_seqlens: [n + 1] int32, from 0 to T; texts have at most `longest` tokens, or none.
         -> [T, H]. Raises where attention takes only runs of equal length.
@@ -104,7 +104,7 @@ class Model(nn.Module):
 
     @torch.jit.export
     def pooled_first(self, first: Tensor) -> Tensor:
-        """The model's own pooler. first: [n, H] -> [n, H]"""
+        """Return the model's own pooler. first: [n, H] -> [n, H]"""
         return self.encoder.pooler(first)
 
     @torch.jit.export

@@ -87,7 +87,7 @@ def sizes(segments: Segments) -> Tensor:
 
 
 def weights_by_place(states: Tensor, segments: Segments, skipped: int) -> Tensor:
-    """A token's number in its text, from 1. states: [T, H] -> [T, 1] float32. Looks at no value."""
+    """Return a token's number in its text, from 1. states: [T, H] -> [T, 1] float32. Looks at no value."""
     tokens = torch.arange(states.size(0), dtype=segments.cu_seqlens.dtype, device=states.device)
     texts = torch.bucketize(tokens, segments.cu_seqlens[1:], right=True).clamp(max=segments.starts.size(0) - 1)
     return (tokens - segments.starts[texts] + (1 + skipped)).to(torch.float32).unsqueeze(1)

@@ -89,7 +89,7 @@ def _module(shape: VectorShape) -> nn.Module:
 
 
 def sentence_weight_shapes(shape: SentenceShape) -> dict[str, torch.Size]:
-    """The weights of all its steps, by the names that a Model has for them."""
+    """Return the weights of all its steps, by the names that a Model has for them."""
     with torch.device("meta"):
         module = SentenceModules(shape)
     return {PREFIX + name: weight.shape for name, weight in module.state_dict().items()}

@@ -35,14 +35,14 @@ NEAR = {"float32": 2e-5, "float16": 1e-2, "bfloat16": 8e-2}
 
 
 def architecture() -> str:
-    """The GPU's own, as compilers call it: "sm_90" for an H100. Raises NativeError."""
+    """Return the GPU's own, as compilers call it: "sm_90" for an H100. Raises NativeError."""
     if not torch.cuda.is_available():
         raise NativeError("this process sees no CUDA device")
     return "sm_{}{}".format(*torch.cuda.get_device_capability())
 
 
 def file_name(arch: str) -> str:
-    """The library's name for this machine and GPU."""
+    """Return the library's name for this machine and GPU."""
     return f"cuda_operators.{platform.machine()}.{arch}.so"
 
 
@@ -191,13 +191,13 @@ def register_aten() -> object:
 
 
 def add_layer_norm_(x: Tensor, added: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """The operator of this name, by ATen's."""
+    """Return the operator of this name, by ATen's."""
     total = torch.add(x, added).add_(residual)
     return x.copy_(functional.layer_norm(total, weight.shape, weight, bias, eps))
 
 
 def add_gelu_(x: Tensor, added: Tensor, tanh: bool) -> Tensor:
-    """The operator of this name, by ATen's."""
+    """Return the operator of this name, by ATen's."""
     found: Tensor = torch.ops.aten.gelu_(x.add_(added), approximate="tanh" if tanh else "none")
     return found
 
@@ -228,7 +228,7 @@ def switch_on(index: int) -> str:
 
 
 def differences(device: torch.device) -> str:
-    """What the operators compute otherwise than ATen does in float64; "" for nothing."""
+    """Return what the operators compute otherwise than ATen does in float64; "" for nothing."""
     generator = torch.Generator().manual_seed(0)
     for name, near in NEAR.items():
         for size in (4, 36, 384, 768, 3072):
@@ -241,7 +241,7 @@ def differences(device: torch.device) -> str:
 
 
 def _unlike_aten(near: float, x: Tensor, residual: Tensor, added: Tensor, weight: Tensor, bias: Tensor) -> str:
-    """The operator that is; "" for none. x, residual: [T, H]; the others: [H]"""
+    """Return the operator that is; "" for none. x, residual: [T, H]; the others: [H]"""
     ours, wide = torch.ops.bertstream, x.double() + added.double()
     want = functional.layer_norm(wide + residual.double(), weight.shape, weight.double(), bias.double(), 1e-5)
     if not _is_near(ours.add_layer_norm_(x.clone(), added, residual, weight, bias, 1e-5), want, near * 4):

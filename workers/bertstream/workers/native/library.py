@@ -37,7 +37,7 @@ class NativeError(Exception):
 
 @remember
 def compiler() -> str:
-    """The C++ compiler's path: $CXX, or the first of the usual ones. Raises NativeError."""
+    """Return the C++ compiler's path: $CXX, or the first of the usual ones. Raises NativeError."""
     for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
         if name and (found := shutil.which(name)):
             return found
@@ -66,7 +66,7 @@ def _check_wanted() -> None:
 
 
 def file_name() -> str:
-    """The library's name for this machine: another machine's instructions would kill the process."""
+    """Return the library's name for this machine: another machine's instructions would kill the process."""
     import torch
 
     return f"operators.{platform.machine()}.{torch.backends.cpu.get_cpu_capability().lower()}.so"
@@ -118,7 +118,7 @@ def _build(cache: Path) -> Path:
 
 
 def _command() -> tuple[str, ...]:
-    """The compiler's command but for its output."""
+    """Return the compiler's command but for its output."""
     import torch
 
     torch_folder = Path(torch.__file__).parent

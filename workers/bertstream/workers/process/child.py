@@ -98,7 +98,7 @@ class Child:
 
     @classmethod
     async def start(cls, spec: ChildSpec, life: int) -> Child:
-        """Starts a new interpreter: spawned, never forked, and in a group of its own, so that Ctrl-C is ours alone.
+        """Start a new interpreter: spawned, never forked, and in a group of its own, so that Ctrl-C is ours alone.
 
         Raises ChildFailed.
         """
@@ -120,7 +120,7 @@ class Child:
         return self._alive
 
     async def wait(self) -> int:
-        """The exit status, once the process is gone; negative for a signal's number."""
+        """Return the exit status, once the process is gone; negative for a signal's number."""
         status = await self._process.wait()
         self._alive = False
         await asyncio.wait(self._readers, timeout=_LAST_WORDS_SECONDS)
@@ -182,7 +182,7 @@ class Child:
             self.kill()
 
     def kill(self, reason: str = "") -> None:
-        """Ends it at once; nothing if it has ended, since its number may be another's by now."""
+        """End it at once; nothing if it has ended, since its number may be another's by now."""
         if not self._alive:
             return
         if reason and not self.failure:
@@ -264,5 +264,5 @@ async def _spawn(spec: ChildSpec, control_fd: int, output: strays.Output) -> asy
 
 
 def describe(status: int) -> str:
-    """An exit status in words."""
+    """Return an exit status in words."""
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

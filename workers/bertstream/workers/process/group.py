@@ -38,7 +38,7 @@ class Group:
         return list(self._children.values())
 
     async def start(self) -> None:
-        """Returns once all are ready. Raises ChildFailed where one cannot start; the others must then be ended."""
+        """Return once all are ready. Raises ChildFailed where one cannot start; the others must then be ended."""
         first_lives = [asyncio.get_running_loop().create_future() for _ in self.specs]
         self._keepers = [
             asyncio.create_task(self._keep(spec, ready)) for spec, ready in zip(self.specs, first_lives, strict=True)
@@ -46,7 +46,7 @@ class Group:
         await asyncio.gather(*first_lives)
 
     async def living(self, name: str) -> Child:
-        """The child of this name, once it is ready, whichever of its lives that is."""
+        """Return the child of this name, once it is ready, whichever of its lives that is."""
         while True:
             self._new_life.clear()
             child = self._children.get(name)
@@ -68,7 +68,7 @@ class Group:
         await asyncio.gather(*self._keepers, return_exceptions=True)
 
     async def _keep(self, spec: ChildSpec, first_ready: asyncio.Future[None]) -> None:
-        """Keeps one child alive until the end; its first life must succeed."""
+        """Keep one child alive until the end; its first life must succeed."""
         failures, life = 0, 0
         while not self._ending.is_set():
             started = time.monotonic()
@@ -108,7 +108,7 @@ class Group:
             await asyncio.wait_for(self._ending.wait(), seconds)
 
     async def _gone(self, seconds: float, hurry: asyncio.Event) -> None:
-        """Waits for all to go by themselves, as long as that may take."""
+        """Wait for all to go by themselves, as long as that may take."""
         going = asyncio.gather(*self._keepers, return_exceptions=True)
         hurrying = asyncio.create_task(hurry.wait())
         waiting: list[asyncio.Future[Any]] = [asyncio.shield(going), hurrying]

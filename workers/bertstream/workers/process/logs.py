@@ -26,7 +26,7 @@ def structured() -> bool:
 
 
 def setup(process: str, level: str = "info") -> None:
-    """Configures the root logger of this process, which is called `process` in each line."""
+    """Configure the root logger of this process, which is called `process` in each line."""
     handler = logging.StreamHandler(_stream())
     handler.setFormatter(JsonFormatter(process) if structured() else HumanFormatter(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -49,7 +49,7 @@ def output() -> Iterator[Output]:
 
 
 async def log_lines(pipe: int, name: str) -> None:
-    """Logs each line that the child `name` writes, until the pipe's last end is closed."""
+    """Log each line that the child `name` writes, until the pipe's last end is closed."""
     reader = asyncio.StreamReader(_LINE_BYTES)
     loop = asyncio.get_running_loop()
     file = os.fdopen(pipe, "rb", 0)

@@ -51,7 +51,7 @@ class Supervisor:
         self._hurry = asyncio.Event()
 
     async def run(self) -> None:
-        """Serves until SIGTERM or SIGINT; a second one ends the drain. Raises ChildFailed if a child cannot start."""
+        """Serve until SIGTERM or SIGINT; a second one ends the drain. Raises ChildFailed if a child cannot start."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number.name)
@@ -75,7 +75,7 @@ class Supervisor:
         self._stop.set()
 
     async def add(self, stage: int, group: Group) -> None:
-        """Starts one more group; returns once it is ready. Raises ChildFailed, and nothing of it is left then."""
+        """Start one more group; returns once it is ready. Raises ChildFailed, and nothing of it is left then."""
         self._stages[stage].append(group)
         try:
             await group.start()

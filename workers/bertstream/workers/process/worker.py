@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
 
 
 def stay_on(cores: Sequence[int]) -> None:
-    """Keeps this thread, and all that it starts, on these cores of those that this process may use."""
+    """Keep this thread, and all that it starts, on these cores of those that this process may use."""
     if not cores:
         return
     try:
@@ -88,7 +88,7 @@ def serve(settings: WorkerSettings, control: ControlLine) -> None:
 
 
 def start(settings: WorkerSettings) -> tuple[EngineLoop, WorkQueue]:
-    """The worker's parts, running."""
+    """Return the worker's parts, running."""
     import torch
 
     from bertstream.workers.engine.sessions import Sessions
@@ -140,7 +140,7 @@ def make_generator(program: ScriptedProgram, settings: WorkerSettings, computing
 
 
 def record_graphs(program: ScriptedProgram, batch_tokens: int) -> Program:
-    """The program that replays small batches, where that gives the same numbers."""
+    """Return the program that replays small batches, where that gives the same numbers."""
     from bertstream.workers.engine.graphs import Limits, record
 
     known = program.description

@@ -27,7 +27,7 @@ def float8_problem(device: torch.device) -> str:
 
 
 def float8_difference(device: torch.device) -> str:
-    """What is wrong with the products of fp8 there; "" for nothing."""
+    """Return what is wrong with the products of fp8 there; "" for nothing."""
     try:
         for tokens in (1, 37, 200):
             if (share := _share_off(tokens, device)) > NEAR_FLOAT8 or share != share:
@@ -59,7 +59,7 @@ def use_epilogue(module: Any, device: torch.device) -> str:
 
 
 def epilogue_problem(device: torch.device, dtype: torch.dtype) -> str:
-    """What is wrong with the GELU that ends a product there: it has to be the tanh form. "" for nothing."""
+    """Return what is wrong with the GELU that ends a product there: it has to be the tanh form. "" for nothing."""
     try:
         return _other_form(device, dtype) or _other_numbers(device, dtype)
     except RuntimeError as error:

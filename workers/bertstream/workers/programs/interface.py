@@ -40,12 +40,12 @@ class Encoded:
 
 
 def source_layers(pooling: Pooling, last_layer: int) -> tuple[int, ...]:
-    """The layers whose states a text's vector is made of."""
+    """Return the layers whose states a text's vector is made of."""
     return (last_layer,) if pooling.mode == "pooler" else pooling.layers
 
 
 def with_sources(layers: Iterable[int], poolings: Iterable[Pooling], last_layer: int) -> list[int]:
-    """These layers and those that the vectors are made of, ascending."""
+    """Return these layers and those that the vectors are made of, ascending."""
     return sorted({*layers, *(layer for each in poolings for layer in source_layers(each, last_layer))})
 
 
@@ -73,7 +73,7 @@ class Program(Protocol):
         layers: list[int],
         attention: AttentionOptions | None = None,
     ) -> Advanced:
-        """The states of these layers and attention weights, by one pass."""
+        """Return the states of these layers and attention weights, by one pass."""
 
     def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
         """ids, type_ids: [T] -> the embeddings' output [T, H]."""
@@ -89,7 +89,7 @@ class Program(Protocol):
         """From the states [T, H] of layer `start` on."""
 
     def pooler(self, first: Tensor) -> Tensor:
-        """The model's own pooler. first [n, H] -> [n, H]."""
+        """Return the model's own pooler. first [n, H] -> [n, H]."""
 
     def pool(self, states: Tensor, lengths: list[int], mode: str, skipped: int = 0) -> Tensor:
         """states [T, H] -> [n, H], by "checkpoint" [n, D]; before each text's first token so many were skipped."""
@@ -103,7 +103,7 @@ class Program(Protocol):
         """V, of the logits of "fill_mask"."""
 
     def logits(self, head: str, states: Tensor) -> Tensor:
-        """The last layer's states of the tokens that the head reads, [rows, H] -> [rows, outputs]."""
+        """Return the last layer's states of the tokens that the head reads, [rows, H] -> [rows, outputs]."""
 
 
 class RecordableProgram(Program, Protocol):
@@ -129,7 +129,7 @@ class GeneratingProgram(Protocol):
     def prefill(
         self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor
     ) -> Tensor:
-        """A decoder's prompts, end to end: ids [T], rows [T] -> logits [n, V] of each one's last token."""
+        """Return a decoder's prompts, end to end: ids [T], rows [T] -> logits [n, V] of each one's last token."""
 
     def encode_source(
         self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor

@@ -153,7 +153,7 @@ class ScriptedProgram:
 
     @torch.inference_mode()
     def pooler(self, first: Tensor) -> Tensor:
-        """The model's own pooler of first tokens. [n, H] -> [n, H]. Raises ValueError where there is none."""
+        """Return the model's own pooler of first tokens. [n, H] -> [n, H]. Raises ValueError where there is none."""
         self._check_pooler()
         pooled: Tensor = self._module.pooled_first(first)
         return pooled
@@ -312,7 +312,7 @@ def _load(sealed: Sealed, description: ModelDescription, device: torch.device) -
 
 
 def _load_operators(sealed: Sealed, device: torch.device) -> None:
-    """Loads them by their paths, since what they are called is what debuggers show; they are checked just before."""
+    """Load them by their paths, since what they are called is what debuggers show; they are checked just before."""
     directory, name = sealed.path, native.file_name()
     for library in sealed.names:
         if library.endswith(".so"):

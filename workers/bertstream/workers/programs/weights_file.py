@@ -72,7 +72,7 @@ class Index(Struct, frozen=True):
 
 
 def take_out(module: Any, path: Path) -> None:
-    """Writes a scripted module's parameters and buffers, and leaves empty ones in their places."""
+    """Write a scripted module's parameters and buffers, and leave empty ones in their places."""
     tensors = dict(_tensors(module))
     _write(tensors, path)
     for name, tensor in tensors.items():

@@ -31,10 +31,10 @@ class GenerateQueue(Protocol):
         """Why it cannot wait, if it cannot."""
 
     def cancel(self, source: object, work_ids: Iterable[int]) -> None:
-        """Drops what was cancelled."""
+        """Drop what was cancelled."""
 
     def forget(self, source: object) -> None:
-        """Drops all that a lost connection sent."""
+        """Drop all that a lost connection sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class Caution:
     calm: int = 0  # computations since then
 
     def after(self, shared: bool, now: float, *, by_workers: bool = False) -> Caution:
-        """What it is after a computation: the second disturbance begins it, and each one more doubles it.
+        """Return what it is after a computation: the second disturbance begins it, and each one more doubles it.
 
         Other workers, who have come back to their own cores, may soon be idle again: of them it stays short.
         """
@@ -118,7 +118,7 @@ class Cores:
         self._say(0)
 
     def take(self, *, idle: bool) -> int:
-        """Computes from now on: with its own threads and, if those of `idle` cores are wanted, one for each of these.
+        """Compute from now on: with its own threads and, if those of `idle` cores are wanted, one for each of these.
 
         The number of threads.
         """
@@ -133,14 +133,14 @@ class Cores:
         return self._threads
 
     def warm_up(self, compute: Callable[[], None]) -> None:
-        """Computes with as many threads as it ever may, whoever else does, so that they are there."""
+        """Compute with as many threads as it ever may, whoever else does, so that they are there."""
         if self._share.most > self._own:
             self._use(self._share.most)
             compute()
             self._say(0)
 
     def give_back(self) -> None:
-        """Computes no longer."""
+        """Compute no longer."""
         self._say(0)
         if self._threads > self._own:
             now, by_workers = self._spent(), self._map[SLOTS:] != self._beginnings

@@ -85,7 +85,7 @@ class EngineLoop:
         self.batches = 0
 
     def start(self, warm_up: Callable[[Program], Program] = lambda program: program) -> None:
-        """Starts both threads, and returns once `warm_up` has run in the engine's. Raises what that raises.
+        """Start both threads, and return once `warm_up` has run in the engine's. Raises what that raises.
 
         It is given the program, and gives the one that batches are run by from then on.
 
@@ -158,7 +158,7 @@ class EngineLoop:
                 self._compute(*batch)
 
     def _next(self, *, wait: bool) -> Taken | None:
-        """The most urgent batch, or none; with `wait` once there is one, or the engine is woken. None: closed.
+        """Return the most urgent batch, or none; with `wait` once there is one, or the engine is woken. None: closed.
 
         While one is under way on the GPU, only once another is prepared: what waits in the queue may yet grow.
         """
@@ -187,7 +187,7 @@ class EngineLoop:
         return True
 
     def _compute(self, entries: Sequence[Entry], prepared: Prepared | None, *, again: bool = False) -> None:
-        """Runs one batch; one that fails is run again in halves, until what fails stands alone."""
+        """Run one batch; one that fails is run again in halves, until what fails stands alone."""
         # Bulk work soon has all workers busy, and has time.
         hurry = all(entry.work.priority == INTERACTIVE for entry in entries)
         started = self._computing.begin(_keys(entries), hurry=hurry)
@@ -204,7 +204,7 @@ class EngineLoop:
             self._answer(entries, outputs, started)
 
     def _overlap(self, entries: Sequence[Entry], prepared: Prepared) -> None:
-        """Launches a batch, then answers the one before it; and this one, too, where it is small."""
+        """Launch a batch, then answer the one before it; and this one, too, where it is small."""
         before = self._flight.entries if self._flight else ()
         started = self._computing.begin(_keys([*before, *entries]))
         launched = _attempt(entries, lambda: launch(self._program, prepared))
@@ -221,7 +221,7 @@ class EngineLoop:
             self._land()
 
     def _land(self) -> None:
-        """Waits for the batch under way, if there is one, and answers it."""
+        """Wait for the batch under way, if there is one, and answer it."""
         if self._flight is None:
             return
         flight, self._flight = self._flight, None

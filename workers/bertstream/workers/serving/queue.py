@@ -70,13 +70,13 @@ class WorkQueue:
             self._at_hand.done(time.monotonic())
 
     def cancel(self, source: object, work_ids: tuple[int, ...]) -> None:
-        """Drops what is still waiting of these."""
+        """Drop what is still waiting of these."""
         with self._changed:
             for work_id in work_ids:
                 self._waiting.cancel(source, work_id)
 
     def forget(self, source: object) -> None:
-        """Drops all that a lost connection sent."""
+        """Drop all that a lost connection sent."""
         with self._changed:
             self._waiting.cancel_all(source)
 
@@ -177,7 +177,7 @@ class WorkQueue:
         return max(0.0, max(head.arrival, self._bulk_turn) + TURN_SECONDS - now) if head else 0.0
 
     def close(self) -> None:
-        """Makes `take` return None."""
+        """Make `take` return None."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -55,7 +55,7 @@ class Computing:
         return 0.0 if since is None else time.monotonic() - since
 
     def begin(self, keys: Iterable[Key], *, hurry: bool = False) -> float:
-        """These are computed from now on, in a `hurry` on cores that are idle, too. The time now."""
+        """Return these are computed from now on, in a `hurry` on cores that are idle, too. The time now."""
         self._record.set(keys)
         if self._cores:
             self._cores.take(idle=hurry)
@@ -71,7 +71,7 @@ class Computing:
 
 
 def read_running(path: Path) -> frozenset[Key]:
-    """What a worker was computing when it died; nothing if there is no such file."""
+    """Return what a worker was computing when it died; nothing if there is no such file."""
     try:
         data = path.read_bytes()
     except OSError:

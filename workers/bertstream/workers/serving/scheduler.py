@@ -167,11 +167,11 @@ class Waiting(Generic[W]):
         self.of(new).add(new)
 
     def cancel(self, source: object, work_id: int) -> bool:
-        """Drops one entry; False if it is not waiting (any more)."""
+        """Drop one entry; False if it is not waiting (any more)."""
         return self.interactive.cancel(source, work_id) or self.bulk.cancel(source, work_id)
 
     def cancel_all(self, source: object) -> None:
-        """Drops all that came from one connection."""
+        """Drop all that came from one connection."""
         self.interactive.cancel_all(source)
         self.bulk.cancel_all(source)
 

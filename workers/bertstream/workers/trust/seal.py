@@ -152,7 +152,7 @@ def seal(folder: Path) -> None:
 
 
 def _listed(folder: Path, fd: int) -> dict[str, Entry]:
-    """The list, of a folder that has these files and no others."""
+    """Return the list, of a folder that has these files and no others."""
     entries, there = _read_manifest(folder, fd), set(os.listdir(fd))
     if missing := sorted(entries.keys() - there):
         raise SealError(f"{folder / missing[0]} is missing")
@@ -184,7 +184,7 @@ def _with_hash(said: bytes) -> bytes:
 
 
 def _opened(folder: Path, fd: int, name: str) -> BinaryIO:
-    """A file of the folder, if it is one, and nobody else's to write. Waits for no other end of a pipe."""
+    """Return a file of the folder, if it is one, and nobody else's to write. Waits for no other end of a pipe."""
     try:
         file = open(folder / name, "rb", opener=partial(_open_below, fd))  # noqa: SIM115 - for callers to close
     except FileNotFoundError as error:

@@ -71,7 +71,7 @@ class Chain:
         return replace(self, steps=self.steps[:-1], folders=self.folders[:-1], told=self.told[:-1])
 
     def without_steps(self) -> Chain:
-        """What is pooled, and normalised where it would be at the end of all."""
+        """Return what is pooled, and normalised where it would be at the end of all."""
         plain = replace(self, steps=(), folders=(), told=self.told[:1], scores=False)
         last = self.steps[-1:]
         return plain if not last or last[0].kind != "normalize" else _normalized(plain, self.folders[-1])

@@ -87,7 +87,7 @@ def read_config(directory: Path, root: Path | None = None, task: Task = NO_TASK)
 
 
 def _architecture(values: Mapping[str, Any], path: Path) -> str:
-    """The class that it is saved as, else what transformers would take."""
+    """Return the class that it is saved as, else what transformers would take."""
     named = values.get("architectures") or [f"{values.get('model_type')}Model"]
     if not isinstance(named, list) or not isinstance(named[0], str):
         raise CheckpointError(f"{path}: architectures must be a list of names, not {shown(named)}")

@@ -27,7 +27,7 @@ class FoundDecoder:
 
 
 def encoder_side(weights: Mapping[str, Tensor], config: CheckpointConfig) -> Mapping[str, Tensor]:
-    """The weights of the encoder as if it were alone, by the checkpoint's own names."""
+    """Return the weights of the encoder as if it were alone, by the checkpoint's own names."""
     if config.decoder is None:
         return weights
     encoder = _side(weights, ENCODER_SIDE)
@@ -70,7 +70,7 @@ def _side(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _shareable(side: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
-    """What the other side has too, without the family's prefix."""
+    """Return what the other side has too, without the family's prefix."""
     return {
         name.removeprefix(family.prefix): weight
         for name, weight in _without_pooler(side, family).items()

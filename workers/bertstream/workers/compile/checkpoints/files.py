@@ -11,7 +11,7 @@ from bertstream.workers.compile.checkpoints.stand_ins import refuse_stand_in
 
 
 def read_json(path: Path) -> Any:
-    """The file's value. Raises CheckpointError."""
+    """Return the file's value. Raises CheckpointError."""
     refuse_stand_in(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -22,7 +22,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in the file, or {} where there is no such file. Raises CheckpointError."""
+    """Return the JSON object in the file, or {} where there is no such file. Raises CheckpointError."""
     if not path.exists():
         return {}
     value = read_json(path)

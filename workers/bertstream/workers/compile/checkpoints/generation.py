@@ -117,7 +117,7 @@ def read_generation(
 
 
 def _values(directory: Path) -> dict[str, Any]:
-    """What is set. Without the file for it, config.json's own settings go before those of its decoder."""
+    """Return what is set. Without the file for it, config.json's own settings go before those of its decoder."""
     if (directory / FILE_NAME).exists():
         return _set(read_object(directory / FILE_NAME))
     config = read_object(directory / "config.json")

@@ -68,7 +68,7 @@ class Hints:
 
 
 def read_hints(root: Path, values: Mapping[str, Any]) -> Hints:
-    """Takes what makes sense; read_labels complains of the rest, where labels are needed."""
+    """Take what makes sense; read_labels complains of the rest, where labels are needed."""
     named, count = values.get("id2label"), values.get("num_labels")
     labels = tuple(map(str, named.values())) if isinstance(named, dict) else ()
     scores = bool(values.get("problem_type") or _rerank_name(root, values))
@@ -129,7 +129,10 @@ def _is_possible(head: Head, values: Mapping[str, Any], architecture: str, task:
 
 
 def read_labels(values: Mapping[str, Any], path: Path, default: int = DEFAULT_LABELS) -> tuple[str, ...]:
-    """The labels by number, named as transformers names them where the config does not. Raises CheckpointError."""
+    """Return the labels by number, named as transformers names them where the config does not.
+
+    Raises CheckpointError.
+    """
     named = values.get("id2label")
     if named is not None and not isinstance(named, dict):
         raise CheckpointError(f"{path}: id2label must be a table of labels by number, not {shown(named)}")
@@ -183,7 +186,10 @@ def _rerank_name(root: Path, values: Mapping[str, Any]) -> str:
 
 
 def read_activation(head: Head, values: Mapping[str, Any], path: Path) -> str:
-    """The activation after the head's dense layer; "" for none. Raises CheckpointError for what we cannot compute."""
+    """Return the activation after the head's dense layer; "" for none.
+
+    Raises CheckpointError for what we cannot compute.
+    """
     for key, harmless in head.harmless.items():
         if key in values and values[key] not in harmless:
             raise CheckpointError(f"{path}: {key} = {shown(values[key])} is not supported")

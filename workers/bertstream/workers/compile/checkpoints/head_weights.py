@@ -67,7 +67,7 @@ def _unused(names: list[str]) -> tuple[str, ...]:
 
 
 def _of_tasks() -> tuple[str, ...]:
-    """What the names of the weights of tasks' heads begin with, in any family."""
+    """Return what the names of the weights of tasks' heads begin with, in any family."""
     heads = [head for family in FAMILIES.values() for head in family.heads if head.name in TASKS]
     return tuple({f"{head.modules['output']}." for head in heads})
 

@@ -38,7 +38,7 @@ def all_weight_files(root: Path) -> list[Path]:
 
 
 def _steps(settings: SentenceSettings) -> Iterator[tuple[str, Path]]:
-    """What is before the names of each step's weights, and where they are."""
+    """Yield what is before the names of each step's weights, and where they are."""
     for number, (_, folder) in enumerate(zip(settings.shape.steps, settings.folders, strict=True)):
         yield f"{SENTENCE_PREFIX}steps.{number}.", folder
 

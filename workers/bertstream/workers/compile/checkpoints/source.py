@@ -38,7 +38,7 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
 def resolve(source: str | Path) -> Path:
-    """The directory of a checkpoint: `source` itself, or a hub name's files, downloaded if need be.
+    """Return the directory of a checkpoint: `source` itself, or a hub name's files, downloaded if need be.
 
     Honours HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE as huggingface_hub does. Never runs a checkpoint's
     code. Raises CheckpointError.
@@ -119,7 +119,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def embedded() -> Path:
-    """The checkpoint of all-MiniLM-L6-v2 that the extra `bertstream[demo]` installs. Raises CheckpointError."""
+    """Return the checkpoint of all-MiniLM-L6-v2 that the extra `bertstream[demo]` installs. Raises CheckpointError."""
     # find_spec of a top-level package does not run its code.
     spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
     for folder in (spec.submodule_search_locations or ()) if spec else ():

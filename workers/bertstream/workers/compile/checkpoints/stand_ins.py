@@ -20,7 +20,7 @@ _ZIP = b"PK\x03\x04"  # what a pytorch_model.bin is, since torch 1.6
 
 
 def refuse_stand_in(path: Path) -> None:
-    """Raises CheckpointError that says what the file is and what to do, where it is not itself.
+    """Raise CheckpointError that says what the file is and what to do, where it is not itself.
 
     For weights only their beginning and end are looked at. What cannot be read is left to those who read it.
     """

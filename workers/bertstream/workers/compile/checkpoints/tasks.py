@@ -29,7 +29,7 @@ class Inferred:
 
 
 def infer_task(weights: Mapping[str, Tensor], config: CheckpointConfig, task: str = "") -> Inferred:
-    """The task of the heads that are no vocabulary's. weights: all of the checkpoint's, by its own names.
+    """Return the task of the heads that are no vocabulary's. weights: all of the checkpoint's, by its own names.
 
     task: what somebody says it is, so that only the outputs are to be found.
     """
@@ -49,7 +49,7 @@ def infer_task(weights: Mapping[str, Tensor], config: CheckpointConfig, task: st
 
 
 def _head_sizes(weights: Mapping[str, Tensor], config: CheckpointConfig) -> dict[str, int]:
-    """The rows of all weights of task heads."""
+    """Return the rows of all weights of task heads."""
     return {
         todays_name(name, config.family): tensor.shape[0]
         for name, tensor in weights.items()
@@ -76,7 +76,7 @@ def _names(head: Head) -> set[str]:
 
 
 def _likely(possible: list[Head], outputs: int, config: CheckpointConfig) -> set[str]:
-    """The names of those that config.json's labels leave."""
+    """Return the names of those that config.json's labels leave."""
     names, hints = {head.name for head in possible}, config.hints
     if outputs == 1:
         # One label for each token would say nothing. Choices have no labels, and then config.json names none, or two.

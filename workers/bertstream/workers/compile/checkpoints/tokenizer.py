@@ -140,7 +140,10 @@ def _built_by_transformers(directory: Path, family: Family) -> dict[str, Any]:
 
 
 def _vocabulary(directory: Path, family: Family) -> dict[str, str]:
-    """What transformers must be told of the vocabulary's files. Raises CheckpointError where it would go wrong."""
+    """Return what transformers must be told of the vocabulary's files.
+
+    Raises CheckpointError where it would go wrong.
+    """
     models = sorted(directory.glob("*.model"))
     has_text, has_json = ((directory / name).exists() for name in ("vocab.txt", "vocab.json"))
     if not (has_text or has_json or models):

@@ -30,7 +30,10 @@ class ReadAs:
 
 
 def choose_class(directory: Path, family: Family, settings: Mapping[str, Any], definition: Definition) -> ReadAs:
-    """The class that tokenizer_config.json names, or config.json, or that is the family's. Raises CheckpointError."""
+    """Return the class that tokenizer_config.json names, or config.json, or that is the family's.
+
+    Raises CheckpointError.
+    """
     named = settings.get("tokenizer_class") or read_object(directory / "config.json").get("tokenizer_class")
     name = str(named or family.tokenizer_class).removesuffix("Fast")
     found, model = _by_name().get(name), definition["model"]["type"]

@@ -30,11 +30,11 @@ class TokenizerClass:
     mask_takes_space: tuple[int, ...] = ()  # in which versions the mask token has lstrip, where no file says
 
     def set_by_4(self, settings: Mapping[str, Any]) -> Fields:
-        """The fields that version 4 sets where a file has them. settings: tokenizer_config.json's."""
+        """Return the fields that version 4 sets where a file has them. settings: tokenizer_config.json's."""
         return {("pre_tokenizer", "add_prefix_space"): _flag(settings, "add_prefix_space", False)}
 
     def made_by_5(self, file: Definition, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Definition | None:
-        """The parts that version 5 makes anew, but for the post-processor; None: it takes the file's.
+        """Return the parts that version 5 makes anew, but for the post-processor; None: it takes the file's.
 
         tokens: role -> the special token, of those that are set.
         """
@@ -43,7 +43,7 @@ class TokenizerClass:
     def post_processor_of_5(
         self, settings: Mapping[str, Any], tokens: Mapping[str, tuple[str, int]]
     ) -> dict[str, Any] | None:
-        """What version 5 puts around texts; None: what the file says."""
+        """Return what version 5 puts around texts; None: what the file says."""
         return None
 
 
@@ -53,14 +53,14 @@ class BertClass(TokenizerClass):
     __slots__ = ()
 
     def set_by_4(self, settings: Mapping[str, Any]) -> Fields:
-        """The normalizer's settings, which have defaults."""
+        """Return the normalizer's settings, which have defaults."""
         return {
             **TokenizerClass.set_by_4(self, settings),
             **{("normalizer", name): value for name, value in _bert_normalizer(settings).items()},
         }
 
     def made_by_5(self, file: Definition, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Definition:
-        """A WordPiece tokenizer as BERT has it."""
+        """Return a WordPiece tokenizer as BERT has it."""
         return {
             "normalizer": {"type": "BertNormalizer", "clean_text": True, **_bert_normalizer(settings)},
             "pre_tokenizer": {"type": "BertPreTokenizer"},
@@ -97,7 +97,7 @@ class RobertaClass(TokenizerClass):
         }
 
     def made_by_5(self, file: Definition, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Definition:
-        """A byte-level BPE tokenizer."""
+        """Return a byte-level BPE tokenizer."""
         prefix = _flag(settings, "add_prefix_space", False)
         model = {"type": "BPE", "dropout": None, "unk_token": None, "fuse_unk": False, "byte_fallback": False}
         kept = {name: file["model"][name] for name in ("vocab", "merges")}
@@ -129,7 +129,7 @@ class SentencePieceClass(TokenizerClass):
     __slots__ = ()
 
     def made_by_5(self, file: Definition, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Definition:
-        """A Unigram tokenizer of the words between spaces."""
+        """Return a Unigram tokenizer of the words between spaces."""
         scheme = "always" if _flag(settings, "add_prefix_space", True) else "never"
         metaspace = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": scheme, "split": True}
         return {

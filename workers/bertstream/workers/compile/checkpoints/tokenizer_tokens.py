@@ -54,21 +54,21 @@ class NamedTokens:
         return cls(joined, added, old_added, tuple(of_file), has_decoder)
 
     def of_role(self, role: str, its: TokenizerClass) -> str | None:
-        """The content of the special token of that role."""
+        """Return the content of the special token of that role."""
         found = self.settings.get(f"{role}_token", its.tokens.get(role))
         return _content(found)
 
     def more(self, its: TokenizerClass) -> list[Named]:
-        """The special tokens without a role."""
+        """Return the special tokens without a role."""
         return [token for name in _MORE for token in self.settings[name]] or list(its.more_tokens)
 
     def in_4(self, its: TokenizerClass) -> list[AddedToken]:
-        """What version 4 adds to those of tokenizer.json, or sets anew."""
+        """Return what version 4 adds to those of tokenizer.json, or sets anew."""
         special = {self.of_role(role, its) for role in ROLES} | {_content(token) for token in self.more(its)}
         return self._in_order(its, special, {_content(token) for token in self.more(its)}, version=4)
 
     def in_5(self, its: TokenizerClass) -> list[AddedToken]:
-        """What version 5 adds; where it makes the tokenizer anew, that is all that it has."""
+        """Return what version 5 adds; where it makes the tokenizer anew, that is all that it has."""
         own = [value for name, value in self.settings.items() if _is_own_token(name, value)]
         special = {self.of_role(role, its) for role in ROLES} | set(own)
         old = {_content(token) for token in self.settings["extra_special_tokens"]}
@@ -103,7 +103,7 @@ class NamedTokens:
 
 
 def _checked(token: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Raises KeyError, TypeError, ValueError."""
+    """Raise KeyError, TypeError, ValueError."""
     if not isinstance(token["content"], str):
         raise ValueError("no content")
     return token
@@ -129,7 +129,7 @@ def _contents(tokens: Iterable[AddedToken]) -> set[str]:
 
 
 def _is_own_token(name: str, value: Any) -> bool:
-    """A special token with a role of the checkpoint's own, which version 5 alone has."""
+    """Return a special token with a role of the checkpoint's own, which version 5 alone has."""
     return name.endswith("_token") and isinstance(value, str) and name.removesuffix("_token") not in ROLES
 
 

@@ -26,7 +26,7 @@ class Versions:
     five: Definition
 
     def agreed(self) -> Definition:
-        """What both versions make of the file, where they make the same; else what it says."""
+        """Return what both versions make of the file, where they make the same; else what it says."""
         parts = {name: _agreed(self.file[name], self.four[name], self.five[name]) for name in _PARTS}
         return self.file | parts | {"added_tokens": self._agreed_tokens()}
 

@@ -27,7 +27,7 @@ SHOWN = 8
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The files that hold the weights, safetensors before pickles.
+    """Return the files that hold the weights, safetensors before pickles.
 
     Raises CheckpointError where there are none, or one of them is obviously something else.
     """
@@ -146,7 +146,7 @@ def _encoder_weights(weights: Mapping[str, Tensor], family: Family) -> dict[str,
 
 
 def todays_name(name: str, family: Family) -> str:
-    """What the weight is called today, where an old release called it otherwise."""
+    """Return what the weight is called today, where an old release called it otherwise."""
     for old, new in family.renamed.items():
         name = name.removesuffix(old) + new if name.endswith(old) else name
     return name

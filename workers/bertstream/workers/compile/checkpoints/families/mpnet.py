@@ -29,7 +29,7 @@ class MPNetClass(BertClass):
     __slots__ = ()
 
     def set_by_4(self, settings: Mapping[str, Any]) -> Fields:
-        """The normalizer's settings, but for that of Chinese characters."""
+        """Return the normalizer's settings, but for that of Chinese characters."""
         found = BertClass.set_by_4(self, settings)
         return {name: value for name, value in found.items() if name != ("normalizer", "handle_chinese_chars")}
 
