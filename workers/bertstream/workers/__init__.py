@@ -1,1 +1,1 @@
-"""Worker processes: checkpoints compiled to TorchScript programs, and run in batches."""
+"""Run worker processes: checkpoints are compiled to TorchScript programs, and run in batches."""

@@ -1,8 +1,8 @@
-"""Framed, columnar messages over Unix stream sockets, without pickle.
+"""Send framed, columnar messages over Unix stream sockets, without pickle.
 
 A frame is a prelude (magic, kind of message, length of the header, length of the arrays), the header, and the arrays,
 each padded to 64 bytes so that it can be used in place. The header is the message as MessagePack, in which an array is
-its type, its shape and where it starts: MessagePack has infinite numbers, as deadlines are, and JSON has none.
+its type, its shape and where it starts. MessagePack has infinite numbers, which deadlines may be, and JSON has none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Buffer = bytes | memoryview
 
 MAGIC = b"BST2"
 PRELUDE = struct.Struct("<4sIII")
-KINDS: tuple[type, ...] = (Work, Generate, Cancel, Hello, Result, Generated, Completed, Failure)  # by number
+# In the order of their numbers.
+KINDS: tuple[type, ...] = (Work, Generate, Cancel, Hello, Result, Generated, Completed, Failure)
 MAX_FRAME_BYTES = 1 << 31
 _ALIGNMENT = 64
 _NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
@@ -30,7 +31,7 @@ _MAX_BUFFERS = 512  # sendmsg refuses more than IOV_MAX, which is 1,024 on Linux
 
 
 class ProtocolError(Exception):
-    """The peer sent what is not a frame, or no message of ours."""
+    """The peer sent something that is not a frame, or not a message of ours."""
 
 
 def encode(message: Message) -> list[Buffer]:
@@ -39,7 +40,7 @@ def encode(message: Message) -> list[Buffer]:
     payload = 0
 
     def place(value: Any) -> Any:
-        """Give what stands for an array, or for a number of NumPy's, of which MessagePack has neither."""
+        """Replace an array by its description, and a NumPy number by Python's, since MessagePack has neither."""
         nonlocal payload
         if isinstance(value, np.generic):
             return value.item()
@@ -76,7 +77,7 @@ def decode(prelude: bytes | bytearray | memoryview, body: bytearray) -> Message:
 
     def view(_: type, place: Any) -> NDArray[Any]:
         dtype, shape, start = place
-        # Numbers only, since an object array would be pointers; NumPy would take a size of -1 for "the rest of the
+        # Numbers only, since an object array would hold pointers. NumPy would take a size of -1 for "the rest of the
         # buffer", and a start of -1 for the byte before it.
         if np.dtype(dtype).kind not in "biuf" or min(start, *shape, 0) < 0:
             raise ValueError(dtype)
@@ -90,7 +91,7 @@ def decode(prelude: bytes | bytearray | memoryview, body: bytearray) -> Message:
 
 
 def send(sock: socket, message: Message) -> None:
-    """Write one frame, all of it; blocks while the peer does not read."""
+    """Write one whole frame; this blocks while the peer does not read."""
     pending = [memoryview(buffer) for buffer in encode(message)]
     while pending:
         sent = sock.sendmsg(pending[:_MAX_BUFFERS])
@@ -101,7 +102,7 @@ def send(sock: socket, message: Message) -> None:
 
 
 def receive(sock: socket) -> Message | None:
-    """Read one frame; None when the peer has closed the connection between frames."""
+    """Read one frame; return None when the peer has closed the connection between frames."""
     prelude = _read(sock, PRELUDE.size)
     if not prelude:
         return None
@@ -113,7 +114,7 @@ def receive(sock: socket) -> Message | None:
 
 
 def _read(sock: socket, size: int) -> bytearray:
-    """So many bytes, or fewer where the peer closes the connection."""
+    """Return this many bytes, or fewer where the peer closes the connection."""
     data = bytearray(size)
     view, read = memoryview(data), 0
     while read < size and (got := sock.recv_into(view[read:])):

@@ -1,4 +1,4 @@
-"""Index arithmetic on ragged columns: texts of different lengths, end to end."""
+"""Index ragged columns: texts of different lengths, end to end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ Ints = NDArray[np.int64]
 
 
 def starts_of(lengths: NDArray[np.integer]) -> Ints:
-    """Where each text starts. lengths [n] -> [n]."""
+    """Return where each text starts. lengths: [n] -> [n]."""
     starts = np.zeros(lengths.size, np.int64)
     np.cumsum(lengths[:-1], out=starts[1:])
     return starts
 
 
 def pieces_of(sizes: NDArray[np.integer], limit: int) -> list[tuple[int, int]]:
-    """[first, last) of consecutive pieces whose sizes add up to at most `limit`, or of one alone. sizes [n]"""
+    """Return [first, last) of consecutive pieces whose sizes add up to at most `limit`, or of a single text.
+
+    sizes: [n].
+    """
     starts = starts_of(sizes)
     ends = starts + sizes
     pieces: list[tuple[int, int]] = []
@@ -29,6 +32,9 @@ def pieces_of(sizes: NDArray[np.integer], limit: int) -> list[tuple[int, int]]:
 
 
 def rows_of(starts: NDArray[np.integer], lengths: NDArray[np.integer]) -> Ints:
-    """Return the rows of several texts, end to end: starts [n], lengths [n] -> [sum(lengths)]."""
+    """Return the rows of several texts, end to end.
+
+    starts, lengths: [n] -> [sum(lengths)].
+    """
     shift = starts.astype(np.int64) - starts_of(lengths)
     return np.repeat(shift, lengths) + np.arange(int(lengths.sum()), dtype=np.int64)

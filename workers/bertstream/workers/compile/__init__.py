@@ -1,1 +1,1 @@
-"""From a checkpoint to a compiled model."""
+"""Compile checkpoints into models that a worker can load."""

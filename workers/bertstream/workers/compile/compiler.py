@@ -1,4 +1,4 @@
-"""From a checkpoint to a compiled directory: program.pt, weights.bin, description.json, tokenizer.json.
+"""Compile a checkpoint into a directory: program.pt, weights.bin, description.json, tokenizer.json.
 
     <cache>/models/<revision>/
 
@@ -49,9 +49,9 @@ _CODE = ("models", "compile", "programs/description.py", "programs/weights_file.
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """How the person who serves it wants a checkpoint to be read."""
+    """Say how the user wants a checkpoint to be read."""
 
-    task: str = ""  # one of contract.TASKS; "" is what the checkpoint says
+    task: str = ""  # one of contract.TASKS; "" follows the checkpoint
     allow_unsupported_modules: bool = False
 
 
@@ -60,12 +60,12 @@ AS_IT_SAYS = Wish()
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """All that a checkpoint holds, read and converted."""
+    """Hold all that a checkpoint has, read and converted."""
 
     config: CheckpointConfig
     sentence: SentenceSettings
     tokenizer: TokenizerSettings
-    weights: dict[str, torch.Tensor]  # of the encoder, by the names that a Model has for them
+    weights: dict[str, torch.Tensor]  # the encoder's, by a Model's names
     sentence_weights: dict[str, torch.Tensor]
     heads: FoundHeads
     decoder: FoundDecoder | None
@@ -73,7 +73,10 @@ class Contents:
     head_warnings: tuple[str, ...]
 
     def model(self, target: Target, largest: Mapping[str, torch.Tensor]) -> Model:
-        """All of it that goes into the program. largest: as load_model takes it."""
+        """Return the model with all of the weights.
+
+        largest: as load_model takes it.
+        """
         weights, decoder = self.weights | self.heads.weights | self.sentence_weights, None
         if self.decoder is not None:
             weights, decoder = weights | self.decoder.weights, self.decoder.shape
@@ -82,7 +85,7 @@ class Contents:
 
 
 def default_cache() -> Path:
-    """$BERTSTREAM_CACHE, or bertstream in $XDG_CACHE_HOME or ~/.cache."""
+    """Return $BERTSTREAM_CACHE, or bertstream in $XDG_CACHE_HOME or ~/.cache."""
     if own := os.environ.get("BERTSTREAM_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bertstream"
@@ -128,7 +131,7 @@ def compile_model(
 
 
 def _revision(checkpoint: Path, target: Target, tell: Progress, wish: Wish = AS_IT_SAYS) -> str:
-    """Names all that the compiled directory depends on."""
+    """Return a hash of all that the compiled directory depends on."""
     digest = hashlib.sha256(f"{torch.__version__} {target.identity}".encode())
     digest.update(f"{_code_hash()} {wish}".encode())
     everything = sorted({*checkpoints.settings_files(checkpoint), *checkpoints.all_weight_files(checkpoint)})
@@ -141,7 +144,7 @@ def _revision(checkpoint: Path, target: Target, tell: Progress, wish: Wish = AS_
 
 
 def _code_hash() -> str:
-    """Our own sources, so that a new version of bertstream does not run an old version's programs."""
+    """Return a hash of our own sources, so that a new version of bertstream does not run an old version's programs."""
     here = Path(__file__).parents[1]
     digest = hashlib.sha256(f"{native.source_hash()} {cuda_library.source_hash()}".encode())
     for part in _CODE:
@@ -159,7 +162,7 @@ def _write(
     largest = largest_inputs(shape, contents.weights) if operators.products == "int8" else {}
     _save_program(contents.model(target, largest), folder)
     for library in target.libraries:
-        shutil.copy(library, folder)  # a worker then needs nothing but this folder
+        shutil.copy(library, folder)  # a worker then needs this folder alone
     contents.tokenizer.save(folder)
     tell("save", 1, 1)
     tell("test", 0, 1)
@@ -199,7 +202,7 @@ def _with_task(
     weights: Mapping[str, torch.Tensor],
     wish: Wish,
 ) -> tuple[CheckpointConfig, tuple[str, ...]]:
-    """Which head it is by what is said, else by the weights, and a warning where there is no telling."""
+    """Return the settings with the head that the user names or the weights tell, and a warning if neither does."""
     said = wish.task or ("sequence_classification" if sentence.classifies and not config.names_class else "")
     warning = ""
     if said or not config.names_class:
@@ -214,7 +217,7 @@ def _with_task(
 
 
 def _refuse(root: Path, unsupported: Sequence[str], wish: Wish) -> None:
-    """Vectors and scores that are not the checkpoint's are worse than none, unless they are wanted."""
+    """Refuse vectors and scores that are not what the checkpoint's authors meant, unless the user allows them."""
     if unsupported and not wish.allow_unsupported_modules:
         raise CheckpointError(
             f"{root} cannot be served as its authors meant: {unsupported[0]} is not supported; "
@@ -251,7 +254,7 @@ def _check_shapes(shape: EncoderShape, weights: dict[str, torch.Tensor], checkpo
 
 def _save_program(model: Model, folder: Path) -> None:
     with warnings.catch_warnings():
-        # Deprecated upstream without a date; docs/decisions says why we use it still.
+        # Deprecated upstream without a date; docs/decisions says why we still use it.
         for name in ("script", "save", "script_method"):
             message = rf"`torch\.jit\.{name}` is deprecated"
             warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
@@ -261,7 +264,7 @@ def _save_program(model: Model, folder: Path) -> None:
 
 
 def describe(contents: Contents, target: Target, revision: str, measured: PrecisionTest) -> ModelDescription:
-    """All that the server tells of the model."""
+    """Return all that the server tells of the model."""
     config, sentence, tokenizer = contents.config, contents.sentence, contents.tokenizer
     shape = config.shape
     wanted_length = sentence.max_seq_length or tokenizer.model_max_length or shape.max_tokens

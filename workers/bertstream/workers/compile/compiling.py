@@ -1,4 +1,4 @@
-"""Compiles models in a process of its own, so that its supervisor never loads torch.
+"""Compile models in a process of its own, so that its supervisor never loads torch.
 
 Run as `python -m bertstream.workers.compile.compiling NAME CONTROL_FD`; its settings are a CompileTask.
 """
@@ -25,20 +25,20 @@ EMBEDDED_NAME = "all-MiniLM-L6-v2"
 
 @dataclass(frozen=True, slots=True)
 class CompileModel:
-    """One model to compile, and for what."""
+    """Name one model to compile, and what to compile it for."""
 
-    name: str  # that people are told
+    name: str  # shown to people
     source: str  # a hub name or a directory; "" is the embedded model
     device: str  # "auto", "cpu", "cuda", "cuda:1"
     dtype: str  # "auto", "float32", "float16", "bfloat16", on the CPU "int8", on CUDA "fp8"
-    hub: bool = False  # only the hub may have it, not a directory that is called so
+    hub: bool = False  # look on the hub alone, not for a directory of that name
     task: str = ""  # as compile_model takes it
     allow_unsupported_modules: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CompileTask:
-    """What to compile."""
+    """Say what to compile."""
 
     models: tuple[CompileModel, ...]
     cache: str  # "" is the default one
@@ -47,9 +47,9 @@ class CompileTask:
 
 @dataclass(frozen=True, slots=True)
 class CompileStep:
-    """How far a task is."""
+    """Say how far a task is."""
 
-    source: str  # the model's name, that people are told
+    source: str  # the model's name, as shown to people
     step: str
     done: int
     total: int
@@ -57,7 +57,7 @@ class CompileStep:
 
 @dataclass(frozen=True, slots=True)
 class CompiledModel:
-    """What came of one model."""
+    """Describe one compiled model."""
 
     directory: str
     device: str  # "cpu" or "cuda"
@@ -66,19 +66,21 @@ class CompiledModel:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What came of a task."""
+    """Describe what a task has compiled."""
 
-    models: tuple[CompiledModel, ...]  # in the order of the task's
-    devices: int  # how many GPUs there are
-    operators: str  # "native", or why not
+    models: tuple[CompiledModel, ...]  # in the task's order
+    devices: int  # the number of GPUs
+    operators: str  # "native", or the reason why not
 
 
 Tell = Callable[[CompileStep], None]
 
 
 def compile_all(task: CompileTask, tell: Tell) -> Compiled:
-    """Compiles each model that the cache lacks. Raises CheckpointError; before any work, ValueError for a device that
-    is not there, or one that has no such precision.
+    """Compile each model that the cache lacks.
+
+    Raises CheckpointError; before any work, ValueError for a device that is not there, or one that has no such
+    precision.
     """
     import torch
 
@@ -96,7 +98,7 @@ def compile_all(task: CompileTask, tell: Tell) -> Compiled:
 
 
 def _check_float8(model: CompileModel, gpus: int) -> None:
-    """On every GPU that its workers may be on. Raises ValueError."""
+    """Check every GPU that the model's workers may use. Raises ValueError."""
     import torch
 
     from bertstream.workers.programs import gpu_products
@@ -130,7 +132,7 @@ def _compile(model: CompileModel, device: str, dtype: str, cache: Path | None, t
 
 
 def choose_target(model: CompileModel, gpus: int) -> tuple[str, str]:
-    """Return the device kind and the precision to use for a model. Raises ValueError where there is no such thing."""
+    """Return the device kind and the precision to use for a model. Raises ValueError where one is not available."""
     device = choose_device(model.device, gpus, model.name)
     return device, choose_dtype(model.dtype, device, model.name)
 
@@ -146,7 +148,7 @@ def choose_device(asked: str, gpus: int, name: str) -> str:
 
 
 def choose_dtype(asked: str, device: str, name: str) -> str:
-    """The precision to use: float16 is as exact as needed and fast on CUDA; on the CPU float32 is exact and fast.
+    """Return the precision to use: by default float16 on CUDA, exact enough and fast, and float32 on the CPU.
 
     Raises ValueError for int8 on CUDA, and fp8 elsewhere.
     """
@@ -164,10 +166,10 @@ def choose_dtype(asked: str, device: str, name: str) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Compile, and tell the supervisor. Returns the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
+    """Compile, report to the supervisor, and return the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor handles Ctrl-C
     control, task = begin(argv, CompileTask)
-    control.listen(lambda _: None, orphaned=lambda: os._exit(0))  # only a child that is ready is told anything
+    control.listen(lambda _: None, orphaned=lambda: os._exit(0))  # only a child that is ready gets messages
     at = ""
 
     def tell(step: CompileStep) -> None:
@@ -180,7 +182,7 @@ def main(argv: list[str]) -> int:
     except ModuleNotFoundError as error:
         control.send(Failed(f"{error}: install the server with pip install 'bertstream[server]'"))
         return 1
-    except Exception as error:  # told to the supervisor, which has a person to tell
+    except Exception as error:  # the supervisor reports it to the user
         log.debug("could not compile", exc_info=True)
         control.send(Failed(told(error, at, task.cache), at))
         return 1
@@ -188,11 +190,11 @@ def main(argv: list[str]) -> int:
 
 
 def told(error: Exception, step: str, cache: str) -> str:
-    """Return what an error that compiling ended with says to a person."""
+    """Return an error that ended the compilation, worded for people."""
     if isinstance(error, TrustError):
         return f"the cache (--cache): {error}"
     number = error.errno if isinstance(error, OSError) else None
-    # torch writes its files itself, and then its error has no number, and many lines.
+    # torch writes files by itself, and its error then has no errno, and many lines.
     if number not in _NO_SPACE and not (step == "save" and "file write failed" in str(error)):
         return str(error)
     from bertstream.workers.compile.compiler import default_cache

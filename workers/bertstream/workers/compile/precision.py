@@ -1,4 +1,4 @@
-"""How far a program's numbers are from float32's, measured when it is compiled.
+"""Measure, at compile time, how far a program's numbers are from those of float32.
 
 The reference is the same model in float32 with ATen's operators alone, on the CPU.
 """
@@ -26,14 +26,14 @@ def measure(
     operators: Operators,
     largest: Mapping[str, Tensor] | None = None,
 ) -> PrecisionTest:
-    """Compare last hidden states. weights: float32; the rest as load_model takes it.
+    """Compare the last hidden states with those of the reference.
 
-    Raises CheckpointError where numbers are not finite.
+    weights: float32. The other arguments are load_model's. Raises CheckpointError where numbers are not finite.
     """
     if (dtype, device, operators) == (torch.float32, "cpu", PLAIN):
-        return PrecisionTest()  # it is the reference itself
+        return PrecisionTest()  # float32 is the reference itself
     if device == "cuda" and not torch.cuda.is_available():
-        # Compiled for another machine: only the CPU can tell here what the precision does, without the GPU's kernels.
+        # The GPU is on another machine: only the CPU can show what the precision does, without the GPU's kernels.
         device, operators = "cpu", Operators(products=operators.products)
     want = _last_states(load_model(shape, PLAIN, weights, torch.float32), shape, "cpu")
     got = _last_states(load_model(shape, operators, weights, dtype, largest=largest), shape, device)
@@ -50,14 +50,14 @@ def measure(
 
 @torch.inference_mode()
 def _last_states(model: Model, shape: EncoderShape, device: str) -> Tensor:
-    """[T, H] float64, on the CPU"""
+    """Return the last states [T, H] as float64 on the CPU."""
     lengths, ids = texts(shape)
     states: list[Tensor] = model.to(device)(ids.to(device), None, lengths, [shape.layers])
     return states[0].to("cpu", torch.float64)
 
 
 def texts(shape: EncoderShape) -> tuple[list[int], Tensor]:
-    """Lengths, and ids [T] end to end: any pieces at all, and the same ones each time."""
+    """Return lengths, and ids [T] end to end, of made-up texts, which are the same every time."""
     lengths = [min(length, shape.max_tokens) for length in LENGTHS]
     generator = torch.Generator().manual_seed(0)
     return lengths, torch.randint(shape.vocabulary_size, (sum(lengths),), generator=generator, dtype=torch.int32)

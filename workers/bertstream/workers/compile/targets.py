@@ -1,4 +1,4 @@
-"""What a program is compiled for: a precision, a kind of device, and the operators that are to be had for both."""
+"""Choose what a program is compiled for: a precision, a kind of device, and the operators available for both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bertstream.workers.programs import gpu_products
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, and of how much
+Progress = Callable[[str, int, int], None]  # is told what is being done, how much is done, and of how much
 
 DTYPES = ("float32", "float16", "bfloat16", "int8", "fp8")
 NATIVE_DTYPES = ("float32", "bfloat16", "int8")
@@ -26,17 +26,17 @@ _TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16":
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a program is compiled for."""
+    """Describe what a program is compiled for."""
 
     dtype: str
     device: str
     flash: bool  # CUDA's flash attention
-    libraries: tuple[Path, ...]  # our C++ operators, and then those for CUDA; none where ATen's are taken
-    amx: bool  # whether they use it here
+    libraries: tuple[Path, ...]  # our C++ operators, then those for CUDA; empty where ATen's are used
+    amx: bool  # whether the operators use it here
 
     @property
     def operators(self) -> Operators:
-        """How the program computes."""
+        """Return how the program computes."""
         products: Products = "plain"
         if self.dtype == "int8":
             products = "int8"
@@ -49,7 +49,10 @@ class Target:
 
     @property
     def states(self) -> torch.dtype:
-        """What hidden states are. Beside coarser products, bfloat16 where that is fast: it is exact enough for them."""
+        """Return the type of hidden states.
+
+        Beside coarser products it is bfloat16 where that is fast, which is exact enough for them.
+        """
         if self.dtype == "int8":
             return torch.bfloat16 if self.amx else torch.float32
         if self.dtype == "fp8":
@@ -58,13 +61,13 @@ class Target:
 
     @property
     def identity(self) -> str:
-        """All of it that the program's numbers or speed depend on."""
-        libraries = " ".join(library.name for library in self.libraries) or "aten"  # which name the GPU's kind, too
+        """Return a text with all that the program's numbers or speed depend on."""
+        libraries = " ".join(library.name for library in self.libraries) or "aten"  # names tell the GPU's kind
         return f"{self.dtype} {self.device} {self.flash} {libraries} {self.amx}"
 
 
 def choose(dtype: str, device: str, cache: Path, tell: Progress) -> Target:
-    """With the operators that are to be had, built into `cache` and loaded. Raises ValueError."""
+    """Choose the target, with the operators available, built into `cache` and loaded. Raises ValueError."""
     _check(dtype, device)
     flash = device == "cuda" and dtype != "float32" and _has_flash()
     if device == "cuda":
@@ -93,17 +96,20 @@ def _check(dtype: str, device: str) -> None:
 
 
 def library_for_cpu(cache: Path) -> Path | None:
-    """Our C++ operators, built and loaded; None where they cannot be."""
+    """Return our C++ operators, built and loaded; None where they cannot be."""
     try:
         library = native.build(cache)
         native.load(library)
     except native.NativeError:
-        return None  # ATen does the same, only slower; native.status() says why
+        return None  # ATen computes the same, only slower; native.status() says why
     return library
 
 
 def _libraries_for_cuda(cache: Path, tell: Progress) -> tuple[Path, ...]:
-    """Both, in use on the GPU that compiles: the one for the CPU has the schemas. None unless both can be had."""
+    """Return both libraries, in use on the GPU that compiles, or none.
+
+    The library for the CPU has the schemas, so neither is of use alone.
+    """
     tell("operators", 0, 2)
     library = library_for_cpu(cache)
     if library is None:
@@ -120,5 +126,8 @@ def _libraries_for_cuda(cache: Path, tell: Progress) -> tuple[Path, ...]:
 
 
 def _has_flash() -> bool:
-    """Flash attention needs Ampere or newer; without a GPU here we compile for what most have."""
+    """Return whether to use flash attention, which needs Ampere or newer.
+
+    Without a GPU here, we compile for what most have.
+    """
     return not torch.cuda.is_available() or torch.cuda.get_device_capability() >= (8, 0)

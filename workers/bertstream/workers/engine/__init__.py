@@ -1,1 +1,1 @@
-"""One batch through a program: joined, run, and made into each work's outputs."""
+"""Take one batch through a program: join it, run it, and make each work's outputs."""

@@ -1,6 +1,7 @@
-"""The best answer spans of question answering.
+"""Find the best answer spans of question answering.
 
-As the question-answering pipeline of transformers 4 finds them, without a matrix of every token by every other.
+The results are those of the question-answering pipeline of transformers 4, without its matrix of every token by every
+other.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from bertstream.workers.ragged import Ints, starts_of
 
-_CANDIDATES = 1 << 20  # spans looked at together; each takes some 20 bytes
+_CANDIDATES = 1 << 20  # spans compared at once; each takes some 20 bytes
 
 
 def best_answers(
@@ -25,11 +26,11 @@ def best_answers(
     k: int,
     max_answer_tokens: int,
 ) -> dict[str, Tensor]:
-    """The k best answers that each text has within its span, best first, the earlier and then the shorter where equal.
+    """Find the k best answers within each text's span, best first; among equals the earlier, then the shorter one.
 
     logits: [T, 2] float32, of each token to be the first and the last of the answer; lengths: [n] tokens of the texts;
-    span_starts: [n] within the texts; span_lengths: [n]. Gives "starts" and "ends" (the last token) and "scores"
-    [n, k], with -1, -1 and 0 where there are fewer, and "none" [n], the score of there being no answer.
+    span_starts: [n] within the texts; span_lengths: [n]. Returns "starts" and "ends" (the last token) and "scores" [n,
+    k], with -1, -1 and 0 where there are fewer, and "none" [n], the score of there being no answer.
     """
     found = {
         "starts": logits.new_full((lengths.size, k), -1, dtype=torch.int32),
@@ -53,7 +54,7 @@ def best_answers(
 
 
 def _alike(lengths: NDArray[np.integer], max_answer_tokens: int) -> Iterator[Ints]:
-    """Yield the texts in groups, longest first, that are small enough when padded to their first."""
+    """Yield the texts in groups, longest first, that are small enough when padded to their first text."""
     order, first = np.argsort(-lengths, kind="stable"), 0
     while first < order.size:
         longest = int(lengths[order[first]])
@@ -63,7 +64,10 @@ def _alike(lengths: NDArray[np.integer], max_answer_tokens: int) -> Iterator[Int
 
 
 def _probabilities(logits: Tensor, rows: Tensor, tokens: Tensor, start: Tensor, end: Tensor, longest: int) -> Tensor:
-    """[c, longest, 2]: of each token to be the first and the last of an answer, over the span and the text's first."""
+    """Return the probability of each token to be the first and the last of an answer.
+
+    The probabilities are taken over the span and the text's first token: [c, longest, 2].
+    """
     place = torch.arange(longest, device=logits.device)
     real = place < tokens
     allowed = (place == 0) | ((place >= start) & (place < end))
@@ -73,7 +77,7 @@ def _probabilities(logits: Tensor, rows: Tensor, tokens: Tensor, start: Tensor, 
 
 
 def _best(probabilities: Tensor, start: Tensor, end: Tensor, k: int, band: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Start, ends and scores [c, at most k] of spans of at most `band` tokens."""
+    """Return starts, ends and scores [c, at most k] of the best spans of at most `band` tokens."""
     texts, longest, _ = probabilities.shape
     place = torch.arange(longest, device=probabilities.device)
     last = place.unsqueeze(1) + torch.arange(band, device=place.device)  # [longest, band]
@@ -89,9 +93,10 @@ def _best(probabilities: Tensor, start: Tensor, end: Tensor, k: int, band: int) 
 
 
 def _top(scores: Tensor, k: int) -> Tensor:
-    """Where the k largest of scores [c, m] stand, largest first, the first where equal, as topk does not promise.
+    """Return where the k largest of scores [c, m] are, largest first, among equals the first one first.
 
-    Floats that are not negative are ordered as their bits are, and these can have the place below them.
+    topk promises no order among equals. Floats that are not negative are ordered as their bits are, so the bits below
+    them can hold the place.
     """
     size = scores.shape[1]
     places = torch.arange(size - 1, -1, -1, device=scores.device)

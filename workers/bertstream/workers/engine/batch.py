@@ -1,4 +1,4 @@
-"""A batch: the works' texts end to end, sorted by length, and what of a program's states their outputs need."""
+"""Prepare a batch: the works' texts end to end, sorted by length, and which layers' states their outputs need."""
 
 from __future__ import annotations
 
@@ -15,46 +15,50 @@ from bertstream.workers.engine.copies import to_device
 from bertstream.workers.programs.interface import AttentionOptions, source_layers, with_sources
 from bertstream.workers.ragged import Ints, rows_of, starts_of
 
-VECTORS: frozenset[Output] = frozenset({"pooled", "pooler_output"})  # of a text, without its tokens' states
+# Outputs that need none of the tokens' states.
+VECTORS: frozenset[Output] = frozenset({"pooled", "pooler_output"})
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch ready to compute. Its texts are sorted by length, so that equal lengths are neighbours."""
+    """Hold a batch that is ready to compute.
+
+    Its texts are sorted by length, so that equal lengths are neighbours.
+    """
 
     works: tuple[Work, ...]
     ids: Tensor  # [T]
     type_ids: Tensor | None  # [T]
     lengths: list[int]  # [n], descending
-    place: Ints  # [n]: where text i of the works, end to end, stands in the batch
-    starts: Ints  # [n]: where the batch's texts start
+    place: Ints  # [n] where text i of the works, end to end, stands in the batch
+    starts: Ints  # [n] where the batch's texts start
     last_layer: int
 
     @property
     def only_vectors(self) -> bool:
-        """Whether all that is asked for is one vector a text, which nobody has to wait for while it is computed."""
+        """Return whether only one vector a text is asked for, which need not be waited for while it is computed."""
         output_options = [work.output_options for work in self.works if not work.session]
         return len(output_options) == len(self.works) and all(set(each.outputs) <= VECTORS for each in output_options)
 
     @property
     def poolings(self) -> frozenset[Pooling]:
-        """By which the works want their texts' vectors."""
+        """Return the ways of pooling that the works ask for."""
         output_options = [work.output_options for work in self.works if "pooled" in work.output_options.outputs]
         return frozenset(each.pooling for each in output_options if each.pooling is not None)
 
     @property
     def state_layers(self) -> list[int]:
-        """Those that the works need states of, ascending, for all but the vectors by `poolings`."""
+        """Return the layers whose states the works need, ascending, not counting the vectors by `poolings`."""
         return sorted({layer for work in self.works for layer in state_layers(work, self.last_layer)})
 
     @property
     def layers(self) -> list[int]:
-        """Those that the works need states of, ascending."""
+        """Return all layers whose states the works need, ascending."""
         return with_sources(self.state_layers, self.poolings, self.last_layer)
 
     @property
     def attention(self) -> AttentionOptions | None:
-        """What is wanted of attention weights, over all works."""
+        """Return the options for the attention weights that any work asks for; None where no work does."""
         asking = [
             (work.output_options, place)
             for work, place in zip(self.works, self.places(), strict=True)
@@ -69,7 +73,7 @@ class Prepared:
         )
 
     def places(self) -> list[Ints]:
-        """Return the places of each work's texts."""
+        """Return the places of each work's texts in the batch."""
         ends = np.cumsum([work.batch.lengths.size for work in self.works]).tolist()
         return [self.place[start:end] for start, end in pairwise([0, *ends])]
 
@@ -95,7 +99,7 @@ def prepare(works: Sequence[Work], last_layer: int, device: str = "cpu") -> Prep
 
 
 def state_layers(work: Work, last_layer: int) -> set[int]:
-    """Return the layers whose states a work's outputs are made of, but for its texts' vectors by a pooling."""
+    """Return the layers whose states a work's outputs are made of, not counting its texts' vectors by a pooling."""
     found = (_LAYERS.get(output, _last)(work.output_options, last_layer) for output in work.output_options.outputs)
     return {layer for layers in found for layer in layers}
 
@@ -108,7 +112,7 @@ def _of_spans(output_options: OutputOptions, last_layer: int) -> tuple[int, ...]
     return () if output_options.pooling is None else source_layers(output_options.pooling, last_layer)
 
 
-# What outputs are made of, where it is not the last layer.
+# The layers of the outputs that are not made of the last layer.
 _LAYERS: Mapping[Output, Callable[[OutputOptions, int], tuple[int, ...]]] = {
     "pooled": lambda output_options, last_layer: (),
     "attentions": lambda output_options, last_layer: (),

@@ -1,4 +1,4 @@
-"""One batch through the program: run, pool, and split the outputs by work again."""
+"""Run one batch through the program, and split the outputs by work again."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def run(
 ) -> list[dict[str, Tensor]]:
     """Return the outputs of each work, by name, in the wire's types, as CPU tensors in the work's own order of texts.
 
-    A step of a session is a batch of one work; `keys` names the session then.
+    A step of a session is a batch of one work, and `keys` names the session.
     """
     return launch(program, batch, sessions, keys).outputs()
 
 
 class Launched:
-    """A batch that the GPU has been told all of, and may still compute. On the CPU it is done."""
+    """Hold a batch that has been launched on the GPU and may still compute; on the CPU it is done."""
 
     def __init__(self, outputs: list[Pending], device: torch.device) -> None:
         self._outputs = outputs
@@ -36,18 +36,18 @@ class Launched:
 
     @property
     def done(self) -> bool:
-        """Whether outputs need not wait."""
+        """Return whether outputs() would return without waiting."""
         return self._done is None or self._done.query()
 
     def outputs(self) -> list[dict[str, Tensor]]:
-        """Return what run gives. Waits for it."""
+        """Wait for the batch, and return what run returns."""
         if self._done is not None:
             self._done.synchronize()
         return [collect(each) for each in self._outputs]
 
 
 def launch(program: Program, batch: Prepared, sessions: Sessions | None = None, keys: Sequence[Key] = ()) -> Launched:
-    """run, without waiting for the GPU where only vectors are asked for."""
+    """Launch a batch as run does, without waiting for the GPU where only vectors are asked for."""
     with torch.inference_mode():
         encoded, attentions = _compute(program, batch, sessions, keys)
         outputs, heads = Outputs(program, batch, encoded, attentions), Heads(program, batch, encoded.states)
@@ -60,7 +60,7 @@ def launch(program: Program, batch: Prepared, sessions: Sessions | None = None, 
 def _compute(
     program: Program, batch: Prepared, sessions: Sessions | None, keys: Sequence[Key]
 ) -> tuple[Encoded, Attentions | None]:
-    """All that the program gives; attention weights where any work wants some."""
+    """Return the program's states, and attention weights where any work asks for them."""
     attention = batch.attention
     if sessions is not None and batch.works[0].session:
         advanced = _step(program, batch, attention, sessions, keys[0])
@@ -69,14 +69,18 @@ def _compute(
     else:
         poolings, layers = batch.poolings, batch.state_layers
         return program.encode(batch.ids, batch.type_ids, batch.lengths, layers, poolings), None
-    states = Encoded(dict(zip(batch.layers, advanced.states, strict=False)))  # a step may have one more, to go on from
+    # A step may have one layer more, for the next step.
+    states = Encoded(dict(zip(batch.layers, advanced.states, strict=False)))
     return states, None if attention is None else Attentions(attention, advanced.weights)
 
 
 def _step(
     program: Program, batch: Prepared, attention: AttentionOptions | None, sessions: Sessions, key: Key
 ) -> Advanced:
-    """Goes on from where the session is, or from the embeddings where that is unknown or further than what is asked."""
+    """Go on from where the session is.
+
+    Where that is not known, or beyond what is asked for, the step starts from the embeddings.
+    """
     layers, attended = batch.layers, attention.layers if attention else ()
     lowest = min([*layers, *(layer - 1 for layer in attended)])
     highest = max([*layers, *attended])

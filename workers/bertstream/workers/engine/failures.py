@@ -1,4 +1,4 @@
-"""What an error of the model means for this worker, and how what fails is found among what was computed with it."""
+"""Decide what an error of the model means for this worker, and find which work of a batch causes it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """In place of what a computation gives. Without the error, which holds on to the tensors around it."""
+    """Stand in for the result of a computation that failed.
+
+    It does not hold the error, which would keep the tensors around it alive.
+    """
 
     reason: FailureReason
 
 
 def attempt(compute: Callable[[], R], name: str, *, alone: bool) -> R | Failed:
-    """What `compute` gives, or that it failed, which is logged by its name: that belongs to what is computed alone.
+    """Return what `compute` returns, or Failed, with a line in the log that names the computation.
 
-    alone: whether it cannot be halved. Raises what nothing in this process would survive.
+    alone: whether the computation cannot be halved, so that the error is its own. Raises errors that nothing in this
+    process would survive.
     """
     try:
         return compute()
@@ -43,7 +47,7 @@ def attempt(compute: Callable[[], R], name: str, *, alone: bool) -> R | Failed:
 
 
 def halve(group: Sequence[T], again: Callable[[Sequence[T]], None], fail: Callable[[T], None]) -> None:
-    """After a group has failed: each half again, so that in the end what fails stands alone."""
+    """Run each half of a group that failed again, so that in the end what fails stands alone."""
     give_memory_back()
     if len(group) == 1:
         fail(group[0])
@@ -54,23 +58,23 @@ def halve(group: Sequence[T], again: Callable[[Sequence[T]], None], fail: Callab
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for what torch raises where memory runs out: on the CPU, and within a program, a plain RuntimeError."""
+    """Return whether memory ran out, for which torch raises a plain RuntimeError on the CPU and within a program."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or "allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Return True for errors of the GPU itself, after which nothing works any more in this process."""
+    """Return whether this is an error of the GPU itself, after which nothing works any more in this process."""
     broken = isinstance(error, torch.AcceleratorError) or "CUDA error:" in str(error)
     return broken and not is_out_of_memory(error)
 
 
 def reason_of(error: BaseException) -> FailureReason:
-    """Return what the server is told."""
+    """Return the reason that the server is told."""
     return "out_of_memory" if is_out_of_memory(error) else "internal"
 
 
 def give_memory_back() -> None:
-    """After a failure: what the allocator keeps may be just what the next try lacks."""
+    """Empty the allocator's cache after a failure: the memory that it keeps may be what the next try lacks."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -1,8 +1,9 @@
-"""CUDA graphs: a small batch is replayed as it was recorded, since its kernels take less time than launching them.
+"""Replay small batches as CUDA graphs, since their kernels take less time than launching them.
 
-A graph has fixed shapes, so there is one for each of some numbers of tokens. A batch takes the smallest that it fits:
-what it leaves of the tokens are more texts, whose states nobody reads, and what it leaves of the texts have no tokens.
-Beside the states it writes each text's vector as most callers want it, which takes one kernel after the other, too.
+A graph has fixed shapes, so there is one for each of several numbers of tokens. A batch takes the smallest that it
+fits. The tokens that it leaves over become further texts, whose states nobody reads, and the texts that it leaves over
+have no tokens. Beside the states, a graph writes each text's vector as most callers want it, which takes many small
+kernels too.
 """
 
 from __future__ import annotations
@@ -33,26 +34,26 @@ from bertstream.workers.programs.interface import (
 log = logging.getLogger(__name__)
 
 SWITCH = "BERTSTREAM_GRAPHS"
-# Above about 8,000 tokens the kernels take longer than their launches.
+# Above about 8,000 tokens, the kernels take longer than their launches.
 TOKENS = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
-LONGEST = 512  # of one text: attention's grid is as large as the longest could need, for every text
-_FEWEST_TEXTS, _MOST_TEXTS = 16, 256  # that a graph takes, for the same reason
+LONGEST = 512  # tokens of a text: attention's grid is as large as the longest could need, for every text
+_FEWEST_TEXTS, _MOST_TEXTS = 16, 256  # the texts that a graph takes, for the same reason
 _MEAN_TOKENS = 16
-# How far 1 - cosine of states or vectors may be from 0: another number of rows may take another kernel.
+# How far 1 - cosine of states or vectors may be from 0: another number of rows may be computed by another kernel.
 NEAR = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 1e-2}
-NEAR_FLOAT8 = 5e-2  # whose steps make more of another rounding; on the CPU two right ways are 1e-2 apart
+NEAR_FLOAT8 = 5e-2  # fp8's coarse steps amplify other rounding; two correct ways are 1e-2 apart on the CPU
 
-Recorded = tuple[Callable[[], None], list[Tensor]]  # does it again, and what that writes to
+Recorded = tuple[Callable[[], None], list[Tensor]]  # what replays it, and the tensors that a replay writes to
 Recorder = Callable[[Callable[[], list[Tensor]]], Recorded]
 
 
 class GraphError(Exception):
-    """A graph does not give what the program gives."""
+    """A graph does not give the numbers of its program."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the model can be given."""
+    """Hold what the model can be given."""
 
     vocabulary: int
     types: int  # 0 for none
@@ -63,14 +64,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Bucket:
-    """The shape of a graph: exactly so many tokens in exactly so many texts, some without a token."""
+    """Describe the shape of a graph: exactly this many tokens in exactly this many texts, some without a token."""
 
     tokens: int
     texts: int
     longest: int
 
     def cu_seqlens(self, lengths: Sequence[int]) -> NDArray[np.int32] | None:
-        """Where texts of these lengths start, then those that fill the rest, to the end: [texts + 1].
+        """Return where texts of these lengths start, then those that fill the rest, to the end: [texts + 1].
 
         None where they do not fit.
         """
@@ -86,19 +87,22 @@ class Bucket:
 
 
 def buckets(batch_tokens: int, max_tokens: int) -> list[Bucket]:
-    """Return the graphs to record for batches of at most so many tokens, the smallest first."""
+    """Return the graphs to record for batches of up to this many tokens, the smallest first."""
     longest = min(LONGEST, max_tokens)
     useful = [tokens for place, tokens in enumerate(TOKENS) if place == 0 or TOKENS[place - 1] < batch_tokens]
     return [Bucket(tokens, _texts_of(tokens, longest), longest) for tokens in useful]
 
 
 def _texts_of(tokens: int, longest: int) -> int:
-    """As many as are likely in so many tokens, and at least twice what fills a graph that holds one text."""
+    """Return the likely number of texts in this many tokens, at least twice what fills up a graph with one text."""
     return max(min(max(tokens // _MEAN_TOKENS, _FEWEST_TEXTS), _MOST_TEXTS), 2 * (tokens // longest + 1))
 
 
 class Graph:
-    """One recording. What is read of it are copies, since the next replay writes to the same memory."""
+    """Hold one recording.
+
+    What is read from it are copies, since the next replay writes to the same memory.
+    """
 
     def __init__(self, program: RecordableProgram, bucket: Bucket, record: Recorder, device: torch.device) -> None:
         self.bucket = bucket
@@ -117,9 +121,12 @@ class Graph:
         return [states, *(finish(each, pooled[each.mode]) for each in program.poolings)]
 
     def replay(self, ids: Tensor, type_ids: Tensor | None, cu_seqlens: NDArray[np.int32]) -> None:
-        """ids, type_ids: [T], on the device; cu_seqlens: the bucket's."""
+        """Replay the graph for a batch.
+
+        ids, type_ids: [T], on the device. cu_seqlens: as the bucket makes them.
+        """
         tokens = ids.size(0)
-        # What is after them is left from other batches: valid ids of texts that nobody asks for.
+        # The tokens after these are left from other batches: valid ids of texts that nobody asks for.
         self._ids[:tokens].copy_(ids, non_blocking=True)
         if type_ids is None:
             self._type_ids.zero_()
@@ -130,21 +137,27 @@ class Graph:
         self._replay()
 
     def states(self, tokens: int) -> Tensor:
-        """[T, H] of what was replayed last, the caller's own, as vectors are."""
+        """Return a copy of the last replay's states, [T, H]."""
         return self._states[:tokens].clone()
 
     def vectors(self, pooling: Pooling, texts: int) -> Tensor:
-        """[n, d]"""
+        """Return a copy of the last replay's vectors, [n, d]."""
         return self._vectors[pooling][:texts].clone()
 
 
 def _layout(cu_seqlens: NDArray[np.int32], tokens: int) -> NDArray[np.int32]:
-    """For attention, and for pooling, where what fills the rest has no tokens: it would take longest. [2, n + 1]"""
+    """Return two layouts, [2, n + 1]: for attention, and for pooling.
+
+    In that for pooling, the texts that fill up the graph have no tokens, since pooling them would take longest.
+    """
     return np.stack([cu_seqlens, np.minimum(cu_seqlens, tokens)])
 
 
 class RecordedProgram:
-    """A program whose small batches are replayed; all else is the plain program's. Not for several threads at once."""
+    """Replay the small batches of a program, and leave all others to the plain program.
+
+    Not for several threads at once.
+    """
 
     def __init__(
         self,
@@ -154,11 +167,11 @@ class RecordedProgram:
         device: torch.device,
         limits: Limits,
     ) -> None:
-        """Record and check the graphs. Raises whatever stands in the way."""
+        """Record and check the graphs. Raises the error of whatever fails."""
         self.recorded = frozenset(plain.poolings)
         self._plain = plain
         self._last_layer = limits.last_layer
-        # The largest first, so that the others find room in the memory that it has left.
+        # The largest first, so that the others find room in the memory that it has reserved.
         largest_first = sorted(shapes, reverse=True)
         with torch.inference_mode():
             self._graphs = [Graph(plain, bucket, record, device) for bucket in largest_first][::-1]
@@ -173,7 +186,7 @@ class RecordedProgram:
         layers: list[int],
         poolings: frozenset[Pooling],
     ) -> Encoded:
-        """By a graph where one gives all of it, and its vectors where it has them."""
+        """Encode by a graph where one gives all of it, with the vectors that it has."""
         ready = self.recorded & poolings
         others = with_sources(layers, poolings - ready, self._last_layer)
         replayed = self.replay(ids, type_ids, lengths, others, ready)
@@ -190,9 +203,9 @@ class RecordedProgram:
         layers: list[int],
         poolings: frozenset[Pooling] = frozenset(),
     ) -> Encoded | None:
-        """States [T, H] of `layers`, the last or none, and vectors [n, d] by `poolings`, which are among `recorded`.
+        """Return states [T, H] of the last layer, or none, and vectors [n, d] by poolings that are recorded.
 
-        None where anything else is asked for, or nothing, or no graph takes the batch.
+        None where anything else, or nothing, is asked for, or no graph takes the batch.
         """
         if layers not in ([self._last_layer], []) or not poolings <= self.recorded or not (layers or poolings):
             return None
@@ -265,7 +278,7 @@ def check(graph: Graph, program: RecordableProgram, device: torch.device, limits
 
 
 def made_up_lengths(bucket: Bucket) -> list[int]:
-    """Return some texts of different lengths, the longest first, that leave tokens and texts over."""
+    """Return different lengths of texts, the longest first, that leave tokens and texts of the bucket over."""
     left, length, lengths = bucket.tokens - bucket.tokens // 8, min(bucket.longest, bucket.tokens // 2), list[int]()
     while left and len(lengths) < bucket.texts // 2:
         lengths.append(max(1, min(length, left)))
@@ -278,23 +291,26 @@ def _compare(got: Tensor, want: Tensor, near: float, bucket: Bucket) -> None:
     if not bool(got.isfinite().all()):
         raise GraphError(f"the graph of {bucket.tokens} tokens gives numbers that are not finite")
     off = float(((got.double() - want.double()).norm(dim=1) / want.double().norm(dim=1)).max())
-    if not off**2 / 2 <= near:  # that is 1 - cosine of rows that are equally long, as these should be
+    if not off**2 / 2 <= near:  # this is 1 - cosine for rows of equal length, which these should be
         raise GraphError(f"the graph of {bucket.tokens} tokens gives other numbers (off by {off:.2%})")
 
 
 class CudaRecorder:
-    """Records on a GPU. All graphs share their memory, since only one runs at a time."""
+    """Record on a GPU.
+
+    All graphs share their memory, since only one runs at a time.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.Stream(device)  # one, since libraries keep memory for each
+        self._stream = torch.cuda.Stream(device)  # a single one, since libraries keep memory for each stream
 
     def __call__(self, run: Callable[[], list[Tensor]]) -> Recorded:
         with torch.cuda.device(self._device):
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):
-                for _ in range(2):  # libraries set themselves up in their first calls, which cannot be recorded
+                for _ in range(2):  # libraries initialise themselves in their first calls, which cannot be recorded
                     run()
             torch.cuda.current_stream().wait_stream(self._stream)
             graph = torch.cuda.CUDAGraph()
@@ -310,7 +326,10 @@ def record(
     limits: Limits,
     recorder: Callable[[torch.device], Recorder] | None = None,
 ) -> Program:
-    """The program with its small batches recorded; as it is, and a line that says why, where there can be none."""
+    """Return the program with its small batches recorded.
+
+    Where they cannot be, it returns the program itself, and logs why.
+    """
     if os.environ.get(SWITCH, "1") == "0":
         log.info("CUDA graphs are switched off by %s=0", SWITCH)
         return program
@@ -318,7 +337,7 @@ def record(
     shapes = buckets(batch_tokens, limits.max_tokens)
     try:
         recorded = RecordedProgram(program, shapes, (recorder or CudaRecorder)(device), device, limits)
-    except Exception as error:  # whatever it is: all that is lost is speed
+    except Exception as error:  # whatever the error is, all that is lost is speed
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         log.warning("CUDA graphs are not used, small batches take longer: %s", reason)
         return program

@@ -1,4 +1,4 @@
-"""What comes of tokens' probabilities over the whole vocabulary, of which there are only ever a few rows at once."""
+"""Compute what is asked of tokens' probabilities over the whole vocabulary, a few rows at a time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _LOGITS_BYTES = 32 << 20  # of one product with the vocabulary, in float32
 
 
 class Demand(Protocol):
-    """What is wanted of some tokens."""
+    """Be asked for something about the probabilities of some tokens."""
 
-    rows: Ints  # [S] their rows among the states
+    rows: Ints  # [S] the tokens' rows among the states
     found: dict[str, Tensor]  # [S, …] each, by the ending of its name
 
     def take(self, place: slice, logits: Tensor, total: Tensor) -> None:
-        """Fill these places of `found`, from their logits [s, V] and the logsumexp of these [s, 1]."""
+        """Fill these places of `found`, from their logits [s, V] and the logsumexp of those, [s, 1]."""
 
 
 class Candidates:
-    """The most likely ids, of all or of the targets, the lower one first where equally likely."""
+    """Find the most likely ids, among all or among the targets; the lower id comes first among equals."""
 
     def __init__(self, rows: Ints, top_k: int, targets: Sequence[int], vocabulary: int, device: torch.device) -> None:
         self.rows = rows
@@ -48,7 +48,7 @@ class Candidates:
 
 
 class LogProbabilities:
-    """The logarithm of the probability of one id a token."""
+    """Take the logarithm of the probability of one id a token."""
 
     def __init__(self, rows: Ints, ids: NDArray[np.int32], device: torch.device) -> None:
         self.rows = rows
@@ -60,9 +60,9 @@ class LogProbabilities:
 
 
 def _top(logits: Tensor, k: int) -> Tensor:
-    """Return the ids [s, k] of the largest logits [s, V], of equal ones the lowest, as topk does not promise.
+    """Return the ids [s, k] of the largest logits [s, V], the lower id first among equals.
 
-    Otherwise it could be the neighbours in a batch, who want more candidates, that decide.
+    topk promises no order among equals, so what a token gets could depend on the larger k of a neighbour in its batch.
     """
     values, ids = logits.topk(k, dim=1)
     least = values[:, -1:]
@@ -73,7 +73,7 @@ def _top(logits: Tensor, k: int) -> Tensor:
 
 
 def fill(demands: Sequence[Demand], states: Tensor, mask_logits: Callable[[Tensor], Tensor], vocabulary: int) -> None:
-    """Fill all that is demanded of states [T, H], whose logits `mask_logits` makes, [M, H] -> [M, V]."""
+    """Fill all demands on states [T, H]; `mask_logits` makes their logits, [M, H] -> [M, V]."""
     rows = np.concatenate([demand.rows for demand in demands])
     starts = starts_of(np.array([demand.rows.size for demand in demands])).tolist()
     step = max(1, _LOGITS_BYTES // (4 * vocabulary))

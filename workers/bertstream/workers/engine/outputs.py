@@ -1,4 +1,4 @@
-"""From a batch's states and attention weights to the outputs of each work, in the wire's types."""
+"""Make the outputs of each work, in the wire's types, from a batch's states and attention weights."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bertstream.workers.programs.interface import AttentionOptions, Encoded, Pro
 from bertstream.workers.ragged import Ints, pieces_of, rows_of, starts_of
 
 Named = dict[str, Tensor]
-_SPAN_ROWS = 8192  # of tokens' states gathered at once: spans overlap, so a text's could have hundreds of times its own
+_SPAN_ROWS = 8192  # states gathered at once: spans overlap, so their states may be hundreds of times the text's
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A work's rows of what all works of a batch share, which may be on its way to the CPU still."""
+    """Hold a work's rows of a tensor that all works of a batch share, which may still be on its way to the CPU."""
 
     values: Tensor  # [n, d] or [n]
     place: Ints
 
     def collect(self) -> Tensor:
-        """As a copy, which keeps nobody else's alive."""
+        """Return the rows as a copy, which keeps no other work's rows alive."""
         return _rows(self.values, self.place)
 
 
@@ -35,20 +35,20 @@ Pending = Mapping[str, Tensor | Shared]
 
 
 def collect(outputs: Pending) -> Named:
-    """Once all of it has arrived."""
+    """Return the tensors, once all of them have arrived."""
     return {name: each.collect() if isinstance(each, Shared) else each for name, each in outputs.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Attentions:
-    """The attention weights of a batch."""
+    """Hold the attention weights of a batch."""
 
     options: AttentionOptions
-    weights: list[list[Tensor]]  # of each layer asked for and each text: [heads, n, n] float32
+    weights: list[list[Tensor]]  # for each layer and text asked for: [heads, n, n] float32
 
 
 class Outputs:
-    """Derives outputs from the layers' states, what several works share once a batch."""
+    """Derive outputs from the layers' states; what several works share is made once a batch."""
 
     def __init__(
         self, program: Program, batch: Prepared, encoded: Encoded, attentions: Attentions | None = None
@@ -63,7 +63,7 @@ class Outputs:
         self._pooler: Tensor | None = None
 
     def of(self, work: Work, place: Ints) -> dict[str, Tensor | Shared]:
-        """Return the outputs, but for those of heads, of the texts that stand at these places of the batch."""
+        """Return the outputs, other than those of heads, of the texts at these places of the batch."""
         found = dict[str, Tensor | Shared]()
         for output in work.output_options.outputs:
             if output in STATE_OUTPUTS:
@@ -80,7 +80,7 @@ class Outputs:
         return to_wire("pooled_spans", self._pool_spans(work, place), work.output_options.wire_type)
 
     def _send(self, output_options: OutputOptions, output: Output) -> Named:
-        """One vector a text of the whole batch, in one copy for all works that want the same."""
+        """Return one vector a text of the whole batch, in one copy for all works with the same options."""
         pooling = _pooling_of(output_options) if output == "pooled" else None
         key = (pooling, output_options.wire_type)
         if key not in self._sent:
@@ -113,12 +113,12 @@ class Outputs:
         return found
 
     def _finished(self, pooling: Pooling) -> Tensor:
-        """[n, d] of all texts of the batch."""
+        """Return the finished vectors [n, d] of all texts of the batch."""
         ready = self._vectors.get(pooling)
         return finish(pooling, self._pool(pooling)) if ready is None else ready
 
     def _pool(self, pooling: Pooling) -> Tensor:
-        """[n, d] of all texts of the batch, neither cut nor normalised."""
+        """Return vectors [n, d] of all texts of the batch, before they are cut and normalised."""
         if pooling.mode == "pooler":
             return self._pooler_output()
         key = (pooling.mode, pooling.layers, pooling.combination, pooling.skipped)
@@ -129,9 +129,9 @@ class Outputs:
         return self._pooled[key]
 
     def _without_first(self, skipped: int) -> tuple[Ints | None, list[int]]:
-        """Return the rows (None: all) and lengths of the batch's texts, but for their first tokens.
+        """Return the rows (None: all) and lengths of the batch's texts without their first tokens.
 
-        Of a text that has no more than these the last stays: it is another work's, that does not want this.
+        A text with no more tokens than these keeps its last one: it belongs to another work, which skips none.
         """
         if not skipped:
             return None, self._batch.lengths
@@ -140,7 +140,7 @@ class Outputs:
         return rows_of(starts_of(before) + before - lengths, lengths), lengths.tolist()
 
     def _pool_spans(self, work: Work, place: Ints) -> Tensor:
-        """[S, d] of a work's spans, in their order."""
+        """Return the vectors of a work's spans in their order, [S, d]."""
         spans, pooling = work.batch.spans, _pooling_of(work.output_options)
         assert spans is not None
         starts, lengths = np.repeat(self._batch.starts[place], spans.counts) + spans.starts, spans.lengths
@@ -149,15 +149,12 @@ class Outputs:
             self._pool_rows(states, pooling.mode, rows_of(starts[some], lengths[some]), lengths[some].tolist())
             for some in (slice(*piece) for piece in pieces_of(lengths, _SPAN_ROWS))
         ]
-        if not pooled:  # the width is that of any token's
+        if not pooled:  # the width does not depend on the token
             pooled = [self._pool_rows(states, pooling.mode, np.zeros(1, np.int64), [1])[:0]]
         return finish(pooling, torch.cat(pooled))
 
     def _mixed(self, pooling: Pooling) -> list[Tensor]:
-        """Return the layers as they are pooled, whose vectors then stand side by side: each for itself, or a mix.
-
-        [T, H]
-        """
+        """Return the states to pool, [T, H]: each layer's, whose vectors are then concatenated, or a mix of all."""
         states = [self._states[layer] for layer in pooling.layers]
         if pooling.combination == "concatenate" or len(states) == 1:
             return states
@@ -169,7 +166,7 @@ class Outputs:
     def _pool_rows(
         self, states: list[Tensor], mode: str, rows: Ints | None, lengths: list[int], skipped: int = 0
     ) -> Tensor:
-        """Pools consecutive rows (all of the batch's where None), `lengths` of them at a time."""
+        """Pool groups of consecutive rows, `lengths` of them at a time; None: all rows of the batch."""
         chosen = (each if rows is None else _rows(each, rows) for each in states)
         return torch.cat([self._program.pool(each.float(), lengths, mode, skipped) for each in chosen], dim=1)
 
@@ -180,7 +177,7 @@ class Outputs:
         return self._pooler
 
 
-# What makes each output of the texts that stand at these places of the batch, but for those of heads.
+# What makes each output, other than those of heads, of the texts at these places of the batch.
 STATE_OUTPUTS: Mapping[Output, Callable[[Outputs, Work, Ints], Pending]] = {
     "pooled": Outputs._pooled_vectors,
     "pooler_output": Outputs._pooler_vectors,
@@ -192,22 +189,25 @@ STATE_OUTPUTS: Mapping[Output, Callable[[Outputs, Work, Ints], Pending]] = {
 
 
 def finish(pooling: Pooling, pooled: Tensor) -> Tensor:
-    """Keep the first dimensions, then normalises, as asked. [n, d] -> [n, d']."""
+    """Cut vectors to their first dimensions and normalise them, as asked: [n, d] -> [n, d']."""
     if pooling.dimensions:
         pooled = pooled[:, : pooling.dimensions]
     return torch.nn.functional.normalize(pooled, dim=1) if pooling.normalize else pooled
 
 
 def to_wire(name: str, values: Tensor, wire_type: WireType) -> Named:
-    """values [n, d] in the wire's type, on the CPU."""
+    """Return values [n, d] in the wire's type, on the CPU."""
     return {key: each.cpu() for key, each in encoded(name, values, wire_type).items()}
 
 
 def encoded(name: str, values: Tensor, wire_type: WireType) -> Named:
-    """values [n, d] in the wire's type. int8 is symmetric with a scale a row: "NAME.scales" float32 [n]."""
+    """Return values [n, d] in the wire's type.
+
+    int8 is symmetric, with a scale for each row: "NAME.scales" float32 [n].
+    """
     if wire_type == "int8":
         values = values.float()
-        # At least the smallest normal number, so that a row of zeros, or of next to nothing, has a scale to divide by.
+        # At least the smallest normal number, so that a row of zeros, or of almost nothing, has a scale to divide by.
         scales = (values.abs().amax(dim=1) / 127.0).clamp(min=torch.finfo(torch.float32).tiny)
         quantised = (values / scales.unsqueeze(1)).round()
         return {name: quantised.clamp(-127, 127).to(torch.int8), f"{name}.scales": scales}
@@ -217,7 +217,10 @@ def encoded(name: str, values: Tensor, wire_type: WireType) -> Named:
 
 
 def flat_to_wire(name: str, matrices: list[Tensor], wire_type: WireType) -> Named:
-    """Matrices [heads, n, n] of different n, end to end in one dimension; a row is one token's weights in one head."""
+    """Return matrices [heads, n, n] of different n end to end, in one dimension.
+
+    A row is one token's weights in one head.
+    """
     parts = [encoded(name, matrix.reshape(-1, matrix.shape[-1]), wire_type) for matrix in matrices]
     return {key: torch.cat([part[key].reshape(-1) for part in parts]).cpu() for key in parts[0]}
 

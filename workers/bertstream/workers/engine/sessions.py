@@ -1,6 +1,6 @@
-"""States that are kept between the steps of a computation that goes layer by layer.
+"""Keep states between the steps of a computation that goes layer by layer.
 
-A cache, and no more: a step that does not find its states starts from the embeddings, so that any worker can go on with
+This is only a cache: a step that does not find its states starts from the embeddings, so that any worker can go on with
 what another has begun.
 """
 
@@ -13,22 +13,22 @@ from threading import Lock
 
 from torch import Tensor
 
-Key = tuple[object, int]  # the connection and its session's number
+Key = tuple[object, int]  # the connection, and the session's number on it
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far a session has come."""
+    """Say how far a session has come."""
 
     layer: int
-    states: Tensor  # [T, H], of that layer
+    states: Tensor  # [T, H] of that layer
 
 
 class Sessions:
-    """Bounded in bytes: the session that was longest without a step is forgotten first.
+    """Keep the states of sessions within a bound in bytes, and forget the least recently used first.
 
-    A session is under way from `begin` until it is forgotten. Only then are states kept, since a step that was being
-    computed when its caller went would otherwise leave them for ever.
+    A session is under way from `begin` until it is forgotten. States are kept only then, since a step that is still
+    being computed when its caller leaves would otherwise keep them for ever.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -39,23 +39,23 @@ class Sessions:
 
     @property
     def size(self) -> int:
-        """Bytes held."""
+        """Return the bytes held."""
         return sum(each.states.nbytes for each in self._reached.values())
 
     def begin(self, source: object, number: int) -> bool:
-        """Note that a step of this session has come in. Whether it is the first."""
+        """Note that a step of this session has arrived, and return whether it is the first."""
         with self._lock:
             known = (source, number) in self._under_way
             self._under_way.add((source, number))
             return not known
 
     def get(self, key: Key) -> Reached | None:
-        """Where the session is, if that is still known."""
+        """Return where the session is, if that is still known."""
         with self._lock:
             return self._reached.get(key)
 
     def put(self, key: Key, reached: Reached) -> None:
-        """Remembers where the session is, unless it is over."""
+        """Remember where the session is, unless it is over."""
         with self._lock:
             if key not in self._under_way:
                 return
@@ -65,14 +65,14 @@ class Sessions:
                 self._reached.popitem(last=False)
 
     def forget(self, source: object, numbers: Iterable[int]) -> None:
-        """Drop sessions that are over."""
+        """Forget sessions that are over."""
         with self._lock:
             for number in numbers:
                 self._under_way.discard((source, number))
                 self._reached.pop((source, number), None)
 
     def forget_all(self, source: object) -> None:
-        """Drop all sessions of a connection that is gone."""
+        """Forget all sessions of a connection that is gone."""
         with self._lock:
             for key in [key for key in self._under_way if key[0] is source]:
                 self._under_way.discard(key)

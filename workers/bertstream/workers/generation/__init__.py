@@ -1,1 +1,1 @@
-"""Text, token by token: sequences of different lengths and ages decode together."""
+"""Generate text token by token: sequences of different lengths and ages decode together."""

@@ -1,4 +1,4 @@
-"""Sequences as tensors: what a program computes at once."""
+"""Turn sequences into tensors for one computation of a program."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from bertstream.workers.ragged import Ints
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Inputs end to end, T tokens of n."""
+    """Hold n inputs end to end, T tokens in all."""
 
     ids: Tensor  # [T] int32
     type_ids: Tensor | None  # [T] int32
     lengths: list[int]  # [n]
-    rows: Tensor  # [T] int64, where in the cache each token's keys and values go
+    rows: Tensor  # [T] int64, where each token's keys and values go in the cache
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The last token of each of B sequences."""
+    """Hold the last token of each of B sequences."""
 
     ids: Tensor  # [B] int32
     type_ids: Tensor | None  # [B] int32, None: all 0
-    positions: Tensor  # [B] int64, tokens before it
-    rows: Tensor  # [B] int64, where in the cache its keys and values go
+    positions: Tensor  # [B] int64, the number of tokens before it
+    rows: Tensor  # [B] int64, where its keys and values go in the cache
     past: Tensor  # [B, M] int64, rows of all its sequence's tokens, its own last, padded
     past_lengths: Tensor  # [B] int64
     source: Tensor | None  # [B, S] int64, rows of the encoder's text, padded
@@ -40,7 +40,10 @@ class Step:
 
 
 def inputs_of(works: Sequence[Generate], rows: Sequence[Ints], device: str) -> Inputs:
-    """rows: for each work, one for each token."""
+    """Join the inputs of works.
+
+    rows: for each work, one row of the cache for each token.
+    """
     type_ids = None
     if any(work.type_ids is not None for work in works):
         type_ids = np.concatenate([np.zeros_like(w.ids) if w.type_ids is None else w.type_ids for w in works])
@@ -53,7 +56,7 @@ def inputs_of(works: Sequence[Generate], rows: Sequence[Ints], device: str) -> I
 
 
 def step_of(sequences: Sequence[TokenSequence], device: str) -> Step:
-    """All of these hold a row for their last token."""
+    """Join the last tokens of sequences, each of which holds a row for it."""
     past, past_lengths = _padded([each.rows for each in sequences])
     sources = [each.source for each in sequences if each.source is not None]
     source, source_lengths = _padded(sources) if sources else (None, None)
@@ -71,7 +74,7 @@ def step_of(sequences: Sequence[TokenSequence], device: str) -> Step:
 
 
 def _padded(rows: Sequence[Ints]) -> tuple[Ints, Ints]:
-    """The rows as [B, M], padded with the first of each, which are valid ones, and how many there are of each [B]."""
+    """Return rows as [B, M], padded with the first row of each, which is a valid one, and their numbers [B]."""
     lengths = np.array([each.size for each in rows], np.int64)
     padded = np.empty((len(rows), int(lengths.max())), np.int64)
     for line, each in zip(padded, rows, strict=True):

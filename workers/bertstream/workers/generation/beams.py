@@ -1,4 +1,4 @@
-"""Beam search, as transformers 5 does it: the same candidates, scores and stopping rules."""
+"""Search by beams as transformers 5 does: the same candidates, scores and stopping rules."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ from bertstream.workers.generation.processors import process
 from bertstream.workers.generation.search import Answer, Choice, Search, all_rows, all_sequences
 from bertstream.workers.generation.sequences import TokenSequence
 
-_NEVER = -1.0e9  # the score of what must not win
+_NEVER = -1.0e9  # the score of a candidate that must not win
 
 
 @dataclass(frozen=True, slots=True)
 class _Hypothesis:
-    """A candidate among the answers. Its place is held by one that has not ended, until enough have."""
+    """Hold a candidate for an answer.
 
-    sequence: TokenSequence | None = None  # without its rows
+    Until enough sequences have ended, one that has not ended holds the place.
+    """
+
+    sequence: TokenSequence | None = None  # holds no rows of the cache
     ended: bool = False
 
 
 class BeamSearch(Search):
-    """`num_beams` sequences that go on, and as many that have ended; the best of these are the answers."""
+    """Keep `num_beams` sequences that go on, and as many that have ended, the best of which are the answers."""
 
     def __init__(self, root: TokenSequence, options: GenerationOptions) -> None:
         super().__init__(root, options.num_beams)
         self.options = options
         self._limit = root.limit
-        # Even if all the best of them end, as many are left as there are beams.
+        # Even if all of the best ones end, as many are left as there are beams.
         self.candidates = max(2, 1 + len(options.eos_token_ids)) * self.count
-        # At first all beams are the same, and only one of them counts.
+        # At first all beams are the same, so only one of them counts.
         self.totals = torch.full((self.count,), _NEVER)
         self.totals[0] = 0.0
         self._hypotheses = [_Hypothesis()] * self.count
@@ -80,7 +83,10 @@ class BeamSearch(Search):
         return [_answer(each, score) for each, score in list(best)[: self.options.num_return_sequences]]
 
     def _keep_best(self, choice: Choice, parents: Sequence[TokenSequence], stops: Tensor, count: int) -> None:
-        """Of what has ended, before and now. Now only the best candidates count, as many as there are beams."""
+        """Keep the best of the sequences that have ended, before and now.
+
+        Of those that end now, only the best `num_beams` candidates count.
+        """
         assert choice.totals is not None
         eligible = stops & (torch.arange(stops.numel()) < self.count)
         scores = choice.totals / _power(count, self.options.length_penalty) + (~eligible).float() * _NEVER
@@ -97,7 +103,10 @@ class BeamSearch(Search):
         self._hypotheses = kept
 
     def _is_over(self, count: int) -> bool:
-        """Whether it ends before all beams have. count: how many tokens have been generated."""
+        """Return whether the search ends before all beams have.
+
+        count: how many tokens have been generated.
+        """
         all_ended = all(each.ended for each in self._hypotheses)
         early, penalty = self.options.early_stopping, self.options.length_penalty
         if all_ended and early == "first":
@@ -108,7 +117,10 @@ class BeamSearch(Search):
 
 
 def _best(logarithms: Tensor, scores: Tensor, rows: Tensor, totals: Tensor, candidates: int) -> list[Choice]:
-    """Return the best ways on of R searches. logarithms and scores [B, V], rows and totals [R, beams]"""
+    """Return the best continuations of R searches.
+
+    logarithms, scores: [B, V]; rows, totals: [R, beams].
+    """
     vocabulary = scores.shape[1]
     sums = (scores[rows] + totals[:, :, None]).flatten(1)
     best, at = sums.topk(min(candidates, sums.shape[1]))
@@ -132,6 +144,6 @@ def _power(length: int, penalty: float) -> float:
 
 def _answer(hypothesis: _Hypothesis, score: float) -> Answer:
     sequence = hypothesis.sequence
-    if sequence is None:  # only where not even so many ways on are allowed
+    if sequence is None:  # where even fewer continuations are allowed
         return Answer(np.empty(0, np.int32), np.empty(0, np.float32), score, "length")
     return Answer(sequence.generated, sequence.scores, score, "end_of_sequence" if sequence.ended else "length")

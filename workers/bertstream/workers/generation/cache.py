@@ -1,4 +1,4 @@
-"""Which rows of the cache are whose."""
+"""Track which sequences hold which rows of the cache."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from bertstream.workers.ragged import Ints
 
 
 class CacheRows:
-    """Gives out row numbers, and counts who holds each: what several sequences have in common is stored once.
+    """Hand out row numbers, and count the holders of each row, so that what sequences share is stored once.
 
-    Low numbers go first and what was freed last goes next, so that of a large cache only what is used is ever touched.
+    Low numbers go first, and the row freed last goes next, so that only the used part of a large cache is ever touched.
     """
 
     def __init__(self, rows: int) -> None:
@@ -21,11 +21,14 @@ class CacheRows:
 
     @property
     def used(self) -> int:
-        """Rows that someone holds."""
+        """Return the number of rows that have a holder."""
         return self.rows - self.free
 
     def allocate(self, count: int) -> Ints:
-        """So many rows that nobody holds. Raises MemoryError; whoever reserved enough does not see it."""
+        """Return this many rows that have no holder.
+
+        Raises MemoryError, which does not happen to a caller that has reserved enough.
+        """
         if count > self.free:
             raise MemoryError(f"{count} rows of the cache are wanted and {self.free} are free")
         self.free -= count
@@ -34,11 +37,11 @@ class CacheRows:
         return rows
 
     def share(self, rows: Ints) -> None:
-        """One more holder of these, no row twice."""
+        """Add one holder to each of these rows, no row twice."""
         self._holders[rows] += 1
 
     def release(self, rows: Ints) -> None:
-        """One holder less of these, no row twice."""
+        """Remove one holder from each of these rows, no row twice."""
         self._holders[rows] -= 1
         freed = rows[self._holders[rows] == 0]
         self._free[self.free : self.free + freed.size] = freed[::-1]

@@ -1,4 +1,7 @@
-"""What those under way will hold at the most, turn by turn: all of them go on together, so it is known in advance."""
+"""Forecast the most rows and sequences that the generations under way will hold, turn by turn.
+
+All of them go on together, so this is known in advance.
+"""
 
 from __future__ import annotations
 
@@ -14,32 +17,32 @@ from bertstream.workers.ragged import Ints
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The most that one Generate holds: in turn t of its `turns`, counted from 1, `rows + t * answers` rows."""
+    """Hold the most that one Generate needs: in turn t of its `turns`, from 1 on, `rows + t * answers` rows."""
 
     rows: int  # before the first of these turns
-    answers: int  # sequences side by side, each of which takes a row a turn
-    turns: int  # then at the latest it has ended, and holds nothing
+    answers: int  # sequences side by side, each of which takes one row a turn
+    turns: int  # after which it has ended at the latest, and holds nothing
 
     @property
     def held(self) -> Ints:
-        """Rows in each of its turns [turns]."""
+        """Return the rows held in each of its turns, [turns]."""
         return self.rows + self.answers * np.arange(1, self.turns + 1)
 
     def after(self, turns: int) -> Need:
-        """Return what is left of it when it has gone on for so many turns and not ended yet."""
+        """Return what it still needs after this many turns, if it has not ended."""
         return Need(self.rows + self.answers * turns, self.answers, max(1, self.turns - turns))
 
 
 class Forecast:
-    """Rows and sequences that are taken in each coming turn, 0 being the next one, and how many there may be.
+    """Forecast the rows and sequences that are taken in each coming turn, 0 being the next, within their limits.
 
-    What finds nobody there fits however much it needs, so that everything can run at some time.
+    A need that meets nobody else always fits, however large it is, so that everything can run at some time.
     """
 
     def __init__(self, rows: int, sequences: int, needs: Sequence[Need] = ()) -> None:
         self.rows = rows
         self.sequences = sequences
-        # Of those that have not ended in turn t, rows + (t + 1) * answers, summed.
+        # Of the sequences that have not ended in turn t, sum up rows + (t + 1) * answers.
         ends = [need.turns - 1 for need in needs]
         self._sequences = _going_on(ends, [need.answers for need in needs])  # [turns]
         turns = np.arange(1, self._sequences.size + 1)
@@ -49,11 +52,11 @@ class Forecast:
 
     @property
     def full(self) -> bool:
-        """Whether the next turn has no sequence or no row to spare."""
+        """Return whether the next turn has no sequence or no row to spare."""
         return bool(self._rows.size) and (self._sequences[0] >= self.sequences or self._rows[0] >= self.rows)
 
     def add(self, need: Need, start: int = 0) -> None:
-        """This one is under way from that turn on."""
+        """Add a need that is under way from turn `start` on."""
         end = start + need.turns
         self._rows, self._sequences = _grown(self._rows, end), _grown(self._sequences, end)
         self._rows[start:end] += need.held
@@ -61,7 +64,7 @@ class Forecast:
         self._most, self._spare = None, {}
 
     def fits(self, need: Need) -> bool:
-        """Whether it can begin in the next turn. Cheap, since many may be asked about."""
+        """Return whether the need can begin in the next turn. This is cheap, since many may be asked about."""
         last = min(need.turns, self._rows.size) - 1
         if last < 0:
             return True
@@ -75,7 +78,10 @@ class Forecast:
         return most == 0 or bool(fits)
 
     def fits_at(self, need: Need, starts: Sequence[int]) -> NDArray[np.bool_]:
-        """Return the same for each of S turns: ascending -> [S]"""
+        """Return whether the need can begin in each of S turns.
+
+        starts: ascending; returns [S].
+        """
         end = starts[-1] + need.turns
         rows: Ints = sliding_window_view(_grown(self._rows, end), need.turns)[list(starts)]  # [S, turns]
         sequences: Ints = sliding_window_view(_grown(self._sequences, end), need.turns)[list(starts)]
@@ -84,11 +90,11 @@ class Forecast:
 
 
 def _going_on(lasts: Sequence[int], amounts: Sequence[int]) -> Ints:
-    """Return the sum of the amounts in each turn, each of them up to its last one: [turns]"""
+    """Return the sum of the amounts in each turn, [turns], where each counts up to its last turn."""
     leaving = np.bincount(np.array(lasts, np.int64), np.array(amounts, np.float64))
     return leaving[::-1].cumsum()[::-1].astype(np.int64)
 
 
 def _grown(turns: Ints, size: int) -> Ints:
-    """With zeros, so that there are at least so many."""
+    """Return turns padded with zeros to at least this size."""
     return turns if size <= turns.size else np.concatenate([turns, np.zeros(size - turns.size, np.int64)])

@@ -1,4 +1,4 @@
-"""Continuous batching: whatever is under way goes on together, a token at a time; newcomers join, the ended leave."""
+"""Generate by continuous batching: all sequences go on together, a token at a time; new ones join, ended ones leave."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ Compute = Callable[[Sequence[Running]], Sequence[Choice] | None]
 
 
 class Generator:
-    """All that generates in this worker. Only the engine's thread calls it; the queue is what others see."""
+    """Run all generations of this worker.
+
+    Only the engine's thread calls it; other threads see only the queue.
+    """
 
     def __init__(
         self,
@@ -51,11 +54,11 @@ class Generator:
         self._running: list[Running] = []
 
     def wake_by(self, wake: Callable[[], None]) -> None:
-        """Has `wake` called where there is something to do again."""
+        """Have `wake` called when there is something to do again."""
         self.queue.arrived = wake
 
     def turn(self) -> bool:
-        """One step of all that is under way, newcomers included. False if there is nothing to do."""
+        """Compute one step of all generations under way, new ones included. Returns False if there is nothing to do."""
         self._drop_unwanted()
         newcomers = self._admit()
         for group in _groups(newcomers):
@@ -70,7 +73,7 @@ class Generator:
         return False
 
     def _drop_unwanted(self) -> None:
-        """What was cancelled, or whose deadline has passed, is not computed any more."""
+        """Drop generations that were cancelled, or whose deadline has passed."""
         if not self._running:
             return
         cancelled, now = self.queue.cancelled(), time.monotonic()
@@ -98,7 +101,7 @@ class Generator:
         return sorted(joining, key=lambda running: -running.work.ids.size)  # equal lengths side by side
 
     def _begin(self, group: Sequence[Running]) -> Sequence[Choice] | None:
-        """Compute the inputs; of a decoder's prompts comes the first choice already."""
+        """Compute the inputs; a decoder's prompts give their first choices too."""
         works = [running.work for running in group]
         inputs = inputs_of(works, [running.input_rows for running in group], self._device)
         columns = (inputs.ids, inputs.type_ids, inputs.lengths, inputs.rows)
@@ -159,19 +162,19 @@ class Generator:
         fail(running.entry, reason, message, self.queue.wait_seconds)
 
     def _leave(self, running: Running) -> None:
-        """Frees all that it holds."""
+        """Free all that a generation holds."""
         running.release(self.rows)
         self._running.remove(running)
         self.queue.left(running.entry, running.turns)
 
 
 def _groups(running: Sequence[Running]) -> list[list[Running]]:
-    """Those that are computed together: all, but for each that may be what kills workers."""
+    """Return the groups to compute together: all at once, but each one that may kill workers by itself."""
     together = [each for each in running if not each.work.alone]
     alone = [[each] for each in running if each.work.alone]
     return [together, *alone] if together else alone
 
 
 def _name(group: Sequence[Running]) -> str:
-    """Return what its failure is logged by."""
+    """Return the name of the computation for the log."""
     return f"a step of {len(group)}" if len(group) > 1 else f"generation from {group[0].work.ids.size} tokens"

@@ -1,4 +1,4 @@
-"""Greedy decoding and sampling: sequences that have nothing in common but their prompt."""
+"""Decode greedily or by sampling: sequences that share nothing but their prompt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bertstream.workers.generation.sequences import TokenSequence
 
 
 class _Die:
-    """One answer's chances: the same until it has gone on, even if its step has to be computed again."""
+    """Draw one answer's random number, the same one until the answer has gone on, if its step is repeated too."""
 
     def __init__(self, seed: int, number: int) -> None:
         self._generator = np.random.default_rng((seed, number))
@@ -29,19 +29,20 @@ class _Die:
 
 
 class Independent(Search):
-    """`num_return_sequences` answers, in the order of their numbers."""
+    """Generate `num_return_sequences` answers, in the order of their numbers."""
 
     def __init__(self, root: TokenSequence, options: GenerationOptions) -> None:
         super().__init__(root, options.num_return_sequences)
         self.options = options
         self.numbers = list(range(self.count))
         self._found: dict[int, Answer] = {}
-        # Each answer has a generator of its own, so that a seed repeats whatever else is computed.
+        # Each answer has a random generator of its own, so that a seed gives the same answers whatever else is
+        # computed.
         self._dice = [_Die(options.seed, number) for number in range(self.count)] if options.do_sample else []
 
     @property
     def chances(self) -> list[float]:
-        """What each place draws with, where it draws: uniform in [0, 1)."""
+        """Return the number in [0, 1) that each place draws with, where it samples."""
         return [self._dice[number].chance for number in self.numbers]
 
     @staticmethod
@@ -78,7 +79,10 @@ class Independent(Search):
 
 
 def _draw_over(tokens: Tensor, scores: Tensor, rows: Tensor, searches: Sequence[Independent]) -> None:
-    """Put what is drawn where tokens are to be drawn. tokens [P], a place each; scores [B, V]; rows [P]"""
+    """Put drawn tokens at the places that sample.
+
+    tokens: [P], one for each place; scores: [B, V]; rows: [P].
+    """
     drawn = [search.options.do_sample for search in searches for _ in search.numbers]
     if not any(drawn):
         return

@@ -1,4 +1,4 @@
-"""When what arrives would begin to be generated: measured turns, and a pure function of what is under way and waits."""
+"""Estimate when a new generation would begin, from measured turns and from what is under way and waits."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from bertstream.workers.generation.forecast import Forecast, Need
 
-_HORIZON_SECONDS = 5.0  # so long back, what was measured weighs a third
+_HORIZON_SECONDS = 5.0  # the age at which a measurement weighs a third
 _HORIZON_ENDED = 32  # generations
 
 
 class TurnPace:
-    """Measure how long turns take, with the batches between them, and how many of them generations use."""
+    """Measure how long turns take, with the batches between them, and how many of their turns generations use."""
 
     def __init__(self) -> None:
         self.seconds = 0.0  # of a turn; 0 while nothing was measured
-        self.share = 1.0  # of the turns that they might have
+        self.share = 1.0  # used of the turns that they may have
 
     def turned(self, seconds: float) -> None:
         """Note that a turn was computed."""
@@ -25,24 +25,24 @@ class TurnPace:
         self.seconds = kept * self.seconds + (1 - kept) * seconds
 
     def ended(self, turns: int, most: int) -> None:
-        """Note that a generation has had so many turns, of those that it might have had."""
+        """Note that a generation has ended after this many of the turns that it might have had."""
         self.share += (min(1.0, turns / most) - self.share) / _HORIZON_ENDED
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Stand for sequences that wait, one like the other."""
+    """Stand for sequences that wait, as if they were all alike."""
 
-    sequences: float = 0  # how many
-    rows: float = 1  # that each comes to
+    sequences: float = 0  # how many wait
+    rows: float = 1  # that each comes to hold
     turns: float = 1  # that each may have
 
 
 def turns_until(need: Need, ahead: Crowd, under_way: Sequence[Need], rows: int, sequences: int) -> float:
-    """Return after how many turns this one begins, behind all of these, where each has as many turns as it may.
+    """Return after how many turns this need begins, behind `ahead`, where each takes as many turns as it may.
 
-    Those ahead take the places that are free, then those of the ones that end, and then of each other. `rows` and
-    `sequences` are all that there are.
+    Those ahead take the free places, then those of generations that end, and then those of each other. rows, sequences:
+    all that there are.
     """
     ends = sorted(each.turns for each in under_way for _ in range(each.answers))
     used = sum(each.rows + each.answers * each.turns for each in under_way)
@@ -53,6 +53,6 @@ def turns_until(need: Need, ahead: Crowd, under_way: Sequence[Need], rows: int, 
 
 
 def _turns_for_room(need: Need, under_way: Sequence[Need], rows: int, sequences: int) -> int:
-    """Return the same where nobody waits."""
+    """Return after how many turns this need begins where nothing waits ahead of it."""
     starts = sorted({0, *(each.turns for each in under_way)})
     return starts[int(Forecast(rows, sequences, under_way).fits_at(need, starts).argmax())]

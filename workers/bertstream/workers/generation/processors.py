@@ -1,4 +1,4 @@
-"""What may come next: transformers' logits processors, each sequence with its own options, all of a step at once."""
+"""Apply transformers' logits processors to all sequences of a step at once, each with its own options."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _NONE = np.empty(0, np.int32)
 
 
 class History(Protocol):
-    """What the processors look at."""
+    """Hold what the processors look at."""
 
     @property
     def tokens(self) -> Tokens:
-        """[n], a prompt or the decoder's start token first."""
+        """Return the tokens [n], a prompt or the decoder's start token first."""
 
     @property
     def count(self) -> int:
-        """How many of these are new."""
+        """Return how many of the tokens are new."""
 
     rules: Rules
 
 
 class Rules:
-    """The options of one Generate that say what its sequences may go on with."""
+    """Apply the options of one Generate that restrict how its sequences go on."""
 
     def __init__(self, options: GenerationOptions, vocabulary_size: int) -> None:
         self.penalty = options.repetition_penalty
@@ -41,16 +41,16 @@ class Rules:
         self._ends = frozenset(options.eos_token_ids)
         self._end_ids = self._known(options.eos_token_ids)
         words = {word for word in options.bad_words if word}
-        # A word that is just an end-of-sequence token is allowed, as in transformers.
+        # A banned word that is a single end-of-sequence token is ignored, as in transformers.
         self._bad = self._known([word[0] for word in words if len(word) == 1 and word[0] not in self._ends])
         self._bad_words = [np.array(word, np.int32) for word in words if len(word) > 1]
 
     def ends(self, token: int) -> bool:
-        """Whether it ends a sequence."""
+        """Return whether this token ends a sequence."""
         return token in self._ends
 
     def banned(self, tokens: Tokens, count: int) -> Tokens:
-        """Return the ids that must not follow these tokens, `count` of which are new; some may be named twice."""
+        """Return the ids that must not follow these tokens, `count` of which are new; an id may occur twice."""
         parts = [self._bad] if self._bad.size else []
         if count < self._min_new:
             parts.append(self._end_ids)
@@ -60,19 +60,22 @@ class Rules:
         return np.concatenate(parts) if parts else _NONE
 
     def _known(self, ids: Sequence[int] | Tokens) -> Tokens:
-        """Those that the decoder's vocabulary has."""
+        """Return those ids that the decoder's vocabulary has."""
         known = np.array(ids, np.int32)
         return known[known < self._vocabulary_size]
 
 
 def _all_but_last(word: Tokens, tokens: Tokens) -> bool:
-    """Whether only its last token is missing to make a word of the last tokens."""
+    """Return whether the last tokens are a word without its last token."""
     begun = word.size - 1
     return begun <= tokens.size and np.array_equal(tokens[tokens.size - begun :], word[:-1])
 
 
 def repeating(tokens: Tokens, size: int) -> Tokens:
-    """Return what would make the last `size` tokens a run that is there already. tokens [n]"""
+    """Return the ids that would make the last `size` tokens a run that occurs already.
+
+    tokens: [n].
+    """
     windows = tokens.size - size + 1
     if windows <= 0:
         return _NONE
@@ -83,9 +86,10 @@ def repeating(tokens: Tokens, size: int) -> Tokens:
 
 
 def process(logits: Tensor, sequences: Sequence[History]) -> Tensor:
-    """Return what the sequences are chosen from. logits [B, V] float32, a row for each sequence -> [B, V]
+    """Return the logits from which the next tokens are chosen.
 
-    The argument is left as it is, and returned where no rule has anything to say.
+    logits: [B, V] float32, a row for each sequence -> [B, V]. The argument is not changed, and is returned itself where
+    no rule applies.
     """
     bans = _Places.of([each.rules.banned(each.tokens, each.count) for each in sequences])
     seen = _Places.of([each.tokens if each.rules.penalty != 1 else _NONE for each in sequences])
@@ -101,9 +105,9 @@ def process(logits: Tensor, sequences: Sequence[History]) -> Tensor:
 
 
 def _penalise(scores: Tensor, rows: Tensor, ids: Tensor, penalties: Tensor) -> None:
-    """Repetition penalty (Keskar et al. 2019). An id that is named twice is penalised once.
+    """Apply the repetition penalty (Keskar et al. 2019), once to an id that is named twice.
 
-    A penalty near 0 makes nothing infinite, which would leave no odds to draw by.
+    A penalty near 0 makes nothing infinite, which would leave no probabilities to draw by.
     """
     seen = scores[rows, ids]
     most = torch.finfo(scores.dtype).max
@@ -111,10 +115,10 @@ def _penalise(scores: Tensor, rows: Tensor, ids: Tensor, penalties: Tensor) -> N
 
 
 class _Places:
-    """Entries of a [B, V] matrix."""
+    """Name entries of a [B, V] matrix."""
 
     def __init__(self, counts: NDArray[np.int64], ids: Tokens) -> None:
-        self.counts = counts  # [B], of ids in each row
+        self.counts = counts  # [B] number of ids in each row
         self._ids = ids  # [sum(counts)]
 
     @classmethod
@@ -125,6 +129,6 @@ class _Places:
         return self._ids.size > 0
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Rows and columns."""
+        """Return the entries' rows and columns."""
         rows = np.repeat(np.arange(self.counts.size), self.counts)
         return torch.from_numpy(rows).to(device), torch.from_numpy(self._ids.astype(np.int64)).to(device)

@@ -1,4 +1,4 @@
-"""What waits to be generated: bounded, refused, cancelled, expired, and let in where there is room."""
+"""Queue generations: bound, refuse, cancel and expire them, and admit those for which there is room."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from bertstream.workers.serving.fair import Queued
 from bertstream.workers.serving.outlook import overloaded
 from bertstream.workers.serving.scheduler import Waiting, bulk_is_due, is_bulk, queued
 
-# Interactive work of so few new tokens finds a part of a step's sequences free of other work, and interactive work of
-# any length a part of the cache, and another part of the sequences, free of bulk work.
+# A part of a step's sequences is free of all but short interactive work, which has at most this many new tokens. A part
+# of the cache, and another part of the sequences, is free of bulk work.
 SHORT_TURNS = 64
 _PARTS = 8
-_LIKE = 32  # entries that say what all that wait are like
-_LOOK_AT = 4096  # entries of one priority, some milliseconds
+_LIKE = 32  # entries that are taken as typical of all that wait
+_LOOK_AT = 4096  # entries of one priority looked at, which takes some milliseconds
 
 Entry: TypeAlias = Queued[Generate]
 Key: TypeAlias = tuple[Any, int]  # the connection and the work's id
 
 
 def key_of(entry: Entry) -> Key:
-    """By which it is cancelled."""
+    """Return the key by which the entry is cancelled."""
     return entry.source, entry.work.id
 
 
 def answers_of(work: Generate) -> int:
-    """How many sequences of it are computed side by side."""
+    """Return how many of its sequences are computed side by side."""
     return work.options.num_beams if work.options.num_beams > 1 else work.options.num_return_sequences
 
 
@@ -46,30 +46,30 @@ def rows_of(work: Generate) -> int:
 
 
 def need_of(work: Generate) -> Need:
-    """Return the same, turn by turn."""
+    """Return the most rows that it may come to hold, turn by turn."""
     return Need(int(work.ids.size), answers_of(work), work.options.max_new_tokens)
 
 
 def is_short(entry: Entry) -> bool:
-    """Whether it is of those that long work leaves room for."""
+    """Return whether it is short work, for which long work leaves room."""
     return not is_bulk(entry) and entry.work.options.max_new_tokens <= SHORT_TURNS
 
 
 @dataclass(frozen=True, slots=True)
 class UnderWay:
-    """One that has joined."""
+    """Hold an entry that has joined, and how long ago."""
 
     entry: Entry
-    turns: int  # since then
+    turns: int  # since it joined
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What there is for all, and who has taken of it."""
+    """Hold the room that there is for all, and who has taken some of it."""
 
     rows: int  # of the cache
-    sequences: int  # in one step; one Generate alone may have more
-    tokens: int  # of inputs, all computed at once; the first to join may have more
+    sequences: int  # in one step; a single Generate may have more
+    tokens: int  # of inputs computed at once; the first to join may have more
     under_way: Sequence[UnderWay] = ()
 
     @property
@@ -80,7 +80,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Hold who joins, and who does not any more: too late now, or by the end of the next turn."""
+    """Hold the entries that join, and those that no longer can: expired, or late by the end of the next turn."""
 
     joining: tuple[Entry, ...]
     expired: tuple[Entry, ...]
@@ -97,14 +97,14 @@ def admit(
     overtaken: bool = False,
     turn_seconds: float = 0.0,
 ) -> Admission:
-    """Return the first that fit.
+    """Return the first entries that fit.
 
     Both queues are in order; bulk work joined last at `bulk_turn`; a turn takes `turn_seconds`.
 
-    Interactive work goes first, but for one of bulk work whose turn it is. The first that does not fit has its place
-    kept, at the earliest turn at which it is sure to fit. Who goes before it joins where it fits beside that place: so
-    the first begins no later than it was sure to. Bulk work overtakes nobody but in its turn, and the first interactive
-    entry, if it was `overtaken` so already, only beside its place.
+    Interactive work goes first, except that bulk work has its turn now and then. The first entry that does not fit has
+    a place reserved, at the earliest turn at which it is sure to fit. Entries behind it join where they fit beside that
+    place, so the first begins no later than it was sure to. Bulk work overtakes nobody but in its turn. If it has
+    already overtaken the first interactive entry (`overtaken`), it does so again only beside the reserved place.
     """
     head = next(iter(bulk), None)
     due = 1 if head and bulk_is_due(head, interactive, now, bulk_turn) else 0
@@ -118,23 +118,23 @@ def admit(
 
 
 class _Joining:
-    """Those who join, and the room that is left."""
+    """Collect the entries that join, and track the room that is left."""
 
     def __init__(self, now: float, room: Room, turn_seconds: float) -> None:
         self.entries: list[Entry] = []
         self.expired: list[Entry] = []
         self.overloaded: list[Entry] = []
         self._now = now
-        # Who is alone begins in any case: or turns that were measured wrong would never be measured anew.
+        # An entry that is alone begins in any case, or turns that were measured wrong would never be measured anew.
         self._turned = now + turn_seconds if room.under_way else now
         self._tokens = room.tokens
         self._shares = _Shares(room)
         self._full = self._shares.full
         self._kept = self._bulk_waits = False
-        self._too_much: dict[tuple[int, int], int] = {}  # answers and new tokens -> the least input that did not fit
+        self._too_much: dict[tuple[int, int], int] = {}  # (answers, new tokens) -> the smallest input that did not fit
 
     def fill(self, waiting: Iterable[Entry], *, in_turn: bool = False) -> None:
-        """Take those that fit, all of one kind; bulk work behind one that waits only where it has its turn."""
+        """Take the entries of one kind that fit; bulk work joins behind one that waits only in its turn."""
         for entry in islice(waiting, _LOOK_AT):
             if self._full or (is_bulk(entry) and not in_turn and (self._kept or self._bulk_waits)):
                 return
@@ -148,7 +148,10 @@ class _Joining:
                 self._wait(entry)
 
     def _fits(self, entry: Entry) -> bool:
-        """Whether it can join. What has not fitted is not tried again with more, as there may be thousands alike."""
+        """Return whether the entry can join.
+
+        Entries larger than one that did not fit are not tried, as there may be thousands of them.
+        """
         size, alike = entry.work.ids.size, (answers_of(entry.work), entry.work.options.max_new_tokens)
         if size >= self._too_much.get(alike, math.inf):
             return False
@@ -165,7 +168,7 @@ class _Joining:
         self._full = self._shares.full
 
     def _wait(self, entry: Entry) -> None:
-        """It is the first to wait, and has its place kept; but bulk work may wait for its own kind alone."""
+        """Reserve a place for the first entry that waits; bulk work may wait for its own kind alone."""
         if is_bulk(entry) and not self._shares.bulk.fits(need_of(entry.work)):
             self._bulk_waits = True
         else:
@@ -174,7 +177,7 @@ class _Joining:
 
 
 class _Shares:
-    """The room that is left to each kind of work: to bulk work less than to long work, to that less than to short."""
+    """Track the room left to each kind of work: less to bulk work than to long work, and to that less than to short."""
 
     def __init__(self, room: Room) -> None:
         under_way = [(each.entry, need) for each, need in zip(room.under_way, room.needs, strict=True)]
@@ -182,26 +185,27 @@ class _Shares:
         long = [need for entry, need in under_way if not is_short(entry)]
         needs, kept = [need for _, need in under_way], room.sequences // _PARTS
         self._all = Forecast(room.rows, room.sequences, needs)
-        self._long = Forecast(room.rows, room.sequences - kept, long)  # and bulk work
+        self._long = Forecast(room.rows, room.sequences - kept, long)  # of long and bulk work
         self.bulk = Forecast(room.rows - room.rows // _PARTS, room.sequences - 2 * kept, bulk)
-        self._ends = {1, *(need.turns for need in needs)}  # somebody has gone; or else other inputs are computed
+        # The turns in which someone has left, and the one after next, in which other inputs are computed.
+        self._ends = {1, *(need.turns for need in needs)}
 
     @property
     def full(self) -> bool:
-        """Whether nobody at all can join."""
+        """Return whether nobody at all can join."""
         return self._all.full
 
     def fits(self, entry: Entry) -> bool:
-        """Whether it can join now."""
+        """Return whether the entry can join now."""
         need = need_of(entry.work)
         return all(share.fits(need) for share in self._of(entry))
 
     def add(self, entry: Entry) -> None:
-        """It joins now."""
+        """Add an entry that joins now."""
         self._add(entry, need_of(entry.work), 0)
 
     def keep(self, entry: Entry) -> None:
-        """It joins later, as early as it is sure to fit: at the latest when all have ended."""
+        """Reserve room for an entry as early as it is sure to fit: at the latest when all have ended."""
         need, starts = need_of(entry.work), sorted(self._ends)
         fits = np.logical_and.reduce([share.fits_at(need, starts) for share in self._of(entry)])
         self._add(entry, need, starts[int(fits.argmax())])
@@ -218,7 +222,7 @@ class _Shares:
 
 
 class GenerationQueue:
-    """Shared by the connections, which add and cancel, and the engine, which takes. Bounded in rows of the cache.
+    """Queue work for the engine, which takes it; the connections add and cancel. Bounded in rows of the cache.
 
     It also knows what is under way, so that this can be cancelled too: the engine asks before each step.
     """
@@ -229,13 +233,13 @@ class GenerationQueue:
         self.queue_seconds = queue_seconds
         self.arrived: Callable[[], None] = lambda: None  # wakes an idle engine
         self._waiting: Waiting[Generate] = Waiting()
-        self._bulk_turn = -math.inf  # when bulk work joined last
-        self._first: Entry | None = None  # of the interactive ones that wait
-        self._overtaken = False  # that one, by bulk work
+        self._bulk_turn = -math.inf  # when bulk work last joined
+        self._first: Entry | None = None  # the first interactive entry that waits
+        self._overtaken = False  # whether bulk work has overtaken that entry
         self._under_way: set[Key] = set()
         self._cancelled: set[Key] = set()
-        self._room = Room(cache_tokens, 1, 0)  # in the turn at hand
-        self._began = -math.inf  # that turn
+        self._room = Room(cache_tokens, 1, 0)  # in the current turn
+        self._began = -math.inf  # when the current turn began
         self._pace = TurnPace()
         self._lock = threading.Lock()
 
@@ -244,12 +248,12 @@ class GenerationQueue:
 
     @property
     def wait_seconds(self) -> float:
-        """Return how long a short one would have to wait now, of a caller of whom nothing waits."""
+        """Return how long a short one would have to wait now, from a caller with nothing else waiting."""
         with self._lock:
             return self._newcomer_wait()
 
     def add(self, work: Generate, source: object) -> Failure | None:
-        """Say why it cannot wait, if it cannot. An idle worker takes anything that the cache has rows for."""
+        """Add work, or return why it cannot wait. An idle worker takes anything that the cache has rows for."""
         rows = rows_of(work)
         if rows > self.cache_tokens:
             return Failure(work.id, "internal", f"the cache has {self.cache_tokens} rows, and this may need {rows}")
@@ -265,9 +269,9 @@ class GenerationQueue:
         return None
 
     def _seconds_over(self, new: Entry, now: float) -> float:
-        """Return by how much it would begin too late for one turn by its deadline, or for `queue_seconds`, if above 0.
+        """Return by how much, if above 0, it would begin too late to have one turn by its deadline or `queue_seconds`.
 
-        Its other turns do not count, as it may end before it has all of them.
+        Its other turns do not count, as it may end before it has had all of them.
         """
         if new.promised or not (self._room.under_way or len(self._waiting)):
             return 0.0
@@ -279,7 +283,7 @@ class GenerationQueue:
         return self._wait(Need(1, 1, 1), self._waiting.interactive.before_newcomers)
 
     def _wait(self, need: Need, before: float, *, bulk: bool = False) -> float:
-        """Return the seconds until it begins, after so many tokens of its priority; bulk work after all others."""
+        """Return the seconds until it begins, behind `before` tokens of its priority; bulk work goes last."""
         if not self._pace.seconds:
             return 0.0
         interactive, others = self._waiting.interactive, self._waiting.bulk
@@ -291,7 +295,7 @@ class GenerationQueue:
         return turns * self._pace.share * self._pace.seconds
 
     def cancel(self, source: object, work_ids: Iterable[int]) -> None:
-        """Drop what is still waiting of these, and has what is under way leave at the next step."""
+        """Drop those works that still wait, and have those under way leave at the next step."""
         with self._lock:
             for work_id in work_ids:
                 if not self._waiting.cancel(source, work_id) and (source, work_id) in self._under_way:
@@ -304,7 +308,7 @@ class GenerationQueue:
             self._cancelled |= {key for key in self._under_way if key[0] is source}
 
     def take(self, room: Room) -> Admission:
-        """Who joins now; they are under way until `left`."""
+        """Return the entries that join now, which are under way until `left`."""
         with self._lock:
             now = time.monotonic()
             self._turned(now)
@@ -339,18 +343,18 @@ class GenerationQueue:
             self._room = replace(self._room, under_way=())
 
     def _turned(self, now: float) -> None:
-        """Note that the turn at hand is over, and the batch after it."""
+        """Note that the current turn is over, and the batch after it."""
         if self._room.under_way:
             self._pace.turned(now - self._began)
         self._began = now
 
     def cancelled(self) -> frozenset[Key]:
-        """Return what of that which is under way must leave."""
+        """Return the keys of those under way that must leave."""
         with self._lock:
             return frozenset(self._cancelled)
 
     def left(self, entry: Entry, turns: int) -> None:
-        """Note that it is under way no more, after so many turns."""
+        """Note that an entry is no longer under way, after this many turns."""
         with self._lock:
             self._pace.ended(turns, entry.work.options.max_new_tokens)
             self._under_way.discard(key_of(entry))
@@ -358,7 +362,7 @@ class GenerationQueue:
 
 
 def _crowd(waiting: Iterable[Entry], tokens: float) -> Crowd:
-    """Return so many of the tokens that wait, as if all were like the first of them."""
+    """Return a crowd of this many waiting tokens, as if all entries were like the first ones."""
     if not (first := [entry.work for entry in islice(waiting, _LIKE)]):
         return Crowd()
     rows, answers = sum(map(rows_of, first)), sum(map(answers_of, first))

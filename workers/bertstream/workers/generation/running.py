@@ -1,4 +1,4 @@
-"""One Generate under way, and what is said of it to whoever sent it."""
+"""Track one generation under way, and answer whoever sent it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 class Running:
-    """It holds the rows of its sequences and, where there is an encoder, of the encoder's text."""
+    """Hold a generation's sequences, with their rows and, where there is an encoder, the rows of its text."""
 
     def __init__(self, entry: Entry, description: GenerationDescription, cache: CacheRows) -> None:
         self.entry = entry
-        self.turns = 0  # that it has gone on for, a token of each of its sequences in each
+        self.turns = 0  # in which it has gone on, with one token for each of its sequences
         work = entry.work
         self._source: Ints | None = None
         self._started: float | None = None
@@ -37,7 +37,7 @@ class Running:
         if description.decoder_start_token_id >= 0:
             self._source = cache.allocate(work.ids.size)
             start = np.array([description.decoder_start_token_id], np.int32)
-        # As in transformers, what is new is of the type of the prompt's last token.
+        # As in transformers, new tokens have the type of the prompt's last token.
         type_id = 0 if work.type_ids is None or self._source is not None else int(work.type_ids[-1])
         limit = max(1, min(work.options.max_new_tokens, description.max_tokens - start.size))
         rules = Rules(work.options, description.vocabulary_size)
@@ -49,17 +49,17 @@ class Running:
 
     @property
     def work(self) -> Generate:
-        """What was asked for."""
+        """Return the work that was asked for."""
         return self.entry.work
 
     @property
     def connection(self) -> Connection:
-        """Where it came from."""
+        """Return the connection that the work came from."""
         source: Connection = self.entry.source
         return source
 
     def computed(self, started: float) -> None:
-        """A computation for it that began then is over."""
+        """Note that a computation for it, which began at `started`, is over."""
         self._started = self._started or started
 
     def release(self, cache: CacheRows) -> None:
@@ -69,29 +69,29 @@ class Running:
             cache.release(self._source)
 
     def completed(self, wait_seconds: float) -> Completed:
-        """Return its answers, now that they are there."""
+        """Return its answers, which are complete."""
         started = self._started or 0.0
         times = started - self.entry.arrival, time.monotonic() - started, wait_seconds
         return _completed(self.work.id, self.search.answers(), *times)
 
 
 def fail(entry: Entry, reason: FailureReason, message: str, wait_seconds: float) -> None:
-    """Answer that there will be nothing."""
+    """Answer that the work failed."""
     _reply(entry.source, Failure(entry.work.id, reason, message, wait_seconds=wait_seconds))
 
 
 def refuse(entry: Entry, wait_seconds: float) -> None:
-    """Answer that it would be late."""
+    """Answer that the work would be late."""
     _reply(entry.source, overloaded(entry.work, wait_seconds, wait_seconds))
 
 
 def send_completed(running: Running, wait_seconds: float) -> None:
-    """Answer."""
+    """Send the answers."""
     _reply(running.connection, running.completed(wait_seconds))
 
 
 def send_generated(group: Sequence[Running], choices: Sequence[Choice]) -> None:
-    """The new tokens of those who want them as they come: one message to each connection."""
+    """Send new tokens to those who stream them, in one message to each connection."""
     columns: dict[Connection, list[tuple[int, int, int, float]]] = {}
     for running, choice in zip(group, choices, strict=True):
         if running.work.options.stream and running.search.numbers:

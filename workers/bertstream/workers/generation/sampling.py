@@ -1,4 +1,4 @@
-"""Drawing tokens by chance."""
+"""Draw tokens at random."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from torch import Tensor
 
 from bertstream.workers.contract import GenerationOptions
 
-_BEST = 256  # of each row, looked at before all of it is sorted for top-p
-_ROUNDING = 1e-5  # in a sum of probabilities of float32
+_BEST = 256  # of each row, tried for top-p before the whole row is sorted
+_ROUNDING = 1e-5  # in a sum of float32 probabilities
 
 
 @dataclass(frozen=True, slots=True)
 class Odds:
-    """How to draw in each of B rows. All [B], on the device of the scores."""
+    """Say how to draw in each of B rows.
+
+    All fields are [B], on the scores' device.
+    """
 
     temperature: Tensor  # float32
     top_k: Tensor  # int64, 0 for all
@@ -32,33 +35,33 @@ class Odds:
 
 
 def draw(scores: Tensor, odds: Odds, chances: Tensor) -> Tensor:
-    """One token for each row, by inverting its distribution. No row depends on the others.
+    """Draw one token for each row, by inverting its distribution. No row depends on the others.
 
-    scores [B, V] float32; chances [B] float64, uniform in [0, 1) -> [B] int64. Temperature, top-k and top-p come in
-    this order, as in transformers; tokens as probable as the last that is kept are kept too.
+    scores: [B, V] float32; chances: [B] float64, uniform in [0, 1) -> [B] int64. Temperature, top-k and top-p are
+    applied in this order, as in transformers. Tokens as probable as the least probable one kept are kept too.
     """
     scores = keep_top_k(divide(scores, odds.temperature), odds.top_k)
     scores, ids = compact(scores)
     reached = keep_top_p(scores, odds.top_p).double().softmax(-1).cumsum(-1)
-    # Below the total, however it was rounded: so the first place above is one whose probability is not zero.
+    # Below the total, however it was rounded, so that the first place above it has a probability that is not zero.
     wanted = chances.clamp(max=1 - 1e-12) * reached[:, -1]
     place = torch.searchsorted(reached, wanted[:, None], right=True).clamp(max=scores.shape[1] - 1)
     return ids.gather(1, place)[:, 0]
 
 
 def divide(scores: Tensor, temperature: Tensor) -> Tensor:
-    """By the temperature, and with the best of each row at 0, so that however low it is nothing becomes infinite.
+    """Divide scores by the temperature, with the best of each row moved to 0, so that nothing becomes infinite.
 
-    scores [B, V], temperature [B] -> [B, V]
+    scores: [B, V]; temperature: [B] -> [B, V].
     """
-    best = scores.amax(-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).min)  # nothing may be allowed
+    best = scores.amax(-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).min)  # a row may allow nothing
     return (scores - best) / temperature[:, None]
 
 
 def compact(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """What top-k has left, in the order of the ids, with nothing behind it, and these ids: [B, V] -> [B, C], [B, C].
+    """Return the scores that top-k has left, in the order of their ids, and the ids: [B, V] -> [B, C], [B, C].
 
-    Only so that a large vocabulary does not cost more than the model.
+    Its only use is that a large vocabulary does not cost more than the model.
     """
     left = scores > -torch.inf
     counts = left.sum(-1)
@@ -73,7 +76,10 @@ def compact(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def keep_top_k(scores: Tensor, top_k: Tensor) -> Tensor:
-    """Only so many of the best of each row, or all for 0. scores [B, V], top_k [B] -> [B, V]"""
+    """Keep only the top_k best scores of each row, or all for 0.
+
+    scores: [B, V]; top_k: [B] -> [B, V].
+    """
     limits = top_k.clamp(max=scores.shape[1])
     most = int(limits.max())
     if not most:
@@ -84,9 +90,10 @@ def keep_top_k(scores: Tensor, top_k: Tensor) -> Tensor:
 
 
 def keep_top_p(scores: Tensor, top_p: Tensor) -> Tensor:
-    """Of each row the fewest best that together reach this probability. scores [B, V], top_p [B] -> [B, V]
+    """Keep, in each row, the fewest best scores whose probabilities add up to top_p.
 
-    Only rows of which these are many, or that are a matter of rounding, are sorted whole, which costs much.
+    scores: [B, V]; top_p: [B] -> [B, V]. A row is sorted whole, which costs much, only where many scores are kept, or
+    rounding decides.
     """
     cut = (top_p < 1).nonzero()[:, 0]
     if not len(cut):
@@ -101,17 +108,23 @@ def keep_top_p(scores: Tensor, top_p: Tensor) -> Tensor:
 
 
 def _least_of_best(rows: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least score that is kept, and whether this is sure. rows [C, V], top_p [C] -> [C, 1], [C]"""
+    """Return the smallest score kept, and whether that is sure, from the best scores alone.
+
+    rows: [C, V]; top_p: [C] -> [C, 1], [C].
+    """
     best = rows.topk(min(_BEST, rows.shape[1])).values.double()
     odds = (best - rows.logsumexp(-1, keepdim=True)).exp()
-    above = odds.cumsum(-1)[:, :-1] - top_p[:, None]  # with each of them, and so above the next one
+    above = odds.cumsum(-1)[:, :-1] - top_p[:, None]  # including each of them, and so the sum before the next one
     kept = (above < 0).sum(-1, keepdim=True)
     sure = (above[:, -1:] > 0).any(-1) & (above.abs() > _ROUNDING).all(-1)
     return best.gather(1, kept).to(rows.dtype), sure
 
 
 def _least_of_all(rows: Tensor, top_p: Tensor) -> Tensor:
-    """Return the least score that is kept, as transformers finds it. rows [C, V], top_p [C] -> [C, 1]"""
+    """Return the smallest score kept, as transformers finds it.
+
+    rows: [C, V]; top_p: [C] -> [C, 1].
+    """
     ascending = rows.sort(-1).values
     beyond = ascending.softmax(-1).cumsum(-1) <= 1 - top_p[:, None]
     beyond[:, -1] = False

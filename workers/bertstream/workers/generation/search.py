@@ -1,4 +1,4 @@
-"""How the answers to one Generate are found, step by step."""
+"""Find the answers to one Generate, step by step."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from bertstream.workers.generation.sequences import TokenSequence
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What one step has found for one search, the state of which it leaves as it is."""
+    """Hold what one step has found for one search, which the step leaves unchanged."""
 
     tokens: list[int]  # [k]
     scores: list[float]  # [k] natural logarithms of the model's probabilities
-    places: list[int]  # [k] which of the search's places each continues
-    totals: Tensor | None = None  # [k] of a beam search: scores of the whole sequences so far, descending
+    places: list[int]  # [k] which of the search's places each of them continues
+    totals: Tensor | None = None  # [k] for a beam search: scores of the whole sequences so far, descending
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One sequence that has ended."""
+    """Hold one sequence that has ended."""
 
     tokens: NDArray[np.int32]
     token_scores: NDArray[np.float32]
@@ -38,29 +38,29 @@ class Answer:
 
 
 class Search(ABC):
-    """Begins with one sequence, the root, which the first choice makes into as many as are wanted.
+    """Search for answers from one sequence, the root, which the first choice splits into as many as are wanted.
 
-    A place is a sequence after that; before, all places are the root's. A search without sequences is done.
+    From then on each place is a sequence; before that, all places are the root. A search without sequences is done.
     """
 
     def __init__(self, root: TokenSequence, count: int) -> None:
         self.sequences = [root]
         self.count = count
-        self.numbers: list[int] = []  # which answer each place makes, where that is known before it is done
+        self.numbers: list[int] = []  # which answer each place makes, where that is known in advance
         self._fresh = True
 
     @property
     def done(self) -> bool:
-        """Whether all answers are there."""
+        """Return whether all answers are there."""
         return not self.sequences
 
     @property
     def rows(self) -> list[int]:
-        """Which of the sequences each place is."""
+        """Return which of the sequences each place is."""
         return [0] * self.count if self._fresh else list(range(len(self.sequences)))
 
     def release(self, cache: CacheRows) -> None:
-        """End it, wherever it is."""
+        """End the search at any time, and give its rows back."""
         for sequence in self.sequences:
             sequence.release(cache)
         self.sequences = []
@@ -70,20 +70,23 @@ class Search(ABC):
     def choose(logits: Tensor, searches: Sequence[Search]) -> list[Choice]:
         """Return a choice for each of several searches of one kind.
 
-        logits [B, V] float32: the rows of all their sequences.
+        logits: [B, V] float32, the rows of all their sequences.
         """
 
     @abstractmethod
     def advance(self, choice: Choice, cache: CacheRows) -> None:
-        """Goes on with what was chosen. Takes no more of the cache."""
+        """Go on with what was chosen. This takes no more of the cache."""
 
     @abstractmethod
     def answers(self) -> list[Answer]:
-        """Once it is done."""
+        """Return the answers, once the search is done."""
 
 
 def choose(logits: Tensor, searches: Sequence[Search]) -> list[Choice]:
-    """Return a choice for each search. logits [B, V] float32: the rows of all their sequences, in order."""
+    """Return a choice for each search.
+
+    logits: [B, V] float32, the rows of all their sequences, in order.
+    """
     spans = list(pairwise(accumulate((len(each.sequences) for each in searches), initial=0)))
     choices: dict[int, Choice] = {}
     for kind in dict.fromkeys(type(each) for each in searches):
@@ -97,16 +100,16 @@ def choose(logits: Tensor, searches: Sequence[Search]) -> list[Choice]:
 
 
 def all_sequences(searches: Sequence[Search]) -> list[TokenSequence]:
-    """In order."""
+    """Return the sequences of all searches, in order."""
     return [sequence for search in searches for sequence in search.sequences]
 
 
 def all_rows(searches: Sequence[Search]) -> list[int]:
-    """For each place of each search, which of all their sequences it is."""
+    """Return, for each place of each search, its index among the sequences of all searches."""
     firsts = accumulate((len(each.sequences) for each in searches), initial=0)
     return [first + row for first, search in zip(firsts, searches, strict=False) for row in search.rows]
 
 
 def reason_of(sequence: TokenSequence) -> FinishReason:
-    """Why it ended."""
+    """Return why a sequence ended."""
     return "end_of_sequence" if sequence.ended else "length"

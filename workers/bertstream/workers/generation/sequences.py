@@ -1,4 +1,4 @@
-"""A sequence under way: its tokens, their scores, and where in the cache its past is."""
+"""Represent a sequence under way: its tokens, their scores, and the rows of the cache that hold its past."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from bertstream.workers.ragged import Ints
 
 
 class TokenSequence:
-    """One row of a step.
+    """Represent one row of a step.
 
-    Of its tokens the last one is not in the cache yet: the step that computes it writes it there. So a sequence holds
-    as many rows as it has tokens, but for a while between two steps.
+    The last of its tokens is not in the cache yet: the step that computes it writes it there. So between two steps a
+    sequence holds one row less than it has tokens.
     """
 
     def __init__(
         self, start: NDArray[np.int32], limit: int, rules: Rules, source: Ints | None = None, type_id: int = 0
     ) -> None:
         self.rules = rules
-        self.type_id = type_id  # of new tokens
-        self.source = source  # rows of the encoder's text, where there is one; they are not the sequence's own
-        self.limit = limit  # of new tokens
+        self.type_id = type_id  # type of new tokens
+        self.source = source  # rows of the encoder's text, where there is one; the sequence does not own them
+        self.limit = limit  # the most new tokens
         self.start = start.size
         self.length = start.size
         self.held = 0
@@ -34,47 +34,47 @@ class TokenSequence:
 
     @property
     def tokens(self) -> NDArray[np.int32]:
-        """All of them [length], a prompt or the decoder's start token first."""
+        """Return all tokens [length], a prompt or the decoder's start token first."""
         return self._tokens[: self.length]
 
     @property
     def generated(self) -> NDArray[np.int32]:
-        """The new ones [count]."""
+        """Return the new tokens [count]."""
         return self._tokens[self.start : self.length]
 
     @property
     def count(self) -> int:
-        """How many new ones there are."""
+        """Return the number of new tokens."""
         return self.length - self.start
 
     @property
     def scores(self) -> NDArray[np.float32]:
-        """Of the new ones [count]."""
+        """Return the scores of the new tokens [count]."""
         return self._scores[: self.count]
 
     @property
     def rows(self) -> Ints:
-        """Its rows of the cache [held], in the order of its tokens."""
+        """Return its rows of the cache [held], in the order of its tokens."""
         return self._rows[: self.held]
 
     @property
     def ended(self) -> bool:
-        """Whether the last token is one that ends a sequence."""
+        """Return whether the last token is one that ends a sequence."""
         return self.count > 0 and self.rules.ends(int(self._tokens[self.length - 1]))
 
     def hold(self, cache: CacheRows) -> None:
-        """Sees to it that there is a row for each token."""
+        """Make sure that there is a row for each token."""
         self._rows[self.held : self.length] = cache.allocate(self.length - self.held)
         self.held = self.length
 
     def append(self, token: int, score: float) -> None:
-        """One more new token."""
+        """Append a new token."""
         self._tokens[self.length] = token
         self._scores[self.count] = score
         self.length += 1
 
     def copy(self) -> TokenSequence:
-        """Another one with the same tokens, and nothing in the cache."""
+        """Return a sequence with the same tokens, and nothing in the cache."""
         twin = TokenSequence(self._tokens[: self.start], self.limit, self.rules, self.source, self.type_id)
         twin.length = self.length
         twin._tokens[: self.length] = self.tokens
@@ -82,7 +82,7 @@ class TokenSequence:
         return twin
 
     def fork(self, cache: CacheRows) -> TokenSequence:
-        """Another one with the same past."""
+        """Return a sequence with the same past."""
         twin = self.copy()
         twin.held = self.held
         twin._rows[: self.held] = self.rows

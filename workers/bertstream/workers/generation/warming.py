@@ -1,4 +1,4 @@
-"""The first steps of a program, which are slow, before anyone waits for them."""
+"""Run the first steps of a program, which are slow, before anyone waits for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WAYS = (
 
 
 class _Nobody:
-    """Whom the answers go to."""
+    """Take the answers that nobody reads."""
 
     number = 0
 

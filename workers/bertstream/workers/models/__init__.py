@@ -1,4 +1,4 @@
-"""Flat, scriptable modules. They know torch and each other, nothing else."""
+"""Define the models as flat, scriptable modules, which know torch and each other, and nothing else."""
 
 from bertstream.workers.models.activations import SUPPORTED as SUPPORTED_ACTIVATIONS
 from bertstream.workers.models.bert import BertShape

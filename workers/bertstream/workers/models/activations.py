@@ -1,4 +1,4 @@
-"""Activations by the names that config.json uses, with transformers' numbers."""
+"""Compute activations by the names that config.json uses, with transformers' numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast")  # by erf, and th
 
 
 class Activation(nn.Module):
-    """One activation; which one is a constant, so the compiled program holds only its branch."""
+    """Compute one activation.
+
+    Which one is a constant, so that the compiled program holds only its branch.
+    """
 
     __constants__ = ("name",)
 
@@ -24,7 +27,10 @@ class Activation(nn.Module):
         self.name = name
 
     def forward(self, x: Tensor) -> Tensor:
-        """x is overwritten where ATen can: it has just been computed, and is the widest tensor of all."""
+        """Apply the activation, overwriting x where ATen can.
+
+        x has just been computed, and is the widest tensor of all.
+        """
         if self.name == "gelu":
             return torch.ops.aten.gelu_(x)
         elif self.name == "gelu_pytorch_tanh":

@@ -1,4 +1,7 @@
-"""The architectures: which modules a shape is for. A new one is a file beside this one, and a line here."""
+"""Map each class of shape to the modules for it.
+
+To add an architecture, add a file beside this one, and a line here.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from bertstream.workers.models.encoder import Encoder
 from bertstream.workers.models.mpnet import MPNetEncoder, MPNetShape
 from bertstream.workers.models.shape import EncoderShape, Operators
 
-# By the class of the shape, which a family names. Each takes a shape of that class, and operators.
+# Keyed by the class of the shape, which a family names. Each takes a shape of that class, and operators.
 ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], Encoder]] = {
     BertShape: BertEncoder,
     MPNetShape: MPNetEncoder,
 }
-# Those that generate, too: they have `new_cache`, `prefill` and `step` besides, as CausalEncoder has them.
+# The encoders that generate too. They also have `new_cache`, `prefill` and `step`, as CausalEncoder has them.
 CAUSAL_ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], Encoder]] = {
     BertShape: CausalEncoder,
 }
@@ -28,5 +31,5 @@ def encoder_of(shape: EncoderShape, operators: Operators) -> Encoder:
 
 
 def causal_encoder_of(shape: EncoderShape, operators: Operators) -> Encoder:
-    """Make the encoder that a shape describes, which generates, too."""
+    """Make the encoder that a shape describes, for one that generates too."""
     return CAUSAL_ENCODERS[type(shape)](shape, operators)

@@ -1,4 +1,4 @@
-"""Attention over packed tokens. Nothing else of the encoder knows where a text ends.
+"""Compute attention over packed tokens, the only part of an encoder that knows where a text ends.
 
 T tokens, H hidden size, h heads of D.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-# TorchScript reads these annotations, and knows the old spellings only.
+# TorchScript reads these annotations, and knows only the old spellings.
 from typing import List, NamedTuple, Optional, Tuple  # noqa: UP035
 
 import torch
@@ -19,14 +19,14 @@ from bertstream.workers.models.shape import Operators
 
 
 class Wanted(NamedTuple):
-    """The texts and heads whose attention weights are to be written down, which the fast kernels never do."""
+    """Name the texts and heads whose attention weights are wanted, which the fast kernels do not keep."""
 
-    groups: List[Tuple[int, int, int]]  # noqa: UP006  # (first token, texts, tokens a text): neighbours of equal length
+    groups: List[Tuple[int, int, int]]  # noqa: UP006  # (first token, texts, tokens a text) of neighbours of equal length
     heads: Tensor  # [w] int64
 
 
 def wanted_weights(texts: List[int], heads: List[int], lengths: List[int], device: torch.device) -> Wanted:  # noqa: UP006
-    """Group the wanted `texts`, given by their places among all `lengths`, in the order they are given in."""
+    """Group the wanted `texts`, given by their places among all `lengths`, keeping their order."""
     groups: List[Tuple[int, int, int]] = []  # noqa: UP006
     starts: List[int] = [0]  # noqa: UP006
     if len(texts) > 0:
@@ -43,25 +43,29 @@ def wanted_weights(texts: List[int], heads: List[int], lengths: List[int], devic
 
 
 def distance_bias(by_distance: Tensor, native: bool) -> Tensor:
-    """Lay out, once a batch, what is to be added to scores for how far a key stands after its query.
+    """Lay out, once a batch, what is added to scores for how far a key stands after its query.
 
-    by_distance: [2L - 1, h], of distances from 1 - L to L - 1, L being the longest text's tokens; native: as Attention
-    has it -> [h, 2L - 1] float32 where native, else [h, L, L], of every query and key.
+    by_distance: [2L - 1, h], for distances from 1 - L to L - 1, where L is the longest text's tokens. native: as
+    Attention has it -> [h, 2L - 1] float32 where native, else [h, L, L], for every query and key.
     """
     rows = by_distance.t()
     return rows.to(torch.float32).contiguous() if native else square(rows, rows.size(1) // 2 + 1)
 
 
 def square(rows: Tensor, tokens: int) -> Tensor:
-    """Lay out a bias by distance for every query and key of a text. [h, 2L - 1] -> [h, tokens, tokens]"""
+    """Lay out a bias by distance for every query and key of a text.
+
+    rows: [h, 2L - 1] -> [h, tokens, tokens].
+    """
     places = torch.arange(tokens, device=rows.device)
     return rows[:, places - places.unsqueeze(1) + rows.size(1) // 2]
 
 
 class Attention(nn.Module):
-    """softmax(q k' / sqrt(D) + bias by distance) v within each text, no padding, and no masks but a decoder's.
+    """Compute softmax(q k' / sqrt(D) + bias by distance) v within each text, without padding.
 
-    Of `biased` layers each batch brings the bias. GPUs have no kernel of ours for it, nor flash attention.
+    Only a decoder's has a mask. For `biased` layers each batch brings the bias by distance, which neither our kernels
+    on GPUs nor flash attention support.
     """
 
     __constants__ = ("causal", "flash", "head_size", "heads", "native")
@@ -73,8 +77,8 @@ class Attention(nn.Module):
         self.causal = causal
         self.heads = heads
         self.head_size = hidden_size // heads
-        self.native = operators.native and not operators.flash  # which is better where it is
-        taken = self.head_size % 8 == 0 and self.head_size <= 256 and not biased  # by the kernel
+        self.native = operators.native and not operators.flash  # flash attention is faster where it can be used
+        taken = self.head_size % 8 == 0 and self.head_size <= 256 and not biased  # by the kernel of flash attention
         self.flash = operators.flash and taken
         self.any_lengths = self.native or self.flash
 
@@ -85,9 +89,10 @@ class Attention(nn.Module):
         segments: Segments,
         distances: Optional[Tensor] = None,  # noqa: UP045
     ) -> Tensor:
-        """qkv: [T, 3H], to which bias [3H] is to be added first -> [T, H]. In C++ the sum is made on the way.
+        """Attend within each text. qkv: [T, 3H] -> [T, H].
 
-        distances: of `biased` layers, as distance_bias makes it.
+        bias: [3H], to be added to qkv first, which in C++ is part of the same pass. distances: of `biased` layers, as
+        distance_bias makes it.
         """
         if self.native:
             return torch.ops.bertstream.attention(qkv, bias, segments.cu_seqlens, self.heads, self.causal, distances)
@@ -98,14 +103,20 @@ class Attention(nn.Module):
         return self.by_runs(qkv, segments, distances)
 
     def packed(self, qkv: Tensor, segments: Segments) -> Tensor:
-        """CUDA's kernel for texts of any lengths. qkv: [T, 3H] -> [T, H]"""
+        """Attend by CUDA's kernel for texts of any lengths.
+
+        qkv: [T, 3H] -> [T, H].
+        """
         q, k, v = qkv.view(-1, 3, self.heads, self.head_size).unbind(1)  # each [T, h, D]
         cu, longest = segments.cu_seqlens, segments.longest
         context = torch.ops.aten._flash_attention_forward(q, k, v, cu, cu, longest, longest, 0.0, self.causal, False)[0]
         return context.reshape(-1, self.heads * self.head_size)
 
     def by_runs(self, qkv: Tensor, segments: Segments, squares: Optional[Tensor]) -> Tensor:  # noqa: UP045
-        """Neighbours of equal length are a dense batch, by a view. qkv: [T, 3H]; squares: [h, L, L] -> [T, H]"""
+        """Attend to each run of texts of equal length as a dense batch, which is a view.
+
+        qkv: [T, 3H]; squares: [h, L, L] -> [T, H].
+        """
         context = torch.empty([qkv.size(0), self.heads * self.head_size], dtype=qkv.dtype, device=qkv.device)
         for first, texts, length in segments.runs:
             rows = qkv[first : first + texts * length]
@@ -124,10 +135,10 @@ class Attention(nn.Module):
         wanted: Wanted,
         distances: Optional[Tensor] = None,  # noqa: UP045
     ) -> List[Tensor]:  # noqa: UP006
-        """softmax(q k' / sqrt(D) + distances), [w, n, n] of each wanted text of n tokens.
+        """Return softmax(q k' / sqrt(D) + distances), [w, n, n] for each wanted text of n tokens.
 
-        Row i is what token i attends to. In float32 whatever qkv is, as the fast kernels have it inside.
-        qkv: [T, 3H]; bias, to be added to it: [3H]; distances: as forward takes it
+        Row i is what token i attends to. It is float32 whatever qkv is, as inside the fast kernels. qkv: [T, 3H]; bias:
+        [3H], to be added to qkv; distances: as forward takes it.
         """
         found: List[Tensor] = []  # noqa: UP006
         for first, texts, length in wanted.groups:

@@ -1,4 +1,4 @@
-"""BERT (arXiv 1810.04805), and what has kept its layers: RoBERTa, DistilBERT, ELECTRA.
+"""Define BERT (arXiv 1810.04805) and the models that have kept its layers: RoBERTa, DistilBERT, ELECTRA.
 
 T tokens, H hidden size, E embedding size.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# TorchScript reads these annotations, and knows the old spellings only.
+# TorchScript reads these annotations, and knows only the old spellings.
 from typing import ClassVar, List, Optional, Tuple  # noqa: UP035
 
 import torch
@@ -25,16 +25,16 @@ from bertstream.workers.models.shape import EncoderShape, Operators
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BertShape(EncoderShape):
-    """Sizes and switches of an encoder of BERT's architecture."""
+    """Hold the sizes and switches of an encoder of BERT's architecture."""
 
     COUNTS: ClassVar[Mapping[str, int]] = {**EncoderShape.COUNTS, "intermediate_size": 1 << 20, "positions": 1 << 24}
 
     intermediate_size: int
     positions: int  # rows of the position table
     activation: str
-    positions_skip_padding: bool = False  # RoBERTa: the first real token has position pad_token_id + 1
-    pad_token_id: int = 0  # of positions_skip_padding alone
-    causal: bool = False  # a decoder's: a token attends to itself and what is before it
+    positions_skip_padding: bool = False  # as in RoBERTa: the first real token has position pad_token_id + 1
+    pad_token_id: int = 0  # used with positions_skip_padding alone
+    causal: bool = False  # of a decoder: a token attends to itself and to those before it
 
     def __post_init__(self) -> None:
         pad = self.pad_token_id
@@ -43,7 +43,7 @@ class BertShape(EncoderShape):
 
     @property
     def max_tokens(self) -> int:
-        """The longest text that the position table allows."""
+        """Return the length of the longest text that the position table allows."""
         return self.positions - (self.pad_token_id + 1 if self.positions_skip_padding else 0)
 
 
@@ -52,7 +52,7 @@ def _is_count(value: object) -> bool:
 
 
 class Embeddings(nn.Module):
-    """ids -> layer 0."""
+    """Compute layer 0 from token ids."""
 
     __constants__ = ("has_projection", "has_types", "pad_token_id", "positions_skip_padding")
 
@@ -70,13 +70,19 @@ class Embeddings(nn.Module):
         self.projection = nn.Linear(shape.embedding_size, shape.hidden_size) if self.has_projection else nn.Identity()
 
     def forward(self, ids: Tensor, type_ids: Optional[Tensor], where: Segments) -> Tensor:  # noqa: UP045
-        """Embed texts laid end to end. ids, type_ids: [T] -> [T, H]"""
+        """Embed texts laid end to end.
+
+        ids, type_ids: [T] -> [T, H].
+        """
         if self.positions_skip_padding:
             return self.at(ids, type_ids, places_after_padding(ids, self.pad_token_id, where))
         return self.at(ids, type_ids, places(where, ids.size(0)))
 
     def at(self, ids: Tensor, type_ids: Optional[Tensor], positions: Tensor) -> Tensor:  # noqa: UP045
-        """Embed tokens at these rows of the position table. ids, type_ids, positions: [T] -> [T, H]"""
+        """Embed tokens at these rows of the position table.
+
+        ids, type_ids, positions: [T] -> [T, H].
+        """
         x = self.word(ids)  # [T, E]
         # Added in transformers' order, so that the sums round alike.
         if self.has_types:
@@ -88,14 +94,17 @@ class Embeddings(nn.Module):
         return self.projection(self.norm(x))
 
     def positions_after(self, ids: Tensor, before: Tensor) -> Tensor:
-        """Place one token more a text, after so many, as transformers counts with a cache. ids, before: [B] -> [B]"""
+        """Return the positions of one more token a text, after `before` tokens, as transformers counts with a cache.
+
+        ids, before: [B] -> [B].
+        """
         if self.positions_skip_padding:
             return torch.where(ids != self.pad_token_id, before + 1, 0) + self.pad_token_id
         return before
 
 
 class Layer(nn.Module):
-    """Attention, then the two-layer network, each with residual and norm (post-norm)."""
+    """Compute attention, then the two-layer network, each with residual and norm (post-norm)."""
 
     def __init__(self, shape: BertShape, operators: Operators) -> None:
         super().__init__()
@@ -106,14 +115,17 @@ class Layer(nn.Module):
         self.feed_forward = FeedForward(hidden, shape.intermediate_size, shape.activation, eps, operators)
 
     def forward(self, x: Tensor, where: Segments, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
-        """Do what Encoder asks of a layer. x: [T, H] -> [T, H]"""
+        """Compute a layer as Encoder asks for it.
+
+        x: [T, H] -> [T, H].
+        """
         if whole:
             return self.run(x, where, wanted)
         qkv, bias = self.query_key_value.pending(x)
         return x, self.attention.weights(qkv, bias, wanted)
 
     def run(self, x: Tensor, where: Segments, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
-        """Run the whole layer, in one block: TorchScript holds what an `if` uses from before it until the `if` ends."""
+        """Compute the whole layer in one block, since TorchScript holds what an `if` uses until the `if` ends."""
         qkv, bias = self.query_key_value.pending(x)
         weights = self.attention.weights(qkv, bias, wanted)
         x = self.attention_output(self.attention(qkv, bias, where), x)
@@ -121,7 +133,10 @@ class Layer(nn.Module):
 
 
 class BertEncoder(Encoder):
-    """Embeddings, layers, pooler. Layers share nothing but where texts lie."""
+    """Stack embeddings, layers and pooler.
+
+    Layers share nothing but where texts lie.
+    """
 
     def __init__(self, shape: BertShape, operators: Operators) -> None:
         layers = [Layer(shape, operators) for _ in range(shape.layers)]
@@ -129,5 +144,5 @@ class BertEncoder(Encoder):
         super().__init__(Embeddings(shape), layers, pooler, any_lengths=layers[0].attention.any_lengths)
 
     def shared(self, where: Segments) -> Segments:
-        """Return where texts lie, which is all that layers take."""
+        """Return where texts lie, which is all that layers take besides the states."""
         return where

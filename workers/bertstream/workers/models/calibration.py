@@ -1,4 +1,4 @@
-"""How large the inputs of linear layers become, which decides how they are best cut into int8.
+"""Measure how large the inputs of linear layers become, which decides how they are best rounded to int8.
 
 Made-up texts show it: a few columns of the states are far larger than all others, whatever the text.
 """
@@ -20,7 +20,7 @@ SHORTEST, LONGEST = 8, 128
 
 @torch.inference_mode()
 def largest_inputs(shape: EncoderShape, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """By the names of those linear layers that read normalised states: [K] float32, of each input its greatest size."""
+    """Return, by name, the largest size of each input, [K] float32, of linear layers that read normalised states."""
     with torch.device("meta"):
         model = Model(shape, Operators())
     own = {name: weights[name].to(torch.float32) for name in model.state_dict()}

@@ -1,7 +1,7 @@
-"""BERT's layers as they go on from cached keys and values, one token a sequence: an encoder's, and a decoder's.
+"""Run BERT's layers from cached keys and values, one token a sequence, for a decoder alone or one with an encoder.
 
-The cache is a pool of token rows: of each layer one tensor [2, rows, H], keys and values. Which rows make up a
-sequence is the caller's to say, so sequences may share them.
+The cache is a pool of token rows: for each layer one tensor [2, rows, H], keys and values. The caller says which rows
+make up a sequence, so sequences may share them.
 T tokens of prompts, B sequences, H hidden size, h heads of D.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# TorchScript reads these annotations, and knows the old spellings only.
+# TorchScript reads these annotations, and knows only the old spellings.
 from typing import List, NamedTuple, Optional  # noqa: UP035
 
 import torch
@@ -26,32 +26,41 @@ from bertstream.workers.models.shape import HeadShape, Operators
 
 @dataclass(frozen=True, slots=True)
 class DecoderShape:
-    """The decoder of an encoder-decoder."""
+    """Describe the decoder of an encoder-decoder."""
 
     shape: BertShape  # causal
-    head: HeadShape  # over the vocabulary
+    head: HeadShape  # the head over the vocabulary
 
 
 class Past(NamedTuple):
-    """The cached tokens that each of B sequences attends to, up to M; computed once a step, used by every layer."""
+    """Hold the cached tokens that each of B sequences attends to, up to M; made once a step, used by every layer."""
 
     rows: Tensor  # [B * M] int64
-    mask: Tensor  # [B, 1, 1, M], True where there is one
+    mask: Tensor  # [B, 1, 1, M], True where there is a token
 
 
 def past_of(rows: Tensor, lengths: Tensor) -> Past:
-    """rows: [B, M], padded with any rows at all; lengths: [B], each at least 1"""
+    """Return the cached tokens of sequences.
+
+    rows: [B, M], padded with any valid rows; lengths: [B], each at least 1.
+    """
     places = torch.arange(rows.size(1), device=rows.device)
     return Past(rows.reshape(-1), (places < lengths.unsqueeze(1)).view(rows.size(0), 1, 1, -1))
 
 
 def write(cache: Tensor, rows: Tensor, keys_values: Tensor) -> None:
-    """cache: [2, rows, H]; rows: [T]; keys_values: [T, 2H]"""
+    """Write keys and values to rows of the cache.
+
+    cache: [2, rows, H]; rows: [T]; keys_values: [T, 2H].
+    """
     cache.index_copy_(1, rows, keys_values.view(rows.size(0), 2, -1).transpose(0, 1))
 
 
 def attend(q: Tensor, cache: Tensor, past: Past, heads: int) -> Tensor:
-    """One query a sequence. q: [B, H]; cache: [2, rows, H] -> [B, H]"""
+    """Attend to the past with one query a sequence.
+
+    q: [B, H]; cache: [2, rows, H] -> [B, H].
+    """
     sequences = q.size(0)
     found = cache.index_select(1, past.rows).view(2, sequences, past.mask.size(3), heads, -1)
     k, v = found.transpose(2, 3).unbind(0)  # each [B, h, M, D]
@@ -60,25 +69,34 @@ def attend(q: Tensor, cache: Tensor, past: Past, heads: int) -> Tensor:
 
 
 def empty_cache(layers: int, rows: int, hidden: int, like: Tensor) -> List[Tensor]:  # noqa: UP006
-    """[2, rows, hidden] for each layer, where and of the type that `like` is. Zeros: no mask hides a NaN."""
+    """Make a cache, [2, rows, hidden] for each layer, on the device and of the type of `like`.
+
+    It is filled with zeros, since a mask would not hide NaN.
+    """
     return [torch.zeros([2, rows, hidden], dtype=like.dtype, device=like.device) for _ in range(layers)]
 
 
 class CausalLayer(Layer):
-    """An encoder's layer with a decoder's attention, whole texts at once or a token at a time."""
+    """Compute an encoder's layer with a decoder's attention, for whole texts or a token at a time."""
 
     def prefill(self, x: Tensor, segments: Segments, cache: Tensor, rows: Tensor) -> Tensor:
-        """Whole prompts. x: [T, H]; cache: [2, rows, H]; rows: [T] -> [T, H]"""
+        """Compute whole prompts.
+
+        x: [T, H]; cache: [2, rows, H]; rows: [T] -> [T, H].
+        """
         qkv = self.query_key_value(x)
         write(cache, rows, qkv[:, x.size(1) :])
         return self.feed_forward(self.attention_output(self.attention(qkv, None, segments), x))
 
     def step(self, x: Tensor, cache: Tensor, rows: Tensor, past: Past) -> Tensor:
-        """One token a sequence. x: [B, H]; rows: [B], where its own keys and values go -> [B, H]"""
+        """Compute one token a sequence.
+
+        x: [B, H]; rows: [B], where its own keys and values go -> [B, H].
+        """
         return self.feed_forward(self.self_attend(x, cache, rows, past))
 
     def self_attend(self, x: Tensor, cache: Tensor, rows: Tensor, past: Past) -> Tensor:
-        """x: [B, H] -> [B, H]"""
+        """Attend to the sequence's own past. x: [B, H] -> [B, H]."""
         hidden = x.size(1)
         qkv = self.query_key_value(x)
         write(cache, rows, qkv[:, hidden:])
@@ -86,7 +104,7 @@ class CausalLayer(Layer):
 
 
 class CausalEncoder(BertEncoder):
-    """A decoder alone, with one copy of the layers for encoding and generating."""
+    """Encode and generate as a decoder alone, with one copy of the layers."""
 
     __constants__ = ("any_lengths", "has_pooler", "hidden_size", "layer_count")
 
@@ -96,7 +114,7 @@ class CausalEncoder(BertEncoder):
         self.layers = nn.ModuleList([CausalLayer(shape, operators) for _ in range(shape.layers)])
 
     def new_cache(self, rows: int) -> List[Tensor]:  # noqa: UP006
-        """Make room for so many tokens' keys and values: [2, rows, H] for each layer."""
+        """Make room for the keys and values of `rows` tokens: [2, rows, H] for each layer."""
         return empty_cache(self.layer_count, rows, self.hidden_size, self.words())
 
     def prefill(
@@ -107,7 +125,10 @@ class CausalEncoder(BertEncoder):
         where: Segments,
         rows: Tensor,
     ) -> Tensor:
-        """Run whole prompts. ids, type_ids, rows: [T] -> [n, H], the states of each prompt's last token"""
+        """Compute whole prompts.
+
+        ids, type_ids, rows: [T] -> [n, H], the states of each prompt's last token.
+        """
         x = self.embed(ids, type_ids, where)
         for i, layer in enumerate(self.layers):
             x = layer.prefill(x, where, cache[i], rows)  # type: ignore[operator]
@@ -122,7 +143,10 @@ class CausalEncoder(BertEncoder):
         rows: Tensor,
         past: Past,
     ) -> Tensor:
-        """Run one token a sequence. ids, type_ids, positions, rows: [B] -> [B, H]"""
+        """Compute one token a sequence.
+
+        ids, type_ids, positions, rows: [B] -> [B, H].
+        """
         x = self.embeddings.at(ids, type_ids, self.embeddings.positions_after(ids, positions))
         for i, layer in enumerate(self.layers):
             x = layer.step(x, cache[i], rows, past)  # type: ignore[operator]
@@ -130,7 +154,7 @@ class CausalEncoder(BertEncoder):
 
 
 class CrossAttention(nn.Module):
-    """From the decoder's tokens to those of the encoder, whose keys and values are computed once and cached."""
+    """Attend from the decoder's tokens to the encoder's, whose keys and values are computed once and cached."""
 
     __constants__ = ("heads",)
 
@@ -143,29 +167,35 @@ class CrossAttention(nn.Module):
         self.output = LinearAddNorm(hidden, hidden, shape.layer_norm_eps, operators)
 
     def forward(self, x: Tensor, cache: Tensor, source: Past) -> Tensor:
-        """x: [B, H] -> [B, H]"""
+        """Attend to the source. x: [B, H] -> [B, H]."""
         return self.output(attend(self.query(x), cache, source, self.heads), x)
 
 
 class CrossLayer(CausalLayer):
-    """A decoder's layer in an encoder-decoder: attention to its own past, to the source, then the network."""
+    """Compute a decoder's layer in an encoder-decoder: attention to its own past, to the source, then the network."""
 
     def __init__(self, shape: BertShape, operators: Operators) -> None:
         super().__init__(shape, operators)
         self.cross_attention = CrossAttention(shape, operators)
 
     def read_source(self, states: Tensor, cache: Tensor, rows: Tensor) -> None:
-        """states: [T, H] of source tokens; cache: [2, rows, H]; rows: [T]"""
+        """Cache the keys and values of the source.
+
+        states: [T, H] of source tokens; cache: [2, rows, H]; rows: [T].
+        """
         write(cache, rows, self.cross_attention.key_value(states))
 
     def step_across(self, x: Tensor, cache: Tensor, rows: Tensor, past: Past, source: Past) -> Tensor:
-        """step, and attention to the source. x: [B, H] -> [B, H]"""
+        """Compute one token a sequence, as step does, with attention to the source.
+
+        x: [B, H] -> [B, H].
+        """
         x = self.self_attend(x, cache, rows, past)
         return self.feed_forward(self.cross_attention(x, cache, source))
 
 
 class Decoder(nn.Module):
-    """The decoder of an encoder-decoder, which has embeddings and a vocabulary of its own."""
+    """Run the decoder of an encoder-decoder, which has embeddings and a vocabulary of its own."""
 
     __constants__ = ("hidden_size", "layer_count")
 
@@ -180,11 +210,14 @@ class Decoder(nn.Module):
         self.head = VocabularyHead(shape, decoder.head)
 
     def new_cache(self, rows: int) -> List[Tensor]:  # noqa: UP006
-        """[2, rows, H] for each layer"""
+        """Make room for the keys and values of `rows` tokens: [2, rows, H] for each layer."""
         return empty_cache(self.layer_count, rows, self.hidden_size, self.embeddings.word.weight)
 
     def read_source(self, states: Tensor, cache: List[Tensor], rows: Tensor) -> None:  # noqa: UP006
-        """The encoder's last states [T, source_size], whose keys and values go to rows [T] of every layer's cache."""
+        """Cache the keys and values of the encoder's last states, at `rows` of every layer's cache.
+
+        states: [T, source_size]; rows: [T].
+        """
         states = self.projection(states)
         for i, layer in enumerate(self.layers):
             layer.read_source(states, cache[i], rows)  # type: ignore[operator]
@@ -198,7 +231,10 @@ class Decoder(nn.Module):
         past: Past,
         source: Past,
     ) -> Tensor:
-        """ids, positions, rows: [B] -> [B, V] float32"""
+        """Compute the next logits of each sequence.
+
+        ids, positions, rows: [B] -> [B, V] float32.
+        """
         x = self.embeddings.at(ids, None, self.embeddings.positions_after(ids, positions))
         for i, layer in enumerate(self.layers):
             x = layer.step_across(x, cache[i], rows, past, source)  # type: ignore[operator]

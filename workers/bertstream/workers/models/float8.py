@@ -1,34 +1,40 @@
-"""Products of 8-bit floats, four bits of them the exponent and three the mantissa (OCP's E4M3), as a GPU takes them.
+"""Multiply 8-bit floats with four bits of exponent and three of mantissa (OCP's E4M3), as GPUs do.
 
 T tokens, K inputs, N outputs. Each row of inputs has a scale, and each output's weights have one, in float32.
 """
 
 from __future__ import annotations
 
-# TorchScript reads these annotations, and knows the old spellings only.
+# TorchScript reads these annotations, and knows only the old spellings.
 from typing import Optional, Tuple  # noqa: UP035
 
 import torch
 from torch import Tensor
 
-GROUP = 16  # the GPU's product takes only multiples of it, of inputs and of outputs
+GROUP = 16  # inputs and outputs must be multiples of it for the GPU's product
 
 
 def takes(inputs: int, outputs: int) -> bool:
-    """Whether there is such a product of these sizes."""
+    """Return whether there is such a product of these sizes."""
     return inputs % GROUP == 0 and outputs % GROUP == 0
 
 
 def quantize_rows(x: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
-    """By ATen, each row over its own range. x: [T, K] -> float8 [T, K], to be multiplied with scales [T, 1] float32"""
+    """Round each row over its own range, by ATen.
+
+    x: [T, K] -> float8 [T, K], to be multiplied by scales [T, 1] float32.
+    """
     wide = x.to(torch.float32)
-    # Over the largest number that there is, 448; never 0, so that 1 / scale is finite.
+    # 448 is the largest number. The scale is never 0, so that 1 / scale is finite.
     scales = wide.abs().amax(1, keepdim=True).clamp_min(1e-30) * (1.0 / 448.0)
     return (wide * scales.reciprocal()).to(torch.float8_e4m3fn), scales
 
 
 def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """[N, K] -> float8 [N, K], and scales [1, N] float32"""
+    """Round the weights of each output.
+
+    [N, K] -> float8 [N, K], and scales [1, N] float32.
+    """
     numbers, scales = quantize_rows(weight)
     return numbers, scales.t().contiguous()
 
@@ -40,9 +46,10 @@ def product(
     columns: Tensor,
     bias: Optional[Tensor],  # noqa: UP045
 ) -> Tensor:
-    """x W' + bias, x being float8 [T, K] times scales [T, 1], and W [N, K] times columns [1, N] -> [T, N] bfloat16
+    """Return x W' + bias, where x is `numbers` times `scales`, and W is `weight` times `columns`, as bfloat16.
 
-    Not every torch and GPU gives other types of such a product.
+    numbers: float8 [T, K]; scales: [T, 1]; weight: [N, K]; columns: [1, N] -> [T, N]. Other types of result are not
+    available with every torch and GPU.
     """
     return torch._scaled_mm(
         numbers, weight.t(), scales, columns, bias=bias, out_dtype=torch.bfloat16, use_fast_accum=True

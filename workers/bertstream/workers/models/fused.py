@@ -1,11 +1,11 @@
-"""What layers of most architectures are made of: linear layers, with what comes after them in the same pass.
+"""Define what layers of most architectures are made of: linear layers, with what follows them in the same pass.
 
 T tokens, H hidden size, I intermediate size.
 """
 
 from __future__ import annotations
 
-# TorchScript reads these annotations, and knows the old spellings only.
+# TorchScript reads these annotations, and knows only the old spellings.
 from typing import Optional, Tuple  # noqa: UP035
 
 import torch
@@ -18,7 +18,10 @@ from bertstream.workers.models.shape import Operators
 
 
 class LinearAddNorm(nn.Module):
-    """LayerNorm(x W' + b + residual). In C++ all but the product, or even that, is one pass."""
+    """Compute LayerNorm(x W' + b + residual).
+
+    In C++, all but the product, or even with it, is one pass.
+    """
 
     __constants__ = ("eps", "native", "packs")
 
@@ -32,7 +35,10 @@ class LinearAddNorm(nn.Module):
         self.packs = self.linear.packs
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        """x: [T, size], residual: [T, H] -> [T, H]"""
+        """Apply the layer.
+
+        x: [T, size]; residual: [T, H] -> [T, H].
+        """
         its = self.linear
         if self.packs:
             return torch.ops.bertstream.linear_add_layer_norm(
@@ -44,18 +50,27 @@ class LinearAddNorm(nn.Module):
             return functional.layer_norm(its(x).add_(residual), self.weight.shape, self.weight, self.bias, self.eps)
 
     def of_quantized(self, numbers: Tensor, scales: Tensor, residual: Tensor) -> Tensor:
-        """forward by the operators, of an x for a product of fp8. float8 [T, size], [T, 1], [T, H] -> [T, H]"""
+        """Apply the layer by the C++ operators to an x that is rounded to fp8.
+
+        numbers: float8 [T, size]; scales: [T, 1]; residual: [T, H] -> [T, H].
+        """
         return self.normalized(self.linear.product_of(numbers, scales), residual)
 
     def normalized(self, product: Tensor, residual: Tensor) -> Tensor:
-        """[T, H], [T, H] -> [T, H]"""
+        """Add bias and residual to a product, and normalise.
+
+        product, residual: [T, H] -> [T, H].
+        """
         return torch.ops.bertstream.add_layer_norm_(
             product, self.linear.bias, residual, self.weight, self.bias, self.eps
         )
 
 
 class Projection(Linear):
-    """To queries, keys and values. Where the product is ATen's, attention in C++ adds its bias on the way."""
+    """Project to queries, keys and values.
+
+    Where the product is ATen's, attention in C++ adds the bias.
+    """
 
     __constants__ = ("float8", "native", "packs", "pends", "plain")
     reads_normalized = True
@@ -65,14 +80,17 @@ class Projection(Linear):
         self.pends = operators.native and not self.packs and not operators.flash
 
     def pending(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor]]:  # noqa: UP006, UP045
-        """[T, 3H], and the bias [3H] that is still to be added to it."""
+        """Return the product [T, 3H], and the bias [3H] that is still to be added to it, if any."""
         if self.pends:
             return self.product(x), self.bias
         return self(x), None
 
 
 class LinearActivation(Linear):
-    """activation(x W' + b). In C++ the bias and a GELU are one pass, if not part of the product."""
+    """Compute activation(x W' + b).
+
+    In C++, bias and GELU are one pass, where they are not part of the product.
+    """
 
     __constants__ = ("float8", "fuses", "has_epilogue", "native", "packs", "plain", "tanh")
     reads_normalized = True
@@ -84,10 +102,10 @@ class LinearActivation(Linear):
         self.tanh = activation != "gelu"
         self.has_epilogue = operators.epilogue and self.plain and self.tanh and activation in GELUS
         if self.has_epilogue:
-            self.epilogue = False  # a worker's to switch on, once its GPU has shown the numbers
+            self.epilogue = False  # a worker switches it on, once its GPU has given the right numbers
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [T, H] -> [T, I]"""
+        """Apply the layer. x: [T, H] -> [T, I]."""
         if self.has_epilogue:  # noqa: SIM102  # TorchScript leaves out a branch by one constant alone
             if self.epilogue:
                 return torch._addmm_activation(self.bias, x, self.weight.t(), use_gelu=True)
@@ -97,19 +115,22 @@ class LinearActivation(Linear):
             return self.activation(self.linear(x))
 
     def fused(self, x: Tensor) -> Tensor:
-        """x: [T, H] -> [T, I]"""
+        """Apply the layer by the C++ operators. x: [T, H] -> [T, I]."""
         if self.packs:
             return torch.ops.bertstream.linear_gelu(x, self.packed, self.columns, self.factors, self.bias, self.tanh)
         else:
             return torch.ops.bertstream.add_gelu_(self.product(x), self.bias, self.tanh)
 
     def quantized(self, x: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
-        """forward by the operators, for a product of fp8. [T, H] -> float8 [T, I], scales [T, 1]"""
+        """Apply the layer by the C++ operators, rounded to fp8 for the next product.
+
+        x: [T, H] -> float8 [T, I], scales [T, 1].
+        """
         return torch.ops.bertstream.add_gelu_quantize_rows(self.product(x), self.bias, self.tanh)
 
 
 class FeedForward(nn.Module):
-    """The two-layer network, with residual and norm after it (post-norm)."""
+    """Compute the two-layer network, with residual and norm after it (post-norm)."""
 
     __constants__ = ("quantizes",)
 
@@ -122,8 +143,8 @@ class FeedForward(nn.Module):
         self.quantizes = self.intermediate.fuses and self.output.linear.float8
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [T, H] -> [T, H]"""
-        if self.quantizes:  # the widest tensor of all is never there but as fp8
+        """Apply the network. x: [T, H] -> [T, H]."""
+        if self.quantizes:  # the widest tensor of all then exists only as fp8
             numbers, scales = self.intermediate.quantized(x)
             return self.output.of_quantized(numbers, scales, x)
         else:

@@ -1,10 +1,10 @@
-"""Whole models that generate, as they are scripted and saved: they encode as any Model does, and go on from a cache."""
+"""Define whole models that generate, as they are scripted and saved: they encode as any Model, and use a cache."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# TorchScript reads these annotations, and knows the old spellings only.
+# TorchScript reads these annotations, and knows only the old spellings.
 from typing import List, Optional  # noqa: UP035
 
 import torch
@@ -16,11 +16,11 @@ from bertstream.workers.models.model import Model
 from bertstream.workers.models.segments import segments
 from bertstream.workers.models.shape import EncoderShape, HeadShape, Operators, SentenceShape
 
-CAUSAL = "causal_lm"  # the name of the head that makes a model a CausalModel
+CAUSAL = "causal_lm"  # the head whose presence makes a model a CausalModel
 
 
 class CausalModel(Model):
-    """A decoder alone."""
+    """Generate with a decoder alone."""
 
     def __init__(
         self, shape: EncoderShape, operators: Operators, heads: Sequence[HeadShape], sentence: SentenceShape
@@ -30,7 +30,7 @@ class CausalModel(Model):
 
     @torch.jit.export
     def new_cache(self, rows: int) -> List[Tensor]:  # noqa: UP006
-        """[2, rows, H] for each layer"""
+        """Make room for the keys and values of `rows` tokens: [2, rows, H] for each layer."""
         return self.encoder.new_cache(rows)  # type: ignore[operator]
 
     @torch.jit.export
@@ -42,7 +42,10 @@ class CausalModel(Model):
         lengths: List[int],  # noqa: UP006
         rows: Tensor,
     ) -> Tensor:
-        """Whole prompts. ids, type_ids, rows: [T]; lengths: [n] -> [n, V] float32, of each prompt's last token"""
+        """Compute whole prompts.
+
+        ids, type_ids, rows: [T]; lengths: [n] -> [n, V] float32, the logits after each prompt's last token.
+        """
         where = segments(lengths, ids.device)
         return self.next_logits(self.encoder.prefill(cache, ids, type_ids, where, rows))  # type: ignore[operator]
 
@@ -57,18 +60,21 @@ class CausalModel(Model):
         past_lengths: Tensor,
         type_ids: Optional[Tensor],  # noqa: UP045
     ) -> Tensor:
-        """One token a sequence. ids, positions, rows, past_lengths, type_ids: [B]; past: [B, M] -> [B, V] float32"""
+        """Compute one token a sequence.
+
+        ids, positions, rows, past_lengths, type_ids: [B]; past: [B, M] -> [B, V] float32.
+        """
         own = past_of(past, past_lengths)
         states = self.encoder.step(cache, ids, type_ids, positions, rows, own)  # type: ignore[operator]
         return self.next_logits(states)
 
     def next_logits(self, states: Tensor) -> Tensor:
-        """[M, H] -> [M, V] float32"""
+        """Return the logits of the next tokens. states: [M, H] -> [M, V] float32."""
         return self.logits("causal_lm", states).to(torch.float32)
 
 
 class EncoderDecoder(Model):
-    """An encoder, and a decoder that attends to it."""
+    """Generate with an encoder, and a decoder that attends to it."""
 
     def __init__(
         self,
@@ -84,7 +90,7 @@ class EncoderDecoder(Model):
 
     @torch.jit.export
     def new_cache(self, rows: int) -> List[Tensor]:  # noqa: UP006
-        """[2, rows, H] for each layer of the decoder"""
+        """Make room for the keys and values of `rows` tokens: [2, rows, H] for each layer of the decoder."""
         return self.decoder.new_cache(rows)
 
     @torch.jit.export
@@ -96,7 +102,10 @@ class EncoderDecoder(Model):
         lengths: List[int],  # noqa: UP006
         rows: Tensor,
     ) -> None:
-        """Run the encoder and cache what the decoder's layers attend to. ids, type_ids, rows: [T]; lengths: [n]"""
+        """Run the encoder, and cache what the decoder's layers attend to.
+
+        ids, type_ids, rows: [T]; lengths: [n].
+        """
         states = self.forward(ids, type_ids, lengths, [self.layer_count])[0]
         self.decoder.read_source(states, cache, rows)
 
@@ -112,7 +121,10 @@ class EncoderDecoder(Model):
         source: Tensor,
         source_lengths: Tensor,
     ) -> Tensor:
-        """CausalModel.step without types, attending to source [B, S] of source_lengths [B] -> [B, V] float32"""
+        """Compute one token a sequence, as CausalModel.step does without types, with attention to the source.
+
+        source: [B, S]; source_lengths: [B] -> [B, V] float32.
+        """
         return self.decoder.step(
             cache, ids, positions, rows, past_of(past, past_lengths), past_of(source, source_lengths)
         )

@@ -1,4 +1,4 @@
-"""Task heads: what turns the last layer's states into logits.
+"""Define task heads, which turn the last layer's states into logits.
 
 H hidden size, E embedding size, V vocabulary size.
 """
@@ -16,7 +16,7 @@ from bertstream.workers.models.shape import EncoderShape, HeadShape
 
 
 class VocabularyHead(nn.Module):
-    """A logit for every token of the vocabulary."""
+    """Give a logit for every token of the vocabulary."""
 
     __constants__ = ("reads_pooler", "tied")
 
@@ -32,7 +32,10 @@ class VocabularyHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(shape.vocabulary_size))
 
     def forward(self, states: Tensor, words: Tensor) -> Tensor:
-        """states: [M, H], words: [V, E], the matrix of the word embeddings, used where they are tied -> [M, V]"""
+        """Return logits.
+
+        states: [M, H]; words: [V, E], the matrix of the word embeddings, used where they are tied -> [M, V].
+        """
         x = self.norm(self.activation(self.dense(states)))  # [M, E]
         matrix = words
         if not self.tied:
@@ -41,7 +44,7 @@ class VocabularyHead(nn.Module):
 
 
 class LinearHead(nn.Module):
-    """Some logits for a text's first token, or for each token: one linear layer, or two."""
+    """Give logits for a text's first token, or for each token, by one linear layer or two."""
 
     __constants__ = ("reads_pooler",)
 
@@ -53,16 +56,19 @@ class LinearHead(nn.Module):
         self.output = nn.Linear(shape.hidden_size, head.outputs)
 
     def forward(self, states: Tensor, words: Tensor) -> Tensor:
-        """Make logits of states; words are of no use here. states: [M, H] -> [M, outputs]"""
+        """Return logits; `words` is not used here.
+
+        states: [M, H] -> [M, outputs].
+        """
         return self.output(self.activation(self.dense(states)))
 
 
 def activation(name: str) -> nn.Module:
-    """Return that of this name; none for ""."""
+    """Return the module for an activation of this name; "" is the identity."""
     return Activation(name) if name else nn.Identity()
 
 
-# A head of another kind is a class, made of the two shapes, that has `reads_pooler` and is called as these are.
+# A head of another kind is a class that is made from the two shapes, has `reads_pooler`, and is called as these are.
 KINDS: Mapping[str, Callable[[EncoderShape, HeadShape], nn.Module]] = {
     "vocabulary": VocabularyHead,
     "linear": LinearHead,
@@ -75,12 +81,12 @@ def new_head(shape: EncoderShape, head: HeadShape) -> nn.Module:
 
 
 def state_name(head: HeadShape, weight: str) -> str:
-    """Return what a Model calls this weight of a head."""
+    """Return a Model's name for this weight of a head."""
     return f"heads.{head.name}.{weight}"
 
 
 def weight_shapes(shape: EncoderShape, head: HeadShape) -> dict[str, torch.Size]:
-    """Return the head's weights, by their names within it."""
+    """Return the shapes of the head's weights, by their names within it."""
     with torch.device("meta"):
         module = new_head(shape, head)
     return {name: weight.shape for name, weight in module.state_dict().items()}

@@ -1,11 +1,11 @@
-"""Linear layers, with weights in the form that their products take.
+"""Define linear layers, with weights in the form that their products take.
 
 T tokens, K inputs, N outputs.
 """
 
 from __future__ import annotations
 
-# TorchScript reads these annotations, and knows the old spellings only.
+# TorchScript reads these annotations, and knows only the old spellings.
 from typing import Tuple  # noqa: UP035
 
 import torch
@@ -17,17 +17,18 @@ from bertstream.workers.models.packing import byte_product, pack, quantized, smo
 from bertstream.workers.models.shape import Operators, Products
 
 Packed = tuple[Tensor, Tensor | None, Tensor | None]
-Source = tuple[int, torch.Size]  # which weight it was made of: where it lies, and its shape
+Source = tuple[int, torch.Size]  # which weight it was made of: its address and its shape
 
 
 class Linear(nn.Module):
-    """x W' + b. Where products are not ATen's, `weight` becomes `packed`.
+    """Compute x W' + b.
 
-    And of int8 `columns` and `factors`, of fp8 `columns`.
+    Where products are not ATen's, `weight` becomes `packed`, with `columns` and `factors` for int8, and `columns` for
+    fp8.
     """
 
     __constants__: tuple[str, ...] = ("float8", "native", "packs", "plain")
-    reads_normalized = False  # whether its inputs are normalised states, of which some columns are far larger
+    reads_normalized = False  # whether its inputs are normalised states, some columns of which are far larger
 
     def __init__(self, inputs: int, outputs: int, operators: Operators) -> None:
         super().__init__()
@@ -39,14 +40,15 @@ class Linear(nn.Module):
         self.plain = products == "plain"
         self.float8 = products == "fp8"
         self.bytes = products == "int8"
-        self.coarse = self.bytes or self.float8  # less than states have, and so made of the checkpoint's own numbers
+        # Less exact than the states, and so rounded from the checkpoint's own numbers.
+        self.coarse = self.bytes or self.float8
         self.native = operators.native
         self.packs = operators.native and not self.plain and not self.float8
 
     def finish(self, made: dict[Source, Packed], largest: Tensor | None = None) -> None:
-        """Make of the weight, once it is there, what the product reads; one that was `made` already is shared.
+        """Make what the product reads from the loaded weight; what was `made` already is shared.
 
-        largest: [K], of each input's size, where that is known; of int8 alone.
+        largest: [K], the largest size of each input, where that is known; for int8 alone.
         """
         if self.plain:
             return
@@ -68,11 +70,11 @@ class Linear(nn.Module):
         return pack(weight) if self.packs else weight, columns, factors
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [T, K] -> [T, N]"""
+        """Apply the layer. x: [T, K] -> [T, N]."""
         return self.linear(x)
 
     def linear(self, x: Tensor) -> Tensor:
-        """x: [T, K] -> [T, N]"""
+        """Compute x W' + b. x: [T, K] -> [T, N]."""
         if self.packs:
             return torch.ops.bertstream.linear(x, self.packed, self.columns, self.factors, self.bias)
         elif self.plain:
@@ -84,23 +86,29 @@ class Linear(nn.Module):
             return self.product(x) + self.bias
 
     def product(self, x: Tensor) -> Tensor:
-        """x W' but for what is packed. [T, K] -> [T, N]"""
+        """Compute x W' for weights that are not packed. x: [T, K] -> [T, N]."""
         if self.plain:
             return functional.linear(x, self.weight)
         elif self.float8:
             numbers, scales = self.quantize(x)
             return self.product_of(numbers, scales)
         else:
-            # All are from finish(). TorchScript takes a comment after the next one's for its own.
+            # All are made by finish(). TorchScript would take a comment behind the next line's for its own.
             return byte_product(x, self.packed, self.columns, self.factors)  # type: ignore[arg-type]
 
     def quantize(self, x: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
-        """Return what a product of fp8 reads. [T, K] -> float8 [T, K], scales [T, 1]"""
+        """Round x for a product of fp8.
+
+        x: [T, K] -> float8 [T, K], scales [T, 1].
+        """
         if self.native:
             return torch.ops.bertstream.quantize_rows(x)
         else:
             return float8.quantize_rows(x)
 
     def product_of(self, numbers: Tensor, scales: Tensor) -> Tensor:
-        """x W' of an x that is rounded already. float8 [T, K], scales [T, 1] -> [T, N]"""
+        """Compute x W' for an x that is rounded already.
+
+        numbers: float8 [T, K]; scales: [T, 1] -> [T, N].
+        """
         return float8.product(numbers, scales, self.packed, self.columns, None)  # type: ignore[arg-type]

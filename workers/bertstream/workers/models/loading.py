@@ -1,4 +1,4 @@
-"""From shapes and weights to a model: one that encodes, or one that generates too."""
+"""Make a model, which encodes or generates too, from shapes and weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bertstream.workers.models.model import Model
 from bertstream.workers.models.sentence import PREFIX as SENTENCE_PREFIX
 from bertstream.workers.models.shape import NO_SENTENCE, EncoderShape, HeadShape, Operators, SentenceShape
 
-# Before the names of an encoder's and a decoder's weights among those of their Model.
+# The prefixes of an encoder's and a decoder's weights in their Model.
 ENCODER_PREFIX, DECODER_PREFIX = "encoder.", "decoder."
 
 
@@ -29,11 +29,11 @@ def load_model(
     largest: Mapping[str, Tensor] | None = None,
     sentence: SentenceShape = NO_SENTENCE,
 ) -> Model:
-    """Return a model with these weights in `dtype`; those that are in it already are shared, not copied.
+    """Return a model with these weights in `dtype`; weights of that type are shared, not copied.
 
-    largest: what largest_inputs found, for products of int8. What becomes of pooled vectors is float32 always.
+    largest: the result of largest_inputs, for products of int8. What is computed of pooled vectors is always float32.
     """
-    with torch.device("meta"):  # no memory and no random numbers for weights that are about to be replaced
+    with torch.device("meta"):  # takes no memory and no random numbers for weights that are about to be replaced
         model = _new_model(shape, operators, heads, decoder, sentence)
     linear = {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
     exact = {f"{name}.weight" for name, module in linear.items() if module.coarse}
@@ -47,7 +47,7 @@ def load_model(
 
 
 def _converted(weights: Mapping[str, Tensor], dtype: torch.dtype, exact: set[str]) -> dict[str, Tensor]:
-    """In `dtype`, but for those that are `exact`. A tensor under two names stays one."""
+    """Return the weights in `dtype`, except those that stay `exact`. A tensor under two names stays one."""
     converted: dict[int, Tensor] = {}
     for name, weight in weights.items():
         if name not in exact and id(weight) not in converted:
@@ -77,7 +77,7 @@ def encoder_weight_shapes(shape: EncoderShape) -> dict[str, torch.Size]:
 
 
 def decoder_weight_shapes(decoder: DecoderShape, source_size: int) -> dict[str, torch.Size]:
-    """Return the decoder's weights, by their names within it."""
+    """Return the shapes of the decoder's weights, by their names within it."""
     with torch.device("meta"):
         module = Decoder(decoder, source_size, Operators())
     return {name: weight.shape for name, weight in module.state_dict().items()}

@@ -1,10 +1,10 @@
-"""A whole model, as it is scripted and saved: an encoder of any architecture, and what is made of its states."""
+"""Define a whole model, as it is scripted and saved: an encoder of any architecture, and what is made of its states."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# TorchScript reads these annotations, and knows the old spellings only.
+# TorchScript reads these annotations, and knows only the old spellings.
 from typing import List, Optional, Tuple  # noqa: UP035
 
 import torch
@@ -20,7 +20,7 @@ from bertstream.workers.models.shape import NO_SENTENCE, EncoderShape, HeadShape
 
 
 class Model(nn.Module):
-    """An encoder, task heads, sentence-transformers' modules."""
+    """Combine an encoder, task heads and sentence-transformers' modules."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder_of(shape, operators)
-        # By name; a loop over none leaves nothing in the program.
+        # Keyed by name. A loop over no heads leaves nothing in the program.
         self.heads = nn.ModuleDict({head.name: new_head(shape, head) for head in heads})
         self.poolings = nn.ModuleDict({mode: Pooling(mode) for mode in POOLINGS})
         self.sentence = SentenceModules(sentence)
@@ -43,21 +43,27 @@ class Model(nn.Module):
         lengths: List[int],  # noqa: UP006
         layers: List[int],  # noqa: UP006
     ) -> List[Tensor]:  # noqa: UP006
-        """ids, type_ids: [T] -> [T, H] for each of `layers`, 0 being the embeddings. None above the highest is run."""
+        """Return the states [T, H] of each of `layers`, 0 being the embeddings.
+
+        ids, type_ids: [T]. No layer above the highest of them is run.
+        """
         none: List[int] = []  # noqa: UP006
         return self.forward_with_weights(ids, type_ids, lengths, layers, none, none, none)[0]
 
     @torch.jit.export
     def embed(self, ids: Tensor, type_ids: Optional[Tensor], lengths: List[int]) -> Tensor:  # noqa: UP006, UP045
-        """Layer 0. ids, type_ids: [T] -> [T, H]"""
+        """Compute layer 0.
+
+        ids, type_ids: [T] -> [T, H].
+        """
         return self.encoder.embed(ids, type_ids, segments(lengths, ids.device))
 
     @torch.jit.export
     def last_states(self, ids: Tensor, type_ids: Optional[Tensor], cu_seqlens: Tensor, longest: int) -> Tensor:  # noqa: UP045
         """Return the last layer's states of texts that are laid out on the device already, as a CUDA graph needs it.
 
-        ids, type_ids: [T]; cu_seqlens: [n + 1] int32, from 0 to T; texts have at most `longest` tokens, or none.
-        -> [T, H]. Raises where attention takes only runs of equal length.
+        ids, type_ids: [T]; cu_seqlens: [n + 1] int32, from 0 to T; texts have at most `longest` tokens, or none -> [T,
+        H]. Raises RuntimeError where attention takes only runs of equal length.
         """
         if not self.encoder.any_lengths:
             raise RuntimeError("attention takes only texts of equal length here")
@@ -78,7 +84,7 @@ class Model(nn.Module):
         texts: List[int],  # noqa: UP006
         heads: List[int],  # noqa: UP006
     ) -> Tuple[List[Tensor], List[List[Tensor]]]:  # noqa: UP006
-        """forward, and attention weights as advance gives them."""
+        """Return states as forward does, and attention weights as advance does."""
         where = segments(lengths, ids.device)
         wanted = wanted_weights(texts, heads, lengths, ids.device)
         x = self.encoder.embed(ids, type_ids, where)
@@ -95,7 +101,7 @@ class Model(nn.Module):
         texts: List[int],  # noqa: UP006
         heads: List[int],  # noqa: UP006
     ) -> Tuple[List[Tensor], List[List[Tensor]]]:  # noqa: UP006
-        """From layer `start`'s states [T, H] on: those of each of `layers`, and attention weights of `weight_layers`.
+        """Go on from layer `start`'s states [T, H]: return the states of `layers`, and the weights of `weight_layers`.
 
         Weights are a list for each layer: [w, n, n] float32 for each of `texts`, the w `heads` of a text of n tokens.
         """
@@ -104,12 +110,18 @@ class Model(nn.Module):
 
     @torch.jit.export
     def pooled_first(self, first: Tensor) -> Tensor:
-        """Return the model's own pooler. first: [n, H] -> [n, H]"""
+        """Apply the model's own pooler to first tokens.
+
+        first: [n, H] -> [n, H].
+        """
         return self.encoder.pooler(first)
 
     @torch.jit.export
     def pool(self, states: Tensor, lengths: List[int], mode: str, skipped: int) -> Tensor:  # noqa: UP006
-        """states: [T, H] -> [n, H] float32, by "checkpoint" [n, D]; skipped: as poolings take it"""
+        """Return one vector a text.
+
+        states: [T, H] -> [n, H] float32, by "checkpoint" [n, D]; skipped: as poolings take it.
+        """
         where = segments(lengths, states.device)
         if mode == "pooler":
             return self.encoder.pooler(states[where.starts]).to(torch.float32)
@@ -117,7 +129,7 @@ class Model(nn.Module):
 
     @torch.jit.export
     def pool_at(self, states: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
-        """pool, but by "pooler", of texts that are laid out on the device already, as a CUDA graph needs it.
+        """Pool texts that are laid out on the device already by any mode but "pooler", as a CUDA graph needs it.
 
         states: [T, H]; cu_seqlens: [n + 1] int32, from 0 to at most T -> [n, H] float32, by "checkpoint" [n, D]; 0 for
         a text of no tokens.
@@ -127,7 +139,10 @@ class Model(nn.Module):
         return pooled.masked_fill((where.lengths == 0).unsqueeze(1), 0.0)
 
     def pool_segments(self, states: Tensor, where: Segments, mode: str, skipped: int) -> Tensor:
-        """By any mode but "pooler". states: [T, H] -> [n, H] float32, by "checkpoint" [n, D]"""
+        """Pool by any mode but "pooler".
+
+        states: [T, H] -> [n, H] float32, by "checkpoint" [n, D].
+        """
         if mode == "checkpoint":
             return self.sentence(states, where, skipped)
         for key, pooling in self.poolings.items():
@@ -137,7 +152,10 @@ class Model(nn.Module):
 
     @torch.jit.export
     def logits(self, name: str, states: Tensor) -> Tensor:
-        """Run the head of that name, through the pooler where it reads that. states: [M, H] -> [M, outputs]"""
+        """Run the head of that name, by way of the pooler where it reads that.
+
+        states: [M, H] -> [M, outputs].
+        """
         logits = states
         for key, head in self.heads.items():
             if key == name:

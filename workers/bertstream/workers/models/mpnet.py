@@ -1,4 +1,4 @@
-"""MPNet (arXiv 2004.09297): BERT's layers, with a bias by how far apart two tokens stand.
+"""Define MPNet (arXiv 2004.09297): BERT's layers, with a bias by how far apart two tokens stand.
 
 T tokens of n texts, H hidden size, h heads, L tokens of the longest text. The bias is T5's (arXiv 1910.10683, 2.1): a
 number for each head and each bucket of distances, shared by all layers.
@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# TorchScript reads these annotations, and knows the old spellings only.
+# TorchScript reads these annotations, and knows only the old spellings.
 from typing import ClassVar, List, NamedTuple, Optional, Tuple  # noqa: UP035
 
 import torch
@@ -24,15 +24,15 @@ from bertstream.workers.models.positions import places_after_padding
 from bertstream.workers.models.segments import Segments
 from bertstream.workers.models.shape import EncoderShape, Operators
 
-# All of it is in transformers' code, whatever config.json says.
+# transformers' code fixes these values, whatever config.json says.
 PAD = 1  # positions start after it
 BUCKETS = 32  # of distances
-FAR = 128  # tokens, from which on all distances are in the last bucket
+FAR = 128  # tokens; all distances from here on are in the last bucket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MPNetShape(EncoderShape):
-    """Sizes and switches of an MPNet."""
+    """Hold the sizes and switches of an MPNet."""
 
     COUNTS: ClassVar[Mapping[str, int]] = {
         **EncoderShape.COUNTS,
@@ -42,9 +42,9 @@ class MPNetShape(EncoderShape):
     }
 
     intermediate_size: int
-    positions: int  # rows of the position table, of which texts take those after PAD
+    positions: int  # rows of the position table; texts use those after PAD
     activation: str
-    buckets: int  # rows of the bias table, of which the first 32 are read
+    buckets: int  # rows of the bias table, the first 32 of which are read
 
     def __post_init__(self) -> None:
         if self.buckets < BUCKETS:
@@ -54,34 +54,35 @@ class MPNetShape(EncoderShape):
 
     @property
     def max_tokens(self) -> int:
-        """The longest text that the position table allows."""
+        """Return the length of the longest text that the position table allows."""
         return self.positions - (PAD + 1)
 
 
 def buckets_of(distances: Tensor, buckets: int = BUCKETS, far: int = FAR) -> Tensor:
-    """Return the bucket of each distance, which is how far a key stands after its query. int64 -> int64
+    """Return the bucket of each distance, which is how far a key stands after its query.
 
-    Half of the buckets are for keys after the query. Half of each half has one distance a bucket, the rest ever more.
+    int64 -> int64. Half of the buckets are for keys after the query. In each half, half of the buckets hold one
+    distance each, and the others more and more.
     """
     half = buckets // 2
     exact = half // 2
     after = (distances > 0).to(torch.int64) * half
     size = distances.abs()
-    # Step by step as transformers does, since rounding decides.
+    # Step by step as in transformers, since rounding decides.
     steps = torch.log(size.to(torch.float32) / exact) / math.log(far / exact) * (half - exact)
     large = (exact + steps.to(torch.int64)).clamp(max=half - 1)
     return after + torch.where(size < exact, size, large)
 
 
 class Shared(NamedTuple):
-    """What layers take beside the states."""
+    """Hold what layers take besides the states."""
 
     where: Segments
     bias: Tensor  # as distance_bias makes it
 
 
 class Embeddings(nn.Module):
-    """ids -> layer 0."""
+    """Compute layer 0 from token ids."""
 
     __constants__ = ("pad",)
 
@@ -93,12 +94,15 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
 
     def forward(self, ids: Tensor, type_ids: Optional[Tensor], where: Segments) -> Tensor:  # noqa: UP045
-        """Embed texts laid end to end; there are no segments. ids: [T] -> [T, H]"""
+        """Embed texts laid end to end; there are no segments.
+
+        ids: [T] -> [T, H].
+        """
         return self.norm(self.word(ids) + self.position(places_after_padding(ids, self.pad, where)))
 
 
 class Layer(nn.Module):
-    """Attention with the bias, then the two-layer network, each with residual and norm (post-norm)."""
+    """Compute attention with the bias, then the two-layer network, each with residual and norm (post-norm)."""
 
     def __init__(self, shape: MPNetShape, operators: Operators) -> None:
         super().__init__()
@@ -109,14 +113,17 @@ class Layer(nn.Module):
         self.feed_forward = FeedForward(hidden, shape.intermediate_size, shape.activation, eps, operators)
 
     def forward(self, x: Tensor, shared: Shared, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
-        """Do what Encoder asks of a layer. x: [T, H] -> [T, H]"""
+        """Compute a layer as Encoder asks for it.
+
+        x: [T, H] -> [T, H].
+        """
         if whole:
             return self.run(x, shared, wanted)
         qkv, bias = self.query_key_value.pending(x)
         return x, self.attention.weights(qkv, bias, wanted, shared.bias)
 
     def run(self, x: Tensor, shared: Shared, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
-        """Run the whole layer, in one block: TorchScript holds what an `if` uses from before it until the `if` ends."""
+        """Compute the whole layer in one block, since TorchScript holds what an `if` uses until the `if` ends."""
         qkv, bias = self.query_key_value.pending(x)
         weights = self.attention.weights(qkv, bias, wanted, shared.bias)
         x = self.attention_output(self.attention(qkv, bias, shared.where, shared.bias), x)
@@ -124,7 +131,7 @@ class Layer(nn.Module):
 
 
 class MPNetEncoder(Encoder):
-    """Embeddings, layers, pooler, and the table of the bias."""
+    """Stack embeddings, layers, pooler, and the table of the bias."""
 
     __constants__ = ("any_lengths", "has_pooler", "native")
 
@@ -136,7 +143,7 @@ class MPNetEncoder(Encoder):
         self.native = layers[0].attention.native
 
     def shared(self, where: Segments) -> Shared:
-        """Look up the bias of all distances that there are."""
+        """Look up the bias of all distances that occur."""
         distances = torch.arange(1 - where.longest, where.longest, device=where.starts.device)
         by_distance = self.relative_bias(buckets_of(distances))  # [2L - 1, h]
         return Shared(where, distance_bias(by_distance, self.native))

@@ -1,8 +1,11 @@
-"""Weights of linear layers as the C++ operators read them: native/panels.h describes the tiles."""
+"""Pack weights of linear layers as the C++ operators read them.
+
+native/panels.h describes the tiles.
+"""
 
 from __future__ import annotations
 
-# TorchScript reads these annotations, and knows the old spellings only.
+# TorchScript reads these annotations, and knows only the old spellings.
 from typing import Optional
 
 import torch
@@ -10,12 +13,15 @@ from torch import Tensor
 from torch.nn import functional
 
 BLOCK = 32  # outputs are padded to a multiple of it
-TILE = 16  # outputs of a tile; rows of a tile
+TILE = 16  # outputs in a tile, which are its rows
 BYTE_RANGE = 127.0
 
 
 def pack(weight: Tensor) -> Tensor:
-    """[N, K] float32, bfloat16 or int8 -> [N / 16, K / depth, planes, 16, depth], N and K padded with zeros."""
+    """Pack a weight into tiles, with outputs and inputs padded with zeros.
+
+    [N, K] float32, bfloat16 or int8 -> [N / 16, K / depth, planes, 16, depth].
+    """
     planes = parts(weight) if weight.dtype == torch.float32 else weight.unsqueeze(0)  # [planes, N, K]
     group = 4 // planes.element_size()
     depth = group * TILE
@@ -26,7 +32,10 @@ def pack(weight: Tensor) -> Tensor:
 
 
 def parts(weight: Tensor) -> Tensor:
-    """float32 as a sum of three bfloat16, which together have all of its bits. [N, K] -> [3, N, K]"""
+    """Split float32 into a sum of three bfloat16, which together have all of its bits.
+
+    [N, K] -> [3, N, K].
+    """
     first = weight.to(torch.bfloat16)
     rest = weight - first
     second = rest.to(torch.bfloat16)
@@ -34,7 +43,10 @@ def parts(weight: Tensor) -> Tensor:
 
 
 def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """[N, K] -> int8 [N, K], and [2, N] float32: each output's scale, and the sum of its weights as they are now."""
+    """Round a weight to int8.
+
+    [N, K] -> int8 [N, K], and [2, N] float32: each output's scale, and the sum of its rounded weights.
+    """
     weight = weight.to(torch.float32)
     scale = weight.abs().amax(1).clamp_min(1e-30) / BYTE_RANGE  # [N]
     numbers = torch.round(weight / scale.unsqueeze(1))
@@ -42,18 +54,19 @@ def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def smoothing(weight: Tensor, largest: Tensor) -> Tensor:
-    """What to multiply inputs by, and divide weights by, so that neither has columns much larger than the others.
+    """Return the factors that inputs are multiplied by, and weights divided by, so that no column of either stands out.
 
-    SmoothQuant (arXiv 2211.10438), its alpha being 1/2. weight: [N, K]; largest: [K], of each input's size -> [K]
+    SmoothQuant (arXiv 2211.10438), with alpha 1/2. weight: [N, K]; largest: [K], the largest size of each input -> [K].
     """
     weights = weight.to(torch.float32).abs().amax(0)
     return torch.where((weights > 0) & (largest > 0), (weights / largest).sqrt(), torch.ones_like(weights))
 
 
 def byte_product(x: Tensor, numbers: Tensor, columns: Tensor, factors: Optional[Tensor]) -> Tensor:  # noqa: UP045
-    """x W' by ATen, with the numbers of the operators. x: [T, K]; numbers, columns: as `quantized` makes them -> [T, N]
+    """Compute x W' by ATen, with the same numbers as the operators.
 
-    Of each row, times `factors` [K], the range from its least value to its greatest is cut into 255 equal steps.
+    x: [T, K]; numbers, columns: as `quantized` makes them -> [T, N]. The range of each row, times `factors` [K], from
+    its least value to its greatest, is cut into 255 equal steps.
     """
     wide = x.to(torch.float32)
     if factors is not None:
@@ -61,8 +74,8 @@ def byte_product(x: Tensor, numbers: Tensor, columns: Tensor, factors: Optional[
     least = wide.amin(1, keepdim=True)  # [T, 1]
     spread = wide.amax(1, keepdim=True) - least
     scale = torch.where(spread > 0, spread / 255.0, torch.ones_like(spread))
-    steps = torch.round((wide - least) * (1.0 / scale)) - 128.0  # about zero, so that more inputs have exact sums
-    # As float32, which has all sums of 1,032 inputs exactly. ATen's own product of int8 is wrong without VNNI: sums of
-    # two products do not fit the 16 bits that it adds them in.
+    steps = torch.round((wide - least) * (1.0 / scale)) - 128.0  # around zero, so that sums of more inputs are exact
+    # As float32, which is exact for sums of up to 1,032 inputs. ATen's own product of int8 is wrong without VNNI: sums
+    # of two products do not fit the 16 bits that it adds them in.
     sums = functional.linear(steps, numbers.to(torch.float32))  # [T, N]
     return (sums * (scale * columns[0]) + (least + 128.0 * scale) * columns[1]).to(x.dtype)

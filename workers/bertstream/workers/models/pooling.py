@@ -1,4 +1,7 @@
-"""One vector a text from its token states. Sums are in float32, and so are the answers, whatever the states are."""
+"""Pool token states to one vector a text.
+
+Sums and results are float32, whatever the states are.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,19 @@ from bertstream.workers.models.segments import Segments
 
 
 class Pooler(nn.Module):
-    """The model's own: the first token through dense and tanh."""
+    """Apply the model's own pooler: a dense layer and tanh on the first token."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.dense = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, first: Tensor) -> Tensor:
-        """first: [n, H] -> [n, H]"""
+        """Apply the pooler. first: [n, H] -> [n, H]."""
         return torch.tanh(self.dense(first))
 
 
-# A mode is a function of the states [T, H] of texts that lie where `segments` says, which gives [n, H] float32.
-# skipped: how many tokens of each text went before the first that is here.
+# A mode is a function of the states [T, H] of texts that lie where `segments` says, and returns [n, H] float32.
+# skipped: the number of tokens of each text that come before the first one given.
 
 
 def cls(states: Tensor, segments: Segments, skipped: int) -> Tensor:
@@ -37,7 +40,7 @@ def last_token(states: Tensor, segments: Segments, skipped: int) -> Tensor:
 
 
 def largest(states: Tensor, segments: Segments, skipped: int) -> Tensor:
-    """Take the greatest number of each dimension."""
+    """Take the greatest value of each dimension."""
     return by_runs(states, segments, True).to(torch.float32)
 
 
@@ -47,18 +50,18 @@ def mean(states: Tensor, segments: Segments, skipped: int) -> Tensor:
 
 
 def mean_sqrt_len(states: Tensor, segments: Segments, skipped: int) -> Tensor:
-    """Divide the sum by the root of the number of tokens."""
+    """Divide the sum by the square root of the number of tokens."""
     return by_runs(states, segments, False) / sizes(segments).sqrt()
 
 
 def weighted_mean(states: Tensor, segments: Segments, skipped: int) -> Tensor:
-    """Weigh tokens by their numbers in the text, from 1, where those that are skipped count."""
+    """Weight tokens by their places in the text, from 1, counting those that are skipped."""
     weighted = states.to(torch.float32) * weights_by_place(states, segments, skipped)
     size = sizes(segments)
     return by_runs(weighted, segments, False) / (size * ((size + 1.0) / 2.0 + skipped))
 
 
-# By the names in contract.PoolingMode. What reads weights besides the states, Model has: "pooler" and "checkpoint".
+# By the names in contract.PoolingMode. Model adds the two that have weights: "pooler" and "checkpoint".
 POOLINGS: Mapping[str, Callable[[Tensor, Segments, int], Tensor]] = {
     "cls": cls,
     "mean": mean,
@@ -70,14 +73,14 @@ POOLINGS: Mapping[str, Callable[[Tensor, Segments, int], Tensor]] = {
 
 
 class Pooling(nn.Module):
-    """One of POOLINGS, as TorchScript can hold it."""
+    """Hold one of POOLINGS as a module for TorchScript."""
 
     def __init__(self, mode: str) -> None:
         super().__init__()
         self.function = POOLINGS[mode]
 
     def forward(self, states: Tensor, where: Segments, skipped: int) -> Tensor:
-        """states: [T, H] -> [n, H] float32"""
+        """Pool texts. states: [T, H] -> [n, H] float32."""
         return self.function(states, where, skipped)
 
 
@@ -87,14 +90,20 @@ def sizes(segments: Segments) -> Tensor:
 
 
 def weights_by_place(states: Tensor, segments: Segments, skipped: int) -> Tensor:
-    """Return a token's number in its text, from 1. states: [T, H] -> [T, 1] float32. Looks at no value."""
+    """Return each token's place in its text, from 1, without reading a value on the device.
+
+    states: [T, H] -> [T, 1] float32.
+    """
     tokens = torch.arange(states.size(0), dtype=segments.cu_seqlens.dtype, device=states.device)
     texts = torch.bucketize(tokens, segments.cu_seqlens[1:], right=True).clamp(max=segments.starts.size(0) - 1)
     return (tokens - segments.starts[texts] + (1 + skipped)).to(torch.float32).unsqueeze(1)
 
 
 def by_runs(states: Tensor, segments: Segments, largest: bool) -> Tensor:
-    """Sum or maximum of each text. states: [T, H] -> [n, H]"""
+    """Return the sum or maximum of each text.
+
+    states: [T, H] -> [n, H].
+    """
     if states.is_cuda or len(segments.runs) == 0:
         return by_offsets(states, segments.cu_seqlens, largest)
     dtype = states.dtype if largest else torch.float32
@@ -112,9 +121,9 @@ def by_runs(states: Tensor, segments: Segments, largest: bool) -> Tensor:
 
 
 def by_offsets(states: Tensor, cu_seqlens: Tensor, largest: bool) -> Tensor:
-    """by_runs by one kernel, where a launch for each length there is would take longer than the sums.
+    """Compute what by_runs does in one kernel, where a launch for each length would take longer than the sums.
 
-    Looks at no value, and adds the tokens of a text one after the other, whatever texts are beside it.
+    It reads no value on the device. It adds up a text's tokens in order, whatever texts are beside it.
     """
     if largest:
         return torch.segment_reduce(states, "max", offsets=cu_seqlens, unsafe=True)

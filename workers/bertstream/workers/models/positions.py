@@ -1,4 +1,4 @@
-"""Where tokens stand in their texts: computed from the lengths, never sent."""
+"""Compute where tokens stand in their texts from the lengths, so that positions are never sent."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def places(segments: Segments, tokens: int) -> Tensor:
 
 
 def places_after_padding(ids: Tensor, pad_token_id: int, segments: Segments) -> Tensor:
-    """Count what is not padding, from pad_token_id + 1: a pad id within a text stays at pad_token_id. [T] -> [T]
+    """Count tokens that are not padding, from pad_token_id + 1; a pad id within a text stays at pad_token_id.
 
-    So RoBERTa has it, and what comes of it (arXiv 1907.11692 does not say; fairseq does).
+    ids: [T] -> [T]. So RoBERTa and its descendants count (arXiv 1907.11692 does not say; fairseq does).
     """
     tokens = ids.size(0)
     real = (ids != pad_token_id).to(torch.int64)  # [T]
     counted = real.cumsum(0)
-    before = (counted - real)[segments.starts]  # [n], what earlier texts counted
+    before = (counted - real)[segments.starts]  # [n] what earlier texts counted
     return (counted - spread(before, segments, tokens)) * real + pad_token_id

@@ -1,8 +1,8 @@
-"""Where texts lie in a packed batch: T tokens of n texts, end to end."""
+"""Describe where texts lie in a packed batch: T tokens of n texts, end to end."""
 
 from __future__ import annotations
 
-# TorchScript reads these annotations, and knows the old spellings only.
+# TorchScript reads these annotations, and knows only the old spellings.
 from typing import List, NamedTuple, Tuple  # noqa: UP035
 
 import torch
@@ -10,17 +10,17 @@ from torch import Tensor
 
 
 class Segments(NamedTuple):
-    """Computed once a batch, used by every layer."""
+    """Hold where texts lie, computed once a batch and used by every layer."""
 
     lengths: Tensor  # [n] int64
     starts: Tensor  # [n] int64, the first token of each text
     cu_seqlens: Tensor  # [n + 1] int32, as flash attention takes it
     longest: int
-    runs: List[Tuple[int, int, int]]  # noqa: UP006  # (first token, texts, tokens a text): neighbours of equal length
+    runs: List[Tuple[int, int, int]]  # noqa: UP006  # (first token, texts, tokens a text) of neighbours of equal length
 
 
 def equal_length_runs(lengths: List[int]) -> List[Tuple[int, int, int]]:  # noqa: UP006
-    """Neighbouring texts of equal length, as (first token, texts, tokens a text)."""
+    """Return runs of neighbouring texts of equal length, as (first token, texts, tokens a text)."""
     runs: List[Tuple[int, int, int]] = []  # noqa: UP006
     first = 0
     texts = 0
@@ -47,7 +47,7 @@ def segments(lengths: List[int], device: torch.device) -> Segments:  # noqa: UP0
 
 
 def on_cuda(lengths: List[int], device: torch.device) -> Segments:  # noqa: UP006
-    """segments by one copy, from pinned memory, for which nobody waits: the rest is computed there."""
+    """Lay out texts by one copy from pinned memory, which is not waited for; the rest is computed on the GPU."""
     cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32)
     cu_seqlens[1:] = torch.tensor(lengths, dtype=torch.int64).cumsum(0)
     there = cu_seqlens.pin_memory().to(device, non_blocking=True)
@@ -56,10 +56,10 @@ def on_cuda(lengths: List[int], device: torch.device) -> Segments:  # noqa: UP00
 
 
 def segments_at(cu_seqlens: Tensor, tokens: int, longest: int) -> Segments:
-    """Texts where `cu_seqlens` [n + 1] says, from 0 on, of at most `longest` of the `tokens` or of none; no runs.
+    """Lay out texts that start where `cu_seqlens` [n + 1] says, of at most `longest` tokens or none, without runs.
 
-    Looks at no value, so that a CUDA graph can have it. A text of none that stands at the end starts at the last token,
-    since something may be looked up there.
+    It reads no value on the device, so that a CUDA graph can record it. A text without tokens at the end starts at the
+    last token, since something may be looked up there.
     """
     ends = cu_seqlens.to(torch.int64)
     runs: List[Tuple[int, int, int]] = []  # noqa: UP006
@@ -67,5 +67,8 @@ def segments_at(cu_seqlens: Tensor, tokens: int, longest: int) -> Segments:
 
 
 def spread(values: Tensor, segments: Segments, tokens: int) -> Tensor:
-    """Repeat each text's value for each of its tokens. values: [n] -> [T]"""
+    """Repeat each text's value for each of its tokens.
+
+    values: [n] -> [T].
+    """
     return torch.repeat_interleave(values, segments.lengths, output_size=tokens)

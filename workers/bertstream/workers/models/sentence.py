@@ -1,11 +1,11 @@
-"""What sentence-transformers' modules make of the last layer's states: pooled in one or several ways, then refined.
+"""Apply sentence-transformers' modules to the last layer's states: pool in one or several ways, then refine.
 
-H hidden size, P what is pooled (H for each mode), D the vector's length. All of it in float32, whatever the states are.
+H hidden size, P pooled size (H for each mode), D the vector's size. All is float32, whatever the states are.
 """
 
 from __future__ import annotations
 
-# TorchScript reads these annotations, and knows the old spellings only.
+# TorchScript reads these annotations, and knows only the old spellings.
 from typing import List  # noqa: UP035
 
 import torch
@@ -21,11 +21,11 @@ DENSE_ACTIVATIONS = (
     *("Identity", "Tanh", "ReLU", "GELU", "Sigmoid", "SiLU", "Mish", "ReLU6", "LeakyReLU", "ELU", "SELU", "CELU"),
     *("Hardtanh", "Hardswish", "Hardsigmoid", "LogSigmoid", "Softplus", "Softsign", "Tanhshrink"),
 )
-PREFIX = "sentence."  # before these weights' names among those of a Model
+PREFIX = "sentence."  # of these weights' names in a Model
 
 
 class Dense(nn.Module):
-    """activation(x W' + b), and what came in added to it where the module is residual."""
+    """Compute activation(x W' + b), and add x to it where the module is residual."""
 
     __constants__ = ("is_residual",)
 
@@ -38,33 +38,36 @@ class Dense(nn.Module):
         self.residual = nn.Linear(shape.inputs, shape.outputs, bias=False) if projects else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [n, inputs] -> [n, outputs]"""
+        """Apply the module. x: [n, inputs] -> [n, outputs]."""
         made: Tensor = self.activation(self.linear(x))
         return made + self.residual(x) if self.is_residual else made
 
 
 class Norm(nn.Module):
-    """LayerNorm of a vector."""
+    """Apply LayerNorm to a vector."""
 
     def __init__(self, shape: VectorShape) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(shape.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [n, D] -> [n, D]"""
+        """Apply the module. x: [n, D] -> [n, D]."""
         return self.norm(x)
 
 
 class Normalize(nn.Module):
-    """To unit length."""
+    """Scale a vector to unit length."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [n, D] -> [n, D]"""
+        """Apply the module. x: [n, D] -> [n, D]."""
         return functional.normalize(x, dim=1)
 
 
 class SentenceModules(nn.Module):
-    """All of them. Of a checkpoint that has none it is empty, and must not be run."""
+    """Apply all modules.
+
+    For a checkpoint that has none it is empty, and must not be run.
+    """
 
     def __init__(self, shape: SentenceShape) -> None:
         super().__init__()
@@ -72,7 +75,10 @@ class SentenceModules(nn.Module):
         self.steps = nn.ModuleList([_module(each) for each in shape.steps])
 
     def forward(self, states: Tensor, where: Segments, skipped: int) -> Tensor:
-        """states: [T, H] -> [n, D]; skipped: as poolings take it"""
+        """Return vectors.
+
+        states: [T, H] -> [n, D]; skipped: as poolings take it.
+        """
         pooled: List[Tensor] = []  # noqa: UP006
         for pooling in self.poolings:
             pooled.append(pooling(states, where, skipped))  # noqa: PERF401  # TorchScript unrolls loops alone
@@ -89,7 +95,7 @@ def _module(shape: VectorShape) -> nn.Module:
 
 
 def sentence_weight_shapes(shape: SentenceShape) -> dict[str, torch.Size]:
-    """Return the weights of all its steps, by the names that a Model has for them."""
+    """Return the shapes of all steps' weights, by a Model's names."""
     with torch.device("meta"):
         module = SentenceModules(shape)
     return {PREFIX + name: weight.shape for name, weight in module.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Operators of our own in C++, with ATen doing the same where there is no compiler."""
+"""Provide operators in C++, with ATen computing the same where there is no compiler."""
 
 from bertstream.workers.native.library import NativeError, build, file_name, has_amx, load, source_hash, status
 

@@ -1,9 +1,9 @@
-"""Building and loading the operators for CUDA.
+"""Build and load the operators for CUDA.
 
 kernels.cu becomes a cubin by NVRTC, which torch brings along, or by nvcc; then the machine's own compiler puts
 operators.cpp around it.
 
-They are checked against ATen on the GPU at each start, and ATen does the same where they cannot be had.
+The operators are checked against ATen on the GPU at each start, and ATen takes their place where they cannot be used.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from bertstream.workers.trust import store
 
 FOLDER = Path(__file__).with_name("cuda")
 KERNELS, SOURCE = FOLDER / "kernels.cu", FOLDER / "operators.cpp"
-HEADER = Path(__file__).with_name("float8.h")  # which the source includes
+HEADER = Path(__file__).with_name("float8.h")  # the source includes it
 BUILD_SECONDS = 300.0
 _STANDARD = "--std=c++17"
-# How far numbers of about 1 may be from float64's. By ATen's name of the type.
+# How far numbers of about 1 may be from float64's, by ATen's name of the type.
 NEAR = {"float32": 2e-5, "float16": 1e-2, "bfloat16": 8e-2}
 
 
 def architecture() -> str:
-    """Return the GPU's own, as compilers call it: "sm_90" for an H100. Raises NativeError."""
+    """Return the GPU's architecture as compilers name it: "sm_90" for an H100. Raises NativeError."""
     if not torch.cuda.is_available():
         raise NativeError("this process sees no CUDA device")
     return "sm_{}{}".format(*torch.cuda.get_device_capability())
@@ -47,12 +47,12 @@ def file_name(arch: str) -> str:
 
 
 def source_hash() -> str:
-    """Names the operators' source."""
+    """Return a hash of the operators' source."""
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in (KERNELS, SOURCE, HEADER))).hexdigest()
 
 
 def build(cache: Path, arch: str | None = None) -> Path:
-    """Return the library, built into `cache` unless it is there, as it was built.
+    """Return the path of the library, which is built into `cache` unless it is there unchanged.
 
     Safe in several processes at once. Raises NativeError, and TrustError where others may write to the cache.
     """
@@ -72,7 +72,7 @@ def build(cache: Path, arch: str | None = None) -> Path:
 
 
 def compile_kernels(arch: str) -> bytes:
-    """kernels.cu as a cubin, by NVRTC or else by nvcc. Raises NativeError, which says why neither."""
+    """Compile kernels.cu to a cubin by NVRTC, or else by nvcc. Raises NativeError that says why neither works."""
     reasons = []
     for way in (_by_nvrtc, _by_nvcc):
         try:
@@ -119,7 +119,7 @@ def _nvrtc() -> ctypes.CDLL:
 
 
 def _places_of_nvrtc() -> Iterator[str]:
-    """Where torch's wheels have it, then where the system may."""
+    """Yield the paths where torch's wheels have NVRTC, then where the system may."""
     major = (torch.version.cuda or "13").split(".")[0]
     packages = Path(torch.__file__).parent.parent
     for pattern in (f"nvidia/*/lib/libnvrtc.so.{major}*", f"torch/lib/libnvrtc*.so.{major}*"):
@@ -164,9 +164,9 @@ _loaded: list[object] = []
 
 
 def load(library: Path | None) -> str:
-    """Register the operators for CUDA, once, after those for the CPU: ATen's where this is no library for this GPU.
+    """Register the operators for CUDA, once, after those for the CPU: ATen's where there is no library for this GPU.
 
-    "" or why they are ATen's. Afterwards `switch_on` is to be called for each device.
+    Returns "", or why they are ATen's. Call `switch_on` for each device afterwards.
     """
     if _loaded:
         return ""
@@ -183,7 +183,7 @@ def load(library: Path | None) -> str:
 
 
 def register_aten() -> object:
-    """ATen's operators on CUDA by our names, for as long as what is returned lives."""
+    """Register ATen's operators on CUDA under our names, for as long as the returned object lives."""
     registry = torch.library.Library("bertstream", "IMPL", "CUDA")
     registry.impl("add_layer_norm_", add_layer_norm_)
     registry.impl("add_gelu_", add_gelu_)
@@ -191,34 +191,34 @@ def register_aten() -> object:
 
 
 def add_layer_norm_(x: Tensor, added: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Return the operator of this name, by ATen's."""
+    """Compute the operator of this name by ATen's operators."""
     total = torch.add(x, added).add_(residual)
     return x.copy_(functional.layer_norm(total, weight.shape, weight, bias, eps))
 
 
 def add_gelu_(x: Tensor, added: Tensor, tanh: bool) -> Tensor:
-    """Return the operator of this name, by ATen's."""
+    """Compute the operator of this name by ATen's operators."""
     found: Tensor = torch.ops.aten.gelu_(x.add_(added), approximate="tanh" if tanh else "none")
     return found
 
 
 def start(folder: Path, device: torch.device) -> str:
-    """load and switch_on for this device and its library in `folder`: "" or why the operators are ATen's there.
+    """Load the library in `folder` and switch it on for this device; return "", or why the operators are ATen's.
 
-    Raises NativeError where no device is to be seen.
+    Raises NativeError where this process sees no device.
     """
     index = torch.cuda.current_device() if device.index is None else device.index  # type: ignore[redundant-expr]
-    with torch.cuda.device(index):  # the library is that of the current one's kind
+    with torch.cuda.device(index):  # the library is for the current device's architecture
         return load(folder / file_name(architecture())) or switch_on(index)
 
 
 def switch_on(index: int) -> str:
-    """Has the kernels used on this device, if they give ATen's numbers there: "" or why they are not used."""
+    """Use the kernels on this device if they give ATen's numbers there; return "", or why they are not used."""
     if not any(isinstance(each, Path) for each in _loaded):
         return "the library is not loaded"
     use = torch.ops.bertstream.use_cuda_kernels
     try:
-        torch.cuda.synchronize(index)  # the driver's interface needs what this sets up
+        torch.cuda.synchronize(index)  # initialises what the driver's interface needs
         reason: str = use(index, True) or differences(torch.device("cuda", index))
     except RuntimeError as error:  # such as a kernel that was not launched
         reason = str(error).splitlines()[0]
@@ -228,7 +228,7 @@ def switch_on(index: int) -> str:
 
 
 def differences(device: torch.device) -> str:
-    """Return what the operators compute otherwise than ATen does in float64; "" for nothing."""
+    """Return what the operators compute differently from ATen in float64; "" for nothing."""
     generator = torch.Generator().manual_seed(0)
     for name, near in NEAR.items():
         for size in (4, 36, 384, 768, 3072):
@@ -241,7 +241,10 @@ def differences(device: torch.device) -> str:
 
 
 def _unlike_aten(near: float, x: Tensor, residual: Tensor, added: Tensor, weight: Tensor, bias: Tensor) -> str:
-    """Return the operator that is; "" for none. x, residual: [T, H]; the others: [H]"""
+    """Return the operator whose result differs from ATen's; "" for none.
+
+    x, residual: [T, H]; the others: [H].
+    """
     ours, wide = torch.ops.bertstream, x.double() + added.double()
     want = functional.layer_norm(wide + residual.double(), weight.shape, weight.double(), bias.double(), 1e-5)
     if not _is_near(ours.add_layer_norm_(x.clone(), added, residual, weight, bias, 1e-5), want, near * 4):
@@ -262,7 +265,7 @@ def _is_near(got: Tensor, want: Tensor, near: float) -> bool:
 
 
 def _is_quantized(quantized: tuple[Tensor, Tensor], want: Tensor) -> bool:
-    """Whether each number is within half a step: three bits are kept after the first, and none below 2^-9."""
+    """Return whether each number is within half a step: three bits follow the first one, and none is below 2^-9."""
     numbers, scales = (each.double() for each in quantized)
     half_step = torch.maximum(want.abs() / 16, scales / 1024)
     return bool(((numbers * scales - want).abs() <= 1.01 * half_step + 1e-5).all())

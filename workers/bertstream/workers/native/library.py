@@ -1,7 +1,7 @@
-"""Building and loading operators.cpp and the headers beside it. Nothing here imports torch before it must.
+"""Build and load operators.cpp and the headers beside it, importing torch only when it is needed.
 
 The compiler is called directly: torch.utils.cpp_extension would need ninja, setuptools and Python's headers for the
-same one command.
+same single command.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SOURCE = Path(__file__).with_name("operators.cpp")
 SWITCH = "BERTSTREAM_NATIVE"
 BUILD_SECONDS = 300.0
 
-# What torch's own vector types need of the compiler, for each level that torch tells of.
+# The compiler flags for torch's own vector types, for each CPU capability that torch reports.
 _VECTOR_FLAGS = {
     "AVX512": ("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma", "-DCPU_CAPABILITY_AVX512"),
     "AVX2": ("-mavx2", "-mfma", "-mf16c", "-DCPU_CAPABILITY_AVX2"),
@@ -45,7 +45,7 @@ def compiler() -> str:
 
 
 def status() -> tuple[bool, str]:
-    """Whether the operators can be had here, and why or why not, as far as this process knows.
+    """Return whether the operators can be used here, and why or why not, as far as this process knows.
 
     Loads no torch and builds nothing.
     """
@@ -66,14 +66,14 @@ def _check_wanted() -> None:
 
 
 def file_name() -> str:
-    """Return the library's name for this machine: another machine's instructions would kill the process."""
+    """Return the library's name for this machine; another machine's instructions would kill the process."""
     import torch
 
     return f"operators.{platform.machine()}.{torch.backends.cpu.get_cpu_capability().lower()}.so"
 
 
 def source_hash() -> str:
-    """Names the operators' source, headers included."""
+    """Return a hash of the operators' source, headers included."""
     digest = hashlib.sha256()
     for path in (SOURCE, *sorted(SOURCE.parent.glob("*.h"))):
         digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
@@ -81,7 +81,7 @@ def source_hash() -> str:
 
 
 def build(cache: Path) -> Path:
-    """Return the library, built into `cache` unless it is there, as it was built.
+    """Return the path of the library, which is built into `cache` unless it is there unchanged.
 
     Safe in several processes at once. Raises NativeError, and TrustError where others may write to the cache.
     """
@@ -104,7 +104,7 @@ def _build(cache: Path) -> Path:
     check_way(place.parent)
     failure = place.with_suffix(".failed")
     with _locked(place.with_suffix(".lock")):
-        if store.is_sound(place):  # by now
+        if store.is_sound(place):  # another process may have built it meanwhile
             return library
         if failure.exists():  # the same compiler would fail again, and take as long
             raise NativeError(f"{failure.read_text(encoding='utf-8')} (remembered in {failure})")
@@ -118,13 +118,13 @@ def _build(cache: Path) -> Path:
 
 
 def _command() -> tuple[str, ...]:
-    """Return the compiler's command but for its output."""
+    """Return the compiler's command without its output."""
     import torch
 
     torch_folder = Path(torch.__file__).parent
     capability = torch.backends.cpu.get_cpu_capability()
     vectors = _VECTOR_FLAGS.get(capability, ())
-    if not vectors and platform.machine() in ("x86_64", "AMD64"):  # multiplying and adding at once would be a call
+    if not vectors and platform.machine() in ("x86_64", "AMD64"):  # multiply-and-add would be a function call
         raise NativeError("the processor has no AVX2, without which the operators would be slower than ATen's")
     level = capability if vectors else "DEFAULT"
     abi = int(torch.compiled_with_cxx11_abi())
@@ -162,13 +162,13 @@ def _first_error(output: str) -> str:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the file's lock, which the kernel drops should this process die."""
+    """Hold the file's lock, which the kernel releases if this process dies."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-# What this process has seen.
+# The libraries that this process has loaded.
 _loaded: list[Path] = []
 _failures: list[str] = []
 
@@ -191,7 +191,7 @@ def load(library: Path) -> None:
 
 
 def has_amx() -> bool:
-    """Whether the operators, which are loaded, multiply by AMX: the processor has it, and it is not switched off."""
+    """Return whether the loaded operators multiply by AMX: the processor has it, and it is not switched off."""
     import torch
 
     found: bool = torch.ops.bertstream.has_amx()

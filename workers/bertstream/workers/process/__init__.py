@@ -1,1 +1,1 @@
-"""Processes: the supervisor and its children, how they are told and watched, and the worker's own main."""
+"""Run processes: the supervisor, its children and the line between them, and the worker's own main."""

@@ -1,4 +1,4 @@
-"""A worker: `python -m bertstream.workers.process NAME CONTROL_FD`."""
+"""Run a worker: `python -m bertstream.workers.process NAME CONTROL_FD`."""
 
 import logging
 import os

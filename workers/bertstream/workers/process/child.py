@@ -1,4 +1,4 @@
-"""One child process of the supervisor: its life, its control line, and what it says over it."""
+"""Control one child process of the supervisor: its life, and its control line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from bertstream.workers.process.control import (
 log = logging.getLogger(__name__)
 
 _LINE_BYTES = 1 << 20  # of one message; some error messages are long
-_LAST_WORDS_SECONDS = 1.0  # a process that the child left behind may hold its line open
+_LAST_WORDS_SECONDS = 1.0  # a process that the child has left behind may hold its line open
 
 
 async def _no_questions(asked: Any) -> object:
@@ -44,21 +44,24 @@ async def _no_questions(asked: Any) -> object:
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """What to start, as `python -m MODULE NAME CONTROL_FD`, and when to think that it hangs."""
+    """Say what to start, as `python -m MODULE NAME CONTROL_FD`, and when to assume that it hangs."""
 
     name: str
     module: str
-    settings: Callable[[int], object]  # makes those of its n-th life, when that asks for them
+    settings: Callable[[int], object]  # makes the settings of the child's n-th life, when it asks for them
     environment: Mapping[str, str] = field(default_factory=dict)
     start_seconds: float = 600.0  # from its start until it is ready
     answer_seconds: float = 20.0  # from a ping until its pong
     computing_seconds: float = 120.0  # for one batch
     on_progress: Callable[[Any], None] = lambda made: None
-    on_question: Callable[[Any], Awaitable[object]] = _no_questions  # makes the answer to what the child asks
+    on_question: Callable[[Any], Awaitable[object]] = _no_questions  # answers the child's questions
 
 
 class ChildFailed(Exception):
-    """A child ended, or was ended, before it was ready, or before it answered; `step` is what it says it was at."""
+    """A child ended, or was ended, before it was ready, or before it answered.
+
+    `step` is what it was doing, as far as it has said.
+    """
 
     def __init__(self, message: str, step: str = "") -> None:
         super().__init__(message)
@@ -66,7 +69,7 @@ class ChildFailed(Exception):
 
 
 class Child:
-    """A running process."""
+    """Control a running child process."""
 
     def __init__(
         self,
@@ -81,7 +84,7 @@ class Child:
         self.pid = process.pid
         self.started = time.monotonic()
         self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.failure = ""  # what it said of why it could not start
+        self.failure = ""  # why it could not start, in the child's words
         self._failed_step = ""
         self._life = life
         self._alive = True
@@ -116,7 +119,7 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it has not ended yet."""
+        """Return whether the child has not ended yet."""
         return self._alive
 
     async def wait(self) -> int:
@@ -133,7 +136,7 @@ class Child:
             if not waiting.done():
                 message = self.failure or f"{self.spec.name} ended with {describe(status)}"
                 waiting.set_exception(ChildFailed(message, self._failed_step))
-                waiting.exception()  # marks it as seen: nobody may be waiting
+                waiting.exception()  # marks the exception as seen, since nobody may be waiting for it
         return status
 
     def tell(self, message: ToChild) -> None:
@@ -142,7 +145,7 @@ class Child:
             self._writer.write(control.encode(message))
 
     async def ask(self, question: object) -> Any:
-        """Return the child's answer. Raises NoAnswer, and ChildFailed where it ends before that."""
+        """Return the child's answer. Raises NoAnswer, and ChildFailed where the child ends first."""
         number = next(self._numbers)
         asked = self._asked[number] = asyncio.get_running_loop().create_future()
         if not self._alive:
@@ -154,7 +157,7 @@ class Child:
             del self._asked[number]
 
     def ping(self) -> None:
-        """Asks for a sign of life, once it is ready: loading may take minutes within one call."""
+        """Ask for a sign of life, if the child is ready; before that, loading may take minutes within one call."""
         if not self.ready.done():
             return
         if self._unanswered_since is None:
@@ -162,7 +165,7 @@ class Child:
         self.tell(Ping())
 
     def hangs(self) -> str:
-        """Why this child should be replaced; empty if it should not."""
+        """Return why this child should be replaced; "" if it should not."""
         now, spec = time.monotonic(), self.spec
         if not self._alive:
             return ""
@@ -175,14 +178,17 @@ class Child:
         return ""
 
     def stop(self) -> None:
-        """Has it drain and end; one that is not ready has nothing to drain."""
+        """Have the child drain and end; a child that is not ready has nothing to drain."""
         if self.ready.done():
             self.tell(Stop())
         else:
             self.kill()
 
     def kill(self, reason: str = "") -> None:
-        """End it at once; nothing if it has ended, since its number may be another's by now."""
+        """End the child at once.
+
+        Nothing happens if it has ended, since its process id may be another's by now.
+        """
         if not self._alive:
             return
         if reason and not self.failure:
@@ -196,7 +202,7 @@ class Child:
                 self._handle(control.decode_from_child(line))
         except OSError:
             return
-        except Exception:  # what a child says must not bring its supervisor down; its pongs will be missed
+        except Exception:  # no message of a child may bring its supervisor down; its pongs will be missed
             log.exception("%s said what makes no sense", self.spec.name)
 
     def _handle(self, message: FromChild) -> None:
@@ -221,7 +227,7 @@ class Child:
     def _tell_settings(self) -> None:
         try:
             self.tell(Settings(self.spec.settings(self._life)))
-        except Exception:  # a child without settings would wait for them until it is thought to hang
+        except Exception:  # a child without settings would wait for them until it is assumed to hang
             log.exception("%s cannot be told its settings", self.spec.name)
             self.kill("it could not be told its settings; the log says more")
 
@@ -235,7 +241,10 @@ class Child:
             asked.set_result(answer.value)
 
     async def _answer(self, question: Question) -> None:
-        """Answer what the child asks. It goes on if the child ends meanwhile: others may wait for what it does."""
+        """Answer what the child asks.
+
+        This goes on if the child ends meanwhile, since others may wait for the result.
+        """
         try:
             answer = Answer(question.id, await self.spec.on_question(question.asked))
         except NoAnswer as error:
@@ -264,5 +273,5 @@ async def _spawn(spec: ChildSpec, control_fd: int, output: strays.Output) -> asy
 
 
 def describe(status: int) -> str:
-    """Return an exit status in words."""
+    """Describe an exit status in words."""
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

@@ -1,9 +1,9 @@
-"""The line between the supervisor and a child: JSON objects, one a line, over a socket pair.
+"""Exchange messages between the supervisor and a child: JSON objects, one a line, over a socket pair.
 
-A child first asks for its settings, since a command line is there for all on the machine to read. Later either side may
-ask. What is asked, answered or told of progress, only those know who ask and tell: it is given as structs, dataclasses
-and what they are made of, and comes as plain JSON, of which `msgspec.convert` makes the same. The child learns from the
-line's end that its supervisor is gone, however it went, and must not outlive it.
+A child first asks for its settings, since a command line can be read by all on the machine. Later either side may ask.
+Questions, answers and progress are understood only by those who exchange them: they are given as structs, dataclasses
+and what these are made of, and arrive as plain JSON, which `msgspec.convert` turns into the same types. The child
+learns from the line's end that its supervisor is gone, however it went, and must not outlive it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bertstream.workers.process import logs
 
 
 class ChildSettings(Protocol):
-    """What the settings of any child say."""
+    """Be the settings of any child."""
 
     @property
     def log_level(self) -> str: ...
@@ -39,61 +39,61 @@ _GONE = "the supervisor is gone"
 
 
 class Started(Struct, frozen=True, tag=True):
-    """The child is there, and wants its settings; the first that it says."""
+    """Say that the child is there, and wants its settings; this is its first message."""
 
 
 class Settings(Struct, frozen=True, tag=True):
-    """The child's settings, the first that it is told."""
+    """Give the child its settings; this is the first message to it."""
 
     values: Any
 
 
 class Ready(Struct, frozen=True, tag=True):
-    """The child has started, with what came of it."""
+    """Say that the child has started, and with what result."""
 
     result: Any = None
 
 
 class Failed(Struct, frozen=True, tag=True):
-    """The child cannot start, in words for people."""
+    """Say why the child cannot start, in words for people."""
 
     message: str
-    step: str = ""  # that it was at
+    step: str = ""  # what it was doing
 
 
 class Progress(Struct, frozen=True, tag=True):
-    """How far the child is with what it does."""
+    """Say how far the child is with its task."""
 
     made: Any
 
 
 class Ping(Struct, frozen=True, tag=True):
-    """A sign of life is wanted; only of a child that is ready."""
+    """Ask for a sign of life; only for a child that is ready."""
 
 
 class Pong(Struct, frozen=True, tag=True):
-    """The sign of life."""
+    """Give the sign of life."""
 
-    computing_seconds: float = 0.0  # so far, of the batch that is being computed
+    computing_seconds: float = 0.0  # of the current batch so far
 
 
 class Stop(Struct, frozen=True, tag=True):
-    """The child is to drain and end; only one that is ready."""
+    """Tell the child to drain and end; only for a child that is ready."""
 
 
 class Reload(Struct, frozen=True, tag=True):
-    """The child is to read the files that it follows again; only one that is ready."""
+    """Tell the child to read again the files that it follows; only for a child that is ready."""
 
 
 class Question(Struct, frozen=True, tag=True):
-    """Something that the other side is asked."""
+    """Ask the other side something."""
 
-    id: int  # among those of this side
+    id: int  # unique among this side's questions
     asked: Any
 
 
 class Answer(Struct, frozen=True, tag=True):
-    """What came of a question."""
+    """Give the result of a question."""
 
     id: int  # the question's
     value: Any = None
@@ -110,7 +110,7 @@ class NoAnswer(Exception):
 
 
 def encode(message: ToChild | FromChild) -> bytes:
-    """Return a message's line. It is ASCII, so that paths which are no UTF-8 pass."""
+    """Return a message's line, in ASCII, so that paths that are not UTF-8 pass."""
     return json.dumps(msgspec.to_builtins(message)).encode() + b"\n"
 
 
@@ -127,10 +127,10 @@ def decode_from_child(line: bytes) -> FromChild:
 
 
 class ControlLine:
-    """The child's end."""
+    """Hold the child's end of the line."""
 
     def __init__(self, fd: int) -> None:
-        os.set_inheritable(fd, False)  # the line ends with this process, whatever it starts
+        os.set_inheritable(fd, False)  # the line must end with this process, whatever it starts
         self._socket = socket.socket(fileno=fd)
         self._lines = self._socket.makefile("rb")
         self._lock = threading.Lock()
@@ -138,7 +138,7 @@ class ControlLine:
         self._asked: dict[int, Future[Any]] = {}
 
     def settings(self, kind: type[T]) -> T:
-        """Ask for the child's settings and wait for them, before all else. Raises ConnectionError."""
+        """Ask for the child's settings, before anything else, and wait for them. Raises ConnectionError."""
         self.send(Started())
         line = self._lines.readline()
         if not line:
@@ -149,20 +149,23 @@ class ControlLine:
         return msgspec.convert(told.values, kind)
 
     def send(self, message: FromChild) -> None:
-        """Tell the supervisor something; silently nothing if it is gone."""
+        """Send a message to the supervisor; do nothing if it is gone."""
         line = encode(message)
         with self._lock, contextlib.suppress(OSError):
             self._socket.sendall(line)
 
     def ask(self, question: object) -> Future[Any]:
-        """Ask the supervisor something, which needs `listen`. Fails with NoAnswer, or ConnectionError if it is gone."""
+        """Ask the supervisor something, which needs `listen`.
+
+        The future fails with NoAnswer, or with ConnectionError if the supervisor is gone.
+        """
         number, asked = next(self._numbers), Future[Any]()
         self._asked[number] = asked
         self.send(Question(number, question))
         return asked
 
     def listen(self, hear: Callable[[Heard], None], orphaned: Callable[[], None]) -> None:
-        """Call `hear` for each message, and `orphaned` when the supervisor is gone, in a thread of its own."""
+        """Call `hear` for each message, and `orphaned` when the supervisor is gone, in a new thread."""
         threading.Thread(target=self._listen, args=(hear, orphaned), name="control", daemon=True).start()
 
     def _listen(self, hear: Callable[[Heard], None], orphaned: Callable[[], None]) -> None:
@@ -189,9 +192,9 @@ class ControlLine:
 
 
 def begin(argv: list[str], kind: type[S]) -> tuple[ControlLine, S]:
-    """Take up the line of a child that was started as `python -m MODULE NAME CONTROL_FD`, and be told its settings.
+    """Take up the line of a child started as `python -m MODULE NAME CONTROL_FD`, get its settings, and set up its log.
 
-    Ends the process where its supervisor is gone already. Its log is set up, too.
+    Ends the process where its supervisor is gone already.
     """
     _, name, fd = argv
     logs.setup(name)

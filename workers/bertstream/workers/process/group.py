@@ -1,4 +1,4 @@
-"""Children that start together, are kept alive, and end together: a model's workers, or the frontends."""
+"""Keep together children that start together, are kept alive, and end together: a model's workers, or the frontends."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bertstream.workers.process.child import Child, ChildFailed, ChildSpec, desc
 
 log = logging.getLogger(__name__)
 
-HEALTHY_SECONDS = 60.0  # a child that lived this long starts with a clean record
+HEALTHY_SECONDS = 60.0  # a child that has lived this long starts with a clean record
 MAX_DELAY_SECONDS = 30.0
 
 
 def restart_delay(failures: int) -> float:
-    """Seconds to wait before a restart, after so many failures in a row: at once, then 0.5, 1, 2, … 30."""
+    """Return the seconds to wait before a restart, after this many failures in a row: 0, then 0.5, 1, 2, … 30."""
     return 0.0 if failures <= 1 else min(0.25 * 2.0 ** min(failures - 1, 10), MAX_DELAY_SECONDS)
 
 
 class Group:
-    """Keeps one process alive for each spec, from `start` to `end`."""
+    """Keep one process alive for each spec, from `start` to `end`."""
 
     def __init__(self, specs: Sequence[ChildSpec]) -> None:
         self.specs = tuple(specs)
@@ -34,11 +34,14 @@ class Group:
 
     @property
     def children(self) -> list[Child]:
-        """The latest life of each."""
+        """Return the current process of each spec."""
         return list(self._children.values())
 
     async def start(self) -> None:
-        """Return once all are ready. Raises ChildFailed where one cannot start; the others must then be ended."""
+        """Return once all children are ready.
+
+        Raises ChildFailed where one cannot start; the others must then be ended.
+        """
         first_lives = [asyncio.get_running_loop().create_future() for _ in self.specs]
         self._keepers = [
             asyncio.create_task(self._keep(spec, ready)) for spec, ready in zip(self.specs, first_lives, strict=True)
@@ -46,7 +49,7 @@ class Group:
         await asyncio.gather(*first_lives)
 
     async def living(self, name: str) -> Child:
-        """Return the child of this name, once it is ready, whichever of its lives that is."""
+        """Return the child of this name, once it is ready, in whichever of its lives."""
         while True:
             self._new_life.clear()
             child = self._children.get(name)
@@ -58,7 +61,7 @@ class Group:
                 return child
 
     async def end(self, seconds: float, hurry: asyncio.Event) -> None:
-        """Has all of them drain, and kills what is left after so many seconds, or when someone is in a hurry."""
+        """Have all children drain, and kill those left after `seconds`, or when `hurry` is set."""
         self._ending.set()
         for child in self.children:
             child.stop()
@@ -88,7 +91,7 @@ class Group:
             life += 1
 
     async def _live(self, spec: ChildSpec, life: int, first_ready: asyncio.Future[None]) -> str:
-        """One life, from start to end; says how it ended. Raises ChildFailed if it was never ready."""
+        """Live one life from start to end, and return how it ended. Raises ChildFailed if the child was never ready."""
         child = self._children[spec.name] = await Child.start(spec, life)
         self._new_life.set()
         if self._ending.is_set():
@@ -108,7 +111,7 @@ class Group:
             await asyncio.wait_for(self._ending.wait(), seconds)
 
     async def _gone(self, seconds: float, hurry: asyncio.Event) -> None:
-        """Wait for all to go by themselves, as long as that may take."""
+        """Wait until all have ended by themselves, for `seconds` at most, or until `hurry` is set."""
         going = asyncio.gather(*self._keepers, return_exceptions=True)
         hurrying = asyncio.create_task(hurry.wait())
         waiting: list[asyncio.Future[Any]] = [asyncio.shield(going), hurrying]

@@ -1,7 +1,7 @@
-"""Structured logs on stderr: for people on a terminal, one JSON object a line otherwise. Users' texts never go in.
+"""Write structured logs on stderr: for people on a terminal, else one JSON object a line. Users' texts never go in.
 
-Where they are JSON, all that a process writes on stderr is. What libraries write by themselves in a child is read and
-logged by its supervisor (strays.py), so the child's own lines go to the descriptor that LOG_FD names.
+Where the lines are JSON, everything that a process writes on stderr is. What libraries write by themselves in a child
+is read and logged by its supervisor (strays.py), so the child's own lines go to the descriptor that LOG_FD names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskN
 
 
 def structured() -> bool:
-    """Whether this process's standard error is for programs, and so has nothing but JSON."""
+    """Return whether this process's standard error is read by programs, and so gets nothing but JSON."""
     return not sys.stderr.isatty()
 
 
@@ -35,11 +35,11 @@ def setup(process: str, level: str = "info") -> None:
 
 
 def _stream() -> TextIO:
-    """Where lines go: of a child whose own standard error its supervisor reads, to the supervisor's."""
+    """Return the stream for lines: the supervisor's, for a child whose own standard error its supervisor reads."""
     given = os.environ.pop(LOG_FD, "")
     if not given:
         return sys.stderr
-    os.set_inheritable(int(given), False)  # it is for this process alone, whatever it starts
+    os.set_inheritable(int(given), False)  # this descriptor is for this process alone, whatever it starts
     return open(int(given), "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: PTH123
 
 
@@ -55,7 +55,7 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Format a record as one JSON object."""
 
     def __init__(self, process: str) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class HumanFormatter(logging.Formatter):
-    """`12:30:01 frontend  warning  message  key=value`."""
+    """Format a record as `12:30:01 frontend  warning  message  key=value`."""
 
     def __init__(self, process: str) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""What a child writes past its log: C++ libraries, warnings of others' loggers, and an interpreter's last words.
+"""Log what a child writes past its log: C++ libraries, warnings of others' loggers, an interpreter's last words.
 
-Where the log is JSON, so is every line on standard error: the child's output comes to the supervisor by a pipe, and
-the supervisor logs each line. A child's own log does not take this way, and so does not wait for the supervisor.
+Where the log is JSON, so is every line on standard error: the child's output reaches the supervisor by a pipe, and the
+supervisor logs each line. A child's own log does not go this way, and so does not wait for the supervisor.
 """
 
 from __future__ import annotations
@@ -17,22 +17,25 @@ from bertstream.workers.process import logs
 
 log = logging.getLogger(__name__)
 
-_LINE_BYTES = 1 << 16  # of one line; what is longer is logged in parts
+_LINE_BYTES = 1 << 16  # of one line; longer ones are logged in parts
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a new child's output goes."""
+    """Say where a new child's output goes."""
 
-    fd: int  # its standard output and error
+    fd: int  # the child's standard output and error
     inherited: tuple[int, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    pipe: int | None = None  # from which what it writes there is to be read
+    pipe: int | None = None  # from which the child's output is read
 
 
 @contextlib.contextmanager
 def output() -> Iterator[Output]:
-    """For starting a child, after which this side closes its ends. Standard output is the supervisor's alone."""
+    """Open the output for starting a child, and close our ends afterwards.
+
+    Standard output is the supervisor's alone.
+    """
     with contextlib.ExitStack() as opened:
         log_fd = os.dup(2)
         opened.callback(os.close, log_fd)

@@ -1,6 +1,6 @@
-"""The parent process: starts children, pings them, replaces those that die or hang, and stops them in order.
+"""Supervise child processes: start and ping them, replace those that die or hang, and stop them in order.
 
-Loads neither torch nor grpc, so that nothing of theirs can bring it down.
+It loads neither torch nor grpc, so that nothing of theirs can bring it down.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _tell_nobody(signal_name: str) -> None:
 
 
 class Supervisor:
-    """Runs stages of groups: a stage starts when the one before is ready, and they stop in the opposite order.
+    """Run stages of groups: a stage starts when the one before is ready, and they stop in the opposite order.
 
     Groups can be added to a stage, and removed, while it runs.
     """
@@ -45,8 +45,8 @@ class Supervisor:
         self._stages = [list(stage) for stage in stages]
         self._drain_seconds = drain_seconds
         self._on_ready = on_ready
-        self._on_stop = on_stop  # before the first child is stopped
-        self._on_signal = on_signal  # with the name of each that says to stop
+        self._on_stop = on_stop  # called before the first child is stopped
+        self._on_signal = on_signal  # called with the name of each signal to stop
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -69,13 +69,13 @@ class Supervisor:
         self.stop()
 
     def stop(self) -> None:
-        """Begins to drain; said twice, kills."""
+        """Begin to drain; when called again, kill."""
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
 
     async def add(self, stage: int, group: Group) -> None:
-        """Start one more group; returns once it is ready. Raises ChildFailed, and nothing of it is left then."""
+        """Start one more group, and return once it is ready. Raises ChildFailed, and leaves nothing of it then."""
         self._stages[stage].append(group)
         try:
             await group.start()
@@ -84,7 +84,7 @@ class Supervisor:
             raise
 
     async def remove(self, group: Group) -> None:
-        """Has a group drain and end; nobody may need it any more."""
+        """Have a group drain and end; nobody may need it any more."""
         await group.end(self._drain_seconds + _GRACE_SECONDS, self._hurry)
         for stage in self._stages:
             if group in stage:
@@ -99,7 +99,7 @@ class Supervisor:
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if self._stop.is_set():
                     ready.cancel()
-                    await asyncio.gather(ready, return_exceptions=True)  # so that asyncio logs nothing of it
+                    await asyncio.gather(ready, return_exceptions=True)  # so that asyncio does not log it
                     return
                 ready.result()
         finally:

@@ -1,4 +1,4 @@
-"""A worker process: loads one program, answers frontends over a Unix socket, and dies with its supervisor."""
+"""Run a worker process: load one program, answer frontends over a Unix socket, and die with the supervisor."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> int:
-    """Serve until told to stop. Returns the exit code."""
-    # Both are the supervisor's: service managers signal all processes, and calls under way still need workers.
+    """Serve until told to stop, and return the exit code."""
+    # The supervisor handles both signals: service managers signal all processes, and calls under way still need
+    # workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.excepthook = _end_with_thread
@@ -37,9 +38,9 @@ def main(argv: list[str]) -> int:
     stay_on(settings.cores)
     try:
         serve(settings, control)
-    except Exception as error:  # told to the supervisor, which has a person to tell
+    except Exception as error:  # the supervisor reports it to the user
         log.exception("the worker failed")
-        # Of what a scripted module raises only the last line is for a person; the log has all of it.
+        # Of an error in a scripted module, only the last line is for people; the log has all of it.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         control.send(Failed(f"{settings.name}: {reason}"))
         return 1
@@ -47,17 +48,17 @@ def main(argv: list[str]) -> int:
 
 
 def stay_on(cores: Sequence[int]) -> None:
-    """Keep this thread, and all that it starts, on these cores of those that this process may use."""
+    """Keep this thread, and all that it starts, on those of these cores that this process may use."""
     if not cores:
         return
     try:
         os.sched_setaffinity(0, cores)
-    except OSError as error:  # what it may use has changed since its supervisor looked
+    except OSError as error:  # the cores that it may use have changed since its supervisor looked
         log.warning("cannot stay on its cores", extra={"cores": list(cores), "error": str(error)})
 
 
 def _end_with_thread(failed: threading.ExceptHookArgs) -> None:
-    """A worker that has lost one of its threads answers pings and nothing else: better to be replaced."""
+    """End the process when a thread fails: it would answer pings and nothing else, so it is better replaced."""
     name = failed.thread.name if failed.thread else "?"
     error = (failed.exc_type, failed.exc_value or failed.exc_type(), failed.exc_traceback)
     log.critical("the thread %s failed", name, exc_info=error)
@@ -76,9 +77,9 @@ def serve(settings: WorkerSettings, control: ControlLine) -> None:
             case Stop():
                 stopped.set()
 
-    # os._exit: an orphan must go even while a batch computes.
+    # os._exit: an orphan must end even while a batch computes.
     control.listen(hear, orphaned=lambda: os._exit(0))
-    import torch  # the thread counts in the environment were set before this
+    import torch  # only now, since the environment's thread counts are read at its import
 
     torch.set_num_interop_threads(1)
     loop, queue = start(settings)
@@ -88,7 +89,7 @@ def serve(settings: WorkerSettings, control: ControlLine) -> None:
 
 
 def start(settings: WorkerSettings) -> tuple[EngineLoop, WorkQueue]:
-    """Return the worker's parts, running."""
+    """Start the worker's parts, and return the loop and the queue."""
     import torch
 
     from bertstream.workers.engine.sessions import Sessions
@@ -121,7 +122,7 @@ def start(settings: WorkerSettings) -> tuple[EngineLoop, WorkQueue]:
 
 
 def make_generator(program: ScriptedProgram, settings: WorkerSettings, computing: Computing) -> Generator | None:
-    """With its cache; None where the model generates nothing."""
+    """Make the generator with its cache; None where the model does not generate."""
     from bertstream.workers.generation.generator import Generator
     from bertstream.workers.generation.queue import GenerationQueue
 
@@ -140,7 +141,7 @@ def make_generator(program: ScriptedProgram, settings: WorkerSettings, computing
 
 
 def record_graphs(program: ScriptedProgram, batch_tokens: int) -> Program:
-    """Return the program that replays small batches, where that gives the same numbers."""
+    """Return a program that replays small batches, where that gives the same numbers."""
     from bertstream.workers.engine.graphs import Limits, record
 
     known = program.description
@@ -150,7 +151,7 @@ def record_graphs(program: ScriptedProgram, batch_tokens: int) -> Program:
 
 
 def shared_cores(settings: WorkerSettings) -> Cores | None:
-    """Those of which it takes more than its own while others are idle."""
+    """Return the worker's view of the shared cores, where it uses idle ones of others; else None."""
     import torch
 
     from bertstream.workers.serving.cores import Cores
@@ -161,12 +162,12 @@ def shared_cores(settings: WorkerSettings) -> Cores | None:
 def warm_up(
     program: ScriptedProgram, settings: WorkerSettings, computing: Computing, cores: Cores | None = None
 ) -> Program:
-    """All that is slow at first, before anyone waits for it. What batches are to be run by."""
+    """Run all that is slow at first, before anyone waits for it, and return the program to run batches by."""
     from bertstream.workers.generation import warming
 
     runs = record_graphs(program, settings.batch_tokens) if program.device.type == "cuda" else program
     run_small_batches(runs, program.description, settings.device)
-    if cores is not None:  # threads for idle cores are made now
+    if cores is not None:  # starts the threads for idle cores
         cores.warm_up(lambda: run_small_batches(runs, program.description, settings.device))
     description = program.description.generation
     if description is not None and settings.cache_tokens:
@@ -175,7 +176,7 @@ def warm_up(
 
 
 def run_small_batches(program: Program, description: ModelDescription, device: str) -> None:
-    """The first calls of a scripted module are slow."""
+    """Run small batches, since the first calls of a scripted module are slow."""
     import numpy as np
 
     from bertstream.workers.contract import Batch, OutputOptions, Pooling, Work

@@ -1,1 +1,1 @@
-"""Compiled models: what is asked of one, what it says of itself, and how it is loaded and run."""
+"""Load and run compiled models, and describe them."""

@@ -1,4 +1,4 @@
-"""What a compiled model is: all that the supervisor and the frontend need to know, without loading torch."""
+"""Describe a compiled model: all that the supervisor and the frontend need to know, without loading torch."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ class DescriptionError(Exception):
 
 
 class DefaultPooling(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the checkpoint's authors turn token states into one vector a text, when a caller does not say."""
+    """Say how the checkpoint's authors turn token states into one vector a text, where a caller does not say."""
 
-    mode: str = "mean"  # one of contract.PoolingMode; "checkpoint" where it is more than another of them says
+    mode: str = "mean"  # one of contract.PoolingMode; "checkpoint" where no other mode says it all
     normalize: bool = False
-    dimensions: int = 0  # keep the first n; 0 keeps all, and is never that of "checkpoint"
-    # Of "checkpoint" alone:
+    dimensions: int = 0  # keep the first n; 0 keeps all, and is never set for "checkpoint"
+    # For "checkpoint" alone:
     width: int = 0  # of a vector before it is cut to its dimensions
     include_prompt: bool = True  # False leaves a prompt's tokens out of the pooling
-    steps: tuple[str, ...] = ()  # what is done after the last layer, for people
+    steps: tuple[str, ...] = ()  # what is done after the last layer, for people to read
 
 
 class PrecisionTest(Struct, frozen=True, forbid_unknown_fields=True):
-    """The worst that a self-test at compile time found, over a few made-up texts of different lengths."""
+    """Hold the worst differences that a self-test at compile time found, over made-up texts of different lengths."""
 
-    max_abs_difference: float = 0.0  # of a last hidden state to float32's
-    min_cosine: float = 1.0  # of a token's last hidden state to float32's
+    max_abs_difference: float = 0.0  # between a last hidden state and float32's
+    min_cosine: float = 1.0  # between a token's last hidden state and float32's
 
 
 class GenerationDescription(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model that generates is like, for the heads "causal_lm" and "sequence_to_sequence"."""
+    """Describe how a model generates, by its head "causal_lm" or "sequence_to_sequence"."""
 
     vocabulary_size: int  # of the decoder; generated ids are below it
-    max_tokens: int  # the longest sequence that the decoder's positions allow; of "causal_lm", prompt included
+    max_tokens: int  # in the longest sequence that the decoder's positions allow; for "causal_lm", the prompt counts
     eos_token_ids: tuple[int, ...] = ()
     pad_token_id: int = 0
-    decoder_start_token_id: int = -1  # what each of the decoder's sequences begins with; -1 for "causal_lm"
-    # What the checkpoint's generation_config.json (or config.json) sets of: max_new_tokens, max_length, min_new_tokens,
-    # min_length, num_beams, num_return_sequences, length_penalty, early_stopping (as in transformers), do_sample,
-    # temperature, top_k, top_p, repetition_penalty, no_repeat_ngram_size.
+    decoder_start_token_id: int = -1  # the start of the decoder's sequences; -1 for "causal_lm"
+    # Those settings that the checkpoint's generation_config.json (or config.json) has, among max_new_tokens,
+    # max_length, min_new_tokens, min_length, num_beams, num_return_sequences, length_penalty, early_stopping (as in
+    # transformers), do_sample, temperature, top_k, top_p, repetition_penalty, no_repeat_ngram_size.
     defaults: dict[str, Any] = {}
 
 
 class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", tag=FORMAT):
-    """One compiled model. Stored as description.json beside its program."""
+    """Describe one compiled model. Stored as description.json beside its program."""
 
-    revision: str  # names checkpoint, code, torch, compute type, device kind and operators; 32 hex digits
+    revision: str  # a hash of checkpoint, code, torch, compute type, device kind and operators; 32 hex digits
     family: str  # config.json's model_type: "bert", "xlm-roberta"
     architecture: str  # the checkpoint's class, "BertForMaskedLM"
     layers: int
@@ -64,36 +64,36 @@ class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     vocabulary_size: int
     type_vocabulary_size: int  # 0 where the family has no segments
     max_tokens: int  # the longest text that the positions allow, special tokens included
-    default_max_length: int  # where to cut by default, at most max_tokens
+    default_max_length: int  # where texts are cut by default, at most max_tokens
     has_pooler: bool
     compute_type: str  # "float32", "float16", "bfloat16", "int8" or "fp8"
     device: str  # "cpu" or "cuda"
     native_operators: bool
     products: str = "plain"  # how linear layers multiply: "plain", "packed" (by AMX), "int8" or "fp8"
-    amx: bool = False  # whether it was compiled for AMX: without it "packed" cannot run, and "int8" is slow
+    amx: bool = False  # compiled for AMX: without it "packed" cannot run, and "int8" is slow
     precision_test: PrecisionTest = PrecisionTest()
     default_pooling: DefaultPooling = DefaultPooling()
     prompts: dict[str, str] = {}
     default_prompt_name: str = ""
     lowercase: bool = False  # lower-case texts before tokenizing, on top of what the tokenizer does
     truncation_side: str = "right"  # or "left"
-    clean_up_spaces: bool = False  # in texts made of token ids: "it ' s so ." becomes "it's so."
+    clean_up_spaces: bool = False  # of decoded texts: "it ' s so ." becomes "it's so."
     special_tokens: dict[str, tuple[str, int]] = {}  # cls sep pad mask unk bos eos
-    scores_by_modules: bool = False  # sequence_classification is of pooled states, by sentence-transformers' modules
+    scores_by_modules: bool = False  # sequence_classification reads pooled states, by sentence-transformers' modules
     heads: tuple[str, ...] = ()  # contract.HeadName, "causal_lm", "sequence_to_sequence"
     labels: tuple[str, ...] = ()  # of sequence_classification or token_classification, by number
-    score_function: str = "softmax"  # of sequence_classification, as the config says; one of contract.ScoreFunction
-    rerank_function: str = ""  # where the checkpoint is a sentence-transformers CrossEncoder that says; else ""
+    score_function: str = "softmax"  # for sequence_classification, as the config says; one of contract.ScoreFunction
+    rerank_function: str = ""  # of a sentence-transformers CrossEncoder; "" where it names none
     generation: GenerationDescription | None = None
     warnings: tuple[str, ...] = ()  # what the checkpoint asks for and this server does not do, in plain words
 
     @property
     def has_sentence_modules(self) -> bool:
-        """Whether the program pools by "checkpoint"."""
+        """Return whether the program pools by "checkpoint"."""
         return self.scores_by_modules or self.default_pooling.mode == "checkpoint"
 
     def with_default_length(self, tokens: int) -> ModelDescription:
-        """Return the same model, whose texts are cut to so many tokens where nobody says."""
+        """Return the same model, whose texts are cut to this many tokens by default."""
         return msgspec.structs.replace(self, default_max_length=tokens)
 
     def save(self, directory: Path) -> None:
@@ -117,11 +117,11 @@ class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
             if msgspec.json.decode(content, type=_Format).format != FORMAT:
                 raise DescriptionError(f"{path} was written by another version of bertstream; compile the model again")
             return msgspec.json.decode(content, type=cls)
-        except ValueError as error:  # of what is no UTF-8, too
+        except ValueError as error:  # UnicodeDecodeError too
             raise DescriptionError(f"{path} is damaged ({error}); compile the model again") from error
 
 
 class _Format(Struct):
-    """What a description of any version has."""
+    """Hold the field that a description of any version has."""
 
     format: int

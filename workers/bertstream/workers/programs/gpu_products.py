@@ -1,4 +1,4 @@
-"""What a GPU has to show before a program takes its matrix products of fp8, or its GELU at the end of a product."""
+"""Test a GPU before a program uses its fp8 matrix products, or its GELU at the end of a product."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from torch.nn import functional
 from bertstream.workers.models import float8
 
 FLOAT8_CAPABILITY = (9, 0)  # Hopper
-# How far a product of fp8 may be from that of the same numbers in float64, as a share of its norm: it is in bfloat16.
+# How far a product of fp8, which is bfloat16, may be from the product of the same numbers in float64, relative to its
+# norm.
 NEAR_FLOAT8 = 0.01
 # How far numbers of at most 4 may be from float64's. The two forms of GELU are 5e-4 apart at most.
 NEAR = {torch.float16: 4e-3, torch.bfloat16: 2e-2}
 
 
 def float8_problem(device: torch.device) -> str:
-    """Why this GPU cannot have products of fp8; "" if it can."""
+    """Return why this GPU cannot compute fp8 products; "" if it can."""
     capability = torch.cuda.get_device_capability(device)
     if capability < FLOAT8_CAPABILITY:
         has, needs = (".".join(map(str, each)) for each in (capability, FLOAT8_CAPABILITY))
@@ -27,7 +28,7 @@ def float8_problem(device: torch.device) -> str:
 
 
 def float8_difference(device: torch.device) -> str:
-    """Return what is wrong with the products of fp8 there; "" for nothing."""
+    """Return what is wrong with the GPU's fp8 products; "" for nothing."""
     try:
         for tokens in (1, 37, 200):
             if (share := _share_off(tokens, device)) > NEAR_FLOAT8 or share != share:
@@ -48,7 +49,7 @@ def _share_off(tokens: int, device: torch.device) -> float:
 def use_epilogue(module: Any, device: torch.device) -> str:
     """Have a loaded program compute GELU at the end of a product, where it can and the GPU's numbers are right.
 
-    "" or why it does not.
+    Returns "", or why it does not.
     """
     places = [each for each in module.modules() if hasattr(each, "epilogue")]
     if not places or (reason := epilogue_problem(device, places[0].weight.dtype)):
@@ -59,7 +60,7 @@ def use_epilogue(module: Any, device: torch.device) -> str:
 
 
 def epilogue_problem(device: torch.device, dtype: torch.dtype) -> str:
-    """Return what is wrong with the GELU that ends a product there: it has to be the tanh form. "" for nothing."""
+    """Return what is wrong with the GPU's GELU at the end of a product, which must be the tanh form; "" for nothing."""
     try:
         return _other_form(device, dtype) or _other_numbers(device, dtype)
     except RuntimeError as error:
@@ -67,7 +68,7 @@ def epilogue_problem(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def _other_form(device: torch.device, dtype: torch.dtype) -> str:
-    """By a product that changes nothing, of numbers whose GELU is small, beside which the forms differ much."""
+    """Test the GELU alone, after a product that changes nothing, on small numbers, where the two forms differ most."""
     x = torch.linspace(-4, -1, 512).view(8, 64).to(device, dtype)
     got = _ended(x, torch.eye(64, device=device, dtype=dtype), torch.zeros(64, device=device, dtype=dtype)).double()
     off, off_erf = (
@@ -86,14 +87,14 @@ def _other_numbers(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def _ended(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As models/fused.py has it."""
+    """Compute a product that ends in GELU, as models/fused.py does."""
     return torch._addmm_activation(bias, x, weight.t(), use_gelu=True)
 
 
 def _made_up(
     tokens: int, inputs: int, outputs: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x [T, K], weight [N, K], bias [N], whose product is about 1"""
+    """Return x [T, K], weight [N, K] and bias [N], whose product is about 1."""
     generator = torch.Generator().manual_seed(tokens)
     x, weight, bias = (
         torch.randn(shape, generator=generator) for shape in ((tokens, inputs), (outputs, inputs), (outputs,))

@@ -1,4 +1,4 @@
-"""What is asked of a compiled model, whatever runs it: TorchScript, a CUDA graph of that, or what takes their place.
+"""Define what is asked of a compiled model, whatever runs it: TorchScript, a CUDA graph of that, or a stand-in.
 
 T tokens of n texts lie end to end; H is the hidden size, V the vocabulary's.
 """
@@ -16,7 +16,10 @@ from bertstream.workers.contract import Pooling
 
 @dataclass(frozen=True, slots=True)
 class AttentionOptions:
-    """Which attention weights to write down. The rest of the batch takes the fast way, which never has them."""
+    """Say which attention weights to compute.
+
+    The rest of the batch uses the fast kernels, which do not keep them.
+    """
 
     layers: tuple[int, ...]  # ascending, from 1 to the model's last
     texts: tuple[int, ...]  # places in the batch
@@ -25,15 +28,15 @@ class AttentionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """The states and attention weights of one pass."""
+    """Hold the states and attention weights of one pass."""
 
     states: list[Tensor]  # [T, H] of each layer asked for, in that order
-    weights: list[list[Tensor]]  # of each layer asked for and each text: [heads, n, n] float32, rows sum to 1
+    weights: list[list[Tensor]]  # of each layer and text asked for: [heads, n, n] float32, rows sum to 1
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The states of a batch and, where they came along, its texts' vectors."""
+    """Hold the states of a batch and, where they were computed too, its texts' vectors."""
 
     states: Mapping[int, Tensor]  # [T, H] by layer
     vectors: Mapping[Pooling, Tensor] = field(default_factory=dict)  # [n, d] float32
@@ -45,7 +48,7 @@ def source_layers(pooling: Pooling, last_layer: int) -> tuple[int, ...]:
 
 
 def with_sources(layers: Iterable[int], poolings: Iterable[Pooling], last_layer: int) -> list[int]:
-    """Return these layers and those that the vectors are made of, ascending."""
+    """Return these layers, and those that the vectors are made of, ascending."""
     return sorted({*layers, *(layer for each in poolings for layer in source_layers(each, last_layer))})
 
 
@@ -60,9 +63,10 @@ class Program(Protocol):
         layers: list[int],
         poolings: frozenset[Pooling],
     ) -> Encoded:
-        """ids, type_ids: [T] -> the states of these layers, 0 being the embeddings, which may be none.
+        """Return the states of these layers, 0 being the embeddings; there may be no layers.
 
-        Of each pooling it gives either the vectors or the states of the layers that they are made of.
+        ids, type_ids: [T]. For each pooling it returns either the vectors, or the states of the layers that they are
+        made of.
         """
 
     def forward(
@@ -73,10 +77,13 @@ class Program(Protocol):
         layers: list[int],
         attention: AttentionOptions | None = None,
     ) -> Advanced:
-        """Return the states of these layers and attention weights, by one pass."""
+        """Return the states of these layers and attention weights, from one pass."""
 
     def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
-        """ids, type_ids: [T] -> the embeddings' output [T, H]."""
+        """Return the embeddings' output.
+
+        ids, type_ids: [T] -> [T, H].
+        """
 
     def advance(
         self,
@@ -86,55 +93,80 @@ class Program(Protocol):
         layers: list[int],
         attention: AttentionOptions | None = None,
     ) -> Advanced:
-        """From the states [T, H] of layer `start` on."""
+        """Go on from the states [T, H] of layer `start`."""
 
     def pooler(self, first: Tensor) -> Tensor:
-        """Return the model's own pooler. first [n, H] -> [n, H]."""
+        """Apply the model's own pooler to first tokens.
+
+        first: [n, H] -> [n, H].
+        """
 
     def pool(self, states: Tensor, lengths: list[int], mode: str, skipped: int = 0) -> Tensor:
-        """states [T, H] -> [n, H], by "checkpoint" [n, D]; before each text's first token so many were skipped."""
+        """Return one vector a text.
+
+        states: [T, H] -> [n, H], by "checkpoint" [n, D]. skipped: the number of tokens of each text that come before
+        the first one given.
+        """
 
     @property
     def whole_text_heads(self) -> frozenset[str]:
-        """Heads whose logits `pool` gives, by "checkpoint"."""
+        """Return the heads whose logits are given by pooling by "checkpoint"."""
 
     @property
     def vocabulary_size(self) -> int:
-        """V, of the logits of "fill_mask"."""
+        """Return V, the size of the vocabulary, for the logits of "fill_mask"."""
 
     def logits(self, head: str, states: Tensor) -> Tensor:
-        """Return the last layer's states of the tokens that the head reads, [rows, H] -> [rows, outputs]."""
+        """Return logits from the last layer's states of the tokens that the head reads.
+
+        states: [rows, H] -> [rows, outputs].
+        """
 
 
 class RecordableProgram(Program, Protocol):
-    """A program whose kernels can be recorded: that computes without looking at a value."""
+    """Be a program whose kernels can be recorded, since it computes without reading a value on the device."""
 
     @property
     def poolings(self) -> tuple[Pooling, ...]:
-        """The vectors to record, all of the last layer."""
+        """Return the poolings to record, all of the last layer."""
 
     def last_states(self, ids: Tensor, type_ids: Tensor | None, cu_seqlens: Tensor, longest: int) -> Tensor:
-        """ids, type_ids: [T]; cu_seqlens: [n + 1] int32 -> the last layer's states [T, H]"""
+        """Return the last layer's states [T, H].
+
+        ids, type_ids: [T]; cu_seqlens: [n + 1] int32.
+        """
 
     def pool_at(self, states: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
-        """states: [T, H]; cu_seqlens: [n + 1] int32, to at most T -> [n, H] float32, finite for empty texts, too."""
+        """Return one vector a text, finite for empty texts too.
+
+        states: [T, H]; cu_seqlens: [n + 1] int32, to at most T -> [n, H] float32.
+        """
 
 
 class GeneratingProgram(Protocol):
-    """What is asked of a compiled model that generates. The cache's tensors are the program's own affair."""
+    """Be what is asked of a compiled model that generates.
+
+    Only the program itself looks into the cache's tensors.
+    """
 
     def new_cache(self, rows: int) -> list[Tensor]:
-        """Room for the keys and values of so many tokens."""
+        """Make room for the keys and values of this many tokens."""
 
     def prefill(
         self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor
     ) -> Tensor:
-        """Return a decoder's prompts, end to end: ids [T], rows [T] -> logits [n, V] of each one's last token."""
+        """Compute a decoder's prompts, laid end to end.
+
+        ids, rows: [T] -> logits [n, V] after each prompt's last token.
+        """
 
     def encode_source(
         self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor
     ) -> None:
-        """An encoder's texts, end to end: ids [T], rows [T]."""
+        """Compute an encoder's texts, laid end to end, for the decoder.
+
+        ids, rows: [T].
+        """
 
     def step(
         self,
@@ -148,4 +180,4 @@ class GeneratingProgram(Protocol):
         source_lengths: Tensor | None,
         type_ids: Tensor | None,
     ) -> Tensor:
-        """One token of each of B sequences (batching.Step) -> logits [B, V] float32."""
+        """Compute one token of each of B sequences (batching.Step) -> logits [B, V] float32."""

@@ -1,4 +1,4 @@
-"""A compiled model, ready to run by TorchScript, which is all behind the interface that knows of it."""
+"""Run a compiled model by TorchScript, which nothing on the other side of the interface knows of."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ GENERATING = ("causal_lm", "sequence_to_sequence")
 
 
 class ProgramError(Exception):
-    """A compiled model cannot be loaded here; the message says how to go on."""
+    """A compiled model cannot be loaded here; the message says what to do."""
 
 
 class ScriptedProgram:
-    """One model on one device: a program (interface.py) that can be recorded, and generates where its heads do.
+    """Run one model on one device: a program (interface.py) that can be recorded, and generates where its heads do.
 
     Not for several threads at once.
     """
@@ -45,7 +45,7 @@ class ScriptedProgram:
 
     @classmethod
     def load(cls, directory: Path, device: str | torch.device) -> ScriptedProgram:
-        """Load what compile_model wrote, after a check that it is just that, and nobody else's.
+        """Load what compile_model wrote, after a check that it is unchanged, and that nobody else could write to it.
 
         Raises ProgramError, DescriptionError.
         """
@@ -62,17 +62,17 @@ class ScriptedProgram:
 
     @property
     def vocabulary_size(self) -> int:
-        """How many ids there are."""
+        """Return the number of token ids."""
         return self.description.vocabulary_size
 
     @property
     def whole_text_heads(self) -> frozenset[str]:
-        """Those whose logits `pool` gives, by "checkpoint": they read all of a text's tokens."""
+        """Return the heads that read all of a text's tokens: pooling by "checkpoint" gives their logits."""
         return frozenset({"sequence_classification"}) if self.description.scores_by_modules else frozenset()
 
     @property
     def poolings(self) -> tuple[Pooling, ...]:
-        """The checkpoint's own, of the last layer, normalised and not: what callers want that say no more than that."""
+        """Return the checkpoint's own pooling of the last layer, normalised and not, which most callers want."""
         own = self.description.default_pooling
         if own.mode == "pooler":
             return ()
@@ -87,7 +87,7 @@ class ScriptedProgram:
         layers: list[int],
         poolings: frozenset[Pooling],
     ) -> Encoded:
-        """hidden_states of `layers`, and of those that vectors by `poolings` are made of."""
+        """Return the states of `layers`, and of the layers that vectors by `poolings` are made of."""
         needed = with_sources(layers, poolings, self.description.layers)
         return Encoded(dict(zip(needed, self.hidden_states(ids, type_ids, lengths, needed), strict=True)))
 
@@ -95,17 +95,17 @@ class ScriptedProgram:
     def hidden_states(
         self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
     ) -> list[Tensor]:
-        """Hidden states of texts laid end to end: [T, H] for each of `layers`, 0 being the embeddings' output.
+        """Return the hidden states of texts laid end to end, [T, H] for each of `layers`, 0 being the embeddings.
 
-        ids, type_ids: [T] int32 or int64, on the program's device; lengths: [n], each from 1 to max_tokens. Computes
-        no layer above the highest asked for. Fastest when texts of equal length are neighbours.
+        ids, type_ids: [T] int32 or int64, on the program's device; lengths: [n], each from 1 to max_tokens. Computes no
+        layer above the highest asked for. Fastest when texts of equal length are neighbours.
         """
         states: list[Tensor] = self._module(ids, type_ids, lengths, layers)
         return states
 
     @torch.inference_mode()
     def last_states(self, ids: Tensor, type_ids: Tensor | None, cu_seqlens: Tensor, longest: int) -> Tensor:
-        """The last layer's states [T, H] of texts that are laid out already. Looks at no value, so it can be recorded.
+        """Return the last layer's states [T, H] of texts that are laid out already, in a way that can be recorded.
 
         ids, type_ids: [T]; cu_seqlens: [n + 1] int32, from 0 to T, on the device; texts have at most `longest` tokens,
         or none. Raises RuntimeError where attention takes only texts of equal length.
@@ -122,13 +122,16 @@ class ScriptedProgram:
         layers: list[int],
         attention: AttentionOptions | None = None,
     ) -> Advanced:
-        """hidden_states and attention weights of one pass; `layers` may be empty where weights are wished for."""
+        """Return hidden states and attention weights of one pass; `layers` may be empty where weights are asked for."""
         states, weights = self._module.forward_with_weights(ids, type_ids, lengths, layers, *_lists(attention))
         return Advanced(states, weights)
 
     @torch.inference_mode()
     def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
-        """Layer 0, from which `advance` goes on. ids, type_ids: [T] -> [T, H]"""
+        """Return layer 0, from which `advance` goes on.
+
+        ids, type_ids: [T] -> [T, H].
+        """
         states: Tensor = self._module.embed(ids, type_ids, lengths)
         return states
 
@@ -141,10 +144,10 @@ class ScriptedProgram:
         layers: list[int],
         attention: AttentionOptions | None = None,
     ) -> Advanced:
-        """Go on from the states [T, H] of layer `start`, which are left as they are.
+        """Go on from the states [T, H] of layer `start`, which are not changed.
 
         layers: from `start` on, in any order; attention.layers: above `start`. Computes no layer above the highest
-        asked for, and of one that is asked for its weights alone only these. Raises ValueError for a layer below.
+        asked for, and of a layer that is asked for its weights alone only these. Raises ValueError for a layer below.
         """
         if min(layers, default=start) < start or (attention and min(attention.layers, default=start + 1) <= start):
             raise ValueError(f"layers below those that layer {start} leads to cannot be computed from it")
@@ -153,17 +156,21 @@ class ScriptedProgram:
 
     @torch.inference_mode()
     def pooler(self, first: Tensor) -> Tensor:
-        """Return the model's own pooler of first tokens. [n, H] -> [n, H]. Raises ValueError where there is none."""
+        """Apply the model's own pooler to first tokens. Raises ValueError where there is none.
+
+        first: [n, H] -> [n, H].
+        """
         self._check_pooler()
         pooled: Tensor = self._module.pooled_first(first)
         return pooled
 
     @torch.inference_mode()
     def pool(self, states: Tensor, lengths: list[int], mode: str, skipped: int = 0) -> Tensor:
-        """One vector a text. states: [T, H] -> [n, H] float32; `mode` is one of contract.PoolingMode.
+        """Return one vector a text.
 
-        By "checkpoint" [n, D]: all that sentence-transformers' modules make of a text, also of one that is a span.
-        skipped: how many tokens of each text went before the first that is here.
+        states: [T, H] -> [n, H] float32, by "checkpoint" [n, D]; mode: one of contract.PoolingMode. By "checkpoint",
+        all that sentence-transformers' modules do to a text, even if it is a span. skipped: the number of tokens of
+        each text that come before the first one given.
         """
         if mode == "pooler":
             self._check_pooler()
@@ -174,7 +181,7 @@ class ScriptedProgram:
 
     @torch.inference_mode()
     def pool_at(self, states: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
-        """pool, but by "pooler", of texts that are laid out already. Looks at no value, so it can be recorded.
+        """Pool texts that are laid out already by any mode but "pooler", in a way that can be recorded.
 
         states: [T, H]; cu_seqlens: [n + 1] int32, from 0 to at most T, on the device -> [n, H] float32, by "checkpoint"
         [n, D]; 0 for a text of no tokens.
@@ -184,9 +191,9 @@ class ScriptedProgram:
 
     @torch.inference_mode()
     def logits(self, head: str, states: Tensor) -> Tensor:
-        """Logits in the program's precision, by a head that does not generate.
+        """Return logits in the program's precision, of a head that does not generate.
 
-        states: [rows, H], the last layer's of those tokens that the head reads -> [rows, outputs]: of masked tokens for
+        states: [rows, H], the last layer's of the tokens that the head reads -> [rows, outputs]: of masked tokens for
         "fill_mask", [M, V]; of texts' first tokens for "next_sentence", [n, 2], that B follows A and that it does not,
         "sequence_classification", [n, labels], and "multiple_choice", [n, 1]; of all tokens for "token_classification",
         [T, labels], and "question_answering", [T, 2], that the answer starts and ends here. Raises ValueError where
@@ -200,22 +207,23 @@ class ScriptedProgram:
 
     @torch.inference_mode()
     def new_cache(self, rows: int) -> list[Tensor]:
-        """A pool of `rows` tokens' keys and values, in the program's precision: [2, rows, H] of each decoder layer.
+        """Make a pool for the keys and values of `rows` tokens: [2, rows, H] of each decoder layer.
 
-        Raises ValueError, as all that follows does, where the model has no head that generates so.
+        It has the program's precision. Raises ValueError, as the methods below do, where the model has no head that
+        generates in this way.
         """
         self._check_head("causal_lm" if "causal_lm" in self.description.heads else "sequence_to_sequence", GENERATING)
         if self.device.type != "cpu":
             cache: list[Tensor] = self._module.new_cache(rows)
             return cache
-        # Zeros, too, but memory that the system hands out page by page, as rows are written to.
+        # Zeros too, but in memory that the system hands out page by page, as rows are written to.
         return [_lazy_zeros(2, rows, each.size(2), dtype=each.dtype) for each in self._module.new_cache(0)]
 
     @torch.inference_mode()
     def prefill(
         self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor
     ) -> Tensor:
-        """Of "causal_lm": compute whole prompts laid end to end, and write their keys and values to the cache.
+        """Compute whole prompts laid end to end for "causal_lm", and write their keys and values to the cache.
 
         ids, type_ids: [T]; lengths: [n]; rows: [T] int64, no row twice -> [n, V] float32, of each next token.
         """
@@ -227,7 +235,7 @@ class ScriptedProgram:
     def encode_source(
         self, cache: list[Tensor], ids: Tensor, type_ids: Tensor | None, lengths: list[int], rows: Tensor
     ) -> None:
-        """Of "sequence_to_sequence": encode texts laid end to end, and write what a decoder attends to to the cache.
+        """Encode texts laid end to end for "sequence_to_sequence", and cache what the decoder attends to.
 
         ids, type_ids: [T]; lengths: [n]; rows: [T] int64, no row twice.
         """
@@ -247,13 +255,12 @@ class ScriptedProgram:
         source_lengths: Tensor | None = None,
         type_ids: Tensor | None = None,
     ) -> Tensor:
-        """One token more of each of B sequences, whose keys and values are written to the cache.
+        """Compute one more token of each of B sequences, and write its keys and values to the cache.
 
         ids, positions (the tokens before this one), rows (where it is written, no row twice): [B]; past: [B, M] int64,
-        the rows of the sequence's tokens in order, this one's included, padded with any row; past_lengths: [B].
-        source: [B, S] int64, padded so too, and source_lengths: [B], of "sequence_to_sequence" alone. type_ids: [B],
-        of "causal_lm" alone; None is all 0.
-        -> [B, V] float32, of each next token.
+        the rows of the sequence's tokens in order, this one's included, padded with any row; past_lengths: [B]. source:
+        [B, S] int64, padded in the same way, and source_lengths: [B], for "sequence_to_sequence" alone. type_ids: [B],
+        for "causal_lm" alone; None is all 0. Returns [B, V] float32, of each next token.
         """
         self._check_head("causal_lm" if source is None else "sequence_to_sequence", GENERATING)
         own = (type_ids,) if source is None else (source, source_lengths)
@@ -287,7 +294,7 @@ def _lazy_zeros(*shape: int, dtype: torch.dtype) -> Tensor:
 
 
 def _lists(options: AttentionOptions | None) -> tuple[list[int], list[int], list[int]]:
-    """As TorchScript takes it."""
+    """Return the options as TorchScript takes them."""
     return ([], [], []) if options is None else (list(options.layers), list(options.texts), list(options.heads))
 
 
@@ -306,13 +313,13 @@ def _load(sealed: Sealed, description: ModelDescription, device: torch.device) -
         _load_operators(sealed, device)
     if description.amx and not native.has_amx():
         raise ProgramError("the model was compiled for AMX, which is not there or switched off; compile it again")
-    # Otherwise the second call of a program recompiles it, for seconds, with what the first has shown.
+    # Otherwise the second call of a program would recompile it, for seconds, by what the first has shown.
     torch._C._jit_set_profiling_mode(False)
     return _load_module(sealed, device)
 
 
 def _load_operators(sealed: Sealed, device: torch.device) -> None:
-    """Load them by their paths, since what they are called is what debuggers show; they are checked just before."""
+    """Load the operators by their paths, since debuggers show the libraries' names; they are checked just before."""
     directory, name = sealed.path, native.file_name()
     for library in sealed.names:
         if library.endswith(".so"):
@@ -331,7 +338,7 @@ def _load_module(sealed: Sealed, device: torch.device) -> Any:
     code = io.BytesIO(sealed.read(FILE_NAME))
     try:
         with warnings.catch_warnings():
-            # Deprecated upstream without a date; docs/decisions says why we use it still.
+            # Deprecated upstream without a date; docs/decisions says why we still use it.
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated", category=DeprecationWarning)
             module = torch.jit.load(code, map_location=device).eval()
         with sealed.open_file(weights_file.FILE_NAME, known=True) as file:

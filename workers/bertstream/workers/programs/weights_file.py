@@ -1,4 +1,4 @@
-"""A program's weights in a file of their own, which all workers of one machine map: it is in memory once.
+"""Keep a program's weights in a file of their own, which all workers of one machine map: it is in memory once.
 
     8 bytes: the index's length, little-endian | the index, JSON | the tensors, each aligned
 
@@ -25,8 +25,8 @@ from torch import Tensor
 FILE_NAME = "weights.bin"
 _LENGTH_BYTES = 8
 _CACHE_LINE, _PAGE = 64, 4096
-_MADV_POPULATE_READ = 22  # since Linux 5.14; Python has no name for it
-_PIECE_BYTES = 64 << 20  # that are read at once
+_MADV_POPULATE_READ = 22  # since Linux 5.14; Python does not define it
+_PIECE_BYTES = 64 << 20  # read at once
 
 
 class WeightsError(Exception):
@@ -37,11 +37,11 @@ _Natural = Annotated[int, Meta(ge=0)]
 
 
 class Entry(Struct, frozen=True):
-    """Where a tensor lies."""
+    """Say where a tensor lies."""
 
     dtype: str  # "float32"
     shape: tuple[_Natural, ...]
-    offset: _Natural  # from the first tensor's place, a multiple of 64, and of 4096 where it has a page or more
+    offset: _Natural  # from the first tensor's place: a multiple of 64, and of 4096 for tensors of a page or more
 
     def __post_init__(self) -> None:
         if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
@@ -49,30 +49,30 @@ class Entry(Struct, frozen=True):
 
     @property
     def count(self) -> int:
-        """Numbers."""
+        """Return the number of elements."""
         return math.prod(self.shape)
 
     @property
     def end(self) -> int:
-        """Its last byte's offset, and one."""
+        """Return the offset behind its last byte."""
         return self.offset + self.count * self.torch_dtype.itemsize
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """As torch has it."""
+        """Return its type as torch's."""
         dtype: torch.dtype = getattr(torch, self.dtype)
         return dtype
 
 
 class Index(Struct, frozen=True):
-    """What is at the start of the file."""
+    """Hold the index at the start of the file."""
 
-    size: _Natural  # bytes of all tensors, and between them
+    size: _Natural  # bytes of all tensors, with the gaps between them
     tensors: dict[str, Entry]
 
 
 def take_out(module: Any, path: Path) -> None:
-    """Write a scripted module's parameters and buffers, and leave empty ones in their places."""
+    """Write a scripted module's parameters and buffers to a file, and leave empty ones in their places."""
     tensors = dict(_tensors(module))
     _write(tensors, path)
     for name, tensor in tensors.items():
@@ -80,7 +80,7 @@ def take_out(module: Any, path: Path) -> None:
 
 
 def put_back(module: Any, file: BinaryIO, device: torch.device) -> None:
-    """The inverse: on the CPU they are the file's own pages. Raises WeightsError."""
+    """Put the tensors of a file into a module, on the CPU as pages of the file itself. Raises WeightsError."""
     index, start = _read_index(file)
     names = {name for name, _ in _tensors(module)}
     if other := sorted(names ^ index.keys()):
@@ -97,7 +97,7 @@ def put_back(module: Any, file: BinaryIO, device: torch.device) -> None:
 
 
 def _tensors(module: Any) -> Iterator[tuple[str, Tensor]]:
-    """By every name that they have."""
+    """Yield the tensors under each of their names."""
     return chain(module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False))
 
 
@@ -126,7 +126,7 @@ def _lay_out(tensors: Mapping[str, Tensor]) -> dict[str, Entry]:
     placed: dict[tuple[Any, ...], int] = {}
     end = 0
     for name, tensor in tensors.items():
-        # Empty tensors have no address to be told apart by, and need no place of their own.
+        # Empty tensors have no address to tell them apart, and need no place of their own.
         same = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         if same not in placed:
             placed[same] = _aligned(end, _PAGE if tensor.nbytes >= _PAGE else _CACHE_LINE)
@@ -142,7 +142,10 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 
 def _read_index(file: BinaryIO) -> tuple[dict[str, Entry], int]:
-    """And where the tensors start. Checks what would be a SIGBUS later: whether all of them are there."""
+    """Return the index and where the tensors start, after a check that the file is complete.
+
+    Reading beyond its end would be a SIGBUS later.
+    """
     try:
         content = os.fstat(file.fileno()).st_size
         text = _read_text(file, content)
@@ -164,17 +167,18 @@ def _read_text(file: BinaryIO, content: int) -> bytes:
 
 
 def _map(file: BinaryIO) -> mmap.mmap:
-    """Shared with all who map it; what is written to it, if anything, is the writer's own copy.
+    """Map the file, sharing its pages with all who map it; whoever writes to them gets a copy of his own.
 
-    All of it is read at once: no batch waits for the disk, and one that cannot be read is known now. Raises OSError.
+    All of it is read at once, so that no batch waits for the disk, and a file that cannot be read is found now. Raises
+    OSError.
     """
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     if sys.platform == "linux":
         try:
-            for start in range(0, len(mapped), _PIECE_BYTES):  # other threads of Python's wait for each
+            for start in range(0, len(mapped), _PIECE_BYTES):  # Python's other threads wait for each
                 mapped.madvise(_MADV_POPULATE_READ, start, min(_PIECE_BYTES, len(mapped) - start))
         except OSError as error:
-            if error.errno != errno.EINVAL:  # which an older Linux says, and reads what is used
+            if error.errno != errno.EINVAL:  # an older Linux does not know the advice, and reads pages as they are used
                 raise
     return mapped
 

@@ -1,1 +1,1 @@
-"""A worker's service: connections, the queue and its order, and the loop that has batches computed."""
+"""Serve batches: connections, the queue and its order, and the loop that has batches computed."""

@@ -1,4 +1,4 @@
-"""The worker's end of its connections: one thread reads work into the queue, one writes answers out."""
+"""Serve the worker's end of its connections: one thread reads work into the queue, one writes answers out."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _BUFFER_BYTES = 1 << 20
 
 
 class GenerateQueue(Protocol):
-    """Where what is to be generated waits."""
+    """Be a queue of generations."""
 
     def add(self, work: Generate, source: object) -> Failure | None:
-        """Why it cannot wait, if it cannot."""
+        """Add a generation, or return why it cannot wait."""
 
     def cancel(self, source: object, work_ids: Iterable[int]) -> None:
         """Drop what was cancelled."""
@@ -39,11 +39,11 @@ class GenerateQueue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Queues:
-    """Where what connections send goes, and what of it they take back."""
+    """Route what connections send, and what they cancel."""
 
     work: WorkQueue
     sessions: Sessions
-    generation: GenerateQueue | None = None  # None: the model does not generate
+    generation: GenerateQueue | None = None  # None where the model does not generate
 
     def cancel(self, source: object, message: Cancel) -> None:
         self.work.cancel(source, message.ids)
@@ -52,14 +52,14 @@ class Queues:
             self.generation.cancel(source, message.ids)
 
     def forget(self, source: object) -> None:
-        """All that a lost connection sent."""
+        """Drop all that a lost connection sent."""
         self.work.forget(source)
         self.sessions.forget_all(source)
         if self.generation is not None:
             self.generation.forget(source)
 
     def add(self, message: Work | Generate, source: object) -> Failure | None:
-        """Why it cannot wait, if it cannot."""
+        """Queue the message, or return why it cannot wait."""
         if isinstance(message, Generate):
             if self.generation is None:
                 return Failure(message.id, "internal", "this model does not generate text")
@@ -72,7 +72,10 @@ class Queues:
 
 
 class Connection:
-    """One frontend's. Its outbox is bounded by the work that the frontend has under way."""
+    """Serve one frontend.
+
+    Its outbox is bounded by the work that the frontend has under way.
+    """
 
     def __init__(self, sock: socket.socket, number: int, queues: Queues) -> None:
         self.number = number
@@ -81,14 +84,14 @@ class Connection:
         self._outbox: SimpleQueue[Callable[[], Hello | Reply] | None] = SimpleQueue()
 
     def start(self, hello: Hello) -> None:
-        """Greets, and begins to read and to write."""
+        """Greet the frontend, and begin to read and to write."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._outbox.put(lambda: hello)
         threading.Thread(target=self._read, name=f"reader-{self.number}", daemon=True).start()
         threading.Thread(target=self._write, name=f"writer-{self.number}", daemon=True).start()
 
     def reply(self, make: Callable[[], Reply]) -> None:
-        """Has the writer make and send an answer, while the caller goes on."""
+        """Have the writer make and send an answer, while the caller goes on."""
         self._outbox.put(make)
 
     def _read(self) -> None:
@@ -124,7 +127,7 @@ class Connection:
 
 
 class Listener:
-    """Accepts frontends on a Unix socket that only this user may open, and no other user's processes."""
+    """Accept frontends on a Unix socket that only this user may open, and no process of other users."""
 
     def __init__(self, path: str, queues: Queues, hello: Callable[[int], Hello]) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""What waits of one priority: callers share the worker by tokens, and of each the most urgent work goes first."""
+"""Order waiting work of one priority: callers share the worker by tokens, each one's most urgent work goes first."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from bertstream.workers.serving.fluid import Fluid
 
 W = TypeVar("W", Work, Generate)
 
-_REMEMBERED = 4096  # callers of whom nothing waits, and who have had more than their share lately
-_COUNTED = 1024  # entries of one caller, behind a new one, whose tokens are added up; those of more are estimated
+_REMEMBERED = 4096  # callers with no work waiting who have lately had more than their share
+_COUNTED = 1024  # entries of one caller, behind a new one, whose tokens are added up; further ones are estimated
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Queued(Generic[W]):
-    """Keep waiting work of one priority, ordered by urgency, then by arrival."""
+    """Hold waiting work of one priority, ordered by urgency, then by arrival."""
 
     urgency: float  # the time by which it should have begun
     arrival: float
     work: W = field(compare=False)
     source: Any = field(compare=False)  # the connection that it came from
     tokens: int = field(compare=False)
-    promised: bool = field(compare=False, default=False)  # only its own deadline ends its wait, and no estimate
+    promised: bool = field(compare=False, default=False)  # only its own deadline ends its wait, not an estimate
 
 
 @dataclass(slots=True)
 class _Caller(Generic[W]):
-    """Hold what waits of one caller, the most urgent first, and where it stands among the others."""
+    """Hold the waiting work of one caller, the most urgent first, and the caller's place among others."""
 
-    number: int  # ascending by when it began to wait
+    number: int  # ascending by when the caller began to wait
     weight: float
     start: float  # the virtual time at which its first entry begins
     entries: list[Queued[W]] = field(default_factory=list)
     tokens: int = 0
-    presses: bool = False  # it was refused more, and is going to ask again
-    counted: float = 0.0  # of its tokens, when all callers were counted last
-    counted_now: float = 0.0  # of these before newcomers
+    presses: bool = False  # further work of it was refused, and is going to come again
+    counted: float = 0.0  # its tokens when all callers were last counted
+    counted_now: float = 0.0  # those of them that go before newcomers
 
     def tokens_before(self, entry: Queued[W]) -> float:
         """Return the tokens of its own entries that go before this new one."""
@@ -55,46 +55,46 @@ class _Caller(Generic[W]):
     def ahead_of(self, start: float) -> float:
         """Return the tokens that go before what begins at this virtual time, which is not before its own start.
 
-        Of a caller who presses that is all of its share, since what comes of it until then has the earlier start.
+        For a caller who presses, that is all of its share, since what it sends until then has the earlier start.
         """
         share = max(self.entries[0].tokens, (start - self.start) * self.weight)
         return share if self.presses else min(self.tokens, share)
 
 
-# Virtual start, the caller's number, the place of one of its entries, the caller.
+# (virtual start, the caller's number, the place of one of its entries, the caller)
 _Turn: TypeAlias = "tuple[float, int, int, _Caller[W]]"
 
 
 class FairQueue(Generic[W]):
-    """Order what waits by start-time fair queuing (Goyal, Vin and Cheng 1996), in a virtual time of tokens a weight.
+    """Order waiting work by start-time fair queuing (Goyal, Vin, Cheng 1996), in a virtual time of tokens per weight.
 
-    What is first in the order has the earliest start; who begins to wait starts now, or where what it had before ends.
-    Virtual time goes on as it would where all who wait are served at once, and is never before the earliest start
-    (Bennett and Zhang 1996: WF2Q+): so who was idle has no credit, and endless new callers do not keep out one that has
-    had much. Iterating changes nothing. Not thread-safe; its owner holds a lock.
+    The earliest start is the first in the order. A caller who begins to wait starts now, or where the work that it had
+    before ends. Virtual time advances as if all who wait were served at once, and is never before the earliest start
+    (Bennett and Zhang 1996: WF2Q+). So a caller that was idle has no credit, and an endless series of new callers does
+    not keep out one that has had much. Iterating changes nothing. Not thread-safe; its owner holds a lock.
     """
 
     def __init__(self) -> None:
         self.tokens = 0
         self._entries = 0
         self._callers: dict[str, _Caller[W]] = {}
-        self._order: list[_Turn[W]] = []  # of all callers, by the start of the first entry of each
+        self._order: list[_Turn[W]] = []  # one turn a caller, by the start of its first entry
         self._by_key: dict[tuple[Any, int], Queued[W]] = {}
         self._numbers = itertools.count()
         self._now = 0.0  # virtual time
-        self._ends: dict[str, float] = {}  # of callers of whom nothing waits, where later than now
+        self._ends: dict[str, float] = {}  # of callers with no work waiting, where that is later than now
         self._weights = 0.0  # of all callers
         self._before_newcomers = 0.0
-        self._fluid: Fluid | None = None  # all that waits, as it was when something left last
-        self._counted = 0.0  # what was before newcomers then
+        self._fluid: Fluid | None = None  # all that waits, as it was when something last left
+        self._counted = 0.0  # the tokens before newcomers at that time
 
     def __len__(self) -> int:
         return self._entries
 
     def __iter__(self) -> Iterator[Queued[W]]:
-        """Yield all, as they would be taken one by one."""
+        """Yield all entries, in the order in which they would be taken one by one."""
         met = 0
-        later: list[_Turn[W]] = []  # what comes after those that were met
+        later: list[_Turn[W]] = []  # the turns after those that were yielded
         while met < len(self._order) or later:
             if later and (met == len(self._order) or later[0] < self._order[met]):
                 start, number, place, caller = heappop(later)
@@ -106,13 +106,13 @@ class FairQueue(Generic[W]):
 
     @property
     def before_newcomers(self) -> float:
-        """Return the tokens that would go before work of a caller of whom nothing waits or was taken lately."""
+        """Return the tokens that go before work of a caller of whom nothing waits or was lately taken."""
         return self._before_newcomers
 
     def behind(self, new: Queued[W], most: int) -> Iterator[tuple[Queued[W], float]]:
-        """Yield what waits of its caller, has a deadline, and would go after this new entry.
+        """Yield those waiting entries of the new one's caller that have a deadline and would go behind it.
 
-        With each comes how many tokens go before it now. No more than `most` entries are looked at.
+        With each comes the number of tokens that go before it now. At most `most` entries are looked at.
         """
         caller = self._callers.get(new.work.caller)
         if caller is None:
@@ -125,7 +125,7 @@ class FairQueue(Generic[W]):
             own += each.tokens
 
     def tokens_before(self, entry: Queued[W]) -> float:
-        """Return how many would go before this new entry: exactly of its caller, of each other as of a fluid."""
+        """Return how many tokens would go before this new entry: exactly for its caller, as of a fluid for others."""
         name = entry.work.caller
         caller = self._callers.get(name)
         if caller is None:
@@ -137,8 +137,8 @@ class FairQueue(Generic[W]):
     def _others_before(self, own: _Caller[W] | None, start: float) -> float:
         """Return the tokens of others before what this caller has at this start.
 
-        All callers are counted once for as long as nothing leaves, and then by what newcomers add: so who is refused
-        costs little, also by the thousand.
+        All callers are counted once for as long as nothing leaves, and then by what newcomers add, so that even
+        thousands of refusals cost little.
         """
         if self._fluid is None:
             self._fluid, self._counted = self._count(), self._before_newcomers
@@ -185,13 +185,13 @@ class FairQueue(Generic[W]):
         self._before_newcomers += self._ahead_now(caller)
 
     def refused(self, new: Queued[W]) -> None:
-        """Note that this was not added, since it would have been late."""
+        """Note that this entry was not added, since it would have been late."""
         caller = self._callers.get(new.work.caller)
         if caller is not None:
             caller.presses = True
 
     def cancel(self, source: object, work_id: int) -> bool:
-        """Drop one entry; False if it is not waiting (any more)."""
+        """Drop one entry, and return whether it was still waiting."""
         gone = self._by_key.get((source, work_id))
         if gone is not None:
             self.remove((gone,))
@@ -202,7 +202,7 @@ class FairQueue(Generic[W]):
         self.remove([each for each in self._by_key.values() if each.source is source])
 
     def remove(self, entries: Iterable[Queued[W]]) -> None:
-        """Take these out, as if they had never been there."""
+        """Take these entries out, as if they had never been there."""
         if not (removed := _by_caller(entries)):
             return
         for name, gone in removed.items():
@@ -215,7 +215,7 @@ class FairQueue(Generic[W]):
             self._settle()
 
     def expired(self, now: float) -> list[Queued[W]]:
-        """Return the first ones of each caller, as far as their deadline has passed."""
+        """Return the first entries of each caller, as far as their deadlines have passed."""
         return [
             each
             for turn in self._order
@@ -224,7 +224,7 @@ class FairQueue(Generic[W]):
         ]
 
     def serve(self, entries: Iterable[Queued[W]]) -> None:
-        """Take these out, to be computed: their callers have had so much."""
+        """Take these entries out to be computed, and count them as their callers' share."""
         if not (served := _by_caller(entries)):
             return
         tokens = {name: sum(each.tokens for each in gone) for name, gone in served.items()}
@@ -253,7 +253,7 @@ class FairQueue(Generic[W]):
                 self._ends[name] = caller.start
 
     def _settle(self) -> None:
-        """Bring up to date, after some have gone, virtual time, who is remembered, and what newcomers find."""
+        """Update virtual time, the callers remembered, and the tokens before newcomers, after entries have left."""
         if not self._callers:
             self._now = self._weights = 0.0
             self._ends.clear()
@@ -283,7 +283,7 @@ def _by_caller(entries: Iterable[Queued[W]]) -> dict[str, list[Queued[W]]]:
 
 
 def _delete(entries: list[Queued[W]], gone: list[Queued[W]]) -> None:
-    """Take some out of a sorted list; mostly they are the first."""
+    """Take some entries out of a sorted list; mostly they are the first."""
     if all(one is other for one, other in zip(gone, entries, strict=False)):
         del entries[: len(gone)]
         return

@@ -1,4 +1,4 @@
-"""What of many callers is served by a virtual time, as if work were a fluid: counted once, then asked about often."""
+"""Estimate how many callers are served in a virtual time, as if work were a fluid: count once, then ask often."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ class Fluid:
     def __init__(
         self, starts: Sequence[float], first: Sequence[float], tokens: Sequence[float], weights: Sequence[float]
     ) -> None:
-        """Count; all are [C], `tokens` are those with the first, and may be without end."""
+        """Count the callers.
+
+        All are [C]. tokens: includes the first ones, and may be infinite.
+        """
         began, heads, rates = np.array(starts), np.array(first), np.array(weights)
         times = np.concatenate([began, began + heads / rates, began + np.array(tokens) / rates])  # [3C]
         nothing = np.zeros_like(began)
@@ -22,7 +25,7 @@ class Fluid:
         jumps = np.concatenate([heads, nothing, nothing])[order].cumsum()
         slopes = np.concatenate([nothing, rates, -rates])[order].cumsum()
         times = times[order]
-        known = int(np.searchsorted(times, np.inf))  # those who go on without end have no last time
+        known = int(np.searchsorted(times, np.inf))  # callers with infinite tokens have no last time
         grown = np.zeros(known)
         grown[1:] = (slopes[: known - 1] * np.diff(times[:known])).cumsum()
         self._times: list[float] = times[:known].tolist()
@@ -30,7 +33,7 @@ class Fluid:
         self._slopes: list[float] = slopes[:known].tolist()
 
     def served(self, time: float) -> float:
-        """Return the tokens served by this virtual time, those that begin at it among them."""
+        """Return the tokens served by this virtual time, including those that begin at it."""
         place = bisect_right(self._times, time) - 1
         if place < 0:
             return 0.0

@@ -1,4 +1,4 @@
-"""The worker's two inner threads: one prepares the next batch while the other computes."""
+"""Run the worker's two inner threads: one prepares the next batch while the other computes."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
     from bertstream.workers.serving.connections import Connection
 
 R = TypeVar("R")
-Taken = tuple[Sequence[Entry], Prepared | None]  # None: not even that could be done
+Taken = tuple[Sequence[Entry], Prepared | None]  # None: preparing failed
 _NOTHING: Taken = ((), None)
 _GLANCE_SECONDS = 0.0002  # between looks at a GPU that takes some milliseconds
 
 
 class Turns(Protocol):
-    """What the engine's thread computes besides batches: a step at a time, by turns with them."""
+    """Be what the engine's thread computes besides batches, one step at a time, in turns with them."""
 
     def wake_by(self, wake: Callable[[], None]) -> None:
-        """Has `wake` called where there is something to do again."""
+        """Have `wake` called when there is something to do again."""
 
     def turn(self) -> bool:
-        """One step. False if there is nothing to do."""
+        """Compute one step. Returns False if there is nothing to do."""
 
 
 @dataclass(slots=True)
 class Flight:
-    """A batch that the GPU computes, while the engine goes on."""
+    """Hold a batch that the GPU computes, while the engine goes on."""
 
     entries: Sequence[Entry]
     launched: Launched
@@ -53,13 +53,13 @@ class Flight:
 
 
 class EngineLoop:
-    """Takes batches from the queue, runs them, and hands the answers to the connections' writers.
+    """Take batches from the queue, run them, and hand the answers to the connections' writers.
 
-    Interactive work goes before a batch of bulk work that is prepared already. While text is generated, too, the engine
-    does one step of that, then one batch if any waits, and so on by turns.
+    Interactive work goes before a batch of bulk work that is prepared already. While text is generated too, the engine
+    computes one step of that, then one batch if any waits, and so on in turns.
 
-    On a GPU the next batch is launched before the answers of a large one are made, or the GPU would wait for that. Not
-    behind a small one, which is done sooner than others could join the next.
+    On a GPU, the next batch is launched before the answers of a large one are made, or the GPU would wait for them. It
+    is not launched behind a small one, which is done before others could join the next.
     """
 
     def __init__(
@@ -80,17 +80,17 @@ class EngineLoop:
         self._device = device
         self._prepared: queue.Queue[Taken | None] = queue.Queue(maxsize=1)
         self._generator = generator
-        self._overlaps = device.startswith("cuda") and generator is None  # its steps are computations of their own
+        self._overlaps = device.startswith("cuda") and generator is None  # steps are computations of their own
         self._flight: Flight | None = None
         self.batches = 0
 
     def start(self, warm_up: Callable[[Program], Program] = lambda program: program) -> None:
-        """Start both threads, and return once `warm_up` has run in the engine's. Raises what that raises.
+        """Start both threads, and return once `warm_up` has run in the engine's thread. Raises its errors.
 
-        It is given the program, and gives the one that batches are run by from then on.
+        `warm_up` is given the program, and returns the one that batches are run by from then on.
 
-        No other thread may compute with several of OpenMP's: each that does gets helpers of its own, and once there are
-        more of those than cores all of them sleep between loops, which more than doubles the time of a short text.
+        No other thread may compute with several OpenMP threads. Each that does gets helpers of its own, and once there
+        are more of those than cores, all of them sleep between loops, which more than doubles the time of a short text.
         """
         if self._generator is not None:
             self._generator.wake_by(self._wake)
@@ -102,7 +102,7 @@ class EngineLoop:
     def _run(self, warm_up: Callable[[Program], Program], warm: Future[None]) -> None:
         try:
             self._program = warm_up(self._program)
-        except BaseException as error:  # it is the starter's, who waits for it
+        except BaseException as error:  # passed on to the thread that started this one and waits for it
             warm.set_exception(error)
             return
         warm.set_result(None)
@@ -110,11 +110,11 @@ class EngineLoop:
 
     @property
     def computing_seconds(self) -> float:
-        """How long the batch or step at hand has been computing; 0 when idle."""
+        """Return how long the current batch or step has been computing; 0 when idle."""
         return self._computing.seconds
 
     def _wake(self) -> None:
-        """Has the engine look what is to be generated. Where a batch is ready, it is about to."""
+        """Have the engine look for something to generate, unless a batch is ready, after which it looks anyway."""
         with contextlib.suppress(queue.Full):
             self._prepared.put_nowait(_NOTHING)
 
@@ -131,7 +131,7 @@ class EngineLoop:
             return None
         try:
             return plan.batch, self._prepare(plan.batch)
-        except Exception:  # as it will again in the engine, which halves the batch until what is broken is alone
+        except Exception:  # it will fail again in the engine, which halves the batch until the faulty work is alone
             return plan.batch, None
 
     def _refuse(self, plan: Plan) -> None:
@@ -158,9 +158,9 @@ class EngineLoop:
                 self._compute(*batch)
 
     def _next(self, *, wait: bool) -> Taken | None:
-        """Return the most urgent batch, or none; with `wait` once there is one, or the engine is woken. None: closed.
+        """Return the most urgent batch, or none; with `wait`, once there is one, or the engine is woken. None: closed.
 
-        While one is under way on the GPU, only once another is prepared: what waits in the queue may yet grow.
+        While a batch is under way on the GPU, it returns one only once another is prepared: what waits may yet grow.
         """
         if self._flight is not None:
             wait = False
@@ -179,7 +179,7 @@ class EngineLoop:
         return batch
 
     def _prepared_before(self, flight: Flight) -> bool:
-        """Whether a batch is prepared before the GPU is done with this one. Waits until either is so."""
+        """Wait until another batch is prepared or the GPU is done with this one; return whether it is the former."""
         while self._prepared.empty():
             if flight.launched.done:
                 return False
@@ -188,7 +188,7 @@ class EngineLoop:
 
     def _compute(self, entries: Sequence[Entry], prepared: Prepared | None, *, again: bool = False) -> None:
         """Run one batch; one that fails is run again in halves, until what fails stands alone."""
-        # Bulk work soon has all workers busy, and has time.
+        # Bulk work soon keeps all workers busy, and is not urgent.
         hurry = all(entry.work.priority == INTERACTIVE for entry in entries)
         started = self._computing.begin(_keys(entries), hurry=hurry)
         keys = [(entry.source, entry.work.session) for entry in entries]
@@ -204,7 +204,7 @@ class EngineLoop:
             self._answer(entries, outputs, started)
 
     def _overlap(self, entries: Sequence[Entry], prepared: Prepared) -> None:
-        """Launch a batch, then answer the one before it; and this one, too, where it is small."""
+        """Launch a batch, then answer the one before it, and this one too where it is small."""
         before = self._flight.entries if self._flight else ()
         started = self._computing.begin(_keys([*before, *entries]))
         launched = _attempt(entries, lambda: launch(self._program, prepared))
@@ -215,7 +215,7 @@ class EngineLoop:
             self._halve(entries, launched.reason)
             return
         if before:
-            started = self._computing.begin(_keys(entries))  # the GPU has been busy with the one before until now
+            started = self._computing.begin(_keys(entries))  # until now, the GPU was busy with the one before
         self._flight = Flight(entries, launched, started)
         if prepared.ids.size(0) < self._queue.batch_tokens // 2:
             self._land()
@@ -254,7 +254,7 @@ def _attempt(entries: Sequence[Entry], compute: Callable[[], R]) -> R | Failed:
 
 
 def _keys(entries: Sequence[Entry]) -> list[tuple[int, int]]:
-    """As the record of what is computed names them."""
+    """Return the keys by which the record of what is computed names these entries."""
     return [(_connection(entry).number, entry.work.id) for entry in entries]
 
 

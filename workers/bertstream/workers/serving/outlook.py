@@ -1,4 +1,4 @@
-"""When work that arrives would be answered, and whether it is refused for that: pure functions of what waits."""
+"""Estimate when new work would be answered, and whether it is refused for that, by pure functions of what waits."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from bertstream.workers.contract import Failure, Generate, Work
 from bertstream.workers.serving.pace import Pace
 from bertstream.workers.serving.scheduler import MARGIN_SECONDS, TURN_SECONDS, Entry, WaitingWork, is_bulk
 
-_LOOK_BEHIND = 256  # entries that new work would have wait longer, those of its caller alone
+_LOOK_BEHIND = 256  # entries of the same caller that new work would make wait longer
 LEAST_RETRY_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """Tell from what a worker has to do, and from its pace, when it has done it."""
+    """Estimate, from what a worker has to do and from its pace, when it will have done it."""
 
     now: float
     waiting: WaitingWork
     pace: Pace
     batch_tokens: int
-    left_seconds: float = 0.0  # until all is computed that is being computed
-    prepared_tokens: int = 0  # of the interactive batch that is computed after that
-    prepared_bulk_tokens: int = 0  # of one of bulk work, which interactive work overtakes
-    bulk_turn_seconds: float = 0.0  # until a turn of bulk work, if any waits
+    left_seconds: float = 0.0  # until the current computation is done
+    prepared_tokens: int = 0  # of the interactive batch to be computed after that
+    prepared_bulk_tokens: int = 0  # of a batch of bulk work, which interactive work overtakes
+    bulk_turn_seconds: float = 0.0  # until bulk work has a turn, if any waits
 
     @property
     def wait_seconds(self) -> float:
-        """Return how long small interactive work would wait, of a caller of whom nothing waits; 0 if all is idle."""
+        """Return how long small interactive work of a caller with nothing else waiting would wait; 0 if all is idle."""
         return self._interactive(self.waiting.interactive.before_newcomers, 1)[0]
 
     def times(self, each: Entry, before: float) -> tuple[float, float]:
-        """Return in how many seconds its batch begins, and is answered, after so many tokens of its priority."""
+        """Return in how many seconds its batch begins, and is answered, behind `before` tokens of its priority."""
         return (self._bulk if is_bulk(each) else self._interactive)(before, each.tokens)
 
     def _interactive(self, before: float, tokens: int) -> tuple[float, float]:
-        """Count the full batches of what goes first, and the turns of bulk work between them."""
+        """Count the full batches that go first, and the turns of bulk work between them."""
         begins, computed = self._batches(before + self.prepared_tokens, tokens)
         begins += self.left_seconds
         bulk = self.waiting.bulk.tokens + self.prepared_bulk_tokens
@@ -45,7 +45,7 @@ class Outlook:
         return begins, begins + computed
 
     def _bulk(self, before: float, tokens: int) -> tuple[float, float]:
-        """Count bulk work that goes first, and all interactive work; or, where that is sooner, turns with it."""
+        """Count bulk work that goes first, and all interactive work, or turns with that where it is sooner."""
         begins, computed = self._batches(before + self.prepared_bulk_tokens, tokens)
         interactive = self._batches(self.waiting.interactive.tokens + self.prepared_tokens, 0)
         turns = 1 + (before + self.prepared_bulk_tokens) // self.batch_tokens
@@ -60,7 +60,7 @@ class Outlook:
 
 
 def overloaded(work: Work | Generate, retry_seconds: float, wait_seconds: float) -> Failure:
-    """Return what is said of work that would be late."""
+    """Return the failure for work that would be late."""
     message = f"it would not be answered in time: try again in {retry_seconds:.2f} s"
     return Failure(work.id, "overloaded", message, max(retry_seconds, LEAST_RETRY_SECONDS), wait_seconds)
 
@@ -68,14 +68,14 @@ def overloaded(work: Work | Generate, retry_seconds: float, wait_seconds: float)
 def refused_for(outlook: Outlook, new: Entry, queue_seconds: float) -> float:
     """Return in how many seconds this new work would fit, if it is refused now; 0 if it may wait.
 
-    It is refused where it would be late, where it would have other work of its caller late, and interactive work also
+    It is refused where it would be late, or would make other work of its caller late. Interactive work is also refused
     where its batch would begin only after `queue_seconds`. Other callers' work gives way to it: that is their share.
     """
     if new.promised or not outlook.pace.measured:
         return 0.0
     begins, answered = outlook.times(new, outlook.waiting.of(new).tokens_before(new))
     if not (begins or len(outlook.waiting)):
-        return 0.0  # whatever the pace says: all is idle, and so it is measured anew
+        return 0.0  # all is idle: whatever the pace says, the work is computed, and the pace measured anew
     over = answered + MARGIN_SECONDS - (new.work.deadline - outlook.now)
     if not is_bulk(new):
         over = max(over, begins - queue_seconds)
@@ -84,7 +84,7 @@ def refused_for(outlook: Outlook, new: Entry, queue_seconds: float) -> float:
 
 
 def _made_late(outlook: Outlook, new: Entry) -> float:
-    """Return in how many seconds other work of its caller is done that this would have late; 0 if there is none."""
+    """Return in how many seconds other work of its caller is done that this would make late; 0 if there is none."""
     for each, before in outlook.waiting.of(new).behind(new, _LOOK_BEHIND):
         left = each.work.deadline - outlook.now - MARGIN_SECONDS
         answered = outlook.times(each, before)[1]

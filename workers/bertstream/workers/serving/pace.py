@@ -1,52 +1,53 @@
-"""How fast a worker is: measured as it computes, so that it can tell when it will have answered."""
+"""Measure how fast a worker computes, so that it can tell when it will have answered."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 
-# So many seconds of computing back, what was measured weighs a third. How fast the machine is changes in seconds, as
-# other programs come and go; what a batch costs besides its tokens does not, and is seen only where sizes differ.
+# The age, in seconds of computing, at which a measurement weighs a third. The machine's speed changes in seconds, as
+# other programs come and go. What a batch costs besides its tokens does not change, and shows only where sizes differ.
 _SPEED_SECONDS = 3.0
 _SHAPE_SECONDS = 60.0
-# Without a size much different from the others, a larger batch is taken to cost the same: at most a few are too many,
-# and these are measured. Were it taken to cost more in proportion, what could have been computed would be refused.
+# Where all sizes are similar, a larger batch is expected to cost the same. Then at most a few batches are too many, and
+# these are measured. If it were expected to cost in proportion, work that could have been computed would be refused.
 _DOUBT = 1.0
-_MOST_SPREAD = 0.5  # of a batch's time, so that one that was held up does not have everyone refused
-_CAREFUL = 3.0  # of the mean spread, so that hardly a batch takes longer
-_EFFICIENT = 3.0  # a batch whose tokens cost so many times what it costs besides them is long enough
+_MOST_SPREAD = 0.5  # of a batch's time, so that one slow batch does not have everyone refused
+_CAREFUL = 3.0  # of the mean spread, so that hardly any batch takes longer
+_EFFICIENT = 3.0  # a batch whose tokens cost this many times its fixed cost is long enough
 
 
 class Pace:
-    """Tell how long batches take by what each costs, and what each of its tokens does; 0 before any was measured.
+    """Estimate how long a batch takes from a fixed cost and a cost per token; 0 before any was measured.
 
-    It is a line through what was measured, by least squares, forgotten slowly; times how fast the worker is now.
+    The costs are a line through the measurements by least squares, which forgets slowly, times how fast the worker is
+    now.
     """
 
     def __init__(self) -> None:
         self._fixed = 0.0  # the line
         self._each = 0.0
         self._speed = 1.0  # by how much longer batches take now
-        self._spread = 0.0  # by how much they differ from that, as a part of it
+        self._spread = 0.0  # by how much they differ from that, as a fraction of it
         self._shape = _Sums(_SHAPE_SECONDS)
         self._lately = _Sums(_SPEED_SECONDS)
 
     @property
     def measured(self) -> bool:
-        """Return whether anything was."""
+        """Return whether any batch was measured."""
         return self._lately.count > 0
 
     @property
     def efficient_tokens(self) -> float:
-        """Return the tokens below which a batch wastes much of its time on what it costs besides them."""
+        """Return the tokens below which a batch spends much of its time on its fixed cost."""
         return _EFFICIENT * self._fixed / self._each if self._each else math.inf
 
     def seconds(self, tokens: float) -> float:
-        """Return what a batch of so many tokens takes, on average."""
+        """Return what a batch of this many tokens takes, on average."""
         return self._speed * (self._fixed + self._each * tokens)
 
     def careful_seconds(self, tokens: float) -> float:
-        """Return what it takes at most, as far as batches have differed lately."""
+        """Return what it takes at most, as far as batches have lately differed."""
         return self.seconds(tokens) * (1 + _CAREFUL * self._spread)
 
     def add(self, tokens: int, seconds: float) -> None:
@@ -63,7 +64,7 @@ class Pace:
 
 
 class _Sums:
-    """Add up batches, the older the less."""
+    """Add up batches, older ones with less weight."""
 
     def __init__(self, horizon_seconds: float) -> None:
         self._horizon = horizon_seconds
@@ -88,28 +89,31 @@ class _Sums:
 
 
 class AtHand:
-    """Keep the batches that the engine computes now, one after another; done, they say how fast it is."""
+    """Track the batches that the engine computes one after another; when they are done, they tell its pace."""
 
     def __init__(self) -> None:
         self.pace = Pace()
-        self._batches: deque[tuple[int, float]] = deque()  # tokens, and when the first of them came in
+        self._batches: deque[tuple[int, float]] = deque()  # tokens, and when the first work came in
         self._free = -math.inf  # when the engine was done with the last one
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def begin(self, tokens: int, arrival: float) -> None:
-        """Note that the engine takes one more, whose first work came in then."""
+        """Note that the engine takes one more batch, whose first work came in at `arrival`."""
         self._batches.append((tokens, arrival))
 
     def done(self, now: float) -> None:
-        """Note that the first is computed. In its time is all that its work waited for, as steps of generation."""
+        """Note that the first batch is done.
+
+        Its time includes all that its work waited for, such as steps of generation.
+        """
         tokens, arrival = self._batches.popleft()
         self.pace.add(tokens, now - max(self._free, arrival))
         self._free = now
 
     def left_seconds(self, now: float) -> float:
-        """Return how long it takes until the last is done."""
+        """Return how long it takes until the last batch is done."""
         if not self._batches:
             return 0.0
         all_of_them = [self.pace.seconds(tokens) for tokens, _ in self._batches]

@@ -1,4 +1,4 @@
-"""The worker's queue: where waiting work is bounded, refused, cancelled, expired, and taken in batches."""
+"""Queue the worker's waiting work: bound, refuse, cancel and expire it, and take it in batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOTHING = Plan((), ())
 
 
 class WorkQueue:
-    """Shared by the connections, which add, and the engine, which takes. Bounded in tokens, and in seconds."""
+    """Queue work for the engine, which takes it; the connections add it. Bounded in tokens, and in seconds."""
 
     def __init__(self, queue_tokens: int, batch_tokens: int, queue_seconds: float = math.inf) -> None:
         self.queue_tokens = queue_tokens
@@ -37,21 +37,24 @@ class WorkQueue:
         self._ahead: Plan | None = None  # taken to be prepared, and not computed yet
         self._at_hand = AtHand()
         self._computing_bulk = False
-        self._bulk_turn = -math.inf  # when bulk work was computed last
+        self._bulk_turn = -math.inf  # when bulk work was last computed
 
     @property
     def waiting_tokens(self) -> int:
-        """Tokens that wait now."""
+        """Return the tokens that wait now."""
         return self._waiting.tokens
 
     @property
     def wait_seconds(self) -> float:
-        """Return how long small interactive work would have to wait now, of a caller of whom nothing waits."""
+        """Return how long small interactive work would have to wait now, from a caller with nothing else waiting."""
         with self._changed:
             return self._outlook(time.monotonic()).wait_seconds
 
     def add(self, work: Work, source: object, *, promised: bool = False) -> Failure | None:
-        """Say why it cannot wait, if it cannot. An idle worker takes anything; `promised`: never refused for time."""
+        """Add work, or return why it cannot wait.
+
+        An idle worker takes anything. promised: never refused for time.
+        """
         with self._changed:
             if self._waiting.tokens and self._waiting.tokens + work.batch.ids.size > self.queue_tokens:
                 return Failure(work.id, "queue_full", f"{self._waiting.tokens} tokens wait already")
@@ -70,7 +73,7 @@ class WorkQueue:
             self._at_hand.done(time.monotonic())
 
     def cancel(self, source: object, work_ids: tuple[int, ...]) -> None:
-        """Drop what is still waiting of these."""
+        """Drop those of these works that still wait."""
         with self._changed:
             for work_id in work_ids:
                 self._waiting.cancel(source, work_id)
@@ -81,13 +84,13 @@ class WorkQueue:
             self._waiting.cancel_all(source)
 
     def engine_is_idle(self) -> None:
-        """Until it says that it is busy, whatever waits is taken at once."""
+        """Note that the engine is idle: until it is busy again, whatever waits is taken at once."""
         with self._changed:
             self._idle = True
             self._changed.notify()
 
     def engine_is_busy(self, *, with_prepared: bool) -> None:
-        """It goes on, with the batch that was taken ahead or for another reason."""
+        """Note that the engine goes on, with the batch that was taken ahead or with something else."""
         with self._changed:
             self._idle = False
             if with_prepared and self._ahead is not None:
@@ -96,10 +99,11 @@ class WorkQueue:
                 self._changed.notify()
 
     def take(self) -> Plan | None:
-        """Blocks for the next batch to prepare; None once closed.
+        """Return the next batch to prepare, waiting for it; None once closed.
 
-        One is prepared ahead. While the engine computes, only a batch that is full already is: a smaller one may yet
-        grow. And no bulk work is with interactive work in it, which the engine takes for itself as soon as it can.
+        One batch is prepared ahead. While the engine computes, only a batch that is already full is taken: a smaller
+        one may yet grow. A full batch of bulk work has no interactive work in it, which the engine takes itself as soon
+        as it can.
         """
         with self._changed:
             while not self._closed:
@@ -119,7 +123,7 @@ class WorkQueue:
         return None
 
     def take_now(self) -> Plan:
-        """What the engine is to compute before the batch that was taken ahead; where there is none, what waits."""
+        """Return what to compute before the batch that was taken ahead, or what waits where there is none."""
         with self._changed:
             now = time.monotonic()
             if self._computing_bulk:
@@ -143,7 +147,7 @@ class WorkQueue:
             self._at_hand.begin(plan.tokens, min(each.arrival for each in plan.batch))
 
     def _timing(self, now: float) -> Timing | None:
-        """Return that of a batch that is taken now; None while nothing was measured."""
+        """Return the timing of a batch that is taken now; None while nothing was measured."""
         pace, waiting = self._at_hand.pace, self._waiting
         if not pace.measured:
             return None

@@ -1,4 +1,4 @@
-"""A record of what a worker is computing, in a mapped file, which can still be read after the worker was killed."""
+"""Record what a worker is computing in a mapped file, which can still be read after the worker was killed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Key = tuple[int, int]  # the connection's number and the work's id
 
 
 class RunningRecord:
-    """Written by the worker around each batch."""
+    """Write the record, as the worker does around each batch."""
 
     def __init__(self, path: Path) -> None:
         with path.open("wb+") as file:
@@ -27,20 +27,23 @@ class RunningRecord:
             self._map = mmap.mmap(file.fileno(), _SIZE)
 
     def set(self, keys: Iterable[Key]) -> None:
-        """Says that these are computed from now on. The count goes last, so that a reader never sees half a key."""
+        """Record that these are computed from now on.
+
+        The count goes last, so that a reader never sees half a key.
+        """
         packed = b"".join(_KEY.pack(*key) for key in keys)[: _MAX_KEYS * _KEY.size]
         self._map[_COUNT.size : _COUNT.size + len(packed)] = packed
         self._map[: _COUNT.size] = _COUNT.pack(len(packed) // _KEY.size)
 
     def clear(self) -> None:
-        """Says that nothing is being computed."""
+        """Record that nothing is being computed."""
         self._map[: _COUNT.size] = _COUNT.pack(0)
 
 
 class Computing:
-    """What this process computes and since when, for those who watch it, and on how many cores.
+    """Track what this process computes and since when, for its watchers, and the cores that it uses.
 
-    One thread begins and ends, the one that computes.
+    A single thread begins and ends: the one that computes.
     """
 
     def __init__(self, record: RunningRecord, cores: Cores | None = None) -> None:
@@ -50,12 +53,15 @@ class Computing:
 
     @property
     def seconds(self) -> float:
-        """How long the computation at hand has been going on; 0 when idle."""
+        """Return how long the current computation has been going on; 0 when idle."""
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
     def begin(self, keys: Iterable[Key], *, hurry: bool = False) -> float:
-        """Return these are computed from now on, in a `hurry` on cores that are idle, too. The time now."""
+        """Note that these are computed from now on, and return the time.
+
+        hurry: use idle cores too.
+        """
         self._record.set(keys)
         if self._cores:
             self._cores.take(idle=hurry)
@@ -63,7 +69,10 @@ class Computing:
         return now
 
     def end(self) -> None:
-        """Nothing is. Not said after an error that kills the process: the record is to outlive it."""
+        """Note that nothing is being computed.
+
+        It is not called after an error that kills the process, since the record is to outlive it.
+        """
         self._since = None
         self._record.clear()
         if self._cores:

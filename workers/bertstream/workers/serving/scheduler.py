@@ -1,4 +1,4 @@
-"""Which waiting work forms the next batch: a pure function over what waits, in order."""
+"""Choose which waiting work forms the next batch, by a pure function of what waits, in order."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bertstream.workers.serving.pace import Pace
 
 # How long work may wait before it is as urgent as work of its priority whose deadline is now.
 PATIENCE_SECONDS = {INTERACTIVE: 1.0, BULK: 20.0}
-# Interactive work goes before bulk work, which has a turn after so long without one. Counted from its last turn and not
-# from its arrival: within a stream's window all of it waits for long, and is in no hurry.
+# Interactive work goes before bulk work, which has a turn after this long without one. It is counted from its last
+# turn, not from its arrival: within a stream's window all bulk work waits for long, and is in no hurry.
 TURN_SECONDS = 2.0
-MARGIN_SECONDS = 0.002  # before a deadline, for the way back
-# Bulk work that joins interactive work has it wait longer, so together they are no more than this part of a batch.
+MARGIN_SECONDS = 0.002  # before a deadline, for sending the answer
+# Bulk work that joins interactive work makes it wait longer, so together they are at most this part of a batch.
 _JOINING = 8
 _LOOK_PAST = 256  # entries looked at after the first that does not fit
 
@@ -26,7 +26,7 @@ Entry: TypeAlias = Queued[Work]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Hold the next batch, and what is not computed: too late now, or by the time that it would be ready."""
+    """Hold the next batch, and what is not computed: expired, or late by the time that it would be ready."""
 
     batch: tuple[Entry, ...]
     expired: tuple[Entry, ...]
@@ -34,7 +34,7 @@ class Plan:
 
     @property
     def tokens(self) -> int:
-        """Return those of the batch."""
+        """Return the tokens of the batch."""
         return sum(each.tokens for each in self.batch)
 
 
@@ -44,12 +44,12 @@ class Timing:
 
     begins: float = -math.inf
     pace: Pace = field(default_factory=Pace)
-    least_tokens: float = 0  # that it is going to have, at the cost of the most urgent
-    # Whether something is computed whatever the pace says, as nothing else is: or a wrong pace would never be measured.
+    least_tokens: float = 0  # the least tokens whose cost is expected
+    # Whether work is computed whatever the pace says, since nothing else is: else a wrong pace would never be measured.
     always: bool = False
 
     def in_time(self, tokens: float, deadline: float) -> bool:
-        """Return whether a batch of so many tokens is ready by then."""
+        """Return whether a batch of this many tokens is ready by then."""
         return self.begins + self.pace.careful_seconds(max(tokens, self.least_tokens)) + MARGIN_SECONDS <= deadline
 
 
@@ -91,7 +91,7 @@ def plan(
 
 
 def bulk_is_due(head: Queued[W], interactive: Iterable[Queued[W]], now: float, bulk_turn: float) -> bool:
-    """Return whether this bulk work goes first, as it has waited for its turn, or has the nearer deadline."""
+    """Return whether this bulk work goes first, since it has waited for its turn, or has the nearer deadline."""
     first = next(iter(interactive), None)
     if first is None:
         return True
@@ -99,7 +99,7 @@ def bulk_is_due(head: Queued[W], interactive: Iterable[Queued[W]], now: float, b
 
 
 class _Filling:
-    """A batch in the making."""
+    """Fill a batch."""
 
     def __init__(self, now: float, timing: Timing) -> None:
         self.batch: list[Entry] = []
@@ -112,7 +112,7 @@ class _Filling:
         self._looked_past = 0
 
     def fill(self, candidates: Iterable[Entry], limit: int) -> None:
-        """Take what fits into so many tokens, with what is in the batch already."""
+        """Take what fits into `limit` tokens, with what is in the batch already."""
         for candidate in candidates:
             if self._looked_past > _LOOK_PAST or (self.batch and (self._tokens >= limit or _alone(self.batch[0]))):
                 return
@@ -138,19 +138,22 @@ class _Filling:
             self._first_deadline = min(self._first_deadline, candidate.work.deadline)
 
     def made(self) -> Plan:
-        """Return what has come of it."""
+        """Return the plan for the batch."""
         if self._overloaded and not self.batch and self._timing.always:
             self._take(self._overloaded.pop())
         return Plan(tuple(self.batch), tuple(self._expired), tuple(self._overloaded))
 
 
 def _alone(candidate: Entry) -> bool:
-    """Whether it must have a batch to itself: a suspect, or a step of a session."""
+    """Return whether it must have a batch to itself: a suspect, or a step of a session."""
     return candidate.work.alone or bool(candidate.work.session)
 
 
 class Waiting(Generic[W]):
-    """A queue for each priority. Not thread-safe; its owner holds a lock."""
+    """Keep a queue for each priority.
+
+    Not thread-safe; its owner holds a lock.
+    """
 
     def __init__(self) -> None:
         self.interactive: FairQueue[W] = FairQueue()
@@ -167,7 +170,7 @@ class Waiting(Generic[W]):
         self.of(new).add(new)
 
     def cancel(self, source: object, work_id: int) -> bool:
-        """Drop one entry; False if it is not waiting (any more)."""
+        """Drop one entry, and return whether it was still waiting."""
         return self.interactive.cancel(source, work_id) or self.bulk.cancel(source, work_id)
 
     def cancel_all(self, source: object) -> None:
@@ -176,22 +179,22 @@ class Waiting(Generic[W]):
         self.bulk.cancel_all(source)
 
     def of(self, new: Queued[W]) -> FairQueue[W]:
-        """Return those that it waits among."""
+        """Return the queue of its priority."""
         return self.bulk if is_bulk(new) else self.interactive
 
     def remove(self, entries: Sequence[Queued[W]]) -> None:
-        """Take these out, not to be computed."""
+        """Take these entries out, without computing them."""
         self.interactive.remove([each for each in entries if not is_bulk(each)])
         self.bulk.remove([each for each in entries if is_bulk(each)])
 
     def serve(self, entries: Sequence[Queued[W]]) -> None:
-        """Take these out, to be computed."""
+        """Take these entries out to be computed."""
         self.interactive.serve([each for each in entries if not is_bulk(each)])
         self.bulk.serve([each for each in entries if is_bulk(each)])
 
 
 class WaitingWork(Waiting[Work]):
-    """What plans are made from."""
+    """Keep the waiting work that plans are made from."""
 
     def take(self, now: float, batch_tokens: int, bulk_turn: float = -math.inf, timing: Timing | None = None) -> Plan:
         """Plan the next batch and take it out of the queue, with what is not to be computed."""
@@ -199,22 +202,22 @@ class WaitingWork(Waiting[Work]):
         return self._take(made, now, self.interactive, self.bulk)
 
     def take_interactive(self, now: float, batch_tokens: int, timing: Timing | None = None) -> Plan:
-        """Do the same of interactive work alone."""
+        """Plan and take a batch of interactive work alone."""
         return self._take(plan(self.interactive, (), now, batch_tokens, timing=timing), now, self.interactive)
 
     def take_bulk(self, now: float, batch_tokens: int, timing: Timing | None = None) -> Plan:
-        """Do the same of bulk work alone."""
+        """Plan and take a batch of bulk work alone."""
         return self._take(plan((), self.bulk, now, batch_tokens, timing=timing), now, self.bulk)
 
     def _take(self, made: Plan, now: float, *queues: FairQueue[Work]) -> Plan:
         self.remove((*made.expired, *made.overloaded))
         self.serve(made.batch)
-        # Where callers take turns, some expire that the plan would not meet for long.
+        # Where callers take turns, entries may expire that the plan would not meet for long.
         expired = [each for queue in queues for each in queue.expired(now)]
         self.remove(expired)
         return replace(made, expired=(*made.expired, *expired))
 
 
 def is_bulk(entry: Queued[W]) -> bool:
-    """Whether it lets interactive work go first."""
+    """Return whether it lets interactive work go first."""
     return entry.work.priority == BULK

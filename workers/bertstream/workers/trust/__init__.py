@@ -1,1 +1,1 @@
-"""Whom this machine's files and connections come from: what the server runs or reads is what it wrote itself."""
+"""Trust only files and connections of this user: what the server runs or reads is what it wrote itself."""

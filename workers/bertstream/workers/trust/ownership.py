@@ -1,6 +1,7 @@
-"""Who may write to a file or folder: nothing that others could have put somewhere is run or believed.
+"""Check who may write to a file or folder: nothing that others could have put there is run or believed.
 
-As ssh does with its StrictModes: all on the way from the root is this user's or root's, and nobody else's to change.
+As with ssh's StrictModes, all on the way from the root must belong to this user or root, with no one else allowed to
+change it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class TrustError(Exception):
 
 
 def foreign(status: os.stat_result) -> str:
-    """Say whether others than this user and root could have written there: why, in words, or "" where they could not.
+    """Return why others than this user and root could have written there, in words; "" where they could not.
 
     An access control list that lets others write counts too: it shows in the mode's bits for the group.
     """
@@ -32,7 +33,7 @@ def foreign(status: os.stat_result) -> str:
 def check_way(folder: Path) -> Path:
     """Check `folder` and all folders above it, and return its path without symbolic links.
 
-    In one where everybody may write but remove only what is their own, such as /tmp, the next one counts. Raises
+    Where everybody may write but remove only their own, such as in /tmp, what counts is the next folder below. Raises
     TrustError, and OSError where there is no such folder.
     """
     way = folder.resolve(strict=True)
@@ -51,7 +52,7 @@ def _advice(status: os.stat_result, place: Path) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it that are missing, in which this user alone may write, whatever the umask."""
+    """Make a folder, and missing ones above it, in which only this user may write, whatever the umask."""
     for place in (*reversed(folder.parents), folder):
         if not place.exists():
             place.mkdir(mode=FOLDER_MODE, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket."""
+"""Check who is at the other end of a Unix socket."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred, see unix(7): the process, th
 
 
 def peer_problem(connected: socket.socket) -> str:
-    """Return why the process at the other end is not to be talked to; "" for one of this user's own.
+    """Return why the process at the other end is not trusted; "" for one of this user's own.
 
-    Linux alone tells; elsewhere, and everywhere besides, the guard is the folder of the sockets, which is this user's
+    Only Linux tells. In any case, and elsewhere alone, the guard is the folder of the sockets, which is this user's
     alone.
     """
     if not hasattr(socket, "SO_PEERCRED"):

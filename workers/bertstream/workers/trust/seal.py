@@ -1,11 +1,11 @@
-"""Folders that are written once and then only read, each with a list of what is in it.
+"""Seal folders that are written once and then only read, each with a list of what is in it.
 
     <folder>/manifest: two lines
         {"format": 1, "files": {name: {"bytes": …, "modified_ns": …, "sha256": [of each 8 MiB]}}}
         the SHA-256 of the first line
 
 Against people who would plant something, the guard is who may write there (ownership.py): whoever could change a file
-could change the list, too. Against disks, cut copies and mistakes, it is the hashes.
+could change the list too. The hashes guard against faulty disks, incomplete copies and mistakes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bertstream.workers.trust.ownership import FILE_MODE, FOLDER_MODE, TrustErro
 
 MANIFEST = "manifest"
 FORMAT = 1
-PIECE_BYTES = 8 << 20  # that are hashed as one; several at once
+PIECE_BYTES = 8 << 20  # hashed as one; several pieces are hashed at once
 _MANIFEST_BYTES = 1 << 20
 _READ_BYTES = 1 << 20  # fits the processor's cache, so that hashing does not wait for memory twice
 _THREADS = 4
@@ -39,7 +39,7 @@ class SealError(TrustError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a file was like when it was sealed."""
+    """Describe a file as it was when it was sealed."""
 
     bytes: int
     modified_ns: int
@@ -47,13 +47,13 @@ class Entry:
 
     @classmethod
     def of(cls, file: BinaryIO) -> Entry:
-        """Return the entry of a file as it is."""
+        """Describe a file as it is now."""
         status = os.fstat(file.fileno())
         return cls(status.st_size, status.st_mtime_ns, _hashes(file, status.st_size))
 
 
 class Sealed:
-    """A sealed folder, opened: its list and its owners are checked, and each file when it is opened.
+    """Open a sealed folder: its list and its owners are checked then, and each file when it is opened.
 
     Files are opened below the folder's own descriptor, never through a link, and what was checked is what is read.
     """
@@ -89,14 +89,14 @@ class Sealed:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of its files."""
+        """Return the names of the files."""
         return tuple(self._entries)
 
     def open_file(self, name: str, *, known: bool = False) -> BinaryIO:
-        """Open a file that is as it was sealed, down to the last bit. Raises SealError.
+        """Open a file after a check that it is as it was sealed, down to the last bit. Raises SealError.
 
-        known: all of the folder was checked when the server started, so that the file is not hashed once more where its
-        size and the time of its last change are those of its sealing.
+        known: the whole folder was checked when the server started, so the file is not hashed again where its size and
+        the time of its last change are those of its sealing.
         """
         file = self._open(name)
         try:
@@ -110,7 +110,7 @@ class Sealed:
         return file
 
     def read(self, name: str) -> bytes:
-        """Return a file's content, which is as it was sealed. Raises SealError."""
+        """Return a file's content, after a check that it is as it was sealed. Raises SealError."""
         with self._open(name) as file:
             content = file.read(self._entries[name].bytes)
         view = memoryview(content)
@@ -118,7 +118,7 @@ class Sealed:
         return content
 
     def _open(self, name: str) -> BinaryIO:
-        """Open a file that is as long as it was."""
+        """Open a file, after a check that it is as long as it was."""
         if name not in self._entries:
             raise SealError(f"{self.path} has no {name}")
         file, wanted = _opened(self.path, self._fd, name), self._entries[name].bytes
@@ -138,7 +138,7 @@ class Sealed:
 
 
 def seal(folder: Path) -> None:
-    """Write down what is in a folder, and leave writing there to this user alone."""
+    """Write down what is in a folder, and let no one but this user write there from now on."""
     entries = {}
     for path in sorted(folder.iterdir()):
         if path.name != MANIFEST:
@@ -152,7 +152,7 @@ def seal(folder: Path) -> None:
 
 
 def _listed(folder: Path, fd: int) -> dict[str, Entry]:
-    """Return the list, of a folder that has these files and no others."""
+    """Return the list, after a check that the folder has these files and no others."""
     entries, there = _read_manifest(folder, fd), set(os.listdir(fd))
     if missing := sorted(entries.keys() - there):
         raise SealError(f"{folder / missing[0]} is missing")
@@ -184,7 +184,7 @@ def _with_hash(said: bytes) -> bytes:
 
 
 def _opened(folder: Path, fd: int, name: str) -> BinaryIO:
-    """Return a file of the folder, if it is one, and nobody else's to write. Waits for no other end of a pipe."""
+    """Open a regular file of the folder that nobody else may write to, without blocking on a pipe."""
     try:
         file = open(folder / name, "rb", opener=partial(_open_below, fd))  # noqa: SIM115 - for callers to close
     except FileNotFoundError as error:
@@ -211,7 +211,7 @@ def _is_link(name: str, fd: int) -> bool:
 
 
 def _hashes(file: BinaryIO, size: int) -> tuple[str, ...]:
-    """The SHA-256 of each piece of a file's first `size` bytes, in threads, since hashing lets go of Python's lock."""
+    """Return the SHA-256 of each piece of a file's first `size` bytes, in threads: hashing releases the GIL."""
     starts = _starts(size)
     one = partial(_piece_hash, file.fileno(), size)
     if len(starts) == 1:
@@ -221,7 +221,7 @@ def _hashes(file: BinaryIO, size: int) -> tuple[str, ...]:
 
 
 def _starts(size: int) -> range:
-    """Where the pieces of a file begin; an empty one has one, too."""
+    """Return where the pieces of a file begin; an empty file has one piece."""
     return range(0, max(size, 1), PIECE_BYTES)
 
 
@@ -233,7 +233,10 @@ def _piece_hash(fd: int, size: int, start: int) -> str:
 
 
 def _parts(fd: int, start: int, end: int) -> Iterator[memoryview]:
-    """Each into the same buffer. Not mapped: a file that is cut meanwhile would end the process."""
+    """Yield the parts of a piece, each in the same buffer.
+
+    The file is not mapped: one that is cut meanwhile would end the process.
+    """
     buffer = memoryview(bytearray(min(_READ_BYTES, end - start)))
     while start < end and (count := os.preadv(fd, [buffer[: end - start]], start)):
         yield buffer[:count]

@@ -1,4 +1,4 @@
-"""Where sealed folders appear whole, and leave when they are no longer as they were sealed."""
+"""Store sealed folders, which appear whole, and are put aside when they are no longer as they were sealed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from bertstream.workers.trust.seal import Sealed, SealError, seal
 
 log = logging.getLogger(__name__)
 
-# Enough for the largest checkpoint on the slowest disk: what is older was left by a process that was killed.
+# Longer than the largest checkpoint takes on the slowest disk: what is older was left by a process that was killed.
 ABANDONED_SECONDS = 3600.0
-_ASIDE = ".aside."  # before the name of a folder that is not as it was sealed
+_ASIDE = ".aside."  # prefix of a folder that is not as it was sealed
 
 
 @contextlib.contextmanager
 def new(place: Path) -> Iterator[Path]:
-    """Give a folder to write to, which appears at `place`, sealed and whole, once the body has ended without an error.
+    """Yield a folder to write to, which appears at `place`, sealed and whole, once the body has ended without an error.
 
-    One that another process has put there meanwhile, with the same content, stays. Raises TrustError where others may
-    write there.
+    If another process has put a folder with the same content there meanwhile, that one stays. Raises TrustError where
+    others may write there.
     """
     make_folder(place.parent)
     check_way(place.parent)
@@ -41,7 +41,7 @@ def new(place: Path) -> Iterator[Path]:
 
 
 def publish(folder: Path, place: Path) -> None:
-    """Rename a sealed folder to `place`, so that it is whole, also after a power cut."""
+    """Rename a sealed folder to `place`, so that it appears whole, even after a power cut."""
     for path in (*folder.iterdir(), folder):
         _sync(path)
     try:
@@ -56,8 +56,8 @@ def publish(folder: Path, place: Path) -> None:
 def is_sound(place: Path) -> bool:
     """Return whether a sealed folder is there, all of it as it was sealed.
 
-    What is there instead is put aside, with a line in the log, so that it can be made anew. Raises TrustError where
-    others may write above it, or it cannot be put aside.
+    Anything else that is there is put aside, with a line in the log, so that it can be made anew. Raises TrustError
+    where others may write above it, or it cannot be put aside.
     """
     if not os.path.lexists(place):
         return False
@@ -71,7 +71,7 @@ def is_sound(place: Path) -> bool:
 
 
 def put_aside(place: Path, why: str) -> None:
-    """Rename a folder so that nobody uses it; the next sweep an hour later removes it. Raises TrustError."""
+    """Rename a folder so that nobody uses it; a sweep an hour later or more removes it. Raises TrustError."""
     aside = place.with_name(f"{_ASIDE}{place.name}")
     _remove(aside)  # one of each name at most
     try:
@@ -80,7 +80,7 @@ def put_aside(place: Path, why: str) -> None:
         return
     except OSError as error:
         raise TrustError(f"{why}, and it cannot be put aside ({error.strerror}): remove {place}") from error
-    with contextlib.suppress(OSError):  # of another user's
+    with contextlib.suppress(OSError):  # it belongs to another user
         os.utime(aside, follow_symlinks=False)
     log.warning("%s; it is not used but put aside as %s, and made anew", why, aside.name)
 

@@ -1,4 +1,4 @@
-"""Hugging Face checkpoints: finding, reading and understanding them. No code of a checkpoint is ever run."""
+"""Find, read and understand Hugging Face checkpoints. No code of a checkpoint is ever run."""
 
 from bertstream.workers.compile.checkpoints.config import CheckpointConfig, read_config
 from bertstream.workers.compile.checkpoints.decoder_weights import FoundDecoder, encoder_side, find_decoder

@@ -1,4 +1,7 @@
-"""What numbers and files of a checkpoint may be. Far above any real model's, so that nothing is allocated for a lie."""
+"""Bound the numbers and file sizes that a checkpoint may have.
+
+The bounds are far above those of any real model, so that a false number makes us allocate nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from typing import Any, TypeGuard
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
 
 MOST_LABELS = 1 << 20
-MOST_WIDTH = 1 << 20  # of a vector that sentence-transformers' modules make
+MOST_WIDTH = 1 << 20  # the widest vector that a sentence-transformers module may make
 _JSON_BYTES = 16 << 20
-_VOCABULARY_BYTES = 128 << 20  # of tokenizer.json, vocab.txt and the like
+_VOCABULARY_BYTES = 128 << 20  # the longest tokenizer.json, vocab.txt and the like
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt")
-_HEADER_BYTES = 100_000_000  # of a safetensors file; the library reads no more either
+_HEADER_BYTES = 100_000_000  # the longest header of a safetensors file; its library reads no more either
 _SHOWN = 40
 
 
@@ -49,7 +52,7 @@ def shortened(text: str) -> str:
 
 
 def file_problem(path: Path) -> str:
-    """Return why a file is not to be opened or read, as the end of a sentence; "" where it is. Raises OSError."""
+    """Return why a file is not opened or read, as the end of a sentence, or "" if it is. Raises OSError."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         return "is no regular file"
@@ -60,14 +63,14 @@ def file_problem(path: Path) -> str:
 
 
 def header_problem(header_bytes: int) -> str:
-    """Return why a safetensors header of this length is not to be read, as file_problem does."""
+    """Return why a safetensors header of this length is not read, as file_problem does."""
     if header_bytes <= _HEADER_BYTES:
         return ""
     return f"says that its header has {header_bytes:,} bytes, and no more than {_HEADER_BYTES:,} are read"
 
 
 def _most_bytes(path: Path) -> int:
-    """0 for weights, which are as large as they are."""
+    """Return the most bytes that are read of this file; 0 for weights, which may have any size."""
     if path.name in _VOCABULARIES or path.suffix == ".model":
         return _VOCABULARY_BYTES
     return _JSON_BYTES if path.suffix == ".json" else 0

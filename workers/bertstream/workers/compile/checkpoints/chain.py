@@ -1,6 +1,6 @@
-"""What sentence-transformers' modules do one after the other to a text's states, as far as we can run them.
+"""Follow what sentence-transformers' modules do to a text's states one after the other, as far as we can run them.
 
-Source: the modules of its release 6, which read what the releases from 2 on have written.
+Source: the modules of its release 6, which reads what releases from 2 on have written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.modules import Module
 from bertstream.workers.models import DENSE_ACTIVATIONS, SentenceShape, VectorShape
 
-# Release 6 writes "pooling_mode": "mean", or a list; those before it a boolean for each mode, joined in this order.
+# Release 6 writes "pooling_mode": "mean", or a list. Earlier ones write a boolean for each mode, joined in this order.
 _MODES = {
     "cls": "cls",
     "max": "max",
@@ -32,27 +32,27 @@ _OLD_KEYS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-_VECTOR, _SCORES = "sentence_embedding", "scores"  # what modules call what they pass on
+_VECTOR, _SCORES = "sentence_embedding", "scores"  # the names under which modules pass on their results
 _TASKS = ("feature-extraction", "sequence-classification")
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The modules so far."""
+    """Collect what the modules read so far do."""
 
     hidden_size: int
-    modes: tuple[str, ...] = ()  # of pooling; none where nothing pools
+    modes: tuple[str, ...] = ()  # pooling modes; empty where nothing pools
     include_prompt: bool = True
     steps: tuple[VectorShape, ...] = ()
-    folders: tuple[Path, ...] = ()  # of each step
-    told: tuple[str, ...] = ()  # of each step and of the pooling, for people
-    scores: bool = False  # the last step's are no vector but scores
-    classifies: bool = False  # the encoder's class has a head, whose scores are all it gives
+    folders: tuple[Path, ...] = ()  # the folder of each step
+    told: tuple[str, ...] = ()  # names the pooling and each step, for people to read
+    scores: bool = False  # the last step gives scores, not a vector
+    classifies: bool = False  # the encoder's class has a head, and gives its scores alone
     unsupported: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
-        """Of what comes out so far."""
+        """Return the size of the vectors that the chain gives so far."""
         return self.steps[-1].outputs if self.steps else max(1, len(self.modes)) * self.hidden_size
 
     @property
@@ -60,25 +60,28 @@ class Chain:
         return SentenceShape(self.modes, self.steps)
 
     def refusing(self, what: object) -> Chain:
-        """With something that cannot be run."""
+        """Return the chain with something that cannot be run."""
         return replace(self, unsupported=(*self.unsupported, str(what)))
 
     def with_step(self, step: VectorShape, folder: Path, told: str) -> Chain:
         return replace(self, steps=(*self.steps, step), folders=(*self.folders, folder), told=(*self.told, told))
 
     def without_last(self) -> Chain:
-        """Without its last step."""
+        """Return the chain without its last step."""
         return replace(self, steps=self.steps[:-1], folders=self.folders[:-1], told=self.told[:-1])
 
     def without_steps(self) -> Chain:
-        """Return what is pooled, and normalised where it would be at the end of all."""
+        """Return the pooling alone, normalised if the whole chain would normalise."""
         plain = replace(self, steps=(), folders=(), told=self.told[:1], scores=False)
         last = self.steps[-1:]
         return plain if not last or last[0].kind != "normalize" else _normalized(plain, self.folders[-1])
 
 
 def read_chain(modules: Sequence[Module], first: Mapping[str, Any], hidden_size: int) -> Chain:
-    """All of a checkpoint's modules. first: the encoder's own settings. Raises CheckpointError."""
+    """Return the chain of all of a checkpoint's modules. Raises CheckpointError.
+
+    first: the encoder's own settings.
+    """
     chain = Chain(hidden_size)
     for number, module in enumerate(modules):
         if module.kind == "Transformer" and number == 0:
@@ -107,7 +110,7 @@ def _transformer(chain: Chain, module: Module, settings: Mapping[str, Any]) -> C
 
 
 def _given(settings: Mapping[str, Any]) -> str:
-    """Which of the encoder's outputs its module passes on."""
+    """Return which of the encoder's outputs its module passes on."""
     found = settings.get("modality_config") or {
         "text": {"method": "forward", "method_output_name": "last_hidden_state"}
     }
@@ -134,7 +137,7 @@ def _pooling(chain: Chain, module: Module) -> Chain:
 
 
 def _refusal(chain: Chain, module: Module, config: Mapping[str, Any]) -> str:
-    """Why a module that reads and writes a vector cannot do so here; "" where it can."""
+    """Return why a module that maps a vector to a vector cannot be run here; "" if it can."""
     read = config.get("module_input_name", _VECTOR)
     written = config.get("module_output_name") or read
     if read != _VECTOR or written not in (_VECTOR, *((_SCORES,) if module.kind == "Dense" else ())):
@@ -172,7 +175,7 @@ def _layer_norm(chain: Chain, module: Module) -> Chain:
 def _normalize(chain: Chain, module: Module) -> Chain:
     config = module.config
     if not chain.modes and config.get("module_input_name", _VECTOR) == _VECTOR:
-        return chain  # there is no vector yet, and nothing is done
+        return chain  # there is no vector yet, so there is nothing to normalise
     if refusal := _refusal(chain, module, config):
         return chain.refusing(refusal)
     return _normalized(chain, module.folder)

@@ -1,4 +1,4 @@
-"""config.json, parsed and checked for what we would compute wrongly."""
+"""Parse config.json, and refuse settings that we would compute wrongly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "pruned_heads": ({}, None),
     "quantization_config": (None,),
 }
-# The same of a model's part in the whole.
+# The same for each part that a model may play in an encoder-decoder.
 _ALONE, _ENCODER, _DECODER = "outside an encoder-decoder", "in an encoder", "in a decoder"
 _HARMLESS_PARTS: dict[str, dict[str, tuple[Any, ...]]] = {
     _ALONE: {"is_decoder": (False, None, True), "add_cross_attention": (False, None)},
@@ -41,27 +41,27 @@ _WARNING = "The checkpoint is a {}, but config.json does not set is_decoder: it 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointConfig:
-    """What config.json says."""
+    """Hold what config.json says."""
 
     family: Family
     architecture: str
-    shape: EncoderShape  # has_pooler is known from the weights only, and False here
+    shape: EncoderShape  # has_pooler is False here, since only the weights tell
     heads: HeadSettings
-    decoder: CheckpointConfig | None = None  # of an encoder-decoder, whose encoder all the rest is about
-    shares_sides: bool = False  # encoder and decoder have the same weights, where both have them
-    is_decoder: bool = False  # alone, or of an encoder-decoder
+    decoder: CheckpointConfig | None = None  # the decoder of an encoder-decoder; all other fields are about its encoder
+    shares_sides: bool = False  # encoder and decoder use the same weights where both have them
+    is_decoder: bool = False  # of a decoder alone, or of the decoder in an encoder-decoder
     names_class: bool = True  # whether config.json says which of transformers' classes it is
     hints: Hints = field(default_factory=Hints)
-    own_code: tuple[str, ...] = ()  # which parts of it have code of the checkpoint's own, which is never run
+    own_code: tuple[str, ...] = ()  # what the checkpoint has its own code for, which is never run
 
     @property
     def unsupported(self) -> tuple[str, ...]:
-        """What would have to be run, and cannot be."""
+        """Return what the checkpoint needs and we cannot run."""
         return (*(f"the checkpoint's own code for {each}" for each in self.own_code), *self.heads.scores.unsupported)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the checkpoint is asked in vain."""
+        """Return warnings about settings of the checkpoint that have no effect here."""
         in_vain = self.architecture.endswith(CAUSAL) and not self.is_decoder
         return (_WARNING.format(self.architecture),) if in_vain else ()
 
@@ -69,7 +69,7 @@ class CheckpointConfig:
 def read_config(directory: Path, root: Path | None = None, task: Task = NO_TASK) -> CheckpointConfig:
     """Parse `directory`'s config.json. Raises CheckpointError.
 
-    root: the checkpoint's own folder, where that is another; task: what is known of the head besides.
+    root: the checkpoint's own folder, where it is another one. task: what else is known of the head.
     """
     values, root = read_object(directory / "config.json"), root or directory
     if values.get("model_type") != _ENCODER_DECODER:
@@ -87,7 +87,7 @@ def read_config(directory: Path, root: Path | None = None, task: Task = NO_TASK)
 
 
 def _architecture(values: Mapping[str, Any], path: Path) -> str:
-    """Return the class that it is saved as, else what transformers would take."""
+    """Return the class that the checkpoint was saved as, or else the one that transformers would use."""
     named = values.get("architectures") or [f"{values.get('model_type')}Model"]
     if not isinstance(named, list) or not isinstance(named[0], str):
         raise CheckpointError(f"{path}: architectures must be a list of names, not {shown(named)}")
@@ -95,7 +95,7 @@ def _architecture(values: Mapping[str, Any], path: Path) -> str:
 
 
 def _own_code(directory: Path, values: dict[str, Any]) -> tuple[str, ...]:
-    """The classes of transformers' that the checkpoint has code of its own for, in whose place ours would be run."""
+    """Return the transformers classes that the checkpoint replaces by its own code, which we do not run."""
     tokenizer = read_object(directory / "tokenizer_config.json")
     mapped = [*_keys(values.get("auto_map")), *_keys(tokenizer.get("auto_map"))]
     return tuple(name for name in dict.fromkeys(mapped) if name.startswith(("AutoModel", "AutoTokenizer")))
@@ -140,7 +140,7 @@ def _check_supported(values: dict[str, Any], family: Family, place: str, path: P
     for key, harmless in _HARMLESS_PARTS[place].items():
         if values.get(key) not in harmless:
             raise CheckpointError(f"{path}: {key} = {shown(values.get(key))} is not supported {place}")
-    # transformers' own layers take no other width than the decoder's.
+    # transformers' own layers accept only the decoder's width.
     if values.get("cross_attention_hidden_size") not in (None, values.get("hidden_size")):
         raise CheckpointError(f"{path}: cross_attention_hidden_size must be the decoder's hidden_size")
 

@@ -1,4 +1,4 @@
-"""The weights of an encoder-decoder: the two sides, which may share theirs, and the decoder's by our names."""
+"""Split an encoder-decoder's weights into its two sides, which may share them, and rename the decoder's to ours."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ ENCODER_SIDE, DECODER_SIDE, PROJECTION = "encoder.", "decoder.", "enc_to_dec_pro
 
 @dataclass(frozen=True, slots=True)
 class FoundDecoder:
-    """The decoder of an encoder-decoder."""
+    """Hold the decoder of an encoder-decoder."""
 
     shape: DecoderShape
-    weights: dict[str, Tensor]  # by the names that a Model has for them, float32
+    weights: dict[str, Tensor]  # by a Model's names, float32
 
 
 def encoder_side(weights: Mapping[str, Tensor], config: CheckpointConfig) -> Mapping[str, Tensor]:
-    """Return the weights of the encoder as if it were alone, by the checkpoint's own names."""
+    """Return the encoder's weights, by the names that the checkpoint would have for an encoder alone."""
     if config.decoder is None:
         return weights
     encoder = _side(weights, ENCODER_SIDE)
     if not config.shares_sides:
         return encoder
-    # transformers 4, which knew of sharing, wrote what is shared as the decoder's alone.
+    # transformers 4, which knew of shared weights, wrote these under the decoder's names alone.
     return _shareable(_side(weights, DECODER_SIDE), config.decoder.family) | encoder
 
 
 def find_decoder(
     weights: Mapping[str, Tensor], encoder: Mapping[str, Tensor], config: CheckpointConfig
 ) -> FoundDecoder | None:
-    """The decoder, where the configuration has one. weights: the checkpoint's; encoder: the encoder's, converted.
+    """Return the decoder, or None where the configuration has none.
 
-    Where the sides share weights, so do these two tables. Raises CheckpointError that names what is missing,
-    unexpected or of a wrong shape.
+    weights: the checkpoint's. encoder: the encoder's, converted. Where the two sides share weights, so do these two
+    tables. Raises CheckpointError that names weights that are missing, unexpected or of a wrong shape.
     """
     if config.decoder is None:
         return None
@@ -70,7 +70,7 @@ def _side(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _shareable(side: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
-    """Return what the other side has too, without the family's prefix."""
+    """Return the weights that the other side has too, without the family's prefix."""
     return {
         name.removeprefix(family.prefix): weight
         for name, weight in _without_pooler(side, family).items()
@@ -80,7 +80,7 @@ def _shareable(side: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
 
 def _convert(weights: Mapping[str, Tensor], config: CheckpointConfig) -> tuple[DecoderShape, dict[str, Tensor]]:
     family, shape = config.family, config.shape
-    assert isinstance(shape, BertShape)  # no other family has decoders
+    assert isinstance(shape, BertShape)  # only BERT's shape has decoders
     possible = next(each for each in config.heads.possible if each.head.name == "causal_lm")
     names = [
         name

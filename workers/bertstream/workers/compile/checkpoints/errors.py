@@ -1,4 +1,4 @@
-"""What may be wrong with a checkpoint."""
+"""Define the error for anything that is wrong with a checkpoint."""
 
 from __future__ import annotations
 

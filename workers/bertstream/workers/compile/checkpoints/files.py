@@ -1,4 +1,4 @@
-"""Reading a checkpoint's JSON."""
+"""Read the JSON files of a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bertstream.workers.compile.checkpoints.stand_ins import refuse_stand_in
 
 
 def read_json(path: Path) -> Any:
-    """Return the file's value. Raises CheckpointError."""
+    """Return the file's JSON value. Raises CheckpointError."""
     refuse_stand_in(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
-"""What a checkpoint says of generation: generation_config.json, or what older releases put into config.json.
+"""Read a checkpoint's settings for generation: generation_config.json, or config.json in older releases.
 
-Source: transformers' GenerationConfig, and what its generate makes of one.
+Source: transformers' GenerationConfig, and what its generate does with one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _positive(value: Any) -> bool:
     return _number(value) and value > 0
 
 
-# The settings that become defaults, and what makes sense as their value.
+# The settings that become defaults, and which of their values are valid.
 _DEFAULTS: dict[str, Callable[[Any], bool]] = {
     "max_new_tokens": _at_least(1),
     "max_length": _at_least(1),
@@ -49,7 +49,7 @@ _DEFAULTS: dict[str, Callable[[Any], bool]] = {
     "no_repeat_ngram_size": _at_least(0),
 }
 
-# Settings that change what is generated and that we do not do: key -> the values that change nothing.
+# Settings that change what is generated, and that we do not support: key -> the values that change nothing.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "bad_words_ids": (None, []),
     "begin_suppress_tokens": (None, []),
@@ -81,7 +81,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class GenerationSettings:
-    """How the checkpoint generates, and what it asks for in vain."""
+    """Hold how the checkpoint generates, and warnings about settings that are not supported."""
 
     description: GenerationDescription
     warnings: tuple[str, ...] = ()
@@ -90,10 +90,10 @@ class GenerationSettings:
 def read_generation(
     directory: Path, *, vocabulary_size: int, max_tokens: int, has_source: bool, first_token: int | None
 ) -> GenerationSettings:
-    """Parse the settings of a decoder of this vocabulary and these positions.
+    """Parse the settings of a decoder with this vocabulary and this number of positions.
 
-    has_source: it is that of an encoder-decoder, whose sequences begin with a token of their own. first_token: the
-    tokenizer's [CLS], which is taken where the checkpoint does not say, where transformers would ask the caller.
+    has_source: whether it belongs to an encoder-decoder, whose sequences begin with a start token. first_token: the
+    tokenizer's [CLS], used as the start token where the checkpoint names none and transformers would ask the caller.
     Raises CheckpointError.
     """
     values = _values(directory)
@@ -117,7 +117,7 @@ def read_generation(
 
 
 def _values(directory: Path) -> dict[str, Any]:
-    """Return what is set. Without the file for it, config.json's own settings go before those of its decoder."""
+    """Return the settings. Without generation_config.json, config.json's own go before those of its decoder."""
     if (directory / FILE_NAME).exists():
         return _set(read_object(directory / FILE_NAME))
     config = read_object(directory / "config.json")
@@ -142,7 +142,7 @@ def _ignored(values: Mapping[str, Any]) -> list[str]:
 
 
 def _ids(value: Any, name: str, vocabulary_size: int, directory: Path) -> tuple[int, ...]:
-    """One id or several. Those beyond the vocabulary, which are never generated, are left out."""
+    """Return one id or several as a tuple, without those beyond the vocabulary, which are never generated."""
     listed = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(id, int) and not isinstance(id, bool) for id in listed):
         raise CheckpointError(f"{directory}: {name} must be a token's id or a list of them, not {shown(value)}")
@@ -152,7 +152,7 @@ def _ids(value: Any, name: str, vocabulary_size: int, directory: Path) -> tuple[
 def _start(
     values: Mapping[str, Any], first_token: int | None, vocabulary_size: int, directory: Path, warnings: list[str]
 ) -> int:
-    """As transformers' generate resolves it: decoder_start_token_id, else bos_token_id."""
+    """Return the start token as transformers' generate does: decoder_start_token_id, else bos_token_id."""
     for name in ("decoder_start_token_id", "bos_token_id"):
         if name in values:
             found = _ids(values[name], name, vocabulary_size, directory)

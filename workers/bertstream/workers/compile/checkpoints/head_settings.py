@@ -1,4 +1,4 @@
-"""What config.json says of task heads: which there may be, their labels, and how scores are made of logits."""
+"""Read what config.json says of task heads: which there may be, their labels, and how scores are made of logits."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ _RERANK_FUNCTIONS: dict[str, ScoreFunction] = {"Identity": "none", "Sigmoid": "s
 
 @dataclass(frozen=True, slots=True)
 class PossibleHead:
-    """A head that the checkpoint has if its weights are there."""
+    """Describe a head that the checkpoint has if its weights are there."""
 
     head: Head
     shape: HeadShape
-    promised: bool  # by the checkpoint's class
+    promised: bool  # the checkpoint's class says that it has this head
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreSettings:
-    """How a sequence classification's logits become scores."""
+    """Say how a sequence classification's logits become scores."""
 
     function: ScoreFunction = "softmax"
-    rerank_function: str = ""  # what sentence-transformers' CrossEncoder applies; "" where the checkpoint does not say
-    unsupported: tuple[str, ...] = ()  # of reranking alone
+    rerank_function: str = ""  # of sentence-transformers' CrossEncoder; "" where the checkpoint names none
+    unsupported: tuple[str, ...] = ()  # concerns reranking alone
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class HeadSettings:
-    """All that the configuration says of task heads."""
+    """Hold all that the configuration says of task heads."""
 
     possible: tuple[PossibleHead, ...] = ()
     labels: tuple[str, ...] = ()  # empty where no head has any
     scores: ScoreSettings = ScoreSettings()
-    tied: bool = True  # a vocabulary matrix that the weights leave out is that of the word embeddings
+    tied: bool = True  # a vocabulary matrix that is missing is that of the word embeddings
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Which of the heads that are no vocabulary's it is, where somebody or the weights say so."""
+    """Say which task head without a vocabulary the checkpoint has, where the user or the weights tell."""
 
-    name: str = ""  # one of TASKS; "" is what the checkpoint's class says
-    labels: int = 0  # how many there are where config.json does not say; 0: as many as transformers takes then
+    name: str = ""  # one of TASKS; "" follows the checkpoint's class
+    labels: int = 0  # their number where config.json gives none; 0: transformers' default
 
 
 NO_TASK = Task()
@@ -60,15 +60,15 @@ NO_TASK = Task()
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What config.json says of the task besides the checkpoint's class."""
+    """Hold what config.json says of the task besides the checkpoint's class."""
 
-    labels: tuple[str, ...] = ()  # the names, in no order
-    count: int = 0  # of labels; 0 where it does not say
-    scores: bool = False  # it says how scores of whole texts are made
+    labels: tuple[str, ...] = ()  # their names, in no order
+    count: int = 0  # of labels; 0 where config.json gives none
+    scores: bool = False  # whether config.json says how scores of whole texts are made
 
 
 def read_hints(root: Path, values: Mapping[str, Any]) -> Hints:
-    """Take what makes sense; read_labels complains of the rest, where labels are needed."""
+    """Return the hints that are valid. read_labels refuses the rest where labels are needed."""
     named, count = values.get("id2label"), values.get("num_labels")
     labels = tuple(map(str, named.values())) if isinstance(named, dict) else ()
     scores = bool(values.get("problem_type") or _rerank_name(root, values))
@@ -86,8 +86,8 @@ def read_head_settings(
 ) -> HeadSettings:
     """Read config.json's `values`, with the family's defaults filled in. Raises CheckpointError.
 
-    heads: the family's; root: the checkpoint's own folder, where sentence-transformers has put the encoder into one
-    below it.
+    heads: the family's. root: the checkpoint's own folder, where sentence-transformers has put the encoder into a
+    folder below it.
     """
     path = directory / "config.json"
     heads = tuple(head for head in heads if _is_possible(head, values, architecture, task))
@@ -110,18 +110,18 @@ def read_head_settings(
 
 
 def of_modules(settings: HeadSettings, root: Path, outputs: int) -> HeadSettings:
-    """Of a checkpoint whose scores sentence-transformers' modules make. Raises CheckpointError."""
+    """Return the settings where sentence-transformers' modules make the scores. Raises CheckpointError."""
     labels = settings.labels if len(settings.labels) == outputs else numbered_labels(outputs)
     return replace(settings, labels=labels, scores=read_scores(root, {}, outputs))
 
 
 def _is_promised(head: Head, architecture: str, task: Task) -> bool:
-    """By the checkpoint's class, unless somebody says another task."""
+    """Return whether the checkpoint's class, or the task that overrides it, requires this head."""
     return head.name == task.name if task.name and head.name in TASKS else architecture.endswith(head.classes)
 
 
 def _is_possible(head: Head, values: Mapping[str, Any], architecture: str, task: Task) -> bool:
-    # What the same weights predict: a masked token, or the next one.
+    # The same weights predict either a masked token or the next one.
     if head.name == ("fill_mask" if values.get("is_decoder") is True else "causal_lm"):
         return False
     by_weights = head.by_weights or (head.name == "causal_lm" and not values.get("architectures"))
@@ -151,12 +151,12 @@ def read_labels(values: Mapping[str, Any], path: Path, default: int = DEFAULT_LA
 
 
 def numbered_labels(count: int) -> tuple[str, ...]:
-    """As transformers names them."""
+    """Return the names that transformers gives to labels without names."""
     return tuple(f"LABEL_{i}" for i in range(count))
 
 
 def read_scores(root: Path, values: Mapping[str, Any], labels: int) -> ScoreSettings:
-    """By the rules of transformers' text-classification pipeline and sentence-transformers' CrossEncoder."""
+    """Apply the rules of transformers' text-classification pipeline and sentence-transformers' CrossEncoder."""
     name = _rerank_name(root, values)
     rerank = _RERANK_FUNCTIONS.get(name.rsplit(".", 1)[-1], "")
     function = _function(values.get("problem_type"), labels)
@@ -164,7 +164,7 @@ def read_scores(root: Path, values: Mapping[str, Any], labels: int) -> ScoreSett
         return ScoreSettings(function, rerank)
     if name.startswith("torch."):
         return ScoreSettings(function, unsupported=(f"the function {name} of reranking scores",))
-    # As in sentence-transformers, which takes its default in the place of code that is not torch's.
+    # sentence-transformers too uses its default in place of code that is not torch's.
     return ScoreSettings(function, warnings=(f"The checkpoint's function of reranking scores, {name}, is not known.",))
 
 
@@ -175,7 +175,7 @@ def _function(problem: Any, labels: int) -> ScoreFunction:
 
 
 def _rerank_name(root: Path, values: Mapping[str, Any]) -> str:
-    """Where releases 5 and later write it, then 4, then the earlier ones; they look in this order too."""
+    """Return the function's name, looked for where release 5, then 4, then earlier ones write it."""
     own = values.get("sentence_transformers")
     found = (
         read_object(root / "config_sentence_transformers.json").get("activation_fn"),
@@ -188,7 +188,7 @@ def _rerank_name(root: Path, values: Mapping[str, Any]) -> str:
 def read_activation(head: Head, values: Mapping[str, Any], path: Path) -> str:
     """Return the activation after the head's dense layer; "" for none.
 
-    Raises CheckpointError for what we cannot compute.
+    Raises CheckpointError for one that we do not support.
     """
     for key, harmless in head.harmless.items():
         if key in values and values[key] not in harmless:

@@ -1,4 +1,4 @@
-"""The weights of task heads: which heads a checkpoint has, and the weights by our names."""
+"""Find which task heads a checkpoint has, and rename their weights to ours."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ MATRIX = "matrix"
 
 @dataclass(frozen=True, slots=True)
 class FoundHeads:
-    """The heads that the checkpoint has."""
+    """Hold the heads that the checkpoint has."""
 
     shapes: tuple[HeadShape, ...]
-    weights: dict[str, Tensor]  # by the names that a Model has for them, float32
+    weights: dict[str, Tensor]  # by a Model's names, float32
     warnings: tuple[str, ...]
 
 
 def find_heads(weights: Mapping[str, Tensor], words: Tensor, config: CheckpointConfig) -> FoundHeads:
-    """Which of the heads that the configuration allows are in the checkpoint's `weights`.
+    """Return those of the heads allowed by the configuration that are in the checkpoint's `weights`.
 
-    words: [V, E] float32, the converted word embeddings; config.shape must know of the pooler. Raises CheckpointError
-    that names what a head of the checkpoint's class lacks.
+    words: [V, E] float32, the converted word embeddings. config.shape must already tell whether there is a pooler.
+    Raises CheckpointError that names what a head of the checkpoint's class lacks.
     """
     left = {
         todays_name(name, config.family): tensor
@@ -54,7 +54,7 @@ def find_heads(weights: Mapping[str, Tensor], words: Tensor, config: CheckpointC
 
 
 def _absent(each: PossibleHead, weights: Mapping[str, Tensor], architecture: str) -> str:
-    """Encoders are often saved under the name of the class that they were trained in, without its vocabulary head."""
+    """Return the warning for a missing head; encoders are often saved under a class with a head but without it."""
     if not (each.promised and each.head.by_weights) or _all_names(each.head) & weights.keys():
         return ""
     return f"The checkpoint is said to be a {architecture}, and the weights of its head {each.head.name} are not there."
@@ -67,7 +67,7 @@ def _unused(names: list[str]) -> tuple[str, ...]:
 
 
 def _of_tasks() -> tuple[str, ...]:
-    """Return what the names of the weights of tasks' heads begin with, in any family."""
+    """Return the prefixes of the weights of task heads, of all families."""
     heads = [head for family in FAMILIES.values() for head in family.heads if head.name in TASKS]
     return tuple({f"{head.modules['output']}." for head in heads})
 
@@ -80,16 +80,17 @@ def _try_head(
     except CheckpointError:
         if each.promised:
             raise
-        return None  # part of a head that nobody promised
+        return None  # an incomplete head that the checkpoint's class does not name
 
 
 def convert_head(
     head: Head, shape: HeadShape, weights: Mapping[str, Tensor], words: Tensor, encoder: EncoderShape, *, tied: bool
 ) -> tuple[HeadShape, dict[str, Tensor]]:
-    """One head's weights by our names within it, float32, and its shape, which says whether its matrix is `words`.
+    """Return a head's shape and weights, float32, by our names within it.
 
-    weights: by the checkpoint's names of today; tied: a matrix that is not there is `words`, as in transformers, and
-    one that is there counts. Raises CheckpointError that names what is missing or of a wrong shape.
+    The shape says whether the head's matrix is `words`. weights: by the checkpoint's names of today. tied: a missing
+    matrix is `words`, as in transformers; one that is there is used. Raises CheckpointError that names what is missing
+    or of a wrong shape.
     """
     sources = {ours: next((name for name in names if name in weights), "") for ours, names in _names(head).items()}
     if head.vocabulary_matrix:
@@ -108,12 +109,12 @@ def convert_head(
 
 
 def _is_tied(matrix: Tensor | None, words: Tensor, tied: bool) -> bool:
-    """Pickled checkpoints always have a matrix; where it is the embeddings' own, one copy will do."""
+    """Return whether one copy of the matrix will do. Pickles always hold one, even where it is the embeddings'."""
     return tied if matrix is None else torch.equal(matrix.to(torch.float32), words)
 
 
 def _names(head: Head) -> dict[str, tuple[str, ...]]:
-    """Our name of each weight -> the names that a checkpoint may have for it, the first one first."""
+    """Map our name of each weight to the names that a checkpoint may have for it, in order of preference."""
     names: dict[str, tuple[str, ...]] = {
         f"{ours}.{part}": (f"{theirs}.{part}",) for ours, theirs in head.modules.items() for part in PARTS
     }

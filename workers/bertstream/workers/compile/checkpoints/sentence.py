@@ -1,4 +1,4 @@
-"""The files that sentence-transformers adds to a checkpoint: its modules, prompts, maximum length.
+"""Read the files that sentence-transformers adds to a checkpoint: its modules, prompts, maximum length.
 
 Source: the files that its releases 2 to 6 write.
 """
@@ -17,7 +17,7 @@ from bertstream.workers.models import NO_SENTENCE, SentenceShape
 from bertstream.workers.programs.description import DefaultPooling
 
 GENERAL_FILE = "config_sentence_transformers.json"
-# The first module's settings are named after a model type, which need not be the checkpoint's.
+# The settings of the first module are named after a model type, which need not be the checkpoint's.
 _SETTINGS_FILES = "sentence_*_config.json"
 _CROSS_ENCODER = "CrossEncoder"
 _NO_POOLING = "The checkpoint names no sentence-transformers pooling; mean pooling is the default."
@@ -25,23 +25,23 @@ _NO_POOLING = "The checkpoint names no sentence-transformers pooling; mean pooli
 
 @dataclass(frozen=True, slots=True)
 class SentenceSettings:
-    """What the checkpoint's authors set for sentence vectors, or for scores of pairs."""
+    """Hold what the checkpoint's authors set for sentence vectors, or for scores of pairs."""
 
     pooling: DefaultPooling = field(default_factory=DefaultPooling)
-    shape: SentenceShape = NO_SENTENCE  # what is run for the pooling "checkpoint", or for scores
-    folders: tuple[Path, ...] = ()  # of the weights of each of the shape's steps
-    classifies: bool = False  # a CrossEncoder whose scores are those of the encoder's head
-    scores_by_modules: bool = False  # a CrossEncoder whose scores are the shape's, not a head's
+    shape: SentenceShape = NO_SENTENCE  # what computes the pooling "checkpoint", or scores
+    folders: tuple[Path, ...] = ()  # with the weights of each of the shape's steps
+    classifies: bool = False  # a CrossEncoder that gives the scores of the encoder's head
+    scores_by_modules: bool = False  # a CrossEncoder that gives the shape's scores, not a head's
     max_seq_length: int = 0  # 0: not set
     lowercase: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str = ""
-    unsupported: tuple[str, ...] = ()  # what would have to be run, and cannot be
+    unsupported: tuple[str, ...] = ()  # what would have to be run and cannot be
     warnings: tuple[str, ...] = ()
 
 
 def read_sentence_settings(root: Path, hidden_size: int) -> SentenceSettings:
-    """Parse the files; without modules.json, mean pooling that is not normalised. Raises CheckpointError."""
+    """Parse the files. Without modules.json, the pooling is the mean, not normalised. Raises CheckpointError."""
     modules = read_modules(root)
     if not modules:
         return SentenceSettings()
@@ -70,7 +70,7 @@ def _first_settings(folder: Path) -> dict[str, Any]:
 
 
 def _of_pairs(chain: Chain, prompt: str) -> SentenceSettings:
-    """Of a CrossEncoder: scores are those of the encoder's own head, or of modules after it."""
+    """Return the settings of a CrossEncoder, whose scores come from the encoder's own head or from modules after it."""
     if prompt:  # no task puts text before a pair
         chain = chain.refusing(f"the prompt {prompt!r} before the first text of each pair")
     if not chain.unsupported and chain.classifies == bool(chain.modes or chain.steps):
@@ -96,7 +96,7 @@ def _of_texts(chain: Chain, truncation: int) -> SentenceSettings:
 
 
 def _pooling(chain: Chain, dimensions: int) -> SentenceSettings:
-    """Plain pooling where that is all there is; else "checkpoint". Vectors are cut after all modules."""
+    """Return plain pooling where that is all, else "checkpoint". Vectors are cut after all modules."""
     normalize = bool(chain.steps) and chain.steps[-1].kind == "normalize" and not dimensions
     if normalize:
         chain = chain.without_last()

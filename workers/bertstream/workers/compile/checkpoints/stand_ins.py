@@ -1,4 +1,4 @@
-"""What often lies where a file of a checkpoint should: a pointer to it, a web page, nothing, or only its beginning."""
+"""Recognise what often stands in for a checkpoint's file: a pointer to it, a web page, nothing, or its beginning."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _HEAD_BYTES = 1024
 # The first line of https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml")
-# What the hub says instead of a file that it does not have, or not for everybody.
+# What the hub answers in place of a file that does not exist or that the caller may not read.
 _ANSWERS = (b"Entry not found", b"Repository not found", b"Invalid username or password", b"Access to model ")
 _WEIGHTS = (".safetensors", ".bin")
-_ZIP = b"PK\x03\x04"  # what a pytorch_model.bin is, since torch 1.6
+_ZIP = b"PK\x03\x04"  # the beginning of a pytorch_model.bin since torch 1.6
 
 
 def refuse_stand_in(path: Path) -> None:
-    """Raise CheckpointError that says what the file is and what to do, where it is not itself.
+    """Raise CheckpointError that says what the file is instead, and what to do about it.
 
-    For weights only their beginning and end are looked at. What cannot be read is left to those who read it.
+    Of weights, only the beginning and the end are read. A file that cannot be read is left to its reader to report.
     """
     try:
         found = _stand_in(path)
@@ -71,7 +71,7 @@ def _cut_off(path: Path, head: bytes, size: int) -> str | None:
 
 
 def _safetensors_bytes(path: Path, head: bytes) -> int:
-    """How long the file says that it is, as far as it can be read; 0 where it is none at all.
+    """Return the length that the file's header gives, as far as it can be read; 0 where there is no such header.
 
     Source: https://huggingface.co/docs/safetensors: the length of the header in 8 bytes, the header, the tensors.
     """

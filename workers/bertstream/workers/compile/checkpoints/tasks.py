@@ -1,6 +1,6 @@
-"""Which head a checkpoint's weights are where config.json names no class, by their names and shapes.
+"""Infer which head a checkpoint's weights are for, by their names and shapes, where config.json names no class.
 
-Only what can be nothing else is inferred. Source: the weights that transformers' classes save, and have saved.
+Only what can be nothing else is inferred. Source: the weights that the releases of transformers save.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from bertstream.workers.compile.checkpoints.families import FAMILIES, Head
 from bertstream.workers.compile.checkpoints.weights import PARTS, todays_name
 from bertstream.workers.contract import TASKS
 
-_SPAN_LABEL = re.compile(r"[BIESLU]-.+")  # of entities, by their tokens' places in them
+_SPAN_LABEL = re.compile(r"[BIESLU]-.+")  # a label of an entity's first, middle or last token, or the like
 
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
-    """What the weights say."""
+    """Hold what the weights say."""
 
-    task: str = ""  # one of TASKS; "" where there is none, or no telling which
+    task: str = ""  # one of TASKS; "" where there is none, or it is ambiguous
     outputs: int = 0  # rows of the task's last layer; 0 where there is no task
-    warning: str = ""  # why there is no telling
+    warning: str = ""  # says why the task is ambiguous
 
 
 def infer_task(weights: Mapping[str, Tensor], config: CheckpointConfig, task: str = "") -> Inferred:
-    """Return the task of the heads that are no vocabulary's. weights: all of the checkpoint's, by its own names.
+    """Return the task that the weights are for, other than predicting tokens.
 
-    task: what somebody says it is, so that only the outputs are to be found.
+    weights: all of the checkpoint's, by its own names. task: the task that the user names, so that only the number of
+    outputs has to be found.
     """
     sizes = _head_sizes(weights, config)
     if task:
@@ -49,7 +50,7 @@ def infer_task(weights: Mapping[str, Tensor], config: CheckpointConfig, task: st
 
 
 def _head_sizes(weights: Mapping[str, Tensor], config: CheckpointConfig) -> dict[str, int]:
-    """Return the rows of all weights of task heads."""
+    """Return the number of rows of each weight of task heads."""
     return {
         todays_name(name, config.family): tensor.shape[0]
         for name, tensor in weights.items()
@@ -58,7 +59,7 @@ def _head_sizes(weights: Mapping[str, Tensor], config: CheckpointConfig) -> dict
 
 
 def _may_be(head: Head, sizes: Mapping[str, int], has_pooler: bool) -> bool:
-    """Whether the head has all that it needs, and leaves nothing of another over."""
+    """Return whether the weights are all that the head needs, and no more."""
     names = _names(head)
     others = {name for other in TASKS for each in _all_of(other) for name in _names(each)}
     if head.name not in TASKS or not names <= sizes.keys() or (others & sizes.keys()) - names:
@@ -76,10 +77,11 @@ def _names(head: Head) -> set[str]:
 
 
 def _likely(possible: list[Head], outputs: int, config: CheckpointConfig) -> set[str]:
-    """Return the names of those that config.json's labels leave."""
+    """Return the names of the heads that config.json's labels leave possible."""
     names, hints = {head.name for head in possible}, config.hints
     if outputs == 1:
-        # One label for each token would say nothing. Choices have no labels, and then config.json names none, or two.
+        # Token classification with one label would say nothing. Multiple choice has no labels, and then config.json
+        # names none, or two.
         return names & ({"sequence_classification"} if hints.count == 1 or hints.scores else {"multiple_choice"})
     if hints.scores:
         return names & {"sequence_classification"}

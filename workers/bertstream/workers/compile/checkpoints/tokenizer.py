@@ -1,4 +1,4 @@
-"""tokenizer.json and what stands beside it: special tokens, the side to cut, the maximum length."""
+"""Read tokenizer.json and the files beside it: special tokens, truncation side, maximum length."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from bertstream.workers.compile.checkpoints.tokenizer_tokens import ROLES, Named
 from bertstream.workers.compile.checkpoints.tokenizer_versions import Versions, read_as_versions, token_ids, with_tokens
 
 FILE_NAME = "tokenizer.json"
-# The one name under which transformers looks for a SentencePiece model.
+# The only name under which transformers looks for a SentencePiece model.
 _SENTENCEPIECE_NAME = "sentencepiece.bpe.model"
 _VOCABULARY_FILES = ("vocab.txt", "vocab.json", "merges.txt")
-# transformers makes a tokenizer of nothing but special tokens where it does not find the file that it looks for.
+# transformers makes a tokenizer of special tokens alone where the file that it looks for is missing.
 _FEWEST_TOKENS = 16
 # transformers writes 1e30 for "no limit".
 _SANE_LENGTH = 1 << 20
@@ -33,15 +33,15 @@ _SANE_LENGTH = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class TokenizerSettings:
-    """The tokenizer, ready to be saved, and what callers need to know of it."""
+    """Hold the tokenizer, ready to be saved, and what callers need to know of it."""
 
-    definition: dict[str, Any]  # tokenizer.json without truncation and padding, which are the caller's to choose
+    definition: dict[str, Any]  # tokenizer.json without truncation and padding, which callers choose
     special_tokens: dict[str, tuple[str, int]]
     truncation_side: str
     model_max_length: int  # 0: not set
     highest_id: int
-    clean_up_spaces: bool = False  # in decoded texts
-    warnings: tuple[str, ...] = ()  # where transformers 5 would find other tokens
+    clean_up_spaces: bool = False  # of decoded texts
+    warnings: tuple[str, ...] = ()  # about tokens that transformers 5 would split otherwise
 
     def save(self, directory: Path) -> None:
         """Write tokenizer.json into `directory`."""
@@ -50,7 +50,7 @@ class TokenizerSettings:
 
 
 def read_tokenizer(directory: Path, family: Family) -> TokenizerSettings:
-    """The tokenizer of tokenizer.json and the files beside it, or what transformers builds from vocabulary files.
+    """Return the tokenizer of tokenizer.json, or the one that transformers builds from vocabulary files.
 
     Raises CheckpointError.
     """
@@ -75,7 +75,7 @@ def read_tokenizer(directory: Path, family: Family) -> TokenizerSettings:
 
 
 def _normal_form(file: Mapping[str, Any], directory: Path) -> Definition:
-    """As the tokenizers library would write it, without truncation and padding."""
+    """Return the definition as the tokenizers library would write it, without truncation and padding."""
     try:
         return with_tokens({**file, "truncation": None, "padding": None})
     except Exception as error:  # the Rust side raises plain Exception
@@ -84,20 +84,23 @@ def _normal_form(file: Mapping[str, Any], directory: Path) -> Definition:
 
 
 def _truncation_side(settings: Mapping[str, Any], cut: Any) -> str:
-    """tokenizer_config.json's, or that of the truncation that tokenizer.json is saved with."""
+    """Return the side set in tokenizer_config.json, or else that of the truncation saved in tokenizer.json."""
     direction = str(cut.get("direction", "")).lower() if isinstance(cut, dict) else ""
     return "left" if settings.get("truncation_side", direction) == "left" else "right"
 
 
 def _cleans_up(model: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
-    """Not unless it is set; and of BPE, whose spaces are the text's own, not without a second setting."""
+    """Return whether decoding cleans up spaces: only if it is set, and for BPE only with a second setting.
+
+    The spaces of BPE are the text's own.
+    """
     is_bpe = model.get("type") == "BPE" or "merges" in model  # old files do not name their type
     forced = settings.get("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output")
     return bool(settings.get("clean_up_tokenization_spaces") and (forced or not is_bpe))
 
 
 def _special_tokens(named: NamedTokens, read: ReadAs, ids: Mapping[str, int]) -> dict[str, tuple[str, int]]:
-    """By role; those that the vocabulary has."""
+    """Return the token and id of each role that the vocabulary has a token for."""
     found = ((role, named.of_role(role, read.defaults)) for role in ROLES)
     return {role: (content, ids[content]) for role, content in found if content is not None and content in ids}
 
@@ -124,11 +127,11 @@ def _built_by_transformers(directory: Path, family: Family) -> dict[str, Any]:
         ) from error
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # transformers' own, about itself
+            warnings.simplefilter("ignore")  # transformers warns about itself
             built = AutoTokenizer.from_pretrained(directory, use_fast=True, trust_remote_code=False, **options)
             built.save_pretrained(folder)
             definition = read_object(Path(folder) / FILE_NAME)
-    except Exception as error:  # transformers raises whatever its tokenizer classes do
+    except Exception as error:  # the tokenizer classes of transformers raise any exception
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{directory} has no {FILE_NAME}, and none could be built: {reason}") from error
     if not definition or len(token_ids(definition)) < _FEWEST_TOKENS:
@@ -140,9 +143,9 @@ def _built_by_transformers(directory: Path, family: Family) -> dict[str, Any]:
 
 
 def _vocabulary(directory: Path, family: Family) -> dict[str, str]:
-    """Return what transformers must be told of the vocabulary's files.
+    """Return the names of the vocabulary files, as arguments for transformers.
 
-    Raises CheckpointError where it would go wrong.
+    Raises CheckpointError where transformers would build a wrong tokenizer.
     """
     models = sorted(directory.glob("*.model"))
     has_text, has_json = ((directory / name).exists() for name in ("vocab.txt", "vocab.json"))

@@ -1,4 +1,4 @@
-"""Which of transformers' tokenizer classes a checkpoint is read by."""
+"""Choose the transformers tokenizer class that a checkpoint is read by."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _UNFIT = (
 
 @dataclass(frozen=True, slots=True)
 class ReadAs:
-    """How transformers reads a tokenizer."""
+    """Say how transformers reads a tokenizer."""
 
     kind: TokenizerClass
-    defaults: TokenizerClass  # its special tokens, where no file says, if the vocabulary has them
+    defaults: TokenizerClass  # its special tokens are used where no file names any and the vocabulary has them
     warnings: tuple[str, ...] = ()
 
 
 def choose_class(directory: Path, family: Family, settings: Mapping[str, Any], definition: Definition) -> ReadAs:
-    """Return the class that tokenizer_config.json names, or config.json, or that is the family's.
+    """Return the tokenizer class that tokenizer_config.json or config.json names, or else the family's.
 
     Raises CheckpointError.
     """
@@ -45,6 +45,6 @@ def choose_class(directory: Path, family: Family, settings: Mapping[str, Any], d
 
 
 def _by_name() -> dict[str, TokenizerClass]:
-    """Without the "Fast" that version 4 has behind a name."""
+    """Map the names without version 4's ending "Fast" to the classes."""
     own = {family.tokenizer_class: family.tokenizer for family in FAMILIES.values()}
     return own | {"PreTrainedTokenizer": ANY, "TokenizersBackend": ANY}

@@ -1,4 +1,4 @@
-"""What transformers' tokenizer classes add to a tokenizer.json of their own.
+"""Say what transformers' tokenizer classes add to a tokenizer.json.
 
 Source: the classes of transformers 4.57 and 5.24. Version 4 takes the file and sets some fields of it; version 5 takes
 the vocabulary alone, and makes all else anew. docs/decisions/0022 says what is made of the two.
@@ -11,56 +11,62 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Definition = dict[str, Any]  # a tokenizer.json, as the tokenizers library writes it
-Fields = dict[tuple[str, str], Any]  # the part and the field -> its value
+Fields = dict[tuple[str, str], Any]  # (part, field) -> value
 
 _BERT_TOKENS = {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]", "unk": "[UNK]"}
 _ROBERTA_TOKENS = {
     "cls": "<s>", "sep": "</s>", "pad": "<pad>", "mask": "<mask>", "unk": "<unk>", "bos": "<s>", "eos": "</s>",
 }  # fmt: skip
-_SPACE = "\u2581"  # SentencePiece's
+_SPACE = "\u2581"  # how SentencePiece writes a space
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizerClass:
-    """A class of transformers. This one is for any file, and has no settings or tokens of its own."""
+    """Describe a tokenizer class of transformers.
 
-    model: str = ""  # the kind that it is made for; "" any
-    tokens: Mapping[str, str] = field(default_factory=dict)  # role -> the special token, where no file says
-    more_tokens: tuple[str, ...] = ()  # special ones without a role, where no file says
-    mask_takes_space: tuple[int, ...] = ()  # in which versions the mask token has lstrip, where no file says
+    This one fits any file, and has no settings or tokens of its own.
+    """
+
+    model: str = ""  # the kind of model that it needs; "": any
+    tokens: Mapping[str, str] = field(default_factory=dict)  # role -> special token, where no file names one
+    more_tokens: tuple[str, ...] = ()  # special tokens without a role, where no file names any
+    mask_takes_space: tuple[int, ...] = ()  # the versions whose mask token has lstrip, where no file says
 
     def set_by_4(self, settings: Mapping[str, Any]) -> Fields:
-        """Return the fields that version 4 sets where a file has them. settings: tokenizer_config.json's."""
+        """Return the fields that version 4 sets where the file has them.
+
+        settings: those of tokenizer_config.json.
+        """
         return {("pre_tokenizer", "add_prefix_space"): _flag(settings, "add_prefix_space", False)}
 
     def made_by_5(self, file: Definition, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Definition | None:
-        """Return the parts that version 5 makes anew, but for the post-processor; None: it takes the file's.
+        """Return the parts that version 5 makes anew, except the post-processor; None where it takes the file's.
 
-        tokens: role -> the special token, of those that are set.
+        tokens: role -> special token, for the roles that are set.
         """
         return None
 
     def post_processor_of_5(
         self, settings: Mapping[str, Any], tokens: Mapping[str, tuple[str, int]]
     ) -> dict[str, Any] | None:
-        """Return what version 5 puts around texts; None: what the file says."""
+        """Return the post-processor that version 5 makes; None where it takes the file's."""
         return None
 
 
 class BertClass(TokenizerClass):
-    """BertTokenizer, and those that are the same by other names."""
+    """Describe BertTokenizer, and its equals under other names."""
 
     __slots__ = ()
 
     def set_by_4(self, settings: Mapping[str, Any]) -> Fields:
-        """Return the normalizer's settings, which have defaults."""
+        """Return the normalizer's settings, with their defaults."""
         return {
             **TokenizerClass.set_by_4(self, settings),
             **{("normalizer", name): value for name, value in _bert_normalizer(settings).items()},
         }
 
     def made_by_5(self, file: Definition, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Definition:
-        """Return a WordPiece tokenizer as BERT has it."""
+        """Return a WordPiece tokenizer like BERT's."""
         return {
             "normalizer": {"type": "BertNormalizer", "clean_text": True, **_bert_normalizer(settings)},
             "pre_tokenizer": {"type": "BertPreTokenizer"},
@@ -77,19 +83,19 @@ class BertClass(TokenizerClass):
     def post_processor_of_5(
         self, settings: Mapping[str, Any], tokens: Mapping[str, tuple[str, int]]
     ) -> dict[str, Any] | None:
-        """[CLS] A [SEP] B [SEP], and B and what follows it is the second segment."""
+        """Return the template "[CLS] A [SEP] B [SEP]", in which B and the [SEP] after it are the second segment."""
         if not {"cls", "sep"} <= tokens.keys():
             return None
         return _template(tokens["cls"], tokens["sep"], between=1, second=1)
 
 
 class RobertaClass(TokenizerClass):
-    """RobertaTokenizer."""
+    """Describe RobertaTokenizer."""
 
     __slots__ = ()
 
     def set_by_4(self, settings: Mapping[str, Any]) -> Fields:
-        """add_prefix_space in both places that have it, and trim_offsets in the one where it counts."""
+        """Return add_prefix_space for both parts that have it, and trim_offsets for the one where it has an effect."""
         return {
             **TokenizerClass.set_by_4(self, settings),
             ("post_processor", "add_prefix_space"): _flag(settings, "add_prefix_space", False),
@@ -111,7 +117,7 @@ class RobertaClass(TokenizerClass):
     def post_processor_of_5(
         self, settings: Mapping[str, Any], tokens: Mapping[str, tuple[str, int]]
     ) -> dict[str, Any] | None:
-        """<s> A </s> </s> B </s>."""
+        """Return the template "<s> A </s> </s> B </s>"."""
         if not {"cls", "sep"} <= tokens.keys():
             return None
         return {
@@ -124,12 +130,12 @@ class RobertaClass(TokenizerClass):
 
 
 class SentencePieceClass(TokenizerClass):
-    """XLMRobertaTokenizer, CamembertTokenizer."""
+    """Describe XLMRobertaTokenizer and CamembertTokenizer."""
 
     __slots__ = ()
 
     def made_by_5(self, file: Definition, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Definition:
-        """Return a Unigram tokenizer of the words between spaces."""
+        """Return a Unigram tokenizer of words separated by spaces."""
         scheme = "always" if _flag(settings, "add_prefix_space", True) else "never"
         metaspace = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": scheme, "split": True}
         return {
@@ -150,14 +156,14 @@ class SentencePieceClass(TokenizerClass):
     def post_processor_of_5(
         self, settings: Mapping[str, Any], tokens: Mapping[str, tuple[str, int]]
     ) -> dict[str, Any] | None:
-        """<s> A </s> </s> B </s>."""
+        """Return the template "<s> A </s> </s> B </s>"."""
         if not {"bos", "eos"} <= tokens.keys():
             return None
         return _template(tokens["bos"], tokens["eos"], between=2, second=0)
 
 
 class CamembertClass(SentencePieceClass):
-    """CamembertTokenizer, which looks for its unknown token."""
+    """Describe CamembertTokenizer, which looks up the id of its unknown token."""
 
     __slots__ = ()
 
@@ -196,13 +202,16 @@ def _byte_level(add_prefix_space: bool) -> dict[str, Any]:
 
 
 def _precompiled(normalizer: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """SentencePiece's own normalizer, which is all that version 5 keeps."""
+    """Return SentencePiece's own normalizer, the only one that version 5 keeps."""
     parts = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
     return next((part for part in parts if part["type"] == "Precompiled"), None)
 
 
 def _template(first: tuple[str, int], last: tuple[str, int], *, between: int, second: int) -> dict[str, Any]:
-    """`between`: how often `last` stands between two texts; `second`: the type id of the second, and of its end."""
+    """Return a post-processor.
+
+    between: how often `last` stands between two texts. second: the type id of the second text and its end.
+    """
 
     def token(name: str, type_id: int = 0) -> dict[str, Any]:
         return {"SpecialToken": {"id": name, "type_id": type_id}}

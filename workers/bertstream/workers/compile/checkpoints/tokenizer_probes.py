@@ -1,4 +1,4 @@
-"""Whether two tokenizers find the same in a few texts that are known to tell them apart."""
+"""Tell whether two tokenizers agree on a few texts that are known to tell them apart."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _TEXTS = (
     "a\u00adb\x00c",
     "a\u2028b\u3000c",
     "12 345",
-    *("a" * length for length in (9, 60, 101)),  # WordPiece has a limit
+    *("a" * length for length in (9, 60, 101)),  # WordPiece has a length limit
 )
-_MOST_TOKENS = 1000  # added ones that are tried; a vocabulary may have thousands
+_MOST_TOKENS = 1000  # the most added tokens that are tried; a vocabulary may have thousands
 _NAMES = {
     "normalizer": "normalizer",
     "pre_tokenizer": "pre-tokenizer",
@@ -38,7 +38,7 @@ _NAMES = {
     "decoder": "decoder",
     "added_tokens": "added tokens",
 }
-# What may be different, the worst first.
+# The kinds of difference, the worst first.
 _KINDS = (
     "finds other tokens in some texts, such as {!r}",
     "gives tokens other offsets, as in {!r}",
@@ -49,14 +49,14 @@ _KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How a tokenizer is different from another one, for people."""
+    """Describe how one tokenizer differs from another, for people."""
 
-    parts: tuple[str, ...]  # of the file, that make the difference
-    what: str  # a verb, and so on
+    parts: tuple[str, ...]  # the parts of the file that make the difference
+    what: str  # the end of a sentence, beginning with its verb
 
 
 def find_difference(ours: Definition, theirs: Definition) -> Difference | None:
-    """Where `theirs` is other than `ours`; None where no text shows it."""
+    """Return how `theirs` differs from `ours`; None where no text shows a difference."""
     parts = [name for name in _NAMES if ours[name] != theirs[name]]
     texts = list(_texts(ours, theirs))
     what = _what(ours, theirs, texts) if parts else None
@@ -69,7 +69,7 @@ def find_difference(ours: Definition, theirs: Definition) -> Difference | None:
 def _matters(part: str, ours: Definition, theirs: Definition, texts: list[str]) -> bool:
     try:
         return _what(ours, ours | {part: theirs[part]}, texts) is not None
-    except Exception:  # the parts do not fit each other, as the Rust side says
+    except Exception:  # the Rust side says so of parts that do not fit together
         return True
 
 
@@ -97,10 +97,10 @@ def _texts(ours: Definition, theirs: Definition) -> Iterator[str]:
 
 
 def _found(tokenizer: Tokenizer, text: str) -> Sequence[Any]:
-    """By kind of difference; of the text alone and as the second of a pair."""
+    """Return what the tokenizer makes of the text, alone and as the second of a pair, by kind of difference."""
     try:
         alone, pair = tokenizer.encode(text), tokenizer.encode("a fox", text)
-    except Exception:  # no way to spell it, as the Rust side says
+    except Exception:  # the Rust side says so where it has no token for a text
         return [None] * len(_KINDS)
     both = (alone, pair)
     columns = [[each.ids for each in both], [each.offsets for each in both], [each.type_ids for each in both]]

@@ -1,4 +1,4 @@
-"""The added tokens that a checkpoint's files name beside tokenizer.json, as versions 4 and 5 of transformers read them.
+"""Read the added tokens that files beside tokenizer.json name, as versions 4 and 5 of transformers do.
 
 The files are tokenizer_config.json, special_tokens_map.json and added_tokens.json. The last two count only where
 tokenizer_config.json has no added_tokens_decoder, which is newer, and complete.
@@ -23,22 +23,25 @@ ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _DECODER, _MORE = "added_tokens_decoder", ("additional_special_tokens", "extra_special_tokens")
 
-Named = str | Mapping[str, Any]  # a token as the files write it: its content, or that and its flags
+Named = str | Mapping[str, Any]  # a token as the files write it: its content, or its content and flags
 
 
 @dataclass(frozen=True, slots=True)
 class NamedTokens:
-    """What the files say of tokens."""
+    """Hold what the files say of tokens."""
 
-    settings: Mapping[str, Any]  # tokenizer_config.json's, below those of special_tokens_map.json where that counts
-    added: Mapping[int, Mapping[str, Any]]  # id -> added_tokens_decoder's
-    old_added: Mapping[str, int]  # added_tokens.json's, where it counts
-    of_file: tuple[Mapping[str, Any], ...]  # tokenizer.json's
+    settings: Mapping[str, Any]  # tokenizer_config.json, over special_tokens_map.json where that counts
+    added: Mapping[int, Mapping[str, Any]]  # id -> token, of added_tokens_decoder
+    old_added: Mapping[str, int]  # of added_tokens.json, where it counts
+    of_file: tuple[Mapping[str, Any], ...]  # of tokenizer.json
     has_decoder: bool
 
     @classmethod
     def read(cls, directory: Path, settings: Mapping[str, Any], of_file: Iterable[Mapping[str, Any]]) -> NamedTokens:
-        """settings: tokenizer_config.json's; of_file: tokenizer.json's added tokens. Raises CheckpointError."""
+        """Read the files. Raises CheckpointError.
+
+        settings: those of tokenizer_config.json. of_file: the added tokens of tokenizer.json.
+        """
         has_decoder = _DECODER in settings
         old_map = {} if has_decoder else read_object(directory / "special_tokens_map.json")
         old_added = {} if has_decoder else read_object(directory / "added_tokens.json")
@@ -54,7 +57,7 @@ class NamedTokens:
         return cls(joined, added, old_added, tuple(of_file), has_decoder)
 
     def of_role(self, role: str, its: TokenizerClass) -> str | None:
-        """Return the content of the special token of that role."""
+        """Return the content of the special token with that role."""
         found = self.settings.get(f"{role}_token", its.tokens.get(role))
         return _content(found)
 
@@ -63,12 +66,12 @@ class NamedTokens:
         return [token for name in _MORE for token in self.settings[name]] or list(its.more_tokens)
 
     def in_4(self, its: TokenizerClass) -> list[AddedToken]:
-        """Return what version 4 adds to those of tokenizer.json, or sets anew."""
+        """Return the tokens that version 4 adds to those of tokenizer.json, or sets anew."""
         special = {self.of_role(role, its) for role in ROLES} | {_content(token) for token in self.more(its)}
         return self._in_order(its, special, {_content(token) for token in self.more(its)}, version=4)
 
     def in_5(self, its: TokenizerClass) -> list[AddedToken]:
-        """Return what version 5 adds; where it makes the tokenizer anew, that is all that it has."""
+        """Return the tokens that version 5 adds, or all of them where it makes the tokenizer anew."""
         own = [value for name, value in self.settings.items() if _is_own_token(name, value)]
         special = {self.of_role(role, its) for role in ROLES} | set(own)
         old = {_content(token) for token in self.settings["extra_special_tokens"]}
@@ -96,21 +99,21 @@ class NamedTokens:
             name = f"{role}_token"
             token = self.settings.get(name, its.tokens.get(role))
             takes_space = role == "mask" and version in its.mask_takes_space and isinstance(token, str)
-            # Version 4 has flags for the mask token of its class, which go before those that it has anywhere else.
+            # In version 4, the flags of the class's mask token go before any others.
             is_set_anew = takes_space and version == 4 and name not in self.settings
             if (content := _content(token)) is not None and (content not in known or is_set_anew):
                 yield _token({"content": content, "lstrip": True} if takes_space else token, special=True)
 
 
 def _checked(token: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Raise KeyError, TypeError, ValueError."""
+    """Return the token if it is valid. Raises KeyError, TypeError, ValueError."""
     if not isinstance(token["content"], str):
         raise ValueError("no content")
     return token
 
 
 def _listed(tokens: Any) -> list[Named]:
-    """extra_special_tokens may also be tokens by names."""
+    """Return the tokens as a list; extra_special_tokens may also map names to tokens."""
     found = list(tokens.values()) if isinstance(tokens, dict) else tokens if isinstance(tokens, list) else []
     return [_special(token) for token in found if _content(token) is not None]
 
@@ -129,7 +132,7 @@ def _contents(tokens: Iterable[AddedToken]) -> set[str]:
 
 
 def _is_own_token(name: str, value: Any) -> bool:
-    """Return a special token with a role of the checkpoint's own, which version 5 alone has."""
+    """Return whether this setting is a special token with a role of the checkpoint's own, as only version 5 has."""
     return name.endswith("_token") and isinstance(value, str) and name.removesuffix("_token") not in ROLES
 
 

@@ -1,4 +1,4 @@
-"""A tokenizer.json as version 4 and as version 5 of transformers make a tokenizer of it, and what both agree on."""
+"""Read a tokenizer.json as versions 4 and 5 of transformers do, and find what both agree on."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from bertstream.workers.compile.checkpoints.tokenizer_tokens import ROLES, Named
 if TYPE_CHECKING:
     from tokenizers import AddedToken
 
-# The parts that version 4 sets anything of.
+# The parts with fields that version 4 sets.
 _PARTS = ("normalizer", "pre_tokenizer", "post_processor")
 
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """One tokenizer, as the file, version 4 and version 5 have it."""
+    """Hold one tokenizer as the file, version 4 and version 5 define it."""
 
     file: Definition
     four: Definition
     five: Definition
 
     def agreed(self) -> Definition:
-        """Return what both versions make of the file, where they make the same; else what it says."""
+        """Return what both versions make of the file where they agree, and else what the file says."""
         parts = {name: _agreed(self.file[name], self.four[name], self.five[name]) for name in _PARTS}
         return self.file | parts | {"added_tokens": self._agreed_tokens()}
 
@@ -35,7 +35,7 @@ class Versions:
             {token["content"]: token for token in each["added_tokens"]} for each in (self.file, self.four, self.five)
         )
         names = [name for name in four if name in file or name in five]
-        # What is new to the file and has other flags in each is taken from version 4, which has read all its files.
+        # Tokens that are not in the file, and whose flags differ, are version 4's, which reads all of its files.
         found = [_agreed(file.get(name, four[name]), four[name], five.get(name)) for name in names]
         return [token | {"id": four[token["content"]]["id"]} for token in found]
 
@@ -43,7 +43,10 @@ class Versions:
 def read_as_versions(
     file: Definition, its: TokenizerClass, settings: Mapping[str, Any], named: NamedTokens
 ) -> Versions:
-    """file: of the tokenizers library's own writing; settings: tokenizer_config.json's."""
+    """Return the tokenizer as each version reads it.
+
+    file: as the tokenizers library writes it. settings: those of tokenizer_config.json.
+    """
     four = _as_4(file, its, settings, named)
     try:
         return Versions(file, four, _as_5(file, its, settings, named))
@@ -52,9 +55,9 @@ def read_as_versions(
 
 
 def with_tokens(definition: Definition, tokens: Iterable[AddedToken] = ()) -> Definition:
-    """As the tokenizers library writes it, in which all has its newest form, and each added token the id that it gets.
+    """Return the definition as the tokenizers library writes it: in its newest form, with the ids of added tokens.
 
-    Raises Exception where it is none.
+    Raises Exception where it is not a tokenizer.
     """
     from tokenizers import Tokenizer  # not needed by workers
 
@@ -91,7 +94,7 @@ def _written(token: AddedToken) -> dict[str, Any]:
 
 
 def token_ids(definition: Mapping[str, Any]) -> dict[str, int]:
-    """Every token's id. Raises KeyError, TypeError, ValueError."""
+    """Return the id of every token. Raises KeyError, TypeError, ValueError."""
     vocabulary = definition["model"]["vocab"]
     if not isinstance(vocabulary, dict):  # Unigram: pairs of token and score, in the order of ids
         vocabulary = {token: id for id, (token, _) in enumerate(vocabulary)}

@@ -1,4 +1,4 @@
-"""Weights from safetensors or pytorch_model.bin, renamed to ours by the family's table."""
+"""Read weights from safetensors or pytorch_model.bin, and rename them to ours by the family's table."""
 
 from __future__ import annotations
 
@@ -52,14 +52,17 @@ def _shards(directory: Path, index: str) -> list[Path]:
         raise CheckpointError(f"{directory / index} has no weight_map")
     shards = sorted({str(name) for name in names.values()})
     for name in shards:
-        # An index is data from outside: it may name only files beside it.
+        # An index comes from outside, so it may name only files beside it.
         if Path(name).name != name or not (directory / name).exists():
             raise CheckpointError(f"{directory / index} names {name!r}, which is not there")
     return [directory / name for name in shards]
 
 
 def read_weights(files: list[Path], progress: Callable[[int, int], None]) -> dict[str, Tensor]:
-    """All tensors by the checkpoint's own names; `progress` hears files read and files in all."""
+    """Return all tensors by the checkpoint's own names.
+
+    progress: called with the number of files read, and of all files.
+    """
     weights: dict[str, Tensor] = {}
     for number, path in enumerate(files):
         progress(number, len(files))
@@ -85,7 +88,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         ) from error
     except CheckpointError:
         raise
-    except Exception as error:  # a damaged file makes the unpickler fail in any way it likes
+    except Exception as error:  # the unpickler may raise any error for a damaged file
         raise CheckpointError(f"{path} is not a sound weights file: {_first_line(error)}") from error
     if not isinstance(weights, Mapping) or not all(isinstance(w, Tensor) for w in weights.values()):
         raise CheckpointError(f"{path} is not a table of tensors by name")
@@ -96,7 +99,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_compressed(path: Path) -> None:
-    """torch writes all parts as they are; of a compressed one, a small file may hold any amount."""
+    """Refuse compressed parts: torch writes none, and a small file may unpack to any size."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as parts:
@@ -112,7 +115,7 @@ def _first_line(error: Exception) -> str:
 
 
 def convert_weights(weights: Mapping[str, Tensor], family: Family, shape: EncoderShape) -> dict[str, Tensor]:
-    """Name an encoder's weights as ours, float32, without the pooler where the checkpoint has none of it.
+    """Return an encoder's weights by our names, float32, without the pooler where the checkpoint has none.
 
     Raises CheckpointError that names what is missing and what is unexpected.
     """
@@ -133,7 +136,7 @@ def _converted(found: Mapping[str, Tensor], family: Family, names: Collection[st
 
 
 def _encoder_weights(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
-    """Without heads and buffers, without the prefix, under today's names."""
+    """Return the encoder's weights without heads, buffers and prefix, by today's names."""
     has_prefix = any(name.startswith(f"{family.prefix}embeddings.") for name in weights)
     found = {}
     for name, tensor in weights.items():
@@ -146,7 +149,7 @@ def _encoder_weights(weights: Mapping[str, Tensor], family: Family) -> dict[str,
 
 
 def todays_name(name: str, family: Family) -> str:
-    """Return what the weight is called today, where an old release called it otherwise."""
+    """Return today's name of a weight, which an old release may have named otherwise."""
     for old, new in family.renamed.items():
         name = name.removesuffix(old) + new if name.endswith(old) else name
     return name
@@ -163,7 +166,7 @@ def _check_names(found: Mapping[str, Tensor], wanted: set[str]) -> None:
 
 
 def joined(tensors: list[Tensor], names: tuple[str, ...]) -> Tensor:
-    """One below the other, float32, in memory of their own. Raises CheckpointError."""
+    """Return the tensors concatenated along the first axis, as a float32 copy. Raises CheckpointError."""
     for tensor, name in zip(tensors, names, strict=True):
         if not tensor.is_floating_point():
             raise CheckpointError(f"weight {name} has type {tensor.dtype}; quantized checkpoints are not supported")

@@ -1,6 +1,6 @@
-"""Task heads: from the last states of a batch to the outputs of the works that want one.
+"""Make the outputs of task heads from the last states of a batch.
 
-A new output is a file here that makes it, and a line in the table.
+To add an output, add a file here that makes it, and a line in the table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bertstream.workers.engine.heads import answer_spans, labels, masked
 from bertstream.workers.engine.heads.asking import Asking, Named
 from bertstream.workers.programs.interface import Program
 
-# Each makes one work's output, given by its index in the batch: float32 and int32, on the CPU.
+# Each function makes one work's output, given by the work's index in the batch: float32 and int32, on the CPU.
 HEAD_OUTPUTS: Mapping[Output, Callable[[Asking, int], Named]] = {
     "label_scores": labels.label_scores,
     "token_label_scores": labels.token_label_scores,
@@ -26,14 +26,14 @@ HEAD_OUTPUTS: Mapping[Output, Callable[[Asking, int], Named]] = {
 
 
 class Heads:
-    """Runs the heads that the works of a batch want, each when it is first asked for."""
+    """Run the heads that the works of a batch ask for, each when it is first needed."""
 
     def __init__(self, program: Program, batch: Prepared, states: Mapping[int, Tensor]) -> None:
         self._asking = Asking(program, batch, states)
         self._batch = batch
 
     def of(self, index: int) -> Named:
-        """Make the outputs of one work's head; none where it wants none."""
+        """Return the outputs of one work's head; none where it asks for none."""
         found = Named()
         for output in self._batch.works[index].output_options.outputs:
             if output in HEAD_OUTPUTS:

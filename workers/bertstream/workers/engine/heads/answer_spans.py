@@ -1,4 +1,4 @@
-"""Answers: the best spans of each text."""
+"""Make the output for question answering: the best answer spans of each text."""
 
 from __future__ import annotations
 

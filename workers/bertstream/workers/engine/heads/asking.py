@@ -1,4 +1,4 @@
-"""What the works of a batch ask of task heads; what several of them want alike is computed once."""
+"""Gather what the works of a batch ask of task heads, so that what several of them share is computed once."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """What was made for several works, their rows end to end. By its name's ending, "" where there is one tensor."""
+    """Hold what was made for several works, their rows end to end.
+
+    The tensors are keyed by the ending of an output's name, "" where there is one tensor.
+    """
 
     tensors: Named
-    slices: dict[int, slice]  # by the work's index in the batch
+    slices: dict[int, slice]  # keyed by the work's index in the batch
 
     def of(self, index: int, name: str, columns: int | None = None) -> Named:
-        """Return one work's rows, as copies, which keep nobody else's alive."""
+        """Return one work's rows, as copies, which keep no other work's rows alive."""
         found = Named()
         for ending, values in self.tensors.items():
             rows = values[self.slices[index]]
@@ -37,7 +40,7 @@ class Alike:
 
 
 class Asking:
-    """The works of a batch, and the last layer's states of their texts."""
+    """Hold the works of a batch, and the last layer's states of their texts."""
 
     def __init__(self, program: Program, batch: Prepared, states: Mapping[int, Tensor]) -> None:
         self.program = program
@@ -47,7 +50,7 @@ class Asking:
         self._made: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what `make` gives, or has given to another work under this key."""
+        """Return what `make` returns, called once for all works with this key."""
         if key not in self._made:
             self._made[key] = make()
         found: T = self._made[key]
@@ -62,9 +65,9 @@ class Asking:
         ]
 
     def logits(self, output: Output, wish: HeadOptions, rows: Callable[[int], Ints]) -> Alike:
-        """Run the head for all works that want this output of it: [rows, outputs] float32.
+        """Run the head for all works that ask for this output of it: [rows, outputs] float32.
 
-        rows: gives those that the head reads, of the work with this index.
+        rows: returns the rows that the head reads, for the work with this index.
         """
         return self.once((output, wish.name), lambda: self._run(self.works(output, wish.name), wish.name, rows))
 
@@ -83,7 +86,7 @@ class Asking:
 
     @property
     def last(self) -> Tensor:
-        """The last layer's states of the batch, [T, H]."""
+        """Return the last layer's states of the batch, [T, H]."""
         return self._states[self._batch.last_layer]
 
     def states(self, rows: Sequence[Ints]) -> Tensor:
@@ -91,37 +94,37 @@ class Asking:
         return self.last.index_select(0, torch.from_numpy(np.concatenate(rows)).to(self.last.device))
 
     def wish(self, index: int) -> HeadOptions:
-        """Return what a work wants of its head."""
+        """Return what a work asks of its head."""
         wish = self._batch.works[index].output_options.head
         assert wish is not None
         return wish
 
     def spans(self, index: int) -> Spans:
-        """Return a work's spans."""
+        """Return the spans of a work."""
         spans = self._batch.works[index].batch.spans
         assert spans is not None
         return spans
 
     def lengths(self, index: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-        """Count the tokens of each of a work's texts."""
+        """Return the number of tokens of each of a work's texts."""
         return self._batch.works[index].batch.lengths
 
     def first_tokens(self, index: int) -> Ints:
-        """Find the rows of the first tokens of a work's texts."""
+        """Return the rows of the first tokens of a work's texts."""
         return self._batch.starts[self._places[index]]
 
     def tokens(self, index: int) -> Ints:
-        """Find the rows of all tokens of a work's texts."""
+        """Return the rows of all tokens of a work's texts."""
         return rows_of(self.first_tokens(index), self.lengths(index))
 
     def span_tokens(self, index: int) -> Ints:
-        """Find the rows of the first tokens of a work's spans."""
+        """Return the rows of the first tokens of a work's spans."""
         spans = self.spans(index)
         rows: Ints = np.repeat(self.first_tokens(index), spans.counts) + spans.starts
         return rows
 
 
 def slices(works: Sequence[int], rows: Sequence[np.ndarray[tuple[int], np.dtype[np.integer]]]) -> dict[int, slice]:
-    """Find where each work's rows are, among those of all these works."""
+    """Return where each work's rows are, among those of all these works."""
     ends = np.cumsum([each.size for each in rows]).tolist()
     return {index: slice(*place) for index, place in zip(works, pairwise([0, *ends]), strict=True)}

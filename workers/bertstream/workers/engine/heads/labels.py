@@ -1,4 +1,4 @@
-"""Scores of labels: of whole texts, and of each token."""
+"""Score labels, of whole texts and of each token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def label_scores(asking: Asking, index: int) -> Named:
     found = _scores(asking, index, "label_scores", asking.first_tokens).of(index, "label_scores")
     if not (k := asking.wish(index).top_k):
         return found
-    # Stable, so that the lower label is first where scores are equal.
+    # Stable, so that among equal scores the lower label comes first.
     best, ids = found["label_scores"].sort(dim=1, descending=True, stable=True)
     return {"label_scores.ids": ids[:, :k].int().contiguous(), "label_scores.scores": best[:, :k].contiguous()}
 
@@ -27,7 +27,7 @@ def token_label_scores(asking: Asking, index: int) -> Named:
 
 
 def _scores(asking: Asking, index: int, output: Output, rows: Callable[[int], Ints]) -> Alike:
-    """Score for all works that want the same function of the same head's logits, [rows, labels]."""
+    """Score for all works that ask for the same function of the same head's logits, [rows, labels]."""
     wish = asking.wish(index)
 
     def make() -> Alike:
@@ -38,7 +38,7 @@ def _scores(asking: Asking, index: int, output: Output, rows: Callable[[int], In
 
 
 def apply(function: ScoreFunction, logits: Tensor) -> Tensor:
-    """Make scores of labels' logits. [rows, labels]"""
+    """Turn labels' logits into scores, [rows, labels]."""
     if function == "softmax":
         return logits.softmax(dim=1)
     return logits.sigmoid() if function == "sigmoid" else logits

@@ -1,4 +1,4 @@
-"""What comes of masked tokens' probabilities: the most likely ids, and how likely one id is."""
+"""Make the outputs for masked tokens: the most likely ids, and how likely one id is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertstream.workers.engine.masked import Candidates, Demand, LogProbabilitie
 from bertstream.workers.ragged import Ints
 
 _HEAD = "fill_mask"
-Key = tuple[Output, tuple[int, ...]]  # and the targets
+Key = tuple[Output, tuple[int, ...]]  # the output and its target ids
 
 
 def mask_candidates(asking: Asking, index: int) -> Named:
@@ -26,7 +26,7 @@ def token_log_probabilities(asking: Asking, index: int) -> Named:
 
 
 def _masked(asking: Asking, index: int, output: Output) -> Alike:
-    """Return what works want of the vocabulary with the same targets. All of it comes of the same products."""
+    """Return this output for all works with the same targets. All outputs come from the same products."""
     return asking.once(_HEAD, lambda: _fill(asking))[_key(output, asking.wish(index))]
 
 

@@ -1,4 +1,7 @@
-"""The families of encoders. A new one is a file here, and a place in the list below."""
+"""List the families of encoders.
+
+To add one, add a file here and a place in the list below.
+"""
 
 from bertstream.workers.compile.checkpoints.families.bert import BERT
 from bertstream.workers.compile.checkpoints.families.distilbert import DISTILBERT
@@ -9,5 +12,5 @@ from bertstream.workers.compile.checkpoints.families.roberta import CAMEMBERT, R
 
 __all__ = ["FAMILIES", "Family", "Head"]
 
-# By config.json's model_type.
+# Keyed by config.json's model_type.
 FAMILIES = {family.name: family for family in (BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, MPNET)}

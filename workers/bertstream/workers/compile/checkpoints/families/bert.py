@@ -1,4 +1,4 @@
-"""BERT, and what the families after it have kept of its names.
+"""Describe BERT, with the names that later families have kept.
 
 Source of the names, here and in the other families: the checkpoints on the Hugging Face hub, as transformers reads and
 writes them.
@@ -58,7 +58,7 @@ CROSS_ATTENTION = {
     "cross_attention.output": ("crossattention.output.LayerNorm",),
 }
 
-# The first TensorFlow conversions called a norm's weight and bias so.
+# The first conversions from TensorFlow used these names for a norm's weight and bias.
 OLD_NORM_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 MASKED = ("ForMaskedLM",)

@@ -1,4 +1,4 @@
-"""DistilBERT: fewer layers, no segments, and names of its own."""
+"""Describe DistilBERT, which has fewer layers, no segments, and names of its own."""
 
 from __future__ import annotations
 

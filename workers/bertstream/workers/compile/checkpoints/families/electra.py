@@ -1,4 +1,4 @@
-"""ELECTRA: BERT's encoder, with embeddings that may be narrower than the layers."""
+"""Describe ELECTRA: BERT's encoder, with embeddings that may be narrower than the layers."""
 
 from __future__ import annotations
 

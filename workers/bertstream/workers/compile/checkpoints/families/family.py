@@ -1,4 +1,4 @@
-"""What a family of encoders is: all that is particular to it, as data."""
+"""Describe, as data, all that is particular to a family of encoders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from bertstream.workers.compile.checkpoints.tokenizer_classes import TokenizerClass
 from bertstream.workers.models import BertShape, EncoderShape
 
-# What the names of the classes that generate end with.
+# How the names of classes that generate end.
 CAUSAL = ("LMHeadModel", "ForCausalLM")
 _POOLER = "pooler.dense"
 _OF_LAYER = re.compile(r"layers\.(\d+)\.(.+)")
@@ -18,19 +18,22 @@ _OF_LAYER = re.compile(r"layers\.(\d+)\.(.+)")
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One head of one family. Names in a checkpoint on the right, ours on the left."""
+    """Describe one head of one family.
+
+    The mappings go from our names to the checkpoint's.
+    """
 
     name: str  # one of contract.HeadName
-    classes: tuple[str, ...]  # what the names of the classes that have it end with
-    modules: Mapping[str, str]  # with a weight and a bias each
+    classes: tuple[str, ...]  # endings of the names of classes that have this head
+    modules: Mapping[str, str]  # each has a weight and a bias
     kind: str = "linear"  # one of models.HEAD_KINDS
-    vocabulary_matrix: str = ""  # of fill_mask; may be left out where it is the embeddings' own
-    vocabulary_biases: tuple[str, ...] = ()  # the first that is there counts
-    by_weights: bool = False  # a checkpoint of any class has it if it has the weights, which mean nothing else
+    vocabulary_matrix: str = ""  # for fill_mask; may be missing where it is the embedding matrix itself
+    vocabulary_biases: tuple[str, ...] = ()  # candidates; the first one found is used
+    by_weights: bool = False  # any class with these weights has this head, since they mean nothing else
     outputs: int = 0  # 0: one for each of the config's labels
     reads_pooler: bool = False
     activation: str = ""  # after the dense layer; "" for none
-    activation_setting: str = ""  # config.json's key that may say another
+    activation_setting: str = ""  # config.json's key that may name another activation
     # Settings that change the numbers in ways we do not compute: key -> the values that change nothing.
     harmless: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
@@ -41,43 +44,43 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """All that is particular to a family of encoders.
+    """Describe all that is particular to a family of encoders.
 
-    Names in a checkpoint on the right, those of our encoder's modules on the left. A tuple of several is joined, first
-    axis first.
+    The mappings go from the names of our encoder's modules to the checkpoint's. Several names in a tuple are
+    concatenated along the first axis.
     """
 
     name: str  # config.json's model_type
-    prefix: str  # before the encoder's weights in checkpoints that have a head
+    prefix: str  # of the encoder's weights, in checkpoints that have a head
     settings: Mapping[str, str]  # our setting -> config.json's key
-    defaults: Mapping[str, Any]  # config.json's keys that old checkpoints leave out -> transformers' default
-    modules: Mapping[str, tuple[str, ...]]  # but for those of layers
-    layer: Mapping[str, tuple[str, ...]]  # below layer_prefix
+    defaults: Mapping[str, Any]  # config.json's keys that old checkpoints leave out -> transformers' defaults
+    modules: Mapping[str, tuple[str, ...]]  # all but those of the layers
+    layer: Mapping[str, tuple[str, ...]]  # the modules of a layer, below layer_prefix
     layer_prefix: str  # with {} for the layer's number, from 0
     heads: tuple[Head, ...]  # in the order in which they are described
-    head_prefixes: tuple[str, ...]  # weights of task heads, which the encoder does without
-    tokenizer_class: str  # of transformers, where no file names one, without the "Fast" of version 4
+    head_prefixes: tuple[str, ...]  # of task heads' weights, which an encoder does not need
+    tokenizer_class: str  # the class of transformers where no file names one, without version 4's "Fast"
     tokenizer: TokenizerClass  # what that class does
-    shape: type[EncoderShape] = BertShape  # which says the architecture
-    # Of a decoder that attends to an encoder, below layer_prefix too; empty where the family has no decoders.
+    shape: type[EncoderShape] = BertShape  # the class of the shape determines the architecture
+    # A decoder's attention to an encoder, below layer_prefix too; empty where the family has no decoders.
     cross_attention: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    fixed: Mapping[str, Any] = field(default_factory=dict)  # our settings that config.json has no say in
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # our settings that config.json cannot change
     buffers: tuple[str, ...] = ("embeddings.position_ids", "embeddings.token_type_ids")  # not weights
-    renamed: Mapping[str, str] = field(default_factory=dict)  # endings of old names -> today's
-    sentencepiece: bool = False  # its vocabulary is a SentencePiece model, where there is no tokenizer.json
+    renamed: Mapping[str, str] = field(default_factory=dict)  # endings of old names -> today's endings
+    sentencepiece: bool = False  # without tokenizer.json, the vocabulary is a SentencePiece model
 
     @property
     def pooler_weight(self) -> str:
-        """The name of the pooler's matrix; "" where the family has none."""
+        """Return the name of the pooler's matrix; "" where the family has no pooler."""
         return f"{self.modules[_POOLER][0]}.weight" if _POOLER in self.modules else ""
 
     def has_pooler(self, names: Collection[str]) -> bool:
-        """Tell whether any of these weights, by the checkpoint's names without the prefix, is a pooler's."""
+        """Return whether any of these weights, by the checkpoint's names without the prefix, is a pooler's."""
         theirs = self.modules.get(_POOLER, ())
         return any(name.startswith(tuple(f"{each}." for each in theirs)) for name in names)
 
     def sources(self, name: str) -> tuple[str, ...]:
-        """Name what one of our encoder's weights, such as "layers.3.feed_forward.output.bias", is made of."""
+        """Return the checkpoint's weights that one of ours, such as "layers.3.feed_forward.output.bias", is made of."""
         module, _, part = name.rpartition(".")
         if found := _OF_LAYER.fullmatch(module):
             prefix, theirs = self.layer_prefix.format(found[1]), {**self.layer, **self.cross_attention}[found[2]]
@@ -86,10 +89,13 @@ class Family:
         return tuple(f"{prefix}{each}.{part}" for each in theirs)
 
     def is_cross_attention(self, name: str) -> bool:
-        """Whether this is a weight of a decoder's attention to an encoder."""
+        """Return whether this weight belongs to a decoder's attention to an encoder."""
         return any(f".{part}." in name for parts in self.cross_attention.values() for part in parts)
 
 
 def and_causal(heads: tuple[Head, ...]) -> tuple[Head, ...]:
-    """Of a family with decoders, whose head over the vocabulary has the weights of an encoder's, which is the first."""
+    """Add to a family's heads the one that generates.
+
+    It has the weights of the head over an encoder's vocabulary, which comes first.
+    """
     return (*heads, replace(heads[0], name="causal_lm", classes=CAUSAL, by_weights=False))

@@ -1,4 +1,4 @@
-"""MPNet: an architecture of its own, with RoBERTa's heads and a tokenizer between BERT's and RoBERTa's."""
+"""Describe MPNet: an architecture of its own, with RoBERTa's heads and a tokenizer between BERT's and RoBERTa's."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _TOKENS = {
 
 
 class MPNetClass(BertClass):
-    """MPNetTokenizer: BERT's words with RoBERTa's special tokens."""
+    """Describe MPNetTokenizer: BERT's words with RoBERTa's special tokens."""
 
     __slots__ = ()
 
     def set_by_4(self, settings: Mapping[str, Any]) -> Fields:
-        """Return the normalizer's settings, but for that of Chinese characters."""
+        """Return the normalizer's settings except the one for Chinese characters."""
         found = BertClass.set_by_4(self, settings)
         return {name: value for name, value in found.items() if name != ("normalizer", "handle_chinese_chars")}
 
     def post_processor_of_5(
         self, settings: Mapping[str, Any], tokens: Mapping[str, tuple[str, int]]
     ) -> dict[str, Any] | None:
-        """<s> A </s> </s> B </s>."""
+        """Return the template "<s> A </s> </s> B </s>"."""
         if not {"cls", "sep"} <= tokens.keys():
             return None
         ends = {"sep": list(tokens["sep"]), "cls": list(tokens["cls"])}

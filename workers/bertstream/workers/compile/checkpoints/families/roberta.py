@@ -1,4 +1,4 @@
-"""RoBERTa, and the same model with other vocabularies."""
+"""Describe RoBERTa, and the same model with other vocabularies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bertstream.workers.compile.checkpoints.tokenizer_classes import (
     XLM_ROBERTA_TOKENIZER,
 )
 
-# RoBERTa has two layers of its own where BERT has the pooler and one.
+# RoBERTa has two layers of its own in place of BERT's pooler and output layer.
 TEXTS = replace(
     POOLED_TEXTS,
     modules={"dense": "classifier.dense", "output": "classifier.out_proj"},
@@ -67,7 +67,7 @@ ROBERTA = Family(
     tokenizer=ROBERTA_TOKENIZER,
 )
 
-# "roberta." is before their weights too.
+# The prefix "roberta." stands before their weights too.
 XLM_ROBERTA = replace(
     ROBERTA,
     name="xlm-roberta",
