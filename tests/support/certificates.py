@@ -1,4 +1,4 @@
-"""Certificates for tests, of authorities made on the spot."""
+"""Issue certificates for tests, from authorities made on the spot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 class Authority:
-    """One that signs certificates, whose files it writes into a folder."""
+    """Sign certificates, and write their files into a folder."""
 
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self._folder = folder
@@ -24,7 +24,7 @@ class Authority:
         self._authority.cert_pem.write_to_path(self.path)
 
     def issue(self, name: str, *hosts: str, days: tuple[int, int] = (-1, 90)) -> TlsFiles:
-        """NAME.pem and NAME.key, in place of any that are there; valid from and until so many days from now."""
+        """Issue NAME.pem and NAME.key in place of any that are there, valid from and until that many days from now."""
         now = datetime.datetime.now(datetime.UTC)
         dates: dict[str, Any] = {"not_before": now + days[0] * DAY, "not_after": now + days[1] * DAY}
         made = self._authority.issue_cert(*(hosts or NAMES), **dates)

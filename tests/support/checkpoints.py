@@ -1,4 +1,4 @@
-"""Tiny random checkpoints, written by transformers, of odd sizes so that nothing works by luck."""
+"""Make tiny random checkpoints with transformers, of odd sizes, so that nothing works by luck."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CORPUS = (
     "الثعلب البني السريع يقفز فوق الكلب الكسول. الطقس جميل اليوم.",
     "Emoji are words too: 😀 🎉 👍🏽 🚀 and so is café, naïve, Ångström.",
 )
-# Short and long, in several scripts, with nothing in it and with nothing known in it.
+# Short and long texts, in several scripts, empty ones, and some without a known word.
 TEXTS = (*CORPUS, "", " ", "fox", "a b", "\u2603\u2602 \u16a0\u16a1", "x" * 300, "word " * 700, "The quick brown fox")
 
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -53,7 +53,7 @@ _SIZES = {"hidden_size": 36, "num_hidden_layers": 5, "num_attention_heads": 3, "
 
 
 def tiny_bert(directory: Path, *, lowercase: bool = True, architecture: str = "BertModel", **config: Any) -> Path:
-    """A BERT of 5 layers x 36 x 3 heads with a WordPiece tokenizer; `config` overrides config.json's values."""
+    """Make a BERT of 5 layers x 36 x 3 heads with a WordPiece tokenizer; `config` overrides config.json's values."""
     vocabulary = _wordpiece(lowercase)
     sizes = _SIZES | {"vocab_size": _odd(len(vocabulary)), "max_position_embeddings": 512, "pad_token_id": 0}
     save_random_model(directory, architecture, BertConfig(**(sizes | config)))
@@ -62,7 +62,7 @@ def tiny_bert(directory: Path, *, lowercase: bool = True, architecture: str = "B
 
 
 def tiny_roberta(directory: Path, *, pad_id: int = 1, architecture: str = "RobertaModel", **config: Any) -> Path:
-    """A RoBERTa of the same odd sizes with a byte-level BPE tokenizer, whose pad token has the id `pad_id`."""
+    """Make a RoBERTa of the same odd sizes with a byte-level BPE tokenizer, whose pad token has the id `pad_id`."""
     special = [token for token in ROBERTA_SPECIAL if token != "<pad>"]
     special += [f"<unused{i}>" for i in range(max(0, pad_id - len(special)))]
     special.insert(pad_id, "<pad>")
@@ -78,7 +78,7 @@ def tiny_roberta(directory: Path, *, pad_id: int = 1, architecture: str = "Rober
 
 
 def tiny_distilbert(directory: Path, *, architecture: str = "DistilBertModel", **config: Any) -> Path:
-    """A DistilBERT of the same odd sizes, which has neither segments nor a pooler."""
+    """Make a DistilBERT of the same odd sizes, which has neither segments nor a pooler."""
     vocabulary = _wordpiece(True)
     sizes = {"dim": 36, "n_layers": 5, "n_heads": 3, "hidden_dim": 70, "vocab_size": _odd(len(vocabulary))}
     save_random_model(directory, architecture, DistilBertConfig(**(sizes | config)))
@@ -87,7 +87,7 @@ def tiny_distilbert(directory: Path, *, architecture: str = "DistilBertModel", *
 
 
 def tiny_electra(directory: Path, *, architecture: str = "ElectraModel", **config: Any) -> Path:
-    """An ELECTRA of the same odd sizes, whose embeddings are narrower than its layers."""
+    """Make an ELECTRA of the same odd sizes, whose embeddings are narrower than its layers."""
     vocabulary = _wordpiece(True)
     sizes = _SIZES | {"vocab_size": _odd(len(vocabulary)), "embedding_size": 20}
     save_random_model(directory, architecture, ElectraConfig(**(sizes | config)))
@@ -96,7 +96,7 @@ def tiny_electra(directory: Path, *, architecture: str = "ElectraModel", **confi
 
 
 def tiny_mpnet(directory: Path, *, architecture: str = "MPNetModel", **config: Any) -> Path:
-    """An MPNet of the same odd sizes, with WordPiece between RoBERTa's special tokens."""
+    """Make an MPNet of the same odd sizes, with WordPiece between RoBERTa's special tokens."""
     vocabulary = _wordpiece(True, MPNET_SPECIAL)
     sizes = _SIZES | {"vocab_size": _odd(len(vocabulary)), "max_position_embeddings": 514, "layer_norm_eps": 1e-5}
     save_random_model(directory, architecture, MPNetConfig(**(sizes | config)))
@@ -105,7 +105,7 @@ def tiny_mpnet(directory: Path, *, architecture: str = "MPNetModel", **config: A
 
 
 def tiny_xlm_roberta(directory: Path, *, architecture: str = "XLMRobertaModel", **config: Any) -> Path:
-    """An XLM-RoBERTa of the same odd sizes with a Unigram tokenizer, `<mask>` last as in the public ones."""
+    """Make an XLM-RoBERTa of the same odd sizes with a Unigram tokenizer, `<mask>` last as in the public ones."""
     pieces = [*((token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")), *_unigram(), ("<mask>", 0.0)]
     sizes = _roberta_sizes(len(pieces), bos_token_id=0, eos_token_id=2)
     save_random_model(directory, architecture, XLMRobertaConfig(**(sizes | config)))
@@ -114,7 +114,7 @@ def tiny_xlm_roberta(directory: Path, *, architecture: str = "XLMRobertaModel", 
 
 
 def tiny_camembert(directory: Path, *, architecture: str = "CamembertModel", **config: Any) -> Path:
-    """A CamemBERT of the same odd sizes, with the ids that the public one's odd history gave its special tokens."""
+    """Make a CamemBERT of the same odd sizes, with the ids that the public one's history gave its special tokens."""
     unused = ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>")
     pieces = [*((token, 0.0) for token in unused), *_unigram(), ("<mask>", 0.0)]
     sizes = _roberta_sizes(len(pieces), bos_token_id=5, eos_token_id=6)
@@ -132,7 +132,10 @@ def sentence_files(
     prompts: dict[str, Any] | None = None,
     modules: tuple[str, ...] = (),
 ) -> Path:
-    """Add what sentence-transformers writes; `pooling` is 1_Pooling/config.json, `modules` more module types."""
+    """Add the files that sentence-transformers writes.
+
+    pooling: the content of 1_Pooling/config.json. modules: more module types.
+    """
     types = ["Transformer", "Pooling", *modules, *(["Normalize"] if normalize else [])]
     listed = [
         {
@@ -163,7 +166,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _odd(size: int) -> int:
-    """A vocabulary that no kernel's tile divides."""
+    """Return a size near this one that no kernel's tile divides."""
     return size + 3 if (size + 3) % 8 else size + 5
 
 
@@ -179,7 +182,7 @@ def _roberta_sizes(pieces: int, *, pad_id: int = 1, **ids: int) -> dict[str, Any
 
 @functools.cache
 def _unigram() -> tuple[tuple[str, float], ...]:
-    """Pieces with their scores, without special tokens."""
+    """Return pieces with their scores, without special tokens."""
     tokenizer = SentencePieceUnigramTokenizer()
     tokenizer.train_from_iterator(CORPUS, vocab_size=300, unk_token="<unk>", special_tokens=["<unk>"])
     return tuple(
@@ -187,7 +190,7 @@ def _unigram() -> tuple[tuple[str, float], ...]:
     )
 
 
-@functools.cache  # training breaks ties by chance, and one run should have one tokenizer
+@functools.cache  # training breaks ties at random, and one run should have one tokenizer
 def _wordpiece(lowercase: bool, special: tuple[str, ...] = BERT_SPECIAL) -> dict[str, int]:
     tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
@@ -198,7 +201,7 @@ def _wordpiece(lowercase: bool, special: tuple[str, ...] = BERT_SPECIAL) -> dict
 
 
 def save_random_model(directory: Path, architecture: str, config: Any, noise: float = 0.15) -> None:
-    """transformers' class of that name with random weights, the same ones each time."""
+    """Save transformers' class of that name with random weights, the same ones each time."""
     torch.manual_seed(7)
     model = getattr(transformers, architecture)(config)
     with torch.no_grad():

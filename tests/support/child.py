@@ -1,6 +1,6 @@
-"""A child for the supervisor's tests.
+"""Run a child for the supervisor's tests.
 
-It writes what happens to it into DIRECTORY/events, a line each, and behaves as told: see the words below.
+It writes what happens to it into DIRECTORY/events, a line each, and behaves as its settings say.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.support.imports import ROOT
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Settings of such a child."""
+    """Hold the settings of such a child."""
 
     name: str
     life: int
@@ -43,7 +43,7 @@ class Told:
 
 
 def spec(directory: Path, name: str, *behaviour: str, **options: Any) -> ChildSpec:
-    """Return what starts such a child."""
+    """Return the spec that starts such a child."""
 
     def settings(life: int) -> Told:
         return Told(name, life, str(directory), behaviour)

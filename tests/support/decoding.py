@@ -1,4 +1,4 @@
-"""Decoding by hand, as an engine does it: who owns which rows of the cache, for programs that generate."""
+"""Decode by hand as an engine does: track which sequence owns which rows of the cache."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from bertstream.workers.programs.program import ScriptedProgram
 
 @dataclass
 class Sequence:
-    """What the engine knows of one sequence."""
+    """Hold what the engine knows of one sequence."""
 
-    ids: list[int] = field(default_factory=list)  # computed already
-    rows: list[int] = field(default_factory=list)  # one for each of them
+    ids: list[int] = field(default_factory=list)  # that are computed already
+    rows: list[int] = field(default_factory=list)  # one for each of these ids
     source: list[int] = field(default_factory=list)  # rows of the source
 
 
 class Decoding:
-    """A program, a cache, and sequences in it. Rows are given out shuffled, so that none is right by luck."""
+    """Hold a program, a cache, and sequences in it.
+
+    Rows are given out shuffled, so that none is right by luck.
+    """
 
     def __init__(self, program: ScriptedProgram, rows: int = 600) -> None:
         self.program = program
@@ -28,7 +31,7 @@ class Decoding:
         self._free = torch.randperm(rows, generator=torch.Generator().manual_seed(3)).tolist()
 
     def prefill(self, prompts: list[list[int]]) -> tuple[list[Sequence], Tensor]:
-        """-> the sequences, and the logits [n, V] after them"""
+        """Compute prompts, and return their sequences and the logits [n, V] after them."""
         sequences = [Sequence(list(ids), self._take(len(ids))) for ids in prompts]
         rows = torch.tensor([row for sequence in sequences for row in sequence.rows])
         logits = self.program.prefill(self.cache, packed(prompts), None, [len(ids) for ids in prompts], rows)
@@ -41,7 +44,7 @@ class Decoding:
         return sequences
 
     def step(self, sequences: list[Sequence], tokens: list[int]) -> Tensor:
-        """One token more of each -> [B, V]"""
+        """Compute one more token of each sequence; return logits [B, V]."""
         positions = torch.tensor([len(sequence.ids) for sequence in sequences])
         for sequence, token in zip(sequences, tokens, strict=True):
             sequence.ids.append(token)
@@ -52,7 +55,7 @@ class Decoding:
         return self.program.step(self.cache, torch.tensor(tokens), positions, own, *pasts, *sources)
 
     def fork(self, sequence: Sequence) -> Sequence:
-        """A beam that shares the rows so far."""
+        """Return a beam that shares the rows so far."""
         return Sequence(list(sequence.ids), list(sequence.rows), sequence.source)
 
     def _take(self, count: int) -> list[int]:
@@ -66,7 +69,7 @@ def packed(rows: list[list[int]]) -> Tensor:
 
 
 def padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """[B, M], with some row for padding, and lengths [B]."""
+    """Return the rows as [B, M], padded with any row, and their lengths [B]."""
     longest = max(len(row) for row in rows)
     filled = [row + [rows[0][0]] * (longest - len(row)) for row in rows]
     return torch.tensor(filled), torch.tensor([len(row) for row in rows])

@@ -1,4 +1,4 @@
-"""The models that the documents and the examples ask: by each name that they use, a tiny one with the same heads."""
+"""Serve a tiny model under each name that the documents and the examples use, with the same heads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHECKPOINTS = {
     "qa": "roberta-qa",
     "choice": "roberta-choice",
 }
-# Or what makes one.
+# Or a function that makes one.
 MAKERS: Mapping[str, Make] = {
     "sentiment": lambda folder: tiny_distilbert(
         folder, architecture="DistilBertForSequenceClassification", **labels("NEGATIVE", "POSITIVE")
@@ -40,7 +40,7 @@ NAMES = (EMBEDDED_NAME, *CHECKPOINTS, *MAKERS)
 
 @contextmanager
 def documented_server(checkpoint: Callable[[str], Path], cache: Path, folder: Path) -> Iterator[str]:
-    """Serves all of them, with the limits that a server has by default; the address."""
+    """Serve all of them, with a server's default limits; yield the address."""
     models = {EMBEDDED_NAME: embedded()}
     models |= {name: checkpoint(known) for name, known in CHECKPOINTS.items()}
     models |= {name: make(folder / name) for name, make in MAKERS.items()}

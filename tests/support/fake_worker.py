@@ -1,4 +1,4 @@
-"""A worker for the dispatcher's tests: real frames over a real Unix socket, and answers as the test likes."""
+"""Run a worker for the dispatcher's tests, with real frames over a real Unix socket, and answers made by the test."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ GenerateAnswer = Callable[[Generate], list[ipc.Message]]
 
 
 def echo(work: Work) -> Result:
-    """The first id of each text, so that the order shows."""
+    """Answer with the first id of each text, so that the order shows."""
     starts = np.cumsum(work.batch.lengths) - work.batch.lengths
     return Result(work.id, {"pooled": work.batch.ids[starts].astype(np.float32).reshape(-1, 1)}, 0.1, 0.2)
 
 
 class FakeWorker:
-    """Serves until it is killed; can be started again, like a worker that was replaced."""
+    """Serve until it is killed; it can be started again, as a worker that was replaced."""
 
     def __init__(self, path: Path, answer: Answer = echo, batch_tokens: int = 4096) -> None:
         self.path = path
         self.answer = answer
         self.batch_tokens = batch_tokens
-        self.cache_tokens = 0  # how much it can generate for
+        self.cache_tokens = 0  # how many tokens it can generate for
         self.generate: GenerateAnswer = lambda _: []
         self.works: list[Work] = []
         self.generations: list[Generate] = []
@@ -49,7 +49,7 @@ class FakeWorker:
         self._server = await asyncio.start_unix_server(self._serve, self.path)
 
     async def kill(self, running: list[int] | None = None, connection: int = 1) -> None:
-        """Dies, while it was computing the work of these ids, which one of its connections has sent."""
+        """Die while computing the work of these ids, which one of its connections has sent."""
         if running:
             self._record.set((connection, work_id) for work_id in running)
         assert self._server is not None

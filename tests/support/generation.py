@@ -1,4 +1,4 @@
-"""Programs that generate, without a compiled model, and a generator around them that tests turn by hand."""
+"""Provide programs that generate without a compiled model, and a generator whose turns tests take by hand."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Ids = tuple[int, ...]
 
 
 class HistoryProgram:
-    """Remembers which token each row stands for, and makes the logits from the whole history, without a real cache.
+    """Remember which token each row stands for, and make logits from the whole history, without a real cache.
 
     So an answer is right only where the rows of every sequence are those of its own tokens, in order.
     """
 
     def __init__(self, vocabulary_size: int = 50) -> None:
         self.vocabulary_size = vocabulary_size
-        self.calls: list[tuple[str, int]] = []  # what was computed, and how many sequences of it
+        self.calls: list[tuple[str, int]] = []  # what was computed, and for how many sequences
         self._tokens: NDArray[np.int64] = np.empty(0, np.int64)
 
     def logits(self, source: Ids | None, tokens: Ids) -> Tensor:
-        """[V] of what follows these; a fixed function of the source, the last two tokens and how many there are."""
+        """Return logits [V], a fixed function of the source, the last two tokens and the number of tokens."""
         table = _table(self.vocabulary_size)
         last = table[0, tokens[-1]] + 0.5 * table[1, tokens[-2] if len(tokens) > 1 else 0] + 0.2 * table[2, len(tokens)]
         return last if source is None else last + 0.5 * table[3, sum(source) % self.vocabulary_size]
@@ -93,7 +93,7 @@ class HistoryProgram:
 
 
 class TransformersProgram(HistoryProgram):
-    """A model of transformers, which computes each history anew."""
+    """Run a model of transformers, which computes each history anew."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ def _table(vocabulary_size: int) -> Tensor:
 
 
 class Caller:
-    """Where answers go to."""
+    """Collect the answers."""
 
     def __init__(self, number: int = 4) -> None:
         self.number = number
@@ -132,7 +132,7 @@ class Caller:
         return {each.id: each for each in self.replies if isinstance(each, Failure)}
 
     def streamed(self, work_id: int, sequence: int = 0) -> list[int]:
-        """The tokens of one answer, as they came."""
+        """Return the tokens of one answer, as they came."""
         tokens: list[int] = []
         for each in self.replies:
             if isinstance(each, Generated):
@@ -142,7 +142,7 @@ class Caller:
 
 
 class Bench:
-    """A generator whose turns a test takes."""
+    """Hold a generator whose turns a test takes."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class Bench:
         assert self.queue.add(work, self.caller) is None
 
     def finish(self) -> None:
-        """Turns until nothing is left."""
+        """Take turns until nothing is left."""
         while self.generator.turn():
             pass
 
@@ -187,7 +187,7 @@ class Bench:
 
 
 def make_generate(work_id: int, ids: Sequence[int] = (5, 6, 7), *, max_new_tokens: int = 5, **options: Any) -> Generate:
-    """`options`: of GenerationOptions, but for these of Generate itself."""
+    """Make a Generate; `options` are of GenerationOptions, or of Generate itself."""
     own = {
         name: options.pop(name)
         for name in ("priority", "deadline", "type_ids", "alone", "caller", "weight")
@@ -197,5 +197,5 @@ def make_generate(work_id: int, ids: Sequence[int] = (5, 6, 7), *, max_new_token
 
 
 def answers_of(completed: Completed) -> list[list[int]]:
-    """The tokens of each answer."""
+    """Return the tokens of each answer."""
     return [part.tolist() for part in np.split(completed.tokens, np.cumsum(completed.lengths)[:-1])]

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints that generate text, and transformers' models of them."""
+"""Make tiny random checkpoints that generate text, and load transformers' models of them."""
 
 from __future__ import annotations
 
@@ -53,14 +53,17 @@ _IDS = {
     "xlm-roberta": _ROBERTA_IDS,
     "camembert": {"pad_token_id": 1, "bos_token_id": 5, "eos_token_id": 6},
 }
-# Neither the encoder's layers nor its width, unless a test says so: nothing may take the one's for the other's.
+# Neither the encoder's layers nor its width, unless a test says so, so that no size of one side passes for the other's.
 _DECODER_SIZES = {"hidden_size": 36, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 54}
 
 
 def tiny_causal(
     directory: Path, family: str = "bert", *, generation: dict[str, Any] | None = None, **config: Any
 ) -> Path:
-    """A decoder of 5 layers x 36 x 3 heads; `generation` is generation_config.json's beside the special ids."""
+    """Make a decoder of 5 layers x 36 x 3 heads.
+
+    generation: the values of generation_config.json besides the special ids.
+    """
     maker, architecture, _, _ = MAKERS[family]
     maker(directory, architecture=architecture, is_decoder=True, **{**_IDS[family], **config})
     _set_generation(directory, generation)
@@ -79,11 +82,11 @@ def tiny_bert2bert(
     noise: float = 0.15,
     **config: Any,
 ) -> Path:
-    """An EncoderDecoderModel of these two families, an encoder of 5 layers and a decoder of 3, both 36 wide.
+    """Make an EncoderDecoderModel of these two families, an encoder of 5 layers and a decoder of 3, both 36 wide.
 
     The tokenizer is the encoder's. With `tied`, decoder and encoder share all they can, and the file is the one that
     transformers 4 writes: without the encoder's share. `decoder_sizes` of another hidden_size bring enc_to_dec_proj.
-    Models much wider than these want less `noise` in their weights.
+    Models much wider than these need less `noise` in their weights.
     """
     maker, _, architecture, _ = MAKERS[encoder]
     maker(directory, architecture=architecture, **(encoder_sizes or {}))
@@ -99,33 +102,33 @@ def tiny_bert2bert(
 
 
 def tiny_roberta2roberta(directory: Path, **options: Any) -> Path:
-    """tiny_bert2bert with RoBERTas."""
+    """Make a model as tiny_bert2bert does, of RoBERTas."""
     return tiny_bert2bert(directory, encoder="roberta", decoder="roberta", **options)
 
 
 def with_cache(cache: Cache) -> dict[str, Any]:
-    """A cache as an argument of a transformers model, which was called `past_key_values` before transformers 5.24."""
+    """Return a cache as an argument of a transformers model, which was called `past_key_values` before 5.24."""
     known = inspect.signature(BertModel.forward).parameters
     return {"cache" if "cache" in known else "past_key_values": cache, "use_cache": True}
 
 
 def transformers_model(directory: Path, **options: Any) -> Any:
-    """transformers' model of a checkpoint made here, in float32, with generate."""
+    """Load transformers' model of a checkpoint made here, in float32, with generate."""
     config = _read(directory / "config.json")
     options = {"dtype": torch.float32, "attn_implementation": "eager", **options}
     if config["model_type"] != "encoder-decoder":
         return _evaluating(AutoModelForCausalLM.from_pretrained(directory, **options))
     model = _evaluating(EncoderDecoderModel.from_pretrained(directory, **options))
     if config.get("tie_encoder_decoder"):
-        # transformers 5 knows this setting no longer, and leaves random what the file does not have.
+        # transformers 5 no longer knows this setting, and leaves random what the file does not have.
         _copy_to_encoder(model)
     return model
 
 
 def generate_options(model: Any, ids: list[int]) -> dict[str, Any]:
-    """What transformers' generate must be told for prompt `ids`, so that it agrees with its own model's forward.
+    """Return what transformers' generate needs for prompt `ids`, so that it agrees with its own model's forward.
 
-    generate counts RoBERTa's positions from 0, and forward (so training, too) from pad_token_id + 1.
+    generate counts RoBERTa's positions from 0; forward, and so training, counts them from pad_token_id + 1.
     """
     padding = getattr(model.base_model.embeddings, "padding_idx", None) if not model.config.is_encoder_decoder else None
     if padding is None:
@@ -141,7 +144,7 @@ def _decoder_ids(encoder: str) -> dict[str, Any]:
 def _decoder_config(
     family: str, encoding: dict[str, Any], sizes: dict[str, Any], more: dict[str, Any]
 ) -> PreTrainedConfig:
-    """Of the encoder's vocabulary, and all else alike but `sizes` and `more`."""
+    """Return a configuration with the encoder's vocabulary, different only in `sizes` and `more`."""
     same = ("vocab_size", "pad_token_id", "hidden_size", "num_hidden_layers", "num_attention_heads")
     values = {key: encoding[key] for key in (*same, "intermediate_size", "max_position_embeddings", "type_vocab_size")}
     own = {"embedding_size": 20} if family == "electra" else {}

@@ -1,4 +1,4 @@
-"""A compiled program's heads beside transformers' own class for the same checkpoint."""
+"""Compare a compiled program's heads with transformers' own class for the same checkpoint."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.support.pairs import packed, sizes
 
 Text = str | tuple[str, str]
 
-# All others read every token, of which "fill_mask" is asked for the masked ones alone.
+# All others read every token; for "fill_mask" only the masked ones are asked for.
 FIRST_TOKEN = ("next_sentence", "sequence_classification", "multiple_choice")
-# What BertForPreTraining calls its two heads' logits; all other classes have one head.
+# The names of the logits of BertForPreTraining's two heads; all other classes have one head.
 _LOGITS = {"fill_mask": "prediction_logits", "next_sentence": "seq_relationship_logits"}
 
 
 class HeadPair:
-    """A program, and transformers' model of the same checkpoint in float32."""
+    """Hold a program, and transformers' model of the same checkpoint in float32."""
 
     def __init__(self, directory: Path, cache: Path, architecture: str = "", **options: Any) -> None:
         self.program = ScriptedProgram.load(compile_model(directory, cache=cache, **options), "cpu")
@@ -37,7 +37,7 @@ class HeadPair:
         return dict(self.tokenizer(*parts, truncation=True, max_length=512))
 
     def logits(self, head: str, texts: tuple[Text, ...]) -> list[Tensor]:
-        """The program's, of all texts packed: [tokens, outputs] of each, or [outputs] where a head reads texts."""
+        """Return the program's logits of each text, all packed: [tokens, outputs], or [outputs] for heads of texts."""
         encoded = [self.encode(text) for text in texts]
         ids = [text["input_ids"] for text in encoded]
         types = [text.get("token_type_ids", [0] * len(text["input_ids"])) for text in encoded]
@@ -51,7 +51,7 @@ class HeadPair:
 
     @torch.no_grad()
     def expected(self, head: str, text: Text) -> Tensor:
-        """transformers' for this text alone, of the same shape."""
+        """Return the logits of transformers for this text alone, of the same shape."""
         inputs = {name: torch.tensor([values]) for name, values in self.encode(text).items()}
         if head == "multiple_choice":
             inputs = {name: values[None] for name, values in inputs.items()}  # a question with one choice

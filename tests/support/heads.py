@@ -1,4 +1,4 @@
-"""The tiny checkpoints that have task heads, by name: one of each head for each family that has it, and odd ones."""
+"""Make the tiny checkpoints that have task heads: for each family, one with each of its heads, and odd ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.checkpoints import (
 
 Maker = tuple[Callable[..., Path], dict[str, Any]]
 
-# Family -> its maker, and what its classes' names begin with.
+# Family -> its maker, and the prefix of its classes' names.
 FAMILIES: dict[str, tuple[Callable[..., Path], str]] = {
     "bert": (tiny_bert, "Bert"),
     "roberta": (tiny_roberta, "Roberta"),
@@ -31,7 +31,7 @@ FAMILIES: dict[str, tuple[Callable[..., Path], str]] = {
 
 
 def labels(*names: str) -> dict[str, Any]:
-    """As config.json has them."""
+    """Return labels as config.json has them."""
     return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
 
 
@@ -39,7 +39,7 @@ TOPICS = labels("sport", "politics", "weather", "food")
 ENTITIES = labels("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG")
 NLI = labels("contradiction", "entailment", "neutral")
 
-# The last part of a checkpoint's name -> what the class's name ends with, and config.json's values.
+# The last part of a checkpoint's name -> the ending of the class's name, and config.json's values.
 HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "mlm": ("ForMaskedLM", {}),
     "classifier": ("ForSequenceClassification", TOPICS),
@@ -75,7 +75,7 @@ HEAD_MAKERS: dict[str, Maker] = {
     "distilbert-regression": _classifier("distilbert", problem_type="regression", num_labels=2),
     "bert-nli": _classifier("bert", **NLI),
     "roberta-nli": _classifier("roberta", **NLI),
-    # One label, as sentence-transformers 4 and later, the releases before it, and neither of them writes it.
+    # One label, written as sentence-transformers 4 and later do, as earlier releases do, and as neither does.
     "bert-cross-encoder": _classifier(
         "bert", sentence_transformers={"activation_fn": "torch.nn.modules.linear.Identity"}, **labels("LABEL_0")
     ),

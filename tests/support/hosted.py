@@ -1,4 +1,4 @@
-"""Many models behind one real frontend, their workers' parts as threads of this process: no process for each model.
+"""Serve many models from one real frontend, with their workers' parts as threads of this process.
 
 What a client sees is real: gRPC, the frontend's process, Unix sockets, queues, engines.
 """
@@ -37,7 +37,10 @@ _numbers = itertools.count()
 
 @contextmanager
 def hosted(models: Mapping[str, Path], cache: Path, folder: Path, **limits: int) -> Iterator[str]:
-    """Serves checkpoints by name; the address. `folder` is short-lived and has a short path, as sockets need."""
+    """Serve checkpoints by name; yield the address.
+
+    folder: short-lived, with a short path, as sockets need.
+    """
     settings: list[ModelSettings] = []
     queues: list[WorkQueue] = []
     try:
@@ -55,7 +58,7 @@ def hosted(models: Mapping[str, Path], cache: Path, folder: Path, **limits: int)
 
 
 def _start(compiled: Path, path: Path) -> WorkQueue:
-    """A worker's parts, as threads."""
+    """Start a worker's parts, as threads."""
     settings = WorkerSettings(
         name=path.stem,
         directory=str(compiled),

@@ -1,4 +1,4 @@
-"""HTTP/2 by hand, as far as pings and the end of connections go (RFC 9113)."""
+"""Speak HTTP/2 by hand, as far as pings and the end of connections go (RFC 9113)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ENHANCE_YOUR_CALM = 11
 
 @dataclass
 class Pinged:
-    """What a server said to pings."""
+    """Hold what a server said to pings."""
 
     answers: int = 0
     goaway: list[int] = field(default_factory=list)  # error codes
 
 
 async def ping(address: str, times: int, seconds: float) -> Pinged:
-    """Opens a connection without any call, and pings so often, with so many seconds between."""
+    """Open a connection without any call, and ping `times` times, `seconds` apart."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     said = Pinged()
@@ -37,7 +37,7 @@ async def ping(address: str, times: int, seconds: float) -> Pinged:
 
 
 async def wait_for_goaway(address: str, seconds: float) -> Pinged:
-    """Opens a connection without any call, and listens until the server ends it."""
+    """Open a connection without any call, and listen until the server ends it."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     said = Pinged()

@@ -1,4 +1,4 @@
-"""Who imports whom in the source tree, read from the syntax and not by importing."""
+"""Find who imports whom in the source tree, from the syntax and without importing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ PORTIONS = ("protos", "client", "server", "workers")
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """One imported name: `target` is dotted as far as it may be a module, so `from a.b import c` has "a.b.c"."""
+    """Describe one imported name.
+
+    `target` is dotted as far as it may be a module, so `from a.b import c` has "a.b.c".
+    """
 
     module: str
     target: str
@@ -66,7 +69,8 @@ def import_graph(imports: Iterable[Import], modules: Collection[str]) -> dict[st
 def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
     """Return the groups of modules that all reach each other.
 
-    Kosaraju's way: in the order in which a walk leaves them, the last one first, each takes those that reach it.
+    This is Kosaraju's algorithm: go through the modules in the reverse of the order in which a walk leaves them; each
+    takes the modules that reach it.
     """
     left: list[str] = []
     seen: set[str] = set()
@@ -86,7 +90,7 @@ def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
 
 
 def _walk_graph(start: str, graph: Mapping[str, Collection[str]], seen: set[str], left: list[str]) -> None:
-    """Go to all that can be reached and was not seen; `left` gets each one after all that it leads to."""
+    """Walk to all modules that can be reached and were not seen; append each to `left` after all that it leads to."""
     if start in seen:
         return
     seen.add(start)

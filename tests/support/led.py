@@ -1,4 +1,4 @@
-"""A child process with a test in the place of its supervisor."""
+"""Start a child process with a test in the place of its supervisor."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 from bertstream.workers.process.control import FromChild, ToChild, decode_from_child, encode
 
-PATIENCE = 60.0  # seconds, for the next that the child says
+PATIENCE = 60.0  # seconds, for the child's next message
 
 
 class Led:
-    """The process, and the supervisor's end of its line."""
+    """Hold the process, and the supervisor's end of its line."""
 
     def __init__(self, module: str, name: str) -> None:
         self._line, theirs = socket.socketpair()
@@ -31,7 +31,7 @@ class Led:
         self._line.sendall(b"".join(map(encode, messages)))
 
     def heard(self) -> FromChild:
-        """Return the next that it says."""
+        """Return its next message."""
         line = self._lines.readline()
         assert line, "the child is gone"
         return decode_from_child(line)

@@ -1,4 +1,4 @@
-"""What a Literal, or a union of several, has."""
+"""Read the values of a Literal, or of a union of several."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Block:
 
 
 def blocks(document: Path) -> list[Block]:
-    """All blocks of a document."""
+    """Return all blocks of a document."""
     return list(_blocks(document))
 
 
@@ -61,19 +61,19 @@ def _blocks(document: Path) -> Iterator[Block]:
 
 
 def indented_blocks(document: Path) -> list[int]:
-    """Lines that Markdown may show as code without a fence, which nothing would run."""
+    """Return the lines that Markdown may show as code without a fence, which nothing would run."""
     inside = {n for block in blocks(document) for n in range(block.line, block.line + block.text.count("\n") + 1)}
     lines = document.read_text("utf-8").splitlines()
     return [n for n, line in enumerate(lines, 1) if n not in inside and re.match(r"( {4}|\t)", line)]
 
 
 def expected_output(of: Block, following: Block | None) -> str | None:
-    """What the document says that a block prints, or None where it does not say."""
+    """Return what the document says that a block prints, or None where it does not say."""
     return following.text if following is not None and following.kind == "text" and of.kind == "python" else None
 
 
 def run_python(block: Block, namespace: dict[str, Any], address: str) -> str:
-    """Runs a block, and returns what it prints. A traceback names the document and its line."""
+    """Run a block, and return what it prints. A traceback names the document and its line."""
     source = "\n" * (block.line - 1) + block.text.replace(ADDRESS, address)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -82,7 +82,7 @@ def run_python(block: Block, namespace: dict[str, Any], address: str) -> str:
 
 
 def commands(block: Block) -> list[tuple[str, str | None]]:
-    """The commands of a console block, each with the output that is shown, or None where none is."""
+    """Return the commands of a console block, each with the output that is shown, or None where none is."""
     found: list[tuple[str, str | None]] = []
     for line in block.text.splitlines():
         if line.startswith("$ "):
@@ -98,7 +98,7 @@ def commands(block: Block) -> list[tuple[str, str | None]]:
 
 
 def assert_output(shown: str, printed: str, place: str) -> None:
-    """The two are the same but for `…`, trailing blanks, and blank lines at the end."""
+    """Assert that the two are the same but for `…`, trailing blanks, and blank lines at the end."""
     lines = [line.rstrip() for line in shown.rstrip().splitlines()]
     pattern = "".join(r"(?:.*\n)*?" if line.strip() == "…" else _pattern(line) + r"\n" for line in lines)
     actual = "".join(line.rstrip() + "\n" for line in printed.rstrip().splitlines())

@@ -1,4 +1,4 @@
-"""A simulated worker: the real queue in a time of its own, and an engine that takes as long as it is told."""
+"""Simulate a worker: the real queue in a time of its own, and an engine that takes as long as it is told."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.works import MEAN
 
 
 class Clock:
-    """Stands still unless told to go on."""
+    """Stand still unless moved on."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -28,7 +28,7 @@ class Clock:
 
 @dataclass(order=True, slots=True)
 class Call:
-    """Who asks, when, for how much, and what has become of it."""
+    """Describe a call: who asks, when, for how much, and what has become of it."""
 
     at: float
     tokens: int = field(compare=False)
@@ -46,16 +46,16 @@ class Call:
 
     @property
     def wait(self) -> float:
-        """From the call until its answer."""
+        """Return the seconds from the call until its answer."""
         return self.answered - self.at
 
 
 Engine = Callable[[int, float], float]  # tokens and the time -> seconds
-Again = Callable[[Call, float], Call | None]  # what a caller sends once it was answered or refused
+Again = Callable[[Call, float], Call | None]  # returns what a caller sends once it was answered or refused
 
 
 class Simulated:
-    """Calls come at their times; each batch is taken as the engine's loop takes it."""
+    """Let calls come at their times, and take each batch as the engine's loop does."""
 
     def __init__(self, clock: Clock, engine: Engine, batch_tokens: int = 1024, queue_seconds: float = 30.0) -> None:
         self.queue = WorkQueue(1 << 30, batch_tokens, queue_seconds)
@@ -68,7 +68,7 @@ class Simulated:
         self._batches = 0
 
     def run(self, calls: Iterable[Call], until: float = math.inf, again: Again = lambda call, now: None) -> None:
-        """Until all were answered, or for so many seconds."""
+        """Run until all calls were answered, or for `until` seconds."""
         end, self._again = self._clock.now + until, again
         for call in calls:
             heapq.heappush(self._coming, call)
@@ -118,7 +118,7 @@ class Simulated:
 
 
 def engine(fixed: float, each: float, noise: float = 0.0, seed: int = 1) -> Engine:
-    """A batch's seconds, and a token's; by a part of which they differ by chance."""
+    """Return an engine by the seconds of a batch and of a token, with random noise as a part of these."""
     dice = random.Random(seed)
     return lambda tokens, now: (fixed + each * tokens) * dice.uniform(1 - noise, 1 + noise)
 
@@ -126,12 +126,12 @@ def engine(fixed: float, each: float, noise: float = 0.0, seed: int = 1) -> Engi
 def open_loop(
     start: float, until: float, a_second: float, size: Callable[[random.Random], int], seed: int = 2, **told: object
 ) -> Iterator[Call]:
-    """Calls at random times, whatever becomes of those before."""
+    """Yield calls at random times, whatever becomes of those before."""
     dice, at = random.Random(seed), start
     while (at := at + dice.expovariate(a_second)) < until:
         yield Call(at, size(dice), **told)  # type: ignore[arg-type]
 
 
 def bulk_calls(start: float, seconds: float, tokens: int, a_second: float) -> list[Call]:
-    """A stream's."""
+    """Return the calls of a stream."""
     return [Call(start + n / a_second, tokens, "stream", priority=BULK) for n in range(int(seconds * a_second))]

@@ -1,4 +1,4 @@
-"""A compiled program beside transformers' model of the same checkpoint."""
+"""Compare a compiled program with transformers' model of the same checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXACT = 1e-5
 
 
 class Pair:
-    """A program, and transformers' model of the same checkpoint in float32."""
+    """Hold a program, and transformers' model of the same checkpoint in float32."""
 
     def __init__(self, directory: Path, cache: Path, program: ScriptedProgram | None = None, **options: Any) -> None:
         self.program = program or ScriptedProgram.load(compile_model(directory, cache=cache, **options), "cpu")
@@ -28,7 +28,7 @@ class Pair:
         self.heads = self.program.description.attention_heads
 
     def encode(self, texts: tuple[Any, ...] = TEXTS) -> tuple[list[list[int]], list[list[int]]]:
-        """Each text's ids, and its type ids, zeros where the family has none; a tuple is a pair."""
+        """Return each text's ids, and its type ids, zeros where the family has none; a tuple is a pair."""
         ids, types = [], []
         for text in texts:
             parts = text if isinstance(text, tuple) else (text,)
@@ -39,7 +39,7 @@ class Pair:
 
     @torch.no_grad()
     def output(self, ids: list[int], types: list[int] | None = None) -> Any:
-        """transformers' output for one text alone, as a batch of one, with all hidden states and attentions."""
+        """Return transformers' output for one text as a batch of one, with all hidden states and attentions."""
         has_types = types is not None and self.program.description.type_vocabulary_size > 0
         inputs = {"token_type_ids": torch.tensor([types])} if has_types else {}
         mask = torch.ones(1, len(ids), dtype=torch.long)
@@ -47,7 +47,7 @@ class Pair:
         return self.model(torch.tensor([ids]), attention_mask=mask, **inputs, **wanted)
 
     def expected(self, ids: list[int], types: list[int] | None = None) -> list[Tensor]:
-        """Every hidden state of one text alone, [tokens, H] each."""
+        """Return every hidden state of one text alone, [tokens, H] each."""
         return [state[0] for state in self.output(ids, types).hidden_states]
 
     def run(self, ids: list[list[int]], types: list[list[int]] | None, layers: list[int]) -> list[Tensor]:
@@ -63,7 +63,7 @@ class Pair:
         return self.program.forward(packed(ids), None if types is None else packed(types), sizes(ids), layers, options)
 
     def everything(self, texts: int) -> AttentionOptions:
-        """Every layer, text and head."""
+        """Ask for the attention weights of every layer, text and head."""
         return AttentionOptions(tuple(range(1, self.layers + 1)), tuple(range(texts)), tuple(range(self.heads)))
 
 

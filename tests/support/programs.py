@@ -1,11 +1,11 @@
-"""Programs with faults of their own, put where a compiled model's program lies, to see real workers die of them."""
+"""Put a faulty program in the place of a compiled model's, to see real workers die of it."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
 
-# TorchScript reads these annotations, and knows the old spellings only.
+# TorchScript reads these annotations, and knows only the old spellings.
 from typing import Any, List, Optional, Tuple  # noqa: UP035
 
 import torch
@@ -17,7 +17,7 @@ from bertstream.workers.trust.seal import seal
 
 
 class Faulty(nn.Module):
-    """A compiled program with three faults.
+    """Wrap a compiled program with three faults.
 
     It computes for ever where a text has the token `hangs_on`, fails where one has `fails_on`, and for texts of
     `stuck_length` tokens goes no further than layer `stuck_layer` when it goes layer by layer.
@@ -103,10 +103,10 @@ class Faulty(nn.Module):
 def plant_faults(
     compiled: Path, *, hangs_on: int, fails_on: int, stuck_length: int = -1, stuck_layer: int = 1_000
 ) -> None:
-    """Replaces the program of a compiled directory by one with these faults."""
+    """Replace the program of a compiled directory by one with these faults."""
     program = ScriptedProgram.load(compiled, "cpu")._module
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, as where programs are compiled
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated
         scripted = torch.jit.script(Faulty(program, hangs_on, fails_on, stuck_length, stuck_layer))
         weights_file.take_out(scripted, compiled / "faulty.bin")
         torch.jit.save(scripted, compiled / "faulty.pt")

@@ -1,4 +1,4 @@
-"""What a worker that generates would send, token by token, as a test has written it."""
+"""Make what a worker that generates would send, token by token, as a test has written it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCORE = -0.5  # of every token
 
 
 def generated(work_id: int, tokens: Sequence[int], sequences: Sequence[int] | None = None) -> Generated:
-    """Some tokens of one generation, of its first sequence unless said otherwise."""
+    """Return some tokens of one generation, of its first sequence by default."""
     count = len(tokens)
     of = np.zeros(count, np.int32) if sequences is None else np.array(sequences, np.int32)
     works = np.full(count, work_id, np.int64)
@@ -21,7 +21,7 @@ def generated(work_id: int, tokens: Sequence[int], sequences: Sequence[int] | No
 
 
 def completed(work: Generate, answers: Sequence[Sequence[int]]) -> Completed:
-    """The end of one, with all its answers."""
+    """Return the end of one generation, with all its answers."""
     ends = work.options.eos_token_ids
     reasons: list[FinishReason] = ["end_of_sequence" if ids and ids[-1] in ends else "length" for ids in answers]
     tokens = [id for ids in answers for id in ids]
@@ -38,7 +38,7 @@ def completed(work: Generate, answers: Sequence[Sequence[int]]) -> Completed:
 
 
 def script(*answers: Sequence[int]) -> Callable[[Generate], list[ipc.Message]]:
-    """A worker that gives these answers, a token of each at every step to those who want them as they come."""
+    """Return a worker that gives these answers, at every step a token of each to those who stream."""
 
     def generate(work: Generate) -> list[ipc.Message]:
         cut = [list(ids)[: work.options.max_new_tokens] for ids in answers]

@@ -1,4 +1,4 @@
-"""Checkpoints with modules of sentence-transformers, as the installed release saves them and as earlier ones did."""
+"""Make checkpoints with modules of sentence-transformers, as the installed release and earlier ones save them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRANSFORMER_FOLDER = "0_Transformer"
 
 
 def dense(inputs: int, outputs: int, activation: nn.Module | None = None, **options: Any) -> Dense:
-    """With weights that are the same each time, and large enough to matter."""
+    """Return a Dense with weights that are the same each time, and large enough to matter."""
     made = Dense(inputs, outputs, activation_function=activation or nn.Tanh(), **options)
     with torch.no_grad():
         generator = torch.Generator().manual_seed(inputs * 1000 + outputs)
@@ -31,7 +31,7 @@ def dense(inputs: int, outputs: int, activation: nn.Module | None = None, **opti
 
 
 def layer_norm(size: int) -> LayerNorm:
-    """With weights that are not 1 and 0."""
+    """Return a LayerNorm with weights other than 1 and 0."""
     made = LayerNorm(size)
     with torch.no_grad():
         made.norm.weight.copy_(torch.linspace(0.5, 1.5, size))
@@ -42,7 +42,7 @@ def layer_norm(size: int) -> LayerNorm:
 def save_sentence(
     directory: Path, base: Path, *modules: nn.Module, prompts: dict[str, str] | None = None, **options: Any
 ) -> Path:
-    """A SentenceTransformer of these modules after the encoder of `base`."""
+    """Save a SentenceTransformer of these modules after the encoder of `base`."""
     parts = [Transformer(str(base)), *modules]
     safe = options.pop("safe_serialization", True)
     model = SentenceTransformer(modules=parts, device="cpu", prompts=prompts, **options)
@@ -51,7 +51,7 @@ def save_sentence(
 
 
 def save_pairs(directory: Path, base: Path, *modules: nn.Module, **options: Any) -> Path:
-    """A CrossEncoder of these modules after the encoder of `base`, or of its own head."""
+    """Save a CrossEncoder of these modules after the encoder of `base`, or of its own head."""
     task = "feature-extraction" if modules else "sequence-classification"
     model = CrossEncoder(modules=[Transformer(str(base), transformer_task=task), *modules], device="cpu", **options)
     model.save_pretrained(str(directory))
@@ -59,7 +59,7 @@ def save_pairs(directory: Path, base: Path, *modules: nn.Module, **options: Any)
 
 
 def in_a_folder(directory: Path, folder: str = TRANSFORMER_FOLDER) -> Path:
-    """Moves the encoder's files to where releases before 3 put them, and later ones read them."""
+    """Move the encoder's files to where releases before 3 put them, and later ones read them."""
     (directory / folder).mkdir()
     for path in list(directory.iterdir()):
         if path.is_file() and path.name not in ("modules.json", "config_sentence_transformers.json", "README.md"):
@@ -78,7 +78,7 @@ def _others(directory: Path) -> list[tuple[str, str]]:
 
 
 def add_module(directory: Path, kind: str, folder: str, config: dict[str, Any] | None = None) -> Path:
-    """One more entry of modules.json, "x.y.Kind" or a kind of sentence-transformers' own."""
+    """Add an entry to modules.json, "x.y.Kind" or a kind of sentence-transformers' own."""
     import json
 
     listed = json.loads((directory / "modules.json").read_text())
@@ -91,7 +91,7 @@ def add_module(directory: Path, kind: str, folder: str, config: dict[str, Any] |
 
 
 def _old_booleans(directory: Path, *keys: str) -> Path:
-    """As releases before 6 wrote the modes of pooling."""
+    """Write the modes of pooling as releases before 6 did."""
     names = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
     values = {f"pooling_mode_{name}": name in keys for name in names}
     write_json(directory / "1_Pooling" / "config.json", {"word_embedding_dimension": HIDDEN, **values})
@@ -107,7 +107,7 @@ def _foldered(directory: Path, base: Path) -> Path:
 
 
 def _foldered_beside_another(directory: Path, base: Path) -> Path:
-    """There is a whole encoder in the root too, of other weights, which is not the one that modules.json means."""
+    """Put a whole encoder of other weights into the root too, which is not the one that modules.json names."""
     _foldered(directory, base)
     for path in base.iterdir():
         if path.name != "model.safetensors":
@@ -124,7 +124,7 @@ def _cut_after_normalizing(directory: Path, base: Path) -> Path:
 
 
 def _pooler(directory: Path, base: Path) -> Path:
-    """The encoder's own pooler gives the vector."""
+    """Use the encoder's own pooler for the vector."""
     save_sentence(directory, base, Pooling(HIDDEN, "mean"), Normalize())
     write_json(
         directory / "modules.json",
@@ -172,7 +172,7 @@ def _all_old_booleans(directory: Path, base: Path) -> Path:
     return _old_booleans(_plain(directory, base), *keys)
 
 
-# By name: what makes it of an encoder's checkpoint.
+# By name, what makes a checkpoint from that of an encoder.
 SENTENCE_MAKERS: dict[str, Callable[[Path, Path], Path]] = {
     "plain": _plain,
     "foldered": _foldered,

@@ -1,4 +1,4 @@
-"""A real server: the command line in a process of its own, on a free port."""
+"""Run a real server: the command line in a process of its own, on a free port."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _READY = re.compile(r"ready on (\S+)")
 
 @dataclass
 class Server:
-    """A running `bertstream serve`."""
+    """Hold a running `bertstream serve`."""
 
     process: subprocess.Popen[str]
     ready_line: str = ""
@@ -36,7 +36,7 @@ class Server:
         return found[1]
 
     def children(self, name: str = "") -> list[psutil.Process]:
-        """Its live child processes, of one module: "workers.process" or "server.frontend"."""
+        """Return its live child processes, or those of one module: "workers.process" or "server.frontend"."""
         listed = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
             try:
@@ -48,11 +48,14 @@ class Server:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """What it has logged so far. All of its standard error is the log, and every line of that an object."""
+        """Return what it has logged so far.
+
+        All of its standard error is the log, and every line of that is an object.
+        """
         return [json.loads(line) for line in list(self.log)]
 
     def logged(self, message: str) -> list[dict[str, Any]]:
-        """The records of this message."""
+        """Return the records of this message."""
         return [record for record in self.records if record["message"] == message]
 
     @property
@@ -60,11 +63,11 @@ class Server:
         return self.children("bertstream.workers.process")
 
     def memory(self) -> int:
-        """Bytes resident in the server's processes that handle requests."""
+        """Return the bytes resident in the server's processes that handle requests."""
         return sum(child.memory_info().rss for child in self.children("bertstream."))
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 60.0) -> int:
-        """Sends a signal and waits. Returns the exit status."""
+        """Send a signal, wait, and return the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(seconds)
@@ -77,7 +80,7 @@ def running(
     cache: Path | None = None,
     environment: dict[str, str] | None = None,
 ) -> Iterator[Server]:
-    """Starts a server and stops it; fails where it does not come up, with its log."""
+    """Start a server and stop it; fail with its log where it does not start."""
     command = [sys.executable, "-m", "bertstream.cli", "serve", *models, "--port", "0", *options]
     own = {"BERTSTREAM_CACHE": str(cache)} if cache else {}
     process = subprocess.Popen(
@@ -118,7 +121,7 @@ def _collect(process: subprocess.Popen[str], log: list[str]) -> None:
 
 
 def eventually(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    """Waits until the condition holds; fails after a long time."""
+    """Wait until the condition holds; fail after a long time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"

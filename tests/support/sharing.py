@@ -1,4 +1,4 @@
-"""The suite on several processes of pytest-xdist: what each of them runs, and what they have between them.
+"""Run the suite on several processes of pytest-xdist, and share between them what is made once.
 
 `make test` asks for as many as make sense here; pytest alone runs all in one process.
 """
@@ -18,15 +18,15 @@ import pytest
 
 from bertstream.server.supervisor.quota import usable_cores
 
-# Read as torch is loaded, so before all else: threads that wait for each other give their core away. OpenMP has them
-# spin, which makes tests take ten times as long where other processes have work for that core.
+# This must be set before torch is loaded: threads that wait for each other then give their core away. By default OpenMP
+# has them spin, which makes tests take ten times as long where other processes have work for that core.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-MOST_PROCESSES = 4  # with more, all would wait for the one that has the servers
-PROCESS_BYTES = 5 << 30  # of the tests' own, and of the servers that they start
+MOST_PROCESSES = 4  # with more, all would wait for the one that runs the servers' tests
+PROCESS_BYTES = 5 << 30  # for the tests, and for the servers that they start
 SERVERS = ("tests/e2e/", "tests/test_examples.py", "tests/test_readme.py")
 ALONE = ("tests/e2e/test_generation.py", "tests/e2e/test_generation_faults.py", "tests/e2e/test_tasks.py")
-# What takes long begins first, so that nobody is left with it when all else is done.
+# What takes long begins first, so that no process is left with it when all others are done.
 LONG = (
     "servers",
     "tests/workers/native/test_instruction_sets.py",
@@ -40,22 +40,22 @@ LONG = (
 
 
 def group_of(nodeid: str) -> str:
-    """What one process runs in order: a file, as its tests share fixtures; and all that shares the server of conftest.
+    """Return the name of the tests that one process runs in order: those of a file, or those that use a real server.
 
-    Other real servers are among these, too: they would take each other's cores.
+    The tests of a file share fixtures. Servers would take each other's cores, so one process runs them all.
     """
     path = nodeid.partition("::")[0]
     return "servers" if path.startswith(SERVERS) and path not in ALONE else path
 
 
 def long_ones_first(items: list[pytest.Item]) -> None:
-    """Sorts tests by their groups, which are dealt out in this order."""
+    """Sort tests by their groups, which are dealt out in this order."""
     places = {group: place for place, group in enumerate(LONG)}
     items.sort(key=lambda item: places.get(group_of(item.nodeid), len(LONG)))
 
 
 def scheduler(config: pytest.Config, log: Any) -> Any:
-    """Deals out one group after the other, in their order, to whoever has nothing left to do."""
+    """Deal out one group after the other, in their order, to any process that has nothing left to do."""
     from xdist.scheduler import LoadScopeScheduling
 
     config.option.loadscopereorder = False
@@ -65,7 +65,7 @@ def scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def processes() -> int:
-    """How many are worth it here."""
+    """Return how many processes are worth it here."""
     return max(1, min(MOST_PROCESSES, cores(), psutil.virtual_memory().total // PROCESS_BYTES))
 
 
@@ -74,17 +74,17 @@ def cores() -> int:
 
 
 def share_cores(processes: int) -> None:
-    """Has torch in each of the processes, which begin after this, take its part of the cores and no more."""
+    """Have torch, in each of the processes that begin after this, use only its part of the cores."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
 
 
 def folder(base: Path) -> Path:
-    """The folder that all processes have in common, of the one that pytest gives to each."""
+    """Return the folder that all processes share, given the one that pytest gives to each."""
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def made_once(path: Path, make: Callable[[Path], object]) -> Path:
-    """A folder, made by the process that asks first; the others wait."""
+    """Return a folder that the first process to ask makes, while the others wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent / f"{path.name}.lock"):
         if not path.exists():

@@ -1,8 +1,8 @@
-"""Runs a document's console commands with bash, in an empty folder, with a PATH of little but stand-ins.
+"""Run a document's console commands with bash, in an empty folder, with a PATH of little but stand-ins.
 
-What a command would do to the machine is not done, but checked as far as that goes without doing it: that a make
-target is there, that an extra of the package is, that a server would take these options, that a model could have this
-name, that a request fits its rpc. A command that has no stand-in here and is not one of COREUTILS does not exist, so a
+What a command would do to the machine is not done, but checked as far as that goes without doing it: that a make target
+is there, that an extra of the package is, that a server would take these options, that a model could have this name,
+that a request fits its rpc. A command that has no stand-in here and is not one of COREUTILS does not exist, so a
 document cannot use it unnoticed.
 """
 
@@ -32,7 +32,7 @@ COREUTILS = ("bash", "cat", "head", "printf", "sort", "wc")
 
 
 def run_command(command: str, address: str, folder: Path) -> str:
-    """What the command prints on standard output. Raises where its exit code is not 0."""
+    """Return what the command prints on standard output. Raises where its exit code is not 0."""
     tools = folder / ".tools"
     if not tools.exists():
         _make_tools(tools)
@@ -61,21 +61,21 @@ def _make_tools(tools: Path) -> None:
 
 
 def _script(path: Path, arguments: str) -> None:
-    """This interpreter, from a script: by a link it would not find its virtual environment."""
+    """Write a script that runs this interpreter: by a link, it would not find its virtual environment."""
     search = shlex.quote(os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
     path.write_text(f'#!/bin/sh\nPYTHONPATH={search} exec {shlex.quote(sys.executable)} {arguments} "$@"\n')
     path.chmod(0o755)
 
 
 def make(arguments: list[str]) -> int:
-    """Each argument must be a target that a user may call, or a variable."""
+    """Check that each argument is a target that a user may call, or a variable."""
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     unknown = [each for each in arguments if "=" not in each and each not in targets]
     return _fail(f"no such target: {unknown}") if unknown else 0
 
 
 def pip(arguments: list[str]) -> int:
-    """`install bertstream`, with extras that there are."""
+    """Check `install bertstream`, with extras that exist."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     found = re.fullmatch(r"(\w+)(?:\[([\w,]+)\])?", arguments[-1])
     if arguments[:-1] != ["install"] or found is None or found[1] != project["name"]:
@@ -85,7 +85,7 @@ def pip(arguments: list[str]) -> int:
 
 
 def bertstream(arguments: list[str]) -> int:
-    """The real command, but that `serve`, `compile`, `load` and `unload` are only checked."""
+    """Run the real command, but only check `serve`, `compile`, `load` and `unload`."""
     if arguments[:1] in (["serve"], ["compile"]) and "--help" not in arguments:
         parser = argparse.ArgumentParser("bertstream")
         config.add_arguments(parser)
@@ -99,7 +99,7 @@ def bertstream(arguments: list[str]) -> int:
 
 
 def _check_loading(arguments: list[str]) -> int:
-    """That the command line is understood, and that a server would look for such a checkpoint."""
+    """Check that the command line is valid, and that a server would look for such a checkpoint."""
     from bertstream.cli._main import _parser
     from bertstream.server.protocols.bertstream_v1.validation.loading import parse_load
     from bertstream.v1 import models_pb2
@@ -111,7 +111,7 @@ def _check_loading(arguments: list[str]) -> int:
 
 
 def grpcurl(arguments: list[str]) -> int:
-    """`-plaintext -d JSON ADDRESS SERVICE/METHOD` of a unary call, by the descriptors that grpcurl would ask for."""
+    """Run `-plaintext -d JSON ADDRESS SERVICE/METHOD` for a unary call, by the descriptors that grpcurl asks for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("-plaintext", action="store_true", required=True)
     parser.add_argument("-d", default="{}")

@@ -1,4 +1,4 @@
-"""What a caller sees of a call that failed."""
+"""Read what a caller sees of a call that failed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 
 class Refusal:
-    """The status, its details, and the trailers."""
+    """Hold the status, its details, and the trailers."""
 
     def __init__(self, error: Any) -> None:
         self.code: grpc.StatusCode = error.code()

@@ -1,4 +1,4 @@
-"""Processes of another user at Unix sockets, for tests that root runs."""
+"""Run processes of another user at Unix sockets, for tests that root runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-STRANGER = 12345  # a user's number
+STRANGER = 12345  # a user id
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others, or give files to them")
 
-# Another user who has got past the modes of folder and socket: files are opened as root still.
+# Another user who has got past the modes of folder and socket: files are still opened as root.
 _BECOME = """
 import ctypes, os, socket, sys
 os.seteuid(int(sys.argv[2]))
@@ -37,13 +37,13 @@ sys.stdin.read()
 
 @contextmanager
 def connecting(path: str) -> Iterator[int]:
-    """A process of another user that has connected to the socket: its number."""
+    """Run a process of another user that has connected to the socket; yield its process id."""
     yield from _stranger(_CONNECT, path)
 
 
 @contextmanager
 def listening(path: str, sent: bytes) -> Iterator[int]:
-    """A process of another user that listens at the socket, and sends this to who comes: its number."""
+    """Run a process of another user that listens at the socket and sends this to who connects; yield its id."""
     yield from _stranger(_LISTEN, path, sent.hex())
 
 

@@ -1,4 +1,4 @@
-"""Runs a supervisor over tests.support.child: `python -m tests.support.supervised '{"stages": …}'`."""
+"""Run a supervisor over tests.support.child: `python -m tests.support.supervised '{"stages": …}'`."""
 
 from __future__ import annotations
 

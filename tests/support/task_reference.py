@@ -1,4 +1,4 @@
-"""What transformers answers for the same checkpoint and input: its pipelines, or its model classes."""
+"""Answer with transformers, for the same checkpoint and input: by its pipelines, or its model classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @functools.cache
 def pipeline(task: str, directory: Path) -> Any:
-    """A pipeline in float32 on the CPU."""
+    """Return a pipeline in float32 on the CPU."""
     make: Any = transformers.pipeline
     return make(task, model=str(directory), tokenizer=str(directory), dtype=torch.float32, device="cpu")
 
@@ -29,13 +29,13 @@ def tokenizer(directory: Path) -> Any:
 
 @functools.cache
 def model(kind: str, directory: Path) -> Any:
-    """One of transformers' Auto classes, such as "AutoModelForMultipleChoice"."""
+    """Return a model of one of transformers' Auto classes, such as "AutoModelForMultipleChoice"."""
     return getattr(transformers, kind).from_pretrained(directory, dtype=torch.float32).eval()
 
 
 @torch.inference_mode()
 def next_sentence(directory: Path, first: str, second: str) -> float:
-    """The probability that the second text follows the first."""
+    """Return the probability that the second text follows the first."""
     inputs = tokenizer(directory)([first], [second], return_tensors="pt", truncation=True, max_length=512)
     logits = model("AutoModelForNextSentencePrediction", directory)(**inputs).logits
     return float(logits[0].softmax(-1)[0])
@@ -43,7 +43,7 @@ def next_sentence(directory: Path, first: str, second: str) -> float:
 
 @torch.inference_mode()
 def choose(directory: Path, prompt: str, choices: list[str]) -> Floats:
-    """The probability of each choice."""
+    """Return the probability of each choice."""
     rows = [tokenizer(directory)([prompt], [choice], return_tensors="pt") for choice in choices]
     found = model("AutoModelForMultipleChoice", directory)
     logits = [found(**{name: values.unsqueeze(0) for name, values in row.items()}).logits for row in rows]
@@ -52,7 +52,7 @@ def choose(directory: Path, prompt: str, choices: list[str]) -> Floats:
 
 @torch.inference_mode()
 def token_log_probabilities(directory: Path, text: str) -> Floats:
-    """Of each token but the special ones, masked alone, in order."""
+    """Return the log probability of each token but the special ones, masked alone, in order."""
     spell = tokenizer(directory)
     found = spell(text, truncation=True, max_length=512, return_special_tokens_mask=True)
     ids, scores = found["input_ids"], []
@@ -78,7 +78,7 @@ def answers(
     max_answer_tokens: int = 15,
     allow_no_answer: bool = False,
 ) -> list[dict[str, Any]]:
-    """As transformers 4 had it in its question-answering pipeline, which transformers 5 has no more."""
+    """Answer as the question-answering pipeline of transformers 4, which transformers 5 no longer has."""
     windows = tokenizer(directory)(
         question,
         context,
@@ -131,7 +131,7 @@ def _masked_softmax(logits: Floats, allowed: NDArray[np.bool_]) -> Floats:
 def _best(
     start: Floats, end: Floats, allowed: NDArray[np.bool_], longest: int, top_k: int
 ) -> list[tuple[float, int, int]]:
-    """Candidates of one window, best first: more than are wanted, as some will be the same words."""
+    """Return the candidates of one window, best first: more than are wanted, as some will be the same words."""
     products = np.tril(np.triu(np.outer(start, end)), longest - 1)
     places = [(first, last) for first, last in np.argwhere(products > 0) if allowed[first] and allowed[last]]
     places.sort(key=lambda place: -products[place[0], place[1]])

@@ -1,6 +1,7 @@
-"""Made-up tokenizers beside files that say other things, and what is to come of each. Needs neither torch nor pytest.
+"""Make tokenizers beside files that disagree with them, and say what is expected of each.
 
-The vocabularies are written by hand, so that what another version of transformers made of them can be kept as a golden.
+Needs neither torch nor pytest. The vocabularies are written by hand, so that what another version of transformers makes
+of them can be kept as a golden.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ PAIRS = (("a fox", "the fox"), (f"hello {WORLD}", " fox"))
 
 Definition = dict[str, Any]
 Edit = Callable[[Definition], None]
-# Whom the tokenizer is to be equal to: versions 4 and 5 of transformers, or the one that agrees with tokenizer.json.
+# Whose tokens are expected: those of versions 4 and 5 of transformers, or of the one that agrees with tokenizer.json.
 Follows = Literal["both", "4", "5"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A checkpoint's tokenizer."""
+    """Describe a checkpoint's tokenizer."""
 
     family: str
     follows: Follows = "both"
     edit: Edit = lambda definition: None
     files: Mapping[str, Any] = field(default_factory=dict)  # name without .json -> content
-    says: str = ""  # what the warning says, where it follows version 4
+    says: str = ""  # what the warning says, where version 4 is followed
 
     def write(self, directory: Path) -> Path:
         definition = copy.deepcopy(BASES[self.family]())
@@ -61,7 +62,7 @@ class Case:
 
 
 def token(content: str, **flags: Any) -> dict[str, Any]:
-    """An added token as the files write it."""
+    """Return an added token as the files write it."""
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {"content": content, **plain, **flags}
 
@@ -188,7 +189,7 @@ def _parts(**parts: Any) -> Definition:
 
 
 def _added(special: list[str], pieces: list[str]) -> list[dict[str, Any]]:
-    # As in published checkpoints, RoBERTa's mask token takes the space before it along.
+    # As in published checkpoints, RoBERTa's mask token includes the space before it.
     found = [{"id": pieces.index(each), **token(each, lstrip=each == "<mask>")} for each in special]
     return sorted(found, key=lambda each: each["id"])
 
@@ -209,12 +210,12 @@ def _template(first: str, first_id: int, last: str, last_id: int, *, between: in
 
 
 def sets(part: str, value: Any) -> Edit:
-    """A whole part of tokenizer.json."""
+    """Set a whole part of tokenizer.json."""
     return lambda definition: definition.update({part: value})
 
 
 def edits(part: str, **settings: Any) -> Edit:
-    """Some settings of a part of tokenizer.json."""
+    """Set some settings of a part of tokenizer.json."""
     return lambda definition: definition[part].update(settings)
 
 
@@ -227,7 +228,7 @@ def both(*some: Edit) -> Edit:
 
 
 def adds(content: str, **flags: Any) -> Edit:
-    """An added token in tokenizer.json."""
+    """Add a token to tokenizer.json."""
 
     def edit(definition: Definition) -> None:
         id = max(len(definition["model"]["vocab"]), *(each["id"] + 1 for each in definition["added_tokens"]))
@@ -237,7 +238,7 @@ def adds(content: str, **flags: Any) -> Edit:
 
 
 def flags_of(content: str, **flags: Any) -> Edit:
-    """Other flags of a token in tokenizer.json."""
+    """Set other flags of a token in tokenizer.json."""
 
     def edit(definition: Definition) -> None:
         next(each for each in definition["added_tokens"] if each["content"] == content).update(flags)
@@ -250,16 +251,16 @@ def _config(**settings: Any) -> dict[str, Any]:
 
 
 def _decoder(family: str, **more: dict[str, Any]) -> dict[str, Any]:
-    """added_tokens_decoder with what tokenizer.json has; more: id -> token."""
+    """Return added_tokens_decoder with what tokenizer.json has; more: id -> token."""
     listed = BASES[family]()["added_tokens"]
     return {str(each["id"]): {key: value for key, value in each.items() if key != "id"} for each in listed} | more
 
 
 def _of_every_family(family: str) -> dict[str, Case]:
-    """What no family has a way of its own with."""
+    """Return the cases that all families treat alike."""
     mask = "<mask>" if "<mask>" in json.dumps(BASES[family]()) else "[MASK]"
     own = token(WORLD, special=False, normalized=True)
-    # Version 4 alone has flags for the mask token of these classes.
+    # Only version 4 has flags for the mask token of these classes.
     mask_of_4: dict[str, Any] = (
         {"follows": "4", "says": "added tokens by its own"} if family in ("roberta", "xlm-roberta") else {}
     )
@@ -330,7 +331,7 @@ def _of_bert(family: str) -> dict[str, Case]:
 
 
 def _of_mpnet(family: str) -> dict[str, Case]:
-    """Version 4 leaves Chinese characters to the file."""
+    """Return the cases of MPNet, for which version 4 leaves Chinese characters to the file."""
     normalizer: dict[str, Any] = {"follows": "4", "says": "normalizer by its own"}
     return {
         "chinese": Case(family, edit=edits("normalizer", handle_chinese_chars=False), **normalizer),

@@ -1,4 +1,4 @@
-"""What transformers 4 makes of the cases where it is not what tokenizer.json alone says.
+"""Write what transformers 4 makes of the cases in which it does not follow tokenizer.json alone.
 
 `python -m tests.support.tokenizer_goldens` writes tests/workers/compile/checkpoints/tokenizers_of_4.json, in an
 environment with transformers 4.57 (it was 4.57.6, with tokenizers 0.22.2), which bertstream itself does not run with.
@@ -20,18 +20,18 @@ Columns = list[Any]
 
 
 def columns(encoding: Encoding) -> Columns:
-    """Ids, offsets and type ids, as JSON has them."""
+    """Return ids, offsets and type ids, as JSON has them."""
     return [list(encoding.ids), [list(each) for each in encoding.offsets], list(encoding.type_ids)]
 
 
 def outcomes(tokenizer: Tokenizer) -> dict[str, Columns]:
-    """Of all texts and pairs."""
+    """Return the columns of all texts and pairs."""
     found = {text: columns(tokenizer.encode(text)) for text in TEXTS}
     return found | {" | ".join(pair): columns(tokenizer.encode(*pair)) for pair in PAIRS}
 
 
 def of_transformers(directory: Path) -> dict[str, Columns]:
-    """What the installed version finds."""
+    """Return what the installed version finds."""
     from transformers import AutoTokenizer
 
     backend = AutoTokenizer.from_pretrained(directory).backend_tokenizer
@@ -41,12 +41,12 @@ def of_transformers(directory: Path) -> dict[str, Columns]:
 
 
 def of_file(directory: Path) -> dict[str, Columns]:
-    """What tokenizer.json alone says."""
+    """Return what tokenizer.json alone says."""
     return outcomes(Tokenizer.from_file(str(directory / "tokenizer.json")))
 
 
 def main() -> None:
-    """Writes the goldens."""
+    """Write the goldens."""
     found: dict[str, dict[str, Columns]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, case in CASES.items():

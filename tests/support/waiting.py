@@ -1,4 +1,4 @@
-"""Waiting in tests for what another task, thread or process does."""
+"""Wait in tests for what another task, thread or process does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 async def until(true: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Looks again and again; TimeoutError in the end."""
+    """Check again and again until it is true. Raises TimeoutError in the end."""
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110 - there is no event for what tests look at
             await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""Work for the queue, and a program that is plain arithmetic, so that a reference can be written in a few lines."""
+"""Make work for the queue, and a program that is plain arithmetic, so that a reference is written in a few lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEAN = OutputOptions(("pooled",), Pooling("mean", (LAST_LAYER,)))
 
 
 def make_batch(lengths: Sequence[int], *, first_id: int = 1, type_ids: bool = False) -> Batch:
-    """Texts whose ids count up from `first_id`."""
+    """Make texts whose ids count up from `first_id`."""
     ids = np.arange(first_id, first_id + sum(lengths), dtype=np.int32)
     return Batch(ids, np.array(lengths, np.int32), ids % 2 if type_ids else None)
 
@@ -41,18 +41,18 @@ def make_work(
     caller: str = "",
     weight: float = 1.0,
 ) -> Work:
-    """One entry of a queue."""
+    """Make one entry of a queue."""
     batch = make_batch(lengths, first_id=first_id, type_ids=type_ids)
     return Work(work_id, batch, output_options, priority, deadline, alone, session, not session, caller, weight)
 
 
 class FakeProgram:
-    """State k of a token depends on its id, its type, its place in its text and k, and on nothing else."""
+    """Compute states that depend on a token's id, type, place in its text and layer, and on nothing else."""
 
     def __init__(self) -> None:
         self.layers_asked: list[list[int]] = []
         self.lengths_seen: list[list[int]] = []
-        self.heads_run: list[tuple[str, int]] = []  # and on how many rows
+        self.heads_run: list[tuple[str, int]] = []  # the head, and on how many rows it ran
 
     @property
     def vocabulary_size(self) -> int:
@@ -85,10 +85,10 @@ class FakeProgram:
         layers: list[int],
         attention: AttentionOptions | None = None,
     ) -> Advanced:
-        raise NotImplementedError  # has no attention
+        raise NotImplementedError  # it has no attention
 
     def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
-        raise NotImplementedError  # its states do not follow from each other
+        raise NotImplementedError  # its layers do not follow from each other
 
     def advance(
         self,
@@ -116,17 +116,23 @@ class FakeProgram:
 
 
 def fake_logits(head: str, states: Tensor) -> Tensor:
-    """states [rows, H] -> [rows, labels or V], of which the last two are equal to each other where there are three."""
+    """Return logits, of which the last two are equal where there are at least three.
+
+    states: [rows, H] -> [rows, labels or V].
+    """
     width = LABELS.get(head, VOCABULARY)
     columns = torch.cos(torch.arange(HIDDEN)[:, None] * 1.7 + torch.arange(width) * 0.9 + len(head))
-    logits = (states.double() @ columns.double() * 3).float()  # the same whatever the other rows
+    logits = (states.double() @ columns.double() * 3).float()  # the same whatever the other rows are
     if width > 2:
         logits[:, -1] = logits[:, -2]
     return logits
 
 
 def fake_states(ids: Tensor, type_ids: Tensor | None, places: Tensor, layer: int) -> Tensor:
-    """ids [T], type_ids [T], places [T] -> [T, H]"""
+    """Return states.
+
+    ids, type_ids, places: [T] -> [T, H].
+    """
     types = torch.zeros_like(ids) if type_ids is None else type_ids
     columns = torch.arange(1, HIDDEN + 1)
     angles = ids[:, None].double() * 0.37 * columns + types[:, None] + places[:, None].double() * 0.11 + layer
@@ -134,7 +140,10 @@ def fake_states(ids: Tensor, type_ids: Tensor | None, places: Tensor, layer: int
 
 
 def fake_pool(states: Tensor, mode: str) -> Tensor:
-    """states [tokens, H] -> [H]"""
+    """Pool a text's states.
+
+    states: [tokens, H] -> [H].
+    """
     if mode == "cls":
         return states[0]
     if mode == "last_token":

@@ -91,7 +91,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality that looks into arrays."""
+    """Compare messages, arrays included."""
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
     if is_dataclass(one):
@@ -104,7 +104,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def frame(kind: type, header: Any, payload: bytes = b"") -> bytes:
-    """Return a frame of this kind, whose header is given, or made of what is."""
+    """Return a frame of this kind, whose header is bytes, or is made of the value."""
     text = header if isinstance(header, bytes) else msgpack.encode(header)
     prelude = ipc.PRELUDE.pack(ipc.MAGIC, ipc.KINDS.index(kind), len(text), len(payload))
     return prelude + text + bytes(-len(text) % 64) + payload
@@ -122,7 +122,7 @@ def test_messages_come_back_as_they_were(message: ipc.Message, pair: tuple[socke
 
 
 def names_of(literals: Any) -> list[str]:
-    """Of a Literal, or of a union of several."""
+    """Return the values of a Literal, or of a union of several."""
     return [name for part in get_args(literals) for name in (get_args(part) or (part,))]
 
 
@@ -246,7 +246,7 @@ def test_arrays_are_aligned_within_the_body() -> None:
 
 @pytest.mark.parametrize("message", [*MESSAGES, Result(1, {"a": np.zeros(16, np.float32), "b": np.zeros(0)}, 0, 0)])
 def test_no_buffer_is_empty(message: ipc.Message) -> None:
-    """asyncio's transports would wait for ever to have written the last one (Python 3.12)."""
+    """Python 3.12's asyncio transports would wait for ever to have written an empty last buffer."""
     buffers = ipc.encode(message)
     assert all(len(buffer) for buffer in buffers)
     assert ipc.frame_size(bytes(buffers[0])) == sum(len(buffer) for buffer in buffers[1:])

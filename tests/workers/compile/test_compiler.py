@@ -1,4 +1,4 @@
-"""The cache of compiled models: what names one, and what happens to several compilers at once."""
+"""Test the cache of compiled models: what names one, and what happens to several compilers at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Checkpoint = Callable[[str], Path]
 
 
 def silent(step: str, done: int, total: int) -> None:
-    """Nobody listens."""
+    """Ignore the progress."""
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def copy(checkpoint: Checkpoint, tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.fixture
 def fresh_cache(compile_cache: Path, tmp_path: Path) -> Path:
-    """Return a cache without models. The operators are there, since building them takes seconds."""
+    """Return a cache without models, but with the operators, since building them takes seconds."""
     with contextlib.suppress(native.NativeError):
         native.build(compile_cache)
         cache = tmp_path / "cache"
@@ -159,7 +159,7 @@ def test_failures_leave_nothing_behind(copy: Callable[[str], Path], fresh_cache:
         (tiny_bert, 3, "float16", True),
         (tiny_bert, 4, "float16", False),
         (tiny_bert, 3, "float32", False),
-        (tiny_mpnet, 3, "float16", False),  # whose bias by distance it does not add
+        (tiny_mpnet, 3, "float16", False),  # the native operators do not add its bias by distance
     ],
 )
 def test_programs_for_cuda_take_flash_attention_where_it_fits(
@@ -177,7 +177,7 @@ def test_programs_for_cuda_take_flash_attention_where_it_fits(
 
 @pytest.fixture
 def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """As if an H100 were here, whose operators are not in use if a reason is given."""
+    """Pretend that an H100 is here, whose operators are not in use if a reason is given."""
     library = tmp_path / cuda_library.file_name("sm_90")
     library.write_bytes(b"kernels")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -192,7 +192,7 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
         return reasons[-1]
 
     def measure(*_: object) -> PrecisionTest:
-        assert started == [library.parent]  # so they are there to be measured
+        assert started == [library.parent]  # so the library is there to be measured
         return PrecisionTest()
 
     monkeypatch.setattr(precision, "measure", measure)
@@ -201,7 +201,7 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
 
 
 def for_cuda(dtype: str, cache: Path) -> tuple[targets.Target, list[str]]:
-    """And the steps that are told."""
+    """Return the target, and the steps that were reported."""
     steps: list[str] = []
     target = targets.choose(dtype, "cuda", cache, lambda *step: steps.append(" ".join(map(str, step))))
     return target, steps
@@ -370,7 +370,7 @@ def test_what_a_killed_compiler_leaves_is_never_used_and_swept_up(checkpoint: Ch
     (left / "program.pt").write_bytes(b"half")
     compiled = compile_model(checkpoint("bert"), cache=fresh_cache)
     ScriptedProgram.load(compiled, "cpu")
-    assert left.exists()  # it might be another process's, at work
+    assert left.exists()  # it might belong to another process that is at work
     old = time.time() - 2 * store.ABANDONED_SECONDS
     os.utime(left, (old, old))
     compile_model(checkpoint("roberta"), cache=fresh_cache)

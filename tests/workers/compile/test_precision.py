@@ -1,4 +1,4 @@
-"""The self-test of a program's precision, when it is compiled."""
+"""Test the measurement of a program's precision when it is compiled."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_less_precision_is_further_from_float32(checkpoint: Checkpoint, compile_
 
 
 def test_it_is_what_the_program_does(compile_cache: Path) -> None:
-    """Measured again from outside, with the programs as they were saved."""
+    """Measure again from outside, with the programs as they were saved."""
     exact, brain = (
         ScriptedProgram.load(compile_model(embedded(), dtype=each, cache=compile_cache), "cpu") for each in DTYPES
     )

@@ -1,4 +1,4 @@
-"""A compiled model that is not as it was compiled is named, put aside and compiled anew; nothing planted is run."""
+"""Test that a compiled model that has changed is named, put aside and compiled anew, and nothing planted is run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def states(compiled: Path) -> torch.Tensor:
 
 
 def flipped(path: Path) -> None:
-    """One bit in the middle, and no other time of change, as when a disk forgets."""
+    """Flip one bit in the middle and keep the time of change, as a failing disk does."""
     content, status = bytearray(path.read_bytes()), path.stat()
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
@@ -95,7 +95,7 @@ def test_a_link_in_place_of_the_folder(
 
 
 def test_a_cache_where_others_may_write_is_not_used(compiled: Path, checkpoint: Checkpoint, cache: Path) -> None:
-    """Nor written to: who could plant something once can do so again."""
+    """It is not written to either: whoever could plant something once can do so again."""
     cache.chmod(0o777)
     try:
         with pytest.raises(TrustError) as raised:
@@ -131,7 +131,7 @@ for folder in sys.argv[1:]:
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
-    """Return what appears once the planted library is loaded by anybody."""
+    """Return the file that appears once anybody loads the planted library."""
     return tmp_path / "marker"
 
 
@@ -159,7 +159,7 @@ def linked(folder: Path, planted: Path) -> None:
 
 
 def open_to_all(folder: Path, planted: Path) -> None:
-    """With hashes that fit."""
+    """Let everybody write to a folder whose hashes are right."""
     swapped(folder, planted)
     seal(folder)
     folder.chmod(0o777)
@@ -173,7 +173,7 @@ def strangers(folder: Path, planted: Path) -> None:
 
 
 def elsewhere(folder: Path, planted: Path) -> None:
-    """A link to a stranger's folder."""
+    """Link to a stranger's folder."""
     strangers(folder, planted)
     folder.rename(planted.with_name("elsewhere-really"))
     folder.symlink_to(planted.with_name("elsewhere-really"))
@@ -191,7 +191,7 @@ WAYS = {
 
 @pytest.fixture
 def folders(compiled: Path, planted: Path, tmp_path: Path) -> dict[str, Path]:
-    """By each way to plant it."""
+    """Return a folder for each way to plant the library."""
     made = {way.__name__: Path(shutil.copytree(compiled, tmp_path / way.__name__)) for way in WAYS}
     for way in WAYS:
         way(made[way.__name__], planted)
@@ -208,7 +208,7 @@ def test_a_planted_library_is_loaded_by_no_worker(folders: dict[str, Path], plan
     for line, (folder, why) in zip(told_of, zip(folders.values(), WAYS.values(), strict=True), strict=True):
         assert re.fullmatch(f"{folder}.*{why}.*; compile the model again", line)
     assert not marker.exists()
-    torch.ops.load_library(planted)  # which does mark
+    torch.ops.load_library(planted)  # this does create the marker
     assert marker.exists()
 
 

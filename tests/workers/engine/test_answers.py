@@ -1,4 +1,4 @@
-"""Answer spans, against a matrix of every token by every other."""
+"""Test answer spans against a matrix of every token by every other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def probabilities(logits: Floats, allowed: np.ndarray[tuple[int], np.dtype[np.bo
 
 
 def reference(logits: Floats, start: int, length: int, k: int, limit: int) -> tuple[list[Answer], float]:
-    """Return the answers of one text, and the score of none. logits [tokens, 2]"""
+    """Return the answers of one text, and the score of there being none.
+
+    logits: [tokens, 2].
+    """
     inside = (np.arange(len(logits)) >= start) & (np.arange(len(logits)) < start + length)
     allowed = inside.copy()
     allowed[0] = True
@@ -55,7 +58,7 @@ def check(texts: list[Floats], starts: list[int], lengths: list[int], k: int, li
 
 @st.composite
 def spans(draw: st.DrawFn) -> tuple[int, int, int]:
-    """Tokens of a text, and where its span starts and how long that is."""
+    """Draw the tokens of a text, and the start and the length of its span."""
     tokens = draw(st.integers(3, 60))
     start = draw(st.integers(0, tokens - 1))
     return tokens, start, draw(st.integers(0, tokens - start) | st.integers(0, min(1, tokens - start)))
@@ -74,7 +77,7 @@ def test_random_logits(texts: list[tuple[int, int, int]], k: int, limit: int, se
 def test_ties_go_to_the_earlier_and_then_the_shorter(
     texts: list[tuple[int, int, int]], k: int, limit: int, seed: int
 ) -> None:
-    """Powers of two of few values, so that products are equal exactly where they are meant to be."""
+    """Few powers of two make products equal exactly where they are meant to be."""
     random = np.random.default_rng(seed)
     logits = [np.log(2.0 ** random.integers(0, 2, (tokens, 2))).astype(np.float32) for tokens, _, _ in texts]
     for (tokens, start, length), each in zip(texts, logits, strict=True):
@@ -104,7 +107,7 @@ def test_an_answer_is_never_longer_than_asked_for_and_never_ends_before_it_start
 
 
 def test_logits_below_those_of_tokens_that_may_not_answer() -> None:
-    """What is not allowed has -10000, as in transformers, which is more than nothing where the rest is lower still."""
+    """Disallowed tokens have -10000, as in transformers, which wins where all others are lower still."""
     text = np.full((5, 2), -10000.0, np.float32)
     text[1] = 50.0  # not allowed
     found = best_answers(torch.from_numpy(text), np.array([5]), np.array([2]), np.array([3]), 1, 9)

@@ -1,4 +1,4 @@
-"""CUDA graphs, batches in flight and copies that nobody waits for, on a GPU."""
+"""Test, on a GPU, CUDA graphs, batches in flight, and copies that are not waited for."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_replayed_batches_equal_plain_ones(maker: Callable[..., Path], dtype: st
     recorded = record_graphs(program, 16384)
     assert isinstance(recorded, RecordedProgram)
     run_small_batches(recorded, program.description, "cuda")
-    for _ in range(2):  # in turns, so that each graph follows on others
+    for _ in range(2):  # in turns, so that each graph follows the others
         for each, lengths, want in zip(ids, BATCHES, plain, strict=True):
             found = recorded.replay(each, None, lengths, last)
             assert found is not None
@@ -105,7 +105,7 @@ def test_works_that_want_different_things_of_one_replay(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_recorded_is_told_and_computed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    program = loaded(tmp_path, "float32")  # whose attention takes runs of equal length
+    program = loaded(tmp_path, "float32")  # its attention takes runs of equal length
     assert record_graphs(program, 16384) is program
     assert "CUDA graphs are not used" in caplog.text
     run_small_batches(program, program.description, "cuda")

@@ -51,7 +51,7 @@ def texts_of(work: Work) -> list[dict[int, torch.Tensor]]:
 
 
 def reference(work: Work) -> dict[str, torch.Tensor]:
-    """Return what comes of a work in float32, written down naively."""
+    """Return the outputs of a work in float32, computed naively."""
     texts = texts_of(work)
     found: dict[str, torch.Tensor] = {}
     for output in work.output_options.outputs:
@@ -163,7 +163,7 @@ def test_no_layer_is_asked_for_that_nobody_wants() -> None:
 
 
 class Recorded(FakeProgram):
-    """Has the vectors of one pooling, which are all 7, and any layers beside them, for texts of up to 10 tokens."""
+    """Give the vectors of one pooling, which are all 7, and the states of any layers, for texts of up to 10 tokens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ def test_vectors_that_do_not_come_along_are_pooled_from_states() -> None:
 
 
 def test_answers_are_plain_arrays_of_their_own() -> None:
-    """Not views into the batch, which they would keep alive; and usable outside inference mode."""
+    """They are not views into the batch, which they would keep alive, and are usable outside inference mode."""
     one, other = compute(make_work(1, [2, 3]), make_work(2, [1]))
     assert one["pooled"].numpy().shape == (2, HIDDEN)
     assert other["pooled"].untyped_storage().nbytes() == HIDDEN * 4
@@ -289,6 +289,6 @@ def test_many_long_spans_are_not_gathered_at_once(
     work = make_work(1, [14], output_options=output_options)
     work = replace(work, batch=replace(work.batch, spans=spans))
     (found,) = run(Counting(), prepare([work], LAST_LAYER))
-    assert max(rows) == 10  # of the span that has so many
+    assert max(rows) == 10  # the length of the longest span
     monkeypatch.setattr(outputs_module, "_SPAN_ROWS", 1000)
     torch.testing.assert_close(found, compute(work)[0])

@@ -1,4 +1,4 @@
-"""What fails is found among what was computed with it, and what no error of the model is gets through."""
+"""Test that the work that fails is found in its batch, and that errors that are not the model's get through."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_what_stands_alone_is_logged_with_all_of_it(caplog: pytest.LogCaptureFix
 
 
 def test_nothing_of_a_failure_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the halves of what ran out of memory would run out of it too."""
+    """Otherwise the halves of what ran out of memory would run out of it too."""
     monkeypatch.setattr(failures.log, "disabled", True)  # pytest keeps what is logged
     made: list[weakref.ref[torch.Tensor]] = []
 

@@ -1,5 +1,6 @@
-"""Graphs give what the program gives, and the program alone serves where they cannot: with a recorder that records a
-call of the program, since only a GPU can record more.
+"""Test that graphs give the program's numbers, and that the program serves alone where they cannot.
+
+The recorder records calls of the program, since only a GPU can record more.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ MODES: tuple[PoolingMode, ...] = ("cls", "mean", "max", "mean_sqrt_len", "weight
 
 
 class Tape:
-    """Calls again what was recorded, and writes to where it wrote."""
+    """Repeat the recorded calls, and write their results to the recorded tensors."""
 
     def __init__(self, device: torch.device = CPU) -> None:
         self.replays = 0
@@ -73,7 +74,7 @@ def limits_of(program: ScriptedProgram) -> Limits:
 
 @pytest.fixture(params=["bert", "roberta-pad"])
 def program(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path], compile_cache: Path) -> ScriptedProgram:
-    """Whose attention takes texts of any lengths, as on a GPU."""
+    """Return a program whose attention takes texts of any lengths, as on a GPU."""
     return ScriptedProgram.load(compile_model(checkpoint(request.param), cache=compile_cache), "cpu")
 
 
@@ -188,7 +189,7 @@ def vectors(number: int, lengths: list[int], pooling: Pooling, **more: Any) -> W
 
 
 def mixed_works(last: int) -> dict[str, list[Work]]:
-    """By what they have in common."""
+    """Return works, by what they have in common."""
     own, plain = Pooling("mean", (last,), normalize=True), Pooling("mean", (last,))
     both = make_work(8, [4, 2], output_options=OutputOptions(("last_hidden_state", "pooled"), own), first_id=30)
     spans = Spans(np.array([2], np.int32), np.array([0, 3], np.int32), np.array([4, 2], np.int32))
@@ -233,7 +234,7 @@ def test_the_engine_gives_the_same_with_graphs(
             near = 1 if values.dtype == torch.int8 else 1e-3 if values.dtype == torch.float16 else 1e-5
             torch.testing.assert_close(found[name], values, atol=near, rtol=0)
     assert tape.replays == checked + 1
-    # Each vector is copied once for all that want it, and states only for those who need them.
+    # Each vector is copied once for all that want it, and states only for those that need them.
     expected = {"usual vectors": ["vectors"] * 2, "in other types": ["vectors"], "other vectors": ["states"]}
     expected |= {
         "states": ["states", "vectors"],
@@ -284,14 +285,14 @@ def test_without_attention_for_any_lengths_there_are_none(
 
 
 class Plain(FakeProgram):
-    """A program of one layer, which states are made of their ids, types and places."""
+    """Be a program of one layer, whose states are made of ids, types and places."""
 
     poolings = (Pooling("mean", (1,)), Pooling("mean", (1,), normalize=True))
 
     def __init__(self, wrong: float = 0.0, times: float = 1.0) -> None:
         super().__init__()
         self.wrong = wrong  # how much `last_states` is off, or not a number
-        self.times = times  # what `pool_at` gives too much of
+        self.times = times  # the factor by which `pool_at` is wrong
 
     def hidden_states(
         self, ids: Tensor, type_ids: Tensor | None, lengths: list[int], layers: list[int]
@@ -322,7 +323,7 @@ class Plain(FakeProgram):
     def pool_at(self, states: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
         lengths = cu_seqlens.diff()
         texts = int((lengths > 0).sum())
-        assert lengths[:texts].all()  # those that nobody reads are behind the others, and have no tokens
+        assert lengths[:texts].all()  # the texts that nobody reads are behind the others, and have no tokens
         pooled = torch.zeros(len(lengths), states.size(1))
         pooled[:texts] = self.pool(states[: int(cu_seqlens[-1])], lengths[:texts].tolist(), mode)
         return pooled * self.times

@@ -1,4 +1,4 @@
-"""Task heads in batches with each other and with plain encoding, against each text's own numbers, naively made."""
+"""Test task heads, in batches with each other and with plain encoding, against each text's own naive numbers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def compute(*works: Work, program: FakeProgram | None = None) -> list[dict[str, 
 
 
 def with_spans(work: Work, counts: Sequence[int], starts: Sequence[int], ids: Sequence[int] | None = None) -> Work:
-    """Of one token each."""
+    """Add spans of one token each."""
     columns = (np.array(counts, np.int32), np.array(starts, np.int32), np.ones(len(starts), np.int32))
     spans = Spans(*columns, None if ids is None else np.array(ids, np.int32))
     return replace(work, batch=replace(work.batch, spans=spans))
@@ -63,7 +63,7 @@ def best_first(scores: Tensor, ids: Sequence[int], k: int) -> tuple[list[list[in
 
 
 def masked_logits(work: Work) -> Tensor:
-    """[S, V]"""
+    """Return the logits of the masked tokens, [S, V]."""
     spans = work.batch.spans
     assert spans is not None
     texts = np.repeat(np.arange(len(spans.counts)), spans.counts).tolist()
@@ -120,7 +120,7 @@ def label_output_options(
 
 @st.composite
 def tasks(draw: st.DrawFn) -> Work:
-    """Any work of any head, or of none."""
+    """Draw any work of any head, or of none."""
     lengths = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
     work = make_work(0, lengths, first_id=draw(st.integers(0, 900)), type_ids=draw(st.booleans()))
     plain = st.just(OutputOptions(("last_hidden_state",)))
@@ -218,7 +218,7 @@ def test_texts_without_masks() -> None:
 
 
 def test_ties_go_to_the_lower_id() -> None:
-    """The fake's last two labels are equal."""
+    """The last two labels of the fake are equal."""
     output_options = OutputOptions(("label_scores",), head=HeadOptions("sequence_classification", "none", 4))
     (found,) = compute(make_work(1, [1] * 40, output_options=output_options))
     ids = found["label_scores.ids"].tolist()
@@ -287,7 +287,7 @@ def test_answers_are_arrays_of_their_own() -> None:
 
 @pytest.mark.parametrize("top_k", [1, 50])
 def test_answers_are_as_many_as_asked_for_whatever_the_texts(top_k: int) -> None:
-    """So that the pieces of one job, computed in different batches, can be joined."""
+    """Pieces of one job, computed in different batches, can then be joined."""
     output_options = OutputOptions(("answer_spans",), head=replace(ANSWERS, top_k=top_k))
     (short,) = compute(with_spans(make_work(1, [3], output_options=output_options), [1], [1]))
     (long,) = compute(with_spans(make_work(1, [9, 4], output_options=output_options), [1, 1], [1, 1]))

@@ -1,4 +1,4 @@
-"""Steps of a session give what one pass gives, whatever has been forgotten between them."""
+"""Test that steps of a session give what one pass gives, whatever has been forgotten between them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_steps_equal_one_pass(program: ScriptedProgram, limit: int, forgets: boo
 
 
 def test_a_step_goes_on_from_where_the_one_before_has_come(program: ScriptedProgram) -> None:
-    """Shown by spoiling what is kept: what comes of it is spoilt too."""
+    """Spoil what is kept, so that what follows from it is spoilt too."""
     sessions = Sessions(1 << 30)
     step(program, sessions, STEPS[0], final=False)
     reached = sessions.get((SOURCE, 9))

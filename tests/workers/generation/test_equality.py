@@ -1,4 +1,4 @@
-"""The same ids and scores as transformers' generate, on random models and random options."""
+"""Test for the same ids and scores as transformers' generate, on random models and random options."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def encoder_decoder_model(seed: int) -> Any:
 
 
 def random_options(dice: random.Random) -> dict[str, Any]:
-    """All that is deterministic, some of it switched off."""
+    """Return random values of all deterministic options, some of them switched off."""
     ends = tuple(dice.sample(range(3, VOCABULARY), dice.choice((0, 1, 1, 2, 6))))
     words = [tuple(dice.choices(range(VOCABULARY), k=dice.choice((1, 1, 2, 3)))) for _ in range(dice.choice((0, 20)))]
     longest = dice.choice((1, 4, 9, 14))
@@ -84,7 +84,7 @@ def beam_options(dice: random.Random) -> dict[str, Any]:
 
 
 def expected(model: Any, ids: list[int], options: GenerationOptions) -> Any:
-    """Return what generate gives, with the scores of all sequences and tokens."""
+    """Return the result of generate, with the scores of all sequences and tokens."""
     make_settings: Any = GenerationConfig
     settings = make_settings(
         max_new_tokens=options.max_new_tokens,
@@ -110,7 +110,7 @@ def expected(model: Any, ids: list[int], options: GenerationOptions) -> Any:
 
 
 def raw_scores(found: Any, tokens: list[int], beams: list[int]) -> list[float]:
-    """log-softmax of the model's own logits, before any rule."""
+    """Return the log-softmax of the model's own logits, before any rule."""
     steps = zip(found.logits, tokens, beams, strict=False)
     return [float(logits[beam].log_softmax(-1)[token]) for logits, token, beam in steps]
 

@@ -8,7 +8,7 @@ from bertstream.workers.generation.forecast import Forecast, Need
 
 
 def plain(needs: list[tuple[Need, int]], need: Need, start: int, rows: int, sequences: int) -> bool:
-    """Whether it can begin in turn `start`, counted by hand."""
+    """Return whether it can begin in turn `start`, counted by hand."""
     everyone = [*needs, (need, start)]
     alone = True
     for turn in range(start, start + need.turns):

@@ -1,4 +1,4 @@
-"""Continuous batching, turn by turn."""
+"""Test continuous batching, turn by turn."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from bertstream.workers.generation.warming import warm_up
 from bertstream.workers.serving.running import Computing, RunningRecord, read_running
 from tests.support.generation import Bench, Caller, HistoryProgram, Ids, answers_of, make_generate
 
-BAD = 55  # an input with this id cannot be computed; no answer has it, as the vocabulary does not
+BAD = 55  # an input with this id fails; no answer has it, since it is not in the vocabulary
 
 
 class Breaking(HistoryProgram):
-    """Fails where the bad id is in the history, from so many tokens on."""
+    """Fail where the bad id is in a history of at least this many tokens."""
 
     def __init__(self, error: Exception, *, from_tokens: int = 0) -> None:
         super().__init__()
@@ -232,7 +232,7 @@ def test_tokens_come_as_they_are_found_in_one_message_to_each_connection(tmp_pat
     bench.add(make_generate(1, [5, 6], stream=True, max_new_tokens=3))
     bench.add(make_generate(2, [7], stream=True, do_sample=True, num_return_sequences=2, max_new_tokens=4))
     bench.add(make_generate(3, [7]))
-    bench.add(make_generate(4, [7], num_beams=2, stream=True))  # of a beam search nothing is known before its end
+    bench.add(make_generate(4, [7], num_beams=2, stream=True))  # nothing of a beam search is known before its end
     assert bench.queue.add(make_generate(1, [9], stream=True, max_new_tokens=3), other) is None
     bench.finish()
     generated = [each for each in bench.caller.replies if isinstance(each, Generated)]
@@ -244,7 +244,7 @@ def test_tokens_come_as_they_are_found_in_one_message_to_each_connection(tmp_pat
     scores = [float(each.scores[0]) for each in generated[:3]]
     assert scores == pytest.approx(bench.caller.completed(1).token_scores.tolist())
     kinds = [type(each).__name__ for each in bench.caller.replies]
-    assert kinds.index("Completed") == 3  # the third token of 1, then all of its answer
+    assert kinds.index("Completed") == 3  # after the third token of 1
 
 
 def test_a_sequence_ends_where_the_model_has_no_more_positions(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""When what arrives would begin to be generated."""
+"""Test the estimate of when a new generation would begin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Against transformers' own processors, one sequence at a time."""
+"""Test against transformers' own processors, one sequence at a time."""
 
 from __future__ import annotations
 

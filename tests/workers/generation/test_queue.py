@@ -51,7 +51,7 @@ def test_the_rows_that_an_input_may_come_to() -> None:
 
 
 def room(*under_way: tuple[Entry, int], **sizes: int) -> Room:
-    """With these, each for so many turns already."""
+    """Return the room beside these, each of which is under way for some turns."""
     found = {"rows": 100, "sequences": 16, "tokens": 50} | sizes
     return Room(**found, under_way=[UnderWay(*each) for each in under_way])
 
@@ -76,7 +76,7 @@ def test_one_that_fits_beside_the_place_of_the_first_overtakes_it() -> None:
 
 
 def test_who_is_overtaken_is_not_later_for_it() -> None:
-    """Small ones come all the time, and the first joins when those that were under way before it have ended."""
+    """Small ones come all the time; the first joins when those that were under way before it have ended."""
     waiting, under_way, small = [at(0, 75, 25)], [(at(90, 10, 20), 0), (at(91, 10, 30), 0)], 0
     for turn in range(30):
         waiting.append(at(turn + 1, 3, 4, arrival=NOW + 1 + turn))
@@ -101,7 +101,7 @@ def test_bulk_work_whose_turn_it_is_overtakes_the_first_once() -> None:
 
 
 def test_the_first_is_not_overtaken_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bulk work has a turn every so often, always before the first one, which needs most of the cache."""
+    """Bulk work has a turn now and then, always before the first one, which needs most of the cache."""
     seconds = NOW
     monkeypatch.setattr(time, "monotonic", lambda: seconds)
     queue, under_way, turn = GenerationQueue(10_000, 100), [(at(90, 10, 30), 0)], 0
@@ -268,7 +268,7 @@ def test_a_turn_of_bulk_work_counts_from_its_last_one(monkeypatch: pytest.Monkey
 
 
 class Turning:
-    """A queue whose turns take a tenth of a second each, beside one sequence for each of which all turns are used."""
+    """Run a queue whose turns take 0.1 s each, beside one generation that takes all of its turns."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, sequences: int = 2, queue_seconds: float = math.inf) -> None:
         self.now = NOW

@@ -33,7 +33,10 @@ def odds_of(*ways: tuple[float, int, float]) -> Odds:
 
 
 def theirs(scores: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
-    """scores [V] -> the probabilities [V] that transformers would draw from"""
+    """Return the probabilities [V] that transformers would draw from.
+
+    scores: [V].
+    """
     warpers: Any = LogitsProcessorList([TemperatureLogitsWarper(temperature)])
     if top_k:
         warpers.append(TopKLogitsWarper(top_k))
@@ -147,7 +150,7 @@ def test_answers_to_one_input_are_drawn_apart_and_the_prompt_is_computed_once(tm
 
 
 def test_first_tokens_are_distributed_as_the_model_says(tmp_path: Path) -> None:
-    """The whole way, each with a seed of its own."""
+    """Test the whole way, with a seed for each generation."""
     program = HistoryProgram(vocabulary_size=8)
     bench = Bench(tmp_path, program, cache_tokens=50_000, max_sequences=200, vocabulary_size=8)
     works = [make_generate(n, [5, 6], max_new_tokens=1, do_sample=True, top_k=5, seed=n) for n in range(3000)]

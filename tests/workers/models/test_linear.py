@@ -1,4 +1,4 @@
-"""Linear layers of packed weights give float64's numbers, but for what their precision leaves out."""
+"""Test that linear layers of packed weights give float64's numbers, within their precision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.usefixtures("operators"),
 ]
 
-# What x is, and whether weights are int8; the rest of the weights needs AMX.
+# What x is, and whether weights are int8; the other kinds of weights need AMX.
 KINDS = {
     "float32": (torch.float32, False),
     "bfloat16": (torch.bfloat16, False),
@@ -40,7 +40,7 @@ SHAPES = [
     (1024, 384, 96),
     (0, 40, 36),
 ]
-ROUGH = 1e-4  # GELU where bytes or bfloat16 follow
+ROUGH = 1e-4  # for GELU where bytes or bfloat16 follow
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,9 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 @dataclass(frozen=True)
 class Layer:
-    """A linear layer as the operators take it, and what is known of it."""
+    """Hold a linear layer as the operators take it, and what is known of it."""
 
-    weight: Tensor  # [N, K], in the precision that is multiplied
+    weight: Tensor  # [N, K], in the precision of the product
     bias: Tensor
     packed: Tensor
     columns: Tensor | None = None
@@ -101,7 +101,7 @@ class Layer:
         return found
 
     def expected(self, x: Tensor) -> Tensor:
-        """x W' + b in float64."""
+        """Return x W' + b in float64."""
         if self.columns is None:
             return x.double() @ self.weight.double().t() + self.bias.double()
         if not len(x):
@@ -114,7 +114,7 @@ def states(kind: str, rows: int, inputs: int, seed: int = 5) -> Tensor:
 
 
 def assert_near(got: Tensor, want: Tensor, near: float = 2e-6) -> None:
-    """Within `near` of the largest, and what rounding to the output's type makes of each."""
+    """Assert that errors are within `near` of the largest number, plus the rounding to the output's type."""
     assert got.shape == want.shape
     rounding = 2**-8 if got.dtype == torch.bfloat16 else 0.0
     largest = float(want.abs().max()) if want.numel() else 0.0
@@ -165,7 +165,7 @@ def test_linear_add_layer_norm_equals_float64(kind: str, rows: int, inputs: int,
 
 
 def test_bytes_are_multiplied_exactly() -> None:
-    """Rows that have a 0 and a 255, and weights that have a 127, are what they are cut into."""
+    """Rows with a 0 and a 255, and weights with a 127, are exactly their rounded values."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (37, 100), generator=generator).float()
     x[:, 0], x[:, 1] = 0, 255
@@ -183,7 +183,7 @@ def test_the_greatest_sums_of_bytes_fit() -> None:
 
 
 def every_operator(layer: Layer, x: Tensor) -> list[Tensor]:
-    """Return the residual and the norm of linear_add_layer_norm are made of x, row by row."""
+    """Return the results of all operators, including the residual and the norm, made of x row by row."""
     outputs = len(layer.bias)
     residual = x[:, :1].expand(-1, outputs).contiguous()
     norm = torch.linspace(0.5, 1.5, outputs).to(x.dtype)
@@ -208,7 +208,7 @@ def test_a_row_is_the_same_alone_and_in_any_batch_on_any_number_of_threads(
     want = every_operator(layer, x)
     for row in (0, 15, 16, 31, 300, 599):
         assert equal(every_operator(layer, x[row : row + 1]), [each[row : row + 1] for each in want])
-    for number in (1, 2, 3, 8):  # of eight there are more than blocks of outputs, or of rows
+    for number in (1, 2, 3, 8):  # eight are more than the blocks of outputs, or of rows
         threads(number)
         for first, end in ((0, 600), (7, 8), (3, 19), (9, 42), (100, 300), (1, 200)):
             assert equal(every_operator(layer, x[first:end]), [each[first:end] for each in want])
@@ -242,7 +242,7 @@ def test_a_row_that_is_not_finite_spoils_no_other(kind: str, odd: float) -> None
     got = every_operator(layer, spoilt)
     assert equal([each[others] for each in got], [each[others] for each in want])
     assert not bool(got[0][[3, 20]].isfinite().any())
-    # Nor do rows that take its place in memory, or that are longer or shorter.
+    # Nor do other rows at the same place in memory, or longer or shorter ones.
     assert equal(every_operator(layer, x), want)
     for inputs in (37, 130):
         other, fewer = Layer.random(kind, inputs, 70), states(kind, 40, inputs)
@@ -268,7 +268,7 @@ def test_constant_rows_zeros_and_weights_of_zero(kind: str) -> None:
     ("size", "near"), [(3e38, 2e-6), (1e30, 2e-6), (1e-20, 2e-6), (1e-30, 1e-5), (1e-34, 0.02), (1e-40, 1.0)]
 )
 def test_very_large_and_very_small_float32(kind: str, size: float, near: float) -> None:
-    """The parts of what is below 1e-30 are less than float32's least normal number, and become zeros."""
+    """The parts of numbers below 1e-30 are less than float32's least normal number, and become zeros."""
     layer = Layer.of(kind, random(70, 100) / 1000, torch.zeros(70))
     x = random(20, 100).clamp(-1, 1) * size
     assert_near(layer(x), layer.expected(x), near)
@@ -373,5 +373,5 @@ def test_weights_may_lie_anywhere(kind: str) -> None:
 
 
 def one_further(tensor: Tensor) -> Tensor:
-    """Return the same, not where memory that is asked for begins."""
+    """Return the same tensor at an address that is not aligned."""
     return torch.empty(tensor.numel() + 1, dtype=tensor.dtype)[1:].view(tensor.shape).copy_(tensor)

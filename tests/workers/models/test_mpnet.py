@@ -1,4 +1,4 @@
-"""MPNet's bias by distance, and what the seam for architectures asks of an encoder that has one."""
+"""Test MPNet's bias by distance, and what the interface for architectures asks of such an encoder."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_buckets_are_transformers() -> None:
 
 
 def test_a_bias_is_laid_out_as_attention_reads_it() -> None:
-    by_distance = torch.arange(10.0).view(5, 2)  # of distances from -2 to 2
+    by_distance = torch.arange(10.0).view(5, 2)  # for distances from -2 to 2
     assert distance_bias(by_distance, native=True).tolist() == [[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
     squares = distance_bias(by_distance.bfloat16(), native=False)
     assert squares.dtype == torch.bfloat16
@@ -48,8 +48,8 @@ def test_a_bias_is_laid_out_as_attention_reads_it() -> None:
     [
         (Operators(), False),
         (Operators(native=True), True),
-        (Operators(flash=True), False),  # no kernel of flash attention takes the bias
-        (Operators(native=True, flash=True), False),  # and ours for GPUs neither
+        (Operators(flash=True), False),  # flash attention has no kernel for the bias
+        (Operators(native=True, flash=True), False),  # nor have ours for GPUs
     ],
 )
 def test_only_cpus_take_any_lengths(operators: Operators, expected: bool) -> None:
@@ -108,7 +108,7 @@ def test_a_program_without_operators_is_not_recorded(
 
 @pytest.fixture
 def changed(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
-    """Call it with config.json's values for a checkpoint that has them."""
+    """Return a function that makes a checkpoint with these values in config.json."""
 
     def change(**values: Any) -> Path:
         directory = Path(shutil.copytree(checkpoint("mpnet"), tmp_path / "copy"))

@@ -1,4 +1,4 @@
-"""Weights of linear layers are packed as native/panels.h says, and lose nothing but what their precision does."""
+"""Test that weights are packed as native/panels.h says, and lose only what their precision does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def unpacked(packed: Tensor) -> Tensor:
-    """Return number by number, as panels.h has it. [N / 16, K / depth, planes, 16, depth] -> [planes, N, K]"""
+    """Unpack a weight number by number, as panels.h lays it out.
+
+    [N / 16, K / depth, planes, 16, depth] -> [planes, N, K].
+    """
     tiles, slices, planes, _, depth = packed.shape
     group = depth // 16
     found = torch.zeros(planes, tiles * 16, slices * depth, dtype=packed.dtype)

@@ -1,4 +1,4 @@
-"""Where texts lie, and sums over them: the ways that a GPU needs give what the others do."""
+"""Test where texts lie, and sums over them: the code for GPUs gives the same as the rest."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def test_sums_by_one_kernel(dtype: torch.dtype, largest: bool) -> None:
 
 @pytest.mark.parametrize("mode", POOLINGS)
 def test_pooling_of_texts_that_are_laid_out_looks_at_no_value(mode: str) -> None:
-    """Or it could not be recorded: there are no values on "meta"."""
+    """Otherwise it could not be recorded: "meta" tensors have no values."""
     where = segments_at(torch.zeros(5, dtype=torch.int32, device="meta"), 10, 0)
     assert POOLINGS[mode](torch.zeros(10, 6, device="meta"), where, 0).shape == (4, 6)
 
 
 def test_the_contract_has_every_mode() -> None:
-    """And those two that read weights besides the states."""
+    """There are also two modes that read weights besides the states."""
     assert set(get_args(PoolingMode)) == {*POOLINGS, "pooler", "checkpoint"}
 
 

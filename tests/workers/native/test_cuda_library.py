@@ -1,5 +1,7 @@
-"""The operators for CUDA, as far as they can be run without a GPU: the kernels' arithmetic as blocks of one thread, the
-library around them, and what is done where something is missing.
+"""Test the operators for CUDA as far as that goes without a GPU.
+
+The kernels' arithmetic is run as blocks of one thread. The rest is the library around them, and what is done where
+something is missing.
 """
 
 from __future__ import annotations
@@ -131,7 +133,7 @@ def test_numbers_are_rounded_as_torch_does(kernels: ctypes.CDLL, name: str) -> N
 
 @needs_compiler
 def test_numbers_become_float8_as_torch_has_it(kernels: ctypes.CDLL) -> None:
-    """Every bfloat16, and what lies between two float8 or just beside."""
+    """Every bfloat16, and numbers halfway between two float8 or next to that."""
     every = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(torch.bfloat16).float()
     steps = torch.arange(127, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
     between = (steps[1:] + steps[:-1]) / 2
@@ -177,7 +179,7 @@ def test_the_quantizing_gelu_kernel_s_numbers(kernels: ctypes.CDLL, name: str, s
 
 @needs_compiler
 def test_the_check_at_the_start_finds_what_differs(compile_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the operators of the same names for the CPU, which have no float16."""
+    """This uses the operators of the same names for the CPU, which have no float16."""
     native.load(native.build(compile_cache))
     monkeypatch.setattr(cuda_library, "NEAR", {name: cuda_library.NEAR[name] for name in ("float32", "bfloat16")})
     assert cuda_library.differences(torch.device("cpu")) == ""
@@ -190,7 +192,7 @@ def test_the_check_at_the_start_finds_what_differs(compile_cache: Path, monkeypa
 
 
 def wrong(operator: Callable[..., Any]) -> Callable[..., Any]:
-    """As the operator, and a half more."""
+    """Return an operator that gives a half more."""
 
     def run(*arguments: Any) -> Any:
         found = operator(*arguments)
@@ -369,7 +371,7 @@ def found(way: Callable[[str], bytes]) -> str:
 
 
 @pytest.mark.parametrize("way", ["_by_nvrtc", "_by_nvcc"])
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])  # the latter turns numbers into float8 by itself
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])  # sm_90 converts numbers to float8 by itself
 def test_the_kernels_compile(way: str, arch: str) -> None:
     compile_kernels: Callable[[str], bytes] = getattr(cuda_library, way)
     if "was not found" in (reason := found(compile_kernels)):

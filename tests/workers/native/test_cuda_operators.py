@@ -1,4 +1,4 @@
-"""The operators' kernels on a GPU, and ATen's for what they do not take."""
+"""Test the operators' kernels on a GPU, and ATen's for what they do not take."""
 
 from __future__ import annotations
 

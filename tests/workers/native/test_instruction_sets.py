@@ -1,6 +1,6 @@
-"""The operators give the same numbers by whatever instructions a processor has.
+"""Test that the operators give the same numbers with whatever instructions a processor has.
 
-Each lesser set of them is taken in a process of its own, since torch and the operators look once.
+Each smaller set of them is used in a process of its own, since torch and the operators look once.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ pytestmark = pytest.mark.skipif(not native.status()[0], reason=native.status()[1
 
 SHAPES = [(1, 384, 384), (5, 40, 36), (17, 1536, 96), (33, 1, 1), (100, 100, 70), (64, 3072, 33)]
 
-# Of torch and the operators: what to set, and whether this processor has it.
+# The environment for torch and the operators, and whether this processor has the instructions.
 LEVELS: dict[str, tuple[dict[str, str], Callable[[], bool]]] = {
     "vnni": ({"BERTSTREAM_AMX": "0"}, lambda: torch.cpu._is_avx512_supported() and torch.cpu._is_vnni_supported()),
     "avx2": ({"ATEN_CPU_CAPABILITY": "avx2"}, torch.cpu._is_avx2_supported),
-    # As on a processor of another make, for which nothing is written in its own instructions.
+    # As on a processor of another make, for which there is no code with its own instructions.
     "plain": ({"ATEN_CPU_CAPABILITY": "default"}, lambda: True),
 }
 
@@ -81,7 +81,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def products() -> list[tuple[Tensor, ...]]:
-    """int8 ones, as the operator takes them."""
+    """Return int8 products, as the operator takes them."""
     made: list[tuple[Tensor, ...]] = []
     for rows, inputs, outputs in SHAPES:
         factors = random(inputs, seed=2).abs() + 0.5
@@ -93,7 +93,7 @@ def products() -> list[tuple[Tensor, ...]]:
 
 
 def spoilt() -> tuple[Tensor, ...]:
-    """One of 33 rows has a NaN, one an infinity."""
+    """Return 33 rows, one of which has a NaN, and one an infinity."""
     x, *rest = products()[8]
     x = x[:33].clone()
     x[4, 70], x[20, 3] = torch.nan, -torch.inf
@@ -102,7 +102,7 @@ def spoilt() -> tuple[Tensor, ...]:
 
 @pytest.fixture(scope="module")
 def here(checkpoint: Callable[[str], Path], compile_cache: Path) -> dict[str, Any]:
-    """Return what is given to each child, and what comes out of it in this process."""
+    """Return what is given to each child, and the results in this process."""
     native.load(native.build(compile_cache))
     compiled = compile_model(checkpoint("bert"), cache=compile_cache)
     program = ScriptedProgram.load(compiled, "cpu")

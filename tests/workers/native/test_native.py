@@ -1,4 +1,4 @@
-"""The C++ operators give ATen's numbers, and nothing breaks where there is no compiler."""
+"""Test that the C++ operators give ATen's numbers, and that all works where there is no compiler."""
 
 from __future__ import annotations
 
@@ -118,7 +118,10 @@ LENGTHS = ([1], [5, 1, 2], [16, 16, 15, 17], [70, 48, 33, 33, 32, 31, 8, 1, 1], 
 
 
 def attended(qkv: Tensor, lengths: list[int], heads: int, causal: bool) -> Tensor:
-    """Each text by itself. [T, 3H] -> [T, H]"""
+    """Attend to each text by itself.
+
+    qkv: [T, 3H] -> [T, H].
+    """
     found = []
     for rows in qkv.split(lengths):
         q, k, v = rows.view(len(rows), 3, heads, -1).permute(1, 2, 0, 3)
@@ -163,9 +166,9 @@ def test_attention_adds_a_bias_first(heads: int, size: int, dtype: torch.dtype, 
 
 
 def by_distance(rows: Tensor, tokens: int) -> Tensor:
-    """Return the bias of every query and key, one number after the other.
+    """Return the bias of every query and key, computed one by one.
 
-    [heads, 2 span - 1] -> [heads, tokens, tokens]
+    rows: [heads, 2 span - 1] -> [heads, tokens, tokens].
     """
     middle = rows.size(1) // 2
     lines = [rows[:, middle - query : middle - query + tokens] for query in range(tokens)]
@@ -181,7 +184,7 @@ def by_distance(rows: Tensor, tokens: int) -> Tensor:
 def test_attention_adds_a_bias_by_distance(
     lengths: list[int], heads: int, size: int, more: int, dtype: torch.dtype, near: float
 ) -> None:
-    """Also one that reaches further than the longest text; and what stands beside it in memory is not read."""
+    """The bias may reach further than the longest text, and what stands beside it in memory is not read."""
     qkv, span = random(sum(lengths), 3 * heads * size).to(dtype), max(lengths) + more
     rows = random(heads, 2 * span - 1, seed=1) * 2
     want = []
@@ -225,7 +228,7 @@ def test_attention_does_not_depend_on_other_texts_nor_on_threads(dtype: torch.dt
 @pytest.mark.usefixtures("operators")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_of_large_scores_and_of_none(dtype: torch.dtype) -> None:
-    """A softmax that is one text's own token each; and numbers that are none stay so, in their own text."""
+    """Large scores make a softmax that is one token; NaN stays in its own text."""
     qkv = torch.cat([torch.eye(32) * 100, torch.eye(32) * 100, random(32, 32)], 1).to(dtype)
     found = torch.ops.bertstream.attention(qkv, None, starts([32]), 1, False)
     assert torch.equal(found, qkv[:, 64:])
@@ -340,7 +343,7 @@ def test_a_compiler_that_fails_is_asked_once(monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.fixture
 def stub_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], int]:
-    """Return a compiler that writes a few bytes. Call it for how often it was asked."""
+    """Use a compiler that writes a few bytes; return a function that counts its calls."""
     asked = tmp_path / "asked"
     script = tmp_path / "stub"
     script.write_text(
@@ -393,7 +396,7 @@ def test_nothing_is_built_where_others_may_write(stub_compiler: Callable[[], int
 def test_what_root_has_built_needs_no_writing(
     stub_compiler: Callable[[], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in an image whose cache was filled when it was made."""
+    """This is so in an image whose cache was filled when it was made."""
     built = native.build(tmp_path / "cache")
     monkeypatch.setattr("bertstream.workers.native.library.make_folder", lambda folder: pytest.fail("it writes"))
     assert native.build(tmp_path / "cache") == built

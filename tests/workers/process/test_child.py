@@ -32,7 +32,7 @@ async def test_a_child_says_that_it_is_ready_and_stops_when_told(tmp_path: Path)
     assert told == ["loading"]
     child.stop()
     assert await waiting == 0
-    child.tell(Stop())  # to one that is gone: nothing
+    child.tell(Stop())  # it is gone, and nothing happens
     child.kill()
 
 
@@ -162,7 +162,7 @@ async def test_a_question_that_fails_here_is_answered_all_the_same(tmp_path: Pat
 async def test_settings_are_no_arguments_since_all_can_read_those(tmp_path: Path) -> None:
     child = await Child.start(spec(tmp_path / "a-secret"), 3)
     assert psutil.Process(child.pid).cmdline()[1:5] == ["-P", "-m", "tests.support.child", "child"]
-    assert len(psutil.Process(child.pid).cmdline()) == 6  # and the line's number
+    assert len(psutil.Process(child.pid).cmdline()) == 6  # with the line's number
     child.kill()
     await child.wait()
 

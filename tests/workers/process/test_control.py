@@ -42,7 +42,7 @@ OWN = Own(b"/m\xc3\xbcdels/\xff".decode("utf-8", "surrogateescape"), (1, 2), Own
 
 
 class Pair:
-    """A child's line, and the supervisor's end of it."""
+    """Hold a child's line, and the supervisor's end of it."""
 
     def __init__(self) -> None:
         self.socket, theirs = socket.socketpair()
@@ -60,7 +60,7 @@ class Pair:
         self.child.listen(hear, ended)
 
     def close(self) -> None:
-        """The child's end is closed where it finds that ours is."""
+        """Close our end, upon which the child's is closed."""
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         if self._over is None:
@@ -97,7 +97,7 @@ def test_messages_both_ways_and_the_end(pair: Pair) -> None:
     assert msgspec.convert(ready.result, Own) == OWN
     pair.socket.shutdown(socket.SHUT_RDWR)
     assert heard.get(timeout=20) == "orphaned"
-    pair.child.send(Pong())  # to nobody, and silently so
+    pair.child.send(Pong())  # nobody hears it, and nothing happens
 
 
 def test_children_of_the_child_do_not_hold_the_line() -> None:

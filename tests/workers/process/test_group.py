@@ -1,4 +1,4 @@
-"""Groups that are added to a supervisor, and removed, while it runs."""
+"""Test groups that are added to a supervisor, and removed, while it runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 
 class Running:
-    """A supervisor in this process, with one group that stays."""
+    """Run a supervisor in this process, with one group that stays."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -40,7 +40,7 @@ class Running:
         return self._events.read_text().splitlines()
 
     def lives(self, name: str) -> list[int]:
-        """Return the process of each life."""
+        """Return the process id of each life."""
         return [int(each.split()[3]) for each in self.events if each.startswith(f"{name} started")]
 
 

@@ -1,4 +1,4 @@
-"""The supervisor as a process of its own, over children that do as they are told."""
+"""Test the supervisor as a process of its own, over children that do as they are told."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.imports import ROOT
 
 
 class Supervised:
-    """A running supervisor, and what its children wrote."""
+    """Hold a running supervisor, and what its children wrote."""
 
     def __init__(self, directory: Path, stages: list[dict[str, list[str]]], **given: Any) -> None:
         self._events = directory / "events"
@@ -55,7 +55,7 @@ class Supervised:
 
     @functools.cached_property
     def said(self) -> str:
-        """All that it wrote on standard error, once it has ended."""
+        """Return all that it wrote on standard error, once it has ended."""
         return self.process.communicate()[1].decode()
 
     def nobody_left(self) -> bool:
@@ -76,7 +76,7 @@ def _zombie(pid: int) -> bool:
 
 
 class Start:
-    """Starts supervisors, and kills what is left of them."""
+    """Start supervisors, and kill what is left of them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -1,4 +1,4 @@
-"""What a worker does before it computes anything."""
+"""Test what a worker does before it computes anything."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODULE = "bertstream.workers.process"
 
 
 def cores_after(cores: list[int]) -> set[int]:
-    """Of a thread that stays on these, and starts another one."""
+    """Return the cores of a thread that stays on these and of another that it starts."""
     found: list[set[int]] = []
 
     def start() -> None:

@@ -1,4 +1,4 @@
-"""Attention weights and steps: what is asked for is computed and no more, and nothing else changes by it."""
+"""Test attention weights and steps: only what is asked for is computed, and nothing else changes by it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_output_options_for_weights_change_no_state(pair: Make, dtype: str) -> N
 
 
 def test_the_fast_way_has_the_same_weights_inside(both: Pair) -> None:
-    """With the identity for values, the fast way's context is the weights themselves."""
+    """With the identity for values, the context of the fast attention is the weights themselves."""
     ids, types = both.encode(TEXTS)
     (weights,) = both.forward(ids, types, [], AttentionOptions((1,), (0,), (0,))).weights
     module = both.program._module
@@ -88,7 +88,7 @@ def test_the_fast_way_has_the_same_weights_inside(both: Pair) -> None:
 
 @pytest.fixture
 def spoil(both: Pair) -> Iterator[Callable[..., None]]:
-    """Call it to make layers' weights NaN (some parts of them, if names are given), for one test."""
+    """Return a function that makes layers' weights NaN, or the named parts of them, for one test."""
     parameters = dict(both.program._module.named_parameters())
     kept: dict[str, Tensor] = {}
 
@@ -137,7 +137,7 @@ def test_a_layer_wanted_for_its_weights_alone_stops_after_them(both: Pair, spoil
 
 
 def test_products_are_counted(both: Pair) -> None:
-    """Four matrix products a layer, one for a layer's weights alone; only the wished-for layers have a softmax."""
+    """A layer has four matrix products, and one for its weights alone; only the layers asked for have a softmax."""
     ids, types = both.encode(TEXTS)
 
     def count(layers: list[int], *wanted: int) -> tuple[int, int]:

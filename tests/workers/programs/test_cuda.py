@@ -1,4 +1,4 @@
-"""Programs on a GPU: flash attention over packed texts in half precision, runs of equal length in float32."""
+"""Test programs on a GPU: flash attention over packed texts in half precision, runs of equal length in float32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fp8 and GELU at the end of a product, on a GPU."""
+"""Test fp8 and GELU at the end of a product, on a GPU."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_its_products_are_right() -> None:
 @needs_float8
 @pytest.mark.parametrize("switch", ["1", "0"], ids=["operators", "aten"])
 def test_real_sentences(compile_cache: Path, monkeypatch: pytest.MonkeyPatch, switch: str) -> None:
-    """As on the CPU: tests/workers/programs/test_float8.py."""
+    """This is as on the CPU in test_float8.py."""
     monkeypatch.setenv("BERTSTREAM_NATIVE", switch)
     directory = compile_model(checkpoints.embedded(), dtype="fp8", device="cuda", cache=compile_cache)
     program = ScriptedProgram.load(directory, GPU)

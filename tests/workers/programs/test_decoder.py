@@ -1,4 +1,4 @@
-"""Decoders alone: prompts and steps against transformers' forward, with its cache and without."""
+"""Test decoders alone: prompts and steps against transformers' forward, with its cache and without."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 20], [14, 15, 16], list(range(20,
 
 @dataclass
 class Causal:
-    """A program beside transformers' model of the same checkpoint."""
+    """Hold a program, and transformers' model of the same checkpoint."""
 
     directory: Path
     program: ScriptedProgram
@@ -34,13 +34,13 @@ class Causal:
 
     @torch.no_grad()
     def full(self, ids: list[int]) -> Tensor:
-        """[V] after these ids, by transformers without a cache."""
+        """Return logits [V] after these ids, by transformers without a cache."""
         logits: Tensor = self.model(torch.tensor([ids]), use_cache=False).logits[0, -1]
         return logits
 
     @torch.no_grad()
     def cached(self, prompt: list[int], more: list[int]) -> list[Tensor]:
-        """[V] after the prompt and after each token more, by transformers with its cache."""
+        """Return logits [V] after the prompt and after each further token, by transformers with its cache."""
         cache = with_cache(DynamicCache())
         inputs = [prompt, *([token] for token in more)]
         return [self.model(torch.tensor([ids]), **cache).logits[0, -1] for ids in inputs]
@@ -157,7 +157,7 @@ def test_the_last_position_can_be_used(causal: Callable[..., Causal]) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_decoder_encodes_causally(causal: Callable[..., Causal], compile_cache: Path, family: str) -> None:
-    """With the one copy of its layers, as transformers gives it for is_decoder."""
+    """It has one copy of the layers, and gives what transformers gives for is_decoder."""
     pair = Pair(causal(family).directory, compile_cache)
     layers = list(range(pair.layers + 1))
     found = pair.forward(PROMPTS, None, layers, pair.everything(len(PROMPTS)))
@@ -217,7 +217,7 @@ def test_only_a_decoder_generates(causal: Callable[..., Causal], tmp_path: Path,
     ):
         with pytest.raises(ValueError, match="has no head"):
             generate()
-    assert not hasattr(program._module, "prefill")  # nor does it carry what it has no use for
+    assert not hasattr(program._module, "prefill")  # nor has it code that it has no use for
 
 
 def test_a_large_cache_takes_memory_only_as_it_is_used(causal: Callable[..., Causal]) -> None:

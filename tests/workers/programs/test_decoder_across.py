@@ -1,4 +1,4 @@
-"""Decoders of encoder-decoders: cross-attention, sides of different families and sizes, shared weights."""
+"""Test decoders of encoder-decoders: cross-attention, sides of different families and sizes, shared weights."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Across:
-    """A program beside transformers' model of the same checkpoint."""
+    """Hold a program, and transformers' model of the same checkpoint."""
 
     directory: Path
     program: ScriptedProgram
@@ -59,14 +59,14 @@ class Across:
 
     @torch.no_grad()
     def full(self, text: list[int], ids: list[int]) -> Tensor:
-        """[V] after these ids, by transformers without a cache."""
+        """Return logits [V] after these ids, by transformers without a cache."""
         decoded = torch.tensor([ids])
         logits: Tensor = self.model(torch.tensor([text]), decoder_input_ids=decoded, use_cache=False).logits[0, -1]
         return logits
 
     @torch.no_grad()
     def cached(self, text: list[int], ids: list[int]) -> list[Tensor]:
-        """[V] after each of these ids, by transformers with its cache."""
+        """Return logits [V] after each of these ids, by transformers with its cache."""
         cache = with_cache(EncoderDecoderCache(DynamicCache(), DynamicCache()))
         encoded = self.model.encoder(torch.tensor([text]))
         steps = [torch.tensor([[token]]) for token in ids]
@@ -190,7 +190,7 @@ def test_what_the_sides_share_is_there_once(across: Callable[..., Across], compi
 def test_shared_weights_may_be_written_as_either_side_s(
     across: Callable[..., Across], compile_cache: Path, tmp_path: Path
 ) -> None:
-    """Or twice, as pickles have them."""
+    """Pickles have them twice."""
     it = across("shared")
     expected = Decoding(it.program)
     want = expected.step(expected.encode([TEXTS[0]]), [it.start])
@@ -231,7 +231,7 @@ def test_a_decoder_that_begins_with_nothing_begins_with_cls(tmp_path: Path, comp
 
 @pytest.fixture
 def roomy(compile_cache: Path) -> Iterator[Path]:
-    """Yield a cache that is gone at the test's end, with the operators: a program of full size is a gigabyte."""
+    """Yield a cache with the operators that is deleted after the test: a program of full size takes a gigabyte."""
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.suppress(native.NativeError):
             native.build(compile_cache)

@@ -1,4 +1,4 @@
-"""description.json, which the supervisor and the frontend read without torch."""
+"""Test description.json, which the supervisor and the frontend read without torch."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_damage_is_told(tmp_path: Path, compile_cache: Path) -> None:
     ("changes", "named"),
     [
         ({"layers": "six"}, r"\$\.layers"),
-        ({"layers": None}, "missing required field `layers`"),  # edit_json leaves out what is None
+        ({"layers": None}, "missing required field `layers`"),  # edit_json removes keys whose value is None
         ({"lowercase": 1}, r"\$\.lowercase"),
         ({"labels": ["good", 5]}, r"\$\.labels\[1\]"),
         ({"special_tokens": {"cls": ["[CLS]"]}}, r"\$\.special_tokens\[\.\.\.\]"),

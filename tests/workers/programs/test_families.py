@@ -1,4 +1,4 @@
-"""Every family's program gives transformers' numbers: each hidden state, each attention and the pooler, all packed."""
+"""Test every family's program against transformers: each hidden state, each attention and the pooler, all packed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ POOLED = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet")
 
 
 def cosine(got: Tensor, want: Tensor) -> float:
-    """Return the smallest of any token."""
+    """Return the smallest cosine of any token."""
     assert got.shape == want.shape
     return float(torch.cosine_similarity(got.double(), want.double(), dim=-1).min())
 

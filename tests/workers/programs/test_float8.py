@@ -1,7 +1,7 @@
-"""fp8 is near float32, by the numbers that a GPU is asked for: torch multiplies such floats on the CPU, too.
+"""Test that fp8 is near float32, by the numbers that a GPU is asked for: torch multiplies fp8 on the CPU too.
 
-What a product must not be off by more than follows from its steps. What a program may be off by was measured and is
-stated with room: a scale or a row that is wrong anywhere is off by far more.
+The bound for a product follows from its steps. The bound for a program was measured and is stated with room: a scale or
+a row that is wrong anywhere is off by far more.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.support.generation_checkpoints import tiny_bert2bert, tiny_causal
 from tests.support.pairs import Pair, packed, sizes
 from tests.workers.programs.test_int8 import INPUTS, cosine, random, ranks, sentences
 
-# Sizes that such products take, and heads that flash attention does not: so all of it runs on the CPU.
+# Sizes that such products take, and heads that flash attention does not take, so that all of it runs on the CPU.
 SIZES: dict[str, Any] = {"hidden_size": 48, "num_attention_heads": 4, "intermediate_size": 96}
 # Two roundings a product, each of up to 6 % of a number, and 20 products one after the other, of tiny random models.
 # Measured: 0.9875 of states at worst, 0.960 of attention weights, 0.972 of logits.
@@ -43,7 +43,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(params=["native", "aten"])
 def libraries(request: pytest.FixtureRequest, compile_cache: Path) -> tuple[Path, ...]:
-    """Those of a program's operators: ours, and none, where ATen does the same."""
+    """Return the libraries of a program's operators: ours, or none, where ATen computes the same."""
     if request.param == "aten":
         return ()
     if not native.status()[0]:
@@ -55,7 +55,7 @@ def libraries(request: pytest.FixtureRequest, compile_cache: Path) -> tuple[Path
 
 @pytest.fixture
 def compiled(libraries: tuple[Path, ...], tmp_path: Path) -> Callable[[Path], ScriptedProgram]:
-    """Return a checkpoint as it is compiled for a GPU, saved, and loaded on the CPU."""
+    """Return a function that compiles a checkpoint as for a GPU, saves it, and loads it on the CPU."""
 
     def program(checkpoint: Path) -> ScriptedProgram:
         target = Target("fp8", "cuda", flash=False, libraries=libraries, amx=False)
@@ -78,7 +78,7 @@ def linear(weight: Tensor, bias: Tensor, libraries: tuple[Path, ...]) -> Linear:
 
 
 def half_steps(x: Tensor, scales: Tensor) -> Tensor:
-    """Three bits are kept after the first, and none below 2^-9."""
+    """Return half of a step of each number: three bits are kept after the first, and none below 2^-9."""
     return torch.maximum(x.double().abs() / 16, scales.double() / 1024)
 
 
@@ -146,7 +146,7 @@ def test_real_sentences(compiled: Callable[[Path], ScriptedProgram]) -> None:
     assert states.dtype == torch.bfloat16
     assert cosine(vectors, want.vectors) >= 0.995
     assert float(torch.corrcoef(torch.stack([ranks(vectors), ranks(want.vectors)]))[0, 1]) >= 0.996
-    assert 0.98 <= cosine(states, want.states) <= 0.999  # or else it was not fp8
+    assert 0.98 <= cosine(states, want.states) <= 0.999  # otherwise it was not fp8
     found = program.description.precision_test
     assert 0.97 <= found.min_cosine <= 0.995  # of random ids; measured: 0.9847
 
@@ -157,8 +157,8 @@ def test_real_sentences(compiled: Callable[[Path], ScriptedProgram]) -> None:
         (tiny_bert, {}),
         (tiny_roberta, {}),
         (tiny_bert, {"hidden_act": "gelu_new"}),
-        (tiny_bert, {"hidden_act": "relu"}),  # which is not part of what makes rows of it
-        (tiny_roberta, {"intermediate_size": 70}),  # whose products stay bfloat16's
+        (tiny_bert, {"hidden_act": "relu"}),  # not part of the kernel that rounds rows
+        (tiny_roberta, {"intermediate_size": 70}),  # too odd for fp8, so these products stay bfloat16
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
@@ -181,7 +181,7 @@ def test_families_and_shapes_are_close_and_a_text_alone_is_that_among_others(
             assert cosine(got[i], state[0]) >= NEAR
         for weights, attention in zip(found.weights, want.attentions, strict=True):
             assert cosine(weights[i], attention[0]) >= NEAR_WEIGHTS
-        # The same here; where products of other sizes round otherwise, fp8 makes more of a bit.
+        # The same here; where products of other sizes are rounded differently, fp8 amplifies a bit's difference.
         alone = both.run([text], [kinds], layers)
         assert all(cosine(state, layer[i]) >= 0.99 for state, layer in zip(alone, states, strict=True))
 
@@ -222,7 +222,7 @@ def test_generation_stays_near(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may have no fp8")
 def test_a_model_is_compiled_for_gpus_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And tested by what the CPU makes of the same numbers."""
+    """The CPU tests it with the same numbers."""
     made = compile_model(tiny_bert(tmp_path / "made", **SIZES), dtype="fp8", device="cuda", cache=tmp_path)
     description = ModelDescription.load(made)
     assert (description.compute_type, description.products, description.device) == ("fp8", "fp8", "cuda")

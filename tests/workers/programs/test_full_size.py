@@ -1,4 +1,4 @@
-"""The checkpoints that bertstream is for, at their full size with random weights, against transformers."""
+"""Test the checkpoints that bertstream is for, at their full size with random weights, against transformers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ROBERTA = BERT | {
     "type_vocab_size": 1,
     "vocab_size": 50265,
 }
-# As in their public config.json, but for the names of the class with a head.
+# As in their public config.json, except the names of the class with a head.
 CONFIGS: dict[str, dict[str, Any]] = {
     "bert-base-uncased": BERT,
     "bert-base-chinese": BERT | {"directionality": "bidi", "vocab_size": 21128},
@@ -66,7 +66,7 @@ EXACT = 1e-4
 
 @pytest.fixture
 def roomy() -> Iterator[Path]:
-    """Yield a folder that is gone at the test's end; pytest's own are kept for a while, and this is a gigabyte."""
+    """Yield a folder that is deleted after the test: pytest keeps its own for a while, and this takes a gigabyte."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
@@ -106,7 +106,7 @@ def test_every_layer_and_attention(name: str, roomy: Path, compile_cache: Path) 
 
 
 def make(directory: Path, config: dict[str, Any]) -> Path:
-    """Return a checkpoint with random weights, and a tokenizer of as many nonsense words as it has ids."""
+    """Make a checkpoint with random weights, and a tokenizer of as many nonsense words as it has ids."""
     settings = transformers.AutoConfig.for_model(**config)
     save_random_model(directory, config["architectures"][0], settings, noise=0.03)
     words = {f"w{i}": i for i in range(config["vocab_size"])}

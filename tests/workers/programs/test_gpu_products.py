@@ -1,4 +1,4 @@
-"""What a GPU has to show, asked of the CPU: its products of fp8 are right, and its GELU after one is another form."""
+"""Test, on the CPU, the tests of a GPU: its fp8 products are right, and its GELU after a product is another form."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ Ended = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def ended(form: str, off: float = 0.0) -> Ended:
-    """Return a GPU's GELU, in the end rounded to what it is asked in."""
+    """Return a GPU's GELU at the end of a product, rounded to the type of x."""
 
     def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         exact = functional.linear(x.double(), weight.double(), bias.double())
@@ -94,7 +94,7 @@ def test_numbers_that_differ_for_some_rows_alone(monkeypatch: pytest.MonkeyPatch
 def test_a_program_takes_it_once_it_is_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, activation: str, places: int
 ) -> None:
-    """Which shows in the numbers here, where its GELU is the wrong one."""
+    """The numbers show it here, where the CPU's GELU is the wrong one."""
     directory = tiny_bert(tmp_path / "made", hidden_act=activation)
     module = load_module(compile_model(directory, dtype="bfloat16", device="cuda", cache=tmp_path), CPU)
     assert len([each for each in module.modules() if hasattr(each, "epilogue")]) == places

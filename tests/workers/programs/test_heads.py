@@ -1,4 +1,4 @@
-"""Every head of every family gives transformers' logits, for texts packed together."""
+"""Test every head of every family against transformers' logits, for texts packed together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INPUTS: tuple[Text, ...] = (*TEXTS, ("a fox", "the dog sleeps in the sun"), ("Gr
 FEW: tuple[Text, ...] = ("The quick brown fox", "敏捷的棕色狐狸", ("a fox", "the dog sleeps in the sun"))
 NAMES = [name for name in HEAD_MAKERS if name != "electra-discriminator"]
 EVERY_HEAD = [f"{family}-{head}" for family in FAMILIES for head in HEADS] + ["bert-pretraining", "bert-untied-mlm"]
-# In half precision numbers are off by so much, as a share of the largest.
+# The largest error in half precision, relative to the largest number.
 BRAIN, HALF = 0.05, 0.01
 
 Checkpoint = Callable[[str], Path]
@@ -31,7 +31,7 @@ Make = Callable[..., HeadPair]
 
 @pytest.fixture(scope="module")
 def head_pair(checkpoint: Checkpoint, compile_cache: Path) -> Make:
-    """Call it with a checkpoint's name, and a precision."""
+    """Return a function that takes a checkpoint's name and a precision."""
     return functools.cache(lambda name, dtype="float32": HeadPair(checkpoint(name), compile_cache, dtype=dtype))
 
 
@@ -87,7 +87,7 @@ def test_a_vocabulary_head_has_the_config_s_activation_only_where_transformers_d
 
 
 def matrices(program: ScriptedProgram) -> list[Tensor]:
-    """All that are as large as the word embeddings."""
+    """Return all matrices that are as large as the word embeddings."""
     weights = program._module.state_dict()
     size = weights["encoder.embeddings.word.weight"].shape
     return [weight for weight in weights.values() if weight.shape == size]

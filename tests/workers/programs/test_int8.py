@@ -1,7 +1,7 @@
-"""int8 is near float32: single products, the embedded model on real sentences, every family, heads and decoders.
+"""Test that int8 is near float32: products, the embedded model on real sentences, every family, heads and decoders.
 
-What an int8 product must not be off by more than follows from its steps. What a program may be off by was measured and
-is stated with room: a scale or a column that is wrong anywhere is off by far more.
+The bound for an int8 product follows from its steps. The bound for a program was measured and is stated with room: a
+scale or a column that is wrong anywhere is off by far more.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ INPUTS = (*TEXTS, ("a fox", "the dog sleeps in the sun"), ("Größere Straßen",
 # Two roundings a product, each of about half a percent of the numbers that tiny random models have, and 20 products one
 # after the other beside residuals. Measured: 0.9987 at worst.
 NEAR = 0.997
-# Of logits, as a share of the largest; measured 0.05 at worst.
+# Of logits, relative to the largest; measured 0.05 at worst.
 NEAR_LOGITS = 0.1
 
 Checkpoint = Callable[[str], Path]
@@ -62,7 +62,7 @@ Checkpoint = Callable[[str], Path]
 
 @pytest.fixture(params=OPERATORS)
 def operators(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, compile_cache: Path) -> Operators:
-    """Those in use from here on: ours in C++, and ATen's."""
+    """Use our operators in C++, or ATen's, from here on."""
     if request.param == "aten":
         monkeypatch.setenv(native.library.SWITCH, "0")
     elif not native.status()[0]:
@@ -73,7 +73,7 @@ def operators(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, c
 
 
 def cosine(got: Tensor, want: Tensor) -> float:
-    """Return the least of any row."""
+    """Return the least cosine of any row."""
     assert got.shape == want.shape
     return float(functional.cosine_similarity(got.double(), want.double(), dim=-1).min())
 
@@ -90,7 +90,7 @@ def linear(weight: Tensor, bias: Tensor, operators: Operators, largest: Tensor |
 
 
 def bound(x: Tensor, weight: Tensor) -> Tensor:
-    """How far x W' may be off where each x is off by half a step of its row, and each weight of its output. [T, N]"""
+    """Return how far x W' may be off, [T, N], if each number is off by half a step of its row or output."""
     numbers, columns = quantized(weight)
     half_step = (x.amax(1) - x.amin(1)) / 255 / 2
     off_weights = (numbers * columns[0][:, None] - weight).abs().double()
@@ -108,7 +108,7 @@ def test_a_product_is_as_near_as_its_steps_allow(operators: Operators, tokens: i
 
 
 def test_rows_of_one_number_lose_nothing(operators: Operators) -> None:
-    """Such as zeros: their range is empty. And a row's range is its own, not its neighbours'."""
+    """Rows of zeros, for example, have an empty range. A row's range does not depend on its neighbours."""
     x = torch.stack([torch.zeros(50), torch.full((50,), 3.25), torch.full((50,), -1e-20), random(50) * 1e4, random(50)])
     weight, bias = random(20, 50, seed=1), random(20, seed=2)
     numbers, columns = quantized(weight)
@@ -131,7 +131,7 @@ def test_smoothing_spares_the_others_what_a_large_column_costs(operators: Operat
     rough, smooth = (linear(weight, bias, operators, largest)(x) for largest in (None, x.abs().amax(0)))
     assert float((smooth - want).norm()) < float((rough - want).norm()) / 2
     unread = x.abs().amax(0).index_fill(0, torch.tensor([3]), 0.0)
-    assert smoothing(weight, unread)[3] == 1  # a column of which nothing is known stays as it is
+    assert smoothing(weight, unread)[3] == 1  # a column whose inputs are not known stays as it is
 
 
 def test_the_inputs_that_are_measured_are_those_of_normalised_states(checkpoint: Checkpoint) -> None:
@@ -153,7 +153,7 @@ def test_the_inputs_that_are_measured_are_those_of_normalised_states(checkpoint:
 
 @functools.cache
 def sentences() -> SimpleNamespace:
-    """Real sentences for the embedded model: ids, and what transformers makes of each alone, in float32."""
+    """Return real sentences for the embedded model: ids, and what transformers makes of each alone, in float32."""
     source = checkpoints.embedded()
     tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
     tokenizer.no_padding()
@@ -166,7 +166,7 @@ def sentences() -> SimpleNamespace:
 
 
 def ranks(vectors: Tensor) -> Tensor:
-    """Of the similarities of all pairs."""
+    """Return the ranks of the similarities of all pairs."""
     first, second = torch.triu_indices(len(vectors), len(vectors), 1)
     return (vectors @ vectors.T).double()[first, second].argsort().argsort().double()
 
@@ -184,7 +184,7 @@ def test_real_sentences(compile_cache: Path) -> None:
     assert cosine(vectors, want.vectors) >= 0.998
     assert float(torch.corrcoef(torch.stack([ranks(vectors), ranks(want.vectors)]))[0, 1]) >= 0.9985
     assert cosine(states, want.states) >= 0.994
-    assert cosine(states, want.states) < 0.9999  # or else it was not int8
+    assert cosine(states, want.states) < 0.9999  # otherwise it was not int8
     found = program.description.precision_test
     assert 0.98 <= found.min_cosine <= 0.9999  # of random ids; measured: 0.9895 to 0.9915
 
@@ -210,7 +210,7 @@ def test_every_family_is_close(operators: Operators, checkpoint: Checkpoint, com
 
 
 @pytest.mark.parametrize("operators", ["native"], indirect=True)
-@pytest.mark.parametrize("name", [*(name for name in NAMES if name != "electra"), ""])  # whose projection is ATen's
+@pytest.mark.parametrize("name", [*(name for name in NAMES if name != "electra"), ""])  # its projection is ATen's
 def test_a_text_alone_is_bit_for_bit_that_among_others(
     operators: Operators, checkpoint: Checkpoint, compile_cache: Path, name: str
 ) -> None:

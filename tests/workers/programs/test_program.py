@@ -1,4 +1,4 @@
-"""A program's numbers are transformers' own, for texts of any lengths packed together."""
+"""Test that a program's numbers are transformers' own, for texts of any lengths packed together."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def test_layers_above_the_highest_asked_for_are_not_computed(pair: Callable[[str
 
     def products(layer: int) -> int:
         cpu = [torch.profiler.ProfilerActivity.CPU]
-        with torch.profiler.profile(activities=cpu, acc_events=True) as profile:  # without it torch 2.11 warns
+        with torch.profiler.profile(activities=cpu, acc_events=True) as profile:  # without acc_events torch 2.11 warns
             both.run(ids, None, [layer])
-        linear = ("aten::linear", "bertstream::linear")  # of the latter each ends otherwise
+        linear = ("aten::linear", "bertstream::linear")  # our linear operators have various endings
         return sum(event.count for event in profile.key_averages() if event.key.startswith(linear))
 
     assert [products(layer) for layer in (0, 1, 3)] == [0, 4, 12]
@@ -171,7 +171,7 @@ def test_pooling(pair: Callable[[str], Pair], mode: str, dtype: torch.dtype) -> 
 def test_pooling_of_texts_that_are_laid_out_already(pair: Callable[[str], Pair], mode: str, dtype: torch.dtype) -> None:
     program, lengths = pair("bert").program, [3, 3, 1, 60, 7, 2]
     states = torch.randn(sum(lengths) + 4, 36, generator=torch.Generator().manual_seed(1)).to(dtype)
-    states[sum(lengths) :] = torch.nan  # of no text
+    states[sum(lengths) :] = torch.nan  # these belong to no text
     starts = torch.tensor([0, *lengths, 0, 0], dtype=torch.int32).cumsum(0, dtype=torch.int32)
     want = program.pool(states[: sum(lengths)], lengths, mode)
     for rows in (states, states[: sum(lengths)]):

@@ -1,4 +1,4 @@
-"""Sentence-transformers' modules as part of a program: their numbers, in any precision and on any way."""
+"""Test sentence-transformers' modules as part of a program: their numbers, in any precision and by any path."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NEAR = 1e-5
 
 @pytest.fixture(scope="module")
 def directory(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two poolings, a dense layer and a norm."""
+    """Save a checkpoint with two poolings, a dense layer and a norm."""
     return SENTENCE_MAKERS["dense"](tmp_path_factory.mktemp("modules") / "dense", checkpoint("bert"))
 
 
@@ -50,7 +50,7 @@ def test_a_dense_layer_has_sentence_transformers_numbers(activation: str, output
     ours = Dense(VectorShape("dense", 6, outputs, activation=activation, residual=residual))
     ours.load_state_dict(theirs.state_dict())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, as where programs are compiled
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated
         scripted = torch.jit.script(ours)
     x = torch.randn(5, 6) * 3
     torch.testing.assert_close(scripted(x), theirs({"sentence_embedding": x})["sentence_embedding"])
@@ -68,7 +68,7 @@ def test_what_becomes_of_pooled_vectors_is_float32_in_any_precision(
 
 
 def batch_of(directory: Path, texts: tuple[str, ...]) -> tuple[Batch, np.ndarray[Any, Any]]:
-    """Packed token ids, and what sentence-transformers makes of the texts."""
+    """Return packed token ids, and what sentence-transformers makes of the texts."""
     model = SentenceTransformer(str(directory), device="cpu")
     ids = [model.tokenizer(text, truncation=True, max_length=512)["input_ids"] for text in texts]
     lengths = np.array([len(each) for each in ids], np.int32)
@@ -106,7 +106,7 @@ def test_spans_and_none_of_them(directory: Path, program: ScriptedProgram) -> No
 @pytest.mark.parametrize("mode", ["cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token"])
 def test_tokens_that_are_skipped_count_for_nothing_but_places(program: ScriptedProgram, mode: Any) -> None:
     generator = np.random.default_rng(5)
-    lengths = np.array([3, 9, 6, 4, 9], np.int32)  # in the second work some have no more than is skipped
+    lengths = np.array([3, 9, 6, 4, 9], np.int32)  # in the second work, some texts have no more tokens than are skipped
     ids = generator.integers(5, 300, lengths.sum()).astype(np.int32)
     last = program.description.layers
     output_options = [OutputOptions(("pooled",), Pooling(mode, (last,), skipped=skipped)) for skipped in (2, 0, 4)]

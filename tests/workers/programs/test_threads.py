@@ -1,4 +1,4 @@
-"""How many threads compute changes next to nothing in the numbers, and nothing where the products are our own."""
+"""Test that the number of threads changes next to nothing in the numbers, and nothing where the products are ours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LENGTHS = ([5], [57], [40, 20, 7])
 
 
 def states(program: ScriptedProgram, ids: Tensor, lengths: list[int], threads: int) -> Tensor:
-    """In a thread of its own, as the count of a thread that has computed before stays as it is."""
+    """Compute in a new thread, since a thread that has computed before keeps its number of OpenMP threads."""
     found: list[Tensor] = []
 
     def compute() -> None:

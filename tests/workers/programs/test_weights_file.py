@@ -1,4 +1,4 @@
-"""Weights come back as they went, are there once, and what is damaged is refused when it is loaded."""
+"""Test that weights come back unchanged, are in memory once, and that a damaged file is refused when it is loaded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ sys.stdin.read()
 
 
 class Layer(nn.Module):
-    """Parameters and buffers of many types and sizes."""
+    """Hold parameters and buffers of many types and sizes."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Layer(nn.Module):
 
 
 class Nested(nn.Module):
-    """Two layers in a list, and one of their weights under a second name."""
+    """Hold two layers in a list, and one of their weights under a second name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Nested(nn.Module):
 
 def scripted(module: nn.Module) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, as where programs are compiled
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated
         return torch.jit.script(module.requires_grad_(False))
 
 
@@ -127,7 +127,7 @@ def test_a_tensor_under_two_names_stays_one(module: Any, path: Path) -> None:
     found = named(module)
     assert found["tied"].data_ptr() == found["layers.1.weight"].data_ptr()
     once = sum(weight.nbytes for weight in found.values()) - found["tied"].nbytes
-    pages = len(found) + 1  # that alignment and the index may take
+    pages = len(found) + 1  # for alignment and the index
     assert path.stat().st_size < once + pages * 4096
 
 
@@ -147,7 +147,7 @@ def test_what_is_written_to_a_weight_stays_in_this_process(module: Any, path: Pa
 
 
 def edited(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
-    """The file with another index before the same tensors."""
+    """Write the file with another index before the same tensors."""
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
     index = json.loads(content[8 : 8 + length])
@@ -217,7 +217,7 @@ def test_a_compiled_model_without_its_weights_says_what_to_do(
 
 
 def sizes(pid: int, file: Path) -> dict[str, int]:
-    """Of all that a process maps of a file: kibibytes by the kernel's names for them."""
+    """Return what a process maps of a file, in kibibytes by the kernel's names."""
     totals: dict[str, int] = {}
     inside = False
     for line in Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8").splitlines():
@@ -244,6 +244,6 @@ def test_workers_of_one_machine_share_their_weights(checkpoint: Callable[[str], 
         for worker in (one, other):
             found = sizes(worker.pid, file)
             assert found["Rss"] > 0.9 * file.stat().st_size / 1024
-            assert found["Anonymous"] == 0  # not one page is this process's own
+            assert found["Anonymous"] == 0  # no page is this process's own copy
             assert found["Pss"] <= 0.55 * found["Rss"]
             assert found["Shared_Clean"] + found["Shared_Dirty"] >= 0.95 * found["Rss"]

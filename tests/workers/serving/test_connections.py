@@ -1,4 +1,4 @@
-"""The worker's inside over a real Unix socket: listener, connections, queue and loop, around a fake program."""
+"""Test the worker's inside over a real Unix socket: listener, connections, queue and loop, around a fake program."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Worker:
     def __init__(
         self, directory: Path, generating: Bench | None = None, *, queue_tokens: int = QUEUE_TOKENS, seconds: float = 0
     ) -> None:
-        """A batch takes so many seconds."""
+        """Start the worker. seconds: what a batch takes."""
         self.path = str(directory / "socket")
         self.program = Gated(seconds)
         self.queue = WorkQueue(queue_tokens, 40, 30.0)
@@ -100,7 +100,7 @@ def answers(sock: socket.socket, count: int) -> dict[int, Result | Failure]:
 
 
 def until_waiting(worker: Worker, tokens: int) -> None:
-    """The reader is a thread: waits until it has put so many tokens into the queue."""
+    """Wait until the reader, which is a thread, has put this many tokens into the queue."""
     for _ in range(2000):
         if worker.queue.waiting_tokens == tokens:
             return
@@ -128,7 +128,7 @@ def test_work_is_answered_on_the_connection_that_it_came_from(worker: Worker) ->
 
 
 def test_the_record_tells_connections_apart(worker: Worker, tmp_path: Path) -> None:
-    """Frontends number their work from 1 each."""
+    """Frontends each number their work from 1."""
     one, other = worker.connect(), worker.connect()
     hello(one), hello(other)
     ipc.send(other, make_work(1, [40]))
@@ -204,7 +204,7 @@ def test_garbage_ends_its_own_connection_only(worker: Worker, garbage: bytes) ->
 
 
 def test_a_connection_whose_answers_cannot_be_made_is_closed(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not left half open, where the other side would wait for ever."""
+    """It is not left half open, where the other side would wait for ever."""
     ended = threading.Event()
     monkeypatch.setattr(threading, "excepthook", lambda _: ended.set())
     worker.program.gate.set()
@@ -218,7 +218,7 @@ def test_a_connection_whose_answers_cannot_be_made_is_closed(worker: Worker, mon
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[Worker]:
-    """Two texts of 20 tokens in 20 ms."""
+    """Run a worker that computes two texts of 20 tokens in 20 ms."""
     made = Worker(tmp_path, queue_tokens=1_000_000, seconds=0.02)
     made.program.gate.set()
     yield made
@@ -355,7 +355,7 @@ def test_what_cannot_be_generated_is_refused(generating: Worker, tmp_path: Path)
 
 @as_root
 def test_another_user_s_process_is_not_let_in(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
-    """Even one that could open the socket. Those after it are."""
+    """Even if it could open the socket, it is refused; those after it are not."""
     with connecting(worker.path) as stranger:
         assert hello(worker.connect()).connection == 1
     (refused,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]

@@ -11,7 +11,7 @@ from bertstream.workers.serving.cores import Caution, Cores, Share, Spent, spent
 
 @dataclass
 class Machine:
-    """Some cores, workers that share them, and a clock that stands still."""
+    """Simulate some cores, workers that share them, and a clock that stands still."""
 
     path: Path
     cores: int
@@ -33,7 +33,7 @@ class Machine:
         return Cores(share, own, set_threads, lambda: self.spent)
 
     def compute(self, worker: Cores, *, shared: bool = False, seconds: float = 1.0) -> int:
-        """Return the number of threads."""
+        """Compute for some seconds, and return the number of threads."""
         threads = worker.take(idle=True)
         now, portion = self.spent, 0.3 if shared else 1.0
         self.spent = Spent(now.seconds + seconds, now.processor + portion * threads * seconds, now.preempted + shared)

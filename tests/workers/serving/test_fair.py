@@ -1,4 +1,4 @@
-"""Whose work is next, and what of others goes before new work."""
+"""Test whose work is next, and which work of others goes before new work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def filled(*entries: Queued[Work]) -> FairQueue[Work]:
 
 
 def served(queue: FairQueue[Work], count: int) -> list[str]:
-    """Return the callers of so many, each taken alone."""
+    """Return the callers of the next `count` works, each taken alone."""
     found = []
     for _ in range(count):
         first = next(iter(queue))
@@ -84,7 +84,7 @@ def test_who_comes_later_has_no_credit_for_having_been_idle() -> None:
 
 
 def test_who_comes_back_at_once_has_still_had_what_it_had() -> None:
-    """One call at a time, each as large as ten of the other's."""
+    """A calls one at a time, each time for ten times as much as the other."""
     queue = filled(*(of("small", 10) for _ in range(300)), of("large", 100))
     had: Counter[str] = Counter()
     for _ in range(110):
@@ -104,7 +104,7 @@ def test_endless_new_callers_do_not_keep_out_who_has_had_much() -> None:
     while served(queue, 1) != ["heavy"]:
         number += 1
         queue.add(of(f"new {number}"))
-    assert number == pytest.approx(200, abs=20)  # ten times as much as it had, shared by ten
+    assert number == pytest.approx(200, abs=20)  # ten times as much as before, shared by ten
 
 
 def test_whoever_has_nothing_waiting_is_forgotten_once_all_is_idle() -> None:
@@ -138,7 +138,7 @@ def test_what_expired_is_found_behind_others_too() -> None:
 
 
 def test_what_goes_before_new_work_is_what_is_taken_before_it() -> None:
-    """Of others by the part of an entry that a fluid would have had: so within one of each."""
+    """Of each other caller it may differ by one entry, of which a fluid would have served a part."""
     dice = random.Random(2)
     for _ in range(50):
         queue: FairQueue[Work] = FairQueue()
@@ -181,7 +181,7 @@ def test_of_one_who_presses_more_is_expected_than_waits() -> None:
     new = of("a")
     assert queue.tokens_before(new) == 110
     queue.refused(of("b"))
-    assert queue.tokens_before(new) == 110  # counted already, for as long as nothing leaves
+    assert queue.tokens_before(new) == 110  # counted once, for as long as nothing leaves
     served(queue, 1)
     assert queue.tokens_before(new) == pytest.approx(90 + 100, abs=20)
 

@@ -32,7 +32,7 @@ BAD = 666  # a text with this id breaks its batch
 
 
 class FakeConnection:
-    """Where answers go to."""
+    """Collect the answers."""
 
     def __init__(self) -> None:
         self.number = 4
@@ -47,7 +47,7 @@ class FakeConnection:
 
 
 class Scripted(FakeProgram):
-    """Fails for the bad id, and waits at a gate."""
+    """Fail for the bad id, and wait at a gate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ def test_the_engine_s_own_thread_warms_up_before_it_begins(worker: Worker) -> No
     worker.loop.start(warm_up)
     assert seen == [("engine", 0)]
     assert isinstance(worker.connection.get(1)[0], Result)
-    assert warm.lengths_seen == [[2]]  # and the program that it gives is what runs from then on
+    assert warm.lengths_seen == [[2]]  # what runs from then on is the program that warm_up returns
     assert worker.program.lengths_seen == []
 
 
@@ -178,7 +178,7 @@ def test_a_batch_that_cannot_be_prepared_fails_alone_too(worker: Worker) -> None
 def test_the_tensors_of_a_failed_batch_are_gone_before_its_halves_are_run(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a batch that ran out of memory would have its halves run out of it too."""
+    """Otherwise the halves of a batch that ran out of memory would run out of it too."""
     kept: list[weakref.ref[Tensor]] = []
     alive: list[int] = []
 
@@ -275,7 +275,7 @@ def test_an_error_of_the_gpu_itself_ends_the_thread_and_leaves_the_record(worker
 
 
 class Noting(HistoryProgram):
-    """Notes each step among what else is computed, and may be held up in it."""
+    """Note each step among what else is computed; a step may be held up."""
 
     def __init__(self, events: list[str]) -> None:
         super().__init__()
@@ -292,7 +292,7 @@ class Noting(HistoryProgram):
 
 
 class Generating:
-    """A worker that also generates, and the order of what it computes."""
+    """Run a worker that also generates, and note the order of what it computes."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[str] = []

@@ -1,4 +1,4 @@
-"""The next batch is launched while a GPU computes one: with launches that are done when the test says so."""
+"""Test that the next batch is launched while a GPU computes one; the test says when launches are done."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATES = OutputOptions(("last_hidden_state",))
 
 
 class Gpu:
-    """Notes what is launched and landed, by the first id of each batch, and is done with what it is allowed to be."""
+    """Note what is launched and landed, by the first id of each batch; the test says which are done."""
 
     def __init__(self) -> None:
         self.events: queue.Queue[str] = queue.Queue()

@@ -1,4 +1,4 @@
-"""More is asked for than can be computed: the real queue in a simulated time, with an engine that is simulated."""
+"""Test that more is asked for than can be computed: the real queue in simulated time, with a simulated engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertstream.workers.contract import BULK
 from bertstream.workers.serving import queue as queue_module
 from tests.support.overload import Call, Clock, Engine, Simulated, bulk_calls, engine, open_loop
 
-# A model of 20 million parameters on one core, and on a GPU, where what a batch costs besides its tokens weighs more.
+# A model of 20 million parameters on one core, and on a GPU, where the fixed cost of a batch weighs more.
 CPU = (0.002, 0.0002, 1024)
 GPU = (0.002, 1.2e-6, 16384)
 SIZES = (8, 12, 20, 20, 40, 120, 300)
@@ -32,22 +32,22 @@ def some_size(dice: random.Random) -> int:
 
 
 def capacity(fixed: float, each: float, batch_tokens: int) -> float:
-    """Tokens a second."""
+    """Return the tokens that can be computed in a second."""
     return batch_tokens / (fixed + each * batch_tokens)
 
 
 def flood(load: float, seconds: float, rate: float = capacity(*CPU), deadline: float = 2.0) -> Iterator[Call]:
-    """So many times what can be computed."""
+    """Yield calls for `load` times what can be computed."""
     return open_loop(START, START + seconds, load * rate / MEAN, some_size, seconds=deadline)
 
 
 def good_tokens(calls: list[Call], until: float = math.inf) -> int:
-    """Answered in time, and until then."""
+    """Return the tokens that were answered in time, and before `until`."""
     return sum(call.tokens for call in calls if call.in_time and call.answered <= until)
 
 
 def late(calls: list[Call]) -> list[Call]:
-    """Computed for nothing."""
+    """Return the calls that were computed in vain."""
     return [call for call in calls if call.answered < math.inf and not call.in_time]
 
 
@@ -125,7 +125,7 @@ def test_a_worker_that_is_slowed_down_to_a_third_finds_out_both_ways(clock: Cloc
 
 
 def test_a_pace_that_was_measured_far_too_slow_is_measured_anew(clock: Clock) -> None:
-    """By one batch that was held up, so that no call seems to be answered in time."""
+    """One batch was held up, so that no call seems to be answered in time."""
     held_up = [20.0]
     normal = engine(*CPU[:2])
     worker = Simulated(clock, lambda tokens, now: held_up.pop() if held_up else normal(tokens, now))
@@ -148,13 +148,13 @@ def test_without_a_deadline_no_more_waits_than_begins_within_queue_seconds(clock
 
 
 def closed_loop(call: Call, now: float) -> Call:
-    """It asks again when it has its answer, and soon where it was refused."""
+    """Call again after an answer, and soon after a refusal."""
     pause = call.failure.retry_seconds if call.failure else 0.0
     return Call(now + pause, call.tokens, call.caller, call.seconds, call.priority, call.weight)
 
 
 def shares(worker: Simulated, names: tuple[str, ...], tokens: int = 20, many: int = 200) -> dict[str, float]:
-    """Of what was computed, where the first has many calls at a time, and the others one each."""
+    """Return the callers' shares of what was computed; the first has many calls at a time, and the others one each."""
     greedy = [Call(START, tokens, names[0], 5.0) for _ in range(many)]
     modest = [Call(START, tokens, name, 5.0) for name in names[1:]]
     worker.run([*greedy, *modest], until=30, again=closed_loop)

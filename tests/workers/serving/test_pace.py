@@ -30,7 +30,7 @@ def test_what_a_batch_costs_and_what_a_token_does_are_told_apart() -> None:
 
 
 def test_where_all_were_small_a_large_batch_is_not_taken_to_be_dear() -> None:
-    """On a GPU it is not; and where it is, one of them says so."""
+    """On a GPU it costs little more; elsewhere, the first of them shows what it costs."""
     pace = measured(*((20, 0.002) for _ in range(50)))
     assert pace.seconds(10_000) == pytest.approx(0.002)
     assert measured((10_000, 0.5), pace=pace).seconds(10_000) == pytest.approx(0.5, rel=0.1)

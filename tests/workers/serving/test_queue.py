@@ -18,7 +18,7 @@ SOURCE = object()
 
 
 def taken(queue: WorkQueue) -> list[int]:
-    """Return the next batch to be prepared, which the engine computes at once."""
+    """Return the ids of the next batch, which the engine computes at once."""
     found = prepared(queue)
     queue.engine_is_busy(with_prepared=True)
     return found
@@ -213,7 +213,7 @@ def test_a_batch_of_bulk_work_is_not_overtaken_for_ever(queue: WorkQueue, clock:
 
 
 def test_its_turn_lasts_as_long_as_it_takes(queue: WorkQueue, clock: Clock) -> None:
-    """The time until the next one counts from the end of a batch, so that interactive work has its turn, too."""
+    """The time until the next one counts from the end of a batch, so that interactive work has its turn too."""
     for number in (1, 2):
         queue.add(make_work(number, [50], priority=BULK), SOURCE)
     assert taken(queue) == [1]
@@ -231,7 +231,7 @@ def test_a_closed_queue_gives_nothing(queue: WorkQueue) -> None:
 
 @pytest.fixture
 def steady(clock: Clock) -> WorkQueue:
-    """Return a token takes 10 ms, and a batch of 50 tokens half a second, as was measured."""
+    """Return a queue with a measured pace: a token takes 10 ms, and a batch of 50 tokens half a second."""
     made = WorkQueue(queue_tokens=100_000, batch_tokens=50, queue_seconds=10.0)
     for number in range(-20, 0):
         tokens = 10 if number % 2 else 50
@@ -241,7 +241,7 @@ def steady(clock: Clock) -> WorkQueue:
 
 
 def compute(queue: WorkQueue, clock: Clock, seconds: float) -> list[int]:
-    """Return the next batch, in so many seconds."""
+    """Compute the next batch in this many seconds, and return its ids."""
     found = taken_now(queue)
     clock.now += seconds
     queue.computed()
@@ -249,13 +249,13 @@ def compute(queue: WorkQueue, clock: Clock, seconds: float) -> list[int]:
 
 
 def wait_for(queue: WorkQueue, clock: Clock, work_id: int, tokens: int, **told: Any) -> Failure | None:
-    """Add work with a deadline so many seconds from now."""
+    """Add work whose deadline is in this many seconds."""
     seconds = told.pop("seconds", math.inf)
     return queue.add(make_work(work_id, [tokens], deadline=clock.now + seconds, **told), SOURCE)
 
 
 def fill(queue: WorkQueue, tokens: int, **told: Any) -> None:
-    """One batch is taken, and so many tokens wait, ten each."""
+    """Have one batch taken, and this many tokens waiting, ten each."""
     assert queue.add(make_work(1000, [50]), SOURCE) is None
     assert taken_now(queue) == [1000]
     for number in range(tokens // 10):
@@ -299,7 +299,7 @@ def test_bulk_work_waits_without_end_but_not_past_its_deadline(steady: WorkQueue
 
 
 def test_turns_of_bulk_work_are_waited_for(steady: WorkQueue, clock: Clock) -> None:
-    """One batch of it, since 3 s wait and a turn comes every 2 s."""
+    """It has one batch, since 3 s of work wait and a turn comes every 2 s."""
     fill(steady, 250)
     for number in range(10, 12):
         assert wait_for(steady, clock, number, 50, priority=BULK) is None
@@ -311,7 +311,7 @@ def test_turns_of_bulk_work_are_waited_for(steady: WorkQueue, clock: Clock) -> N
 
 
 def refused_at(queue: WorkQueue, clock: Clock, seconds: float) -> bool:
-    """Whether ten tokens with that deadline are refused; they do not stay."""
+    """Return whether ten tokens with that deadline are refused; they do not stay."""
     failure = wait_for(queue, clock, 1, 10, seconds=seconds)
     queue.cancel(SOURCE, (1,))
     return failure is not None

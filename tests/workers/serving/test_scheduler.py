@@ -66,7 +66,7 @@ def test_bulk_work_that_has_waited_long_enough_for_its_turn_goes_first() -> None
 
 
 def test_where_bulk_work_has_its_turns_it_goes_last_however_long_it_has_waited() -> None:
-    """In a stream's window, behind much work of its own kind."""
+    """It is in a stream's window, behind much work of its own kind."""
     old = at(1, 50, priority=BULK, arrival=NOW - 1000)
     assert planned(old, at(2), bulk_turn=NOW - TURN_SECONDS + 0.1) == [2]
     assert planned(old, at(2), bulk_turn=NOW - TURN_SECONDS) == [1, 2]
@@ -157,7 +157,7 @@ def test_each_priority_can_be_taken_alone() -> None:
 
 
 def paced(seconds: float, **told: Any) -> Timing:
-    """Each token takes so long."""
+    """Return the timing where each token takes this long."""
     pace = Pace()
     for tokens in (10, 50, 100) * 400:
         pace.add(tokens, tokens * seconds)
@@ -180,7 +180,7 @@ def test_a_batch_has_no_more_than_is_ready_by_the_first_deadline_in_it() -> None
 
 
 def test_rather_than_in_a_short_batch_the_most_urgent_is_not_computed() -> None:
-    """Where a batch of few tokens costs more than they do."""
+    """The fixed cost of a batch of few tokens is more than they cost."""
     entries = [at(1, 20, deadline=NOW + 0.5), at(2, 40), at(3, 20), at(4, 5)]
     found = timed(*entries, timing=paced(0.01, least_tokens=80))
     assert (ids(found.batch), ids(found.overloaded)) == ([2, 3, 4], [1])

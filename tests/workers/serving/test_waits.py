@@ -1,4 +1,4 @@
-"""What the loop refuses, and says of how long others would wait: with a program that takes as long as it is held up."""
+"""Test what the loop refuses, and what it says of waiting, with a program that takes as long as it is held up."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ LARGE_BYTES = PIECE_BYTES + 5  # so that it is hashed in two pieces
 
 @pytest.fixture
 def sealed(tmp_path: Path) -> Path:
-    """Return a sealed folder: a small file, one of several pieces, and an empty one."""
+    """Make a sealed folder: a small file, one of several pieces, and an empty one."""
     folder = tmp_path / "sealed"
     folder.mkdir()
     (folder / "small").write_bytes(b"some content")

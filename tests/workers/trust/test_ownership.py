@@ -1,4 +1,4 @@
-"""Whom the folders on the way to a file must belong to."""
+"""Test whom the folders on the way to a file must belong to."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_where_all_may_write_but_only_remove_their_own_the_next_folder_counts(tm
 @as_root
 @pytest.mark.parametrize("mode", [0o755, 0o1777])
 def test_another_user_s_folder_on_the_way(tmp_path: Path, mode: int) -> None:
-    """With the bit that keeps others from removing, too: the owner may."""
+    """The bit that keeps others from removing does not help: the owner may remove."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a").chmod(mode)
     os.chown(tmp_path / "a", STRANGER, -1)

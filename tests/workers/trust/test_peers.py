@@ -1,4 +1,4 @@
-"""Who is at the other end of a socket, as the kernel tells."""
+"""Test who is at the other end of a socket, as the kernel tells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sealed folder: whatever is changed, cut, missing, additional, a link or another's is found, and named."""
+"""Test a sealed folder: whatever is changed, cut, missing, additional, a link or another's is found, and named."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.workers.trust.conftest import LARGE_BYTES
 
 
 def flip(path: Path, at: int = -1) -> None:
-    """One bit."""
+    """Flip one bit."""
     content = bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
@@ -33,7 +33,7 @@ def cut(path: Path) -> None:
 
 
 def list_files(manifest: Path, said: bytes) -> None:
-    """A list whose own hash is right."""
+    """Write a list whose own hash is right."""
     manifest.write_bytes(said + b"\n" + hashlib.sha256(said).hexdigest().encode() + b"\n")
 
 
@@ -142,7 +142,7 @@ def test_links_on_the_way_to_it_are_followed(sealed: Path, tmp_path: Path) -> No
 
 
 def test_a_pipe_is_no_file(sealed: Path) -> None:
-    """And nobody waits for its other end."""
+    """Nobody waits for its other end."""
     (sealed / "small").unlink()
     os.mkfifo(sealed / "small", 0o600)
     with pytest.raises(SealError, match="small is no regular file"):
@@ -171,7 +171,7 @@ def test_a_folder_below_one_where_others_may_write(sealed: Path, tmp_path: Path)
 
 
 def test_a_known_file_is_hashed_again_once_it_was_written_to(sealed: Path) -> None:
-    """What hides from `known`, a bit that flipped on the disk by itself, does not hide without."""
+    """A bit that flipped on the disk by itself is missed with `known`, and found without."""
     status = (sealed / "large").stat()
     with Sealed.open(sealed) as found:
         found.open_file("large", known=True).close()
@@ -185,7 +185,7 @@ def test_a_known_file_is_hashed_again_once_it_was_written_to(sealed: Path) -> No
 
 
 def test_a_copy_is_as_good(sealed: Path, tmp_path: Path) -> None:
-    """Though all its times are new."""
+    """It is sound though all its times are new."""
     copy = tmp_path / "copy"
     copy.mkdir(mode=0o755)
     for path in sealed.iterdir():
@@ -210,7 +210,7 @@ def test_no_descriptor_is_left_open(sealed: Path) -> None:
 
 
 def test_a_file_that_is_cut_while_it_is_hashed_ends_nothing(sealed: Path) -> None:
-    """Which it would, were it mapped: the process would get a SIGBUS."""
+    """If the file were mapped, the process would get a SIGBUS."""
     ended = threading.Event()
 
     def keep_cutting() -> None:

@@ -1,4 +1,4 @@
-"""Sealed folders appear whole, and what is there instead of one is put aside, within bounds."""
+"""Test that sealed folders appear whole, and that what is there instead is put aside, within bounds."""
 
 from __future__ import annotations
 

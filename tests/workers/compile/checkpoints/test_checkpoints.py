@@ -1,4 +1,4 @@
-"""What is read from checkpoints, what is refused, and in which words."""
+"""Test what is read from checkpoints, what is refused, and in which words."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Checkpoint = Callable[[str], Path]
 
 @pytest.fixture
 def copy(checkpoint: Checkpoint, tmp_path: Path) -> Callable[[str], Path]:
-    """Return a tiny checkpoint of one's own, to spoil."""
+    """Return a function that copies a tiny checkpoint, to be damaged."""
     return lambda name: Path(shutil.copytree(checkpoint(name), tmp_path / name))
 
 
@@ -64,7 +64,7 @@ def test_sources_that_are_not_checkpoints(checkpoint: Checkpoint, tmp_path: Path
 
 
 def hub_cache(root: Path, name: str, source: Path, *, leave_out: tuple[str, ...] = ()) -> Path:
-    """Lay `source` out as huggingface_hub's cache has it."""
+    """Lay out `source` as in huggingface_hub's cache."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     folder = root / f"models--{name.replace('/', '--')}"
     (folder / "refs").mkdir(parents=True)
@@ -74,7 +74,7 @@ def hub_cache(root: Path, name: str, source: Path, *, leave_out: tuple[str, ...]
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Return a hub cache of our own and no network."""
+    """Return an empty hub cache, without a network."""
     import huggingface_hub
     from huggingface_hub import constants
 
@@ -309,7 +309,7 @@ def test_files_that_are_not_weights(copy: Callable[[str], Path]) -> None:
 
 
 class Payload:
-    """What a hostile checkpoint would pickle."""
+    """Be what a hostile checkpoint would pickle."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return (print, ("run",))

@@ -1,4 +1,4 @@
-"""What is read of a checkpoint's generation: settings, ids, and configurations of decoders."""
+"""Test what is read of a checkpoint's generation: settings, ids, and configurations of decoders."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read(directory: Path, *, has_source: bool = False, first_token: int | None =
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a decoder "causal" and an encoder-decoder "both". Do not write into them."""
+    """Return the folder of a decoder "causal" and an encoder-decoder "both", to be read only."""
     folder = tmp_path_factory.mktemp("made")
     tiny_causal(folder / "causal")
     tiny_bert2bert(folder / "both", decoder_sizes={"hidden_size": 24})
@@ -170,7 +170,7 @@ def test_a_decoder_begins_with_one_known_token(tmp_path: Path, settings: dict[st
 
 
 def test_old_settings_are_resolved_as_transformers_resolves_them(copy: Callable[[str], Path]) -> None:
-    """Without generation_config.json: config.json's own, and of its decoder what it leaves open."""
+    """Without generation_config.json, config.json's own settings count, and then its decoder's."""
     directory = copy("both")
     (directory / "generation_config.json").unlink()
     outer = {"num_beams": 4, "length_penalty": 2.0, "max_length": 142, "early_stopping": True, "eos_token_id": 3}

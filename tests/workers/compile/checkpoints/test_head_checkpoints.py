@@ -1,4 +1,4 @@
-"""Which heads a checkpoint has, and what is said of those that it should have."""
+"""Test which heads a checkpoint has, and what is said of heads that it should have."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Copy = Callable[[str], Path]
 
 @pytest.fixture
 def copy(checkpoint: Checkpoint, tmp_path: Path) -> Copy:
-    """Return a tiny checkpoint of one's own, to spoil."""
+    """Return a function that copies a tiny checkpoint, to be damaged."""
     return lambda name: Path(shutil.copytree(checkpoint(name), tmp_path / name))
 
 
@@ -56,7 +56,7 @@ def same(left: FoundHeads, right: FoundHeads) -> bool:
     )
 
 
-# Which there are
+# Which heads there are
 
 
 @pytest.mark.parametrize("architecture", ["BertForMaskedLM", "BertModel", "BertForTokenClassificationOfOurs"])
@@ -205,7 +205,7 @@ def test_weights_under_other_names(copy: Copy, name: str, old: str, new: str) ->
 
 
 def test_where_there_are_two_biases_transformers_decides(copy: Copy, compile_cache: Path) -> None:
-    """It adds the decoder's own, also where the matrix is tied."""
+    """Add the decoder's own bias, as transformers does even where the matrix is tied."""
 
     def change(weights: dict[str, Tensor]) -> None:
         weights["cls.predictions.decoder.bias"] = weights["cls.predictions.bias"] + 1

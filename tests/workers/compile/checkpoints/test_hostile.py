@@ -1,4 +1,4 @@
-"""Checkpoints that somebody has made to do harm: each is refused in one line, and nothing is allocated for it."""
+"""Test checkpoints made to do harm: each is refused in one line, and no memory is allocated for it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from bertstream.workers.compile.compiler import compile_model
 from tests.support.checkpoints import edit_json, sentence_files, write_json
 
 Checkpoint = Callable[[str], Path]
-MEMORY_KIB = 300 << 10  # that any of it may take at most, torch's first use included
+MEMORY_KIB = 300 << 10  # the most that any test may take, torch's first use included
 
 HUGE, NAN = 10**18, float("nan")
 NO_NUMBERS: tuple[Any, ...] = (True, "768", 768.0, NAN, math.inf, [768], {"a": 1}, "x" * 10_000)
@@ -54,7 +54,7 @@ def _little_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def refusal(directory: Path) -> str:
-    """Return what is said of it, in one line that is not long."""
+    """Return the error for the checkpoint, which is one short line."""
     with pytest.raises(CheckpointError) as raised:
         compile_model(directory, cache=directory / "cache")
     told = str(raised.value)
@@ -64,7 +64,7 @@ def refusal(directory: Path) -> str:
 
 
 def refused(read: Callable[[], object]) -> str:
-    """Return what is said by an error of ours; "" where it is understood. There must be no other."""
+    """Return the message of our error, or "" where the file is valid; any other error fails the test."""
     try:
         read()
     except CheckpointError as error:
@@ -118,7 +118,7 @@ def test_numbers_of_labels_have_bounds(copy: Callable[[str], Path], value: Any) 
 
 
 def test_within_the_bounds_the_weights_must_fit(copy: Callable[[str], Path]) -> None:
-    """And nothing is allocated before that is known."""
+    """Nothing is allocated before that is known."""
     directory = copy("bert")
     edit_json(directory / "config.json", vocab_size=1 << 24, hidden_size=3 << 14, intermediate_size=1 << 20)
     assert " is [" in refusal(directory)
@@ -136,7 +136,7 @@ VALUES: tuple[Any, ...] = (*NO_COUNTS, [], {}, [[]], [None], {"0": None}, {"Auto
 @pytest.mark.parametrize("name", ["bert", "roberta-pad", "bert-classifier"])
 @pytest.mark.parametrize("key", KEYS)
 def test_any_value_is_understood_or_refused(copy: Callable[[str], Path], name: str, key: str) -> None:
-    """By an error of ours, whose message is short enough."""
+    """A refusal is an error of ours, whose message is short enough."""
     directory = copy(name)
     before = (directory / "config.json").read_text()
     for value in VALUES:
@@ -198,7 +198,7 @@ def test_a_vocabulary_has_bounds_too(copy: Callable[[str], Path]) -> None:
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "vocab.txt", "modules.json"])
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_what_is_no_file_is_not_opened(copy: Callable[[str], Path], file: str, kind: str) -> None:
-    """It might never end, or never begin."""
+    """Reading it might never end, or never begin."""
     directory = copy("bert")
     if file == "vocab.txt":
         (directory / "tokenizer.json").unlink()
@@ -214,7 +214,7 @@ def test_what_is_no_file_is_not_opened(copy: Callable[[str], Path], file: str, k
 
 
 def header(path: Path, length: int | None = None, **tensors: Any) -> None:
-    """A safetensors file that begins with this, and says that it is so long."""
+    """Write a safetensors file that begins with this header, and gives this length."""
     text = json.dumps(tensors).encode()
     path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + b"\0" * 64)
 
@@ -255,7 +255,7 @@ def test_headers_that_lie(copy: Callable[[str], Path], made: Callable[[Path], No
 
 
 def test_a_long_header_is_not_read(copy: Callable[[str], Path]) -> None:
-    """Of a file that is as long as it says."""
+    """The file is as long as its header says."""
     directory = copy("bert")
     header(directory / "model.safetensors", 1 << 39)
     os.truncate(directory / "model.safetensors", 1 << 40)
@@ -273,7 +273,7 @@ def pickled(copy: Callable[[str], Path]) -> Path:
 
 
 def test_a_pickle_of_compressed_parts(pickled: Path) -> None:
-    """A thousandth of what they are, so that a small file would fill all memory."""
+    """They are compressed a thousandfold, so a small file would fill all memory."""
     path, bomb = pickled / "pytorch_model.bin", pickled / "bomb"
     with zipfile.ZipFile(path) as before, zipfile.ZipFile(bomb, "w") as after:
         for part in before.infolist():
@@ -283,7 +283,7 @@ def test_a_pickle_of_compressed_parts(pickled: Path) -> None:
 
 
 def test_a_pickle_of_tensors_that_are_larger_than_the_file(pickled: Path) -> None:
-    """All of whose rows are one: adding up to any size."""
+    """All rows are the same memory, so that their sum may be any size."""
     path = pickled / "pytorch_model.bin"
     weights = torch.load(path, weights_only=True)
     torch.save(weights | {NAME: torch.zeros(1).expand(1 << 20, 1 << 20)}, path)
@@ -292,7 +292,7 @@ def test_a_pickle_of_tensors_that_are_larger_than_the_file(pickled: Path) -> Non
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_that_claims_more_than_it_has(pickled: Path, zipped: bool) -> None:
-    """Where it says how many numbers a storage has."""
+    """The number of elements of a storage is wrong."""
     path = pickled / "pytorch_model.bin"
     torch.save({NAME: torch.zeros(77)}, path, _use_new_zipfile_serialization=zipped)
     few, many = b"K" + bytes([77]), b"J" + (1 << 30).to_bytes(4, "little")

@@ -1,4 +1,4 @@
-"""Heads of checkpoints whose config.json names no class: told by their weights, or by who serves them."""
+"""Test heads of checkpoints whose config.json names no class: their weights tell, or the user."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ NAMES |= {"choice": "multiple_choice", "mlm": "fill_mask"}
 
 @pytest.fixture
 def silent(checkpoint: Checkpoint, tmp_path: Path) -> Silent:
-    """Return a tiny checkpoint with heads, without its class in config.json; changes are made to that, None removes."""
+    """Return a function that makes a tiny checkpoint with heads, whose config.json names no class.
+
+    changes: to config.json; None removes a key.
+    """
 
     def make(name: str, **changes: Any) -> Path:
         directory = Path(shutil.copytree(checkpoint(name), tmp_path / name))
@@ -54,7 +57,7 @@ def described(directory: Path, cache: Path, **options: Any) -> ModelDescription:
 def test_heads_have_the_numbers_of_transformers_class(
     silent: Silent, compile_cache: Path, family: str, head: str
 ) -> None:
-    """Of BERT's classes of whole texts nothing tells but what is said: its old classes of tokens have a pooler too."""
+    """For whole texts, BERT's class must be named: its old classes for tokens have a pooler too."""
     said = {"task": NAMES[head]} if (family, head) == ("bert", "classifier") else {}
     architecture = FAMILIES[family][1] + HEADS[head][0]
     pair = HeadPair(silent(f"{family}-{head}"), compile_cache, architecture, **said)

@@ -1,4 +1,4 @@
-"""A family is one entry: what is read, compiled and served of it comes from there and nowhere else."""
+"""Test that a family is one entry: what is read, compiled and served of it comes from there and nowhere else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bertstream.workers.models import HEAD_KINDS
 from bertstream.workers.programs.program import ScriptedProgram
 from tests.support.checkpoints import edit_json, tiny_bert
 
-# BERT's own module of the head -> that of a family that is BERT by other names.
+# BERT's own module of the head -> the module of a family that is BERT under other names.
 HEAD = {"dense": "wonder_head.first", "norm": "wonder_head.second"}
 WONDER = replace(
     BERT,
@@ -40,7 +40,7 @@ WONDER = replace(
 
 
 def renamed(name: str) -> str:
-    """Return what WONDER calls a weight of BERT."""
+    """Return WONDER's name for a weight of BERT."""
     for old, new in (
         ("cls.predictions.transform.dense.", f"{HEAD['dense']}."),
         ("cls.predictions.transform.LayerNorm.", f"{HEAD['norm']}."),
@@ -55,7 +55,7 @@ def renamed(name: str) -> str:
 
 
 def as_wonder(directory: Path) -> None:
-    """Make it the same checkpoint by WONDER's names."""
+    """Rename a checkpoint's weights to WONDER's names."""
     weights = load_file(directory / "model.safetensors")
     save_file({renamed(name): weight for name, weight in weights.items()}, directory / "model.safetensors")
     values = json.loads((directory / "config.json").read_text("utf-8"))
@@ -91,7 +91,7 @@ def test_it_has_the_same_numbers_heads_and_tokenizer(both: tuple[ScriptedProgram
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
 def test_every_head_s_weights_are_known_to_be_a_head_s(family: Family) -> None:
-    """Else they would be unexpected weights of the encoder."""
+    """Otherwise they would be unexpected weights of the encoder."""
     for head in family.heads:
         assert head.kind in HEAD_KINDS
         assert (head.kind == "vocabulary") == bool(head.vocabulary_matrix)

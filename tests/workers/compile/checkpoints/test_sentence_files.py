@@ -1,4 +1,4 @@
-"""Defaults from sentence-transformers' files and the tokenizer's, and what is refused of them."""
+"""Test defaults from sentence-transformers' files and the tokenizer's, and what is refused of them."""
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ def test_files_in_folders_are_asked_of_the_hub(
         str(path.relative_to(local)) for path in local.rglob("*")
     }
     assert len(asked) == 2
-    # One more question where some have pickles, for these folders alone.
+    # One more request, for these folders alone, where some have pickles.
     for place in (hub, local):
         (place / "2_Dense" / "model.safetensors").unlink()
     files[files.index("2_Dense/model.safetensors")] = "2_Dense/pytorch_model.bin"

@@ -1,4 +1,4 @@
-"""Files that are not what they are named: the error says what was found in which file, and what to do."""
+"""Test files that are not what they are named: the error says what was found in which file, and what to do."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_file_that_nobody_reads_may_be_a_pointer(checkpoint: Checkpoint, tmp_p
 
 @pytest.mark.parametrize("kept", [20, 3000, -1])
 def test_safetensors_that_are_cut_off(checkpoint: Checkpoint, tmp_path: Path, kept: int) -> None:
-    """In the header, in the tensors, and by one byte."""
+    """Cut in the header, in the tensors, and by one byte."""
     directory = Path(shutil.copytree(checkpoint("bert"), tmp_path / "checkpoint"))
     path = directory / "model.safetensors"
     whole = path.read_bytes()

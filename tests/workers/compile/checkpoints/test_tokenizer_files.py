@@ -1,4 +1,4 @@
-"""Every kind of tokenizer file gives the ids of transformers' AutoTokenizer."""
+"""Test that every kind of tokenizer file gives the ids of transformers' AutoTokenizer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PAIRS = (("a fox", "the dog"), ("", "敏捷"), ("Größe", ""))
 
 @pytest.fixture
 def bare(checkpoint: Checkpoint, tmp_path: Path) -> Callable[[str], Path]:
-    """Return a checkpoint's folder with config.json alone, as before it had a tokenizer."""
+    """Return a function that makes a checkpoint's folder with config.json alone, to which tokenizer files are added."""
 
     def make(name: str) -> Path:
         directory = tmp_path / name
@@ -64,7 +64,7 @@ def sentencepiece_model() -> bytes:
 
 
 def check(directory: Path, family: str, **options: Any) -> TokenizerSettings:
-    """Ours against AutoTokenizer of the same folder: ids and type ids of texts and pairs."""
+    """Compare ours with AutoTokenizer of the same folder: ids and type ids of texts and pairs."""
     found = read_tokenizer(directory, FAMILIES[family])
     found.save(directory.parent)
     ours = Tokenizer.from_file(str(directory.parent / "tokenizer.json"))
@@ -156,7 +156,7 @@ def test_sentencepiece_models(bare: Callable[[str], Path], sentencepiece_model: 
     (directory / file).write_bytes(sentencepiece_model)
     found = check(directory, family, vocab_file=str(directory / file))
     assert (found.definition["model"]["type"], found.definition["normalizer"]["type"]) == ("Unigram", "Precompiled")
-    # And the pieces are sentencepiece's own.
+    # The pieces are sentencepiece's own too.
     found.save(directory)
     ours = Tokenizer.from_file(str(directory / "tokenizer.json"))
     theirs = sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_model)

@@ -1,4 +1,4 @@
-"""Tokenizers whose files differ: what transformers 4 and 5 agree on, else what tokenizer.json says, and a warning."""
+"""Test tokenizers whose files differ: what transformers 4 and 5 agree on, else tokenizer.json, and a warning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOLDENS: dict[str, dict[str, Any]] = json.loads(tokenizer_goldens.PATH.read_text
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
-    """Where ours is saved."""
+    """Return the folder in which our tokenizer is saved."""
     folder = tmp_path / "compiled"
     folder.mkdir()
     return folder
@@ -64,7 +64,7 @@ def test_goldens_are_of_these_cases() -> None:
 
 @pytest.mark.parametrize("tokenizer_class", ["XLMRobertaTokenizer", "XLMRobertaTokenizerFast"])
 def test_the_class_goes_before_the_family(tmp_path: Path, made: Path, tokenizer_class: str) -> None:
-    """As of the multilingual models that are BERTs with the vocabulary of XLM-R."""
+    """Multilingual models are BERTs with the vocabulary of XLM-R."""
     directory = Case("xlm-roberta", files={"config": {"model_type": "bert"}}).write(tmp_path / "checkpoint")
     write_json(directory / "tokenizer_config.json", {"tokenizer_class": tokenizer_class})
     found = read_tokenizer(directory, FAMILIES["bert"])
@@ -104,7 +104,7 @@ def test_a_class_for_another_kind_of_file(tmp_path: Path, made: Path) -> None:
 
 
 def test_flags_beside_a_content_of_additional_tokens(tmp_path: Path) -> None:
-    """As transformers 4 has written them, and version 5 fails to read."""
+    """Version 4 of transformers has written them, and version 5 fails to read them."""
     more = {"additional_special_tokens": [{"content": WORLD, "lstrip": True, "rstrip": False, "normalized": False}]}
     directory = Case("bert", files={"special_tokens_map": more}).write(tmp_path / "checkpoint")
     added = {each["content"]: each for each in read_tokenizer(directory, FAMILIES["bert"]).definition["added_tokens"]}
@@ -134,7 +134,7 @@ def test_the_old_name_of_the_longest_length(tmp_path: Path) -> None:
 
 
 def test_ids_are_those_that_the_library_gives(tmp_path: Path) -> None:
-    """It numbers added tokens itself, whatever the file says."""
+    """The library numbers added tokens itself, whatever the file says."""
     directory = Case("bert", files={"tokenizer_config": {"mask_token": WORLD}}).write(tmp_path / "checkpoint")
     definition = json.loads((directory / "tokenizer.json").read_text())
     definition["added_tokens"].append({**token(WORLD), "id": 900})
@@ -170,7 +170,7 @@ def test_lists_of_tokens_that_are_none(tmp_path: Path) -> None:
 
 
 def test_what_version_5_cannot_read_is_as_in_version_4(tmp_path: Path) -> None:
-    """It takes the fourth piece for the unknown token, and there are three."""
+    """Version 5 takes the fourth piece for the unknown token, and there are three."""
     directory = Case("xlm-roberta").write(tmp_path / "a")
     pieces = [["<unk>", 0.0], ["\u2581", -1.0], ["a", -2.0]]
     model = {"type": "Unigram", "unk_id": 0, "vocab": pieces, "byte_fallback": False}

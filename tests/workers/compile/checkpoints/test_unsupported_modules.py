@@ -1,4 +1,4 @@
-"""What cannot be run of a checkpoint is refused, unless it may be left out."""
+"""Test that what cannot be run of a checkpoint is refused, unless it may be left out."""
 
 from __future__ import annotations
 
