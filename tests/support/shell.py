@@ -100,11 +100,11 @@ def bertstream(arguments: list[str]) -> int:
 
 def _check_loading(arguments: list[str]) -> int:
     """Check that the command line is valid, and that a server would look for such a checkpoint."""
-    from bertstream.cli._main import _parser
+    from bertstream.cli._main import build_parser
     from bertstream.server.protocols.bertstream_v1.validation.loading import parse_load
     from bertstream.v1 import models_pb2
 
-    given = _parser().parse_args(arguments)
+    given = build_parser().parse_args(arguments)
     source = given.source if arguments[0] == "load" else given.name
     parse_load(models_pb2.LoadModelRequest(name=given.name, source=source), max_workers=1)
     return 0
