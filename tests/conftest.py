@@ -108,7 +108,7 @@ def new_cache(compile_cache: Path) -> Callable[[Path], Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _default_cache(compile_cache: Path) -> Iterator[None]:
-    """What asks for no other cache takes this one, not the user's."""
+    """Yield what asks for no other cache takes this one, not the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BERTSTREAM_CACHE", str(compile_cache))
         yield
@@ -137,6 +137,6 @@ def server(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[S
 def documented(
     checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The address of a server of all models that the documents name, with tiny ones in place of the hub's."""
+    """Yield the address of a server of all models that the documents name, with tiny ones in place of the hub's."""
     with documented_server(checkpoint, compile_cache, tmp_path_factory.mktemp("documented")) as address:
         yield address

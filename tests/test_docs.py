@@ -29,7 +29,7 @@ ARGUMENTS = {"invalid": 3, "invalid_fields": 2}  # the last is the reason
 
 
 def table(document: str, title: str) -> list[list[str]]:
-    """The cells of the first table below a heading, without its header."""
+    """Return the cells of the first table below a heading, without its header."""
     below = (ROOT / document).read_text("utf-8").split(f"\n## {title}\n", 1)[1]
     found = re.search(r"^\|[-|]+\|\n((?:\|.*\n)+)", below, re.MULTILINE)
     assert found is not None, f"{document} has no table below {title}"

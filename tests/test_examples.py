@@ -125,7 +125,7 @@ class Demo:
         )
 
     def read_until(self, part: str) -> list[str]:
-        """The lines up to the one that has this in it."""
+        """Return the lines up to the one that has this in it."""
         assert self.process.stdout is not None
         lines: list[str] = []
         for line in self.process.stdout:
@@ -135,7 +135,7 @@ class Demo:
         raise AssertionError(f"{part!r} was never printed:\n" + "\n".join(lines))
 
     def finish(self) -> str:
-        """The rest of the output, once it has ended."""
+        """Return the rest of the output, once it has ended."""
         return self.process.communicate(timeout=90)[0]
 
     def left(self) -> list[int]:

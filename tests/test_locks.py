@@ -37,7 +37,7 @@ def _pins(name: str, python: str) -> dict[str, str]:
 
 
 def _asked(extra: str, python: str) -> Iterator[Requirement]:
-    """What the distribution asks for with an extra, other extras of it followed."""
+    """Yield what the distribution asks for with an extra, other extras of it followed."""
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [*project["dependencies"], *project["optional-dependencies"].get(extra, ())]
     for requirement in map(Requirement, lines):

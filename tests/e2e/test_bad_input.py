@@ -49,7 +49,7 @@ def channel(server: Server) -> Iterator[grpc.Channel]:
 
 
 def call(channel: grpc.Channel, rpc: str, request: Message | bytes) -> Answer:
-    """Makes a call that must fail, and reads the google.rpc.Status."""
+    """Make a call that must fail, and read the google.rpc.Status."""
     raw = request if isinstance(request, bytes) else request.SerializeToString()
     with pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary(rpc, request_serializer=bytes)(raw, timeout=120)

@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def bulk(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[Server]:
-    """A server of its own, whose memory nobody else uses."""
+    """Yield a server of its own, whose memory nobody else uses."""
     with running([f"tiny={checkpoint('bert')}"], "--workers", "1", cache=compile_cache) as server:
         yield server
 

@@ -36,7 +36,7 @@ def channel(fresh: Server) -> Iterator[grpc.Channel]:
 
 
 def peak(server: Server) -> int:
-    """The most bytes that the frontend has had in memory so far."""
+    """Return the most bytes that the frontend has had in memory so far."""
     (frontend,) = server.children("bertstream.server.frontend.process")
     status = Path(f"/proc/{frontend.pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) << 10

@@ -26,7 +26,7 @@ __attribute__((constructor)) static void mark() { if (FILE* file = std::fopen(MA
 
 
 def vectors(checkpoint: Path, cache: Path) -> tuple[np.ndarray, list[str]]:
-    """What the server answers, and its warnings and errors."""
+    """Return what the server answers, and its warnings and errors."""
     with running([f"tiny={checkpoint}"], "--workers", "1", cache=cache) as server, Client(server.address) as client:
         found = np.asarray(client.encode([TEXT]))
         told = [each["message"] for each in server.records if each["level"] in ("warning", "error")]

@@ -33,7 +33,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 
 
 def failed_start(checkpoint: Path, cache: Path, file_bytes: int = resource.RLIM_INFINITY) -> str:
-    """What a server says before it ends with 1. No file that it writes may be larger than so many bytes."""
+    """Return what a server says before it ends with 1. No file that it writes may be larger than so many bytes."""
     serve = ("-m", "bertstream.cli", "serve", f"tiny={checkpoint}", "--port", "0", "--workers", "1")
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(file_bytes), *serve],

@@ -160,7 +160,7 @@ def test_a_model_is_there_for_all_when_its_load_is_answered_and_gone_likewise(ca
 
 
 def until(ended: threading.Event) -> Iterator[list[int]]:
-    """The same text again and again."""
+    """Yield the same text again and again."""
     while not ended.is_set():
         yield [5, 6]
 

@@ -22,7 +22,7 @@ PROMPT = "The quick brown"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Iterator[Server]:
-    """A real server of a decoder with one worker, whose cache holds little."""
+    """Yield a real server of a decoder with one worker, whose cache holds little."""
     checkpoint = tiny_causal(tmp_path_factory.mktemp("faults") / "bert", "bert")
     options = ("--workers", "1", "--cache-tokens", "4096")
     with running([f"bert={checkpoint}"], *options, cache=compile_cache) as started:

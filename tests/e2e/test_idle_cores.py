@@ -23,13 +23,13 @@ pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there 
 
 @pytest.fixture(scope="module")
 def adaptive(compile_cache: Path) -> Iterator[Server]:
-    """The embedded model, with as many workers and threads as the server thinks best."""
+    """Yield the embedded model, with as many workers and threads as the server thinks best."""
     with running(["all-MiniLM-L6-v2"], cache=compile_cache) as server:
         yield server
 
 
 def share(server: Server) -> Path:
-    """The file in which workers say with how many threads they compute."""
+    """Return the file in which workers say with how many threads they compute."""
     (found,) = {Path(each.path) for each in server.workers[0].memory_maps() if Path(each.path).name == "cores"}
     return found
 

@@ -118,7 +118,7 @@ def client_of_each_frontend(server: Server, key: str) -> Iterator[list[Client]]:
 
 
 def everything(each: Client) -> dict[str, Callable[[], Any]]:
-    """A call of every kind."""
+    """Return a call of every kind."""
     return {
         "unary": lambda: each.encode(["a b"], model="tiny"),
         "stream": lambda: list(each.encode_stream(["a"] * 3, model="tiny")),
@@ -132,7 +132,7 @@ def everything(each: Client) -> dict[str, Callable[[], Any]]:
 
 
 def reasons(each: Client) -> dict[str, str]:
-    """The reason of what each call is refused for; those that are answered are left out."""
+    """Return the reason of what each call is refused for; those that are answered are left out."""
     found = {}
     for name, call in everything(each).items():
         try:

@@ -89,7 +89,7 @@ def test_every_number_is_the_same_over_every_rpc(server: Server, client: Client,
 
 
 def _unary(channel: grpc.Channel, texts: list[str], model: str) -> list[dict[int, Any]]:
-    """The hidden states of each text by EncodeTexts, read without the SDK."""
+    """Return the hidden states of each text by EncodeTexts, read without the SDK."""
     options = encoding_pb2.EncodingOptions(model=model, outputs=[encoding_pb2.ENCODING_OUTPUT_HIDDEN_STATES])
     inputs = types_pb2.TextBatch(texts=types_pb2.Texts(texts=texts))
     request = encoding_pb2.EncodeTextsRequest(options=options, inputs=inputs)

@@ -62,7 +62,7 @@ def refused(call: Callable[[], object]) -> tuple[str, str, str]:
 
 @pytest.fixture(scope="module")
 def root(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model root: checkpoints of two families, a broken one, and a link that leads out of it."""
+    """Return a model root: checkpoints of two families, a broken one, and a link that leads out of it."""
     made = tmp_path_factory.mktemp("roots") / "root"
     for name in ("bert", "roberta", "bert-cased"):
         shutil.copytree(checkpoint(name), made / "tiny" / name)
@@ -96,7 +96,7 @@ def loading(server: Server) -> Iterator[Loading]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[Client]:
-    """Tries nothing again, so that a call that fails is seen."""
+    """Try nothing again, so that a call that fails is seen."""
     with Client(server.address, retries=0, reconnect_seconds=0) as opened:
         yield opened
 
@@ -126,7 +126,7 @@ class Busy:
         return self.streamed
 
     def stop(self) -> None:
-        """Raises what any of them has met."""
+        """Raise what any of them has met."""
         self._stop.set()
         assert all(call.result(60) > 0 for call in self._calls)
         assert self._stream.result(60) > 0

@@ -18,7 +18,7 @@ Request, Response = reflection_pb2.ServerReflectionRequest, reflection_pb2.Serve
 
 
 def ask(server: Server, version: str, *requests: Any, **options: Any) -> list[Any]:
-    """The answers of one version. Their messages differ in nothing but the name of their package."""
+    """Return the answers of one version. Their messages differ in nothing but the name of their package."""
     with grpc.insecure_channel(server.address) as channel:
         rpc: Any = channel.stream_stream(
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",

@@ -230,7 +230,7 @@ def test_entities_of_long_texts_in_windows(
 
 
 def window_bounds(directory: Path, stride: int) -> list[tuple[int, int]]:
-    """The characters of LONG that each window has."""
+    """Return the characters of LONG that each window has."""
     windows = reference.tokenizer(directory)(
         LONG,
         truncation=True,

@@ -148,7 +148,7 @@ def test_clients_that_must_show_a_certificate(
 
 
 def refused(cache: Path, *options: str) -> str:
-    """What a server says before it ends with 2, and compiles nothing."""
+    """Return what a server says before it ends with 2, and compiles nothing."""
     command = [sys.executable, "-m", "bertstream.cli", "serve", "/none/at-all", "--port", "0", *options]
     environment = {**os.environ, "BERTSTREAM_CACHE": str(cache)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)

@@ -99,7 +99,7 @@ class FollowedCertificates:
 
 
 def _read(path: str, kind: str) -> str:
-    """What a PEM file holds, byte for byte."""
+    """Return what a PEM file holds, byte for byte."""
     try:
         text = Path(path).read_text(encoding="latin-1")
     except OSError as error:
@@ -110,7 +110,7 @@ def _read(path: str, kind: str) -> str:
 
 
 def _trusting(path: str, certificates: str) -> ssl.SSLContext:
-    """A client that trusts these certificates, whoever has signed them."""
+    """Return a client that trusts these certificates, whoever has signed them."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
@@ -123,7 +123,7 @@ def _trusting(path: str, certificates: str) -> ssl.SSLContext:
 
 
 def _showing(files: TlsFiles, certificate: str, key: str) -> ssl.SSLContext:
-    """A server with this certificate, which is known to be one."""
+    """Return a server with this certificate, which is known to be one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         with _in_memory(certificate) as certificate_path, _in_memory(key) as key_path:
@@ -169,7 +169,7 @@ def _in_memory(text: str) -> Iterator[str]:
 
 
 def _stamp(files: TlsFiles) -> _Stamp:
-    """Changes when a file does; all zeros for one that is not there."""
+    """Change when a file does; all zeros for one that is not there."""
     stamps = []
     for path in filter(None, (files.certificate, files.key, files.client_ca)):
         try:

@@ -179,7 +179,7 @@ def add_arguments(parser: argparse.ArgumentParser, names: Sequence[str] = tuple(
 
 
 def load(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> ServeConfig:
-    """Flags over variables over the file over defaults. Raises ConfigError."""
+    """Return flags over variables over the file over defaults. Raises ConfigError."""
     path = arguments.config or environment.get("BERTSTREAM_CONFIG")
     values = _from_file(Path(path)) if path else {}
     for name in FIELDS:
@@ -221,7 +221,7 @@ def _parse_table(table: Mapping[str, Any], origin: str) -> ModelTable:
 
 
 def _parse_own(name: str, value: Any, origin: str) -> Any:
-    """A model's own value of an option."""
+    """Return a model's own value of an option."""
     if name == "device" and isinstance(value, str) and re.fullmatch(r"cuda:\d{1,3}", value):
         return value
     if name == "task":
@@ -251,7 +251,7 @@ _ACCEPTED: Mapping[type, tuple[type, ...]] = {int: (int, str), float: (int, floa
 
 
 def _parse(name: str, value: Any, origin: str) -> Any:
-    """A value of the option's type, whether it came as text or from TOML."""
+    """Return a value of the option's type, whether it came as text or from TOML."""
     option = FIELDS[name]
     if name in _SEPARATORS:
         parsed = _parse_list(value, origin, _SEPARATORS[name])
@@ -275,7 +275,7 @@ def _parse(name: str, value: Any, origin: str) -> Any:
 
 
 def _parse_list(value: Any, origin: str, separator: str | None) -> tuple[str, ...]:
-    """A list of texts; in one text they are separated by white space, or by what is said."""
+    """Return a list of texts; in one text they are separated by white space, or by what is said."""
     texts = [part for part in value.split(separator) if part] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
         raise ConfigError(f"{origin} must be a list of texts, not {value!r}")

@@ -26,7 +26,7 @@ def counts(tmp_path: Path) -> SharedCounts:
 
 @pytest.fixture
 def pass_time(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock that stands still until it is told."""
+    """Return a clock that stands still until it is told."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 

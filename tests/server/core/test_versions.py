@@ -23,7 +23,7 @@ Make = Callable[[int], ModelSettings]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Settings of a version, each with one worker, which is not started."""
+    """Return settings of a version, each with one worker, which is not started."""
 
     def made(serial: int) -> ModelSettings:
         folder = tmp_path / str(serial)

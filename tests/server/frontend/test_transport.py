@@ -28,7 +28,7 @@ def test_the_core_knows_every_argument() -> None:
 
 
 async def pinged(interval_ms: int, times: int, seconds: float) -> http2.Pinged:
-    """A server that allows a ping so often."""
+    """Return a server that allows a ping so often."""
     arguments = {**dict(transport.arguments(LIMITS, ConnectionLimits())), INTERVAL: interval_ms}
     server = grpc.aio.server(options=list(arguments.items()))
     port = server.add_insecure_port("127.0.0.1:0")

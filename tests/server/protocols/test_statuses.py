@@ -13,7 +13,7 @@ D: Any = error_details_pb2
 
 
 def detail(status: status_pb2.Status, kind: Any) -> object:
-    """The only detail of a kind."""
+    """Return the only detail of a kind."""
     found = [each for each in status.details if each.Is(kind.DESCRIPTOR)]
     assert len(found) == 1
     message = kind()

@@ -59,7 +59,7 @@ def launched(config: ServeConfig, folder: Path, device: str = "cpu") -> tuple[La
 
 
 def told_to(spec: ChildSpec) -> FrontendSettings:
-    """What a frontend that starts is told when it asks."""
+    """Return what a frontend that starts is told when it asks."""
     told = spec.settings(0)
     assert isinstance(told, FrontendSettings)
     return told
@@ -225,7 +225,7 @@ def test_wrong_usage_is_one_line_too(main: Callable[[list[str]], int], capsys: p
 
 @contextmanager
 def kept_logging() -> Iterator[None]:
-    """What the body does to logging is undone."""
+    """Yield what the body does to logging is undone."""
     root, hook = logging.getLogger(), sys.excepthook
     handlers, level = root.handlers[:], root.level
     try:

@@ -16,6 +16,6 @@ def raise_first(outcomes: Sequence[Outcome]) -> None:
 
 
 def refuse_if_late(error: RequestError) -> None:
-    """Raises what is a stream's error, not an item's: its deadline, and the version of the model that it began with."""
+    """Raise what is a stream's error, not an item's: its deadline, and the version of the model that it began with."""
     if error.reason in ("DEADLINE_EXCEEDED", "MODEL_REPLACED"):
         raise error

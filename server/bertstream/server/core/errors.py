@@ -72,7 +72,7 @@ def too_large(path: str, description: str) -> RequestError:
 
 
 def not_utf8(path: str) -> RequestError:
-    """The text at this path is not UTF-8."""
+    """Return the text at this path is not UTF-8."""
     return invalid(path, NOT_UTF8, "INVALID_UTF8")
 
 
@@ -93,12 +93,12 @@ def method_not_found(name: str) -> RequestError:
 
 
 def not_available(message: str, reason: str = "OUTPUT_NOT_AVAILABLE") -> RequestError:
-    """The model lacks what is asked of it."""
+    """Return the model lacks what is asked of it."""
     return RequestError(Code.FAILED_PRECONDITION, reason, message)
 
 
 def head_not_available(head: str, there: Iterable[str]) -> RequestError:
-    """The checkpoint has no such task head."""
+    """Return the checkpoint has no such task head."""
     names = ", ".join(there)
     message = f"this checkpoint has no head {head}; heads that it has: {names or 'none'}"
     return RequestError(
@@ -112,7 +112,7 @@ def checkpoint_not_found(message: str) -> RequestError:
 
 
 def not_loadable(message: str) -> RequestError:
-    """The checkpoint does not compile, or its workers do not start."""
+    """Return the checkpoint does not compile, or its workers do not start."""
     return RequestError(Code.FAILED_PRECONDITION, "MODEL_NOT_LOADABLE", message)
 
 
@@ -123,25 +123,25 @@ def key_required() -> RequestError:
 
 
 def key_unknown(message: str) -> RequestError:
-    """What is shown is no key of this server, or is none any more. The message must not have it."""
+    """Return what is shown is no key of this server, or is none any more. The message must not have it."""
     return RequestError(Code.UNAUTHENTICATED, "KEY_UNKNOWN", message)
 
 
 def role_not_allowed(role: str) -> RequestError:
-    """The caller's key has not the role that the call needs."""
+    """Return the caller's key has not the role that the call needs."""
     message = f"this call needs a key with the role {role!r}"
     return RequestError(Code.PERMISSION_DENIED, "ROLE_NOT_ALLOWED", message, metadata={"role": role})
 
 
 def model_not_allowed(name: str, allowed: Iterable[str]) -> RequestError:
-    """The caller's key is for other models."""
+    """Return the caller's key is for other models."""
     names = ", ".join(allowed)
     message = f"this key is not for the model {name[:200]!r}; name one that it is for: {names}"
     return RequestError(Code.PERMISSION_DENIED, "MODEL_NOT_ALLOWED", message, metadata={"models": names})
 
 
 def quota_exceeded(message: str, retry_seconds: float) -> RequestError:
-    """The caller's key has had its share for now."""
+    """Return the caller's key has had its share for now."""
     return RequestError(Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED", message, retry_seconds=retry_seconds)
 
 
@@ -151,7 +151,7 @@ def overloaded(message: str, retry_seconds: float) -> RequestError:
 
 
 def out_of_memory() -> RequestError:
-    """The worker lives, but this alone is more than its memory holds."""
+    """Return the worker lives, but this alone is more than its memory holds."""
     return RequestError(
         Code.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY", "the worker's memory does not hold this text's computation"
     )
@@ -163,24 +163,27 @@ def worker_lost(message: str, retry_seconds: float = 2.0) -> RequestError:
 
 
 def model_replaced() -> RequestError:
-    """This version of the model has waited for its calls for as long as a drain may take. The next is there already."""
+    """Return this version of the model has waited for its calls for as long as a drain may take.
+
+    The next is there already.
+    """
     message = "this version of the model is no longer served"
     return RequestError(Code.UNAVAILABLE, "MODEL_REPLACED", message, retry_seconds=0.1)
 
 
 def draining() -> RequestError:
-    """The server is about to stop."""
+    """Return the server is about to stop."""
     return RequestError(Code.UNAVAILABLE, "DRAINING", "the server is shutting down", retry_seconds=1.0)
 
 
 def reader_stalled(seconds: float) -> RequestError:
-    """The caller takes nothing of an answer that waits for it; what was computed for it is not kept for ever."""
+    """Return the caller takes nothing of an answer that waits for it; what was computed for it is not kept for ever."""
     message = f"nothing of the answer was taken for {seconds:g} s; read it without long pauses"
     return RequestError(Code.UNAVAILABLE, "READER_STALLED", message, retry_seconds=0.0)
 
 
 def poisonous(deaths: int) -> RequestError:
-    """This input kills workers."""
+    """Return this input kills workers."""
     return RequestError(
         Code.ABORTED, "POISONOUS_INPUT", f"{deaths} workers died computing this input; do not send it again"
     )
@@ -192,5 +195,5 @@ def deadline_exceeded() -> RequestError:
 
 
 def internal() -> RequestError:
-    """A bug of ours; the log has the rest, under the request's id."""
+    """Return a bug of ours; the log has the rest, under the request's id."""
     return RequestError(Code.INTERNAL, "INTERNAL", "internal error; the server's log has it by request id")

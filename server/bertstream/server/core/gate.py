@@ -50,7 +50,7 @@ class Gate:
         tell(self._places.held)
 
     async def wait_empty(self, seconds: float) -> None:
-        """Returns once no call is under way, or after so many seconds; what happens to calls then is not told."""
+        """Return once no call is under way, or after so many seconds; what happens to calls then is not told."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), seconds)
         self._tell = _tell_nobody

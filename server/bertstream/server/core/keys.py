@@ -63,7 +63,7 @@ class Keys:
         return found[1]
 
     def _quota(self, entry: KeyEntry) -> Quota:
-        """The quota of a key stays the same one, so that what has begun with it is counted on."""
+        """Return the quota of a key stays the same one, so that what has begun with it is counted on."""
         quota = self._quotas.get(entry.identity) or Quota(entry, self._counts)
         quota.change(entry)
         return quota

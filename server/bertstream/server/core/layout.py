@@ -67,19 +67,19 @@ class Layout:
         return slice(start, start + int(counts[first:last].sum()))
 
     def part(self, first: int, last: int) -> Layout:
-        """The layout of some of the texts."""
+        """Return the layout of some of the texts."""
         spans = None if self.span_counts is None else self.span_counts[first:last]
         return Layout(self.lengths[first:last], spans, self.heads)
 
 
 def outputs_of(tensors: Tensors) -> list[str]:
-    """The names of the outputs among tensors: attention after all else, and layers in their order."""
+    """Return the names of the outputs among tensors: attention after all else, and layers in their order."""
     named = [name for name in tensors if not name.endswith(".scales")]
     return sorted(named, key=lambda name: (name.startswith("attentions"), int(name.partition(".")[2] or 0)))
 
 
 def join(parts: Sequence[Tensors]) -> Tensors:
-    """The rows of several pieces of a job, end to end."""
+    """Return the rows of several pieces of a job, end to end."""
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

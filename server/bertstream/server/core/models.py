@@ -86,7 +86,7 @@ class ServedModel:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Counts a call while the body runs."""
+        """Count a call while the body runs."""
         self._calls += 1
         self._idle.clear()
         try:
@@ -97,12 +97,12 @@ class ServedModel:
                 self._idle.set()
 
     async def idle(self) -> None:
-        """Returns once no call is under way."""
+        """Return once no call is under way."""
         if self._calls:
             await self._idle.wait()
 
     async def in_thread(self, function: Callable[[], Made], *, many: bool = False) -> Made:
-        """Runs what takes a while in a thread of those that tokenize; the event loop goes on.
+        """Run what takes a while in a thread of those that tokenize; the event loop goes on.
 
         What is done to `many` texts waits so that a thread stays free for what is done to few. Once this is cancelled,
         the thread goes on with the part of a text that it is at, and no further.
@@ -131,7 +131,7 @@ class ServedModel:
 
 
 def described(settings: ModelSettings) -> ModelDescription:
-    """The description of the compiled model, as this server serves it."""
+    """Return the description of the compiled model, as this server serves it."""
     description = ModelDescription.load(Path(settings.directory))
     return description.with_default_length(settings.max_length) if settings.max_length else description
 

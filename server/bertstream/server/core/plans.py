@@ -19,7 +19,7 @@ class TokenizationPlan:
     add_special_tokens: bool | None  # None: depends on the kind of input
 
     def options_for(self, inputs: Inputs) -> TokenizeOptions:
-        """The options for this kind of input."""
+        """Return the options for this kind of input."""
         return with_special_tokens(self.options, self.add_special_tokens, inputs)
 
 
@@ -43,11 +43,14 @@ class EncodingPlan:
         return self.type_ids or bool(self.shown)
 
     def options_for(self, inputs: Inputs) -> TokenizeOptions:
-        """The tokenizer's options for this kind of input."""
+        """Return the tokenizer's options for this kind of input."""
         return with_special_tokens(self.tokenize, self.add_special_tokens, inputs)
 
     def prompt_for(self, inputs: Inputs, path: str = "options") -> str:
-        """The prompt for this kind of input. Raises INVALID_ARGUMENT where the caller asked for one that cannot be."""
+        """Return the prompt for this kind of input.
+
+        Raises INVALID_ARGUMENT where the caller asked for one that cannot be.
+        """
         if not isinstance(inputs, Ids | Words):
             return self.prompt
         if self.prompt_asked and self.prompt:

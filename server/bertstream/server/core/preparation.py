@@ -84,7 +84,7 @@ async def _output_options(model: ServedModel, plan: EncodingPlan, inputs: Inputs
 
 
 def _nothing_left(tokens: Tokenized, output_options: OutputOptions, sent: SentTexts) -> dict[int, RequestError]:
-    """The error of each text that was cut so that it has no token behind its prompt."""
+    """Return the error of each text that was cut so that it has no token behind its prompt."""
     if not (output_options.pooling and output_options.pooling.skipped and "pooled" in output_options.outputs):
         return {}
     why = "the prompt alone has as many tokens as a text may have, and this checkpoint pools what is behind it"
@@ -93,7 +93,7 @@ def _nothing_left(tokens: Tokenized, output_options: OutputOptions, sent: SentTe
 
 
 def failed_texts(tokens: Tokenized, sent: SentTexts) -> dict[int, RequestError]:
-    """The error of each text, by its index, that could not be tokenized or is not UTF-8."""
+    """Return the error of each text, by its index, that could not be tokenized or is not UTF-8."""
     failed = {index: text_error(error, sent.at(index)) for index, error in tokens.errors.items()}
     return failed | {index: not_utf8(sent.at(index)) for index in sent.bad}
 
@@ -105,7 +105,7 @@ def text_error(error: TokenizationError, path: str, options: str = "options") ->
 
 
 def refuse_failed(failed: Mapping[int, RequestError]) -> None:
-    """Raises INVALID_ARGUMENT where any text failed, naming each."""
+    """Raise INVALID_ARGUMENT where any text failed, naming each."""
     if failed:
         errors = [failed[index] for index in sorted(failed)]
         listed: list[Violation] = [violation for error in errors for violation in error.violations]

@@ -33,7 +33,7 @@ class AskedSpans:
 def token_spans(
     asked: AskedSpans, tokens: Tokenized, texts_sent: Sequence[str] = (), offset_unit: OffsetUnit = "code_points"
 ) -> tuple[Spans, dict[int, str]]:
-    """The token ranges of all spans, and why some texts' spans cannot be, by the index of the text.
+    """Return the token ranges of all spans, and why some texts' spans cannot be, by the index of the text.
 
     `tokens` has a row for each text that did not fail; for characters it has offsets, for words word ids. Offsets that
     do not count code points, as spans do, need the texts. Spans of texts that failed, here or there, are left out of

@@ -53,7 +53,7 @@ def split(tensors: Tensors, layout: Layout, sizes: NDArray[np.int64]) -> Iterato
 
 
 def rows_of_text(tensors: Tensors, layout: Layout, text: int) -> Iterator[TensorRows]:
-    """The states and weights of one text, in pieces of at most about 1 MiB."""
+    """Yield the states and weights of one text, in pieces of at most about 1 MiB."""
     for name in outputs_of(tensors):
         if not name.startswith(_BY_ROWS):
             continue

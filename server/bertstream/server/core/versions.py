@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def in_turn(model: ModelSettings, frontend: FrontendSettings) -> ModelSettings:
-    """The model with its workers in this frontend's own order.
+    """Return the model with its workers in this frontend's own order.
 
     Of workers with equally little to do the first gets the next call, and no frontend sees what others have sent: in
     one order for all, a few calls at a time would all go to the same worker.
@@ -36,7 +36,7 @@ class Versions:
         self._retiring: dict[ServedModel, asyncio.Task[None]] = {}
 
     async def serve(self, wanted: Sequence[ModelSettings]) -> None:
-        """Serves just these: new calls get them all at once, calls under way go on with what they have.
+        """Serve just these: new calls get them all at once, calls under way go on with what they have.
 
         Returns once every worker of theirs has greeted. If anything goes wrong before, nothing changes.
         """
@@ -50,13 +50,13 @@ class Versions:
             self._on_change()
 
     async def drained(self, serials: Collection[int]) -> None:
-        """Returns once these versions, which are not served any more, have no calls under way."""
+        """Return once these versions, which are not served any more, have no calls under way."""
         tasks = [task for model, task in self._retiring.items() if model.serial in serials]
         if tasks:
             await asyncio.wait(tasks)
 
     async def close(self) -> None:
-        """Drops all connections."""
+        """Drop all connections."""
         for model in (*self.models, *self._retiring):
             await model.dispatcher.close()
 
@@ -76,7 +76,7 @@ class Versions:
         return made
 
     async def _retire(self, model: ServedModel) -> None:
-        """Waits for the calls of a version, as long as a drain may take; those that take longer lose their workers."""
+        """Wait for the calls of a version, as long as a drain may take; those that take longer lose their workers."""
         try:
             await asyncio.wait_for(model.idle(), self._frontend.drain_seconds)
         except TimeoutError:

@@ -28,7 +28,7 @@ class ServedCertificate:
         self._followed.reload()
 
     def _newer(self) -> grpc.ServerCertificateConfiguration | None:
-        """What replaces the certificate shown so far; None for no change."""
+        """Return what replaces the certificate shown so far; None for no change."""
         self._followed.follow()
         if (current := self._followed.current) == self._shown:
             return None

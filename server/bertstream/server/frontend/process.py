@@ -122,7 +122,7 @@ class Frontend:
         return convert(await asyncio.wrap_future(self._control.ask(question)), ChangeOutcome)
 
     async def run(self) -> None:
-        """Serves until told to stop, then drains."""
+        """Serve until told to stop, then drains."""
         await self._versions.serve(self._settings.models)
         server = self._server()
         await server.start()
@@ -165,7 +165,7 @@ class Frontend:
         return server
 
     async def _watch_health(self) -> None:
-        """Keeps every status true to what lives: a model serves while a worker of its does, the server while all do."""
+        """Keep every status true to what lives: a model serves while a worker of its does, the server while all do."""
         serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
         known: set[str] = set()
         while True:

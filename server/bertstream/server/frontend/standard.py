@@ -86,7 +86,7 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
 
 
 def _add_stable_reflection() -> None:
-    """Puts the file of reflection v1 among those that callers may ask for, unless it is there."""
+    """Put the file of reflection v1 among those that callers may ask for, unless it is there."""
     pool = descriptor_pool.Default()
     try:
         pool.FindFileByName(_STABLE_FILE)
@@ -95,7 +95,7 @@ def _add_stable_reflection() -> None:
 
 
 def _stable_file() -> descriptor_pb2.FileDescriptorProto:
-    """The file of v1alpha, with the version changed wherever it stands."""
+    """Return the file of v1alpha, with the version changed wherever it stands."""
     alpha = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
     text = text_format.MessageToString(alpha).replace("v1alpha", "v1")

@@ -22,7 +22,7 @@ _PENDING_CALLS = 10_000  # that have come, and that the event loop has not taken
 
 
 def arguments(limits: Limits, connections: ConnectionLimits) -> list[tuple[str, int]]:
-    """What a frontend's server is made with."""
+    """Return what a frontend's server is made with."""
     return [
         *_of_connections(connections),
         ("grpc.so_reuseport", 1),

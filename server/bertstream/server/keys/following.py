@@ -77,7 +77,7 @@ class Slots:
 
 
 def _stamp(path: Path) -> _Stamp:
-    """Changes when the file does; all zeros for one that is not there."""
+    """Change when the file does; all zeros for one that is not there."""
     try:
         found = path.stat()
     except OSError:

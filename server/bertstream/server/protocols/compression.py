@@ -19,7 +19,7 @@ class TooLong(Exception):
 
 
 def inflated(raw: bytes, max_bytes: int) -> bytes:
-    """The message as it was before it was compressed, if it was. Raises TooLong and DecodeError."""
+    """Return the message as it was before it was compressed, if it was. Raises TooLong and DecodeError."""
     if not raw.startswith(_GZIP):
         return raw
     stream = zlib.decompressobj(zlib.MAX_WBITS | 16)  # gzip's header and checksum

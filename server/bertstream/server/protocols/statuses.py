@@ -12,12 +12,12 @@ DOMAIN = "bertstream.dev"
 
 
 def code_of(error: RequestError) -> grpc.StatusCode:
-    """The code of the call that ends with it."""
+    """Return the code of the call that ends with it."""
     return grpc.StatusCode[error.code.name]
 
 
 def to_status(error: RequestError, request_id: str = "") -> status_pb2.Status:
-    """The google.rpc.Status with all details (AIP-193)."""
+    """Return the google.rpc.Status with all details (AIP-193)."""
     details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     status = status_pb2.Status(code=code_of(error).value[0], message=error.message, details=map(_pack, details))
     if error.violations:

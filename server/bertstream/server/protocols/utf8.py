@@ -26,7 +26,10 @@ class BadString:
 
 
 def blank_bad_strings(raw: bytes, descriptor: Descriptor) -> tuple[bytes, list[BadString]]:
-    """The message with each bad string blanked, and the list of them. Raises DecodeError if malformed otherwise."""
+    """Return the message with each bad string blanked, and the list of them.
+
+    Raises DecodeError if malformed otherwise.
+    """
     data = bytearray(raw)
     bad = list(_walk(data, 0, len(data), descriptor, "", Counter()))
     return bytes(data), bad

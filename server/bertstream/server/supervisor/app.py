@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 def serve(config: ServeConfig) -> None:
-    """Serves until SIGTERM or SIGINT. Raises ConfigError and ChildFailed, whose messages are for people."""
+    """Serve until SIGTERM or SIGINT. Raises ConfigError and ChildFailed, whose messages are for people."""
     choices = chosen_models(config)
     if missing := [root for root in config.model_roots if not Path(root).expanduser().is_dir()]:
         raise ConfigError(f"model_roots: there is no directory {missing[0]}")
@@ -111,7 +111,7 @@ def compile_task(config: ServeConfig, choices: Sequence[ModelChoice]) -> Compile
 
 
 def launch_all(launcher: Launcher, choices: Sequence[ModelChoice], compiled: Compiled) -> list[Launch]:
-    """The first versions. Raises ConfigError."""
+    """Return the first versions. Raises ConfigError."""
     launches: list[Launch] = []
     for choice, each in zip(choices, compiled.models, strict=True):
         launches.append(launcher.launch(choice, each, len(choices), launches))
@@ -127,7 +127,10 @@ def frontend_specs(
     certificates: FollowedCertificates | None = None,
     keys: ServedKeys | None = None,
 ) -> list[ChildSpec]:
-    """The frontend processes, which share the port. Each life of one begins with the models that are served then."""
+    """Return the frontend processes, which share the port.
+
+    Each life of one begins with the models that are served then.
+    """
     settings = FrontendSettings(
         name="",
         host=config.host,
@@ -208,7 +211,7 @@ def _what(launch: Launch, how: str) -> str:
 
 
 def _precision(launch: Launch) -> str:
-    """What a precision that is less than float32 costs, as it was measured."""
+    """Return what a precision that is less than float32 costs, as it was measured."""
     cosine = launch.description.precision_test.min_cosine
     told = f", least cosine of a token's state to float32 {cosine:.5f} on made-up texts"
     return "" if launch.compiled.dtype == "float32" else told

@@ -26,7 +26,7 @@ class Frontends:
         self._group = group
 
     async def serve(self, models: Sequence[ModelSettings]) -> None:
-        """Returns once each of them serves just these models. Raises FrontendsFailed."""
+        """Return once each of them serves just these models. Raises FrontendsFailed."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._ask(ServeModels(tuple(models)))
@@ -34,7 +34,7 @@ class Frontends:
             raise FrontendsFailed(f"not connected to the workers after {CONNECT_SECONDS:.0f} s") from None
 
     async def drained(self, serials: Sequence[int]) -> None:
-        """Returns once none of them has a call under way on these versions of models. Raises FrontendsFailed."""
+        """Return once none of them has a call under way on these versions of models. Raises FrontendsFailed."""
         await self._ask(AwaitDrained(tuple(serials)))
 
     async def use_keys(self, keys: Sequence[KeyEntry]) -> None:

@@ -88,7 +88,7 @@ class Launch:
         return [self._spec(config, number) for number in range(self.workers)]
 
     def remove_files(self) -> None:
-        """Removes what its workers left in the folder, once they are gone."""
+        """Remove what its workers left in the folder, once they are gone."""
         for path in self.folder.glob(f"{self.serial}-*"):
             path.unlink(missing_ok=True)
         if self.shares:
@@ -134,7 +134,7 @@ class Launch:
         )
 
     def _admitted_tokens(self, config: ServeConfig) -> int:
-        """What one frontend lets in at most: its bound, and one call that is larger than that on its own."""
+        """Return what one frontend lets in at most: its bound, and one call that is larger than that on its own."""
         return self.choice.queue_tokens + config.max_texts * self.description.max_tokens
 
     def _cache_tokens(self, config: ServeConfig) -> int:

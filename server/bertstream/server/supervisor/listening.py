@@ -56,7 +56,7 @@ def check_exposure(host: str, insecure: bool, *, tls: bool, keys: bool) -> None:
 
 
 def reserve_port(host: str, port: int) -> socket.socket:
-    """Makes sure that nobody else has the port, and holds it: bound, not listening, open to our own frontends.
+    """Make sure that nobody else has the port, and holds it: bound, not listening, open to our own frontends.
 
     Frontends share the port by SO_REUSEPORT, so that a second server would share it silently. Raises ConfigError.
     """

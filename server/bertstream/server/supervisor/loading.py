@@ -84,7 +84,7 @@ class Loader:
         return _refusal("draining") if task.cancelled() else _outcome(task.exception())
 
     async def close(self) -> None:
-        """Breaks off what is under way; the supervisor ends all children that there are."""
+        """Break off what is under way; the supervisor ends all children that there are."""
         self._closed = True
         tasks = [*self._requests, *self._retiring]
         for task in tasks:
@@ -110,7 +110,7 @@ class Loader:
             log.info("%s is unloaded", name)
 
     def _choose(self, asked: LoadModel) -> ModelChoice:
-        """The checkpoint that is meant: the first below the roots, else the hub's. Raises Refused."""
+        """Return the checkpoint that is meant: the first below the roots, else the hub's. Raises Refused."""
         config, source = self._config, asked.source
         path = roots.find(config.model_roots, source)
         if path is None and not config.load_from_hub:
@@ -137,7 +137,7 @@ class Loader:
         return compiled.models[0]
 
     async def _bring_in(self, choice: ModelChoice, compiled: CompiledModel) -> None:
-        """Starts the workers of a version, and has the frontends serve it in the place of the one before."""
+        """Start the workers of a version, and has the frontends serve it in the place of the one before."""
         names = [each.launch.name for each in self.served]
         models = len({*names, choice.name})
         launch = self._launcher.launch(choice, compiled, models, [each.launch for each in self.served])
@@ -175,7 +175,7 @@ class Loader:
             _spawn(self._retire(each), self._retiring)
 
     async def _retire(self, old: Served) -> None:
-        """Ends a version's workers once no call needs them, or too long after that should be so."""
+        """End a version's workers once no call needs them, or too long after that should be so."""
         with suppress(TimeoutError, FrontendsFailed):
             async with asyncio.timeout(self._config.drain_seconds + _GRACE_SECONDS):
                 await self._frontends.drained([old.launch.serial])

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def find(roots: Sequence[str], source: str) -> Path | None:
-    """The directory of this name below the first root that has it, resolved. None where there is none.
+    """Return the directory of this name below the first root that has it, resolved. None where there is none.
 
     What a symbolic link leads to must be below the root, too.
     """

@@ -89,7 +89,7 @@ def choose(
     allow_unsupported_modules: bool = False,
     hub: bool = False,
 ) -> ModelChoice:
-    """A model with what is asked for, else what its table says, else what holds for all models."""
+    """Return a model with what is asked for, else what its table says, else what holds for all models."""
     table = config.tables.get(name, ModelTable())
 
     def option(key: str) -> Any:
@@ -114,6 +114,6 @@ def choose(
 
 
 def _task(config: ServeConfig, name: str) -> str:
-    """What is said of this model alone, else of all."""
+    """Return what is said of this model alone, else of all."""
     said = dict(config.tasks)
     return said.get(name) or config.tables.get(name, ModelTable()).task or said.get("", "")

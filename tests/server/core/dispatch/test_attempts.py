@@ -48,7 +48,7 @@ def make(**options: Any) -> Attempts:
 
 
 def told(*answers: Any) -> Callable[[Any], Awaitable[Any]]:
-    """An attempt that gives these, one after another."""
+    """Return an attempt that gives these, one after another."""
     left = list(answers)
 
     async def attempt(link: Any) -> Any:

@@ -29,7 +29,7 @@ KILLER = 666
 
 @pytest.fixture
 async def dispatch(make_workers: MakeWorkers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Dispatch]:
-    """Makes a dispatcher of so many fake workers, all alive."""
+    """Make a dispatcher of so many fake workers, all alive."""
     monkeypatch.setattr(link_module, "_RECONNECT_SECONDS", 0.005)
     monkeypatch.setattr(attempts_module, "QUEUE_FULL_SECONDS", 0.005)
     monkeypatch.setattr(dispatcher_module, "MIN_PIECE_TOKENS", 4)
@@ -53,7 +53,7 @@ def job(lengths: list[int], **options: Any) -> Job:
 
 
 def values(outcomes: list[Outcome]) -> list[float]:
-    """The first id of each text, as the workers echo it; checks that the outcomes follow one another."""
+    """Return the first id of each text, as the workers echo it; checks that the outcomes follow one another."""
     ends = [outcome.start + outcome.texts for outcome in outcomes]
     assert [outcome.start for outcome in outcomes] == [0, *ends[:-1]]
     return [value for outcome in outcomes for value in outcome.tensors["pooled"].ravel().tolist()]

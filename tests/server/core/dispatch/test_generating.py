@@ -31,7 +31,7 @@ Dispatch = Callable[..., Awaitable[tuple[Dispatcher, list[FakeWorker]]]]
 
 @pytest.fixture
 async def dispatch(make_workers: MakeWorkers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Dispatch]:
-    """Makes a dispatcher of so many fake workers, all alive."""
+    """Make a dispatcher of so many fake workers, all alive."""
     monkeypatch.setattr(link_module, "_RECONNECT_SECONDS", 0.005)
     monkeypatch.setattr(attempts_module, "QUEUE_FULL_SECONDS", 0.005)
     made: list[Dispatcher] = []

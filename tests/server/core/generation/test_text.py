@@ -24,7 +24,7 @@ class Writes:
 
 
 def grown(pieces: Sequence[str], stops: Sequence[str], rest: str = "") -> tuple[list[str], int | None]:
-    """What each token and the end gave, and the token that completed a stop string."""
+    """Return what each token and the end gave, and the token that completed a stop string."""
     text = GrowingText(Writes(pieces, rest), StopStrings(stops))
     given, stopped = [], None
     for token in range(len(pieces)):

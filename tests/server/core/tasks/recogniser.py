@@ -66,7 +66,7 @@ class Setting:
         return {"token_label_scores": np.concatenate([self.scores(part.tolist()) for part in parts])}
 
     def expected(self, inputs: str | list[str], *, max_length: int = 512, **options: Any) -> list[Entity]:
-        """What transformers finds; `options` as its pipeline has them."""
+        """Return what transformers finds; `options` as its pipeline has them."""
         pipeline = self._pipeline
         pipeline.tokenizer.model_max_length = max_length
         split = isinstance(inputs, list)
@@ -79,7 +79,7 @@ class Setting:
 
 
 def _pipeline(checkpoint: Path) -> Any:
-    """transformers' pipeline, but for its model."""
+    """Return transformers' pipeline, but for its model."""
     pipeline: Any = TokenClassificationPipeline.__new__(TokenClassificationPipeline)
     pipeline.tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     pipeline.model = SimpleNamespace(config=SimpleNamespace(id2label=dict(enumerate(LABELS))))
@@ -112,12 +112,12 @@ def as_words(lists: Sequence[Sequence[str]]) -> types_pb2.TextBatch:
 def entities_of(
     setting: Setting, options: tasks_pb2.ClassifyTokenOptions, batch: types_pb2.TextBatch
 ) -> list[list[Entity]]:
-    """The entities of each item, as transformers names their parts."""
+    """Return the entities of each item, as transformers names their parts."""
     return answers_of(setting, task_of(setting, options), batch)
 
 
 def answers_of(setting: Setting, task: ClassifyTokens, batch: types_pb2.TextBatch) -> list[list[Entity]]:
-    """What `entities_of` finds, for a task that is made already."""
+    """Return what `entities_of` finds, for a task that is made already."""
     rows = prepare(task, batch)
     assert not rows.failed
     items = list(range(rows.truncated.size))

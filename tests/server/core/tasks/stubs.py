@@ -76,12 +76,12 @@ def stub_model(checkpoint: Path, folder: Path, *heads: str, labels: Sequence[str
 
 
 def prepare(task: Task[Any], batch: types_pb2.TextBatch | tasks_pb2.ChoiceLists, *where: Any, **more: Any) -> Rows[Any]:
-    """The task's rows for items that come by the protocol; the rest is as items_for has it."""
+    """Return the task's rows for items that come by the protocol; the rest is as items_for has it."""
     return task.prepare(items_for(task, batch, *where, **more))
 
 
 def share_of(rows: Rows[Any], items: Sequence[int], tensors: Tensors) -> Share:
-    """What a task gets for these items, of the tensors of all rows, each by row or by token."""
+    """Return what a task gets for these items, of the tensors of all rows, each by row or by token."""
     chosen = np.flatnonzero(np.isin(rows.items, items))
     counts = np.array([(rows.items == item).sum() for item in items], np.int64)
     lengths = rows.batch.lengths

@@ -48,7 +48,7 @@ fuzzing = with_settings(max_examples=20, deadline=None, suppress_health_check=[H
 
 @pytest.fixture
 def placeless(setting: Setting) -> Iterator[Setting]:
-    """A model to which a token means the same wherever it is."""
+    """Yield a model to which a token means the same wherever it is."""
     setting.place_weight = 0.0
     yield setting
     setting.place_weight = 1.0

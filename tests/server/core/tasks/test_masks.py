@@ -68,7 +68,7 @@ def logits_of(rows: Rows[Any], vocabulary: int) -> NDArray[np.float32]:
 
 
 def share_of_all(task: FillMasks, rows: Rows[Any]) -> Share:
-    """What the workers answer, as the contract has it."""
+    """Return what the workers answer, as the contract has it."""
     options = task.output_options.head
     assert options is not None
     probabilities = torch.from_numpy(logits_of(rows, task.model.description.vocabulary_size)).softmax(-1)
@@ -91,7 +91,7 @@ def answer(task: FillMasks, sent: SentItems) -> tasks_pb2.MaskCandidates:
 
 
 def expected(directory: Path, rows: Rows[Any], vocabulary: int, **options: Any) -> list[dict[str, Any]]:
-    """The pipeline's candidates for all masks of all texts, end to end; its model is what is made up."""
+    """Return the pipeline's candidates for all masks of all texts, end to end; its model is what is made up."""
     assert rows.batch.spans is not None
     pipeline: Any = FillMaskPipeline.__new__(FillMaskPipeline)
     pipeline.tokenizer = AutoTokenizer.from_pretrained(directory)

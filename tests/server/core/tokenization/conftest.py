@@ -29,7 +29,7 @@ CORPUS = [
 
 
 def transformers_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
-    """The generic fast tokenizer, whose constructor has no annotations."""
+    """Return the generic fast tokenizer, whose constructor has no annotations."""
     constructor: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast
     return constructor(**options)
 

@@ -39,7 +39,7 @@ PIECES = st.lists(st.text(" .?!,'ntsmvera", max_size=5), max_size=12)
 
 
 def with_ends(vocabulary: dict[str, int] | list[list[Any]]) -> dict[str, int] | list[list[Any]]:
-    """A vocabulary with such pieces besides, as the kind of its model spells them."""
+    """Return a vocabulary with such pieces besides, as the kind of its model spells them."""
     if isinstance(vocabulary, list):
         known = {piece for piece, _ in vocabulary}
         new = [mark + end for end in ENDS for mark in ("", "▁")] + ["▁", "▁▁"]
@@ -54,7 +54,7 @@ def with_ends(vocabulary: dict[str, int] | list[list[Any]]) -> dict[str, int] | 
 def punctuated(
     checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, dict[str, Any]], Path]:
-    """A checkpoint's tokenizer with more pieces, and these settings."""
+    """Return a checkpoint's tokenizer with more pieces, and these settings."""
 
     def make(name: str, settings: dict[str, Any]) -> Path:
         directory = tmp_path_factory.mktemp("punctuated") / name

@@ -23,7 +23,7 @@ def small_messages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(lengths: list[int], spans: list[int], *, int8: bool = False) -> tuple[dict[str, Any], Layout, Any]:
-    """Outputs whose every number says where it stands."""
+    """Return outputs whose every number says where it stands."""
     layout = Layout(np.array(lengths, np.int32), np.array(spans, np.int32), HEADS)
     tokens, numbers = sum(lengths), sum(len(HEADS) * n * n for n in lengths)
     shapes = {

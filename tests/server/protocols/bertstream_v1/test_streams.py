@@ -105,7 +105,7 @@ async def served() -> AsyncIterator[Served]:
 
 
 async def reason(call: Any) -> tuple[str, str]:
-    """The code and the reason that a stream ended with."""
+    """Return the code and the reason that a stream ended with."""
     with pytest.raises(grpc.aio.AioRpcError) as raised:  # noqa: PT012
         while await call.read() is not grpc.aio.EOF:
             pass

@@ -40,7 +40,7 @@ async def who(request: bytes, context: Any) -> bytes:
 
 @pytest.fixture
 async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
-    """A server with such keys, over TLS where an authority is given; the channel to it."""
+    """Yield a server with such keys, over TLS where an authority is given; the channel to it."""
     ends: list[Callable[[], Awaitable[Any]]] = []
     counts = SharedCounts(tmp_path / "counts")
 

@@ -117,7 +117,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 def called(channel: grpc.aio.Channel, method: str, *requests: bytes, service: str = OURS) -> Any:
-    """A call of the method's own kind."""
+    """Return a call of the method's own kind."""
     handler = METHODS.get(method, METHODS["Unary"])
     kind = {(False, False): "unary_unary", (False, True): "unary_stream", (True, False): "stream_unary"}
     name = kind.get((handler.request_streaming, handler.response_streaming), "stream_stream")

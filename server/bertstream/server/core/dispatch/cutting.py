@@ -19,7 +19,7 @@ def cut(batch: Batch, limit: int, costs: NDArray[np.integer] | None = None) -> l
 
 
 def part(batch: Batch, first: int, last: int) -> Batch:
-    """The texts from `first` up to `last`, as views."""
+    """Return the texts from `first` up to `last`, as views."""
     start = int(batch.lengths[:first].sum())
     rows = slice(start, start + int(batch.lengths[first:last].sum()))
     type_ids = None if batch.type_ids is None else batch.type_ids[rows]

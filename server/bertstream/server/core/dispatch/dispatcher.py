@@ -59,7 +59,7 @@ class Dispatcher(Fleet):
     """The workers of one model, and how jobs are shared out among them."""
 
     async def run(self, job: Job) -> list[Outcome]:
-        """The outcomes of all texts, in their order. Cancelling it cancels the work at the workers."""
+        """Return the outcomes of all texts, in their order. Cancelling it cancels the work at the workers."""
         pieces = [_Piece(job, start, batch) for start, batch in cut(job.batch, self._piece_tokens(job))]
         if len(pieces) == 1:
             return await self._run_piece(pieces[0])
@@ -68,7 +68,10 @@ class Dispatcher(Fleet):
         return [outcome for task in tasks for outcome in task.result()]
 
     def _piece_tokens(self, job: Job) -> int:
-        """An even share for each live worker, within what a batch may have. Bulk work comes in many: it stays whole."""
+        """Return an even share for each live worker, within what a batch may have.
+
+        Bulk work comes in many: it stays whole.
+        """
         if job.priority == BULK:
             return self.batch_tokens
         share = -(-job.batch.ids.size // max(1, len(self.live)))

@@ -55,20 +55,23 @@ class Fleet:
         self.generation_outlook.check(caller.name, deadline, (link.generation_wait for link in self.live))
 
     async def wait_live(self) -> None:
-        """Returns once every worker has greeted."""
+        """Return once every worker has greeted."""
         while len(self.live) < self.workers:
             self._changed.clear()
             await self._changed.wait()
 
     async def close(self) -> None:
-        """Drops all connections; what is under way fails."""
+        """Drop all connections; what is under way fails."""
         self._closed = True
         for link in self._links:
             await link.close()
         self._changed.set()
 
     async def least_loaded(self, give_up: float, deadline: float) -> WorkerLink:
-        """The live worker with the least under way. Raises WORKER_LOST or DEADLINE_EXCEEDED where none comes back."""
+        """Return the live worker with the least under way.
+
+        Raises WORKER_LOST or DEADLINE_EXCEEDED where none comes back.
+        """
         while not (live := self.live):
             if self._closed:
                 raise errors.model_replaced()

@@ -70,14 +70,14 @@ class WorkerLink:
         return self.hello is not None
 
     async def call(self, work: Work) -> Result | Failure:
-        """Runs one piece of work; its id is set here. Raises WorkerLost. Cancelling it cancels the work."""
+        """Run one piece of work; its id is set here. Raises WorkerLost. Cancelling it cancels the work."""
         answer = await self._ask(work, int(work.batch.ids.size))
         assert isinstance(answer, Result | Failure)
         self.wait.say(answer.wait_seconds)
         return answer
 
     async def generate(self, work: Generate, cost: int, sink: Sink | None = None) -> Completed | Failure | None:
-        """Runs one generation, of at most `cost` tokens; None where the sink wanted no more. Else like `call`.
+        """Run one generation, of at most `cost` tokens; None where the sink wanted no more. Else like `call`.
 
         The sink is called while other work is being answered, so it must be quick; it gets tokens of a work that
         streams.
@@ -114,7 +114,7 @@ class WorkerLink:
             self._transport.writelines(ipc.encode(Cancel((), (number,))))
 
     async def close(self) -> None:
-        """Drops the connection for good."""
+        """Drop the connection for good."""
         self._closing = True
         self._connecting.cancel()
         if self._transport is not None:
@@ -178,7 +178,7 @@ class WorkerLink:
 
 
 def split_by_work(message: Generated) -> Iterator[tuple[int, NewTokens]]:
-    """What came for each work, the order kept."""
+    """Yield what came for each work, the order kept."""
     order = np.argsort(message.works, kind="stable")
     works = message.works[order]
     columns = NewTokens(message.sequences[order], message.tokens[order], message.scores[order])

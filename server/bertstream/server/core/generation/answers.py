@@ -38,7 +38,7 @@ class GeneratedPiece:
 
 
 def whole_answers(completed: Completed, writing: Writing, token_scores: bool) -> list[GeneratedText]:
-    """The answers of a worker that did not stream them."""
+    """Return the answers of a worker that did not stream them."""
     texts = []
     ends = np.cumsum(completed.lengths, dtype=np.int64)
     for i, reason in enumerate(completed.reasons):
@@ -70,7 +70,7 @@ class GrowingAnswers:
         return sum(len(answer.tokens) for answer in self._answers)
 
     def take(self, new: NewTokens) -> bool:
-        """Takes new tokens. Whether there is anything more to wait for."""
+        """Take new tokens. Whether there is anything more to wait for."""
         for sequence, token, score in zip(
             new.sequences.tolist(), new.tokens.tolist(), new.scores.tolist(), strict=True
         ):
@@ -85,7 +85,7 @@ class GrowingAnswers:
             answer.pending += answer.text.finish()
 
     def pieces(self) -> Iterator[GeneratedPiece]:
-        """What has come and was not asked for before: one piece for each answer that has something new."""
+        """Yield what has come and was not asked for before: one piece for each answer that has something new."""
         for index, answer in enumerate(self._answers):
             if answer.pending or answer.given < len(answer.tokens):
                 yield answer.piece(index, self._token_scores)

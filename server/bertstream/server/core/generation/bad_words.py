@@ -34,13 +34,13 @@ async def bad_word_ids(model: ServedModel, plan: GenerationPlan, path: str = "op
 
 
 def _spellings(tokens: Tokenized) -> dict[int, tuple[int, ...]]:
-    """The ids of each text that has a row."""
+    """Return the ids of each text that has a row."""
     starts, ids = starts_of(tokens.lengths).tolist(), tokens.ids.tolist()
     rows = zip(tokens.text_indexes.tolist(), starts, tokens.lengths.tolist(), strict=True)
     return {text: tuple(ids[start : start + length]) for text, start, length in rows}
 
 
 def _unknown(model: ServedModel, words: tuple[str, ...]) -> set[int]:
-    """The id that stands for what cannot be spelled, unless its own name is among the words."""
+    """Return the id that stands for what cannot be spelled, unless its own name is among the words."""
     token, id = model.description.special_tokens.get("unk", ("", -1))
     return set() if token in words else {id}

@@ -44,7 +44,7 @@ class Prompt:
         return self.tokens + max(options.num_beams, options.num_return_sequences) * options.max_new_tokens
 
     def error(self, error: RequestError) -> RequestError:
-        """The error of this input, in a call that has others."""
+        """Return the error of this input, in a call that has others."""
         violations = error.violations or (Violation(self.path, error.message),)
         return replace(error, violations=violations)
 
@@ -84,7 +84,7 @@ async def prepare_prompts(model: ServedModel, plan: GenerationPlan, bad_words: W
 
 
 def _leading_ids(model: ServedModel, plan: GenerationPlan, inputs: Inputs) -> NDArray[np.int32]:
-    """A decoder's prompt begins as a text does, but does not end as one, unless the caller says otherwise."""
+    """Return a decoder's prompt begins as a text does, but does not end as one, unless the caller says otherwise."""
     if plan.lengths.causal and plan.add_special_tokens is None and not isinstance(inputs, Ids):
         return np.array(model.tokenizer.leading_ids, np.int32)
     return np.zeros(0, np.int32)

@@ -24,16 +24,16 @@ class Lengths:
     min_length: int
 
     def at_least(self, count: int) -> Lengths:
-        """The same with so many new tokens at least."""
+        """Return the same with so many new tokens at least."""
         return replace(self, min_new_tokens=count)
 
     def max_new(self, before: int) -> int:
-        """The most new tokens, at least 1."""
+        """Return the most new tokens, at least 1."""
         wanted = self.max_length - before if self.max_new_tokens is None else self.max_new_tokens
         return max(1, min(wanted, self.max_tokens - before))
 
     def min_new(self, before: int) -> int:
-        """The fewest new tokens."""
+        """Return the fewest new tokens."""
         wanted = self.min_length - before if self.min_new_tokens is None else self.min_new_tokens
         return min(max(0, wanted), self.max_new(before))
 

@@ -38,11 +38,11 @@ class GrowingText:
         self.stopped = False
 
     def push(self, token_id: int) -> str:
-        """What is certain of the text after this token."""
+        """Return what is certain of the text after this token."""
         return self._add(self._writer.push(token_id))
 
     def finish(self) -> str:
-        """The rest, after the last token."""
+        """Return the rest, after the last token."""
         text = self._add(self._writer.finish())
         rest, self._held = self._held, ""
         return text + rest

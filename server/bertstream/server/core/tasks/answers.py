@@ -90,7 +90,7 @@ class AnswerQuestions(Task[AnswerContext]):
         return _columns(listed, contexts, self.offset_unit)
 
     def _unanswerable(self, found: TaskTexts, inputs: Pairs, sent: SentItems) -> dict[int, RequestError]:
-        """The errors of pairs without a question or without a context."""
+        """Return the errors of pairs without a question or without a context."""
         failed = {
             index: invalid(sent.at(index), "the question is empty", "INVALID_EMPTY_TEXT")
             for index, question in enumerate(inputs.firsts)

@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 
 
 def context_spans(tokens: Tokenized) -> Spans:
-    """The tokens of each row's second text, which are in one piece; of length 0 where there are none."""
+    """Return the tokens of each row's second text, which are in one piece; of length 0 where there are none."""
     assert tokens.sequence_ids is not None
     at = np.flatnonzero(tokens.sequence_ids == 1)
     rows, firsts, lengths = np.unique(ragged.owners(tokens.lengths)[at], return_index=True, return_counts=True)

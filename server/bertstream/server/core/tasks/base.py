@@ -93,7 +93,7 @@ class Task(ABC, Generic[Context]):
         """
 
     def expand(self, rows: Rows[Context], first: int, last: int) -> Batch:
-        """The texts for the workers that the rows from `first` up to `last` become. Made when they are sent."""
+        """Return the texts for the workers that the rows from `first` up to `last` become. Made when they are sent."""
         return part(rows.batch, first, last)
 
     @abstractmethod

@@ -47,7 +47,7 @@ class ChooseAnswers(Task[None]):
         return Rows(batch, owners[kept.text_indexes].astype(np.int32), failed, truncated, None)
 
     def _pairs(self, sent: SentItems) -> tuple[Pairs, Counts, Counts]:
-        """The pairs, whose question each is, and how many choices each question has. Raises INVALID_ARGUMENT."""
+        """Return the pairs, whose question each is, and how many choices each question has. Raises INVALID_ARGUMENT."""
         lists, path = sent.inputs, sent.path
         assert isinstance(lists, ChoiceLists)
         counts = lists.counts
@@ -67,7 +67,7 @@ class ChooseAnswers(Task[None]):
         return Pairs(pick(prompts, owners[kept]), pick(lists.choices, kept)), owners[kept], counts
 
     def _refused(self, sent: SentItems, counts: Counts) -> dict[int, RequestError]:
-        """The errors of questions without choices, and of those with too many."""
+        """Return the errors of questions without choices, and of those with too many."""
         refused, most = dict[int, RequestError](), self.model.limits.max_texts
         for i in np.flatnonzero((counts == 0) | (counts > most)).tolist():
             path = f"{sent.path}.choice_counts[{i}]"

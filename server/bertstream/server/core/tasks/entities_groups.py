@@ -36,7 +36,7 @@ class Tags:
 
 
 def label_words(scores: Floats, firsts: Ints, aggregation: Aggregation) -> tuple[Ints, Floats]:
-    """The label of each word, and its score. scores [K, L] of tokens, firsts [W] of words -> [W], [W]
+    """Return the label of each word, and its score. scores [K, L] of tokens, firsts [W] of words -> [W], [W]
 
     Where every token is a word, all strategies are the same.
     """
@@ -54,14 +54,14 @@ def label_words(scores: Floats, firsts: Ints, aggregation: Aggregation) -> tuple
 
 
 def _best_tokens(best: Floats, firsts: Ints) -> Ints:
-    """The token with the highest score of each word, the first where equal. [K], [W] -> [W]"""
+    """Return the token with the highest score of each word, the first where equal. [K], [W] -> [W]"""
     highest = np.repeat(np.maximum.reduceat(best, firsts), np.diff(firsts, append=len(best)))
     candidates = np.flatnonzero(~(best < highest))  # says yes to NaN, so that each word has one
     return candidates[np.searchsorted(candidates, firsts)]
 
 
 def group_words(labels: Ints, rows: Ints, tags: Tags) -> Ints:
-    """The index of each entity's first word. labels, rows [W] -> [E]"""
+    """Return the index of each entity's first word. labels, rows [W] -> [E]"""
     starts = np.ones(labels.size, np.bool_)
     tag = tags.tags[labels]
     starts[1:] = (tag[1:] != tag[:-1]) | tags.begins[labels[1:]] | (rows[1:] != rows[:-1])
@@ -69,7 +69,7 @@ def group_words(labels: Ints, rows: Ints, tags: Tags) -> Ints:
 
 
 def mean_scores(scores: Floats, firsts: Ints) -> Floats:
-    """The mean over each entity's words. [W], [E] -> [E]"""
+    """Return the mean over each entity's words. [W], [E] -> [E]"""
     if not firsts.size:
         return np.zeros(0, np.float32)
     sums = np.add.reduceat(scores.astype(np.float64), firsts)
@@ -85,11 +85,11 @@ class FoundEntities(NamedTuple):
     scores: Floats  # [E]
 
     def at(self, indexes: Ints | NDArray[np.bool_]) -> FoundEntities:
-        """Some of them."""
+        """Return some of them."""
         return FoundEntities(self.firsts[indexes], self.lasts[indexes], self.labels[indexes], self.scores[indexes])
 
     def and_also(self, others: FoundEntities) -> FoundEntities:
-        """These, then the others."""
+        """Return these, then the others."""
         return FoundEntities(
             np.concatenate([self.firsts, others.firsts]),
             np.concatenate([self.lasts, others.lasts]),

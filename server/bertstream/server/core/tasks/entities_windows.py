@@ -87,7 +87,7 @@ def _context(rows: Ints, indexes: Ints, texts: Ints) -> Ints:
 
 
 def _least(values: Ints, groups: Ints) -> Ints:
-    """The least value of each element's group; groups: ascending. [n], [n] -> [n]"""
+    """Return the least value of each element's group; groups: ascending. [n], [n] -> [n]"""
     if not values.size:
         return values
     starts = np.flatnonzero(first_of_runs(groups))

@@ -29,7 +29,7 @@ class RealTokens:
     indexes: Ints  # [K]: where it is among the tokens of its text, or of what is left of it
 
     def at(self, indexes: Ints) -> RealTokens:
-        """Some of them, of the same rows."""
+        """Return some of them, of the same rows."""
         return RealTokens(
             self.rows[indexes],
             self.places[indexes],
@@ -41,7 +41,7 @@ class RealTokens:
         )
 
     def of_rows(self, rows: Ints) -> RealTokens:
-        """The tokens of these rows, which are numbered anew. rows: ascending"""
+        """Return the tokens of these rows, which are numbered anew. rows: ascending"""
         firsts, lasts = np.searchsorted(self.rows, rows), np.searchsorted(self.rows, rows, side="right")
         found = self.at(ragged.slice_indexes(firsts, lasts - firsts))
         return replace(found, rows=ragged.owners(lasts - firsts))
@@ -150,7 +150,7 @@ class Speller:
     texts: Sequence[str] | None  # by item; None for token ids
 
     def tokens(self, item: int, first: int, last: int) -> list[str]:
-        """The spelling of these tokens; of those that the vocabulary does not know, what is in the text."""
+        """Return the spelling of these tokens; of those that the vocabulary does not know, what is in the text."""
         ids = self.real.ids[first:last]
         names = [self.spelling.names[id] for id in ids.tolist()]
         if self.texts is not None and self.real.starts is not None and self.real.ends is not None:
@@ -159,5 +159,5 @@ class Speller:
         return names
 
     def text(self, item: int, first: int, last: int) -> str:
-        """These tokens put together."""
+        """Return these tokens put together."""
         return self.spelling.join(self.tokens(item, first, last))

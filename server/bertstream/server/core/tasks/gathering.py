@@ -94,7 +94,7 @@ def item_costs(rows: Rows[Any], costs: Ints) -> tuple[Ints, Ints]:
 
 
 def window_costs(rows: Rows[Any], sizes: AnswerSizes, tokens_of_bytes: float) -> Ints:
-    """What each row takes of a stream's window: its tokens, and more where its tensors are large. [r]"""
+    """Return what each row takes of a stream's window: its tokens, and more where its tensors are large. [r]"""
     spans = None if rows.batch.spans is None else rows.batch.spans.counts
     size = sizes.of(rows.batch.lengths, spans)
     if rows.copies is not None:
@@ -116,7 +116,7 @@ def tensor_sizes(output_options: OutputOptions, description: ModelDescription) -
 
 
 def _kept(outcome: Outcome, layout: Layout, kept: NDArray[np.bool_]) -> Tensors:
-    """The entries of an outcome's texts that are kept."""
+    """Return the entries of an outcome's texts that are kept."""
     texts = slice(outcome.start, outcome.start + outcome.texts)
     if kept[texts].all():
         return outcome.tensors

@@ -74,7 +74,7 @@ class RerankTexts(TextTask):
 
 
 def sort_documents(relevances: Relevances, top_k: int) -> tuple[list[int], list[float]]:
-    """The places and the scores of the best documents, falling; the earlier one where two are equal."""
+    """Return the places and the scores of the best documents, falling; the earlier one where two are equal."""
     scores = relevances.scores.astype(np.float32)
     order = np.argsort(-scores, kind="stable")[: top_k or None]
     return order.tolist(), scores[order].tolist()

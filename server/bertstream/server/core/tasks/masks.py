@@ -139,7 +139,7 @@ class FillMasks(Task[None]):
     def _filled(
         self, batch: Batch, rows: NDArray[np.int64], places: NDArray[np.integer], ids: NDArray[np.generic]
     ) -> Ids:
-        """The ids of each mask's text with each candidate, without padding. [S], [S], [S, k] -> S * k lists"""
+        """Return the ids of each mask's text with each candidate, without padding. [S], [S], [S, k] -> S * k lists"""
         copies = np.repeat(rows, ids.shape[1])
         lengths = batch.lengths[copies]
         tokens = batch.ids[rows_of(starts_of(batch.lengths)[copies], lengths)]

@@ -14,7 +14,10 @@ MAX_TARGETS = 10_000  # they travel with each piece of work
 
 
 def find_targets(targets: Sequence[str], target_ids: Sequence[int], model: HeadModel, path: str) -> tuple[int, ...]:
-    """The ids, ascending, each once; none for the whole vocabulary. Raises INVALID_TARGET, naming all that are bad."""
+    """Return the ids, ascending, each once; none for the whole vocabulary.
+
+    Raises INVALID_TARGET, naming all that are bad.
+    """
     if len(targets) + len(target_ids) > MAX_TARGETS:
         raise too_large(f"{path}.targets", f"the limit is {MAX_TARGETS} targets, those given as ids included")
     size = model.description.vocabulary_size
@@ -42,7 +45,7 @@ def _ids_of(targets: list[str], model: HeadModel) -> list[int | None]:
 
 
 def _single_tokens(texts: list[str], model: HeadModel) -> list[int | None]:
-    """The id of each text that is one token, and not the one for what is unknown."""
+    """Return the id of each text that is one token, and not the one for what is unknown."""
     unknown = model.description.special_tokens.get("unk", ("", -1))[1]
     options = TokenizeOptions(Truncation("longest_first", 2), add_special_tokens=False, allow_empty=True)
     tokens = model.tokenizer.tokenize(Texts(texts), options)

@@ -17,7 +17,7 @@ class Cancelled(Exception):
 
 
 def run(function: Callable[[], Made], cancelled: threading.Event) -> Made:
-    """Runs it so that `check` raises once `cancelled` is set."""
+    """Run it so that `check` raises once `cancelled` is set."""
 
     def begin() -> Made:
         _cancelled.set(cancelled)
@@ -27,7 +27,7 @@ def run(function: Callable[[], Made], cancelled: threading.Event) -> Made:
 
 
 def check() -> None:
-    """Raises Cancelled where `run` says so. Called between parts of the work that take some milliseconds."""
+    """Raise Cancelled where `run` says so. Called between parts of the work that take some milliseconds."""
     event = _cancelled.get()
     if event is not None and event.is_set():
         raise Cancelled

@@ -22,7 +22,7 @@ _BEGINNINGS = re.compile(" (?:[" + re.escape("".join(sorted({old[1] for old, _ i
 
 
 def clean_up(text: str) -> str:
-    """The whole text, cleaned up."""
+    """Return the whole text, cleaned up."""
     if _BEGINNINGS.search(text):
         for old, new in REPLACEMENTS:
             text = text.replace(old, new)
@@ -37,7 +37,7 @@ class CleanUp:
         self._holds = False
 
     def push(self, text: str) -> str:
-        """What is certain of the text now, and was not before."""
+        """Return what is certain of the text now, and was not before."""
         if not (self._holds or _BEGINNINGS.search(text)):
             return text
         for step in self._steps:
@@ -46,7 +46,7 @@ class CleanUp:
         return text
 
     def finish(self) -> str:
-        """The rest, after the last piece."""
+        """Return the rest, after the last piece."""
         rest = ""
         for step in self._steps:
             rest = step.push(rest) + step.finish()

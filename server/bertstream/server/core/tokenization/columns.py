@@ -52,14 +52,14 @@ class TokenLayout:
         self.row_lengths = lengths.sum(axis=1).astype(np.int32)
 
     def take(self, found: NDArray[Any], special: Sequence[int] | int) -> NDArray[Any]:
-        """A column of the tokens found [S, …] -> [T, …], with `special` in the places of the special tokens."""
+        """Return a column of the tokens found [S, …] -> [T, …], with `special` in the places of the special tokens."""
         count = len(self._template.special_ids)
         values = np.empty((count, *found.shape[1:]), found.dtype)
         values[:] = special
         return np.concatenate([found, values])[self._indexes]
 
     def repeat(self, of_pieces: Sequence[int]) -> Int32:
-        """A value for each piece of the template -> [T]"""
+        """Return a value for each piece of the template -> [T]"""
         rows = len(self.row_lengths)
         return np.repeat(np.tile(np.array(of_pieces, np.int32), rows), self._piece_lengths)
 
@@ -73,7 +73,7 @@ def lay_out(
     wanted: frozenset[Column],
     vocabulary: Vocabulary,
 ) -> Tokenized:
-    """Puts the rows together. Wanted columns that `sequences` knows nothing of are None."""
+    """Put the rows together. Wanted columns that `sequences` knows nothing of are None."""
     layout = TokenLayout(sequences, template, rows)
     ids = layout.take(sequences.ids, template.special_ids)
     places = sequences.places

@@ -68,7 +68,7 @@ class Cuts:
         return cls(re.compile("|".join(between)), lead_tokens) if between else None
 
     def after(self, text: str, at: int) -> int:
-        """The first cut at `at` or behind it, or the end of the text."""
+        """Return the first cut at `at` or behind it, or the end of the text."""
         for start in range(at, len(text), _SEARCHED):
             cancelling.check()
             # A cut is seen by one character before it and two behind it.
@@ -77,7 +77,7 @@ class Cuts:
         return len(text)
 
     def before(self, text: str, at: int) -> int:
-        """The last cut at `at` or before it, or the start of the text."""
+        """Return the last cut at `at` or before it, or the start of the text."""
         width, stop = _BACKWARDS, at + 1
         while stop > 0:
             cancelling.check()
@@ -94,7 +94,7 @@ def _type(part: Mapping[str, Any]) -> str:
 
 
 def _parts(part: Any) -> list[Mapping[str, Any]]:
-    """A normalizer or pre-tokenizer as the list of its parts, as tokenizer.json has them."""
+    """Return a normalizer or pre-tokenizer as the list of its parts, as tokenizer.json has them."""
     return [] if part is None else _flat(json.loads(part.__getstate__()))
 
 
@@ -106,7 +106,7 @@ def _flat(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _candidates(
     tokenizer: Tokenizer, normalizer: list[Mapping[str, Any]], pre_tokenizer: list[Mapping[str, Any]]
 ) -> str:
-    """The characters before which a text may be cut, between two plain ones: there always begins a new word."""
+    """Return the characters before which a text may be cut, between two plain ones: there always begins a new word."""
     is_bert = all(_type(each) in ("BertNormalizer", "Lowercase") for each in normalizer)
     match tokenizer.model, list(map(_type, pre_tokenizer)):
         case models.WordPiece(), ["BertPreTokenizer"] if is_bert:

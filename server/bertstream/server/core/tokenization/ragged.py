@@ -16,11 +16,11 @@ def first_indexes(lengths: IntArray) -> NDArray[np.int64]:
 
 
 def owners(lengths: IntArray) -> NDArray[np.int64]:
-    """The list that each element belongs to. [n] -> [sum(lengths)]"""
+    """Return the list that each element belongs to. [n] -> [sum(lengths)]"""
     return np.repeat(np.arange(len(lengths)), lengths)
 
 
 def slice_indexes(starts: IntArray, lengths: IntArray) -> NDArray[np.int64]:
-    """The indexes start, start + 1, … of each slice, end to end. [n], [n] -> [sum(lengths)]"""
+    """Return the indexes start, start + 1, … of each slice, end to end. [n], [n] -> [sum(lengths)]"""
     indexes = np.repeat(starts - first_indexes(lengths), lengths)
     return indexes + np.arange(len(indexes))

@@ -75,7 +75,7 @@ class Reading:
         return self._next is None
 
     def read(self, tokens: int | None) -> None:
-        """Reads on until there are as many; all where None."""
+        """Read on until there are as many; all where None."""
         while self._next is not None and (tokens is None or self.count < tokens):
             cancelling.check()
             self._found.append(self._tokenized(self._next))
@@ -83,14 +83,14 @@ class Reading:
             self._next = next(self._parts, None)
 
     def found(self) -> Found:
-        """What has been read. Of a text that is read from its end, the word ids are not those of the whole."""
+        """Return what has been read. Of a text that is read from its end, the word ids are not those of the whole."""
         order = self._found[::-1] if self._backwards else self._found
         nothing = Found(np.zeros(0, np.int32), np.zeros(0, np.int32))
         columns = zip(*[(each.ids, each.offsets, each.word_ids) for each in (nothing, *order)], strict=True)
         return Found(np.array([self.count], np.int32), *map(np.concatenate, columns))
 
     def _of_text(self, text: str, word: int | None = None) -> Iterator[_Part]:
-        """The parts of a text, or of one word."""
+        """Yield the parts of a text, or of one word."""
         start, stop = 0, len(text)
         while start < stop:
             if self._backwards:
@@ -158,7 +158,7 @@ def sizes(sequences: Sequence[Text]) -> list[int]:
 
 
 def long_ones(sizes: Sequence[int], need: Need | None) -> list[int]:
-    """The indexes of those that it is worth while to read in parts."""
+    """Return the indexes of those that it is worth while to read in parts."""
     limit = 2 * _first_part(need)
     return [index for index, size in enumerate(sizes) if size > limit]
 
@@ -182,7 +182,7 @@ def _size(sequence: Text) -> int:
 
 
 def decide_which_is_longer(first: Reading, second: Reading) -> None:
-    """Reads on until the counts of both tell whether the first has more tokens than the second."""
+    """Read on until the counts of both tell whether the first has more tokens than the second."""
     while not _is_decided(first, second):
         behind = min((each for each in (first, second) if not each.done), key=lambda each: each.count)
         behind.read(behind.count + 1)

@@ -119,7 +119,7 @@ class Finder:
     def _encode_distinct(
         self, sequences: Sequence[str], distinct: list[str], texts: int, need: Need | None
     ) -> tuple[Sequences, Errors]:
-        """Encodes a text that is in many pairs, such as a query with many documents, only once."""
+        """Encode a text that is in many pairs, such as a query with many documents, only once."""
         numbers = {text: number for number, text in enumerate(distinct)}
         of = np.fromiter(map(numbers.__getitem__, sequences), np.int64, len(sequences))
         pairs = list(zip(of[:texts].tolist(), of[texts:].tolist(), strict=True))
@@ -138,7 +138,7 @@ class Finder:
         errors: Errors,
         pairs: Sequence[tuple[int, int]],
     ) -> dict[int, Reading]:
-        """The long ones, and others whose counts matter beside them, each read as far as is needed."""
+        """Return the long ones, and others whose counts matter beside them, each read as far as is needed."""
         cuts, readings = self._cuts, dict[int, Reading]()
         if cuts is None:
             return readings
@@ -223,7 +223,7 @@ def _places(found: list[Found], lengths: Int32, prompt_lengths: NDArray[np.int64
 def _after_prompt(
     offsets: NDArray[np.int32], word_ids: NDArray[np.int32], of: NDArray[np.int64], prompt_lengths: NDArray[np.int64]
 ) -> Places:
-    """Counts offsets and words from where the text starts; a token of both prompt and text is the text's."""
+    """Count offsets and words from where the text starts; a token of both prompt and text is the text's."""
     shift = prompt_lengths[of]
     is_prompt = (offsets[:, 1] <= shift) & (shift > 0)
     in_word = ~is_prompt & (word_ids >= 0)

@@ -20,5 +20,5 @@ class Spelling:
         self._decoder = tokenizer.decoder
 
     def join(self, tokens: Sequence[str]) -> str:
-        """The decoder's text for these spellings: convert_tokens_to_string of transformers' fast tokenizers."""
+        """Return the decoder's text for these spellings: convert_tokens_to_string of transformers' fast tokenizers."""
         return " ".join(tokens) if self._decoder is None else str(self._decoder.decode(list(tokens)))

@@ -40,7 +40,7 @@ class Template:
         return any(piece.type_id for piece in self.pieces)
 
     def without_segments(self) -> Template:
-        """The same with all type ids 0."""
+        """Return the same with all type ids 0."""
         return Template(tuple(replace(piece, type_id=0) for piece in self.pieces))
 
 
@@ -52,7 +52,7 @@ class Templates:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, type_vocabulary_size: int) -> Templates:
-        """Finds a tokenizer's templates and tries them; TokenizerError where that is not possible.
+        """Find a tokenizer's templates and try them; TokenizerError where that is not possible.
 
         Where the model has fewer segments than the templates use (tokenizer files of models without segments are often
         copied from BERT's), all type ids are 0.

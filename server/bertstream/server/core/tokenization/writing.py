@@ -19,10 +19,10 @@ class Writer(Protocol):
     """Writes one text."""
 
     def push(self, token_id: int) -> str:
-        """What is certain of the text now, and was not before."""
+        """Return what is certain of the text now, and was not before."""
 
     def finish(self) -> str:
-        """The rest, after the last token."""
+        """Return the rest, after the last token."""
 
 
 class Writing:
@@ -60,13 +60,13 @@ class Writing:
         return str(self._tokenizer.decode(ids, skip_special_tokens=self._skip))
 
     def first(self, token_id: int) -> str:
-        """What it is at the start of a text, for decoders that write each token by itself."""
+        """Return what it is at the start of a text, for decoders that write each token by itself."""
         if token_id not in self._first:
             self._first[token_id] = self.decode([token_id])
         return self._first[token_id]
 
     def later(self, token_id: int) -> str:
-        """What it adds behind any other token."""
+        """Return what it adds behind any other token."""
         if token_id not in self._later:
             before = len(self.decode([self._anchor]))
             self._later[token_id] = self.decode([self._anchor, token_id])[before:]
@@ -163,7 +163,7 @@ def _kind(decoder: Mapping[str, Any] | None) -> str:
 
 
 def _byte_characters() -> dict[str, int]:
-    """The characters that stand for bytes in byte-level vocabularies, as GPT-2 introduced them.
+    """Return the characters that stand for bytes in byte-level vocabularies, as GPT-2 introduced them.
 
     A byte that is a visible character of Latin-1 stands for itself, the others follow from U+0100 on.
     """

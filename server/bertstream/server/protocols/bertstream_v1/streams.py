@@ -83,7 +83,7 @@ class BulkStream(Generic[Response]):
         self._outbox: asyncio.Queue[Reply[Response] | None] = asyncio.Queue(_OUTBOX_MESSAGES)
 
     async def run(self, messages: AsyncIterator[Any], max_texts: int) -> None:
-        """Serves the messages after the first. An error of one of them as a whole ends the stream."""
+        """Serve the messages after the first. An error of one of them as a whole ends the stream."""
         try:
             async with asyncio.TaskGroup() as everything:
                 everything.create_task(self._write())
@@ -120,7 +120,10 @@ class BulkStream(Generic[Response]):
 
 
 async def first_message(messages: AsyncIterator[Any], field: str) -> Any:
-    """The options that a stream begins with, or None if it ends at once. Raises INVALID_ARGUMENT for anything else."""
+    """Return the options that a stream begins with, or None if it ends at once.
+
+    Raises INVALID_ARGUMENT for anything else.
+    """
     async for decoded in messages:
         message = decoded.value()
         if message.WhichOneof("message") != field:
@@ -132,7 +135,7 @@ async def first_message(messages: AsyncIterator[Any], field: str) -> Any:
 
 
 def parse_items(message: Any, bad_strings: Sequence[BadString], max_texts: int) -> Items:
-    """The items of a later message. Raises INVALID_ARGUMENT where the message as a whole makes no sense."""
+    """Return the items of a later message. Raises INVALID_ARGUMENT where the message as a whole makes no sense."""
     if message.WhichOneof("message") != "items":
         raise invalid(
             "items", "after the first message, every message of the stream must set `items`", "INVALID_STREAM"

@@ -34,7 +34,7 @@ _FIELDS: Mapping[Column, tuple[str, ...]] = {
 def fill(
     message: types_pb2.Tensor, values: NDArray[np.generic], scales: NDArray[np.generic] | None = None
 ) -> types_pb2.Tensor:
-    """Writes an array into a message where that is, so that its bytes are not copied again."""
+    """Write an array into a message where that is, so that its bytes are not copied again."""
     message.data_type = _DATA_TYPES[values.dtype.str]
     message.shape.extend(values.shape)
     message.data = values.tobytes()
@@ -46,7 +46,7 @@ def fill(
 def encodings(
     message: encoding_pb2.Encodings, tensors: Tensors, layout: Layout, first: int, last: int
 ) -> encoding_pb2.Encodings:
-    """Writes the outputs of the texts from `first` up to `last`; the layout is that of all texts in `tensors`."""
+    """Write the outputs of the texts from `first` up to `last`; the layout is that of all texts in `tensors`."""
     lengths = layout.lengths[first:last].tolist()
     message.token_counts.extend(lengths)
     for name in outputs_of(tensors):
@@ -63,7 +63,7 @@ def encodings(
 
 
 def write_part(message: encoding_pb2.Encodings, part: Part) -> None:
-    """Writes what a message's share of the outputs is."""
+    """Write what a message's share of the outputs is."""
     if part.rows is None:
         encodings(message, part.tensors, part.layout, part.first, part.last)
     else:
@@ -71,7 +71,7 @@ def write_part(message: encoding_pb2.Encodings, part: Part) -> None:
 
 
 def write_rows(message: encoding_pb2.Encodings, rows: TensorRows, layout: Layout) -> None:
-    """Writes some rows of one text as a part of that output."""
+    """Write some rows of one text as a part of that output."""
     target = place_of(message, rows.name, layout, [len(rows.values)])
     flat = rows.name.startswith("attentions")
     fill(target, rows.values.reshape(-1) if flat else rows.values, rows.scales)
@@ -120,7 +120,7 @@ def tokenizations(
 
 
 def usage(texts: int, tokens: int, truncated: int) -> types_pb2.Usage:
-    """What a message cost."""
+    """Return what a message cost."""
     return types_pb2.Usage(texts=texts, tokens=tokens, truncated_texts=truncated)
 
 

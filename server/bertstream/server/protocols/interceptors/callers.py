@@ -34,7 +34,7 @@ def identify_caller(keys: Keys, admin_methods: Collection[str] = (), open_servic
 
 
 def _subjects(call: Call) -> Iterator[str]:
-    """The names in the client's certificate; gRPC tells those of one that it has verified, and no other."""
+    """Yield the names in the client's certificate; gRPC tells those of one that it has verified, and no other."""
     shown = call.context.auth_context()
     for name, kind in _SUBJECTS.items():
         for value in shown.get(name, ()):

@@ -194,7 +194,7 @@ class _GenerationStream:
 
 
 def _checked(done: _Done | Exception) -> _Done:
-    """Raises what is the stream's error rather than an item's."""
+    """Raise what is the stream's error rather than an item's."""
     if isinstance(done, Exception):
         raise done
     if isinstance(done.result, RequestError):
@@ -240,7 +240,7 @@ def _event(
 
 
 def _texts(answered: Answered) -> generation_pb2.GeneratedTexts:
-    """The answers to one input."""
+    """Return the answers to one input."""
     texts = [
         generation_pb2.GeneratedText(
             text=each.text,
@@ -255,7 +255,7 @@ def _texts(answered: Answered) -> generation_pb2.GeneratedTexts:
 
 
 def _effective(plan: AskedGeneration, prompts: Sequence[Prompt]) -> generation_pb2.GenerationOptions:
-    """The options in effect for these inputs. A seed that was drawn is told where it is one."""
+    """Return the options in effect for these inputs. A seed that was drawn is told where it is one."""
     effective = generation_pb2.GenerationOptions()
     effective.CopyFrom(plan.effective)
     effective.max_new_tokens = max(prompt.work.options.max_new_tokens for prompt in prompts)
@@ -266,7 +266,7 @@ def _effective(plan: AskedGeneration, prompts: Sequence[Prompt]) -> generation_p
 
 
 def _refuse_too_many(plan: GenerationPlan, prompts: Sequence[Prompt], limit: int) -> None:
-    """Raises REQUEST_TOO_LARGE, before any work is done, where the answer may well be too large."""
+    """Raise REQUEST_TOO_LARGE, before any work is done, where the answer may well be too large."""
     tokens = plan.options.num_return_sequences * sum(prompt.work.options.max_new_tokens for prompt in prompts)
     _check_size(tokens * (_TOKEN_BYTES + _SCORE_BYTES * plan.token_scores), limit)
 

@@ -37,7 +37,7 @@ Responses = Stream[encoding_pb2.StreamLayersResponse]
 async def stream_layers(
     model: ServedModel, message: encoding_pb2.StreamLayersRequest, stream: Responses, call: Call
 ) -> None:
-    """Serves one call."""
+    """Serve one call."""
     plan = parse_encoding(message.options, model.name, model.description, INTERACTIVE, default_output="hidden_states")
     model.check_room(call.caller, call.deadline)
     sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
@@ -67,7 +67,7 @@ async def stream_layers(
 
 
 def steps_of(output_options: OutputOptions, last_layer: int) -> list[OutputOptions]:
-    """What to ask of the worker, layer by layer; what is one vector a text comes with the last of them."""
+    """Return what to ask of the worker, layer by layer; what is one vector a text comes with the last of them."""
     hidden = set(output_options.hidden_layers) if "hidden_states" in output_options.outputs else set()
     attended = set(output_options.attention_layers) if "attentions" in output_options.outputs else set()
     vectors = tuple(output for output in output_options.outputs if output in _VECTORS)
@@ -88,7 +88,7 @@ def steps_of(output_options: OutputOptions, last_layer: int) -> list[OutputOptio
 async def _steps(
     model: ServedModel, steps: Sequence[OutputOptions], priority: int, batch: Batch, call: Call
 ) -> AsyncIterator[tuple[OutputOptions, Result]]:
-    """The results of all steps: one is computed while the caller of this sends the one before."""
+    """Yield the results of all steps: one is computed while the caller of this sends the one before."""
     stepping = Stepping(model.dispatcher, batch, priority, call.deadline, call.caller)
 
     async def compute(number: int) -> Result:
@@ -123,7 +123,7 @@ async def _write_rows(stream: Responses, result: Result, layout: Layout, first: 
 
 
 def step_costs(plan: EncodingPlan, batch: Batch, model: ServedModel) -> tuple[int, NDArray[np.int64]]:
-    """What texts that are worked on together may cost, and what each costs: its bytes in one step.
+    """Return what texts that are worked on together may cost, and what each costs: its bytes in one step.
 
     Two steps, the one that is sent and the one that is computed meanwhile, are then within the bound on bytes. A token
     costs at least as much as makes such texts fit a worker's batch.

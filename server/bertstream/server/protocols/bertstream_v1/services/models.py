@@ -84,7 +84,7 @@ class ModelService:
 
 
 def _refused(refusal: Refusal, model: str) -> RequestError:
-    """What a caller is told where the supervisor could not load or unload a model."""
+    """Return what a caller is told where the supervisor could not load or unload a model."""
     message = refusal.message
     match refusal.kind:
         case "checkpoint_not_found":

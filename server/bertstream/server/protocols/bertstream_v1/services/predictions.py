@@ -34,7 +34,7 @@ AnswerOf = Reply[tasks_pb2.StreamPredictionsResponse]
 
 
 async def stream_predictions(models: Models, stream: Requests, call: Call) -> None:
-    """Serves one stream."""
+    """Serve one stream."""
     messages = aiter(stream)
     options = await first_message(messages, "options")
     if options is None:
@@ -102,7 +102,7 @@ class _PredictionStream:
                 yield answer
 
     async def _slice(self, message: _Message, first: int, last: int, cost: int) -> AsyncIterator[AnswerOf]:
-        """Computes all rows of some items. The window gets their cost back once the last answer is written."""
+        """Compute all rows of some items. The window gets their cost back once the last answer is written."""
         task, model, rows = self._task, self._model, message.rows
         held = await self._bulk.tokens.acquire(cost)
         async with model.admission.stream(int(rows.costs[first:last].sum()), self._call.caller):

@@ -49,7 +49,7 @@ class Predicted:
     timings: types_pb2.Timings
 
     def fill(self, response: Response) -> Response:
-        """Writes all of it into a response whose fields are named alike."""
+        """Write all of it into a response whose fields are named alike."""
         put(response, self.message)
         return self.fill_rest(response)
 
@@ -115,7 +115,7 @@ class TaskService:
 async def predict(
     model: ServedModel, parse: Parse, options: Message, items: Callable[[Task[Any]], SentItems], call: Call
 ) -> Predicted:
-    """Runs one unary call, on the items that it has for the task."""
+    """Run one unary call, on the items that it has for the task."""
 
     def begin() -> tuple[Asked[Any, Any], SentItems, Rows[Any]]:
         asked = parse(options, model, INTERACTIVE, "options")
@@ -150,7 +150,7 @@ async def predict(
 
 
 def _check_sizes(rows: Rows[Any], model: ServedModel, sent: SentItems) -> None:
-    """Raises REQUEST_TOO_LARGE, before any work is done."""
+    """Raise REQUEST_TOO_LARGE, before any work is done."""
     if rows.least_bytes is not None:
         _check_answer(int(rows.least_bytes.sum()), model, sent)
     tokens, limit = int(rows.costs.sum()), model.limits.stream_tokens

@@ -109,7 +109,7 @@ def _answers(
     call: Call,
     arrived: float,
 ) -> Iterator[AnswerOf]:
-    """The answers to one message: some texts in each, or a large one alone."""
+    """Yield the answers to one message: some texts in each, or a large one alone."""
     tokens = timed.tokens
     sizes = np.bincount(tokens.text_indexes, tokens.lengths, len(ids)).astype(np.int64)
     for first, last in pieces_of(sizes, _ANSWER_TOKENS):
@@ -138,7 +138,7 @@ def _answer(
 
 
 def _of_texts(tokens: Tokenized, good: list[int]) -> Tokenized:
-    """These texts' rows, with text indexes that count only those, so that ids and rows agree."""
+    """Return these texts' rows, with text indexes that count only those, so that ids and rows agree."""
     if len(good) == tokens.truncated.size:
         return tokens
     kept = select_rows(tokens, np.flatnonzero(np.isin(tokens.text_indexes, good)))

@@ -27,7 +27,7 @@ _MAX_LENGTH, _STRIDE, _ANSWER_TOKENS = 384, 128, 15
 def parse_answer_questions(
     options: tasks_pb2.AnswerOptions, model: HeadModel, default_priority: int, path: str = "options"
 ) -> Asked[AnswerQuestions, tasks_pb2.AnswerOptions]:
-    """Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    """Raise INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
     its = model.description
     require_head(its, "question_answering")
     length = types_pb2.TruncationOptions(max_length=options.max_length or min(_MAX_LENGTH, its.default_max_length))

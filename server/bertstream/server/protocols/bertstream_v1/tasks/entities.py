@@ -30,7 +30,7 @@ AGGREGATIONS: Mapping[int, Aggregation] = names_in(tasks_pb2.AggregationStrategy
 def parse_classify_tokens(
     options: tasks_pb2.ClassifyTokenOptions, model: HeadModel, default_priority: int, path: str = "options"
 ) -> Asked[ClassifyTokens, tasks_pb2.ClassifyTokenOptions]:
-    """Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    """Raise INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
     require_head(model.description, "token_classification")
     truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
     aggregation = name_of(AGGREGATIONS, options.aggregation, f"{path}.aggregation")

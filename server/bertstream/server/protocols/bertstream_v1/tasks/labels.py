@@ -28,7 +28,7 @@ _MOST_LABELS = (1 << 31) - 1  # more than there are means all
 def parse_classify(
     options: tasks_pb2.ClassifyTextOptions, model: HeadModel, default_priority: int, path: str
 ) -> Asked[ClassifyTexts, tasks_pb2.ClassifyTextOptions]:
-    """Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    """Raise INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
     its = model.description
     require_head(its, "sequence_classification")
     truncation = parse_task_truncation(options.truncation, its, f"{path}.truncation")
@@ -50,7 +50,7 @@ def parse_classify(
 def parse_rerank(
     options: tasks_pb2.RerankOptions, model: HeadModel, default_priority: int, path: str
 ) -> Asked[RerankTexts, tasks_pb2.RerankOptions]:
-    """Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    """Raise INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
     its = model.description
     require_head(its, "sequence_classification")
     truncation = parse_task_truncation(options.truncation, its, f"{path}.truncation", "only_second")

@@ -48,7 +48,7 @@ def parse_encoding(
     path: str = "options",
     default_output: Output = "pooled",
 ) -> AskedEncoding:
-    """Raises INVALID_ARGUMENT with the field's path, or FAILED_PRECONDITION for an output that the model lacks."""
+    """Raise INVALID_ARGUMENT with the field's path, or FAILED_PRECONDITION for an output that the model lacks."""
     output_options = _output_options(options, description, path, default_output)
     truncation = parse_truncation(options.truncation, description, f"{path}.truncation")
     prompt = _prompt(options, description, path)
@@ -86,7 +86,7 @@ def parse_encoding(
 
 
 def default_pooling(description: ModelDescription) -> Pooling:
-    """The pooling of a request that does not say."""
+    """Return the pooling of a request that does not say."""
     own = description.default_pooling
     mode = next(mode for mode in POOLING_MODES.values() if mode == own.mode)
     return Pooling(mode, (description.layers,), "mean", own.normalize, own.dimensions)
@@ -104,7 +104,7 @@ def effective_pooling(pooling: Pooling) -> encoding_pb2.PoolingOptions:
 
 
 def available_outputs(description: ModelDescription) -> tuple[Output, ...]:
-    """The outputs that the model has."""
+    """Return the outputs that the model has."""
     return tuple(output for output in OUTPUTS.values() if output != "pooler_output" or description.has_pooler)
 
 

@@ -94,7 +94,7 @@ class _Asked:
         raise invalid(f"{self.path}.{name}", description, reason)
 
     def whole(self, name: str, fallback: int, least: int, most: int) -> int:
-        """A whole number in a range."""
+        """Return a whole number in a range."""
         if not self.has(name):
             return min(max(int(self.own.get(name, fallback)), least), most)
         value = int(getattr(self.options, name))
@@ -103,7 +103,7 @@ class _Asked:
         return value
 
     def real(self, name: str, fallback: float, least: float, most: float = math.inf, *, above: bool = False) -> float:
-        """A finite number in a range; `above`: greater than the least."""
+        """Return a finite number in a range; `above`: greater than the least."""
         if not self.has(name):
             return float(self.own.get(name, fallback))
         # The field has 32 bits: 0.7 is to be the 0.7 that the caller wrote.
@@ -125,7 +125,7 @@ class _Asked:
                 self.refuse(name, f"it means something only with {what}", "INVALID_COMBINATION")
 
     def strings(self, name: str, most: int) -> tuple[str, ...]:
-        """A list of texts that are neither empty nor long, each once."""
+        """Return a list of texts that are neither empty nor long, each once."""
         given: Sequence[str] = getattr(self.options, name)
         if len(given) > most:
             raise too_large(f"{self.path}.{name}", f"there are {len(given)}; the limit is {most}")
@@ -191,7 +191,7 @@ def _strategy(asked: _Asked, own: GenerationDescription, pieces: bool) -> Genera
 
 
 def _beams_and_sampling(asked: _Asked, pieces: bool) -> tuple[int, bool]:
-    """What is asked for wins over what the checkpoint has and does not go with it."""
+    """Return what is asked for wins over what the checkpoint has and does not go with it."""
     wants_sampling = asked.has("do_sample") and asked.options.do_sample
     if asked.has("num_beams"):
         beams = asked.whole("num_beams", 1, 1, MAX_BEAMS)
@@ -239,7 +239,7 @@ def _truncation(
 
 
 def _fill(plan: AskedGeneration, options: generation_pb2.GenerationOptions, name: str) -> None:
-    """Fills in the effective options. What has no effect with the others stays unset."""
+    """Fill in the effective options. What has no effect with the others stays unset."""
     effective, chosen = plan.effective, plan.options
     effective.CopyFrom(options)
     effective.model = name

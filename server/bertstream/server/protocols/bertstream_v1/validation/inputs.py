@@ -36,13 +36,13 @@ def parse_inputs(batch: types_pb2.TextBatch, path: str, max_texts: int, field: s
 
 
 def parse_sent(batch: types_pb2.TextBatch, path: str, max_texts: int, bad: Sequence[int] = ()) -> SentTexts:
-    """The texts of a message at this path, and which of them are not UTF-8. Raises as parse_inputs does."""
+    """Return the texts of a message at this path, and which of them are not UTF-8. Raises as parse_inputs does."""
     inputs = parse_inputs(batch, path, max_texts)
     return Sent(inputs, path, f"{path}.{batch.WhichOneof('content')}", bad)
 
 
 def text_path(batch: Batch, path: str, index: int) -> str:
-    """The path of a text, whatever columns it is spread over: "inputs.texts[3]"."""
+    """Return the path of a text, whatever columns it is spread over: "inputs.texts[3]"."""
     kind = "prompts" if isinstance(batch, tasks_pb2.ChoiceLists) else batch.WhichOneof("content")
     return f"{path}.{kind}[{index}]"
 
@@ -60,7 +60,7 @@ def count_texts(batch: Batch) -> int:
 
 
 def bad_texts(batch: Batch, bad: Iterable[BadString]) -> list[int]:
-    """The indexes of the texts that have strings which are not UTF-8; -1 for a string that is in no text."""
+    """Return the indexes of the texts that have strings which are not UTF-8; -1 for a string that is in no text."""
     return sorted({_text_of(batch, each) for each in bad})
 
 

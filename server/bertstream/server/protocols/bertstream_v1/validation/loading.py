@@ -22,7 +22,7 @@ _ALLOWED = "it must be 1 to 128 of A-Z a-z 0-9 . _ / - without .. and not begin 
 
 
 def parse_load(request: models_pb2.LoadModelRequest, max_workers: int) -> LoadModel:
-    """Raises INVALID_ARGUMENT."""
+    """Raise INVALID_ARGUMENT."""
     for field, value in (("name", request.name), ("source", request.source)):
         if not is_name(value):
             raise invalid(field, _ALLOWED, "INVALID_MODEL_NAME")

@@ -58,14 +58,14 @@ PRIORITIES: Mapping[int, int] = {
 
 
 def name_of(names: Mapping[int, Name], value: int, path: str) -> Name:
-    """The inside's name of an enum's value. Raises INVALID_ARGUMENT for one that is not there."""
+    """Return the inside's name of an enum's value. Raises INVALID_ARGUMENT for one that is not there."""
     if value not in names:
         raise invalid(path, f"{value} is not a valid value here", "INVALID_ENUM")
     return names[value]
 
 
 def names_of(names: Mapping[int, Name], values: Sequence[int], path: str) -> list[Name]:
-    """The names of a repeated field's values, each once, in the order of their first mention."""
+    """Return the names of a repeated field's values, each once, in the order of their first mention."""
     distinct = list(dict.fromkeys(values))
     for value in distinct[: len(names) + 1]:  # one more than there are has an unknown one
         if value not in names:

@@ -22,7 +22,7 @@ UNITS: dict[int, SpanUnit] = {
 
 
 def spans_for(plan: EncodingPlan, spans: encoding_pb2.SpanLists, inputs: Inputs, path: str) -> AskedSpans | None:
-    """The spans, where the plan pools any. Raises INVALID_ARGUMENT where it does not, and some are given."""
+    """Return the spans, where the plan pools any. Raises INVALID_ARGUMENT where it does not, and some are given."""
     if "pooled_spans" in plan.output_options.outputs:
         return parse_spans(spans, inputs, path)
     if spans.span_counts or spans.starts:
@@ -31,7 +31,7 @@ def spans_for(plan: EncodingPlan, spans: encoding_pb2.SpanLists, inputs: Inputs,
 
 
 def parse_spans(spans: encoding_pb2.SpanLists, inputs: Inputs, path: str) -> AskedSpans:
-    """Raises INVALID_ARGUMENT with the field's path."""
+    """Raise INVALID_ARGUMENT with the field's path."""
     unit = name_of(UNITS, spans.unit, f"{path}.unit")
     counts = np.array(spans.span_counts, np.int32)
     starts, ends = np.array(spans.starts, np.int64), np.array(spans.ends, np.int64)

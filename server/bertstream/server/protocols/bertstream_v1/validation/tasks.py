@@ -22,18 +22,21 @@ SCORE_FUNCTIONS: Mapping[int, ScoreFunction] = names_in(tasks_pb2.ScoreFunction,
 
 
 def require_head(description: ModelDescription, head: HeadName) -> None:
-    """Raises HEAD_NOT_AVAILABLE."""
+    """Raise HEAD_NOT_AVAILABLE."""
     if head not in description.heads:
         raise head_not_available(head, description.heads)
 
 
 def not_suitable(message: str) -> RequestError:
-    """The checkpoint has the head, but it was not trained for this task."""
+    """Return the checkpoint has the head, but it was not trained for this task."""
     return not_available(message, "HEAD_NOT_SUITABLE")
 
 
 def require_mask(description: ModelDescription) -> tuple[str, int]:
-    """The mask token and its id. Raises HEAD_NOT_AVAILABLE, or HEAD_NOT_SUITABLE where the tokenizer has none."""
+    """Return the mask token and its id.
+
+    Raises HEAD_NOT_AVAILABLE, or HEAD_NOT_SUITABLE where the tokenizer has none.
+    """
     require_head(description, "fill_mask")
     if "mask" not in description.special_tokens:
         raise not_suitable("this checkpoint's tokenizer has no mask token")
@@ -70,7 +73,7 @@ def parse_function(value: int, default: ScoreFunction, path: str) -> ScoreFuncti
 
 
 def own_function(name: str) -> ScoreFunction:
-    """A description's function."""
+    """Return a description's function."""
     return next(function for function in SCORE_FUNCTIONS.values() if function == name)
 
 
@@ -81,7 +84,7 @@ def effective_function(function: ScoreFunction) -> tasks_pb2.ScoreFunction.Value
 
 
 def parse_count(value: int, default: int, most: int, path: str) -> int:
-    """A number of 1 to `most`, such as `top_k`; 0 stands for the default. Raises INVALID_RANGE."""
+    """Return a number of 1 to `most`, such as `top_k`; 0 stands for the default. Raises INVALID_RANGE."""
     if not 0 <= value <= most:
         raise invalid(path, f"{value} is not between 0 and {most}", "INVALID_RANGE")
     return value or default
@@ -97,7 +100,7 @@ def parse_stride(value: int | None, default: int, most: int, path: str) -> int:
 
 
 def refuse_texts(texts: Sequence[str], path: str, reason: str) -> None:
-    """Raises where one of the texts is empty, or there twice."""
+    """Raise where one of the texts is empty, or there twice."""
     seen: set[str] = set()
     for i, text in enumerate(texts):
         if not text.strip():

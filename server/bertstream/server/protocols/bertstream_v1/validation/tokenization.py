@@ -32,7 +32,7 @@ class AskedTokenization(TokenizationPlan):
 def parse_tokenization(
     options: tokenization_pb2.TokenizationOptions, name: str, description: ModelDescription, path: str = "options"
 ) -> AskedTokenization:
-    """Raises INVALID_ARGUMENT with the field's path."""
+    """Raise INVALID_ARGUMENT with the field's path."""
     wanted = names_of(COLUMNS, options.outputs, f"{path}.outputs")
     if options.stride < 0:
         raise invalid(f"{path}.stride", "it must not be negative", "INVALID_RANGE")
@@ -58,7 +58,7 @@ def parse_tokenization(
 
 
 def parse_truncation(options: types_pb2.TruncationOptions, description: ModelDescription, path: str) -> Truncation:
-    """Raises INVALID_ARGUMENT with the field's path."""
+    """Raise INVALID_ARGUMENT with the field's path."""
     max_length = options.max_length or description.default_max_length
     if not 1 <= max_length <= description.max_tokens:
         raise invalid(

@@ -60,7 +60,7 @@ class MadeUp:
         return Outcome(start, 1, {} if error else self.tensors(batch, output_options), error, 0.25, 0.5)
 
     def tensors(self, batch: Batch, output_options: OutputOptions) -> Mapping[str, NDArray[Any]]:
-        """What workers would answer, by the contract."""
+        """Return what workers would answer, by the contract."""
         head = output_options.head
         assert head is not None
         if output_options.outputs == ("label_scores",):
@@ -144,7 +144,7 @@ def _serialized(message: Message | bytes) -> bytes:
 
 @asynccontextmanager
 async def serving(stub: StubModel) -> AsyncIterator[Served]:
-    """Serves one model."""
+    """Serve one model."""
     served = Served(stub)
     server = grpc.aio.server(interceptors=(chain(Gate(100), OneCaller(served.purse)),))
     model: Any = served
