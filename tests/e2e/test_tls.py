@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bertstream.client import TLS, Client, Unavailable
+from bertstream.cli import main
+from bertstream.client import TLS, Client, Unauthenticated, Unavailable
 from tests.support.certificates import Authority
 from tests.support.server import Server, eventually, running
 
@@ -145,6 +146,25 @@ def test_clients_that_must_show_a_certificate(
         shown = {"certificate": foreign.certificate, "key": foreign.key}
         with client(server, authority, **shown) as each, pytest.raises(Unavailable, match="may not trust"):
             each.health()
+
+
+def test_a_certificate_stands_for_a_key(
+    checkpoint: Callable[[str], Path], compile_cache: Path, authority: Authority, folder: Path
+) -> None:
+    files, known = authority.issue("keyed"), authority.issue("known", "ingest.example.com")
+    unknown = authority.issue("unknown", "other.example.com")
+    file = folder / "keys.toml"
+    main(["keys", "add", "ingest", "--subject", "SAN=ingest.example.com", "--file", str(file)])
+    tls = ("--tls-certificate", files.certificate, "--tls-key", files.key, "--tls-client-ca", str(authority.path))
+    options = ("--workers", "1", "--threads", "1", "--log-level", "debug", "--keys-file", str(file))
+    with running([f"tiny={checkpoint('bert')}"], *options, *tls, cache=compile_cache) as server:
+        assert " | mutual TLS | keys | " in server.ready_line
+        with client(server, authority, certificate=known.certificate, key=known.key) as each:
+            assert each.encode(["a b"]).shape == (1, 36)
+        eventually(lambda: any(each.get("caller") == "ingest" for each in server.records), "the call to be logged")
+        shown = {"certificate": unknown.certificate, "key": unknown.key}
+        with client(server, authority, **shown) as each, pytest.raises(Unauthenticated, match="wants a key"):
+            each.encode(["a b"])
 
 
 def refused(cache: Path, *options: str) -> str:

@@ -16,7 +16,7 @@ def test_the_first_error_is_raised() -> None:
 
 def test_errors_of_a_stream_are_not_errors_of_items() -> None:
     refuse_if_late(errors.poisonous(3))
-    for late in (errors.deadline_exceeded(), errors.model_replaced()):
+    for late in (errors.deadline_exceeded(), errors.model_replaced(), errors.key_unknown("it is gone")):
         with pytest.raises(errors.RequestError) as raised:
             refuse_if_late(late)
         assert raised.value is late

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from bertstream.server.core.gate import Gate
 from bertstream.server.core.keys import Keys
 from bertstream.server.frontend import links, standard
+from bertstream.server.settings import KeysSettings
 from tests.support.statuses import refusal
 from tests.support.waiting import until
 
@@ -44,6 +45,20 @@ async def served() -> AsyncIterator[Served]:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Served(channel, gate)
     await server.stop(None)
+
+
+@pytest.mark.parametrize(
+    ("health_open", "reflection_open", "names"),
+    [
+        (True, False, {"grpc.health.v1.Health"}),
+        (False, False, set()),
+        (False, True, {"grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}),
+    ],
+)
+def test_what_needs_no_key_is_as_configured(health_open: bool, reflection_open: bool, names: set[str]) -> None:
+    settings = KeysSettings((), "/counts", open_health=health_open, open_reflection=reflection_open)
+    assert set(standard.open_services(settings)) == names
+    assert standard.open_services(None) == ()
 
 
 async def test_a_model_that_is_not_there_has_the_request_id(served: Served) -> None:

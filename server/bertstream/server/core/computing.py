@@ -16,6 +16,6 @@ def raise_first(outcomes: Sequence[Outcome]) -> None:
 
 
 def refuse_if_late(error: RequestError) -> None:
-    """Raise what is a stream's error, not an item's: its deadline, and the version of the model that it began with."""
-    if error.reason in ("DEADLINE_EXCEEDED", "MODEL_REPLACED"):
+    """Raise what is a stream's error, not an item's: that its deadline, its model's version or its key is gone."""
+    if error.reason in ("DEADLINE_EXCEEDED", "MODEL_REPLACED", "KEY_UNKNOWN"):
         raise error

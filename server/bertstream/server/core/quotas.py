@@ -47,10 +47,6 @@ class SharedCounts:
         self._own = self._calls[number]
         self._own[:] = 0
 
-    def close(self) -> None:
-        """Let go of the file; the counts stay there."""
-        os.close(self._fd)
-
     def look(self, slot: int, seconds: float) -> float:
         """Return in how many seconds so much could be taken; 0 for now."""
         return wait_seconds(float(self._full_at[slot]), seconds, time.monotonic())
