@@ -10,7 +10,7 @@ import numpy as np
 
 from bertstream.workers import ipc
 from bertstream.workers.contract import Cancel, Failure, Generate, Hello, Result, Work
-from bertstream.workers.serving.running import RunningRecord
+from bertstream.workers.serving.running_record import RunningRecord
 
 Answer = Callable[[Work], Result | Failure | None]
 GenerateAnswer = Callable[[Generate], list[ipc.Message]]

@@ -17,7 +17,7 @@ from bertstream.workers.generation.generator import Generator
 from bertstream.workers.generation.queue import GenerationQueue
 from bertstream.workers.programs.description import GenerationDescription
 from bertstream.workers.serving.connections import Reply
-from bertstream.workers.serving.running import Computing, RunningRecord
+from bertstream.workers.serving.running_record import Computing, RunningRecord
 
 Ids = tuple[int, ...]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from bertstream.workers.compile.compiler import compile_model
-from bertstream.workers.programs.interface import Advanced, AttentionOptions
+from bertstream.workers.programs.interface import AttentionOptions, ForwardResult
 from bertstream.workers.programs.program import ScriptedProgram
 from tests.support.checkpoints import TEXTS
 
@@ -59,7 +59,7 @@ class Pair:
         types: list[list[int]] | None,
         layers: list[int],
         options: AttentionOptions | None = None,
-    ) -> Advanced:
+    ) -> ForwardResult:
         return self.program.forward(packed(ids), None if types is None else packed(types), sizes(ids), layers, options)
 
     def everything(self, texts: int) -> AttentionOptions:

@@ -104,7 +104,7 @@ def plant_faults(
     compiled: Path, *, hangs_on: int, fails_on: int, stuck_length: int = -1, stuck_layer: int = 1_000
 ) -> None:
     """Replace the program of a compiled directory by one with these faults."""
-    program = ScriptedProgram.load(compiled, "cpu")._module
+    program = ScriptedProgram.load(compiled, "cpu").module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated
         scripted = torch.jit.script(Faulty(program, hangs_on, fails_on, stuck_length, stuck_layer))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bertstream.workers.contract import INTERACTIVE, Batch, OutputOptions, Pooling, Work
-from bertstream.workers.programs.interface import Advanced, AttentionOptions, Encoded, with_sources
+from bertstream.workers.programs.interface import AttentionOptions, Encoded, ForwardResult, with_sources
 
 LAST_LAYER = 3
 HIDDEN = 6
@@ -84,7 +84,7 @@ class FakeProgram:
         lengths: list[int],
         layers: list[int],
         attention: AttentionOptions | None = None,
-    ) -> Advanced:
+    ) -> ForwardResult:
         raise NotImplementedError  # it has no attention
 
     def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
@@ -97,7 +97,7 @@ class FakeProgram:
         start: int,
         layers: list[int],
         attention: AttentionOptions | None = None,
-    ) -> Advanced:
+    ) -> ForwardResult:
         raise NotImplementedError
 
     def pooler(self, first: Tensor) -> Tensor:

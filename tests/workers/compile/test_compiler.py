@@ -114,7 +114,7 @@ def test_every_file_that_counts_changes_the_revision(
     before = compile_model(directory, cache=compile_cache)
     change(directory)
     target = targets.choose("float32", "cpu", compile_cache, silent)
-    assert compiling._revision(directory, target, silent) != before.name
+    assert compiling.revision_of(directory, target, silent) != before.name
 
 
 def test_dtype_device_operators_and_code_change_the_revision(
@@ -122,7 +122,7 @@ def test_dtype_device_operators_and_code_change_the_revision(
 ) -> None:
     def revision(dtype: str = "float32", device: str = "cpu") -> str:
         target = targets.choose(dtype, device, compile_cache, silent)
-        return compiling._revision(checkpoint("bert"), target, silent)
+        return compiling.revision_of(checkpoint("bert"), target, silent)
 
     revisions = [revision(), revision("bfloat16"), revision("float16"), revision(device="cuda")]
     with monkeypatch.context() as patched:
@@ -131,7 +131,7 @@ def test_dtype_device_operators_and_code_change_the_revision(
         assert not has_native
         without = revision()
     assert (without == revisions[0]) == (targets.library_for_cpu(compile_cache) is None)
-    monkeypatch.setattr(compiling, "_code_hash", lambda: "other")
+    monkeypatch.setattr(compiling, "code_hash", lambda: "other")
     revisions.append(revision())
     assert len(set(revisions)) == len(revisions)
 
@@ -294,9 +294,9 @@ def test_a_program_for_a_gpu_brings_both_libraries(checkpoint: Checkpoint, compi
 
 
 def test_the_source_of_the_kernels_is_our_code_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = compiling._code_hash()
+    before = compiling.code_hash()
     monkeypatch.setattr(cuda_library, "source_hash", lambda: "other")
-    assert compiling._code_hash() != before
+    assert compiling.code_hash() != before
 
 
 def test_bad_options(checkpoint: Checkpoint, tmp_path: Path) -> None:

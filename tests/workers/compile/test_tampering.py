@@ -15,7 +15,7 @@ import torch
 
 from bertstream.workers import native
 from bertstream.workers.compile.compiler import compile_model
-from bertstream.workers.compile.compiling import told
+from bertstream.workers.compile.compiling import explain
 from bertstream.workers.native.library import compiler
 from bertstream.workers.programs.program import ScriptedProgram
 from bertstream.workers.trust.ownership import TrustError
@@ -89,7 +89,7 @@ def test_a_link_in_place_of_the_folder(
     compile_model(checkpoint("bert"), cache=cache)
     assert not compiled.is_symlink()
     assert lines(caplog) == [
-        f"{compiled} is no folder that can be read (Not a directory); it is not used but put aside as "
+        f"{compiled} is not a folder that can be read (Not a directory); it is not used but put aside as "
         f".aside.{compiled.name}, and made anew"
     ]
 
@@ -102,7 +102,7 @@ def test_a_cache_where_others_may_write_is_not_used(compiled: Path, checkpoint: 
             compile_model(checkpoint("bert"), cache=cache)
     finally:
         cache.chmod(0o755)
-    assert told(raised.value, "check", str(cache)) == (
+    assert explain(raised.value, "check", str(cache)) == (
         f"the cache (--cache): {cache} may be written to by others (mode 0777), so nothing in it can be trusted: "
         f'run "chmod go-w {cache}", or choose another folder'
     )
@@ -185,7 +185,7 @@ WAYS = {
     linked: "is a symbolic link",
     open_to_all: r"may be written to by others \(mode 0777\)",
     strangers: f"belongs to the user {STRANGER}",
-    elsewhere: "is no folder that can be read",
+    elsewhere: "is not a folder that can be read",
 }
 
 

@@ -120,7 +120,7 @@ def test_few_candidates_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch)
     texts = [random.normal(0, 3, (tokens, 2)).astype(np.float32) for tokens in (9, 30, 3, 30, 12)]
     starts, lengths = [2, 4, 1, 10, 0], [5, 20, 0, 20, 12]
     for limit in (1, 500, 3000):
-        monkeypatch.setattr(answers, "_CANDIDATES", limit)
+        monkeypatch.setattr(answers, "CANDIDATES", limit)
         check(texts, starts, lengths, 7, 6)
 
 

@@ -28,7 +28,7 @@ from bertstream.workers.programs.program import ScriptedProgram
 from bertstream.workers.serving.connections import Reply
 from bertstream.workers.serving.loop import EngineLoop
 from bertstream.workers.serving.queue import WorkQueue
-from bertstream.workers.serving.running import Computing, RunningRecord
+from bertstream.workers.serving.running_record import Computing, RunningRecord
 from tests.support.checkpoints import tiny_bert, tiny_roberta
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]

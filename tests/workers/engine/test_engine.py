@@ -283,12 +283,12 @@ def test_many_long_spans_are_not_gathered_at_once(
             rows.append(len(states))
             return super().pool(states, lengths, mode, skipped)
 
-    monkeypatch.setattr(outputs_module, "_SPAN_ROWS", 8)
+    monkeypatch.setattr(outputs_module, "SPAN_ROWS", 8)
     spans = Spans(np.array([6], np.int32), np.arange(6, dtype=np.int32), np.array([1, 7, 10, 2, 3, 4], np.int32))
     output_options = OutputOptions(("pooled_spans",), Pooling("mean", (1, 2), combination))
     work = make_work(1, [14], output_options=output_options)
     work = replace(work, batch=replace(work.batch, spans=spans))
     (found,) = run(Counting(), prepare([work], LAST_LAYER))
     assert max(rows) == 10  # the length of the longest span
-    monkeypatch.setattr(outputs_module, "_SPAN_ROWS", 1000)
+    monkeypatch.setattr(outputs_module, "SPAN_ROWS", 1000)
     torch.testing.assert_close(found, compute(work)[0])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertstream.workers.engine import failures
-from bertstream.workers.engine.failures import Failed, attempt, halve
+from bertstream.workers.engine.failures import FailedComputation, attempt, halve
 
 
 def test_what_succeeds_is_given_as_it_is() -> None:
@@ -31,7 +31,7 @@ def test_what_succeeds_is_given_as_it_is() -> None:
     ],
 )
 def test_why_it_failed(error: Exception, reason: str) -> None:
-    assert attempt(lambda: _raise(error), "a batch of 2", alone=False) == Failed(reason)  # type: ignore[arg-type]
+    assert attempt(lambda: _raise(error), "a batch of 2", alone=False) == FailedComputation(reason)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error: an illegal memory access"), KeyboardInterrupt()])
@@ -64,7 +64,7 @@ def test_nothing_of_a_failure_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("broken")
 
     failed = attempt(compute, "it", alone=True)
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, FailedComputation)
     assert made[0]() is None
 
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bertstream.workers.contract import HeadName, HeadOptions, Output, OutputOptions, ScoreFunction, Spans, Work
-from bertstream.workers.engine import masked
+from bertstream.workers.engine import vocabulary
 from bertstream.workers.engine.answers import best_answers
 from bertstream.workers.engine.batch import prepare
 from bertstream.workers.engine.engine import run
 from bertstream.workers.engine.heads import HEAD_OUTPUTS
-from bertstream.workers.engine.masked import Candidates, fill
 from bertstream.workers.engine.outputs import STATE_OUTPUTS
+from bertstream.workers.engine.vocabulary import Candidates, fill
 from tests.support.works import LAST_LAYER, VOCABULARY, FakeProgram, fake_logits, fake_states, make_work
 
 FUNCTIONS: tuple[ScoreFunction, ...] = get_args(ScoreFunction)
@@ -161,7 +161,7 @@ MASKS = HeadOptions("fill_mask", top_k=3)
 @settings(max_examples=200, deadline=None)
 def test_mixed_tasks_give_each_work_its_own(works: list[Work], logits_bytes: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masked, "_LOGITS_BYTES", logits_bytes)
+        patch.setattr(vocabulary, "LOGITS_BYTES", logits_bytes)
         check(works)
 
 
@@ -192,7 +192,7 @@ def test_works_share_what_a_head_computes_and_only_their_own_rows_go_through_it(
 
 
 def test_products_with_the_vocabulary_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masked, "_LOGITS_BYTES", 4 * VOCABULARY * 4)
+    monkeypatch.setattr(vocabulary, "LOGITS_BYTES", 4 * VOCABULARY * 4)
     program, tokens = FakeProgram(), list(range(9))
     output_options = OutputOptions(("mask_candidates",), head=MASKS)
     works = [

@@ -16,7 +16,7 @@ from torch import Tensor
 from bertstream.workers.contract import BULK, Completed, Failure, Generate, Generated
 from bertstream.workers.generation.queue import rows_of
 from bertstream.workers.generation.warming import warm_up
-from bertstream.workers.serving.running import Computing, RunningRecord, read_running
+from bertstream.workers.serving.running_record import Computing, RunningRecord, read_running
 from tests.support.generation import Bench, Caller, HistoryProgram, Ids, answers_of, make_generate
 
 BAD = 55  # an input with this id fails; no answer has it, since it is not in the vocabulary

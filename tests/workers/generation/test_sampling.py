@@ -110,10 +110,10 @@ def test_the_best_are_enough_for_top_p_and_otherwise_all_are_sorted() -> None:
     top_p = torch.rand(60, generator=dice)
     top_p[4:6] = torch.tensor([0.0, 1.0])
     (cut,) = (top_p < 1).nonzero(as_tuple=True)
-    _, sure = sampling._least_of_best(scores[cut], top_p[cut])
+    _, sure = sampling.least_of_best(scores[cut], top_p[cut])
     assert 10 < sure.sum() < len(cut)
     expected = scores.clone()
-    expected[cut] = scores[cut].masked_fill(scores[cut] < sampling._least_of_all(scores[cut], top_p[cut]), -torch.inf)
+    expected[cut] = scores[cut].masked_fill(scores[cut] < sampling.least_of_all(scores[cut], top_p[cut]), -torch.inf)
     assert torch.equal(keep_top_p(scores, top_p), expected)
 
 

@@ -173,8 +173,8 @@ def test_the_quantizing_gelu_kernel_s_numbers(kernels: ctypes.CDLL, name: str, s
     run = kernels[f"gelu_quantize_{name}"]
     run(*pointers(x, numbers, scales), 9, size, *pointers(added), int(form == "tanh"))
     want = functional.gelu(x.double() + added.double(), approximate=form)
-    assert cuda_library._is_quantized((numbers, scales), want)
-    assert not cuda_library._is_quantized((numbers, scales), want * 1.2)
+    assert cuda_library.is_quantized((numbers, scales), want)
+    assert not cuda_library.is_quantized((numbers, scales), want * 1.2)
 
 
 @needs_compiler
@@ -261,7 +261,7 @@ for name in ("add_gelu_", "add_layer_norm_"):
 
 
 def test_a_library_that_is_broken_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_library, "_loaded", [])
+    monkeypatch.setattr(cuda_library, "loaded", [])
     monkeypatch.setattr(cuda_library, "register_aten", object)
     (tmp_path / "broken.so").write_bytes(b"broken")
     assert "broken.so cannot be loaded" in cuda_library.load(tmp_path / "broken.so")
@@ -303,7 +303,7 @@ def test_each_device_gets_the_library_of_its_kind(
 def test_a_library_that_is_not_there_is_not_switched_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext())
     monkeypatch.setattr(cuda_library, "architecture", lambda: "sm_75")
-    monkeypatch.setattr(cuda_library, "_loaded", [])
+    monkeypatch.setattr(cuda_library, "loaded", [])
     monkeypatch.setattr(cuda_library, "register_aten", object)
     monkeypatch.setattr(cuda_library, "switch_on", pytest.fail)
     assert cuda_library.start(tmp_path, torch.device("cuda", 0)) == "there is no library for this GPU"
@@ -340,7 +340,7 @@ def test_kernels_are_used_only_if_they_give_aten_s_numbers(
         switched.append(wanted)
         return driver if wanted else ""
 
-    monkeypatch.setattr(cuda_library, "_loaded", [Path("library.so")])
+    monkeypatch.setattr(cuda_library, "loaded", [Path("library.so")])
     monkeypatch.setattr(torch.cuda, "synchronize", lambda index: None)
     monkeypatch.setattr(torch.ops, "bertstream", SimpleNamespace(use_cuda_kernels=use))
     monkeypatch.setattr(cuda_library, "differences", differences)
@@ -349,7 +349,7 @@ def test_kernels_are_used_only_if_they_give_aten_s_numbers(
 
 
 def test_without_a_compiler_for_kernels_both_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cuda_library, "_places_of_nvrtc", lambda: iter([str(tmp_path / "libnvrtc.so")]))
+    monkeypatch.setattr(cuda_library, "nvrtc_paths", lambda: iter([str(tmp_path / "libnvrtc.so")]))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     with pytest.raises(NativeError, match="NVRTC was not found; nvcc was not found"):
@@ -370,7 +370,7 @@ def found(way: Callable[[str], bytes]) -> str:
     return ""
 
 
-@pytest.mark.parametrize("way", ["_by_nvrtc", "_by_nvcc"])
+@pytest.mark.parametrize("way", ["compile_by_nvrtc", "compile_by_nvcc"])
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])  # sm_90 converts numbers to float8 by itself
 def test_the_kernels_compile(way: str, arch: str) -> None:
     compile_kernels: Callable[[str], bytes] = getattr(cuda_library, way)
@@ -383,7 +383,7 @@ def test_the_kernels_compile(way: str, arch: str) -> None:
 
 
 def test_an_unknown_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    if "was not found" in (reason := found(cuda_library._by_nvrtc)):
+    if "was not found" in (reason := found(cuda_library.compile_by_nvrtc)):
         pytest.skip(reason)
     with pytest.raises(NativeError, match="NVRTC failed"):
-        cuda_library._by_nvrtc("sm_1")
+        cuda_library.compile_by_nvrtc("sm_1")

@@ -26,7 +26,7 @@ def no_memory() -> Iterator[None]:
     library.compiler.cache_clear()
     yield
     library.compiler.cache_clear()
-    library._failures.clear()
+    library.failures.clear()
 
 
 @pytest.fixture(scope="module")
@@ -405,7 +405,7 @@ def test_what_root_has_built_needs_no_writing(
 
 @pytest.mark.usefixtures("no_memory")
 def test_a_library_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(library, "_loaded", [])
+    monkeypatch.setattr(library, "loaded", [])
     (tmp_path / "bad.so").write_bytes(b"junk")
     with pytest.raises(native.NativeError, match=r"bad\.so cannot be loaded"):
         native.load(tmp_path / "bad.so")

@@ -60,7 +60,7 @@ async def test_one_that_talks_nonsense(tmp_path: Path) -> None:
 async def test_what_a_child_leaves_behind_does_not_hold_up_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_module, "_LAST_WORDS_SECONDS", 0.05)
+    monkeypatch.setattr(child_module, "LAST_WORDS_SECONDS", 0.05)
     child = await Child.start(spec(tmp_path, "leaves"), 0)
     waiting = asyncio.create_task(child.wait())
     await child.ready

@@ -73,7 +73,7 @@ def test_the_fast_way_has_the_same_weights_inside(both: Pair) -> None:
     """With the identity for values, the context of the fast attention is the weights themselves."""
     ids, types = both.encode(TEXTS)
     (weights,) = both.forward(ids, types, [], AttentionOptions((1,), (0,), (0,))).weights
-    module = both.program._module
+    module = both.program.module
     (layer,) = [each for name, each in module.named_modules() if name == "encoder.layers.0"]
     embedded = both.program.embed(packed(ids[:1]), packed(types[:1]), sizes(ids[:1]))
     qkv = layer.query_key_value(embedded).clone()
@@ -89,7 +89,7 @@ def test_the_fast_way_has_the_same_weights_inside(both: Pair) -> None:
 @pytest.fixture
 def spoil(both: Pair) -> Iterator[Callable[..., None]]:
     """Return a function that makes layers' weights NaN, or the named parts of them, for one test."""
-    parameters = dict(both.program._module.named_parameters())
+    parameters = dict(both.program.module.named_parameters())
     kept: dict[str, Tensor] = {}
 
     def break_layer(layer: int, *parts: str) -> None:

@@ -85,7 +85,7 @@ def test_gelu_at_the_end_of_a_product(activation: str, dtype: str, tmp_path: Pat
     directory = tiny_bert(tmp_path / "made", hidden_size=48, num_attention_heads=3, hidden_act=activation)
     program = ScriptedProgram.load(compile_model(directory, dtype=dtype, device="cuda", cache=tmp_path), GPU)
     exact = ScriptedProgram.load(compile_model(directory, device="cuda", cache=tmp_path), GPU)
-    places = [each for each in program._module.modules() if hasattr(each, "epilogue")]
+    places = [each for each in program.module.modules() if hasattr(each, "epilogue")]
     assert [each.epilogue for each in places] == [True] * 5
     ids = torch.randint(5, 300, (sum(LENGTHS),), generator=torch.Generator().manual_seed(2)).to(GPU, torch.int32)
     (got,), (want,) = (each.hidden_states(ids, None, LENGTHS, [5]) for each in (program, exact))

@@ -217,7 +217,7 @@ def test_only_a_decoder_generates(causal: Callable[..., Causal], tmp_path: Path,
     ):
         with pytest.raises(ValueError, match="has no head"):
             generate()
-    assert not hasattr(program._module, "prefill")  # nor has it code that it has no use for
+    assert not hasattr(program.module, "prefill")  # nor has it code that it has no use for
 
 
 def test_a_large_cache_takes_memory_only_as_it_is_used(causal: Callable[..., Causal]) -> None:

@@ -173,7 +173,7 @@ def test_type_ids_of_the_source_count(across: Callable[..., Across]) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_the_sides_share_is_there_once(across: Callable[..., Across], compile_cache: Path, dtype: str) -> None:
     it = across("shared", dtype=dtype)
-    module = it.program._module
+    module = it.program.module
     named = {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),

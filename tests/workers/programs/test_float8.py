@@ -61,7 +61,7 @@ def compiled(libraries: tuple[Path, ...], tmp_path: Path) -> Callable[[Path], Sc
         target = Target("fp8", "cuda", flash=False, libraries=libraries, amx=False)
         folder = tmp_path / "compiled" / checkpoint.name
         folder.mkdir(parents=True)
-        compiling._write(checkpoint, target, "0" * 32, folder, lambda step, done, total: None)
+        compiling.write_model(checkpoint, target, "0" * 32, folder, lambda step, done, total: None)
         seal(folder)
         return ScriptedProgram(ModelDescription.load(folder), load_module(folder, CPU), CPU)
 
@@ -124,7 +124,7 @@ def test_the_operators_have_aten_s_numbers(compile_cache: Path) -> None:
         assert torch.equal(got.view(torch.uint8), want.view(torch.uint8))
     for form in ("none", "tanh"):
         gelu = functional.gelu(x.double() + added.double(), approximate=form)
-        assert cuda_library._is_quantized(torch.ops.bertstream.add_gelu_quantize_rows(x, added, form == "tanh"), gelu)
+        assert cuda_library.is_quantized(torch.ops.bertstream.add_gelu_quantize_rows(x, added, form == "tanh"), gelu)
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(36, 48), (48, 36)])
@@ -190,7 +190,7 @@ def test_matrices_of_layers_are_float8_and_no_others(
     compiled: Callable[[Path], ScriptedProgram], tmp_path: Path
 ) -> None:
     program = compiled(tiny_bert(tmp_path / "checkpoint", **SIZES))
-    weights = program._module.state_dict()
+    weights = program.module.state_dict()
     assert {name for name, weight in weights.items() if weight.dtype == torch.float8_e4m3fn} == {
         f"encoder.layers.{layer}.{part}.packed"
         for layer in range(5)
@@ -245,7 +245,7 @@ def test_devices_that_have_no_fp8(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ValueError, match=r"'fp8' cannot be had: cuda has compute capability 8\.6, and fp8 needs 9\.0"):
         targets.choose("fp8", "cuda", tmp_path, lambda step, done, total: None)
     monkeypatch.setattr(gpu_products, "float8_problem", lambda device: "")
-    monkeypatch.setattr(targets, "_libraries_for_cuda", lambda cache, tell: ())
+    monkeypatch.setattr(targets, "libraries_for_cuda", lambda cache, tell: ())
     target = targets.choose("fp8", "cuda", tmp_path, lambda step, done, total: None)
     assert target.operators == Operators(flash=True, products="fp8")
     assert target.states == torch.bfloat16

@@ -40,7 +40,7 @@ def test_products_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(float8, "product", fail)
     told = "fails: CUDA error: CUBLAS_STATUS_NOT_SUPPORTED"
     assert gpu_products.float8_difference(CPU) == f"a product of fp8 on cpu {told}"
-    monkeypatch.setattr(gpu_products, "_ended", fail)
+    monkeypatch.setattr(gpu_products, "product_with_gelu", fail)
     assert gpu_products.epilogue_problem(CPU, torch.bfloat16) == f"GELU at the end of a product {told}"
 
 
@@ -73,9 +73,9 @@ def ended(form: str, off: float = 0.0) -> Ended:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_only_the_tanh_form_is_taken(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
-    monkeypatch.setattr(gpu_products, "_ended", ended("tanh"))
+    monkeypatch.setattr(gpu_products, "product_with_gelu", ended("tanh"))
     assert gpu_products.epilogue_problem(CPU, dtype) == ""
-    monkeypatch.setattr(gpu_products, "_ended", ended("none"))
+    monkeypatch.setattr(gpu_products, "product_with_gelu", ended("none"))
     assert gpu_products.epilogue_problem(CPU, dtype) == "GELU at the end of a product is not the tanh form"
 
 
@@ -83,7 +83,7 @@ def test_numbers_that_differ_for_some_rows_alone(monkeypatch: pytest.MonkeyPatch
     def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return ended("tanh", off=0.1 if len(x) == 37 else 0.0)(x, weight, bias)
 
-    monkeypatch.setattr(gpu_products, "_ended", run)
+    monkeypatch.setattr(gpu_products, "product_with_gelu", run)
     problem = gpu_products.epilogue_problem(CPU, torch.float16)
     assert problem == "GELU at the end of a product differs from ATen's for 37 rows"
 

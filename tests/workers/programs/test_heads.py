@@ -61,7 +61,7 @@ def test_half_precision_is_close(head_pair: Make, name: str, dtype: str, near: f
             want = both.expected(head, text)
             assert got.dtype == getattr(torch, dtype)
             assert difference(got, want) <= near * max(1.0, float(want.abs().max()))
-    weights = both.program._module.state_dict()
+    weights = both.program.module.state_dict()
     assert {weight.dtype for weight in weights.values()} == {getattr(torch, dtype)}
 
 
@@ -88,7 +88,7 @@ def test_a_vocabulary_head_has_the_config_s_activation_only_where_transformers_d
 
 def matrices(program: ScriptedProgram) -> list[Tensor]:
     """Return all matrices that are as large as the word embeddings."""
-    weights = program._module.state_dict()
+    weights = program.module.state_dict()
     size = weights["encoder.embeddings.word.weight"].shape
     return [weight for weight in weights.values() if weight.shape == size]
 

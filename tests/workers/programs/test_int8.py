@@ -227,7 +227,7 @@ def test_a_text_alone_is_bit_for_bit_that_among_others(
 @pytest.mark.usefixtures("operators")
 def test_matrices_of_layers_are_int8_and_no_others(checkpoint: Checkpoint, compile_cache: Path) -> None:
     program = ScriptedProgram.load(compile_model(checkpoint("bert"), dtype="int8", cache=compile_cache), "cpu")
-    weights = program._module.state_dict()
+    weights = program.module.state_dict()
     assert {name for name, weight in weights.items() if weight.dtype == torch.int8} == {
         f"encoder.layers.{layer}.{part}.packed" for layer in range(5) for part in LINEAR
     }

@@ -280,7 +280,7 @@ def test_operators_for_cuda_come_after_those_for_the_cpu_and_before_the_program(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(native, "load", lambda library: steps.append(library.name))
     monkeypatch.setattr(cuda_library, "start", start)
-    monkeypatch.setattr(programs, "_load_module", lambda sealed, device: steps.append("program"))
+    monkeypatch.setattr(programs, "load_sealed_module", lambda sealed, device: steps.append("program"))
     monkeypatch.setattr(gpu_products, "use_epilogue", use_epilogue)
     caplog.set_level(logging.INFO)
     ScriptedProgram.load(tmp_path, "cuda:1")

@@ -28,7 +28,7 @@ from pathlib import Path
 from bertstream.workers.programs.program import ScriptedProgram
 
 program = ScriptedProgram.load(Path(sys.argv[1]), "cpu")
-print(sum(float(weight.double().sum()) for weight in program._module.state_dict().values()), flush=True)
+print(sum(float(weight.double().sum()) for weight in program.module.state_dict().values()), flush=True)
 sys.stdin.read()
 """
 

@@ -22,7 +22,7 @@ from bertstream.workers.engine.sessions import Sessions
 from bertstream.workers.serving.connections import Listener, Queues
 from bertstream.workers.serving.loop import EngineLoop
 from bertstream.workers.serving.queue import WorkQueue
-from bertstream.workers.serving.running import Computing, RunningRecord, read_running
+from bertstream.workers.serving.running_record import Computing, RunningRecord, read_running
 from tests.support.generation import Bench, answers_of, make_generate
 from tests.support.strangers import STRANGER, as_root, connecting
 from tests.support.works import LAST_LAYER, FakeProgram, make_work

@@ -24,7 +24,7 @@ from bertstream.workers.serving import loop as loop_module
 from bertstream.workers.serving.connections import Reply
 from bertstream.workers.serving.loop import EngineLoop
 from bertstream.workers.serving.queue import WorkQueue
-from bertstream.workers.serving.running import Computing, RunningRecord, read_running
+from bertstream.workers.serving.running_record import Computing, RunningRecord, read_running
 from tests.support.generation import Bench, HistoryProgram, Ids, answers_of, make_generate
 from tests.support.works import LAST_LAYER, FakeProgram, make_work
 

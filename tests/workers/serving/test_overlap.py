@@ -17,7 +17,7 @@ from bertstream.workers.engine.batch import Prepared
 from bertstream.workers.engine.engine import Launched
 from bertstream.workers.programs.interface import Program
 from bertstream.workers.serving import loop as loop_module
-from bertstream.workers.serving.running import read_running
+from bertstream.workers.serving.running_record import read_running
 from tests.workers.serving.test_loop import BAD, Worker
 
 STATES = OutputOptions(("last_hidden_state",))
@@ -69,7 +69,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 @pytest.fixture
 def worker(tmp_path: Path, gpu: Gpu) -> Iterator[Worker]:
     made = Worker(tmp_path)
-    made.loop._overlaps = True
+    made.loop.overlaps = True
     yield made
     gpu.allowed |= set(range(10_000))
     made.program.gate.set()
@@ -135,8 +135,8 @@ def test_interactive_work_is_launched_behind_the_batch_at_hand_where_another_is_
     worker: Worker, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looking = threading.Event()
-    real = worker.loop._prepared.empty
-    monkeypatch.setattr(worker.loop._prepared, "empty", lambda: not looking.is_set() or real())
+    real = worker.loop.prepared.empty
+    monkeypatch.setattr(worker.loop.prepared, "empty", lambda: not looking.is_set() or real())
     for number in (1, 2):
         worker.add(number, [100], priority=BULK, first_id=number * 1000)
     worker.loop.start()

@@ -132,7 +132,7 @@ def test_links_are_not_followed(sealed: Path, tmp_path: Path, name: str) -> None
 
 def test_a_folder_that_is_a_link_is_not_followed(sealed: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(sealed)
-    with pytest.raises(SealError, match="link is no folder that can be read"):
+    with pytest.raises(SealError, match="link is not a folder that can be read"):
         Sealed.open(tmp_path / "link")
 
 
@@ -145,7 +145,7 @@ def test_a_pipe_is_no_file(sealed: Path) -> None:
     """Nobody waits for its other end."""
     (sealed / "small").unlink()
     os.mkfifo(sealed / "small", 0o600)
-    with pytest.raises(SealError, match="small is no regular file"):
+    with pytest.raises(SealError, match="small is not a regular file"):
         checked(sealed)
 
 

@@ -207,7 +207,7 @@ def test_what_is_no_file_is_not_opened(copy: Callable[[str], Path], file: str, k
         os.mkfifo(directory / file)
     else:
         (directory / file).symlink_to("/dev/zero")
-    assert refusal(directory) == f"{directory / file} is no regular file"
+    assert refusal(directory) == f"{directory / file} is not a regular file"
 
 
 # weights

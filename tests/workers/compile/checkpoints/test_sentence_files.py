@@ -159,7 +159,7 @@ def test_dense_layers_and_norms_in_their_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"in_features": 37}, "it takes 37 numbers, and what it gets is 36"),
+        ({"in_features": 37}, "it takes 37 numbers, but gets 36"),
         ({"in_features": None}, "in_features must be a whole number from 1 to 1,048,576, not None"),
         ({"out_features": 0}, "out_features must be a whole number from 1 to 1,048,576, not 0"),
     ],

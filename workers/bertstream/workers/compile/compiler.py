@@ -48,14 +48,14 @@ _CODE = ("models", "compile", "programs/description.py", "programs/weights_file.
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ReadingOptions:
     """Say how the user wants a checkpoint to be read."""
 
     task: str = ""  # one of contract.TASKS; "" follows the checkpoint
     allow_unsupported_modules: bool = False
 
 
-AS_IT_SAYS = Wish()
+DEFAULT_OPTIONS = ReadingOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +120,20 @@ def compile_model(
         raise ValueError(f"the task {task!r} is not one of {', '.join(TASKS)}")
     tell("find", 0, 1)
     checkpoint = checkpoints.resolve(source)
-    wish = Wish(task, allow_unsupported_modules)
-    revision = _revision(checkpoint, target, tell, wish)
+    options = ReadingOptions(task, allow_unsupported_modules)
+    revision = revision_of(checkpoint, target, tell, options)
     compiled = cache / "models" / revision
     if not store.is_sound(compiled):
         with store.new(compiled) as folder:
-            _write(checkpoint, target, revision, folder, tell, wish)
+            write_model(checkpoint, target, revision, folder, tell, options)
     tell("ready", 1, 1)
     return compiled
 
 
-def _revision(checkpoint: Path, target: Target, tell: Progress, wish: Wish = AS_IT_SAYS) -> str:
+def revision_of(checkpoint: Path, target: Target, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS) -> str:
     """Return a hash of all that the compiled directory depends on."""
     digest = hashlib.sha256(f"{torch.__version__} {target.identity}".encode())
-    digest.update(f"{_code_hash()} {wish}".encode())
+    digest.update(f"{code_hash()} {options}".encode())
     everything = sorted({*checkpoints.settings_files(checkpoint), *checkpoints.all_weight_files(checkpoint)})
     for number, path in enumerate(everything):
         tell("check", number, len(everything))
@@ -143,7 +143,7 @@ def _revision(checkpoint: Path, target: Target, tell: Progress, wish: Wish = AS_
     return digest.hexdigest()[:32]
 
 
-def _code_hash() -> str:
+def code_hash() -> str:
     """Return a hash of our own sources, so that a new version of bertstream does not run an old version's programs."""
     here = Path(__file__).parents[1]
     digest = hashlib.sha256(f"{native.source_hash()} {cuda_library.source_hash()}".encode())
@@ -153,10 +153,16 @@ def _code_hash() -> str:
     return digest.hexdigest()
 
 
-def _write(
-    checkpoint: Path, target: Target, revision: str, folder: Path, tell: Progress, wish: Wish = AS_IT_SAYS
+def write_model(
+    checkpoint: Path,
+    target: Target,
+    revision: str,
+    folder: Path,
+    tell: Progress,
+    options: ReadingOptions = DEFAULT_OPTIONS,
 ) -> None:
-    contents = _read(checkpoint, tell, wish)
+    """Write all files of a compiled model into `folder`, as compile_model does."""
+    contents = _read(checkpoint, tell, options)
     tell("save", 0, 1)
     shape, operators = contents.config.shape, target.operators
     largest = largest_inputs(shape, contents.weights) if operators.products == "int8" else {}
@@ -171,17 +177,17 @@ def _write(
     tell("test", 1, 1)
 
 
-def _read(root: Path, tell: Progress, wish: Wish = AS_IT_SAYS) -> Contents:
+def _read(root: Path, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS) -> Contents:
     checkpoint = checkpoints.transformer_folder(root)
-    config = checkpoints.read_config(checkpoint, root, Task(wish.task))
+    config = checkpoints.read_config(checkpoint, root, Task(options.task))
     sentence = checkpoints.read_sentence_settings(root, config.shape.hidden_size)
-    _refuse(root, (*config.unsupported, *sentence.unsupported), wish)
+    _refuse(root, (*config.unsupported, *sentence.unsupported), options)
     tokenizer = checkpoints.read_tokenizer(checkpoint, config.family)
     files = checkpoints.weight_files(checkpoint)
     found = checkpoints.read_weights(files, lambda done, total: tell("read", done, total))
     side = checkpoints.encoder_side(found, config)
     weights = checkpoints.convert_weights(side, config.family, config.shape)
-    config, warning = _with_task(checkpoint, root, config, sentence, side, wish)
+    config, warning = _with_task(checkpoint, root, config, sentence, side, options)
     config = replace(config, shape=replace(config.shape, has_pooler="pooler.dense.weight" in weights))
     _check_shapes(config.shape, weights, checkpoint)
     heads = checkpoints.find_heads(side, weights["embeddings.word.weight"], config)
@@ -200,10 +206,10 @@ def _with_task(
     config: CheckpointConfig,
     sentence: SentenceSettings,
     weights: Mapping[str, torch.Tensor],
-    wish: Wish,
+    options: ReadingOptions,
 ) -> tuple[CheckpointConfig, tuple[str, ...]]:
     """Return the settings with the head that the user names or the weights tell, and a warning if neither does."""
-    said = wish.task or ("sequence_classification" if sentence.classifies and not config.names_class else "")
+    said = options.task or ("sequence_classification" if sentence.classifies and not config.names_class else "")
     warning = ""
     if said or not config.names_class:
         inferred = checkpoints.infer_task(weights, config, said)
@@ -212,13 +218,13 @@ def _with_task(
     if sentence.scores_by_modules:
         scores = checkpoints.of_modules(config.heads, root, sentence.shape.steps[-1].outputs)
         config = replace(config, heads=scores)
-    _refuse(root, config.unsupported, wish)
+    _refuse(root, config.unsupported, options)
     return config, (warning,) if warning else ()
 
 
-def _refuse(root: Path, unsupported: Sequence[str], wish: Wish) -> None:
+def _refuse(root: Path, unsupported: Sequence[str], options: ReadingOptions) -> None:
     """Refuse vectors and scores that are not what the checkpoint's authors meant, unless the user allows them."""
-    if unsupported and not wish.allow_unsupported_modules:
+    if unsupported and not options.allow_unsupported_modules:
         raise CheckpointError(
             f"{root} cannot be served as its authors meant: {unsupported[0]} is not supported; "
             "to serve it without, say --allow-unsupported-modules"

@@ -184,12 +184,12 @@ def main(argv: list[str]) -> int:
         return 1
     except Exception as error:  # the supervisor reports it to the user
         log.debug("could not compile", exc_info=True)
-        control.send(Failed(told(error, at, task.cache), at))
+        control.send(Failed(explain(error, at, task.cache), at))
         return 1
     return 0
 
 
-def told(error: Exception, step: str, cache: str) -> str:
+def explain(error: Exception, step: str, cache: str) -> str:
     """Return an error that ended the compilation, worded for people."""
     if isinstance(error, TrustError):
         return f"the cache (--cache): {error}"

@@ -71,7 +71,7 @@ def choose(dtype: str, device: str, cache: Path, tell: Progress) -> Target:
     _check(dtype, device)
     flash = device == "cuda" and dtype != "float32" and _has_flash()
     if device == "cuda":
-        libraries = _libraries_for_cuda(cache, tell) if flash and torch.cuda.is_available() else ()
+        libraries = libraries_for_cuda(cache, tell) if flash and torch.cuda.is_available() else ()
         return Target(dtype, device, flash, libraries, amx=False)
     if dtype not in NATIVE_DTYPES:
         return Target(dtype, device, flash, (), amx=False)
@@ -105,7 +105,7 @@ def library_for_cpu(cache: Path) -> Path | None:
     return library
 
 
-def _libraries_for_cuda(cache: Path, tell: Progress) -> tuple[Path, ...]:
+def libraries_for_cuda(cache: Path, tell: Progress) -> tuple[Path, ...]:
     """Return both libraries, in use on the GPU that compiles, or none.
 
     The library for the CPU has the schemas, so neither is of use alone.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bertstream.workers.ragged import Ints, starts_of
 
-_CANDIDATES = 1 << 20  # spans compared at once; each takes some 20 bytes
+CANDIDATES = 1 << 20  # spans compared at once; each takes some 20 bytes
 
 
 def best_answers(
@@ -58,7 +58,7 @@ def _alike(lengths: NDArray[np.integer], max_answer_tokens: int) -> Iterator[Int
     order, first = np.argsort(-lengths, kind="stable"), 0
     while first < order.size:
         longest = int(lengths[order[first]])
-        last = first + max(1, _CANDIDATES // (longest * min(longest, max_answer_tokens)))
+        last = first + max(1, CANDIDATES // (longest * min(longest, max_answer_tokens)))
         yield order[first:last]
         first = last
 

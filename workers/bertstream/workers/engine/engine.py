@@ -11,7 +11,7 @@ from bertstream.workers.engine.batch import Prepared
 from bertstream.workers.engine.heads import Heads
 from bertstream.workers.engine.outputs import Attentions, Outputs, Pending, collect
 from bertstream.workers.engine.sessions import Key, Reached, Sessions
-from bertstream.workers.programs.interface import Advanced, AttentionOptions, Encoded, Program
+from bertstream.workers.programs.interface import AttentionOptions, Encoded, ForwardResult, Program
 
 
 def run(
@@ -76,7 +76,7 @@ def _compute(
 
 def _step(
     program: Program, batch: Prepared, attention: AttentionOptions | None, sessions: Sessions, key: Key
-) -> Advanced:
+) -> ForwardResult:
     """Go on from where the session is.
 
     Where that is not known, or beyond what is asked for, the step starts from the embeddings.

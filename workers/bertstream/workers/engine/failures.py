@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedComputation:
     """Stand in for the result of a computation that failed.
 
     It does not hold the error, which would keep the tensors around it alive.
@@ -27,8 +27,8 @@ class Failed:
     reason: FailureReason
 
 
-def attempt(compute: Callable[[], R], name: str, *, alone: bool) -> R | Failed:
-    """Return what `compute` returns, or Failed, with a line in the log that names the computation.
+def attempt(compute: Callable[[], R], name: str, *, alone: bool) -> R | FailedComputation:
+    """Return what `compute` returns, or FailedComputation, with a line in the log that names the computation.
 
     alone: whether the computation cannot be halved, so that the error is its own. Raises errors that nothing in this
     process would survive.
@@ -43,7 +43,7 @@ def attempt(compute: Callable[[], R], name: str, *, alone: bool) -> R | Failed:
             log.error("%s failed (%s): %s", name, reason, error, exc_info=error)
         else:
             log.warning("%s failed and is computed again in halves: %s", name, error)
-        return Failed(reason)
+        return FailedComputation(reason)
 
 
 def halve(group: Sequence[T], again: Callable[[Sequence[T]], None], fail: Callable[[T], None]) -> None:

@@ -23,9 +23,9 @@ from bertstream.workers.contract import Pooling
 from bertstream.workers.engine.copies import to_device
 from bertstream.workers.engine.outputs import finish
 from bertstream.workers.programs.interface import (
-    Advanced,
     AttentionOptions,
     Encoded,
+    ForwardResult,
     Program,
     RecordableProgram,
     with_sources,
@@ -224,7 +224,7 @@ class RecordedProgram:
         lengths: list[int],
         layers: list[int],
         attention: AttentionOptions | None = None,
-    ) -> Advanced:
+    ) -> ForwardResult:
         return self._plain.forward(ids, type_ids, lengths, layers, attention)
 
     def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
@@ -237,7 +237,7 @@ class RecordedProgram:
         start: int,
         layers: list[int],
         attention: AttentionOptions | None = None,
-    ) -> Advanced:
+    ) -> ForwardResult:
         return self._plain.advance(states, lengths, start, layers, attention)
 
     def pooler(self, first: Tensor) -> Tensor:

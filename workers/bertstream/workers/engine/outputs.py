@@ -16,11 +16,11 @@ from bertstream.workers.programs.interface import AttentionOptions, Encoded, Pro
 from bertstream.workers.ragged import Ints, pieces_of, rows_of, starts_of
 
 Named = dict[str, Tensor]
-_SPAN_ROWS = 8192  # states gathered at once: spans overlap, so their states may be hundreds of times the text's
+SPAN_ROWS = 8192  # states gathered at once: spans overlap, so their states may be hundreds of times the text's
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class SharedRows:
     """Hold a work's rows of a tensor that all works of a batch share, which may still be on its way to the CPU."""
 
     values: Tensor  # [n, d] or [n]
@@ -31,12 +31,12 @@ class Shared:
         return _rows(self.values, self.place)
 
 
-Pending = Mapping[str, Tensor | Shared]
+Pending = Mapping[str, Tensor | SharedRows]
 
 
 def collect(outputs: Pending) -> Named:
     """Return the tensors, once all of them have arrived."""
-    return {name: each.collect() if isinstance(each, Shared) else each for name, each in outputs.items()}
+    return {name: each.collect() if isinstance(each, SharedRows) else each for name, each in outputs.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +62,21 @@ class Outputs:
         self._sent: dict[tuple[object, ...], Named] = {}
         self._pooler: Tensor | None = None
 
-    def of(self, work: Work, place: Ints) -> dict[str, Tensor | Shared]:
+    def of(self, work: Work, place: Ints) -> dict[str, Tensor | SharedRows]:
         """Return the outputs, other than those of heads, of the texts at these places of the batch."""
-        found = dict[str, Tensor | Shared]()
+        found = dict[str, Tensor | SharedRows]()
         for output in work.output_options.outputs:
             if output in STATE_OUTPUTS:
                 found |= STATE_OUTPUTS[output](self, work, place)
         return found
 
     def _pooled_vectors(self, work: Work, place: Ints) -> Pending:
-        return {name: Shared(each, place) for name, each in self._send(work.output_options, "pooled").items()}
+        return {name: SharedRows(each, place) for name, each in self._send(work.output_options, "pooled").items()}
 
     def _pooler_vectors(self, work: Work, place: Ints) -> Pending:
-        return {name: Shared(each, place) for name, each in self._send(work.output_options, "pooler_output").items()}
+        return {
+            name: SharedRows(each, place) for name, each in self._send(work.output_options, "pooler_output").items()
+        }
 
     def _span_vectors(self, work: Work, place: Ints) -> Pending:
         return to_wire("pooled_spans", self._pool_spans(work, place), work.output_options.wire_type)
@@ -147,7 +149,7 @@ class Outputs:
         states = self._mixed(pooling)
         pooled = [
             self._pool_rows(states, pooling.mode, rows_of(starts[some], lengths[some]), lengths[some].tolist())
-            for some in (slice(*piece) for piece in pieces_of(lengths, _SPAN_ROWS))
+            for some in (slice(*piece) for piece in pieces_of(lengths, SPAN_ROWS))
         ]
         if not pooled:  # the width does not depend on the token
             pooled = [self._pool_rows(states, pooling.mode, np.zeros(1, np.int64), [1])[:0]]

@@ -14,7 +14,7 @@ from torch import Tensor
 from bertstream.workers.contract import GenerationOptions
 from bertstream.workers.generation.cache import CacheRows
 from bertstream.workers.generation.processors import process
-from bertstream.workers.generation.search import Answer, Choice, Search, all_rows, all_sequences
+from bertstream.workers.generation.search import Choice, FinishedSequence, Search, all_rows, all_sequences
 from bertstream.workers.generation.sequences import TokenSequence
 
 _NEVER = -1.0e9  # the score of a candidate that must not win
@@ -78,7 +78,7 @@ class BeamSearch(Search):
             self.release(cache)
             self.sequences = heirs
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[FinishedSequence]:
         best = zip(self._hypotheses, self._scores.tolist(), strict=True)
         return [_answer(each, score) for each, score in list(best)[: self.options.num_return_sequences]]
 
@@ -142,8 +142,10 @@ def _power(length: int, penalty: float) -> float:
         return math.inf
 
 
-def _answer(hypothesis: _Hypothesis, score: float) -> Answer:
+def _answer(hypothesis: _Hypothesis, score: float) -> FinishedSequence:
     sequence = hypothesis.sequence
     if sequence is None:  # where even fewer continuations are allowed
-        return Answer(np.empty(0, np.int32), np.empty(0, np.float32), score, "length")
-    return Answer(sequence.generated, sequence.scores, score, "end_of_sequence" if sequence.ended else "length")
+        return FinishedSequence(np.empty(0, np.int32), np.empty(0, np.float32), score, "length")
+    return FinishedSequence(
+        sequence.generated, sequence.scores, score, "end_of_sequence" if sequence.ended else "length"
+    )

@@ -9,19 +9,25 @@ from typing import TYPE_CHECKING
 import torch
 
 from bertstream.workers.contract import FailureReason
-from bertstream.workers.engine.failures import Failed, attempt, halve
+from bertstream.workers.engine.failures import FailedComputation, attempt, halve
 from bertstream.workers.generation.batching import inputs_of, step_of
 from bertstream.workers.generation.cache import CacheRows
 from bertstream.workers.generation.queue import GenerationQueue, Room, UnderWay, key_of
-from bertstream.workers.generation.running import Running, fail, refuse, send_completed, send_generated
+from bertstream.workers.generation.running_generation import (
+    RunningGeneration,
+    fail,
+    refuse,
+    send_completed,
+    send_generated,
+)
 from bertstream.workers.generation.search import Choice, all_sequences, choose
 from bertstream.workers.programs.description import GenerationDescription
 from bertstream.workers.programs.interface import GeneratingProgram
 
 if TYPE_CHECKING:
-    from bertstream.workers.serving.running import Computing
+    from bertstream.workers.serving.running_record import Computing
 
-Compute = Callable[[Sequence[Running]], Sequence[Choice] | None]
+Compute = Callable[[Sequence[RunningGeneration]], Sequence[Choice] | None]
 
 
 class Generator:
@@ -51,7 +57,7 @@ class Generator:
         self._max_sequences = max_sequences
         self._device = device
         self._cache = program.new_cache(queue.cache_tokens)
-        self._running: list[Running] = []
+        self._running: list[RunningGeneration] = []
 
     def wake_by(self, wake: Callable[[], None]) -> None:
         """Have `wake` called when there is something to do again."""
@@ -83,7 +89,7 @@ class Generator:
             elif running.work.deadline <= now:
                 self._fail(running, "expired", "the deadline passed while tokens were generated")
 
-    def _admit(self) -> list[Running]:
+    def _admit(self) -> list[RunningGeneration]:
         admission = self.queue.take(
             Room(
                 self.rows.rows,
@@ -96,11 +102,11 @@ class Generator:
             fail(entry, "expired", "the deadline passed while the work waited", self.queue.wait_seconds)
         for entry in admission.overloaded:
             refuse(entry, self.queue.wait_seconds)
-        joining = [Running(entry, self.description, self.rows) for entry in admission.joining]
+        joining = [RunningGeneration(entry, self.description, self.rows) for entry in admission.joining]
         self._running += joining
         return sorted(joining, key=lambda running: -running.work.ids.size)  # equal lengths side by side
 
-    def _begin(self, group: Sequence[Running]) -> Sequence[Choice] | None:
+    def _begin(self, group: Sequence[RunningGeneration]) -> Sequence[Choice] | None:
         """Compute the inputs; a decoder's prompts give their first choices too."""
         works = [running.work for running in group]
         inputs = inputs_of(works, [running.input_rows for running in group], self._device)
@@ -110,7 +116,7 @@ class Generator:
             return None
         return choose(self._program.prefill(self._cache, *columns), [running.search for running in group])
 
-    def _step(self, group: Sequence[Running]) -> Sequence[Choice]:
+    def _step(self, group: Sequence[RunningGeneration]) -> Sequence[Choice]:
         searches = [running.search for running in group]
         sequences = all_sequences(searches)
         for sequence in sequences:
@@ -130,13 +136,13 @@ class Generator:
         self.steps += 1
         return choose(logits, searches)
 
-    def _run(self, group: Sequence[Running], compute: Compute) -> None:
+    def _run(self, group: Sequence[RunningGeneration], compute: Compute) -> None:
         """Compute and go on; a group that fails is computed again in halves, until what fails stands alone."""
         started = self._computing.begin((running.connection.number, running.work.id) for running in group)
         with torch.inference_mode():
             choices = attempt(lambda: compute(group), _name(group), alone=len(group) == 1)
         self._computing.end()
-        if isinstance(choices, Failed):
+        if isinstance(choices, FailedComputation):
             reason = choices.reason
             halve(
                 group,
@@ -149,7 +155,7 @@ class Generator:
         if choices is not None:
             self._advance(group, choices)
 
-    def _advance(self, group: Sequence[Running], choices: Sequence[Choice]) -> None:
+    def _advance(self, group: Sequence[RunningGeneration], choices: Sequence[Choice]) -> None:
         send_generated(group, choices)
         for running, choice in zip(group, choices, strict=True):
             running.search.advance(choice, self.rows)
@@ -157,24 +163,24 @@ class Generator:
                 self._leave(running)
                 send_completed(running, self.queue.wait_seconds)
 
-    def _fail(self, running: Running, reason: FailureReason, message: str) -> None:
+    def _fail(self, running: RunningGeneration, reason: FailureReason, message: str) -> None:
         self._leave(running)
         fail(running.entry, reason, message, self.queue.wait_seconds)
 
-    def _leave(self, running: Running) -> None:
+    def _leave(self, running: RunningGeneration) -> None:
         """Free all that a generation holds."""
         running.release(self.rows)
         self._running.remove(running)
         self.queue.left(running.entry, running.turns)
 
 
-def _groups(running: Sequence[Running]) -> list[list[Running]]:
+def _groups(running: Sequence[RunningGeneration]) -> list[list[RunningGeneration]]:
     """Return the groups to compute together: all at once, but each one that may kill workers by itself."""
     together = [each for each in running if not each.work.alone]
     alone = [[each] for each in running if each.work.alone]
     return [together, *alone] if together else alone
 
 
-def _name(group: Sequence[Running]) -> str:
+def _name(group: Sequence[RunningGeneration]) -> str:
     """Return the name of the computation for the log."""
     return f"a step of {len(group)}" if len(group) > 1 else f"generation from {group[0].work.ids.size} tokens"

@@ -13,7 +13,7 @@ from bertstream.workers.contract import GenerationOptions
 from bertstream.workers.generation.cache import CacheRows
 from bertstream.workers.generation.processors import process
 from bertstream.workers.generation.sampling import Odds, draw
-from bertstream.workers.generation.search import Answer, Choice, Search, all_rows, all_sequences, reason_of
+from bertstream.workers.generation.search import Choice, FinishedSequence, Search, all_rows, all_sequences, reason_of
 from bertstream.workers.generation.sequences import TokenSequence
 
 
@@ -35,7 +35,7 @@ class Independent(Search):
         super().__init__(root, options.num_return_sequences)
         self.options = options
         self.numbers = list(range(self.count))
-        self._found: dict[int, Answer] = {}
+        self._found: dict[int, FinishedSequence] = {}
         # Each answer has a random generator of its own, so that a seed gives the same answers whatever else is
         # computed.
         self._dice = [_Die(options.seed, number) for number in range(self.count)] if options.do_sample else []
@@ -74,7 +74,7 @@ class Independent(Search):
         self.numbers = [number for number, _ in going]
         self.sequences = [sequence for _, sequence in going]
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[FinishedSequence]:
         return [self._found[number] for number in range(self.count)]
 
 
@@ -98,6 +98,6 @@ def _split(tokens: list[int], scores: list[float], searches: Sequence[Independen
     return [Choice(tokens[a:b], scores[a:b], list(range(b - a))) for a, b in spans]
 
 
-def _answer(sequence: TokenSequence) -> Answer:
+def _answer(sequence: TokenSequence) -> FinishedSequence:
     scores = sequence.scores.copy()
-    return Answer(sequence.generated.copy(), scores, float(scores.sum()), reason_of(sequence))
+    return FinishedSequence(sequence.generated.copy(), scores, float(scores.sum()), reason_of(sequence))

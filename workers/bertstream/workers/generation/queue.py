@@ -14,7 +14,7 @@ import numpy as np
 
 from bertstream.workers.contract import Failure, Generate
 from bertstream.workers.generation.forecast import Forecast, Need
-from bertstream.workers.generation.outlook import Crowd, TurnPace, turns_until
+from bertstream.workers.generation.turns import Crowd, TurnPace, turns_until
 from bertstream.workers.serving.fair import Queued
 from bertstream.workers.serving.outlook import overloaded
 from bertstream.workers.serving.scheduler import Waiting, bulk_is_due, is_bulk, queued

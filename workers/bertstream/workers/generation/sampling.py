@@ -99,15 +99,15 @@ def keep_top_p(scores: Tensor, top_p: Tensor) -> Tensor:
     if not len(cut):
         return scores
     rows = scores if len(cut) == len(scores) else scores[cut]
-    found, sure = _least_of_best(rows, top_p[cut])
+    found, sure = least_of_best(rows, top_p[cut])
     unsure = (~sure).nonzero()[:, 0]
     if len(unsure):
-        found.index_copy_(0, unsure, _least_of_all(rows[unsure], top_p[cut[unsure]]))
+        found.index_copy_(0, unsure, least_of_all(rows[unsure], top_p[cut[unsure]]))
     least = scores.new_full((len(scores), 1), -torch.inf).index_copy(0, cut, found)
     return scores.masked_fill(scores < least, -torch.inf)
 
 
-def _least_of_best(rows: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
+def least_of_best(rows: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
     """Return the smallest score kept, and whether that is sure, from the best scores alone.
 
     rows: [C, V]; top_p: [C] -> [C, 1], [C].
@@ -120,7 +120,7 @@ def _least_of_best(rows: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
     return best.gather(1, kept).to(rows.dtype), sure
 
 
-def _least_of_all(rows: Tensor, top_p: Tensor) -> Tensor:
+def least_of_all(rows: Tensor, top_p: Tensor) -> Tensor:
     """Return the smallest score kept, as transformers finds it.
 
     rows: [C, V]; top_p: [C] -> [C, 1].

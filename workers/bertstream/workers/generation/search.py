@@ -28,7 +28,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FinishedSequence:
     """Hold one sequence that has ended."""
 
     tokens: NDArray[np.int32]
@@ -78,7 +78,7 @@ class Search(ABC):
         """Go on with what was chosen. This takes no more of the cache."""
 
     @abstractmethod
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[FinishedSequence]:
         """Return the answers, once the search is done."""
 
 

@@ -11,7 +11,7 @@ from bertstream.workers.generation.generator import Generator
 from bertstream.workers.generation.queue import GenerationQueue, rows_of
 from bertstream.workers.programs.description import GenerationDescription
 from bertstream.workers.programs.interface import GeneratingProgram
-from bertstream.workers.serving.running import Computing
+from bertstream.workers.serving.running_record import Computing
 
 _INPUT_TOKENS = 8
 _WAYS = (

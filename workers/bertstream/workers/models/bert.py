@@ -51,7 +51,7 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-class Embeddings(nn.Module):
+class BertEmbeddings(nn.Module):
     """Compute layer 0 from token ids."""
 
     __constants__ = ("has_projection", "has_types", "pad_token_id", "positions_skip_padding")
@@ -103,7 +103,7 @@ class Embeddings(nn.Module):
         return before
 
 
-class Layer(nn.Module):
+class BertLayer(nn.Module):
     """Compute attention, then the two-layer network, each with residual and norm (post-norm)."""
 
     def __init__(self, shape: BertShape, operators: Operators) -> None:
@@ -139,9 +139,9 @@ class BertEncoder(Encoder):
     """
 
     def __init__(self, shape: BertShape, operators: Operators) -> None:
-        layers = [Layer(shape, operators) for _ in range(shape.layers)]
+        layers = [BertLayer(shape, operators) for _ in range(shape.layers)]
         pooler = Pooler(shape.hidden_size) if shape.has_pooler else None
-        super().__init__(Embeddings(shape), layers, pooler, any_lengths=layers[0].attention.any_lengths)
+        super().__init__(BertEmbeddings(shape), layers, pooler, any_lengths=layers[0].attention.any_lengths)
 
     def shared(self, where: Segments) -> Segments:
         """Return where texts lie, which is all that layers take besides the states."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bertstream.workers.models.bert import BertEncoder, BertShape, Embeddings, Layer
+from bertstream.workers.models.bert import BertEmbeddings, BertEncoder, BertLayer, BertShape
 from bertstream.workers.models.fused import LinearAddNorm
 from bertstream.workers.models.heads import VocabularyHead
 from bertstream.workers.models.linear import Linear
@@ -76,7 +76,7 @@ def empty_cache(layers: int, rows: int, hidden: int, like: Tensor) -> List[Tenso
     return [torch.zeros([2, rows, hidden], dtype=like.dtype, device=like.device) for _ in range(layers)]
 
 
-class CausalLayer(Layer):
+class CausalLayer(BertLayer):
     """Compute an encoder's layer with a decoder's attention, for whole texts or a token at a time."""
 
     def prefill(self, x: Tensor, segments: Segments, cache: Tensor, rows: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ class Decoder(nn.Module):
         super().__init__()
         shape = decoder.shape
         self.layer_count, self.hidden_size = shape.layers, shape.hidden_size
-        self.embeddings = Embeddings(shape)
+        self.embeddings = BertEmbeddings(shape)
         hidden = shape.hidden_size
         self.projection = nn.Linear(source_size, hidden) if source_size != hidden else nn.Identity()
         self.layers = nn.ModuleList([CrossLayer(shape, operators) for _ in range(shape.layers)])

@@ -39,17 +39,25 @@ class LinearAddNorm(nn.Module):
 
         x: [T, size]; residual: [T, H] -> [T, H].
         """
-        its = self.linear
+        linear = self.linear
         if self.packs:
             return torch.ops.bertstream.linear_add_layer_norm(
-                x, its.packed, its.columns, its.factors, its.bias, residual, self.weight, self.bias, self.eps
+                x,
+                linear.packed,
+                linear.columns,
+                linear.factors,
+                linear.bias,
+                residual,
+                self.weight,
+                self.bias,
+                self.eps,
             )
         elif self.native:
-            return self.normalized(its.product(x), residual)
+            return self.normalized(linear.product(x), residual)
         else:
-            return functional.layer_norm(its(x).add_(residual), self.weight.shape, self.weight, self.bias, self.eps)
+            return functional.layer_norm(linear(x).add_(residual), self.weight.shape, self.weight, self.bias, self.eps)
 
-    def of_quantized(self, numbers: Tensor, scales: Tensor, residual: Tensor) -> Tensor:
+    def forward_quantized(self, numbers: Tensor, scales: Tensor, residual: Tensor) -> Tensor:
         """Apply the layer by the C++ operators to an x that is rounded to fp8.
 
         numbers: float8 [T, size]; scales: [T, 1]; residual: [T, H] -> [T, H].
@@ -146,6 +154,6 @@ class FeedForward(nn.Module):
         """Apply the network. x: [T, H] -> [T, H]."""
         if self.quantizes:  # the widest tensor of all then exists only as fp8
             numbers, scales = self.intermediate.quantized(x)
-            return self.output.of_quantized(numbers, scales, x)
+            return self.output.forward_quantized(numbers, scales, x)
         else:
             return self.output(self.intermediate(x), x)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bertstream.workers.models.architectures import encoder_of
 from bertstream.workers.models.decoder import Decoder, DecoderShape
-from bertstream.workers.models.generation import CAUSAL, CausalModel, EncoderDecoder
+from bertstream.workers.models.generating import CAUSAL, CausalModel, EncoderDecoder
 from bertstream.workers.models.linear import Linear, Packed, Source
 from bertstream.workers.models.model import Model
 from bertstream.workers.models.sentence import PREFIX as SENTENCE_PREFIX

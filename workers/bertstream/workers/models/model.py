@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bertstream.workers.models.architectures import encoder_of
 from bertstream.workers.models.attention import Wanted, wanted_weights
 from bertstream.workers.models.heads import new_head
-from bertstream.workers.models.pooling import POOLINGS, Pooling
+from bertstream.workers.models.pooling import POOLINGS, PoolingModule
 from bertstream.workers.models.segments import Segments, segments, segments_at
 from bertstream.workers.models.sentence import SentenceModules
 from bertstream.workers.models.shape import NO_SENTENCE, EncoderShape, HeadShape, Operators, SentenceShape
@@ -33,7 +33,7 @@ class Model(nn.Module):
         self.encoder = encoder_of(shape, operators)
         # Keyed by name. A loop over no heads leaves nothing in the program.
         self.heads = nn.ModuleDict({head.name: new_head(shape, head) for head in heads})
-        self.poolings = nn.ModuleDict({mode: Pooling(mode) for mode in POOLINGS})
+        self.poolings = nn.ModuleDict({mode: PoolingModule(mode) for mode in POOLINGS})
         self.sentence = SentenceModules(sentence)
 
     def forward(

@@ -74,14 +74,14 @@ def buckets_of(distances: Tensor, buckets: int = BUCKETS, far: int = FAR) -> Ten
     return after + torch.where(size < exact, size, large)
 
 
-class Shared(NamedTuple):
+class LayerInputs(NamedTuple):
     """Hold what layers take besides the states."""
 
     where: Segments
     bias: Tensor  # as distance_bias makes it
 
 
-class Embeddings(nn.Module):
+class MPNetEmbeddings(nn.Module):
     """Compute layer 0 from token ids."""
 
     __constants__ = ("pad",)
@@ -101,7 +101,7 @@ class Embeddings(nn.Module):
         return self.norm(self.word(ids) + self.position(places_after_padding(ids, self.pad, where)))
 
 
-class Layer(nn.Module):
+class MPNetLayer(nn.Module):
     """Compute attention with the bias, then the two-layer network, each with residual and norm (post-norm)."""
 
     def __init__(self, shape: MPNetShape, operators: Operators) -> None:
@@ -112,7 +112,7 @@ class Layer(nn.Module):
         self.attention_output = LinearAddNorm(hidden, hidden, eps, operators)
         self.feed_forward = FeedForward(hidden, shape.intermediate_size, shape.activation, eps, operators)
 
-    def forward(self, x: Tensor, shared: Shared, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
+    def forward(self, x: Tensor, shared: LayerInputs, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
         """Compute a layer as Encoder asks for it.
 
         x: [T, H] -> [T, H].
@@ -122,7 +122,7 @@ class Layer(nn.Module):
         qkv, bias = self.query_key_value.pending(x)
         return x, self.attention.weights(qkv, bias, wanted, shared.bias)
 
-    def run(self, x: Tensor, shared: Shared, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
+    def run(self, x: Tensor, shared: LayerInputs, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
         """Compute the whole layer in one block, since TorchScript holds what an `if` uses until the `if` ends."""
         qkv, bias = self.query_key_value.pending(x)
         weights = self.attention.weights(qkv, bias, wanted, shared.bias)
@@ -136,14 +136,14 @@ class MPNetEncoder(Encoder):
     __constants__ = ("any_lengths", "has_pooler", "native")
 
     def __init__(self, shape: MPNetShape, operators: Operators) -> None:
-        layers = [Layer(shape, operators) for _ in range(shape.layers)]
+        layers = [MPNetLayer(shape, operators) for _ in range(shape.layers)]
         pooler = Pooler(shape.hidden_size) if shape.has_pooler else None
-        super().__init__(Embeddings(shape), layers, pooler, any_lengths=layers[0].attention.any_lengths)
+        super().__init__(MPNetEmbeddings(shape), layers, pooler, any_lengths=layers[0].attention.any_lengths)
         self.relative_bias = nn.Embedding(shape.buckets, shape.attention_heads)
         self.native = layers[0].attention.native
 
-    def shared(self, where: Segments) -> Shared:
+    def shared(self, where: Segments) -> LayerInputs:
         """Look up the bias of all distances that occur."""
         distances = torch.arange(1 - where.longest, where.longest, device=where.starts.device)
         by_distance = self.relative_bias(buckets_of(distances))  # [2L - 1, h]
-        return Shared(where, distance_bias(by_distance, self.native))
+        return LayerInputs(where, distance_bias(by_distance, self.native))

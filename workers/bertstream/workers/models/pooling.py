@@ -72,7 +72,7 @@ POOLINGS: Mapping[str, Callable[[Tensor, Segments, int], Tensor]] = {
 }
 
 
-class Pooling(nn.Module):
+class PoolingModule(nn.Module):
     """Hold one of POOLINGS as a module for TorchScript."""
 
     def __init__(self, mode: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bertstream.workers.models.pooling import Pooling
+from bertstream.workers.models.pooling import PoolingModule
 from bertstream.workers.models.segments import Segments
 from bertstream.workers.models.shape import SentenceShape, VectorShape
 
@@ -71,7 +71,7 @@ class SentenceModules(nn.Module):
 
     def __init__(self, shape: SentenceShape) -> None:
         super().__init__()
-        self.poolings = nn.ModuleList([Pooling(mode) for mode in shape.modes])
+        self.poolings = nn.ModuleList([PoolingModule(mode) for mode in shape.modes])
         self.steps = nn.ModuleList([_module(each) for each in shape.steps])
 
     def forward(self, states: Tensor, where: Segments, skipped: int) -> Tensor:

@@ -74,7 +74,7 @@ def build(cache: Path, arch: str | None = None) -> Path:
 def compile_kernels(arch: str) -> bytes:
     """Compile kernels.cu to a cubin by NVRTC, or else by nvcc. Raises NativeError that says why neither works."""
     reasons = []
-    for way in (_by_nvrtc, _by_nvcc):
+    for way in (compile_by_nvrtc, compile_by_nvcc):
         try:
             return way(arch)
         except NativeError as error:
@@ -82,7 +82,8 @@ def compile_kernels(arch: str) -> bytes:
     raise NativeError("; ".join(reasons))
 
 
-def _by_nvrtc(arch: str) -> bytes:
+def compile_by_nvrtc(arch: str) -> bytes:
+    """Compile kernels.cu to a cubin by NVRTC. Raises NativeError."""
     nvrtc = _nvrtc()
     program = ctypes.c_void_p()
     _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), KERNELS.read_bytes(), b"kernels.cu", 0, None, None), "")
@@ -98,7 +99,7 @@ def _by_nvrtc(arch: str) -> bytes:
 def _check(status: int, words: str) -> None:
     if status:
         lines = [line for line in words.strip("\0").splitlines() if line.strip()]
-        raise NativeError(f"NVRTC failed (error {status}): {lines[0] if lines else 'without a word'}")
+        raise NativeError(f"NVRTC failed (error {status}): {lines[0] if lines else 'without a message'}")
 
 
 def _text(size_of: ctypes._NamedFuncPointer, get: ctypes._NamedFuncPointer, program: ctypes.c_void_p) -> bytes:
@@ -110,7 +111,7 @@ def _text(size_of: ctypes._NamedFuncPointer, get: ctypes._NamedFuncPointer, prog
 
 
 def _nvrtc() -> ctypes.CDLL:
-    for name in _places_of_nvrtc():
+    for name in nvrtc_paths():
         try:
             return ctypes.CDLL(name)
         except OSError:
@@ -118,7 +119,7 @@ def _nvrtc() -> ctypes.CDLL:
     raise NativeError("NVRTC was not found")
 
 
-def _places_of_nvrtc() -> Iterator[str]:
+def nvrtc_paths() -> Iterator[str]:
     """Yield the paths where torch's wheels have NVRTC, then where the system may."""
     major = (torch.version.cuda or "13").split(".")[0]
     packages = Path(torch.__file__).parent.parent
@@ -128,7 +129,8 @@ def _places_of_nvrtc() -> Iterator[str]:
     yield "libnvrtc.so"
 
 
-def _by_nvcc(arch: str) -> bytes:
+def compile_by_nvcc(arch: str) -> bytes:
+    """Compile kernels.cu to a cubin by nvcc. Raises NativeError."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
     nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=f"{home}/bin")
     if nvcc is None:
@@ -155,12 +157,12 @@ def _run(command: tuple[str, ...]) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NativeError(f"{command[0]} did not finish: {error}") from error
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["without a word"]
+        lines = done.stderr.strip().splitlines() or ["without a message"]
         raise NativeError(f"{command[0]} failed: {next((line for line in lines if 'error' in line), lines[-1])}")
 
 
 # What this process has loaded: the library, or ATen's operators in its place.
-_loaded: list[object] = []
+loaded: list[object] = []
 
 
 def load(library: Path | None) -> str:
@@ -168,17 +170,17 @@ def load(library: Path | None) -> str:
 
     Returns "", or why they are ATen's. Call `switch_on` for each device afterwards.
     """
-    if _loaded:
+    if loaded:
         return ""
     reason = "there is no library for this GPU" if library is None or not library.exists() else ""
     if not reason:
         try:
             torch.ops.load_library(library)
-            _loaded.append(library)
+            loaded.append(library)
         except (OSError, RuntimeError) as error:
             reason = f"{library} cannot be loaded: {str(error).splitlines()[0]}"
     if reason:
-        _loaded.append(register_aten())
+        loaded.append(register_aten())
     return reason
 
 
@@ -214,7 +216,7 @@ def start(folder: Path, device: torch.device) -> str:
 
 def switch_on(index: int) -> str:
     """Use the kernels on this device if they give ATen's numbers there; return "", or why they are not used."""
-    if not any(isinstance(each, Path) for each in _loaded):
+    if not any(isinstance(each, Path) for each in loaded):
         return "the library is not loaded"
     use = torch.ops.bertstream.use_cuda_kernels
     try:
@@ -249,13 +251,13 @@ def _unlike_aten(near: float, x: Tensor, residual: Tensor, added: Tensor, weight
     want = functional.layer_norm(wide + residual.double(), weight.shape, weight.double(), bias.double(), 1e-5)
     if not _is_near(ours.add_layer_norm_(x.clone(), added, residual, weight, bias, 1e-5), want, near * 4):
         return "add_layer_norm_"
-    if not _is_quantized(ours.quantize_rows(x), x.double()):
+    if not is_quantized(ours.quantize_rows(x), x.double()):
         return "quantize_rows"
     for form in ("none", "tanh"):
         want = functional.gelu(wide, approximate=form)
         if not _is_near(ours.add_gelu_(x.clone(), added, form == "tanh"), want, near):
             return f"add_gelu_ ({form})"
-        if not _is_quantized(ours.add_gelu_quantize_rows(x, added, form == "tanh"), want):
+        if not is_quantized(ours.add_gelu_quantize_rows(x, added, form == "tanh"), want):
             return f"add_gelu_quantize_rows ({form})"
     return ""
 
@@ -264,7 +266,7 @@ def _is_near(got: Tensor, want: Tensor, near: float) -> bool:
     return float((got.double() - want).abs().max()) <= near
 
 
-def _is_quantized(quantized: tuple[Tensor, Tensor], want: Tensor) -> bool:
+def is_quantized(quantized: tuple[Tensor, Tensor], want: Tensor) -> bool:
     """Return whether each number is within half a step: three bits follow the first one, and none is below 2^-9."""
     numbers, scales = (each.double() for each in quantized)
     half_step = torch.maximum(want.abs() / 16, scales / 1024)

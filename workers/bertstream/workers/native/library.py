@@ -50,8 +50,8 @@ def status() -> tuple[bool, str]:
     Loads no torch and builds nothing.
     """
     try:
-        if _failures:
-            raise NativeError(_failures[-1])
+        if failures:
+            raise NativeError(failures[-1])
         _check_wanted()
         return True, f"built by {compiler()}"
     except NativeError as error:
@@ -86,11 +86,11 @@ def build(cache: Path) -> Path:
     Safe in several processes at once. Raises NativeError, and TrustError where others may write to the cache.
     """
     _check_wanted()
-    _failures.clear()
+    failures.clear()
     try:
         return _build(cache)
     except NativeError as error:
-        _failures.append(str(error))
+        failures.append(str(error))
         raise
 
 
@@ -157,7 +157,7 @@ def _compile(command: tuple[str, ...], library: Path) -> None:
 
 def _first_error(output: str) -> str:
     lines = output.strip().splitlines()
-    return next((line for line in lines if "error" in line), lines[-1] if lines else "without a word")
+    return next((line for line in lines if "error" in line), lines[-1] if lines else "without a message")
 
 
 @contextlib.contextmanager
@@ -169,8 +169,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 # The libraries that this process has loaded.
-_loaded: list[Path] = []
-_failures: list[str] = []
+loaded: list[Path] = []
+failures: list[str] = []
 
 
 def load(library: Path) -> None:
@@ -180,14 +180,14 @@ def load(library: Path) -> None:
     """
     import torch
 
-    if _loaded:
+    if loaded:
         return
     try:
         torch.ops.load_library(library)
     except (OSError, RuntimeError) as error:
-        _failures.append(f"{library} cannot be loaded: {str(error).splitlines()[0]}")
-        raise NativeError(_failures[-1]) from error
-    _loaded.append(library)
+        failures.append(f"{library} cannot be loaded: {str(error).splitlines()[0]}")
+        raise NativeError(failures[-1]) from error
+    loaded.append(library)
 
 
 def has_amx() -> bool:

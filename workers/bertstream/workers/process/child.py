@@ -35,7 +35,7 @@ from bertstream.workers.process.control import (
 log = logging.getLogger(__name__)
 
 _LINE_BYTES = 1 << 20  # of one message; some error messages are long
-_LAST_WORDS_SECONDS = 1.0  # a process that the child has left behind may hold its line open
+LAST_WORDS_SECONDS = 1.0  # a process that the child has left behind may hold its line open
 
 
 async def _no_questions(asked: Any) -> object:
@@ -126,7 +126,7 @@ class Child:
         """Return the exit status, once the process is gone; negative for a signal's number."""
         status = await self._process.wait()
         self._alive = False
-        await asyncio.wait(self._readers, timeout=_LAST_WORDS_SECONDS)
+        await asyncio.wait(self._readers, timeout=LAST_WORDS_SECONDS)
         for reader in self._readers:
             reader.cancel()
         self._writer.transport.abort()  # nobody reads what is still to be written
@@ -203,7 +203,7 @@ class Child:
         except OSError:
             return
         except Exception:  # no message of a child may bring its supervisor down; its pongs will be missed
-            log.exception("%s said what makes no sense", self.spec.name)
+            log.exception("%s sent a message that cannot be read", self.spec.name)
 
     def _handle(self, message: FromChild) -> None:
         match message:

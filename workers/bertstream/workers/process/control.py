@@ -143,10 +143,10 @@ class ControlLine:
         line = self._lines.readline()
         if not line:
             raise ConnectionError(_GONE)
-        told = decode_to_child(line)
-        if not isinstance(told, Settings):
-            raise ConnectionError(f"the supervisor said {type(told).__name__} before any settings")
-        return msgspec.convert(told.values, kind)
+        message = decode_to_child(line)
+        if not isinstance(message, Settings):
+            raise ConnectionError(f"the supervisor said {type(message).__name__} before any settings")
+        return msgspec.convert(message.values, kind)
 
     def send(self, message: FromChild) -> None:
         """Send a message to the supervisor; do nothing if it is gone."""

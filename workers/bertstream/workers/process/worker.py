@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bertstream.workers.serving.cores import Cores
     from bertstream.workers.serving.loop import EngineLoop
     from bertstream.workers.serving.queue import WorkQueue
-    from bertstream.workers.serving.running import Computing
+    from bertstream.workers.serving.running_record import Computing
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def start(settings: WorkerSettings) -> tuple[EngineLoop, WorkQueue]:
     from bertstream.workers.serving.connections import Listener, Queues
     from bertstream.workers.serving.loop import EngineLoop
     from bertstream.workers.serving.queue import WorkQueue
-    from bertstream.workers.serving.running import Computing, RunningRecord
+    from bertstream.workers.serving.running_record import Computing, RunningRecord
 
     torch.set_num_threads(settings.threads)
     program = ScriptedProgram.load(Path(settings.directory), settings.device)
@@ -114,8 +114,8 @@ def start(settings: WorkerSettings) -> tuple[EngineLoop, WorkQueue]:
     loop.start(lambda _: warm_up(program, settings, computing, cores))
 
     def hello(connection: int) -> Hello:
-        told = settings.name, os.getpid(), connection, settings.batch_tokens, settings.running, cache_tokens
-        return Hello(*told, wait_seconds=queue.wait_seconds)
+        fields = settings.name, os.getpid(), connection, settings.batch_tokens, settings.running, cache_tokens
+        return Hello(*fields, wait_seconds=queue.wait_seconds)
 
     Listener(settings.socket, Queues(queue, sessions, generation), hello).start()
     return loop, queue

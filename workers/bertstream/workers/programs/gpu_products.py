@@ -70,7 +70,9 @@ def epilogue_problem(device: torch.device, dtype: torch.dtype) -> str:
 def _other_form(device: torch.device, dtype: torch.dtype) -> str:
     """Test the GELU alone, after a product that changes nothing, on small numbers, where the two forms differ most."""
     x = torch.linspace(-4, -1, 512).view(8, 64).to(device, dtype)
-    got = _ended(x, torch.eye(64, device=device, dtype=dtype), torch.zeros(64, device=device, dtype=dtype)).double()
+    got = product_with_gelu(
+        x, torch.eye(64, device=device, dtype=dtype), torch.zeros(64, device=device, dtype=dtype)
+    ).double()
     off, off_erf = (
         float((got - functional.gelu(x.double(), approximate=form)).abs().mean()) for form in ("tanh", "none")
     )
@@ -81,12 +83,12 @@ def _other_numbers(device: torch.device, dtype: torch.dtype) -> str:
     for tokens in (1, 37, 200):
         x, weight, bias = _made_up(tokens, 128, 48, device, dtype)
         want = functional.gelu(functional.linear(x.double(), weight.double(), bias.double()), approximate="tanh")
-        if not float((_ended(x, weight, bias).double() - want).abs().max()) <= NEAR[dtype]:
+        if not float((product_with_gelu(x, weight, bias).double() - want).abs().max()) <= NEAR[dtype]:
             return f"GELU at the end of a product differs from ATen's for {tokens} rows"
     return ""
 
 
-def _ended(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def product_with_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Compute a product that ends in GELU, as models/fused.py does."""
     return torch._addmm_activation(bias, x, weight.t(), use_gelu=True)
 

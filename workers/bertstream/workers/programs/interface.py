@@ -27,7 +27,7 @@ class AttentionOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Advanced:
+class ForwardResult:
     """Hold the states and attention weights of one pass."""
 
     states: list[Tensor]  # [T, H] of each layer asked for, in that order
@@ -76,7 +76,7 @@ class Program(Protocol):
         lengths: list[int],
         layers: list[int],
         attention: AttentionOptions | None = None,
-    ) -> Advanced:
+    ) -> ForwardResult:
         """Return the states of these layers and attention weights, from one pass."""
 
     def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
@@ -92,7 +92,7 @@ class Program(Protocol):
         start: int,
         layers: list[int],
         attention: AttentionOptions | None = None,
-    ) -> Advanced:
+    ) -> ForwardResult:
         """Go on from the states [T, H] of layer `start`."""
 
     def pooler(self, first: Tensor) -> Tensor:

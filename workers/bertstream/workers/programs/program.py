@@ -18,7 +18,7 @@ from bertstream.workers.contract import Pooling, PoolingMode
 from bertstream.workers.native import cuda_library
 from bertstream.workers.programs import gpu_products, weights_file
 from bertstream.workers.programs.description import ModelDescription
-from bertstream.workers.programs.interface import Advanced, AttentionOptions, Encoded, with_sources
+from bertstream.workers.programs.interface import AttentionOptions, Encoded, ForwardResult, with_sources
 from bertstream.workers.trust.ownership import TrustError
 from bertstream.workers.trust.seal import Sealed
 
@@ -42,6 +42,11 @@ class ScriptedProgram:
         self.description = description
         self.device = device
         self._module = module
+
+    @property
+    def module(self) -> Any:
+        """Return the scripted module, a Model as TorchScript has loaded it."""
+        return self._module
 
     @classmethod
     def load(cls, directory: Path, device: str | torch.device) -> ScriptedProgram:
@@ -121,10 +126,10 @@ class ScriptedProgram:
         lengths: list[int],
         layers: list[int],
         attention: AttentionOptions | None = None,
-    ) -> Advanced:
+    ) -> ForwardResult:
         """Return hidden states and attention weights of one pass; `layers` may be empty where weights are asked for."""
         states, weights = self._module.forward_with_weights(ids, type_ids, lengths, layers, *_lists(attention))
-        return Advanced(states, weights)
+        return ForwardResult(states, weights)
 
     @torch.inference_mode()
     def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
@@ -143,16 +148,16 @@ class ScriptedProgram:
         start: int,
         layers: list[int],
         attention: AttentionOptions | None = None,
-    ) -> Advanced:
+    ) -> ForwardResult:
         """Go on from the states [T, H] of layer `start`, which are not changed.
 
         layers: from `start` on, in any order; attention.layers: above `start`. Computes no layer above the highest
         asked for, and of a layer that is asked for its weights alone only these. Raises ValueError for a layer below.
         """
         if min(layers, default=start) < start or (attention and min(attention.layers, default=start + 1) <= start):
-            raise ValueError(f"layers below those that layer {start} leads to cannot be computed from it")
+            raise ValueError(f"earlier layers cannot be computed from the states of layer {start}")
         advanced, weights = self._module.advance(states, lengths, start, layers, *_lists(attention))
-        return Advanced(advanced, weights)
+        return ForwardResult(advanced, weights)
 
     @torch.inference_mode()
     def pooler(self, first: Tensor) -> Tensor:
@@ -283,7 +288,7 @@ def load_module(directory: Path, device: torch.device) -> Any:
     Its operators must be loaded already. Raises ProgramError, SealError.
     """
     with Sealed.open(directory) as sealed:
-        return _load_module(sealed, device)
+        return load_sealed_module(sealed, device)
 
 
 def _lazy_zeros(*shape: int, dtype: torch.dtype) -> Tensor:
@@ -315,7 +320,7 @@ def _load(sealed: Sealed, description: ModelDescription, device: torch.device) -
         raise ProgramError("the model was compiled for AMX, which is not there or switched off; compile it again")
     # Otherwise the second call of a program would recompile it, for seconds, by what the first has shown.
     torch._C._jit_set_profiling_mode(False)
-    return _load_module(sealed, device)
+    return load_sealed_module(sealed, device)
 
 
 def _load_operators(sealed: Sealed, device: torch.device) -> None:
@@ -334,7 +339,8 @@ def _load_operators(sealed: Sealed, device: torch.device) -> None:
         log.warning("ATen's operators take the place of ours on %s, batches take longer: %s", device, reason)
 
 
-def _load_module(sealed: Sealed, device: torch.device) -> Any:
+def load_sealed_module(sealed: Sealed, device: torch.device) -> Any:
+    """Return the scripted module of a sealed folder, with its weights. Raises ProgramError, SealError."""
     code = io.BytesIO(sealed.read(FILE_NAME))
     try:
         with warnings.catch_warnings():

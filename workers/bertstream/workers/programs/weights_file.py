@@ -36,7 +36,7 @@ class WeightsError(Exception):
 _Natural = Annotated[int, Meta(ge=0)]
 
 
-class Entry(Struct, frozen=True):
+class TensorEntry(Struct, frozen=True):
     """Say where a tensor lies."""
 
     dtype: str  # "float32"
@@ -45,7 +45,7 @@ class Entry(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise ValueError(f"{self.dtype} is no type of numbers")
+            raise ValueError(f"{self.dtype} is not a type of numbers")
 
     @property
     def count(self) -> int:
@@ -68,7 +68,7 @@ class Index(Struct, frozen=True):
     """Hold the index at the start of the file."""
 
     size: _Natural  # bytes of all tensors, with the gaps between them
-    tensors: dict[str, Entry]
+    tensors: dict[str, TensorEntry]
 
 
 def take_out(module: Any, path: Path) -> None:
@@ -84,7 +84,7 @@ def put_back(module: Any, file: BinaryIO, device: torch.device) -> None:
     index, start = _read_index(file)
     names = {name for name, _ in _tensors(module)}
     if other := sorted(names ^ index.keys()):
-        raise WeightsError(f"{file.name} is of another program: {other[0]} is not in both")
+        raise WeightsError(f"{file.name} belongs to another program: {other[0]} is not in both")
     try:
         mapped = _map(file)
     except OSError as error:
@@ -121,8 +121,8 @@ def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
         file.truncate(start + size)
 
 
-def _lay_out(tensors: Mapping[str, Tensor]) -> dict[str, Entry]:
-    entries: dict[str, Entry] = {}
+def _lay_out(tensors: Mapping[str, Tensor]) -> dict[str, TensorEntry]:
+    entries: dict[str, TensorEntry] = {}
     placed: dict[tuple[Any, ...], int] = {}
     end = 0
     for name, tensor in tensors.items():
@@ -131,7 +131,7 @@ def _lay_out(tensors: Mapping[str, Tensor]) -> dict[str, Entry]:
         if same not in placed:
             placed[same] = _aligned(end, _PAGE if tensor.nbytes >= _PAGE else _CACHE_LINE)
             end = placed[same] + max(tensor.nbytes, 1)  # no two of them at one offset
-        entries[name] = Entry(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), placed[same])
+        entries[name] = TensorEntry(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), placed[same])
     return entries
 
 
@@ -141,7 +141,7 @@ def _bytes(tensor: Tensor) -> memoryview:
     return content
 
 
-def _read_index(file: BinaryIO) -> tuple[dict[str, Entry], int]:
+def _read_index(file: BinaryIO) -> tuple[dict[str, TensorEntry], int]:
     """Return the index and where the tensors start, after a check that the file is complete.
 
     Reading beyond its end would be a SIGBUS later.
@@ -162,7 +162,7 @@ def _read_text(file: BinaryIO, content: int) -> bytes:
     file.seek(0)
     length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
     if length > content:
-        raise ValueError("its index is longer than all of it")
+        raise ValueError("its index is longer than the file")
     return file.read(length)
 
 
@@ -183,7 +183,7 @@ def _map(file: BinaryIO) -> mmap.mmap:
     return mapped
 
 
-def _view(mapped: mmap.mmap, start: int, entry: Entry) -> Tensor:
+def _view(mapped: mmap.mmap, start: int, entry: TensorEntry) -> Tensor:
     if not entry.count:
         return torch.empty(entry.shape, dtype=entry.torch_dtype)
     flat = torch.frombuffer(mapped, dtype=entry.torch_dtype, count=entry.count, offset=start + entry.offset)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from bertstream.workers.contract import INTERACTIVE, Failure, FailureReason, Result
 from bertstream.workers.engine.batch import Prepared, prepare
 from bertstream.workers.engine.engine import Launched, launch, run
-from bertstream.workers.engine.failures import Failed, attempt, halve
+from bertstream.workers.engine.failures import FailedComputation, attempt, halve
 from bertstream.workers.engine.sessions import Sessions
 from bertstream.workers.programs.interface import Program
 from bertstream.workers.serving.outlook import overloaded
 from bertstream.workers.serving.queue import WorkQueue
-from bertstream.workers.serving.running import Computing
+from bertstream.workers.serving.running_record import Computing
 from bertstream.workers.serving.scheduler import Entry, Plan
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ class EngineLoop:
         self._sessions = sessions
         self._last_layer = last_layer
         self._device = device
-        self._prepared: queue.Queue[Taken | None] = queue.Queue(maxsize=1)
+        self.prepared: queue.Queue[Taken | None] = queue.Queue(maxsize=1)
         self._generator = generator
-        self._overlaps = device.startswith("cuda") and generator is None  # steps are computations of their own
+        self.overlaps = device.startswith("cuda") and generator is None  # steps are computations of their own
         self._flight: Flight | None = None
         self.batches = 0
 
@@ -116,13 +116,13 @@ class EngineLoop:
     def _wake(self) -> None:
         """Have the engine look for something to generate, unless a batch is ready, after which it looks anyway."""
         with contextlib.suppress(queue.Full):
-            self._prepared.put_nowait(_NOTHING)
+            self.prepared.put_nowait(_NOTHING)
 
     def _prepare_forever(self) -> None:
         while (plan := self._queue.take()) is not None:
             if batch := self._batch_of(plan):
-                self._prepared.put(batch)
-        self._prepared.put(None)
+                self.prepared.put(batch)
+        self.prepared.put(None)
 
     def _batch_of(self, plan: Plan) -> Taken | None:
         if plan.expired or plan.overloaded:
@@ -148,7 +148,7 @@ class EngineLoop:
         while True:
             generating = self._generator is not None and self._generator.turn()
             batch = self._next(wait=not generating)
-            if batch and batch[1] and self._overlaps and batch[1].only_vectors:
+            if batch and batch[1] and self.overlaps and batch[1].only_vectors:
                 self._overlap(batch[0], batch[1])
                 continue
             self._land()
@@ -171,16 +171,16 @@ class EngineLoop:
         batch: Taken | None = _NOTHING
         if wait:
             self._queue.engine_is_idle()
-            batch = self._prepared.get()
+            batch = self.prepared.get()
         else:
             with contextlib.suppress(queue.Empty):
-                batch = self._prepared.get_nowait()
+                batch = self.prepared.get_nowait()
         self._queue.engine_is_busy(with_prepared=bool(batch and batch[0]))
         return batch
 
     def _prepared_before(self, flight: Flight) -> bool:
         """Wait until another batch is prepared or the GPU is done with this one; return whether it is the former."""
-        while self._prepared.empty():
+        while self.prepared.empty():
             if flight.launched.done:
                 return False
             time.sleep(_GLANCE_SECONDS)
@@ -198,7 +198,7 @@ class EngineLoop:
         self._computing.end()
         if not again:
             self._queue.computed()
-        if isinstance(outputs, Failed):
+        if isinstance(outputs, FailedComputation):
             self._halve(entries, outputs.reason)
         else:
             self._answer(entries, outputs, started)
@@ -209,7 +209,7 @@ class EngineLoop:
         started = self._computing.begin(_keys([*before, *entries]))
         launched = _attempt(entries, lambda: launch(self._program, prepared))
         self._land()
-        if isinstance(launched, Failed):
+        if isinstance(launched, FailedComputation):
             self._computing.end()
             self._queue.computed()
             self._halve(entries, launched.reason)
@@ -227,10 +227,10 @@ class EngineLoop:
         flight, self._flight = self._flight, None
         outputs = _attempt(flight.entries, flight.launched.outputs)
         self._queue.computed()
-        if not isinstance(outputs, Failed):
+        if not isinstance(outputs, FailedComputation):
             self._answer(flight.entries, outputs, flight.started)
         self._computing.end()
-        if isinstance(outputs, Failed):
+        if isinstance(outputs, FailedComputation):
             self._halve(flight.entries, outputs.reason)
 
     def _answer(self, entries: Sequence[Entry], outputs: Sequence[dict[str, Tensor]], started: float) -> None:
@@ -247,7 +247,7 @@ class EngineLoop:
         )
 
 
-def _attempt(entries: Sequence[Entry], compute: Callable[[], R]) -> R | Failed:
+def _attempt(entries: Sequence[Entry], compute: Callable[[], R]) -> R | FailedComputation:
     alone = len(entries) == 1
     name = f"work of {entries[0].tokens} tokens" if alone else f"a batch of {len(entries)}"
     return attempt(compute, name, alone=alone)

@@ -38,7 +38,7 @@ class SealError(TrustError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FileEntry:
     """Describe a file as it was when it was sealed."""
 
     bytes: int
@@ -46,7 +46,7 @@ class Entry:
     sha256: tuple[str, ...]  # of each piece
 
     @classmethod
-    def of(cls, file: BinaryIO) -> Entry:
+    def of(cls, file: BinaryIO) -> FileEntry:
         """Describe a file as it is now."""
         status = os.fstat(file.fileno())
         return cls(status.st_size, status.st_mtime_ns, _hashes(file, status.st_size))
@@ -58,7 +58,7 @@ class Sealed:
     Files are opened below the folder's own descriptor, never through a link, and what was checked is what is read.
     """
 
-    def __init__(self, path: Path, fd: int, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, path: Path, fd: int, entries: Mapping[str, FileEntry]) -> None:
         self.path = path
         self._fd = fd
         self._entries = entries
@@ -70,7 +70,7 @@ class Sealed:
             way = check_way(folder.parent) / folder.name
             fd = os.open(way, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
-            raise SealError(f"{folder} is no folder that can be read ({error.strerror})") from error
+            raise SealError(f"{folder} is not a folder that can be read ({error.strerror})") from error
         try:
             if why := foreign(os.fstat(fd)):
                 raise SealError(f"{folder} {why}")
@@ -144,14 +144,14 @@ def seal(folder: Path) -> None:
         if path.name != MANIFEST:
             path.chmod(FILE_MODE)
             with path.open("rb") as file:
-                entries[path.name] = asdict(Entry.of(file))
+                entries[path.name] = asdict(FileEntry.of(file))
     manifest = folder / MANIFEST
     manifest.write_bytes(_with_hash(json.dumps({"format": FORMAT, "files": entries}).encode()))
     manifest.chmod(FILE_MODE)
     folder.chmod(FOLDER_MODE)
 
 
-def _listed(folder: Path, fd: int) -> dict[str, Entry]:
+def _listed(folder: Path, fd: int) -> dict[str, FileEntry]:
     """Return the list, after a check that the folder has these files and no others."""
     entries, there = _read_manifest(folder, fd), set(os.listdir(fd))
     if missing := sorted(entries.keys() - there):
@@ -161,7 +161,7 @@ def _listed(folder: Path, fd: int) -> dict[str, Entry]:
     return entries
 
 
-def _read_manifest(folder: Path, fd: int) -> dict[str, Entry]:
+def _read_manifest(folder: Path, fd: int) -> dict[str, FileEntry]:
     with _opened(folder, fd, MANIFEST) as file:
         text = file.read(_MANIFEST_BYTES)
     said = text.partition(b"\n")[0]
@@ -172,7 +172,7 @@ def _read_manifest(folder: Path, fd: int) -> dict[str, Entry]:
         if values["format"] != FORMAT:
             raise ValueError(f"format {values['format']}")
         return {
-            name: Entry(int(each["bytes"]), int(each["modified_ns"]), tuple(each["sha256"]))
+            name: FileEntry(int(each["bytes"]), int(each["modified_ns"]), tuple(each["sha256"]))
             for name, each in values["files"].items()
         }
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -193,7 +193,7 @@ def _opened(folder: Path, fd: int, name: str) -> BinaryIO:
         what = "is a symbolic link" if _is_link(name, fd) else f"cannot be read ({error.strerror})"
         raise SealError(f"{folder / name} {what}") from error
     status = os.fstat(file.fileno())
-    why = foreign(status) if stat.S_ISREG(status.st_mode) else "is no regular file"
+    why = foreign(status) if stat.S_ISREG(status.st_mode) else "is not a regular file"
     if why:
         file.close()
         raise SealError(f"{folder / name} {why}")

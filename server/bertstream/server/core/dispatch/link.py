@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bertstream.server.core.dispatch.outlook import Wait
 from bertstream.workers import ipc
 from bertstream.workers.contract import Cancel, Completed, Failure, Generate, Generated, Hello, Result, Work
-from bertstream.workers.serving.running import read_running
+from bertstream.workers.serving.running_record import read_running
 from bertstream.workers.trust.peers import peer_problem
 
 log = logging.getLogger(__name__)

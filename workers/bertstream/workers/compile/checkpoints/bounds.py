@@ -55,7 +55,7 @@ def file_problem(path: Path) -> str:
     """Return why a file is not opened or read, as the end of a sentence, or "" if it is. Raises OSError."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        return "is no regular file"
+        return "is not a regular file"
     most = _most_bytes(path)
     if most and status.st_size > most:
         return f"is {status.st_size:,} bytes long, and no more than {most:,} are read"

@@ -45,7 +45,7 @@ class Chain:
     include_prompt: bool = True
     steps: tuple[VectorShape, ...] = ()
     folders: tuple[Path, ...] = ()  # the folder of each step
-    told: tuple[str, ...] = ()  # names the pooling and each step, for people to read
+    descriptions: tuple[str, ...] = ()  # names the pooling and each step, for people to read
     scores: bool = False  # the last step gives scores, not a vector
     classifies: bool = False  # the encoder's class has a head, and gives its scores alone
     unsupported: tuple[str, ...] = ()
@@ -63,16 +63,21 @@ class Chain:
         """Return the chain with something that cannot be run."""
         return replace(self, unsupported=(*self.unsupported, str(what)))
 
-    def with_step(self, step: VectorShape, folder: Path, told: str) -> Chain:
-        return replace(self, steps=(*self.steps, step), folders=(*self.folders, folder), told=(*self.told, told))
+    def with_step(self, step: VectorShape, folder: Path, description: str) -> Chain:
+        return replace(
+            self,
+            steps=(*self.steps, step),
+            folders=(*self.folders, folder),
+            descriptions=(*self.descriptions, description),
+        )
 
     def without_last(self) -> Chain:
         """Return the chain without its last step."""
-        return replace(self, steps=self.steps[:-1], folders=self.folders[:-1], told=self.told[:-1])
+        return replace(self, steps=self.steps[:-1], folders=self.folders[:-1], descriptions=self.descriptions[:-1])
 
     def without_steps(self) -> Chain:
         """Return the pooling alone, normalised if the whole chain would normalise."""
-        plain = replace(self, steps=(), folders=(), told=self.told[:1], scores=False)
+        plain = replace(self, steps=(), folders=(), descriptions=self.descriptions[:1], scores=False)
         last = self.steps[-1:]
         return plain if not last or last[0].kind != "normalize" else _normalized(plain, self.folders[-1])
 
@@ -103,7 +108,7 @@ def _transformer(chain: Chain, module: Module, settings: Mapping[str, Any]) -> C
         return replace(chain, classifies=True)
     given, name = _given(settings), settings.get("module_output_name", "token_embeddings")
     if (given, name) == ("pooler_output", _VECTOR):
-        return replace(chain, modes=("pooler",), told=("pooler",))
+        return replace(chain, modes=("pooler",), descriptions=("pooler",))
     if (given, name) != ("last_hidden_state", "token_embeddings"):
         return chain.refusing(f"{module} that gives {given} as {name}")
     return chain
@@ -132,8 +137,8 @@ def _pooling(chain: Chain, module: Module) -> Chain:
         return replace(chain.refusing(f"{module} by {shortened(', '.join(map(str, unknown)))}"), modes=("mean",))
     modes = tuple(_MODES[mode] for mode in wanted)
     include_prompt = config.get("include_prompt") is not False
-    told = f"{' + '.join(modes)} pooling{'' if include_prompt else ' without the prompt'}"
-    return replace(chain, modes=modes, include_prompt=include_prompt, steps=(), folders=(), told=(told,))
+    description = f"{' + '.join(modes)} pooling{'' if include_prompt else ' without the prompt'}"
+    return replace(chain, modes=modes, include_prompt=include_prompt, steps=(), folders=(), descriptions=(description,))
 
 
 def _refusal(chain: Chain, module: Module, config: Mapping[str, Any]) -> str:
@@ -194,6 +199,4 @@ def _size(config: Mapping[str, Any], key: str, module: Module) -> int:
 
 def _check_width(chain: Chain, module: Module, size: int) -> None:
     if size != chain.width:
-        raise CheckpointError(
-            f"{module.folder / 'config.json'}: it takes {size} numbers, and what it gets is {chain.width}"
-        )
+        raise CheckpointError(f"{module.folder / 'config.json'}: it takes {size} numbers, but gets {chain.width}")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.modules import KINDS_WITH_WEIGHTS, read_modules, transformer_folder
-from bertstream.workers.compile.checkpoints.sentence import SentenceSettings
+from bertstream.workers.compile.checkpoints.sentence_settings import SentenceSettings
 from bertstream.workers.compile.checkpoints.weights import joined, read_weights, weight_files
 from bertstream.workers.models import SENTENCE_PREFIX, sentence_weight_shapes
 

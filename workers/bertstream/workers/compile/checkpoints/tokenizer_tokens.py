@@ -56,30 +56,30 @@ class NamedTokens:
             raise CheckpointError(f"{directory / 'added_tokens.json'} must hold ids by their tokens")
         return cls(joined, added, old_added, tuple(of_file), has_decoder)
 
-    def of_role(self, role: str, its: TokenizerClass) -> str | None:
+    def of_role(self, role: str, kind: TokenizerClass) -> str | None:
         """Return the content of the special token with that role."""
-        found = self.settings.get(f"{role}_token", its.tokens.get(role))
+        found = self.settings.get(f"{role}_token", kind.tokens.get(role))
         return _content(found)
 
-    def more(self, its: TokenizerClass) -> list[Named]:
+    def more(self, kind: TokenizerClass) -> list[Named]:
         """Return the special tokens without a role."""
-        return [token for name in _MORE for token in self.settings[name]] or list(its.more_tokens)
+        return [token for name in _MORE for token in self.settings[name]] or list(kind.more_tokens)
 
-    def in_4(self, its: TokenizerClass) -> list[AddedToken]:
+    def in_4(self, kind: TokenizerClass) -> list[AddedToken]:
         """Return the tokens that version 4 adds to those of tokenizer.json, or sets anew."""
-        special = {self.of_role(role, its) for role in ROLES} | {_content(token) for token in self.more(its)}
-        return self._in_order(its, special, {_content(token) for token in self.more(its)}, version=4)
+        special = {self.of_role(role, kind) for role in ROLES} | {_content(token) for token in self.more(kind)}
+        return self._in_order(kind, special, {_content(token) for token in self.more(kind)}, version=4)
 
-    def in_5(self, its: TokenizerClass) -> list[AddedToken]:
+    def in_5(self, kind: TokenizerClass) -> list[AddedToken]:
         """Return the tokens that version 5 adds, or all of them where it makes the tokenizer anew."""
         own = [value for name, value in self.settings.items() if _is_own_token(name, value)]
-        special = {self.of_role(role, its) for role in ROLES} | set(own)
+        special = {self.of_role(role, kind) for role in ROLES} | set(own)
         old = {_content(token) for token in self.settings["extra_special_tokens"]}
-        found = self._in_order(its, special, old, version=5)
+        found = self._in_order(kind, special, old, version=5)
         return [*found, *(_token(name, special=True) for name in own if name not in _contents(found))]
 
     def _in_order(
-        self, its: TokenizerClass, special: set[str | None], more_special: set[str | None], *, version: int
+        self, kind: TokenizerClass, special: set[str | None], more_special: set[str | None], *, version: int
     ) -> list[AddedToken]:
         by_id = dict(self.added)
         if not self.has_decoder:
@@ -89,16 +89,16 @@ class NamedTokens:
             by_id |= {int(token["id"]): token for token in self.of_file}
         found = [_token(by_id[id], special=by_id[id].get("content") in special) for id in sorted(by_id)]
         known = _contents(found)
-        for token in self._with_roles(its, known, version):
+        for token in self._with_roles(kind, known, version):
             known.add(token.content)
             found.append(token)
-        return [*found, *(_token(token, special=True) for token in self.more(its) if _content(token) not in known)]
+        return [*found, *(_token(token, special=True) for token in self.more(kind) if _content(token) not in known)]
 
-    def _with_roles(self, its: TokenizerClass, known: set[str], version: int) -> Iterator[AddedToken]:
+    def _with_roles(self, kind: TokenizerClass, known: set[str], version: int) -> Iterator[AddedToken]:
         for role in ROLES:
             name = f"{role}_token"
-            token = self.settings.get(name, its.tokens.get(role))
-            takes_space = role == "mask" and version in its.mask_takes_space and isinstance(token, str)
+            token = self.settings.get(name, kind.tokens.get(role))
+            takes_space = role == "mask" and version in kind.mask_takes_space and isinstance(token, str)
             # In version 4, the flags of the class's mask token go before any others.
             is_set_anew = takes_space and version == 4 and name not in self.settings
             if (content := _content(token)) is not None and (content not in known or is_set_anew):

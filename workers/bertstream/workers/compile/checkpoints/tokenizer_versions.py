@@ -41,15 +41,15 @@ class Versions:
 
 
 def read_as_versions(
-    file: Definition, its: TokenizerClass, settings: Mapping[str, Any], named: NamedTokens
+    file: Definition, kind: TokenizerClass, settings: Mapping[str, Any], named: NamedTokens
 ) -> Versions:
     """Return the tokenizer as each version reads it.
 
     file: as the tokenizers library writes it. settings: those of tokenizer_config.json.
     """
-    four = _as_4(file, its, settings, named)
+    four = _as_4(file, kind, settings, named)
     try:
-        return Versions(file, four, _as_5(file, its, settings, named))
+        return Versions(file, four, _as_5(file, kind, settings, named))
     except Exception:  # the Rust side raises plain Exception
         return Versions(file, four, four)  # version 5 cannot read it, so version 4 is all that there is
 
@@ -67,25 +67,25 @@ def with_tokens(definition: Definition, tokens: Iterable[AddedToken] = ()) -> De
     return written
 
 
-def _as_4(file: Definition, its: TokenizerClass, settings: Mapping[str, Any], named: NamedTokens) -> Definition:
+def _as_4(file: Definition, kind: TokenizerClass, settings: Mapping[str, Any], named: NamedTokens) -> Definition:
     parts: dict[str, Any] = {}
-    for (part, name), value in its.set_by_4(settings).items():
+    for (part, name), value in kind.set_by_4(settings).items():
         found = parts.get(part, file[part])
         if found is not None and name in found:
             parts[part] = {**found, name: value}
     known = [{**token, "id": None} for token in file["added_tokens"]]
-    return with_tokens(file | parts, [token for token in named.in_4(its) if _written(token) not in known])
+    return with_tokens(file | parts, [token for token in named.in_4(kind) if _written(token) not in known])
 
 
-def _as_5(file: Definition, its: TokenizerClass, settings: Mapping[str, Any], named: NamedTokens) -> Definition:
-    contents = {role: content for role in ROLES if (content := named.of_role(role, its)) is not None}
-    parts = its.made_by_5(file, settings, contents)
+def _as_5(file: Definition, kind: TokenizerClass, settings: Mapping[str, Any], named: NamedTokens) -> Definition:
+    contents = {role: content for role in ROLES if (content := named.of_role(role, kind)) is not None}
+    parts = kind.made_by_5(file, settings, contents)
     if parts is None:
-        return with_tokens(file, named.in_5(its))
-    made = with_tokens(file | parts | {"added_tokens": [], "post_processor": None}, named.in_5(its))
+        return with_tokens(file, named.in_5(kind))
+    made = with_tokens(file | parts | {"added_tokens": [], "post_processor": None}, named.in_5(kind))
     ids = token_ids(made)
     tokens = {role: (content, ids[content]) for role, content in contents.items() if content in ids}
-    return made | {"post_processor": its.post_processor_of_5(settings, tokens)}
+    return made | {"post_processor": kind.post_processor_of_5(settings, tokens)}
 
 
 def _written(token: AddedToken) -> dict[str, Any]:

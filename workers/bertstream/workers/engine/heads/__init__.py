@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bertstream.workers.contract import Output
 from bertstream.workers.engine.batch import Prepared
-from bertstream.workers.engine.heads import answer_spans, labels, masked
+from bertstream.workers.engine.heads import answer_spans, labels, masked_tokens
 from bertstream.workers.engine.heads.asking import Asking, Named
 from bertstream.workers.programs.interface import Program
 
@@ -20,8 +20,8 @@ HEAD_OUTPUTS: Mapping[Output, Callable[[Asking, int], Named]] = {
     "label_scores": labels.label_scores,
     "token_label_scores": labels.token_label_scores,
     "answer_spans": answer_spans.answer_spans,
-    "mask_candidates": masked.mask_candidates,
-    "token_log_probabilities": masked.token_log_probabilities,
+    "mask_candidates": masked_tokens.mask_candidates,
+    "token_log_probabilities": masked_tokens.token_log_probabilities,
 }
 
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Alike:
+class Joined:
     """Hold what was made for several works, their rows end to end.
 
     The tensors are keyed by the ending of an output's name, "" where there is one tensor.
@@ -61,28 +61,30 @@ class Asking:
         return [
             index
             for index, work in enumerate(self._batch.works)
-            if output in work.output_options.outputs and head in ("", self.wish(index).name)
+            if output in work.output_options.outputs and head in ("", self.options(index).name)
         ]
 
-    def logits(self, output: Output, wish: HeadOptions, rows: Callable[[int], Ints]) -> Alike:
+    def logits(self, output: Output, options: HeadOptions, rows: Callable[[int], Ints]) -> Joined:
         """Run the head for all works that ask for this output of it: [rows, outputs] float32.
 
         rows: returns the rows that the head reads, for the work with this index.
         """
-        return self.once((output, wish.name), lambda: self._run(self.works(output, wish.name), wish.name, rows))
+        return self.once(
+            (output, options.name), lambda: self._run(self.works(output, options.name), options.name, rows)
+        )
 
-    def _run(self, works: Sequence[int], head: str, rows_of_work: Callable[[int], Ints]) -> Alike:
+    def _run(self, works: Sequence[int], head: str, rows_of_work: Callable[[int], Ints]) -> Joined:
         if head in self.program.whole_text_heads:
             return self._run_whole(works)
         rows = [rows_of_work(index) for index in works]
-        return Alike({"": self.program.logits(head, self.states(rows)).float()}, slices(works, rows))
+        return Joined({"": self.program.logits(head, self.states(rows)).float()}, slices(works, rows))
 
-    def _run_whole(self, works: Sequence[int]) -> Alike:
+    def _run_whole(self, works: Sequence[int]) -> Joined:
         """Run sentence-transformers' modules, which pool all of a text's tokens: [texts, labels] float32."""
         states = self.states([self.tokens(index) for index in works]).float()
         lengths = [self.lengths(index) for index in works]
         logits = self.program.pool(states, np.concatenate(lengths).tolist(), "checkpoint")
-        return Alike({"": logits}, slices(works, lengths))
+        return Joined({"": logits}, slices(works, lengths))
 
     @property
     def last(self) -> Tensor:
@@ -93,11 +95,11 @@ class Asking:
         """Gather the last layer's states of these rows, [rows, H]."""
         return self.last.index_select(0, torch.from_numpy(np.concatenate(rows)).to(self.last.device))
 
-    def wish(self, index: int) -> HeadOptions:
+    def options(self, index: int) -> HeadOptions:
         """Return what a work asks of its head."""
-        wish = self._batch.works[index].output_options.head
-        assert wish is not None
-        return wish
+        options = self._batch.works[index].output_options.head
+        assert options is not None
+        return options
 
     def spans(self, index: int) -> Spans:
         """Return the spans of a work."""

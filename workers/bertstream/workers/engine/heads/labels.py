@@ -7,14 +7,14 @@ from collections.abc import Callable
 from torch import Tensor
 
 from bertstream.workers.contract import Output, ScoreFunction
-from bertstream.workers.engine.heads.asking import Alike, Asking, Named
+from bertstream.workers.engine.heads.asking import Asking, Joined, Named
 from bertstream.workers.ragged import Ints
 
 
 def label_scores(asking: Asking, index: int) -> Named:
     """Score the labels of each text, [n, labels], or the best ones alone, [n, k]."""
     found = _scores(asking, index, "label_scores", asking.first_tokens).of(index, "label_scores")
-    if not (k := asking.wish(index).top_k):
+    if not (k := asking.options(index).top_k):
         return found
     # Stable, so that among equal scores the lower label comes first.
     best, ids = found["label_scores"].sort(dim=1, descending=True, stable=True)
@@ -26,15 +26,15 @@ def token_label_scores(asking: Asking, index: int) -> Named:
     return _scores(asking, index, "token_label_scores", asking.tokens).of(index, "token_label_scores")
 
 
-def _scores(asking: Asking, index: int, output: Output, rows: Callable[[int], Ints]) -> Alike:
+def _scores(asking: Asking, index: int, output: Output, rows: Callable[[int], Ints]) -> Joined:
     """Score for all works that ask for the same function of the same head's logits, [rows, labels]."""
-    wish = asking.wish(index)
+    options = asking.options(index)
 
-    def make() -> Alike:
-        logits = asking.logits(output, wish, rows)
-        return Alike({"": apply(wish.function, logits.tensors[""]).cpu()}, logits.slices)
+    def make() -> Joined:
+        logits = asking.logits(output, options, rows)
+        return Joined({"": apply(options.function, logits.tensors[""]).cpu()}, logits.slices)
 
-    return asking.once((output, wish.name, wish.function), make)
+    return asking.once((output, options.name, options.function), make)
 
 
 def apply(function: ScoreFunction, logits: Tensor) -> Tensor:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from bertstream.workers.serving import cores
 from bertstream.workers.serving.cores import Cores, Share
-from bertstream.workers.serving.running import _MAX_KEYS, Computing, RunningRecord, read_running
+from bertstream.workers.serving.running_record import MAX_KEYS, Computing, RunningRecord, read_running
 
 DIES = """
 import os, signal, sys
 from pathlib import Path
 from bertstream.workers.serving import cores
 from bertstream.workers.serving.cores import Cores, Share
-from bertstream.workers.serving.running import RunningRecord
+from bertstream.workers.serving.running_record import RunningRecord
 RunningRecord(Path(sys.argv[1])).set([(1, 7), (2, 9)])
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -42,8 +42,8 @@ def test_it_outlives_a_killed_process(tmp_path: Path) -> None:
 
 def test_more_than_fits_is_cut(tmp_path: Path) -> None:
     record = RunningRecord(tmp_path / "running")
-    record.set((1, i) for i in range(_MAX_KEYS + 10))
-    assert read_running(tmp_path / "running") == {(1, i) for i in range(_MAX_KEYS)}
+    record.set((1, i) for i in range(MAX_KEYS + 10))
+    assert read_running(tmp_path / "running") == {(1, i) for i in range(MAX_KEYS)}
 
 
 def test_a_file_that_is_not_there_or_not_whole_says_nothing(tmp_path: Path) -> None:

@@ -102,9 +102,11 @@ def _pooling(chain: Chain, dimensions: int) -> SentenceSettings:
         chain = chain.without_last()
     if len(chain.modes) <= 1 and not chain.steps and chain.include_prompt:
         return SentenceSettings(DefaultPooling(chain.modes[0] if chain.modes else "mean", normalize, dimensions))
-    told = chain.told + (("normalize",) if normalize else ()) + ((f"first {dimensions}",) if dimensions else ())
+    steps = (
+        chain.descriptions + (("normalize",) if normalize else ()) + ((f"first {dimensions}",) if dimensions else ())
+    )
     width = chain.width
-    pooling = DefaultPooling("checkpoint", normalize, dimensions or width, width, chain.include_prompt, told)
+    pooling = DefaultPooling("checkpoint", normalize, dimensions or width, width, chain.include_prompt, steps)
     return SentenceSettings(pooling, chain.shape, chain.folders)
 
 

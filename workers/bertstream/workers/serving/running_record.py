@@ -12,8 +12,8 @@ from bertstream.workers.serving.cores import Cores
 
 _COUNT = struct.Struct("<Q")
 _KEY = struct.Struct("<QQ")
-_MAX_KEYS = 8192
-_SIZE = _COUNT.size + _MAX_KEYS * _KEY.size
+MAX_KEYS = 8192
+_SIZE = _COUNT.size + MAX_KEYS * _KEY.size
 
 Key = tuple[int, int]  # the connection's number and the work's id
 
@@ -31,7 +31,7 @@ class RunningRecord:
 
         The count goes last, so that a reader never sees half a key.
         """
-        packed = b"".join(_KEY.pack(*key) for key in keys)[: _MAX_KEYS * _KEY.size]
+        packed = b"".join(_KEY.pack(*key) for key in keys)[: MAX_KEYS * _KEY.size]
         self._map[_COUNT.size : _COUNT.size + len(packed)] = packed
         self._map[: _COUNT.size] = _COUNT.pack(len(packed) // _KEY.size)
 
@@ -87,5 +87,5 @@ def read_running(path: Path) -> frozenset[Key]:
         return frozenset()
     if len(data) != _SIZE:
         return frozenset()
-    count = min(_COUNT.unpack_from(data)[0], _MAX_KEYS)
+    count = min(_COUNT.unpack_from(data)[0], MAX_KEYS)
     return frozenset((key[0], key[1]) for key in _KEY.iter_unpack(data[_COUNT.size : _COUNT.size + count * _KEY.size]))

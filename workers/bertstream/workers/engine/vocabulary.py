@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bertstream.workers.ragged import Ints, starts_of
 
-_LOGITS_BYTES = 32 << 20  # of one product with the vocabulary, in float32
+LOGITS_BYTES = 32 << 20  # of one product with the vocabulary, in float32
 
 
 class Demand(Protocol):
@@ -76,7 +76,7 @@ def fill(demands: Sequence[Demand], states: Tensor, mask_logits: Callable[[Tenso
     """Fill all demands on states [T, H]; `mask_logits` makes their logits, [M, H] -> [M, V]."""
     rows = np.concatenate([demand.rows for demand in demands])
     starts = starts_of(np.array([demand.rows.size for demand in demands])).tolist()
-    step = max(1, _LOGITS_BYTES // (4 * vocabulary))
+    step = max(1, LOGITS_BYTES // (4 * vocabulary))
     for first in range(0, rows.size, step):
         chosen = rows[first : first + step]
         logits = mask_logits(states.index_select(0, torch.from_numpy(chosen).to(states.device))).float()

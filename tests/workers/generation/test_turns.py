@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bertstream.workers.generation.forecast import Need
-from bertstream.workers.generation.outlook import Crowd, TurnPace, turns_until
+from bertstream.workers.generation.turns import Crowd, TurnPace, turns_until
 
 SHORT = Need(5, 1, 5)
 

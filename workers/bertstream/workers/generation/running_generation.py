@@ -14,7 +14,7 @@ from bertstream.workers.generation.cache import CacheRows
 from bertstream.workers.generation.independent import Independent
 from bertstream.workers.generation.processors import Rules
 from bertstream.workers.generation.queue import Entry
-from bertstream.workers.generation.search import Answer, Choice, Search
+from bertstream.workers.generation.search import Choice, FinishedSequence, Search
 from bertstream.workers.generation.sequences import TokenSequence
 from bertstream.workers.programs.description import GenerationDescription
 from bertstream.workers.ragged import Ints
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bertstream.workers.serving.connections import Connection, Reply
 
 
-class Running:
+class RunningGeneration:
     """Hold a generation's sequences, with their rows and, where there is an encoder, the rows of its text."""
 
     def __init__(self, entry: Entry, description: GenerationDescription, cache: CacheRows) -> None:
@@ -76,21 +76,21 @@ class Running:
 
 
 def fail(entry: Entry, reason: FailureReason, message: str, wait_seconds: float) -> None:
-    """Answer that the work failed."""
+    """FinishedSequence that the work failed."""
     _reply(entry.source, Failure(entry.work.id, reason, message, wait_seconds=wait_seconds))
 
 
 def refuse(entry: Entry, wait_seconds: float) -> None:
-    """Answer that the work would be late."""
+    """FinishedSequence that the work would be late."""
     _reply(entry.source, overloaded(entry.work, wait_seconds, wait_seconds))
 
 
-def send_completed(running: Running, wait_seconds: float) -> None:
+def send_completed(running: RunningGeneration, wait_seconds: float) -> None:
     """Send the answers."""
     _reply(running.connection, running.completed(wait_seconds))
 
 
-def send_generated(group: Sequence[Running], choices: Sequence[Choice]) -> None:
+def send_generated(group: Sequence[RunningGeneration], choices: Sequence[Choice]) -> None:
     """Send new tokens to those who stream them, in one message to each connection."""
     columns: dict[Connection, list[tuple[int, int, int, float]]] = {}
     for running, choice in zip(group, choices, strict=True):
@@ -115,7 +115,9 @@ def _generated(rows: Sequence[tuple[int, int, int, float]]) -> Generated:
     )
 
 
-def _completed(work_id: int, answers: Sequence[Answer], queued: float, computed: float, wait: float) -> Completed:
+def _completed(
+    work_id: int, answers: Sequence[FinishedSequence], queued: float, computed: float, wait: float
+) -> Completed:
     return Completed(
         id=work_id,
         reasons=tuple(answer.reason for answer in answers),

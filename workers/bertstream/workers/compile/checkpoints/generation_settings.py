@@ -131,13 +131,13 @@ def _set(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _ignored(values: Mapping[str, Any]) -> list[str]:
     warnings = [
-        f"The checkpoint's default of generation {key} = {shown(values[key])} makes no sense, and is not used."
+        f"The checkpoint's default for generation {key} = {shown(values[key])} is not valid, and is not used."
         for key, is_sane in _DEFAULTS.items()
         if key in values and not is_sane(values[key])
     ]
     asked = [key for key, harmless in _HARMLESS.items() if values.get(key) not in harmless]
     if asked:
-        warnings.append(f"The checkpoint sets for generation what is not done here: {', '.join(asked)}.")
+        warnings.append(f"The checkpoint sets options of generation that are not supported here: {', '.join(asked)}.")
     return warnings
 
 
