@@ -32,7 +32,7 @@ from tests.support.imports import ROOT
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ScriptedSettings:
     """Hold the settings of such a child."""
 
     name: str
@@ -45,16 +45,16 @@ class Told:
 def spec(directory: Path, name: str, *behaviour: str, **options: Any) -> ChildSpec:
     """Return the spec that starts such a child."""
 
-    def settings(life: int) -> Told:
-        return Told(name, life, str(directory), behaviour)
+    def settings(life: int) -> ScriptedSettings:
+        return ScriptedSettings(name, life, str(directory), behaviour)
 
     return ChildSpec(name, "tests.support.child", settings, {"PYTHONPATH": str(ROOT)}, **options)
 
 
 def main(argv: list[str]) -> int:
     control_fd = int(argv[2])
-    control, told = begin(argv, Told)
-    name, life, directory, behaviour = told.name, told.life, told.directory, told.behaviour
+    control, given = begin(argv, ScriptedSettings)
+    name, life, directory, behaviour = given.name, given.life, given.directory, given.behaviour
     note(directory, name, f"started {life} {os.getpid()}")
     stopped = threading.Event()
 

@@ -124,12 +124,12 @@ def engine(fixed: float, each: float, noise: float = 0.0, seed: int = 1) -> Engi
 
 
 def open_loop(
-    start: float, until: float, a_second: float, size: Callable[[random.Random], int], seed: int = 2, **told: object
+    start: float, until: float, a_second: float, size: Callable[[random.Random], int], seed: int = 2, **options: object
 ) -> Iterator[Call]:
     """Yield calls at random times, whatever becomes of those before."""
     dice, at = random.Random(seed), start
     while (at := at + dice.expovariate(a_second)) < until:
-        yield Call(at, size(dice), **told)  # type: ignore[arg-type]
+        yield Call(at, size(dice), **options)  # type: ignore[arg-type]
 
 
 def bulk_calls(start: float, seconds: float, tokens: int, a_second: float) -> list[Call]:

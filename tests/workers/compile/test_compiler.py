@@ -75,12 +75,12 @@ def test_the_second_time_is_a_look_up(checkpoint: Checkpoint, compile_cache: Pat
 
 
 def test_progress_tells_each_step_to_its_end(checkpoint: Checkpoint, fresh_cache: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    compile_model(checkpoint("bert"), cache=fresh_cache, progress=lambda *step: told.append(step))
+    reported: list[tuple[str, int, int]] = []
+    compile_model(checkpoint("bert"), cache=fresh_cache, progress=lambda *step: reported.append(step))
     steps = ["operators", "find", "check", "read", "save", "test", "ready"]
-    assert list(dict.fromkeys(step for step, _, _ in told)) == steps
-    assert all(0 <= done <= total for _, done, total in told)
-    assert ("read", 1, 1) in told
+    assert list(dict.fromkeys(step for step, _, _ in reported)) == steps
+    assert all(0 <= done <= total for _, done, total in reported)
+    assert ("read", 1, 1) in reported
 
 
 @pytest.mark.parametrize(

@@ -64,20 +64,20 @@ def test_int8_on_a_gpu_is_refused_before_any_model_is_compiled(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     source = str(checkpoint("bert"))
     models = (CompileModel("a", source, "cpu", "int8"), CompileModel("b", source, "auto", "int8"))
-    told: list[str] = []
+    reported: list[str] = []
     with pytest.raises(ValueError, match="b: the precision int8 was asked for, which is for the CPU alone"):
-        compile_all(CompileTask(models, str(compile_cache)), lambda at: told.append(at.step))
-    assert told == []
+        compile_all(CompileTask(models, str(compile_cache)), lambda at: reported.append(at.step))
+    assert reported == []
 
 
 def test_fp8_is_refused_before_any_model_is_compiled_where_a_gpu_has_none(
     checkpoint: Callable[[str], Path], compile_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*models: CompileModel) -> str:
-        told: list[str] = []
+        reported: list[str] = []
         with pytest.raises(ValueError, match="the precision fp8 was asked for") as raised:
-            compile_all(CompileTask(models, str(compile_cache)), lambda at: told.append(at.step))
-        assert told == []
+            compile_all(CompileTask(models, str(compile_cache)), lambda at: reported.append(at.step))
+        assert reported == []
         return str(raised.value)
 
     source = str(checkpoint("bert"))
@@ -107,13 +107,15 @@ def test_models_of_one_checkpoint_share_a_directory_where_their_precision_agrees
 ) -> None:
     source = str(checkpoint("bert"))
     models = [CompileModel(str(i), source, "cpu", dtype) for i, dtype in enumerate(("auto", "float32", "bfloat16"))]
-    told: list[tuple[str, str]] = []
-    compiled = compile_all(CompileTask(tuple(models), str(compile_cache)), lambda at: told.append((at.source, at.step)))
+    reported: list[tuple[str, str]] = []
+    compiled = compile_all(
+        CompileTask(tuple(models), str(compile_cache)), lambda at: reported.append((at.source, at.step))
+    )
     one, same, other = (model.directory for model in compiled.models)
     assert one == same != other
     assert [model.dtype for model in compiled.models] == ["float32", "float32", "bfloat16"]
-    assert ("1", "save") not in told
-    assert {("0", "ready"), ("1", "ready"), ("2", "ready")} <= set(told)
+    assert ("1", "save") not in reported
+    assert {("0", "ready"), ("1", "ready"), ("2", "ready")} <= set(reported)
 
 
 def test_what_only_the_hub_may_have_is_not_looked_for_here(

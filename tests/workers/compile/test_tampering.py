@@ -203,9 +203,9 @@ def folders(compiled: Path, planted: Path, tmp_path: Path) -> dict[str, Path]:
 def test_a_planted_library_is_loaded_by_no_worker(folders: dict[str, Path], planted: Path, marker: Path) -> None:
     command = [sys.executable, "-c", LOAD, *map(str, folders.values())]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    told_of = done.stdout.splitlines()
-    assert len(told_of) == len(WAYS)
-    for line, (folder, why) in zip(told_of, zip(folders.values(), WAYS.values(), strict=True), strict=True):
+    reports = done.stdout.splitlines()
+    assert len(reports) == len(WAYS)
+    for line, (folder, why) in zip(reports, zip(folders.values(), WAYS.values(), strict=True), strict=True):
         assert re.fullmatch(f"{folder}.*{why}.*; compile the model again", line)
     assert not marker.exists()
     torch.ops.load_library(planted)  # this does create the marker

@@ -25,11 +25,11 @@ def spec(directory: Path, *behaviour: str, **options: Any) -> ChildSpec:
 
 
 async def test_a_child_says_that_it_is_ready_and_stops_when_told(tmp_path: Path) -> None:
-    told: list[Any] = []
-    child = await Child.start(spec(tmp_path, on_progress=told.append), 4)
+    heard: list[Any] = []
+    child = await Child.start(spec(tmp_path, on_progress=heard.append), 4)
     waiting = asyncio.create_task(child.wait())
     assert await child.ready == [child.pid, 4]
-    assert told == ["loading"]
+    assert heard == ["loading"]
     child.stop()
     assert await waiting == 0
     child.tell(Stop())  # it is gone, and nothing happens
@@ -151,10 +151,10 @@ async def test_a_question_that_fails_here_is_answered_all_the_same(tmp_path: Pat
         raise ValueError("a bug")
 
     (tmp_path / "events").touch()
-    for options, told in (({"on_question": answer}, "internal error"), ({}, "nobody answers questions")):
+    for options, heard in (({"on_question": answer}, "internal error"), ({}, "nobody answers questions")):
         child = await Child.start(spec(tmp_path, "asks", **options), 0)
         waiting = asyncio.create_task(child.wait())
-        await until(lambda told=told: f"told {told}" in (tmp_path / "events").read_text())  # type: ignore[misc]
+        await until(lambda heard=heard: f"told {heard}" in (tmp_path / "events").read_text())  # type: ignore[misc]
         child.kill()
         await waiting
 

@@ -67,9 +67,9 @@ def test_it_asks_for_its_settings_and_says_why_it_cannot_start(tmp_path: Path) -
     with led(MODULE, "worker-7") as worker:
         assert worker.heard() == Started()
         worker.tell(Settings(settings))
-        told = worker.heard()
-        assert isinstance(told, Failed)
-        assert told.message.startswith(f"worker-7: {tmp_path / 'no-model'} is not a folder that can be read")
+        answer = worker.heard()
+        assert isinstance(answer, Failed)
+        assert answer.message.startswith(f"worker-7: {tmp_path / 'no-model'} is not a folder that can be read")
         assert worker.process.wait(30) == 1
 
 

@@ -69,52 +69,52 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 def test_prompts_and_steps_are_those_of_transformers(
     causal: Callable[..., Causal], family: str, config: dict[str, Any]
 ) -> None:
-    it = causal(family, **config)
-    decoding = Decoding(it.program)
+    compared = causal(family, **config)
+    decoding = Decoding(compared.program)
     sequences, logits = decoding.prefill(PROMPTS)
     found = [logits]
     for _ in range(5):
         found.append(decoding.step(sequences, found[-1].argmax(1).tolist()))
     assert all(logits.dtype == torch.float32 for logits in found)
     for i, (prompt, sequence) in enumerate(zip(PROMPTS, sequences, strict=True)):
-        for step, want in enumerate(it.cached(prompt, sequence.ids[len(prompt) :])):
+        for step, want in enumerate(compared.cached(prompt, sequence.ids[len(prompt) :])):
             assert difference(found[step][i], want) < EXACT
-            assert difference(found[step][i], it.full(sequence.ids[: len(prompt) + step])) < EXACT
+            assert difference(found[step][i], compared.full(sequence.ids[: len(prompt) + step])) < EXACT
 
 
 def test_sequences_of_any_age_share_a_step(causal: Callable[..., Causal]) -> None:
-    it = causal("bert")
-    decoding = Decoding(it.program)
+    compared = causal("bert")
+    decoding = Decoding(compared.program)
     running, _ = decoding.prefill(PROMPTS[:2])
     for step in range(6):
         if step % 2:
             joined, logits = decoding.prefill([PROMPTS[2 + step // 2]])
-            assert difference(logits[0], it.full(joined[0].ids)) < EXACT
+            assert difference(logits[0], compared.full(joined[0].ids)) < EXACT
             running = [*joined, *running]
         if step == 4:
             del running[1]
         logits = decoding.step(running, [30 + step + i for i in range(len(running))])
         for i, sequence in enumerate(running):
-            assert difference(logits[i], it.full(sequence.ids)) < EXACT
+            assert difference(logits[i], compared.full(sequence.ids)) < EXACT
 
 
 def test_beams_share_rows(causal: Callable[..., Causal]) -> None:
-    it = causal("roberta")
-    decoding = Decoding(it.program)
+    compared = causal("roberta")
+    decoding = Decoding(compared.program)
     (first, other), _ = decoding.prefill([PROMPTS[2], PROMPTS[0]])
     decoding.step([first, other], [40, 41])
     beams = [first, decoding.fork(first), decoding.fork(first), other]
     for tokens in ([50, 51, 52, 53], [60, 61, 62, 63]):
         logits = decoding.step(beams, tokens)
         for i, beam in enumerate(beams):
-            assert difference(logits[i], it.full(beam.ids)) < EXACT
+            assert difference(logits[i], compared.full(beam.ids)) < EXACT
     assert beams[0].rows[:7] == beams[1].rows[:7]
     assert len({row for beam in beams for row in beam.rows}) == 6 + 3 + 2 + 3 * 2 + 2
 
 
 def test_a_sequence_alone_gets_the_numbers_it_gets_among_others(causal: Callable[..., Causal]) -> None:
-    it = causal("electra")
-    together, alone = Decoding(it.program), Decoding(it.program)
+    compared = causal("electra")
+    together, alone = Decoding(compared.program), Decoding(compared.program)
     sequences, _ = together.prefill(PROMPTS)
     (single,), _ = alone.prefill([PROMPTS[1]])
     for token in (70, 71, 72):
@@ -127,32 +127,32 @@ def test_padding_tokens_count_as_transformers_counts_them(
     causal: Callable[..., Causal], family: str, padding: int
 ) -> None:
     """RoBERTa gives a padding token within a prompt no position, and counts one that came by a step."""
-    it = causal(family)
+    compared = causal(family)
     prompt, more = [8, padding, 9, padding, 10], [11, padding, 12, 13]
-    decoding = Decoding(it.program)
+    decoding = Decoding(compared.program)
     (sequence,), logits = decoding.prefill([prompt])
     found = [logits[0], *(decoding.step([sequence], [token])[0] for token in more)]
-    wanted = it.cached(prompt, more)
+    wanted = compared.cached(prompt, more)
     assert [difference(got, want) < EXACT for got, want in zip(found, wanted, strict=True)] == [True] * 5
 
 
 def test_type_ids_of_a_prompt_count(causal: Callable[..., Causal]) -> None:
-    it = causal("bert")
+    compared = causal("bert")
     ids, types = PROMPTS[2], [0, 0, 0, 1, 1, 1]
     with torch.no_grad():
-        want = it.model(torch.tensor([ids]), token_type_ids=torch.tensor([types])).logits[0, -1]
-    cache = it.program.new_cache(10)
-    got = it.program.prefill(cache, packed([ids]), torch.tensor(types), [6], torch.arange(6))
+        want = compared.model(torch.tensor([ids]), token_type_ids=torch.tensor([types])).logits[0, -1]
+    cache = compared.program.new_cache(10)
+    got = compared.program.prefill(cache, packed([ids]), torch.tensor(types), [6], torch.arange(6))
     assert difference(got[0], want) < EXACT
-    assert difference(got[0], it.full(ids)) > 100 * EXACT
+    assert difference(got[0], compared.full(ids)) > 100 * EXACT
 
 
 def test_the_last_position_can_be_used(causal: Callable[..., Causal]) -> None:
-    it = causal("xlm-roberta")
-    prompt = [10 + i % 90 for i in range(it.program.description.max_tokens - 1)]
-    decoding = Decoding(it.program)
+    compared = causal("xlm-roberta")
+    prompt = [10 + i % 90 for i in range(compared.program.description.max_tokens - 1)]
+    decoding = Decoding(compared.program)
     (sequence,), _ = decoding.prefill([prompt])
-    assert difference(decoding.step([sequence], [20])[0], it.full([*prompt, 20])) < EXACT
+    assert difference(decoding.step([sequence], [20])[0], compared.full([*prompt, 20])) < EXACT
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -186,11 +186,11 @@ def test_half_precision_stays_near(causal: Callable[..., Causal]) -> None:
 def test_numbers_do_not_depend_on_our_operators(
     causal: Callable[..., Causal], compile_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    it = causal("bert")
+    compared = causal("bert")
     monkeypatch.setenv("BERTSTREAM_NATIVE", "0")
-    plain = ScriptedProgram.load(compile_model(it.directory, cache=compile_cache), "cpu")
+    plain = ScriptedProgram.load(compile_model(compared.directory, cache=compile_cache), "cpu")
     assert not plain.description.native_operators
-    ours, theirs = Decoding(it.program), Decoding(plain)
+    ours, theirs = Decoding(compared.program), Decoding(plain)
     (one,), want = ours.prefill([PROMPTS[0]])
     (other,), got = theirs.prefill([PROMPTS[0]])
     assert difference(got, want) < EXACT

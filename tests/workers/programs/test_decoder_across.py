@@ -86,41 +86,41 @@ def across(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Cal
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_steps_are_those_of_transformers(across: Callable[..., Across], name: str) -> None:
-    it = across(name)
-    decoding = Decoding(it.program)
+    pair = across(name)
+    decoding = Decoding(pair.program)
     sequences = decoding.encode(TEXTS)
-    found = [decoding.step(sequences, [it.start] * len(TEXTS))]
+    found = [decoding.step(sequences, [pair.start] * len(TEXTS))]
     for _ in range(5):
         found.append(decoding.step(sequences, found[-1].argmax(1).tolist()))
     for i, (text, sequence) in enumerate(zip(TEXTS, sequences, strict=True)):
-        for step, want in enumerate(it.cached(text, sequence.ids)):
+        for step, want in enumerate(pair.cached(text, sequence.ids)):
             assert found[step].dtype == torch.float32
             assert difference(found[step][i], want) < EXACT
-            assert difference(found[step][i], it.full(text, sequence.ids[: step + 1])) < EXACT
+            assert difference(found[step][i], pair.full(text, sequence.ids[: step + 1])) < EXACT
 
 
 @pytest.mark.parametrize("name", ["bert2bert", "shared-roberta", "electra2bert"])
 def test_the_encoder_encodes_as_ever(across: Callable[..., Across], name: str) -> None:
-    it = across(name)
-    description = it.program.description
+    pair = across(name)
+    description = pair.program.description
     assert (description.architecture, description.layers) == ("EncoderDecoderModel", 5)
     assert description.heads == ("sequence_to_sequence",)
     layers = list(range(description.layers + 1))
-    found = it.program.hidden_states(packed(TEXTS), None, [len(text) for text in TEXTS], layers)
+    found = pair.program.hidden_states(packed(TEXTS), None, [len(text) for text in TEXTS], layers)
     starts = torch.tensor([0, *(len(text) for text in TEXTS)]).cumsum(0).tolist()
     with torch.no_grad():
         for i, text in enumerate(TEXTS):
-            wanted = it.model.encoder(torch.tensor([text]), output_hidden_states=True).hidden_states
+            wanted = pair.model.encoder(torch.tensor([text]), output_hidden_states=True).hidden_states
             for layer, want in enumerate(wanted):
                 assert difference(found[layer][starts[i] : starts[i + 1]], want[0]) < EXACT
 
 
 def test_the_decoder_s_sizes_are_told_apart_from_the_encoder_s(across: Callable[..., Across]) -> None:
-    it = across("wider")
-    generation = it.program.description.generation
+    pair = across("wider")
+    generation = pair.program.description.generation
     assert generation is not None
-    assert generation.vocabulary_size == 347 != it.program.description.vocabulary_size
-    assert [tuple(layer.shape) for layer in it.program.new_cache(7)] == [(2, 7, 48)] * 3
+    assert generation.vocabulary_size == 347 != pair.program.description.vocabulary_size
+    assert [tuple(layer.shape) for layer in pair.program.new_cache(7)] == [(2, 7, 48)] * 3
     # A RoBERTa over a vocabulary whose padding has the id 0.
     generation = across("bert2roberta").program.description.generation
     assert generation is not None
@@ -128,13 +128,13 @@ def test_the_decoder_s_sizes_are_told_apart_from_the_encoder_s(across: Callable[
 
 
 def test_sequences_of_any_age_and_beams_share_a_step(across: Callable[..., Across]) -> None:
-    it = across("roberta2roberta")
-    decoding = Decoding(it.program)
+    pair = across("roberta2roberta")
+    decoding = Decoding(pair.program)
     running: list[tuple[list[int], Sequence]] = []
     for step in range(6):
         if step < len(TEXTS):
             (joined,) = decoding.encode([TEXTS[step]])
-            decoding.step([joined], [it.start])
+            decoding.step([joined], [pair.start])
             running = [(TEXTS[step], joined), *running]
         if step == 3:
             text, parent = running[1]
@@ -144,45 +144,45 @@ def test_sequences_of_any_age_and_beams_share_a_step(across: Callable[..., Acros
         tokens = [30 + step + i for i in range(len(running))]
         logits = decoding.step([sequence for _, sequence in running], tokens)
         for i, (text, sequence) in enumerate(running):
-            assert difference(logits[i], it.full(text, sequence.ids)) < EXACT
+            assert difference(logits[i], pair.full(text, sequence.ids)) < EXACT
 
 
 def test_padding_tokens_count_as_transformers_counts_them(across: Callable[..., Across]) -> None:
-    it = across("roberta2roberta")
-    tokens = [it.start, 11, 1, 12, 1, 13]
-    decoding = Decoding(it.program)
+    pair = across("roberta2roberta")
+    tokens = [pair.start, 11, 1, 12, 1, 13]
+    decoding = Decoding(pair.program)
     (sequence,) = decoding.encode([TEXTS[2]])
-    for token, want in zip(tokens, it.cached(TEXTS[2], tokens), strict=True):
+    for token, want in zip(tokens, pair.cached(TEXTS[2], tokens), strict=True):
         assert difference(decoding.step([sequence], [token])[0], want) < EXACT
 
 
 def test_type_ids_of_the_source_count(across: Callable[..., Across]) -> None:
-    it = across("bert2bert")
+    pair = across("bert2bert")
     text, types = TEXTS[2], [0, 0, 0, 1, 1, 1]
     with torch.no_grad():
-        encoded = it.model.encoder(torch.tensor([text]), token_type_ids=torch.tensor([types]))
-        want = it.model(encoder_outputs=encoded, decoder_input_ids=torch.tensor([[it.start]])).logits[0, -1]
-    cache, zero, first = it.program.new_cache(8), torch.tensor([0]), torch.tensor([[7]])
-    it.program.encode_source(cache, packed([text]), torch.tensor(types), [6], torch.arange(6))
+        encoded = pair.model.encoder(torch.tensor([text]), token_type_ids=torch.tensor([types]))
+        want = pair.model(encoder_outputs=encoded, decoder_input_ids=torch.tensor([[pair.start]])).logits[0, -1]
+    cache, zero, first = pair.program.new_cache(8), torch.tensor([0]), torch.tensor([[7]])
+    pair.program.encode_source(cache, packed([text]), torch.tensor(types), [6], torch.arange(6))
     source = torch.arange(6)[None]
-    tokens = torch.tensor([it.start])
-    got = it.program.step(cache, tokens, zero, first[0], first, zero + 1, source, zero + 6)
+    tokens = torch.tensor([pair.start])
+    got = pair.program.step(cache, tokens, zero, first[0], first, zero + 1, source, zero + 6)
     assert difference(got[0], want) < EXACT
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_the_sides_share_is_there_once(across: Callable[..., Across], compile_cache: Path, dtype: str) -> None:
-    it = across("shared", dtype=dtype)
-    module = it.program.module
+    pair = across("shared", dtype=dtype)
+    module = pair.program.module
     named = {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),
     }
-    matrix = "weight" if it.program.description.products == "plain" else "packed"
+    matrix = "weight" if pair.program.description.products == "plain" else "packed"
     for name in ("embeddings.word.weight", f"layers.4.query_key_value.{matrix}", "layers.0.feed_forward.output.bias"):
         assert named[f"encoder.{name}"].data_ptr() == named[f"decoder.{name}"].data_ptr()
     once = sum(weight.nbytes for weight in {weight.data_ptr(): weight for weight in named.values()}.values())
-    size = (compile_cache / "models" / it.program.description.revision / weights_file.FILE_NAME).stat().st_size
+    size = (compile_cache / "models" / pair.program.description.revision / weights_file.FILE_NAME).stat().st_size
     assert once < 0.7 * sum(weight.nbytes for weight in named.values())
     assert size < once + 400_000  # the index and what aligns the weights are the rest
 
@@ -191,10 +191,10 @@ def test_shared_weights_may_be_written_as_either_side_s(
     across: Callable[..., Across], compile_cache: Path, tmp_path: Path
 ) -> None:
     """Pickles have them twice."""
-    it = across("shared")
-    expected = Decoding(it.program)
-    want = expected.step(expected.encode([TEXTS[0]]), [it.start])
-    decoders = load_file(it.directory / "model.safetensors")
+    pair = across("shared")
+    expected = Decoding(pair.program)
+    want = expected.step(expected.encode([TEXTS[0]]), [pair.start])
+    decoders = load_file(pair.directory / "model.safetensors")
     encoders = {
         name.replace("decoder.bert.", "encoder."): weight.clone()
         for name, weight in decoders.items()
@@ -207,7 +207,7 @@ def test_shared_weights_may_be_written_as_either_side_s(
         save_file(weights, directory / "model.safetensors")
         program = ScriptedProgram.load(compile_model(directory, cache=compile_cache), "cpu")
         decoding = Decoding(program)
-        assert difference(decoding.step(decoding.encode([TEXTS[0]]), [it.start]), want) == 0
+        assert difference(decoding.step(decoding.encode([TEXTS[0]]), [pair.start]), want) == 0
 
 
 def test_half_precision_stays_near(across: Callable[..., Across]) -> None:
@@ -245,7 +245,7 @@ def test_a_full_size_bert2bert(roomy: Path) -> None:
     encoder = {"vocab_size": 30522, **sizes}
     directory = tiny_bert2bert(roomy / "model", encoder_sizes=encoder, decoder_sizes=sizes, noise=0.03)
     program = ScriptedProgram.load(compile_model(directory, cache=roomy), "cpu")
-    it = Across(directory, program, transformers_model(directory))
+    pair = Across(directory, program, transformers_model(directory))
     decoding = Decoding(program)
     texts = [[101, *range(1000, 1100), 102], [101, 2054, 102]]
     sequences = decoding.encode(texts)
@@ -253,5 +253,5 @@ def test_a_full_size_bert2bert(roomy: Path) -> None:
     for _ in range(3):
         found.append(decoding.step(sequences, found[-1].argmax(1).tolist()))
     for i, (text, sequence) in enumerate(zip(texts, sequences, strict=True)):
-        for step, want in enumerate(it.cached(text, sequence.ids)):
+        for step, want in enumerate(pair.cached(text, sequence.ids)):
             assert difference(found[step][i], want) < FULL_SIZE_EXACT

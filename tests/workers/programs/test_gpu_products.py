@@ -38,10 +38,10 @@ def fail(*_: object) -> Tensor:
 
 def test_products_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(float8, "product", fail)
-    told = "fails: CUDA error: CUBLAS_STATUS_NOT_SUPPORTED"
-    assert gpu_products.float8_difference(CPU) == f"a product of fp8 on cpu {told}"
+    reason = "fails: CUDA error: CUBLAS_STATUS_NOT_SUPPORTED"
+    assert gpu_products.float8_difference(CPU) == f"a product of fp8 on cpu {reason}"
     monkeypatch.setattr(gpu_products, "product_with_gelu", fail)
-    assert gpu_products.epilogue_problem(CPU, torch.bfloat16) == f"GELU at the end of a product {told}"
+    assert gpu_products.epilogue_problem(CPU, torch.bfloat16) == f"GELU at the end of a product {reason}"
 
 
 @pytest.mark.parametrize(

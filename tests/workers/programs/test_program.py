@@ -286,8 +286,8 @@ def test_operators_for_cuda_come_after_those_for_the_cpu_and_before_the_program(
     ScriptedProgram.load(tmp_path, "cuda:1")
     gpu = torch.device("cuda", 1)
     assert steps == [native.file_name(), (tmp_path, gpu), "program", gpu]
-    told = [(record.levelno, record.getMessage().rpartition(": ")[2]) for record in caplog.records]
-    assert told == ([(logging.WARNING, reason), (logging.INFO, reason)] if reason else [])
+    logged = [(record.levelno, record.getMessage().rpartition(": ")[2]) for record in caplog.records]
+    assert logged == ([(logging.WARNING, reason), (logging.INFO, reason)] if reason else [])
 
 
 @pytest.mark.parametrize("pooling", [Pooling("mean", (0, 1)), Pooling("pooler", (0,))])

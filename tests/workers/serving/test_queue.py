@@ -248,18 +248,18 @@ def compute(queue: WorkQueue, clock: Clock, seconds: float) -> list[int]:
     return found
 
 
-def wait_for(queue: WorkQueue, clock: Clock, work_id: int, tokens: int, **told: Any) -> Failure | None:
+def wait_for(queue: WorkQueue, clock: Clock, work_id: int, tokens: int, **options: Any) -> Failure | None:
     """Add work whose deadline is in this many seconds."""
-    seconds = told.pop("seconds", math.inf)
-    return queue.add(make_work(work_id, [tokens], deadline=clock.now + seconds, **told), SOURCE)
+    seconds = options.pop("seconds", math.inf)
+    return queue.add(make_work(work_id, [tokens], deadline=clock.now + seconds, **options), SOURCE)
 
 
-def fill(queue: WorkQueue, tokens: int, **told: Any) -> None:
+def fill(queue: WorkQueue, tokens: int, **options: Any) -> None:
     """Have one batch taken, and this many tokens waiting, ten each."""
     assert queue.add(make_work(1000, [50]), SOURCE) is None
     assert taken_now(queue) == [1000]
     for number in range(tokens // 10):
-        assert queue.add(make_work(2000 + number, [10], **told), SOURCE) is None
+        assert queue.add(make_work(2000 + number, [10], **options), SOURCE) is None
 
 
 def test_what_would_be_late_is_refused_and_told_when_it_would_fit(steady: WorkQueue, clock: Clock) -> None:

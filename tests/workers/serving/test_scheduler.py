@@ -156,12 +156,12 @@ def test_each_priority_can_be_taken_alone() -> None:
     assert (len(queue), queue.tokens) == (0, 0)
 
 
-def paced(seconds: float, **told: Any) -> Timing:
+def paced(seconds: float, **options: Any) -> Timing:
     """Return the timing where each token takes this long."""
     pace = Pace()
     for tokens in (10, 50, 100) * 400:
         pace.add(tokens, tokens * seconds)
-    return Timing(begins=NOW, pace=pace, **told)
+    return Timing(begins=NOW, pace=pace, **options)
 
 
 def timed(*entries: Entry, timing: Timing) -> Plan:

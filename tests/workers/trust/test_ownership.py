@@ -48,10 +48,10 @@ def test_a_way_of_one_s_own(tmp_path: Path) -> None:
 def test_others_may_write_nowhere_on_the_way(tmp_path: Path, place: str, mode: int) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / place).chmod(mode)
-    told = (
+    message = (
         f'{tmp_path / place} may be written to by others (mode {mode:04o}), so nothing in it can be trusted: run "chmod'
     )
-    with pytest.raises(TrustError, match=re.escape(told)):
+    with pytest.raises(TrustError, match=re.escape(message)):
         check_way(tmp_path / "a" / "b")
 
 

@@ -79,7 +79,7 @@ def test_nobody_else_may_write_to_what_is_sealed(tmp_path: Path, umask: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "told"),
+    ("name", "damage", "message"),
     [
         ("small", flip, "has other content than was written (its SHA-256 differs)"),
         ("large", lambda path: flip(path, 0), "has other content than was written"),
@@ -105,9 +105,9 @@ def test_nobody_else_may_write_to_what_is_sealed(tmp_path: Path, umask: int) -> 
         (MANIFEST, lambda path: path.chmod(0o666), "may be written to by others (mode 0666)"),
     ],
 )
-def test_what_is_wrong_is_named(sealed: Path, name: str, damage: Callable[[Path], object], told: str) -> None:
+def test_what_is_wrong_is_named(sealed: Path, name: str, damage: Callable[[Path], object], message: str) -> None:
     damage(sealed / name)
-    with pytest.raises(SealError, match=re.escape(f"{sealed / name} {told}")) as raised:
+    with pytest.raises(SealError, match=re.escape(f"{sealed / name} {message}")) as raised:
         checked(sealed)
     assert "\n" not in str(raised.value)
 

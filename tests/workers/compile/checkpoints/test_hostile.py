@@ -57,10 +57,10 @@ def refusal(directory: Path) -> str:
     """Return the error for the checkpoint, which is one short line."""
     with pytest.raises(CheckpointError) as raised:
         compile_model(directory, cache=directory / "cache")
-    told = str(raised.value)
-    assert "\n" not in told
-    assert len(told) < 400 + 2 * len(str(directory))
-    return told
+    message = str(raised.value)
+    assert "\n" not in message
+    assert len(message) < 400 + 2 * len(str(directory))
+    return message
 
 
 def refused(read: Callable[[], object]) -> str:
@@ -85,9 +85,9 @@ def understood(directory: Path) -> None:
 def test_numbers_of_things_have_bounds(copy: Callable[[str], Path], key: str, value: Any) -> None:
     directory = copy("bert")
     edit_json(directory / "config.json", **{key: value})
-    told = refusal(directory)
-    assert told.startswith(f"{directory / 'config.json'}: {key} must be a whole number from 1 to ")
-    assert told.endswith(f", not {repr(value)[:40]}{'…' if len(repr(value)) > 40 else ''}")
+    message = refusal(directory)
+    assert message.startswith(f"{directory / 'config.json'}: {key} must be a whole number from 1 to ")
+    assert message.endswith(f", not {repr(value)[:40]}{'…' if len(repr(value)) > 40 else ''}")
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_any_value_is_understood_or_refused(copy: Callable[[str], Path], name: s
     before = (directory / "config.json").read_text()
     for value in VALUES:
         edit_json(directory / "config.json", **{key: value})
-        told = refused(lambda: understood(directory))
-        assert "\n" not in told
-        assert len(told) < 300 + len(str(directory))
+        message = refused(lambda: understood(directory))
+        assert "\n" not in message
+        assert len(message) < 300 + len(str(directory))
         (directory / "config.json").write_text(before)
 
 
@@ -157,9 +157,9 @@ def test_any_value_of_sentence_transformers_files(copy: Callable[[str], Path], f
     more = ("prompts", "default_prompt_name", "truncate_dim", "max_seq_length", "do_lower_case", "modality_config")
     for key in (*found, *more, "pooling_mode", "transformer_task", "module_output_name", "activation_fn", "model_type"):
         write_json(directory / file, found | {key: value})
-        told = refused(lambda: read_sentence_settings(directory, 32))
-        assert "\n" not in told
-        assert len(told) < 300 + len(str(directory))
+        message = refused(lambda: read_sentence_settings(directory, 32))
+        assert "\n" not in message
+        assert len(message) < 300 + len(str(directory))
 
 
 @pytest.mark.parametrize(
@@ -249,9 +249,9 @@ def test_headers_that_lie(copy: Callable[[str], Path], made: Callable[[Path], No
     directory = copy("bert")
     path = directory / "model.safetensors"
     made(path)
-    told = refusal(directory)
-    assert told.startswith(str(path))
-    assert re.search(why, told)
+    message = refusal(directory)
+    assert message.startswith(str(path))
+    assert re.search(why, message)
 
 
 def test_a_long_header_is_not_read(copy: Callable[[str], Path]) -> None:

@@ -83,8 +83,8 @@ def test_several_modes_are_joined_in_sentence_transformers_order(
 ) -> None:
     found = read(sentence_files(tmp_path, pooling=config))
     width = len(modes) * HIDDEN
-    told = (f"{' + '.join(modes)} pooling", "normalize")
-    assert found.pooling == DefaultPooling("checkpoint", True, width, width, steps=told)
+    steps_text = (f"{' + '.join(modes)} pooling", "normalize")
+    assert found.pooling == DefaultPooling("checkpoint", True, width, width, steps=steps_text)
     assert (found.shape.modes, found.shape.steps) == (modes, ())
 
 

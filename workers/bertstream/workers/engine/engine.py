@@ -87,8 +87,8 @@ def _step(
     reached = sessions.get(key)
     if reached is None or reached.layer > lowest:
         reached = Reached(0, program.embed(batch.ids, batch.type_ids, batch.lengths))
-    kept = [] if batch.works[0].final or highest in layers else [highest]
-    advanced = program.advance(reached.states, batch.lengths, reached.layer, [*layers, *kept], attention)
+    further = [] if batch.works[0].final or highest in layers else [highest]
+    advanced = program.advance(reached.states, batch.lengths, reached.layer, [*layers, *further], attention)
     if batch.works[0].final:
         sessions.forget(*_source_and_number(key))
     else:

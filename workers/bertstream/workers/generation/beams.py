@@ -91,16 +91,16 @@ class BeamSearch(Search):
         eligible = stops & (torch.arange(stops.numel()) < self.count)
         scores = choice.totals / _power(count, self.options.length_penalty) + (~eligible).float() * _NEVER
         self._scores, order = torch.cat([self._scores, scores]).topk(self.count)
-        kept: list[_Hypothesis] = []
+        hypotheses: list[_Hypothesis] = []
         for at in order.tolist():
             if at < self.count:
-                kept.append(self._hypotheses[at])
+                hypotheses.append(self._hypotheses[at])
             else:
                 new = at - self.count
-                kept.append(
+                hypotheses.append(
                     _Hypothesis(_continued(parents[choice.places[new]].copy(), choice, new), bool(eligible[new]))
                 )
-        self._hypotheses = kept
+        self._hypotheses = hypotheses
 
     def _is_over(self, count: int) -> bool:
         """Return whether the search ends before all beams have.

@@ -115,9 +115,9 @@ def least_of_best(rows: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
     best = rows.topk(min(_BEST, rows.shape[1])).values.double()
     odds = (best - rows.logsumexp(-1, keepdim=True)).exp()
     above = odds.cumsum(-1)[:, :-1] - top_p[:, None]  # including each of them, and so the sum before the next one
-    kept = (above < 0).sum(-1, keepdim=True)
+    last = (above < 0).sum(-1, keepdim=True)
     sure = (above[:, -1:] > 0).any(-1) & (above.abs() > _ROUNDING).all(-1)
-    return best.gather(1, kept).to(rows.dtype), sure
+    return best.gather(1, last).to(rows.dtype), sure
 
 
 def least_of_all(rows: Tensor, top_p: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ class TurnPace:
 
     def turned(self, seconds: float) -> None:
         """Note that a turn was computed."""
-        kept = math.exp(-seconds / _HORIZON_SECONDS) if self.seconds else 0.0
-        self.seconds = kept * self.seconds + (1 - kept) * seconds
+        decay = math.exp(-seconds / _HORIZON_SECONDS) if self.seconds else 0.0
+        self.seconds = decay * self.seconds + (1 - decay) * seconds
 
     def ended(self, turns: int, most: int) -> None:
         """Note that a generation has ended after this many of the turns that it might have had."""

@@ -72,12 +72,12 @@ class _Sums:
         self._squares = self._products = 0.0
 
     def add(self, tokens: int, seconds: float) -> None:
-        kept = math.exp(-seconds / self._horizon)
-        self.count = self.count * kept + 1
-        self.tokens = self.tokens * kept + tokens
-        self.seconds = self.seconds * kept + seconds
-        self._squares = self._squares * kept + tokens * tokens
-        self._products = self._products * kept + tokens * seconds
+        decay = math.exp(-seconds / self._horizon)
+        self.count = self.count * decay + 1
+        self.tokens = self.tokens * decay + tokens
+        self.seconds = self.seconds * decay + seconds
+        self._squares = self._squares * decay + tokens * tokens
+        self._products = self._products * decay + tokens * seconds
 
     def line(self) -> tuple[float, float]:
         """Return the seconds of a batch and of a token, neither of them below 0."""
