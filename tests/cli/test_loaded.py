@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from bertstream.cli._main import build_parser
+from bertstream.cli._server import COMMANDS
 
 HEAVY = ("grpc", "numpy", "google", "bertstream.client", "bertstream.v1", "bertstream.server", "asyncio")
 
@@ -33,7 +34,7 @@ sys.exit(code)
 
 def commands() -> list[str]:
     (action,) = (action for action in build_parser()._actions if action.dest == "==SUPPRESS==" or action.choices)
-    return [name for name in action.choices or () if name not in ("serve", "compile")]
+    return [name for name in action.choices or () if name not in COMMANDS]
 
 
 def test_help_and_version() -> None:
