@@ -200,7 +200,7 @@ def test_threads_that_tokenize_are_divided_among_the_frontends(tmp_path: Path) -
 
 
 def test_a_batch_holds_a_text_of_the_greatest_length(tmp_path: Path) -> None:
-    assert Launching(tmp_path, max_tokens=100)().batch_tokens == launching._BATCH_TOKENS["cpu"]
+    assert Launching(tmp_path, max_tokens=100)().batch_tokens == launching.BATCH_TOKENS["cpu"]
     assert Launching(tmp_path, max_tokens=8192)().batch_tokens == 8192
     assert Launching(tmp_path, gpus=1)().batch_tokens == 16384
     assert Launching(tmp_path, batch_tokens=600)().batch_tokens == 600

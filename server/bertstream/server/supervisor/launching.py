@@ -20,7 +20,7 @@ from bertstream.workers.programs.description import ModelDescription
 from bertstream.workers.serving import cores as shared_cores
 from bertstream.workers.serving.cores import SLOTS, Share
 
-_BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 # Where the server chooses. With GPUs the cores have nothing else to do.
 _CORES_OF_FRONTEND = {"cpu": 4, "cuda": 2}
 _MOST_FRONTENDS = 8
@@ -68,7 +68,7 @@ class Launch:
     @property
     def batch_tokens(self) -> int:
         """At least one text of the greatest length must fit."""
-        return max(self.choice.batch_tokens or _BATCH_TOKENS[self.compiled.device], self.description.max_tokens)
+        return max(self.choice.batch_tokens or BATCH_TOKENS[self.compiled.device], self.description.max_tokens)
 
     @property
     def settings(self) -> ModelSettings:
