@@ -78,14 +78,14 @@ class Servicer:
 class Served:
     def __init__(self, servicer: Servicer, channel: grpc.aio.Channel) -> None:
         self.servicer = servicer
-        self._method = channel.stream_stream(
+        self.method = channel.stream_stream(
             "/bertstream.v1.EncodingService/StreamEncodings",
             request_serializer=e.StreamEncodingsRequest.SerializeToString,
             response_deserializer=e.StreamEncodingsResponse.FromString,
         )
 
     async def open(self) -> Any:
-        call = self._method()
+        call = self.method()
         await call.write(OPTIONS)
         return call
 
@@ -129,8 +129,8 @@ async def test_messages_are_answered_and_the_stream_ends_well(served: Served) ->
     ids = [id for message in [each async for each in call] for id in message.items.ids]
     assert sorted(ids) == list(range(60))
     assert await call.code() is grpc.StatusCode.OK
-    assert served.servicer.bulk._items.held == 0
-    assert served.servicer.bulk._bytes.held == 0
+    assert served.servicer.bulk.items.held == 0
+    assert served.servicer.bulk.request_bytes.held == 0
 
 
 async def test_answers_come_as_they_are_ready(served: Served) -> None:
@@ -183,7 +183,7 @@ async def test_a_message_larger_than_the_window_goes_alone(served: Served) -> No
 
 
 async def test_large_texts_are_bounded_by_their_bytes(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "_REQUEST_BYTES", 25_000)
+    monkeypatch.setattr(streams, "REQUEST_BYTES", 25_000)
     gate = asyncio.Event()
 
     async def handle(items: Items) -> Answers:
@@ -244,7 +244,7 @@ async def test_room_comes_back_as_answers_go_out(served: Served) -> None:
     await call.done_writing()
     assert len([each async for each in call]) == 6
     assert served.servicer.bulk.tokens.held == 0
-    assert served.servicer.bulk._items.held == 0
+    assert served.servicer.bulk.items.held == 0
 
 
 async def test_a_handler_that_answers_less_gives_the_rest_back(served: Served) -> None:
@@ -367,7 +367,7 @@ async def test_a_caller_that_goes_is_no_error(served: Served, caplog: pytest.Log
 
 
 async def test_a_stream_that_ends_at_once_is_empty(served: Served) -> None:
-    call = served._method()
+    call = served.method()
     await call.done_writing()
     assert await call.read() is grpc.aio.EOF
     assert await call.code() is grpc.StatusCode.OK
@@ -375,7 +375,7 @@ async def test_a_stream_that_ends_at_once_is_empty(served: Served) -> None:
 
 @pytest.mark.parametrize("messages", [[request(1)], [OPTIONS, OPTIONS], [e.StreamEncodingsRequest()]])
 async def test_options_come_first_and_once(served: Served, messages: list[e.StreamEncodingsRequest]) -> None:
-    call = served._method()
+    call = served.method()
     for message in messages:
         await call.write(message)
     assert await reason(call) == ("INVALID_ARGUMENT", "INVALID_STREAM")

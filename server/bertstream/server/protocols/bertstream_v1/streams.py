@@ -1,8 +1,8 @@
-"""What all bulk streams share: options first, then items with ids, a window, and answers as they are ready.
+"""The part that all bulk streams share: options first, then items with ids, a window, and answers as they are ready.
 
-Three kinds of tasks serve a stream. The reader takes one message at a time, and only while there is room for its items.
-A handler for each message makes its answers. The writer sends them, and gives the room back once the transport has
-taken them. So a caller that does not read stops the reader, and what the server holds for it is bounded by the window.
+Three kinds of asyncio tasks serve a stream. The reader takes one message at a time, and only while the window has room
+for its items. A handler for each message makes its answers. The writer sends them, and gives the room back once the
+transport has taken them. So a caller that does not read stops the reader, and the window bounds what is held for it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from bertstream.server.protocols.statuses import to_status
 from bertstream.server.protocols.utf8 import BadString
 from bertstream.v1 import encoding_pb2, tasks_pb2, types_pb2
 
-_OUTBOX_MESSAGES = 2  # made and not yet written
-_REQUEST_BYTES = 32 << 20  # of messages that are not answered yet: a few items can be large
+REQUEST_BYTES = 32 << 20  # of one stream's messages that are not answered yet: a few items can be large
+_OUTBOX_MESSAGES = 2  # answers that wait to be written
 _MAX_ID = (1 << 63) - 1
 
 Response = TypeVar("Response", bound=Message)
 
 
 class ItemsMessage(Protocol):
-    """TokenizationItems, EncodingItems and their like. Some have `spans` or `choices` besides."""
+    """A message such as TokenizationItems or EncodingItems. Some also have `spans` or `choices`."""
 
     first_id: int
 
@@ -45,11 +45,11 @@ class ItemsMessage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A message of a stream: the items, their ids, and which of them are not UTF-8."""
+    """The items of one message: their ids, and which of them are not UTF-8."""
 
     ids: Sequence[int]
     inputs: types_pb2.TextBatch
-    bad: Sequence[int]  # indexes
+    bad: Sequence[int]  # indexes of items that are not UTF-8
     size: int = 0  # bytes of the message
     spans: encoding_pb2.SpanLists = field(default_factory=encoding_pb2.SpanLists)
     choices: tasks_pb2.ChoiceLists | None = None  # in place of `inputs`
@@ -57,7 +57,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[Response]):
-    """A message to send, and the room that it gives back."""
+    """A message to send, and the room in the window that it gives back once it is sent."""
 
     message: Response
     items: int
@@ -65,7 +65,10 @@ class Reply(Generic[Response]):
 
 
 class BulkStream(Generic[Response]):
-    """Runs one stream. `handle` makes the answers to one message; it holds `tokens` for what it computes."""
+    """Runs one stream. `handle` makes the answers to one message, and acquires `tokens` for the work of each answer.
+
+    `items`, `request_bytes` and `tokens` count what is under way.
+    """
 
     def __init__(
         self,
@@ -77,13 +80,13 @@ class BulkStream(Generic[Response]):
         self._stream = stream
         self._call = call
         self._handle = handle
-        self._items = Permits(window.max_items)
-        self._bytes = Permits(_REQUEST_BYTES)
+        self.items = Permits(window.max_items)
+        self.request_bytes = Permits(REQUEST_BYTES)
         self.tokens = Permits(window.max_tokens)
         self._outbox: asyncio.Queue[Reply[Response] | None] = asyncio.Queue(_OUTBOX_MESSAGES)
 
     async def run(self, messages: AsyncIterator[Any], max_texts: int) -> None:
-        """Serve the messages after the first. An error of one of them as a whole ends the stream."""
+        """Serve the messages after the first. An error that concerns a whole message ends the stream."""
         try:
             async with asyncio.TaskGroup() as everything:
                 everything.create_task(self._write())
@@ -91,8 +94,8 @@ class BulkStream(Generic[Response]):
                     async for decoded in messages:
                         self._call.caller.quota.check_key()
                         items = parse_items(decoded.value(), decoded.bad_strings, max_texts)
-                        held = await self._items.acquire(len(items.ids))
-                        size = await self._bytes.acquire(items.size)
+                        held = await self.items.acquire(len(items.ids))
+                        size = await self.request_bytes.acquire(items.size)
                         handlers.create_task(self._answer(items, held, size))
                 await self._outbox.put(None)
         except BaseExceptionGroup as group:
@@ -104,25 +107,25 @@ class BulkStream(Generic[Response]):
             raise _first(error) from None
 
     async def _answer(self, items: Items, held: int, size: int) -> None:
-        """Answers one message; its items' room is given back as their answers go out."""
+        """Answer one message; the room of its items is given back as their answers go out."""
         async for answer in self._handle(items):
             given = min(answer.items, held)
             held -= given
             await self._outbox.put(Reply(answer.message, given, answer.tokens))
-        self._items.release(held)
-        self._bytes.release(size)
+        self.items.release(held)
+        self.request_bytes.release(size)
 
     async def _write(self) -> None:
         while (answer := await self._outbox.get()) is not None:
             await self._stream.write(answer.message)
-            self._items.release(answer.items)
+            self.items.release(answer.items)
             self.tokens.release(answer.tokens)
 
 
 async def first_message(messages: AsyncIterator[Any], field: str) -> Any:
     """Return the options that a stream begins with, or None if it ends at once.
 
-    Raises INVALID_ARGUMENT for anything else.
+    Raises INVALID_ARGUMENT if it begins with anything else.
     """
     async for decoded in messages:
         message = decoded.value()
@@ -135,7 +138,7 @@ async def first_message(messages: AsyncIterator[Any], field: str) -> Any:
 
 
 def parse_items(message: Any, bad_strings: Sequence[BadString], max_texts: int) -> Items:
-    """Return the items of a later message. Raises INVALID_ARGUMENT where the message as a whole makes no sense."""
+    """Return the items of a later message. Raises INVALID_ARGUMENT if the message as a whole is invalid."""
     if message.WhichOneof("message") != "items":
         raise invalid(
             "items", "after the first message, every message of the stream must set `items`", "INVALID_STREAM"
@@ -159,7 +162,7 @@ def parse_items(message: Any, bad_strings: Sequence[BadString], max_texts: int) 
 
 
 def _choices(items: Any) -> tasks_pb2.ChoiceLists | None:
-    """Those of PredictionItems, where they stand in place of texts."""
+    """Return the choices of PredictionItems, None where it has texts. Raises INVALID_ARGUMENT where it has both."""
     if not (isinstance(items, tasks_pb2.PredictionItems) and items.HasField("choices")):
         return None
     if items.HasField("inputs"):
@@ -168,7 +171,7 @@ def _choices(items: Any) -> tasks_pb2.ChoiceLists | None:
 
 
 def item_error(item_id: int, error: RequestError, call: Call) -> types_pb2.ItemError:
-    """One item's failure."""
+    """Return the message for one item's failure."""
     return types_pb2.ItemError(id=item_id, status=to_status(error, call.request_id))
 
 
