@@ -16,7 +16,7 @@ from benchmarks.peers.feeding import Feeder, Padded, batches, in_streams, mean_p
 from benchmarks.peers.grpc_client import parts_of, rate
 from benchmarks.peers.timing import best, concurrently, due_times, paced
 from bertstream.client import Timings
-from bertstream.server.supervisor import launching
+from bertstream.server.supervisor.launching import BATCH_TOKENS as SERVED_BATCH_TOKENS
 
 ROWS = [[1], [1, 2, 3], [1, 2], [5, 6, 7, 8, 9]]
 
@@ -87,7 +87,7 @@ def test_the_engine_gets_batches_as_the_server_makes_them(lengths: Sequence[int]
 
 
 def test_those_batches_are_the_servers() -> None:
-    assert BATCH_TOKENS == launching.BATCH_TOKENS
+    assert BATCH_TOKENS == SERVED_BATCH_TOKENS
 
 
 def test_where_a_calls_time_went() -> None:

@@ -1,4 +1,4 @@
-"""From a compiled model to the processes that serve it: how many, where, and what each is told."""
+"""Decides which processes serve a compiled model: how many workers, on which devices and cores, with what settings."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from bertstream.workers.programs.description import ModelDescription
 from bertstream.workers.serving import cores as shared_cores
 from bertstream.workers.serving.cores import SLOTS, Share
 
-BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
-# Where the server chooses. With GPUs the cores have nothing else to do.
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # of a batch, by device, where no option says otherwise
+# Cores for each frontend where the server chooses; with models on GPUs the cores have nothing else to do.
 _CORES_OF_FRONTEND = {"cpu": 4, "cuda": 2}
 _MOST_FRONTENDS = 8
 _MOST_THREADS = 8  # of a worker that takes idle cores; one text has too little work for more
-# About a millisecond in place of ten: threads of idle cores should soon leave them to others, but not within a batch.
+# About a millisecond in place of ten: threads on idle cores should soon leave them to others, but not within a batch.
 _SPINS = "20000"
 # Raised so that glibc keeps what a batch frees, rather than returning it and faulting it in again with the next.
 _MALLOC = {
@@ -33,8 +33,8 @@ _MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 31),
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
-# A frontend needs less: what messages of a stream take, of about 1 MiB each. What is more is given back, which glibc
-# does not do by its own raising of these bounds (docs/decisions/0032-spine-of-the-server.md).
+# A frontend keeps less: enough for the messages of a stream, of about 1 MiB each. It gives the rest back, which glibc
+# would not do, as it raises these bounds by itself (docs/decisions/0032-spine-of-the-server.md).
 FRONTEND_MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": str(2 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
@@ -44,7 +44,7 @@ FRONTEND_MALLOC = {
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One version of a model, with all that is decided of its workers."""
+    """One version of a model, with all decisions on its workers."""
 
     choice: ModelChoice
     compiled: CompiledModel
@@ -53,9 +53,9 @@ class Launch:
     devices: tuple[str, ...]  # of each worker: "cpu", "cuda:0"
     threads: int  # of each worker
     folder: Path  # of sockets
-    frontends: int = 1  # that send work to each worker
-    cores: tuple[tuple[int, ...], ...] = ()  # that each worker stays on; none: they are not pinned
-    shares: tuple[Share, ...] = ()  # of the cores, for each worker on the CPU; none where there is one
+    frontends: int = 1  # how many send work to each worker
+    cores: tuple[tuple[int, ...], ...] = ()  # the cores that each worker is pinned to; empty: not pinned
+    shares: tuple[Share, ...] = ()  # of the cores, one for each worker on the CPU; empty on a single core
 
     @property
     def name(self) -> str:
@@ -67,12 +67,12 @@ class Launch:
 
     @property
     def batch_tokens(self) -> int:
-        """At least one text of the greatest length must fit."""
+        """Tokens of a batch, in which at least one text of the greatest length must fit."""
         return max(self.choice.batch_tokens or BATCH_TOKENS[self.compiled.device], self.description.max_tokens)
 
     @property
     def settings(self) -> ModelSettings:
-        """What frontends are told."""
+        """The model's settings for frontends."""
         sockets = tuple(str(self._socket(number)) for number in range(self.workers))
         choice = self.choice
         return ModelSettings(
@@ -80,15 +80,15 @@ class Launch:
         )
 
     def same_as(self, other: Launch) -> bool:
-        """Whether the other one would answer no differently, nor faster."""
+        """Tell whether the other one has the same answers and the same speed."""
         return (self.choice, self.compiled, self.workers) == (other.choice, other.compiled, other.workers)
 
     def specs(self, config: ServeConfig) -> list[ChildSpec]:
-        """Its worker processes."""
+        """Return the specifications of its worker processes."""
         return [self._spec(config, number) for number in range(self.workers)]
 
     def remove_files(self) -> None:
-        """Remove what its workers left in the folder, once they are gone."""
+        """Remove the files that its workers left in the folder; to be called once they are gone."""
         for path in self.folder.glob(f"{self.serial}-*"):
             path.unlink(missing_ok=True)
         if self.shares:
@@ -111,7 +111,7 @@ class Launch:
         )
 
     def _clear(self, number: int, life: int) -> None:
-        """Remove what the lives before have left, but for the last one's record, which frontends still read."""
+        """Remove the files of former lives, but for the last one's record, which frontends still read."""
         self._socket(number).unlink(missing_ok=True)
         self._record(number, life - 2).unlink(missing_ok=True)
 
@@ -134,16 +134,16 @@ class Launch:
         )
 
     def _admitted_tokens(self, config: ServeConfig) -> int:
-        """Return what one frontend lets in at most: its bound, and one call that is larger than that on its own."""
+        """Return the most tokens that one frontend admits: its bound, and one call that alone exceeds the bound."""
         return self.choice.queue_tokens + config.max_texts * self.description.max_tokens
 
     def _cache_tokens(self, config: ServeConfig) -> int:
-        """Return the tokens to keep, at least one sequence of the greatest length and the text that it is made from."""
-        its = self.description
-        if its.generation is None:
+        """Return the tokens to cache: at least one sequence of the greatest length, and the text that it comes from."""
+        model = self.description
+        if model.generation is None:
             return 0
-        source = its.max_tokens if "sequence_to_sequence" in its.heads else 0
-        return max(config.cache_tokens, source + its.generation.max_tokens)
+        source = model.max_tokens if "sequence_to_sequence" in model.heads else 0
+        return max(config.cache_tokens, source + model.generation.max_tokens)
 
     def _worker(self, number: int) -> str:
         return f"worker-{self.serial}-{number}"
@@ -157,9 +157,10 @@ class Launch:
 
 
 def workers_and_threads(optimize: str, cores: int, workers: int = 0, threads: int = 0) -> tuple[int, int]:
-    """Of a model that has so many cores. What is given, not 0, wins over what to optimize; the other fills the cores.
+    """Return how many workers, and threads of each, serve a model on this many cores.
 
-    "auto" is "throughput": docs/decisions/0015 has both measured.
+    A number other than 0 wins over `optimize`, and the other number then fills the cores. "auto" is "throughput":
+    docs/decisions/0015 has both measured.
     """
     if not workers and not threads:
         threads = cores if optimize == "latency" else 1
@@ -168,12 +169,12 @@ def workers_and_threads(optimize: str, cores: int, workers: int = 0, threads: in
 
 
 def is_adaptive(choice: ModelChoice) -> bool:
-    """Whether the workers' threads are as many as cores are idle, as nothing else is asked for."""
+    """Tell whether the workers' threads adapt to how many cores are idle: where no option says otherwise."""
     return choice.optimize == "auto" and not choice.workers and not choice.threads
 
 
 def pinned(free: Sequence[int], workers: int, threads: int) -> tuple[tuple[int, ...], ...]:
-    """Cores of its own for each worker, one a thread; none for any where these are too few for all."""
+    """Return cores for each worker alone, one a thread; an empty tuple where there are too few for all workers."""
     if workers * threads > len(free):
         return ()
     return tuple(tuple(free[start : start + threads]) for start in range(0, workers * threads, threads))
@@ -193,22 +194,25 @@ class Launcher:
 
     @property
     def frontends(self) -> int:
-        """Processes that serve gRPC."""
+        """The number of processes that serve gRPC."""
         cores = _CORES_OF_FRONTEND["cuda" if self._gpus and self._config.device != "cpu" else "cpu"]
         return self._config.frontends or max(1, min(self.cores // cores, _MOST_FRONTENDS))
 
     @property
     def tokenizer_threads(self) -> int:
-        """Of each frontend."""
+        """The number of threads that tokenize in each frontend."""
         return -(-(self._config.tokenizer_threads or self.cores) // self.frontends)
 
     @property
     def max_load_workers(self) -> int:
-        """That LoadModel may ask for: each needs a core."""
+        """The most workers that LoadModel may ask for, as each needs a core or a GPU; 0 if it is not allowed."""
         return max(self.cores, self._gpus, self._config.workers) if self._config.may_load else 0
 
     def launch(self, choice: ModelChoice, compiled: CompiledModel, models: int, beside: Iterable[Launch]) -> Launch:
-        """One of so many models, beside those that run already. Raises ConfigError, DescriptionError."""
+        """Decide on a version of one of this many models, beside those that run already.
+
+        Raises ConfigError, DescriptionError.
+        """
         description = ModelDescription.load(Path(compiled.directory))
         if choice.max_length > description.max_tokens:
             raise ConfigError(
@@ -226,7 +230,7 @@ class Launcher:
         )
 
     def _shares(self, workers: int, *, takes_idle: bool) -> tuple[Share, ...]:
-        """Of all cores, whatever model's they are; none where there is only one."""
+        """Return each worker's share of all cores, whatever model uses them; empty where there is one core."""
         if self.cores == 1:
             return ()
         path = self._folder / "cores"
@@ -236,7 +240,7 @@ class Launcher:
         return tuple(Share(str(path), next(self._slots) % SLOTS, self.cores, most) for _ in range(workers))
 
     def _free(self, choice: ModelChoice, beside: Iterable[Launch]) -> list[int]:
-        """Cores that may be a model's own: those of the version that it replaces, too, but no other model's."""
+        """Return the cores that a model may be pinned to: no other model's, but those of the version it replaces."""
         others = [each for each in beside if each.name != choice.name]
         taken = {core for each in others for cores in each.cores for core in cores}
         return [core for core in self._usable if core not in taken] if self._config.pin else []
@@ -250,7 +254,7 @@ class Launcher:
     def _devices(
         self, choice: ModelChoice, compiled: CompiledModel, workers: int, used: Counter[str]
     ) -> tuple[str, ...]:
-        """One for each worker: the one that is asked for, or in turn the GPUs that have the fewest."""
+        """Return a device for each worker: the one in the options, or in turn the GPU that has the fewest workers."""
         if compiled.device != "cuda":
             return ("cpu",) * workers
         if ":" in choice.device:
