@@ -106,12 +106,12 @@ async def _serve(
 
 
 def compile_task(config: ServeConfig, choices: Sequence[ModelChoice]) -> CompileTask:
-    """All models that are served from the start."""
+    """Return the task of compiling all models that are served from the start."""
     return CompileTask(tuple(each.to_compile for each in choices), config.cache, config.log_level)
 
 
 def launch_all(launcher: Launcher, choices: Sequence[ModelChoice], compiled: Compiled) -> list[Launch]:
-    """Return the first versions. Raises ConfigError."""
+    """Return the first version of each model. Raises ConfigError."""
     launches: list[Launch] = []
     for choice, each in zip(choices, compiled.models, strict=True):
         launches.append(launcher.launch(choice, each, len(choices), launches))
@@ -127,9 +127,9 @@ def frontend_specs(
     certificates: FollowedCertificates | None = None,
     keys: ServedKeys | None = None,
 ) -> list[ChildSpec]:
-    """Return the frontend processes, which share the port.
+    """Return the specifications of the frontend processes, which share the port.
 
-    Each life of one begins with the models that are served then.
+    A frontend that is started again begins with the models that are served at that moment.
     """
     settings = FrontendSettings(
         name="",
@@ -183,7 +183,7 @@ def _frontend_spec(
 
 
 def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], operators: str, frontends: int = 1) -> str:
-    """One line that says what is served, where, and how: of each model, where they are not all alike."""
+    """Return one line that says what is served, where, and how: for each model where they are not all alike."""
     alike = len({_how(each) for each in launches}) == 1
     models = ", ".join(_what(each, "" if alike else f", {_how(each)}".replace(" |", ",")) for each in launches)
     native = _operators(launches[0], operators)
@@ -195,7 +195,7 @@ def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], opera
 
 
 def _operators(launch: Launch, operators: str) -> str:
-    """Whether a model uses the native operators, and else why not; `operators` is "native", or why nobody can."""
+    """Return whether a model uses the native operators, or why not; `operators` is "native", or why no model can."""
     if launch.description.native_operators:
         return "native operators"
     if operators != "native":
@@ -206,12 +206,12 @@ def _operators(launch: Launch, operators: str) -> str:
 
 
 def _what(launch: Launch, how: str) -> str:
-    its = launch.description
-    return f"{launch.name} ({its.family}, {its.layers} layers, {its.hidden_size} wide{how}{_precision(launch)})"
+    model = launch.description
+    return f"{launch.name} ({model.family}, {model.layers} layers, {model.hidden_size} wide{how}{_precision(launch)})"
 
 
 def _precision(launch: Launch) -> str:
-    """Return what a precision that is less than float32 costs, as it was measured."""
+    """Return the measured loss of a precision below float32; empty for float32."""
     cosine = launch.description.precision_test.min_cosine
     told = f", least cosine of a token's state to float32 {cosine:.5f} on made-up texts"
     return "" if launch.compiled.dtype == "float32" else told
@@ -225,7 +225,7 @@ def _how(launch: Launch) -> str:
 
 
 def fail(message: object) -> int:
-    """One line on standard error: for a person on a terminal, in the log elsewhere. Returns the exit code."""
+    """Write an error as one line on standard error, as a log record where that is no terminal; return the exit code."""
     if logs.structured():
         log.error("%s", message)
     else:

@@ -1,4 +1,4 @@
-"""Runs the compiler's process: at the start, where a signal may stop it, and for a model that is loaded later."""
+"""Runs the compiler's process: at the start, when a signal may stop it, and for each model that is loaded later."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 async def run_compiler(task: CompileTask, on_step: Callable[[CompileStep], None]) -> Compiled:
-    """Compiles what the cache lacks. Cancelling it ends the process. Raises ChildFailed with words for people."""
+    """Compile what the cache lacks. Cancelling ends the process. Raises ChildFailed, whose message is for people."""
     spec = ChildSpec(
         "compile",
         "bertstream.workers.compile.compiling",
@@ -34,7 +34,7 @@ async def run_compiler(task: CompileTask, on_step: Callable[[CompileStep], None]
 
 
 async def compile_models(task: CompileTask, display: ProgressDisplay) -> Compiled | None:
-    """Compiles, and shows it. None where the user stopped it; raises ChildFailed."""
+    """Compile, and show the progress. Returns None if the user stopped it. Raises ChildFailed."""
     loop = asyncio.get_running_loop()
     running = asyncio.create_task(run_compiler(task, display.update))
 

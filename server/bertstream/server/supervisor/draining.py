@@ -1,7 +1,7 @@
-"""Says in the log how a drain goes: that it began and why, how many calls are left, and how it ended.
+"""Logs the progress of a drain: why it began, how many calls are left, and how it ended.
 
-Lives in the supervisor's process. Each frontend tells the calls that it has left, at once and at each change; one that
-is over tells what it cuts off, and no more (gate.py).
+Lives in the supervisor's process. Each frontend reports the number of its calls at once and at each change; when its
+time is over it reports how many it cuts off, and nothing after that (gate.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 
 log = logging.getLogger(__name__)
 
-REPORT_SECONDS = 5.0  # between lines, while calls are left
+REPORT_SECONDS = 5.0  # between log lines while calls are left
 
 
 class DrainLog:
@@ -27,7 +27,7 @@ class DrainLog:
         self._reporting: asyncio.Task[None] | None = None
 
     def signalled(self, name: str) -> None:
-        """The server was told to stop; said twice, not to wait."""
+        """Note that a signal told the server to stop; the second one means not to wait for calls."""
         if self._began is not None:
             log.warning("%s again: calls are not waited for", name, extra={"signal": name, "calls": self._calls})
             return
@@ -44,7 +44,7 @@ class DrainLog:
             self._all_told.set()
 
     def ended(self) -> None:
-        """All processes are gone; calls that a frontend had then are cut off. Nothing where no drain began."""
+        """Log the end, with the calls that were cut off, once all processes are gone. Without a drain, do nothing."""
         if self._began is None or self._reporting is None:
             return
         self._reporting.cancel()
@@ -52,12 +52,12 @@ class DrainLog:
         log.log(logging.WARNING if self._calls else logging.INFO, "stopped", extra=told)
 
     async def _report(self) -> None:
-        """A line once all frontends have told, then one now and then, and one when the time is over."""
+        """Log a line once all frontends have reported, then one every REPORT_SECONDS, and one when the time is over."""
         try:
             async with asyncio.timeout(REPORT_SECONDS):
                 await self._all_told.wait()
         except TimeoutError:
-            pass  # one of them is just being replaced, and has no calls
+            pass  # a frontend that is just being replaced does not report, and has no calls
         self._say("calls are left")
         while self._calls:
             until_over = self._drain_seconds - self._seconds
@@ -78,5 +78,5 @@ class DrainLog:
 
     @property
     def _seconds(self) -> float:
-        """Since it began."""
+        """Seconds since the drain began."""
         return 0.0 if self._began is None else round(time.monotonic() - self._began, 1)

@@ -1,4 +1,4 @@
-"""What the supervisor's process asks of its frontends, whichever lives they are in."""
+"""What the supervisor's process asks of its frontends, also of those that are started again meanwhile."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from bertstream.workers.process.child import ChildFailed
 from bertstream.workers.process.control import NoAnswer
 from bertstream.workers.process.group import Group
 
-CONNECT_SECONDS = 120.0  # that frontends may take to connect to new workers
-_ATTEMPTS = 3  # lives that may end over one question
+CONNECT_SECONDS = 120.0  # the time that frontends have to connect to new workers
+_ATTEMPTS = 3  # how often a frontend may die over one question
 
 
 class FrontendsFailed(Exception):
@@ -26,7 +26,7 @@ class Frontends:
         self._group = group
 
     async def serve(self, models: Sequence[ModelSettings]) -> None:
-        """Return once each of them serves just these models. Raises FrontendsFailed."""
+        """Return once each of them serves exactly these models. Raises FrontendsFailed."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._ask(ServeModels(tuple(models)))
@@ -38,7 +38,7 @@ class Frontends:
         await self._ask(AwaitDrained(tuple(serials)))
 
     async def use_keys(self, keys: Sequence[KeyEntry]) -> None:
-        """Return once each of them knows callers by just these keys. Raises FrontendsFailed."""
+        """Return once each of them knows callers by exactly these keys. Raises FrontendsFailed."""
         await self._ask(UseKeys(tuple(keys)))
 
     async def _ask(self, question: ForFrontend) -> None:
@@ -48,7 +48,7 @@ class Frontends:
             raise FrontendsFailed(failed[0])
 
     async def _ask_one(self, name: str, question: ForFrontend) -> str:
-        """Asks one, and its next life where it dies over it. What went wrong, or nothing."""
+        """Ask one frontend, again if it dies and is replaced; return what went wrong, or an empty text."""
         for _ in range(_ATTEMPTS):
             child = await self._group.living(name)
             try:

@@ -1,4 +1,4 @@
-"""What SIGHUP does: certificate and keys are read again. Where it says that the terminal is gone, the server drains."""
+"""Handles SIGHUP: reads certificate and keys again, or drains where the signal means that the terminal is gone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class HangUp:
-    """Takes SIGHUP, from when it is made, in the running event loop."""
+    """Handles SIGHUP in the running event loop, from its construction on."""
 
     def __init__(self, certificates: FollowedCertificates | None, keys: ServedKeys | None) -> None:
         self._certificates = certificates
@@ -26,11 +26,11 @@ class HangUp:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._signalled)
 
     def attach(self, frontends: Group) -> None:
-        """From now on these are told, too."""
+        """Tell these frontends of new certificates, too, from now on."""
         self._frontends = frontends
 
     def _signalled(self) -> None:
-        if self._on_terminal and logs.structured():  # what was a terminal is none any more
+        if self._on_terminal and logs.structured():  # standard error was a terminal, and that has gone
             signal.raise_signal(signal.SIGTERM)
         elif self._certificates is None and self._keys is None:
             log.info("SIGHUP: without TLS and keys there is nothing to read again", extra={"signal": "SIGHUP"})
@@ -42,5 +42,5 @@ class HangUp:
             self._keys.reload()
         if self._certificates is not None and self._certificates.reload() and self._frontends is not None:
             for child in self._frontends.children:
-                if child.ready.done():  # one that starts is told what is in use
+                if child.ready.done():  # one that is still starting gets the certificates in use with its settings
                     child.tell(Reload())

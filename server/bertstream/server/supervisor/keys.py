@@ -1,4 +1,4 @@
-"""The keys of the server: followed here, and told to the frontends."""
+"""Follows the server's keys, and tells them to the frontends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bertstream.server.supervisor.frontends import Frontends, FrontendsFailed
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # between looks at the file
-TELL_SECONDS = 10.0  # that frontends may take before they are told again
+TELL_SECONDS = 10.0  # the time that frontends have to answer before they are told again
 
 
 def followed_keys(config: ServeConfig) -> FollowedKeys | None:
@@ -42,7 +42,7 @@ class ServedKeys:
 
     @property
     def settings(self) -> KeysSettings:
-        """What a frontend that starts now is told."""
+        """The settings for a frontend that starts now."""
         return dataclasses.replace(self._settings, keys=self._followed.current)
 
     def reload(self) -> None:
@@ -72,7 +72,7 @@ class ServedKeys:
 
 @contextlib.asynccontextmanager
 async def following(keys: ServedKeys | None, frontends: Frontends) -> AsyncIterator[None]:
-    """Have the frontends told of new keys, if there are any, while the body runs."""
+    """Tell the frontends of new keys while the body runs; without keys, do nothing."""
     if keys is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Where the server listens, with what certificate, and whether that is safe."""
+"""Where the server listens, with which certificate, and whether that is safe."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def followed_certificates(config: ServeConfig) -> FollowedCertificates | None:
 
 
 def tls_settings(certificates: FollowedCertificates | None) -> TlsSettings | None:
-    """Return what a frontend that starts now is told."""
+    """Return the settings of TLS for a frontend that starts now, None for plain text."""
     if certificates is None:
         return None
     certificates.follow()
@@ -39,9 +39,9 @@ def tls_settings(certificates: FollowedCertificates | None) -> TlsSettings | Non
 
 
 def check_exposure(host: str, insecure: bool, *, tls: bool, keys: bool) -> None:
-    """Refuse an address that other machines can reach, unless callers are kept apart or it is meant so.
+    """Refuse an address that other machines can reach without TLS or keys, unless `insecure` allows it.
 
-    Keys in plain text are a warning. Raises ConfigError.
+    Keys without TLS are allowed with a warning. Raises ConfigError.
     """
     if tls or insecure or _is_loopback(host):
         return
@@ -56,7 +56,7 @@ def check_exposure(host: str, insecure: bool, *, tls: bool, keys: bool) -> None:
 
 
 def reserve_port(host: str, port: int) -> socket.socket:
-    """Make sure that nobody else has the port, and holds it: bound, not listening, open to our own frontends.
+    """Make sure that nobody else has the port, and hold it with a socket that is bound but does not listen.
 
     Frontends share the port by SO_REUSEPORT, so that a second server would share it silently. Raises ConfigError.
     """
@@ -79,7 +79,7 @@ def reserve_port(host: str, port: int) -> socket.socket:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether every address of the host is this machine's own; so is one that has none, which cannot be listened on."""
+    """Tell whether every address of the host is a loopback one; true of a host without any, which cannot be bound."""
     found = []
     with contextlib.suppress(OSError):
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -1,7 +1,7 @@
 """Loads, replaces and unloads models while the server runs. Lives in the supervisor's process.
 
 A new version is compiled, its workers are started and the frontends connected to them before anything is taken away: a
-failure on the way leaves everything as it was. The version that it replaces goes when its calls are done.
+failure on the way leaves everything as it was. The version that it replaces ends when its calls are done.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _GRACE_SECONDS = 5.0  # beyond the frontends' own limit
 
 
 class Refused(Exception):
-    """What is asked for cannot be; a frontend knows the status that belongs to `kind`."""
+    """A model cannot be loaded or unloaded; a frontend maps `kind` to a status."""
 
     def __init__(self, kind: RefusalKind, message: str) -> None:
         super().__init__(message)
@@ -64,16 +64,16 @@ class Loader:
         self._closed = False
 
     def attach(self, supervisor: Supervisor, frontends: Frontends) -> None:
-        """Must come before the first request."""
+        """Take the supervisor and the frontends; to be called before the first request."""
         self._supervisor, self._frontends = supervisor, frontends
 
     @property
     def settings(self) -> tuple[ModelSettings, ...]:
-        """What a frontend that starts now is to serve."""
+        """The models that a frontend that starts now serves."""
         return _settings(self.served)
 
     async def answer(self, asked: ForSupervisor) -> ChangeOutcome:
-        """Do what a frontend asks for, which goes on even if nobody waits for it."""
+        """Load or unload as a frontend asks; the work goes on even if nobody waits for the answer."""
         if self._closed:
             return _refusal("draining")
         if len(self._requests) >= MAX_REQUESTS:
@@ -84,7 +84,7 @@ class Loader:
         return _refusal("draining") if task.cancelled() else _outcome(task.exception())
 
     async def close(self) -> None:
-        """Break off what is under way; the supervisor ends all children that there are."""
+        """Cancel all loads and unloads; the supervisor ends the child processes."""
         self._closed = True
         tasks = [*self._requests, *self._retiring]
         for task in tasks:
@@ -110,7 +110,7 @@ class Loader:
             log.info("%s is unloaded", name)
 
     def _choose(self, asked: LoadModel) -> ModelChoice:
-        """Return the checkpoint that is meant: the first below the roots, else the hub's. Raises Refused."""
+        """Return the requested checkpoint: the first below the roots, else the hub's. Raises Refused."""
         config, source = self._config, asked.source
         path = roots.find(config.model_roots, source)
         if path is None and not config.load_from_hub:
@@ -131,13 +131,13 @@ class Loader:
             compiled = await run_compiler(task, lambda at: log.debug("compiling", extra={"step": at.step}))
         except ChildFailed as error:
             missing = choice.hub and error.step == "find"
-            # The caller named a source, and has no business with the folders of this machine.
+            # The caller named a source, and must not learn of the folders of this machine.
             message = _first_line(error).replace(choice.source, source)
             raise Refused("checkpoint_not_found" if missing else "not_loadable", message) from error
         return compiled.models[0]
 
     async def _bring_in(self, choice: ModelChoice, compiled: CompiledModel) -> None:
-        """Start the workers of a version, and has the frontends serve it in the place of the one before."""
+        """Start the workers of a version, and have the frontends serve it in place of the one before."""
         names = [each.launch.name for each in self.served]
         models = len({*names, choice.name})
         launch = self._launcher.launch(choice, compiled, models, [each.launch for each in self.served])
@@ -158,7 +158,7 @@ class Loader:
         log.info("%s is loaded", choice.name, extra={"revision": launch.description.revision})
 
     async def _switch(self, served: list[Served]) -> None:
-        """Has the frontends serve these, and lets the others go; where they cannot, all stays as it was."""
+        """Have the frontends serve these versions, and retire the others; if they fail, all stays as it was."""
         before = self.served
         try:
             await self._frontends.serve(_settings(served))
@@ -169,13 +169,13 @@ class Loader:
                 await self._remove(each)
             raise
         self.served = served
-        with suppress(FrontendsFailed):  # one that was started anew since it answered, with the list before
+        with suppress(FrontendsFailed):  # again, for a frontend that was replaced meanwhile, with the old list
             await self._frontends.serve(_settings(served))
         for each in _without(before, served):
             _spawn(self._retire(each), self._retiring)
 
     async def _retire(self, old: Served) -> None:
-        """End a version's workers once no call needs them, or too long after that should be so."""
+        """End a version's workers once no call needs them, at the latest when the time of a drain is over."""
         with suppress(TimeoutError, FrontendsFailed):
             async with asyncio.timeout(self._config.drain_seconds + _GRACE_SECONDS):
                 await self._frontends.drained([old.launch.serial])

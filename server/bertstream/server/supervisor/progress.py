@@ -38,7 +38,7 @@ class ProgressDisplay:
             self._bar.stop()
 
     def update(self, at: CompileStep) -> None:
-        """Show how far it is."""
+        """Show the step that the compiler has reached."""
         text, source = f"{at.source}: {at.step}", at.source
         if self._bar is None:
             if text != self._last:

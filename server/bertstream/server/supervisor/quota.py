@@ -1,4 +1,4 @@
-"""How much processor time a container may use: cores that it sees but may not fill are none for workers.
+"""How much processor time a container may use, as workers should not count cores that it sees but may not fill.
 
 Linux's control groups, of version 2 (cpu.max) and 1 (cpu.cfs_quota_us); see cgroups(7).
 """
@@ -12,13 +12,13 @@ _GROUPS = "sys/fs/cgroup"
 
 
 def usable_cores(cores: int, root: Path = Path("/")) -> int:
-    """Of the cores that a process may run on, those that it can keep busy; at least one."""
+    """Return how many of the cores that a process may run on it can keep busy, at least one."""
     least = min(_limits(root), default=float(cores))
     return max(1, min(cores, int(least)))
 
 
 def _limits(root: Path) -> Iterator[float]:
-    """Cores' worth of time, as this process's groups and all that they are in say."""
+    """Yield the limits, in cores, of this process's control groups and of all groups around them."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:  # not Linux

@@ -12,9 +12,9 @@ log = logging.getLogger(__name__)
 
 
 def find(roots: Sequence[str], source: str) -> Path | None:
-    """Return the directory of this name below the first root that has it, resolved. None where there is none.
+    """Return the directory of this name below the first root that has it, resolved, or None.
 
-    What a symbolic link leads to must be below the root, too.
+    The target of a symbolic link must be below the root, too.
     """
     if not is_name(source):
         return None

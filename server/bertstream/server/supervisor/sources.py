@@ -1,4 +1,4 @@
-"""Which models are asked for, and with which options: from the command line, the configuration, or LoadModel."""
+"""Which models are to be served, and with which options: from the command line, the configuration, or LoadModel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """A model to serve, with its own options or those of all models. A 0 means that the server chooses."""
+    """A model to serve, with all options in effect for it. A 0 means that the server chooses."""
 
     name: str
     source: str
@@ -33,9 +33,9 @@ class ModelChoice:
     batch_tokens: int
     queue_tokens: int
     max_length: int
-    task: str = ""  # the head that it is, whatever the checkpoint says
+    task: str = ""  # what the checkpoint's head is for, whatever the checkpoint says
     allow_unsupported_modules: bool = False
-    hub: bool = False  # only the hub may have it
+    hub: bool = False  # whether only the hub is searched, not the file system
 
     @property
     def to_compile(self) -> CompileModel:
@@ -44,7 +44,7 @@ class ModelChoice:
 
 
 def parse_sources(models: Sequence[str]) -> tuple[Source, ...]:
-    """MODEL arguments: NAME=SOURCE, a directory (named like its last part) or a hub name. Raises ConfigError."""
+    """Parse MODEL arguments: NAME=SOURCE, a directory (named like its last part) or a hub name. Raises ConfigError."""
     sources = tuple(_parse_source(text) for text in models) or (Source(EMBEDDED_NAME, ""),)
     names = [source.name for source in sources]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -64,10 +64,10 @@ def _parse_source(text: str) -> Source:
 
 
 def chosen_models(config: ServeConfig) -> tuple[ModelChoice, ...]:
-    """All models to serve from the start, the default one first. Raises ConfigError.
+    """Return all models to serve from the start, the default one first. Raises ConfigError.
 
-    Those of `models`, each with its table if it has one, then the tables that have a source. A name among `models`
-    means its table's source where there is one, so that `models` can say what the order is.
+    They are those of `models`, each with its table if it has one, then those of tables that have a source. A name
+    among `models` means its table's source where there is one, so that `models` can set the order.
     """
     own = {name: f"{name}={table.source}" for name, table in config.tables.items() if table.source is not None}
     texts = [own.get(text, text) for text in config.models]
@@ -89,7 +89,7 @@ def choose(
     allow_unsupported_modules: bool = False,
     hub: bool = False,
 ) -> ModelChoice:
-    """Return a model with what is asked for, else what its table says, else what holds for all models."""
+    """Return a model with the options given here, else those of its table, else those of all models."""
     table = config.tables.get(name, ModelTable())
 
     def option(key: str) -> Any:
@@ -114,6 +114,6 @@ def choose(
 
 
 def _task(config: ServeConfig, name: str) -> str:
-    """Return what is said of this model alone, else of all."""
-    said = dict(config.tasks)
-    return said.get(name) or config.tables.get(name, ModelTable()).task or said.get("", "")
+    """Return the task set for this model, else the one set for all models, else an empty text."""
+    tasks = dict(config.tasks)
+    return tasks.get(name) or config.tables.get(name, ModelTable()).task or tasks.get("", "")
