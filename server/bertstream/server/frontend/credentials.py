@@ -11,16 +11,16 @@ from bertstream.server.settings import Certificates, TlsSettings
 
 
 class ServedCertificate:
-    """What clients are shown, and asked to show. gRPC asks for it from threads of its own."""
+    """The certificate that clients get, and whether they must show one. gRPC asks for it from threads of its own."""
 
     def __init__(self, settings: TlsSettings) -> None:
         self._followed = FollowedCertificates(settings.files, settings.certificates)
         self._shown = settings.certificates
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return what a port is opened with. Connections keep what they began with."""
+        """Return the credentials to open a port with. A connection keeps the certificate that it began with."""
         mutual = bool(self._shown.client_ca)
-        newer: Any = self._newer  # typed as never None, which means no change
+        newer: Any = self._newer  # gRPC's types forbid None, which means no change
         return grpc.dynamic_ssl_server_credentials(_configuration(self._shown), newer, mutual)
 
     def reload(self) -> None:
@@ -28,7 +28,7 @@ class ServedCertificate:
         self._followed.reload()
 
     def _newer(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what replaces the certificate shown so far; None for no change."""
+        """Return the configuration that replaces the one in use; None for no change."""
         self._followed.follow()
         if (current := self._followed.current) == self._shown:
             return None

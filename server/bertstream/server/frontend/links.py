@@ -19,11 +19,11 @@ ADMIN_METHODS = frozenset(f"bertstream.v1.ModelService/{rpc}" for rpc in ("LoadM
 def chain(gate: Gate, keys: Keys, open_services: Collection[str] = ()) -> Chain:
     """Return the chain of one frontend, from the outermost link to the one around the handler.
 
-    Every call needs a key where there are keys, but for those of the open services. Who has none takes no place of
-    those who wait at the gate.
+    Where there are keys, every call needs one, except for calls of the open services. Callers without a key are
+    refused before the gate, so that they take no place there.
 
     Health does not pass the gate: a Watch lasts as long as its caller likes, and a check must be answered while the
-    server drains or is full. Reflection is asked by people who look for what is wrong.
+    server drains or is full. Nor does reflection, which people use to find out what is wrong.
     """
     return Chain(
         (

@@ -63,7 +63,7 @@ GENERATION = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 MODELS = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
 SERVICES = tuple(service.full_name for service in (ENCODING, TOKENIZATION, TASKS, GENERATION, MODELS))
 _GOODBYE_SECONDS = 0.5  # for the last statuses to go out
-HEALTH_OF_MODEL = "models/"  # and the model's name
+HEALTH_OF_MODEL = "models/"  # followed by the model's name
 
 
 class Frontend:
@@ -72,7 +72,7 @@ class Frontend:
     def __init__(self, settings: FrontendSettings, control: ControlLine) -> None:
         self._settings = settings
         self._control = control
-        # One more, that messages of many texts leave free.
+        # Messages of many texts leave one thread free for others.
         self._threads = ThreadPoolExecutor(settings.tokenizer_threads + 1, "tokenizer")
         self._health = health.aio.HealthServicer()
         self._health_changed = asyncio.Event()
@@ -84,7 +84,7 @@ class Frontend:
         self._answering: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
-        """Begins to drain; said again, by whoever has not said it before, tells again what is left."""
+        """Begin to drain; when told again, by a signal or by the supervisor, report again how many calls are left."""
         if self._stop.is_set():
             self._gate.close(self._tell_calls)
         self._stop.set()
@@ -98,7 +98,7 @@ class Frontend:
             self._certificate.reload()
 
     def answer(self, question: Question) -> None:
-        """Do what the supervisor asks for, and answer when it is done."""
+        """Begin to do what the supervisor asks for; the answer goes out when it is done."""
         task = asyncio.create_task(self._answer(question))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
@@ -122,7 +122,7 @@ class Frontend:
         return convert(await asyncio.wrap_future(self._control.ask(question)), ChangeOutcome)
 
     async def run(self) -> None:
-        """Serve until told to stop, then drains."""
+        """Serve until told to stop, then drain."""
         await self._versions.serve(self._settings.models)
         server = self._server()
         await server.start()
@@ -130,8 +130,8 @@ class Frontend:
         self._control.send(Ready())
         await self._stop.wait()
         watching.cancel()
-        # The port stays open while calls under way have their time, so that health checks see the server go, and new
-        # calls are told so.
+        # The port stays open while calls under way finish, so that health checks see the server drain, and new calls
+        # get a proper error.
         self._gate.close(self._tell_calls)
         await self._health.enter_graceful_shutdown()
         await self._gate.wait_empty(self._settings.drain_seconds)
@@ -165,7 +165,7 @@ class Frontend:
         return server
 
     async def _watch_health(self) -> None:
-        """Keep every status true to what lives: a model serves while a worker of its does, the server while all do."""
+        """Keep the statuses up to date: a model serves while it has a live worker, the server while all models do."""
         serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
         known: set[str] = set()
         while True:
@@ -185,7 +185,7 @@ class Frontend:
 
 
 def keys_of(settings: FrontendSettings) -> Keys:
-    """Return the keys that this frontend begins with, over the counts that it shares with others."""
+    """Return the keys that this frontend begins with, with the counts that it shares with other frontends."""
     if settings.keys is None:
         return Keys()
     return Keys(settings.keys.keys, SharedCounts(Path(settings.keys.counts), settings.frontends, settings.number))
@@ -197,7 +197,7 @@ async def serve(settings: FrontendSettings, control: ControlLine) -> None:
     loop, frontend = asyncio.get_running_loop(), Frontend(settings, control)
 
     def take(message: Heard) -> None:
-        """Take a message in the event loop, so that a loop that is stuck gives no sign of life."""
+        """Handle a message in the event loop, so that pings stay unanswered while the loop is stuck."""
         match message:
             case Ping():
                 control.send(Pong())
@@ -225,7 +225,7 @@ def main(argv: list[str]) -> int:
     control, settings = begin(argv, FrontendSettings)
     try:
         asyncio.run(serve(settings, control))
-    except Exception as error:  # told to the supervisor, which has a person to tell
+    except Exception as error:  # the supervisor shows it to a person
         log.exception("the frontend failed")
         control.send(Failed(f"{settings.name}: {error}"))
         return 1

@@ -1,6 +1,7 @@
 """The services that every gRPC server may have: health, and reflection in both of its versions.
 
-Added by hand and not by the generated functions, since messages are decoded by us: what is compressed or wrong too.
+They are added by hand and not by the generated functions, since we decode all messages ourselves, also compressed and
+malformed ones.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _Check = Decoded[health_pb2.HealthCheckRequest]
 
 
 def open_services(settings: KeysSettings | None) -> tuple[str, ...]:
-    """Return those that need no key, where others do."""
+    """Return the services that need no key, where others do."""
     if settings is None:
         return ()
     return (
@@ -37,7 +38,7 @@ def open_services(settings: KeysSettings | None) -> tuple[str, ...]:
 
 
 def add_health(server: grpc.aio.Server, servicer: health.aio.HealthServicer) -> None:
-    """`grpc.health.v1.Health`, but for List, which grpcio-health-checking does not answer either."""
+    """Add `grpc.health.v1.Health`, without List, which grpcio-health-checking does not have either."""
     decode, encode = (
         decoder(health_pb2.HealthCheckRequest, _MAX_BYTES),
         health_pb2.HealthCheckResponse.SerializeToString,
@@ -49,7 +50,7 @@ def add_health(server: grpc.aio.Server, servicer: health.aio.HealthServicer) -> 
     async def watch(request: _Check, context: _Context) -> None:
         try:
             await servicer.Watch(request.value(), context)
-        except grpc.aio.InternalError as error:  # of a write: the connection is no more
+        except grpc.aio.InternalError as error:  # a write failed, as the connection is gone
             raise CallerGone from error
 
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
@@ -60,9 +61,9 @@ def add_health(server: grpc.aio.Server, servicer: health.aio.HealthServicer) -> 
 
 
 def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
-    """`grpc.reflection.v1` and `v1alpha`, which list these services, and themselves.
+    """Add `grpc.reflection.v1` and `v1alpha`, which list these services, and themselves.
 
-    grpcio-reflection has v1alpha alone. Version 1 is the same but for its name, and so are the bytes of its messages.
+    grpcio-reflection has v1alpha alone. Version 1 differs only in its name, not in the bytes of its messages.
     """
     _add_stable_reflection()
     servicer: Any = reflection.aio.ReflectionServicer((*services, *REFLECTION_SERVICES))
@@ -86,7 +87,7 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
 
 
 def _add_stable_reflection() -> None:
-    """Put the file of reflection v1 among those that callers may ask for, unless it is there."""
+    """Add the .proto file of reflection v1 to those that callers may ask for, unless it is among them."""
     pool = descriptor_pool.Default()
     try:
         pool.FindFileByName(_STABLE_FILE)
@@ -95,7 +96,7 @@ def _add_stable_reflection() -> None:
 
 
 def _stable_file() -> descriptor_pb2.FileDescriptorProto:
-    """Return the file of v1alpha, with the version changed wherever it stands."""
+    """Return the .proto file of v1alpha, with the version changed wherever it occurs."""
     alpha = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
     text = text_format.MessageToString(alpha).replace("v1alpha", "v1")

@@ -1,6 +1,6 @@
 """The arguments of gRPC's core, below our own code: connections, message sizes, bursts, pings, compression.
 
-The core takes a name that it does not know for one that means nothing, so a test looks for each name in it.
+The core silently ignores an argument that it does not know, so a test looks for each name in it.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from bertstream.server.settings import ConnectionLimits, Limits
 
 log = logging.getLogger(__name__)
 
-_OTHER_FILES = 512  # that a frontend has open besides connections: sockets of workers, tokenizers, logs
-PING_SECONDS = 10.0  # between pings, that a client is told to leave at least
+_OTHER_FILES = 512  # files that a frontend has open besides connections: sockets of workers, tokenizers, logs
+PING_SECONDS = 10.0  # the least time between pings that clients are told to keep
 HANDSHAKE_SECONDS = 20.0  # from the first byte of a connection until it can have calls; gRPC would wait for 2 minutes
-_LONGEST_MS = (1 << 31) - 1  # which gRPC takes for no end
-_PENDING_CALLS = 10_000  # that have come, and that the event loop has not taken up yet
+_LONGEST_MS = (1 << 31) - 1  # means no limit to gRPC
+_PENDING_CALLS = 10_000  # calls that have arrived, but that the event loop has not begun
 
 
 def arguments(limits: Limits, connections: ConnectionLimits) -> list[tuple[str, int]]:
-    """Return what a frontend's server is made with."""
+    """Return the arguments for a frontend's gRPC server."""
     return [
         *_of_connections(connections),
         ("grpc.so_reuseport", 1),
-        # A burst above `concurrent_calls` is refused by us, with details: gRPC's own limit is a bare CANCELLED.
+        # We refuse a burst above `concurrent_calls` ourselves, with details: gRPC's own limit gives a bare CANCELLED.
         ("grpc.server.max_pending_requests", _PENDING_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", 2 * _PENDING_CALLS),
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", -1),
-        # Clients that keep a silent stream alive by pings must not be taken for a flood. Half of what they are told,
-        # since networks bring pings nearer together than they were sent.
+        # Clients that keep a silent stream alive by pings must not be taken for a flood. The limit is half of what they
+        # are told, since pings may arrive closer together than they were sent.
         ("grpc.http2.min_ping_interval_without_data_ms", int(PING_SECONDS * 1e3 / 2)),
         ("grpc.keepalive_permit_without_calls", 1),
-        # Messages come to us as they were sent, and compression.py inflates them, within our bound.
+        # Messages reach us compressed as they were sent, and compression.py inflates them within our limit.
         ("grpc.per_message_decompression", 0),
         ("grpc.compression_enabled_algorithms_bitset", _bits(grpc.Compression.NoCompression, grpc.Compression.Gzip)),
     ]
 
 
 def allow_connections(count: int) -> None:
-    """Have this process open as many files as that takes, for many systems let it open 1024 unless it asks."""
+    """Raise the limit of open files for this many connections; on many systems it is 1024 by default."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + _OTHER_FILES
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -57,7 +57,7 @@ def allow_connections(count: int) -> None:
 
 
 def _of_connections(limits: ConnectionLimits) -> list[tuple[str, int]]:
-    """How many there may be, for how long, and what may come over each."""
+    """Return the arguments that limit connections: how many, for how long, and what may come over each."""
     seconds = {
         "grpc.server_handshake_timeout_ms": HANDSHAKE_SECONDS,
         "grpc.max_connection_idle_ms": limits.connection_idle_seconds,
@@ -67,7 +67,7 @@ def _of_connections(limits: ConnectionLimits) -> list[tuple[str, int]]:
     return [
         ("grpc.max_allowed_incoming_connections", limits.max_connections),
         ("grpc.max_concurrent_streams", limits.connection_streams),
-        # Between a soft and a hard limit gRPC refuses by chance. So the two are one.
+        # Between a soft and a hard limit gRPC refuses by chance, so both are the same.
         ("grpc.max_metadata_size", limits.max_header_bytes),
         ("grpc.absolute_max_metadata_size", limits.max_header_bytes),
         *((name, min(_LONGEST_MS, max(1, int(value * 1e3)))) for name, value in seconds.items() if value),

@@ -43,11 +43,11 @@ def main(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> in
 
 
 class _WrongUsage(Exception):
-    """What cannot be meant."""
+    """The command line makes no sense; the message says why."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Reports wrong usage in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise SystemExit(_complain(f"{message} (see `{self.prog} --help`)", 2))
@@ -107,7 +107,7 @@ def _add(path: Path, arguments: argparse.Namespace) -> None:
 
 
 def _table(arguments: argparse.Namespace, key: str) -> KeyTable:
-    """Return what the arguments say of a key. Raises _WrongUsage."""
+    """Return the key that the arguments describe. Raises _WrongUsage."""
     names = ("name", "subject", "role", "tokens_per_second", "concurrent", "weight")
     values: dict[str, Any] = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     if key:

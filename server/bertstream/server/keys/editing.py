@@ -1,4 +1,4 @@
-"""The file of keys, changed: whole or not at all, by one writer at a time, and with all that people wrote into it."""
+"""Changes the file of keys: whole or not at all, by one writer at a time, and keeping all that people wrote into it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import msgspec
 from bertstream.server.keys.file import HASH_PREFIX, KeysError, KeyTable, parse
 from bertstream.server.settings import KeyEntry
 
-KEY_PREFIX = "bs_"  # by which scanners of source code find a key that was published
+KEY_PREFIX = "bs_"  # lets scanners of source code find a key that was published
 _KEY_BYTES = 32
 _HEADER = """\
 # Keys of bertstream: their hashes, never the keys. `bertstream keys` changes this file, and the server follows it.
@@ -36,12 +36,12 @@ def hash_of(key: str) -> str:
 
 
 def listed(path: Path) -> tuple[KeyTable, ...]:
-    """Return the keys of a file, which need not be there. Raises KeysError."""
+    """Return the keys of a file; none if it does not exist. Raises KeysError."""
     return parse(_text(path).encode(), str(path))
 
 
 def add(path: Path, key: KeyTable) -> None:
-    """Add a key to the file, which is made where it is not there. Raises KeysError."""
+    """Add a key to the file, which is made if it does not exist. Raises KeysError."""
     if any(each.name == key.name for each in listed(path)):
         raise KeysError(f"{path} has a key {key.name!r} already: remove it, or take another name")
 
@@ -70,7 +70,7 @@ Keys = Sequence[KeyTable]
 
 
 def _edit(path: Path, edit: Callable[[str], str], wanted: Callable[[Keys], Keys]) -> None:
-    """Change the text, and see that the keys are then those wanted, whatever else stands there."""
+    """Change the text, and check that its keys are then the wanted ones, whatever else the file holds."""
     target = path.resolve()  # a link stays one
     with _locked(target.parent):
         before = _text(target)
@@ -111,7 +111,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _keep_owner(fd: int, path: Path) -> None:
-    """Where root changes a file of the server's user, that user must be able to read it still."""
+    """Keep the file's owner, so that the server's user can still read a file that root has changed."""
     there = path.stat()
     if there.st_uid != os.geteuid():
         os.fchown(fd, there.st_uid, there.st_gid)
@@ -119,7 +119,10 @@ def _keep_owner(fd: int, path: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """The lock is the folder's: the file is another one after each change, and one of its own would be left behind."""
+    """Hold a lock on the folder while the body runs.
+
+    The file itself is replaced by each change, and a file for the lock would be left behind.
+    """
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -132,7 +135,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _table_of(key: KeyTable) -> str:
-    """Return a key as TOML. A text of JSON is one of TOML where it has no control characters, as none here has."""
+    """Return a key as TOML. A string in JSON is one in TOML if it has no control characters, and none here has."""
     values = msgspec.to_builtins(key)
     return (
         "\n".join(

@@ -1,4 +1,4 @@
-"""The file of keys, read and checked. It has hashes, never keys."""
+"""Reads and checks the file of keys. It has hashes, never keys."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class KeysFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class ReadKeys:
-    """What a file holds, and what is to be said about it."""
+    """The keys of a file, and the warnings to log about it."""
 
     keys: tuple[KeyEntry, ...]
     warnings: tuple[str, ...] = ()
@@ -121,7 +121,7 @@ def checked(values: Mapping[str, Any]) -> KeyTable:
         return msgspec.convert(values, KeyTable)
     except msgspec.ValidationError as error:
         field = re.search(r"`\$\.(\w+)", str(error))
-        assert field is not None  # no value is unknown here, nor is one missing
+        assert field is not None  # the command line gives all required fields, and no unknown ones
         raise KeysError(f"{field[1]} must be {_MEANT[field[1]]}") from None
 
 
@@ -138,7 +138,7 @@ def _check(keys: Sequence[KeyTable], origin: str) -> None:
 
 
 def _in_words(message: str) -> str:
-    """Return msgspec's message in terms of the file; it never has the value of a text."""
+    """Return msgspec's message in terms of the file; msgspec never quotes the value of a string."""
     about, _, place = message.partition(" - at `$.")
     found = re.match(r"keys\[(\d+|\.\.\.)\](?:\.(\w+))?", place)
     if found is None:

@@ -1,4 +1,4 @@
-"""The keys in use: those that the file held last when it was good."""
+"""Follows the file of keys; the keys in use are those of its last good contents."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NONE: _Stamp = (0, 0, 0)
 
 
 class FollowedKeys:
-    """A file of keys that may change at any time, whose faults the log tells once."""
+    """A file of keys that may change at any time; each fault of it is logged once."""
 
     def __init__(self, path: Path, *, certificates: bool) -> None:
-        """Read the file. Raises KeysError. certificates: whether clients show any."""
+        """Read the file. Raises KeysError. `certificates`: whether clients show certificates."""
         self.path = path
         self._certificates = certificates
         self._slots = Slots(KEY_SLOTS)
@@ -30,7 +30,7 @@ class FollowedKeys:
 
     @property
     def current(self) -> tuple[KeyEntry, ...]:
-        """Those in use, each with its slot."""
+        """The keys in use, each with its slot."""
         return self._current
 
     def follow(self) -> bool:
@@ -56,9 +56,9 @@ class FollowedKeys:
 
 
 class Slots:
-    """Gives each key a place among the counts, which stays its own until it is gone.
+    """Gives each key a slot in the file of counts, which stays its own until the key is removed.
 
-    A place that is free again is the last to be given away, so that whoever had it has ended long before.
+    A slot that becomes free is the last to be used again, so that the calls of its former key have ended long before.
     """
 
     def __init__(self, count: int) -> None:
@@ -77,7 +77,7 @@ class Slots:
 
 
 def _stamp(path: Path) -> _Stamp:
-    """Change when the file does; all zeros for one that is not there."""
+    """Return time, size and inode, which change when the file does; all zeros if it does not exist."""
     try:
         found = path.stat()
     except OSError:
