@@ -1,1 +1,1 @@
-"""What speaks to callers; beside the protocols, what those over gRPC share."""
+"""The protocols that callers speak, and what all protocols over gRPC share."""

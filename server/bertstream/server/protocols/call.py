@@ -25,19 +25,19 @@ M = TypeVar("M", bound=Message)
 
 
 class Call:
-    """What is known of one call, whatever it is for."""
+    """One call: its method, deadline, metadata and caller."""
 
     def __init__(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self.method = method  # "bertstream.v1.EncodingService/EncodeTexts"
         self.context = context
         self.arrived = time.monotonic()
-        remaining: float | None = context.time_remaining()  # typed as never None, which it is without a deadline
+        remaining: float | None = context.time_remaining()  # None without a deadline, although gRPC's types forbid it
         self.deadline = math.inf if remaining is None else self.arrived + remaining
         self.metadata: Mapping[str, str | bytes] = dict(context.invocation_metadata() or ())  # as the caller sent it
         given = str(self.metadata.get("x-request-id", ""))
         self.request_id: str = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.caller = _NOT_IDENTIFIED  # until the link that identifies callers has the call
-        self.until_end = contextlib.ExitStack()  # what is held for the call
+        self.until_end = contextlib.ExitStack()  # contexts that stay open until the call ends
 
     @property
     def peer(self) -> str:
@@ -46,12 +46,12 @@ class Call:
 
     @property
     def code(self) -> str:
-        """The name of the status that the call has so far: OK, until it was ended with another one."""
+        """The name of the call's status: OK, until the call was ended with another one."""
         code: grpc.StatusCode | None = self.context.code()
         return "OK" if code is None else code.name
 
     def check_deadline(self) -> None:
-        """Raise DEADLINE_EXCEEDED when it is too late for any work."""
+        """Raise DEADLINE_EXCEEDED when the deadline is over."""
         if time.monotonic() >= self.deadline:
             raise deadline_exceeded()
 
@@ -71,22 +71,22 @@ class Stream(Generic[M]):
         self._stalled_seconds = stalled_seconds
 
     async def __aiter__(self) -> AsyncIterator[Decoded[M]]:
-        """Read one message at a time, only when asked for."""
+        """Read one message at a time, and only when the next one is asked for."""
         while (message := await self._context.read()) is not grpc.aio.EOF:
             yield message
 
     async def write(self, message: Message) -> None:
-        """Return once the transport has taken the message: a slow reader makes it wait, one that stalls is an error.
+        """Return once the transport has taken the message; wait for a slow reader, raise for one that stalls.
 
-        A write that has begun is seen to its end even when it is cancelled: meanwhile gRPC could not send the status
-        that the call ends with, and the caller would wait for ever.
+        A write that has begun is awaited to its end even when it is cancelled: until then gRPC could not send the
+        status that the call ends with, and the caller would wait for ever.
         """
         writing = asyncio.ensure_future(self._context.write(message))
-        writing.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, if nobody waits any more
+        writing.add_done_callback(lambda done: done.cancelled() or done.exception())  # else asyncio warns
         try:
             async with asyncio.timeout(self._stalled_seconds):
                 await asyncio.shield(writing)
-        except TimeoutError:  # the caller reads the status behind what waits, if it ever reads again
+        except TimeoutError:  # if the caller ever reads again, it finds the status behind the waiting messages
             raise reader_stalled(self._stalled_seconds or 0.0) from None
         except asyncio.CancelledError:
             await asyncio.wait((writing,))

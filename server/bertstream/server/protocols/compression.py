@@ -1,7 +1,7 @@
-"""Messages that callers have compressed by gzip, inflated no further than a message may be long.
+"""Inflates messages that callers have compressed by gzip, up to the limit of a message.
 
-gRPC's core would inflate them up to the transport's limit, or in older versions without any, before we see them: a
-thousandth of that on the wire is enough (docs/decisions/0023-compressed-messages.md).
+gRPC's core would inflate them up to the transport's limit, or in older versions without any limit, before we see them,
+and a small message could fill the memory (docs/decisions/0023-compressed-messages.md).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import zlib
 
 from google.protobuf.message import DecodeError
 
-# No serialized message begins so: it would be field 3 of a wire type that there is not.
+# No serialized message begins with these bytes: they would be field 3 with a wire type that does not exist.
 _GZIP = b"\x1f\x8b"
 
 
@@ -19,7 +19,7 @@ class TooLong(Exception):
 
 
 def inflated(raw: bytes, max_bytes: int) -> bytes:
-    """Return the message as it was before it was compressed, if it was. Raises TooLong and DecodeError."""
+    """Return the message, inflated if it was compressed. Raises TooLong and DecodeError."""
     if not raw.startswith(_GZIP):
         return raw
     stream = zlib.decompressobj(zlib.MAX_WBITS | 16)  # gzip's header and checksum

@@ -1,4 +1,4 @@
-"""Messages as they came, parsed; what is wrong with one becomes an error that its handler answers with."""
+"""Parses the messages of callers; a fault in one becomes an error that its handler answers with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Decoded(Generic[M]):
-    """A message as it came: parsed, or with the error that it deserves; `bad_strings` were blanked."""
+    """A parsed message, or the error to answer it with; its `bad_strings` were blanked."""
 
     message: M
     bad_strings: tuple[BadString, ...] = ()
@@ -32,7 +32,7 @@ class Decoded(Generic[M]):
 
 
 def decoder(message_class: type[M], max_bytes: int) -> Callable[[bytes], Decoded[M]]:
-    """Return a deserializer that never raises, of messages of at most so many bytes."""
+    """Return a deserializer of messages of at most `max_bytes`, which never raises."""
 
     def decode(raw: bytes) -> Decoded[M]:
         if len(raw) > max_bytes:

@@ -1,4 +1,4 @@
-"""From the methods of our own servicers to the handlers that gRPC calls."""
+"""Makes gRPC's handlers from the methods of our servicers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from google.protobuf.message_factory import GetMessageClass
 from bertstream.server.protocols.call import CURRENT, Stream
 from bertstream.server.protocols.decoding import Decoded, decoder
 
-# Of a unary rpc: `async (Decoded[Request], Call) -> Response`. Of a bidirectional one: `async (Stream[Request], Call)
-# -> None`. Of one that streams answers: `async (Decoded[Request], Stream, Call) -> None`.
+# For a unary rpc: `async (Decoded[Request], Call) -> Response`. For a bidirectional one: `async (Stream[Request], Call)
+# -> None`. For one that streams answers: `async (Decoded[Request], Stream, Call) -> None`.
 Handler = Callable[..., Awaitable[Any]]
 
 
@@ -32,10 +32,10 @@ def add_service(
     max_bytes: int,
     stalled_seconds: float | None = None,
 ) -> None:
-    """Serve each rpc by its handler; KeyError where one has none.
+    """Serve each rpc by its handler. Raises KeyError for an rpc without one.
 
-    A message of a stream that its reader has not taken after `stalled_seconds` ends the call; None for no end. The
-    server must have the chain of interceptors, which makes the Call and tells callers what handlers raise.
+    A stream's call ends if its reader has not taken a message after `stalled_seconds`; None means no limit. The server
+    must have the chain of interceptors, which makes the Call and answers callers with the errors of handlers.
     """
     handlers = {
         method.name: _handler(method, by_rpc[method.name], max_bytes, stalled_seconds) for method in service.methods

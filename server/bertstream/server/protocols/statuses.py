@@ -1,4 +1,4 @@
-"""Errors as gRPC tells them: a code, and a google.rpc.Status with details."""
+"""Turns errors into gRPC's statuses: a code, and a google.rpc.Status with details."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ DOMAIN = "bertstream.dev"
 
 
 def code_of(error: RequestError) -> grpc.StatusCode:
-    """Return the code of the call that ends with it."""
+    """Return the status code of a call that ends with this error."""
     return grpc.StatusCode[error.code.name]
 
 
 def to_status(error: RequestError, request_id: str = "") -> status_pb2.Status:
-    """Return the google.rpc.Status with all details (AIP-193)."""
+    """Return the google.rpc.Status of an error, with all details (AIP-193)."""
     details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     status = status_pb2.Status(code=code_of(error).value[0], message=error.message, details=map(_pack, details))
     if error.violations:

@@ -1,7 +1,7 @@
-"""Finds the strings of a serialized message that are not UTF-8, so that a caller learns which, and neighbours survive.
+"""Finds the strings of a serialized message that are not UTF-8, to name them to the caller and still serve the others.
 
 Protobuf refuses such a message as a whole. This walks the wire format (https://protobuf.dev/programming-guides/encoding)
-beside the message's descriptor and overwrites each bad string with as many spaces, so that the rest can be parsed.
+along the message's descriptor and overwrites each bad string with as many spaces, so that the rest can be parsed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-MAX_FIELDS = 1 << 16  # looked at, some 0.1 s of Python; a message with more is refused as a whole
+MAX_FIELDS = 1 << 16  # that are checked, in some 0.1 s; a message with more is refused as a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class BadString:
 
 
 def blank_bad_strings(raw: bytes, descriptor: Descriptor) -> tuple[bytes, list[BadString]]:
-    """Return the message with each bad string blanked, and the list of them.
+    """Return the message with each bad string blanked, and the list of those strings.
 
-    Raises DecodeError if malformed otherwise.
+    Raises DecodeError if the message is malformed in another way.
     """
     data = bytearray(raw)
     bad = list(_walk(data, 0, len(data), descriptor, "", Counter()))
@@ -38,7 +38,11 @@ def blank_bad_strings(raw: bytes, descriptor: Descriptor) -> tuple[bytes, list[B
 def _walk(
     data: bytearray, position: int, end: int, descriptor: Descriptor, prefix: str, counts: Counter[str]
 ) -> Iterator[BadString]:
-    """`counts` has the values seen by path: a message that comes in several parts is merged, and its lists add up."""
+    """Blank and yield the bad strings of a message between two positions.
+
+    `counts` has the number of values so far by path, since a message that comes in several parts is merged, and its
+    lists are joined; the empty path counts all fields.
+    """
     while position < end:
         tag, position = _varint(data, position, end)
         counts[""] += 1

@@ -1,1 +1,1 @@
-"""`bertstream.v1`: its messages made requests, and answers made its messages."""
+"""The protocol `bertstream.v1`: parses its messages into requests, and writes answers into its messages."""

@@ -1,4 +1,4 @@
-"""Columns and arrays to protobuf messages."""
+"""Writes columns and arrays into protobuf messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FIELDS: Mapping[Column, tuple[str, ...]] = {
 def fill(
     message: types_pb2.Tensor, values: NDArray[np.generic], scales: NDArray[np.generic] | None = None
 ) -> types_pb2.Tensor:
-    """Write an array into a message where that is, so that its bytes are not copied again."""
+    """Write an array into a message that is already in its place, so that its bytes are not copied again."""
     message.data_type = _DATA_TYPES[values.dtype.str]
     message.shape.extend(values.shape)
     message.data = values.tobytes()
@@ -63,7 +63,7 @@ def encodings(
 
 
 def write_part(message: encoding_pb2.Encodings, part: Part) -> None:
-    """Write what a message's share of the outputs is."""
+    """Write the part of the outputs that belongs to one message."""
     if part.rows is None:
         encodings(message, part.tensors, part.layout, part.first, part.last)
     else:
@@ -71,7 +71,7 @@ def write_part(message: encoding_pb2.Encodings, part: Part) -> None:
 
 
 def write_rows(message: encoding_pb2.Encodings, rows: TensorRows, layout: Layout) -> None:
-    """Write some rows of one text as a part of that output."""
+    """Write some rows of one text's output as a part of it."""
     target = place_of(message, rows.name, layout, [len(rows.values)])
     flat = rows.name.startswith("attentions")
     fill(target, rows.values.reshape(-1) if flat else rows.values, rows.scales)
@@ -84,7 +84,7 @@ def write_rows(message: encoding_pb2.Encodings, rows: TensorRows, layout: Layout
 
 
 def place_of(message: encoding_pb2.Encodings, name: str, layout: Layout, row_counts: Sequence[int]) -> types_pb2.Tensor:
-    """Where the numbers of an output go: a new element for each layer, with what goes beside them."""
+    """Return the tensor that takes an output's numbers, after filling in the fields beside it; each layer adds one."""
     kind, _, layer = name.partition(".")
     if kind == "attentions":
         return message.attentions.add(layer=int(layer), heads=layout.heads).weights
@@ -102,7 +102,7 @@ def place_of(message: encoding_pb2.Encodings, name: str, layout: Layout, row_cou
 def tokenizations(
     tokens: Tokenized, *, windows: bool = False, type_ids: bool = True, columns: frozenset[Column] = ALL_COLUMNS
 ) -> tokenization_pb2.Tokenizations:
-    """All rows of a tokenization, in those of these columns that it has."""
+    """Return all rows of a tokenization, with those of `columns` that it has."""
     message = tokenization_pb2.Tokenizations(
         token_ids=tokens.ids.tolist(),
         lengths=tokens.lengths.tolist(),
@@ -120,19 +120,19 @@ def tokenizations(
 
 
 def usage(texts: int, tokens: int, truncated: int) -> types_pb2.Usage:
-    """Return what a message cost."""
+    """Return the usage of a message."""
     return types_pb2.Usage(texts=texts, tokens=tokens, truncated_texts=truncated)
 
 
 def window_of(limits: Limits) -> types_pb2.StreamWindow:
-    """How much of one stream may be under way."""
+    """Return how much of one stream may be under way."""
     return types_pb2.StreamWindow(max_items=limits.stream_items, max_tokens=limits.stream_tokens)
 
 
 def timings(
     tokenize: float, total: float, queue: float | None = None, compute: float | None = None
 ) -> types_pb2.Timings:
-    """Seconds to durations; those that do not apply stay unset."""
+    """Return seconds as durations; those that are None stay unset."""
     message = types_pb2.Timings(tokenize=duration(tokenize), total=duration(total))
     if queue is not None:
         message.queue.CopyFrom(duration(queue))
@@ -142,7 +142,7 @@ def timings(
 
 
 def timings_of(tokenize_seconds: float, since: float, outcomes: Sequence[Outcome]) -> types_pb2.Timings:
-    """From `since` (time.monotonic()) until now; of several outcomes the slowest counts."""
+    """Return the timings from `since` (of time.monotonic()) until now; the slowest of several outcomes counts."""
     total = time.monotonic() - since
     if not outcomes:
         return timings(tokenize_seconds, total)
@@ -151,6 +151,6 @@ def timings_of(tokenize_seconds: float, since: float, outcomes: Sequence[Outcome
 
 
 def duration(seconds: float) -> Duration:
-    """As google.protobuf.Duration."""
+    """Return seconds as a google.protobuf.Duration."""
     nanoseconds = int(seconds * 1e9)
     return Duration(seconds=nanoseconds // 1_000_000_000, nanos=nanoseconds % 1_000_000_000)

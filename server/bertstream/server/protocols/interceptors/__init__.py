@@ -1,4 +1,4 @@
-"""What every call passes before and after its handler, whatever service it is for: one chain, a file a link.
+"""The chain of interceptors that every call of every service passes around its handler; each file has one link.
 
 A link is `async (call, proceed) -> answer`: it refuses a call by raising RequestError before it proceeds.
 """

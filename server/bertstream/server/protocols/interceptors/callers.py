@@ -1,4 +1,4 @@
-"""Who calls, and whether it may."""
+"""Identifies the caller, and checks that it may make the call."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SUBJECTS = {"x509_common_name": "CN", "x509_subject_alternative_name": "SAN"}  
 
 
 def identify_caller(keys: Keys, admin_methods: Collection[str] = (), open_services: Collection[str] = ()) -> Link:
-    """Return the link that says who calls, and refuses whoever may not.
+    """Return the link that identifies the caller, and refuses one that may not make the call.
 
-    admin_methods: that need the role `admin`; open_services: that need no key. Both by their full names.
+    `admin_methods` need the role `admin`, and `open_services` need no key; both are given by their full names.
     """
 
     async def identifying(call: Call, proceed: Proceed) -> Any:
@@ -34,7 +34,7 @@ def identify_caller(keys: Keys, admin_methods: Collection[str] = (), open_servic
 
 
 def _subjects(call: Call) -> Iterator[str]:
-    """Yield the names in the client's certificate; gRPC tells those of one that it has verified, and no other."""
+    """Yield the names in the client's certificate; gRPC reports only certificates that it has verified."""
     shown = call.context.auth_context()
     for name, kind in _SUBJECTS.items():
         for value in shown.get(name, ()):

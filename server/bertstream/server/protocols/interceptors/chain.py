@@ -1,4 +1,4 @@
-"""The chain as gRPC sees it: one interceptor, which wraps each method once and takes each call through the links."""
+"""The chain as one gRPC interceptor, which wraps each method once and passes each call through the links."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Link = Callable[[Call, Proceed], Awaitable[Any]]
 class Kind(enum.Flag):
     """Whose method a call is for."""
 
-    OURS = enum.auto()  # those of bertstream.v1
-    STANDARD = enum.auto()  # those of services that every gRPC server may have, as health and reflection
+    OURS = enum.auto()  # a method of bertstream.v1
+    STANDARD = enum.auto()  # a method of a service that every gRPC server may have, as health and reflection
     MISSING = enum.auto()  # there is no such method
 
 
@@ -32,13 +32,13 @@ EVERY = Kind.OURS | Kind.STANDARD | Kind.MISSING
 
 
 class Chain(grpc.aio.ServerInterceptor):
-    """Takes every call through the links that its kind passes, the first of them outermost."""
+    """Passes every call through the links for its kind, the first of them outermost."""
 
     def __init__(self, links: Sequence[tuple[Link, Kind]], standard: Collection[str] = ()) -> None:
         """Take the links, each with the kinds of calls that pass it, and the full names of the standard services."""
         self._through = {kind: _joined([link for link, kinds in links if kind in kinds]) for kind in EVERY}
         self._standard = frozenset(standard)
-        self._wrapped: dict[str, Handler] = {}  # by the method's name; none of those that are missing
+        self._wrapped: dict[str, Handler] = {}  # by the method's name; missing methods are not kept
 
     async def intercept_service(
         self,
@@ -58,7 +58,7 @@ class Chain(grpc.aio.ServerInterceptor):
 
 
 def _joined(links: Sequence[Link]) -> Link:
-    """Return one link that is all of these."""
+    """Return one link that passes calls through all of these."""
     innermost: Link = _innermost
     return reduce(_within, reversed(links), innermost)
 
@@ -96,7 +96,7 @@ def _wrapped(method: str, handler: Handler, through: Link) -> Handler:
 
 
 async def _write_all(generate: Callable[..., Any], request: Any, context: Context) -> None:
-    """Run a handler that yields its answers as one that writes them, so that a link sees all of its call."""
+    """Write the answers that a handler yields, so that the links around it see the whole call."""
     stream = Stream[Any](context)
     async with aclosing(generate(request, context)) as answers:
         async for answer in answers:
@@ -104,7 +104,7 @@ async def _write_all(generate: Callable[..., Any], request: Any, context: Contex
 
 
 def _missing(method: str) -> Handler:
-    """Return a handler for what has none; it reads no message."""
+    """Return a handler that refuses calls of a missing method, without reading a message."""
 
     async def refuse(_: object, context: Context) -> None:
         raise method_not_found(method)

@@ -1,4 +1,4 @@
-"""The one place where errors become statuses."""
+"""The one link that turns errors into statuses."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 
 async def answer_errors(call: Call, proceed: Proceed) -> Any:
-    """End a call that fails by a status with details and its request id, and never by a traceback."""
-    # Stands in the trailers whatever the call ends with, as the services that are not ours end calls by themselves.
+    """End a call that fails with a status that has details and the request id, never with a traceback."""
+    # In the trailers of every call, since services that are not ours end calls by themselves.
     call.context.set_trailing_metadata((("x-request-id", call.request_id),))
     try:
         return await proceed()
@@ -28,14 +28,14 @@ async def answer_errors(call: Call, proceed: Proceed) -> Any:
         raise asyncio.CancelledError from None
     except RequestError as error:
         await _abort(call, error)
-    except Exception:  # a bug of ours: the caller gets a request id, the log gets the rest
+    except Exception:  # a bug of ours: the caller gets a request id, the log gets the traceback
         log.exception("%s failed", call.method, extra={"request_id": call.request_id})
         await _abort(call, internal())
 
 
 async def _abort(call: Call, error: RequestError) -> None:
     status = to_status(error, call.request_id)
-    # Read by gRPC's own retries (proposal A6): how many milliseconds to wait, or a negative number for not at all.
+    # For gRPC's own retries (proposal A6): how many milliseconds to wait, or a negative number for no retry.
     pushback = -1 if error.retry_seconds is None else int(error.retry_seconds * 1e3)
     trailing: tuple[tuple[str, str | bytes], ...] = (
         ("grpc-status-details-bin", status.SerializeToString()),

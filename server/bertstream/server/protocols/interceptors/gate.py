@@ -1,4 +1,4 @@
-"""Which calls may begin, and how many at once."""
+"""Limits which calls may begin, and how many run at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A line in the log for each call."""
+"""Writes a line in the log for each call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 async def log_call(call: Call, proceed: Proceed) -> Any:
-    """Write how the call ended, its request id and its milliseconds, for whoever debugs."""
+    """Log how the call ended, its request id and its duration, at the level `debug`."""
     cancelled = False
     try:
         return await proceed()

@@ -1,1 +1,1 @@
-"""The gRPC services: thin shells between the protocol and what does the work."""
+"""The gRPC services: thin layers between the protocol and the core."""

@@ -118,7 +118,7 @@ class _EncodingStream:
     async def _slice(
         self, prepared: Prepared, first: int, batch: Batch, ids: Sequence[int], cost: int, arrived: float
     ) -> AsyncIterator[AnswerOf]:
-        """Compute some texts of a message. The window gets their cost back once their answers are written."""
+        """Compute some texts of a message; their cost returns to the window once their answers are written."""
         plan, model = self._plan, self._model
         held = await self._bulk.tokens.acquire(cost)
         async with model.admission.stream(int(batch.ids.size), self._call.caller):
@@ -164,15 +164,15 @@ class _EncodingStream:
 
 
 def shown_tokens(plan: EncodingPlan, prepared: Prepared, first: int, last: int) -> tokenization_pb2.Tokenizations:
-    """Return the columns of tokens that were asked for."""
+    """Return the requested columns of tokens."""
     tokens = select_rows(prepared.tokens, np.arange(first, last))
     return wire.tokenizations(tokens, type_ids=plan.type_ids, columns=plan.shown)
 
 
 def window_costs(plan: EncodingPlan, prepared: Prepared, model: ServedModel) -> np.ndarray:
-    """Return what each text takes of a stream's window: its tokens, and more where its outputs are large.
+    """Return what each text takes of a stream's window, [n]: its tokens, and more where its outputs are large.
 
-    A window that is full of texts is then within the bound on tokens and the bound on bytes of outputs. [n]
+    A window full of texts then keeps both the bound on tokens and the bound on bytes of outputs.
     """
     sizes = plan.sizes.of(prepared.layout.lengths, prepared.layout.span_counts)
     return prepared.layout.lengths + sizes * model.limits.stream_tokens // model.limits.stream_bytes
@@ -181,14 +181,14 @@ def window_costs(plan: EncodingPlan, prepared: Prepared, model: ServedModel) -> 
 def _tokens_within_limit(
     plan: EncodingPlan, prepared: Prepared, model: ServedModel
 ) -> tokenization_pb2.Tokenizations | None:
-    """Return the columns of tokens.
+    """Return the requested columns of tokens, None where none are requested.
 
-    Raises REQUEST_TOO_LARGE where they and the outputs are more than an answer may have.
+    Raises REQUEST_TOO_LARGE where they and the outputs exceed the limit of an answer.
     """
     texts, limit, shown = prepared.batch.lengths.size, model.limits.max_response_bytes, None
     size = int(plan.sizes.of(prepared.layout.lengths, prepared.layout.span_counts).sum())
     if plan.shows_tokens:
-        if size + prepared.batch.ids.size <= limit:  # else too large without a look: a token has a byte at least
+        if size + prepared.batch.ids.size <= limit:  # else too large in any case: a token has at least a byte
             shown = shown_tokens(plan, prepared, 0, texts)
         size += prepared.batch.ids.size if shown is None else shown.ByteSize()
     if size > limit:

@@ -32,7 +32,7 @@ from bertstream.server.protocols.decoding import Decoded
 from bertstream.v1 import generation_pb2, types_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE
 
-_TOKEN_BYTES = 8  # of a token in an answer, id and text together, as a rule
+_TOKEN_BYTES = 8  # typical size of a token in an answer, id and text together
 _SCORE_BYTES = 4
 _MESSAGE_ITEMS = 64
 
@@ -89,7 +89,7 @@ class GenerationService:
         call.check_deadline()
         started = generation_pb2.GenerationStarted(options=_effective(plan, [prompt]), input_tokens=prompt.tokens)
         await stream.write(generation_pb2.StreamGenerationResponse(started=started))
-        # Without closing, a caller who goes would leave the work to the garbage collector.
+        # Without closing, the work for a caller who has gone would go on until the garbage collector finds it.
         async with aclosing(Generation(model, plan, call.deadline, call.caller, waits=True).stream(prompt)) as events:
             async for event in events:
                 await stream.write(_event(event, prepared.tokenize_seconds, call))
@@ -111,15 +111,15 @@ class GenerationService:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What became of one input of a stream."""
+    """The result of one input of a stream."""
 
     index: int
     result: Answered | RequestError
-    held: int = 0  # of the window's tokens
+    held: int = 0  # tokens of the window
 
 
 class _GenerationStream:
-    """One bulk stream: every input of a message is a task of its own, and what is done at one time is one answer."""
+    """One bulk stream: every input is an asyncio task of its own, and all results that are ready go into one answer."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class _GenerationStream:
             done: _Done | Exception = _Done(prompt.index, await self._generation.run(prompt), held)
         except RequestError as error:
             done = _Done(prompt.index, error, held)
-        except Exception as error:  # a bug of ours, for the stream to end with
+        except Exception as error:  # a bug of ours, which ends the stream
             done = error
         ready.put_nowait(done)
 
@@ -194,7 +194,7 @@ class _GenerationStream:
 
 
 def _checked(done: _Done | Exception) -> _Done:
-    """Raise what is the stream's error rather than an item's."""
+    """Return an input's result; raise an error that concerns the whole stream."""
     if isinstance(done, Exception):
         raise done
     if isinstance(done.result, RequestError):
@@ -203,7 +203,7 @@ def _checked(done: _Done | Exception) -> _Done:
 
 
 async def _run_all(generation: Generation, prompts: Sequence[Prompt]) -> list[Answered]:
-    """All inputs at once; the first that fails ends the others, and is named."""
+    """Generate for all inputs at once; the first that fails ends the others, and its error names the input."""
 
     async def run(prompt: Prompt) -> Answered:
         try:
@@ -255,7 +255,7 @@ def _texts(answered: Answered) -> generation_pb2.GeneratedTexts:
 
 
 def _effective(plan: AskedGeneration, prompts: Sequence[Prompt]) -> generation_pb2.GenerationOptions:
-    """Return the options in effect for these inputs. A seed that was drawn is told where it is one."""
+    """Return the options in effect for these inputs, with the drawn seed if there is one input."""
     effective = generation_pb2.GenerationOptions()
     effective.CopyFrom(plan.effective)
     effective.max_new_tokens = max(prompt.work.options.max_new_tokens for prompt in prompts)
@@ -266,7 +266,7 @@ def _effective(plan: AskedGeneration, prompts: Sequence[Prompt]) -> generation_p
 
 
 def _refuse_too_many(plan: GenerationPlan, prompts: Sequence[Prompt], limit: int) -> None:
-    """Raise REQUEST_TOO_LARGE, before any work is done, where the answer may well be too large."""
+    """Raise REQUEST_TOO_LARGE, before any work is done, if the answer may become too large."""
     tokens = plan.options.num_return_sequences * sum(prompt.work.options.max_new_tokens for prompt in prompts)
     _check_size(tokens * (_TOKEN_BYTES + _SCORE_BYTES * plan.token_scores), limit)
 
@@ -287,7 +287,7 @@ def _usage(answered: Sequence[Answered]) -> generation_pb2.GenerationUsage:
 
 
 def _timings(tokenize_seconds: float, since: float, answered: Sequence[Answered]) -> types_pb2.Timings:
-    """From `since` (time.monotonic()) until now; of several inputs the slowest counts."""
+    """Return the timings from `since` (of time.monotonic()) until now; the slowest of several inputs counts."""
     total = time.monotonic() - since
     if not answered:
         return wire.timings(tokenize_seconds, total)

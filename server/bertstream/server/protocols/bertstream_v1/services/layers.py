@@ -1,4 +1,4 @@
-"""StreamLayers: each layer goes out while the next is computed, and nothing runs ahead of a reader."""
+"""StreamLayers: each layer is sent while the next is computed, and no more than one is computed ahead of the reader."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Responses = Stream[encoding_pb2.StreamLayersResponse]
 async def stream_layers(
     model: ServedModel, message: encoding_pb2.StreamLayersRequest, stream: Responses, call: Call
 ) -> None:
-    """Serve one call."""
+    """Serve one call of StreamLayers."""
     plan = parse_encoding(message.options, model.name, model.description, INTERACTIVE, default_output="hidden_states")
     model.check_room(call.caller, call.deadline)
     sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
@@ -67,7 +67,7 @@ async def stream_layers(
 
 
 def steps_of(output_options: OutputOptions, last_layer: int) -> list[OutputOptions]:
-    """Return what to ask of the worker, layer by layer; what is one vector a text comes with the last of them."""
+    """Return the worker's options for each layer; outputs of one vector a text are in a last step of their own."""
     hidden = set(output_options.hidden_layers) if "hidden_states" in output_options.outputs else set()
     attended = set(output_options.attention_layers) if "attentions" in output_options.outputs else set()
     vectors = tuple(output for output in output_options.outputs if output in _VECTORS)
@@ -88,7 +88,7 @@ def steps_of(output_options: OutputOptions, last_layer: int) -> list[OutputOptio
 async def _steps(
     model: ServedModel, steps: Sequence[OutputOptions], priority: int, batch: Batch, call: Call
 ) -> AsyncIterator[tuple[OutputOptions, Result]]:
-    """Yield the results of all steps: one is computed while the caller of this sends the one before."""
+    """Yield the results of all steps; each is computed while the caller sends the one before."""
     stepping = Stepping(model.dispatcher, batch, priority, call.deadline, call.caller)
 
     async def compute(number: int) -> Result:
@@ -123,10 +123,10 @@ async def _write_rows(stream: Responses, result: Result, layout: Layout, first: 
 
 
 def step_costs(plan: EncodingPlan, batch: Batch, model: ServedModel) -> tuple[int, NDArray[np.int64]]:
-    """Return what texts that are worked on together may cost, and what each costs: its bytes in one step.
+    """Return the limit of the cost of texts that are computed together, and each text's cost, [n]: its bytes in a step.
 
-    Two steps, the one that is sent and the one that is computed meanwhile, are then within the bound on bytes. A token
-    costs at least as much as makes such texts fit a worker's batch.
+    Two steps, the one that is sent and the one that is computed meanwhile, then keep the bound on bytes. A token has a
+    least cost, so that such texts fit into a worker's batch.
     """
     output_options, limit = plan.output_options, max(model.limits.stream_bytes // 2, 1)
     size = WIRE_BYTES[output_options.wire_type]
@@ -136,7 +136,7 @@ def step_costs(plan: EncodingPlan, batch: Batch, model: ServedModel) -> tuple[in
 
 
 def _check_ends(plan: EncodingPlan, prepared: Prepared, started: encoding_pb2.LayersStarted, limit: int) -> None:
-    """The first and the last message are not cut. Raises REQUEST_TOO_LARGE where one is too large an answer."""
+    """Raise REQUEST_TOO_LARGE if the first or the last message, which cannot be split, is too large for an answer."""
     vectors = replace(plan.sizes, token=0, token_pair=0).of(prepared.layout.lengths, prepared.layout.span_counts)
     size = max(started.ByteSize(), int(vectors.sum()))
     if size > limit:

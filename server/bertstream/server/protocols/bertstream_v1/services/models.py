@@ -32,13 +32,13 @@ Ask = Callable[[ForSupervisor], Awaitable[ChangeOutcome]]
 
 
 class ModelService:
-    """Describes the served models, and changes which they are."""
+    """Describes the served models, and loads and unloads models."""
 
     def __init__(self, models: Models, version: str, ask: Ask, max_workers: int) -> None:
         self._models = models
         self._version = version
-        self._ask = ask  # of the supervisor
-        self._max_workers = max_workers  # of a model that is loaded; 0: nothing may be
+        self._ask = ask  # asks the supervisor
+        self._max_workers = max_workers  # of a model that is loaded; 0: loading is not allowed
 
     async def list_models(
         self, request: Decoded[models_pb2.ListModelsRequest], call: Call
@@ -56,10 +56,10 @@ class ModelService:
         self, request: Decoded[models_pb2.LoadModelRequest], call: Call
     ) -> models_pb2.LoadModelResponse:
         self._check_allowed()
-        wish = parse_load(request.value(), self._max_workers)
-        call.caller.check_model(wish.name)
-        await self._change(wish)
-        return models_pb2.LoadModelResponse(model=describe(self._models.get(wish.name, call.until_end, call.caller)))
+        load = parse_load(request.value(), self._max_workers)
+        call.caller.check_model(load.name)
+        await self._change(load)
+        return models_pb2.LoadModelResponse(model=describe(self._models.get(load.name, call.until_end, call.caller)))
 
     async def unload_model(
         self, request: Decoded[models_pb2.UnloadModelRequest], call: Call
@@ -77,14 +77,14 @@ class ModelService:
             raise not_available("this server was started without leave to load models", "LOADING_NOT_ALLOWED")
 
     async def _change(self, change: ForSupervisor) -> None:
-        """Has the supervisor do it, for all frontends. It goes on even where this call ends before."""
+        """Have the supervisor make the change for all frontends; it goes on even if this call ends before."""
         outcome = await self._ask(change)
         if outcome.refusal is not None:
             raise _refused(outcome.refusal, change.name)
 
 
 def _refused(refusal: Refusal, model: str) -> RequestError:
-    """Return what a caller is told where the supervisor could not load or unload a model."""
+    """Return the error for a caller whose model the supervisor could not load or unload."""
     message = refusal.message
     match refusal.kind:
         case "checkpoint_not_found":
@@ -102,7 +102,7 @@ def _refused(refusal: Refusal, model: str) -> RequestError:
 
 
 def describe(model: ServedModel) -> models_pb2.Model:
-    """All that a client needs to know of a model."""
+    """Return all that a client needs to know of a model."""
     its = model.description
     return models_pb2.Model(
         name=model.name,

@@ -1,4 +1,4 @@
-"""StreamPredictions: each message is laid out in rows, cut into slices that fit the window, and answered by items."""
+"""StreamPredictions: a message becomes rows, is cut into slices that fit the window, and is answered item by item."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ AnswerOf = Reply[tasks_pb2.StreamPredictionsResponse]
 
 
 async def stream_predictions(models: Models, stream: Requests, call: Call) -> None:
-    """Serve one stream."""
+    """Serve one call of StreamPredictions."""
     messages = aiter(stream)
     options = await first_message(messages, "options")
     if options is None:
@@ -61,12 +61,12 @@ class _Message:
 
 
 class _PredictionStream:
-    """One stream."""
+    """One stream, with the task that its options ask for."""
 
     def __init__(self, model: ServedModel, task: Task[Any], options: str, stream: Requests, call: Call) -> None:
         self._model = model
         self._task = task
-        self._options = options  # their path
+        self._options = options  # the path of the task's options
         self._call = call
         self._window = wire.window_of(model.limits)
         self._sizes = tensor_sizes(task.output_options, model.description)
@@ -102,7 +102,7 @@ class _PredictionStream:
                 yield answer
 
     async def _slice(self, message: _Message, first: int, last: int, cost: int) -> AsyncIterator[AnswerOf]:
-        """Compute all rows of some items. The window gets their cost back once the last answer is written."""
+        """Compute all rows of some items; their cost returns to the window once the last answer is written."""
         task, model, rows = self._task, self._model, message.rows
         held = await self._bulk.tokens.acquire(cost)
         async with model.admission.stream(int(rows.costs[first:last].sum()), self._call.caller):
@@ -118,13 +118,13 @@ class _PredictionStream:
                 if waiting is not None:
                     yield waiting
                 waiting = answer
-        assert waiting is not None  # every item of a slice is in one or the other
+        assert waiting is not None  # every item of a slice has been answered or has failed
         yield replace(waiting, tokens=held)
 
     async def _answers(
         self, message: _Message, computed: Computed, share: Share, outcomes: list[Outcome]
     ) -> AsyncIterator[AnswerOf]:
-        """One answer, or several where one would be too large a message."""
+        """Yield one answer, or several if one message would be too large."""
         answer = await self._model.in_thread(lambda: write(self._task.answer(message.rows, share)), many=True)
         size = answer.ByteSize()
         if size > MESSAGE_BYTES and share.items.size > 1:

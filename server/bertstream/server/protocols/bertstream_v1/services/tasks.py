@@ -40,21 +40,21 @@ Response = TypeVar("Response", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """The answer to a unary call."""
+    """The answer to a unary call, and the fields that go with it."""
 
     effective: Message
     answer: object
-    message: Message  # the same
+    message: Message  # the answer as the protocol has it
     usage: types_pb2.Usage
     timings: types_pb2.Timings
 
     def fill(self, response: Response) -> Response:
-        """Write all of it into a response whose fields are named alike."""
+        """Write the answer and all other fields into a response, whose fields have the same names."""
         put(response, self.message)
         return self.fill_rest(response)
 
     def fill_rest(self, response: Response) -> Response:
-        """All but the answer."""
+        """Write all fields but the answer into a response."""
         for name, value in (("options", self.effective), ("usage", self.usage), ("timings", self.timings)):
             getattr(response, name).CopyFrom(value)
         return response
@@ -67,7 +67,7 @@ class TaskService:
         self._models = models
 
     def handlers(self) -> dict[str, Handler]:
-        """Return what serves each rpc. All unary ones are served alike, but for RerankTexts."""
+        """Return the handler of each rpc. All unary ones are served alike, except for RerankTexts."""
         alike = {rpc: self._unary(rpc, TASKS[task]) for rpc, task in tasks_by_rpc().items()}
         return {**alike, "RerankTexts": self.rerank_texts, "StreamPredictions": self.stream_predictions}
 
@@ -115,7 +115,7 @@ class TaskService:
 async def predict(
     model: ServedModel, parse: Parse, options: Message, items: Callable[[Task[Any]], SentItems], call: Call
 ) -> Predicted:
-    """Run one unary call, on the items that it has for the task."""
+    """Run one unary call; `items` gives its items for the task that its options ask for."""
 
     def begin() -> tuple[Asked[Any, Any], SentItems, Rows[Any]]:
         asked = parse(options, model, INTERACTIVE, "options")
@@ -150,7 +150,7 @@ async def predict(
 
 
 def _check_sizes(rows: Rows[Any], model: ServedModel, sent: SentItems) -> None:
-    """Raise REQUEST_TOO_LARGE, before any work is done."""
+    """Raise REQUEST_TOO_LARGE, before any work is done, if the answer or the work would be too large."""
     if rows.least_bytes is not None:
         _check_answer(int(rows.least_bytes.sum()), model, sent)
     tokens, limit = int(rows.costs.sum()), model.limits.stream_tokens

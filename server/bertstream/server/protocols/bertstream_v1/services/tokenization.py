@@ -45,7 +45,7 @@ class TokenizationService:
         timed = await model.tokenize(sent.inputs, plan.options_for(sent.inputs))
         refuse_failed(failed_texts(timed.tokens, sent))
         limit = model.limits.max_response_bytes
-        _check_size(timed.tokens.ids.size, limit)  # without a look, as a token has a byte at least
+        _check_size(timed.tokens.ids.size, limit)  # before the message is made, as a token has at least a byte
         response = tokenization_pb2.TokenizeTextsResponse(
             options=plan.effective,
             tokenizations=wire.tokenizations(timed.tokens, windows=plan.options.windows, type_ids=plan.type_ids),
@@ -109,7 +109,7 @@ def _answers(
     call: Call,
     arrived: float,
 ) -> Iterator[AnswerOf]:
-    """Yield the answers to one message: some texts in each, or a large one alone."""
+    """Yield the answers to one message, each for several texts or for one large text."""
     tokens = timed.tokens
     sizes = np.bincount(tokens.text_indexes, tokens.lengths, len(ids)).astype(np.int64)
     for first, last in pieces_of(sizes, _ANSWER_TOKENS):
@@ -138,12 +138,12 @@ def _answer(
 
 
 def _of_texts(tokens: Tokenized, good: list[int]) -> Tokenized:
-    """Return these texts' rows, with text indexes that count only those, so that ids and rows agree."""
+    """Return the rows of these texts, with indexes that count only these texts, so that ids and rows agree."""
     if len(good) == tokens.truncated.size:
         return tokens
-    kept = select_rows(tokens, np.flatnonzero(np.isin(tokens.text_indexes, good)))
-    new_index = np.searchsorted(good, kept.text_indexes).astype(np.int32)
-    return dataclasses.replace(kept, text_indexes=new_index, truncated=tokens.truncated[good], errors={})
+    rows = select_rows(tokens, np.flatnonzero(np.isin(tokens.text_indexes, good)))
+    new_index = np.searchsorted(good, rows.text_indexes).astype(np.int32)
+    return dataclasses.replace(rows, text_indexes=new_index, truncated=tokens.truncated[good], errors={})
 
 
 def _usage(tokens: Tokenized) -> types_pb2.Usage:

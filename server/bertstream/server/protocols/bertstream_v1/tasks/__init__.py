@@ -1,1 +1,1 @@
-"""Task heads in `bertstream.v1`: options made tasks, and their answers made messages."""
+"""Task heads in `bertstream.v1`: parses options into tasks, and writes their answers into messages."""

@@ -1,4 +1,4 @@
-"""Options of AnswerQuestions."""
+"""Parses the options of AnswerQuestions."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _MAX_LENGTH, _STRIDE, _ANSWER_TOKENS = 384, 128, 15
 def parse_answer_questions(
     options: tasks_pb2.AnswerOptions, model: HeadModel, default_priority: int, path: str = "options"
 ) -> Asked[AnswerQuestions, tasks_pb2.AnswerOptions]:
-    """Raise INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
-    its = model.description
-    require_head(its, "question_answering")
-    length = types_pb2.TruncationOptions(max_length=options.max_length or min(_MAX_LENGTH, its.default_max_length))
-    truncation = replace(parse_truncation(length, its, path), strategy="only_second")
+    """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    about = model.description
+    require_head(about, "question_answering")
+    length = types_pb2.TruncationOptions(max_length=options.max_length or min(_MAX_LENGTH, about.default_max_length))
+    truncation = replace(parse_truncation(length, about, path), strategy="only_second")
     max_length, priority = truncation.max_length, parse_priority(options.priority, default_priority, f"{path}.priority")
     unit = name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")
     stride = options.stride if options.HasField("stride") else None
@@ -42,13 +42,13 @@ def parse_answer_questions(
         stride=parse_stride(stride, min(_STRIDE, max_length // 2), max_length - 1, f"{path}.stride"),
         top_k=parse_count(options.top_k, 1, MAX_TOP_K, f"{path}.top_k"),
         max_answer_tokens=parse_count(
-            options.max_answer_tokens, _ANSWER_TOKENS, its.max_tokens, f"{path}.max_answer_tokens"
+            options.max_answer_tokens, _ANSWER_TOKENS, about.max_tokens, f"{path}.max_answer_tokens"
         ),
         allow_no_answer=options.allow_no_answer,
         allow_partial_words=options.allow_partial_words,
         offset_unit=value_of(OFFSET_UNITS, unit),
     )
-    # Answers that begin and end in the same words become one, so more candidates are needed than answers.
+    # Answers that begin and end in the same words are merged, so more candidates are needed than answers.
     candidates = effective.top_k if options.allow_partial_words else 2 * effective.top_k + 10
     head = HeadOptions("question_answering", top_k=candidates, max_answer_tokens=effective.max_answer_tokens)
     columns: frozenset[Column] = frozenset({"offsets", "word_ids"})

@@ -1,4 +1,4 @@
-"""A task as a caller asked for it."""
+"""The result of parsing a task's options."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Options = TypeVar("Options", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Asked(Generic[AnyTask, Options]):
-    """A task, and what a response says of it."""
+    """A task, and the options in effect, which the response repeats."""
 
     task: AnyTask
-    effective: Options  # the options, with every default filled in
+    effective: Options  # with every default filled in
 
 
-# From a task's options, a model, the default priority and the path of the options to the task. Raises RequestError:
-# INVALID_ARGUMENT with a path below that path, HEAD_NOT_AVAILABLE.
+# Takes a task's options, a model, the default priority and the path of the options. Raises RequestError:
+# INVALID_ARGUMENT with a path below that path, or HEAD_NOT_AVAILABLE.
 Parse = Callable[[Any, HeadModel, int, str], Asked[Any, Any]]

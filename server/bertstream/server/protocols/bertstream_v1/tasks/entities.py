@@ -1,4 +1,4 @@
-"""Options of ClassifyTokens."""
+"""Parses the options of ClassifyTokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AGGREGATIONS: Mapping[int, Aggregation] = names_in(tasks_pb2.AggregationStrategy
 def parse_classify_tokens(
     options: tasks_pb2.ClassifyTokenOptions, model: HeadModel, default_priority: int, path: str = "options"
 ) -> Asked[ClassifyTokens, tasks_pb2.ClassifyTokenOptions]:
-    """Raise INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
     require_head(model.description, "token_classification")
     truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
     aggregation = name_of(AGGREGATIONS, options.aggregation, f"{path}.aggregation")

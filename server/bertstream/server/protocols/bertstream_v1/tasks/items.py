@@ -1,4 +1,4 @@
-"""The items of a message to those of a task."""
+"""Parses the items of a message for a task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Inputs = types_pb2.TextBatch | types_pb2.Texts | types_pb2.TextPairs | tasks_pb2
 
 
 def batch_of(inputs: Inputs) -> tuple[types_pb2.TextBatch | tasks_pb2.ChoiceLists, str]:
-    """Return a request's `inputs` as what items_for takes, and what an item's index stands behind if not their kind."""
+    """Return a request's `inputs` as items_for takes them, and the path before an item's index if not the usual one."""
     match inputs:
         case types_pb2.Texts():
             return types_pb2.TextBatch(texts=inputs), "inputs.texts"
@@ -34,9 +34,10 @@ def items_for(
     field: str = "",
     options: str = "options",
 ) -> SentItems:
-    """Items of a kind that the task takes; `bad` are not UTF-8. Raises INVALID_ARGUMENT with the field's path.
+    """Return items of a kind that the task takes; `bad` are the indexes of those that are not UTF-8.
 
-    `field` is what an item's index stands behind, where that is not `path` and the kind.
+    `field` is the path before an item's index, where that is not `path` and the kind. Raises INVALID_ARGUMENT with the
+    field's path.
     """
     if isinstance(batch, tasks_pb2.ChoiceLists):
         if "choices" not in task.kinds:

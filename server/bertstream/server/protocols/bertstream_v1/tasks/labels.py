@@ -1,4 +1,4 @@
-"""Options of ClassifyTexts and RerankTexts."""
+"""Parses the options of ClassifyTexts and RerankTexts."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from bertstream.v1 import tasks_pb2
 from bertstream.workers.contract import HeadOptions, OutputOptions, ScoreFunction
 from bertstream.workers.programs.description import ModelDescription
 
-_MOST_LABELS = (1 << 31) - 1  # more than there are means all
+_MOST_LABELS = (1 << 31) - 1  # a number above that of the labels means all
 
 
 def parse_classify(
     options: tasks_pb2.ClassifyTextOptions, model: HeadModel, default_priority: int, path: str
 ) -> Asked[ClassifyTexts, tasks_pb2.ClassifyTextOptions]:
-    """Raise INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
-    its = model.description
-    require_head(its, "sequence_classification")
-    truncation = parse_task_truncation(options.truncation, its, f"{path}.truncation")
+    """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    about = model.description
+    require_head(about, "sequence_classification")
+    truncation = parse_task_truncation(options.truncation, about, f"{path}.truncation")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")
-    function = parse_function(options.function, own_function(its.score_function), f"{path}.function")
-    there = len(its.labels)
-    top_k = min(parse_count(options.top_k, there, _MOST_LABELS, f"{path}.top_k"), there)
+    function = parse_function(options.function, own_function(about.score_function), f"{path}.function")
+    labels = len(about.labels)
+    top_k = min(parse_count(options.top_k, labels, _MOST_LABELS, f"{path}.top_k"), labels)
     effective = tasks_pb2.ClassifyTextOptions(
         model=model.name,
         truncation=effective_truncation(truncation),
@@ -50,19 +50,19 @@ def parse_classify(
 def parse_rerank(
     options: tasks_pb2.RerankOptions, model: HeadModel, default_priority: int, path: str
 ) -> Asked[RerankTexts, tasks_pb2.RerankOptions]:
-    """Raise INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
-    its = model.description
-    require_head(its, "sequence_classification")
-    truncation = parse_task_truncation(options.truncation, its, f"{path}.truncation", "only_second")
+    """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    about = model.description
+    require_head(about, "sequence_classification")
+    truncation = parse_task_truncation(options.truncation, about, f"{path}.truncation", "only_second")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")
-    label = _label(options.label, its, path)
-    function = parse_function(options.function, _rerank_function(its), f"{path}.function")
+    label = _label(options.label, about, path)
+    function = parse_function(options.function, _rerank_function(about), f"{path}.function")
     effective = tasks_pb2.RerankOptions(
         model=model.name,
         truncation=effective_truncation(truncation),
         priority=effective_priority(priority),
         function=effective_function(function),
-        label=its.labels[label],
+        label=about.labels[label],
         top_k=parse_count(options.top_k, 0, _MOST_LABELS, f"{path}.top_k"),
     )
     output_options = OutputOptions(("label_scores",), head=HeadOptions("sequence_classification", function))

@@ -1,4 +1,4 @@
-"""Options of ScoreTexts."""
+"""Parses the options of ScoreTexts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bertstream.workers.contract import HeadOptions, OutputOptions
 def parse_score_text(
     options: tasks_pb2.ScoreTextOptions, model: HeadModel, default_priority: int, path: str
 ) -> Asked[ScoreTexts, tasks_pb2.ScoreTextOptions]:
-    """Raise INVALID_ARGUMENT with the field's path, HEAD_NOT_AVAILABLE or HEAD_NOT_SUITABLE."""
+    """Parse the options. Raises INVALID_ARGUMENT with the field's path, HEAD_NOT_AVAILABLE or HEAD_NOT_SUITABLE."""
     mask, mask_id = require_mask(model.description)
     truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")

@@ -1,4 +1,4 @@
-"""Options of FillMasks."""
+"""Parses the options of FillMasks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_TOP_K, MAX_TOP_K = 5, 1000
 def parse_fill_mask(
     options: tasks_pb2.FillMaskOptions, model: HeadModel, default_priority: int, path: str
 ) -> Asked[FillMasks, tasks_pb2.FillMaskOptions]:
-    """Raise INVALID_ARGUMENT with the field's path, HEAD_NOT_AVAILABLE or HEAD_NOT_SUITABLE."""
+    """Parse the options. Raises INVALID_ARGUMENT with the field's path, HEAD_NOT_AVAILABLE or HEAD_NOT_SUITABLE."""
     mask, mask_id = require_mask(model.description)
     truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")

@@ -1,4 +1,4 @@
-"""Options of PredictNextSentences."""
+"""Parses the options of PredictNextSentences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bertstream.workers.contract import HeadOptions, OutputOptions
 def parse_next_sentence(
     options: tasks_pb2.NextSentenceOptions, model: HeadModel, default_priority: int, path: str
 ) -> Asked[PredictNextSentences, tasks_pb2.NextSentenceOptions]:
-    """Raise INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
+    """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
     require_head(model.description, "next_sentence")
     truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")

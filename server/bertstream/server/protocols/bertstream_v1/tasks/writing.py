@@ -1,4 +1,4 @@
-"""Answers of tasks to messages: those of a class of columns go into the message that has its name and its fields."""
+"""Writes answers of tasks into messages: each class of columns has a message with the same name and the same fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MESSAGES: Mapping[str, type[Message]] = {
 
 
 def write(answer: Any) -> Message:
-    """Return the message that stands for these answers among PredictedItems' `predictions`."""
+    """Return the message for these answers, one of those in PredictedItems' `predictions`."""
     columns = {field.name: getattr(answer, field.name) for field in dataclasses.fields(answer)}
     listed = {name: each.tolist() if isinstance(each, np.ndarray) else each for name, each in columns.items()}
     return MESSAGES[type(answer).__name__](**listed)

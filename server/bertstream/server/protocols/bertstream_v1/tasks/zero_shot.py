@@ -1,4 +1,4 @@
-"""Options of ClassifyZeroShot."""
+"""Parses the options of ClassifyZeroShot."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PLACE = "{}"
 def parse_zero_shot(
     options: tasks_pb2.ZeroShotOptions, model: HeadModel, default_priority: int, path: str
 ) -> Asked[ClassifyZeroShot, tasks_pb2.ZeroShotOptions]:
-    """Raise INVALID_ARGUMENT with the field's path, HEAD_NOT_AVAILABLE or HEAD_NOT_SUITABLE."""
+    """Parse the options. Raises INVALID_ARGUMENT with the field's path, HEAD_NOT_AVAILABLE or HEAD_NOT_SUITABLE."""
     entailment = _entailment(model.description)
     truncation = parse_task_truncation(options.truncation, model.description, f"{path}.truncation", "only_first")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")
@@ -62,7 +62,10 @@ def parse_zero_shot(
 
 
 def _entailment(description: ModelDescription) -> int:
-    """Return the first label that says so, as in transformers, which takes the last label where there is none."""
+    """Return the index of the first label that means entailment, as in transformers. Raises HEAD_NOT_SUITABLE.
+
+    Where no label does, transformers takes the last one, and its scores then mean nothing.
+    """
     require_head(description, "sequence_classification")
     there = ", ".join(description.labels)
     numbers = [number for number, label in enumerate(description.labels) if label.lower().startswith("entail")]

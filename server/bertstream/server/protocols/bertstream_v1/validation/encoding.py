@@ -1,4 +1,4 @@
-"""EncodingOptions to what the tokenizer and the workers need."""
+"""Parses EncodingOptions into the options of the tokenizer and the workers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WIRE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 @dataclass(frozen=True, slots=True)
 class AskedEncoding(EncodingPlan):
-    """A plan, and what a response says of it."""
+    """A plan, and the options in effect, which the response repeats."""
 
     effective: encoding_pb2.EncodingOptions
 
@@ -48,7 +48,10 @@ def parse_encoding(
     path: str = "options",
     default_output: Output = "pooled",
 ) -> AskedEncoding:
-    """Raise INVALID_ARGUMENT with the field's path, or FAILED_PRECONDITION for an output that the model lacks."""
+    """Parse the options.
+
+    Raises INVALID_ARGUMENT with the field's path, or FAILED_PRECONDITION for an output that the model lacks.
+    """
     output_options = _output_options(options, description, path, default_output)
     truncation = parse_truncation(options.truncation, description, f"{path}.truncation")
     prompt = _prompt(options, description, path)
@@ -86,14 +89,14 @@ def parse_encoding(
 
 
 def default_pooling(description: ModelDescription) -> Pooling:
-    """Return the pooling of a request that does not say."""
+    """Return the pooling of a request that does not choose one."""
     own = description.default_pooling
     mode = next(mode for mode in POOLING_MODES.values() if mode == own.mode)
     return Pooling(mode, (description.layers,), "mean", own.normalize, own.dimensions)
 
 
 def effective_pooling(pooling: Pooling) -> encoding_pb2.PoolingOptions:
-    """As it goes into a response."""
+    """Return the pooling in effect, as a response repeats it."""
     return encoding_pb2.PoolingOptions(
         mode=value_of(POOLING_MODES, pooling.mode),
         layers=pooling.layers,
@@ -133,7 +136,7 @@ def _output_options(
 
 
 def _refuse_unused(options: encoding_pb2.EncodingOptions, outputs: Sequence[Output], path: str) -> None:
-    """An option that no output asked for would use is a mistake."""
+    """Raise INVALID_COMBINATION for an option that none of the requested outputs uses."""
     for used, field, needs in (
         (options.HasField("pooling"), "pooling", ("pooled", "pooled_spans")),
         (bool(options.hidden_state_layers), "hidden_state_layers", ("hidden_states",)),
@@ -148,8 +151,8 @@ def _refuse_unused(options: encoding_pb2.EncodingOptions, outputs: Sequence[Outp
 
 
 def _numbers(values: Sequence[int], first: int, last: int, path: str) -> tuple[int, ...]:
-    """Layers or heads from `first` to `last`, negative ones counted from the end; all where none is given."""
-    for i, value in enumerate(values[: last + 2]):  # any more, and one is named twice
+    """Return layers or heads from `first` to `last`, negative ones counted from the end; all where none is given."""
+    for i, value in enumerate(values[: last + 2]):  # a longer list must name one twice
         if not (first <= value <= last or first - last - 1 <= value < 0):
             raise invalid(f"{path}[{i}]", f"{value} is not between {first} and {last}, or below 0", "INVALID_RANGE")
     numbers = [value if value >= 0 else last + 1 + value for value in values[: last + 2]]
@@ -177,7 +180,7 @@ def _layers(
     options: encoding_pb2.PoolingOptions, mode: PoolingMode, description: ModelDescription, path: str
 ) -> tuple[int, ...]:
     last = description.layers
-    for i, layer in enumerate(options.layers[: last + 2]):  # any more, and one is named twice
+    for i, layer in enumerate(options.layers[: last + 2]):  # a longer list must name one twice
         if not -last - 1 <= layer <= last:
             raise invalid(f"{path}.layers[{i}]", f"{layer} is not between {-last - 1} and {last}", "INVALID_RANGE")
     layers = tuple(layer % (last + 1) for layer in options.layers[: last + 2]) or (last,)

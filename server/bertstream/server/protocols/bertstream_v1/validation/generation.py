@@ -1,4 +1,4 @@
-"""GenerationOptions to what the workers need: what is asked goes before what the checkpoint says of generation."""
+"""Parses GenerationOptions into the workers' options; a request's options win over the checkpoint's own defaults."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OWN_EARLY_STOPPINGS: Mapping[object, EarlyStopping] = {False: "heuristic", True
 
 @dataclass(frozen=True, slots=True)
 class AskedGeneration(GenerationPlan):
-    """A plan, and what a response says of it."""
+    """A plan, and the options in effect, which the response repeats."""
 
     effective: generation_pb2.GenerationOptions
 
@@ -50,7 +50,7 @@ def parse_generation(
     pieces: bool = False,
     path: str = "options",
 ) -> AskedGeneration:
-    """`pieces`: tokens are wanted as they come, so there is no beam search.
+    """Parse the options. With `pieces` tokens are sent as they come, which rules out beam search.
 
     Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE.
     """
@@ -80,7 +80,7 @@ def parse_generation(
 
 
 class _Asked:
-    """Reads options: what is asked must be in range; the checkpoint's own takes effect where it is."""
+    """Reads options: a request's own must be in range; where it has none, the checkpoint's own default is used."""
 
     def __init__(self, options: generation_pb2.GenerationOptions, own: Mapping[str, Any], path: str) -> None:
         self.options = options
@@ -103,29 +103,29 @@ class _Asked:
         return value
 
     def real(self, name: str, fallback: float, least: float, most: float = math.inf, *, above: bool = False) -> float:
-        """Return a finite number in a range; `above`: greater than the least."""
+        """Return a finite number in a range; with `above` it must be greater than the least."""
         if not self.has(name):
             return float(self.own.get(name, fallback))
-        # The field has 32 bits: 0.7 is to be the 0.7 that the caller wrote.
+        # The field has 32 bits, and 0.7 must stay the 0.7 that the caller wrote.
         value = float(str(np.float32(getattr(self.options, name))))
         if not (math.isfinite(value) and least <= value <= most) or (above and value == least):
-            said = "above" if above else "at least"
+            bound = "above" if above else "at least"
             up_to = "" if most == math.inf else f" and at most {most:g}"
-            self.refuse(name, f"{value:g} is not a number {said} {least:g}{up_to}", "INVALID_RANGE")
+            self.refuse(name, f"{value:g} is not a number {bound} {least:g}{up_to}", "INVALID_RANGE")
         return value
 
     def flag(self, name: str, fallback: bool) -> bool:
         return bool(getattr(self.options, name)) if self.has(name) else bool(self.own.get(name, fallback))
 
     def only_with(self, names: Sequence[str], true: bool, what: str) -> None:
-        """An option that is asked for and would not be used is a mistake."""
+        """Raise INVALID_COMBINATION for options that are set but not used, as they need `what`."""
         for name in names:
             given = self.has(name) if name != "early_stopping" else bool(self.options.early_stopping)
             if given and not true:
                 self.refuse(name, f"it means something only with {what}", "INVALID_COMBINATION")
 
     def strings(self, name: str, most: int) -> tuple[str, ...]:
-        """Return a list of texts that are neither empty nor long, each once."""
+        """Return a list of texts, each once. Raises for too many, for an empty one and for one that is too long."""
         given: Sequence[str] = getattr(self.options, name)
         if len(given) > most:
             raise too_large(f"{self.path}.{name}", f"there are {len(given)}; the limit is {most}")
@@ -139,7 +139,7 @@ class _Asked:
 
 
 def _lengths(asked: _Asked, own: GenerationDescription, causal: bool) -> Lengths:
-    longest = own.max_tokens - 1  # one token at least stands before them
+    longest = own.max_tokens - 1  # at least one token comes before the new ones
     given = asked.has("max_new_tokens")
     default = own.defaults.get("max_new_tokens")
     if default is None and "max_length" not in own.defaults:
@@ -191,7 +191,10 @@ def _strategy(asked: _Asked, own: GenerationDescription, pieces: bool) -> Genera
 
 
 def _beams_and_sampling(asked: _Asked, pieces: bool) -> tuple[int, bool]:
-    """Return what is asked for wins over what the checkpoint has and does not go with it."""
+    """Return the number of beams, and whether to sample.
+
+    An option of the request wins over one of the checkpoint that does not go with it.
+    """
     wants_sampling = asked.has("do_sample") and asked.options.do_sample
     if asked.has("num_beams"):
         beams = asked.whole("num_beams", 1, 1, MAX_BEAMS)
@@ -229,7 +232,7 @@ def _eos(asked: _Asked, own: GenerationDescription) -> tuple[int, ...]:
 def _truncation(
     options: types_pb2.TruncationOptions, description: ModelDescription, lengths: Lengths, path: str
 ) -> Truncation:
-    """Of prompts, the end is kept, and what is generated has room."""
+    """Return how to truncate inputs; of a prompt the end is kept, and the new tokens must have room after it."""
     parsed = parse_truncation(options, description, path)
     if not lengths.causal:
         return parsed
@@ -239,7 +242,7 @@ def _truncation(
 
 
 def _fill(plan: AskedGeneration, options: generation_pb2.GenerationOptions, name: str) -> None:
-    """Fill in the effective options. What has no effect with the others stays unset."""
+    """Fill in the options in effect. Those that the others make unused stay unset."""
     effective, chosen = plan.effective, plan.options
     effective.CopyFrom(options)
     effective.model = name

@@ -1,4 +1,4 @@
-"""TextBatch to the tokenizer's inputs, and the paths of its texts. A list of choices is counted by its prompts."""
+"""Parses a TextBatch into the tokenizer's inputs, and names the paths of its texts. Choices count by their prompts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ Batch = types_pb2.TextBatch | tasks_pb2.ChoiceLists
 
 
 def parse_inputs(batch: types_pb2.TextBatch, path: str, max_texts: int, field: str = "") -> Inputs:
-    """At least one text and at most `max_texts`, of one kind. Raises INVALID_ARGUMENT with the field's path.
+    """Return at least one text and at most `max_texts`, all of one kind.
 
-    `field` is the path of the content, where it is not that of the batch and the kind.
+    `field` is the path of the content, where that is not `path` and the kind. Raises INVALID_ARGUMENT with the field's
+    path.
     """
     kind = batch.WhichOneof("content")
     if kind is None:
@@ -36,19 +37,19 @@ def parse_inputs(batch: types_pb2.TextBatch, path: str, max_texts: int, field: s
 
 
 def parse_sent(batch: types_pb2.TextBatch, path: str, max_texts: int, bad: Sequence[int] = ()) -> SentTexts:
-    """Return the texts of a message at this path, and which of them are not UTF-8. Raises as parse_inputs does."""
+    """Return the texts of a message at this path; `bad` are those that are not UTF-8. Raises as parse_inputs does."""
     inputs = parse_inputs(batch, path, max_texts)
     return Sent(inputs, path, f"{path}.{batch.WhichOneof('content')}", bad)
 
 
 def text_path(batch: Batch, path: str, index: int) -> str:
-    """Return the path of a text, whatever columns it is spread over: "inputs.texts[3]"."""
+    """Return the path of a text, such as "inputs.texts[3]", even if it is spread over several columns."""
     kind = "prompts" if isinstance(batch, tasks_pb2.ChoiceLists) else batch.WhichOneof("content")
     return f"{path}.{kind}[{index}]"
 
 
 def count_texts(batch: Batch) -> int:
-    """How many texts, or questions with choices, a batch has, by its counting column."""
+    """Return how many texts, or questions with choices, a batch has, from the column that counts them."""
     if isinstance(batch, tasks_pb2.ChoiceLists):
         return len(batch.choice_counts)
     kind = batch.WhichOneof("content")
@@ -60,16 +61,16 @@ def count_texts(batch: Batch) -> int:
 
 
 def bad_texts(batch: Batch, bad: Iterable[BadString]) -> list[int]:
-    """Return the indexes of the texts that have strings which are not UTF-8; -1 for a string that is in no text."""
+    """Return the indexes of the texts with strings that are not UTF-8; -1 stands for a string outside all texts."""
     return sorted({_text_of(batch, each) for each in bad})
 
 
 def refuse_bad_strings(
     batch: Batch, bad: Iterable[BadString], path: str = "inputs", at: Callable[[int], str] | None = None
 ) -> None:
-    """For unary calls: raises INVALID_ARGUMENT where any string is not UTF-8, naming all.
+    """Raise INVALID_ARGUMENT, naming all of them, if a unary call has strings that are not UTF-8.
 
-    `at` says what the path of a text is, where that is not as in a TextBatch at `path`.
+    `at` gives the path of a text where that is not the path in a TextBatch at `path`.
     """
     listed = list(bad)
     if not listed:
@@ -98,7 +99,7 @@ def _text_of(batch: Batch, bad: BadString) -> int:
 
 
 def _owner(counts: Sequence[int], index: int) -> int:
-    """Whose the element at this index is, of lists end to end."""
+    """Return the list that has the element at this index, where lists of these sizes stand end to end."""
     return int(np.searchsorted(np.cumsum(counts), index, side="right"))
 
 

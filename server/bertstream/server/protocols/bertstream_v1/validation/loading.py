@@ -1,4 +1,4 @@
-"""Requests to load a model. Whether there is such a checkpoint is for the supervisor to say."""
+"""Parses requests to load a model. Only the supervisor knows whether there is such a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ALLOWED = "it must be 1 to 128 of A-Z a-z 0-9 . _ / - without .. and not begin 
 
 
 def parse_load(request: models_pb2.LoadModelRequest, max_workers: int) -> LoadModel:
-    """Raise INVALID_ARGUMENT."""
+    """Parse the request. Raises INVALID_ARGUMENT."""
     for field, value in (("name", request.name), ("source", request.source)):
         if not is_name(value):
             raise invalid(field, _ALLOWED, "INVALID_MODEL_NAME")

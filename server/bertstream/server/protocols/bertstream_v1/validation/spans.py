@@ -1,4 +1,4 @@
-"""SpanLists to spans of n texts."""
+"""Parses SpanLists into the spans of n texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Words
 from bertstream.server.protocols.bertstream_v1.validation.names import name_of
 from bertstream.v1 import encoding_pb2
 
-MAX_SPANS = 512  # of one text: one a token, and more
+MAX_SPANS = 512  # of one text; enough for a span for each token
 
 UNITS: dict[int, SpanUnit] = {
     encoding_pb2.SPAN_UNIT_UNSPECIFIED: "characters",
@@ -22,7 +22,7 @@ UNITS: dict[int, SpanUnit] = {
 
 
 def spans_for(plan: EncodingPlan, spans: encoding_pb2.SpanLists, inputs: Inputs, path: str) -> AskedSpans | None:
-    """Return the spans, where the plan pools any. Raises INVALID_ARGUMENT where it does not, and some are given."""
+    """Return the spans if the plan pools spans, else None. Raises INVALID_ARGUMENT for spans that are not used."""
     if "pooled_spans" in plan.output_options.outputs:
         return parse_spans(spans, inputs, path)
     if spans.span_counts or spans.starts:
@@ -31,7 +31,7 @@ def spans_for(plan: EncodingPlan, spans: encoding_pb2.SpanLists, inputs: Inputs,
 
 
 def parse_spans(spans: encoding_pb2.SpanLists, inputs: Inputs, path: str) -> AskedSpans:
-    """Raise INVALID_ARGUMENT with the field's path."""
+    """Parse the spans. Raises INVALID_ARGUMENT with the field's path."""
     unit = name_of(UNITS, spans.unit, f"{path}.unit")
     counts = np.array(spans.span_counts, np.int32)
     starts, ends = np.array(spans.starts, np.int64), np.array(spans.ends, np.int64)
@@ -43,7 +43,7 @@ def parse_spans(spans: encoding_pb2.SpanLists, inputs: Inputs, path: str) -> Ask
         raise too_large(f"{path}.span_counts[{int(counts.argmax())}]", f"the limit is {MAX_SPANS} spans a text")
     if unit != "tokens" and isinstance(inputs, Ids | Pairs):
         raise invalid(f"{path}.unit", "spans of pairs and of token ids are counted in tokens", "INVALID_COMBINATION")
-    if unit == "characters" and isinstance(inputs, Words):  # there is no text in which they could be counted
+    if unit == "characters" and isinstance(inputs, Words):  # there is no text whose characters could be counted
         why = "spans of texts split into words are counted in words or tokens"
         raise invalid(f"{path}.unit", why, "INVALID_COMBINATION")
     return AskedSpans(counts, starts, ends, unit)

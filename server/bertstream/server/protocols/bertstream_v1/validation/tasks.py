@@ -1,4 +1,4 @@
-"""What the options of several tasks share."""
+"""Parses the options that several tasks share."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SCORE_FUNCTIONS: Mapping[int, ScoreFunction] = names_in(tasks_pb2.ScoreFunction,
 
 
 def require_head(description: ModelDescription, head: HeadName) -> None:
-    """Raise HEAD_NOT_AVAILABLE."""
+    """Raise HEAD_NOT_AVAILABLE if the model lacks the head."""
     if head not in description.heads:
         raise head_not_available(head, description.heads)
 
 
 def not_suitable(message: str) -> RequestError:
-    """Return the checkpoint has the head, but it was not trained for this task."""
+    """Return the error for a checkpoint that has the head, but was not trained for this task."""
     return not_available(message, "HEAD_NOT_SUITABLE")
 
 
@@ -44,12 +44,12 @@ def require_mask(description: ModelDescription) -> tuple[str, int]:
 
 
 def parse_priority(value: int, default: int, path: str) -> int:
-    """`default` where it is not said. Raises INVALID_ENUM."""
+    """Return the priority, `default` where it is not set. Raises INVALID_ENUM."""
     return default if value == types_pb2.PRIORITY_UNSPECIFIED else name_of(PRIORITIES, value, path)
 
 
 def effective_priority(priority: int) -> types_pb2.Priority.ValueType:
-    """As it goes into a response."""
+    """Return the priority in effect, as a response repeats it."""
     value: types_pb2.Priority.ValueType = value_of(PRIORITIES, priority)
     return value
 
@@ -57,7 +57,7 @@ def effective_priority(priority: int) -> types_pb2.Priority.ValueType:
 def parse_task_truncation(
     options: types_pb2.TruncationOptions, description: ModelDescription, path: str, default: Strategy = "longest_first"
 ) -> Truncation:
-    """As for other requests, but that tasks on pairs may have a default strategy of their own."""
+    """Return how to truncate texts, as parse_truncation does, with a default strategy of the task's own."""
     if options.strategy == types_pb2.TRUNCATION_STRATEGY_UNSPECIFIED:
         filled = types_pb2.TruncationOptions()
         filled.CopyFrom(options)
@@ -67,18 +67,18 @@ def parse_task_truncation(
 
 
 def parse_function(value: int, default: ScoreFunction, path: str) -> ScoreFunction:
-    """`default` where it is not said. Raises INVALID_ENUM."""
+    """Return the function of scores, `default` where it is not set. Raises INVALID_ENUM."""
     unset = value == tasks_pb2.SCORE_FUNCTION_UNSPECIFIED
     return default if unset else name_of(SCORE_FUNCTIONS, value, path)
 
 
 def own_function(name: str) -> ScoreFunction:
-    """Return a description's function."""
+    """Return the function of this name, as a model's description has it."""
     return next(function for function in SCORE_FUNCTIONS.values() if function == name)
 
 
 def effective_function(function: ScoreFunction) -> tasks_pb2.ScoreFunction.ValueType:
-    """As it goes into a response."""
+    """Return the function in effect, as a response repeats it."""
     value: tasks_pb2.ScoreFunction.ValueType = value_of(SCORE_FUNCTIONS, function)
     return value
 
@@ -100,7 +100,7 @@ def parse_stride(value: int | None, default: int, most: int, path: str) -> int:
 
 
 def refuse_texts(texts: Sequence[str], path: str, reason: str) -> None:
-    """Raise where one of the texts is empty, or there twice."""
+    """Raise INVALID_ARGUMENT if one of the texts is empty or occurs twice."""
     seen: set[str] = set()
     for i, text in enumerate(texts):
         if not text.strip():

@@ -1,4 +1,4 @@
-"""Options of truncation and tokenization."""
+"""Parses the options of truncation and tokenization."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL_COLUMNS: frozenset[Column] = frozenset({"tokens", "offsets", "special_tokens
 
 @dataclass(frozen=True, slots=True)
 class AskedTokenization(TokenizationPlan):
-    """A plan, and what a response says of it."""
+    """A plan, and the options in effect, which the response repeats."""
 
     effective: tokenization_pb2.TokenizationOptions
 
@@ -32,7 +32,7 @@ class AskedTokenization(TokenizationPlan):
 def parse_tokenization(
     options: tokenization_pb2.TokenizationOptions, name: str, description: ModelDescription, path: str = "options"
 ) -> AskedTokenization:
-    """Raise INVALID_ARGUMENT with the field's path."""
+    """Parse the options. Raises INVALID_ARGUMENT with the field's path."""
     wanted = names_of(COLUMNS, options.outputs, f"{path}.outputs")
     if options.stride < 0:
         raise invalid(f"{path}.stride", "it must not be negative", "INVALID_RANGE")
@@ -58,7 +58,7 @@ def parse_tokenization(
 
 
 def parse_truncation(options: types_pb2.TruncationOptions, description: ModelDescription, path: str) -> Truncation:
-    """Raise INVALID_ARGUMENT with the field's path."""
+    """Parse the options. Raises INVALID_ARGUMENT with the field's path."""
     max_length = options.max_length or description.default_max_length
     if not 1 <= max_length <= description.max_tokens:
         raise invalid(
@@ -74,7 +74,7 @@ def parse_truncation(options: types_pb2.TruncationOptions, description: ModelDes
 
 
 def effective_truncation(truncation: Truncation) -> types_pb2.TruncationOptions:
-    """As it goes into a response."""
+    """Return the truncation in effect, as a response repeats it."""
     return types_pb2.TruncationOptions(
         strategy=value_of(STRATEGIES, truncation.strategy),
         side=value_of(SIDES, truncation.side),
