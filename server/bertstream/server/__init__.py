@@ -1,1 +1,1 @@
-"""The gRPC frontend: requests to token ids, to a worker, and back to the wire."""
+"""The server: its supervisor, and the gRPC frontends that turn requests into token ids and ask workers for answers."""

@@ -1,7 +1,7 @@
-"""The certificate that a server shows, its key, and the authorities of its clients: read, checked and read again.
+"""Reads and checks the server's certificate, its key, and the authorities of its clients, at first and on each change.
 
-Both the supervisor and the frontends need this: one refuses to start with files that are wrong, the others follow the
-files as they change. Checked by Python's own ssl, since the supervisor loads no grpc.
+The supervisor refuses to start with files that are wrong; the frontends follow the files as they change. Python's own
+ssl checks them, since the supervisor loads no grpc.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the files hold, and what is to be said about it."""
+    """The contents of the files, and the warnings to log about them."""
 
     certificates: Certificates
     expires: str = ""  # such as "Nov 29 05:16:31 2027 GMT"; empty where clients refuse the certificate
@@ -58,7 +58,10 @@ class FollowedCertificates:
     """The certificates in use: the newest good ones that the files have had. May be used by several threads."""
 
     def __init__(self, files: TlsFiles, first: Certificates | None = None) -> None:
-        """`first`: in use until a look at the files. Without it they are read at once: raises CertificateError."""
+        """Take the files and the certificates to use until the files change.
+
+        Without `first` the files are read at once. Raises CertificateError.
+        """
         self.files = files
         self._lock = threading.Lock()
         self._stamp: _Stamp = () if first else _stamp(files)  # they may have changed since `first` was read
@@ -66,7 +69,7 @@ class FollowedCertificates:
 
     @property
     def current(self) -> Certificates:
-        """Those in use."""
+        """The certificates in use."""
         return self._current
 
     def follow(self) -> None:
@@ -76,7 +79,7 @@ class FollowedCertificates:
                 self._renew()
 
     def reload(self) -> bool:
-        """Read the files at once, and use what they hold if that is good, which the log and the result say."""
+        """Read the files at once, and use what they hold if that is good; return whether it is."""
         with self._lock:
             return self._renew(confirm=True)
 
@@ -99,7 +102,7 @@ class FollowedCertificates:
 
 
 def _read(path: str, kind: str) -> str:
-    """Return what a PEM file holds, byte for byte."""
+    """Return the contents of a PEM file as text in Latin-1, byte for byte."""
     try:
         text = Path(path).read_text(encoding="latin-1")
     except OSError as error:
@@ -110,7 +113,7 @@ def _read(path: str, kind: str) -> str:
 
 
 def _trusting(path: str, certificates: str) -> ssl.SSLContext:
-    """Return a client that trusts these certificates, whoever has signed them."""
+    """Return the context of a client that trusts these certificates, whoever has signed them."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
@@ -123,7 +126,7 @@ def _trusting(path: str, certificates: str) -> ssl.SSLContext:
 
 
 def _showing(files: TlsFiles, certificate: str, key: str) -> ssl.SSLContext:
-    """Return a server with this certificate, which is known to be one."""
+    """Return the context of a server that shows this certificate, which has been parsed before."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         with _in_memory(certificate) as certificate_path, _in_memory(key) as key_path:
@@ -142,7 +145,7 @@ def _reason(error: ssl.SSLError) -> str:
 
 
 def _validity(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[str, str]:
-    """When the certificate expires, and why clients refuse it if they do: found by a handshake in memory."""
+    """Return when the certificate expires, and why clients refuse it if they do, from a handshake in memory."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     served = server.wrap_bio(to_server, to_client, server_side=True)
     asking = client.wrap_bio(to_client, to_server)
@@ -159,7 +162,10 @@ def _validity(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[str, str]
 
 @contextlib.contextmanager
 def _in_memory(text: str) -> Iterator[str]:
-    """A file's path for what can only be loaded from files: what is checked is then what is used, and no copy stays."""
+    """Yield the path of a file in memory with this text, for functions of ssl that only load files.
+
+    So the text that is checked is the text that is used, and no copy stays on a disk.
+    """
     fd = os.memfd_create("pem")
     try:
         os.write(fd, text.encode("latin-1"))
@@ -169,7 +175,7 @@ def _in_memory(text: str) -> Iterator[str]:
 
 
 def _stamp(files: TlsFiles) -> _Stamp:
-    """Change when a file does; all zeros for one that is not there."""
+    """Return times, sizes and inodes, which change when a file does; all zeros for a file that does not exist."""
     stamps = []
     for path in filter(None, (files.certificate, files.key, files.client_ca)):
         try:

@@ -27,7 +27,10 @@ A flag wins over a variable, and a variable over the file."""
 
 
 def serve_main(argv: Sequence[str]) -> int:
-    """`bertstream serve`. Returns the exit code: 0 after a drain, 1 when it could not start, 2 for wrong usage."""
+    """Run `bertstream serve`.
+
+    Returns the exit code: 0 after a drain, 1 when it could not start, 2 for wrong usage.
+    """
     logs.setup("supervisor")
     parser = _Parser(
         "bertstream serve",
@@ -47,7 +50,7 @@ def serve_main(argv: Sequence[str]) -> int:
 
 
 def compile_main(argv: Sequence[str]) -> int:
-    """`bertstream compile`: prints the compiled directory of each model. Exit codes as in serve_main."""
+    """Run `bertstream compile`, which prints each model's compiled directory. Returns exit codes as serve_main does."""
     logs.setup("compile")
     parser = _Parser(
         "bertstream compile", description="Compile checkpoints into the cache, so that serving starts at once."
@@ -77,7 +80,7 @@ def keys_main(argv: Sequence[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong as all else that keeps a server from starting."""
+    """Reports wrong usage in the form of all other errors that keep a server from starting."""
 
     def error(self, message: str) -> NoReturn:
         app.fail(f"{message} (see `{self.prog} --help`)")
@@ -90,7 +93,7 @@ def _exit_code(run: Callable[[], int]) -> int:
     except config.ConfigError as error:
         app.fail(error)
         return 2
-    except BrokenPipeError:  # whoever reads standard output has gone; not ours to tell
+    except BrokenPipeError:  # the reader of standard output has gone; the caller of this function handles that
         raise
     except (app.ChildFailed, DescriptionError, TrustError, OSError) as error:
         return app.fail(error)

@@ -16,10 +16,10 @@ from bertstream.workers.contract import TASKS
 
 
 class ConfigError(Exception):
-    """A value that cannot be; the message names the option and where it came from."""
+    """An option has a value that is not allowed; the message names the option and where the value came from."""
 
 
-_MOST = (1 << 31) - 1  # what gRPC and an int32 of the protocol take; in seconds, far more than anyone means
+_MOST = (1 << 31) - 1  # the largest number that gRPC and an int32 of the protocol take; 68 years if it is seconds
 
 
 def _option(
@@ -30,7 +30,7 @@ def _option(
 
 @dataclass(frozen=True, slots=True)
 class ModelTable:
-    """`[model.NAME]` of the file. What is None is as for all models, or as the checkpoint has it."""
+    """`[model.NAME]` of the file. None stands for the value of all models, or the checkpoint's own."""
 
     source: str | None = None
     device: str | None = None
@@ -40,14 +40,14 @@ class ModelTable:
     threads: int | None = None
     batch_tokens: int | None = None
     queue_tokens: int | None = None
-    max_length: int | None = None  # that texts are cut to unless a request says otherwise
-    task: str | None = None  # the head that it is, whatever the checkpoint says or leaves open
+    max_length: int | None = None  # tokens that texts are cut to unless a request says otherwise
+    task: str | None = None  # what the checkpoint's head is for, whatever the checkpoint says or leaves open
     allow_unsupported_modules: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """What `bertstream serve` is told. A 0 among the sizes means that the server chooses."""
+    """The options of `bertstream serve`. A 0 among the sizes means that the server chooses."""
 
     models: tuple[str, ...] = _option((), "hub name, checkpoint directory, or NAME=either; none: the embedded model")
     host: str = _option(
@@ -145,7 +145,7 @@ class ServeConfig:
 
     @property
     def tasks(self) -> tuple[tuple[str, str], ...]:
-        """What `task` says: a model's name, or "" for all, and its task."""
+        """The pairs in `task`: a model's name, or "" for all models, and its task."""
         return tuple((name, task) for name, _, task in (each.rpartition("=") for each in self.task))
 
     @property
@@ -158,7 +158,7 @@ FIELDS = {each.name: each for each in dataclasses.fields(ServeConfig) if each.me
 
 
 def add_arguments(parser: argparse.ArgumentParser, names: Sequence[str] = tuple(FIELDS)) -> None:
-    """A flag for each option; `models` are the positional arguments."""
+    """Add a flag for each option; `models` are the positional arguments."""
     for name in names:
         option = FIELDS[name]
         if name == "models":
@@ -179,7 +179,10 @@ def add_arguments(parser: argparse.ArgumentParser, names: Sequence[str] = tuple(
 
 
 def load(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> ServeConfig:
-    """Return flags over variables over the file over defaults. Raises ConfigError."""
+    """Return the options: a flag wins over a variable, that over the file, and that over the default.
+
+    Raises ConfigError.
+    """
     path = arguments.config or environment.get("BERTSTREAM_CONFIG")
     values = _from_file(Path(path)) if path else {}
     for name in FIELDS:
@@ -221,19 +224,19 @@ def _parse_table(table: Mapping[str, Any], origin: str) -> ModelTable:
 
 
 def _parse_own(name: str, value: Any, origin: str) -> Any:
-    """Return a model's own value of an option."""
+    """Return the value of an option in a model's table. Raises ConfigError."""
     if name == "device" and isinstance(value, str) and re.fullmatch(r"cuda:\d{1,3}", value):
         return value
     if name == "task":
         return _parse_task(value, origin)
     if name == "source" and value == "":
         raise ConfigError(f"{origin} must be a hub name or a checkpoint's directory")
-    # Texts and lengths without a place among the options of all models are parsed like those that have one.
+    # `source` and `max_length` are no options of all models; they are parsed like two that are.
     return _parse({"source": "cache", "max_length": "max_texts"}.get(name, name), value, origin)
 
 
 def _parse_named_task(text: str, origin: str) -> str:
-    """TASK, or NAME=TASK."""
+    """Return TASK or NAME=TASK without white space. Raises ConfigError."""
     _parse_task(text.rpartition("=")[2].strip(), origin)
     return "".join(text.split())
 
@@ -245,13 +248,13 @@ def _parse_task(value: Any, origin: str) -> str:
     return task
 
 
-# What is between the texts of a list in one text; None is white space.
+# Separators of the items where a list is given as one text; None is white space.
 _SEPARATORS: Mapping[str, str | None] = {"models": None, "model_roots": os.pathsep, "task": ","}
 _ACCEPTED: Mapping[type, tuple[type, ...]] = {int: (int, str), float: (int, float, str), str: (str,)}
 
 
 def _parse(name: str, value: Any, origin: str) -> Any:
-    """Return a value of the option's type, whether it came as text or from TOML."""
+    """Return a value of the option's type, whether it came as text or from TOML. Raises ConfigError."""
     option = FIELDS[name]
     if name in _SEPARATORS:
         parsed = _parse_list(value, origin, _SEPARATORS[name])
@@ -275,7 +278,7 @@ def _parse(name: str, value: Any, origin: str) -> Any:
 
 
 def _parse_list(value: Any, origin: str, separator: str | None) -> tuple[str, ...]:
-    """Return a list of texts; in one text they are separated by white space, or by what is said."""
+    """Return a list of texts, or the parts of one text between separators; None is white space."""
     texts = [part for part in value.split(separator) if part] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
         raise ConfigError(f"{origin} must be a list of texts, not {value!r}")

@@ -1,4 +1,4 @@
-"""What the supervisor's process and a frontend ask and tell each other over the control line."""
+"""The messages between the supervisor's process and a frontend, over the control line."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from bertstream.server.settings import KeyEntry, ModelSettings
 
 
 class ServeModels(Struct, frozen=True, tag=True):
-    """A frontend is to serve just these models; answered once it does."""
+    """Tells a frontend to serve exactly these models; it answers once it does."""
 
     models: tuple[ModelSettings, ...]
 
 
 class AwaitDrained(Struct, frozen=True, tag=True):
-    """A frontend answers once it has no call under way on these versions of models."""
+    """Asks a frontend to answer once it has no call under way on these versions of models."""
 
     serials: tuple[int, ...]
 
 
 class UseKeys(Struct, frozen=True, tag=True):
-    """A frontend is to know callers by just these keys from now on."""
+    """Tells a frontend to know callers by exactly these keys from now on."""
 
     keys: tuple[KeyEntry, ...]
 
 
 class LoadModel(Struct, frozen=True, tag=True):
-    """The supervisor is to load a model, or to replace the one of this name."""
+    """Asks the supervisor to load a model, or to replace the one of this name."""
 
     name: str
     source: str
-    dtype: str = ""  # the server's choice
-    workers: int = 0  # the server's choice
-    allow_unsupported_modules: bool = False  # also where the server does not
+    dtype: str = ""  # empty: the server chooses
+    workers: int = 0  # 0: the server chooses
+    allow_unsupported_modules: bool = False  # even if the server's own option does not allow them
 
 
 class UnloadModel(Struct, frozen=True, tag=True):
-    """The supervisor is to unload a model."""
+    """Asks the supervisor to unload a model."""
 
     name: str
 
@@ -47,20 +47,20 @@ RefusalKind = Literal["checkpoint_not_found", "not_loadable", "model_not_found",
 
 
 class Refusal(Struct, frozen=True):
-    """Why a model was not loaded or unloaded; of "model_not_found" the message is the names of those there are."""
+    """Why a model was not loaded or unloaded; for "model_not_found" the message lists the names of all models."""
 
     kind: RefusalKind
     message: str = ""
 
 
 class ChangeOutcome(Struct, frozen=True):
-    """What came of LoadModel or UnloadModel."""
+    """The answer to LoadModel or UnloadModel: done, or why it was refused."""
 
     refusal: Refusal | None = None
 
 
 class CallsLeft(Struct, frozen=True):
-    """A frontend that drains has so many calls under way."""
+    """Tells how many calls a draining frontend still has under way."""
 
     calls: int
 

@@ -8,5 +8,5 @@ _NAME = re.compile(r"[A-Za-z0-9._/-]{1,128}")
 
 
 def is_name(text: str) -> bool:
-    """Whether a caller may use this as a model's name or source: short, plain, and leading nowhere else."""
+    """Tell whether a caller may use this as a model's name or source: short, of plain characters, no way out."""
     return _NAME.fullmatch(text) is not None and ".." not in text and not text.startswith("/")

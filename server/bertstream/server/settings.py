@@ -1,4 +1,4 @@
-"""What the supervisor tells a frontend process, over its control line."""
+"""The settings that the supervisor sends to a frontend process over its control line."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Literal
 
-Role = Literal["use", "admin"]  # all that serves; that, and changing what is served
+Role = Literal["use", "admin"]  # "use" may call all that serves; "admin" may also load and unload models
 KEY_SLOTS = 16_384  # far more than there may be keys, so that a slot is idle for long before it is another key's
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call, and one stream, may ask for."""
+    """Limits of one call and of one stream."""
 
     max_texts: int  # in one message
     max_request_bytes: int  # of one message
-    max_message_bytes: int  # that the transport takes at all, so that what is too large gets a proper answer
+    max_message_bytes: int  # of a message that the transport takes, so that one too large gets a proper error
     max_response_bytes: int  # of a unary answer
     stream_items: int  # under way in one stream
-    stream_tokens: int  # likewise
+    stream_tokens: int  # under way in one stream
     stream_bytes: int  # of token states under way in one stream
     concurrent_calls: int  # of this frontend
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What connections, and those who read from them, may take. 0 seconds are no end. Defaults are the server's."""
+    """Limits of connections and of their readers, with the server's defaults. 0 seconds mean no limit."""
 
     max_connections: int = 4096  # to this frontend
     connection_streams: int = 2048  # calls under way on one connection
@@ -41,14 +41,14 @@ class ConnectionLimits:
 class TlsFiles:
     """Where the server's certificate is, by absolute paths."""
 
-    certificate: str  # and those between it and its authority
+    certificate: str  # followed by those between it and its authority
     key: str
-    client_ca: str = ""  # the authorities of clients' certificates, which clients must show then
+    client_ca: str = ""  # the authorities of clients' certificates; if set, clients must show a certificate
 
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """What such files hold: PEM, as text in Latin-1."""
+    """The contents of TlsFiles: PEM, as text in Latin-1."""
 
     certificate: str
     key: str = field(repr=False)
@@ -57,7 +57,7 @@ class Certificates:
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """The files to follow, and what was good in them last, for a frontend that starts while they are not."""
+    """The files to follow, and their last good contents, for a frontend that starts while the files are broken."""
 
     files: TlsFiles
     certificates: Certificates
@@ -65,21 +65,21 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
-    """A named caller: how it is known, and what it may take."""
+    """A named caller: how it is identified, and its limits."""
 
     name: str
     hash: str = field(default="", repr=False)  # of its key, as `hash_of` makes it
     subject: str = ""  # of its certificate, in place of a key: "CN=…" or "SAN=…"
     role: Role = "use"
-    models: tuple[str, ...] = ()  # that it may use; none: all
+    models: tuple[str, ...] = ()  # the models that it may use; empty: all
     tokens_per_second: float = 0.0  # 0: no bound
     concurrent: int = 0  # calls at once; 0: no bound
-    weight: float = 1.0  # its share beside others'
-    slot: int = 0  # its place among the counts that all frontends share
+    weight: float = 1.0  # its share of the work, relative to other callers
+    slot: int = 0  # its place in the file of counts that all frontends share
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What makes it the same key, however its bounds change."""
+        """The fields that make two entries the same key, however its limits change."""
         return self.name, self.hash, self.subject
 
     @staticmethod
@@ -90,10 +90,10 @@ class KeyEntry:
 
 @dataclass(frozen=True, slots=True)
 class KeysSettings:
-    """The keys that callers must show, and what is open to those who have none."""
+    """The keys that callers must show, and which services need none."""
 
     keys: tuple[KeyEntry, ...]
-    counts: str  # file that all frontends map
+    counts: str  # path of the file of counts, which all frontends map
     open_health: bool = True
     open_reflection: bool = False
 
@@ -104,9 +104,9 @@ class ModelSettings:
 
     name: str
     directory: str  # the compiled model
-    sockets: tuple[str, ...]  # its workers'
+    sockets: tuple[str, ...]  # of its workers
     queue_tokens: int  # under way in this frontend
-    max_length: int = 0  # that texts are cut to by default; 0: as the checkpoint has it
+    max_length: int = 0  # tokens that texts are cut to by default; 0: the checkpoint's own
     serial: int = 0  # tells versions of one model apart
 
 
@@ -124,8 +124,8 @@ class FrontendSettings:
     drain_seconds: float
     worker_wait_seconds: float
     log_level: str
-    max_load_workers: int = 0  # that LoadModel may ask for; 0: it is not allowed
-    number: int = 0  # among the frontends
+    max_load_workers: int = 0  # the most workers that LoadModel may ask for; 0: LoadModel is not allowed
+    number: int = 0  # of this frontend, counted from 0
     frontends: int = 1  # how many there are, all on one port
     connections: ConnectionLimits = ConnectionLimits()
     tls: TlsSettings | None = None  # None: plain text
