@@ -1,4 +1,4 @@
-"""How many tokens may be under way for one model, within their callers' quotas: unary calls fail fast, streams wait."""
+"""A bound on the tokens under way for one model, within the callers' quotas: unary calls fail fast, streams wait."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Admission:
 
     @contextmanager
     def unary(self, tokens: int, caller: Caller) -> Iterator[None]:
-        """Hold the tokens while the body runs. Raises OVERLOADED where there is no room, and QUOTA_EXCEEDED.
+        """Hold the tokens while the body runs; raise OVERLOADED where there is no room, or QUOTA_EXCEEDED.
 
         What is not admitted is not charged.
         """
@@ -55,7 +55,7 @@ class Admission:
     async def stream(self, tokens: int, caller: Caller, *, charged: bool = True) -> AsyncIterator[None]:
         """Wait for quota and room, then hold the tokens (half of the bound, if they are more) while the body runs.
 
-        charged: whether these tokens count for the caller's quota, as they do once.
+        charged: whether these tokens count for the caller's quota, since each token is charged only once.
         """
         if charged:
             await caller.quota.pay(tokens)
@@ -66,7 +66,7 @@ class Admission:
 
     @asynccontextmanager
     async def interactive_stream(self, tokens: int, caller: Caller) -> AsyncIterator[None]:
-        """Do as `stream`, within all of the bound: it does not wait behind streams that are in no hurry."""
+        """Do as `stream`, but within the whole bound, so that it does not wait behind bulk streams."""
         await caller.quota.pay(tokens)
         async with self._all.holding(tokens, caller):
             yield
@@ -78,7 +78,7 @@ class Admission:
 
 
 class _Rate:
-    """Tokens a second, over the last seconds; the age of what came counts down exponentially."""
+    """Tokens a second over the last seconds, as an average in which older tokens count exponentially less."""
 
     def __init__(self) -> None:
         self._tokens = 0.0

@@ -13,34 +13,34 @@ from bertstream.server.settings import Role
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, and what it may do. Where nobody needs a key, everyone may do all."""
+    """Who calls, and what the caller may do; where no key is needed, everyone may do everything."""
 
-    name: str  # a key's, or without keys the address: "192.0.2.1", "unix"
-    weight: float = 1.0  # its share beside other callers'
+    name: str  # of the key, or the address where there are no keys: "192.0.2.1", "unix"
+    weight: float = 1.0  # its share relative to other callers' weights
     role: Role = "admin"
-    models: tuple[str, ...] = ()  # that it may use; none: all
+    models: tuple[str, ...] = ()  # that it may use; empty: all
     quota: Quota = field(default=NO_QUOTA, compare=False, repr=False)
 
     def check_role(self, role: Role) -> None:
-        """Raise PERMISSION_DENIED where a call needs a role that this caller has not. Who has `admin` has `use`."""
+        """Raise PERMISSION_DENIED where a call needs a role that this caller does not have; `admin` includes `use`."""
         if role == "admin" != self.role:
             raise role_not_allowed(role)
 
     def may_use(self, model: str) -> bool:
-        """Return whether a model of this name is among those that it may use."""
+        """Return whether the caller may use a model of this name."""
         return not self.models or model in self.models
 
     def check_model(self, model: str) -> None:
-        """Raise PERMISSION_DENIED where it may not use a model of this name, whether that is there or not."""
+        """Raise PERMISSION_DENIED where the caller may not use a model of this name, whether or not it is served."""
         if not self.may_use(model):
             raise model_not_allowed(model, self.models)
 
 
-NOBODY = Caller("")  # where it does not matter whose something is
+NOBODY = Caller("")  # where it does not matter who calls
 
 
 def caller_at(peer: str) -> Caller:
-    """Return who calls without a key, by its address as gRPC writes it: "ipv4:192.0.2.1:5000"."""
+    """Return the caller without a key at this address, which is as gRPC writes it: "ipv4:192.0.2.1:5000"."""
     kind, _, rest = peer.partition(":")
     if kind in ("unix", "unix-abstract"):
         return Caller("unix")

@@ -9,13 +9,13 @@ from bertstream.server.core.errors import RequestError
 
 
 def raise_first(outcomes: Sequence[Outcome]) -> None:
-    """For calls that fail as a whole: raises the error of the first outcome that has one."""
+    """Raise the error of the first outcome that has one, for calls that fail as a whole."""
     for outcome in outcomes:
         if outcome.error is not None:
             raise outcome.error
 
 
 def refuse_if_late(error: RequestError) -> None:
-    """Raise what is a stream's error, not an item's: that its deadline, its model's version or its key is gone."""
+    """Raise an error that ends the stream rather than one item: a passed deadline, a replaced model, a key that is gone."""
     if error.reason in ("DEADLINE_EXCEEDED", "MODEL_REPLACED", "KEY_UNKNOWN"):
         raise error

@@ -1,4 +1,4 @@
-"""Every error that a caller can get, whatever protocol tells it.
+"""Every error that a caller can get, by whatever protocol.
 
 The reasons are part of the interface: they are listed in docs/protocol.md.
 """
@@ -14,7 +14,7 @@ MAX_VIOLATIONS = 20  # the details travel in a header, which clients limit to 8 
 
 
 class Code(enum.Enum):
-    """What kind of error it is: those of the canonical codes (google.rpc.Code) that the server answers with."""
+    """The kind of an error: those of the canonical codes (google.rpc.Code) that the server answers with."""
 
     INVALID_ARGUMENT = enum.auto()
     DEADLINE_EXCEEDED = enum.auto()
@@ -53,12 +53,12 @@ class RequestError(Exception):
 
 
 def invalid(path: str, description: str, reason: str = "INVALID_ARGUMENT") -> RequestError:
-    """One field is wrong; `path` is relative to the request."""
+    """Return the error for one field that is wrong; `path` is relative to the request."""
     return invalid_fields([Violation(path, description)], reason)
 
 
 def invalid_fields(violations: Iterable[Violation], reason: str = "INVALID_ARGUMENT") -> RequestError:
-    """Several fields are wrong."""
+    """Return the error for several fields that are wrong."""
     listed = tuple(violations)
     more = f" (and {len(listed) - 1} more)" if len(listed) > 1 else ""
     where = f"{listed[0].field}: " if listed[0].field else ""
@@ -67,17 +67,17 @@ def invalid_fields(violations: Iterable[Violation], reason: str = "INVALID_ARGUM
 
 
 def too_large(path: str, description: str) -> RequestError:
-    """One call asks for more than one call may."""
+    """Return the error for a call that asks for more than one call may."""
     return invalid(path, description, "REQUEST_TOO_LARGE")
 
 
 def not_utf8(path: str) -> RequestError:
-    """Return the text at this path is not UTF-8."""
+    """Return the error for a text, at this path, that is not UTF-8."""
     return invalid(path, NOT_UTF8, "INVALID_UTF8")
 
 
 def model_not_found(name: str, there: Iterable[str]) -> RequestError:
-    """No such model."""
+    """Return the error for a model that is not served."""
     names = ", ".join(there)
     return RequestError(
         Code.NOT_FOUND,
@@ -88,17 +88,17 @@ def model_not_found(name: str, there: Iterable[str]) -> RequestError:
 
 
 def method_not_found(name: str) -> RequestError:
-    """No such call."""
+    """Return the error for a call that does not exist."""
     return RequestError(Code.UNIMPLEMENTED, "METHOD_NOT_FOUND", f"there is no method {name[:200]!r}")
 
 
 def not_available(message: str, reason: str = "OUTPUT_NOT_AVAILABLE") -> RequestError:
-    """Return the model lacks what is asked of it."""
+    """Return the error for an output or feature that the model does not have."""
     return RequestError(Code.FAILED_PRECONDITION, reason, message)
 
 
 def head_not_available(head: str, there: Iterable[str]) -> RequestError:
-    """Return the checkpoint has no such task head."""
+    """Return the error for a task head that the checkpoint does not have."""
     names = ", ".join(there)
     message = f"this checkpoint has no head {head}; heads that it has: {names or 'none'}"
     return RequestError(
@@ -107,93 +107,90 @@ def head_not_available(head: str, there: Iterable[str]) -> RequestError:
 
 
 def checkpoint_not_found(message: str) -> RequestError:
-    """Nowhere that LoadModel may look."""
+    """Return the error for a checkpoint that is nowhere where LoadModel may look."""
     return RequestError(Code.NOT_FOUND, "CHECKPOINT_NOT_FOUND", message)
 
 
 def not_loadable(message: str) -> RequestError:
-    """Return the checkpoint does not compile, or its workers do not start."""
+    """Return the error for a checkpoint that does not compile, or whose workers do not start."""
     return RequestError(Code.FAILED_PRECONDITION, "MODEL_NOT_LOADABLE", message)
 
 
 def key_required() -> RequestError:
-    """Nothing says who calls."""
+    """Return the error for a call that does not say who calls."""
     message = "this server wants a key: send it as `authorization: Bearer KEY` (api_key=, --api-key)"
     return RequestError(Code.UNAUTHENTICATED, "KEY_REQUIRED", message)
 
 
 def key_unknown(message: str) -> RequestError:
-    """Return what is shown is no key of this server, or is none any more. The message must not have it."""
+    """Return the error for a key that this server does not know, or no longer; `message` must not contain it."""
     return RequestError(Code.UNAUTHENTICATED, "KEY_UNKNOWN", message)
 
 
 def role_not_allowed(role: str) -> RequestError:
-    """Return the caller's key has not the role that the call needs."""
+    """Return the error for a key without the role that the call needs."""
     message = f"this call needs a key with the role {role!r}"
     return RequestError(Code.PERMISSION_DENIED, "ROLE_NOT_ALLOWED", message, metadata={"role": role})
 
 
 def model_not_allowed(name: str, allowed: Iterable[str]) -> RequestError:
-    """Return the caller's key is for other models."""
+    """Return the error for a key that is for other models."""
     names = ", ".join(allowed)
     message = f"this key is not for the model {name[:200]!r}; name one that it is for: {names}"
     return RequestError(Code.PERMISSION_DENIED, "MODEL_NOT_ALLOWED", message, metadata={"models": names})
 
 
 def quota_exceeded(message: str, retry_seconds: float) -> RequestError:
-    """Return the caller's key has had its share for now."""
+    """Return the error for a key whose quota is used up for now."""
     return RequestError(Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED", message, retry_seconds=retry_seconds)
 
 
 def overloaded(message: str, retry_seconds: float) -> RequestError:
-    """Too much waits already."""
+    """Return the error for a call that comes when too much waits already."""
     return RequestError(Code.RESOURCE_EXHAUSTED, "OVERLOADED", message, retry_seconds=retry_seconds)
 
 
 def out_of_memory() -> RequestError:
-    """Return the worker lives, but this alone is more than its memory holds."""
+    """Return the error for a text that alone needs more memory than a worker has; the worker goes on."""
     return RequestError(
         Code.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY", "the worker's memory does not hold this text's computation"
     )
 
 
 def worker_lost(message: str, retry_seconds: float = 2.0) -> RequestError:
-    """No live worker could answer in time."""
+    """Return the error for a call that no live worker could answer in time."""
     return RequestError(Code.UNAVAILABLE, "WORKER_LOST", message, retry_seconds=retry_seconds)
 
 
 def model_replaced() -> RequestError:
-    """Return this version of the model has waited for its calls for as long as a drain may take.
-
-    The next is there already.
-    """
+    """Return the error for a call on an old version of the model that took longer than a drain may take."""
     message = "this version of the model is no longer served"
     return RequestError(Code.UNAVAILABLE, "MODEL_REPLACED", message, retry_seconds=0.1)
 
 
 def draining() -> RequestError:
-    """Return the server is about to stop."""
+    """Return the error for a call that comes when the server is about to stop."""
     return RequestError(Code.UNAVAILABLE, "DRAINING", "the server is shutting down", retry_seconds=1.0)
 
 
 def reader_stalled(seconds: float) -> RequestError:
-    """Return the caller takes nothing of an answer that waits for it; what was computed for it is not kept for ever."""
+    """Return the error for a caller that stopped reading its answer, which is not kept for ever."""
     message = f"nothing of the answer was taken for {seconds:g} s; read it without long pauses"
     return RequestError(Code.UNAVAILABLE, "READER_STALLED", message, retry_seconds=0.0)
 
 
 def poisonous(deaths: int) -> RequestError:
-    """Return this input kills workers."""
+    """Return the error for an input that kills workers."""
     return RequestError(
         Code.ABORTED, "POISONOUS_INPUT", f"{deaths} workers died computing this input; do not send it again"
     )
 
 
 def deadline_exceeded() -> RequestError:
-    """Too late; the work was not done."""
+    """Return the error for work that was not done, since its deadline had passed."""
     return RequestError(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the deadline passed before the work began")
 
 
 def internal() -> RequestError:
-    """Return a bug of ours; the log has the rest, under the request's id."""
+    """Return the error for a bug of the server's; the log has the rest, under the request's id."""
     return RequestError(Code.INTERNAL, "INTERNAL", "internal error; the server's log has it by request id")

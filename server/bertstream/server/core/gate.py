@@ -1,4 +1,4 @@
-"""Which calls may begin: none while the server drains, and so many at once."""
+"""Which calls may begin: a bounded number at once, and none while the server drains."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Gate:
 
     @contextmanager
     def passing(self, caller: Caller = NOBODY) -> Iterator[None]:
-        """Count a call while the body runs. Raises DRAINING, or OVERLOADED where too many are under way.
+        """Count a call while the body runs; raise DRAINING, or OVERLOADED where too many are under way.
 
-        The last places are for callers who have few, so that one with very many does not shut out the others.
+        The last places are kept for callers with few calls, so that one with very many does not shut out the others.
         """
         if self._closed:
             raise errors.draining()
@@ -45,12 +45,12 @@ class Gate:
                 self._empty.set()
 
     def close(self, tell: Callable[[int], None] = _tell_nobody) -> None:
-        """From now on no call begins. Tells how many are under way, now and whenever one ends."""
+        """Let no more calls begin, and `tell` how many are under way, now and whenever one ends."""
         self._closed, self._tell = True, tell
         tell(self._places.held)
 
     async def wait_empty(self, seconds: float) -> None:
-        """Return once no call is under way, or after so many seconds; what happens to calls then is not told."""
+        """Return once no call is under way, or after so many seconds; then the number of calls is told no more."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), seconds)
         self._tell = _tell_nobody

@@ -1,4 +1,4 @@
-"""What workers answer for task heads: whether by text, token or span, and how many bytes an entry has."""
+"""The workers' outputs for task heads: whether by text, token or span, and how many bytes an entry has."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Unit = Literal["text", "token", "span"]
 class HeadOutput:
     """An output of a head."""
 
-    unit: Unit  # what has an entry each
-    entry_bytes: Callable[[HeadOptions, int], int]  # of what is asked of a head, and how many labels there are
+    unit: Unit  # of which each has an entry
+    entry_bytes: Callable[[HeadOptions, int], int]  # from the options of a head and the number of labels
 
 
 HEAD_OUTPUTS: Mapping[Output, HeadOutput] = {

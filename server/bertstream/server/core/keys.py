@@ -1,4 +1,4 @@
-"""Which caller a call is from: by its key, or by the certificate that its connection has shown."""
+"""Finds the caller of a call by its key, or by the certificate of its connection."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SCHEME = "bearer"
 
 
 class Keys:
-    """The keys of one server, as one frontend knows them. Every door asks it who calls."""
+    """The keys of one server, as one frontend knows them."""
 
     def __init__(self, entries: Sequence[KeyEntry] | None = None, counts: SharedCounts | None = None) -> None:
-        """None for entries: anyone may call."""
+        """Take the keys' entries; None lets anyone call."""
         self.required = entries is not None
         self._counts = counts
         self._by_hash: dict[str, tuple[KeyEntry, Caller]] = {}
@@ -26,7 +26,7 @@ class Keys:
         self.replace(entries or ())
 
     def replace(self, entries: Sequence[KeyEntry]) -> None:
-        """From now on these are the keys. What has begun with one that is gone is refused the rest."""
+        """Replace all keys; calls that began with a key that is gone are refused the rest."""
         quotas = {entry.identity: self._quota(entry) for entry in entries}
         for gone in self._quotas.keys() - quotas.keys():
             self._quotas[gone].revoke()
@@ -36,9 +36,9 @@ class Keys:
         self._by_subject = {entry.subject: caller for entry, caller in callers if entry.subject}
 
     def identify(self, authorization: str | None, subjects: Iterable[str] = (), peer: str = "") -> Caller:
-        """Return who calls. Raises UNAUTHENTICATED, which says what to do and shows nothing of a key.
+        """Return the caller, or raise UNAUTHENTICATED, which says what to do and shows nothing of a key.
 
-        authorization: the header of that name, None where there is none. It wins over a certificate.
+        authorization: the header of that name, or None. It takes precedence over a certificate.
         subjects: names in the certificate that the connection was verified by, as "CN=…" and "SAN=…".
         peer: the address, as gRPC writes it, by which callers are known where nobody needs a key.
         """
@@ -55,7 +55,7 @@ class Keys:
         scheme, _, key = authorization.partition(" ")
         if scheme.lower() != _SCHEME:
             raise key_unknown("the authorization header must be `Bearer KEY`")
-        # Looked up by a hash that nobody can choose, so how long it takes tells nothing of the keys there are.
+        # The look-up is by a hash that nobody can choose, so its duration tells nothing about the keys.
         digest = KeyEntry.hash_of(key.strip())
         found = self._by_hash.get(digest)
         if found is None or not hmac.compare_digest(found[0].hash, digest):
@@ -63,7 +63,7 @@ class Keys:
         return found[1]
 
     def _quota(self, entry: KeyEntry) -> Quota:
-        """Return the quota of a key stays the same one, so that what has begun with it is counted on."""
+        """Return the quota of a key, which is kept when the key changes, so that calls under way stay counted."""
         quota = self._quotas.get(entry.identity) or Quota(entry, self._counts)
         quota.change(entry)
         return quota

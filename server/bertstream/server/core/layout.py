@@ -1,4 +1,4 @@
-"""Outputs end to end: which rows of each belong to which text, and how many bytes they have."""
+"""Which rows of outputs that lie end to end belong to which text, and how many bytes they have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bertstream.server.core.head_outputs import HEAD_OUTPUTS, Unit
 Ints = NDArray[np.int64]
 Tensors = Mapping[str, NDArray[np.generic]]  # outputs by name: "pooled", "hidden_states.3", "hidden_states.3.scales"
 
-# What has an entry each; of outputs that are not here, a text.
+# What the entries of an output are for; those of outputs that are not here are for texts.
 UNITS: Mapping[str, Unit] = {
     "last_hidden_state": "token",
     "hidden_states": "token",
@@ -24,7 +24,7 @@ UNITS: Mapping[str, Unit] = {
 
 @dataclass(frozen=True, slots=True)
 class AnswerSizes:
-    """Bytes of an answer for each text, each token, each pair of tokens, and each span."""
+    """The bytes of an answer for each text, each token, each pair of tokens, and each span."""
 
     text: int
     token: int
@@ -32,7 +32,7 @@ class AnswerSizes:
     span: int
 
     def of(self, lengths: NDArray[np.integer], span_counts: NDArray[np.integer] | None) -> Ints:
-        """lengths [n], span counts [n] -> bytes [n]."""
+        """Return the bytes of each text's answer: lengths [n], span counts [n] -> [n]."""
         long = lengths.astype(np.int64)
         sizes: Ints = self.text + long * self.token + long * long * self.token_pair
         return sizes if span_counts is None else sizes + span_counts.astype(np.int64) * self.span
@@ -44,10 +44,10 @@ class Layout:
 
     lengths: NDArray[np.int32]  # [n] tokens
     span_counts: NDArray[np.int32] | None = None  # [n]
-    heads: tuple[int, ...] = ()  # whose attention is among the outputs
+    heads: tuple[int, ...] = ()  # attention heads whose weights are among the outputs
 
     def counts(self, name: str) -> Ints:
-        """How many entries along the first dimension of an output each text has. [n]"""
+        """Return how many entries each text has along the first dimension of an output: [n]."""
         long = self.lengths.astype(np.int64)
         if name.startswith("attentions"):
             rows = long * len(self.heads)
@@ -61,19 +61,19 @@ class Layout:
         return np.ones_like(long)
 
     def rows(self, name: str, first: int, last: int) -> slice:
-        """Where the texts from `first` up to `last` stand in an output."""
+        """Return where the texts from `first` up to `last` stand in an output."""
         counts = self.counts(name)
         start = int(counts[:first].sum())
         return slice(start, start + int(counts[first:last].sum()))
 
     def part(self, first: int, last: int) -> Layout:
-        """Return the layout of some of the texts."""
+        """Return the layout of the texts from `first` up to `last`."""
         spans = None if self.span_counts is None else self.span_counts[first:last]
         return Layout(self.lengths[first:last], spans, self.heads)
 
 
 def outputs_of(tensors: Tensors) -> list[str]:
-    """Return the names of the outputs among tensors: attention after all else, and layers in their order."""
+    """Return the names of the outputs among the tensors: attention after all else, and layers in their order."""
     named = [name for name in tensors if not name.endswith(".scales")]
     return sorted(named, key=lambda name: (name.startswith("attentions"), int(name.partition(".")[2] or 0)))
 

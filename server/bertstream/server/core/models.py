@@ -33,19 +33,19 @@ from bertstream.workers.trust.seal import Sealed
 Made = TypeVar("Made")
 
 TOKENIZER_FILE = "tokenizer.json"
-FEW_TEXTS = 16  # of a message that never waits behind bulk messages for a thread
+FEW_TEXTS = 16  # the most in a message that never waits behind bulk messages for a thread
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Tokens, and how long they took."""
+    """The tokens of a message, and how long tokenizing took."""
 
     tokens: Tokenized
     seconds: float
 
 
 class ServedModel:
-    """One model, in one frontend."""
+    """One model as one frontend serves it."""
 
     def __init__(
         self, settings: ModelSettings, frontend: FrontendSettings, threads: Executor, on_change: Callable[[], None]
@@ -56,7 +56,7 @@ class ServedModel:
         self.description = described(settings)
         self.limits: Limits = frontend.limits
         self.admission = Admission(settings.queue_tokens)
-        # Of its own, since generating takes long: texts are let in to be encoded meanwhile.
+        # Generation takes long, so it has a bound of its own, which leaves room for texts to be encoded meanwhile.
         self.generation_admission = Admission(settings.queue_tokens)
         self.dispatcher = Dispatcher(settings.sockets, frontend.worker_wait_seconds, on_change)
         self._calls = 0
@@ -75,12 +75,12 @@ class ServedModel:
         )
 
     def check_room(self, caller: Caller, deadline: float) -> None:
-        """Raise QUOTA_EXCEEDED or OVERLOADED where a call would be refused anyway, before any work is done for it."""
+        """Raise QUOTA_EXCEEDED or OVERLOADED, before any work for a call, where it would be refused later."""
         self.admission.check(caller)
         self.dispatcher.check_time(caller, deadline)
 
     def check_generation_room(self, caller: Caller, deadline: float) -> None:
-        """Do as check_room, for a call that generates."""
+        """Raise as check_room does, for a call that generates."""
         self.generation_admission.check(caller)
         self.dispatcher.check_generation_time(caller, deadline)
 
@@ -102,10 +102,10 @@ class ServedModel:
             await self._idle.wait()
 
     async def in_thread(self, function: Callable[[], Made], *, many: bool = False) -> Made:
-        """Run what takes a while in a thread of those that tokenize; the event loop goes on.
+        """Run a function that takes a while in one of the tokenizing threads, while the event loop goes on.
 
-        What is done to `many` texts waits so that a thread stays free for what is done to few. Once this is cancelled,
-        the thread goes on with the part of a text that it is at, and no further.
+        many: whether it works on many texts; such functions leave one thread free for those that work on few texts.
+        Once this is cancelled, the thread finishes the part of a text that it is at, and then stops.
         """
         cancelled = threading.Event()
         work = partial(cancelling.run, function, cancelled)
@@ -116,14 +116,14 @@ class ServedModel:
             cancelled.set()
 
     async def tokenize(self, inputs: Inputs, options: TokenizeOptions, prompt: str = "") -> Timed:
-        """Tokenizes in a thread."""
+        """Tokenize the inputs in a thread."""
         started = time.monotonic()
         many = len(inputs) > FEW_TEXTS
         tokens = await self.in_thread(lambda: self.tokenizer.tokenize(inputs, options, prompt), many=many)
         return Timed(tokens, time.monotonic() - started)
 
     async def detokenize(self, ids: Ids, skip_special_tokens: bool) -> Detokenized:
-        """Token ids to texts, in a thread."""
+        """Turn token ids into texts in a thread."""
         many = len(ids) > FEW_TEXTS
         return await self.in_thread(
             lambda: self.tokenizer.detokenize(ids, skip_special_tokens=skip_special_tokens), many=many
@@ -131,7 +131,7 @@ class ServedModel:
 
 
 def described(settings: ModelSettings) -> ModelDescription:
-    """Return the description of the compiled model, as this server serves it."""
+    """Return the description of the compiled model as this server serves it."""
     description = ModelDescription.load(Path(settings.directory))
     return description.with_default_length(settings.max_length) if settings.max_length else description
 
@@ -143,16 +143,16 @@ class Models:
         self.replace(models)
 
     def replace(self, models: Sequence[ServedModel]) -> None:
-        """From now on these are served. Calls under way keep the model that they got."""
+        """Serve these models from now on; calls under way keep the model that they have."""
         self._by_name: Mapping[str, ServedModel] = {model.name: model for model in models}
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._by_name.values())
 
     def get(self, name: str, until: ExitStack, caller: Caller) -> ServedModel:
-        """Return the model of this name, or the default one for no name, in use `until` that is closed.
+        """Return the model of this name, or the default one for no name; it counts as in use until `until` is closed.
 
-        Raises PERMISSION_DENIED where the caller may not use it, and NOT_FOUND, which lists those that it may.
+        Raises PERMISSION_DENIED where the caller may not use it, and NOT_FOUND, which lists what the caller may use.
         """
         name = name or next(iter(self._by_name))
         caller.check_model(name)

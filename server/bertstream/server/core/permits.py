@@ -1,4 +1,4 @@
-"""A counted bound, fair between callers, and to large requests beside small ones."""
+"""A bound on counted units that is fair between callers, and to large requests beside small ones."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 
 from bertstream.server.core.callers import NOBODY, Caller
 
-_KEPT = 8  # one part of so many is kept for callers who hold less than that part
+_KEPT = 8  # a part of the bound, 1 in 8, is kept for callers who hold less than that part
 
 
 @dataclass(slots=True)
 class _Line:
-    """What one caller waits for, in the order in which it asked."""
+    """The requests of one caller that wait, in the order in which they were made."""
 
     weight: float
     waiting: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
 
 
 class Permits:
-    """At most `limit` units are held at once, except that a single holder may have more than that alone.
+    """Lets at most `limit` units be held at once, except that a single holder may have more while it is alone.
 
     Callers who wait take turns: the next is whoever has been given least beside its weight since all of them began to
     wait (start-time fair queuing). What one caller asks first it gets first, and nobody overtakes the one whose turn
@@ -36,13 +36,13 @@ class Permits:
         self.held = 0
         self._held_by: Counter[str] = Counter()
         self._lines: dict[str, _Line] = {}
-        self._turns: list[tuple[float, int, str]] = []  # a heap with each caller who waits: when its turn is
-        self._numbers = itertools.count()  # callers whose turn is at the same time come in the order of their turns
-        self._now = 0.0  # in units given, each divided by its caller's weight
-        self._next: dict[str, float] = {}  # of callers who were given some: when their next turn is
+        self._turns: list[tuple[float, int, str]] = []  # a heap with the time of the turn of each caller who waits
+        self._numbers = itertools.count()  # of turns at the same time, the older one comes first
+        self._now = 0.0  # the virtual time: units given, each divided by its caller's weight
+        self._next: dict[str, float] = {}  # when the next turn is of each caller who was given units
 
     async def acquire(self, count: int, caller: Caller = NOBODY) -> int:
-        """Wait for its turn and for room. Returns what to release: `count`, or the limit if that is less."""
+        """Wait for the caller's turn and for room; return what to release: `count`, or the limit if that is less."""
         count = min(count, self.limit)
         if not self._turns and self.held + count <= self.limit:
             self._hold(count, caller.name)
@@ -52,7 +52,7 @@ class Permits:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it came at the same time
+            if not turn.cancelled():  # the units were granted at the same time
                 self.release(count, caller)
             else:
                 self._leave(count, turn, caller.name)
@@ -60,7 +60,7 @@ class Permits:
         return count
 
     def try_acquire(self, count: int, caller: Caller = NOBODY) -> int | None:
-        """Do as acquire, but return None at once where it would wait. It ignores those that wait."""
+        """Do as acquire, but return None where there is no room; callers who wait are ignored."""
         count = min(count, self.limit)
         if self.held and self.held + count > self._most(caller):
             return None
@@ -81,7 +81,7 @@ class Permits:
 
     @asynccontextmanager
     async def holding(self, count: int, caller: Caller = NOBODY) -> AsyncIterator[None]:
-        """Hold so many while the body runs."""
+        """Hold `count` units while the body runs."""
         held = await self.acquire(count, caller)
         try:
             yield
@@ -89,7 +89,7 @@ class Permits:
             self.release(held, caller)
 
     def _most(self, caller: Caller) -> int:
-        """Return how much may be held in all for this caller to get more; nobody in particular has no share."""
+        """Return how many units may be held in all for this caller to get more; NOBODY has no share of its own."""
         kept = self.limit // _KEPT if caller.name else 0
         return self.limit - kept if kept and self._held_by[caller.name] >= kept else self.limit
 
@@ -105,7 +105,7 @@ class Permits:
         line.waiting.append((count, turn))
 
     def _leave(self, count: int, turn: asyncio.Future[None], name: str) -> None:
-        with suppress(KeyError, ValueError):  # where its turn has come and was skipped already
+        with suppress(KeyError, ValueError):  # its turn has come and was skipped already
             self._lines[name].waiting.remove((count, turn))
         self._wake()
 
@@ -129,7 +129,7 @@ class Permits:
                 self._take_turn(name)
             else:
                 del self._lines[name]
-        self._next.clear()  # nobody waits, so nobody is ahead of another
+        self._next.clear()  # without anyone waiting, no caller is ahead of another
 
     def _give(self, name: str, line: _Line) -> None:
         count, turn = line.waiting.popleft()

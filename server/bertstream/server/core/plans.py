@@ -1,4 +1,4 @@
-"""What requests ask for, every default filled in: protocols make these, and what is done with texts trusts them."""
+"""What requests ask for, every default filled in: protocols make these plans, and the code behind trusts them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertstream.workers.contract import OutputOptions
 
 @dataclass(frozen=True, slots=True)
 class TokenizationPlan:
-    """What a tokenization request asks for."""
+    """The plan of a tokenization request."""
 
     options: TokenizeOptions
     type_ids: bool  # whether they are wanted in the answer
@@ -25,7 +25,7 @@ class TokenizationPlan:
 
 @dataclass(frozen=True, slots=True)
 class EncodingPlan:
-    """What an encoding request asks for."""
+    """The plan of an encoding request."""
 
     output_options: OutputOptions
     tokenize: TokenizeOptions
@@ -59,6 +59,6 @@ class EncodingPlan:
 
 
 def with_special_tokens(options: TokenizeOptions, asked: bool | None, inputs: Inputs) -> TokenizeOptions:
-    """Unless the caller says otherwise, token ids are taken as they are and everything else gets special tokens."""
+    """Set whether special tokens are added: if the caller does not say, to everything but token ids."""
     add = not isinstance(inputs, Ids) if asked is None else asked
     return options if add == options.add_special_tokens else replace(options, add_special_tokens=add)

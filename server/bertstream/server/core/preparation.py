@@ -1,4 +1,4 @@
-"""A message's texts made ready for the workers: tokenized, spans resolved, and those that failed set aside."""
+"""Prepares a message's texts for the workers: tokenizes them, resolves spans, and sets aside those that failed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bertstream.workers.contract import Batch, OutputOptions, Spans
 class Prepared:
     """The texts of a message that can be computed, and the errors of those that cannot."""
 
-    tokens: Tokenized  # a row for each of the former; `truncated` is of all texts of the message
+    tokens: Tokenized  # a row for each text that can be computed; but `truncated` is of all texts of the message
     batch: Batch
     layout: Layout
     failed: dict[int, RequestError]  # by the text's index in the message
@@ -32,7 +32,7 @@ class Prepared:
 
     @property
     def texts(self) -> NDArray[np.int32]:
-        """The index in the message of each row's text."""
+        """The index of each row's text in the message."""
         return self.tokens.text_indexes
 
     @property
@@ -41,12 +41,12 @@ class Prepared:
         return self.tokens.truncated[self.texts]
 
     def refuse_failed(self) -> None:
-        """For calls that fail as a whole: raises INVALID_ARGUMENT where any text failed, naming each."""
+        """Raise INVALID_ARGUMENT, naming each text that failed, where any did; for calls that fail as a whole."""
         refuse_failed(self.failed)
 
 
 async def prepare(model: ServedModel, plan: EncodingPlan, sent: SentTexts, spans: AskedSpans | None = None) -> Prepared:
-    """Tokenizes, in a thread. Raises INVALID_ARGUMENT where the message as a whole makes no sense."""
+    """Tokenize the texts in a thread; raise INVALID_ARGUMENT where the message as a whole makes no sense."""
     inputs = sent.inputs
     timed = await model.tokenize(inputs, plan.options_for(inputs), plan.prompt_for(inputs))
     tokens = timed.tokens
@@ -68,7 +68,7 @@ async def prepare(model: ServedModel, plan: EncodingPlan, sent: SentTexts, spans
 
 
 async def _output_options(model: ServedModel, plan: EncodingPlan, inputs: Inputs) -> OutputOptions:
-    """What is computed of these inputs: where the checkpoint says so, without the prompt's tokens in the pooling.
+    """Return the outputs to compute; the prompt's tokens are left out of the pooling where the checkpoint says so.
 
     Their number is that of the prompt alone, without the special token at its end, as in sentence-transformers.
     """
@@ -84,7 +84,7 @@ async def _output_options(model: ServedModel, plan: EncodingPlan, inputs: Inputs
 
 
 def _nothing_left(tokens: Tokenized, output_options: OutputOptions, sent: SentTexts) -> dict[int, RequestError]:
-    """Return the error of each text that was cut so that it has no token behind its prompt."""
+    """Return the error of each text of which nothing but its prompt was left by truncation."""
     if not (output_options.pooling and output_options.pooling.skipped and "pooled" in output_options.outputs):
         return {}
     why = "the prompt alone has as many tokens as a text may have, and this checkpoint pools what is behind it"
@@ -93,19 +93,19 @@ def _nothing_left(tokens: Tokenized, output_options: OutputOptions, sent: SentTe
 
 
 def failed_texts(tokens: Tokenized, sent: SentTexts) -> dict[int, RequestError]:
-    """Return the error of each text, by its index, that could not be tokenized or is not UTF-8."""
+    """Return, by its index, the error of each text that could not be tokenized or is not UTF-8."""
     failed = {index: text_error(error, sent.at(index)) for index, error in tokens.errors.items()}
     return failed | {index: not_utf8(sent.at(index)) for index in sent.bad}
 
 
 def text_error(error: TokenizationError, path: str, options: str = "options") -> RequestError:
-    """Why the text at `path` could not be tokenized; where one of the `options` is at fault, it is named too."""
+    """Return why the text at `path` could not be tokenized, naming the one of the `options` that is at fault."""
     about = f"{error.message} (see {options}.{error.option})" if error.option else error.message
     return invalid(path, about, error.reason)
 
 
 def refuse_failed(failed: Mapping[int, RequestError]) -> None:
-    """Raise INVALID_ARGUMENT where any text failed, naming each."""
+    """Raise INVALID_ARGUMENT, naming each text that failed, where any did."""
     if failed:
         errors = [failed[index] for index in sorted(failed)]
         listed: list[Violation] = [violation for error in errors for violation in error.violations]

@@ -1,4 +1,4 @@
-"""What one key may take: tokens a second, and calls at once, counted for all frontends together."""
+"""The quota of one key: tokens a second, and calls at once, counted for all frontends together."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import numpy as np
 from bertstream.server.core.errors import key_unknown, quota_exceeded
 from bertstream.server.settings import KEY_SLOTS, KeyEntry
 
-BURST_SECONDS = 5.0  # of a key's tokens that may be taken at once, after as long without any
+BURST_SECONDS = 5.0  # of a key's rate that may be taken at once, after as long a time without use
 _CALLS_RETRY_SECONDS = 1.0
-LOOK_SECONDS = 1.0  # between looks of a stream that waits, since its key may change, too
+LOOK_SECONDS = 1.0  # after which a stream that waits looks again, since its key may change meanwhile
 
 
 def wait_seconds(full_at: float, cost: float, now: float) -> float:
-    """Return in how many seconds a bucket has room for something; 0 where it has room now.
+    """Return the seconds until a bucket has room for this cost; 0 where it has room now.
 
-    All of it is in seconds of the key's rate: `full_at` is when the bucket is full again if nothing more is taken (the
-    generic cell rate algorithm of ITU-T I.371). What costs more than the whole bucket has room once that is full.
+    All arguments are in seconds, the cost at the key's rate. `full_at` is when the bucket is full again if nothing more
+    is taken (the generic cell rate algorithm of ITU-T I.371). A cost above the whole bucket has room once that is full.
     """
     return max(0.0, max(full_at, now) + min(cost, BURST_SECONDS) - BURST_SECONDS - now)
 
@@ -37,7 +37,7 @@ class SharedCounts:
     """
 
     def __init__(self, path: Path, frontends: int = 1, number: int = 0) -> None:
-        """Map the file, made where it is not there, as frontend `number`; its earlier lives have no calls any more."""
+        """Map the file, or make it, as frontend `number`; forget the calls that this frontend had before a restart."""
         size = KEY_SLOTS * (8 + 4 * frontends)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.ftruncate(self._fd, size)
@@ -48,11 +48,11 @@ class SharedCounts:
         self._own[:] = 0
 
     def look(self, slot: int, seconds: float) -> float:
-        """Return in how many seconds so much could be taken; 0 for now."""
+        """Return after how many seconds this cost could be taken; 0 for now."""
         return wait_seconds(float(self._full_at[slot]), seconds, time.monotonic())
 
     def take(self, slot: int, seconds: float) -> float:
-        """Take so many seconds' worth of tokens and return 0, or take none and return in how many it could be."""
+        """Take this cost and return 0, or take nothing and return after how many seconds it could be taken."""
         with self._locked(slot):
             now = time.monotonic()
             full_at = float(self._full_at[slot])
@@ -62,19 +62,19 @@ class SharedCounts:
             return wait
 
     def give_back(self, slot: int, seconds: float) -> None:
-        """Undo a `take`, or a part of one."""
+        """Undo a `take` or a part of it."""
         with self._locked(slot):
             self._full_at[slot] -= seconds
 
     def begin_call(self, slot: int, most: int) -> bool:
-        """Count a call, unless so many are under way already; 0 for no bound."""
+        """Count a call and return True, unless `most` are under way already; 0 is no bound."""
         with self._locked(slot):
             begins = not most or int(self._calls[:, slot].sum()) < most
             self._own[slot] += begins
             return begins
 
     def end_call(self, slot: int) -> None:
-        """Count a call no longer."""
+        """Count one call less."""
         self._own[slot] -= 1
 
     @contextmanager
@@ -87,37 +87,37 @@ class SharedCounts:
 
 
 class Quota:
-    """What one key has left, in one frontend. It follows the key as that changes, under calls that go on."""
+    """What one key has left, as one frontend sees it; it follows changes of the key, also under calls that go on."""
 
     def __init__(self, key: KeyEntry | None = None, counts: SharedCounts | None = None) -> None:
-        """Without a key, or counts, there is no bound."""
+        """Take the key and the counts; without either there is no bound."""
         self._key = key
         self._counts = counts
         self._revoked = False
-        self._turn = asyncio.Lock()  # streams pay in the order in which they came
+        self._turn = asyncio.Lock()  # makes streams pay in the order in which they came
 
     def change(self, key: KeyEntry) -> None:
-        """From now on the key has these bounds."""
+        """Take the key's new bounds."""
         self._key = key
 
     def revoke(self) -> None:
-        """The key is no more: whoever has begun with it is refused the rest."""
+        """Refuse everything from now on, since the key is gone: also the rest of calls that began with it."""
         self._revoked = True
 
     def check_key(self) -> None:
-        """Raise UNAUTHENTICATED where the key that a call began with is no more."""
+        """Raise UNAUTHENTICATED where the key that a call began with is gone."""
         if self._revoked:
             raise key_unknown("this key is not valid any more: ask for another")
 
     def check(self) -> None:
-        """Raise QUOTA_EXCEEDED where not even a token would be let in, before a call's texts are tokenized."""
+        """Raise QUOTA_EXCEEDED, before a call's texts are tokenized, where not even one token would be admitted."""
         self.check_key()
         if self._rate and (wait := self._shared.look(self._slot, 1 / self._rate)):
             raise self._exceeded(wait)
 
     @contextmanager
     def calling(self) -> Iterator[None]:
-        """Count a call while the body runs. Raises QUOTA_EXCEEDED where too many are under way."""
+        """Count a call while the body runs; raise QUOTA_EXCEEDED where too many are under way."""
         if self._key is None or self._counts is None:
             yield
             return
@@ -131,13 +131,13 @@ class Quota:
             counts.end_call(slot)
 
     def charge(self, tokens: int) -> None:
-        """Take so many tokens, or raise QUOTA_EXCEEDED, which says when they would fit."""
+        """Take these tokens, or raise QUOTA_EXCEEDED, which says when they would fit."""
         self.check_key()
         if self._rate and (wait := self._shared.take(self._slot, tokens / self._rate)):
             raise self._exceeded(wait)
 
     async def pay(self, tokens: int) -> None:
-        """Take so many tokens, and wait until there are as many.
+        """Take these tokens as soon as the key's rate allows.
 
         Many are paid for in instalments of half a burst at most, so that the key's other calls find room in between.
         """
@@ -158,13 +158,13 @@ class Quota:
                 raise
 
     def give_back(self, tokens: int) -> None:
-        """Undo the charge for so many tokens, which were not worked on after all."""
+        """Undo the charge for tokens that were not worked on after all."""
         if self._rate and tokens > 0:
             self._shared.give_back(self._slot, tokens / self._rate)
 
     @property
     def _rate(self) -> float:
-        """Tokens a second; 0 for no bound."""
+        """Return the tokens a second; 0 for no bound."""
         return self._key.tokens_per_second if self._key is not None and self._counts is not None else 0.0
 
     @property
@@ -173,7 +173,7 @@ class Quota:
 
     @property
     def _shared(self) -> SharedCounts:
-        assert self._counts is not None  # asked for only where there is a rate
+        assert self._counts is not None  # the callers have seen that there is a rate
         return self._counts
 
     def _exceeded(self, wait: float) -> Exception:

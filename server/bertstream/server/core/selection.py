@@ -1,4 +1,4 @@
-"""Some rows of a tokenization."""
+"""Selects rows of a tokenization."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLUMNS = ("ids", "type_ids", "starts", "ends", "special_tokens_mask", "word_id
 
 
 def select_rows(tokens: Tokenized, rows: NDArray[np.integer]) -> Tokenized:
-    """These rows, in this order, with every column that is there; text indexes and `truncated` stay as they are."""
+    """Return these rows, in this order, with every column; text indexes and `truncated` stay as they are."""
     lengths = tokens.lengths[rows]
     at = rows_of(starts_of(tokens.lengths)[rows], lengths)
     columns: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What the caller sent in one message, and what its errors call it."""
+"""What the caller sent in one message, and the paths by which errors name it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bertstream.server.core.tokenization import Inputs, Texts
 
 @dataclass(frozen=True, slots=True)
 class ChoiceLists:
-    """Prompts with choices, which are end to end."""
+    """Prompts, and their choices end to end."""
 
     prompts: Sequence[str]
     choices: Sequence[str]
-    counts: NDArray[np.int64]  # of each prompt's choices; not checked yet
+    counts: NDArray[np.int64]  # the number of each prompt's choices; not checked yet
 
 
 Content = TypeVar("Content", bound=Inputs | ChoiceLists, covariant=True)
@@ -30,8 +30,8 @@ class Sent(Generic[Content]):
 
     inputs: Content
     path: str = "inputs"  # of all of them
-    field: str = "inputs.texts"  # what an item's index stands behind
-    bad: Sequence[int] = ()  # the indexes of those that have strings which are not UTF-8
+    field: str = "inputs.texts"  # to which an item's index is appended
+    bad: Sequence[int] = ()  # the indexes of items that have strings which are not UTF-8
     offset: int = 0  # items of the same message before the first
     options: str = "options"  # the path of the options that they come with
 
@@ -45,7 +45,7 @@ SentItems: TypeAlias = Sent[Inputs | ChoiceLists]  # what tasks take
 
 
 def in_parts(sent: SentItems, size: int) -> Iterator[SentItems]:
-    """Yield whole texts, so many at a time; everything else, and what is no more, as it is."""
+    """Yield texts `size` at a time; fewer texts, and items of any other kind, stay as they are."""
     if not isinstance(sent.inputs, Texts) or len(sent.inputs) <= size:
         yield sent
         return

@@ -1,4 +1,4 @@
-"""Spans of characters or words to ranges of tokens, for all texts of a message at once."""
+"""Finds the ranges of tokens for spans of characters or words, for all texts of a message at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bertstream.workers.ragged import starts_of
 SpanUnit = Literal["characters", "words", "tokens"]
 Ints = NDArray[np.int64]
 
-_STRIDE = 1 << 32  # beyond any offset: sets the texts apart in one sorted column
+_STRIDE = 1 << 32  # larger than any offset, so that it sets the texts apart in one sorted column
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class AskedSpans:
 def token_spans(
     asked: AskedSpans, tokens: Tokenized, texts_sent: Sequence[str] = (), offset_unit: OffsetUnit = "code_points"
 ) -> tuple[Spans, dict[int, str]]:
-    """Return the token ranges of all spans, and why some texts' spans cannot be, by the index of the text.
+    """Return the token ranges of all spans, and why there are none for a text's spans, by the index of the text.
 
-    `tokens` has a row for each text that did not fail; for characters it has offsets, for words word ids. Offsets that
-    do not count code points, as spans do, need the texts. Spans of texts that failed, here or there, are left out of
-    the counts' texts: their range is empty.
+    `tokens` has a row for each text that did not fail, with offsets for spans of characters and word ids for spans of
+    words. Where offsets do not count code points, as spans do, the texts are needed. The ranges of spans of texts that
+    failed, in tokenization or here, are empty.
     """
     if not tokens.lengths.size:
         nothing = np.zeros(asked.starts.size, np.int32)
@@ -55,7 +55,7 @@ def token_spans(
 
 
 def _in_unit(asked: AskedSpans, texts: Sequence[str], unit: OffsetUnit) -> AskedSpans:
-    """Spans of code points in another unit. What lies outside of its text does so still."""
+    """Convert spans of code points to another unit; a span outside of its text stays outside."""
     of = np.repeat(np.arange(asked.counts.size), asked.counts)
     bounds = np.stack([asked.starts, asked.ends], axis=1)
     sizes = np.fromiter(map(len, texts), np.int64, len(texts))[of][:, None]
@@ -65,7 +65,7 @@ def _in_unit(asked: AskedSpans, texts: Sequence[str], unit: OffsetUnit) -> Asked
 
 
 def _ranges(asked: AskedSpans, tokens: Tokenized, row: Ints) -> tuple[Ints, Ints]:
-    """[first, last) for each span, as tokens of its text; empty where it touches none."""
+    """Return the tokens [first, last) of its text that each span touches; empty where it touches none."""
     if asked.unit == "tokens":
         lengths = tokens.lengths[row]
         valid = (asked.starts >= 0) & (asked.ends <= lengths)
@@ -88,7 +88,7 @@ def _ranges(asked: AskedSpans, tokens: Tokenized, row: Ints) -> tuple[Ints, Ints
 
 
 def _bounds(unit: SpanUnit, tokens: Tokenized) -> tuple[Ints, Ints]:
-    """Where each token starts and ends in the span's unit; -1 for special tokens, which no span touches."""
+    """Return where each token starts and ends in the spans' unit; -1 for special tokens, which no span touches."""
     assert tokens.word_ids is not None
     words = tokens.word_ids.astype(np.int64)
     if unit == "words":

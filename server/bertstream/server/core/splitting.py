@@ -1,4 +1,4 @@
-"""Outputs of several texts cut into messages of at most about 1 MiB: by texts, and one large text by rows."""
+"""Cuts the outputs of several texts into messages of at most about 1 MiB: by texts, and one large text by rows."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _BY_ROWS = ("last_hidden_state", "hidden_states", "attentions")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One message's share: the texts from `first` up to `last`, or some rows of one output of a large text."""
+    """The share of one message: the texts from `first` up to `last`, or some rows of one output of a large text."""
 
     first: int
     last: int
     tensors: Tensors
     layout: Layout
     rows: TensorRows | None = None
-    more: bool = False  # more of the (only) text follows
+    more: bool = False  # whether more of the (only) text follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class TensorRows:
     first_row: int
     values: NDArray[np.generic]  # [rows, width]
     scales: NDArray[np.generic] | None  # [rows]
-    more: bool  # more rows of this output follow
+    more: bool  # whether more rows of this output follow
 
 
 def split(tensors: Tensors, layout: Layout, sizes: NDArray[np.int64]) -> Iterator[Part]:
-    """sizes: [n] bytes of each text's outputs."""
+    """Yield the share of each message; sizes: [n], the bytes of each text's outputs."""
     ends = np.cumsum(sizes)
     first = 0
     while first < sizes.size:
@@ -72,7 +72,7 @@ def rows_of_text(tensors: Tensors, layout: Layout, text: int) -> Iterator[Tensor
 
 
 def _large(tensors: Tensors, layout: Layout, text: int) -> Iterator[Part]:
-    """Vectors first, then everything else by rows."""
+    """Yield the parts of one large text: its vectors first, then everything else by rows."""
     vectors = {name: values for name, values in tensors.items() if not name.startswith(_BY_ROWS)}
     waiting = Part(text, text + 1, vectors, layout, more=True)
     for rows in rows_of_text(tensors, layout, text):

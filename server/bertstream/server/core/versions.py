@@ -1,4 +1,4 @@
-"""Which versions of which models this frontend serves: brought in once their workers answer, let go once idle."""
+"""The versions of models that this frontend serves: each begins once its workers answer, and ends once idle."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ log = logging.getLogger(__name__)
 
 
 def in_turn(model: ModelSettings, frontend: FrontendSettings) -> ModelSettings:
-    """Return the model with its workers in this frontend's own order.
+    """Return the model with its workers in an order of this frontend's own.
 
-    Of workers with equally little to do the first gets the next call, and no frontend sees what others have sent: in
-    one order for all, a few calls at a time would all go to the same worker.
+    Of workers with equally little to do the first gets the next call, and no frontend sees what others have sent: with
+    one order for all frontends, a few calls at a time would all go to the same worker.
     """
     first = frontend.number * len(model.sockets) // frontend.frontends
     return dataclasses.replace(model, sockets=model.sockets[first:] + model.sockets[:first])
 
 
 class Versions:
-    """The models of one frontend, and those that are on their way out."""
+    """The models of one frontend, and the old versions that still have calls."""
 
     def __init__(self, frontend: FrontendSettings, threads: Executor, on_change: Callable[[], None]) -> None:
         self.models = Models()
@@ -36,9 +36,9 @@ class Versions:
         self._retiring: dict[ServedModel, asyncio.Task[None]] = {}
 
     async def serve(self, wanted: Sequence[ModelSettings]) -> None:
-        """Serve just these: new calls get them all at once, calls under way go on with what they have.
+        """Serve just these versions: new calls get all of them at once, and calls under way keep the version they have.
 
-        Returns once every worker of theirs has greeted. If anything goes wrong before, nothing changes.
+        Returns once all of their workers have greeted. If anything goes wrong before, nothing changes.
         """
         async with self._changing:
             there = {model.serial: model for model in self.models}
@@ -50,7 +50,7 @@ class Versions:
             self._on_change()
 
     async def drained(self, serials: Collection[int]) -> None:
-        """Return once these versions, which are not served any more, have no calls under way."""
+        """Return once these versions, which are no longer served, have no calls under way."""
         tasks = [task for model, task in self._retiring.items() if model.serial in serials]
         if tasks:
             await asyncio.wait(tasks)
@@ -64,7 +64,7 @@ class Versions:
         made: list[ServedModel] = []
         try:
             for each in wanted:
-                made.append(  # noqa: PERF401 - one by one, so that those made are closed where one cannot be
+                made.append(  # noqa: PERF401 - one by one, so that those made are closed where the next one fails
                     ServedModel(in_turn(each, self._frontend), self._frontend, self._threads, self._on_change)
                 )
             for model in made:
@@ -76,7 +76,7 @@ class Versions:
         return made
 
     async def _retire(self, model: ServedModel) -> None:
-        """Wait for the calls of a version, as long as a drain may take; those that take longer lose their workers."""
+        """Wait for the calls of a version as long as a drain may take, then cut off those that still run."""
         try:
             await asyncio.wait_for(model.idle(), self._frontend.drain_seconds)
         except TimeoutError:

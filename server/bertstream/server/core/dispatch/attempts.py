@@ -1,4 +1,4 @@
-"""One work, sent to one worker after another until one has answered."""
+"""One piece of work, sent to one worker after another until one has answered."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Answer = TypeVar("Answer")
 
 
 class Attempts:
-    """The attempts at one work, or at several that follow one another for the same input.
+    """The attempts at one piece of work, or at several that follow one another for the same input.
 
-    The workers that have died of it are counted here; what was lost while it only waited costs it nothing.
+    Counts the workers that died computing it; those that were lost while it only waited in their queue do not count.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Attempts:
         caller: Caller = NOBODY,
         generates: bool = False,
     ) -> None:
-        """Take the deadline (`time.monotonic()`) and whether to wait, rather than fail, while a worker's queue is full.
+        """Take the deadline (`time.monotonic()`), and whether to wait rather than fail while a worker's queue is full.
 
         deaths: of workers over this input before. most: the deaths at which it is refused. caller: whose work it is.
         generates: whether text is generated, for which there is another queue.
@@ -52,7 +52,7 @@ class Attempts:
     async def run(
         self, attempt: Callable[[WorkerLink], Awaitable[Answer | Failure]], first: WorkerLink | None = None
     ) -> Answer:
-        """Return what a worker answers: the first one, if given and alive, or the least loaded.
+        """Return the answer of the `first` worker, if given and alive, or else of the least loaded one.
 
         Raises what its failure means, POISONOUS_INPUT, and WORKER_LOST where none is alive for as long as a call waits.
         Cancelling it cancels the attempt.
@@ -83,7 +83,7 @@ class Attempts:
 
 
 def _meaning(failure: Failure) -> RequestError:
-    """Return what a caller is told of a worker's failure."""
+    """Return the error that tells a caller of a worker's failure."""
     if failure.reason == "expired":
         return errors.deadline_exceeded()
     if failure.reason == "queue_full":

@@ -10,9 +10,9 @@ from bertstream.workers.ragged import pieces_of
 
 
 def cut(batch: Batch, limit: int, costs: NDArray[np.integer] | None = None) -> list[tuple[int, Batch]]:
-    """Pieces that cost at most `limit`, or of one text, each with the index of its first text.
+    """Return pieces that cost at most `limit` or have one text, each with the index of its first text.
 
-    costs: [n], of each text; its tokens where not given.
+    costs: [n], of each text; where not given, its number of tokens.
     """
     costs = batch.lengths if costs is None else costs
     return [(first, part(batch, first, last)) for first, last in pieces_of(costs, limit)]

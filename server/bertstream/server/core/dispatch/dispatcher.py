@@ -1,4 +1,4 @@
-"""Cuts a job into pieces, gives each to the least loaded worker, and sees to it that none is lost with a worker."""
+"""Cuts a job into pieces, gives each to the least loaded worker, and tries again those that a lost worker had."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bertstream.server.core.dispatch.link import WorkerLink
 from bertstream.server.core.errors import RequestError
 from bertstream.workers.contract import BULK, INTERACTIVE, Batch, Failure, OutputOptions, Result, Work
 
-_OF_ONE_TEXT = ("INTERNAL", "OUT_OF_MEMORY", "POISONOUS_INPUT")  # reasons that one text of several may have caused
+_OF_ONE_TEXT = ("INTERNAL", "OUT_OF_MEMORY", "POISONOUS_INPUT")  # reasons that a single text of several may have caused
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of some texts of a job: outputs of all of them, or one error for all of them."""
+    """The result of some texts of a job: outputs of all of them, or one error for all of them."""
 
     start: int  # the first text's index in the job
     texts: int
@@ -59,7 +59,7 @@ class Dispatcher(Fleet):
     """The workers of one model, and how jobs are shared out among them."""
 
     async def run(self, job: Job) -> list[Outcome]:
-        """Return the outcomes of all texts, in their order. Cancelling it cancels the work at the workers."""
+        """Return the outcomes of all texts, in their order; cancelling this cancels the workers' work too."""
         pieces = [_Piece(job, start, batch) for start, batch in cut(job.batch, self._piece_tokens(job))]
         if len(pieces) == 1:
             return await self._run_piece(pieces[0])
@@ -68,9 +68,9 @@ class Dispatcher(Fleet):
         return [outcome for task in tasks for outcome in task.result()]
 
     def _piece_tokens(self, job: Job) -> int:
-        """Return an even share for each live worker, within what a batch may have.
+        """Return the tokens of one piece: an even share for each live worker, within the limit of a batch.
 
-        Bulk work comes in many: it stays whole.
+        Bulk work stays whole, since its many jobs keep all workers busy.
         """
         if job.priority == BULK:
             return self.batch_tokens
@@ -79,9 +79,9 @@ class Dispatcher(Fleet):
         return min(self.batch_tokens, max(MIN_PIECE_TOKENS, share + int(job.batch.lengths.max(initial=1)) - 1))
 
     async def _run_piece(self, piece: _Piece, *, deaths: int = 0, alone: bool = False) -> list[Outcome]:
-        """Return one outcome; or one for each text, where the piece failed as a whole and they are tried one by one."""
+        """Return one outcome, or one for each text where the piece failed and its texts are tried one by one."""
         job = piece.job
-        # Of several texts none is to blame yet, so the first death is enough to try them one by one.
+        # Any of several texts may have killed the worker, so they are tried one by one after the first death already.
         most = MAX_DEATHS if piece.texts == 1 else 1
         attempts = Attempts(self, job.deadline, waits=job.priority == BULK, deaths=deaths, most=most, caller=job.caller)
 

@@ -15,7 +15,7 @@ MIN_PIECE_TOKENS = 512  # smaller pieces gain nothing from another worker
 
 
 class Fleet:
-    """Links to all of them: who lives, and who is the least loaded."""
+    """Links to all workers of a model, which know the live ones and the least loaded one."""
 
     def __init__(self, sockets: Sequence[str], worker_wait_seconds: float, on_change: Callable[[], None]) -> None:
         self._changed = asyncio.Event()
@@ -28,22 +28,22 @@ class Fleet:
 
     @property
     def workers(self) -> int:
-        """How many there should be."""
+        """The number of workers that the model is configured to have."""
         return len(self._links)
 
     @property
     def live(self) -> list[WorkerLink]:
-        """Those that can take work now."""
+        """The workers that can take work now."""
         return [link for link in self._links if link.alive]
 
     @property
     def batch_tokens(self) -> int:
-        """Tokens that every live worker takes in one batch."""
+        """The tokens that every live worker takes in one batch."""
         return min((link.hello.batch_tokens for link in self.live if link.hello), default=MIN_PIECE_TOKENS)
 
     @property
     def cache_tokens(self) -> int:
-        """Tokens of one generation that every worker takes; 0 where the model does not generate."""
+        """The tokens of one generation that every worker takes; 0 where the model does not generate."""
         return min((link.cache_tokens for link in self._links if link.cache_tokens), default=0)
 
     def check_time(self, caller: Caller, deadline: float) -> None:
@@ -51,7 +51,7 @@ class Fleet:
         self.outlook.check(caller.name, deadline, (link.wait for link in self.live))
 
     def check_generation_time(self, caller: Caller, deadline: float) -> None:
-        """Do as check_time, for what is to be generated: where it could not begin by its deadline."""
+        """Raise OVERLOADED where a generation of this caller could not begin by its deadline."""
         self.generation_outlook.check(caller.name, deadline, (link.generation_wait for link in self.live))
 
     async def wait_live(self) -> None:
@@ -61,14 +61,14 @@ class Fleet:
             await self._changed.wait()
 
     async def close(self) -> None:
-        """Drop all connections; what is under way fails."""
+        """Drop all connections, which fails the work under way."""
         self._closed = True
         for link in self._links:
             await link.close()
         self._changed.set()
 
     async def least_loaded(self, give_up: float, deadline: float) -> WorkerLink:
-        """Return the live worker with the least under way.
+        """Return the live worker with the least work under way.
 
         Raises WORKER_LOST or DEADLINE_EXCEEDED where none comes back.
         """

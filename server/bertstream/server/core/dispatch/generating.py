@@ -1,4 +1,4 @@
-"""One generation, on one worker after another until one has ended it."""
+"""One generation, on one worker after another until one has completed it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bertstream.workers.contract import Completed, Failure, Generate
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a generation ended."""
+    """The end of a generation."""
 
     completed: Completed | None  # None where the sink wanted no more
     queue_seconds: float
@@ -27,10 +27,10 @@ class Finished:
 async def generate(
     fleet: Fleet, work: Generate, cost: int, caller: Caller = NOBODY, *, waits: bool, sink: Sink | None = None
 ) -> Finished:
-    """Run one generation, of at most `cost` tokens. A worker that is lost is replaced by another that starts anew.
+    """Run one generation, of at most `cost` tokens; where its worker is lost, another one starts anew.
 
-    What it computes again is not passed on again: the same work, with the same seed, has the same tokens. `waits`:
-    whether to wait while a worker's queue is full. Cancelling it cancels the work. Raises RequestError.
+    Tokens that it computes again are not passed on again: the same work with the same seed has the same tokens.
+    waits: whether to wait while a worker's queue is full. Cancelling this cancels the work. Raises RequestError.
     """
     attempts, replay = Attempts(fleet, work.deadline, waits=waits, caller=caller, generates=True), _Replay(sink)
 
@@ -49,16 +49,16 @@ async def generate(
 
 
 class _Replay:
-    """Passes on what is new, through any number of beginnings."""
+    """Passes on each token once, however often the generation starts anew."""
 
     def __init__(self, sink: Sink | None) -> None:
         self._sink = sink
-        self._known: defaultdict[int, list[int]] = defaultdict(list)  # of each sequence, passed on already
-        self._again: defaultdict[int, int] = defaultdict(int)  # how many of these have come this time
+        self._known: defaultdict[int, list[int]] = defaultdict(list)  # tokens of each sequence that were passed on
+        self._again: defaultdict[int, int] = defaultdict(int)  # how many of these have come again since the last start
         self.differs = False
 
     def begin(self) -> Sink | None:
-        """For the next worker."""
+        """Return the sink for the next worker, or None where nobody wants the tokens as they come."""
         self._again.clear()
         return None if self._sink is None else self._take
 

@@ -1,4 +1,4 @@
-"""One frontend's connection to one worker: reconnects for ever, and knows what was lost with it."""
+"""One frontend's connection to one worker: it reconnects for ever, and knows which work was lost with it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RECONNECT_SECONDS = 0.1
 
 
 class WorkerLost(Exception):
-    """The connection went while the worker had this work; `running` says whether it was computing just this."""
+    """The connection was lost while the worker had this work; `running` says whether it was computing it."""
 
     def __init__(self, running: bool) -> None:
         super().__init__("the worker was lost")
@@ -34,14 +34,14 @@ class WorkerLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewTokens:
-    """New tokens of one generation, m in all, in the order in which they came."""
+    """The m new tokens of one generation, in the order in which they came."""
 
     sequences: NDArray[np.int32]  # [m]
     tokens: NDArray[np.int32]  # [m]
     scores: NDArray[np.float32]  # [m]
 
 
-Sink = Callable[[NewTokens], bool]  # takes new tokens; whether more are wanted
+Sink = Callable[[NewTokens], bool]  # takes new tokens, and returns whether more are wanted
 _Answer = Result | Completed | Failure | None
 
 
@@ -51,7 +51,7 @@ class WorkerLink:
     def __init__(self, path: str, on_change: Callable[[], None]) -> None:
         self.path = path
         self.hello: Hello | None = None
-        self.cache_tokens = 0  # as its worker has last greeted
+        self.cache_tokens = 0  # from the worker's last greeting
         self.tokens = 0  # under way
         self.wait = Wait()
         self.generation_wait = Wait()
@@ -66,21 +66,20 @@ class WorkerLink:
 
     @property
     def alive(self) -> bool:
-        """Whether a worker is there and has greeted."""
+        """Whether a worker is connected and has greeted."""
         return self.hello is not None
 
     async def call(self, work: Work) -> Result | Failure:
-        """Run one piece of work; its id is set here. Raises WorkerLost. Cancelling it cancels the work."""
+        """Run one piece of work, whose id is set here; raise WorkerLost. Cancelling this cancels the work."""
         answer = await self._ask(work, int(work.batch.ids.size))
         assert isinstance(answer, Result | Failure)
         self.wait.say(answer.wait_seconds)
         return answer
 
     async def generate(self, work: Generate, cost: int, sink: Sink | None = None) -> Completed | Failure | None:
-        """Run one generation, of at most `cost` tokens; None where the sink wanted no more. Else like `call`.
+        """Run one generation, of at most `cost` tokens, as `call` does; return None where the sink wanted no more.
 
-        The sink is called while other work is being answered, so it must be quick; it gets tokens of a work that
-        streams.
+        The sink gets the tokens of work that streams. It is called on the event loop, so it must be quick.
         """
         answer = await self._ask(work, cost, sink)
         assert not isinstance(answer, Result)
@@ -109,7 +108,7 @@ class WorkerLink:
             self._sinks.pop(work.id, None)
 
     def forget_session(self, number: int) -> None:
-        """Tells the worker that a session has no more steps."""
+        """Tell the worker that a session has no more steps."""
         if self._transport is not None:
             self._transport.writelines(ipc.encode(Cancel((), (number,))))
 
@@ -134,11 +133,11 @@ class WorkerLink:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     def connected(self, transport: asyncio.Transport) -> None:
-        """The connection is there; the worker will greet."""
+        """Take a new connection, over which the worker is going to greet."""
         self._transport = transport
 
     def received(self, message: ipc.Message) -> None:
-        """A message has come."""
+        """Take a message from the worker."""
         if isinstance(message, Hello):
             self.hello = message
             self.cache_tokens = message.cache_tokens
@@ -164,7 +163,7 @@ class WorkerLink:
             future.set_result(answer)
 
     def lost(self) -> None:
-        """The connection is gone: all that was under way fails, and what was being computed is told apart."""
+        """Fail all work of a connection that is gone, and tell what was being computed from what only waited."""
         hello, self.hello, self._transport = self.hello, None, None
         running = read_running(Path(hello.running)) if hello else frozenset()
         number = hello.connection if hello else 0
@@ -178,7 +177,7 @@ class WorkerLink:
 
 
 def split_by_work(message: Generated) -> Iterator[tuple[int, NewTokens]]:
-    """Yield what came for each work, the order kept."""
+    """Yield the new tokens of each piece of work with its id, in the order in which they came."""
     order = np.argsort(message.works, kind="stable")
     works = message.works[order]
     columns = NewTokens(message.sequences[order], message.tokens[order], message.scores[order])
@@ -189,7 +188,7 @@ def split_by_work(message: Generated) -> Iterator[tuple[int, NewTokens]]:
 
 
 class _Frames(asyncio.BufferedProtocol):
-    """Cuts the byte stream into frames; a frame's body is read straight into the buffer that its arrays will view."""
+    """Cuts the byte stream into frames; a frame's body is read straight into the buffer that its arrays view."""
 
     def __init__(self, link: WorkerLink) -> None:
         self._link = link

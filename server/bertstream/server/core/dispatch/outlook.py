@@ -1,7 +1,7 @@
-"""How long work would have to wait, by what the workers have said last: so that it is refused before anything is done.
+"""How long work would have to wait, by what the workers last said, so that late work is refused before it costs.
 
-What a worker says is as old as its last answer. Since it works off a second's work each second, so much less would
-have to be waited for by now, unless more has come; then the worker itself refuses it.
+What a worker said is as old as its last answer. It works off a second of work each second, so by now the wait is
+that much shorter, unless more work has come; then the worker itself refuses what would be late.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ from dataclasses import dataclass
 
 from bertstream.server.core.errors import RequestError, overloaded
 
-_MOST_CALLERS = 1024  # that are remembered
-# For how long a refusal is remembered at most: so long the workers are busy with what they have let in, and a caller
-# whose call would fit after all is told to come again soon.
+_MOST_CALLERS = 1024  # whose refusals are remembered
+# The longest time for which a refusal is remembered: workers are busy that long with the work that they have admitted,
+# and a caller whose call would fit after all is told to try again soon.
 _MOST_SECONDS = 0.25
-_PART_OF_WAIT = 8  # and no more than such a part of what the call might have waited: its worker must not run dry
+# Nor is it remembered for more than this part, 1 in 8, of the time that the call had, so that workers do not run idle.
+_PART_OF_WAIT = 8
 _LEAST_RETRY_SECONDS = 0.02
 
 
 @dataclass(slots=True)
 class Wait:
-    """What one worker has said, of one kind of work."""
+    """How long work of one kind would have to wait at one worker, as that worker last said."""
 
     seconds: float = 0.0
     at: float = -math.inf  # time.monotonic()
 
     def say(self, seconds: float) -> None:
-        """Take what the worker says now."""
+        """Note how many seconds the worker says now."""
         self.seconds, self.at = seconds, time.monotonic()
 
     def left(self, now: float) -> float:
-        """Return how long work would have to wait that came now."""
+        """Return how many seconds work that comes now would have to wait."""
         return max(0.0, self.seconds - (now - self.at))
 
 
@@ -44,13 +45,13 @@ class _Refusal:
 
 
 class Outlook:
-    """Of one kind of work of one model: what callers were refused lately, beside what their workers say."""
+    """The recent refusals of one kind of work of one model, to be judged beside what its workers say."""
 
     def __init__(self) -> None:
         self._refused: dict[str, _Refusal] = {}  # by the caller's name
 
     def check(self, caller: str, deadline: float, waits: Iterable[Wait]) -> None:
-        """Raise OVERLOADED where no worker would have answered by the deadline. One without a deadline is let pass."""
+        """Raise OVERLOADED where no worker would answer by the deadline; a call without a deadline always passes."""
         now = time.monotonic()
         slack = deadline - now
         if math.isinf(slack):
@@ -63,7 +64,7 @@ class Outlook:
             raise _too_late(refusal.until - now)
 
     def refused(self, caller: str, deadline: float, retry_seconds: float) -> None:
-        """Remember that a worker has refused a call, which would have fitted in so many seconds."""
+        """Remember that a worker refused a call that would have fitted after `retry_seconds`."""
         now = time.monotonic()
         slack = deadline - now
         if math.isinf(slack) or slack <= 0:

@@ -1,4 +1,4 @@
-"""A computation in steps, each for higher layers than the one before, on one worker as long as that lives."""
+"""A computation in steps, each of higher layers than the one before, on one worker as long as that lives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _numbers = itertools.count(1)
 
 
 class Stepping:
-    """Some texts on their way through the layers. A worker that is lost is replaced by one that starts anew."""
+    """Some texts on their way through the layers; where their worker is lost, another one starts anew."""
 
     def __init__(self, fleet: Fleet, batch: Batch, priority: int, deadline: float, caller: Caller = NOBODY) -> None:
         self._batch = batch
@@ -27,7 +27,7 @@ class Stepping:
         self._attempts = Attempts(fleet, deadline, waits=False, caller=caller)
 
     async def step(self, output_options: OutputOptions, *, final: bool) -> Result:
-        """Return the outputs asked for. Cancelling it cancels the step. Raises RequestError."""
+        """Return the outputs asked for, or raise RequestError; cancelling this cancels the step."""
 
         def attempt(link: WorkerLink) -> Awaitable[Result | Failure]:
             self._link = link
@@ -47,6 +47,6 @@ class Stepping:
         return await self._attempts.run(attempt, self._link)
 
     def close(self) -> None:
-        """Lets the worker forget the states."""
+        """Let the worker forget the states."""
         if self._link is not None:
             self._link.forget_session(self._number)

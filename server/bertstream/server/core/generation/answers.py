@@ -1,4 +1,4 @@
-"""What comes from a worker, as text: the answers to one input, whole or as they grow."""
+"""The text of a worker's tokens: the answers to one input, whole or as they grow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AnswerEnd = FinishReason | Literal["stop_string"]
 
 @dataclass(frozen=True, slots=True)
 class GeneratedText:
-    """One answer, whole."""
+    """One whole answer."""
 
     text: str
     token_ids: Sequence[int]
@@ -29,7 +29,7 @@ class GeneratedText:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedPiece:
-    """What came of an answer since its last piece."""
+    """The part of an answer that came since its last piece."""
 
     sequence_index: int  # which answer, where there are several
     text: str
@@ -52,7 +52,7 @@ def whole_answers(completed: Completed, writing: Writing, token_scores: bool) ->
 
 
 class GrowingAnswers:
-    """The answers to one input as their tokens come. Never holds more than they are long."""
+    """The answers to one input as their tokens come; it never holds more than the answers' own length."""
 
     def __init__(
         self, options: GenerationOptions, writing: Writing, stop_strings: Sequence[str], token_scores: bool
@@ -66,32 +66,32 @@ class GrowingAnswers:
 
     @property
     def tokens(self) -> int:
-        """Tokens that have come, of all answers."""
+        """The number of tokens that have come, of all answers."""
         return sum(len(answer.tokens) for answer in self._answers)
 
     def take(self, new: NewTokens) -> bool:
-        """Take new tokens. Whether there is anything more to wait for."""
+        """Take new tokens, and return whether any answer is still growing."""
         for sequence, token, score in zip(
             new.sequences.tolist(), new.tokens.tolist(), new.scores.tolist(), strict=True
         ):
             self._answers[sequence].add(token, score)
-        # Where all end by themselves the worker says so. Only stop strings are ours to find.
+        # Where all answers end by themselves, the worker says so; only stop strings are found here.
         over = all(each.text.stopped or self._ended(each) for each in self._answers)
         return not (over and any(each.text.stopped for each in self._answers))
 
     def finish(self) -> None:
-        """No more tokens come."""
+        """End all answers, since no more tokens come."""
         for answer in self._answers:
             answer.pending += answer.text.finish()
 
     def pieces(self) -> Iterator[GeneratedPiece]:
-        """Yield what has come and was not asked for before: one piece for each answer that has something new."""
+        """Yield one piece for each answer that has something new since the last call."""
         for index, answer in enumerate(self._answers):
             if answer.pending or answer.given < len(answer.tokens):
                 yield answer.piece(index, self._token_scores)
 
     def whole(self) -> list[GeneratedText]:
-        """All answers, once they are finished."""
+        """Return all answers, once they are finished."""
         return [self._whole(each) for each in self._answers]
 
     def _whole(self, answer: _Answer) -> GeneratedText:

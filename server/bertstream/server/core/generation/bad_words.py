@@ -12,10 +12,10 @@ Words = tuple[tuple[int, ...], ...]
 
 
 async def bad_word_ids(model: ServedModel, plan: GenerationPlan, path: str = "options.bad_words") -> Words:
-    """Each word as it is and with a space before it, which is another token where the vocabulary has spaces in words.
+    """Return the ids of each word as it is, and with a space before it where that has other tokens.
 
-    Raises INVALID_EMPTY_TEXT for a word without tokens. A word that the vocabulary cannot spell, or that is longer than
-    any text, is never generated anyhow; a token that ends sequences is let through, as in transformers.
+    Raises INVALID_EMPTY_TEXT for a word without tokens. Words that the vocabulary cannot spell, or that are longer than
+    any text, are left out, since they are never generated; so are tokens that end sequences, as in transformers.
     """
     words = plan.bad_words
     if not words:
@@ -34,13 +34,13 @@ async def bad_word_ids(model: ServedModel, plan: GenerationPlan, path: str = "op
 
 
 def _spellings(tokens: Tokenized) -> dict[int, tuple[int, ...]]:
-    """Return the ids of each text that has a row."""
+    """Return the ids of each text that has a row, by the text's index."""
     starts, ids = starts_of(tokens.lengths).tolist(), tokens.ids.tolist()
     rows = zip(tokens.text_indexes.tolist(), starts, tokens.lengths.tolist(), strict=True)
     return {text: tuple(ids[start : start + length]) for text, start, length in rows}
 
 
 def _unknown(model: ServedModel, words: tuple[str, ...]) -> set[int]:
-    """Return the id that stands for what cannot be spelled, unless its own name is among the words."""
+    """Return the id of the unknown token, in a set that is empty where its own name is among the words."""
     token, id = model.description.special_tokens.get("unk", ("", -1))
     return set() if token in words else {id}

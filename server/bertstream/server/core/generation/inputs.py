@@ -1,4 +1,4 @@
-"""A message's inputs made ready for the workers: prompts of a decoder, or texts of an encoder."""
+"""Prepares a message's inputs for the workers: prompts of a decoder, or texts of an encoder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_SEED = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One input, as a worker gets it."""
+    """One input as a worker gets it."""
 
     index: int  # in the message
     path: str  # "inputs.texts[3]"
@@ -34,24 +34,24 @@ class Prompt:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the input."""
+        """The number of tokens of the input."""
         return int(self.work.ids.size)
 
     @property
     def cost(self) -> int:
-        """The most tokens that it may come to have in the worker's cache."""
+        """The most tokens that this input and its answers may take in the worker's cache."""
         options = self.work.options
         return self.tokens + max(options.num_beams, options.num_return_sequences) * options.max_new_tokens
 
     def error(self, error: RequestError) -> RequestError:
-        """Return the error of this input, in a call that has others."""
+        """Return the error with this input's path, for a call that has other inputs."""
         violations = error.violations or (Violation(self.path, error.message),)
         return replace(error, violations=violations)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Those inputs of a message that can be generated for, and the errors of those that cannot."""
+    """The inputs of a message that text can be generated for, and the errors of the others."""
 
     prompts: Sequence[Prompt]
     failed: dict[int, RequestError]  # by the input's index in the message
@@ -59,7 +59,7 @@ class Prompts:
 
 
 async def prepare_prompts(model: ServedModel, plan: GenerationPlan, bad_words: Words, sent: SentTexts) -> Prompts:
-    """Tokenizes, in a thread. Raises INVALID_ARGUMENT where the message as a whole makes no sense."""
+    """Tokenize the inputs in a thread; raise INVALID_ARGUMENT where the message as a whole makes no sense."""
     inputs = sent.inputs
     if plan.lengths.causal and isinstance(inputs, Pairs):
         raise invalid(sent.field, "a decoder takes texts, word_lists or token_ids", "INVALID_INPUT_KIND")
@@ -84,7 +84,7 @@ async def prepare_prompts(model: ServedModel, plan: GenerationPlan, bad_words: W
 
 
 def _leading_ids(model: ServedModel, plan: GenerationPlan, inputs: Inputs) -> NDArray[np.int32]:
-    """Return a decoder's prompt begins as a text does, but does not end as one, unless the caller says otherwise."""
+    """Return the special tokens before a decoder's prompt: those before a text, unless the caller says otherwise."""
     if plan.lengths.causal and plan.add_special_tokens is None and not isinstance(inputs, Ids):
         return np.array(model.tokenizer.leading_ids, np.int32)
     return np.zeros(0, np.int32)
@@ -109,7 +109,7 @@ def _tokenize_options(plan: GenerationPlan, inputs: Inputs, leading: NDArray[np.
 def _works(
     plan: GenerationPlan, bad_words: Words, tokens: Tokenized, leading: NDArray[np.int32]
 ) -> list[tuple[int, Generate]]:
-    """For each row its text's index, and what the worker is to do."""
+    """Return the index of each row's text, and the work for that row."""
     works = []
     starts, texts = starts_of(tokens.lengths).tolist(), tokens.text_indexes.tolist()
     for text, start, length in zip(texts, starts, tokens.lengths.tolist(), strict=True):
@@ -132,14 +132,14 @@ def _works(
 
 
 def _seed(plan: GenerationPlan) -> int:
-    """Each input has a seed, so that a worker that takes over draws the same tokens."""
+    """Return a seed for one input, with which a worker that takes over draws the same tokens."""
     if plan.seed is not None or not plan.options.do_sample:
         return plan.seed or 0
     return secrets.randbelow(_MAX_SEED + 1)
 
 
 def _fit(prompt: Prompt, plan: GenerationPlan, cache_tokens: int) -> Prompt | RequestError:
-    """Within a worker's cache: what was not asked for is cut, and what was is refused."""
+    """Fit the prompt into a worker's cache: cut a default length, and refuse one that the caller asked for."""
     if prompt.cost <= cache_tokens:
         return prompt
     most = (cache_tokens - prompt.tokens) // plan.copies

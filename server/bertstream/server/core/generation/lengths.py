@@ -1,10 +1,10 @@
-"""How many tokens may be generated for an input: plain arithmetic."""
+"""The arithmetic of how many tokens may be generated for an input."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-_KEPT_FREE = 20  # new tokens that a long prompt leaves room for, where the caller does not say how many are wanted
+_KEPT_FREE = 20  # new tokens that a long prompt leaves room for where the caller does not ask for a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,29 +17,29 @@ class Lengths:
 
     causal: bool
     max_tokens: int  # of a sequence, what stands before included
-    max_new_tokens: int | None  # asked for, or the checkpoint's; None: as max_length says
-    asked: bool  # by the caller: then it is not cut, and prompts make room
+    max_new_tokens: int | None  # the caller's, or the checkpoint's; None: max_length decides
+    asked: bool  # whether max_new_tokens is the caller's: then it is not lowered, and prompts make room for it
     max_length: int  # the checkpoint's
-    min_new_tokens: int | None  # None: as min_length says
+    min_new_tokens: int | None  # None: min_length decides
     min_length: int
 
     def at_least(self, count: int) -> Lengths:
-        """Return the same with so many new tokens at least."""
+        """Return the same lengths with at least `count` new tokens."""
         return replace(self, min_new_tokens=count)
 
     def max_new(self, before: int) -> int:
-        """Return the most new tokens, at least 1."""
+        """Return the maximum number of new tokens, at least 1."""
         wanted = self.max_length - before if self.max_new_tokens is None else self.max_new_tokens
         return max(1, min(wanted, self.max_tokens - before))
 
     def min_new(self, before: int) -> int:
-        """Return the fewest new tokens."""
+        """Return the minimum number of new tokens."""
         wanted = self.min_length - before if self.min_new_tokens is None else self.min_new_tokens
         return min(max(0, wanted), self.max_new(before))
 
     @property
     def max_prompt(self) -> int:
-        """The most tokens of a decoder's prompt."""
+        """The maximum number of tokens of a decoder's prompt."""
         if self.asked:
             return self.max_tokens - self.max_new(1)
         return self.max_tokens - min(self.max_new(1), _KEPT_FREE, self.max_tokens // 2)

@@ -1,4 +1,4 @@
-"""What a request for generation asks for."""
+"""The plan of a request for generation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bertstream.workers.programs.description import GenerationDescription, Model
 class GenerationPlan:
     """What a request for generation asks for, every default filled in."""
 
-    options: GenerationOptions  # but for the lengths, the seed and the bad words, which depend on the input or on more
+    options: GenerationOptions  # without lengths, seed and bad words, which are filled in later
     lengths: Lengths
     truncation: Truncation
     add_special_tokens: bool | None  # None: depends on the kind of input
-    seed: int | None  # None: by chance, for each input
+    seed: int | None  # None: a random one for each input
     bad_words: tuple[str, ...]
     stop_strings: tuple[str, ...]
     keep_special_tokens: bool
@@ -28,12 +28,12 @@ class GenerationPlan:
 
     @property
     def copies(self) -> int:
-        """Sequences that are under way for one input."""
+        """The number of sequences that are generated for one input at once."""
         return max(self.options.num_beams, self.options.num_return_sequences)
 
 
 def generation_of(description: ModelDescription) -> GenerationDescription:
-    """How the model generates. Raises HEAD_NOT_AVAILABLE where it does not."""
+    """Return the description of how the model generates; raise HEAD_NOT_AVAILABLE where it does not."""
     if description.generation is None:
         raise head_not_available("causal_lm or sequence_to_sequence", description.heads)
     return description.generation

@@ -1,4 +1,4 @@
-"""One input's generation: sent to a worker, and its answers made."""
+"""Runs generations: sends each input to a worker, and makes text of the tokens."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Generation:
         self._model = model
         self._plan = plan
         self._deadline = deadline
-        self._caller = caller  # whose quota is charged for the most that there may be, and has back what there was not
+        self._caller = caller  # whose quota is charged for all tokens that there may be, in advance
         self._waits = waits  # to be admitted, and while a worker's queue is full
         self._admission = model.generation_admission
 
     async def run(self, prompt: Prompt) -> Answered:
-        """All answers at once. Cancelling it cancels the work. Raises RequestError."""
+        """Return all answers at once, or raise RequestError; cancelling this cancels the work."""
         growing = self._growing(prompt) if prompt.work.options.stream else None
         finished = await self._generate(prompt, growing)
         if growing is not None:
@@ -52,10 +52,10 @@ class Generation:
         return _answered(prompt, texts, finished)
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[GeneratedPiece | Answered, None]:
-        """Pieces as they come, and the whole at the end. What comes while a piece is being sent is one next piece."""
+        """Yield pieces as they come, and the whole at the end; what comes while one is being sent is one next piece."""
         growing, news = self._growing(prompt), asyncio.Event()
         task = asyncio.create_task(self._generate(prompt, growing, news))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, if nobody waits any more
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # or asyncio warns of it
         task.add_done_callback(lambda _: news.set())
         try:
             while not task.done():
@@ -115,7 +115,7 @@ class _Sink:
 
 
 def _worked_on(prompt: Prompt, growing: GrowingAnswers | None, finished: Finished | None) -> int:
-    """Return the tokens that were worked on; where that is not known, the most that it can be."""
+    """Return the number of tokens that were worked on or, where that is unknown, the most that it can be."""
     if growing is not None:
         return prompt.tokens + growing.tokens
     if finished is None or finished.completed is None:

@@ -8,19 +8,19 @@ from bertstream.server.core.tokenization import Writer
 
 
 class StopStrings:
-    """Finds where a text stops, of which more is to come."""
+    """Finds where a growing text stops."""
 
     def __init__(self, strings: Sequence[str]) -> None:
         self._strings = strings
         self._longest = max(map(len, strings), default=0)
 
     def find(self, text: str) -> int | None:
-        """Where the stop string begins that is complete first; of several that end together the longest."""
+        """Return where the stop string begins that ends first; of several that end at one place, the longest."""
         found = [(at + len(string), at) for string in self._strings if (at := text.find(string)) >= 0]
         return min(found)[1] if found else None
 
     def held(self, text: str) -> int:
-        """How many characters at its end may be the beginning of a stop string."""
+        """Return how many characters at the text's end may be the beginning of a stop string."""
         for count in range(min(self._longest - 1, len(text)), 0, -1):
             end = text[-count:]
             if any(string.startswith(end) for string in self._strings):
@@ -29,20 +29,20 @@ class StopStrings:
 
 
 class GrowingText:
-    """The text of one answer. What `push` and `finish` return adds up to it."""
+    """The text of one answer, which is all that `push` and `finish` return, put together."""
 
     def __init__(self, writer: Writer, stops: StopStrings) -> None:
         self._writer = writer
         self._stops = stops
-        self._held = ""  # may be the beginning of a stop string
+        self._held = ""  # text that may be the beginning of a stop string
         self.stopped = False
 
     def push(self, token_id: int) -> str:
-        """Return what is certain of the text after this token."""
+        """Return the text that is certain with this token, and was not before."""
         return self._add(self._writer.push(token_id))
 
     def finish(self) -> str:
-        """Return the rest, after the last token."""
+        """Return the rest of the text, after the last token."""
         text = self._add(self._writer.finish())
         rest, self._held = self._held, ""
         return text + rest

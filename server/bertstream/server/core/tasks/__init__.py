@@ -1,1 +1,1 @@
-"""Task heads: each turns items into rows of work, and the rows' numbers into answers."""
+"""The tasks of heads: each turns items into rows for the workers, and their outputs into answers."""

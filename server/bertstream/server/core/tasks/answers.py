@@ -21,7 +21,7 @@ from bertstream.workers.contract import Batch
 
 @dataclass(frozen=True, slots=True)
 class AnswerContext:
-    """Where the tokens of r windows lie in their contexts: T tokens end to end."""
+    """Where the T tokens of r windows, end to end, lie in their contexts."""
 
     contexts: Sequence[str]  # by item
     firsts: NDArray[np.int64]  # [r]: each window's first token
@@ -31,7 +31,7 @@ class AnswerContext:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Answers, best first, pair by pair."""
+    """The answers to each pair, best first, pair by pair."""
 
     answer_counts: Sequence[int]  # of each pair
     texts: Sequence[str]
@@ -42,7 +42,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class AnswerQuestions(Task[AnswerContext]):
-    """Finds answers."""
+    """Finds the parts of a context that answer a question."""
 
     kinds = ("pairs",)
 
@@ -90,7 +90,7 @@ class AnswerQuestions(Task[AnswerContext]):
         return _columns(listed, contexts, self.offset_unit)
 
     def _unanswerable(self, found: TaskTexts, inputs: Pairs, sent: SentItems) -> dict[int, RequestError]:
-        """Return the errors of pairs without a question or without a context."""
+        """Return the errors of pairs with an empty question or a context without tokens."""
         failed = {
             index: invalid(sent.at(index), "the question is empty", "INVALID_EMPTY_TEXT")
             for index, question in enumerate(inputs.firsts)
@@ -102,7 +102,7 @@ class AnswerQuestions(Task[AnswerContext]):
         return failed
 
     def _clearer(self, failed: Mapping[int, RequestError], sent: SentItems) -> dict[int, RequestError]:
-        """The same errors, but that a pair is too long only where its question is, or the special tokens alone are."""
+        """Return the same errors, with clearer ones for pairs whose question leaves no room for a context."""
         long = f"the question leaves no room for its context in {self.max_length} tokens"
         about = f"{long} (see {sent.options}.max_length)"
         too_long = ("INVALID_TEXT_LENGTH", "INVALID_TRUNCATION")

@@ -1,4 +1,4 @@
-"""From spans of tokens in windows to answers: parts of a context.
+"""Turns spans of tokens in windows into answers, which are parts of a context.
 
 The rules are those of the question answering pipeline that transformers had up to version 4.
 """
@@ -18,7 +18,7 @@ Int32 = NDArray[np.int32]
 
 
 class Answer(NamedTuple):
-    """A part of a context; no answer is an empty one at the start."""
+    """A part of a context; an empty one at its start says that it has no answer."""
 
     text: str
     score: float
@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 
 
 def context_spans(tokens: Tokenized) -> Spans:
-    """Return the tokens of each row's second text, which are in one piece; of length 0 where there are none."""
+    """Return the span of the tokens of each row's second text, of length 0 where it has none."""
     assert tokens.sequence_ids is not None
     at = np.flatnonzero(tokens.sequence_ids == 1)
     rows, firsts, lengths = np.unique(ragged.owners(tokens.lengths)[at], return_index=True, return_counts=True)
@@ -39,9 +39,9 @@ def context_spans(tokens: Tokenized) -> Spans:
 
 
 def token_bounds(tokens: Tokenized, whole_words: bool) -> tuple[Int32, Int32]:
-    """Where an answer starts that begins with this token, and ends that ends with it, in code points. [T], [T]
+    """Return where an answer starts that begins with each token, and ends that ends with it, in code points: [T], [T].
 
-    `whole_words` counts the other tokens of its word, as far as they are in the same row.
+    `whole_words` extends answers to the other tokens of a word, as far as they are in the same row.
     """
     assert tokens.starts is not None
     assert tokens.ends is not None
@@ -55,7 +55,7 @@ def token_bounds(tokens: Tokenized, whole_words: bool) -> tuple[Int32, Int32]:
 
 
 def _word_begins(tokens: Tokenized) -> NDArray[np.bool_]:
-    """Tokens of no word stand alone. [T]"""
+    """Return whether each token begins a word, or is of no word: [T]."""
     assert tokens.word_ids is not None
     assert tokens.sequence_ids is not None
     begins = tokens.word_ids < 0
@@ -67,9 +67,11 @@ def _word_begins(tokens: Tokenized) -> NDArray[np.bool_]:
 def best_answers(
     context: str, candidates: Iterable[tuple[int, int, float]], no_answer: float | None, top_k: int
 ) -> list[Answer]:
-    """The best of the candidates (start, end, score) of all windows; `no_answer` is the score of that, if allowed.
+    """Return the best of the candidates (start, end, score) of all windows.
 
-    Answers that read the same, upper and lower case aside, are one: the first of them, with the sum of their scores
+    `no_answer` is the score of there being no answer, or None where that is not allowed.
+
+    Answers that are equal but for upper and lower case are merged into the first of them, with the sum of their scores
     (which may thus be above 1).
     """
     answers: dict[str, Answer] = {}

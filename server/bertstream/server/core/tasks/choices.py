@@ -29,7 +29,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class ChooseAnswers(Task[None]):
-    """A row for each pair of prompt and choice; the choices of a prompt add up to 1."""
+    """Makes a row for each pair of prompt and choice; the probabilities of a prompt's choices add up to 1."""
 
     kinds = ("choices",)
 
@@ -47,7 +47,7 @@ class ChooseAnswers(Task[None]):
         return Rows(batch, owners[kept.text_indexes].astype(np.int32), failed, truncated, None)
 
     def _pairs(self, sent: SentItems) -> tuple[Pairs, Counts, Counts]:
-        """Return the pairs, whose question each is, and how many choices each question has. Raises INVALID_ARGUMENT."""
+        """Return the pairs, the prompt of each, and each prompt's number of choices; raise INVALID_ARGUMENT."""
         lists, path = sent.inputs, sent.path
         assert isinstance(lists, ChoiceLists)
         counts = lists.counts
@@ -60,14 +60,14 @@ class ChooseAnswers(Task[None]):
             raise invalid(f"{path}.choice_counts", "they must add up to the number of choices", "INVALID_LENGTHS")
         most = self.model.limits.max_texts
         owners = np.repeat(np.arange(counts.size), counts)
-        kept = np.flatnonzero(counts[owners] <= most)  # a question of more fails alone
+        kept = np.flatnonzero(counts[owners] <= most)  # a prompt with more choices fails alone
         if max(kept.size, counts.size) > most:
             raise too_large(f"{path}.choices", f"{len(lists.choices)} choices; the limit of one message is {most}")
         prompts = list(lists.prompts)
         return Pairs(pick(prompts, owners[kept]), pick(lists.choices, kept)), owners[kept], counts
 
     def _refused(self, sent: SentItems, counts: Counts) -> dict[int, RequestError]:
-        """Return the errors of questions without choices, and of those with too many."""
+        """Return the errors of prompts without choices, and of those with too many."""
         refused, most = dict[int, RequestError](), self.model.limits.max_texts
         for i in np.flatnonzero((counts == 0) | (counts > most)).tolist():
             path = f"{sent.path}.choice_counts[{i}]"

@@ -32,12 +32,12 @@ from bertstream.server.core.tokenization.offsets import convert_offsets
 _BY_WORDS = ("first", "average", "max")
 _COLUMNS: frozenset[Column] = frozenset({"offsets", "special_tokens_mask"})
 _COLUMNS_OF_WORDS: frozenset[Column] = _COLUMNS | {"word_ids"}
-_TOKEN_BYTES = 11  # that a token has at least in an answer: label, score, word, start, end, index
+_TOKEN_BYTES = 11  # the fewest bytes of a token in an answer: label, score, word, start, end, index
 
 
 @dataclass(frozen=True, slots=True)
 class EntityContext:
-    """The tokens that get labels, and what they are tokens of."""
+    """The tokens that get labels, and the sentences that they are in."""
 
     real: RealTokens
     sentences: Sentences | None  # None for token ids
@@ -51,9 +51,9 @@ class Entities:
     labels: Sequence[str]
     scores: NDArray[np.float32]
     words: Sequence[str]
-    starts: NDArray[np.int32] | Sequence[int] = ()  # in the unit asked for; none of token ids
+    starts: NDArray[np.int32] | Sequence[int] = ()  # in the unit asked for; empty for token ids
     ends: NDArray[np.int32] | Sequence[int] = ()
-    token_indexes: NDArray[np.integer] | Sequence[int] = ()  # of single tokens
+    token_indexes: NDArray[np.integer] | Sequence[int] = ()  # where there is no aggregation
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ClassifyTokens(Task[EntityContext]):
     aggregation: Aggregation
     offset_unit: OffsetUnit
     tags: Tags
-    names: tuple[str, ...]  # [L]: what tokens, or entities, of each label are called
+    names: tuple[str, ...]  # [L]: the name in the answer for tokens, or entities, of each label
     kept: NDArray[np.bool_]  # [L]: labels that are not ignored
 
     def prepare(self, sent: SentItems) -> Rows[EntityContext]:
@@ -113,7 +113,7 @@ class ClassifyTokens(Task[EntityContext]):
     def _offsets(
         self, real: RealTokens, found: FoundEntities, texts: Sequence[str] | None
     ) -> dict[str, NDArray[np.int32]]:
-        """Where the entities start and end, if there are texts to count in."""
+        """Return where the entities start and end, or nothing where there are no texts to count in."""
         if texts is None or real.starts is None or real.ends is None:
             return {}
         bounds = np.stack([real.starts[found.firsts], real.ends[found.lasts - 1]], axis=1)
@@ -128,17 +128,17 @@ class ClassifyTokens(Task[EntityContext]):
                 yield spell.tokens(item, first, last)[0]
             elif self.aggregation == "simple":
                 yield spell.text(item, first, last)
-            else:  # decoded twice, as transformers does it
+            else:  # decoded twice, as transformers does
                 words = [first, *(first + 1 + np.flatnonzero(real.begins[first + 1 : last])).tolist(), last]
                 yield spell.spelling.join([spell.text(item, *word) for word in pairwise(words)])
 
     def _least_bytes(self, real: RealTokens, tokens: Tokenized) -> Ints | None:
-        """Of each item's answer, where every token is in it. [n]"""
+        """Return the fewest bytes of each item's answer, where every token is in it: [n]."""
         if self.aggregation != "none" or not self.kept.all():
             return None
         texts = tokens.text_indexes[real.rows]
         counts = np.bincount(texts, minlength=tokens.truncated.size)
-        if self.tokenize.windows:  # which share tokens
+        if self.tokenize.windows:  # windows share tokens
             counts[:] = 0
             np.maximum.at(counts, texts, real.indexes + 1)
         return _TOKEN_BYTES * counts
@@ -155,7 +155,7 @@ class ClassifyTokens(Task[EntityContext]):
             raise invalid(path, about, "INVALID_COMBINATION")
 
     def _find(self, windows: Windows, lengths: NDArray[np.int32], share: Share) -> FoundEntities:
-        """All entities but the ignored ones, merged where several windows found them."""
+        """Return all entities but the ignored ones, merged where several windows found them."""
         real = windows.rows
         at = ragged.first_indexes(lengths)[real.rows] + real.places
         scores = share.tensors["token_label_scores"].astype(np.float32, copy=False)[at]

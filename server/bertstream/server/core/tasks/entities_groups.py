@@ -1,4 +1,4 @@
-"""Labels of words from the scores of their tokens, and entities from words of one label.
+"""Finds the labels of words from the scores of their tokens, and entities from words of one label.
 
 The rules are those of transformers' token classification pipeline.
 """
@@ -19,15 +19,15 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """What the L labels of a checkpoint mean in the B- and I- scheme."""
+    """The meaning of the L labels of a checkpoint in the B- and I- scheme."""
 
     tags: Ints  # [L]: labels of one tag belong together
-    begins: NDArray[np.bool_]  # [L]: this label never goes on with an entity
-    groups: tuple[str, ...]  # [L]: what an entity that starts with this label is called
+    begins: NDArray[np.bool_]  # [L]: whether this label always begins a new entity
+    groups: tuple[str, ...]  # [L]: the name of an entity that starts with this label
 
     @classmethod
     def of(cls, labels: Sequence[str]) -> Tags:
-        """A label without B- or I- is one with I-; an entity is called by what follows its first label's first "-"."""
+        """Read the labels; one without B- or I- counts as I-, and an entity's name follows its label's first "-"."""
         tags = [label[2:] if label.startswith(("B-", "I-")) else label for label in labels]
         number = {tag: i for i, tag in enumerate(dict.fromkeys(tags))}
         begins = np.array([label.startswith("B-") for label in labels], np.bool_)
@@ -36,9 +36,10 @@ class Tags:
 
 
 def label_words(scores: Floats, firsts: Ints, aggregation: Aggregation) -> tuple[Ints, Floats]:
-    """Return the label of each word, and its score. scores [K, L] of tokens, firsts [W] of words -> [W], [W]
+    """Return the label of each word, and its score.
 
-    Where every token is a word, all strategies are the same.
+    scores: [K, L] of tokens, firsts: [W], the first token of each word -> [W], [W]. Where every token is a word, all
+    strategies give the same.
     """
     if not firsts.size:
         return firsts, np.zeros(0, np.float32)
@@ -54,14 +55,14 @@ def label_words(scores: Floats, firsts: Ints, aggregation: Aggregation) -> tuple
 
 
 def _best_tokens(best: Floats, firsts: Ints) -> Ints:
-    """Return the token with the highest score of each word, the first where equal. [K], [W] -> [W]"""
+    """Return the token with the highest score of each word, the first of equal ones: [K], [W] -> [W]."""
     highest = np.repeat(np.maximum.reduceat(best, firsts), np.diff(firsts, append=len(best)))
-    candidates = np.flatnonzero(~(best < highest))  # says yes to NaN, so that each word has one
+    candidates = np.flatnonzero(~(best < highest))  # true for NaN too, so that each word has one
     return candidates[np.searchsorted(candidates, firsts)]
 
 
 def group_words(labels: Ints, rows: Ints, tags: Tags) -> Ints:
-    """Return the index of each entity's first word. labels, rows [W] -> [E]"""
+    """Return the index of each entity's first word: labels, rows [W] -> [E]."""
     starts = np.ones(labels.size, np.bool_)
     tag = tags.tags[labels]
     starts[1:] = (tag[1:] != tag[:-1]) | tags.begins[labels[1:]] | (rows[1:] != rows[:-1])
@@ -69,7 +70,7 @@ def group_words(labels: Ints, rows: Ints, tags: Tags) -> Ints:
 
 
 def mean_scores(scores: Floats, firsts: Ints) -> Floats:
-    """Return the mean over each entity's words. [W], [E] -> [E]"""
+    """Return the mean over each entity's words: [W], [E] -> [E]."""
     if not firsts.size:
         return np.zeros(0, np.float32)
     sums = np.add.reduceat(scores.astype(np.float64), firsts)
@@ -85,11 +86,11 @@ class FoundEntities(NamedTuple):
     scores: Floats  # [E]
 
     def at(self, indexes: Ints | NDArray[np.bool_]) -> FoundEntities:
-        """Return some of them."""
+        """Return the entities at these indexes."""
         return FoundEntities(self.firsts[indexes], self.lasts[indexes], self.labels[indexes], self.scores[indexes])
 
     def and_also(self, others: FoundEntities) -> FoundEntities:
-        """Return these, then the others."""
+        """Return these entities, then the others."""
         return FoundEntities(
             np.concatenate([self.firsts, others.firsts]),
             np.concatenate([self.lasts, others.lasts]),
@@ -101,9 +102,9 @@ class FoundEntities(NamedTuple):
 def find_entities(
     scores: Floats, begins: NDArray[np.bool_], owners: Ints, aggregation: Aggregation, tags: Tags
 ) -> FoundEntities:
-    """All entities of texts that lie end to end, those that will be ignored included, in order.
+    """Return all entities of texts that lie end to end, in order, including those that will be ignored.
 
-    scores: [K, L] of tokens; begins: [K], a word, as each text does; owners: [K], the text of each.
+    scores: [K, L] of tokens; begins: [K], whether each begins a word (or a text); owners: [K], the text of each.
     """
     firsts = np.flatnonzero(begins)  # [W]
     labels, word_scores = label_words(scores, firsts, aggregation)
@@ -115,10 +116,10 @@ def find_entities(
 
 
 def longest(found: FoundEntities, starts: Ints, ends: Ints) -> FoundEntities:
-    """Those that stay of entities that several readings found among the same tokens, in order.
+    """Return the entities that remain of those that several windows found among the same tokens, in order.
 
-    Of those that overlap with the one before, the one with the most characters stays, as in transformers; then the one
-    with the most tokens, with the higher score, or the earlier. starts, ends: [K] of tokens.
+    Of overlapping ones, the one with the most characters remains, as in transformers; of equal ones the one with the
+    most tokens, then with the higher score, then the earlier one. starts, ends: [K] of tokens.
     """
     if not found.firsts.size:
         return found

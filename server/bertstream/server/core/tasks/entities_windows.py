@@ -1,7 +1,8 @@
-"""Texts that were read in windows: their tokens once each, and the entities that all windows together find.
+"""Merges the windows of long texts: each token once, and the entities that all windows together find.
 
-A window knows nothing of what is beyond its edges, so there it takes parts of words for words, and of entities for
-entities. What it has whole counts as it reads it; what no window has whole is read from the tokens of several.
+A window shows nothing beyond its edges, so there it takes parts of words for words, and parts of entities for entities.
+An entity that a window has whole counts as found there; one that no window has whole is found from the tokens of
+several windows.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from bertstream.server.core.tasks.entities_groups import FoundEntities
 from bertstream.server.core.tasks.entities_words import Ints, RealTokens, first_of_runs, within_runs
 
 Bools = NDArray[np.bool_]
-# Entities from the indexes of tokens [K], whether each begins a word [K], and the text that it is of [K].
+# Finds entities from the indexes of tokens [K], whether each begins a word [K], and the text of each [K].
 Find = Callable[[Ints, Bools, Ints], FoundEntities]
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Tokens of rows that may be windows, and how they make up whole texts."""
+    """The tokens of rows that may be windows, and how they make up whole texts."""
 
     rows: RealTokens  # K tokens
-    whole: RealTokens  # T tokens, one of each place in a text; their `rows` are the texts
-    chosen: Ints  # [T]: which of the K each is: that with the most context in its row
-    places: Ints  # [K]: which of the T each stands for
+    whole: RealTokens  # T tokens, one for each place in a text; their `rows` are the texts
+    chosen: Ints  # [T]: which of the K tokens each is: the one with the most context in its row
+    places: Ints  # [K]: which of the T tokens each stands for
 
     @classmethod
     def of(cls, real: RealTokens, texts: Ints) -> Windows:
-        """texts: [r], ascending, that each row is of"""
+        """Merge the tokens of rows; texts: [r], ascending, the text of each row."""
         owners, indexes = texts[real.rows], real.indexes
         order = np.arange(owners.size)
         if not first_of_runs(texts).all():
@@ -39,19 +40,19 @@ class Windows:
         new = first_of_runs(owners[order]) | first_of_runs(indexes[order])
         chosen, places = order[new], np.empty(order.size, np.int64)
         places[order] = np.cumsum(new) - 1
-        # Places in a row count the special tokens before them too; here they are those in a row of the whole text.
+        # Places count the special tokens before them too, as in a row of the whole text.
         before = (real.places - within_runs(real.rows))[chosen]
         whole = replace(real.at(chosen), rows=owners[chosen], places=before + indexes[chosen])
         return cls(real, whole, chosen, places)
 
     def read_whole(self, find: Find) -> FoundEntities:
-        """Entities of the whole texts, each token read by the window in which it has the most context."""
+        """Return the entities of the whole texts, each token read in the window in which it has the most context."""
         return find(self.chosen, self.whole.begins | first_of_runs(self.whole.rows), self.whole.rows)
 
     def read(self, find: Find) -> FoundEntities:
-        """Entities as each window reads them, words aside that its edge cuts, and those that no window has whole.
+        """Return the entities that each window has whole, without words cut by its edge, and those that none has whole.
 
-        Not in order; they overlap where several windows found the same or do not agree.
+        They are in no order, and overlap where several windows found the same entity or do not agree.
         """
         own = np.flatnonzero(~self._are_cut())
         rows, places = self.rows.rows[own], self.places[own]
@@ -63,7 +64,7 @@ class Windows:
         return found.and_also(across.at(~_within_one(across, places[starts], places[stops - 1] + 1)))
 
     def _are_cut(self) -> Bools:
-        """Which tokens are of a word of which their row has a part only. [K]"""
+        """Return whether each token is of a word of which its row has only a part: [K]."""
         rows, size = self.rows.rows, self.whole.rows.size
         continues = ~(self.whole.begins | first_of_runs(self.whole.rows))  # [T]
         starts = first_of_runs(rows)
@@ -77,7 +78,7 @@ class Windows:
 
 
 def _context(rows: Ints, indexes: Ints, texts: Ints) -> Ints:
-    """Tokens between each token and the nearer edge of its row; the ends of a text are no edges. [K] each -> [K]"""
+    """Return the tokens from each token to the nearer edge of its row, not counting a text's ends: [K] each -> [K]."""
     within, far = within_runs(rows), rows.size
     after = np.flip(within_runs(np.flip(rows)))
     before = np.where(indexes == within, far, within)
@@ -87,7 +88,7 @@ def _context(rows: Ints, indexes: Ints, texts: Ints) -> Ints:
 
 
 def _least(values: Ints, groups: Ints) -> Ints:
-    """Return the least value of each element's group; groups: ascending. [n], [n] -> [n]"""
+    """Return the least value in each element's group; groups ascend: [n], [n] -> [n]."""
     if not values.size:
         return values
     starts = np.flatnonzero(first_of_runs(groups))
@@ -95,7 +96,7 @@ def _least(values: Ints, groups: Ints) -> Ints:
 
 
 def _within_one(found: FoundEntities, starts: Ints, stops: Ints) -> Bools:
-    """Which entities have all their tokens in one of these rows. [E], [R], [R] -> [E]"""
+    """Return whether each entity has all its tokens in one of these rows: [E], [R], [R] -> [E]."""
     if not starts.size:
         return np.zeros(found.firsts.size, np.bool_)
     order = np.lexsort((stops, starts))

@@ -1,4 +1,4 @@
-"""The tokens of texts that can carry labels, and which of them go on with a word.
+"""Finds the tokens of texts that can have labels, and those among them that continue a word.
 
 The rules are those of transformers' token classification pipeline, its heuristics included.
 """
@@ -18,18 +18,18 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class RealTokens:
-    """K tokens of r rows, without the special ones, end to end."""
+    """The K tokens of r rows, end to end, without special ones."""
 
     rows: Ints  # [K], ascending
-    places: Ints  # [K]: where it is in its row, special tokens counted
+    places: Ints  # [K]: the index in its row, which counts special tokens
     ids: NDArray[np.int32]  # [K]
     starts: Ints | None  # [K], in code points of the row's sentence; None for token ids
     ends: Ints | None  # [K], exclusive
-    begins: NDArray[np.bool_]  # [K]: a word, as far as it matters; so does the first token of a text
-    indexes: Ints  # [K]: where it is among the tokens of its text, or of what is left of it
+    begins: NDArray[np.bool_]  # [K]: whether it begins a word, or a text
+    indexes: Ints  # [K]: the index among the tokens of its text, as far as they were not cut off
 
     def at(self, indexes: Ints) -> RealTokens:
-        """Return some of them, of the same rows."""
+        """Return the tokens at these indexes, of the same rows."""
         return RealTokens(
             self.rows[indexes],
             self.places[indexes],
@@ -41,19 +41,19 @@ class RealTokens:
         )
 
     def of_rows(self, rows: Ints) -> RealTokens:
-        """Return the tokens of these rows, which are numbered anew. rows: ascending"""
+        """Return the tokens of these rows, which are numbered anew; rows: ascending."""
         firsts, lasts = np.searchsorted(self.rows, rows), np.searchsorted(self.rows, rows, side="right")
         found = self.at(ragged.slice_indexes(firsts, lasts - firsts))
         return replace(found, rows=ragged.owners(lasts - firsts))
 
 
 class Sentences:
-    """Texts as offsets count them: as sent, or a list of words joined by spaces."""
+    """The texts that offsets count in: as sent, or a list of words joined by spaces."""
 
     def __init__(
         self, texts: Sequence[str], words: Sequence[str] = (), counts: NDArray[np.int32] | None = None
     ) -> None:
-        """Either whole texts, or no texts but words, end to end, and how many each text has."""
+        """Take either whole texts, or no texts but words, end to end, and the number of words of each text."""
         if counts is not None:
             ends = np.cumsum(counts, dtype=np.int64).tolist()
             texts = [" ".join(words[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
@@ -62,7 +62,7 @@ class Sentences:
         self._word_starts = None if counts is None else _word_starts(words, counts)
 
     def shifts(self, texts: Ints, word_ids: NDArray[np.int32]) -> Ints | int:
-        """Where in its sentence the word of each token starts, of whose start offsets count. [K], [K] -> [K]"""
+        """Return where in its sentence each token's offsets count from, which is its word's start: [K], [K] -> [K]."""
         if self._first_words is None or self._word_starts is None or not self._word_starts.size:
             return 0
         words = self._first_words[texts] + np.maximum(word_ids, 0)
@@ -70,7 +70,7 @@ class Sentences:
         return starts
 
     def have_space_at(self, texts: Ints, starts: Ints) -> NDArray[np.bool_]:
-        """Whether there is a space at, or right before, these characters of these texts. [K], [K] -> [K]"""
+        """Return whether there is a space at, or right before, these characters of these texts: [K], [K] -> [K]."""
         characters = np.frombuffer("".join(f"{text}\n" for text in self.texts).encode("utf-32-le"), "<u4")
         lengths = np.fromiter(map(len, self.texts), np.int64, len(self.texts)) + 1
         at = ragged.first_indexes(lengths)[texts] + starts
@@ -80,7 +80,7 @@ class Sentences:
 
 
 def _word_starts(words: Sequence[str], counts: NDArray[np.int32]) -> Ints:
-    """Where each word starts in its text's words joined by spaces. [W]"""
+    """Return where each word starts in its text's words joined by spaces: [W]."""
     lengths = np.fromiter(map(len, words), np.int64, len(words)) + 1
     starts = ragged.first_indexes(lengths)
     first_of_texts = np.append(starts, 0)[ragged.first_indexes(counts)]  # a text of no words may stand at the end
@@ -91,9 +91,9 @@ def _word_starts(words: Sequence[str], counts: NDArray[np.int32]) -> Ints:
 def real_tokens(
     tokens: Tokenized, sentences: Sentences | None, spelling: Spelling, unknown_id: int, by_words: bool
 ) -> RealTokens:
-    """Leaves special tokens out, and finds out where words begin, or takes every token for one.
+    """Leave out special tokens, and find where words begin (or, without `by_words`, take every token for a word).
 
-    `tokens` has the mask of special tokens, and unless they were sent as ids, offsets; for words, word ids too.
+    `tokens` has the mask of special tokens; unless they were sent as ids, offsets; and for words, word ids too.
     """
     assert tokens.special_tokens_mask is not None
     at = np.flatnonzero(~tokens.special_tokens_mask)
@@ -117,24 +117,24 @@ def real_tokens(
 def _continues(
     starts: Ints, ends: Ints, ids: NDArray[np.int32], spaces: NDArray[np.bool_] | None, spelling: Spelling
 ) -> NDArray[np.bool_]:
-    """Whether each token goes on with a word. [K]
+    """Return whether each token continues a word: [K].
 
-    It does where its spelling is not as long as what it stands for ("##ing" for "ing"); in a vocabulary that marks no
-    continuations, where there is no space at its start or before it.
+    It does where its spelling is not as long as the text it stands for ("##ing" for "ing") or, in a vocabulary that
+    marks no continuations, where there is no space at its start or before it.
     """
     longer: NDArray[np.bool_] = spelling.name_lengths[ids] != ends - starts
     return longer if spaces is None else (starts > 0) & ~spaces
 
 
 def first_of_runs(numbers: Ints) -> NDArray[np.bool_]:
-    """Which are the first of equal ones in a row. [n] -> [n]"""
+    """Return whether each number is the first of its run of equal ones: [n] -> [n]."""
     first = np.ones(numbers.size, np.bool_)
     first[1:] = numbers[1:] != numbers[:-1]
     return first
 
 
 def within_runs(numbers: Ints) -> Ints:
-    """How many equal ones stand right before each. [n] -> [n]"""
+    """Return the place of each number within its run of equal ones, from 0: [n] -> [n]."""
     firsts = np.flatnonzero(first_of_runs(numbers))
     within: Ints = np.arange(numbers.size) - np.repeat(firsts, np.diff(firsts, append=numbers.size))
     return within
@@ -142,7 +142,7 @@ def within_runs(numbers: Ints) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class Speller:
-    """Puts tokens together as words."""
+    """Joins tokens to words."""
 
     spelling: Spelling
     unknown_id: int
@@ -150,7 +150,7 @@ class Speller:
     texts: Sequence[str] | None  # by item; None for token ids
 
     def tokens(self, item: int, first: int, last: int) -> list[str]:
-        """Return the spelling of these tokens; of those that the vocabulary does not know, what is in the text."""
+        """Return the spelling of these tokens or, where the vocabulary does not know it, their part of the text."""
         ids = self.real.ids[first:last]
         names = [self.spelling.names[id] for id in ids.tolist()]
         if self.texts is not None and self.real.starts is not None and self.real.ends is not None:
@@ -159,5 +159,5 @@ class Speller:
         return names
 
     def text(self, item: int, first: int, last: int) -> str:
-        """Return these tokens put together."""
+        """Return the text of these tokens, joined."""
         return self.spelling.join(self.tokens(item, first, last))

@@ -1,4 +1,4 @@
-"""What the workers have computed for the rows of some items, put together item by item."""
+"""Gathers the workers' outputs for the rows of some items, item by item."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Rows that lie end to end in `tensors`: all rows of their items."""
+    """The computed rows, end to end in `tensors`, with all rows of each item that they are of."""
 
-    rows: Ints  # [q] their indexes, ascending
+    rows: Ints  # [q] the rows' indexes, ascending
     items: Ints  # [q] the item of each
-    copies: Ints  # [q] the texts that each row became
+    copies: Ints  # [q] the number of texts that each row became
     layout: Layout  # of these texts
     tensors: Tensors
 
     def shares(self, least_bytes: Ints | None, limit: int) -> Iterator[Share]:
-        """Shares of consecutive items whose answers have about `limit` bytes, or of one item. least_bytes: [n]"""
+        """Yield shares of consecutive items with answers of about `limit` bytes, or of one item; least_bytes: [n]."""
         items = np.unique(self.items)
         sizes = np.zeros_like(items) if least_bytes is None else least_bytes[items]
         for first, last in pieces_of(sizes, limit):
             yield self._share(items[first], items[last - 1])
 
     def halves(self, share: Share) -> Iterator[Share]:
-        """Two shares of a share of several items."""
+        """Yield the two halves of a share of several items."""
         middle = share.items.size // 2
         yield self._share(share.items[0], share.items[middle - 1])
         yield self._share(share.items[middle], share.items[-1])
 
     def whole(self) -> Share:
-        """One share of all items."""
+        """Return one share of all items."""
         return self._share(self.items[0], self.items[-1])
 
     def _share(self, first_item: np.int64, last_item: np.int64) -> Share:
@@ -61,15 +61,15 @@ class Computed:
 def gather(
     rows: Rows[Any], first: int, last: int, batch: Batch, outcomes: Sequence[Outcome]
 ) -> tuple[Computed, dict[int, RequestError]]:
-    """From outcomes of the rows from `first` up to `last`, which are all rows of their items and became `batch`.
+    """Gather the outcomes of the rows from `first` up to `last`, which are all rows of their items and became `batch`.
 
-    An item any of whose rows failed has the error of the first of them, and is left out of what is computed.
+    An item with rows that failed has the error of the first of these, and is left out of the computed ones.
     """
     items = rows.items[first:last].astype(np.int64)
     copies = np.ones(last - first, np.int64) if rows.copies is None else rows.copies[first:last]
     layout = Layout(batch.lengths, None if batch.spans is None else batch.spans.counts)
     indexes = np.arange(first, last)
-    owners = np.repeat(items, copies)  # of the texts
+    owners = np.repeat(items, copies)  # the item of each text
     failed: dict[int, RequestError] = {}
     for outcome in outcomes:
         if outcome.error is not None:
@@ -88,13 +88,13 @@ def gather(
 
 
 def item_costs(rows: Rows[Any], costs: Ints) -> tuple[Ints, Ints]:
-    """Where the rows of each item that has any start, and what they cost together. costs: [r] -> [m], [m]"""
+    """Return where the rows of each item that has any start, and their cost together: costs [r] -> [m], [m]."""
     _, starts = np.unique(rows.items, return_index=True)
     return starts, np.add.reduceat(costs, starts) if starts.size else starts
 
 
 def window_costs(rows: Rows[Any], sizes: AnswerSizes, tokens_of_bytes: float) -> Ints:
-    """Return what each row takes of a stream's window: its tokens, and more where its tensors are large. [r]"""
+    """Return the cost of each row in a stream's window: its tokens, or more where its tensors are large: [r]."""
     spans = None if rows.batch.spans is None else rows.batch.spans.counts
     size = sizes.of(rows.batch.lengths, spans)
     if rows.copies is not None:
@@ -104,7 +104,7 @@ def window_costs(rows: Rows[Any], sizes: AnswerSizes, tokens_of_bytes: float) ->
 
 
 def tensor_sizes(output_options: OutputOptions, description: ModelDescription) -> AnswerSizes:
-    """Bytes of the workers' tensors for each row, token and span."""
+    """Return the bytes of the workers' tensors for each row, token and span."""
     if output_options.head is None:
         return AnswerSizes(0, 0, 0, 0)
     labels = len(description.labels) or 2  # "next_sentence" has two, "multiple_choice" one
@@ -116,7 +116,7 @@ def tensor_sizes(output_options: OutputOptions, description: ModelDescription) -
 
 
 def _kept(outcome: Outcome, layout: Layout, kept: NDArray[np.bool_]) -> Tensors:
-    """Return the entries of an outcome's texts that are kept."""
+    """Return the entries of those of an outcome's texts that are kept."""
     texts = slice(outcome.start, outcome.start + outcome.texts)
     if kept[texts].all():
         return outcome.tensors

@@ -13,7 +13,7 @@ from bertstream.server.core.tasks.base import Rows, Share, Task
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import TokenizeOptions
 
-_LABEL_BYTES = 5  # that a label has at least in an answer: its number, and a score
+_LABEL_BYTES = 5  # the fewest bytes of a label in an answer: its number, and a score
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TextTask(Task[None]):
 class TextLabels:
     """Labels and their scores, best first, text by text."""
 
-    labels: Sequence[str]  # all that there are
+    labels: Sequence[str]  # all labels of the checkpoint
     label_counts: Sequence[int]  # of each text
     label_ids: NDArray[np.generic]
     scores: NDArray[np.generic]
@@ -74,7 +74,7 @@ class RerankTexts(TextTask):
 
 
 def sort_documents(relevances: Relevances, top_k: int) -> tuple[list[int], list[float]]:
-    """Return the places and the scores of the best documents, falling; the earlier one where two are equal."""
+    """Return the indexes and scores of the best documents, best first; of equal ones, the earlier one comes first."""
     scores = relevances.scores.astype(np.float32)
     order = np.argsort(-scores, kind="stable")[: top_k or None]
     return order.tolist(), scores[order].tolist()

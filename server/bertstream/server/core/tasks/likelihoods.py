@@ -19,14 +19,14 @@ from bertstream.workers.ragged import rows_of, starts_of
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The tokens that are scored, for all rows end to end: all but the special ones."""
+    """The tokens that are scored, which are all but the special ones, for all rows end to end."""
 
     counts: NDArray[np.int64]  # [r]
     places: NDArray[np.int32]  # [S] within the row
     ids: NDArray[np.int32]  # [S]
 
     def slice(self, first: int, last: int) -> slice:
-        """Those of the rows from `first` up to `last`."""
+        """Return the slice of the tokens of the rows from `first` up to `last`."""
         start = int(self.counts[:first].sum())
         return slice(start, start + int(self.counts[first:last].sum()))
 
@@ -43,7 +43,7 @@ class TextScores:
 
 @dataclass(frozen=True)
 class ScoreTexts(Task[Scored]):
-    """A row for each text, which becomes a copy for each token that is scored, with that token masked."""
+    """Makes a row for each text, which becomes one copy for each scored token, with that token masked."""
 
     tokenize: TokenizeOptions
     mask: str
@@ -79,6 +79,6 @@ class ScoreTexts(Task[Scored]):
         scored = rows.context
         which = rows_of(starts_of(scored.counts)[share.rows], scored.counts[share.rows])
         counts = scored.counts[share.rows]
-        nothing = np.zeros(0, np.float32)  # where all texts of the share are empty, no worker had anything to do
+        nothing = np.zeros(0, np.float32)  # where all texts of the share are empty, the workers had nothing to compute
         logs = share.tensors.get("token_log_probabilities", nothing).astype(np.float64)
         return TextScores(segment_sums(logs, counts), counts, scored.ids[which], logs)

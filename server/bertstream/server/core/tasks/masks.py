@@ -1,4 +1,4 @@
-"""FillMasks: what could stand in place of each mask."""
+"""FillMasks: candidates for the place of each mask."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bertstream.workers.contract import Batch, Spans
 from bertstream.workers.ragged import rows_of, starts_of
 
 NEUTRAL_MASK = "[MASK]"
-_CANDIDATE_BYTES = 9  # an id, a score, and a token of one byte, with what goes before each
+_CANDIDATE_BYTES = 9  # an id, a score, and a token of one byte, with the fields' tags
 
 
 @dataclass(frozen=True, slots=True)
 class MaskCandidates:
-    """What could stand in place of each mask: k candidates for each, best first, mask by mask and text by text."""
+    """The k candidates for each mask, best first, mask by mask and text by text."""
 
     mask_counts: NDArray[np.integer]  # of each text
     mask_positions: NDArray[np.integer]  # of each mask
@@ -35,7 +35,7 @@ class MaskCandidates:
 
 @dataclass(frozen=True)
 class FillMasks(Task[None]):
-    """A row for each text, and a span for each of its masks."""
+    """Makes a row for each text, and a span for each of its masks."""
 
     tokenize: TokenizeOptions
     mask: str
@@ -66,8 +66,9 @@ class FillMasks(Task[None]):
         return Batch(tokens.ids, tokens.lengths, tokens.type_ids, Spans(counts, places, np.ones_like(places)))
 
     def _least_bytes(self, lengths: NDArray[np.integer], counts: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Bytes that each row's answer has at least: of a sequence, its other masks as they are spelled, and one for
-        each token besides that it may not leave out.
+        """Return the fewest bytes of each row's answer.
+
+        A sequence has its other masks as they are spelled, and a byte or more for each token that it may not leave out.
         """
         masks = counts.astype(np.int64)
         others = np.maximum(masks - 1, 0)
@@ -78,7 +79,7 @@ class FillMasks(Task[None]):
     def _refused(
         self, texts: TaskTexts, counts: NDArray[np.integer], sizes: NDArray[np.int64], sent: SentItems
     ) -> dict[int, RequestError]:
-        """Texts without a mask, and those whose answer alone would be too large."""
+        """Return the errors of texts without a mask, and of those whose answer alone would be too large."""
         refused, limit = {}, self.model.limits.max_response_bytes
         for row in np.flatnonzero((counts == 0) | (sizes > limit)).tolist():
             text = int(texts.tokens.text_indexes[row])
@@ -122,9 +123,9 @@ class FillMasks(Task[None]):
         ids: NDArray[np.generic],
         single: NDArray[np.bool_],
     ) -> list[str]:
-        """Each mask's text with each candidate. rows, places, single: [S]; ids: [S, k] -> [S * k]
+        """Return each mask's text with each candidate: rows, places, single [S], ids [S, k] -> [S * k].
 
-        As in transformers, special tokens are left out only of texts with a single mask, since other masks are special.
+        As in transformers, special tokens are left out only of texts with a single mask, since masks are special too.
         """
         written: list[str] = [""] * ids.size
         for skip in (True, False):
@@ -139,7 +140,7 @@ class FillMasks(Task[None]):
     def _filled(
         self, batch: Batch, rows: NDArray[np.int64], places: NDArray[np.integer], ids: NDArray[np.generic]
     ) -> Ids:
-        """Return the ids of each mask's text with each candidate, without padding. [S], [S], [S, k] -> S * k lists"""
+        """Return the ids of each mask's text with each candidate, without padding: [S], [S], [S, k] -> S * k lists."""
         copies = np.repeat(rows, ids.shape[1])
         lengths = batch.lengths[copies]
         tokens = batch.ids[rows_of(starts_of(batch.lengths)[copies], lengths)]
@@ -154,7 +155,7 @@ class FillMasks(Task[None]):
 
 
 def with_own_mask(inputs: Inputs, mask: str) -> Inputs:
-    """With the checkpoint's own mask token in place of each [MASK]."""
+    """Put the checkpoint's own mask token in place of each [MASK]."""
     if mask == NEUTRAL_MASK:
         return inputs
     match inputs:

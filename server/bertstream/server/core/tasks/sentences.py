@@ -13,18 +13,18 @@ from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.server.core.tasks.labels import TextTask
 from bertstream.server.core.tokenization import Ids
 
-_IS_NEXT = 0  # of the head's two numbers, as in transformers
+_IS_NEXT = 0  # which of the head's two logits, as in transformers
 
 
 @dataclass(frozen=True, slots=True)
 class NextSentences:
-    """How probable it is of each pair that the second text follows."""
+    """The probability of each pair that its second text follows the first."""
 
     probabilities: NDArray[np.generic]
 
 
 class PredictNextSentences(TextTask):
-    """A probability for each pair."""
+    """Finds the probability of each pair."""
 
     kinds = ("pairs", "token_ids")
 

@@ -1,4 +1,4 @@
-"""The words that candidates for masks are restricted to."""
+"""Finds the tokens that candidates for masks are restricted to."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bertstream.server.core.errors import Violation, invalid_fields, too_large
 from bertstream.server.core.tasks.base import HeadModel
 from bertstream.server.core.tokenization import Texts, TokenizeOptions, Truncation, ragged
 
-MAX_TARGETS = 10_000  # they travel with each piece of work
+MAX_TARGETS = 10_000  # a bound, since they are sent with each piece of work
 
 
 def find_targets(targets: Sequence[str], target_ids: Sequence[int], model: HeadModel, path: str) -> tuple[int, ...]:
-    """Return the ids, ascending, each once; none for the whole vocabulary.
+    """Return the targets' ids, ascending, each once; no ids mean the whole vocabulary.
 
-    Raises INVALID_TARGET, naming all that are bad.
+    Raises INVALID_TARGET, naming all targets that are bad.
     """
     if len(targets) + len(target_ids) > MAX_TARGETS:
         raise too_large(f"{path}.targets", f"the limit is {MAX_TARGETS} targets, those given as ids included")
@@ -33,7 +33,7 @@ def find_targets(targets: Sequence[str], target_ids: Sequence[int], model: HeadM
 
 
 def _ids_of(targets: list[str], model: HeadModel) -> list[int | None]:
-    """An entry of the vocabulary by its very spelling; else the one token that the text is, or with a space before."""
+    """Return the id of each target: the entry spelled just so, or the single token of the text or of " " + text."""
     found = model.tokenizer.ids_of(targets)
     left = [i for i, id in enumerate(found) if id is None]
     for before in ("", " "):
@@ -45,7 +45,7 @@ def _ids_of(targets: list[str], model: HeadModel) -> list[int | None]:
 
 
 def _single_tokens(texts: list[str], model: HeadModel) -> list[int | None]:
-    """Return the id of each text that is one token, and not the one for what is unknown."""
+    """Return the id of each text that is a single token other than the unknown token, else None."""
     unknown = model.description.special_tokens.get("unk", ("", -1))[1]
     options = TokenizeOptions(Truncation("longest_first", 2), add_special_tokens=False, allow_empty=True)
     tokens = model.tokenizer.tokenize(Texts(texts), options)

@@ -1,4 +1,4 @@
-"""A message's texts made ready for a task: tokenized, and those that failed set aside."""
+"""Prepares a message's texts for a task: tokenizes them, and sets aside those that failed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from bertstream.workers.contract import Batch
 
 @dataclass(frozen=True, slots=True)
 class TaskTexts:
-    """Rows of all texts that can be computed, and the errors of those that cannot."""
+    """The rows of all texts that can be computed, and the errors of those that cannot."""
 
     tokens: Tokenized  # `truncated` is of all texts of the message
     failed: dict[int, RequestError]  # by the text's index in the message
 
     @property
     def batch(self) -> Batch:
-        """The rows, for the workers."""
+        """Return the rows for the workers."""
         return Batch(self.tokens.ids, self.tokens.lengths, self.tokens.type_ids)
 
     def without(self, gone: Mapping[int, RequestError]) -> TaskTexts:
-        """Without the rows of these texts either, whose errors are `gone`."""
+        """Return these texts without the rows of further ones that failed, whose errors are `gone`."""
         if not gone:
             return self
         kept = np.flatnonzero(~np.isin(self.tokens.text_indexes, list(gone)))
@@ -40,9 +40,9 @@ class TaskTexts:
 def tokenize(
     model: HeadModel, inputs: Inputs, options: TokenizeOptions, sent: SentItems, at: Callable[[int], str] | None = None
 ) -> TaskTexts:
-    """Tokenizes the message's texts, or what was made of them; `at` says where a text is, if not at `sent.at`.
+    """Tokenize the message's texts, or texts made from them; `at` gives a text's path, if not `sent.at`.
 
-    Token ids are taken as they are, and all else gets special tokens.
+    Token ids are taken as they are, and everything else gets special tokens.
     """
     at = at or sent.at
     tokens = model.tokenizer.tokenize(inputs, with_special_tokens(options, None, inputs))

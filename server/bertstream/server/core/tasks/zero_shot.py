@@ -1,4 +1,4 @@
-"""ClassifyZeroShot: the caller's labels, as hypotheses that a text entails or not."""
+"""ClassifyZeroShot: the caller's labels as hypotheses that a text may entail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ZeroShotLabels:
 
 @dataclass(frozen=True)
 class ClassifyZeroShot(Task[None]):
-    """A row for each pair of text and hypothesis, the hypotheses of a text next to each other."""
+    """Makes a row for each pair of text and hypothesis, the hypotheses of a text next to each other."""
 
     kinds = ("texts",)
 
@@ -59,11 +59,11 @@ class ClassifyZeroShot(Task[None]):
     def answer(self, rows: Rows[None], share: Share) -> ZeroShotLabels:
         logits = share.tensors["label_scores"].astype(np.float64)
         scores = self._scores(logits.reshape(share.items.size, len(self.hypotheses), -1)).astype(np.float32)
-        order = np.argsort(scores, axis=1, kind="stable")[:, ::-1]  # of equal ones the last first, as in transformers
+        order = np.argsort(scores, axis=1, kind="stable")[:, ::-1]  # of equal scores the last first, as in transformers
         return ZeroShotLabels(len(self.hypotheses), order.ravel(), np.take_along_axis(scores, order, axis=1).ravel())
 
     def _scores(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[m, labels, classes] -> [m, labels]"""
+        """Return the score of each label: [m, labels, classes] -> [m, labels]."""
         if not self.multi_label and len(self.hypotheses) > 1:
             return softmax(logits[:, :, self.entailment])
         contradiction = -1 if self.entailment == 0 else 0

@@ -1,4 +1,4 @@
-"""Texts to columns of token ids and back, a whole batch at a time; synchronous, and safe to call from many threads."""
+"""Turns batches of texts into columns of token ids and back; synchronous, and safe to call from many threads."""
 
 from bertstream.server.core.tokenization.spelling import Spelling
 from bertstream.server.core.tokenization.templates import TokenizerError

@@ -1,4 +1,4 @@
-"""Stops what tokenizes in a thread once nobody waits for it any more."""
+"""Stops tokenization in a thread once nobody waits for its result."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _cancelled: ContextVar[threading.Event | None] = ContextVar("cancelled", default
 
 
 class Cancelled(Exception):
-    """Nobody waits for what this thread is doing."""
+    """Nobody waits for the result of this thread's work."""
 
 
 def run(function: Callable[[], Made], cancelled: threading.Event) -> Made:
-    """Run it so that `check` raises once `cancelled` is set."""
+    """Run the function so that `check`, called in it, raises Cancelled once `cancelled` is set."""
 
     def begin() -> Made:
         _cancelled.set(cancelled)
@@ -27,7 +27,7 @@ def run(function: Callable[[], Made], cancelled: threading.Event) -> Made:
 
 
 def check() -> None:
-    """Raise Cancelled where `run` says so. Called between parts of the work that take some milliseconds."""
+    """Raise Cancelled where nobody waits any more; called between parts of work that take some milliseconds."""
     event = _cancelled.get()
     if event is not None and event.is_set():
         raise Cancelled

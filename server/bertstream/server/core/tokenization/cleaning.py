@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# transformers' clean_up_tokenization: what is replaced, one after the other, each all through the text.
+# The replacements of transformers' clean_up_tokenization, one after the other, each in the whole text.
 REPLACEMENTS = (
     (" .", "."),
     (" ?", "?"),
@@ -17,7 +17,7 @@ REPLACEMENTS = (
     (" 've", "'ve"),
     (" 're", "'re"),
 )
-# A text without any of this has nothing to replace, and ends with nothing that could become so.
+# A text without any of these has nothing to replace, and no end that could become part of a replacement.
 _BEGINNINGS = re.compile(" (?:[" + re.escape("".join(sorted({old[1] for old, _ in REPLACEMENTS}))) + r"]|\Z)")
 
 
@@ -30,14 +30,14 @@ def clean_up(text: str) -> str:
 
 
 class CleanUp:
-    """Cleans up a text that comes in pieces. What `push` and `finish` return adds up to the whole text, cleaned up."""
+    """Cleans up a text that comes in pieces; all that `push` and `finish` return is the whole text, cleaned up."""
 
     def __init__(self) -> None:
         self._steps = [_Replacement(old, new) for old, new in REPLACEMENTS]
         self._holds = False
 
     def push(self, text: str) -> str:
-        """Return what is certain of the text now, and was not before."""
+        """Return the text that is certain now, and was not before."""
         if not (self._holds or _BEGINNINGS.search(text)):
             return text
         for step in self._steps:
@@ -46,7 +46,7 @@ class CleanUp:
         return text
 
     def finish(self) -> str:
-        """Return the rest, after the last piece."""
+        """Return the rest of the text, after the last piece."""
         rest = ""
         for step in self._steps:
             rest = step.push(rest) + step.finish()
@@ -54,7 +54,7 @@ class CleanUp:
 
 
 class _Replacement:
-    """str.replace; `old` begins with a space. Holds back an end that may be the beginning of `old`."""
+    """Does str.replace on pieces, holding back an end that may begin `old`, which begins with a space."""
 
     def __init__(self, old: str, new: str) -> None:
         self._old = old
@@ -68,7 +68,7 @@ class _Replacement:
     def push(self, text: str) -> str:
         if not self._held and " " not in text:
             return text
-        # Only behind the last match: what was put in is not searched again.
+        # Only behind the last match, since str.replace does not search its own replacements.
         *before, last = (self._held + text).split(self._old)
         end = len(last) - self._begun(last)
         self._held = last[end:]

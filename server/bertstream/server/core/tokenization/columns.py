@@ -1,4 +1,4 @@
-"""From what was found in the texts, and the rows to make of it, to the columns that a caller gets."""
+"""Lays out the tokens found in texts as the columns of rows that a caller gets."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ Int32 = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Names of the ids, and the ids that the tokenizer itself adds to texts."""
+    """The names of the ids, and the ids that the tokenizer itself adds to texts."""
 
     names: Sequence[str]
     special_ids: Collection[int]
 
     def spell(self, ids: Int32) -> list[str]:
-        """[T] -> [T]"""
+        """Return the names of these ids: [T] -> [T]."""
         return list(map(self.names.__getitem__, ids.tolist()))
 
 
 class TokenLayout:
-    """Where each of T output tokens comes from: the rows' parts of the sequences, with special tokens in between."""
+    """Where each of the T output tokens comes from: from the rows' parts of the sequences, or the special tokens."""
 
     def __init__(self, sequences: Sequences, template: Template, rows: KeptTokens) -> None:
         self._template = template
         self._width = len(template.pieces)
-        source = len(sequences.ids)  # the special tokens are laid behind the S tokens found
+        source = len(sequences.ids)  # the special tokens are put behind the S tokens found
         starts = np.empty((len(rows.texts), self._width), np.int64)
         lengths = np.ones((len(rows.texts), self._width), np.int64)
         first = sequences.starts.reshape(len(rows.starts), -1)
@@ -52,14 +52,14 @@ class TokenLayout:
         self.row_lengths = lengths.sum(axis=1).astype(np.int32)
 
     def take(self, found: NDArray[Any], special: Sequence[int] | int) -> NDArray[Any]:
-        """Return a column of the tokens found [S, …] -> [T, …], with `special` in the places of the special tokens."""
+        """Lay out a column of the tokens found, with `special` at the special tokens' places: [S, …] -> [T, …]."""
         count = len(self._template.special_ids)
         values = np.empty((count, *found.shape[1:]), found.dtype)
         values[:] = special
         return np.concatenate([found, values])[self._indexes]
 
     def repeat(self, of_pieces: Sequence[int]) -> Int32:
-        """Return a value for each piece of the template -> [T]"""
+        """Repeat the value of each piece of the template for its tokens: one value a piece -> [T]."""
         rows = len(self.row_lengths)
         return np.repeat(np.tile(np.array(of_pieces, np.int32), rows), self._piece_lengths)
 
@@ -73,7 +73,7 @@ def lay_out(
     wanted: frozenset[Column],
     vocabulary: Vocabulary,
 ) -> Tokenized:
-    """Put the rows together. Wanted columns that `sequences` knows nothing of are None."""
+    """Lay out the rows; wanted columns that `sequences` does not have are None."""
     layout = TokenLayout(sequences, template, rows)
     ids = layout.take(sequences.ids, template.special_ids)
     places = sequences.places
@@ -107,7 +107,7 @@ def _type_ids(layout: TokenLayout, sequences: Sequences, template: Template) -> 
 
 
 def _mask(layout: TokenLayout, sequences: Sequences, vocabulary: Vocabulary) -> NDArray[np.bool_]:
-    if sequences.given:  # most have theirs already
+    if sequences.given:  # ids that are sent mostly have their special tokens among them
         found = np.isin(sequences.ids, list(vocabulary.special_ids))
     else:
         found = sequences.places.is_prompt if sequences.places else np.zeros(len(sequences.ids), np.bool_)

@@ -1,4 +1,4 @@
-"""Character offsets in the units of other languages."""
+"""Converts character offsets to the units of other languages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from bertstream.server.core.tokenization.values import OffsetUnit
 def convert_offsets(
     offsets: NDArray[np.int32], of: NDArray[np.signedinteger[Any]], texts: Sequence[str], unit: OffsetUnit
 ) -> NDArray[np.int32]:
-    """Offsets [T, 2] in code points -> [T, 2] in `unit`. Token i is from texts[of[i]]; where of[i] < 0, from none."""
+    """Convert offsets in code points to `unit`: [T, 2] -> [T, 2].
+
+    Token i is from texts[of[i]] or, where of[i] < 0, from none.
+    """
     if unit == "code_points" or all(map(str.isascii, texts)):
         return offsets
     before = _units_before("".join(texts), unit)  # [code points + 1]

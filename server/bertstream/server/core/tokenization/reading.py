@@ -1,4 +1,4 @@
-"""Long texts read in parts: no further than is needed, and with the memory that one part takes."""
+"""Reads long texts in parts: no further than needed, and with the memory that one part takes."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from bertstream.server.core.tokenization import cancelling
 from bertstream.server.core.tokenization.cuts import LEAD, Cuts
 from bertstream.server.core.tokenization.values import Side
 
-# At most so many characters are tokenized at once, where a text can be cut: some 50 ms, and some 10 MB.
+# The most characters that are tokenized at once, where a text can be cut: some 50 ms, and some 10 MB.
 PART_CHARACTERS = 1 << 16
-# The first part of a text is mostly all that is needed of it: few texts have tokens of more characters.
+# Enough characters for a token, so that the first part of a text is mostly all that is needed of it.
 FIRST_CHARACTERS = 1 << 11
 TOKEN_CHARACTERS = 8
 
 Int32 = NDArray[np.int32]
-Text = str | list[str]  # or words
+Text = str | list[str]  # a whole text, or its words
 Encode = Callable[[Sequence[Text]], list[Encoding]]
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """How much of each sequence is looked at, where not all."""
+    """How much of each sequence is needed, where not all of it."""
 
-    tokens: int  # from the end that stays; one more than can stay, so that it is known whether some are cut off
+    tokens: int  # from the end that is kept; one more than can be kept, so that it is known whether any are cut off
     side: Side  # the end that is cut off
-    which_is_longer: bool = False  # of the two texts of a pair, even where both have as many tokens
+    which_is_longer: bool = False  # whether to find the longer text of a pair, even where both have this many tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Tokens of some sequences, t in all."""
+    """The t tokens of some sequences."""
 
     lengths: Int32  # of each sequence
     ids: Int32  # [t]
@@ -45,16 +45,16 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What is tokenized at once."""
+    """A part of a text that is tokenized at once."""
 
     text: Text
     at: int = 0  # where it starts in its text or word
     word: int = 0  # the first word, where words are given
-    follows: bool = False  # LEAD is before it
+    follows: bool = False  # whether LEAD is before it
 
 
 class Reading:
-    """One long sequence as far as it has been read, from the end that stays."""
+    """One long sequence as far as it has been read, from the end that is kept."""
 
     def __init__(self, sequence: Text, cuts: Cuts, encode: Encode, places: bool, need: Need | None) -> None:
         self.count = 0  # tokens found
@@ -67,15 +67,15 @@ class Reading:
         self._parts = self._of_text(sequence) if isinstance(sequence, str) else self._of_words(sequence)
         self._next = next(self._parts, None)
         self._found: list[Found] = []
-        self._words = 0  # found, counted from where reading began
+        self._words = 0  # the number of words found, counted from where reading began
 
     @property
     def done(self) -> bool:
-        """There is no more."""
+        """Whether all of the sequence has been read."""
         return self._next is None
 
     def read(self, tokens: int | None) -> None:
-        """Read on until there are as many; all where None."""
+        """Read on until this many tokens are found, or to the end where None."""
         while self._next is not None and (tokens is None or self.count < tokens):
             cancelling.check()
             self._found.append(self._tokenized(self._next))
@@ -83,14 +83,14 @@ class Reading:
             self._next = next(self._parts, None)
 
     def found(self) -> Found:
-        """Return what has been read. Of a text that is read from its end, the word ids are not those of the whole."""
+        """Return the tokens read so far; of a text read from its end, the word ids are not those of the whole."""
         order = self._found[::-1] if self._backwards else self._found
         nothing = Found(np.zeros(0, np.int32), np.zeros(0, np.int32))
         columns = zip(*[(each.ids, each.offsets, each.word_ids) for each in (nothing, *order)], strict=True)
         return Found(np.array([self.count], np.int32), *map(np.concatenate, columns))
 
     def _of_text(self, text: str, word: int | None = None) -> Iterator[_Part]:
-        """Yield the parts of a text, or of one word."""
+        """Yield the parts of a text or of one word."""
         start, stop = 0, len(text)
         while start < stop:
             if self._backwards:
@@ -153,18 +153,18 @@ def _first_part(need: Need | None) -> int:
 
 
 def sizes(sequences: Sequence[Text]) -> list[int]:
-    """Characters of each; of words, one more for each word."""
+    """Return the number of characters of each sequence; of words, plus one for each word."""
     return list(map(len if sequences and isinstance(sequences[0], str) else _size, sequences))
 
 
 def long_ones(sizes: Sequence[int], need: Need | None) -> list[int]:
-    """Return the indexes of those that it is worth while to read in parts."""
+    """Return the indexes of the sequences that are worth reading in parts."""
     limit = 2 * _first_part(need)
     return [index for index, size in enumerate(sizes) if size > limit]
 
 
 def groups(sizes: Sequence[int], alone: Collection[int]) -> Iterator[list[int]]:
-    """All indexes in order: some `alone`, the others together as long as they have not too many characters."""
+    """Yield all indexes in order: those in `alone` singly, the others together as long as their characters allow."""
     held: list[int] = []
     together = 0
     for index, size in enumerate(sizes):

@@ -1,4 +1,4 @@
-"""What the Rust tokenizer finds in texts, read into columns."""
+"""Reads the tokens that the Rust tokenizer finds in texts into columns."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ Int32 = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where each of S tokens is in its text."""
+    """The places of S tokens in their texts."""
 
     offsets: NDArray[np.int32]  # [S, 2], in code points
     word_ids: NDArray[np.int32]  # [S], -1 for none
-    is_prompt: NDArray[np.bool_]  # [S]; then the offsets are 0, 0 and the word id is -1
+    is_prompt: NDArray[np.bool_]  # [S]; the prompt's tokens have the offsets 0, 0 and the word id -1
 
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """Tokens of m sequences end to end, S in all, without special tokens.
+    """The S tokens of m sequences, end to end, without special tokens.
 
     A text is one sequence; of n pairs the first n sequences are the first texts, the next n the second texts.
     """
 
     ids: NDArray[np.int32]  # [S]
     lengths: NDArray[np.int32]  # [m]
-    given: bool = False  # the caller sent them as ids
+    given: bool = False  # whether the caller sent them as ids
     type_ids: NDArray[np.int32] | None = None  # [S]; only where given
     places: Places | None = None  # only where asked for
-    own_starts: NDArray[np.int64] | None = None  # [m], where sequences share their tokens rather than lie end to end
-    unread: NDArray[np.bool_] | None = None  # [m]: there are more tokens, that are not needed; None: of no sequence
+    own_starts: NDArray[np.int64] | None = None  # [m], where sequences share tokens rather than lie end to end
+    unread: NDArray[np.bool_] | None = None  # [m]: whether it has more tokens, which are not needed; None: none has
 
     @property
     def starts(self) -> NDArray[np.int64]:
-        """Where each sequence starts among the tokens. [m]"""
+        """Return where each sequence starts among the tokens: [m]."""
         return ragged.first_indexes(self.lengths) if self.own_starts is None else self.own_starts
 
 
 class Finder:
-    """Finds the tokens of texts with one tokenizer, of long ones part by part where it is known where to cut them."""
+    """Finds the tokens of texts with one tokenizer, part by part where it is known how to cut a long text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._cuts = Cuts.of(tokenizer)
 
     def find(self, inputs: Inputs, prompt: str, places: bool, need: Need | None) -> tuple[Sequences, Errors]:
-        """Tokenizes; `places` asks for offsets and word ids. A text that cannot be spelled has no tokens, and an error.
+        """Tokenize the inputs; a text that cannot be spelled has no tokens, and an error.
 
-        `need`: of long texts, no more is looked at than it says.
+        places: whether offsets and word ids are wanted. need: how much of long texts is needed; the rest is not read.
         """
         match inputs:
             case Ids(ids, lengths, type_ids):
@@ -119,7 +119,7 @@ class Finder:
     def _encode_distinct(
         self, sequences: Sequence[str], distinct: list[str], texts: int, need: Need | None
     ) -> tuple[Sequences, Errors]:
-        """Encode a text that is in many pairs, such as a query with many documents, only once."""
+        """Encode each distinct text once, such as a query that is in pairs with many documents."""
         numbers = {text: number for number, text in enumerate(distinct)}
         of = np.fromiter(map(numbers.__getitem__, sequences), np.int64, len(sequences))
         pairs = list(zip(of[:texts].tolist(), of[texts:].tolist(), strict=True))
@@ -138,7 +138,7 @@ class Finder:
         errors: Errors,
         pairs: Sequence[tuple[int, int]],
     ) -> dict[int, Reading]:
-        """Return the long ones, and others whose counts matter beside them, each read as far as is needed."""
+        """Return the readings of long sequences, and of those whose counts matter beside them, as far as needed."""
         cuts, readings = self._cuts, dict[int, Reading]()
         if cuts is None:
             return readings
@@ -185,7 +185,7 @@ def _split(words: Sequence[str], counts: NDArray[np.int32]) -> list[list[str]]:
 
 
 def _encode_batch(tokenizer: Tokenizer, sequences: Sequence[str | list[str]], places: bool) -> list[Encoding]:
-    # The fast variant keeps no offsets, word ids or token strings.
+    # The fast variant gives no offsets, word ids or token strings.
     encode = tokenizer.encode_batch if places else tokenizer.encode_batch_fast
     is_pretokenized = bool(sequences) and not isinstance(sequences[0], str)
     return list(encode(sequences, is_pretokenized=is_pretokenized, add_special_tokens=False))
@@ -223,7 +223,7 @@ def _places(found: list[Found], lengths: Int32, prompt_lengths: NDArray[np.int64
 def _after_prompt(
     offsets: NDArray[np.int32], word_ids: NDArray[np.int32], of: NDArray[np.int64], prompt_lengths: NDArray[np.int64]
 ) -> Places:
-    """Count offsets and words from where the text starts; a token of both prompt and text is the text's."""
+    """Count offsets and words from where the text starts; a token of both prompt and text belongs to the text."""
     shift = prompt_lengths[of]
     is_prompt = (offsets[:, 1] <= shift) & (shift > 0)
     in_word = ~is_prompt & (word_ids >= 0)

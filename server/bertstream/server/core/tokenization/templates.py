@@ -1,4 +1,4 @@
-"""Where a tokenizer puts its special tokens, and the segments of its sequences; found by trying."""
+"""Finds, by trying, where a tokenizer puts its special tokens, and the segments of its sequences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPECIAL = -1
 
 
 class TokenizerError(Exception):
-    """A tokenizer file cannot be read, or is not of a kind that a BERT encoder has."""
+    """The tokenizer file cannot be read, or is not of a kind that BERT encoders have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +25,34 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What a row is made of, such as [CLS] 0 [SEP] 1 [SEP]."""
+    """The pieces of a row, such as [CLS] 0 [SEP] 1 [SEP]."""
 
     pieces: tuple[Piece, ...]
 
     @property
     def special_ids(self) -> list[int]:
-        """The special tokens' ids, in their order."""
+        """Return the special tokens' ids, in their order."""
         return [piece.id for piece in self.pieces if piece.sequence == SPECIAL]
 
     @property
     def has_segments(self) -> bool:
-        """Whether any type id is not 0."""
+        """Return whether any type id is not 0."""
         return any(piece.type_id for piece in self.pieces)
 
     def without_segments(self) -> Template:
-        """Return the same with all type ids 0."""
+        """Return the same template with all type ids 0."""
         return Template(tuple(replace(piece, type_id=0) for piece in self.pieces))
 
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """Templates by (is it for pairs, are special tokens added)."""
+    """The templates of a tokenizer, by whether they are for pairs and whether special tokens are added."""
 
     by_kind: dict[tuple[bool, bool], Template]
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, type_vocabulary_size: int) -> Templates:
-        """Find a tokenizer's templates and try them; TokenizerError where that is not possible.
+        """Find a tokenizer's templates and try them; raise TokenizerError where that is not possible.
 
         Where the model has fewer segments than the templates use (tokenizer files of models without segments are often
         copied from BERT's), all type ids are 0.
@@ -61,7 +61,7 @@ class Templates:
         kinds = [(pair, special) for pair in (False, True) for special in (False, True)]
         found = {(pair, special): _find(tokenizer, samples[0], pair, special) for pair, special in kinds}
         for (pair, special), template in found.items():
-            for first in ("", *samples):  # "" shows what is there whatever the text
+            for first in ("", *samples):  # "" shows the tokens that every row has
                 _verify(tokenizer, template, (first, samples[-1]) if pair else (first,), special)
         segments = max((piece.type_id for template in found.values() for piece in template.pieces), default=0) + 1
         if segments > max(type_vocabulary_size, 1):
@@ -69,12 +69,12 @@ class Templates:
         return cls(found)
 
     def special_ids(self) -> set[int]:
-        """All special tokens that any template adds."""
+        """Return all special tokens that any template adds."""
         return {id for template in self.by_kind.values() for id in template.special_ids}
 
 
 def _samples(tokenizer: Tokenizer) -> list[str]:
-    """One or two texts that have tokens; the vocabulary's own words where it is of a script that knows no others."""
+    """Return one or two texts that have tokens; if need be, words of the vocabulary, whatever its script."""
     candidates = chain(["a", "Hello, world"], tokenizer.get_vocab())
     if found := list(islice((text for text in candidates if _has_tokens(tokenizer, text)), 2)):
         return found

@@ -42,19 +42,19 @@ Errors = dict[int, TokenizationError]
 class TextTokenizer:
     """Tokenizes whole batches as transformers' fast tokenizers do, for one model.
 
-    Ids and all columns equal theirs, but for one offset: of a byte-level tokenizer with add_prefix_space, they count
-    the space before a text's first token as its own where truncation from the left has made it the first.
+    Ids and all columns equal theirs but for one offset: with a byte-level tokenizer with add_prefix_space, transformers
+    counts the space before a token as its own where truncation from the left has made that token the text's first.
 
     Words are tokenized as the file says. A byte-level tokenizer without add_prefix_space takes them for parts of one
-    word, as transformers 5 does (version 4 refused); checkpoints trained on words have it set in their file.
+    word, as transformers 5 does (version 4 refused); checkpoints trained on words set add_prefix_space in their file.
 
-    Nothing changes after `load`, so any number of threads may use one at once. The Rust side works without the GIL.
+    It does not change after `load`, so any number of threads may use it at once. The Rust side works without the GIL.
     """
 
     def __init__(
         self, tokenizer: Tokenizer, *, vocabulary_size: int, type_vocabulary_size: int, clean_up_spaces: bool = False
     ) -> None:
-        # Both are state of the object, not of a call; cutting is done here, and there is no padding.
+        # Both are state of the Rust object rather than of a call; texts are cut here, and there is no padding.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
@@ -83,7 +83,7 @@ class TextTokenizer:
         lowercase: bool = False,
         clean_up_spaces: bool = False,
     ) -> TextTokenizer:
-        """Read a tokenizer.json as `parse` does. Raises TokenizerError where that cannot be done."""
+        """Read a tokenizer.json as `parse` does, or raise TokenizerError."""
         try:
             source = tokenizer_json.read_bytes()
         except OSError as error:
@@ -108,12 +108,12 @@ class TextTokenizer:
         lowercase: bool = False,
         clean_up_spaces: bool = False,
     ) -> TextTokenizer:
-        """Make a tokenizer of a tokenizer.json's content; `name` is for errors. Raises TokenizerError.
+        """Make a tokenizer from the content of a tokenizer.json, or raise TokenizerError, which says `name`.
 
         The sizes are the model's, which may have more ids than the tokenizer has names. `lowercase` is
-        sentence-transformers' do_lower_case: like there, it puts a lower-casing normaliser before the tokenizer's own,
-        so offsets stay those of the text as sent. `clean_up_spaces` is transformers' clean_up_tokenization_spaces,
-        for texts made of ids.
+        sentence-transformers' do_lower_case: as there, a lower-casing normalizer is put before the tokenizer's own, so
+        that offsets stay those of the text as sent. `clean_up_spaces` is transformers' clean_up_tokenization_spaces,
+        for texts made from ids.
         """
         try:
             tokenizer = Tokenizer.from_str(source.decode("utf-8"))
@@ -130,7 +130,7 @@ class TextTokenizer:
         )
 
     def tokenize(self, inputs: Inputs, options: TokenizeOptions, prompt: str = "") -> Tokenized:
-        """Tokenizes n texts. What is wrong with one of them is among the errors, and the others have their rows.
+        """Tokenize n texts; one that is wrong has an error, and the others have their rows.
 
         `prompt` is put before each text, or before the first of each pair; ValueError with words or ids.
         """
@@ -152,7 +152,7 @@ class TextTokenizer:
         return replace(found, skipped=rows.starts) if options.windows else found
 
     def detokenize(self, inputs: Ids, *, skip_special_tokens: bool) -> Detokenized:
-        """Ids to texts, as transformers' `decode` writes them. Type ids do not matter."""
+        """Turn ids into texts as transformers' `decode` does; type ids do not matter."""
         errors = self._check(Sequences(inputs.ids, inputs.lengths), len(inputs))
         ids, ends = inputs.ids.tolist(), np.cumsum(inputs.lengths, dtype=np.int64).tolist()
         lists = [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
@@ -161,22 +161,22 @@ class TextTokenizer:
         return Detokenized(list(map(clean_up, texts)) if self._clean_up_spaces else texts, errors)
 
     def ids_of(self, names: Sequence[str]) -> list[int | None]:
-        """The ids of the tokens that are spelled just so; None where there is none, or none that the model has."""
+        """Return the ids of the tokens that are spelled just so; None where the model has no such token."""
         found = map(self._tokenizer.token_to_id, names)
         return [None if id is None or id >= self._vocabulary_size else id for id in found]
 
     @property
     def leading_ids(self) -> list[int]:
-        """The special tokens that stand before a text."""
+        """Return the ids of the special tokens before a text."""
         pieces = self._templates.by_kind[False, True].pieces
         return [piece.id for piece in takewhile(lambda piece: piece.sequence == SPECIAL, pieces)]
 
     def writing(self, *, skip_special_tokens: bool) -> Writing:
-        """Ids to text one by one. For one thread."""
+        """Return the means to turn ids into text one by one, for use by one thread."""
         return self._writings[skip_special_tokens]
 
     def _need(self, options: TokenizeOptions, special_tokens: int, pairs: bool) -> Need | None:
-        """None where all tokens matter: as windows, to number the words, or as any of them may be refused."""
+        """Return None where all tokens are needed: for windows, to number words, or where any may be refused."""
         truncation = options.truncation
         from_the_end = truncation.side == "left" and truncation.strategy != "refuse"
         if options.windows or (from_the_end and "word_ids" in options.columns) or self._may_refuse_ids:
@@ -186,7 +186,7 @@ class TextTokenizer:
         return Need(room + 1, "left" if from_the_end else "right", which_is_longer=halves and room % 2 == 1)
 
     def _check(self, sequences: Sequences, texts: int) -> Errors:
-        """Ids that the model has no embedding for, whoever they are from."""
+        """Return the errors of texts with ids that the model has no embedding for, whether sent or found."""
         errors: Errors = {}
         if sequences.type_ids is not None:
             for text, type_id in _outside(sequences.type_ids, self._type_vocabulary_size, sequences.lengths):
@@ -201,7 +201,7 @@ class TextTokenizer:
 def _outside(
     ids: NDArray[np.int32], size: int, lengths: NDArray[np.int32], starts: NDArray[np.int64] | None = None
 ) -> Iterable[tuple[int, int]]:
-    """(sequence, id) of the first id in each sequence that is not in [0, size); `starts` where not end to end."""
+    """Yield (sequence, id) for the first id of each sequence outside [0, size); `starts` if not end to end."""
     if len(ids) == 0 or (ids.min() >= 0 and ids.max() < size):
         return ()
     bad = np.flatnonzero((ids < 0) | (ids >= size))
@@ -212,7 +212,7 @@ def _outside(
 
 
 def _unread(sequences: Sequences, texts: int) -> NDArray[np.bool_]:
-    """Which texts have more tokens than were found. [n]"""
+    """Return whether each text has more tokens than were found: [n]."""
     if sequences.unread is None:
         return np.zeros(texts, np.bool_)
     unread: NDArray[np.bool_] = np.logical_or.reduce(sequences.unread.reshape(-1, texts))
@@ -222,7 +222,7 @@ def _unread(sequences: Sequences, texts: int) -> NDArray[np.bool_]:
 def _places_wanted(inputs: Inputs, options: TokenizeOptions, prompt: str) -> bool:
     wanted: set[Column] = {"offsets", "word_ids"}
     if prompt:
-        wanted.add("special_tokens_mask")  # offsets tell the prompt's tokens from the text's
+        wanted.add("special_tokens_mask")  # places tell the prompt's tokens from the text's
     return not isinstance(inputs, Ids) and not wanted.isdisjoint(options.columns)
 
 

@@ -1,4 +1,4 @@
-"""Which tokens of each text stay: pure arithmetic on lengths, the same as that of the Rust tokenizers.
+"""The arithmetic of which tokens of each text are kept, the same as that of the Rust tokenizers.
 
 Source: `truncate_encodings` and `Encoding::truncate` of huggingface/tokenizers, which transformers' tokenizers call.
 """
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from bertstream.server.core.tokenization import ragged
 from bertstream.server.core.tokenization.values import Side, Strategy, TokenizationError, TokenizeOptions, Truncation
 
-# A stride near the window's length makes up to max_length times as many tokens as there were. No use is known for it,
-# and a request of 1 MB would take gigabytes.
+# A stride near the window's length makes up to max_length times as many tokens as there were. There is no known use for
+# that, and a request of 1 MB would take gigabytes.
 MAX_WINDOW_GROWTH = 16
 FREE_WINDOW_TOKENS = 4096
 
@@ -24,14 +24,14 @@ Errors = dict[int, TokenizationError]
 
 @dataclass(frozen=True, slots=True)
 class KeptTokens:
-    """The part that each of r rows takes of its text's w sequences (1, or 2 for pairs)."""
+    """The part that each of r rows takes of the w sequences of its text (1, or 2 for pairs)."""
 
     texts: Lengths  # [r]
     starts: Lengths  # [w, r]: the first token taken, counted within the sequence
     lengths: Lengths  # [w, r]: how many tokens
 
     def without(self, failed: Errors) -> KeptTokens:
-        """All rows but those of these texts."""
+        """Return all rows but those of the texts that failed."""
         if not failed:
             return self
         kept = ~np.isin(self.texts, list(failed))
@@ -41,7 +41,10 @@ class KeptTokens:
 def plan_rows(
     lengths: Lengths, special_tokens: int, options: TokenizeOptions, unread: NDArray[np.bool_]
 ) -> tuple[KeptTokens, Errors]:
-    """Cuts texts to max_length, or into windows. lengths: [w, n], without special tokens; at least, where `unread`."""
+    """Cut texts to max_length, or into windows.
+
+    lengths: [w, n], without special tokens; where `unread`, the text has at least that many.
+    """
     room = options.truncation.max_length - special_tokens
     if room < 0:
         return _no_rows(lengths), _max_length_errors(lengths, special_tokens, options.truncation)
@@ -63,7 +66,7 @@ def _are_pairs(lengths: Lengths) -> bool:
 
 
 def kept_lengths(lengths: Lengths, room: int, strategy: Strategy) -> Lengths:
-    """How many tokens of each sequence stay, so that no text has more than `room`: [w, n], -1 where that cannot be."""
+    """Return how many tokens of each sequence to keep in `room` for each text: [w, n], -1 where that cannot be."""
     over = lengths.sum(axis=0) - room  # [n]
     if not (over > 0).any():
         return lengths
@@ -90,8 +93,8 @@ def _only(lengths: Lengths, over: Lengths, target: int) -> Lengths:
         return np.full_like(lengths, -1)
     cut = lengths.copy()
     cut[target] -= over
-    # One token at least must stay of a pair's text, as in the Rust tokenizers (which, where there is room for special
-    # tokens alone, cut both, whatever was asked for; here that is an error). A lone text may lose all.
+    # At least one token of a pair's text must be kept, as in the Rust tokenizers (which, where there is room for
+    # special tokens only, cut both texts, whatever was asked for; here that is an error). A single text may lose all.
     impossible = cut[target] < (1 if _are_pairs(lengths) else 0)
     return np.where(impossible, -1, cut)
 

@@ -1,4 +1,4 @@
-"""What goes into a tokenizer and what comes out: plain values, columnar, with no protos."""
+"""The inputs and outputs of a tokenizer, as plain columns without protobuf messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pairs of texts, as two lists of one length (else ValueError)."""
+    """Pairs of texts as two lists of one length (else ValueError)."""
 
     firsts: Sequence[str]
     seconds: Sequence[str]
@@ -51,7 +51,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Texts split into words, all words end to end; `counts` [n] add up to their number (else ValueError)."""
+    """Texts split into words, all end to end; `counts` [n] add up to the number of words (else ValueError)."""
 
     words: Sequence[str]
     counts: NDArray[np.int32]
@@ -92,7 +92,7 @@ def _check_lengths(what: str, total: int, lengths: NDArray[np.int32]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """What happens to texts of more than `max_length` tokens, special tokens included."""
+    """The treatment of texts of more than `max_length` tokens, special tokens included."""
 
     strategy: Strategy
     max_length: int  # at least 1
@@ -107,10 +107,10 @@ class Truncation:
 class TokenizeOptions:
     """How to tokenize.
 
-    `windows` returns what truncation would drop as further rows, each sharing `stride` tokens with the one before it;
-    of pairs, windows of the text that "only_first" or "only_second" says, each with the whole other text. `columns` are
-    those wanted besides ids, lengths and type_ids. `allow_empty` lets texts of no tokens at all through (as rows of
-    length 0), which a model cannot run on.
+    `windows` returns the tokens that truncation would drop as further rows, each sharing `stride` tokens with the one
+    before it; pairs get windows of the text that "only_first" or "only_second" names, each with the whole other text.
+    `columns` are those wanted besides ids, lengths and type_ids. `allow_empty` gives texts without any tokens rows of
+    length 0, which a model cannot run on, rather than an error.
     """
 
     truncation: Truncation
@@ -128,7 +128,7 @@ class TokenizeOptions:
 
 @dataclass(frozen=True, slots=True)
 class TokenizationError:
-    """Why one text has no row.
+    """The reason why one text has no row.
 
     `option` is set where an option rather than the text is at fault, as its path: "truncation.max_length",
     "truncation.strategy" or "stride".
@@ -141,10 +141,10 @@ class TokenizationError:
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
-    """Tokens of n texts, as parallel columns end to end: T tokens in r rows.
+    """The tokens of n texts as parallel columns, end to end: T tokens in r rows.
 
-    A text has one row, several with windows, and none where it is among the errors; rows are in the order of the
-    texts. Columns that were not asked for are None; those that say where a token is in its text are None for `Ids`.
+    A text has one row, or several with windows, or none where it is among the errors; rows are in the order of the
+    texts. Columns that were not asked for are None, and so are those of places in the text for `Ids`.
     Special tokens, and those of the prompt, have word_id and sequence_id -1 and the offsets 0, 0.
     """
 
@@ -152,7 +152,7 @@ class Tokenized:
     lengths: NDArray[np.int32]  # [r]
     text_indexes: NDArray[np.int32]  # [r]: the text that each row is from
     type_ids: NDArray[np.int32] | None  # [T]; None means all zero
-    truncated: NDArray[np.bool_]  # [n]: tokens were dropped (with windows, never)
+    truncated: NDArray[np.bool_]  # [n]: whether tokens were dropped (with windows, never)
     errors: Mapping[int, TokenizationError]  # by index of the text
     tokens: list[str] | None = None  # [T]; "" where the tokenizer has no name for the id
     starts: NDArray[np.int32] | None = None  # [T]; for Words, within the word
@@ -164,13 +164,13 @@ class Tokenized:
     skipped: NDArray[np.int64] | None = None
 
     def filled_type_ids(self) -> NDArray[np.int32]:
-        """type_ids [T], with the zeros written out."""
+        """Return the type ids, [T], with zeros in place of None."""
         return np.zeros(len(self.ids), np.int32) if self.type_ids is None else self.type_ids
 
 
 @dataclass(frozen=True, slots=True)
 class Detokenized:
-    """One text a list of ids; "" for those among the errors."""
+    """The text of each list of ids; "" for those among the errors."""
 
     texts: list[str]
     errors: Mapping[int, TokenizationError]  # by index of the list

@@ -1,4 +1,4 @@
-"""Ids to text one by one: each adds what has become certain, and in the end it is the decoder's text."""
+"""Turns ids into text one by one: each adds the text that has become certain; all of it is the decoder's text."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from tokenizers import Tokenizer
 
 from bertstream.server.core.tokenization.cleaning import CleanUp
 
-# Decoders that write each token by itself, and only the first one of a text differently.
+# These decoders write each token by itself, and only the first one of a text differently.
 _LOCAL = ("WordPiece", "Metaspace", "Replace")
 
 
 class Writer(Protocol):
-    """Writes one text."""
+    """Writes the text of one sequence of ids."""
 
     def push(self, token_id: int) -> str:
-        """Return what is certain of the text now, and was not before."""
+        """Return the text that is certain now, and was not before."""
 
     def finish(self) -> str:
-        """Return the rest, after the last token."""
+        """Return the rest of the text, after the last token."""
 
 
 class Writing:
-    """Makes writers for one tokenizer. The texts are those that its own decoder writes for all ids at once.
+    """Makes writers for one tokenizer, whose texts equal those that its own decoder writes for all ids at once.
 
-    `clean_up` cleans them up besides, and holds back what that may still change.
+    `clean_up` also cleans up the spaces, and holds back the text that this may still change.
 
     WordPiece, SentencePiece (Metaspace) and byte-level BPE are written as the tokens come; with any other decoder all
-    of the text comes at the end. Not for use by several threads at a time.
+    of the text comes at the end. It must not be used by several threads at a time.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool, clean_up: bool = False) -> None:
@@ -46,34 +46,34 @@ class Writing:
         self._anchor = next((id for id in range(tokenizer.get_vocab_size()) if self.shows(id)), 0)
 
     def writer(self) -> Writer:
-        """For one text, from its first token."""
+        """Return a writer for one text, from its first token."""
         writer = _WRITERS[self._kind](self)
         return _CleanWriter(writer) if self._clean_up else writer
 
     def shows(self, token_id: int) -> bool:
-        """Whether the decoder writes anything for it; not for special tokens to skip, nor for ids without a name."""
+        """Return whether the decoder writes this id; it leaves out skipped special tokens and ids without a name."""
         skipped = self._skip and token_id in self._special
         return not skipped and self._tokenizer.id_to_token(token_id) is not None
 
     def decode(self, ids: Sequence[int]) -> str:
-        """As the tokenizer's own decoder writes them."""
+        """Return the text that the tokenizer's own decoder writes for these ids."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=self._skip))
 
     def first(self, token_id: int) -> str:
-        """Return what it is at the start of a text, for decoders that write each token by itself."""
+        """Return the token's text at the start of a text, for decoders that write each token by itself."""
         if token_id not in self._first:
             self._first[token_id] = self.decode([token_id])
         return self._first[token_id]
 
     def later(self, token_id: int) -> str:
-        """Return what it adds behind any other token."""
+        """Return the token's text behind any other token."""
         if token_id not in self._later:
             before = len(self.decode([self._anchor]))
             self._later[token_id] = self.decode([self._anchor, token_id])[before:]
         return self._later[token_id]
 
     def bytes_of(self, token_id: int) -> bytes:
-        """For byte-level decoders."""
+        """Return the token's bytes, for byte-level decoders."""
         if token_id not in self._bytes:
             name = self._tokenizer.id_to_token(token_id) or ""
             known = all(character in _BYTES for character in name)
@@ -98,7 +98,7 @@ class _LocalWriter:
 
 
 class _ByteWriter:
-    """Holds back a character that is not whole. What can be no character is U+FFFD, as the decoder has it."""
+    """Holds back an incomplete character, and writes U+FFFD for bytes that are no character, as the decoder does."""
 
     def __init__(self, writing: Writing) -> None:
         self._writing = writing
@@ -144,7 +144,7 @@ _WRITERS: Mapping[str, Callable[[Writing], Writer]] = {
 
 
 def _decoder(tokenizer: Tokenizer) -> Mapping[str, Any] | None:
-    """As tokenizer.json has it."""
+    """Return the decoder's part of tokenizer.json."""
     found: Any = tokenizer.decoder
     return None if found is None else json.loads(found.__getstate__())
 
@@ -163,7 +163,7 @@ def _kind(decoder: Mapping[str, Any] | None) -> str:
 
 
 def _byte_characters() -> dict[str, int]:
-    """Return the characters that stand for bytes in byte-level vocabularies, as GPT-2 introduced them.
+    """Return the byte for each character that stands for one in byte-level vocabularies, as introduced by GPT-2.
 
     A byte that is a visible character of Latin-1 stands for itself, the others follow from U+0100 on.
     """
