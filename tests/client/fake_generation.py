@@ -26,7 +26,8 @@ class Token(NamedTuple):
 def tokens_of(key: str, sequence: int, options: generation.GenerationOptions) -> list[Token]:
     """Return the words w0, w1, … of an answer, the first of which names the prompt."""
     texts = [f"{key}>{sequence}", *(f" w{number}" for number in range(1, options.max_new_tokens))]
-    return [Token(100 * sequence + number, text, -(number + 1) / 8) for number, text in enumerate(texts)]
+    first = 100 * sequence + 1000 * (options.seed % 10) * options.do_sample
+    return [Token(first + number, text, -(number + 1) / 8) for number, text in enumerate(texts)]
 
 
 def answer_to(key: str, sequence: int, options: generation.GenerationOptions) -> generation.GeneratedText:
@@ -65,14 +66,16 @@ def pieces_of(key: str, options: generation.GenerationOptions) -> Iterator[gener
             yield piece
 
 
-def effective(options: generation.GenerationOptions) -> generation.GenerationOptions:
-    """Return the options with their defaults filled in."""
+def effective(options: generation.GenerationOptions, drawn: int = 0) -> generation.GenerationOptions:
+    """The options with their defaults filled in, and the seed that was drawn where none was given."""
     done = generation.GenerationOptions()
     done.CopyFrom(options)
     done.model, done.priority = options.model or "tiny", options.priority or types.PRIORITY_BULK
     done.max_new_tokens = options.max_new_tokens or 3
     done.num_return_sequences = options.num_return_sequences or 4  # as in some checkpoint's config
     done.num_beams = options.num_beams or 1
+    if options.do_sample and not options.HasField("seed"):
+        done.seed = drawn
     done.truncation.max_length = options.truncation.max_length or 32
     done.truncation.strategy = options.truncation.strategy or types.TRUNCATION_STRATEGY_LONGEST_FIRST
     done.truncation.side = options.truncation.side or types.TRUNCATION_SIDE_LEFT
@@ -105,8 +108,10 @@ class FakeGeneration(generation_grpc.GenerationServiceServicer):
 
     def StreamGeneration(self: Any, request: Any, context: Any) -> Iterator[generation.StreamGenerationResponse]:
         self._enter("StreamGeneration", request, context)
-        (key,), options = keys_of(request.inputs), effective(request.options)
+        (key,), options = keys_of(request.inputs), effective(request.options, self.seen.rpcs["StreamGeneration"])
         refuse_bad([key], context)
+        if self.does.broken_part == "tokens":
+            options.do_sample, options.seed = True, 9  # as if by another model
         limit, failure = self.does.breaks.popleft() if self.does.breaks else (None, None)
         for number, response in enumerate(self._events(key, options)):
             if failure and number == limit:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from bertstream.client import BertstreamError, Client, DeadlineExceeded, GenerationDone
+from bertstream.client import AsyncClient, BertstreamError, Client, DeadlineExceeded, GenerationDone
 from tests.support.checkpoints import CORPUS
 from tests.support.generation_checkpoints import tiny_bert2bert, tiny_causal, transformers_model
 from tests.support.hosted import hosted
@@ -52,6 +54,34 @@ def test_a_killed_worker_loses_no_token_and_repeats_none(server: Server, client:
         assert [id for event in events for id in event.token_ids] == list(whole.token_ids)
         assert "".join(event.text for event in events) == whole.text == done.outputs[0].text
     eventually(lambda: len(server.workers) == 1, "a new worker")
+
+
+@pytest.mark.parametrize("sampled", [{}, {"do_sample": True, "seed": 3}, {"do_sample": True}], ids=str)
+def test_a_killed_frontend_loses_no_token_and_repeats_none(server: Server, sampled: dict[str, Any]) -> None:
+    """The SDK asks again: with the seed that was drawn, too."""
+    with Client(server.address, retries=0) as client:
+        events = client.stream_generate(PROMPT, max_new_tokens=400, **sampled)
+        pieces = [next(events)]
+        frontends = server.children("bertstream.server.frontend.process")
+        for frontend in frontends:
+            frontend.kill()
+        *rest, done = events
+    pieces += rest
+    assert isinstance(done, GenerationDone)
+    assert [id for piece in pieces for id in piece.token_ids] == list(done.outputs[0].token_ids)
+    assert "".join(piece.text for piece in pieces) == done.outputs[0].text
+    assert not any(frontend.is_running() for frontend in frontends)
+
+
+async def test_an_asynchronous_client_takes_up_what_a_killed_frontend_began(server: Server, client: Client) -> None:
+    expected = await asyncio.to_thread(client.generate, PROMPT, max_new_tokens=400)
+    async with AsyncClient(server.address, retries=0) as own:
+        events = own.stream_generate(PROMPT, max_new_tokens=400)
+        tokens = [*(await anext(events)).token_ids]
+        for frontend in server.children("bertstream.server.frontend.process"):
+            frontend.kill()
+        tokens += [id async for event in events for id in event.token_ids]
+    assert tokens == list(expected.token_ids)
 
 
 def test_a_deadline_ends_a_generation(client: Client) -> None:

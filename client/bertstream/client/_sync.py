@@ -79,8 +79,9 @@ class Client(TaskMethods, GenerationMethods):
             in plain text.
         insecure_key: send the key in plain text all the same, over a network that is safe itself.
         metadata: pairs sent with every call.
-        max_message_bytes: the largest message to send or to receive.
-        reconnect_seconds: how long to try to open a broken stream again before its error is raised.
+        max_message_bytes: the largest message to send or to take.
+        reconnect_seconds: how long to try to take up a broken stream again before its error is raised: one that takes
+            texts, or `stream_generate`.
     """
 
     def __init__(

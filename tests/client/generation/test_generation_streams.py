@@ -7,7 +7,7 @@ import gc
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -86,14 +86,75 @@ def test_dropping_the_generator_cancels_the_call(server: FakeServer) -> None:
         assert server.seen.cancelled.wait(2)
 
 
-@pytest.mark.parametrize("after", [1, 3])
-def test_an_interrupted_stream_is_not_resumed(server: FakeServer, client: Any, after: int) -> None:
-    server.does.breaks.append((after, GONE))
+def whole(pieces: list[Any], index: int = 0) -> tuple[str, tuple[int, ...], tuple[float, ...]]:
+    """The pieces of an answer, end to end."""
+    mine = [piece for piece in pieces if piece.sequence_index == index]
+    scores = tuple(score for piece in mine for score in piece.token_scores or ())
+    return "".join(map(str, mine)), tuple(token for piece in mine for token in piece.token_ids), scores
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("after", [1, 3, 8])
+def test_an_interrupted_stream_is_taken_up_and_repeats_nothing(
+    server: FakeServer, client: Any, after: int, count: int
+) -> None:
+    server.does.breaks.extend([(after, GONE), (1, status(Code.RESOURCE_EXHAUSTED, "busy")), (after + 1, GONE)])
+    given = {"max_new_tokens": 8, "num_return_sequences": count, "token_scores": True}
+    reports: list[Report] = []
+    *pieces, done = client.stream_generate("ab", report=reports.append, **given)
+    assert server.seen.rpcs["StreamGeneration"] == 4
+    for index, output in enumerate(done.outputs):
+        assert whole(pieces, index) == (output.text, output.token_ids, output.token_scores)
+    assert all(piece.text or piece.token_ids for piece in pieces)
+    assert len(reports) == 1
+
+
+def test_it_goes_on_with_the_seed_that_was_drawn(server: FakeServer, client: Any) -> None:
+    server.does.breaks.append((2, GONE))
+    *pieces, done = client.stream_generate("ab", max_new_tokens=4, do_sample=True)
+    first, second = server.seen.requests
+    assert (first.options.HasField("seed"), second.options.seed) == (False, 1)
+    assert whole(pieces)[1] == done.outputs[0].token_ids == (1000, 1001, 1002, 1003)
+
+
+def broken_after(server: FakeServer, pieces: Iterable[Any]) -> Iterator[Any]:
+    """Yield pieces, while after the first the server answers with other tokens."""
+    for piece in pieces:
+        yield piece
+        server.does.broken_part = "tokens"
+
+
+def test_one_that_would_go_on_otherwise_is_not_taken_up(server: FakeServer, client: Any) -> None:
+    server.does.breaks.append((2, GONE))
+    seen: list[Any] = []
+    with pytest.raises(sdk.Unavailable, match="goes on with other tokens than have come; ask anew") as caught:
+        seen.extend(broken_after(server, client.stream_generate("ab")))
+    assert caught.value.reason == "ANSWER_CHANGED"
+    assert (len(seen), server.seen.rpcs["StreamGeneration"]) == (1, 2)
+
+
+def test_one_that_is_broken_for_too_long_is_given_up(server: FakeServer, connect: Any) -> None:
+    server.does.breaks.append((3, GONE))
     seen: list[Any] = []
     with pytest.raises(sdk.Unavailable, match="the stream of pieces was interrupted: gone") as caught:
-        seen.extend(client.stream_generate("ab"))
+        seen.extend(connect(server.address, reconnect_seconds=0).stream_generate("ab"))
     assert caught.value.reason == "WORKER_LOST"
-    assert (len(seen), server.seen.rpcs["StreamGeneration"]) == (after - 1, 1)
+    assert (len(seen), server.seen.rpcs["StreamGeneration"]) == (2, 1)
+
+
+def test_one_that_fails_for_another_reason_is_not_taken_up(server: FakeServer, client: Any) -> None:
+    server.does.breaks.append((3, status(Code.ABORTED, "poison", "POISONOUS_INPUT")))
+    with pytest.raises(sdk.Aborted, match=r"^poison$"):
+        list(client.stream_generate("ab"))
+    assert server.seen.rpcs["StreamGeneration"] == 1
+
+
+def test_a_deadline_holds_while_it_is_broken(server: FakeServer, client: Any) -> None:
+    server.does.breaks.extend([(1, GONE)] * 100)
+    before = time.monotonic()
+    with pytest.raises(sdk.DeadlineExceeded):
+        list(client.stream_generate("ab", timeout=1))
+    assert time.monotonic() - before < 3
 
 
 def test_a_stream_that_has_not_begun_is_tried_again(server: FakeServer, client: Any) -> None:
@@ -166,7 +227,8 @@ BROKEN: dict[str, list[generation.StreamGenerationResponse]] = {
 
 @pytest.mark.parametrize("messages", BROKEN.values(), ids=BROKEN)
 def test_messages_that_make_no_sense(messages: list[generation.StreamGenerationResponse]) -> None:
-    events = PieceEvents(generation_options(token_scores=True))
+    request = generation.StreamGenerationRequest(options=generation_options(token_scores=True))
+    events = PieceEvents(request)
     for message in messages[:-1]:
         events.receive(message)
     with pytest.raises(sdk.Internal, match="unexpected answer"):

@@ -11,16 +11,16 @@ E = TypeVar("E", covariant=True)  # what the caller gets
 
 
 class Events(Protocol[E]):
-    """A receiver of the messages of one call."""
+    """Takes the messages of one call, and of those that take it up where it was broken off."""
 
     def receive(self, response: Any) -> E | None:
-        """Return what the caller gets now, if anything. Raises Internal if the message makes no sense."""
+        """Return what the caller gets now, if anything. Raises Internal where the message makes no sense."""
 
-    def failed(self, error: RpcError) -> RpcError:
-        """Return the exception to raise if the call has failed."""
+    def broken(self, error: RpcError) -> float:
+        """Return the seconds after which to ask again, where a call has failed. Raises the error where not to."""
 
     def ended(self) -> None:
-        """Check that nothing is missing after a call that ended without an error. Raises Internal if something is."""
+        """Note that a call has ended well. Raises Internal where something is missing."""
 
 
 class EventsRequest(Protocol[E]):
@@ -39,7 +39,7 @@ class EventsRequest(Protocol[E]):
         """Whether the request depends on the model's description."""
 
     def message_for(self, model: Model | None) -> Any:
-        """Return the request for a model with this description, or None if it is not known."""
+        """Return what the next call asks, of a model of this description (None: not known)."""
 
-    def events(self) -> Events[E]:
-        """Return the receiver of the messages."""
+    def events(self, reconnect_seconds: float) -> Events[E]:
+        """Return what takes the answers, and asks again for so long where the connection breaks."""

@@ -229,11 +229,11 @@ class BulkStream(Generic[V, B]):
     def broken(self, error: RpcError | None) -> None:
         """Note that the call has ended, with an error or without. Raises the error if a new call cannot help."""
         self._open = False
-        if not self._items and (error is None or _may_pass(error)):
+        if not self._items and (error is None or may_pass(error)):
             return
         if error is None:
             raise unexpected_response(f"the stream ended with {len(self._items)} items unanswered")
-        delay = self._backoff.next_delay(error) if _may_pass(error) else None
+        delay = self._backoff.next_delay(error) if may_pass(error) else None
         if delay is None:
             raise error
         self._delay, self._in_flight = delay, 0
@@ -356,7 +356,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _may_pass(error: RpcError) -> bool:
+def may_pass(error: RpcError) -> bool:
+    """Return whether the same call may succeed after a while."""
     return isinstance(error, Unavailable | Overloaded)
 
 

@@ -60,8 +60,8 @@ class LayersRequest(NamedTuple):
             leave_out_embeddings(self.message.options, model)
         return self.message
 
-    def events(self) -> LayerAssembly:
-        """Return the receiver of the messages."""
+    def events(self, reconnect_seconds: float) -> LayerAssembly:
+        """Return what takes the answers."""
         return LayerAssembly(self.report)
 
 
@@ -112,12 +112,11 @@ class LayerAssembly:
                 return done
         raise unexpected_response("a message of a stream of layers out of turn")
 
-    def failed(self, error: RpcError) -> RpcError:
-        """Return the exception to raise if the call has failed."""
+    def broken(self, error: RpcError) -> float:
+        """Raise the error: nothing would tell layers of the same model from those of one that has replaced it."""
         if isinstance(error, Unavailable) and self._started:
-            # The stream cannot be resumed; the message says that some layers may have come already.
             error.message = f"the stream of layers was interrupted: {error.message}"
-        return error
+        raise error
 
     def ended(self) -> None:
         """Check that the call was complete. Raises Internal if something is missing."""

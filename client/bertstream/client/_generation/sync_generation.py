@@ -89,10 +89,12 @@ class GenerationMethods:
             print(piece, end="", flush=True)
         ```
 
-        With `num_return_sequences` above 1 `sequence_index` tells which answer a piece belongs to. Beam search is not
-        possible, since it has no text before its end. Closing the generator cancels the call, and the server stops
-        within a token. The stream cannot be resumed: if the connection breaks, Unavailable is raised. A single str is
-        treated as a list of one; token ids must be given in such a list.
+        With `num_return_sequences` above 1 `sequence_index` says whose piece it is. There is no beam search, since it
+        has no text before its end. Closing the generator cancels the call, and the server stops within a token. Where
+        the connection breaks, it is asked for again with the same seed, for as long as the client's
+        `reconnect_seconds`; what has come is compared and not given again. Unavailable is raised where that is in
+        vain, or where other tokens come, such as from a model that has been replaced meanwhile. A str is as a list of
+        one; token ids must be in such a list.
         """
         request = pieces_request(prompt, report, num_return_sequences=num_return_sequences, **options)
         return self._transport.events(request, timeout)

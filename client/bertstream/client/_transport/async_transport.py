@@ -95,30 +95,32 @@ class AsyncTransport:
                 await call.close(patient=stream.finished)
 
     async def events(self, request: EventsRequest[T], timeout: float | None) -> AsyncGenerator[T, None]:
-        """Yield the events of one call.
+        """Yield the events of a call, and of those that take it up where it breaks.
 
-        gRPC reads a message only when asked to, so that a slow reader slows the server down.
+        gRPC reads a message when it is asked to, so that a slow reader slows the server.
         """
-        deadline, events = Deadline(timeout), request.events()
+        deadline, events = Deadline(timeout), request.events(self._connection.reconnect_seconds)
         model: Model | None = None
         if request.needs_model:
             model = await self.run(describe(self.descriptions, request.model), timeout)
-        message, channels = request.message_for(model), self._channels.here()
-        index = channels.acquire()
-        call: Any = None
-        try:
-            rpc = channels.rpcs[index][request.rpc]
-            call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
-            while (response := await self._message_of(call)) is not None:
-                if (event := events.receive(response)) is not None:
-                    yield event
-            events.ended()
-        except RpcError as error:
-            raise events.failed(error) from None
-        finally:
-            channels.release(index, call)
-            if call is not None:
-                call.cancel()
+        while True:
+            message, channels = request.message_for(model), self._channels.here()
+            call, index = None, channels.acquire()
+            try:
+                rpc = channels.rpcs[index][request.rpc]
+                call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
+                while (response := await self._message_of(call)) is not None:
+                    if (event := events.receive(response)) is not None:
+                        yield event
+                events.ended()
+                return
+            except RpcError as error:
+                failed = error
+            finally:
+                channels.release(index, call)
+                if call is not None:
+                    call.cancel()
+            await asyncio.sleep(deadline.cut(events.broken(failed)))
 
     async def _make(self, calls: Calls, deadline: Deadline) -> None:
         """Make the calls, a few at a time, and take their answers in order."""

@@ -101,30 +101,34 @@ class SyncTransport:
                 call.close(patient=stream.finished)
 
     def events(self, request: EventsRequest[T], timeout: float | None) -> Generator[T, None, None]:
-        """Yield the events of one call.
+        """Yield the events of a call, and of those that take it up where it breaks.
 
-        gRPC reads a message only when asked to, so that a slow reader slows the server down.
+        gRPC reads a message when it is asked to, so that a slow reader slows the server.
         """
         self._check_open()
-        deadline, events = Deadline(timeout), request.events()
+        deadline, events = Deadline(timeout), request.events(self._connection.reconnect_seconds)
         model: Model | None = None
         if request.needs_model:
             model = self.run(describe(self.descriptions, request.model), timeout)
-        message, index = request.message_for(model), self._balance.acquire()
-        call: Any = None
-        try:
-            rpc = self._rpcs[index][request.rpc]
-            call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
-            for response in call:
-                if (event := events.receive(response)) is not None:
-                    yield event
-            events.ended()
-        except grpc.RpcError as error:
-            raise events.failed(self._connection.error_of(error)) from None
-        finally:
-            self._balance.release(index)
-            if call is not None:
-                call.cancel()
+        while True:
+            call, index = None, self._balance.acquire()
+            try:
+                rpc = self._rpcs[index][request.rpc]
+                message = request.message_for(model)
+                call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
+                for response in call:
+                    if (event := events.receive(response)) is not None:
+                        yield event
+                events.ended()
+                return
+            except grpc.RpcError as error:
+                failed = self._connection.error_of(error)
+            finally:
+                self._balance.release(index)
+                if call is not None:
+                    call.cancel()
+            sleep(deadline.cut(events.broken(failed)))
+            self._check_open()
 
     def _make(self, calls: Calls, deadline: Deadline) -> None:
         """Make the calls, a few at a time, and take their answers in order."""

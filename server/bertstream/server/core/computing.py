@@ -16,6 +16,6 @@ def raise_first(outcomes: Sequence[Outcome]) -> None:
 
 
 def refuse_if_late(error: RequestError) -> None:
-    """Raise an error that ends the stream rather than one item: a passed deadline, a replaced model, a key that is gone."""
+    """Raise an error that ends a stream, not one item: a passed deadline, a replaced model, a key that is gone."""
     if error.reason in ("DEADLINE_EXCEEDED", "MODEL_REPLACED", "KEY_UNKNOWN"):
         raise error
