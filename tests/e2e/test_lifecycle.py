@@ -131,10 +131,12 @@ def test_a_supervisor_that_is_killed_takes_its_children_along(
     checkpoint: Callable[[str], Path], compile_cache: Path
 ) -> None:
     with running([f"tiny={checkpoint('bert')}"], "--workers", "2", cache=compile_cache) as server:
-        children = server.children()
+        children, folder = server.children(), server.socket_folder()
+        assert folder.is_dir()
         server.process.kill()
         server.process.wait()
         eventually(lambda: not any(_runs(child) for child in children), "the children to go")
+        assert not folder.exists()
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -1,70 +1,136 @@
-"""Speak HTTP/2 by hand, as far as pings and the end of connections go (RFC 9113)."""
+"""HTTP/2 by hand, frame by frame, as clients that mean harm send it (RFC 9113), and headers (RFC 7541)."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_SETTINGS, _PING, _GOAWAY, _ACK = 4, 6, 7, 1
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+ACK = END_STREAM = 1
+END_HEADERS = 4
+INITIAL_WINDOW_SIZE = 4  # a setting
+CANCEL = 8  # an error code
 ENHANCE_YOUR_CALM = 11
 
 
 @dataclass
-class Pinged:
-    """Hold what a server said to pings."""
+class Said:
+    """What a server said on one connection."""
 
-    answers: int = 0
+    answers: int = 0  # to pings
     goaway: list[int] = field(default_factory=list)  # error codes
+    ended: bool = False
 
 
-async def ping(address: str, times: int, seconds: float) -> Pinged:
-    """Open a connection without any call, and ping `times` times, `seconds` apart."""
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    said = Pinged()
-    listening = asyncio.create_task(_listen(reader, writer, said))
-    writer.write(_PREFACE + _frame(_SETTINGS, 0))
-    for number in range(times):
-        await asyncio.sleep(seconds)
-        if not said.goaway:
-            writer.write(_frame(_PING, 0, struct.pack(">Q", number)))
-    await asyncio.sleep(0.2)
-    listening.cancel()
-    writer.close()
-    return said
+class Connection:
+    """A connection on which anything can be sent. What a client owes the server is answered, such as pings."""
 
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.said = Said()
+        self._reader, self._writer = reader, writer
 
-async def wait_for_goaway(address: str, seconds: float) -> Pinged:
-    """Open a connection without any call, and listen until the server ends it."""
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    said = Pinged()
-    writer.write(_PREFACE + _frame(_SETTINGS, 0))
-    async with asyncio.timeout(seconds):
-        await _listen(reader, writer, said)
-    writer.close()
-    return said
+    @property
+    def open(self) -> bool:
+        """Whether the server still listens, as far as is known."""
+        return not (self.said.ended or self._writer.is_closing())
 
+    async def send(self, *frames: bytes) -> None:
+        """Send bytes, waiting while the server takes none. Nothing where it has hung up."""
+        with contextlib.suppress(ConnectionError):
+            self._writer.write(b"".join(frames))
+            await self._writer.drain()
 
-def _frame(kind: int, flags: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + bytes(4) + payload
-
-
-async def _listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, said: Pinged) -> None:
-    while True:
+    async def listen(self) -> None:
+        """Take what the server says until it hangs up."""
         try:
-            header = await reader.readexactly(9)
-            payload = await reader.readexactly(int.from_bytes(header[:3], "big"))
+            while True:
+                header = await self._reader.readexactly(9)
+                payload = await self._reader.readexactly(int.from_bytes(header[:3], "big"))
+                self._heard(header[3], header[4], payload)
         except (asyncio.IncompleteReadError, ConnectionError):
-            return
-        kind, flags = header[3], header[4]
-        if kind == _SETTINGS and not flags & _ACK:
-            writer.write(_frame(_SETTINGS, _ACK))
-        elif kind == _PING and flags & _ACK:
-            said.answers += 1
-        elif kind == _PING:
-            writer.write(_frame(_PING, _ACK, payload))
-        elif kind == _GOAWAY:
-            said.goaway.append(int.from_bytes(payload[4:8], "big"))
+            self.said.ended = True
+
+    def _heard(self, kind: int, flags: int, payload: bytes) -> None:
+        if kind == SETTINGS and not flags & ACK:
+            self._writer.write(frame(SETTINGS, ACK))
+        elif kind == PING and flags & ACK:
+            self.said.answers += 1
+        elif kind == PING:
+            self._writer.write(frame(PING, ACK, payload=payload))
+        elif kind == GOAWAY:
+            self.said.goaway.append(int.from_bytes(payload[4:8], "big"))
+
+
+@contextlib.asynccontextmanager
+async def connected(address: str, first: bytes = b"") -> AsyncIterator[Connection]:
+    """Open a connection, send the `first` bytes, and listen meanwhile."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    connection = Connection(reader, writer)
+    listening = asyncio.create_task(connection.listen())
+    try:
+        await connection.send(first)
+        yield connection
+    finally:
+        listening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await listening
+        writer.transport.abort()
+
+
+def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
+    """Return one frame."""
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def settings(values: Mapping[int, int] | None = None) -> bytes:
+    """Return a frame of settings, by their numbers."""
+    return frame(SETTINGS, payload=b"".join(struct.pack(">HI", *each) for each in (values or {}).items()))
+
+
+def header_block(headers: Mapping[str, str]) -> bytes:
+    """Return headers as literals that are not indexed, which need no table."""
+    return b"".join(b"\x00" + _literal(name) + _literal(value) for name, value in headers.items())
+
+
+def call_headers(path: str, **more: str) -> bytes:
+    """Return the headers of a gRPC call."""
+    pseudo = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "server"}
+    return header_block({**pseudo, "te": "trailers", "content-type": "application/grpc", **more})
+
+
+OPENING = PREFACE + settings()
+
+
+def _literal(text: str) -> bytes:
+    """Return a string without Huffman's code, its length as an integer with a prefix of 7 bits."""
+    raw, length = text.encode(), len(text.encode())
+    if length < 127:
+        return bytes([length]) + raw
+    size, rest = b"\x7f", length - 127
+    while rest >= 128:
+        size, rest = size + bytes([rest % 128 + 128]), rest // 128
+    return size + bytes([rest]) + raw
+
+
+async def ping(address: str, times: int, seconds: float) -> Said:
+    """Open a connection without any call, and ping so often, with so many seconds between."""
+    async with connected(address, OPENING) as connection:
+        for number in range(times):
+            await asyncio.sleep(seconds)
+            if not connection.said.goaway:
+                await connection.send(frame(PING, payload=struct.pack(">Q", number)))
+        await asyncio.sleep(0.2)
+        return connection.said
+
+
+async def wait_for_goaway(address: str, seconds: float) -> Said:
+    """Open a connection without any call, and listen until the server ends it. Raises TimeoutError."""
+    async with connected(address, OPENING) as connection, asyncio.timeout(seconds):
+        while connection.open:
+            await asyncio.sleep(0.05)
+        return connection.said

@@ -62,6 +62,12 @@ class Server:
     def workers(self) -> list[psutil.Process]:
         return self.children("bertstream.workers.process")
 
+    def socket_folder(self) -> Path:
+        """Where its workers listen."""
+        sockets = [str(each.laddr) for each in self.workers[0].net_connections("unix")]
+        (socket,) = {path for path in sockets if path.endswith(".socket")}
+        return Path(socket).parent
+
     def memory(self) -> int:
         """Return the bytes resident in the server's processes that handle requests."""
         return sum(child.memory_info().rss for child in self.children("bertstream."))

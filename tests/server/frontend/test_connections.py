@@ -164,8 +164,8 @@ async def test_headers_have_a_bound_that_is_no_matter_of_chance() -> None:
         await call(channel)  # the connection lives on
 
 
-async def ended(address: str, seconds: float) -> tuple[http2.Pinged, float]:
-    """Return a connection without a call, until the server has ended it; after how many seconds."""
+async def ended(address: str, seconds: float) -> tuple[http2.Said, float]:
+    """A connection without a call, until the server has ended it; after how many seconds."""
     began = time.monotonic()
     said = await http2.wait_for_goaway(address, seconds)
     return said, time.monotonic() - began

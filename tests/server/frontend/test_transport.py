@@ -27,8 +27,8 @@ def test_the_core_knows_every_argument() -> None:
     assert [name for name in sorted(names) if name.encode() + b"\0" not in core] == []
 
 
-async def pinged(interval_ms: int, times: int, seconds: float) -> http2.Pinged:
-    """Return a server that allows a ping so often."""
+async def pinged(interval_ms: int, times: int, seconds: float) -> http2.Said:
+    """A server that allows a ping so often."""
     arguments = {**dict(transport.arguments(LIMITS, ConnectionLimits())), INTERVAL: interval_ms}
     server = grpc.aio.server(options=list(arguments.items()))
     port = server.add_insecure_port("127.0.0.1:0")

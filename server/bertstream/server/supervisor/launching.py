@@ -130,6 +130,7 @@ class Launch:
             log_level=config.log_level,
             cache_tokens=self._cache_tokens(config),
             cores=self.cores[number] if self.cores else (),
+            folder=str(self.folder),
             share=self.shares[number] if self.shares else None,
         )
 

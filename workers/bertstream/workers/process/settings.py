@@ -26,3 +26,4 @@ class WorkerSettings:
     generation_sequences: int = 64  # the most in one step
     cores: tuple[int, ...] = ()  # to stay on; empty: wherever the system puts it
     share: Share | None = None  # of all cores, where it also uses idle ones of others
+    folder: str = ""  # of sockets and records, which is the supervisor's: removed where that was killed

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from bertstream.workers.contract import Hello
 from bertstream.workers.process.control import ControlLine, Failed, Heard, Ping, Pong, Ready, Stop, begin
@@ -77,8 +78,7 @@ def serve(settings: WorkerSettings, control: ControlLine) -> None:
             case Stop():
                 stopped.set()
 
-    # os._exit: an orphan must end even while a batch computes.
-    control.listen(hear, orphaned=lambda: os._exit(0))
+    control.listen(hear, orphaned=lambda: leave(settings.folder))
     import torch  # only now, since the environment's thread counts are read at its import
 
     torch.set_num_interop_threads(1)
@@ -86,6 +86,15 @@ def serve(settings: WorkerSettings, control: ControlLine) -> None:
     control.send(Ready())
     stopped.wait()
     queue.close()
+
+
+def leave(folder: str) -> NoReturn:
+    """End at once, even while a batch computes, since the supervisor is gone; remove what it can remove no more."""
+    try:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)  # others do the same meanwhile
+    finally:
+        os._exit(0)
 
 
 def start(settings: WorkerSettings) -> tuple[EngineLoop, WorkQueue]:
