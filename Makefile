@@ -7,6 +7,7 @@ INFINITY_VENV := .venv-bench-infinity
 LOWEST_VENV := .venv-lowest
 NEWEST_VENV := .venv-newest
 LOCK_VENV := .venv-lock
+SOAK_MINUTES ?= 60
 VENVS := $(VENV) $(PROTO_VENV) $(BENCH_VENV) $(INFINITY_VENV) $(LOWEST_VENV) $(NEWEST_VENV) $(LOCK_VENV)
 BIN := $(VENV)/bin
 PROTO_PYTHON := $(PROTO_VENV)/bin/python
@@ -25,7 +26,7 @@ INSTALL := deploy/install.py
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest test-newest bench bench-overload lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline clean
+.PHONY: help demo test test-lowest test-newest bench bench-overload chaos soak lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +53,12 @@ bench: $(VENV)/.installed-demo $(BENCH_VENV)/.installed $(INFINITY_VENV)/.instal
 
 bench-overload: $(VENV)/.installed-demo $(BENCH_VENV)/.installed ## Offer a server more than it can do (BENCH_ARGS='--scenarios short --factors 2')
 	@$(BIN)/python -m benchmarks.overload $(BENCH_ARGS)
+
+chaos: $(VENV)/.installed-dev ## Provoke faults in a server under load, and check each answer, for minutes (CHAOS_ARGS='--list', '--rounds 5')
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+soak: $(VENV)/.installed-dev ## Ask a server for everything, for SOAK_MINUTES=60, and see that its processes do not grow (SOAK_ARGS)
+	@$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES) $(SOAK_ARGS)
 
 check: lint format-check types imports generated proto-lint proto-breaking ## Check style, types, imports and protos
 

@@ -13,15 +13,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.chaos import calls
-from tests.chaos.counting import Row, row, table, unanswered
+from tests.chaos.counting import Row, row, table
 from tests.chaos.faults import FAULTS, OWN_SERVER, UNDER_LOAD, Fault
-from tests.chaos.scene import NotAsPromised, Scene, scene, wait_for
+from tests.chaos.provoking import provoked
+from tests.chaos.scene import NotAsPromised, Scene, scene
 
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / ".build/chaos"
-ANSWERED_SECONDS = 120.0  # within which calls of every kind are answered after a fault
-_KINDS = [kind.name for kind in calls.KINDS]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,33 +60,14 @@ def run(chosen: Sequence[Fault], rounds: int, seconds: float, processes: int) ->
     rows: list[Row] = []
     with scene(BUILT, processes) as running:
         try:
-            rows.append(provoked(Fault("none", _nothing), running, seconds))
+            rows.append(_told(provoked(Fault("none", _nothing), running, seconds)))
             for _ in range(rounds):
-                rows += [provoked(fault, running, seconds) for fault in chosen if fault in UNDER_LOAD]
+                rows += [_told(provoked(fault, running, seconds)) for fault in chosen if fault in UNDER_LOAD]
         finally:
             since, wrong = time.monotonic(), running.load.stop()
         rows.append(_end(running, since, wrong))
-        rows += [_alone(fault, running) for fault in chosen if fault in OWN_SERVER]
+        rows += [_told(_alone(fault, running)) for fault in chosen if fault in OWN_SERVER]
     return rows
-
-
-def provoked(fault: Fault, scene: Scene, seconds: float) -> Row:
-    """Provoke one fault under load, and count until calls of every kind have been answered after it."""
-    began, broken = time.monotonic(), ""
-    whole = began
-    try:
-        fault.provoke(scene)
-        whole = scene.wait_until_whole()
-        wait_for(
-            lambda: not unanswered(_KINDS, list(scene.load.records), whole), "every kind of call", ANSWERED_SECONDS
-        )
-        time.sleep(seconds)
-    except NotAsPromised as error:
-        broken = str(error)
-    counted = row(fault.name, began, whole, time.monotonic(), list(scene.load.records))
-    counted.broken = broken
-    _tell(counted)
-    return counted
 
 
 def _nothing(scene: Scene) -> None:
@@ -106,7 +85,6 @@ def _alone(fault: Fault, scene: Scene) -> Row:
     ended = time.monotonic()
     counted = row(fault.name, began, ended, ended, [])
     counted.broken = broken
-    _tell(counted)
     return counted
 
 
@@ -117,9 +95,11 @@ def _end(scene: Scene, since: float, wrong: Sequence[str]) -> Row:
     return last
 
 
-def _tell(counted: Row) -> None:
+def _told(counted: Row) -> Row:
+    """Say at once how it went, since all of it takes minutes."""
     state = "ok" if counted.good else f"FAILED {counted.broken} {counted.complaints[:3]}"
     print(f"{counted.fault}: {counted.seconds:.1f} s, {counted.calls} calls, {state}", file=sys.stderr, flush=True)
+    return counted
 
 
 def _is_chosen(fault: Fault, options: argparse.Namespace) -> bool:

@@ -16,24 +16,7 @@ Answer = list[NDArray[Any]]
 TOLERANCE = 1e-5  # of floats: which texts share a batch moves the last bits
 VARIANTS = 4  # of each kind
 
-_WORDS = [
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "a",
-    "lazy",
-    "dog",
-    "while",
-    "it",
-    "rains",
-    "and",
-    "nobody",
-    "sees",
-    "how",
-]
+_WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "it", "rains", "nobody", "sees")
 ENCODER, FAULTY, CLASSIFIER, DECODER = "all-MiniLM-L6-v2", "faulty", "classifier", "decoder"
 
 

@@ -10,11 +10,14 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from bertstream.client import BertstreamError, Client
+from bertstream.workers.compile.compiler import compile_model
 from tests.chaos.faults.fault import Fault
 from tests.chaos.scene import Scene, gone, promise, wait_for
 from tests.support.server import running
@@ -57,9 +60,8 @@ def cache_bit_flipped(scene: Scene) -> None:
 
 def supervisor_killed(scene: Scene) -> None:
     """Kill the supervisor under its callers: all of its processes end, and nothing of it stays behind."""
-    folders = Path(os.environ.get("TMPDIR", "/tmp"))
     with running([f"spare={scene.roots / 'spare'}"], "--workers", "2", cache=scene.cache) as server:
-        (folder,) = _folders_of(server.workers, folders)
+        folder = server.socket_folder()
         family = [psutil.Process(server.process.pid), *server.children()]
         ended: list[BaseException] = []
         threads = [threading.Thread(target=_ask_for_ever, args=(server.address, ended)) for _ in range(4)]
@@ -76,28 +78,21 @@ def supervisor_killed(scene: Scene) -> None:
 
 
 def _damaged(scene: Scene, damage: Callable[[bytes], bytes]) -> None:
-    source = f"spare={scene.roots / 'spare'}"
-    with running([source], "--workers", "1", cache=scene.cache) as server, Client(server.address) as client:
-        expected, revision = client.encode(["fox"]), client.model().revision
-    files = [each for each in scene.cache.glob("*/weights.bin") if _is_of(each.parent, revision)]
-    for file in files or scene.cache.glob("*/weights.bin"):
-        file.write_bytes(damage(file.read_bytes()))
-    with running([source], "--workers", "1", cache=scene.cache) as server, Client(server.address) as client:
-        promise(bool(np.array_equal(client.encode(["fox"]), expected)), "a damaged model gives other vectors")
-        told = [each["message"] for each in server.records if each["level"] == "warning"]
-    promise(any("weights.bin" in each for each in told), f"nothing tells of the damage: {told}")
+    checkpoint = scene.roots / "spare"
+    file = compile_model(checkpoint, cache=scene.cache) / "weights.bin"
+    expected, told = _served(checkpoint, scene.cache)
+    promise(not told, f"before any damage there were complaints: {told}")
+    file.write_bytes(damage(file.read_bytes()))
+    found, told = _served(checkpoint, scene.cache)
+    promise(bool(np.array_equal(found, expected)), "a damaged model gives other vectors")
+    promise(any(str(file) in each for each in told), f"nothing tells of the damage: {told}")
 
 
-def _is_of(folder: Path, revision: str) -> bool:
-    return revision[:12] in folder.name
-
-
-def _folders_of(workers: list[psutil.Process], folders: Path) -> set[Path]:
-    """Return where workers have their sockets."""
-    pids = {str(each.pid) for each in workers}
-    listed = Path("/proc/net/unix").read_text(encoding="utf-8").splitlines()
-    paths = [Path(line.split()[-1]) for line in listed if f"{folders}/bertstream-" in line]
-    return {path.parent for path in paths if pids and path.parent.parent == folders}
+def _served(checkpoint: Path, cache: Path) -> tuple[NDArray[Any], list[str]]:
+    """Return what a server answers, and its warnings and errors."""
+    with running([f"spare={checkpoint}"], "--workers", "1", cache=cache) as server, Client(server.address) as client:
+        found: NDArray[Any] = np.asarray(client.encode(["fox"]))
+        return found, [each["message"] for each in server.records if each["level"] in ("warning", "error")]
 
 
 def _ask_for_ever(address: str, ended: list[BaseException]) -> None:
