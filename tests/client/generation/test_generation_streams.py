@@ -7,7 +7,7 @@ import gc
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -117,20 +117,13 @@ def test_it_goes_on_with_the_seed_that_was_drawn(server: FakeServer, client: Any
     assert whole(pieces)[1] == done.outputs[0].token_ids == (1000, 1001, 1002, 1003)
 
 
-def broken_after(server: FakeServer, pieces: Iterable[Any]) -> Iterator[Any]:
-    """Yield pieces, while after the first the server answers with other tokens."""
-    for piece in pieces:
-        yield piece
-        server.does.broken_part = "tokens"
-
-
 def test_one_that_would_go_on_otherwise_is_not_taken_up(server: FakeServer, client: Any) -> None:
     server.does.breaks.append((2, GONE))
     stream = client.stream_generate("ab")
     assert next(stream).token_ids == (0,)
     server.does.broken_part = "tokens"
     with pytest.raises(sdk.Unavailable, match="goes on with other tokens than have come; ask anew") as caught:
-        seen.extend(broken_after(server, client.stream_generate("ab")))
+        next(stream)
     assert caught.value.reason == "ANSWER_CHANGED"
     assert server.seen.rpcs["StreamGeneration"] == 2
 
