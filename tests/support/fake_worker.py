@@ -38,7 +38,7 @@ class FakeWorker:
         self.lives = 0
         self._record: RunningRecord
         self._server: asyncio.Server | None = None
-        self._writers: list[asyncio.StreamWriter] = []
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def start(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -54,9 +54,9 @@ class FakeWorker:
             self._record.set((connection, work_id) for work_id in running)
         assert self._server is not None
         self._server.close()
-        for writer in self._writers:
+        for writer in self.writers:
             writer.transport.abort()
-        self._writers.clear()
+        self.writers.clear()
 
     async def close(self) -> None:
         if self._server is not None:
@@ -68,10 +68,10 @@ class FakeWorker:
             await self.came.wait_for(lambda: len(self.works) >= works)
 
     async def send(self, message: ipc.Message) -> None:
-        self._writers[-1].write(b"".join(ipc.encode(message)))
+        self.writers[-1].write(b"".join(ipc.encode(message)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
+        self.writers.append(writer)
         self._connections += 1
         hello = Hello("worker-0", 1, self._connections, self.batch_tokens, str(self._running), self.cache_tokens)
         writer.write(b"".join(ipc.encode(hello)))

@@ -30,7 +30,7 @@ KILLER = 666
 @pytest.fixture
 async def dispatch(make_workers: MakeWorkers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Dispatch]:
     """Make a dispatcher of so many fake workers, all alive."""
-    monkeypatch.setattr(link_module, "_RECONNECT_SECONDS", 0.005)
+    monkeypatch.setattr(link_module, "RECONNECT_SECONDS", 0.005)
     monkeypatch.setattr(attempts_module, "QUEUE_FULL_SECONDS", 0.005)
     monkeypatch.setattr(dispatcher_module, "MIN_PIECE_TOKENS", 4)
     made: list[Dispatcher] = []
@@ -333,7 +333,7 @@ async def test_a_worker_killed_by_something_else_loses_nothing(dispatch: Dispatc
 
 
 async def test_changes_are_told(make_workers: MakeWorkers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "_RECONNECT_SECONDS", 0.005)
+    monkeypatch.setattr(link_module, "RECONNECT_SECONDS", 0.005)
     told: list[int] = []
     workers = await make_workers(2)
     dispatcher = Dispatcher([str(each.path) for each in workers], 1.0, lambda: told.append(len(dispatcher.live)))

@@ -32,7 +32,7 @@ Dispatch = Callable[..., Awaitable[tuple[Dispatcher, list[FakeWorker]]]]
 @pytest.fixture
 async def dispatch(make_workers: MakeWorkers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Dispatch]:
     """Make a dispatcher of so many fake workers, all alive."""
-    monkeypatch.setattr(link_module, "_RECONNECT_SECONDS", 0.005)
+    monkeypatch.setattr(link_module, "RECONNECT_SECONDS", 0.005)
     monkeypatch.setattr(attempts_module, "QUEUE_FULL_SECONDS", 0.005)
     made: list[Dispatcher] = []
 

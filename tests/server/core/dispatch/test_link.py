@@ -36,7 +36,7 @@ class Linked:
 
 @pytest.fixture
 async def connect(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[Path], Linked]]:
-    monkeypatch.setattr(link_module, "_RECONNECT_SECONDS", 0.005)
+    monkeypatch.setattr(link_module, "RECONNECT_SECONDS", 0.005)
     made: list[Linked] = []
 
     def make(path: Path) -> Linked:
@@ -154,7 +154,7 @@ async def test_garbage_from_a_worker_ends_the_connection(
     [worker] = await make_workers(1)
 
     def answer(work: Work) -> None:
-        worker._writers[-1].write(garbage)
+        worker.writers[-1].write(garbage)
 
     worker.answer = answer
     linked = connect(worker.path)

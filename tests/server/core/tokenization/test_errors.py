@@ -115,7 +115,7 @@ def test_type_ids_beyond_the_models(minilm: TextTokenizer) -> None:
 
 
 def test_a_vocabulary_larger_than_the_models(bpe: TextTokenizer) -> None:
-    small = TextTokenizer(bpe._tokenizer, vocabulary_size=400, type_vocabulary_size=1)
+    small = TextTokenizer(bpe.backend_tokenizer, vocabulary_size=400, type_vocabulary_size=1)
     found = small.tokenize(Pairs(["a", "a"], ["b", "unspeakably"]), _options("longest_first", 512))
     assert _reasons(found) == {1: "INVALID_TOKEN_ID"}
     assert found.text_indexes.tolist() == [0]

@@ -113,10 +113,10 @@ def test_lower_casing(cases: dict[str, Case]) -> None:
 
 def test_lower_casing_twice_is_not_needed(cases: dict[str, Case]) -> None:
     again = _load(cases["minilm"].path, lowercase=True)
-    assert again._tokenizer.normalizer is not None
-    assert type(again._tokenizer.normalizer).__name__ == "BertNormalizer"
+    assert again.backend_tokenizer.normalizer is not None
+    assert type(again.backend_tokenizer.normalizer).__name__ == "BertNormalizer"
     sequence = _load(cases["unigram"].path, 401, lowercase=True)
-    assert type(sequence._tokenizer.normalizer).__name__ == "Sequence"
+    assert type(sequence.backend_tokenizer.normalizer).__name__ == "Sequence"
 
 
 def test_many_threads_at_once(case: Case) -> None:

@@ -49,13 +49,13 @@ def test_rows_are_those_of_pairs_tokenized_one_by_one(
 
 def test_a_text_is_tokenized_once(minilm: TextTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[str] = []
-    encode = sequences_module._encode_batch
+    encode = sequences_module.encode_batch
 
     def seen(tokenizer: Tokenizer, sequences: Sequence[str | list[str]], places: bool) -> list[Encoding]:
         encoded.extend(map(str, sequences))
         return encode(tokenizer, sequences, places)
 
-    monkeypatch.setattr(sequences_module, "_encode_batch", seen)
+    monkeypatch.setattr(sequences_module, "encode_batch", seen)
     query, documents = "what is it", [f"document {i % 40}" for i in range(50)]
     found = minilm.tokenize(Pairs([query] * 50, documents), TokenizeOptions(Truncation("only_second", 128)))
     assert found.lengths.size == 50
@@ -85,6 +85,6 @@ def test_ids_that_the_model_has_not_fail_each_pair_that_they_are_in() -> None:
 
 
 def test_ids_by_their_spelling(minilm: TextTokenizer) -> None:
-    small = TextTokenizer(minilm._tokenizer, vocabulary_size=200, type_vocabulary_size=2)
+    small = TextTokenizer(minilm.backend_tokenizer, vocabulary_size=200, type_vocabulary_size=2)
     assert minilm.ids_of(["[MASK]", "fox", "no such"]) == [103, 4419, None]
     assert small.ids_of(["[MASK]", "fox"]) == [103, None]

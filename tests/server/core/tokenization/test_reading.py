@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Encoding, Tokenizer, models, pre_tokenizers
 
 from bertstream.server.core.tokenization import (
     Inputs,
@@ -31,6 +31,7 @@ from bertstream.server.core.tokenization import (
     cancelling,
     reading,
 )
+from bertstream.server.core.tokenization import sequences as sequences_module
 from bertstream.server.core.tokenization.cuts import Cuts
 from tests.server.core.tokenization.conftest import Case
 from tests.server.core.tokenization.reference import ALL_COLUMNS, AWKWARD, EVERYTHING
@@ -257,13 +258,13 @@ def test_no_more_is_read_than_needed(tokenizer: TextTokenizer, side: Side, monke
     options = TokenizeOptions(Truncation("longest_first", 20, side))
     whole = tokenizer.tokenize(Texts([text[:300] if side == "right" else text[-300:]]), options)
     seen: list[int] = []
-    tokenized = reading.Reading._tokenized
+    encode = sequences_module.encode_batch
 
-    def counted(self: reading.Reading, part: Any) -> reading.Found:
-        seen.append(len(part.text))
-        return tokenized(self, part)
+    def counted(tokenizer: Tokenizer, sequences: Sequence[str | list[str]], places: bool) -> list[Encoding]:
+        seen.extend(map(len, sequences))
+        return encode(tokenizer, sequences, places)
 
-    monkeypatch.setattr(reading.Reading, "_tokenized", counted)
+    monkeypatch.setattr(sequences_module, "encode_batch", counted)
     found = tokenizer.tokenize(Texts([text]), options)
     assert found.ids.tolist() == whole.ids.tolist()
     assert found.truncated.tolist() == [True]
@@ -336,7 +337,7 @@ class TestCuts:
 
     @pytest.mark.parametrize("text", AWKWARD)
     def test_both_directions_find_the_same(self, tokenizer: TextTokenizer, text: str) -> None:
-        cuts = tokenizer._finder._cuts
+        cuts = Cuts.of(tokenizer.backend_tokenizer)
         assert cuts is not None
         forwards = {cuts.after(text, at) for at in range(len(text))} - {len(text)}
         backwards = {cuts.before(text, at) for at in range(len(text))} - {0}

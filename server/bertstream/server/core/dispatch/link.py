@@ -21,7 +21,7 @@ from bertstream.workers.trust.peers import peer_problem
 
 log = logging.getLogger(__name__)
 
-_RECONNECT_SECONDS = 0.1
+RECONNECT_SECONDS = 0.1  # between attempts to connect
 
 
 class WorkerLost(Exception):
@@ -130,7 +130,7 @@ class WorkerLink:
             with contextlib.suppress(OSError):  # not there yet, or being replaced
                 await loop.create_unix_connection(lambda: _Frames(self), self.path)
                 await self._closed.wait()
-            await asyncio.sleep(_RECONNECT_SECONDS)
+            await asyncio.sleep(RECONNECT_SECONDS)
 
     def connected(self, transport: asyncio.Transport) -> None:
         """Take a new connection, over which the worker is going to greet."""

@@ -164,7 +164,7 @@ class Finder:
         self, sequences: Sequence[str | list[str]], places: bool, texts: list[int], errors: Errors
     ) -> list[Encoding]:
         try:
-            return _encode_batch(self._tokenizer, sequences, places)
+            return encode_batch(self._tokenizer, sequences, places)
         except Exception:  # the Rust side raises plain Exception, for the whole batch
             alone = zip(sequences, texts, strict=True)
             return [_encode_alone(self._tokenizer, sequence, places, text, errors) for sequence, text in alone]
@@ -184,7 +184,8 @@ def _split(words: Sequence[str], counts: NDArray[np.int32]) -> list[list[str]]:
     return [list(words[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _encode_batch(tokenizer: Tokenizer, sequences: Sequence[str | list[str]], places: bool) -> list[Encoding]:
+def encode_batch(tokenizer: Tokenizer, sequences: Sequence[str | list[str]], places: bool) -> list[Encoding]:
+    """Encode sequences, all of them texts or all lists of words, by one call of the Rust tokenizer."""
     # The fast variant gives no offsets, word ids or token strings.
     encode = tokenizer.encode_batch if places else tokenizer.encode_batch_fast
     is_pretokenized = bool(sequences) and not isinstance(sequences[0], str)
@@ -193,7 +194,7 @@ def _encode_batch(tokenizer: Tokenizer, sequences: Sequence[str | list[str]], pl
 
 def _encode_alone(tokenizer: Tokenizer, sequence: str | list[str], places: bool, text: int, errors: Errors) -> Encoding:
     try:
-        return _encode_batch(tokenizer, [sequence], places)[0]
+        return encode_batch(tokenizer, [sequence], places)[0]
     except Exception as error:
         errors[text] = TokenizationError("INVALID_TEXT", f"cannot be tokenized: {error}")
         return Encoding()

@@ -129,6 +129,11 @@ class TextTokenizer:
             clean_up_spaces=clean_up_spaces,
         )
 
+    @property
+    def backend_tokenizer(self) -> Tokenizer:
+        """The Rust tokenizer, which may have more ids than the model."""
+        return self._tokenizer
+
     def tokenize(self, inputs: Inputs, options: TokenizeOptions, prompt: str = "") -> Tokenized:
         """Tokenize n texts; one that is wrong has an error, and the others have their rows.
 

@@ -106,7 +106,7 @@ Serve = Callable[..., Awaitable[Served]]
 @pytest.fixture
 async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serve]:
     """Serve a decoder of WORDS, unless said otherwise."""
-    monkeypatch.setattr(link_module, "_RECONNECT_SECONDS", 0.005)
+    monkeypatch.setattr(link_module, "RECONNECT_SECONDS", 0.005)
     ends: list[Callable[[], Awaitable[Any]]] = []
 
     async def make(
