@@ -155,7 +155,7 @@ async def test_a_quota_is_charged_for_what_is_admitted_alone(tmp_path: Path) -> 
     admission = Admission(100)
     with admission.unary(80, NOBODY), pytest.raises(RequestError, match="OVERLOADED"), admission.unary(30, one):
         pass
-    with admission.unary(30, one):  # which is therefore still full, and takes what is larger than a burst
+    with admission.unary(30, one):  # its bucket is still full, so it lets in more than a burst
         pass
     with pytest.raises(RequestError, match="QUOTA_EXCEEDED"):
         admission.check(one)

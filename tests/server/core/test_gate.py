@@ -46,4 +46,4 @@ async def test_what_is_left_is_told_at_once_and_at_each_change_until_the_time_is
                 assert told == [3]
             await gate.wait_empty(0.01)
             assert told == [3, 2]
-        assert told == [3, 2]  # it was cut off
+        assert told == [3, 2]  # the last call was cut off

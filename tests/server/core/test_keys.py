@@ -1,4 +1,4 @@
-"""Who a call is from."""
+"""Callers are found by their keys or certificates."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_certificate_stands_for_a_key() -> None:
     keys = Keys([ENTRY, CERTIFIED])
     assert keys.identify(None, ("SAN=x", "CN=ingest.example.com")) == Caller("ingest", 1.0, "admin")
     refused(keys, None, "SAN=ingest.example.com")
-    assert keys.identify(f"Bearer {KEY}", ("CN=ingest.example.com",)).name == "search"  # what is said aloud wins
+    assert keys.identify(f"Bearer {KEY}", ("CN=ingest.example.com",)).name == "search"  # the header takes precedence
 
 
 def test_new_keys_take_the_place_of_the_old(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_new_keys_take_the_place_of_the_old(tmp_path: Path) -> None:
     keys.replace([KeyEntry("search", ENTRY.hash, tokens_per_second=50.0, weight=3.0), added])
     assert keys.identify(f"Bearer {OTHER}").name == "other"
     assert keys.identify(f"Bearer {KEY}").weight == 3.0
-    with pytest.raises(RequestError, match="its 50 tokens a second"):  # of the caller that began before, too
+    with pytest.raises(RequestError, match="its 50 tokens a second"):  # also for the caller that began before
         caller.quota.charge(500)
     refused(keys, None, "CN=ingest.example.com")
     keys.replace([KeyEntry("search", KeyEntry.hash_of("another"))])

@@ -11,7 +11,7 @@ from bertstream.server.core.permits import Permits
 
 
 async def ticks(count: int = 3) -> None:
-    """Lets every task that can go on go on."""
+    """Let every task run as far as it can."""
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -35,7 +35,7 @@ async def test_turns_are_taken_in_order_and_the_small_do_not_overtake() -> None:
     await permits.acquire(8)
     tasks = [asyncio.create_task(take(name, count)) for name, count in (("large", 9), ("small", 1), ("other", 2))]
     await ticks()
-    assert order == []  # though the small one would fit
+    assert order == []  # although the small one would fit
     permits.release(8)
     await ticks()
     assert order == ["large", "small"]
@@ -90,7 +90,7 @@ async def test_giving_up_just_as_the_turn_comes_loses_nothing() -> None:
     await permits.acquire(10)
     waiting = asyncio.create_task(permits.acquire(3))
     await ticks()
-    permits.release(10)  # it is its turn, but it has not run yet
+    permits.release(10)  # its turn has come, but it has not run yet
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -103,7 +103,7 @@ async def test_a_release_just_after_giving_up_loses_nothing() -> None:
     waiting = asyncio.create_task(permits.acquire(3))
     await ticks()
     waiting.cancel()
-    permits.release(10)  # finds it cancelled before it has run
+    permits.release(10)  # its turn has come, but it was cancelled before it ran
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert permits.held == 0
@@ -151,7 +151,7 @@ async def _schedule(actions: list[tuple[str, int]]) -> None:
             permits.release(task.result())
             released.add(task)
         await ticks(10)
-    for task in tasks:  # whoever is left gets in now, one after the other
+    for task in tasks:  # the others get in now, one after the other
         if not task.cancelled() and task not in released:
             permits.release(await asyncio.wait_for(task, 5))
     assert permits.held == 0
@@ -159,7 +159,7 @@ async def _schedule(actions: list[tuple[str, int]]) -> None:
 
 
 async def turns_of(permits: Permits, wanted: list[tuple[Caller, int]], steps: int) -> list[str]:
-    """Return whose turns come, where all wait for the whole of a bound that is given back after each turn."""
+    """Return the callers in the order of their turns, where each turn takes the whole bound and gives it back."""
     order: list[str] = []
 
     async def take(caller: Caller, count: int) -> None:
@@ -197,7 +197,7 @@ async def test_turns_follow_weights_and_sizes() -> None:
 async def test_one_with_nearly_all_leaves_the_last_part_to_others() -> None:
     permits, many, other = Permits(80), Caller("many"), Caller("other")
     assert permits.try_acquire(65, many) == 65
-    assert permits.try_acquire(6, many) is None  # though it would fit
+    assert permits.try_acquire(6, many) is None  # although it would fit
     assert permits.is_full(many) is False
     assert permits.try_acquire(5, many) == 5
     assert (permits.is_full(many), permits.is_full(other)) == (True, False)

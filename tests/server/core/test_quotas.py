@@ -1,4 +1,4 @@
-"""What a key may take, in one frontend and in several that share its counts."""
+"""A key's quota holds in one frontend, and in several that share its counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def counts(tmp_path: Path) -> SharedCounts:
 
 @pytest.fixture
 def pass_time(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Return a clock that stands still until it is told."""
+    """Return a clock that stands still until it is moved."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
@@ -50,12 +50,12 @@ def refused(quota: Quota, tokens: int) -> RequestError:
 @pytest.mark.parametrize(
     ("full_at", "cost", "wait"),
     [
-        (0.0, 5.0, 0.0),  # it has been full for long
-        (0.0, 50.0, 0.0),  # more than it holds goes when it is full
+        (0.0, 5.0, 0.0),  # the bucket has been full for long
+        (0.0, 50.0, 0.0),  # more than the bucket holds has room when it is full
         (102.0, 3.0, 0.0),
         (102.0, 3.5, 0.5),
         (102.0, 50.0, 2.0),
-        (130.0, 1.0, 26.0),  # it owes 25 s
+        (130.0, 1.0, 26.0),  # the key owes 25 s
     ],
 )
 def test_when_a_bucket_has_room(full_at: float, cost: float, wait: float) -> None:
@@ -75,7 +75,7 @@ def test_a_burst_then_the_rate(counts: SharedCounts, pass_time: Clock) -> None:
     pass_time(1.0)
     quota.charge(100)
     pass_time(1000.0)
-    quota.charge(500)  # and no more than a burst was saved up
+    quota.charge(500)  # only a burst was saved up
     refused(quota, 1)
 
 
@@ -152,7 +152,7 @@ async def test_streams_wait_and_pay_in_turn(counts: SharedCounts) -> None:
 async def test_many_tokens_are_paid_in_instalments_with_room_for_calls_between(counts: SharedCounts) -> None:
     quota = Quota(key(10_000.0), counts)
     quota.charge(50_000)
-    paying = asyncio.create_task(quota.pay(30_000))  # 3 s: a whole burst and more is never owed
+    paying = asyncio.create_task(quota.pay(30_000))  # takes 3 s, in instalments
     done, waits = 0, []
     while not paying.done():
         try:
@@ -162,7 +162,7 @@ async def test_many_tokens_are_paid_in_instalments_with_room_for_calls_between(c
             waits.append(error.retry_seconds or 0.0)
         await asyncio.sleep(0.01)
     assert done > 20
-    assert all(0 < wait < 0.02 for wait in waits)  # never longer than its own 100 tokens take
+    assert all(0 < wait < 0.02 for wait in waits)  # never longer than 100 tokens take
 
 
 async def test_a_stream_that_gives_up_has_paid_nothing(counts: SharedCounts) -> None:
@@ -197,7 +197,7 @@ async def test_a_key_that_changes_or_goes_changes_what_is_under_way(
 
 
 def test_frontends_share_tokens_and_calls(tmp_path: Path, pass_time: Clock) -> None:
-    """Each has a map of its own, as in processes of their own."""
+    """Map the file for each frontend, as processes of their own do."""
     one, other = (SharedCounts(tmp_path / "counts", 2, number) for number in range(2))
     first, second = Quota(key(100.0, 2), one), Quota(key(100.0, 2), other)
     first.charge(300)
@@ -234,7 +234,7 @@ print(taken, begun)
 
 
 def test_no_token_and_no_call_is_counted_twice_or_lost_by_processes_at_once(tmp_path: Path) -> None:
-    """A burst is 5 s, so 50,000 of what is taken, and what comes meanwhile."""
+    """Take from several processes until nothing is left: a burst of 5 s is 50,000, and some come meanwhile."""
     command = [sys.executable, "-c", TAKER, str(tmp_path / "counts")]
     takers = [
         subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -23,7 +23,7 @@ Make = Callable[[int], ModelSettings]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Return settings of a version, each with one worker, which is not started."""
+    """Return a function that makes the settings of a version with one worker, which is not started."""
 
     def made(serial: int) -> ModelSettings:
         folder = tmp_path / str(serial)

@@ -1,4 +1,4 @@
-"""Attempts at one work, without any worker."""
+"""Attempts at one piece of work, without any worker."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FULL = Failure(1, "queue_full", "no")
 
 
 class Link:
-    """One that is there, or not."""
+    """A link to a worker that is alive, or not."""
 
     def __init__(self, alive: bool = True) -> None:
         self.alive = alive
 
 
 class Fleet:
-    """Gives a new link each time."""
+    """A fleet whose least loaded link is a new one each time."""
 
     worker_wait_seconds = 10.0
 
@@ -48,7 +48,7 @@ def make(**options: Any) -> Attempts:
 
 
 def told(*answers: Any) -> Callable[[Any], Awaitable[Any]]:
-    """Return an attempt that gives these, one after another."""
+    """Return an attempt that returns or raises these answers, one after another."""
     left = list(answers)
 
     async def attempt(link: Any) -> Any:

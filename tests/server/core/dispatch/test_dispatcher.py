@@ -29,7 +29,7 @@ KILLER = 666
 
 @pytest.fixture
 async def dispatch(make_workers: MakeWorkers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Dispatch]:
-    """Make a dispatcher of so many fake workers, all alive."""
+    """Yield a function that makes a dispatcher of `count` fake workers, all alive."""
     monkeypatch.setattr(link_module, "RECONNECT_SECONDS", 0.005)
     monkeypatch.setattr(attempts_module, "QUEUE_FULL_SECONDS", 0.005)
     monkeypatch.setattr(dispatcher_module, "MIN_PIECE_TOKENS", 4)
@@ -53,7 +53,7 @@ def job(lengths: list[int], **options: Any) -> Job:
 
 
 def values(outcomes: list[Outcome]) -> list[float]:
-    """Return the first id of each text, as the workers echo it; checks that the outcomes follow one another."""
+    """Return the first id of each text, as the workers echo it, and check that the outcomes follow one another."""
     ends = [outcome.start + outcome.texts for outcome in outcomes]
     assert [outcome.start for outcome in outcomes] == [0, *ends[:-1]]
     return [value for outcome in outcomes for value in outcome.tensors["pooled"].ravel().tolist()]
@@ -64,7 +64,7 @@ def starts(lengths: list[int]) -> list[float]:
 
 
 def reasons(outcomes: list[Outcome]) -> list[str]:
-    """For each text."""
+    """Return the reason of each text's error, or "ok"."""
     found: list[str] = []
     for outcome in outcomes:
         found += [outcome.error.reason if outcome.error else "ok"] * outcome.texts
@@ -85,7 +85,7 @@ def test_cutting(lengths: list[int], tokens: int, type_ids: bool) -> None:
         joined = [piece.type_ids for _, piece in pieces if piece.type_ids is not None]
         np.testing.assert_array_equal(np.concatenate(joined), batch.type_ids)
     for (_, one), (_, other) in itertools.pairwise(pieces):
-        assert one.ids.size + other.lengths[0] > tokens  # no piece is smaller than it must be
+        assert one.ids.size + other.lengths[0] > tokens  # no piece had room for the next text
 
 
 @pytest.mark.parametrize("with_ids", [True, False])
@@ -180,7 +180,7 @@ async def test_the_wait_begins_when_the_worker_goes(dispatch: Dispatch) -> None:
     worker.answer = lambda _: None
     running = asyncio.create_task(dispatcher.run(job([1])))
     await worker.wait_for(1)
-    await asyncio.sleep(1.1)  # the work waits for longer than it would wait for a worker
+    await asyncio.sleep(1.1)  # longer than the wait, which does not begin while the worker lives
     await worker.kill()
     worker.answer = echo
     await worker.start()
@@ -267,7 +267,7 @@ async def test_bulk_work_waits_while_the_queue_is_full(dispatch: Dispatch) -> No
 
 
 async def _keep_alive(dispatcher: Dispatcher, worker: FakeWorker, deaths: list[list[int]], *, killer: int) -> None:
-    """Has the worker die of the killer, and be replaced, for as long as the test runs."""
+    """Let the worker die of the killer, and replace it, for as long as the test runs."""
     loop = asyncio.get_running_loop()
     dying: asyncio.Queue[list[int]] = asyncio.Queue()
 

@@ -31,7 +31,7 @@ Dispatch = Callable[..., Awaitable[tuple[Dispatcher, list[FakeWorker]]]]
 
 @pytest.fixture
 async def dispatch(make_workers: MakeWorkers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Dispatch]:
-    """Make a dispatcher of so many fake workers, all alive."""
+    """Yield a function that makes a dispatcher of `count` fake workers, all alive."""
     monkeypatch.setattr(link_module, "RECONNECT_SECONDS", 0.005)
     monkeypatch.setattr(attempts_module, "QUEUE_FULL_SECONDS", 0.005)
     made: list[Dispatcher] = []
@@ -50,7 +50,7 @@ async def dispatch(make_workers: MakeWorkers, monkeypatch: pytest.MonkeyPatch) -
 
 
 class Heard:
-    """What came, until so many tokens have."""
+    """A sink that keeps the tokens that come, and wants no more after a number of them."""
 
     def __init__(self, enough: int = 1000) -> None:
         self.tokens: dict[int, list[int]] = {}
@@ -113,7 +113,7 @@ async def test_several_share_a_connection(dispatch: Dispatch) -> None:
     hears = [Heard() for _ in range(3)]
     running = [asyncio.create_task(generate(dispatcher, work(), 1, waits=False, sink=each)) for each in hears]
     await until(lambda: len(worker.generations) == 3)
-    sent = [(1, 0, 4), (3, 0, 5), (1, 1, 6), (3, 0, 7), (99, 0, 1)]  # nobody waits for the last
+    sent = [(1, 0, 4), (3, 0, 5), (1, 1, 6), (3, 0, 7), (99, 0, 1)]  # nobody waits for the last one
     columns = np.array(sent, np.int64)
     tokens = columns[:, 2].astype(np.int32)
     await worker.send(Generated(columns[:, 0], columns[:, 1].astype(np.int32), tokens, np.zeros(5, np.float32)))
@@ -143,7 +143,7 @@ async def test_cancelling_reaches_the_worker(dispatch: Dispatch) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     await until(lambda: worker.cancelled == [1])
-    await worker.send(generated(1, [5]))  # on its way already
+    await worker.send(generated(1, [5]))  # sent before the cancellation arrived
     await asyncio.sleep(0.01)
     assert dispatcher.live[0].tokens == 0
 
@@ -177,7 +177,7 @@ async def test_a_lost_worker_is_replaced_and_its_tokens_are_not_passed_on_twice(
     finished = await asyncio.wait_for(running, 20)
     assert heard.tokens == {0: [5, 6, 7], 1: [8, 9]}
     assert finished.completed is not None
-    assert not second.generations[0].alone  # it was not computing this when it died
+    assert not second.generations[0].alone  # the worker was not computing this when it died
 
 
 async def test_other_tokens_of_another_worker_end_a_stream(dispatch: Dispatch) -> None:
@@ -269,4 +269,4 @@ async def test_what_a_worker_generates_for_at_once(dispatch: Dispatch) -> None:
     assert dispatcher.cache_tokens == 200
     await workers[1].kill()
     await until(lambda: len(dispatcher.live) == 1)
-    assert dispatcher.cache_tokens == 200  # it will be back
+    assert dispatcher.cache_tokens == 200  # the worker will be back

@@ -20,7 +20,7 @@ MakeWorkers = Callable[[int], Awaitable[list[FakeWorker]]]
 
 
 class Linked:
-    """A link, and how often it has changed."""
+    """A link, and the number of its changes."""
 
     def __init__(self, path: Path) -> None:
         self.changes = 0
@@ -181,7 +181,7 @@ async def test_after_closing_nothing_is_alive(connect: Connect, make_workers: Ma
 
 
 async def test_only_the_frontend_whose_work_was_computed_suspects_it(connect: Connect, tmp_path: Path) -> None:
-    """Two frontends of one worker, whose works have the same number."""
+    """Connect two frontends to one worker, with pieces of work that have the same number."""
     worker = FakeWorker(tmp_path / "socket", answer=lambda _: None)
     await worker.start()
     links = [await connect(tmp_path / "socket").alive() for _ in range(2)]
@@ -197,7 +197,7 @@ async def test_only_the_frontend_whose_work_was_computed_suspects_it(connect: Co
 async def test_a_worker_of_another_user_is_not_talked_to(
     connect: Connect, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Though it has taken the socket's place and greets as a worker does."""
+    """Put a stranger's socket in the worker's place, which greets as a worker does."""
     greeting = b"".join(ipc.encode(Hello("worker-0", 1, 1, 4096, "/somewhere/running")))
     with listening(str(tmp_path / "socket"), greeting) as stranger:
         linked = connect(tmp_path / "socket")

@@ -1,4 +1,4 @@
-"""What is refused before anything is done, by what workers said last."""
+"""Calls are refused before any work, by what workers said last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertstream.server.core.errors import Code, RequestError
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that stands still until it is moved."""
 
     now = 1000.0
 

@@ -26,9 +26,9 @@ def lengths(**given: Any) -> Lengths:
         ({}, 1, 20),
         ({}, 95, 5),  # where the positions end
         ({"max_new_tokens": 500}, 40, 60),
-        ({"max_new_tokens": None, "max_length": 50}, 10, 40),  # which counts what stands before
+        ({"max_new_tokens": None, "max_length": 50}, 10, 40),  # max_length counts the tokens before
         ({"max_new_tokens": None, "max_length": 50}, 1, 49),
-        ({"max_new_tokens": None, "max_length": 50}, 70, 1),  # as in transformers, which looks after each token
+        ({"max_new_tokens": None, "max_length": 50}, 70, 1),  # as in transformers, which checks after each token
         ({"max_new_tokens": None, "max_length": 500}, 10, 90),
         ({"max_new_tokens": 7, "max_length": 50}, 10, 7),
     ],
@@ -44,7 +44,7 @@ def test_the_most_new_tokens(given: dict[str, Any], before: int, most: int) -> N
         ({"min_new_tokens": 3, "min_length": 50}, 10, 3),
         ({"min_length": 15}, 10, 5),
         ({"min_length": 5}, 10, 0),
-        ({"min_new_tokens": 20}, 95, 5),  # never more than the most
+        ({"min_new_tokens": 20}, 95, 5),  # never more than the maximum
     ],
 )
 def test_the_fewest_new_tokens(given: dict[str, Any], before: int, fewest: int) -> None:
@@ -56,7 +56,7 @@ def test_the_fewest_new_tokens(given: dict[str, Any], before: int, fewest: int) 
     [
         ({}, 80),
         ({"max_new_tokens": 60, "asked": True}, 40),
-        ({"max_new_tokens": 60}, 80),  # was not asked for, so does not take a prompt's place
+        ({"max_new_tokens": 60}, 80),  # it is not the caller's, so the prompt need not make room
         ({"max_new_tokens": 5}, 95),
         ({"max_tokens": 16}, 8),
     ],

@@ -10,7 +10,7 @@ from bertstream.server.core.generation.text import GrowingText, StopStrings
 
 
 class Writes:
-    """A writer whose tokens are numbers of given pieces; the rest of the text comes at the end."""
+    """A writer whose token ids are indexes of given pieces; the rest of the text comes at the end."""
 
     def __init__(self, pieces: Sequence[str], rest: str = "") -> None:
         self._pieces = pieces
@@ -24,7 +24,7 @@ class Writes:
 
 
 def grown(pieces: Sequence[str], stops: Sequence[str], rest: str = "") -> tuple[list[str], int | None]:
-    """Return what each token and the end gave, and the token that completed a stop string."""
+    """Return the text of each token and of the end, and the index of the token that completed a stop string."""
     text = GrowingText(Writes(pieces, rest), StopStrings(stops))
     given, stopped = [], None
     for token in range(len(pieces)):
@@ -38,7 +38,7 @@ def grown(pieces: Sequence[str], stops: Sequence[str], rest: str = "") -> tuple[
 
 
 def expected(text: str, stops: Sequence[str]) -> str:
-    """By the definition: character by character, until the text ends with a stop string."""
+    """Cut the text by definition: character by character, until it ends with a stop string."""
     for end in range(1, len(text) + 1):
         lengths = [len(stop) for stop in stops if text[:end].endswith(stop)]
         if lengths:
@@ -59,7 +59,7 @@ def test_however_it_is_cut_the_text_stops_before_the_first_stop_string(
     assert (stopped is not None) == (expected(whole, stops) != whole)
     if stopped is not None and stopped < len(pieces):
         before = "".join(pieces[:stopped])
-        assert expected(before, stops) == before  # no token earlier
+        assert expected(before, stops) == before  # no earlier token completed one
         after = "".join(pieces[: stopped + 1])
         assert expected(after, stops) != after
 
@@ -81,9 +81,9 @@ def test_no_more_is_held_back_than_may_be_a_stop_string(pieces: list[str], stops
     [
         (["a", "b"], [], ["a", "b", ""], None),
         (["a ", "b. c"], ["."], ["a ", "b", ""], 1),
-        (["a\n", "x", "\n", "\nb"], ["\n\n"], ["a", "\nx", "", "", ""], 3),  # held, let go, held, found
-        (["a\n"], ["\n\n"], ["a", "\n"], None),  # let go at the end
-        (["ab", "cd"], ["bcd", "c"], ["a", "b", ""], 1),  # the one that is complete first
+        (["a\n", "x", "\n", "\nb"], ["\n\n"], ["a", "\nx", "", "", ""], 3),  # held back, given, held back, found
+        (["a\n"], ["\n\n"], ["a", "\n"], None),  # given at the end
+        (["ab", "cd"], ["bcd", "c"], ["a", "b", ""], 1),  # the one that ends first
         (["xab"], ["b", "ab"], ["x", ""], 0),  # of two that end together, the longer one
         (["", "stop", ""], ["stop"], ["", "", "", ""], 1),
     ],

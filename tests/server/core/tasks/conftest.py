@@ -14,7 +14,7 @@ Stub = Callable[..., StubModel]
 
 @pytest.fixture
 def stub(checkpoint: Callable[[str], Path], tmp_path: Path) -> Stub:
-    """Call it with a name from MAKERS and heads, for a model with that tokenizer and these heads, but no workers."""
+    """Return a function that makes a model without workers, with the tokenizer of a name from MAKERS, and heads."""
 
     def make(name: str, *heads: str, **changed: Any) -> StubModel:
         return stub_model(checkpoint(name), tmp_path, *heads, **changed)

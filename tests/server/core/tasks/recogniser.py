@@ -51,22 +51,22 @@ class Setting:
         self._pipeline = _pipeline(checkpoint)
 
     def logits(self, ids: Sequence[int]) -> Floats:
-        """[n, labels]; what the id says, and what its place in the row says, as far as that matters"""
+        """Return logits by each token's id and, as far as that matters, by its place in the row: [n, labels]."""
         logits: Floats = (self._by_id[list(ids)] + self.place_weight * self._by_place[: len(ids)]).astype(np.float32)
         return logits
 
     def scores(self, ids: Sequence[int]) -> Floats:
-        """[n, labels]"""
+        """Return the probabilities of these tokens: [n, labels]."""
         scores: Floats = torch.from_numpy(self.logits(ids)).softmax(-1).numpy()
         return scores
 
     def tensors(self, rows: Rows[Any]) -> Mapping[str, Floats]:
-        """As workers give them."""
+        """Return the tensors that workers give for these rows."""
         parts = np.split(rows.batch.ids, np.cumsum(rows.batch.lengths)[:-1])
         return {"token_label_scores": np.concatenate([self.scores(part.tolist()) for part in parts])}
 
     def expected(self, inputs: str | list[str], *, max_length: int = 512, **options: Any) -> list[Entity]:
-        """Return what transformers finds; `options` as its pipeline has them."""
+        """Return the entities that transformers finds, with these options of its pipeline."""
         pipeline = self._pipeline
         pipeline.tokenizer.model_max_length = max_length
         split = isinstance(inputs, list)
@@ -79,7 +79,7 @@ class Setting:
 
 
 def _pipeline(checkpoint: Path) -> Any:
-    """Return transformers' pipeline, but for its model."""
+    """Return transformers' pipeline without its model."""
     pipeline: Any = TokenClassificationPipeline.__new__(TokenClassificationPipeline)
     pipeline.tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     pipeline.model = SimpleNamespace(config=SimpleNamespace(id2label=dict(enumerate(LABELS))))
@@ -117,7 +117,7 @@ def entities_of(
 
 
 def answers_of(setting: Setting, task: ClassifyTokens, batch: types_pb2.TextBatch) -> list[list[Entity]]:
-    """Return what `entities_of` finds, for a task that is made already."""
+    """Return the entities of each item, for a task that is made already."""
     rows = prepare(task, batch)
     assert not rows.failed
     items = list(range(rows.truncated.size))

@@ -1,4 +1,4 @@
-"""A model as tasks see it, with no workers: its numbers are made up by the test."""
+"""A model as tasks see it, without workers, whose numbers tests make up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LIMITS = Limits(
 
 @dataclass(frozen=True)
 class StubModel:
-    """A HeadModel."""
+    """A HeadModel without workers."""
 
     name: str
     description: ModelDescription
@@ -43,7 +43,10 @@ class StubModel:
 
 
 def stub_model(checkpoint: Path, folder: Path, *heads: str, labels: Sequence[str] = (), **changed: Any) -> StubModel:
-    """The checkpoint's tokenizer, as it is compiled and served; `changed` are other values of the description."""
+    """Return a model with the checkpoint's tokenizer, compiled and loaded as for serving.
+
+    `changed` are values of its description that differ.
+    """
     settings = read_tokenizer(checkpoint, FAMILIES["bert"])
     settings.save(folder)
     size = settings.highest_id + 1
@@ -76,12 +79,12 @@ def stub_model(checkpoint: Path, folder: Path, *heads: str, labels: Sequence[str
 
 
 def prepare(task: Task[Any], batch: types_pb2.TextBatch | tasks_pb2.ChoiceLists, *where: Any, **more: Any) -> Rows[Any]:
-    """Return the task's rows for items that come by the protocol; the rest is as items_for has it."""
+    """Return the task's rows for items of the protocol; `where` and `more` are further arguments of items_for."""
     return task.prepare(items_for(task, batch, *where, **more))
 
 
 def share_of(rows: Rows[Any], items: Sequence[int], tensors: Tensors) -> Share:
-    """Return what a task gets for these items, of the tensors of all rows, each by row or by token."""
+    """Return the share of these items from the tensors of all rows, each of which is by row or by token."""
     chosen = np.flatnonzero(np.isin(rows.items, items))
     counts = np.array([(rows.items == item).sum() for item in items], np.int64)
     lengths = rows.batch.lengths

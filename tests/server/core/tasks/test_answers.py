@@ -53,7 +53,10 @@ class Setting:
         self._by_place = random.normal(size=(512, 2))
 
     def probabilities(self, ids: Sequence[int], in_context: NDArray[np.bool_]) -> Floats:
-        """[n, 2]: of each token of a window to be an answer's first and last; of the first one, that there is none."""
+        """Return the probability of each token to be an answer's first and last; the first token's is of no answer.
+
+        [n, 2] for the n tokens of a window.
+        """
         allowed = in_context.copy()
         allowed[0] = True
         logits = np.where(allowed[:, None], self._by_id[list(ids)] + self._by_place[: len(ids)], -10000.0)
@@ -62,7 +65,7 @@ class Setting:
         return probabilities
 
     def tensors(self, rows: Rows[Any], task: AnswerQuestions) -> Mapping[str, NDArray[Any]]:
-        """As workers give them."""
+        """Return the tensors that workers give for these rows."""
         assert rows.batch.spans is not None
         assert task.output_options.head is not None
         k, longest = task.output_options.head.top_k, task.output_options.head.max_answer_tokens
@@ -94,7 +97,7 @@ class Setting:
         no_answer: bool = False,
         whole_words: bool = True,
     ) -> list[Found]:
-        """By the pipeline's definition."""
+        """Find the answers by the pipeline's definition."""
         windows = self._tokenizer(
             question,
             context,
@@ -128,7 +131,7 @@ class Setting:
 
 
 def _best(probabilities: Floats, in_context: NDArray[np.bool_], longest: int) -> Iterator[tuple[float, int, int]]:
-    """Score, first and last token of all possible answers of a window, best first."""
+    """Yield the score, first and last token of all possible answers of a window, best first."""
     within = probabilities * in_context[:, None]
     products = np.tril(np.triu(np.outer(within[:, 0], within[:, 1])), longest - 1)
     for place in np.argsort(-products, axis=None, kind="stable")[: np.count_nonzero(products)].tolist():

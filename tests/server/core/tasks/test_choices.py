@@ -1,4 +1,4 @@
-"""Questions with choices: rows, probabilities, and what is wrong with some of them."""
+"""Prompts with choices: their rows, probabilities and errors."""
 
 from __future__ import annotations
 

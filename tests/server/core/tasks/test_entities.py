@@ -96,7 +96,7 @@ def test_offset_units(setting: Setting, unit: str) -> None:
 @pytest.mark.parametrize("aggregation", ["none", "simple"])
 def test_token_ids(setting: Setting, aggregation: str) -> None:
     task = task_of(setting, options_of(aggregation))
-    texts = [text for text in AWKWARD if "[SEP]" not in text]  # of ids nobody knows which ones were typed
+    texts = [text for text in AWKWARD if "[SEP]" not in text]  # ids do not show which special tokens were typed
     tokens = prepare(task, as_texts(texts)).batch
     lists = types_pb2.TokenIdLists(token_ids=tokens.ids, lengths=tokens.lengths)
     found = entities_of(setting, options_of(aggregation), types_pb2.TextBatch(token_ids=lists))

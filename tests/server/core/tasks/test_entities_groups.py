@@ -1,4 +1,4 @@
-"""What of labels and entities can be said without a tokenizer."""
+"""Labels of words, and entities from them, without a tokenizer."""
 
 from __future__ import annotations
 
@@ -83,12 +83,13 @@ def test_the_longest_of_overlapping_entities() -> None:
     starts, ends = np.arange(0, 60, 2), np.arange(1, 61, 2)
     found = _entities((0, 2, 0.5), (5, 8, 0.5), (4, 8, 0.25), (5, 8, 0.75), (10, 12, 0.5))
     assert _spans(longest(found, starts, ends)) == [(0, 2, 0.5), (4, 8, 0.25), (10, 12, 0.5)]
-    assert _spans(longest(_entities((5, 8, 0.5), (5, 8, 0.75)), starts, ends)) == [(5, 8, 0.75)]  # of two alike
-    assert _spans(longest(_entities((0, 2, 0.5), (2, 4, 0.5)), starts, ends)) == [(0, 2, 0.5), (2, 4, 0.5)]  # apart
+    assert _spans(longest(_entities((5, 8, 0.5), (5, 8, 0.75)), starts, ends)) == [(5, 8, 0.75)]  # one place
+    apart = _entities((0, 2, 0.5), (2, 4, 0.5))
+    assert _spans(longest(apart, starts, ends)) == [(0, 2, 0.5), (2, 4, 0.5)]
 
 
 def test_characters_count_before_tokens() -> None:
     starts, ends = _ints(0, 1, 2, 3), _ints(1, 2, 3, 30)
     assert _spans(longest(_entities((0, 3, 0.75), (2, 4, 0.5)), starts, ends)) == [(2, 4, 0.5)]
-    ends = _ints(1, 2, 3, 3)  # the last has no character
+    ends = _ints(1, 2, 3, 3)  # the last token has no character
     assert _spans(longest(_entities((0, 3, 0.75), (0, 4, 0.5)), starts, ends)) == [(0, 4, 0.5)]

@@ -1,4 +1,4 @@
-"""Texts read in windows: where a token means the same wherever it is, their entities are those of the whole text."""
+"""Entities of texts read in windows are those of the whole text, where a token means the same in every place."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ fuzzing = with_settings(max_examples=20, deadline=None, suppress_health_check=[H
 
 @pytest.fixture
 def placeless(setting: Setting) -> Iterator[Setting]:
-    """Yield a model to which a token means the same wherever it is."""
+    """Yield a model to which a token means the same in every place."""
     setting.place_weight = 0.0
     yield setting
     setting.place_weight = 1.0
@@ -57,7 +57,7 @@ def placeless(setting: Setting) -> Iterator[Setting]:
 def _windowed(
     setting: Setting, aggregation: str, room: int, stride: int, side: Side = "right", keep_all: bool = True
 ) -> ClassifyTokens:
-    """With windows of `room` tokens, special ones aside, and any stride."""
+    """Return a task with windows of `room` tokens, special ones not counted, and any stride."""
     task = task_of(setting, options_of(aggregation, windows=True, keep_all_labels=keep_all))
     truncation = Truncation("longest_first", room + _special_tokens(setting), side)
     return replace(task, tokenize=replace(task.tokenize, truncation=truncation, stride=stride))
@@ -96,7 +96,7 @@ def test_windows_find_what_is_in_the_whole_text(
 @given(words=some_words, room=st.integers(1, 24), overlap=st.floats(0, 0.99))
 @fuzzing
 def test_words_are_never_cut(setting: Setting, aggregation: str, words: list[str], room: int, overlap: float) -> None:
-    """Whatever the windows find."""
+    """Read windows of any model, which may find anything."""
     found = answers_of(setting, _windowed(setting, aggregation, room, int(room * overlap)), as_texts([" ".join(words)]))
     tokens = _whole(setting, "none", as_texts([" ".join(words)]))[0]
     task = task_of(setting, options_of(aggregation))
@@ -121,14 +121,14 @@ def test_a_word_longer_than_a_window(setting: Setting, aggregation: str, stride:
     text = f"fox {LONG[2]} fox"
     found = answers_of(setting, _windowed(setting, aggregation, 3, stride), as_texts([text]))[0]
     starts = {0, 4, len(text) - 3}
-    assert {entity["start"] for entity in found} <= starts | {start - 1 for start in starts}  # some with their space
+    assert {entity["start"] for entity in found} <= starts | {start - 1 for start in starts}  # or the space before
     assert {entity["end"] for entity in found} <= {3, len(text) - 4, len(text)}
     assert sum(entity["end"] - entity["start"] for entity in found) >= len(text) - 2
 
 
 @pytest.mark.parametrize("stride", [0, 2])
 def test_an_entity_over_several_windows(placeless: Setting, stride: int) -> None:
-    """All tokens are one entity."""
+    """Label all tokens as one entity."""
     text = " ".join(["fox"] * 50)
     for aggregation in STRATEGIES[1:]:
         found = answers_of(placeless, _windowed(placeless, aggregation, 8, stride), as_texts([text]))[0]
@@ -147,7 +147,7 @@ def test_every_token_once(setting: Setting, stride: int) -> None:
 
 
 def test_a_token_counts_where_it_has_the_most_context(bert: Setting) -> None:
-    """Two windows of 6 tokens share 4: the first two of these are further from the edge of the first window."""
+    """Share 4 tokens between two windows of 6; the first two of these are further from the first window's edge."""
     text = " ".join(PLAIN)
     found = answers_of(bert, _windowed(bert, "none", 6, 4), as_texts([text]))[0]
     ids = bert.model.tokenizer.tokenize(Texts([text]), TokenizeOptions(Truncation("longest_first", 512))).ids.tolist()
@@ -161,7 +161,7 @@ def test_a_token_counts_where_it_has_the_most_context(bert: Setting) -> None:
 def test_what_windows_have_whole_is_as_in_transformers(
     setting: Setting, aggregation: str, max_length: int, stride: int
 ) -> None:
-    """Whose pipeline merges windows too, and is right where none cuts a word or an entity."""
+    """Compare with transformers' pipeline, which merges windows correctly where none cuts a word or an entity."""
     random = np.random.default_rng(3)
     known = [word for word in _words_of(setting) if _tokens(setting, f"{word} {word}") - _tokens(setting, word) == 1]
     texts = [" ".join(random.choice(known, size).tolist()) for size in (5, 40, 90)]
@@ -174,7 +174,7 @@ def test_what_windows_have_whole_is_as_in_transformers(
 
 
 def _words_of(setting: Setting) -> list[str]:
-    """Of its vocabulary."""
+    """Return words of the vocabulary."""
     names = {name.lstrip("Ġ▁") for name in setting.model.tokenizer.spelling.names}
     return sorted(name for name in names if name.isascii() and name.isalpha())
 

@@ -1,4 +1,4 @@
-"""From the workers' outcomes, which cut rows as they like, to whole items."""
+"""Whole items are gathered from the workers' outcomes, which may begin and end anywhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.server.protocols.bertstream_v1.validation.support import description
 
 
 def rows_of(counts: list[int], copies: list[int] | None = None) -> Rows[None]:
-    """Items with so many rows each; row i has 1 + i % 3 tokens, and as many spans less one."""
+    """Return rows of items with these counts; row i has 1 + i % 3 tokens, and one span less."""
     items = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
     lengths = (1 + np.arange(items.size) % 3).astype(np.int32)
     spans = Spans((lengths - 1).astype(np.int32), np.zeros(0, np.int32), np.zeros(0, np.int32))
@@ -27,7 +27,7 @@ def rows_of(counts: list[int], copies: list[int] | None = None) -> Rows[None]:
 
 
 def outcomes(batch: Batch, sizes: list[int], bad: set[int]) -> list[Outcome]:
-    """Pieces of so many texts; those whose numbers are `bad` failed. Every entry says which text it is of."""
+    """Return outcomes of these sizes, of which those with `bad` numbers failed; entries say their text's index."""
     layout = Layout(batch.lengths, None if batch.spans is None else batch.spans.counts)
     made, start = [], 0
     for number, size in enumerate(sizes):

@@ -1,4 +1,4 @@
-"""Labels of texts, relevances of documents, and next sentences: options, and what becomes of the head's numbers."""
+"""Labels of texts, relevances of documents and next sentences: their options, and answers from the head's numbers."""
 
 from __future__ import annotations
 

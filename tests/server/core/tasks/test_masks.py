@@ -61,14 +61,14 @@ def texts(*listed: str) -> SentItems:
 
 
 def logits_of(rows: Rows[Any], vocabulary: int) -> NDArray[np.float32]:
-    """Made up for each mask: [S, V]"""
+    """Return logits made up for each mask: [S, V]."""
     assert rows.batch.spans is not None
     shape = (rows.batch.spans.starts.size, vocabulary)
     return np.random.default_rng(5).normal(size=shape).astype(np.float32) * 3
 
 
 def share_of_all(task: FillMasks, rows: Rows[Any]) -> Share:
-    """Return what the workers answer, as the contract has it."""
+    """Return the share of all items, with tensors as workers answer them."""
     options = task.output_options.head
     assert options is not None
     probabilities = torch.from_numpy(logits_of(rows, task.model.description.vocabulary_size)).softmax(-1)
@@ -91,7 +91,7 @@ def answer(task: FillMasks, sent: SentItems) -> tasks_pb2.MaskCandidates:
 
 
 def expected(directory: Path, rows: Rows[Any], vocabulary: int, **options: Any) -> list[dict[str, Any]]:
-    """Return the pipeline's candidates for all masks of all texts, end to end; its model is what is made up."""
+    """Return the pipeline's candidates for all masks of all texts, end to end, from the made-up logits."""
     assert rows.batch.spans is not None
     pipeline: Any = FillMaskPipeline.__new__(FillMaskPipeline)
     pipeline.tokenizer = AutoTokenizer.from_pretrained(directory)
@@ -191,14 +191,14 @@ def test_targets_restrict_candidates_as_in_the_pipeline(
 @pytest.mark.parametrize(
     ("family", "target", "token"),
     [
-        ("bert", "FOX", "fox"),  # by way of the normalizer
+        ("bert", "FOX", "fox"),  # through the normalizer
         ("bert", "fox", "fox"),
         ("bert-cased", "The", "The"),
         ("roberta", " the", "Ġthe"),
         ("roberta", "overrascht", None),
         ("xlm-roberta", "the", "▁the"),
         ("bert", "foxdog", None),
-        ("bert", "☃", None),  # unknown
+        ("bert", "☃", None),  # is the unknown token
         ("bert", "", None),
         ("roberta", " ", "Ġ"),
     ],

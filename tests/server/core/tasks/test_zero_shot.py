@@ -1,4 +1,4 @@
-"""Labels of the caller's choosing, as transformers' zero-shot pipeline scores them where both have the same logits."""
+"""Scores of the caller's labels equal those of transformers' zero-shot pipeline, given the same logits."""
 
 from __future__ import annotations
 

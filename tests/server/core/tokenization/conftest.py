@@ -29,7 +29,7 @@ CORPUS = [
 
 
 def transformers_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
-    """Return the generic fast tokenizer, whose constructor has no annotations."""
+    """Return transformers' generic fast tokenizer, whose constructor has no annotations."""
     constructor: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast
     return constructor(**options)
 
@@ -53,7 +53,7 @@ def _wordpiece() -> tuple[Tokenizer, dict[str, str]]:
     trainer = trainers.WordPieceTrainer(
         vocab_size=331, special_tokens=[*special.values(), "[MASK]"], show_progress=False
     )
-    tokenizer.train_from_iterator(CORPUS[:3], trainer)  # most scripts stay unknown to it
+    tokenizer.train_from_iterator(CORPUS[:3], trainer)  # does not know most scripts
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return tokenizer, {**special, "mask_token": "[MASK]"}
 

@@ -1,4 +1,4 @@
-"""Rows of columns, from transformers and from us, in one shape that can be compared."""
+"""Puts rows from transformers and from us into one form that can be compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts made of ids are those of transformers' decode, where a checkpoint has its spaces cleaned up and where not."""
+"""Texts made from ids equal those of transformers' decode, whether or not a checkpoint has spaces cleaned up."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from tests.support.checkpoints import edit_json, write_json
 
 SPACES = "clean_up_tokenization_spaces"
 FORCED = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
-# Ends and beginnings of what is cleaned up, alone and in one.
+# Beginnings and ends of the texts that are cleaned up, and both in one.
 ENDS = (".", "?", "!", ",", "'", "n't", "'m", "'s", "'ve", "'re", "n", "t", "s", "m", "ve", "re", "a")
-SETTINGS: tuple[tuple[dict[str, Any], bool, bool], ...] = (  # and whether it cleans up: BPE, others
+# Settings, and whether they clean up: with BPE, and with other models.
+SETTINGS: tuple[tuple[dict[str, Any], bool, bool], ...] = (
     ({}, False, False),
     ({SPACES: False}, False, False),
     ({SPACES: None}, False, False),
@@ -39,7 +40,7 @@ PIECES = st.lists(st.text(" .?!,'ntsmvera", max_size=5), max_size=12)
 
 
 def with_ends(vocabulary: dict[str, int] | list[list[Any]]) -> dict[str, int] | list[list[Any]]:
-    """Return a vocabulary with such pieces besides, as the kind of its model spells them."""
+    """Return the vocabulary with these pieces added, as its kind of model spells them."""
     if isinstance(vocabulary, list):
         known = {piece for piece, _ in vocabulary}
         new = [mark + end for end in ENDS for mark in ("", "▁")] + ["▁", "▁▁"]
@@ -54,7 +55,7 @@ def with_ends(vocabulary: dict[str, int] | list[list[Any]]) -> dict[str, int] | 
 def punctuated(
     checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, dict[str, Any]], Path]:
-    """Return a checkpoint's tokenizer with more pieces, and these settings."""
+    """Return a function that makes a checkpoint with these pieces in its vocabulary, and given settings."""
 
     def make(name: str, settings: dict[str, Any]) -> Path:
         directory = tmp_path_factory.mktemp("punctuated") / name
@@ -72,7 +73,7 @@ def punctuated(
 
 
 def served(directory: Path, family: str, size: int) -> tuple[TextTokenizer, bool]:
-    """As it is compiled and served, and whether it cleans up."""
+    """Return the tokenizer as it is compiled and served, and whether it cleans up."""
     settings = read_tokenizer(directory, FAMILIES[family])
     settings.save(directory.parent)
     ours = TextTokenizer.load(
@@ -165,7 +166,7 @@ def test_what_was_given_is_never_taken_back(pieces: list[str], more: str) -> Non
         (["it", " '", " s", " fine", " .", " ok"], ["it", "", "'s", " fine", ".", " ok", ""]),
         (["a", " ", "b"], ["a", "", " b", ""]),
         (["a", " n", "'", "t", " n", "o"], ["a", "", "", "n't", "", " no", ""]),
-        (["a '"], ["a", " '"]),  # let go at the end
+        (["a '"], ["a", " '"]),  # given at the end
         (["a", "", "."], ["a", "", ".", ""]),
     ],
 )

@@ -27,7 +27,7 @@ from tests.server.core.tokenization.reference import ALL_COLUMNS, AWKWARD, EVERY
 
 SEED = 20240607
 SIDES: tuple[Side, ...] = ("right", "left")
-# surrogates cannot be said in protobuf, nor in Rust
+# neither protobuf nor Rust has surrogates
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 fuzzing = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -188,7 +188,7 @@ def test_windows_of_pairs(
 
 
 def _with_segments_of_the_first(rows: list[Row]) -> list[Row]:
-    """Where a template has no segments, Rust forgets that in all windows of a second text but the first one."""
+    """Put segments of 0 in all rows if the first has no others: Rust forgets that in later windows of second texts."""
     if any(rows[0].type_ids):
         return rows
     return [row._replace(type_ids=[0] * len(row.ids)) for row in rows]

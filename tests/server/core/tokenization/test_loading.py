@@ -1,4 +1,4 @@
-"""Reading tokenizer files, what they may hold, and sharing a tokenizer between threads."""
+"""Tokenizer files are read or refused, and a tokenizer may be shared between threads."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_model_without_room_for_the_special_tokens(cases: dict[str, Case]) -> 
 
 
 def test_the_files_own_truncation_and_padding_are_off(minilm: TextTokenizer) -> None:
-    found = minilm.tokenize(Texts(["word " * 300, "word"]), EVERYTHING)  # the file says 128 for both
+    found = minilm.tokenize(Texts(["word " * 300, "word"]), EVERYTHING)  # the file's own length and padding are 128
     assert found.lengths.tolist() == [302, 3]
 
 

@@ -1,4 +1,4 @@
-"""Where tokens are in their texts: units of other languages, and prompts."""
+"""Offsets of tokens are right in the units of other languages, and behind prompts."""
 
 from __future__ import annotations
 

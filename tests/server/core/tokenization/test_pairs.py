@@ -1,4 +1,4 @@
-"""Texts that are in many pairs are tokenized once, which no one can tell from the rows."""
+"""Texts that are in many pairs are tokenized only once, with the same rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long texts are read in parts, and no further than needed; they have just the tokens of texts that are read whole."""
+"""Long texts are read in parts, no further than needed, and have the tokens of texts that are read whole."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from tests.server.core.tokenization.conftest import Case
 from tests.server.core.tokenization.reference import ALL_COLUMNS, AWKWARD, EVERYTHING
 
 Definition = dict[str, Any]
-# A token each that takes the spaces before it, and behind it, along; one that must be a word of its own; one that is
-# looked for in the normalized text; and one with a sign in it at which texts may be cut otherwise.
+# Tokens that include the spaces before or behind them; one that must be a word of its own; one that is found in the
+# normalized text; and one that contains a character at which texts may be cut elsewhere.
 ADDED = [
     AddedToken("<left>", lstrip=True, normalized=False),
     AddedToken("<right>", rstrip=True, normalized=False),
@@ -153,7 +153,7 @@ def tokenizer(request: pytest.FixtureRequest, variants: dict[str, TextTokenizer]
 
 
 def assert_equal(tokenizer: TextTokenizer, inputs: Inputs, options: TokenizeOptions, prompt: str = "") -> None:
-    """In parts as at once, but for counts in messages about texts that are too long."""
+    """Assert that reading in parts and at once give the same, but for counts in messages about too long texts."""
     whole = tokenizer.tokenize(inputs, options, prompt)
     with small_parts():
         parts = tokenizer.tokenize(inputs, options, prompt)
@@ -173,7 +173,7 @@ def _columns(tokenized: Tokenized) -> dict[str, Any]:
 def test_many_texts(tokenizer: TextTokenizer, windows: bool, side: Side) -> None:
     random_ = random.Random(SEED)
     texts = ["".join(random_.choices(FRAGMENTS, k=random_.randint(5, 60))) for _ in range(TEXTS)]
-    texts.append("the foxthe fox" * 5 + "Éxtra,the fox")  # what follows an added token is like the start of a text
+    texts.append("the foxthe fox" * 5 + "Éxtra,the fox")  # the text behind an added token is taken for a start
     options = TokenizeOptions(Truncation("longest_first", 20, side), windows=windows, columns=ALL_COLUMNS)
     assert_equal(tokenizer, Texts(texts), options)
     assert_equal(tokenizer, Texts(texts), replace(options, columns=frozenset()))
@@ -228,12 +228,12 @@ def test_what_stays_of_pairs(
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("columns", [frozenset(), ALL_COLUMNS])
 def test_the_longer_text_of_a_pair_gets_the_odd_token(minilm: TextTokenizer, side: Side, columns: Any) -> None:
-    """Though its parts have fewer tokens, so that it is not known from as many as can stay."""
+    """Make the longer text one whose parts have fewer tokens, so that it must be read further than is kept."""
     one, other = "a " * 20, "encoders " * 30
     options = TokenizeOptions(Truncation("longest_first", 10, side), columns=columns)
     for pairs in (Pairs([one], [other]), Pairs([other], [one]), Pairs([one, one], [other, one])):
         assert_equal(minilm, pairs, options)
-    short = "." * 16  # not long enough to be read in parts, and yet of more tokens than the others' first parts
+    short = "." * 16  # too short to be read in parts, but of more tokens than the others' first parts
     for pairs in (Pairs([short], [other]), Pairs([other], [short]), Pairs([other, short], [short, "!" * 12])):
         assert_equal(minilm, pairs, options)
 
@@ -306,7 +306,7 @@ def test_tokenizing_stops_between_parts_when_nobody_waits(minilm: TextTokenizer,
 
 
 class TestCuts:
-    """Where texts may be cut at all."""
+    """The places where texts may be cut."""
 
     def test_what_is_not_known_is_not_cut(self) -> None:
         tokenizer = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))

@@ -1,4 +1,4 @@
-"""Spellings are put together as transformers' fast tokenizers do it."""
+"""Spellings are joined as transformers' fast tokenizers do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text made token by token is the text that the tokenizer's decoder makes of all tokens."""
+"""Text written token by token equals the text that the tokenizer's decoder makes of all tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_of_any_tokens_it_is_the_decoders_text(case: Case, skip: bool) -> None:
     writing, size = case.ours.writing(skip_special_tokens=skip), tokenizer.get_vocab_size()
 
     @settings(max_examples=300, deadline=None, database=None)
-    @given(st.lists(st.integers(0, size + 3), max_size=30))  # some have no name
+    @given(st.lists(st.integers(0, size + 3), max_size=30))  # some ids have no name
     def check(ids: list[int]) -> None:
         assert "".join(pieces(writing.writer(), ids)) == tokenizer.decode(ids, skip_special_tokens=skip)
 
@@ -56,7 +56,7 @@ def test_a_character_of_several_tokens_comes_whole(cases: dict[str, Case]) -> No
     ids = tokenizer.encode("a😀é", add_special_tokens=False).ids
     written = pieces(case.ours.writing(skip_special_tokens=True).writer(), ids)
     assert [piece for piece in written if piece] == ["a", "😀", "é"]
-    assert len(ids) > 4  # it has bytes of its own
+    assert len(ids) > 4  # characters have several tokens
 
 
 def test_bytes_that_are_no_character_come_as_the_decoder_writes_them(cases: dict[str, Case]) -> None:
@@ -77,7 +77,7 @@ def test_bytes_that_are_no_character_come_as_the_decoder_writes_them(cases: dict
         None,
         decoders.Sequence([decoders.Replace("b", "B"), decoders.Metaspace()]),
         decoders.WordPiece(prefix="@@", cleanup=False),
-        decoders.BPEDecoder(suffix="▁"),  # writes the last token as no other
+        decoders.BPEDecoder(suffix="▁"),  # it writes the last token differently
         decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]),
     ],
 )
