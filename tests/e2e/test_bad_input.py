@@ -87,7 +87,7 @@ def spans(inputs: types_pb2.TextBatch, unit: encoding_pb2.SpanUnit.ValueType, **
 
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-UNKNOWN: Any = 42  # no enum has it
+UNKNOWN: Any = 42  # a value of no enum
 PAIRS_OF_UNEQUAL_LENGTHS = types_pb2.TextBatch(pairs=types_pb2.TextPairs(first_texts=["a", "b"], second_texts=["c"]))
 WORDS_MISCOUNTED = types_pb2.TextBatch(word_lists=types_pb2.WordLists(words=["a", "b"], word_counts=[1, 2]))
 WORDS = types_pb2.TextBatch(word_lists=types_pb2.WordLists(words=["a", "b"], word_counts=[2]))
@@ -227,7 +227,7 @@ def test_more_tokens_than_an_answer_may_have(client: Client, channel: grpc.Chann
     request = tokenization_pb2.TokenizeTextsRequest(inputs=texts(*["fox " * 250] * 1500))
     answer = call(channel, TOKENIZE, request)
     assert (answer.code, answer.reason) == (INVALID, "REQUEST_TOO_LARGE")
-    # A glance at these is enough: windows that overlap have several times as many tokens as the text.
+    # The lengths alone show it: windows that overlap have several times as many tokens as the text.
     windows = tokenization_pb2.TokenizationOptions(
         truncation=types_pb2.TruncationOptions(max_length=256), overflowing_windows=True, stride=230
     )

@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def bulk(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[Server]:
-    """Yield a server of its own, whose memory nobody else uses."""
+    """Yield a server that only these tests use, so that its memory is theirs."""
     with running([f"tiny={checkpoint('bert')}"], "--workers", "1", cache=compile_cache) as server:
         yield server
 
@@ -81,7 +81,7 @@ def test_tokenize_stream(bulk: Server) -> None:
 
 
 def test_token_states_of_long_texts_come_in_parts(server: Server) -> None:
-    """512 tokens of 384 float32 are 768 KiB; five layers' worth of them in one message would be too large."""
+    """Expect several messages: 512 tokens of 384 float32 are 768 KiB, and five layers of these are too much for one."""
     texts = ["fox " * 600, "fox", "dog " * 600]
     with Client(server.address) as client:
         rows = client.forward(texts, ["last_hidden_state", "pooled"], max_length=512)

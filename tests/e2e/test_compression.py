@@ -16,7 +16,7 @@ from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
 from tests.support.server import Server, eventually, running
 
 LARGE = 200 << 20  # bytes, some 200 KiB of which are sent
-AT_MOST = 64 << 20  # bytes by which a frontend may grow meanwhile
+AT_MOST = 64 << 20  # bytes by which a frontend may grow while it reads them
 REQUEST = encoding_pb2.EncodeTextsRequest(inputs=types_pb2.TextBatch(texts=types_pb2.Texts(texts=["fox " * 20] * 50)))
 GZIP, DEFLATE = grpc.Compression.Gzip, grpc.Compression.Deflate
 

@@ -1,4 +1,4 @@
-"""Connections that become too old, and readers that stall, at a real server."""
+"""A real server ends connections that are too old, and calls whose readers stall."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXTS = types_pb2.TextBatch(token_ids=IDS)
 
 @pytest.fixture(scope="module")
 def server(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[Server]:
-    """One call at a time; connections live for about a second, their calls for one more."""
+    """Yield a server of one call at a time, with connections that live for a second and calls for one more."""
     ages = ("--connection-age-seconds", "1", "--connection-grace-seconds", "1")
     options = ("--workers", "1", "--threads", "1", "--frontends", "1", "--concurrent-calls", "1", *ages)
     with running([f"tiny={checkpoint('bert')}"], *options, cache=compile_cache) as started:
@@ -34,7 +34,7 @@ def server(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[S
 
 @pytest.fixture(scope="module")
 def impatient(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[Server]:
-    """One call at a time; a reader may stall for a second."""
+    """Yield a server of one call at a time, whose readers may stall for a second."""
     options = ("--workers", "1", "--threads", "1", "--frontends", "1", "--concurrent-calls", "1")
     with running([f"tiny={checkpoint('bert')}"], *options, "--stalled-seconds", "1", cache=compile_cache) as started:
         yield started
@@ -60,7 +60,7 @@ async def test_an_asynchronous_stream_does_too(server: Server) -> None:
 
 
 def test_no_unary_call_is_lost_between_connections(server: Server) -> None:
-    """Without a retry."""
+    """Call without retries, so that a lost call would be seen."""
     end = time.monotonic() + 5
     with Client(server.address, channels=1, retries=0) as client:
         expected = client.encode([[5, 6]])
@@ -113,7 +113,7 @@ def reason(error: Any) -> str:
 
 
 def test_a_pause_between_answers_is_no_stall(impatient: Server) -> None:
-    """Neither one of the texts nor one of the caller, whose SDK has taken what had come."""
+    """Pause between the texts of a stream, and between answers that the SDK has taken already."""
 
     def texts() -> Iterator[list[int]]:
         for index in range(3):

@@ -1,4 +1,4 @@
-"""`bertstream serve` with a cache in which somebody or something has been: named in one line, made anew, and served."""
+"""`bertstream serve` names a damaged model of the cache in one line, compiles it again, and serves it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __attribute__((constructor)) static void mark() { if (FILE* file = std::fopen(MA
 
 
 def vectors(checkpoint: Path, cache: Path) -> tuple[np.ndarray, list[str]]:
-    """Return what the server answers, and its warnings and errors."""
+    """Return the vectors that a server answers, and its warnings and errors."""
     with running([f"tiny={checkpoint}"], "--workers", "1", cache=cache) as server, Client(server.address) as client:
         found = np.asarray(client.encode([TEXT]))
         told = [each["message"] for each in server.records if each["level"] in ("warning", "error")]
@@ -35,7 +35,7 @@ def vectors(checkpoint: Path, cache: Path) -> tuple[np.ndarray, list[str]]:
 
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[-2] ^= 0x40  # of a weight's exponent
+    content[-2] ^= 0x40  # a bit of a weight's exponent
     path.write_bytes(content)
 
 

@@ -1,4 +1,4 @@
-"""What is under way when a server is told to stop is finished, whatever happens to its workers meanwhile."""
+"""A server that is told to stop finishes the calls under way, whatever happens to its workers meanwhile."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_log_says_what_a_second_signal_cuts_off(checkpoint: Callable[[str], 
 
 
 class OpenStream:
-    """A stream under way, on a connection of its own, that goes on until its caller ends it."""
+    """A stream on a connection of its own that goes on until its caller ends it."""
 
     _made = itertools.count()
 
@@ -102,7 +102,7 @@ class OpenStream:
         self._ended.wait(60)
 
     def code(self) -> grpc.StatusCode:
-        """How the server ends it."""
+        """Return the status with which the server ends the stream."""
         code: grpc.StatusCode = self._call.code()
         self.end()
         return code

@@ -1,4 +1,4 @@
-"""Starts that cannot succeed end by themselves, with one line that says why, and leave nothing half-done behind."""
+"""Starts that cannot succeed end by themselves, with one line that says why, and leave nothing unfinished behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Checkpoint = Callable[[str], Path]
 NewCache = Callable[[Path], Path]
 
 
-# Sets a limit and becomes the server. A `preexec_fn` would fork this process, which is not safe beside gRPC's threads.
+# Sets a limit and becomes the server. A `preexec_fn` would fork this process, which is unsafe beside gRPC's threads.
 LIMITED = """
 import os, resource, sys
 limit = int(sys.argv[1])
@@ -33,7 +33,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 
 
 def failed_start(checkpoint: Path, cache: Path, file_bytes: int = resource.RLIM_INFINITY) -> str:
-    """Return what a server says before it ends with 1. No file that it writes may be larger than so many bytes."""
+    """Return the output of a server that ends with status 1; it can write no file larger than `file_bytes`."""
     serve = ("-m", "bertstream.cli", "serve", f"tiny={checkpoint}", "--port", "0", "--workers", "1")
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(file_bytes), *serve],
@@ -121,7 +121,7 @@ def test_a_task_on_the_command_line(checkpoint: Checkpoint, cache: Path, tmp_pat
         assert ModelDescription.load(Path(done.stdout.split("\t")[1].strip())).heads == heads
 
 
-@pytest.mark.parametrize("file_bytes", [1_000, 60_000, 150_000])  # enough for none of the files, or for some
+@pytest.mark.parametrize("file_bytes", [1_000, 60_000, 150_000])  # enough for no file, or for some files
 def test_no_room_for_what_is_compiled(
     checkpoint: Checkpoint, new_cache: NewCache, tmp_path: Path, file_bytes: int
 ) -> None:

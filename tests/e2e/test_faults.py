@@ -1,4 +1,4 @@
-"""Workers that die, hang and run out of memory; clients that vanish and stall: nothing is lost, and all goes on."""
+"""Nothing is lost, and the server goes on, where workers die, hang or run out of memory, or clients vanish or stall."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HANGS_ON, FAILS_ON = 40, 41  # token ids
 def faulty(
     checkpoint: Callable[[str], Path], new_cache: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """Two workers of a tiny model that hangs and fails on certain tokens, in a cache of its own."""
+    """Yield a server with two workers of a tiny model that hangs and fails on certain tokens, in a cache of its own."""
     cache = new_cache(tmp_path_factory.mktemp("faulty") / "cache")
     plant_faults(compile_model(checkpoint("bert"), cache=cache), hangs_on=HANGS_ON, fails_on=FAILS_ON)
     options = ("--workers", "2", "--threads", "1", "--batch-seconds", "3", "--drain-seconds", "10")
@@ -44,7 +44,7 @@ def client(faulty: Server) -> Iterator[Client]:
 
 
 def ids_of(count: int, seed: int = 0) -> list[list[int]]:
-    """Texts as token ids, without the ones that do harm."""
+    """Return texts as token ids, without those on which the model hangs or fails."""
     random = np.random.default_rng(seed)
     return [random.integers(50, 90, random.integers(2, 60)).tolist() for _ in range(count)]
 
@@ -101,13 +101,13 @@ def test_a_deadline_of_one_millisecond_is_exceeded_and_computes_nothing(faulty: 
     before = [worker.pid for worker in faulty.workers]
     with pytest.raises(DeadlineExceeded):
         client.encode([[5, HANGS_ON]] * 50, timeout=0.001)
-    time.sleep(4)  # had it been computed, the workers would have been replaced by now
+    time.sleep(4)  # if it had been computed, the workers would have been replaced by now
     assert [worker.pid for worker in faulty.workers] == before
     assert client.encode(ids_of(1)).shape == (1, 36)
 
 
 def test_a_cancelled_call_leaves_the_queue(faulty: Server, client: Client) -> None:
-    """The work of a vanished client is dropped: what it sent would keep both workers busy for a long time."""
+    """Cancel a call that would keep both workers busy for a long time, and see them idle soon."""
     channel = grpc.insecure_channel(faulty.address)
     stub = encoding_pb2_grpc.EncodingServiceStub(channel)
     ids = types_pb2.TokenIdLists(token_ids=[60] * 500 * 1000, lengths=[500] * 1000)
@@ -203,7 +203,7 @@ def test_too_much_at_once_is_refused_with_a_time_to_retry(
         assert len(refused) + codes.count(grpc.StatusCode.OK) == 4
         assert refused
         assert all("grpc-retry-pushback-ms" in dict(call.trailing_metadata()) for call in refused)
-        with Client(server.address) as client:  # streams wait instead
+        with Client(server.address) as client:  # streams wait where unary calls are refused
             rows = sum(batch.ids.size for batch in client.encode_stream(ids_of(500)))
             assert rows == 500
         channel.close()

@@ -1,4 +1,4 @@
-"""Several frontend processes on one port: they share the calls, agree on the models, and go and come one by one."""
+"""Several frontend processes on one port share the calls, agree on the models, and are replaced one by one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def server(
     root: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
-    """Two frontends and two workers of a tiny model that hangs on a token, in a cache of its own."""
+    """Yield a server with two frontends, and two workers of a tiny model that hangs on a token, in its own cache."""
     cache = new_cache(tmp_path_factory.mktemp("frontends") / "cache")
     plant_faults(compile_model(checkpoint("bert"), cache=cache), hangs_on=HANGS_ON, fails_on=-1)
     options = ("--frontends", "2", "--workers", "2", "--threads", "1", "--batch-seconds", "3", "--log-level", "debug")
@@ -57,24 +57,24 @@ def frontends(server: Server) -> list[psutil.Process]:
 
 
 def answered_by(server: Server, request_id: str) -> list[str]:
-    """Which frontends have ended calls of this request id; each logs what it answers."""
+    """Return the frontends that have answered calls of this request id, by their logs."""
     lines = [json.loads(line) for line in list(server.log) if f'"{request_id}"' in line]
     return [line["process"] for line in lines]
 
 
 class Caller:
-    """A client with one connection, which tries nothing again, and the frontend that has it."""
+    """A client with one connection and no retries, and the frontend that has the connection."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        # The channel's arguments must be its own, or gRPC would have it share the connection of another client.
+        # The channel needs arguments of its own, since gRPC lets channels with the same ones share a connection.
         options = {"max_message_bytes": next(_SIZES), "retries": 0, "reconnect_seconds": 0}
         self._id = uuid.uuid4().hex
         self.client = Client(server.address, channels=1, metadata=[("x-request-id", self._id)], **options)  # type: ignore[arg-type]
 
     @property
     def frontend(self) -> str:
-        """By name, once it has answered another call."""
+        """Return the name of the frontend, once it has answered another call."""
         known = len(answered_by(self._server, self._id))
         self.client.server_version()
         eventually(lambda: len(answered_by(self._server, self._id)) > known, "the call to be logged")
@@ -86,7 +86,7 @@ _SIZES = itertools.count(1 << 26)
 
 @pytest.fixture
 def callers(server: Server) -> Iterator[list[Caller]]:
-    """One of each frontend. Which one gets a connection is chance, so enough are opened."""
+    """Yield a caller of each frontend; chance decides which one gets a connection, so enough are opened."""
     eventually(lambda: len(frontends(server)) == 2, "both frontends")
     with ExitStack() as stack:
         found: dict[str, Caller] = {}
@@ -108,7 +108,7 @@ def test_the_ready_line_says_how_many_there_are(server: Server) -> None:
 
 
 def test_a_client_with_several_channels_uses_all_frontends(server: Server) -> None:
-    """Each stream is open while the next one begins, so each has a channel of its own."""
+    """Open each stream while the others are open, so that each has a channel of its own."""
     request_id = uuid.uuid4().hex
     with Client(server.address, channels=32, metadata=[("x-request-id", request_id)]) as client:
         streams = [client.encode_stream(itertools.repeat([5, 6])) for _ in range(32)]
@@ -119,7 +119,7 @@ def test_a_client_with_several_channels_uses_all_frontends(server: Server) -> No
         eventually(lambda: len(answered_by(server, request_id)) > 32, "all streams to end")
     counts = Counter(answered_by(server, request_id))
     assert sorted(counts) == NAMES
-    assert min(counts.values()) >= 2, counts  # by chance: fewer in 1 of 60 million runs
+    assert min(counts.values()) >= 2, counts  # chance gives fewer in 1 of 60 million runs
 
 
 def test_both_use_all_workers_and_agree(callers: list[Caller], server: Server) -> None:
@@ -191,7 +191,7 @@ def test_a_replaced_version_lives_until_the_calls_of_all_frontends_are_done(
 
 @pytest.mark.slow
 def test_an_input_that_kills_workers_harms_nobody_at_the_other_frontend(callers: list[Caller], server: Server) -> None:
-    """Its work has the same numbers as that of the other frontend, and shares batches with it."""
+    """Send it beside work of the other frontend that has the same numbers and is in the same batches."""
     poisoned, healthy = (caller.client for caller in callers)
     expected = healthy.encode(IDS[:3000])
     with ThreadPoolExecutor(1) as pool:
@@ -216,7 +216,7 @@ def test_killing_frontends_during_a_stream_loses_nothing(server: Server, callers
     seen: list[int] = []
     with Client(server.address) as client:
         for number, batch in enumerate(client.encode_stream(IDS, batch_size=50)):
-            if number in (5, 60):  # first one, then the other: the stream is on one of them
+            if number in (5, 60):  # first one frontend, then the other: the stream is on one of them
                 victim = next(each for each in frontends(server) if each.pid in before)
                 victim.kill()
                 victim.wait(20)
@@ -229,13 +229,13 @@ def test_killing_frontends_during_a_stream_loses_nothing(server: Server, callers
 
 
 def test_one_that_dies_is_replaced_while_the_other_goes_on(server: Server, callers: list[Caller]) -> None:
-    """Its callers come back by themselves; those of the other notice nothing."""
+    """Kill one frontend: its callers come back by themselves, and those of the other notice nothing."""
     victim, other = callers
     victim.client.load_model("second", "roberta", workers=1)
     (process,) = (each for each in frontends(server) if victim.frontend in each.cmdline())
     process.kill()
     process.wait(20)
-    for _ in range(20):  # without a retry
+    for _ in range(20):  # the client has no retries
         assert other.client.encode(IDS[:3], model="second").shape == (3, 36)
     assert other.client.health() is Health.SERVING
     eventually(lambda: _answers(victim.client), "the caller to get an answer again")
@@ -244,7 +244,7 @@ def test_one_that_dies_is_replaced_while_the_other_goes_on(server: Server, calle
 
 
 def test_the_next_life_of_one_begins_with_what_was_loaded(server: Server, callers: list[Caller]) -> None:
-    """A load waits for a frontend that is being replaced."""
+    """Load a model while a frontend is being replaced, which the load waits for."""
     victim = frontends(server)[0]
     victim.kill()
     victim.wait(20)
@@ -272,7 +272,7 @@ def _answers(client: Client) -> bool:
 
 
 def test_stopping_drains_all_and_leaves_no_process(server: Server, callers: list[Caller]) -> None:
-    """The last test: it ends the server that all of them use."""
+    """Stop the server that all tests use, in the last of them."""
     family = [psutil.Process(server.process.pid), *server.children()]
     assert len(family) >= 5
     barrier = threading.Barrier(3)

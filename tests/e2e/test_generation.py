@@ -1,4 +1,4 @@
-"""Generation and summarisation through gRPC, beside transformers' generate."""
+"""Generation and summarization through gRPC equal transformers' generate."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ class Reference:
         self.causal = not self.model.config.is_encoder_decoder
 
     def ids(self, text: str) -> list[int]:
-        """With [CLS]…[SEP] for an encoder; a prompt is not ended."""
+        """Return the ids of a text, with [CLS]…[SEP] for an encoder, or of a prompt, without an end."""
         found: list[int] = self.tokenizer(text)["input_ids"]
         return found[:-1] if self.causal else found
 
     def generate(self, text: str, **options: Any) -> list[list[int]]:
-        """The generated ids of each answer, neither the prompt nor the padding that transformers puts behind it."""
+        """Return the generated ids of each answer, without the prompt and the padding of transformers."""
         ids = self.ids(text)
         given = generate_options(self.model, ids)
         with torch.no_grad():
@@ -108,7 +108,7 @@ def test_ids_are_those_of_transformers(
 ) -> None:
     texts = PROMPTS if name in CAUSAL else SOURCES
     spell = reference(name).tokenizer
-    # transformers 5 counts the position of a padding token that a RoBERTa generates where its forward does not.
+    # transformers 5 counts a position for a padding token that a RoBERTa generates, but its forward pass does not.
     unpadded: dict[str, Any] = {"bad_words": [spell.pad_token]} if name in CAUSAL else {}
     together = client.generate(list(texts), model=name, **unpadded, **options)
     for text, ours in zip(texts, together, strict=True):

@@ -1,4 +1,4 @@
-"""Generation where things go wrong: workers die, callers go, time runs out; and a model of full size."""
+"""Generation goes on where workers die, callers leave or time runs out; and a model of full size generates."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROMPT = "The quick brown"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Iterator[Server]:
-    """Yield a real server of a decoder with one worker, whose cache holds little."""
+    """Yield a real server of a decoder with one worker, whose cache holds few tokens."""
     checkpoint = tiny_causal(tmp_path_factory.mktemp("faults") / "bert", "bert")
     options = ("--workers", "1", "--cache-tokens", "4096")
     with running([f"bert={checkpoint}"], *options, cache=compile_cache) as started:
@@ -91,7 +91,7 @@ def test_a_deadline_ends_a_generation(client: Client) -> None:
 
 
 def test_more_than_the_cache_holds_at_once_waits_its_turn(client: Client) -> None:
-    # 24 x 400 tokens are more than twice what the cache holds.
+    # 24 x 400 tokens are more than two times the cache.
     prompts = [f"{PROMPT} {i}" for i in range(24)]
     batches = list(client.generate_stream(prompts, max_new_tokens=400))
     assert sum(len(batch.results) for batch in batches) == 24
@@ -113,7 +113,7 @@ def test_memory_returns_after_a_thousand_generations_of_which_a_third_are_cancel
         assert set(pool.map(one, range(200))) == {8}
         before = server.memory()
         assert set(pool.map(one, range(200, 1200))) == {8}
-    # Every row of the cache is free again: what needs nearly all of it starts at once, and ends.
+    # All of the cache is free again: a generation that needs nearly all of it starts at once, and ends.
     assert len(client.generate(PROMPT, max_new_tokens=480, num_beams=8).token_ids) == 480
     assert server.memory() - before < 64 << 20
 

@@ -16,27 +16,27 @@ from bertstream.client import Client
 from bertstream.workers.serving.cores import SLOTS
 from tests.support.server import Server, eventually, running
 
-LONG = "encoders are here " * 300  # cut to the model's length: tens of milliseconds on one core
+LONG = "encoders are here " * 300  # is cut to the model's length, which takes tens of milliseconds on one core
 
 pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core, and none to be idle")
 
 
 @pytest.fixture(scope="module")
 def adaptive(compile_cache: Path) -> Iterator[Server]:
-    """Yield the embedded model, with as many workers and threads as the server thinks best."""
+    """Yield a server of the embedded model, with as many workers and threads as it chooses."""
     with running(["all-MiniLM-L6-v2"], cache=compile_cache) as server:
         yield server
 
 
 def share(server: Server) -> Path:
-    """Return the file in which workers say with how many threads they compute."""
+    """Return the file in which workers say how many threads they compute with."""
     (found,) = {Path(each.path) for each in server.workers[0].memory_maps() if Path(each.path).name == "cores"}
     return found
 
 
 @contextmanager
 def watched(path: Path) -> Iterator[set[int]]:
-    """Each number of threads that a worker says meanwhile."""
+    """Yield the set of all numbers of threads that a worker says while the body runs."""
     seen: set[int] = set()
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""A real server that wants keys: two frontends that know the same keys, and count what each may take together."""
+"""A real server with keys: two frontends that know the same keys, and count the use of each together."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ from tests.support.server import Server, eventually, running
 FRONTENDS = ("frontend-0", "frontend-1")
 RATE = 4000  # tokens a second of the key `bounded`
 TEXT = [5] * 20
-_sizes = itertools.count(1 << 26)  # channels with the same arguments would share one connection
+_sizes = itertools.count(1 << 26)  # makes channels differ, since those with the same arguments share one connection
 
 
 class KeyFile:
-    """The file that the server follows, changed by the command line."""
+    """The file of keys that the server follows, changed by the command line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def add(self, name: str, *options: str) -> str:
-        """Add a key; return it."""
+        """Add a key, and return it."""
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             assert main(["keys", "add", name, "--file", str(self.path), *options]) == 0
         return printed.getvalue().strip()
@@ -65,7 +65,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> KeyFile:
 
 @pytest.fixture(scope="module")
 def keys(file: KeyFile) -> dict[str, str]:
-    """Those that are there from the start."""
+    """Return the keys that are there from the start, by name."""
     options: dict[str, tuple[str, ...]] = {
         "user": (),
         "ops": ("--role", "admin"),
@@ -97,7 +97,7 @@ def client(server: Server, key: str | None, retries: int = 0, **options: Any) ->
 
 @contextlib.contextmanager
 def client_of_each_frontend(server: Server, key: str) -> Iterator[list[Client]]:
-    """Which frontend has a connection is chance, so enough are opened."""
+    """Yield a client of each frontend; chance decides which one gets a connection, so enough are opened."""
     with ExitStack() as stack:
         found: dict[str, Client] = {}
 
@@ -132,7 +132,7 @@ def everything(each: Client) -> dict[str, Callable[[], Any]]:
 
 
 def reasons(each: Client) -> dict[str, str]:
-    """Return the reason of what each call is refused for; those that are answered are left out."""
+    """Return the reason for which each call is refused; calls that are answered are left out."""
     found = {}
     for name, call in everything(each).items():
         try:
@@ -143,7 +143,7 @@ def reasons(each: Client) -> dict[str, str]:
 
 
 def knows(server: Server, key: str) -> bool:
-    """Whether a frontend that gets a new connection knows the key."""
+    """Return whether the frontend that gets a new connection knows the key."""
     with client(server, key) as each:
         return reasons(each) == {}
 
@@ -175,7 +175,7 @@ def test_reflection_needs_a_key(server: Server, keys: dict[str, str]) -> None:
 
 
 class _Shows(grpc.StreamStreamClientInterceptor):
-    """Sends a key."""
+    """Sends a key with each stream."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -215,7 +215,7 @@ def until(ended: threading.Event) -> Iterator[list[int]]:
 
 
 def test_keys_come_and_go_while_streams_run(server: Server, keys: dict[str, str], file: KeyFile) -> None:
-    """What has begun with a key that is gone ends with its next message; nobody else notices."""
+    """Take a key away: a stream that began with it ends with its next message, and nobody else notices."""
     added, ended = file.add("guest"), threading.Event()
     with client(server, added) as guest, client(server, keys["user"]) as user:
         eventually(lambda: reasons(guest) == {}, "the new key to be known to both frontends")
@@ -255,7 +255,7 @@ def test_a_broken_file_keeps_the_keys_and_a_hang_up_reads_it_at_once(
     with client(server, keys["user"]) as each:
         assert reasons(each) == {}
     time.sleep(2.5)
-    assert len(kept()) == 2  # once for each look that was new, and by one process
+    assert len(kept()) == 2  # once for each change of the file, by one process
     assert str(file.path) in kept()[0]
 
 
@@ -276,7 +276,7 @@ def test_calls_at_once_are_counted_in_all_frontends(server: Server, keys: dict[s
 
 @pytest.mark.parametrize("kind", ["unary", "stream", "layers", "refused"])
 def test_a_text_is_charged_once_and_not_where_it_is_refused(server: Server, file: KeyFile, kind: str) -> None:
-    """A burst of 4 tokens a second is just one text."""
+    """Use a key of 4 tokens a second, whose burst is just one text."""
     with client(server, file.add(f"charged-{kind}", "--tokens-per-second", "4")) as each:
         eventually(lambda: shows_a_key(each), "the key to be known")
         began = time.monotonic()
@@ -286,14 +286,14 @@ def test_a_text_is_charged_once_and_not_where_it_is_refused(server: Server, file
             case "stream":
                 assert len(list(each.encode_stream([TEXT], model="tiny"))) == 1
             case "layers":
-                assert len(list(each.stream_layers([TEXT], model="tiny"))) == 7  # the last says that all are done
+                assert len(list(each.stream_layers([TEXT], model="tiny"))) == 7  # layers 0 to 5, and their end
             case _:
                 with pytest.raises(InvalidArgument):
                     each.encode([TEXT, [10**6]], model="tiny")
         if kind == "refused":
             assert each.encode([TEXT], model="tiny").shape == (1, 36)
         else:
-            with pytest.raises(QuotaExceeded) as raised:  # before it is tokenized
+            with pytest.raises(QuotaExceeded) as raised:  # it is refused before it is tokenized
                 each.encode([TEXT], model="tiny")
             assert raised.value.retry_after is not None
             time.sleep(raised.value.retry_after)
@@ -314,7 +314,7 @@ def shows_a_key(each: Client) -> bool:
 
 
 def used_up(each: Client) -> float | None:
-    """Encode until that is refused; return after how many seconds it would not be."""
+    """Encode until a call is refused; return after how many seconds it says to try again."""
     try:
         while True:
             each.encode([TEXT] * 200, model="tiny")
@@ -349,7 +349,7 @@ def tokens_between(each: Client, first: float, last: float) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("frontends", [1, 2])
 def test_tokens_are_counted_in_all_frontends(server: Server, keys: dict[str, str], frontends: int) -> None:
-    """Within 10 % of the rate, by one frontend and by both, once what was saved up for a burst is gone."""
+    """Expect the rate within 10 %, by one frontend and by both, once the burst is used up."""
     seconds = 5.0
     with client_of_each_frontend(server, keys["bounded"]) as both, ThreadPoolExecutor(2) as pool:
         first = time.monotonic() + 8.0
@@ -373,13 +373,13 @@ def test_a_new_life_of_a_frontend_knows_the_newest_keys_and_has_no_calls_of_the_
         with client(server, keys["few"]) as again:
             eventually(lambda: reasons(again) == {}, "the calls of the dead to be forgotten")
         streams[1].close()
-    # Of eight connections each frontend has some, but in 1 of 128 runs.
+    # Each frontend has some of eight connections, except in 1 of 128 runs.
     eventually(lambda: all(knows(server, added) for _ in range(8)), "both frontends to know the key")
     file.remove("late")
 
 
 def test_no_key_is_to_be_seen(server: Server, keys: dict[str, str], file: KeyFile) -> None:
-    """The last test: whatever the others have done."""
+    """Search all that the other tests have written, in the last of them."""
     logged = "".join(server.log)
     hashes = [line.partition(":")[2].strip('"') for line in file.path.read_text().splitlines() if "sha256:" in line]
     assert len(hashes) >= len(keys)

@@ -1,4 +1,4 @@
-"""All of a model's insides through a real server: the numbers of transformers, the same over every rpc."""
+"""A real server gives all layers and attentions of a model, with the numbers of transformers, by every rpc."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def outputs_of(family: str) -> list[Output]:
 def test_every_layer_head_and_vector_equals_transformers(
     client: Client, checkpoint: Callable[[str], Path], family: str, kind: str
 ) -> None:
-    """In one batch with texts of other lengths and other output options."""
+    """Compare texts in one batch with texts of other lengths and other output options."""
     theirs = reference(checkpoint(family))
     text = {"text": TEXT, "pair": PAIR, "ids": theirs.tokens(TEXT)["input_ids"][0]}[kind]
     expected = theirs.encode(TEXT if kind == "ids" else text)
@@ -163,7 +163,7 @@ def test_layers_and_heads_that_are_not_there(client: Client, options: dict[str, 
 def stuck(
     checkpoint: Callable[[str], Path], new_cache: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """One worker of a program that never gets beyond a certain layer with texts of a certain length."""
+    """Yield a server with one worker of a program that never ends a certain layer for texts of a certain length."""
     cache = new_cache(tmp_path_factory.mktemp("stuck") / "cache")
     compiled = compile_model(checkpoint("bert"), cache=cache)
     plant_faults(compiled, hangs_on=-1, fails_on=-1, stuck_length=STUCK_LENGTH, stuck_layer=STUCK_LAYER)
@@ -173,7 +173,7 @@ def stuck(
 
 
 def test_layers_arrive_before_higher_ones_are_computed(stuck: Server) -> None:
-    """The worker never comes beyond layer 3, and yet the layers up to there are seen; closing then ends it all."""
+    """Read the layers up to 3 of a worker that never gets beyond it, and end all by closing the stream."""
     seen = []
     with Client(stuck.address) as client:
         stream = client.stream_layers([[60] * STUCK_LENGTH])
@@ -185,12 +185,12 @@ def test_layers_arrive_before_higher_ones_are_computed(stuck: Server) -> None:
         stream.close()
     assert seen == list(range(STUCK_LAYER + 1))
     (worker,) = stuck.workers
-    worker.kill()  # it computes for ever
+    worker.kill()  # it would compute for ever
     eventually(lambda: [other.pid for other in stuck.workers] not in ([], [worker.pid]), "a new worker")
 
 
 def test_a_reader_that_stalls_stops_the_computation_and_nobody_else(stuck: Server) -> None:
-    """While it reads nothing, no further layer is computed, the server holds little, and others are served."""
+    """Read nothing: no further layer is computed, the server holds little, and other callers are served."""
     with Client(stuck.address) as client, grpc.insecure_channel(stuck.address) as channel:
         eventually(lambda: client.model().live_workers == 1, "the worker")
         ids = types_pb2.TokenIdLists(token_ids=[60] * 500 * 64, lengths=[500] * 64)  # 32,000 tokens, 4.6 MB a layer
@@ -204,9 +204,9 @@ def test_a_reader_that_stalls_stops_the_computation_and_nobody_else(stuck: Serve
             time.sleep(1)
             assert client.encode(["x"]).shape == (1, 36)
         assert stuck.memory() - before < 16 << 20
-        assert worker.cpu_times().user - busy < 2  # of 5 seconds: a few small calls
+        assert worker.cpu_times().user - busy < 2  # of 5 seconds, for a few small calls
         rows = sum(event.rows.rows.shape[0] for event in call if event.HasField("rows"))
-        assert rows == 64 * 500 * (LAYERS + 1)  # it reads on, and all comes
+        assert rows == 64 * 500 * (LAYERS + 1)  # once it reads on, all layers come
 
 
 def test_a_worker_killed_between_layers_is_taken_over(stuck: Server, checkpoint: Callable[[str], Path]) -> None:
@@ -229,7 +229,7 @@ def test_a_worker_killed_between_layers_is_taken_over(stuck: Server, checkpoint:
 def less_precise(
     checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """Two precisions of one checkpoint."""
+    """Yield a server of one checkpoint in two precisions."""
     file = tmp_path_factory.mktemp("less") / "bertstream.toml"
     dtypes = ("bfloat16", "int8")
     file.write_text("\n".join(f'[model.{d}]\nsource = "{checkpoint("bert")}"\ndtype = "{d}"' for d in dtypes))

@@ -1,4 +1,4 @@
-"""Starting, describing itself, draining, stopping, and the command line, as a person meets them."""
+"""A server starts, describes itself, drains and stops, and its command line works, as a person sees it."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_stopping_drains_and_leaves_nothing_behind(
             assert begun.wait(60)
             assert server.stop(number) == 0
             thread.join(60)
-        assert got == list(range(6_000))  # what was under way was finished
+        assert got == list(range(6_000))  # the calls under way were finished
         eventually(lambda: not any(process.is_running() for process in family), "every process to be gone")
 
 

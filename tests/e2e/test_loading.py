@@ -1,4 +1,4 @@
-"""Models that are loaded, replaced and unloaded while the server serves others."""
+"""Models are loaded, replaced and unloaded while the server serves others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TEXTS = ["A quick brown fox.", "jumps over", "the lazy dog, again and again."]
 
 
 class Loading:
-    """Calls LoadModel and UnloadModel, and tells what came of it."""
+    """Calls LoadModel and UnloadModel, and returns their results."""
 
     def __init__(self, server: Server) -> None:
         self._channel = grpc.insecure_channel(server.address)
@@ -50,7 +50,7 @@ class Loading:
 
 
 def refused(call: Callable[[], object]) -> tuple[str, str, str]:
-    """Status, reason and message."""
+    """Return the status, reason and message of a call that is refused."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
     error: Any = caught.value
@@ -62,7 +62,7 @@ def refused(call: Callable[[], object]) -> tuple[str, str, str]:
 
 @pytest.fixture(scope="module")
 def root(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a model root: checkpoints of two families, a broken one, and a link that leads out of it."""
+    """Return a model root with checkpoints of two families, a broken one, and a link that leads out of it."""
     made = tmp_path_factory.mktemp("roots") / "root"
     for name in ("bert", "roberta", "bert-cased"):
         shutil.copytree(checkpoint(name), made / "tiny" / name)
@@ -96,13 +96,13 @@ def loading(server: Server) -> Iterator[Loading]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[Client]:
-    """Try nothing again, so that a call that fails is seen."""
+    """Yield a client without retries, so that a call that fails is seen."""
     with Client(server.address, retries=0, reconnect_seconds=0) as opened:
         yield opened
 
 
 class Busy:
-    """Threads that call encode in a loop, and one that reads a stream without an end, until told to stop."""
+    """Threads that call encode in a loop, and one that reads an endless stream, until they are stopped."""
 
     def __init__(self, client: Client, model: str, threads: int) -> None:
         self._client, self._model = client, model
@@ -126,7 +126,7 @@ class Busy:
         return self.streamed
 
     def stop(self) -> None:
-        """Raise what any of them has met."""
+        """Stop the threads, and raise the error that any of them has met."""
         self._stop.set()
         assert all(call.result(60) > 0 for call in self._calls)
         assert self._stream.result(60) > 0
@@ -303,7 +303,7 @@ def answers(client: Client) -> bool:
 
 
 def test_a_server_that_is_stopped_while_it_loads(root: Path, new_cache: Callable[[Path], Path], tmp_path: Path) -> None:
-    """SIGTERM in the midst of a load ends it, and leaves no process."""
+    """Send SIGTERM in the midst of a load, which ends it and leaves no process."""
     environment = {"BERTSTREAM_MODEL_ROOTS": str(root)}
     options = (f"first={root / 'tiny/bert'}", "--workers", "1", "--threads", "1")
     with running(options[:1], *options[1:], cache=new_cache(tmp_path / "cache"), environment=environment) as server:

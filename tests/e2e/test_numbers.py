@@ -1,4 +1,4 @@
-"""The numbers that come out of a real server are those of transformers and sentence-transformers."""
+"""The numbers of a real server are those of transformers and sentence-transformers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TEXTS: dict[str, Any] = {
 
 
 def mixed_lengths(count: int, longest: int) -> list[str]:
-    """Texts of 1 to about `longest` words, in no order of length."""
+    """Return texts of 1 to about `longest` words, in no order of length."""
     words = ["sun", "fox", "river", "model", "quick", "server", "über", "answer", "layer", "word"]
     order = np.random.default_rng(7).permutation(count)
     lengths = [max(1, round(1 + i * longest / count)) for i in order]
@@ -73,8 +73,8 @@ def test_words_equal_transformers(client: Client, checkpoint: Callable[[str], Pa
 
 @pytest.mark.parametrize("name", TINY)
 def test_token_ids_are_taken_as_they_are(client: Client, checkpoint: Callable[[str], Path], name: str) -> None:
-    its_pad_id = {"bert": 0, "roberta": 1, "roberta-pad": 6}[name]
-    ids = [12, 7, its_pad_id, 9, 30, its_pad_id]  # RoBERTa counts positions by what is not padding
+    pad_id = {"bert": 0, "roberta": 1, "roberta-pad": 6}[name]
+    ids = [12, 7, pad_id, 9, 30, pad_id]  # RoBERTa counts positions without padding
     expected = reference(checkpoint(name)).model(
         input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long)
     )

@@ -1,4 +1,4 @@
-"""Both versions of server reflection: what is needed to call a server without any of its files."""
+"""Both versions of server reflection give all that is needed to call a server without any of its files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Request, Response = reflection_pb2.ServerReflectionRequest, reflection_pb2.Serve
 
 
 def ask(server: Server, version: str, *requests: Any, **options: Any) -> list[Any]:
-    """Return the answers of one version. Their messages differ in nothing but the name of their package."""
+    """Return the answers of one version of reflection; the versions' messages differ only in their package."""
     with grpc.insecure_channel(server.address) as channel:
         rpc: Any = channel.stream_stream(
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
@@ -34,7 +34,7 @@ def files(answer: Any) -> dict[str, descriptor_pb2.FileDescriptorProto]:
 
 
 def pool_of(answer: Any) -> descriptor_pool.DescriptorPool:
-    """Made of nothing but what the server sent, so nothing may be missing."""
+    """Return a pool of only the files that the server sent, which fails where one is missing."""
     pool, left = descriptor_pool.DescriptorPool(), files(answer)
     while left:
         ready = [name for name, file in left.items() if not left.keys() & set(file.dependency)]

@@ -1,4 +1,4 @@
-"""Vectors and scores of checkpoints with sentence-transformers modules, through gRPC, beside that library's own."""
+"""Vectors and scores of checkpoints with sentence-transformers modules equal those of that library."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_prompts(client: Client, directories: dict[str, Path], name: str, option
 
 
 def test_a_prompt_is_left_out_in_streams_beside_calls_that_have_none(client: Client) -> None:
-    """They may be in one batch, and some texts have fewer tokens than the prompt."""
+    """Put both in one batch, with texts of fewer tokens than the prompt."""
     name = "several-without-prompt"
     streams = [
         client.encode_stream(TEXTS, model=name, batch_size=4, prompt_name=each) for each in ("document", "query")

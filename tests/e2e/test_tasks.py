@@ -1,4 +1,4 @@
-"""Every task head of every family, through gRPC, beside what transformers answers."""
+"""Every task head of every family, through gRPC, gives the answers of transformers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STRATEGIES = ("none", "simple", "first", "average", "max")
 
 @pytest.fixture(scope="module")
 def client(checkpoint: Checkpoint, compile_cache: Path) -> Iterator[Client]:
-    """Of a server of all tiny checkpoints with heads."""
+    """Yield a client of a server of all tiny checkpoints with heads."""
     with (
         tempfile.TemporaryDirectory() as folder,
         hosted({name: checkpoint(name) for name in HEAD_MAKERS}, compile_cache, Path(folder)) as address,
@@ -39,7 +39,7 @@ def near(ours: float, theirs: float) -> bool:
 
 
 def same_ranking(ours: list[tuple[Any, float]], theirs: list[tuple[Any, float]]) -> None:
-    """The same things with the same scores in the same order, but that equal scores may stand in any order."""
+    """Assert that both have the same things with the same scores in the same order, but for equal scores."""
     assert len(ours) == len(theirs)
     scores = dict(theirs)
     for (what, score), (their, their_score) in zip(ours, theirs, strict=True):
@@ -214,7 +214,7 @@ def test_entities(client: Client, checkpoint: Checkpoint, name: str, strategy: A
 def test_entities_of_long_texts_in_windows(
     client: Client, checkpoint: Checkpoint, name: str, strategy: Any, stride: int
 ) -> None:
-    """As in transformers, but where an edge cuts a word or an entity, which its pipeline takes for one of its own."""
+    """Compare with transformers, but where an edge cuts a word or an entity, of which its pipeline makes two."""
     recogniser = reference.pipeline("token-classification", checkpoint(name))
     theirs = expected_entities(recogniser(LONG, aggregation_strategy=strategy, stride=stride))
     ours = entities_of(client.entities(LONG, aggregation=strategy, windows=True, stride=stride, model=name))
@@ -223,14 +223,14 @@ def test_entities_of_long_texts_in_windows(
     assert len(windows) > 1
     odd = [(edge, edge) for start, end in windows for edge in (start, end)]
     odd += [each[2:] for each in ours if not any(start <= each[2] and each[3] <= end for start, end in windows)]
-    # Tokens of one character, such as "▁" and the letter after it, are one place to it, but in long texts only.
+    # In long texts only, transformers makes one token of those at one place, such as "▁" and the letter behind it.
     odd += [(one[2], max(one[3], other[3])) for one, other in pairwise(ours) if other[2] < one[3]]
     odd += [each[2:] for each in ours + theirs if not each[1].strip()]
     assert apart_from(odd, ours) == apart_from(odd, theirs)
 
 
 def window_bounds(directory: Path, stride: int) -> list[tuple[int, int]]:
-    """Return the characters of LONG that each window has."""
+    """Return the range of characters of LONG that each window has."""
     windows = reference.tokenizer(directory)(
         LONG,
         truncation=True,
@@ -243,7 +243,7 @@ def window_bounds(directory: Path, stride: int) -> list[tuple[int, int]]:
 
 
 def apart_from(spans: list[tuple[Any, ...]], entities: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Those that touch none of these characters."""
+    """Return the entities that touch none of these ranges of characters."""
     return [each for each in entities if not any(start <= each[3] and each[2] <= end for start, end in spans)]
 
 

@@ -1,4 +1,4 @@
-"""A real server with TLS: certificates that change, clients that must show theirs, and starts that are refused."""
+"""A real server with TLS follows changed certificates, asks clients for theirs, and refuses wrong options."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bertstream.client import TLS, Client, Unauthenticated, Unavailable
 from tests.support.certificates import Authority
 from tests.support.server import Server, eventually, running
 
-_sizes = itertools.count(1 << 26)  # channels with the same arguments would share one connection
+_sizes = itertools.count(1 << 26)  # makes channels differ, since those with the same arguments share one connection
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def authority(folder: Path) -> Authority:
 
 @pytest.fixture(scope="module")
 def server(checkpoint: Callable[[str], Path], compile_cache: Path, authority: Authority) -> Iterator[Server]:
-    """Two frontends, on an address that only TLS makes safe."""
+    """Yield a server with two frontends, on an address that only TLS makes safe."""
     files = authority.issue("server")
     tls = ("--tls-certificate", files.certificate, "--tls-key", files.key)
     options = ("--host", "0.0.0.0", "--workers", "1", "--threads", "1", "--frontends", "2")
@@ -44,7 +44,7 @@ def server(checkpoint: Callable[[str], Path], compile_cache: Path, authority: Au
 
 @pytest.fixture(autouse=True)
 def _own_certificate(authority: Authority) -> None:
-    """Whatever an earlier test has left."""
+    """Put the server's own certificate back, whatever an earlier test has left."""
     authority.issue("server")
 
 
@@ -54,7 +54,7 @@ def client(server: Server, authority: Authority, **options: str) -> Client:
 
 
 def shows_a_name(server: Server, authority: Authority, name: str, times: int = 8) -> bool:
-    """Whether so many new connections, of which each frontend has some but in 1 of 128 runs, find this name."""
+    """Return whether new connections find this name; each frontend has some of them, except in 1 of 128 runs."""
     for _ in range(times):
         with client(server, authority, server_name=name) as each:
             try:
@@ -102,7 +102,7 @@ def test_a_broken_pair_keeps_the_old_one_which_new_frontends_show_too(server: Se
     told = kept(server)[before:]
     assert told
     assert all(str(path) in each and "is not the key of" in each for each in told)
-    assert len(told) <= 4  # one of each process that has looked
+    assert len(told) <= 4  # at most one of each process
 
 
 def test_a_hang_up_has_the_files_read_at_once(server: Server, authority: Authority) -> None:
@@ -115,7 +115,7 @@ def test_a_hang_up_has_the_files_read_at_once(server: Server, authority: Authori
     authority.issue("server", "hang-up.example.com")
     used = len(server.logged(f"using the certificate {path}"))
     server.process.send_signal(signal.SIGHUP)
-    # The supervisor, and both frontends, without a handshake.
+    # The supervisor and both frontends say it, without a handshake.
     eventually(lambda: len(server.logged(f"using the certificate {path}")) >= used + 3, "all to have read it")
     assert shows_a_name(server, authority, "hang-up.example.com")
 
@@ -168,7 +168,7 @@ def test_a_certificate_stands_for_a_key(
 
 
 def refused(cache: Path, *options: str) -> str:
-    """Return what a server says before it ends with 2, and compiles nothing."""
+    """Return the output of a server that ends with status 2 and has compiled nothing."""
     command = [sys.executable, "-m", "bertstream.cli", "serve", "/none/at-all", "--port", "0", *options]
     environment = {**os.environ, "BERTSTREAM_CACHE": str(cache)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
