@@ -129,7 +129,7 @@ def test_a_file_that_goes_and_comes_back(files: TlsFiles) -> None:
 
 
 def test_what_was_given_first_is_not_trusted_to_be_the_newest(authority: Authority, files: TlsFiles) -> None:
-    """The files may change between their reading by one process and the first look of another."""
+    """The files may change after one process has read them and before another looks at them."""
     first = FollowedCertificates(files).current
     authority.issue("server")
     followed = FollowedCertificates(files, first)

@@ -18,7 +18,7 @@ def load(*argv: str, **environment: str) -> ServeConfig:
 
 
 def sample(name: str) -> Any:
-    """Return a value that is allowed and not the default."""
+    """Return a value of this option that is allowed and not the default."""
     default: Any = FIELDS[name].default
     metadata = FIELDS[name].metadata
     if name == "models":

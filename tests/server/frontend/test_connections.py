@@ -1,4 +1,4 @@
-"""What one connection may take, and how many there may be: gRPC's own servers and clients, with our arguments."""
+"""The limits of connections, and of what each may take, with gRPC's own servers and clients and our arguments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _numbers = itertools.count()  # channels with the same arguments would share a c
 
 
 class Served:
-    """A server of two rpcs: one answers after so many milliseconds, one goes on until it is cancelled."""
+    """A server of two rpcs: one answers after the requested milliseconds, the other streams until it is cancelled."""
 
     def __init__(self, port: int) -> None:
         self.address = f"127.0.0.1:{port}"
@@ -68,7 +68,7 @@ async def serving(**limits: Any) -> AsyncIterator[Served]:
 
 
 async def call(channel: grpc.aio.Channel, milliseconds: int = 0, **options: Any) -> float:
-    """How long it took, in seconds."""
+    """Make a call, and return how many seconds it took."""
     began = time.monotonic()
     method: Any = channel.unary_unary("/a.B/Answer")
     await method(str(milliseconds).encode(), timeout=20, **options)
@@ -82,7 +82,7 @@ async def code_of(waiting: Awaitable[Any]) -> grpc.StatusCode:
 
 
 async def eventually(attempt: Callable[[], Awaitable[Any]]) -> None:
-    """Until it raises nothing; fails after a long time."""
+    """Repeat the attempt until it raises no error; fail after 30 seconds."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -142,7 +142,7 @@ async def test_more_connections_than_there_may_be_are_closed_until_others_go() -
 
 
 async def test_more_calls_on_a_connection_than_there_may_be_wait() -> None:
-    """A client may count one call less than the server, which then refuses it: it is tried again, as by the SDK."""
+    """A client may count one call less than the server, which then refuses it; it is tried again, as the SDK does."""
     policy = {"maxAttempts": 5, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2}
     async with serving(connection_streams=2) as served:
         retried = {"name": [{"service": "a.B"}], "retryPolicy": {**policy, "retryableStatusCodes": ["UNAVAILABLE"]}}
@@ -165,7 +165,7 @@ async def test_headers_have_a_bound_that_is_no_matter_of_chance() -> None:
 
 
 async def ended(address: str, seconds: float) -> tuple[http2.Said, float]:
-    """A connection without a call, until the server has ended it; after how many seconds."""
+    """Hold a connection without a call until the server ends it; return what it sent, and after how many seconds."""
     began = time.monotonic()
     said = await http2.wait_for_goaway(address, seconds)
     return said, time.monotonic() - began
@@ -176,7 +176,7 @@ async def test_a_connection_without_calls_is_closed() -> None:
         said, seconds = await ended(served.address, 20)
         assert said.goaway
         assert 0.4 < seconds < 10
-        async with served.channel() as channel:  # which connects again by itself
+        async with served.channel() as channel:  # the channel connects again by itself
             await call(channel)
             await asyncio.sleep(1.5)
             await call(channel)

@@ -1,4 +1,4 @@
-"""A frontend process, with a test in the place of its supervisor."""
+"""A frontend process, with the test as its supervisor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gRPC's core does what its arguments are meant to make it do."""
+"""The arguments have the effect on gRPC's core that they are meant to have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INTERVAL = "grpc.http2.min_ping_interval_without_data_ms"
 
 
 def test_the_core_knows_every_argument() -> None:
-    """It says nothing of one that it does not know."""
+    """It would silently ignore an argument that it does not know."""
     found = importlib.util.find_spec("grpc._cython.cygrpc")
     assert found is not None
     assert found.origin is not None
@@ -28,7 +28,7 @@ def test_the_core_knows_every_argument() -> None:
 
 
 async def pinged(interval_ms: int, times: int, seconds: float) -> http2.Said:
-    """A server that allows a ping so often."""
+    """Ping a server that allows a ping every `interval_ms`, and return what it sent."""
     arguments = {**dict(transport.arguments(LIMITS, ConnectionLimits())), INTERVAL: interval_ms}
     server = grpc.aio.server(options=list(arguments.items()))
     port = server.add_insecure_port("127.0.0.1:0")

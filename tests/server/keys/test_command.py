@@ -1,4 +1,4 @@
-"""`bertstream keys`, and what it makes of the file."""
+"""`bertstream keys`, and how it changes the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """One command; its exit code, and what it prints where."""
+    """Return a function that runs one command, and returns its exit code, its output and its errors."""
 
     def once(*arguments: str) -> tuple[int, str, str]:
         try:

@@ -1,4 +1,4 @@
-"""The keys in use while their file changes."""
+"""Which keys are in use while their file changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real server on a real port, with servicers that do as they are told."""
+"""Servicers that answer as the test says, behind a real server on a real port."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TEXTS = Request(inputs=types_pb2.TextBatch(texts=types_pb2.Texts(texts=["MARK1",
 
 
 class Servicer:
-    """Answers with what the test has put here."""
+    """Answers with the function that the test sets."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []

@@ -13,7 +13,7 @@ D: Any = error_details_pb2
 
 
 def detail(status: status_pb2.Status, kind: Any) -> object:
-    """Return the only detail of a kind."""
+    """Return the status's only detail of this kind."""
     found = [each for each in status.details if each.Is(kind.DESCRIPTOR)]
     assert len(found) == 1
     message = kind()

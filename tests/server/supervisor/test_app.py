@@ -42,7 +42,7 @@ def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def launched(config: ServeConfig, folder: Path, device: str = "cpu") -> tuple[Launcher, list[Launch]]:
-    """All models of a configuration, as if they had been compiled."""
+    """Launch all models of a configuration, as if they had been compiled."""
     choices = chosen_models(config)
     directories = [folder / f"compiled-{index}" for index in range(len(choices))]
     for directory, choice in zip(directories, choices, strict=True):
@@ -59,7 +59,7 @@ def launched(config: ServeConfig, folder: Path, device: str = "cpu") -> tuple[La
 
 
 def told_to(spec: ChildSpec) -> FrontendSettings:
-    """Return what a frontend that starts is told when it asks."""
+    """Return the settings that a frontend gets when it starts."""
     told = spec.settings(0)
     assert isinstance(told, FrontendSettings)
     return told
@@ -225,7 +225,7 @@ def test_wrong_usage_is_one_line_too(main: Callable[[list[str]], int], capsys: p
 
 @contextmanager
 def kept_logging() -> Iterator[None]:
-    """Yield what the body does to logging is undone."""
+    """Undo afterwards what the body does to logging."""
     root, hook = logging.getLogger(), sys.excepthook
     handlers, level = root.handlers[:], root.level
     try:

@@ -12,7 +12,7 @@ from bertstream.server.supervisor.draining import DrainLog
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Any:
-    """Call it for the messages so far, each with the number of calls that it tells."""
+    """Return a function that gives the messages logged so far, each with its number of calls."""
     caplog.set_level(logging.INFO, "bertstream.server.supervisor.draining")
 
     def read() -> list[tuple[str, int | None]]:

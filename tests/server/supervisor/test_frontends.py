@@ -19,7 +19,7 @@ DEATH = ChildFailed("it died")
 
 
 class FakeGroup:
-    """Two frontends; of one it is given what comes of each question: an error, or an answer after so many seconds."""
+    """Two frontends; `outcomes` has for each question to one of them an error, or the seconds until its answer."""
 
     def __init__(self, *outcomes: Exception | float | None, other: float | None = None) -> None:
         self.specs = [SimpleNamespace(name="one"), SimpleNamespace(name="other")]

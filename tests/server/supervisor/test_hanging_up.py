@@ -42,7 +42,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def said(terminal: int, words: bytes) -> bool:
-    """Whether the terminal shows this within a while."""
+    """Tell whether the terminal shows these words within 30 seconds."""
     shown, end = b"", time.monotonic() + 30
     os.set_blocking(terminal, False)
     while words not in shown and time.monotonic() < end:

@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 
 class FakeFrontends:
-    """Notes what it is told; fails as often as it is given failures."""
+    """Records what it is told; raises each of the failures that it is given once."""
 
     def __init__(self, *failures: Exception | None) -> None:
         self.told: list[list[str]] = []

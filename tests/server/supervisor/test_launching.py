@@ -24,7 +24,7 @@ def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Launching:
-    """Launches models, each beside those before."""
+    """Launches models, each beside those launched before."""
 
     def __init__(self, folder: Path, *, gpus: int = 0, models: int = 1, max_tokens: int = 512, **config: Any) -> None:
         self.config = ServeConfig(**config)

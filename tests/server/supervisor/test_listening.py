@@ -26,7 +26,7 @@ def test_a_free_port_is_reserved_for_sockets_that_share_it(host: str) -> None:
 @pytest.mark.parametrize("listening", [True, False])
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_port_in_use_is_an_error(listening: bool, shared: bool) -> None:
-    """Even one that its owner shares, as another server of ours does."""
+    """Even a port that its owner shares, as another server of ours does, is an error."""
     with socket.socket() as other:
         if shared:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -76,7 +76,7 @@ def test_keys_that_others_can_read_are_a_warning(caplog: pytest.LogCaptureFixtur
 
 
 def test_a_name_with_one_address_that_others_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    """gRPC listens on all of them."""
+    """One such address is enough, since gRPC listens on all of them."""
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("127.0.1.1", "192.0.2.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
     with pytest.raises(ConfigError, match="can be reached"):
@@ -104,7 +104,7 @@ def test_files_that_cannot_be_served(given: dict[str, str], message: str) -> Non
 
 
 def test_a_frontend_is_told_the_newest_good_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also one that starts while the files are broken."""
+    """A frontend that starts while the files are broken gets it, too."""
     authority = Authority(tmp_path)
     authority.issue("server")
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""What the supervisor's process does to load and unload, over stand-ins for its processes."""
+"""How the supervisor loads and unloads models, with fakes in place of its child processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DONE = ChangeOutcome()
 
 
 class Processes:
-    """A loader, the supervisor and the frontends in one: what they are told, and what they do then."""
+    """A loader with a fake supervisor and fake frontends, which record what they are told and do as the test says."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

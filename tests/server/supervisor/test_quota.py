@@ -8,7 +8,7 @@ from bertstream.server.supervisor.quota import usable_cores
 
 
 def machine(root: Path, groups: str, files: dict[str, str]) -> Path:
-    """Return a root folder with these groups of the process, and files in /sys/fs/cgroup."""
+    """Return a root folder in which the process has these control groups, with files in /sys/fs/cgroup."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/self/cgroup").write_text(groups)
     for name, text in files.items():

@@ -1,4 +1,4 @@
-"""Whatever the sizes, the messages together are the outputs, and each is at most about 1 MiB."""
+"""Whatever the sizes, the messages together hold all outputs, and each has at most about 1 MiB."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def small_messages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(lengths: list[int], spans: list[int], *, int8: bool = False) -> tuple[dict[str, Any], Layout, Any]:
-    """Return outputs whose every number says where it stands."""
+    """Return outputs in which each number tells its position."""
     layout = Layout(np.array(lengths, np.int32), np.array(spans, np.int32), HEADS)
     tokens, numbers = sum(lengths), sum(len(HEADS) * n * n for n in lengths)
     shapes = {
@@ -48,7 +48,7 @@ def make(lengths: list[int], spans: list[int], *, int8: bool = False) -> tuple[d
 
 
 def gather(messages: list[encoding_pb2.Encodings], int8: bool) -> dict[str, list[np.ndarray[Any, Any]]]:
-    """All numbers of all messages, by output."""
+    """Return all numbers of all messages, by output."""
     found: dict[str, list[np.ndarray[Any, Any]]] = {}
 
     def add(name: str, tensor: Any) -> None:

@@ -116,7 +116,7 @@ async def reason(call: Any) -> tuple[str, str]:
 
 
 async def settle() -> None:
-    """Time enough for the server, in this loop, to do whatever it would."""
+    """Give the server, in this event loop, enough time to do all that it can do."""
     for _ in range(30):
         await asyncio.sleep(0.002)
 
@@ -216,7 +216,7 @@ async def test_a_caller_that_does_not_read_stops_the_server(served: Served) -> N
     call = await served.open()
     await call.write(request(1))
     before = -1
-    while made != before:  # until nothing goes on any more
+    while made != before:  # until the server makes no more answers
         before = made
         await settle()
     assert 1 <= made < 100
@@ -320,7 +320,7 @@ async def test_a_caller_that_goes_while_it_is_written_to_is_no_error(
 
 
 async def test_an_error_while_the_caller_is_silent_ends_the_stream_too(served: Served) -> None:
-    """The reader waits for the next message, which never comes."""
+    """The stream ends although its reader waits for a message that never comes."""
 
     async def handle(items: Items) -> Answers:
         if items.ids:

@@ -1,4 +1,4 @@
-"""Who calls, through the whole chain of a frontend, on a real port."""
+"""Callers are identified by the whole chain of a frontend, on a real port."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def who(request: bytes, context: Any) -> bytes:
 
 @pytest.fixture
 async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
-    """Yield a server with such keys, over TLS where an authority is given; the channel to it."""
+    """Yield a function that starts a server with keys, over TLS if it gets an authority, and returns a channel to it."""
     ends: list[Callable[[], Awaitable[Any]]] = []
     counts = SharedCounts(tmp_path / "counts")
 
@@ -104,7 +104,10 @@ async def test_a_key_says_who_calls(serve: Serve) -> None:
 async def test_who_has_none_gets_nothing_and_takes_no_place(
     serve: Serve, caplog: pytest.LogCaptureFixture, key: str | None, reason: str, method: str
 ) -> None:
-    """Not even whether there is such a method. With a gate for one call, those that wait would be refused otherwise."""
+    """The caller does not even learn whether there is such a method.
+
+    The gate has room for one call, so that waiting calls would get another error.
+    """
     caplog.set_level(logging.DEBUG)
     channel = await serve(gate=1)
     found = await refusal(call(channel, method, key))

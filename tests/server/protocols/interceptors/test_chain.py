@@ -80,7 +80,7 @@ METHODS: dict[str, Any] = {
 
 
 class Recorder:
-    """A link that notes what it sees under its name."""
+    """A link that records under its name when calls begin and end."""
 
     def __init__(self, name: str, notes: list[str]) -> None:
         self._name = name
@@ -117,7 +117,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 def called(channel: grpc.aio.Channel, method: str, *requests: bytes, service: str = OURS) -> Any:
-    """Return a call of the method's own kind."""
+    """Begin a call of the method's own kind, unary or streaming."""
     handler = METHODS.get(method, METHODS["Unary"])
     kind = {(False, False): "unary_unary", (False, True): "unary_stream", (True, False): "stream_unary"}
     name = kind.get((handler.request_streaming, handler.response_streaming), "stream_stream")
@@ -212,7 +212,7 @@ async def test_a_caller_that_is_gone_is_no_error(serve: Serve, caplog: pytest.Lo
 async def test_methods_that_are_not_there(serve: Serve, kind: str) -> None:
     channel = await serve((answer_errors, EVERY))
     multi: Any = getattr(channel, kind)(f"/{OURS}/Encode")
-    # Streams write nothing: gRPC's client makes INTERNAL of a write that meets the end of its call.
+    # Streams write nothing, since gRPC's client reports INTERNAL for a write after the end of its call.
     call = multi(b"x") if kind.startswith("unary") else multi()
     found = await refusal(call.read() if kind.endswith("stream") else call)
     assert (found.code, found.info.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_FOUND")

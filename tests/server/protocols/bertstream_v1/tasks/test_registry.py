@@ -29,7 +29,7 @@ def test_every_rpc_is_served() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_answers_are_named_as_their_messages_are(task: str) -> None:
-    """The class of columns that a task answers with has the name of a message, and so do its fields."""
+    """The class of a task's answers has the name of a message, and the same fields."""
     made, _ = get_args(get_type_hints(TASKS[task])["return"])
     columns = get_type_hints(made.answer)["return"]
     fields = MESSAGES[columns.__name__].DESCRIPTOR.fields_by_name

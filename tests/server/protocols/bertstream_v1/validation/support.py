@@ -33,6 +33,6 @@ def description(**changes: Any) -> ModelDescription:
 
 
 def refused(raised: pytest.ExceptionInfo[RequestError]) -> tuple[str, str, str]:
-    """Code, reason, and the first field at fault."""
+    """Return the code, the reason, and the first field at fault."""
     error = raised.value
     return error.code.name, error.reason, error.violations[0].field if error.violations else ""

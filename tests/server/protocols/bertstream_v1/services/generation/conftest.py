@@ -1,4 +1,4 @@
-"""GenerationService over a real connection, of models whose workers say what the test has written."""
+"""GenerationService over a real connection, of models whose workers generate what the test has scripted."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def wordpiece() -> Tokenizer:
 
 
 def byte_level() -> Tokenizer:
-    """Bytes and nothing else, behind <s> and </s>: a letter is a token, and most of Unicode is several."""
+    """Return a tokenizer of bytes, after <s> and </s>: an ASCII letter is a token, other characters are several."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {piece: id for id, piece in enumerate(["<s>", "</s>", *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
@@ -64,7 +64,7 @@ class Served:
 
     def __init__(self, model: ServedModel, purse: Purse, worker: FakeWorker, stub: Any) -> None:
         self.model = model
-        self.purse = purse  # of all callers
+        self.purse = purse  # shared by all callers
         self.worker = worker
         self.stub = stub
 
@@ -73,7 +73,7 @@ class Served:
         return describe(self.model)
 
     async def generate(self, *texts: str, **options: Any) -> g.GenerateTextsResponse:
-        """Unary."""
+        """Make a unary call."""
         inputs = types_pb2.TextBatch(texts=types_pb2.Texts(texts=texts))
         return await self.send(inputs, **options)
 
@@ -83,20 +83,20 @@ class Served:
         return response
 
     def stream(self, text: str, **options: Any) -> Any:
-        """Server-streaming."""
+        """Begin a server-streaming call."""
         inputs = types_pb2.TextBatch(texts=types_pb2.Texts(texts=[text]))
         request = g.StreamGenerationRequest(options=g.GenerationOptions(**options), inputs=inputs)
         return self.stub.StreamGeneration(request, timeout=20)
 
     async def bulk(self, **options: Any) -> Any:
-        """Bidirectional, begun."""
+        """Begin a bidirectional call, and send its options."""
         call = self.stub.StreamGeneratedTexts(timeout=20)
         await call.write(g.StreamGeneratedTextsRequest(options=g.GenerationOptions(**options)))
         return call
 
     @property
     def sent(self) -> list[list[int]]:
-        """The ids that the worker got."""
+        """The ids of the prompts that the worker got."""
         return [work.ids.tolist() for work in self.worker.generations]
 
 
@@ -105,7 +105,7 @@ Serve = Callable[..., Awaitable[Served]]
 
 @pytest.fixture
 async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serve]:
-    """Serve a decoder of WORDS, unless said otherwise."""
+    """Yield a function that serves a model, by default a decoder of WORDS."""
     monkeypatch.setattr(link_module, "RECONNECT_SECONDS", 0.005)
     ends: list[Callable[[], Awaitable[Any]]] = []
 
@@ -157,7 +157,7 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def refusal(call: Awaitable[Any]) -> tuple[str, str, str]:
-    """Code, reason, and the first field at fault."""
+    """Return the code, the reason, and the first field at fault."""
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call
     return told(raised.value)

@@ -34,7 +34,7 @@ THE, CAT, SAT, RUN, NING, DOT, SEP, CLS = (
 
 
 async def rest_of(call: Any) -> list[Any]:
-    """All messages that are still to come."""
+    """Return all messages that are still to come."""
     came = []
     while (message := await call.read()) is not grpc.aio.EOF:
         came.append(message)
@@ -42,7 +42,7 @@ async def rest_of(call: Any) -> list[Any]:
 
 
 async def events(call: Any) -> tuple[g.GenerationStarted, list[g.GeneratedPiece], g.GenerationCompleted]:
-    """All of a stream of one generation; checks that it begins and ends as it should, and that pieces add up."""
+    """Return all events of one generation, after checking their order and that the pieces add up to the texts."""
     came = await rest_of(call)
     assert [each.WhichOneof("event") for each in came] == ["started", *["piece"] * (len(came) - 2), "completed"]
     pieces = [each.piece for each in came[1:-1]]
@@ -236,7 +236,7 @@ def items(first_id: int, *texts: str) -> g.StreamGeneratedTextsRequest:
 
 
 async def answers(call: Any) -> tuple[dict[int, list[str]], dict[int, tuple[str, str, str]], list[g.GeneratedItems]]:
-    """Of what follows the start: the texts and the errors by id, and the messages."""
+    """Return the texts and the errors by id, and the messages, of all that follows the start."""
     texts: dict[int, list[str]] = {}
     errors: dict[int, tuple[str, str, str]] = {}
     messages = [each.items for each in await rest_of(call)]

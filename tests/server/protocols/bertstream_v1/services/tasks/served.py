@@ -1,4 +1,4 @@
-"""TaskService over a real connection, with a dispatcher that makes its numbers up from the rows' ids."""
+"""TaskService over a real connection, with a dispatcher that makes up its numbers from the rows' ids."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Response = TypeVar("Response", bound=Message)
 
 
 class MadeUp:
-    """A dispatcher without workers: rows that have the id `killer` fail, alone."""
+    """A dispatcher without workers, in which only the rows that have the id `killer` fail."""
 
     def __init__(self, labels: int) -> None:
         self.labels = labels
@@ -60,7 +60,7 @@ class MadeUp:
         return Outcome(start, 1, {} if error else self.tensors(batch, output_options), error, 0.25, 0.5)
 
     def tensors(self, batch: Batch, output_options: OutputOptions) -> Mapping[str, NDArray[Any]]:
-        """Return what workers would answer, by the contract."""
+        """Return tensors as the contract asks of workers."""
         head = output_options.head
         assert head is not None
         if output_options.outputs == ("label_scores",):
@@ -80,14 +80,14 @@ class MadeUp:
 
 
 def made_up_scores(batch: Batch, labels: int) -> NDArray[np.float32]:
-    """[n, labels], by the sum of each row's ids."""
+    """Return scores that depend on the sum of each row's ids, [n, labels]."""
     sums = np.add.reduceat(batch.ids, np.cumsum(batch.lengths) - batch.lengths)
     scores: NDArray[np.float32] = np.sin(sums[:, None] * 0.7 + np.arange(labels)).astype(np.float32)
     return scores
 
 
 class Served:
-    """A served model, for the service; and its client, for the test."""
+    """The served model, as the service sees it, and a client of the service, for the test."""
 
     def __init__(self, stub: StubModel) -> None:
         self.name, self.description, self.limits, self.tokenizer = (
@@ -97,7 +97,7 @@ class Served:
             stub.tokenizer,
         )
         self.admission = Admission(1 << 22)
-        self.purse = Purse()  # of all callers
+        self.purse = Purse()  # shared by all callers
         self.dispatcher = MadeUp(len(stub.description.labels))
         self.channel: grpc.aio.Channel
 
@@ -112,7 +112,7 @@ class Served:
         return await asyncio.to_thread(function)
 
     async def call(self, rpc: str, request: Message | bytes, response: type[Response]) -> Response:
-        """One unary call."""
+        """Make a unary call."""
         method: Any = self.channel.unary_unary(
             f"/bertstream.v1.TaskService/{rpc}",
             request_serializer=_serialized,
@@ -124,7 +124,7 @@ class Served:
     async def stream(
         self, *requests: tasks_pb2.StreamPredictionsRequest | bytes
     ) -> list[tasks_pb2.StreamPredictionsResponse]:
-        """One stream: all that it answers."""
+        """Send these requests in one stream, and return all its answers."""
         method: Any = self.channel.stream_stream(
             "/bertstream.v1.TaskService/StreamPredictions",
             request_serializer=_serialized,
@@ -144,7 +144,7 @@ def _serialized(message: Message | bytes) -> bytes:
 
 @asynccontextmanager
 async def serving(stub: StubModel) -> AsyncIterator[Served]:
-    """Serve one model."""
+    """Serve one model while the body runs."""
     served = Served(stub)
     server = grpc.aio.server(interceptors=(chain(Gate(100), OneCaller(served.purse)),))
     model: Any = served
@@ -159,7 +159,7 @@ async def serving(stub: StubModel) -> AsyncIterator[Served]:
 
 
 def details(error: grpc.aio.AioRpcError) -> tuple[str, str, list[str]]:
-    """Code, reason, and all fields at fault."""
+    """Return the code, the reason, and all fields at fault."""
     trailing: Any = dict(error.trailing_metadata() or ())
     status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
     return error.code().name, *reason_and_fields(status)

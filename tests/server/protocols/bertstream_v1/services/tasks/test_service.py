@@ -102,7 +102,7 @@ def items(of: t.PredictionItems) -> t.StreamPredictionsRequest:
 
 
 def answer_of(message: Message) -> Message:
-    """Return the answer in a unary response, or in a stream's items."""
+    """Return the answer of a unary response, or of a stream's items."""
     if isinstance(message, t.PredictedItems):
         found: Message = getattr(message, message.WhichOneof("predictions") or "")
         return found
