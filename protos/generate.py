@@ -1,6 +1,6 @@
 """Generates the Python code beside the .proto files, or checks that it is up to date; also writes descriptor images.
 
-Runs in an environment of its own (`make proto` and `make check` make it), with the oldest grpcio-tools that the
+It runs in an environment of its own (`make proto` and `make check` make it), with the oldest grpcio-tools that the
 declared grpcio and protobuf floors admit, since generated code refuses a runtime older than its generator.
 """
 
@@ -19,7 +19,7 @@ SCRIPTS = Path(sysconfig.get_paths()["scripts"])
 
 
 def protoc(sources: list[Path], *options: str) -> None:
-    """Run protoc over `sources` (relative to PROTOS, which has all that they import); it says itself what is wrong."""
+    """Run protoc over `sources`, relative to PROTOS, which has all that they import; protoc itself reports errors."""
     command = [sys.executable, "-P", "-m", "grpc_tools.protoc", f"-I{PROTOS}", *options]
     if subprocess.run([*command, *map(str, sources)], cwd=PROTOS, check=False).returncode:
         raise SystemExit(1)

@@ -59,19 +59,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if hasattr(config, "workerinput"):  # alone, files go in their own order
+    if hasattr(config, "workerinput"):  # a single process keeps the order of the files
         sharing.long_ones_first(items)
 
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all processes that run the tests."""
+    """Return one folder for all processes that run the tests."""
     return sharing.folder(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
 def checkpoint(shared_folder: Path) -> Callable[[str], Path]:
-    """Call it with a name from MAKERS for that tiny checkpoint's directory, made once. Do not write into it."""
+    """Return a function from a name in MAKERS to that tiny checkpoint's directory, which is made once.
+
+    Tests must not write into it.
+    """
 
     @functools.cache
     def make(name: str) -> Path:
@@ -83,7 +86,7 @@ def checkpoint(shared_folder: Path) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def compile_cache(shared_folder: Path) -> Path:
-    """One cache of compiled models for the whole run, so that nothing is compiled twice."""
+    """Return one cache of compiled models for the whole run, so that nothing is compiled twice."""
     cache = shared_folder / "cache"
     cache.mkdir(exist_ok=True)
     return cache
@@ -91,9 +94,9 @@ def compile_cache(shared_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def new_cache(compile_cache: Path) -> Callable[[Path], Path]:
-    """Call it with a folder's path to make that a cache without models.
+    """Return a function that makes a folder a cache without models.
 
-    It has the operators, since building them takes a quarter of a minute.
+    The cache has the operators, since building them takes a quarter of a minute.
     """
 
     def make(folder: Path) -> Path:
@@ -108,7 +111,7 @@ def new_cache(compile_cache: Path) -> Callable[[Path], Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _default_cache(compile_cache: Path) -> Iterator[None]:
-    """Yield what asks for no other cache takes this one, not the user's."""
+    """Have all that is not given a cache use the one of the tests, not the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BERTSTREAM_CACHE", str(compile_cache))
         yield
@@ -116,7 +119,7 @@ def _default_cache(compile_cache: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def pair(checkpoint: Callable[[str], Path], compile_cache: Path) -> Callable[..., Pair]:
-    """Call it with a name from MAKERS, and a precision, for its program beside transformers' model."""
+    """Return a function from a name in MAKERS and a precision to the program and transformers' model, as a pair."""
 
     @functools.cache
     def make(name: str, dtype: str = "float32") -> Pair:
@@ -127,7 +130,7 @@ def pair(checkpoint: Callable[[str], Path], compile_cache: Path) -> Callable[...
 
 @pytest.fixture(scope="session")
 def server(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[Server]:
-    """A real server of the embedded model (the default one) and of tiny ones, for all tests that leave it as it is."""
+    """Yield a server of the embedded model, its default, and of tiny ones, for all tests that do not change it."""
     tiny = [f"{name}={checkpoint(name)}" for name in ("bert", "roberta", "roberta-pad", *FAMILIES)]
     with running(["all-MiniLM-L6-v2", *tiny], "--workers", "1", cache=compile_cache) as started:
         yield started

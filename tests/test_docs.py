@@ -17,7 +17,7 @@ from tests.support.markdown import DOCUMENTS, ROOT
 
 SERVER = ROOT / "server" / "bertstream" / "server"
 REASON = re.compile(r"[A-Z]+(_[A-Z0-9]+)*")
-# What makes errors, and the status, where the call itself does not name one.
+# Functions that make errors, and their status where the call itself does not name one.
 RAISERS = {
     "invalid": "INVALID_ARGUMENT",
     "invalid_fields": "INVALID_ARGUMENT",
@@ -25,7 +25,7 @@ RAISERS = {
     "not_available": "FAILED_PRECONDITION",
     "RequestError": "",
 }
-ARGUMENTS = {"invalid": 3, "invalid_fields": 2}  # the last is the reason
+ARGUMENTS = {"invalid": 3, "invalid_fields": 2}  # their number of arguments; the last is the reason
 
 
 def table(document: str, title: str) -> list[list[str]]:
@@ -45,7 +45,7 @@ def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionD
 
 
 def reasons_in(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """(reason, status) of all errors that this code makes."""
+    """Yield (reason, status) of each error that this code makes."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and called(node) in RAISERS:
             status = RAISERS[called(node)]
@@ -55,11 +55,14 @@ def reasons_in(tree: ast.AST) -> Iterator[tuple[str, str]]:
                 if isinstance(argument, ast.Constant) and REASON.fullmatch(str(argument.value)):
                     yield str(argument.value), status
             if len(node.args) + len(node.keywords) < ARGUMENTS.get(called(node), 0):
-                yield "INVALID_ARGUMENT", status  # their default
+                yield "INVALID_ARGUMENT", status  # the default reason
 
 
 def raised() -> set[tuple[str, str]]:
-    """(reason, status) of all errors that the server can answer with: of errors.py only the functions that are used."""
+    """Return (reason, status) of all errors that the server can answer with.
+
+    The functions of errors.py count only if they are used.
+    """
     trees = {path: ast.parse(path.read_text("utf-8")) for path in SERVER.rglob("*.py")}
     makers = {each.name: each for each in functions(trees.pop(SERVER / "core" / "errors.py"))}
     used = {called(node) for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Call)}
@@ -175,7 +178,7 @@ def test_files_that_are_named_are_there(document: str) -> None:
 
 
 def is_there(name: str) -> bool:
-    """Return whether a file or a folder has this path, or a path that ends with it; … stands for some of it."""
+    """Tell whether a file or a folder has this path, or one that ends with it; … stands for any folders."""
     pattern = name.replace("/…/", "/**/")
     return any(any(ROOT.glob(f"{package}{pattern}")) for package in ("", "protos/", "*/bertstream/**/"))
 

@@ -111,7 +111,7 @@ def test_every_example_is_short_and_tested() -> None:
 
 
 class Demo:
-    """The demo in a process of its own, all of whose descendants carry a mark, also when their parents are gone."""
+    """The demo in a process of its own, whose descendants carry a mark that finds them even when it has ended."""
 
     def __init__(self, cache: Path) -> None:
         self.mark = uuid.uuid4().hex
@@ -125,7 +125,7 @@ class Demo:
         )
 
     def read_until(self, part: str) -> list[str]:
-        """Return the lines up to the one that has this in it."""
+        """Return the lines up to the first one that contains this text."""
         assert self.process.stdout is not None
         lines: list[str] = []
         for line in self.process.stdout:
@@ -135,11 +135,11 @@ class Demo:
         raise AssertionError(f"{part!r} was never printed:\n" + "\n".join(lines))
 
     def finish(self) -> str:
-        """Return the rest of the output, once it has ended."""
+        """Wait for the end, and return the rest of the output."""
         return self.process.communicate(timeout=90)[0]
 
     def left(self) -> list[int]:
-        """Its processes that are still there."""
+        """Return the ids of the demo's processes that still run."""
         return [each.pid for each in psutil.process_iter() if self._is_ours(each)]
 
     def _is_ours(self, process: psutil.Process) -> bool:

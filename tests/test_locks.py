@@ -26,7 +26,7 @@ def _environment(python: str, extra: str = "") -> dict[str, str]:
 
 
 def _pins(name: str, python: str) -> dict[str, str]:
-    """Package -> version, as this Python installs them."""
+    """Return the versions of the packages that this Python installs, by name."""
     pins: dict[str, str] = {}
     for each in install.packages((ROOT / "deploy" / "locks" / f"{name}.txt").read_text()):
         marker = each.requirement.partition(";")[2].strip()
@@ -37,7 +37,7 @@ def _pins(name: str, python: str) -> dict[str, str]:
 
 
 def _asked(extra: str, python: str) -> Iterator[Requirement]:
-    """Yield what the distribution asks for with an extra, other extras of it followed."""
+    """Yield the requirements of an extra of the distribution, including those of the extras that it names."""
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [*project["dependencies"], *project["optional-dependencies"].get(extra, ())]
     for requirement in map(Requirement, lines):
@@ -111,7 +111,7 @@ def test_builds_are_read_from_an_index() -> None:
 
 
 class Pip:
-    """Notes what is asked of pip; fails where it is told to."""
+    """Records what pip is asked to install; fails for the texts that it is given."""
 
     def __init__(self, *failing: str) -> None:
         self.failing, self.wanted = failing, list[str]()

@@ -37,7 +37,7 @@ def buf() -> Path:
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, descriptor_pb2.FileDescriptorProto]:
-    """All .proto files, by name, compiled from a copy with nothing else beside it."""
+    """Return the descriptors of all .proto files, by name, compiled from a copy with no other files beside it."""
     folder = tmp_path_factory.mktemp("protos")
     for path in PROTOS.rglob("*.proto"):
         copy = folder / path.relative_to(PROTOS)
@@ -50,7 +50,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, descriptor_p
 
 
 def described(descriptor: FileDescriptor, name: str) -> list[str]:
-    """All that a file says, in lines, but for names in JSON, which not every compiler writes down."""
+    """Return a file's descriptor as lines, without the names in JSON, which not every compiler writes."""
     file = descriptor_pb2.FileDescriptorProto()
     descriptor.CopyToProto(file)
     file.name = name  # grpcio's code is generated in a folder of another name
@@ -62,7 +62,7 @@ def test_the_folder_has_all_that_it_imports(compiled: dict[str, descriptor_pb2.F
     there = {str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto")}
     assert there == {*OTHERS, *(file.name for file in OURS)}
     assert {name for name in compiled if not name.startswith("google/protobuf/")} == there
-    for file in compiled.values():  # in an order in which each comes after what it imports
+    for file in compiled.values():  # each file comes after those that it imports
         pool.AddSerializedFile(file.SerializeToString())
     assert pool.FindServiceByName("bertstream.v1.EncodingService").methods
 
@@ -79,7 +79,7 @@ def test_copies_say_what_the_installed_packages_say(
 
 
 def test_they_hide_no_python_package() -> None:
-    """Not even from a program that runs in the folder, such as its generator."""
+    """They hide none even from a program that runs in the folder, such as the generator."""
     code = "import google.rpc.status_pb2 as s, grpc; print(s.__file__, grpc.__file__, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROTOS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

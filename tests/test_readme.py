@@ -84,7 +84,7 @@ def test_commands_run_and_print_what_is_shown(block: Block, documented: str, tmp
 
 @pytest.mark.parametrize("block", blocks_of("js"))
 def test_node_blocks_run(block: Block, documented: str) -> None:
-    """With packages that Node finds by NODE_PATH, such as those of `npm install @grpc/grpc-js @grpc/proto-loader`."""
+    """They run if Node finds the packages by NODE_PATH, after `npm install @grpc/grpc-js @grpc/proto-loader`."""
     packages = 'require("@grpc/grpc-js"); require("@grpc/proto-loader")'
     if shutil.which("node") is None or run_node(packages).returncode:
         pytest.skip("no Node, or none of gRPC's packages for it")

@@ -1,4 +1,4 @@
-"""How the suite is dealt out to several processes."""
+"""How the tests are divided among several processes."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ CLIENT_DISTRIBUTIONS = {"bertstream", "grpcio", "protobuf", "numpy", "googleapis
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A virtual environment, used from an empty folder, with nothing of the repository in sight."""
+    """A virtual environment, used from an empty folder, from which nothing of the repository can be imported."""
 
     root: Path
     home: Path
@@ -87,7 +87,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client_only(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     environment = _environment(tmp_path_factory.mktemp("client_only"))
-    # What the wheel asks for, in the versions of the lock, so that a release of tomorrow changes nothing here.
+    # The wheel's requirements, in the versions of the lock, so that a later release changes nothing here.
     pins = [each.requirement for each in install.packages((ROOT / "deploy/locks/dev.txt").read_text())]
     constraints = environment.home.parent / "constraints.txt"
     constraints.write_text("\n".join(pins))
@@ -156,7 +156,7 @@ def test_the_client_alone_says_how_to_get_the_server(client_only: Environment, c
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A running server."""
+    """A server process that runs, and its address."""
 
     process: subprocess.Popen[str]
     address: str
