@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from bertstream.server.core.callers import NOBODY, Caller
 
-_KEPT = 8  # a part of the bound, 1 in 8, is kept for callers who hold less than that part
+_RESERVED_PART = 8  # 1 in 8 units of the bound is reserved for callers who hold less than that part
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ class Permits:
 
     def _most(self, caller: Caller) -> int:
         """Return how many units may be held in all for this caller to get more; NOBODY has no share of its own."""
-        kept = self.limit // _KEPT if caller.name else 0
+        kept = self.limit // _RESERVED_PART if caller.name else 0
         return self.limit - kept if kept and self._held_by[caller.name] >= kept else self.limit
 
     def _hold(self, count: int, name: str) -> None:

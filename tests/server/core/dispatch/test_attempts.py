@@ -47,7 +47,7 @@ def make(**options: Any) -> Attempts:
     return Attempts(fleet, math.inf, **{"waits": False} | options)
 
 
-def told(*answers: Any) -> Callable[[Any], Awaitable[Any]]:
+def answering(*answers: Any) -> Callable[[Any], Awaitable[Any]]:
     """Return an attempt that returns or raises these answers, one after another."""
     left = list(answers)
 
@@ -61,35 +61,35 @@ def told(*answers: Any) -> Callable[[Any], Awaitable[Any]]:
 
 async def test_what_only_waited_is_sent_again_and_counts_nothing() -> None:
     attempts = make()
-    assert await attempts.run(told(*[WAITING] * 9, "done")) == "done"
+    assert await attempts.run(answering(*[WAITING] * 9, "done")) == "done"
     assert attempts.deaths == 0
 
 
 async def test_deaths_are_counted_over_all_that_is_run() -> None:
     attempts = make()
-    assert await attempts.run(told(RUNNING, "one")) == "one"
-    assert await attempts.run(told(WAITING, RUNNING, "two")) == "two"
+    assert await attempts.run(answering(RUNNING, "one")) == "one"
+    assert await attempts.run(answering(WAITING, RUNNING, "two")) == "two"
     with pytest.raises(RequestError, match=f"POISONOUS_INPUT: {MAX_DEATHS} workers died"):
-        await attempts.run(told(RUNNING))
+        await attempts.run(answering(RUNNING))
 
 
 async def test_deaths_before_count_too() -> None:
     with pytest.raises(RequestError, match="POISONOUS_INPUT"):
-        await make(deaths=MAX_DEATHS - 1).run(told(RUNNING))
+        await make(deaths=MAX_DEATHS - 1).run(answering(RUNNING))
 
 
 async def test_the_first_death_may_be_enough() -> None:
     attempts = make(most=1)
     with pytest.raises(RequestError, match="POISONOUS_INPUT"):
-        await attempts.run(told(WAITING, RUNNING))
+        await attempts.run(answering(WAITING, RUNNING))
     assert attempts.deaths == 1
 
 
 async def test_a_full_queue_is_waited_for_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts_module, "QUEUE_FULL_SECONDS", 0.001)
-    assert await make(waits=True).run(told(FULL, FULL, "done")) == "done"
+    assert await make(waits=True).run(answering(FULL, FULL, "done")) == "done"
     with pytest.raises(RequestError, match="OVERLOADED"):
-        await make().run(told(FULL))
+        await make().run(answering(FULL))
 
 
 @pytest.mark.parametrize("alive", [True, False])
@@ -111,7 +111,7 @@ async def test_a_worker_without_time_refuses_and_that_is_remembered(generates: b
     deadline = time.monotonic() + 60
     attempts = Attempts(fleet, deadline, waits=True, caller=Caller("a"), generates=generates)
     with pytest.raises(RequestError, match="OVERLOADED: no time") as raised:
-        await attempts.run(told(Failure(1, "overloaded", "no time", retry_seconds=7.5)))
+        await attempts.run(answering(Failure(1, "overloaded", "no time", retry_seconds=7.5)))
     assert raised.value.retry_seconds == 7.5
     mine, other = fleet.outlook, fleet.generation_outlook
     if generates:

@@ -206,6 +206,6 @@ async def test_a_worker_of_another_user_is_not_talked_to(
         assert not linked.link.alive
         with pytest.raises(WorkerLost):
             await linked.link.call(make_work(1))
-    problem = f"a worker's socket is another's: process {stranger} is the user {STRANGER}'s, not 0's"
+    problem = f"a worker's socket belongs to another user: process {stranger} is the user {STRANGER}'s, not 0's"
     assert {record.getMessage() for record in caplog.records if record.levelname == "ERROR"} == {problem}
     assert linked.changes == 0

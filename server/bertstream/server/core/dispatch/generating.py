@@ -53,13 +53,13 @@ class _Replay:
 
     def __init__(self, sink: Sink | None) -> None:
         self._sink = sink
-        self._known: defaultdict[int, list[int]] = defaultdict(list)  # tokens of each sequence that were passed on
-        self._again: defaultdict[int, int] = defaultdict(int)  # how many of these have come again since the last start
+        self._passed_on: defaultdict[int, list[int]] = defaultdict(list)  # tokens of each sequence that were passed on
+        self._repeated: defaultdict[int, int] = defaultdict(int)  # how many of these came again since the last start
         self.differs = False
 
     def begin(self) -> Sink | None:
         """Return the sink for the next worker, or None where nobody wants the tokens as they come."""
-        self._again.clear()
+        self._repeated.clear()
         return None if self._sink is None else self._take
 
     def _take(self, new: NewTokens) -> bool:
@@ -71,8 +71,8 @@ class _Replay:
         return self._sink(new) if self._sink and fresh else True
 
     def _is_new(self, sequence: int, token: int) -> bool:
-        known, place = self._known[sequence], self._again[sequence]
-        self._again[sequence] += 1
+        known, place = self._passed_on[sequence], self._repeated[sequence]
+        self._repeated[sequence] += 1
         if place == len(known):
             known.append(token)
             return True

@@ -201,7 +201,7 @@ class _Frames(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if problem := peer_problem(transport.get_extra_info("socket")):
-            log.error("a worker's socket is another's: %s", problem)
+            log.error("a worker's socket belongs to another user: %s", problem)
             transport.abort()
             return
         self._link.connected(transport)
@@ -218,7 +218,7 @@ class _Frames(asyncio.BufferedProtocol):
                 body, self._body, self._filled = self._body, None, 0
                 self._link.received(ipc.decode(self._prelude, body))
         except ipc.ProtocolError:
-            log.exception("a worker sent what is not a message")
+            log.exception("a worker sent something that is not a message")
             assert self._transport is not None
             self._transport.abort()
 

@@ -77,5 +77,5 @@ class Outlook:
 
 
 def _too_late(seconds: float) -> RequestError:
-    message = "what waits already leaves this no time before its deadline"
+    message = "the work that waits already leaves no time for this before its deadline"
     return overloaded(message, round(max(seconds, _LEAST_RETRY_SECONDS), 3))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-_KEPT_FREE = 20  # new tokens that a long prompt leaves room for where the caller does not ask for a number
+_ROOM_FOR_NEW = 20  # new tokens that a long prompt leaves room for where the caller does not ask for a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +42,4 @@ class Lengths:
         """The maximum number of tokens of a decoder's prompt."""
         if self.asked:
             return self.max_tokens - self.max_new(1)
-        return self.max_tokens - min(self.max_new(1), _KEPT_FREE, self.max_tokens // 2)
+        return self.max_tokens - min(self.max_new(1), _ROOM_FOR_NEW, self.max_tokens // 2)

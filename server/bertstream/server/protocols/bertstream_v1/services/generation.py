@@ -13,9 +13,9 @@ from bertstream.server.core.computing import refuse_if_late
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.generation.answers import GeneratedPiece
 from bertstream.server.core.generation.bad_words import Words, bad_word_ids
+from bertstream.server.core.generation.generator import Answered, Generation
 from bertstream.server.core.generation.inputs import Prompt, Prompts, prepare_prompts
 from bertstream.server.core.generation.plan import GenerationPlan
-from bertstream.server.core.generation.running import Answered, Generation
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.preparation import refuse_failed
 from bertstream.server.protocols.bertstream_v1 import wire

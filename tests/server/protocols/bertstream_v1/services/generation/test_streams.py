@@ -8,8 +8,8 @@ import pytest
 
 from bertstream.server.core.callers import NOBODY
 from bertstream.server.core.generation.answers import GeneratedPiece
+from bertstream.server.core.generation.generator import Generation
 from bertstream.server.core.generation.inputs import prepare_prompts
-from bertstream.server.core.generation.running import Generation
 from bertstream.server.protocols.bertstream_v1.validation.generation import parse_generation
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent
 from bertstream.v1 import generation_pb2 as g
