@@ -94,6 +94,8 @@ def main(argv: list[str]) -> int:
     if "garbage" in behaviour:
         os.write(control_fd, b"this is not JSON\n")
         return 3
+    if "nonsense" in behaviour:
+        os.write(control_fd, b"this is not JSON\n")
     if "dies" in behaviour:
         os.kill(os.getpid(), signal.SIGKILL)
     if "leaves" in behaviour:  # a grandchild that holds the line open

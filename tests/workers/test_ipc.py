@@ -349,6 +349,9 @@ def placed(dtype: Any = "<i4", shape: Any = (1,), start: Any = 0) -> Any:
                 placed(shape=("1",)),
                 placed(dtype="|O"),
                 placed(dtype="no such type"),
+                placed(dtype=","),
+                placed(dtype="1)u"),
+                placed(dtype=["<i4"]),
             )
         ),
     ],

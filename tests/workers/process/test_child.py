@@ -57,6 +57,14 @@ async def test_one_that_talks_nonsense(tmp_path: Path) -> None:
         await child.ready
 
 
+async def test_one_that_talks_nonsense_and_stays_is_not_waited_for(tmp_path: Path) -> None:
+    child = await Child.start(spec(tmp_path, "nonsense", "never"), 0)
+    async with asyncio.timeout(60):
+        await child.wait()
+    with pytest.raises(ChildFailed, match="it said what makes no sense"):
+        await child.ready
+
+
 async def test_what_a_child_leaves_behind_does_not_hold_up_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

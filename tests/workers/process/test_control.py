@@ -149,6 +149,18 @@ def test_questions_and_their_answers_in_any_order(pair: Pair) -> None:
         third.result(20)
 
 
+@pytest.mark.parametrize("line", [b"no JSON\n", b"[" * 100_000 + b"\n", encode(Started())])
+def test_what_makes_no_sense_of_a_supervisor_ends_the_line(pair: Pair, line: bytes) -> None:
+    over: queue.Queue[str] = queue.Queue()
+    pair.listen(lambda message: over.put(type(message).__name__), lambda: over.put("orphaned"))
+    asked = pair.child.ask("anything")
+    pair.tell(Ping())
+    pair.socket.sendall(line)
+    assert [over.get(timeout=20) for _ in range(2)] == ["Ping", "orphaned"]
+    with pytest.raises(ConnectionError):
+        asked.result(20)
+
+
 @pytest.mark.parametrize("message", [Started(), Failed("why", "where"), Progress(1), Pong(0.5), Question(1, [None])])
 def test_what_a_child_says_is_one_line_of_ascii(message: Any) -> None:
     line = encode(message)
@@ -157,7 +169,12 @@ def test_what_a_child_says_is_one_line_of_ascii(message: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"no JSON", b"[]", b"{}", b'{"type": "Ping", "id": 3}', b'{"type": "Pong", "computing_seconds": "long"}']
+    "line",
+    [
+        *(b"no JSON", b"[]", b"{}", b"[" * 100_000, b"9" * 10_000),
+        *(b'{"type": "Ping", "id": 3}', b'{"type": "Pong", "computing_seconds": "long"}'),
+    ],
+    ids=lambda line: line[:20],
 )
 def test_what_makes_no_sense_of_a_child_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):

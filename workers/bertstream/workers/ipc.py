@@ -26,6 +26,8 @@ PRELUDE = struct.Struct("<4sIII")
 KINDS: tuple[type, ...] = (Work, Generate, Cancel, Hello, Result, Generated, Completed, Failure)
 MAX_FRAME_BYTES = 1 << 31
 _ALIGNMENT = 64
+# Looked up, since np.dtype parses whatever it is given: numbers only, as an object array would be pointers.
+_DTYPES = {np.dtype(code).str: np.dtype(code) for code in "?bBhHiIlLefd"}
 _NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 _MAX_BUFFERS = 512  # sendmsg refuses more than IOV_MAX, which is 1,024 on Linux
 
@@ -76,12 +78,11 @@ def decode(prelude: bytes | bytearray | memoryview, body: bytearray) -> Message:
     arrays = frame[_padded(header) :]
 
     def view(_: type, place: Any) -> NDArray[Any]:
-        dtype, shape, start = place
-        # Numbers only, since an object array would hold pointers. NumPy would take a size of -1 for "the rest of the
-        # buffer", and a start of -1 for the byte before it.
-        if np.dtype(dtype).kind not in "biuf" or min(start, *shape, 0) < 0:
-            raise ValueError(dtype)
-        return np.ndarray(shape, np.dtype(dtype), arrays, start)
+        name, shape, start = place
+        # NumPy would take a size of -1 for "the rest of the buffer", and a start of -1 for the byte before it.
+        if min(start, *shape, 0) < 0:
+            raise ValueError(f"an array of shape {shape} at {start}")
+        return np.ndarray(shape, _DTYPES[name], arrays, start)
 
     try:
         message: Message = msgpack.decode(frame[:header], type=KINDS[kind], dec_hook=view)

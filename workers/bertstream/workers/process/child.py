@@ -202,8 +202,9 @@ class Child:
                 self._handle(control.decode_from_child(line))
         except OSError:
             return
-        except Exception:  # no message of a child may bring its supervisor down; its pongs will be missed
-            log.exception("%s sent a message that cannot be read", self.spec.name)
+        except Exception:  # what a child says must not bring its supervisor down, nor be waited for in vain
+            log.exception("%s said what makes no sense", self.spec.name)
+            self.kill("it said what makes no sense; the log says more")
 
     def _handle(self, message: FromChild) -> None:
         match message:

@@ -35,6 +35,8 @@ class ChildSettings(Protocol):
 T = TypeVar("T")
 S = TypeVar("S", bound=ChildSettings)
 
+log = logging.getLogger(__name__)
+
 _GONE = "the supervisor is gone"
 
 
@@ -116,14 +118,21 @@ def encode(message: ToChild | FromChild) -> bytes:
 
 def decode_to_child(line: bytes) -> ToChild:
     """Return the message of a line. Raises ValueError."""
-    message: ToChild = msgspec.convert(json.loads(line), ToChild)
+    message: ToChild = _decode(line, ToChild)
     return message
 
 
 def decode_from_child(line: bytes) -> FromChild:
     """Return the message of a line. Raises ValueError."""
-    message: FromChild = msgspec.convert(json.loads(line), FromChild)
+    message: FromChild = _decode(line, FromChild)
     return message
+
+
+def _decode(line: bytes, kinds: Any) -> Any:
+    try:
+        return msgspec.convert(json.loads(line), kinds)
+    except RecursionError:
+        raise ValueError("a message that is nested too deeply") from None
 
 
 class ControlLine:
@@ -171,7 +180,11 @@ class ControlLine:
     def _listen(self, hear: Callable[[Heard], None], orphaned: Callable[[], None]) -> None:
         with contextlib.suppress(OSError), self._socket, self._lines:
             for line in self._lines:
-                message = decode_to_child(line)
+                try:
+                    message = decode_to_child(line)
+                except ValueError:  # what the next lines would mean is as unsure
+                    log.exception("the supervisor said what makes no sense")
+                    break
                 if isinstance(message, Answer):
                     self._answered(message)
                 elif not isinstance(message, Settings):
