@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 import bertstream.client as sdk
 import bertstream.client._errors as errors
@@ -284,3 +285,12 @@ def test_options_that_are_none(client: Any, options: dict[str, Any]) -> None:
         client.encode(["a"], **options)
     with pytest.raises(TypeError, match="nonsense"):
         client.encode(["a"], nonsense=1)
+
+
+@pytest.mark.parametrize("seconds", [2**62, -(2**62), 0])
+def test_a_delay_beyond_all_time_is_no_fault_of_the_caller(seconds: int) -> None:
+    made = status_pb2.Status(code=8, message="busy")
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.seconds = seconds
+    made.details.add().Pack(retry)
+    assert errors.error_from_status(made).retry_after == seconds

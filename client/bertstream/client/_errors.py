@@ -283,7 +283,7 @@ def _build(code: grpc.StatusCode, message: str, status: status_pb2.Status, item_
     for detail in status.details:
         try:
             if detail.Unpack(retry):
-                retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+                retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9  # whatever they are
             else:
                 _ = detail.Unpack(info) or detail.Unpack(bad) or detail.Unpack(request)
         except DecodeError:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bertstream.client import Internal
-from bertstream.client._encoding.tensors import array_of, rows_of
+from bertstream.client._encoding.tensors import array_of, matrices_of, rows_of
 from bertstream.v1 import types_pb2 as types
 from tests.client.fake_encodings import tensor
 
@@ -50,3 +50,18 @@ def test_ragged_rows() -> None:
     ragged.row_counts.append(1)
     with pytest.raises(Internal, match="row_counts"):
         rows_of(ragged)
+
+
+def test_int8_with_a_scale_that_is_infinite() -> None:
+    scales = np.array([[np.inf]], "<f4").tobytes()
+    tensor = types.Tensor(data_type=types.DATA_TYPE_INT8, shape=[1, 2], data=b"\x00\x01", scales=scales)
+    np.testing.assert_array_equal(array_of(tensor), [[np.nan, np.inf]])
+    np.testing.assert_array_equal(matrices_of(tensor, None), [[np.nan, np.inf]])
+
+
+@pytest.mark.parametrize("shape", [(1 << 40, 2), (-1, 2), (1, 1 << 40)])
+def test_int8_matrices_take_no_memory_but_that_of_what_came(shape: tuple[int, int]) -> None:
+    scales = np.ones(1, "<f4").tobytes()
+    tensor = types.Tensor(data_type=types.DATA_TYPE_INT8, shape=[2], data=b"\x00\x01", scales=scales)
+    with pytest.raises(Internal, match="a tensor of shape"):
+        matrices_of(tensor, [shape, (0, 2)])

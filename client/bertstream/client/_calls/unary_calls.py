@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
-from bertstream.client._errors import RpcError, with_callers_indexes
+from bertstream.client._errors import RpcError, unexpected_response, with_callers_indexes
 from bertstream.client._texts import INPUTS, Group, MessageLimits, PreparedText, check_size, cut
 
 T = TypeVar("T")
@@ -26,6 +26,12 @@ class Calls:
     take: Callable[[int, Any], object]
     patient: bool = False  # without a time limit, unless the caller gives one
     explain: Callable[[int, RpcError], RpcError] = field(default=lambda _, error: error)
+
+    def answered(self, number: int, answer: Any) -> None:
+        """Take the answer to the request of this number. Raises Internal where it makes no sense."""
+        if answer is None:  # gRPC's, of a call that ended well without a message
+            raise unexpected_response("a call that ended well without an answer")
+        self.take(number, answer)
 
 
 Operation: TypeAlias = Generator[Calls, None, T]

@@ -7,7 +7,7 @@ layer of one text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -183,9 +183,9 @@ class _Started(NamedTuple):
 class _Growing:
     """The rows of one layer of one text, as they come."""
 
-    length: int
+    length: int  # as the server says, so no memory is taken by it
     filled: int = 0
-    values: FloatArray | None = None
+    parts: list[FloatArray] = field(default_factory=list)
 
     def add(self, first: int, rows: FloatArray) -> bool:
         """Add rows, and return whether the layer is complete."""
@@ -193,21 +193,12 @@ class _Growing:
             raise unexpected_response(
                 f"rows of shape {list(rows.shape)} at {first}, with {self.filled} of {self.length}"
             )
-        if self.values is None and len(rows) == self.length:
-            self.values = rows  # the whole layer came at once
-        else:
-            if self.values is None:
-                self.values = np.empty((self.length, rows.shape[1]), rows.dtype)
-            self._put(first, rows)
+        if self.parts and rows.shape[1] != self.parts[0].shape[1]:
+            raise unexpected_response(f"rows of {rows.shape[1]} and of {self.parts[0].shape[1]} in one layer")
+        self.parts.append(rows)
         self.filled += len(rows)
         return self.filled == self.length
 
     def array(self) -> FloatArray:
-        assert self.values is not None  # add() was called
-        return self.values
-
-    def _put(self, first: int, rows: FloatArray) -> None:
-        assert self.values is not None
-        if rows.shape[1] != self.values.shape[1]:
-            raise unexpected_response(f"rows of {rows.shape[1]} and of {self.values.shape[1]} in one layer")
-        self.values[first : first + len(rows)] = rows
+        """Return all rows that were added, without a copy where they came in one message."""
+        return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)

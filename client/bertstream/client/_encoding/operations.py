@@ -101,10 +101,11 @@ class _Vectors:
         self._count, self._array = count, cast("FloatArray | None", None)
 
     def put(self, indexes: Sequence[int], rows: FloatArray) -> None:
-        if self._array is None:
-            self._array = np.empty((self._count, rows.shape[1]), rows.dtype)
-        if len(rows) != len(indexes) or rows.shape[1] != self._array.shape[1]:
+        width = rows.shape[1] if self._array is None else self._array.shape[1]
+        if len(rows) != len(indexes) or rows.shape[1] != width:
             raise unexpected_response(f"vectors of shape {list(rows.shape)} for {len(indexes)} texts")
+        if self._array is None:
+            self._array = np.empty((self._count, width), rows.dtype)
         self._array[indexes] = rows
 
     def all(self) -> FloatArray:

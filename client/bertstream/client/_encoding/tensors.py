@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bertstream.client._errors import unexpected_response
 from bertstream.client._types import FloatArray
@@ -54,11 +55,22 @@ def _scaled_rows(tensor: types.Tensor, shapes: Sequence[tuple[int, int]] | None)
         numbers, scales = np.frombuffer(tensor.data, np.int8), np.frombuffer(tensor.scales, "<f4").astype(np.float32)
         if shapes is None:
             shapes = [(len(scales), len(numbers) // max(1, len(scales)))]
+        if sum(rows for rows, _ in shapes) != len(scales):  # before any memory is taken by what the server says
+            raise ValueError(f"{len(scales)} scales of {sum(rows for rows, _ in shapes)} rows")
+        if sum(rows * width for rows, width in shapes) != len(numbers):
+            raise ValueError(f"{len(numbers)} numbers")
         widths = np.repeat([width for _, width in shapes], [rows for rows, _ in shapes])
-        scaled = numbers * np.repeat(scales, widths)
+        scaled = _scaled(numbers, np.repeat(scales, widths))
     except ValueError as error:  # raised by NumPy if the bytes do not fit the shapes
         raise unexpected_response(f"a tensor of shape {list(tensor.shape)}: {error}") from None
     return np.asarray(scaled, np.float32)
+
+
+def _scaled(numbers: NDArray[np.int8], scales: NDArray[np.float32]) -> FloatArray:
+    """Return the product; of a scale that is infinite too, without the warning of NumPy's."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        scaled: FloatArray = numbers * scales
+    return scaled
 
 
 def _decode(tensor: types.Tensor, shape: tuple[int, ...]) -> FloatArray:
@@ -71,6 +83,5 @@ def _decode(tensor: types.Tensor, shape: tuple[int, ...]) -> FloatArray:
             return (np.frombuffer(tensor.data, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
         case types.DATA_TYPE_INT8:
             scales = np.frombuffer(tensor.scales, "<f4").astype(np.float32).reshape((*shape[:-1], 1))
-            scaled: FloatArray = np.frombuffer(tensor.data, np.int8).reshape(shape) * scales
-            return scaled
+            return _scaled(np.frombuffer(tensor.data, np.int8).reshape(shape), scales)
     raise ValueError(f"unknown data type {tensor.data_type}")

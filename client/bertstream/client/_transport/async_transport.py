@@ -136,7 +136,7 @@ class AsyncTransport:
                     answer = await self._answer_of(under_way[0])
                 except RpcError as error:
                     raise calls.explain(number, error) from None
-                calls.take(number, answer)
+                calls.answered(number, answer)
                 under_way.popleft()
                 number += 1
         finally:

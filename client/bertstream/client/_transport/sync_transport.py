@@ -143,7 +143,7 @@ class SyncTransport:
                     answer = under_way[0].result()
                 except (grpc.RpcError, grpc.FutureCancelledError) as error:
                     raise calls.explain(number, self._error(error)) from None
-                calls.take(number, answer)
+                calls.answered(number, answer)
                 under_way.popleft()
                 number += 1
         finally:
