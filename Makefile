@@ -26,7 +26,7 @@ INSTALL := deploy/install.py
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest test-newest bench bench-overload chaos soak lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline clean
+.PHONY: help demo test test-lowest test-newest bench bench-overload chaos soak fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,9 @@ test-newest: | $(NEWEST_VENV)/bin/python ## The same with the newest ones that t
 	@echo 'Installing the newest packages into $(NEWEST_VENV) (minutes, the first time)'
 	@$(NEWEST_VENV)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[test]'
 	@$(NEWEST_VENV)/bin/python -m pytest -n auto $(SMOKE) $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.installed-dev ## Send random messages to a server, a client and between processes (FUZZ_MINUTES=10)
+	@$(BIN)/python -m tests.fuzz --minutes $(or $(FUZZ_MINUTES),10) $(FUZZ_ARGS)
 
 lock: $(LOCK_VENV)/.installed ## Pin all packages of all environments anew, at the newest versions (LOCK_ARGS='--no-upgrade dev')
 	@$(LOCK_VENV)/bin/python deploy/lock.py $(LOCK_ARGS)
