@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.chaos import calls
 from tests.chaos.counting import LOST, RIGHT, WRONG, Record, Row, row, table, unanswered
@@ -48,7 +51,12 @@ def test_a_table_has_a_line_a_fault() -> None:
 def test_answers_are_compared_by_shape_type_and_value() -> None:
     floats, integers = np.array([1.0, 2.0], np.float32), np.array([3, 4])
     assert calls.right([floats + 5e-6, integers], [floats, integers])
-    others = [floats[:1], floats.astype(np.float64), floats + 5e-5, np.array([np.nan, 2.0], np.float32)]
+    others: list[NDArray[Any]] = [
+        floats[:1],
+        floats.astype(np.float64),
+        floats + 5e-5,
+        np.array([np.nan, 2.0], np.float32),
+    ]
     assert not any(calls.right([other], [floats]) for other in others)
     assert not calls.right([integers + 1], [integers])
     assert not calls.right([integers], [integers, integers])
