@@ -285,7 +285,7 @@ def test_without_attention_for_any_lengths_there_are_none(
 
 
 class Plain(FakeProgram):
-    """Be a program of one layer, whose states are made of ids, types and places."""
+    """Compute one layer, whose states are made of ids, types and places."""
 
     poolings = (Pooling("mean", (1,)), Pooling("mean", (1,), normalize=True))
 

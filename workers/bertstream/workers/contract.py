@@ -130,7 +130,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Be the worker's first message on each connection."""
+    """Introduce the worker, in its first message on each connection."""
 
     worker: str
     pid: int

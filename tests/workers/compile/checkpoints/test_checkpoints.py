@@ -309,7 +309,7 @@ def test_files_that_are_not_weights(copy: Callable[[str], Path]) -> None:
 
 
 class Payload:
-    """Be what a hostile checkpoint would pickle."""
+    """Stand for what a hostile checkpoint would pickle."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return (print, ("run",))

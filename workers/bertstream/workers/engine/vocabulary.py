@@ -16,7 +16,7 @@ LOGITS_BYTES = 32 << 20  # of one product with the vocabulary, in float32
 
 
 class Demand(Protocol):
-    """Be asked for something about the probabilities of some tokens."""
+    """Ask for something about the probabilities of some tokens."""
 
     rows: Ints  # [S] the tokens' rows among the states
     found: dict[str, Tensor]  # [S, …] each, by the ending of its name

@@ -26,7 +26,7 @@ from bertstream.workers.process import logs
 
 
 class ChildSettings(Protocol):
-    """Be the settings of any child."""
+    """Define what the settings of any child have."""
 
     @property
     def log_level(self) -> str: ...

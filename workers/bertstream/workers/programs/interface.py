@@ -124,7 +124,7 @@ class Program(Protocol):
 
 
 class RecordableProgram(Program, Protocol):
-    """Be a program whose kernels can be recorded, since it computes without reading a value on the device."""
+    """Describe a program whose kernels can be recorded, since it computes without reading a value on the device."""
 
     @property
     def poolings(self) -> tuple[Pooling, ...]:
@@ -144,7 +144,7 @@ class RecordableProgram(Program, Protocol):
 
 
 class GeneratingProgram(Protocol):
-    """Be what is asked of a compiled model that generates.
+    """Define what is asked of a compiled model that generates.
 
     Only the program itself looks into the cache's tensors.
     """

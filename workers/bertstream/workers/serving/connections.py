@@ -25,7 +25,7 @@ _BUFFER_BYTES = 1 << 20
 
 
 class GenerateQueue(Protocol):
-    """Be a queue of generations."""
+    """Define the queue of generations, as connections use it."""
 
     def add(self, work: Generate, source: object) -> Failure | None:
         """Add a generation, or return why it cannot wait."""

@@ -34,7 +34,7 @@ _GLANCE_SECONDS = 0.0002  # between looks at a GPU that takes some milliseconds
 
 
 class Turns(Protocol):
-    """Be what the engine's thread computes besides batches, one step at a time, in turns with them."""
+    """Define what the engine's thread computes besides batches, a step at a time, in turns with them."""
 
     def wake_by(self, wake: Callable[[], None]) -> None:
         """Have `wake` called when there is something to do again."""
