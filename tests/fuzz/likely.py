@@ -193,4 +193,5 @@ def _member(method: MethodDescriptor, name: str) -> st.SearchStrategy[Message]:
     """A stream's message with this member of its oneof."""
     kind = GetMessageClass(method.input_type)
     inner = method.input_type.fields_by_name[name].message_type
+    assert inner is not None
     return messages(inner, LIKELY).map(lambda message: kind(**{name: message}))

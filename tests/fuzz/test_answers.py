@@ -6,11 +6,11 @@ import tracemalloc
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
@@ -159,7 +159,7 @@ def scripts(draw: st.DrawFn, good: list[tuple[str, list[bytes]]]) -> list[tuple[
 def details() -> st.SearchStrategy[bytes]:
     """A google.rpc.Status of any kind."""
     kinds = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
-    inner = st.one_of(*(messages(kind.DESCRIPTOR) for kind in kinds))
+    inner = st.one_of(*(messages(cast(Descriptor, kind.DESCRIPTOR)) for kind in kinds))
 
     def status(parts: list[Message], code: int, text: str, damage: bytes) -> bytes:
         made = status_pb2.Status(code=code, message=text)

@@ -40,7 +40,7 @@ async def who(request: bytes, context: Any) -> bytes:
 
 @pytest.fixture
 async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
-    """Yield a function that starts a server with keys, over TLS if given an authority, and returns a channel to it."""
+    """Yield a function that starts a server with keys, over TLS if it gets an authority; it returns a channel."""
     ends: list[Callable[[], Awaitable[Any]]] = []
     counts = SharedCounts(tmp_path / "counts")
 
