@@ -65,7 +65,7 @@ class FollowedCertificates:
         self.files = files
         self._lock = threading.Lock()
         self._stamp: _Stamp = () if first else _stamp(files)  # they may have changed since `first` was read
-        self._current = first or self._told(read(files))
+        self._current = first or self._announced(read(files))
 
     @property
     def current(self) -> Certificates:
@@ -91,10 +91,10 @@ class FollowedCertificates:
             log.error("the certificate in use is kept: %s", error)
             return False
         if confirm or checked.certificates != self._current:
-            self._current = self._told(checked)
+            self._current = self._announced(checked)
         return True
 
-    def _told(self, checked: Checked) -> Certificates:
+    def _announced(self, checked: Checked) -> Certificates:
         log.info("using the certificate %s", self.files.certificate, extra={"expires": checked.expires})
         for warning in checked.warnings:
             log.warning("%s", warning)

@@ -32,7 +32,7 @@ def serve_main(argv: Sequence[str]) -> int:
     Returns the exit code: 0 after a drain, 1 when it could not start, 2 for wrong usage.
     """
     logs.setup("supervisor")
-    parser = _Parser(
+    parser = _ServerParser(
         "bertstream serve",
         description="Serve BERT-family encoders over gRPC.",
         epilog=_EXAMPLES,
@@ -52,7 +52,7 @@ def serve_main(argv: Sequence[str]) -> int:
 def compile_main(argv: Sequence[str]) -> int:
     """Run `bertstream compile`, which prints each model's compiled directory. Returns exit codes as serve_main does."""
     logs.setup("compile")
-    parser = _Parser(
+    parser = _ServerParser(
         "bertstream compile", description="Compile checkpoints into the cache, so that serving starts at once."
     )
     config.add_arguments(
@@ -79,7 +79,7 @@ def keys_main(argv: Sequence[str]) -> int:
     return keys_command.main(argv)
 
 
-class _Parser(argparse.ArgumentParser):
+class _ServerParser(argparse.ArgumentParser):
     """Reports wrong usage in the form of all other errors that keep a server from starting."""
 
     def error(self, message: str) -> NoReturn:

@@ -24,7 +24,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Any:
 
 def told(drain: DrainLog, **calls: int) -> None:
     for name, number in calls.items():
-        drain.told(name, number)
+        drain.reported(name, number)
 
 
 async def test_the_calls_of_all_frontends_are_told_together(said: Any) -> None:

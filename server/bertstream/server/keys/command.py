@@ -26,7 +26,7 @@ _VARIABLE = "BERTSTREAM_KEYS_FILE"
 
 def main(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
     """Run `bertstream keys`; return the exit code: 0, 1 where the file cannot be used, 2 for wrong usage."""
-    parser = _Parser(
+    parser = _KeysParser(
         "bertstream keys",
         description="Make, list and remove the keys that callers of a server show (its --keys-file).",
         epilog=_EXAMPLES,
@@ -46,7 +46,7 @@ class _WrongUsage(Exception):
     """The command line makes no sense; the message says why."""
 
 
-class _Parser(argparse.ArgumentParser):
+class _KeysParser(argparse.ArgumentParser):
     """Reports wrong usage in one line."""
 
     def error(self, message: str) -> NoReturn:
@@ -100,10 +100,10 @@ def _add(path: Path, arguments: argparse.Namespace) -> None:
     editing.add(path, _table(arguments, key))
     if key:
         print(key, flush=True)
-        told = "this is the key, which nobody can show again; clients take it from BERTSTREAM_API_KEY"
+        message = "this is the key, which nobody can show again; clients take it from BERTSTREAM_API_KEY"
     else:
-        told = f"clients whose certificate has {arguments.subject} are known by it"
-    print(f"{arguments.name} is in {path}: {told}", file=sys.stderr)
+        message = f"clients whose certificate has {arguments.subject} are known by it"
+    print(f"{arguments.name} is in {path}: {message}", file=sys.stderr)
 
 
 def _table(arguments: argparse.Namespace, key: str) -> KeyTable:

@@ -112,9 +112,9 @@ def _write(path: Path, text: str) -> None:
 
 def _keep_owner(fd: int, path: Path) -> None:
     """Keep the file's owner, so that the server's user can still read a file that root has changed."""
-    there = path.stat()
-    if there.st_uid != os.geteuid():
-        os.fchown(fd, there.st_uid, there.st_gid)
+    owner = path.stat()
+    if owner.st_uid != os.geteuid():
+        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ class FollowedKeys:
         self._certificates = certificates
         self._slots = Slots(KEY_SLOTS)
         self._stamp = _stamp(path)
-        self._current = self._told(read(path, certificates=certificates))
+        self._current = self._announced(read(path, certificates=certificates))
 
     @property
     def current(self) -> tuple[KeyEntry, ...]:
@@ -45,10 +45,10 @@ class FollowedKeys:
         except KeysError as error:
             log.error("the keys in use are kept: %s", error)
             return False
-        before, self._current = self._current, self._told(found)
+        before, self._current = self._current, self._announced(found)
         return self._current != before
 
-    def _told(self, found: ReadKeys) -> tuple[KeyEntry, ...]:
+    def _announced(self, found: ReadKeys) -> tuple[KeyEntry, ...]:
         log.info("using the keys of %s", self.path, extra={"keys": len(found.keys)})
         for warning in found.warnings:
             log.warning("%s", warning)

@@ -161,7 +161,7 @@ def _frontend_spec(
 ) -> ChildSpec:
     own = dataclasses.replace(settings, name=f"frontend-{number}", number=number)
 
-    def begins_with(life: int) -> FrontendSettings:
+    def settings_of_life(life: int) -> FrontendSettings:
         return dataclasses.replace(
             own,
             models=loader.settings,
@@ -175,23 +175,23 @@ def _frontend_spec(
     return ChildSpec(
         own.name,
         "bertstream.server.frontend.process",
-        begins_with,
+        settings_of_life,
         {"TOKENIZERS_PARALLELISM": "false", "GRPC_VERBOSITY": "ERROR", **FRONTEND_MALLOC},
-        on_progress=lambda made: drain.told(own.name, convert(made, CallsLeft).calls),
+        on_progress=lambda report: drain.reported(own.name, convert(report, CallsLeft).calls),
         on_question=answer,
     )
 
 
 def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], operators: str, frontends: int = 1) -> str:
     """Return one line that says what is served, where, and how: for each model where they are not all alike."""
-    alike = len({_how(each) for each in launches}) == 1
-    models = ", ".join(_what(each, "" if alike else f", {_how(each)}".replace(" |", ",")) for each in launches)
+    alike = len({_placement(each) for each in launches}) == 1
+    models = ", ".join(_model(each, "" if alike else f", {_placement(each)}".replace(" |", ",")) for each in launches)
     native = _operators(launches[0], operators)
     tls = [] if not config.tls_certificate else ["mutual TLS" if config.tls_client_ca else "TLS"]
     keys = ["keys"] if config.keys_file else []
     parts = [f"bertstream {version('bertstream')} ready on {config.host}:{port}", *tls, *keys, models]
     several = [f"{frontends} frontends"] if frontends > 1 else []
-    return " | ".join([*parts, *([_how(launches[0])] if alike else []), *several, native])
+    return " | ".join([*parts, *([_placement(launches[0])] if alike else []), *several, native])
 
 
 def _operators(launch: Launch, operators: str) -> str:
@@ -205,19 +205,19 @@ def _operators(launch: Launch, operators: str) -> str:
     return f"no native operators: {'there are none for float16 on the CPU' if none else 'compiled without them'}"
 
 
-def _what(launch: Launch, how: str) -> str:
-    model = launch.description
-    return f"{launch.name} ({model.family}, {model.layers} layers, {model.hidden_size} wide{how}{_precision(launch)})"
+def _model(launch: Launch, placement: str) -> str:
+    model, precision = launch.description, _precision(launch)
+    return f"{launch.name} ({model.family}, {model.layers} layers, {model.hidden_size} wide{placement}{precision})"
 
 
 def _precision(launch: Launch) -> str:
     """Return the measured loss of a precision below float32; empty for float32."""
     cosine = launch.description.precision_test.min_cosine
-    told = f", least cosine of a token's state to float32 {cosine:.5f} on made-up texts"
-    return "" if launch.compiled.dtype == "float32" else told
+    measured = f", least cosine of a token's state to float32 {cosine:.5f} on made-up texts"
+    return "" if launch.compiled.dtype == "float32" else measured
 
 
-def _how(launch: Launch) -> str:
+def _placement(launch: Launch) -> str:
     workers, threads = launch.workers, launch.threads
     each = f" of {threads} thread{'s' if threads > 1 else ''}" if launch.compiled.device == "cpu" else ""
     pinned = launch.choice.device if ":" in launch.choice.device else launch.compiled.device

@@ -23,7 +23,7 @@ class DrainLog:
         self._drain_seconds = drain_seconds
         self._began: float | None = None
         self._left: dict[str, int] = {}  # calls, by frontend
-        self._all_told = asyncio.Event()
+        self._all_reported = asyncio.Event()
         self._reporting: asyncio.Task[None] | None = None
 
     def signalled(self, name: str) -> None:
@@ -33,29 +33,29 @@ class DrainLog:
             return
         self._began = time.monotonic()
         self._left.clear()  # of frontends that were signalled by themselves before
-        self._all_told.clear()
+        self._all_reported.clear()
         log.info("%s: draining", name, extra={"signal": name, "drain_seconds": self._drain_seconds})
         self._reporting = asyncio.create_task(self._report())
 
-    def told(self, frontend: str, calls: int) -> None:
+    def reported(self, frontend: str, calls: int) -> None:
         """Take a frontend's count of its calls."""
         self._left[frontend] = calls
         if len(self._left) == self._frontends:
-            self._all_told.set()
+            self._all_reported.set()
 
     def ended(self) -> None:
         """Log the end, with the calls that were cut off, once all processes are gone. Without a drain, do nothing."""
         if self._began is None or self._reporting is None:
             return
         self._reporting.cancel()
-        told = {"seconds": self._seconds, "cut_off": self._calls}
-        log.log(logging.WARNING if self._calls else logging.INFO, "stopped", extra=told)
+        extra = {"seconds": self._seconds, "cut_off": self._calls}
+        log.log(logging.WARNING if self._calls else logging.INFO, "stopped", extra=extra)
 
     async def _report(self) -> None:
         """Log a line once all frontends have reported, then one every REPORT_SECONDS, and one when the time is over."""
         try:
             async with asyncio.timeout(REPORT_SECONDS):
-                await self._all_told.wait()
+                await self._all_reported.wait()
         except TimeoutError:
             pass  # a frontend that is just being replaced does not report, and has no calls
         self._say("calls are left")

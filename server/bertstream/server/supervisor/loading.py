@@ -192,8 +192,8 @@ def _settings(served: Sequence[Served]) -> tuple[ModelSettings, ...]:
 
 
 def _without(some: Sequence[Served], others: Sequence[Served]) -> list[Served]:
-    kept = {each.launch.serial for each in others}
-    return [each for each in some if each.launch.serial not in kept]
+    serials = {each.launch.serial for each in others}
+    return [each for each in some if each.launch.serial not in serials]
 
 
 def _spawn(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> asyncio.Task[None]:
