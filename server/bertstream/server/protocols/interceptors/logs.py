@@ -24,5 +24,5 @@ async def log_call(call: Call, proceed: Proceed) -> Any:
     finally:
         milliseconds = round((time.monotonic() - call.arrived) * 1e3, 1)
         code = "CANCELLED" if cancelled else call.code
-        told = {"request_id": call.request_id, "caller": call.caller.name, "milliseconds": milliseconds}
-        log.debug("%s %s", call.method, code, extra=told)
+        extra = {"request_id": call.request_id, "caller": call.caller.name, "milliseconds": milliseconds}
+        log.debug("%s %s", call.method, code, extra=extra)

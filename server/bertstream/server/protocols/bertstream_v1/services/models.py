@@ -103,53 +103,54 @@ def _refused(refusal: Refusal, model: str) -> RequestError:
 
 def describe(model: ServedModel) -> models_pb2.Model:
     """Return all that a client needs to know of a model."""
-    its = model.description
+    description = model.description
     return models_pb2.Model(
         name=model.name,
-        revision=its.revision,
-        family=its.family,
-        architecture=its.architecture,
-        layers=its.layers,
-        hidden_size=its.hidden_size,
-        attention_heads=its.attention_heads,
-        vocabulary_size=its.vocabulary_size,
-        type_vocabulary_size=its.type_vocabulary_size,
-        max_tokens=its.max_tokens,
-        default_max_length=its.default_max_length,
-        has_pooler=its.has_pooler,
-        compute_type=value_of(COMPUTE_TYPES, its.compute_type),
-        device=its.device,
+        revision=description.revision,
+        family=description.family,
+        architecture=description.architecture,
+        layers=description.layers,
+        hidden_size=description.hidden_size,
+        attention_heads=description.attention_heads,
+        vocabulary_size=description.vocabulary_size,
+        type_vocabulary_size=description.type_vocabulary_size,
+        max_tokens=description.max_tokens,
+        default_max_length=description.default_max_length,
+        has_pooler=description.has_pooler,
+        compute_type=value_of(COMPUTE_TYPES, description.compute_type),
+        device=description.device,
         workers=model.dispatcher.workers,
         live_workers=len(model.dispatcher.live),
-        native_operators=its.native_operators,
-        default_pooling=effective_pooling(default_pooling(its)),
-        prompts=its.prompts,
-        default_prompt_name=its.default_prompt_name,
+        native_operators=description.native_operators,
+        default_pooling=effective_pooling(default_pooling(description)),
+        prompts=description.prompts,
+        default_prompt_name=description.default_prompt_name,
         special_tokens=[
             models_pb2.SpecialToken(role=role, token=token, id=token_id)
-            for role, (token, token_id) in its.special_tokens.items()
+            for role, (token, token_id) in description.special_tokens.items()
         ],
-        outputs=[value_of(OUTPUTS, output) for output in available_outputs(its)],
-        heads=its.heads,
-        labels=its.labels,
+        outputs=[value_of(OUTPUTS, output) for output in available_outputs(description)],
+        heads=description.heads,
+        labels=description.labels,
         limits=_limits(model),
-        warnings=its.warnings,
+        warnings=description.warnings,
         precision_test=models_pb2.PrecisionTest(
-            max_abs_difference=its.precision_test.max_abs_difference, min_cosine=its.precision_test.min_cosine
+            max_abs_difference=description.precision_test.max_abs_difference,
+            min_cosine=description.precision_test.min_cosine,
         ),
         generation=_generation(model),
-        pooling_steps=its.default_pooling.steps,
+        pooling_steps=description.default_pooling.steps,
     )
 
 
 def _generation(model: ServedModel) -> models_pb2.GenerationDescription | None:
-    its = model.description.generation
-    if its is None:
+    generation = model.description.generation
+    if generation is None:
         return None
     return models_pb2.GenerationDescription(
-        vocabulary_size=its.vocabulary_size,
-        max_tokens=its.max_tokens,
-        eos_token_ids=its.eos_token_ids,
+        vocabulary_size=generation.vocabulary_size,
+        max_tokens=generation.max_tokens,
+        eos_token_ids=generation.eos_token_ids,
         cache_tokens=model.dispatcher.cache_tokens,
     )
 

@@ -28,10 +28,12 @@ def parse_answer_questions(
     options: tasks_pb2.AnswerOptions, model: HeadModel, default_priority: int, path: str = "options"
 ) -> Asked[AnswerQuestions, tasks_pb2.AnswerOptions]:
     """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
-    about = model.description
-    require_head(about, "question_answering")
-    length = types_pb2.TruncationOptions(max_length=options.max_length or min(_MAX_LENGTH, about.default_max_length))
-    truncation = replace(parse_truncation(length, about, path), strategy="only_second")
+    description = model.description
+    require_head(description, "question_answering")
+    length = types_pb2.TruncationOptions(
+        max_length=options.max_length or min(_MAX_LENGTH, description.default_max_length)
+    )
+    truncation = replace(parse_truncation(length, description, path), strategy="only_second")
     max_length, priority = truncation.max_length, parse_priority(options.priority, default_priority, f"{path}.priority")
     unit = name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")
     stride = options.stride if options.HasField("stride") else None
@@ -42,7 +44,7 @@ def parse_answer_questions(
         stride=parse_stride(stride, min(_STRIDE, max_length // 2), max_length - 1, f"{path}.stride"),
         top_k=parse_count(options.top_k, 1, MAX_TOP_K, f"{path}.top_k"),
         max_answer_tokens=parse_count(
-            options.max_answer_tokens, _ANSWER_TOKENS, about.max_tokens, f"{path}.max_answer_tokens"
+            options.max_answer_tokens, _ANSWER_TOKENS, description.max_tokens, f"{path}.max_answer_tokens"
         ),
         allow_no_answer=options.allow_no_answer,
         allow_partial_words=options.allow_partial_words,

@@ -29,12 +29,12 @@ def parse_classify(
     options: tasks_pb2.ClassifyTextOptions, model: HeadModel, default_priority: int, path: str
 ) -> Asked[ClassifyTexts, tasks_pb2.ClassifyTextOptions]:
     """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
-    about = model.description
-    require_head(about, "sequence_classification")
-    truncation = parse_task_truncation(options.truncation, about, f"{path}.truncation")
+    description = model.description
+    require_head(description, "sequence_classification")
+    truncation = parse_task_truncation(options.truncation, description, f"{path}.truncation")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")
-    function = parse_function(options.function, own_function(about.score_function), f"{path}.function")
-    labels = len(about.labels)
+    function = parse_function(options.function, own_function(description.score_function), f"{path}.function")
+    labels = len(description.labels)
     top_k = min(parse_count(options.top_k, labels, _MOST_LABELS, f"{path}.top_k"), labels)
     effective = tasks_pb2.ClassifyTextOptions(
         model=model.name,
@@ -51,18 +51,18 @@ def parse_rerank(
     options: tasks_pb2.RerankOptions, model: HeadModel, default_priority: int, path: str
 ) -> Asked[RerankTexts, tasks_pb2.RerankOptions]:
     """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
-    about = model.description
-    require_head(about, "sequence_classification")
-    truncation = parse_task_truncation(options.truncation, about, f"{path}.truncation", "only_second")
+    description = model.description
+    require_head(description, "sequence_classification")
+    truncation = parse_task_truncation(options.truncation, description, f"{path}.truncation", "only_second")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")
-    label = _label(options.label, about, path)
-    function = parse_function(options.function, _rerank_function(about), f"{path}.function")
+    label = _label(options.label, description, path)
+    function = parse_function(options.function, _rerank_function(description), f"{path}.function")
     effective = tasks_pb2.RerankOptions(
         model=model.name,
         truncation=effective_truncation(truncation),
         priority=effective_priority(priority),
         function=effective_function(function),
-        label=about.labels[label],
+        label=description.labels[label],
         top_k=parse_count(options.top_k, 0, _MOST_LABELS, f"{path}.top_k"),
     )
     output_options = OutputOptions(("label_scores",), head=HeadOptions("sequence_classification", function))
@@ -79,14 +79,14 @@ def parse_rerank_pairs(
 
 
 def _label(name: str, description: ModelDescription, path: str) -> int:
-    there = ", ".join(description.labels)
+    labels = ", ".join(description.labels)
     if not name:
         if len(description.labels) > 1:
-            about = f"this checkpoint has several labels, so say whose score counts: {there}"
+            about = f"this checkpoint has several labels, so say whose score counts: {labels}"
             raise invalid(f"{path}.label", about, "INVALID_LABEL")
         return 0
     if name not in description.labels:
-        raise invalid(f"{path}.label", f"no label has this name; there: {there}", "INVALID_LABEL")
+        raise invalid(f"{path}.label", f"no label has this name; there: {labels}", "INVALID_LABEL")
     return description.labels.index(name)
 
 

@@ -67,8 +67,8 @@ def _entailment(description: ModelDescription) -> int:
     Where no label does, transformers takes the last one, and its scores then mean nothing.
     """
     require_head(description, "sequence_classification")
-    there = ", ".join(description.labels)
+    labels = ", ".join(description.labels)
     numbers = [number for number, label in enumerate(description.labels) if label.lower().startswith("entail")]
     if not numbers or len(description.labels) < 2:
-        raise not_suitable(f"zero-shot needs a label that begins with entail, and another one; there: {there}")
+        raise not_suitable(f"zero-shot needs a label that begins with entail, and another one; there: {labels}")
     return numbers[0]

@@ -115,9 +115,9 @@ def _output_options(
     options: encoding_pb2.EncodingOptions, description: ModelDescription, path: str, default_output: Output
 ) -> OutputOptions:
     outputs: tuple[Output, ...] = tuple(names_of(OUTPUTS, options.outputs, f"{path}.outputs")) or (default_output,)
-    there = available_outputs(description)
-    if missing := [output for output in outputs if output not in there]:
-        raise not_available(f"this checkpoint has no {missing[0]}; it has {', '.join(there)}")
+    available = available_outputs(description)
+    if missing := [output for output in outputs if output not in available]:
+        raise not_available(f"this checkpoint has no {missing[0]}; it has {', '.join(available)}")
     _refuse_unused(options, outputs, path)
     pools = {"pooled", "pooled_spans"} & set(outputs)
     pooling = _pooling(options.pooling, description, f"{path}.pooling") if pools else None
@@ -205,8 +205,8 @@ def _prompt(options: encoding_pb2.EncodingOptions, description: ModelDescription
         return options.prompt
     name = options.prompt_name if kind else description.default_prompt_name
     if kind and name not in description.prompts:
-        there = ", ".join(description.prompts) or "none"
-        raise invalid(f"{path}.prompt_name", f"no prompt has this name; there: {there}", "INVALID_PROMPT_NAME")
+        prompts = ", ".join(description.prompts) or "none"
+        raise invalid(f"{path}.prompt_name", f"no prompt has this name; there: {prompts}", "INVALID_PROMPT_NAME")
     return description.prompts.get(name, "")
 
 
