@@ -1,1 +1,1 @@
-"""What is done with texts, whatever protocol they come by."""
+"""The server's work with texts, independent of the protocol by which they come."""

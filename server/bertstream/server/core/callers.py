@@ -1,4 +1,4 @@
-"""Who calls, whatever protocol the call came by."""
+"""The callers of a server, independent of the protocol by which they call."""
 
 from __future__ import annotations
 

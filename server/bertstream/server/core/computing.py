@@ -1,4 +1,4 @@
-"""What becomes of a call where some of its texts could not be computed."""
+"""Decides which errors of single texts fail a whole call or stream."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Gate:
         tell(self._places.held)
 
     async def wait_empty(self, seconds: float) -> None:
-        """Return once no call is under way, or after so many seconds; then the number of calls is told no more."""
+        """Return once no call is under way, or after `seconds`; then the number of calls is no longer told."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), seconds)
         self._tell = _tell_nobody

@@ -1,4 +1,4 @@
-"""From the frontend to the workers: connections, routing, and what happens when a worker is lost."""
+"""The way from the frontend to the workers: connections, routing, and recovery where a worker is lost."""
 
 from bertstream.server.core.dispatch.cutting import cut
 from bertstream.server.core.dispatch.dispatcher import Dispatcher, Job, Outcome

@@ -1,4 +1,4 @@
-"""How long work would have to wait, by what the workers last said, so that late work is refused before it costs.
+"""How long work would have to wait, by what the workers last said, so that late work is refused at once.
 
 What a worker said is as old as its last answer. It works off a second of work each second, so by now the wait is
 that much shorter, unless more work has come; then the worker itself refuses what would be late.

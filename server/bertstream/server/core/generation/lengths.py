@@ -9,7 +9,7 @@ _ROOM_FOR_NEW = 20  # new tokens that a long prompt leaves room for where the ca
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """What a request, the checkpoint and the decoder's positions say of lengths.
+    """The lengths that a request, the checkpoint and the decoder's positions allow.
 
     `before` is how many tokens stand in the decoder before the first new one: those of the prompt, or the one that an
     encoder-decoder's sequences start with. As in transformers, it counts among max_length and min_length.

@@ -13,7 +13,7 @@ from bertstream.workers.programs.description import GenerationDescription, Model
 
 @dataclass(frozen=True, slots=True)
 class GenerationPlan:
-    """What a request for generation asks for, every default filled in."""
+    """The options of a request for generation, every default filled in."""
 
     options: GenerationOptions  # without lengths, seed and bad words, which are filled in later
     lengths: Lengths
