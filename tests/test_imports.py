@@ -301,45 +301,12 @@ FOREIGN = {
     "_args_parser": "makes the pairs of transformers' zero-shot pipeline",
     "_split_scope": "is what subclasses of pytest-xdist's scheduler override",
 }
-# Files of tests that still use private names of ours: none may be added.
-STILL_PRIVATE: frozenset[str] = frozenset(
-    {
-        "tests/server/core/dispatch/test_dispatcher.py",
-        "tests/server/core/dispatch/test_generating.py",
-        "tests/server/core/dispatch/test_link.py",
-        "tests/server/core/tokenization/test_errors.py",
-        "tests/server/core/tokenization/test_loading.py",
-        "tests/server/core/tokenization/test_pairs.py",
-        "tests/server/core/tokenization/test_reading.py",
-        "tests/server/protocols/bertstream_v1/services/generation/conftest.py",
-        "tests/support/programs.py",
-        "tests/workers/compile/test_compiler.py",
-        "tests/workers/engine/test_answers.py",
-        "tests/workers/engine/test_engine.py",
-        "tests/workers/engine/test_head_outputs.py",
-        "tests/workers/generation/test_sampling.py",
-        "tests/workers/native/test_cuda_library.py",
-        "tests/workers/native/test_native.py",
-        "tests/workers/process/test_child.py",
-        "tests/workers/programs/test_attention.py",
-        "tests/workers/programs/test_cuda_float8.py",
-        "tests/workers/programs/test_decoder.py",
-        "tests/workers/programs/test_decoder_across.py",
-        "tests/workers/programs/test_float8.py",
-        "tests/workers/programs/test_gpu_products.py",
-        "tests/workers/programs/test_heads.py",
-        "tests/workers/programs/test_int8.py",
-        "tests/workers/programs/test_program.py",
-        "tests/workers/serving/test_overlap.py",
-        "tests/workers/serving/test_running.py",
-    }
-)
 
 
 def test_tests_use_public_names() -> None:
     found = [reach for path in sorted((ROOT / "tests").rglob("*.py")) for reach in private_names(path)]
     assert FOREIGN.keys() - {reach.name for reach in found} == set()  # no exception that is not needed any more
-    ours = [reach for reach in found if reach.name not in FOREIGN and reach.file not in STILL_PRIVATE]
+    ours = [reach for reach in found if reach.name not in FOREIGN]
     assert [str(reach) for reach in ours] == []
 
 
@@ -364,7 +331,7 @@ def test_a_private_name_is_found(tmp_path: Path, source: str, names: list[str]) 
     assert [reach.name for reach in private_names(path)] == names
 
 
-@pytest.mark.parametrize("package", ["bertstream.server"])
+@pytest.mark.parametrize("package", ["bertstream.client", "bertstream.server", "bertstream.workers"])
 def test_no_two_classes_have_one_name(package: str) -> None:
     trees = [ast.parse(path.read_text("utf-8")) for module, path in source_files() if _inside(module, package)]
     names = Counter(node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef))

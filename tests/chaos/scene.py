@@ -54,7 +54,7 @@ class Scene:
         return self.server.children(FRONTEND)
 
     def workers(self, model: str) -> list[psutil.Process]:
-        """The processes of one model."""
+        """Return the processes of one model."""
         number = list(WORKERS).index(model)
         return [each for each in self.server.workers if f"worker-{number}-" in " ".join(each.cmdline())]
 
@@ -70,7 +70,7 @@ class Scene:
             return False
 
     def _ready(self) -> set[int]:
-        """The processes that were ready at some time."""
+        """Return the processes that were ready at some time."""
         return {record["pid"] for record in self.server.records if record["message"].endswith(" is ready")}
 
     def wait_until_whole(self) -> float:

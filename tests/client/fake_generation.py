@@ -67,7 +67,7 @@ def pieces_of(key: str, options: generation.GenerationOptions) -> Iterator[gener
 
 
 def effective(options: generation.GenerationOptions, drawn: int = 0) -> generation.GenerationOptions:
-    """The options with their defaults filled in, and the seed that was drawn where none was given."""
+    """Return the options with their defaults filled in, and the seed that was drawn where none was given."""
     done = generation.GenerationOptions()
     done.CopyFrom(options)
     done.model, done.priority = options.model or "tiny", options.priority or types.PRIORITY_BULK

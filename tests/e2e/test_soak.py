@@ -22,7 +22,7 @@ MOST_BYTES_A_CALL = 2048.0  # beside the slack of an allocator, which is as much
 
 
 async def one(client: AsyncClient, number: int) -> None:
-    """A call, of which some are refused and some are given up."""
+    """Make a call, some of which are refused and some are given up."""
     match number % 6:
         case 0:
             await client.encode([[5, 6 + number % 50]], model="bert")

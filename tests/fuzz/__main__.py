@@ -13,7 +13,7 @@ from tests.fuzz.running import EXAMPLES_VARIABLE
 
 
 def main() -> int:
-    """The exit status of the first round that fails, or 0."""
+    """Return the exit status of the first round that fails, or 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="begin no new round after so many (default 10)")
     parser.add_argument("--examples", type=int, default=200, help="of each test in each round (default 200)")

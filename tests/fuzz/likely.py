@@ -155,7 +155,7 @@ LIKELY = Taste(_kinds(), _named(), lambda values: st.lists(values, max_size=3), 
 
 
 def good_requests(method: MethodDescriptor) -> st.SearchStrategy[list[Message]]:
-    """What a caller sends in one call: one message, or of a stream its options and then items."""
+    """Return what a caller sends in one call: one message, or of a stream its options and then items."""
     if not method.client_streaming:
         return messages(method.input_type, LIKELY).map(lambda request: [request])
     options, items = (_member(method, name) for name in ("options", "items"))
@@ -163,7 +163,7 @@ def good_requests(method: MethodDescriptor) -> st.SearchStrategy[list[Message]]:
 
 
 def requests(method: MethodDescriptor) -> st.SearchStrategy[list[bytes]]:
-    """What could be sent in one call: good requests, spoilt ones, anything of the type, and anything at all."""
+    """Return what could be sent in one call: good requests, spoilt ones, anything of the type, and anything at all."""
     good, one = good_requests(method), messages(method.input_type, LIKELY)
     place = st.integers(0, 4)
     spoilt_calls = st.builds(_replaced, good, spoilt(one), place).map(_serialized)
@@ -184,13 +184,13 @@ def _serialized(listed: list[Message]) -> list[bytes]:
 
 
 def _replaced(listed: list[T], one: T, index: int) -> list[T]:
-    """The list with one of its elements replaced."""
+    """Return the list with one of its elements replaced."""
     index %= len(listed)
     return [*listed[:index], one, *listed[index + 1 :]]
 
 
 def _member(method: MethodDescriptor, name: str) -> st.SearchStrategy[Message]:
-    """A stream's message with this member of its oneof."""
+    """Return a stream's message with this member of its oneof."""
     kind = GetMessageClass(method.input_type)
     inner = method.input_type.fields_by_name[name].message_type
     assert inner is not None

@@ -67,7 +67,7 @@ ANYTHING = Taste()
 
 @st.composite
 def messages(draw: st.DrawFn, descriptor: Descriptor, taste: Taste = ANYTHING, depth: int = MAX_DEPTH) -> Message:
-    """A message of this type; each field is set or not, and of a oneof at most one."""
+    """Return a message of this type; each field is set or not, and of a oneof at most one."""
     if descriptor.full_name in taste.named:
         named: Message = draw(taste.named[descriptor.full_name])
         return named
@@ -80,13 +80,13 @@ def messages(draw: st.DrawFn, descriptor: Descriptor, taste: Taste = ANYTHING, d
 
 
 def _choices(descriptor: Descriptor) -> list[tuple[str, list[FieldDescriptor]]]:
-    """The fields, each with its name; those of which only one can be set are together, with the name of the oneof."""
+    """Return the fields by name; those of which only one can be set are together, under the name of the oneof."""
     alone = [(each.name, [each]) for each in descriptor.fields if each.containing_oneof is None]
     return alone + [(oneof.name, list(oneof.fields)) for oneof in descriptor.oneofs]
 
 
 def values_of(field: FieldDescriptor, taste: Taste, depth: int = MAX_DEPTH) -> Values:
-    """What could be put into a field: a value, a list of them, or a dict."""
+    """Return what could be put into a field: a value, a list of them, or a dict."""
     if field.full_name in taste.named:
         return taste.named[field.full_name]
     if is_map(field):
@@ -127,7 +127,7 @@ def is_map(field: FieldDescriptor) -> bool:
 
 @st.composite
 def spoilt(draw: st.DrawFn, good: st.SearchStrategy[Message]) -> Message:
-    """A good message with one field of it, or of a message within, set to anything or to nothing."""
+    """Return a good message with one field of it, or of a message within, set to anything or to nothing."""
     message = draw(good)
     spots = list(_spots(message))
     inner, each = spots[draw(st.integers(0, len(spots) - 1))] if spots else (message, None)
@@ -150,7 +150,7 @@ def _spots(message: Message) -> list[tuple[Message, Any]]:
 
 @st.composite
 def damaged(draw: st.DrawFn, good: st.SearchStrategy[bytes]) -> bytes:
-    """A serialized message cut short, with bytes changed, with fields that nobody knows, or another one after it."""
+    """Return a serialized message cut short, changed, with unknown fields, or with another one after it."""
     raw = bytearray(draw(good))
     match draw(st.integers(0, 4)):
         case 0:

@@ -10,7 +10,7 @@ EXAMPLES_VARIABLE = "BERTSTREAM_FUZZ_EXAMPLES"
 
 
 def examples(brief: int) -> settings:
-    """Settings for so many examples of one test, or for as many as the environment says."""
+    """Return settings for so many examples of one test, or for as many as the environment says."""
     asked = int(os.environ.get(EXAMPLES_VARIABLE, "0"))
     return settings(
         max_examples=asked or brief,

@@ -97,7 +97,7 @@ class Asked:
         return CLIENTS[kind](self.server.address, retries=0, reconnect_seconds=0.05, timeout=SECONDS)
 
     def outcome(self, kind: str, name: str, calls: list[tuple[str, Script]]) -> BertstreamError | None:
-        """What is raised where an operation's calls are answered so."""
+        """Return what is raised where an operation's calls are answered so."""
         self.server.scripts = {rpc: deque(script for of, script in calls if of == rpc) for rpc, _ in calls}
         client = self.connect(kind)
         tracemalloc.start()
@@ -130,7 +130,7 @@ def asked() -> Iterator[Asked]:
 
 
 def changed(method: MethodDescriptor | None, raw: bytes) -> st.SearchStrategy[bytes]:
-    """An answer with something wrong; `method` None is for health checks, which have no descriptor here."""
+    """Return an answer with something wrong; `method` None is for health checks, which have no descriptor here."""
     good = st.just(raw)
     if method is None:
         return damaged(good) | st.binary(max_size=20)
@@ -142,7 +142,7 @@ def changed(method: MethodDescriptor | None, raw: bytes) -> st.SearchStrategy[by
 
 @st.composite
 def scripts(draw: st.DrawFn, good: list[tuple[str, list[bytes]]]) -> list[tuple[str, Script]]:
-    """The calls of one operation, with one of the answers changed, left out or given again."""
+    """Return the calls of one operation, with one of the answers changed, left out or given again."""
     calls = [(rpc, Script(list(answers))) for rpc, answers in good]
     rpc, script = calls[draw(st.integers(0, len(calls) - 1))]
     index = draw(st.integers(0, len(script.messages) - 1))
@@ -157,7 +157,7 @@ def scripts(draw: st.DrawFn, good: list[tuple[str, list[bytes]]]) -> list[tuple[
 
 
 def details() -> st.SearchStrategy[bytes]:
-    """A google.rpc.Status of any kind."""
+    """Return a google.rpc.Status of any kind."""
     kinds = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
     inner = st.one_of(*(messages(cast(Descriptor, kind.DESCRIPTOR)) for kind in kinds))
 

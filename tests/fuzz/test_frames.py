@@ -55,7 +55,7 @@ VALUES = st.recursive(
 
 @st.composite
 def frames(draw: st.DrawFn) -> bytes:
-    """A frame of a good message with some of its bytes changed, of any values in place of one, or no frame at all."""
+    """Return a frame of a good message with changed bytes, one of any values, or no frame at all."""
     kind = draw(st.sampled_from(ipc.KINDS))
     match draw(st.integers(0, 3)):
         case 0:
@@ -106,7 +106,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 
 
 def heard(sock: socket.socket) -> None:
-    """Takes what comes, until the other side hangs up; fails where it does not."""
+    """Take what comes, until the other side hangs up; fail where it does not."""
     with contextlib.suppress(ConnectionResetError):
         while sock.recv(1 << 16):
             pass
@@ -136,7 +136,7 @@ def test_a_frontend_hangs_up_on_what_is_no_answer(sent: list[bytes], tmp_path: P
 
 
 async def _linked_to_nonsense(path: Path, sent: list[bytes]) -> None:
-    """A link to what sends this, and hangs up, each on a connection of its own; and then to a worker."""
+    """Connect a link to peers that send this and hang up, one after another, and then to a worker."""
     unhandled: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
     frames, over = deque(sent), asyncio.Event()

@@ -67,7 +67,7 @@ class Fuzzed:
     memory: int
 
     def call(self, method: MethodDescriptor, raws: list[bytes]) -> tuple[str, Any]:
-        """The name of the status that a call with these messages ends with, and the error if it is one."""
+        """Return the name of the status that a call with these messages ends with, and the error if it is one."""
         path = f"/{method.containing_service.full_name}/{method.name}"
         parse = GetMessageClass(method.output_type).FromString
         try:
@@ -82,7 +82,7 @@ class Fuzzed:
         return "OK", None
 
     def problems(self) -> list[str]:
-        """What is wrong with the server by now."""
+        """Return what is wrong with the server by now."""
         found = [str(record) for record in self.server.records if record["level"] in ("error", "critical")]
         found += [str(record) for record in self.server.records if "Traceback" in str(record)]
         if {child.pid for child in self.server.children("bertstream.")} != self.processes:
@@ -117,7 +117,7 @@ def fuzzed(
 
 
 def details_of(error: Any) -> tuple[status_pb2.Status, error_details_pb2.ErrorInfo]:
-    """The google.rpc.Status of an error, and its ErrorInfo."""
+    """Return the google.rpc.Status of an error, and its ErrorInfo."""
     status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
     info = error_details_pb2.ErrorInfo()
     assert any(detail.Unpack(info) for detail in status.details)

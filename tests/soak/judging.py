@@ -69,7 +69,7 @@ def _verdict(name: str, samples: Sequence[Sample], most_bytes_a_call: float) -> 
 
 
 def _slope(points: Sequence[tuple[int, int]]) -> float:
-    """The median slope between points; 0 where none differ in x."""
+    """Return the median slope between points; 0 where none differ in x."""
     some = points[:: max(1, len(points) // 200)]  # of hours of samples enough
     slopes = [
         (later[1] - earlier[1]) / (later[0] - earlier[0])

@@ -17,7 +17,7 @@ MEBIBYTE = 1 << 20
 def samples(
     bytes_a_call: float = 0.0, files: float = 0.0, threads: float = 0.0, noise: int = MEBIBYTE, pids: int = 1
 ) -> list[Sample]:
-    """A process of 100 MiB that fills its caches over the first calls, of 40,000; growth is by the call."""
+    """Return a process of 100 MiB that fills its caches over the first calls, of 40,000; growth is by the call."""
     dice = random.Random(1)
     made = []
     for number in range(101):

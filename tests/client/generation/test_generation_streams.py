@@ -87,7 +87,7 @@ def test_dropping_the_generator_cancels_the_call(server: FakeServer) -> None:
 
 
 def whole(pieces: list[Any], index: int = 0) -> tuple[str, tuple[int, ...], tuple[float, ...]]:
-    """The pieces of an answer, end to end."""
+    """Return the pieces of an answer, end to end."""
     mine = [piece for piece in pieces if piece.sequence_index == index]
     scores = tuple(score for piece in mine for score in piece.token_scores or ())
     return "".join(map(str, mine)), tuple(token for piece in mine for token in piece.token_ids), scores
