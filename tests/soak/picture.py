@@ -22,11 +22,11 @@ def save(samples: Path, file: Path) -> None:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "soak", "font.family": "sans-serif", "font.size": 9}):
         figure = Figure(figsize=(8, 7), layout="constrained")
         for axis, (name, title) in zip(figure.subplots(len(PANELS), sharex=True), PANELS.items(), strict=True):
-            scale = 60.0, float(1 << 20) if name == "resident_bytes" else 1.0
+            unit = 1 << 20 if name == "resident_bytes" else 1
             for process in sorted({row["process"] for row in rows}):
                 mine = [row for row in rows if row["process"] == process]
-                times = [float(row["seconds"]) / scale[0] for row in mine]
-                axis.plot(times, [float(row[name]) / scale[1] for row in mine], label=process, linewidth=1)
+                times = [float(row["seconds"]) / 60 for row in mine]
+                axis.plot(times, [float(row[name]) / unit for row in mine], label=process, linewidth=1)
             axis.set(ylabel=title, ylim=(0, None))
             axis.spines[["top", "right"]].set_visible(False)
         axis.set(xlabel="minutes")
