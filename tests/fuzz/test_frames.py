@@ -32,15 +32,9 @@ BODY_BYTES = 1 << 16
 NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.integers(-2, 5)
 DTYPE_LETTERS = st.text("<>=|bBhHiIuUlLefdgFDOSVaMmt?()[]{},:*+-'\"\\\x00 1248", max_size=8)
 LEAVES = st.none() | st.booleans() | NUMBERS | st.floats() | st.text(max_size=9) | st.binary(max_size=9) | DTYPE_LETTERS
-
-
-def fields_of(kind: Any) -> tuple[str, ...]:
-    """Return the names of a message's fields."""
-    names: tuple[str, ...] = kind.__match_args__
-    return names
-
-
-NAMES = st.sampled_from(sorted({name for kind in ipc.KINDS for name in fields_of(kind)})) | st.text(max_size=5)
+NAMES = st.sampled_from(sorted({name for kind in ipc.KINDS for name in vars(kind)["__match_args__"]})) | st.text(
+    max_size=5
+)
 PLACES = st.tuples(
     st.sampled_from(["<i4", "<f4", "<i8", "|b1"]) | DTYPE_LETTERS,
     st.lists(NUMBERS, max_size=3),
