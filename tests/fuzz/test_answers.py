@@ -18,7 +18,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from bertstream.client import BertstreamError, Client, DeadlineExceeded, Internal, SpannedText
-from bertstream.v1 import encoding_pb2, types_pb2
+from bertstream.v1 import encoding_pb2, models_pb2, types_pb2
 from tests.client.conftest import AsyncInSync, SyncClient
 from tests.client.fake_server import FakeServer
 from tests.fuzz.hostile import HostileServer, Script
@@ -222,3 +222,12 @@ def test_what_makes_no_sense_is_an_error_that_says_so(
     assert isinstance(error, Internal)
     assert error.reason == "UNEXPECTED_RESPONSE"
     assert asked.peak < MEMORY_BYTES
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_limits_below_nothing_are_none(kind: str, asked: Asked) -> None:
+    [(rpc, _), *rest] = asked.good["predict_stream"]
+    model = models_pb2.GetModelResponse(model=models_pb2.Model(limits=models_pb2.ModelLimits(max_texts=-1)))
+    calls = [(rpc, Script([serialized(model)])), *((name, Script(answers)) for name, answers in rest)]
+    assert asked.outcome(kind, "predict_stream", calls) is None

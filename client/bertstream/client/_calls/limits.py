@@ -42,5 +42,7 @@ def unary_limits(
 def _within(limits: MessageLimits, model: Model | None) -> MessageLimits:
     if model is None:
         return limits
-    texts, size = model.limits.max_texts or limits.texts, model.limits.max_request_bytes or limits.largest
+    told = model.limits
+    texts = told.max_texts if told.max_texts > 0 else limits.texts  # 0: not said; below, it makes no sense
+    size = told.max_request_bytes if told.max_request_bytes > 0 else limits.largest
     return MessageLimits(min(limits.texts, texts), min(limits.bytes, size), size)
