@@ -25,6 +25,7 @@ from tests.client.fake_server import Code, FakeServer, status
 
 Capture = pytest.CaptureFixture[str]
 GONE = status(Code.UNAVAILABLE, "gone", "WORKER_LOST")
+POISON = status(Code.ABORTED, "poison", "POISONOUS_INPUT")
 
 
 @pytest.fixture(autouse=True)
@@ -158,9 +159,9 @@ def test_a_line_of_output_stays_a_line() -> None:
 
 
 def test_failures_are_one_line(server: FakeServer, fails: Any) -> None:
-    server.does.breaks.append((1, GONE))
+    server.does.breaks.append((1, POISON))
     code, error = fails("generate", "ab")
-    assert (code, "interrupted: gone" in error) == (3, True)
+    assert (code, "poison" in error) == (1, True)
     assert fails("generate", "bad")[0] == 1
     assert fails("generate", "a", "--max-new-tokens", "0")[0] == 2
     assert fails("generate", "a", "--early-stopping", "soon")[0] == 2
@@ -168,9 +169,17 @@ def test_failures_are_one_line(server: FakeServer, fails: Any) -> None:
 
 
 def test_a_half_printed_answer_ends_its_line(server: FakeServer, capsys: Capture) -> None:
-    server.does.breaks.append((3, GONE))
-    assert main(["generate", "ab"]) == 3
+    server.does.breaks.append((3, POISON))
+    assert main(["generate", "ab"]) == 1
     assert capsys.readouterr().out == "text:ab>0\n"
+
+
+def test_an_answer_goes_on_where_its_connection_broke(server: FakeServer, capsys: Capture) -> None:
+    assert main(["generate", "ab"]) == 0
+    whole = capsys.readouterr().out
+    server.does.breaks.append((3, GONE))
+    assert main(["generate", "ab"]) == 0
+    assert capsys.readouterr().out == whole
 
 
 def test_ctrl_c_cancels_the_call(server: FakeServer) -> None:

@@ -219,7 +219,7 @@ async def test_a_burst_of_calls_is_answered_or_refused_with_a_reason(server: Ser
     request = tokenization_pb2.TokenizeTextsRequest(inputs=inputs)
     async with grpc.aio.insecure_channel(server.address, [("grpc.enable_retries", 0)]) as channel:
         stub: Any = tokenization_pb2_grpc.TokenizationServiceStub(channel)
-        calls = [stub.TokenizeTexts(request) for _ in range(4000)]
+        calls = [stub.TokenizeTexts(request) for _ in range(1900)]  # that one connection may have under way
         codes = [await call.code() for call in calls]
         assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
         for call, code in zip(calls, codes, strict=True):
