@@ -50,7 +50,7 @@ def test_it_answers_what_it_is_asked_or_says_why_not() -> None:
         frontend.tell(Question(2, ServeModels((ModelSettings("a", "/no/such", (), 1),))))
         refused = frontend.heard()
         assert isinstance(refused, Answer)
-        assert refused.error.startswith("/no/such is no folder that can be read")
+        assert refused.error.startswith("/no/such is not a folder that can be read")
         frontend.tell(Question(3, {"type": "SingASong"}))
         refused = frontend.heard()
         assert isinstance(refused, Answer)
