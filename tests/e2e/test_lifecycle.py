@@ -236,3 +236,10 @@ class TestCommandLine:
         records = [json.loads(line) for run in runs for line in run.stderr.splitlines()]
         assert {record["model"] for record in records} == {"mine"}
         assert (Path(runs[0].stdout.split("\t")[1].strip()) / "program.pt").is_file()
+
+
+def test_workers_let_frontends_go_first(server: Server) -> None:
+    (frontend, *_), (worker, *_) = (
+        server.children(f"{part}") for part in ("server.frontend.process", "workers.process")
+    )
+    assert worker.nice() == min(frontend.nice() + 5, 19)

@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Frontends go first where cores are few: a call that is refused costs little, and should not wait for a batch.
+NICENESS = 5
+
 
 def main(argv: list[str]) -> int:
     """Serve until told to stop, and return the exit code."""
     # The supervisor handles both signals: service managers signal all processes, and calls under way still need
     # workers.
+    os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.excepthook = _end_with_thread
