@@ -116,7 +116,7 @@ class Pip:
     def __init__(self, *failing: str) -> None:
         self.failing, self.wanted = failing, list[str]()
 
-    def __call__(self, *arguments: str, told: bool = True) -> None:
+    def __call__(self, *arguments: str, verbose: bool = True) -> None:
         text = Path(arguments[-1]).read_text()
         if any(each in text for each in self.failing):
             raise SystemExit(1)

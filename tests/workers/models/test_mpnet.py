@@ -122,7 +122,10 @@ def changed(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[..., 
     ("values", "message"),
     [
         ({"relative_attention_num_buckets": 31}, "relative_attention_num_buckets must be at least 32, not 31"),
-        ({"relative_attention_num_buckets": "x"}, "relative_attention_num_buckets must be a positive number, not 'x'"),
+        (
+            {"relative_attention_num_buckets": "x"},
+            "relative_attention_num_buckets must be a whole number from 1 to 65,536, not 'x'",
+        ),
         ({"max_position_embeddings": 2}, "max_position_embeddings 2 leaves no positions"),
         ({"is_decoder": True}, "mpnet has no decoders"),
     ],
