@@ -131,6 +131,15 @@ def test_settings_of_a_supervisor_that_is_gone_or_says_something_else(pair: Pair
         pair.child.settings(Own)
 
 
+def test_what_is_asked_of_a_supervisor_that_is_gone_fails(pair: Pair) -> None:
+    over: queue.Queue[str] = queue.Queue()
+    pair.listen(lambda message: None, lambda: over.put("orphaned"))
+    pair.socket.shutdown(socket.SHUT_RDWR)
+    assert over.get(timeout=20) == "orphaned"
+    with pytest.raises(ConnectionError, match="the supervisor is gone"):
+        pair.child.ask("after").result(20)
+
+
 def test_questions_and_their_answers_in_any_order(pair: Pair) -> None:
     pair.listen()
     first, second, third, given_up, refused = (pair.child.ask(Own(name)) for name in "abcde")

@@ -92,3 +92,9 @@ def test_what_is_made_is_nobody_else_s_to_write(tmp_path: Path) -> None:
         os.umask(before)
     assert check_way(tmp_path / "a" / "b") == tmp_path.resolve() / "a" / "b"
     make_folder(tmp_path / "a" / "b")
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "native").symlink_to(tmp_path / "gone")
+    with pytest.raises(TrustError, match="native is a symbolic link to nothing: remove it"):
+        make_folder(tmp_path / "native" / "models")

@@ -145,6 +145,7 @@ class ControlLine:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._asked: dict[int, Future[Any]] = {}
+        self._gone = False
 
     def settings(self, kind: type[T]) -> T:
         """Ask for the child's settings, before anything else, and wait for them. Raises ConnectionError."""
@@ -171,6 +172,8 @@ class ControlLine:
         number, asked = next(self._numbers), Future[Any]()
         self._asked[number] = asked
         self.send(Question(number, question))
+        if self._gone:  # looked at last: whoever says so goes through what was asked before
+            self._fail(asked)
         return asked
 
     def listen(self, hear: Callable[[Heard], None], orphaned: Callable[[], None]) -> None:
@@ -189,10 +192,14 @@ class ControlLine:
                     self._answered(message)
                 elif not isinstance(message, Settings):
                     hear(message)
+        self._gone = True
         orphaned()
         for asked in list(self._asked.values()):
-            with contextlib.suppress(InvalidStateError):
-                asked.set_exception(ConnectionError(_GONE))
+            self._fail(asked)
+
+    def _fail(self, asked: Future[Any]) -> None:
+        with contextlib.suppress(InvalidStateError):
+            asked.set_exception(ConnectionError(_GONE))
 
     def _answered(self, answer: Answer) -> None:
         asked = self._asked.pop(answer.id, None)

@@ -52,7 +52,12 @@ def _advice(status: os.stat_result, place: Path) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and missing ones above it, in which only this user may write, whatever the umask."""
+    """Make a folder, and missing ones above it, in which only this user may write, whatever the umask.
+
+    Raises TrustError where a symbolic link to nothing is in the way, and OSError.
+    """
     for place in (*reversed(folder.parents), folder):
+        if place.is_symlink() and not place.exists():
+            raise TrustError(f"{place} is a symbolic link to nothing: remove it, or choose another folder")
         if not place.exists():
             place.mkdir(mode=FOLDER_MODE, exist_ok=True)
