@@ -49,12 +49,18 @@ class Picture:
 def draw(results: Results, folder: Path, python: Path) -> dict[str, str]:
     """Draw the pictures into a folder, and return their titles by file name. Raises NotDrawn."""
     pictures = pictures_of(results)
+    draw_elsewhere(python, "benchmarks.pictures", folder, [asdict(picture) for picture in pictures])
+    return {picture.file: picture.title for picture in pictures}
+
+
+def draw_elsewhere(python: Path, module: str, target: Path, described: object) -> None:
+    """Run a module that draws what standard input describes, as JSON, into the target. Raises NotDrawn."""
     if not python.is_file():
-        raise NotDrawn("there is no .venv-bench; run `make bench`, or give --peers here where matplotlib is")
+        raise NotDrawn("there is no .venv-bench; run `make bench`, or name a Python that has matplotlib")
     try:
         subprocess.run(
-            [str(python), "-m", "benchmarks.pictures", str(folder.resolve())],
-            input=json.dumps([asdict(picture) for picture in pictures]),
+            [str(python), "-m", module, str(target.resolve())],
+            input=json.dumps(described),
             cwd=ROOT,
             env={**os.environ, "MPLCONFIGDIR": str(ROOT / ".build/matplotlib")},
             capture_output=True,
@@ -66,7 +72,6 @@ def draw(results: Results, folder: Path, python: Path) -> dict[str, str]:
         raise NotDrawn((error.stderr.strip().splitlines() or ["it said nothing"])[-1]) from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotDrawn(str(error)) from None
-    return {picture.file: picture.title for picture in pictures}
 
 
 def pictures_of(results: Results) -> list[Picture]:

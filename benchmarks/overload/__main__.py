@@ -93,7 +93,8 @@ def summary(result: Result) -> str:
 
 def figures(result: Result) -> str:
     """Return a table with a row for each load."""
-    header = ("offered", "calls/s", "answered in time", "p50, s", "p99, s", "refused in, ms", "memory, MiB", "statuses")
+    times = ("answered in time", "p50, s", "p99, s", "refused in, ms")
+    header = ("offered", "calls/s", *times, "cores used", "memory, MiB", "statuses")
     rows = [
         (
             f"{each.factor:g} ×",
@@ -102,6 +103,7 @@ def figures(result: Result) -> str:
             f"{each.answered_p50:.2f}",
             f"{each.answered_p99:.2f}",
             f"{each.refused_p50 * 1e3:.0f}",
+            ", ".join(f"{role} {used:.2f}" for role, used in each.processor.items() if used >= 0.005),
             f"{each.memory >> 20}",
             ", ".join(f"{name} {count}" for name, count in sorted(each.statuses.items())),
         )

@@ -26,9 +26,17 @@ class Outcome:
         float  # how much too late calls began, at the 99th percentile; a large lag means that the callers were too slow
     )
     memory: int  # bytes of the server, at the end
+    processor: dict[str, float]  # cores that each role used on average, of all that was offered: "client", "worker" …
 
 
-def judged(calls: Sequence[Call], factor: float, seconds: float, deadline: float, memory: int) -> Outcome:
+def judged(
+    calls: Sequence[Call],
+    factor: float,
+    seconds: float,
+    deadline: float,
+    memory: int,
+    processor: dict[str, float],
+) -> Outcome:
     """Return the outcome of calls that were due within `seconds`, without the first `deadline` seconds.
 
     The first calls find an idle server, but what counts is how it does under a lasting load.
@@ -47,6 +55,7 @@ def judged(calls: Sequence[Call], factor: float, seconds: float, deadline: float
         dict(Counter(call.status for call in steady)),
         percentile([call.began - call.due for call in steady], 99),
         memory,
+        processor,
     )
 
 
@@ -56,5 +65,5 @@ def percentile(seconds: Sequence[float], percent: float) -> float:
 
 
 def settled_after(calls: Sequence[Call], normal: float) -> float:
-    """Return when the last probe was sent that took longer than twice the `normal` time; 0 if none did."""
-    return max((call.due for call in calls if call.status != "OK" or call.seconds > 2 * normal), default=0.0)
+    """Return when the last probe was sent that failed, or took longer than the `normal` bound; 0 if none did."""
+    return max((call.due for call in calls if call.status != "OK" or call.seconds > normal), default=0.0)

@@ -6,8 +6,6 @@ It is drawn in another process, by a Python that has matplotlib.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,28 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.overload.scenarios import Result
-from benchmarks.pictures import DRAWING_SECONDS, ROOT, NotDrawn
+from benchmarks.pictures import draw_elsewhere
 
 
 def draw(results: Sequence[Result], file: Path, python: Path) -> None:
     """Draw all scenarios into one file. Raises NotDrawn."""
-    if not python.is_file():
-        raise NotDrawn("there is no .venv-bench, which `make bench` installs")
-    try:
-        subprocess.run(
-            [str(python), "-m", "benchmarks.overload.picture", str(file.resolve())],
-            input=json.dumps([asdict(result) for result in results]),
-            cwd=ROOT,
-            env={**os.environ, "MPLCONFIGDIR": str(ROOT / ".build/matplotlib")},
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=DRAWING_SECONDS,
-        )
-    except subprocess.CalledProcessError as error:
-        raise NotDrawn((error.stderr.strip().splitlines() or ["it said nothing"])[-1]) from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotDrawn(str(error)) from None
+    draw_elsewhere(python, "benchmarks.overload.picture", file, [asdict(result) for result in results])
 
 
 def save(results: Sequence[dict[str, Any]], file: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -87,21 +89,25 @@ async def loads(scenario: Scenario, plan: OverloadPlan, server: Server, texts: S
     source = requests(texts, scenario.models)
     async with Callers(server.address) as callers:
         await callers.keep_busy(source, AT_ONCE, WARM_SECONDS)
-        idle = percentile([call.seconds for call in await callers.probe(source, PROBE_GAP, SETTLING_SECONDS)], 50)
+        alone = [call.seconds for call in await callers.probe(source, PROBE_GAP, SETTLING_SECONDS)]
+        idle, normal = percentile(alone, 50), 2 * max(alone)
         busy = await callers.keep_busy(source, AT_ONCE, plan.seconds)
         capacity = sum(call.ended <= plan.seconds for call in busy) / plan.seconds
         before = usage.memory([server.pid])
         say(f"{scenario.name}: capacity {capacity:.1f} calls/s, idle p50 {idle * 1e3:.1f} ms")
         outcomes, settled = [], 0.0
         for factor in plan.factors:
-            offering = callers.offer(source, factor * capacity, plan.seconds, plan.deadline, generator)
-            calls = await offering
-            outcome = judged(calls, factor, plan.seconds, plan.deadline, usage.memory([server.pid]))
-            settled = settled_after(await callers.probe(source, PROBE_GAP, SETTLING_SECONDS), idle)
+            spent, began = usage.processor(server.pid, [os.getpid()]), time.monotonic()
+            calls = await callers.offer(source, factor * capacity, plan.seconds, plan.deadline, generator)
+            took = usage.spent(spent, usage.processor(server.pid, [os.getpid()]))
+            cores = {role: seconds / (time.monotonic() - began) for role, seconds in took.items()}
+            outcome = judged(calls, factor, plan.seconds, plan.deadline, usage.memory([server.pid]), cores)
+            settled = settled_after(await callers.probe(source, PROBE_GAP, SETTLING_SECONDS), normal)
+            used = ", ".join(f"{role} {number:.2f}" for role, number in cores.items())
             say(
                 f"{scenario.name}: {factor:g} x offered: {outcome.goodput / capacity:.0%} of capacity answered in time,"
                 f" p99 {outcome.answered_p99:.2f} s, refused in {outcome.refused_p50 * 1e3:.0f} ms, {outcome.statuses},"
-                f" normal after {settled:.2f} s"
+                f" normal after {settled:.2f} s, cores {used}"
             )
             outcomes.append(outcome)
     return Result(scenario.name, scenario.title, capacity, idle, tuple(outcomes), settled, before)

@@ -17,7 +17,7 @@ def test_goodput_counts_what_was_answered_in_time_once_the_load_has_lasted() -> 
         Call(4.0, 4.0, 4.01, "RESOURCE_EXHAUSTED"),
         Call(5.0, 5.0, 7.0, "DEADLINE_EXCEEDED"),
     ]
-    outcome = judged(calls, 2.0, seconds=6.0, deadline=2.0, memory=7)
+    outcome = judged(calls, 2.0, seconds=6.0, deadline=2.0, memory=7, processor={"worker": 1.5})
     assert (outcome.offered, outcome.goodput) == (1.0, 0.25)
     assert (outcome.answered_p50, outcome.answered_p99) == (1.0, 2.5)
     assert math.isclose(outcome.refused_p50, 0.01, abs_tol=1e-9)
@@ -31,8 +31,8 @@ def test_a_percentile_of_none_is_no_number() -> None:
 
 def test_a_server_is_normal_again_after_the_last_slow_or_failed_probe() -> None:
     probes = [Call(0.0, 0.0, 0.5, "OK"), Call(0.6, 0.6, 0.61, "UNAVAILABLE"), Call(0.7, 0.7, 0.71, "OK")]
-    assert settled_after(probes, normal=0.01) == 0.6
-    assert settled_after(probes[2:], normal=0.01) == 0.0
+    assert settled_after(probes, normal=0.02) == 0.6
+    assert settled_after(probes[2:], normal=0.02) == 0.0
 
 
 def test_requests_ask_each_model_in_turn() -> None:
