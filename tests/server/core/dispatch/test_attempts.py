@@ -13,12 +13,21 @@ from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch import attempts as attempts_module
 from bertstream.server.core.dispatch.attempts import MAX_DEATHS, Attempts
 from bertstream.server.core.dispatch.link import WorkerLost
-from bertstream.server.core.dispatch.outlook import Outlook
+from bertstream.server.core.dispatch.outlook import Outlook, Wait
 from bertstream.server.core.errors import RequestError
 from bertstream.workers.contract import Failure
 
 RUNNING, WAITING = WorkerLost(running=True), WorkerLost(running=False)
 FULL = Failure(1, "queue_full", "no")
+LATE = Failure(1, "overloaded", "no time", retry_seconds=7.5)
+
+
+def busy() -> list[Wait]:
+    """Return what two workers say that have work for seconds."""
+    waits = [Wait(), Wait()]
+    for wait in waits:
+        wait.say(5.0)
+    return waits
 
 
 class Link:
@@ -29,13 +38,17 @@ class Link:
 
 
 class Fleet:
-    """A fleet whose least loaded link is a new one each time."""
+    """A fleet whose least loaded link is a new one each time, and which may have others."""
 
     worker_wait_seconds = 10.0
 
-    def __init__(self) -> None:
+    def __init__(self, *others: Link) -> None:
         self.given: list[Link] = []
-        self.outlook, self.generation_outlook = Outlook(), Outlook()
+        self.others = others
+        self.outlook, self.generation_outlook = Outlook(busy), Outlook(busy)
+
+    def another(self, asked: Link) -> Link | None:
+        return next((link for link in self.others if link is not asked), None)
 
     async def least_loaded(self, give_up: float, deadline: float) -> Link:
         self.given.append(Link())
@@ -111,11 +124,44 @@ async def test_a_worker_without_time_refuses_and_that_is_remembered(generates: b
     deadline = time.monotonic() + 60
     attempts = Attempts(fleet, deadline, waits=True, caller=Caller("a"), generates=generates)
     with pytest.raises(RequestError, match="OVERLOADED: no time") as raised:
-        await attempts.run(answering(Failure(1, "overloaded", "no time", retry_seconds=7.5)))
+        await attempts.run(answering(LATE))
     assert raised.value.retry_seconds == 7.5
     mine, other = fleet.outlook, fleet.generation_outlook
     if generates:
         mine, other = other, mine
-    other.check("a", deadline, ())
+    other.check("a", deadline)
     with pytest.raises(RequestError, match="OVERLOADED"):
-        mine.check("a", deadline, ())
+        mine.check("a", deadline)
+
+
+async def test_where_one_worker_has_no_time_one_other_is_asked() -> None:
+    others = Link(), Link()
+    fleet: Any = Fleet(*others)
+    seen: list[Any] = []
+
+    def seeing(*answers: Any) -> Callable[[Any], Awaitable[Any]]:
+        attempt = answering(*answers)
+
+        async def see(link: Any) -> Any:
+            seen.append(link)
+            return await attempt(link)
+
+        return see
+
+    deadline = time.monotonic() + 60
+    attempts = Attempts(fleet, deadline, waits=False, caller=Caller("a"))
+    assert await attempts.run(seeing(LATE, "done")) == "done"
+    assert seen == [fleet.given[0], others[0]]
+    fleet.outlook.check("a", deadline)  # the one refusal is not remembered
+    with pytest.raises(RequestError, match="OVERLOADED"):
+        await attempts.run(seeing(LATE, LATE))
+    assert seen[2:] == [fleet.given[1], others[0]]
+    with pytest.raises(RequestError, match="OVERLOADED"):
+        fleet.outlook.check("a", deadline)
+
+
+async def test_where_the_other_is_lost_the_least_loaded_is_asked_again() -> None:
+    fleet: Any = Fleet(Link())
+    attempts = Attempts(fleet, time.monotonic() + 60, waits=False)
+    assert await attempts.run(answering(LATE, WAITING, "done")) == "done"
+    assert len(fleet.given) == 2

@@ -27,42 +27,50 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def refusal(outlook: Outlook, caller: str, deadline: float, *waits: Wait) -> RequestError | None:
+def outlook_on(*waits: Wait) -> Outlook:
+    return Outlook(lambda: waits)
+
+
+def busy(seconds: float) -> Wait:
+    wait = Wait()
+    wait.say(seconds)
+    return wait
+
+
+def refusal(outlook: Outlook, caller: str, deadline: float) -> RequestError | None:
     try:
-        outlook.check(caller, deadline, waits)
+        outlook.check(caller, deadline)
     except RequestError as error:
         return error
     return None
 
 
 def test_a_worker_that_has_said_nothing_keeps_nobody_out(clock: Clock) -> None:
-    assert refusal(Outlook(), "a", clock.now + 0.001, Wait()) is None
-    assert refusal(Outlook(), "a", clock.now + 0.001) is None
+    assert refusal(outlook_on(Wait()), "a", clock.now + 0.001) is None
+    assert refusal(outlook_on(), "a", clock.now + 0.001) is None
 
 
 def test_what_no_worker_could_answer_in_time_is_refused(clock: Clock) -> None:
-    busy, less = Wait(), Wait()
-    busy.say(5.0)
-    less.say(3.0)
-    assert refusal(Outlook(), "a", clock.now + 3.5, busy, less) is None
-    error = refusal(Outlook(), "a", clock.now + 2.0, busy, less)
+    outlook = outlook_on(busy(5.0), busy(3.0))
+    assert refusal(outlook, "a", clock.now + 3.5) is None
+    error = refusal(outlook, "a", clock.now + 2.0)
     assert error is not None
     assert (error.code, error.reason, error.retry_seconds) == (Code.RESOURCE_EXHAUSTED, "OVERLOADED", 1.0)
-    assert refusal(Outlook(), "a", math.inf, busy, less) is None
+    assert refusal(outlook, "a", math.inf) is None
 
 
 def test_what_was_said_grows_old(clock: Clock) -> None:
-    wait = Wait()
-    wait.say(3.0)
-    assert refusal(Outlook(), "a", clock.now + 1.0, wait) is not None
+    wait = busy(3.0)
+    outlook = outlook_on(wait)
+    assert refusal(outlook, "a", clock.now + 1.0) is not None
     clock.now += 2.5
-    assert refusal(Outlook(), "a", clock.now + 1.0, wait) is None
+    assert refusal(outlook, "a", clock.now + 1.0) is None
     clock.now += 100
     assert wait.left(clock.now) == 0.0
 
 
 def test_a_caller_that_a_worker_has_refused_is_refused_at_once_for_a_moment(clock: Clock) -> None:
-    outlook = Outlook()
+    outlook = outlook_on(busy(1.5), busy(1.0))
     outlook.refused("a", clock.now + 2.0, retry_seconds=5.0)
     error = refusal(outlook, "a", clock.now + 2.0)
     assert error is not None
@@ -74,21 +82,41 @@ def test_a_caller_that_a_worker_has_refused_is_refused_at_once_for_a_moment(cloc
 
 
 def test_a_moment_is_short_beside_what_the_call_might_have_waited(clock: Clock) -> None:
-    outlook = Outlook()
+    wait = busy(0.07)
+    outlook = outlook_on(wait)
     outlook.refused("a", clock.now + 0.08, retry_seconds=5.0)
     clock.now += 0.011
+    wait.say(0.0)
     assert refusal(outlook, "a", clock.now + 0.01) is None
+    wait.say(7.0)
     outlook.refused("a", clock.now + 8.0, retry_seconds=0.05)
     clock.now += 0.06
+    wait.say(0.0)
+    assert refusal(outlook, "a", clock.now + 1.0) is None
+
+
+def test_no_worker_runs_idle_meanwhile(clock: Clock) -> None:
+    wait = busy(0.1)
+    outlook = outlook_on(busy(9.0), wait)
+    outlook.refused("a", clock.now + 2.0, retry_seconds=5.0)
+    clock.now += 0.04
+    assert refusal(outlook, "a", clock.now + 1.0) is not None
+    clock.now += 0.02
+    assert refusal(outlook, "a", clock.now + 1.0) is None
+    wait.say(0.0)
+    outlook.refused("a", clock.now + 2.0, retry_seconds=5.0)
     assert refusal(outlook, "a", clock.now + 1.0) is None
 
 
 def test_so_many_callers_are_remembered_and_no_more(clock: Clock) -> None:
-    outlook = Outlook()
+    wait = Wait()
+    outlook = outlook_on(wait)
+    wait.say(0.9)
     for number in range(5000):
         outlook.refused(f"caller-{number}", clock.now + 2.0, retry_seconds=1.0)
     assert refusal(outlook, "caller-0", clock.now + 1.0) is not None
     assert refusal(outlook, "caller-4999", clock.now + 1.0) is None
     clock.now += 1.0
+    wait.say(0.9)
     outlook.refused("caller-4999", clock.now + 2.0, retry_seconds=1.0)
     assert refusal(outlook, "caller-4999", clock.now + 1.0) is not None

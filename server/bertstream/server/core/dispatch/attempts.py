@@ -54,27 +54,38 @@ class Attempts:
     ) -> Answer:
         """Return the answer of the `first` worker, if given and alive, or else of the least loaded one.
 
-        Raises what its failure means, POISONOUS_INPUT, and WORKER_LOST where none is alive for as long as a call waits.
-        Cancelling it cancels the attempt.
+        Where that has no time for the work, one other is asked: a worker that refuses has the least work under way,
+        and would be asked for everything while others run idle. Raises what the answer's failure means,
+        POISONOUS_INPUT, and WORKER_LOST where none is alive for as long as a call waits. Cancelling this cancels the
+        attempt.
         """
+        instead: WorkerLink | None = None  # of one that had no time
         while True:
-            link = first if first is not None and first.alive else await self._next()
+            link = instead or (first if first is not None and first.alive else await self._next())
             try:
                 answer = await attempt(link)
             except WorkerLost as lost:
                 self._count(lost)
+                instead = None
                 continue
             if not isinstance(answer, Failure):
                 return answer
-            if answer.reason == "overloaded":
-                outlook = self._fleet.generation_outlook if self._generates else self._fleet.outlook
-                outlook.refused(self._caller.name, self._deadline, answer.retry_seconds)
+            if answer.reason == "overloaded" and instead is None and (instead := self._fleet.another(link)):
+                continue
             if answer.reason != "queue_full" or not self._waits:
+                self._remember(answer)
                 raise _meaning(answer)
+            instead = None
             await asyncio.sleep(QUEUE_FULL_SECONDS)
 
     async def _next(self) -> WorkerLink:
         return await self._fleet.least_loaded(time.monotonic() + self._fleet.worker_wait_seconds, self._deadline)
+
+    def _remember(self, failure: Failure) -> None:
+        """Remember for a moment that there was no time for this caller's work, if that is what failed."""
+        if failure.reason == "overloaded":
+            outlook = self._fleet.generation_outlook if self._generates else self._fleet.outlook
+            outlook.refused(self._caller.name, self._deadline, failure.retry_seconds)
 
     def _count(self, lost: WorkerLost) -> None:
         self.deaths += lost.running

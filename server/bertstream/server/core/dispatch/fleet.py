@@ -23,8 +23,8 @@ class Fleet:
         self.worker_wait_seconds = worker_wait_seconds
         self._links = [WorkerLink(path, self._link_changed) for path in sockets]
         self._closed = False
-        self.outlook = Outlook()
-        self.generation_outlook = Outlook()
+        self.outlook = Outlook(lambda: [link.wait for link in self.live])
+        self.generation_outlook = Outlook(lambda: [link.generation_wait for link in self.live])
 
     @property
     def workers(self) -> int:
@@ -48,11 +48,11 @@ class Fleet:
 
     def check_time(self, caller: Caller, deadline: float) -> None:
         """Raise OVERLOADED where work of this caller could not be answered by its deadline, before any work is done."""
-        self.outlook.check(caller.name, deadline, (link.wait for link in self.live))
+        self.outlook.check(caller.name, deadline)
 
     def check_generation_time(self, caller: Caller, deadline: float) -> None:
         """Raise OVERLOADED where a generation of this caller could not begin by its deadline."""
-        self.generation_outlook.check(caller.name, deadline, (link.generation_wait for link in self.live))
+        self.generation_outlook.check(caller.name, deadline)
 
     async def wait_live(self) -> None:
         """Return once every worker has greeted."""
@@ -66,6 +66,10 @@ class Fleet:
         for link in self._links:
             await link.close()
         self._changed.set()
+
+    def another(self, asked: WorkerLink) -> WorkerLink | None:
+        """Return the live worker with the least work under way besides the one that was asked, if there is any."""
+        return min((link for link in self.live if link is not asked), key=lambda link: link.tokens, default=None)
 
     async def least_loaded(self, give_up: float, deadline: float) -> WorkerLink:
         """Return the live worker with the least work under way.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bertstream.server.core.errors import RequestError, overloaded
@@ -17,8 +17,10 @@ _MOST_CALLERS = 1024  # whose refusals are remembered
 # The longest time for which a refusal is remembered: workers are busy that long with the work that they have admitted,
 # and a caller whose call would fit after all is told to try again soon.
 _MOST_SECONDS = 0.25
-# Nor is it remembered for more than this part, 1 in 8, of the time that the call had, so that workers do not run idle.
+# Nor is it remembered for more than this part, 1 in 8, of the time that the call had, and half of the time for which
+# the least busy worker has work, so that none runs idle while the caller is refused.
 _PART_OF_WAIT = 8
+_PART_OF_WORK = 2
 _LEAST_RETRY_SECONDS = 0.02
 
 
@@ -45,19 +47,20 @@ class _Refusal:
 
 
 class Outlook:
-    """The recent refusals of one kind of work of one model, to be judged beside what its workers say."""
+    """The recent refusals of one kind of work of one model, judged beside what its workers say."""
 
-    def __init__(self) -> None:
+    def __init__(self, waits: Callable[[], Iterable[Wait]]) -> None:
+        """Take what returns how long such work would have to wait at each living worker."""
+        self._waits = waits
         self._refused: dict[str, _Refusal] = {}  # by the caller's name
 
-    def check(self, caller: str, deadline: float, waits: Iterable[Wait]) -> None:
+    def check(self, caller: str, deadline: float) -> None:
         """Raise OVERLOADED where no worker would answer by the deadline; a call without a deadline always passes."""
         now = time.monotonic()
         slack = deadline - now
         if math.isinf(slack):
             return
-        least = min((wait.left(now) for wait in waits), default=0.0)
-        if least > slack:
+        if (least := self._least_wait(now)) > slack:
             raise _too_late(least - slack)
         refusal = self._refused.get(caller)
         if refusal is not None and now < refusal.until and slack <= refusal.slack:
@@ -72,8 +75,13 @@ class Outlook:
         if len(self._refused) >= _MOST_CALLERS:
             self._refused = {name: each for name, each in self._refused.items() if now < each.until}
         if len(self._refused) < _MOST_CALLERS:
-            seconds = min(retry_seconds, slack / _PART_OF_WAIT, _MOST_SECONDS)
-            self._refused[caller] = _Refusal(now + seconds, slack)
+            busy = self._least_wait(now) / _PART_OF_WORK
+            self._refused[caller] = _Refusal(
+                now + min(retry_seconds, slack / _PART_OF_WAIT, busy, _MOST_SECONDS), slack
+            )
+
+    def _least_wait(self, now: float) -> float:
+        return min((wait.left(now) for wait in self._waits()), default=0.0)
 
 
 def _too_late(seconds: float) -> RequestError:
