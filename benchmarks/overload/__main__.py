@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import models
 from benchmarks.machine import Machine, describe
-from benchmarks.overload import picture
+from benchmarks.overload import fairness, picture
 from benchmarks.overload.scenarios import SCENARIOS, OverloadPlan, Result, measure
 from benchmarks.pictures import NotDrawn
 from benchmarks.processes import Failed
@@ -33,18 +33,21 @@ def main() -> int:
     chosen = [scenario for scenario in SCENARIOS if scenario.name in options.scenarios]
     try:
         flags = shlex.split(options.serve)
-        results = [measure(scenario, plan, checkpoint, BUILT / "made" / options.model, flags) for scenario in chosen]
+        cache = BUILT / "made" / options.model
+        results = [measure(scenario, plan, checkpoint, cache, flags) for scenario in chosen]
+        shares = [fairness.measure(plan, checkpoint, cache, flags)] if fairness.NAME in options.scenarios else []
     except Failed as failed:
         print(f"benchmarks.overload: error: {failed}", file=sys.stderr)
         return 2
     folder: Path = options.output or BUILT / "results" / f"overload-{machine.slug}-{datetime.now(UTC):%Y-%m-%d-%H%M}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "overload.json").write_text(json.dumps([asdict(each) for each in results], indent=1), encoding="utf-8")
+    figures = {"scenarios": [asdict(each) for each in results], "shares": [asdict(each) for each in shares]}
+    (folder / "overload.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     try:
         picture.draw(results, folder / "overload.svg", options.drawing)
     except NotDrawn as why:
         say(f"no picture: {why}")
-    text = report(machine, plan, options.model, results)
+    text = report(machine, plan, options.model, results, shares)
     (folder / "overload.md").write_text(text, encoding="utf-8")
     print(text)
     say(f"written to {folder}")
@@ -53,7 +56,7 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     """Return the options of the command line."""
-    names = [scenario.name for scenario in SCENARIOS]
+    names = [*(scenario.name for scenario in SCENARIOS), fairness.NAME]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__)
     parser.add_argument("--scenarios", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument(
@@ -70,7 +73,9 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def report(machine: Machine, plan: OverloadPlan, model: str, results: Sequence[Result]) -> str:
+def report(
+    machine: Machine, plan: OverloadPlan, model: str, results: Sequence[Result], shares: Sequence[fairness.Shares] = ()
+) -> str:
     """Return the figures as Markdown."""
     command = shlex.join(["python", "-m", "benchmarks.overload", *sys.argv[1:]])
     parts = [
@@ -79,6 +84,7 @@ def report(machine: Machine, plan: OverloadPlan, model: str, results: Sequence[R
         f" {machine.load:.2f}\n- {model}; unary calls of one text with a deadline of {plan.deadline:g} s, at random"
         f" times, {plan.seconds:g} s of each load\n- `{command}`",
         *(f"## {result.title}\n\n{summary(result)}\n\n{figures(result)}" for result in results),
+        *(f"## {fairness.TITLE}\n\n{fairness.figures(each)}" for each in shares),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -86,20 +92,32 @@ def report(machine: Machine, plan: OverloadPlan, model: str, results: Sequence[R
 def summary(result: Result) -> str:
     """Return a sentence about a scenario."""
     return (
-        f"Capacity {result.capacity:.1f} calls/s; one call at a time {result.idle_p50 * 1e3:.1f} ms at p50; after the"
-        f" greatest load normal within {result.settled:.2f} s; memory before {result.memory_before >> 20} MiB."
+        f"Capacity {result.capacity:.1f} calls/s, {result.capacity_tokens:.0f} tokens/s; one call at a time"
+        f" {result.idle_p50 * 1e3:.1f} ms at p50; after the greatest load normal within {result.settled:.2f} s; memory"
+        f" before {result.memory_before >> 20} MiB."
     )
 
 
 def figures(result: Result) -> str:
     """Return a table with a row for each load."""
-    times = ("answered in time", "p50, s", "p99, s", "refused in, ms")
-    header = ("offered", "calls/s", *times, "cores used", "memory, MiB", "statuses")
+    good = ("answered in time, of the capacity's tokens", "calls/s answered in time")
+    header = (
+        "offered",
+        "calls/s",
+        *good,
+        "p50, s",
+        "p99, s",
+        "refused in, ms",
+        "cores used",
+        "memory, MiB",
+        "statuses",
+    )
     rows = [
         (
             f"{each.factor:g} ×",
             f"{each.offered:.0f}",
-            f"{each.goodput / result.capacity:.0%}",
+            f"{each.good_tokens / result.capacity_tokens:.0%}",
+            f"{each.goodput:.1f}",
             f"{each.answered_p50:.2f}",
             f"{each.answered_p99:.2f}",
             f"{each.refused_p50 * 1e3:.0f}",

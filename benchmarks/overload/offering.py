@@ -13,6 +13,7 @@ from typing import Any, Self
 import grpc
 import numpy as np
 
+from benchmarks.workloads import Workload
 from bertstream.v1.encoding_pb2 import EncodeTextsRequest, EncodingOptions
 from bertstream.v1.types_pb2 import TextBatch, Texts
 
@@ -22,13 +23,22 @@ REFUSED = "RESOURCE_EXHAUSTED"
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """A request with one text: its bytes, and the tokens of the text."""
+
+    message: bytes
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
-    """One call: when it was due, began and ended, in seconds since the start of a run, and its status."""
+    """One call: when it was due, began and ended, in seconds since the start of a run, its status and its tokens."""
 
     due: float
     began: float
     ended: float
     status: str
+    tokens: int = 0
 
     @property
     def seconds(self) -> float:
@@ -36,22 +46,23 @@ class Call:
         return self.ended - self.due
 
 
-def requests(texts: Sequence[str], models: Sequence[str] = ("",)) -> Iterator[bytes]:
+def requests(workload: Workload, models: Sequence[str] = ("",)) -> Iterator[Request]:
     """Return an endless iterator of requests with one text each, for each model in turn."""
-    made = [
-        EncodeTextsRequest(
-            options=EncodingOptions(model=model), inputs=TextBatch(texts=Texts(texts=[text]))
-        ).SerializeToString()
-        for text, model in zip(texts, itertools.cycle(models), strict=False)
-    ]
-    return itertools.cycle(made)
+    each = zip(workload.texts, workload.tokens, itertools.cycle(models), strict=False)
+    return itertools.cycle([Request(_message(text, model), tokens) for text, tokens, model in each])
+
+
+def _message(text: str, model: str) -> bytes:
+    texts = TextBatch(texts=Texts(texts=[text]))
+    return EncodeTextsRequest(options=EncodingOptions(model=model), inputs=texts).SerializeToString()
 
 
 class Callers:
-    """Callers of one server, over several connections."""
+    """Callers of one server, over several connections, with the same key where there is one."""
 
-    def __init__(self, address: str) -> None:
-        options = [[("benchmark.channel", number)] for number in range(CHANNELS)]
+    def __init__(self, address: str, connections: int = CHANNELS, key: str = "") -> None:
+        self._metadata = (("authorization", f"Bearer {key}"),) if key else None
+        options = [[("benchmark.channel", number)] for number in range(connections)]
         self._channels = [grpc.aio.insecure_channel(address, each) for each in options]
         # Bytes in and out, so that only the server's work is measured.
         rpcs = [channel.unary_unary(ENCODE, bytes, bytes) for channel in self._channels]
@@ -65,18 +76,18 @@ class Callers:
     ) -> None:
         await asyncio.gather(*(channel.close() for channel in self._channels))
 
-    async def call(self, request: bytes, start: float, due: float, deadline: float | None) -> Call:
+    async def call(self, request: Request, start: float, due: float, deadline: float | None) -> Call:
         """Make one call and return it; the deadline is in seconds from when it was due."""
         began = time.monotonic() - start
         left = None if deadline is None else max(due + deadline - began, 0.001)
         try:
-            await next(self._rpcs)(request, timeout=left)
+            await next(self._rpcs)(request.message, timeout=left, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
-            return Call(due, began, time.monotonic() - start, error.code().name)
-        return Call(due, began, time.monotonic() - start, "OK")
+            return Call(due, began, time.monotonic() - start, error.code().name, request.tokens)
+        return Call(due, began, time.monotonic() - start, "OK", request.tokens)
 
     async def offer(
-        self, source: Iterator[bytes], rate: float, seconds: float, deadline: float, generator: np.random.Generator
+        self, source: Iterator[Request], rate: float, seconds: float, deadline: float, generator: np.random.Generator
     ) -> list[Call]:
         """Make calls at random times with this rate per second, without waiting for earlier ones, and return them."""
         gaps = generator.exponential(1 / rate, int(rate * seconds))
@@ -87,18 +98,20 @@ class Callers:
             tasks.append(asyncio.create_task(self.call(next(source), start, due, deadline)))
         return await asyncio.gather(*tasks)
 
-    async def keep_busy(self, source: Iterator[bytes], at_once: int, seconds: float) -> list[Call]:
+    async def keep_busy(
+        self, source: Iterator[Request], at_once: int, seconds: float, deadline: float | None = None
+    ) -> list[Call]:
         """Keep `at_once` callers busy, each of which calls again as soon as it is answered, and return the calls."""
         start, ended = time.monotonic(), []
 
         async def caller() -> None:
             while (now := time.monotonic() - start) < seconds:
-                ended.append(await self.call(next(source), start, now, None))
+                ended.append(await self.call(next(source), start, now, deadline))
 
         await asyncio.gather(*(caller() for _ in range(at_once)))
         return ended
 
-    async def probe(self, source: Iterator[bytes], gap: float, seconds: float) -> list[Call]:
+    async def probe(self, source: Iterator[Request], gap: float, seconds: float) -> list[Call]:
         """Make single calls one after the other, as the only caller of an idle server would, and return them."""
         start, ended = time.monotonic(), []
         while (now := time.monotonic() - start) < seconds:

@@ -18,6 +18,7 @@ class Outcome:
     factor: float  # the load as a multiple of the capacity
     offered: float
     goodput: float  # answered within the deadline
+    good_tokens: float  # of these, in tokens per second
     answered_p50: float
     answered_p99: float
     refused_p50: float  # time until a call was refused; nan if none was
@@ -45,10 +46,12 @@ def judged(
     span = max(seconds - deadline, 1e-9)
     answered = [call.seconds for call in steady if call.status == "OK"]
     refused = [call.seconds for call in steady if call.status == REFUSED]
+    good = [call for call in steady if call.status == "OK" and call.seconds <= deadline]
     return Outcome(
         factor,
         len(steady) / span,
-        sum(each <= deadline for each in answered) / span,
+        len(good) / span,
+        sum(call.tokens for call in good) / span,
         percentile(answered, 50),
         percentile(answered, 99),
         percentile(refused, 50),

@@ -33,9 +33,11 @@ def save(results: Sequence[dict[str, Any]], file: Path) -> None:
         axis.plot([0, 1, most], [0, 1, 1], color="#8c959f", linestyle="--", label="all that can be done")
         for result in results:
             factors = [outcome["offered"] / result["capacity"] for outcome in result["outcomes"]]
-            answered = [outcome["goodput"] / result["capacity"] for outcome in result["outcomes"]]
+            answered = [outcome["good_tokens"] / result["capacity_tokens"] for outcome in result["outcomes"]]
             axis.plot(factors, answered, marker="o", markersize=4, label=result["title"])
-        axis.set(xlabel="offered, times the capacity", ylabel="answered in time, of the capacity", ylim=(0, 1.15))
+        axis.set(
+            xlabel="offered, times the capacity", ylabel="tokens answered in time, of the capacity", ylim=(0, 1.15)
+        )
         axis.legend(frameon=False, loc="lower right")
         axis.spines[["top", "right"]].set_visible(False)
         figure.savefig(file, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))

@@ -19,7 +19,7 @@ from benchmarks.overload.offering import Callers, requests
 from benchmarks.overload.outcomes import Outcome, judged, percentile, settled_after
 from benchmarks.processes import PATIENT, Server
 from benchmarks.rounds import say
-from benchmarks.workloads import equal, lognormal
+from benchmarks.workloads import Workload, equal, lognormal
 from bertstream.client import Client
 
 AT_ONCE = 32  # callers that measure the server's capacity
@@ -59,11 +59,15 @@ class OverloadPlan:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The results of one scenario. Rates are in calls per second, times in seconds."""
+    """The results of one scenario. Rates are in calls per second, times in seconds.
+
+    Overloaded, a server has time for more of the short texts than of the long ones, so work is compared in tokens.
+    """
 
     name: str
     title: str
     capacity: float  # beside the streams, if there are any
+    capacity_tokens: float  # the same, in tokens per second
     idle_p50: float
     outcomes: tuple[Outcome, ...]
     settled: float  # time after the end of the greatest load until latencies are normal
@@ -77,22 +81,23 @@ def measure(scenario: Scenario, plan: OverloadPlan, checkpoint: Path, cache: Pat
     try:
         with ExitStack() as stack:
             for _ in range(scenario.streams):
-                stack.enter_context(streaming(server.address, texts_of(scenario, checkpoint)))
-            return asyncio.run(loads(scenario, plan, server, texts_of(scenario, checkpoint)))
+                stack.enter_context(streaming(server.address, workload_of(scenario, checkpoint).texts))
+            return asyncio.run(loads(scenario, plan, server, workload_of(scenario, checkpoint)))
     finally:
         server.close()
 
 
-async def loads(scenario: Scenario, plan: OverloadPlan, server: Server, texts: Sequence[str]) -> Result:
+async def loads(scenario: Scenario, plan: OverloadPlan, server: Server, workload: Workload) -> Result:
     """Measure the server under each load."""
     generator = np.random.default_rng(0)
-    source = requests(texts, scenario.models)
+    source = requests(workload, scenario.models)
     async with Callers(server.address) as callers:
         await callers.keep_busy(source, AT_ONCE, WARM_SECONDS)
         alone = [call.seconds for call in await callers.probe(source, PROBE_GAP, SETTLING_SECONDS)]
         idle, normal = percentile(alone, 50), 2 * max(alone)
         busy = await callers.keep_busy(source, AT_ONCE, plan.seconds)
-        capacity = sum(call.ended <= plan.seconds for call in busy) / plan.seconds
+        done = [call for call in busy if call.ended <= plan.seconds]
+        capacity, capacity_tokens = len(done) / plan.seconds, sum(call.tokens for call in done) / plan.seconds
         before = usage.memory([server.pid])
         say(f"{scenario.name}: capacity {capacity:.1f} calls/s, idle p50 {idle * 1e3:.1f} ms")
         outcomes, settled = [], 0.0
@@ -105,23 +110,25 @@ async def loads(scenario: Scenario, plan: OverloadPlan, server: Server, texts: S
             settled = settled_after(await callers.probe(source, PROBE_GAP, SETTLING_SECONDS), normal)
             used = ", ".join(f"{role} {number:.2f}" for role, number in cores.items())
             say(
-                f"{scenario.name}: {factor:g} x offered: {outcome.goodput / capacity:.0%} of capacity answered in time,"
-                f" p99 {outcome.answered_p99:.2f} s, refused in {outcome.refused_p50 * 1e3:.0f} ms, {outcome.statuses},"
-                f" normal after {settled:.2f} s, cores {used}"
+                f"{scenario.name}: {factor:g} x offered: {outcome.good_tokens / capacity_tokens:.0%} of capacity's"
+                f" tokens in time, p99 {outcome.answered_p99:.2f} s, refused in {outcome.refused_p50 * 1e3:.0f} ms,"
+                f" {outcome.statuses}, normal after {settled:.2f} s, cores {used}"
             )
             outcomes.append(outcome)
-    return Result(scenario.name, scenario.title, capacity, idle, tuple(outcomes), settled, before)
+    return Result(scenario.name, scenario.title, capacity, capacity_tokens, idle, tuple(outcomes), settled, before)
 
 
-def texts_of(scenario: Scenario, checkpoint: Path) -> list[str]:
+def workload_of(scenario: Scenario, checkpoint: Path) -> Workload:
     """Return the texts of the scenario's calls, one for each."""
     count_tokens = models.token_counter(checkpoint)
-    short = list(lognormal("short", TEXTS, count_tokens, seed=6).texts)
+    short = lognormal("short", TEXTS, count_tokens, seed=6)
     if not scenario.long_share:
         return short
     every = round(1 / scenario.long_share)
-    long = cycle(equal("long", 16, 512, count_tokens, seed=7).texts)
-    return [next(long) if number % every == 0 else text for number, text in enumerate(short)]
+    long = equal("long", 16, 512, count_tokens, seed=7)
+    chosen = [(long, number // every % 16) if number % every == 0 else (short, number) for number in range(TEXTS)]
+    texts, tokens = (tuple(getattr(each, name)[at] for each, at in chosen) for name in ("texts", "tokens"))
+    return Workload("mix", texts, tokens)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ RAW = REQUEST.SerializeToString()
 
 
 def compressed(raw: bytes, level: int = 9) -> bytes:
-    """Compress as gzip does at no time, since tests are named by these bytes and names must not change by the second."""
+    """Compress without the time, since tests are named by these bytes, and names must not change by the second."""
     return gzip.compress(raw, level, mtime=0)
 
 

@@ -140,6 +140,7 @@ class Hello:
     # The most that a Generate may have, its input and max_new_tokens added up for each answer or beam; 0: none at all.
     cache_tokens: int = 0
     wait_seconds: float = 0.0  # as in Result
+    batch_seconds: float = 0.0  # as in Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,8 @@ class Result:
     there are fewer; "answer_spans.none" [n], the score of "no answer".
 
     `wait_seconds` is a hint: how long a small interactive Work would have to wait if it came now, from a caller with no
-    other work waiting. It is 0 at an idle worker.
+    other work waiting. It is 0 at an idle worker. `batch_seconds` is how long a full batch takes there, by those
+    that the worker has lately computed.
     """
 
     id: int
@@ -164,6 +166,7 @@ class Result:
     queue_seconds: float
     compute_seconds: float
     wait_seconds: float = 0.0
+    batch_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

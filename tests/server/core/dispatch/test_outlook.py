@@ -120,3 +120,14 @@ def test_so_many_callers_are_remembered_and_no_more(clock: Clock) -> None:
     wait.say(0.9)
     outlook.refused("caller-4999", clock.now + 2.0, retry_seconds=1.0)
     assert refusal(outlook, "caller-4999", clock.now + 1.0) is not None
+
+
+def test_a_call_behind_its_caller_s_own_work_is_refused_without_asking_a_worker(clock: Clock) -> None:
+    behind = {"a": 2.5}
+    outlook = Outlook(lambda: [Wait()], lambda caller: behind.get(caller, 0.0))
+    error = refusal(outlook, "a", clock.now + 2.0)
+    assert error is not None
+    assert (error.reason, error.retry_seconds) == ("OVERLOADED", 0.5)
+    assert refusal(outlook, "a", clock.now + 3.0) is None
+    assert refusal(outlook, "b", clock.now + 2.0) is None
+    assert refusal(outlook, "a", clock.now + 0.5) is None  # goes before the caller's patient calls

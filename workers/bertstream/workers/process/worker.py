@@ -128,7 +128,7 @@ def start(settings: WorkerSettings) -> tuple[EngineLoop, WorkQueue]:
 
     def hello(connection: int) -> Hello:
         fields = settings.name, os.getpid(), connection, settings.batch_tokens, settings.running, cache_tokens
-        return Hello(*fields, wait_seconds=queue.wait_seconds)
+        return Hello(*fields, wait_seconds=queue.wait_seconds, batch_seconds=queue.batch_seconds)
 
     Listener(settings.socket, Queues(queue, sessions, generation), hello).start()
     return loop, queue

@@ -234,10 +234,10 @@ class EngineLoop:
             self._halve(flight.entries, outputs.reason)
 
     def _answer(self, entries: Sequence[Entry], outputs: Sequence[dict[str, Tensor]], started: float) -> None:
-        seconds, wait = time.monotonic() - started, self._queue.wait_seconds
+        seconds, waits = time.monotonic() - started, (self._queue.wait_seconds, self._queue.batch_seconds)
         self.batches += 1
         for entry, tensors in zip(entries, outputs, strict=True):
-            _answer(entry, tensors, started - entry.arrival, seconds, wait)
+            _answer(entry, tensors, started - entry.arrival, seconds, waits)
 
     def _halve(self, entries: Sequence[Entry], reason: FailureReason) -> None:
         halve(
@@ -271,8 +271,10 @@ def _reply(entry: Entry, failure: Failure) -> None:
     _connection(entry).reply(lambda: failure)
 
 
-def _answer(entry: Entry, tensors: dict[str, Tensor], queued: float, computed: float, wait: float) -> None:
+def _answer(
+    entry: Entry, tensors: dict[str, Tensor], queued: float, computed: float, waits: tuple[float, float]
+) -> None:
     def make() -> Result:
-        return Result(entry.work.id, {name: t.numpy() for name, t in tensors.items()}, queued, computed, wait)
+        return Result(entry.work.id, {name: t.numpy() for name, t in tensors.items()}, queued, computed, *waits)
 
     _connection(entry).reply(make)

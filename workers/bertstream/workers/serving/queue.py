@@ -50,6 +50,12 @@ class WorkQueue:
         with self._changed:
             return self._outlook(time.monotonic()).wait_seconds
 
+    @property
+    def batch_seconds(self) -> float:
+        """Return how long a full batch takes; 0 before any batch was computed."""
+        with self._changed:
+            return self._at_hand.pace.seconds(self.batch_tokens)
+
     def add(self, work: Work, source: object, *, promised: bool = False) -> Failure | None:
         """Add work, or return why it cannot wait.
 

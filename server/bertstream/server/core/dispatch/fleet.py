@@ -10,6 +10,7 @@ from bertstream.server.core import errors
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch.link import WorkerLink
 from bertstream.server.core.dispatch.outlook import Outlook
+from bertstream.server.core.dispatch.under_way import UnderWay
 
 MIN_PIECE_TOKENS = 512  # smaller pieces gain nothing from another worker
 
@@ -21,9 +22,10 @@ class Fleet:
         self._changed = asyncio.Event()
         self._on_change = on_change
         self.worker_wait_seconds = worker_wait_seconds
-        self._links = [WorkerLink(path, self._link_changed) for path in sockets]
+        self._under_way = UnderWay()
+        self._links = [WorkerLink(path, self._link_changed, self._under_way) for path in sockets]
         self._closed = False
-        self.outlook = Outlook(lambda: [link.wait for link in self.live])
+        self.outlook = Outlook(lambda: [link.wait for link in self.live], self._seconds_behind_own)
         self.generation_outlook = Outlook(lambda: [link.generation_wait for link in self.live])
 
     @property
@@ -87,6 +89,19 @@ class Fleet:
                     raise errors.deadline_exceeded() from None
                 raise errors.worker_lost("no worker is alive; one is being started") from None
         return min(live, key=lambda link: link.tokens)
+
+    def _seconds_behind_own(self, caller: str) -> float:
+        """Return after how many seconds all interactive work of a caller is done that is under way from here.
+
+        Half of the batches at hand is done already, on average. Other frontends' work is not known: if there is any,
+        workers refuse what would be late for that.
+        """
+        tokens = self._under_way.tokens_until_done(caller)
+        live = self.live
+        if not tokens or not live:
+            return 0.0
+        batch_seconds = sum(link.wait.batch_seconds for link in live) / len(live)
+        return batch_seconds * (tokens / (self.batch_tokens * len(live)) - 0.5)
 
     def _link_changed(self) -> None:
         self._changed.set()

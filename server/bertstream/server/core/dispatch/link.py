@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server.core.dispatch.outlook import Wait
+from bertstream.server.core.dispatch.under_way import UnderWay
 from bertstream.workers import ipc
 from bertstream.workers.contract import Cancel, Completed, Failure, Generate, Generated, Hello, Result, Work
 from bertstream.workers.serving.running_record import read_running
@@ -48,8 +49,13 @@ _Answer = Result | Completed | Failure | None
 class WorkerLink:
     """Sends work to one worker and awaits the answers."""
 
-    def __init__(self, path: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, path: str, on_change: Callable[[], None], under_way: UnderWay | None = None) -> None:
+        """Connect to the worker's socket.
+
+        on_change: called when the worker has come or is gone. under_way: counts the work that the worker has.
+        """
         self.path = path
+        self._under_way = under_way or UnderWay()
         self.hello: Hello | None = None
         self.cache_tokens = 0  # from the worker's last greeting
         self.tokens = 0  # under way
@@ -71,9 +77,13 @@ class WorkerLink:
 
     async def call(self, work: Work) -> Result | Failure:
         """Run one piece of work, whose id is set here; raise WorkerLost. Cancelling this cancels the work."""
-        answer = await self._ask(work, int(work.batch.ids.size))
+        with self._under_way.counting(work):
+            answer = await self._ask(work, int(work.batch.ids.size))
         assert isinstance(answer, Result | Failure)
-        self.wait.say(answer.wait_seconds)
+        if isinstance(answer, Result):
+            self.wait.say(answer.wait_seconds, answer.batch_seconds)
+        else:
+            self.wait.say_seconds(answer.wait_seconds)
         return answer
 
     async def generate(self, work: Generate, cost: int, sink: Sink | None = None) -> Completed | Failure | None:
@@ -141,7 +151,7 @@ class WorkerLink:
         if isinstance(message, Hello):
             self.hello = message
             self.cache_tokens = message.cache_tokens
-            self.wait.say(message.wait_seconds)
+            self.wait.say(message.wait_seconds, message.batch_seconds)
             log.info("connected to %s", message.worker, extra={"pid": message.pid})
             self._on_change()
         elif isinstance(message, Generated):

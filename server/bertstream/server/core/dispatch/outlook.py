@@ -1,7 +1,8 @@
 """How long work would have to wait, by what the workers last said, so that late work is refused at once.
 
 What a worker said is as old as its last answer. It works off a second of work each second, so by now the wait is
-that much shorter, unless more work has come; then the worker itself refuses what would be late.
+that much shorter, unless more work has come; then the worker itself refuses what would be late. Nor does a worker have
+to be asked where a caller's own work that is under way takes all the time that its next call has.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bertstream.server.core.errors import RequestError, overloaded
+from bertstream.workers.contract import INTERACTIVE
+from bertstream.workers.serving.scheduler import PATIENCE_SECONDS
 
 _MOST_CALLERS = 1024  # whose refusals are remembered
 # The longest time for which a refusal is remembered: workers are busy that long with the work that they have admitted,
@@ -29,11 +32,16 @@ class Wait:
     """How long work of one kind would have to wait at one worker, as that worker last said."""
 
     seconds: float = 0.0
+    batch_seconds: float = 0.0  # that a full batch takes there
     at: float = -math.inf  # time.monotonic()
 
-    def say(self, seconds: float) -> None:
-        """Note how many seconds the worker says now."""
-        self.seconds, self.at = seconds, time.monotonic()
+    def say(self, seconds: float, batch_seconds: float = 0.0) -> None:
+        """Note what the worker says now."""
+        self.seconds, self.batch_seconds, self.at = seconds, batch_seconds, time.monotonic()
+
+    def say_seconds(self, seconds: float) -> None:
+        """Note only how long work would have to wait."""
+        self.say(seconds, self.batch_seconds)
 
     def left(self, now: float) -> float:
         """Return how many seconds work that comes now would have to wait."""
@@ -49,9 +57,15 @@ class _Refusal:
 class Outlook:
     """The recent refusals of one kind of work of one model, judged beside what its workers say."""
 
-    def __init__(self, waits: Callable[[], Iterable[Wait]]) -> None:
-        """Take what returns how long such work would have to wait at each living worker."""
+    def __init__(
+        self, waits: Callable[[], Iterable[Wait]], behind_own: Callable[[str], float] = lambda caller: 0.0
+    ) -> None:
+        """Take what returns how long such work would have to wait at each living worker.
+
+        behind_own: returns the seconds after which a caller's own work would be done that is under way by now.
+        """
         self._waits = waits
+        self._behind_own = behind_own
         self._refused: dict[str, _Refusal] = {}  # by the caller's name
 
     def check(self, caller: str, deadline: float) -> None:
@@ -62,6 +76,9 @@ class Outlook:
             return
         if (least := self._least_wait(now)) > slack:
             raise _too_late(least - slack)
+        # Less patient calls go before others of their caller.
+        if slack >= PATIENCE_SECONDS[INTERACTIVE] and (behind := self._behind_own(caller)) > slack:
+            raise _too_late(behind - slack)
         refusal = self._refused.get(caller)
         if refusal is not None and now < refusal.until and slack <= refusal.slack:
             raise _too_late(refusal.until - now)
