@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks import models
-from benchmarks.overload.offering import Call, Callers, Request, requests
+from benchmarks.overload.offering import Call, Callers, requests
 from benchmarks.overload.outcomes import percentile
 from benchmarks.overload.scenarios import PROBE_GAP, TEXTS, OverloadPlan
 from benchmarks.processes import PATIENT, Server
 from benchmarks.rounds import say
 from benchmarks.tables import table
-from benchmarks.workloads import lognormal
+from benchmarks.workloads import Workload, lognormal
 from bertstream.server.keys.editing import add, hash_of, new_key
 from bertstream.server.keys.file import KeyTable
 
@@ -56,33 +58,51 @@ def measure(plan: OverloadPlan, checkpoint: Path, cache: Path, flags: Sequence[s
             add(file, KeyTable(name, hash_of(key)))
         server = Server(checkpoint, ["--keys-file", str(file), *flags], cache, PATIENT)
         try:
-            return asyncio.run(shares(plan, server.address, keys, checkpoint))
+            # The heavy caller is another process, for what it does must not keep the light one from calling.
+            with ProcessPoolExecutor(1, get_context("spawn")) as other:
+                return asyncio.run(shares(plan, server.address, keys, checkpoint, other))
         finally:
             server.close()
 
 
-async def shares(plan: OverloadPlan, address: str, keys: dict[str, str], checkpoint: Path) -> Shares:
+async def shares(
+    plan: OverloadPlan, address: str, keys: dict[str, str], checkpoint: Path, other: ProcessPoolExecutor
+) -> Shares:
     """Measure the callers alone and together."""
-    workload = lognormal("short", TEXTS, models.token_counter(checkpoint), seed=6)
-    heavy_source, light_source = requests(workload), requests(workload)
-    async with Callers(address, CONNECTIONS, keys[HEAVY]) as heavy, Callers(address, 1, keys[LIGHT]) as light:
 
-        async def flood() -> Share:
-            calls = await heavy.keep_busy(heavy_source, AT_ONCE, plan.seconds, plan.deadline)
-            return shared(HEAVY, calls, plan.seconds)
+    def flood(seconds: float) -> asyncio.Future[Share]:
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(other, heavy, address, keys[HEAVY], checkpoint, seconds, plan.deadline)
 
-        await heavy.keep_busy(heavy_source, AT_ONCE, plan.deadline, plan.deadline)  # the server learns its pace
-        alone = await one_at_a_time(light, light_source, plan.seconds)
-        heavy_alone = await flood()
-        both = await asyncio.gather(flood(), one_at_a_time(light, light_source, plan.seconds))
-    made = Shares(alone, heavy_alone, *both)
+    async with Callers(address, 1, keys[LIGHT]) as light:
+        source = requests(workload_of(checkpoint))
+
+        async def one_at_a_time(begin: float = 0.0) -> Share:
+            await asyncio.sleep(begin)
+            return shared(LIGHT, await light.probe(source, PROBE_GAP, plan.seconds), plan.seconds)
+
+        await flood(plan.deadline)  # the server learns its pace
+        light_alone = await one_at_a_time()
+        heavy_alone = await flood(plan.seconds)
+        both = await asyncio.gather(flood(plan.seconds + 2 * plan.deadline), one_at_a_time(plan.deadline))
+    made = Shares(light_alone, heavy_alone, *both)
     say(f"{NAME}: light {made.light}, alone {made.light_alone}; heavy {made.heavy}, alone {made.heavy_alone}")
     return made
 
 
-async def one_at_a_time(callers: Callers, source: Iterator[Request], seconds: float) -> Share:
-    """Measure the light caller."""
-    return shared(LIGHT, await callers.probe(source, PROBE_GAP, seconds), seconds)
+def heavy(address: str, key: str, checkpoint: Path, seconds: float, deadline: float) -> Share:
+    """Call as the heavy caller."""
+
+    async def call() -> list[Call]:
+        async with Callers(address, CONNECTIONS, key) as callers:
+            return await callers.keep_busy(requests(workload_of(checkpoint)), AT_ONCE, seconds, deadline)
+
+    return shared(HEAVY, asyncio.run(call()), seconds)
+
+
+def workload_of(checkpoint: Path) -> Workload:
+    """Return the texts of both callers."""
+    return lognormal("short", TEXTS, models.token_counter(checkpoint), seed=6)
 
 
 def shared(caller: str, calls: Sequence[Call], seconds: float) -> Share:
