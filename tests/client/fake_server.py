@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 from google.rpc import status_pb2
 
+from bertstream.client._calls.health import OPEN_SERVICE, check_request
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import encoding_pb2_grpc as encoding_grpc
 from bertstream.v1 import generation_pb2_grpc as generation_grpc
@@ -86,6 +87,7 @@ class Behaviour:
     reverse: bool = False  # the answer to a message comes in two, last items first
     stall: threading.Event | None = None  # all answers wait until this is set
     health: int = 1
+    draining: bool = False  # all calls are refused, and health says so
     model: models.Model = field(default_factory=model_message)
     bad_answer: bool = False
     broken_part: str = ""  # what is wrong with the parts of a text, see spoil()
@@ -147,6 +149,8 @@ class FakeServer(
 
     def check(self, request: bytes, context: Any) -> bytes:
         self._enter("Check", request, context)
+        if request == check_request(OPEN_SERVICE):
+            return bytes([8, 2 if self.does.draining else 1])
         if request not in (b"", b"\x0a\x04tiny"):
             abort(context, status(Code.NOT_FOUND, "no such service"))
         return bytes([8, self.does.health])
@@ -266,6 +270,8 @@ class FakeServer(
         self.seen.deadlines.append(context.time_remaining())
         if rpc.startswith("Stream") and not context.add_callback(self.seen.cancelled.set):
             self.seen.cancelled.set()  # over before it began
+        if self.does.draining and rpc != "Check":
+            abort(context, status(Code.UNAVAILABLE, "the server is shutting down", "DRAINING", retry_seconds=5.0))
         if not rpc.startswith("Stream") and self.does.failures:
             abort(context, self.does.failures.popleft())
 

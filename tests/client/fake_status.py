@@ -31,7 +31,8 @@ def status(
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
     if retry_seconds is not None:
-        delay = Duration(nanos=round(retry_seconds * 1e9))
+        delay = Duration()
+        delay.FromNanoseconds(round(retry_seconds * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     if request_id:
         details.append(error_details_pb2.RequestInfo(request_id=request_id))

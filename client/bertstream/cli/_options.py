@@ -47,7 +47,11 @@ def command(
     parser.set_defaults(run=run)
     common = parser.add_argument_group("the server")
     address = os.environ.get("BERTSTREAM_ADDRESS") or DEFAULT_ADDRESS
-    common.add_argument("--address", default=address, help="HOST:PORT (default: $BERTSTREAM_ADDRESS, else %(default)s)")
+    common.add_argument(
+        "--address",
+        default=address,
+        help="HOST:PORT, or several with commas between (default: $BERTSTREAM_ADDRESS, else %(default)s)",
+    )
     _add_security(common)
     common.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up after this time")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -29,6 +29,7 @@ from bertstream.client._generation.async_generation import AsyncGenerationMethod
 from bertstream.client._reports import ReportOption
 from bertstream.client._tasks.async_tasks import AsyncTaskMethods
 from bertstream.client._texts import Text, listed
+from bertstream.client._transport.addresses import servers_of
 from bertstream.client._transport.async_transport import AsyncTransport
 from bertstream.client._transport.channels import Connection
 from bertstream.client._transport.security import TLS, security
@@ -65,7 +66,7 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
 
     def __init__(
         self,
-        address: str = "127.0.0.1:50051",
+        address: str | Sequence[str] = "127.0.0.1:50051",
         *,
         timeout: float | None = 60.0,
         channels: int = 4,
@@ -78,13 +79,14 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
         max_message_bytes: int = 64 << 20,
         reconnect_seconds: float = 30.0,
     ) -> None:
+        servers = servers_of(address)
         self._transport = AsyncTransport(
             Connection(
-                address,
+                servers,
                 timeout,
                 channels,
                 retries,
-                security(address, tls, credentials, api_key, insecure_key),
+                security(servers, tls, credentials, api_key, insecure_key),
                 tuple(metadata),
                 max_message_bytes,
                 reconnect_seconds,

@@ -28,6 +28,7 @@ from bertstream.client._generation.sync_generation import GenerationMethods
 from bertstream.client._reports import ReportOption
 from bertstream.client._tasks.sync_tasks import TaskMethods
 from bertstream.client._texts import Text, listed
+from bertstream.client._transport.addresses import servers_of
 from bertstream.client._transport.channels import Connection
 from bertstream.client._transport.security import TLS, security
 from bertstream.client._transport.sync_transport import SyncTransport
@@ -65,13 +66,16 @@ class Client(TaskMethods, GenerationMethods):
 
     Args:
         address: `host:port`, or another gRPC target with a port, such as `dns:///host:port`, or `unix:path`. Anything
-            else raises ValueError. If the environment says so (`grpc_proxy`, `https_proxy`, `http_proxy`, `no_proxy`),
+            else raises ValueError. Several servers of the same models, with commas between or as a sequence, share the
+            calls by what is under way; those that are gone or drain get none. gRPC itself shares calls in turn between
+            all servers that it finds behind a `dns:` name or in one `ipv4:` or `ipv6:` address. If the environment says so (`grpc_proxy`, `https_proxy`, `http_proxy`, `no_proxy`),
             gRPC connects through a proxy, but never to this machine.
         timeout: seconds that one message of a unary call may take, unless a method's own `timeout` is given; None for
             no limit. Streams have no limit unless their own `timeout` is given.
-        channels: the number of connections, each opened when it is needed. Where several frontend processes share a
+        channels: the number of connections to each server, each opened when it is needed. Where several frontend processes share a
             port, each connection may reach another; a call takes the one with the fewest calls under way.
-        retries: how often gRPC tries a unary call again (0 to 4) that failed with UNAVAILABLE or RESOURCE_EXHAUSTED.
+        retries: how often a unary call is tried again (0 to 4) that failed with UNAVAILABLE or RESOURCE_EXHAUSTED. Each
+            try goes from one of several servers to the next, until one takes the call.
         tls: True for TLS with the authorities that the system trusts, or a TLS with other settings; False for plain
             text.
         credentials: gRPC's own channel credentials, in place of `tls`.
@@ -86,7 +90,7 @@ class Client(TaskMethods, GenerationMethods):
 
     def __init__(
         self,
-        address: str = "127.0.0.1:50051",
+        address: str | Sequence[str] = "127.0.0.1:50051",
         *,
         timeout: float | None = 60.0,
         channels: int = 4,
@@ -99,13 +103,14 @@ class Client(TaskMethods, GenerationMethods):
         max_message_bytes: int = 64 << 20,
         reconnect_seconds: float = 30.0,
     ) -> None:
+        servers = servers_of(address)
         self._transport = SyncTransport(
             Connection(
-                address,
+                servers,
                 timeout,
                 channels,
                 retries,
-                security(address, tls, credentials, api_key, insecure_key),
+                security(servers, tls, credentials, api_key, insecure_key),
                 tuple(metadata),
                 max_message_bytes,
                 reconnect_seconds,

@@ -9,7 +9,14 @@ import pytest
 
 from bertstream.cli import main
 from bertstream.client import AsyncClient, Client, DeadlineExceeded, Unavailable
-from bertstream.client._transport.addresses import PROXY_VARIABLES, check_address, is_local, proxy_of
+from bertstream.client._transport.addresses import (
+    PROXY_VARIABLES,
+    check_address,
+    is_local,
+    may_be_several,
+    proxy_of,
+    servers_of,
+)
 from tests.client.fake_server import FakeServer
 from tests.client.proxy import Proxy
 
@@ -54,7 +61,7 @@ BAD = [
     ("ho st:1", "has a space in it"),
     ("host:1 ", "has a space in it"),
     ("host:1\n", "has a space in it"),
-    ("a,b:1", "has no host"),
+    ("ipv4:127.0.0.1:1,127.0.0.1", "has no port"),
     ("http://host:1", "must be without http://: host:1"),
     ("https://host:1/", "must be without https://; for TLS say tls=True: host:1"),
     ("grpc://host:1", "must be without grpc://: host:1"),
@@ -69,6 +76,63 @@ def test_addresses(address: str) -> None:
     Client(address).close()
 
 
+@pytest.mark.parametrize(
+    ("address", "servers"),
+    [
+        ("a:1", ("a:1",)),
+        ("a:1,b:2, [::1]:3", ("a:1", "b:2", "[::1]:3")),
+        ("a:1,unix:/run/b.sock", ("a:1", "unix:/run/b.sock")),
+        ("dns:///a:1,dns:///b:1", ("dns:///a:1", "dns:///b:1")),
+        (["a:1", "ipv4:10.0.0.1:1,10.0.0.2:1"], ("a:1", "ipv4:10.0.0.1:1,10.0.0.2:1")),
+        ("ipv4:10.0.0.1:1,10.0.0.2:1", ("ipv4:10.0.0.1:1,10.0.0.2:1",)),
+        ("unix:/run/a,b.sock", ("unix:/run/a,b.sock",)),
+    ],
+)
+def test_the_servers_of_an_address(address: str | list[str], servers: tuple[str, ...]) -> None:
+    assert servers_of(address) == servers
+    Client(address).close()
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("a,b:1", "address 'a' has no port, as in a:50051"),
+        ("a:1,", "address is empty"),
+        ("a:1,,b:1", "address is empty"),
+        ("a:1,me:secret@b:1", "address must be without a user and a password"),
+        ("a:1,b:1,a:1", "address has 'a:1' more than once"),
+        ([], "address has no server in it"),
+    ],
+)
+def test_servers_that_cannot_be_meant(address: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Client(address)
+
+
+@pytest.mark.parametrize("address", [None, 50051, b"a:1", {"a:1"}, ["a:1", 2]])
+def test_what_is_no_address(address: Any) -> None:
+    with pytest.raises(TypeError, match="address must be a str"):
+        AsyncClient(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "several"),
+    [
+        ("dns:///example.com:1", True),
+        ("dns://127.0.0.1:53/example.com:1", True),
+        ("ipv4:127.0.0.1:1,127.0.0.1:2", True),
+        ("ipv4:127.0.0.1:1", False),
+        ("example.com:1", False),
+        ("dns:///localhost:1", False),
+        ("dns:///10.0.0.1:1", False),
+        ("unix:/run/a,b", False),
+        ("xds:///a", False),
+    ],
+)
+def test_the_addresses_behind_which_there_may_be_several_servers(address: str, several: bool) -> None:
+    assert may_be_several(address) is several
+
+
 @pytest.mark.parametrize(("address", "why"), BAD)
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_addresses_that_cannot_be_meant(kind: Any, address: str, why: str) -> None:
@@ -76,12 +140,6 @@ def test_addresses_that_cannot_be_meant(kind: Any, address: str, why: str) -> No
         kind(address)
     assert repr(address) in str(raised.value) or not address
     assert "\n" not in str(raised.value)
-
-
-def test_an_address_that_is_no_str() -> None:
-    nothing: Any = None
-    with pytest.raises(TypeError, match="address must be a str, not NoneType"):
-        Client(nothing)
 
 
 def test_a_password_is_not_shown() -> None:

@@ -1,15 +1,8 @@
-"""The balance between channels, and the calls that gRPC retries."""
+"""The calls that gRPC retries."""
 
 from __future__ import annotations
 
-from bertstream.client._transport.channels import LeastLoaded, rpc_names, service_config
-
-
-def test_the_least_loaded_channel_is_taken() -> None:
-    balance = LeastLoaded(3)
-    assert [balance.acquire() for _ in range(4)] == [0, 1, 2, 0]
-    balance.release(1)
-    assert balance.acquire() == 1
+from bertstream.client._transport.channels import rpc_names, service_config
 
 
 def test_retries_are_for_calls_with_one_request_that_change_nothing() -> None:

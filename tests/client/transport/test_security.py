@@ -227,8 +227,8 @@ def test_a_key_may_go_to_this_machine(address: str) -> None:
 
 
 def test_a_key_is_not_shown(server: FakeServer, connect: Any) -> None:
-    made = security("127.0.0.1:1", False, None, KEY, False)
-    connection = Connection("127.0.0.1:1", 1.0, 1, 0, made, (("x-key", KEY),), 1, 1.0)
+    made = security(["127.0.0.1:1"], False, None, KEY, False)
+    connection = Connection(("127.0.0.1:1",), 1.0, 1, 0, made, (("x-key", KEY),), 1, 1.0)
     assert KEY not in repr(made) + repr(connection)
     assert dict(connection.metadata) == {"x-key": KEY, "authorization": f"Bearer {KEY}"}
     server.close()
@@ -237,7 +237,7 @@ def test_a_key_is_not_shown(server: FakeServer, connect: Any) -> None:
 
 
 def test_nothing_given_is_nothing_needed() -> None:
-    assert security("127.0.0.1:1", False, None, None, False) == Security()
+    assert security(["127.0.0.1:1"], False, None, None, False) == Security()
 
 
 def test_headers_that_are_too_large_are_not_overload(server: FakeServer, connect: Any) -> None:

@@ -6,11 +6,13 @@ nothing but grpcio, protobuf and NumPy, the client writes `string service = 1` a
 
 from __future__ import annotations
 
-from bertstream.client._errors import unexpected_response
+from bertstream.client._errors import Cancelled, DeadlineExceeded, RpcError, Unavailable, unexpected_response
 from bertstream.client._types import Health
 
 HEALTH_RPC = "Check"
 CHECK_METHOD = "/grpc.health.v1.Health/Check"
+OPEN_SERVICE = "bertstream.v1.ModelService"
+"""Serves as long as its server takes calls: unlike the others, it does not depend on what lives of a model."""
 
 
 def check_request(service: str) -> bytes:
@@ -26,6 +28,13 @@ def check_response(data: bytes) -> Health:
     if len(data) == 2 and data[0] == 0x08 and data[1] <= Health.SERVICE_UNKNOWN.value:
         return Health(data[1])
     raise unexpected_response("a health status that is none")
+
+
+def is_open(answer: bytes | RpcError) -> bool:
+    """Return whether a server takes calls, by its answer to a check of OPEN_SERVICE, which it may not know."""
+    if isinstance(answer, RpcError):
+        return not isinstance(answer, Unavailable | DeadlineExceeded | Cancelled)
+    return check_response(answer) is not Health.NOT_SERVING
 
 
 def _varint(number: int) -> bytes:

@@ -20,6 +20,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from bertstream.client._calls.backoff import backoff_seconds
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Step, Stop
 from bertstream.client._errors import (
     InvalidArgument,
@@ -109,7 +110,7 @@ class Backoff:
 
     def next_delay(self, error: RpcError) -> float | None:
         """Return the seconds to wait, or None to give up."""
-        delay = min(FIRST_DELAY_SECONDS * 2**self._failures, LONGEST_DELAY_SECONDS) * (0.5 + self._jitter() / 2)
+        delay = backoff_seconds(self._failures, FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, self._jitter)
         delay = max(delay, error.retry_after or 0.0)
         self._failures, self._spent = min(self._failures + 1, 16), self._spent + delay
         return delay if self._spent <= self._budget else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
@@ -20,6 +21,30 @@ DIRECT_VARIABLES = ("no_grpc_proxy", "no_proxy")
 
 _SCHEME = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds|google-c2p):")
 _HOST = re.compile(r"[^\s\[\]:/\\?#@,;\"'<>{}|^`\x00-\x1f]+")
+
+
+def servers_of(address: object) -> tuple[str, ...]:
+    """Return the address of each server: the parts of a str between commas, or the items of a sequence.
+
+    The endpoints of `ipv4:` and `ipv6:` stay together, as they are one target to gRPC; a path may have commas itself.
+    Raises ValueError for an address to which gRPC could never connect or that comes twice, and TypeError for what is
+    neither a str nor a sequence of them.
+    """
+    if isinstance(address, str):
+        scheme = _split(address)[0]
+        parts = [address] if scheme not in ("", "dns") else address.split(",")
+        servers = parts if len(parts) == 1 else [part.strip() for part in parts]
+    elif isinstance(address, Sequence) and not isinstance(address, bytes | bytearray):
+        servers = list(address)
+    else:
+        raise TypeError(f"address must be a str or a sequence of them, not {type(address).__name__}; {EXAMPLE}")
+    if not servers:
+        raise ValueError(f"address has no server in it; {EXAMPLE}")
+    for server in servers:
+        check_address(server)
+    if twice := next((server for server in servers if servers.count(server) > 1), None):
+        raise ValueError(f"address has {twice!r} more than once: name each server once")
+    return tuple(servers)
 
 
 def check_address(address: object) -> None:
@@ -39,6 +64,18 @@ def is_local(address: str) -> bool:
     """Return whether the address is of this machine, so that there is no proxy or network on the way."""
     scheme, endpoints = _split(address)
     return scheme in LOCAL_SCHEMES or all(_is_loopback(_host_and_port(endpoint)[0]) for endpoint in endpoints)
+
+
+def may_be_several(address: str) -> bool:
+    """Return whether gRPC may find several servers behind an address: it lists them, or asks for a name by `dns:`.
+
+    A bare host:port means one server, even where its host has an address of each kind.
+    """
+    scheme, endpoints = _split(address)
+    if scheme in LOCAL_SCHEMES + FOREIGN_SCHEMES:
+        return False
+    host = _host_and_port(endpoints[0])[0]
+    return len(endpoints) > 1 or (scheme == "dns" and not (_is_loopback(host) or _is_ip(host)))
 
 
 def proxy_of(address: str) -> str:
@@ -116,6 +153,14 @@ def _host_and_port(endpoint: str) -> tuple[str, str | None]:
 def _is_ipv6(host: str) -> bool:
     try:
         IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
     except ValueError:
         return False
     return True

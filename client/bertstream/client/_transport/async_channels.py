@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import suppress
 from typing import Any
 
 import grpc
 
-from bertstream.client._transport.channels import Connection, LeastLoaded, stubs
+from bertstream.client._calls.health import HEALTH_RPC, OPEN_SERVICE, check_request, is_open
+from bertstream.client._errors import RpcError
+from bertstream.client._transport.balance import ANSWER_SECONDS, Place
+from bertstream.client._transport.channels import Connection, stubs
 
 SETTLE_SECONDS = 0.1  # for gRPC to notify a loop of cancelled calls, since it logs errors if the loop is gone
 
@@ -19,38 +22,63 @@ class LoopChannels:
     """The channels of one event loop, made while it runs, and closed when it shuts down as asyncio.run does."""
 
     def __init__(self, connection: Connection) -> None:
-        self._channels = [_channel(connection, index) for index in range(connection.channels)]
+        self._connection = connection
+        self._channels = {place: _channel(connection, place) for place in connection.places()}
         self._loop = asyncio.get_running_loop()
-        self._balance = LeastLoaded(connection.channels)
+        self._balance = connection.balance()
+        self._asking: set[asyncio.Task[None]] = set()
         self._under_way, self._cut_at = 0, float("-inf")
         self._closing: asyncio.Task[None] | None = None
         self.closed = False
-        self.rpcs: list[dict[str, Any]] = [stubs(channel) for channel in self._channels]
+        self.rpcs: dict[Place, dict[str, Any]] = {place: stubs(channel) for place, channel in self._channels.items()}
         # asyncio's only hook for the end of a loop is that it closes generators that have begun.
         self._guard = self._until_shutdown()
         with suppress(StopIteration):
             self._guard.__anext__().send(None)
 
-    def acquire(self) -> int:
-        """Return the channel for a new call."""
+    def acquire(self, refused: Collection[int] = ()) -> Place:
+        """Return the place for a new call, and ask servers that took none whether they do again."""
+        for server in self._balance.to_ask():
+            task = asyncio.create_task(self._ask(server), name="bertstream-health")
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
         self._under_way += 1
-        return self._balance.acquire()
+        return self._balance.acquire(refused)
 
-    def release(self, index: int, call: Any) -> None:
+    def release(self, place: Place, call: Any) -> None:
         """Note that a call of that channel has ended or is about to be cancelled; `call` is None if it never began."""
         self._under_way -= 1
-        self._balance.release(index)
+        self._balance.release(place)
         if call is not None and (not call.done() or call.cancelled()):
             self._cut_at = self._loop.time()
+
+    def error_at(self, place: Place) -> Callable[[Any], RpcError]:
+        """Return what makes an exception of a call's grpc.RpcError, and notes what it says of the server."""
+        return lambda error: self._balance.failed(place.server, self._connection.error_of(error, place.server))
 
     async def close(self) -> None:
         """Close the channels, in their loop; calls under way raise Cancelled."""
         self.closed = True
-        await asyncio.gather(*(channel.close() for channel in self._channels))
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
 
     def close_soon(self) -> None:
         """Close the channels from a callback of their loop."""
         self._closing = asyncio.ensure_future(self.close())
+
+    async def _ask(self, server: int) -> None:
+        check, metadata = self.rpcs[Place(server, 0)][HEALTH_RPC], self._connection.metadata
+        opened = False
+        try:
+            request = check_request(OPEN_SERVICE)
+            opened = is_open(await check(request, timeout=ANSWER_SECONDS, metadata=metadata, wait_for_ready=True))
+        except grpc.RpcError as error:
+            opened = is_open(self._connection.error_of(error, server))
+        except RpcError:  # an answer that makes no sense
+            opened = False
+        finally:
+            self._balance.answered(server, opened)
 
     async def _until_shutdown(self) -> AsyncGenerator[None, None]:
         try:
@@ -98,7 +126,9 @@ class AsyncChannels:
             await here.close()
 
 
-def _channel(connection: Connection, index: int) -> grpc.aio.Channel:
-    if connection.security.credentials is None:
-        return grpc.aio.insecure_channel(connection.address, connection.options(index))
-    return grpc.aio.secure_channel(connection.address, connection.security.credentials, connection.options(index))
+def _channel(connection: Connection, place: Place) -> grpc.aio.Channel:
+    address, options = connection.servers[place.server], connection.options(place)
+    credentials = connection.security.credentials
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options)
+    return grpc.aio.secure_channel(address, credentials, options)

@@ -21,10 +21,10 @@ from bertstream.client._calls.unary_calls import Calls, Operation
 from bertstream.client._errors import Cancelled, RpcError
 from bertstream.client._texts import check_stream
 from bertstream.client._transport.async_call import AsyncStreamCall
-from bertstream.client._transport.async_channels import AsyncChannels
+from bertstream.client._transport.async_channels import AsyncChannels, LoopChannels
 from bertstream.client._transport.channels import Connection
 from bertstream.client._transport.deadline import Deadline
-from bertstream.client._transport.sync_transport import CALLS_UNDER_WAY
+from bertstream.client._transport.sync_transport import CALLS_UNDER_WAY, UnderWay, ErrorOf
 from bertstream.client._types import Model
 
 T = TypeVar("T")
@@ -103,13 +103,16 @@ class AsyncTransport:
         model: Model | None = None
         if request.needs_model:
             model = await self.run(describe(self.descriptions, request.model), timeout)
+        tries, begun = self._connection.tries(request.rpc), False
         while True:
             message, channels = request.message_for(model), self._channels.here()
-            call, index = None, channels.acquire()
+            call, place = None, channels.acquire(tries.refused)
+            error_of = channels.error_at(place)
             try:
-                rpc = channels.rpcs[index][request.rpc]
+                rpc = channels.rpcs[place][request.rpc]
                 call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
-                while (response := await self._message_of(call)) is not None:
+                while (response := await _message_of(call, error_of)) is not None:
+                    begun = True
                     if (event := events.receive(response)) is not None:
                         yield event
                 events.ended()
@@ -117,10 +120,11 @@ class AsyncTransport:
             except RpcError as error:
                 failed = error
             finally:
-                channels.release(index, call)
+                channels.release(place, call)
                 if call is not None:
                     call.cancel()
-            await asyncio.sleep(deadline.cut(events.broken(failed)))
+            delay = events.broken(failed) if begun else tries.failed(place.server, failed)
+            await asyncio.sleep(deadline.cut(delay))
 
     async def _make(self, calls: Calls, deadline: Deadline) -> None:
         """Make the calls, a few at a time, and take their answers in order."""
@@ -133,27 +137,44 @@ class AsyncTransport:
                 if not under_way:
                     return
                 try:
-                    answer = await self._answer_of(under_way[0])
+                    answer = await self._answer(calls, under_way[0])
                 except RpcError as error:
                     raise calls.explain(number, error) from None
                 calls.answered(number, answer)
                 under_way.popleft()
                 number += 1
         finally:
-            for call in under_way:
-                call.cancel()
+            for asked in under_way:
+                asked.call.cancel()
 
-    def _start(self, calls: Calls, request: Any, deadline: Deadline) -> Any:
+    def _start(self, calls: Calls, request: Any, deadline: Deadline) -> UnderWay:
         timeout = deadline.left(None if calls.patient else self._connection.timeout)
-        channels = self._channels.here()
-        index = channels.acquire()
+        asked = UnderWay(request, Deadline(timeout), self._connection.tries(calls.rpc))
+        self._call(calls, asked, self._channels.here())
+        return asked
+
+    def _call(self, calls: Calls, asked: UnderWay, channels: LoopChannels) -> None:
+        """Make a call for a request, to a server that has not refused it."""
+        timeout = asked.deadline.left()
+        place = asked.place = channels.acquire(asked.tries.refused)
         try:
-            call = channels.rpcs[index][calls.rpc](request, timeout=timeout, metadata=self._connection.metadata)
+            rpc = channels.rpcs[place][calls.rpc]
+            asked.call = rpc(asked.request, timeout=timeout, metadata=self._connection.metadata)
         except BaseException:
-            channels.release(index, None)
+            channels.release(place, None)
             raise
-        call.add_done_callback(lambda call: channels.release(index, call))
-        return call
+        asked.error_of = channels.error_at(place)
+        asked.call.add_done_callback(lambda call: channels.release(place, call))
+
+    async def _answer(self, calls: Calls, asked: UnderWay) -> Any:
+        """Return the answer to a request, from another server where one does not take it."""
+        while True:
+            try:
+                return await _answer_of(asked.call, asked.error_of)
+            except RpcError as error:
+                failed = error
+            await asyncio.sleep(asked.deadline.cut(asked.tries.failed(asked.place.server, failed)))
+            self._call(calls, asked, self._channels.here())
 
     async def _open(
         self,
@@ -165,10 +186,10 @@ class AsyncTransport:
         if old:
             await old.close()
         timeout, channels = deadline.left(), self._channels.here()
-        index = channels.acquire()
-        call = AsyncStreamCall(lambda begun: channels.release(index, begun), self._connection.error_of)
+        place = channels.acquire()
+        call = AsyncStreamCall(lambda begun: channels.release(place, begun), channels.error_at(place))
         try:
-            call.start(channels.rpcs[index][request.rpc], timeout=timeout, metadata=self._connection.metadata)
+            call.start(channels.rpcs[place][request.rpc], timeout=timeout, metadata=self._connection.metadata)
             await call.send(stream.options())
         except BaseException:
             await call.close()
@@ -176,31 +197,33 @@ class AsyncTransport:
         stream.opened()
         return call
 
-    async def _answer_of(self, call: Any) -> Any:
-        """Return a call's answer. Raises the SDK's exceptions."""
-        try:
-            return await call
-        except grpc.RpcError as error:
-            raise self._connection.error_of(error) from None
-        except asyncio.CancelledError:
-            if _is_task_cancelled():
-                raise
-            raise Cancelled("the call was cancelled") from None  # by closing the client, not by cancelling this task
 
-    async def _message_of(self, call: Any) -> Any:
-        """Return the next message of a streaming call, or None after the last. Raises the SDK's exceptions."""
-        try:
-            message = await call.read()
-            if message is not grpc.aio.EOF:
-                return message
-            if await call.code() is grpc.StatusCode.OK:
-                return None
-        except grpc.RpcError as error:
-            raise self._connection.error_of(error) from None
-        except asyncio.CancelledError:
-            if _is_task_cancelled():
-                raise
-        raise Cancelled("the call was cancelled")
+async def _answer_of(call: Any, error_of: ErrorOf) -> Any:
+    """Return a call's answer. Raises the SDK's exceptions."""
+    try:
+        return await call
+    except grpc.RpcError as error:
+        raise error_of(error) from None
+    except asyncio.CancelledError:
+        if _is_task_cancelled():
+            raise
+        raise Cancelled("the call was cancelled") from None  # by closing the client, not by cancelling this task
+
+
+async def _message_of(call: Any, error_of: ErrorOf) -> Any:
+    """Return the next message of a streaming call, or None after the last. Raises the SDK's exceptions."""
+    try:
+        message = await call.read()
+        if message is not grpc.aio.EOF:
+            return message
+        if await call.code() is grpc.StatusCode.OK:
+            return None
+    except grpc.RpcError as error:
+        raise error_of(error) from None
+    except asyncio.CancelledError:
+        if _is_task_cancelled():
+            raise
+    raise Cancelled("the call was cancelled")
 
 
 def _is_task_cancelled() -> bool:

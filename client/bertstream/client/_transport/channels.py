@@ -1,19 +1,21 @@
-"""Channels: their options, their stubs, and the choice of the channel for the next call."""
+"""Channels: their settings, options and stubs."""
 
 from __future__ import annotations
 
 import json
-import threading
+import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from bertstream.client._calls.health import CHECK_METHOD, HEALTH_RPC
+from bertstream.client._calls.health import CHECK_METHOD, HEALTH_RPC, OPEN_SERVICE
 from bertstream.client._errors import RpcError, error_from_call
-from bertstream.client._transport.addresses import check_address, is_local, proxy_of
+from bertstream.client._transport.addresses import is_local, may_be_several, proxy_of
+from bertstream.client._transport.balance import Balance, Place
 from bertstream.client._transport.handshakes import explained
 from bertstream.client._transport.security import Metadata, Security
+from bertstream.client._transport.tries import Tries
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 from bertstream.v1.encoding_pb2_grpc import EncodingServiceStub
 from bertstream.v1.generation_pb2_grpc import GenerationServiceStub
@@ -31,13 +33,15 @@ STUBS: tuple[Any, ...] = (
 FILES = tuple(file.DESCRIPTOR for file in (encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2))
 CHANGING_RPCS = ("LoadModel", "UnloadModel")
 MOST_RETRIES = 4  # gRPC itself never tries more than five times
+# gRPC's own balance between the servers that it finds behind one address, and the service whose health it watches.
+SPREAD = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": OPEN_SERVICE}}
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
     """The settings of a client's channels."""
 
-    address: str
+    servers: tuple[str, ...]  # an address each
     timeout: float | None
     channels: int
     retries: int
@@ -47,7 +51,6 @@ class Connection:
     reconnect_seconds: float
 
     def __post_init__(self) -> None:
-        check_address(self.address)
         if self.channels < 1:
             raise ValueError("channels must be at least 1")
         if not 0 <= self.retries <= MOST_RETRIES:
@@ -62,12 +65,17 @@ class Connection:
         """The metadata that is sent with every call."""
         return (*self.given_metadata, *self.security.metadata)
 
-    def options(self, index: int) -> list[tuple[str, Any]]:
-        """Return the arguments of channel `index`, which differ since channels with equal ones share a connection."""
+    def places(self) -> Iterator[Place]:
+        """Yield the place of each channel: some of each server."""
+        yield from (Place(server, index) for server in range(len(self.servers)) for index in range(self.channels))
+
+    def options(self, place: Place) -> list[tuple[str, Any]]:
+        """Return the arguments of a channel, which differ since channels with equal ones share a connection."""
+        address = self.servers[place.server]
         return [
-            ("bertstream.channel", index),
+            ("bertstream.channel", place.channel),
             ("grpc.primary_user_agent", f"bertstream-python/{package_version()}"),
-            ("grpc.service_config", json.dumps(service_config(self.retries))),
+            ("grpc.service_config", json.dumps(self._service_config(address))),
             ("grpc.service_config_disable_resolution", 1),
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.max_send_message_length", self.max_message_bytes),
@@ -75,13 +83,35 @@ class Connection:
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 5_000),
-            ("grpc.enable_http_proxy", int(not is_local(self.address))),
+            # How often a name is looked up at most; gRPC does so when a connection ends.
+            ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+            ("grpc.enable_http_proxy", int(not is_local(address))),
             *([("grpc.ssl_target_name_override", name)] if (name := self.security.server_name) else []),
+            # A host that does not answer at all must not keep a call from the other servers for gRPC's 20 s.
+            *([("grpc.min_reconnect_backoff_ms", 5_000)] if len(self.servers) > 1 else []),
         ]
 
-    def error_of(self, error: Any) -> RpcError:
-        """Return the exception for the grpc.RpcError that a call has raised."""
-        return explained(error_from_call(error, proxy_of(self.address)), self.address, self.security)
+    def error_of(self, error: Any, server: int) -> RpcError:
+        """Return the exception for the grpc.RpcError that a call to a server has raised."""
+        address = self.servers[server]
+        return explained(error_from_call(error, proxy_of(address)), address, self.security)
+
+    def balance(self) -> Balance:
+        """Return a new balance between the channels, which begins with any server, as other clients do."""
+        return Balance(self.servers, self.channels, first=random.randrange(len(self.servers)))
+
+    def tries(self, rpc: str) -> Tries:
+        """Return the tries of a call. Raises ValueError where it must not go to just any of several servers."""
+        if rpc in CHANGING_RPCS and len(self.servers) > 1:
+            raise ValueError(
+                f"{rpc} changes one server, and this client has {len(self.servers)}: make a client for one of them"
+            )
+        return Tries(len(self.servers), self.retries)
+
+    def _service_config(self, address: str) -> dict[str, Any]:
+        # Of several servers another one is tried by us, as gRPC itself would only ask the same one again.
+        retries = self.retries if len(self.servers) == 1 else 0
+        return {**service_config(retries), **(SPREAD if may_be_several(address) else {})}
 
 
 def service_config(retries: int) -> dict[str, Any]:
@@ -122,25 +152,6 @@ def package_version() -> str:
         return version("bertstream")
     except PackageNotFoundError:  # run from a source tree
         return "0"
-
-
-class LeastLoaded:
-    """Chooses the channel with the fewest calls under way, the first one among equals."""
-
-    def __init__(self, count: int) -> None:
-        self._loads, self._lock = [0] * count, threading.Lock()
-
-    def acquire(self) -> int:
-        """Return the channel for a new call."""
-        with self._lock:
-            index = min(range(len(self._loads)), key=self._loads.__getitem__)
-            self._loads[index] += 1
-            return index
-
-    def release(self, index: int) -> None:
-        """Note that a call of that channel has ended."""
-        with self._lock:
-            self._loads[index] -= 1
 
 
 def _methods() -> Iterable[Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
-from bertstream.client._transport.addresses import check_address, is_local
+from bertstream.client._transport.addresses import is_local
 
 _GRPC_ROOTS = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"  # where gRPC itself looks first
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # names in a directory of authorities, as `openssl rehash` gives them
@@ -53,7 +53,7 @@ class Security:
 
 
 def security(
-    address: str,
+    servers: Sequence[str],
     tls: bool | TLS,
     credentials: grpc.ChannelCredentials | None,
     api_key: str | None,
@@ -67,7 +67,7 @@ def security(
     chosen = TLS() if tls is True else tls or None
     metadata = _metadata_of(api_key)
     if metadata and not (chosen or credentials or insecure_key):
-        _check_private(address)
+        _check_private(servers)
     if chosen is None:
         return Security(credentials, metadata=metadata)
     made = _credentials_of(chosen)
@@ -95,13 +95,12 @@ def _metadata_of(api_key: str | None) -> Metadata:
     return (("authorization", f"Bearer {api_key}"),)
 
 
-def _check_private(address: str) -> None:
-    """Raise ValueError if the connection to this address could be read by others."""
-    check_address(address)
-    if not is_local(address):
+def _check_private(servers: Sequence[str]) -> None:
+    """Raise ValueError if the connection to one of these addresses could be read by others."""
+    if others := [server for server in servers if not is_local(server)]:
         raise ValueError(
-            f"the API key would go to {address} in plain text, for all on the way to read: say tls=True (--tls), "
-            "or insecure_key=True (--insecure-key) where the network itself is safe"
+            f"the API key would go to {', '.join(others)} in plain text, for all on the way to read: "
+            "say tls=True (--tls), or insecure_key=True (--insecure-key) where the network itself is safe"
         )
 
 

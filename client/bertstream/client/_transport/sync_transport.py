@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from time import sleep
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
 from bertstream.client._calls.events import EventsRequest
+from bertstream.client._calls.health import HEALTH_RPC, OPEN_SERVICE, check_request, is_open
 from bertstream.client._calls.models import Descriptions, describe
 from bertstream.client._calls.progress import reporter
 from bertstream.client._calls.requests import StreamRequest
@@ -19,13 +21,28 @@ from bertstream.client._calls.stream import BulkStream
 from bertstream.client._calls.unary_calls import Calls, Operation
 from bertstream.client._errors import Cancelled, RpcError
 from bertstream.client._texts import check_stream
-from bertstream.client._transport.channels import Connection, LeastLoaded, stubs
+from bertstream.client._transport.balance import ANSWER_SECONDS, Place
+from bertstream.client._transport.channels import Connection, stubs
 from bertstream.client._transport.deadline import Deadline
 from bertstream.client._transport.sync_call import StreamCall
+from bertstream.client._transport.tries import Tries
 from bertstream.client._types import Model
 
 T = TypeVar("T")
+ErrorOf: TypeAlias = Callable[[Any], RpcError]  # of what a call has raised
 CALLS_UNDER_WAY = 4
+
+
+@dataclass(slots=True)
+class UnderWay:
+    """A unary request, and the call that was made last for it."""
+
+    request: Any
+    deadline: Deadline
+    tries: Tries
+    place: Place = field(init=False)
+    call: Any = field(init=False)
+    error_of: ErrorOf = field(init=False)
 
 
 class SyncTransport:
@@ -34,15 +51,15 @@ class SyncTransport:
     def __init__(self, connection: Connection) -> None:
         self.descriptions: Descriptions = {}
         self._connection = connection
-        self._channels = [self._channel(index) for index in range(connection.channels)]
-        self._rpcs = [stubs(channel) for channel in self._channels]
-        self._balance = LeastLoaded(connection.channels)
+        self._channels = {place: self._channel(place) for place in connection.places()}
+        self._rpcs = {place: stubs(channel) for place, channel in self._channels.items()}
+        self._balance = connection.balance()
         self._closed = False
 
     def close(self) -> None:
         """Close the channels; calls under way raise Cancelled."""
         self._closed = True
-        for channel in self._channels:
+        for channel in self._channels.values():
             channel.close()
 
     def run(self, operation: Operation[T], timeout: float | None) -> T:
@@ -110,24 +127,26 @@ class SyncTransport:
         model: Model | None = None
         if request.needs_model:
             model = self.run(describe(self.descriptions, request.model), timeout)
+        tries, begun = self._connection.tries(request.rpc), False
         while True:
-            call, index = None, self._balance.acquire()
+            call, place = None, self._acquire(tries)
             try:
-                rpc = self._rpcs[index][request.rpc]
+                rpc = self._rpcs[place][request.rpc]
                 message = request.message_for(model)
                 call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
                 for response in call:
+                    begun = True
                     if (event := events.receive(response)) is not None:
                         yield event
                 events.ended()
                 return
             except grpc.RpcError as error:
-                failed = self._connection.error_of(error)
+                failed = self._error_at(place)(error)
             finally:
-                self._balance.release(index)
+                self._balance.release(place)
                 if call is not None:
                     call.cancel()
-            sleep(deadline.cut(events.broken(failed)))
+            sleep(deadline.cut(events.broken(failed) if begun else tries.failed(place.server, failed)))
             self._check_open()
 
     def _make(self, calls: Calls, deadline: Deadline) -> None:
@@ -140,26 +159,66 @@ class SyncTransport:
                 if not under_way:
                     return
                 try:
-                    answer = under_way[0].result()
-                except (grpc.RpcError, grpc.FutureCancelledError) as error:
-                    raise calls.explain(number, self._error(error)) from None
+                    answer = self._answer(calls, under_way[0])
+                except RpcError as error:
+                    raise calls.explain(number, error) from None
                 calls.answered(number, answer)
                 under_way.popleft()
                 number += 1
         finally:
-            for call in under_way:
-                call.cancel()
+            for asked in under_way:
+                asked.call.cancel()
 
-    def _start(self, calls: Calls, request: Any, deadline: Deadline) -> Any:
+    def _start(self, calls: Calls, request: Any, deadline: Deadline) -> UnderWay:
         timeout = deadline.left(None if calls.patient else self._connection.timeout)
-        index = self._balance.acquire()
+        asked = UnderWay(request, Deadline(timeout), self._connection.tries(calls.rpc))
+        self._call(calls, asked)
+        return asked
+
+    def _call(self, calls: Calls, asked: UnderWay) -> None:
+        """Make a call for a request, to a server that has not refused it."""
+        timeout = asked.deadline.left()
+        place = asked.place = self._acquire(asked.tries)
         try:
-            call = self._rpcs[index][calls.rpc].future(request, timeout=timeout, metadata=self._connection.metadata)
+            rpc = self._rpcs[place][calls.rpc]
+            asked.call = rpc.future(asked.request, timeout=timeout, metadata=self._connection.metadata)
         except BaseException:
-            self._balance.release(index)
+            self._balance.release(place)
             raise
-        call.add_done_callback(lambda _: self._balance.release(index))
-        return call
+        asked.error_of = self._error_at(place)
+        asked.call.add_done_callback(lambda _: self._balance.release(place))
+
+    def _answer(self, calls: Calls, asked: UnderWay) -> Any:
+        """Return the answer to a request, from another server where one does not take it."""
+        while True:
+            try:
+                return asked.call.result()
+            except (grpc.RpcError, grpc.FutureCancelledError) as error:
+                failed = asked.error_of(error)
+            sleep(asked.deadline.cut(asked.tries.failed(asked.place.server, failed)))
+            self._check_open()
+            self._call(calls, asked)
+
+    def _acquire(self, tries: Tries | None = None) -> Place:
+        """Return the place for a new call, and ask servers that took none whether they do again."""
+        for server in self._balance.to_ask():
+            self._ask(server)
+        return self._balance.acquire(tries.refused if tries else ())
+
+    def _ask(self, server: int) -> None:
+        check, metadata = self._rpcs[Place(server, 0)][HEALTH_RPC], self._connection.metadata
+        call = check.future(check_request(OPEN_SERVICE), ANSWER_SECONDS, metadata, wait_for_ready=True)
+
+        def answered(call: Any) -> None:
+            try:
+                opened = is_open(call.result())
+            except grpc.RpcError as error:
+                opened = is_open(self._connection.error_of(error, server))
+            except (RpcError, grpc.FutureCancelledError):  # an answer that makes no sense, or the client is closed
+                opened = False
+            self._balance.answered(server, opened)
+
+        call.add_done_callback(answered)
 
     def _open(
         self, request: StreamRequest[Any], stream: BulkStream[Any, Any], old: StreamCall | None, deadline: Deadline
@@ -167,10 +226,10 @@ class SyncTransport:
         if old:
             old.close()
         self._check_open()
-        timeout, index = deadline.left(), self._balance.acquire()
-        call = StreamCall(lambda: self._balance.release(index), self._connection.error_of)
+        timeout, place = deadline.left(), self._acquire()
+        call = StreamCall(lambda: self._balance.release(place), self._error_at(place))
         try:
-            call.start(self._rpcs[index][request.rpc], timeout=timeout, metadata=self._connection.metadata)
+            call.start(self._rpcs[place][request.rpc], timeout=timeout, metadata=self._connection.metadata)
             call.send(stream.options())
         except BaseException:
             call.close()
@@ -178,15 +237,22 @@ class SyncTransport:
         stream.opened()
         return call
 
-    def _channel(self, index: int) -> grpc.Channel:
-        connection = self._connection
-        if connection.security.credentials is None:
-            return grpc.insecure_channel(connection.address, connection.options(index))
-        return grpc.secure_channel(connection.address, connection.security.credentials, connection.options(index))
+    def _channel(self, place: Place) -> grpc.Channel:
+        address, options = self._connection.servers[place.server], self._connection.options(place)
+        credentials = self._connection.security.credentials
+        if credentials is None:
+            return grpc.insecure_channel(address, options)
+        return grpc.secure_channel(address, credentials, options)
 
-    def _error(self, error: grpc.RpcError | grpc.FutureCancelledError) -> RpcError:
-        cancelled = not isinstance(error, grpc.RpcError)
-        return Cancelled("the call was cancelled") if cancelled else self._connection.error_of(error)
+    def _error_at(self, place: Place) -> ErrorOf:
+        """Return what makes an exception of a call's error, and notes what it says of the server."""
+
+        def error_of(error: Any) -> RpcError:
+            if isinstance(error, grpc.FutureCancelledError):
+                return Cancelled("the call was cancelled")
+            return self._balance.failed(place.server, self._connection.error_of(error, place.server))
+
+        return error_of
 
     def _check_open(self) -> None:
         if self._closed:
