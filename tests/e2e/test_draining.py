@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
+from bertstream.client import Client, Health, Unavailable
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
 from tests.support.server import eventually, running
 
@@ -84,6 +86,31 @@ def test_the_log_says_what_a_second_signal_cuts_off(checkpoint: Callable[[str], 
         stream.end()
     (again,), (stopped,) = map(server.logged, ("SIGINT again: calls are not waited for", "stopped"))
     assert (again["calls"], stopped["cut_off"]) == (1, 1)
+
+
+def test_health_turns_before_calls_are_refused(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
+    """Call a server that gives notice, until it refuses, with health asked before each call."""
+    with running([f"tiny={checkpoint('bert')}"], "--drain-notice-seconds", "1", cache=compile_cache) as server:
+        stream = OpenStream(server.address)
+        with Client(server.address, retries=0, channels=1) as client:
+            expected = client.encode(["a"])
+            server.process.send_signal(signal.SIGTERM)
+            answered: list[Health] = []
+
+            def call() -> None:
+                while True:
+                    answered.append(client.health())
+                    assert (client.encode(["a"]) == expected).all()
+
+            with pytest.raises(Unavailable) as raised:
+                call()
+        stream.end()
+        assert server.process.wait(60) == 0
+    assert raised.value.reason == "DRAINING"
+    assert answered.count(Health.NOT_SERVING) > 5
+    assert answered == sorted(answered, key=lambda health: health is Health.NOT_SERVING)
+    (stopped,) = server.logged("stopped")
+    assert (stopped["cut_off"], stopped["seconds"] >= 1) == (0, True)
 
 
 class OpenStream:

@@ -135,6 +135,9 @@ class ServeConfig:
     )
     tokenizer_threads: int = _option(0, "threads that tokenize, in all frontends together; 0: one a core", least=0)
     drain_seconds: float = _option(30.0, "how long calls under way may take when the server stops", least=0)
+    drain_notice_seconds: float = _option(
+        0.0, "how long new calls are still taken before that, while health already tells of the stop", least=0
+    )
     worker_wait_seconds: float = _option(30.0, "how long a call waits for a worker to come back", least=0)
     batch_seconds: float = _option(120.0, "a batch that computes longer than this gets its worker replaced", least=1)
     model_roots: tuple[str, ...] = _option((), "directories below which LoadModel may find checkpoints")

@@ -130,3 +130,4 @@ class FrontendSettings:
     connections: ConnectionLimits = ConnectionLimits()
     tls: TlsSettings | None = None  # None: plain text
     keys: KeysSettings | None = None  # None: anyone may call
+    drain_notice_seconds: float = 0.0

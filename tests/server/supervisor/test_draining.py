@@ -76,3 +76,18 @@ async def test_what_frontends_told_of_drains_of_their_own_does_not_count(said: A
     drain.signalled("SIGINT")
     assert said()[1:] == [("calls are left", 1), ("SIGINT again: calls are not waited for", 1)]
     drain.ended()
+
+
+async def test_a_notice_comes_before_the_calls_are_counted(said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining, "REPORT_SECONDS", 0.01)
+    drain = DrainLog(1, 0.05, notice_seconds=0.1)
+    drain.signalled("SIGTERM")
+    await asyncio.sleep(0.05)
+    assert said() == [("SIGTERM: draining", None)]
+    told(drain, one=2)
+    await asyncio.sleep(0.04)
+    assert said()[1] == ("calls are left", 2)
+    assert ("the time is over: calls are cut off", 2) not in said()
+    await asyncio.sleep(0.2)
+    assert said()[-1] == ("the time is over: calls are cut off", 2)
+    drain.ended()

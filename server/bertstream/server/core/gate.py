@@ -44,6 +44,11 @@ class Gate:
             if not self._places.held:
                 self._empty.set()
 
+    @property
+    def closed(self) -> bool:
+        """Whether no more calls may begin."""
+        return self._closed
+
     def close(self, tell: Callable[[int], None] = _tell_nobody) -> None:
         """Let no more calls begin, and `tell` how many are under way, now and whenever one ends."""
         self._closed, self._tell = True, tell

@@ -85,7 +85,7 @@ class Frontend:
 
     def stop(self) -> None:
         """Begin to drain; when told again, by a signal or by the supervisor, report again how many calls are left."""
-        if self._stop.is_set():
+        if self._gate.closed:
             self._gate.close(self._tell_calls)
         self._stop.set()
 
@@ -130,10 +130,11 @@ class Frontend:
         self._control.send(Ready())
         await self._stop.wait()
         watching.cancel()
-        # The port stays open while calls under way finish, so that health checks see the server drain, and new calls
-        # get a proper error.
-        self._gate.close(self._tell_calls)
+        # Health turns first, so that balancers choose another server before this one refuses calls. The port stays open
+        # while calls under way finish, so that health checks see the server drain, and new calls get a proper error.
         await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._settings.drain_notice_seconds)
+        self._gate.close(self._tell_calls)
         await self._gate.wait_empty(self._settings.drain_seconds)
         await server.stop(_GOODBYE_SECONDS)
         await self._versions.close()

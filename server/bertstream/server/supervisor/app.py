@@ -94,11 +94,12 @@ async def _serve(
         print(ready_line(config, port, launches, compiled.operators, launcher.frontends), flush=True)
 
     loader = Loader(config, launcher, launches)
-    drain = DrainLog(launcher.frontends, config.drain_seconds)
+    drain = DrainLog(launcher.frontends, config.drain_seconds, config.drain_notice_seconds)
     frontends = Group(frontend_specs(config, port, launcher, loader, drain, certificates, served_keys))
     hang_up.attach(frontends)
     stages = [[each.workers for each in loader.served], [frontends]]
-    supervisor = Supervisor(stages, config.drain_seconds, on_ready, loader.close, drain.signalled)
+    drain_seconds = config.drain_notice_seconds + config.drain_seconds
+    supervisor = Supervisor(stages, drain_seconds, on_ready, loader.close, drain.signalled)
     loader.attach(supervisor, Frontends(frontends))
     async with following(served_keys, Frontends(frontends)):
         await supervisor.run()
@@ -143,6 +144,7 @@ def frontend_specs(
         ),
         tokenizer_threads=launcher.tokenizer_threads,
         drain_seconds=config.drain_seconds,
+        drain_notice_seconds=config.drain_notice_seconds,
         worker_wait_seconds=config.worker_wait_seconds,
         log_level=config.log_level,
         max_load_workers=launcher.max_load_workers,

@@ -18,9 +18,10 @@ REPORT_SECONDS = 5.0  # between log lines while calls are left
 class DrainLog:
     """One drain of all frontends."""
 
-    def __init__(self, frontends: int, drain_seconds: float) -> None:
+    def __init__(self, frontends: int, drain_seconds: float, notice_seconds: float = 0.0) -> None:
         self._frontends = frontends
         self._drain_seconds = drain_seconds
+        self._notice_seconds = notice_seconds
         self._began: float | None = None
         self._left: dict[str, int] = {}  # calls, by frontend
         self._all_reported = asyncio.Event()
@@ -54,13 +55,13 @@ class DrainLog:
     async def _report(self) -> None:
         """Log a line once all frontends have reported, then one every REPORT_SECONDS, and one when the time is over."""
         try:
-            async with asyncio.timeout(REPORT_SECONDS):
+            async with asyncio.timeout(self._notice_seconds + REPORT_SECONDS):
                 await self._all_reported.wait()
         except TimeoutError:
             pass  # a frontend that is just being replaced does not report, and has no calls
         self._say("calls are left")
         while self._calls:
-            until_over = self._drain_seconds - self._seconds
+            until_over = self._notice_seconds + self._drain_seconds - self._seconds
             await asyncio.sleep(max(0.0, min(REPORT_SECONDS, until_over)))
             if until_over <= REPORT_SECONDS:
                 break
