@@ -1,0 +1,191 @@
+"""Servers behind one client are restarted one after the other, or get another beside them, and no call is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertstream.client import AsyncClient, Client, GenerationDone
+from tests.support.generation_checkpoints import tiny_causal
+from tests.support.names import names
+from tests.support.server import Server, eventually, running
+
+pytestmark = pytest.mark.slow
+
+OPTIONS = ("--workers", "1", "--threads", "1", "--frontends", "1", "--log-level", "debug")
+TEXTS = [[5 + index % 30, 60, 61] for index in range(600)]  # as token ids
+PROMPT, TOKENS = "The quick brown", 60
+
+
+@pytest.fixture(scope="module")
+def models(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return an encoder and a decoder, to serve both."""
+    decoder = tiny_causal(tmp_path_factory.mktemp("rolling") / "bert", "bert")
+    return [f"tiny={checkpoint('bert')}", f"writer={decoder}"]
+
+
+class Load:
+    """Calls of all kinds, again and again, each of whose answers must be that of before."""
+
+    def __init__(self, address: Any) -> None:
+        self.address = address
+        self.done: Counter[str] = Counter()
+        self.failures: list[BaseException] = []
+        self._over = threading.Event()
+        with Client(address) as client:
+            self._vectors = client.encode(TEXTS, model="tiny")
+            self._text = client.generate(PROMPT, model="writer", max_new_tokens=TOKENS).text
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        kinds = (self._unary, self._unary, self._bulk, self._generate, self._asynchronous)
+        threads = [threading.Thread(target=self._repeat, args=[kind]) for kind in kinds]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            for thread in threads:
+                thread.join(60)
+
+    def all_have_gone_on(self) -> None:
+        """Wait until each kind has been answered some more times."""
+        before = self.done.copy()
+        kinds = ("unary", "bulk", "generation", "asynchronous")
+        eventually(lambda: self._is_well(all(self.done[kind] > before[kind] + 1 for kind in kinds)), "more answers")
+
+    def has_reached(self, server: Server) -> None:
+        """Wait until a server that was just started has answered some calls."""
+        eventually(lambda: self._is_well(calls(server) > 5), "the first calls of a server", 30)
+
+    def _is_well(self, reached: bool) -> bool:
+        assert self.failures == []
+        return reached
+
+    def _repeat(self, kind: Callable[[], None]) -> None:
+        try:
+            kind()
+        except BaseException as error:
+            self.failures.append(error)
+
+    def _unary(self) -> None:
+        with Client(self.address) as client:
+            for index in itertools.cycle(range(0, len(TEXTS), 7)):
+                vector = client.encode(TEXTS[index : index + 3], model="tiny")
+                assert np.allclose(vector, self._vectors[index : index + 3], atol=1e-5)
+                self.done["unary"] += 1
+                if self._over.is_set():
+                    return
+
+    def _bulk(self) -> None:
+        with Client(self.address) as client:
+            while not self._over.is_set():
+                batches = list(client.encode_stream(slowly(TEXTS), batch_size=16, model="tiny"))
+                assert [index for batch in batches for index in batch.ids] == list(range(len(TEXTS)))
+                assert np.allclose(np.concatenate([batch.vectors for batch in batches]), self._vectors, atol=1e-5)
+                self.done["bulk"] += 1
+
+    def _generate(self) -> None:
+        with Client(self.address) as client:
+            while not self._over.is_set():
+                *pieces, done = client.stream_generate(PROMPT, model="writer", max_new_tokens=TOKENS)
+                assert isinstance(done, GenerationDone)
+                assert "".join(piece.text for piece in pieces) == done.outputs[0].text == self._text
+                self.done["generation"] += 1
+
+    def _asynchronous(self) -> None:
+        async def call() -> None:
+            async with AsyncClient(self.address) as client:
+                while not self._over.is_set():
+                    vectors, output = await asyncio.gather(
+                        client.encode(TEXTS[:100], model="tiny"),
+                        client.generate(PROMPT, model="writer", max_new_tokens=TOKENS),
+                    )
+                    assert np.allclose(vectors, self._vectors[:100], atol=1e-5)
+                    assert output.text == self._text
+                    self.done["asynchronous"] += 1
+
+        asyncio.run(call())
+
+
+def slowly(texts: list[list[int]]) -> Iterator[list[int]]:
+    """Yield the texts of a stream that lasts for half a second at least."""
+    for index, text in enumerate(texts):
+        if index % 30 == 0:
+            time.sleep(0.025)
+        yield text
+
+
+def calls(server: Server) -> int:
+    """Return how many calls of the services of models a server has answered with OK."""
+    return sum("bertstream.v1" in line and " OK" in line for line in list(server.log))
+
+
+def start(
+    stack: ExitStack, models: list[str], cache: Path, port: int, *options: str, host: str = "127.0.0.1"
+) -> Server:
+    return stack.enter_context(running(models, *OPTIONS, "--host", host, "--port", str(port), *options, cache=cache))
+
+
+def drained(server: Server) -> None:
+    """Stop a server, and check that it cut nothing off."""
+    assert server.stop(signal.SIGTERM) == 0
+    (stopped,) = server.logged("stopped")
+    assert stopped["cut_off"] == 0
+
+
+@pytest.mark.parametrize("target", ["{},{}", "ipv4:{},{}"])
+def test_a_rolling_restart_loses_no_call(models: list[str], compile_cache: Path, target: str) -> None:
+    with ExitStack() as stack:
+        servers = [start(stack, models, compile_cache, 0) for _ in range(2)]
+        load = Load(target.format(*(server.address for server in servers)))
+        with load.running():
+            load.all_have_gone_on()
+            assert all(calls(server) > 2 for server in servers)
+            for index, old in enumerate(servers):
+                drained(old)
+                load.all_have_gone_on()
+                servers[index] = start(stack, models, compile_cache, int(old.address.split(":")[1]))
+                load.has_reached(servers[index])
+                load.all_have_gone_on()
+        assert load.failures == []
+
+
+def test_a_server_that_joins_a_name_gets_its_share_and_one_that_leaves_it_loses_no_call(
+    models: list[str], compile_cache: Path
+) -> None:
+    """Look names up anew where connections end by their age, and balance over what they stand for then."""
+    with ExitStack() as stack:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        hosts, aged = ["127.0.0.1", "127.0.0.2", "127.0.0.3"], ("--connection-age-seconds", "1")
+        servers = [start(stack, models, compile_cache, port, *aged, host=host) for host in hosts[:2]]
+        name = stack.enter_context(names(hosts[:2]))
+        load = Load(f"dns://127.0.0.1:{name.port}/bert.test:{port}")
+        with load.running():
+            load.all_have_gone_on()
+            assert all(calls(server) > 2 for server in servers)
+            name.addresses = hosts
+            servers.append(start(stack, models, compile_cache, port, *aged, host=hosts[2]))
+            load.has_reached(servers[2])
+            before = [calls(server) for server in servers]
+            time.sleep(2)
+            more = [calls(server) - count for server, count in zip(servers, before, strict=True)]
+            assert min(more) > sum(more) / 6
+            name.addresses = hosts[1:]
+            drained(servers[0])
+            load.all_have_gone_on()
+        assert load.failures == []
