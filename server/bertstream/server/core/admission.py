@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
+from bertstream.server.core import tracing
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.errors import RequestError, overloaded
 from bertstream.server.core.permits import Permits
@@ -39,16 +40,11 @@ class Admission:
 
         What is not admitted is not charged.
         """
-        held = self._all.try_acquire(tokens, caller)
-        if held is None:
-            raise self._overloaded()
+        held = self._acquire(tokens, caller)
         try:
-            caller.quota.charge(tokens)
-            try:
-                yield
-            finally:
-                self._rate.add(tokens)
+            yield
         finally:
+            self._rate.add(tokens)
             self._all.release(held, caller)
 
     @asynccontextmanager
@@ -57,20 +53,41 @@ class Admission:
 
         charged: whether these tokens count for the caller's quota, since each token is charged only once.
         """
-        if charged:
-            await caller.quota.pay(tokens)
         count = min(tokens, self._streams.limit)
-        async with self._streams.holding(count, caller), self._all.holding(count, caller):
+        async with AsyncExitStack() as held:
+            with tracing.span("admit") as span:
+                span.set(tokens=tokens)
+                if charged:
+                    await caller.quota.pay(tokens)
+                await held.enter_async_context(self._streams.holding(count, caller))
+                await held.enter_async_context(self._all.holding(count, caller))
             yield
         self._rate.add(tokens)
 
     @asynccontextmanager
     async def interactive_stream(self, tokens: int, caller: Caller) -> AsyncIterator[None]:
         """Do as `stream`, but within the whole bound, so that it does not wait behind bulk streams."""
-        await caller.quota.pay(tokens)
-        async with self._all.holding(tokens, caller):
+        async with AsyncExitStack() as held:
+            with tracing.span("admit") as span:
+                span.set(tokens=tokens)
+                await caller.quota.pay(tokens)
+                await held.enter_async_context(self._all.holding(tokens, caller))
             yield
         self._rate.add(tokens)
+
+    def _acquire(self, tokens: int, caller: Caller) -> int:
+        """Return what to release; raise OVERLOADED or QUOTA_EXCEEDED."""
+        with tracing.span("admit") as span:
+            span.set(tokens=tokens)
+            held = self._all.try_acquire(tokens, caller)
+            if held is None:
+                raise self._overloaded()
+            try:
+                caller.quota.charge(tokens)
+            except BaseException:
+                self._all.release(held, caller)
+                raise
+            return held
 
     def _overloaded(self) -> RequestError:
         seconds = min(max(self._all.held / 4 / self._rate.per_second, 0.1), 10.0)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from bertstream.server.core import tracing
 from bertstream.server.core.admission import Admission
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch import Dispatcher
@@ -119,7 +120,9 @@ class ServedModel:
         """Tokenize the inputs in a thread."""
         started = time.monotonic()
         many = len(inputs) > FEW_TEXTS
-        tokens = await self.in_thread(lambda: self.tokenizer.tokenize(inputs, options, prompt), many=many)
+        with tracing.span("tokenize") as span:
+            tokens = await self.in_thread(lambda: self.tokenizer.tokenize(inputs, options, prompt), many=many)
+            span.set(texts=len(inputs), tokens=tokens.ids.size)
         return Timed(tokens, time.monotonic() - started)
 
     async def detokenize(self, ids: Ids, skip_special_tokens: bool) -> Detokenized:

@@ -6,27 +6,31 @@ from collections.abc import Collection
 
 from bertstream.server.core.gate import Gate
 from bertstream.server.core.keys import Keys
+from bertstream.server.core.tracing import Tracer
 from bertstream.server.frontend import standard
 from bertstream.server.protocols.interceptors.callers import identify_caller
 from bertstream.server.protocols.interceptors.chain import EVERY, Chain, Kind
 from bertstream.server.protocols.interceptors.errors import answer_errors
 from bertstream.server.protocols.interceptors.gate import pass_gate
 from bertstream.server.protocols.interceptors.logs import log_call
+from bertstream.server.protocols.interceptors.traces import trace_call
 
 ADMIN_METHODS = frozenset(f"bertstream.v1.ModelService/{rpc}" for rpc in ("LoadModel", "UnloadModel"))
 
 
-def chain(gate: Gate, keys: Keys, open_services: Collection[str] = ()) -> Chain:
+def chain(gate: Gate, keys: Keys, open_services: Collection[str] = (), tracer: Tracer | None = None) -> Chain:
     """Return the chain of one frontend, from the outermost link to the one around the handler.
 
     Where there are keys, every call needs one, except for calls of the open services. Callers without a key are
     refused before the gate, so that they take no place there.
 
     Health does not pass the gate: a Watch lasts as long as its caller likes, and a check must be answered while the
-    server drains or is full. Nor does reflection, which people use to find out what is wrong.
+    server drains or is full. Nor does reflection, which people use to find out what is wrong. Neither is traced, as
+    traces of a check every few seconds would hide the others.
     """
     return Chain(
         (
+            *(((trace_call(tracer), Kind.OURS),) if tracer else ()),
             (log_call, EVERY),
             (answer_errors, EVERY),
             (identify_caller(keys, ADMIN_METHODS, open_services), EVERY),

@@ -22,6 +22,7 @@ from bertstream.server.core.quotas import SharedCounts
 from bertstream.server.core.versions import Versions
 from bertstream.server.frontend import links, standard, transport
 from bertstream.server.frontend.credentials import ServedCertificate
+from bertstream.server.frontend.tracing import tracing_of
 from bertstream.server.messages import (
     AwaitDrained,
     CallsLeft,
@@ -81,6 +82,7 @@ class Frontend:
         self._versions = Versions(settings, self._threads, self._health_changed.set)
         self._keys = keys_of(settings)
         self._certificate = ServedCertificate(settings.tls) if settings.tls else None
+        self._tracing = tracing_of(settings)
         self._answering: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
@@ -138,12 +140,15 @@ class Frontend:
         await self._gate.wait_empty(self._settings.drain_seconds)
         await server.stop(_GOODBYE_SECONDS)
         await self._versions.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _server(self) -> grpc.aio.Server:
         settings, limits, models = self._settings, self._settings.limits, self._versions.models
+        tracer = self._tracing.tracer if self._tracing else None
         server = grpc.aio.server(
-            interceptors=(links.chain(self._gate, self._keys, standard.open_services(settings.keys)),),
+            interceptors=(links.chain(self._gate, self._keys, standard.open_services(settings.keys), tracer),),
             options=transport.arguments(limits, settings.connections),
         )
         servicers = {

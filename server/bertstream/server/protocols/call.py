@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from bertstream.server.core import tracing
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.errors import deadline_exceeded, reader_stalled
 from bertstream.server.protocols.decoding import Decoded
@@ -81,6 +82,10 @@ class Stream(Generic[M]):
         A write that has begun is awaited to its end even when it is cancelled: until then gRPC could not send the
         status that the call ends with, and the caller would wait for ever.
         """
+        with tracing.span("wire"):
+            await self._write(message)
+
+    async def _write(self, message: Message) -> None:
         writing = asyncio.ensure_future(self._context.write(message))
         writing.add_done_callback(lambda done: done.cancelled() or done.exception())  # else asyncio warns
         try:

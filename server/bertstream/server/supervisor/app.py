@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -33,6 +34,7 @@ from bertstream.server.supervisor.listening import check_exposure, followed_cert
 from bertstream.server.supervisor.loading import Loader
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
+from bertstream.server.supervisor.telemetry import tracing_settings
 from bertstream.workers.compile.compiling import Compiled, CompileTask
 from bertstream.workers.process import logs
 from bertstream.workers.process.child import ChildFailed, ChildSpec
@@ -149,6 +151,7 @@ def frontend_specs(
         log_level=config.log_level,
         max_load_workers=launcher.max_load_workers,
         frontends=launcher.frontends,
+        tracing=tracing_settings(config, os.environ),
     )
     return [_frontend_spec(settings, number, loader, drain, certificates, keys) for number in range(launcher.frontends)]
 

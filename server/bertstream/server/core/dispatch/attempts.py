@@ -11,6 +11,7 @@ from bertstream.server.core import errors
 from bertstream.server.core.callers import NOBODY, Caller
 from bertstream.server.core.dispatch.fleet import Fleet
 from bertstream.server.core.dispatch.link import WorkerLink, WorkerLost
+from bertstream.server.core.dispatch.traced import traced
 from bertstream.server.core.errors import RequestError
 from bertstream.workers.contract import Failure
 
@@ -63,7 +64,7 @@ class Attempts:
         while True:
             link = instead or (first if first is not None and first.alive else await self._next())
             try:
-                answer = await attempt(link)
+                answer = await traced(attempt, link)
             except WorkerLost as lost:
                 self._count(lost)
                 instead = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Awaitable
 
+from bertstream.server.core import tracing
 from bertstream.server.core.callers import NOBODY, Caller
 from bertstream.server.core.dispatch.attempts import Attempts
 from bertstream.server.core.dispatch.fleet import Fleet
@@ -44,7 +45,11 @@ class Stepping:
             )
             return link.call(work)
 
-        return await self._attempts.run(attempt, self._link)
+        with tracing.span("step") as span:
+            span.set(outputs=",".join(output_options.outputs))
+            if not {"hidden_states", "attentions"}.isdisjoint(output_options.outputs):
+                span.set(layer=max(output_options.hidden_layers + output_options.attention_layers))
+            return await self._attempts.run(attempt, self._link)
 
     def close(self) -> None:
         """Let the worker forget the states."""

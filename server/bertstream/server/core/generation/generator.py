@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 
+from bertstream.server.core import tracing
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch import Finished, NewTokens, generate
 from bertstream.server.core.generation.answers import GeneratedPiece, GeneratedText, GrowingAnswers, whole_answers
@@ -84,15 +85,18 @@ class Generation:
     ) -> Finished:
         caller = self._caller
         work = replace(prompt.work, deadline=self._deadline, caller=caller.name, weight=caller.weight)
-        sink = None if growing is None else _Sink(growing, news)
-        async with self._admitted(prompt, pieces=news is not None):
-            finished: Finished | None = None
-            try:
-                dispatcher = self._model.dispatcher
-                finished = await generate(dispatcher, work, prompt.cost, caller, waits=self._waits, sink=sink)
-                return finished
-            finally:
-                self._caller.quota.give_back(prompt.cost - _worked_on(prompt, growing, finished))
+        with tracing.span("generate") as span:
+            sink = None if growing is None else _Sink(growing, news, span)
+            async with self._admitted(prompt, pieces=news is not None):
+                finished: Finished | None = None
+                try:
+                    dispatcher = self._model.dispatcher
+                    finished = await generate(dispatcher, work, prompt.cost, caller, waits=self._waits, sink=sink)
+                    return finished
+                finally:
+                    worked_on = _worked_on(prompt, growing, finished)
+                    span.set(input_tokens=prompt.tokens, tokens=worked_on - prompt.tokens)
+                    self._caller.quota.give_back(prompt.cost - worked_on)
 
     def _admitted(self, prompt: Prompt, *, pieces: bool) -> AbstractAsyncContextManager[None]:
         if not self._waits:
@@ -103,11 +107,16 @@ class Generation:
 
 
 class _Sink:
-    def __init__(self, growing: GrowingAnswers, news: asyncio.Event | None) -> None:
+    def __init__(self, growing: GrowingAnswers, news: asyncio.Event | None, span: tracing.Span) -> None:
         self._growing = growing
         self._news = news
+        self._span = span
+        self._begun = False
 
     def __call__(self, new: NewTokens) -> bool:
+        if not self._begun:
+            self._begun = True
+            self._span.event("first token")
         goes_on = self._growing.take(new)
         if self._news is not None:
             self._news.set()

@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
+from bertstream.server.core import tracing
 from bertstream.server.core.errors import RequestError, invalid, not_utf8
 from bertstream.server.core.permits import Permits
 from bertstream.server.protocols.bertstream_v1.validation.inputs import bad_texts, count_texts
@@ -108,10 +109,12 @@ class BulkStream(Generic[Response]):
 
     async def _answer(self, items: Items, held: int, size: int) -> None:
         """Answer one message; the room of its items is given back as their answers go out."""
-        async for answer in self._handle(items):
-            given = min(answer.items, held)
-            held -= given
-            await self._outbox.put(Reply(answer.message, given, answer.tokens))
+        with tracing.span("items") as span:
+            span.set(items=len(items.ids), bytes=items.size)
+            async for answer in self._handle(items):
+                given = min(answer.items, held)
+                held -= given
+                await self._outbox.put(Reply(answer.message, given, answer.tokens))
         self.items.release(held)
         self.request_bytes.release(size)
 

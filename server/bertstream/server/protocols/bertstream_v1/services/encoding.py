@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 
-from bertstream.server.core import errors
+from bertstream.server.core import errors, tracing
 from bertstream.server.core.computing import raise_first, refuse_if_late
 from bertstream.server.core.dispatch import Job, Outcome, cut
 from bertstream.server.core.errors import RequestError
@@ -55,7 +55,8 @@ class EncodingService:
             outcomes = await model.dispatcher.run(
                 Job(prepared.batch, prepared.output_options, plan.priority, call.deadline, call.caller)
             )
-        return _response(plan, prepared, outcomes, call, shown)
+        with tracing.span("wire"):
+            return _response(plan, prepared, outcomes, call, shown)
 
     async def stream_encodings(self, stream: Stream[encoding_pb2.StreamEncodingsRequest], call: Call) -> None:
         messages = aiter(stream)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from bertstream.server.core import errors
+from bertstream.server.core import errors, tracing
 from bertstream.server.core.computing import refuse_if_late
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.generation.answers import GeneratedPiece
@@ -62,12 +62,13 @@ class GenerationService:
         with model.generation_admission.unary(sum(prompt.cost for prompt in prepared.prompts), call.caller):
             generation = Generation(model, plan, call.deadline, call.caller, waits=False)
             answered = await _run_all(generation, prepared.prompts)
-        response = generation_pb2.GenerateTextsResponse(
-            options=_effective(plan, prepared.prompts),
-            outputs=[_texts(each) for each in answered],
-            usage=_usage(answered),
-            timings=_timings(prepared.tokenize_seconds, call.arrived, answered),
-        )
+        with tracing.span("wire"):
+            response = generation_pb2.GenerateTextsResponse(
+                options=_effective(plan, prepared.prompts),
+                outputs=[_texts(each) for each in answered],
+                usage=_usage(answered),
+                timings=_timings(prepared.tokenize_seconds, call.arrived, answered),
+            )
         _check_size(response.ByteSize(), model.limits.max_response_bytes)
         return response
 

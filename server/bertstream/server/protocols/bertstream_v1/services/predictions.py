@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bertstream.server.core import tracing
 from bertstream.server.core.computing import refuse_if_late
 from bertstream.server.core.dispatch import Job, Outcome
 from bertstream.server.core.errors import RequestError, too_large
@@ -84,7 +85,9 @@ class _PredictionStream:
         at_once = max(1, self._model.limits.max_texts // self._task.rows_per_item)
         for some in in_parts(sent, at_once):
             started = time.monotonic()
-            rows = await self._model.in_thread(partial(self._task.prepare, some), many=True)
+            with tracing.span("tokenize") as span:
+                rows = await self._model.in_thread(partial(self._task.prepare, some), many=True)
+                span.set(texts=rows.truncated.size, tokens=rows.batch.ids.size)
             ids = items.ids[some.offset : some.offset + rows.truncated.size]
             message = _Message(some, ids, rows, time.monotonic() - started, arrived)
             async for answer in self._message(message):

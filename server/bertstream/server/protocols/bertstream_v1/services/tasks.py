@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from bertstream.server.core import tracing
 from bertstream.server.core.computing import raise_first
 from bertstream.server.core.dispatch import Job
 from bertstream.server.core.errors import invalid, too_large
@@ -128,7 +129,9 @@ async def predict(
 
     model.check_room(call.caller, call.deadline)
     started = time.monotonic()
-    asked, sent, rows = await model.in_thread(begin)
+    with tracing.span("tokenize") as span:
+        asked, sent, rows = await model.in_thread(begin)
+        span.set(texts=rows.truncated.size, tokens=rows.batch.ids.size)
     task = asked.task
     tokenize_seconds = time.monotonic() - started
     refuse_failed(rows.failed)
@@ -141,8 +144,9 @@ async def predict(
             Job(batch, task.output_options, task.priority, call.deadline, call.caller)
         )
     raise_first(outcomes)
-    computed, _ = gather(rows, 0, count, batch, outcomes)
-    answer, message = await model.in_thread(lambda: end(computed.whole()))
+    with tracing.span("wire"):
+        computed, _ = gather(rows, 0, count, batch, outcomes)
+        answer, message = await model.in_thread(lambda: end(computed.whole()))
     _check_answer(message.ByteSize(), model, sent)
     usage = wire.usage(rows.truncated.size, tokens, int(rows.truncated.sum()))
     timings = wire.timings_of(tokenize_seconds, call.arrived, outcomes)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from bertstream.server.core import tracing
 from bertstream.server.core.errors import RequestError, Violation, invalid, invalid_fields, too_large
 from bertstream.server.core.models import Models, Timed
 from bertstream.server.core.plans import TokenizationPlan
@@ -46,12 +47,13 @@ class TokenizationService:
         refuse_failed(failed_texts(timed.tokens, sent))
         limit = model.limits.max_response_bytes
         _check_size(timed.tokens.ids.size, limit)  # before the message is made, as a token has at least a byte
-        response = tokenization_pb2.TokenizeTextsResponse(
-            options=plan.effective,
-            tokenizations=wire.tokenizations(timed.tokens, windows=plan.options.windows, type_ids=plan.type_ids),
-            usage=_usage(timed.tokens),
-            timings=wire.timings(timed.seconds, time.monotonic() - call.arrived),
-        )
+        with tracing.span("wire"):
+            response = tokenization_pb2.TokenizeTextsResponse(
+                options=plan.effective,
+                tokenizations=wire.tokenizations(timed.tokens, windows=plan.options.windows, type_ids=plan.type_ids),
+                usage=_usage(timed.tokens),
+                timings=wire.timings(timed.seconds, time.monotonic() - call.arrived),
+            )
         _check_size(response.ByteSize(), limit)
         return response
 

@@ -1,0 +1,105 @@
+"""A collector of traces for tests: takes OTLP over HTTP in a thread, and keeps the spans."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.support.server import eventually
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A span as it was exported; times in seconds."""
+
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str
+    kind: int
+    start: float
+    end: float
+    attributes: dict[str, Any]
+    events: tuple[str, ...]
+    error: str
+    resource: dict[str, Any]
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+
+@dataclass
+class Collector:
+    """What has come so far."""
+
+    endpoint: str
+    spans: list[Seen] = field(default_factory=list)
+
+    def trace_with(self, name: str, *, kind: int | None = None) -> list[Seen]:
+        """Return all spans of the one trace that has a span of this name, once it has come."""
+
+        def roots() -> list[Seen]:
+            return [span for span in list(self.spans) if span.name == name and kind in (None, span.kind)]
+
+        eventually(lambda: bool(roots()), f"the span {name}")
+        (trace_id,) = {span.trace_id for span in roots()}
+        return [span for span in list(self.spans) if span.trace_id == trace_id]
+
+
+@contextmanager
+def collecting() -> Iterator[Collector]:
+    """Run a collector on a free port."""
+    collector = Collector("")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.path == "/v1/traces"
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            collector.spans += _spans(ExportTraceServiceRequest.FromString(body))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    collector.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield collector
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _spans(request: ExportTraceServiceRequest) -> Iterator[Seen]:
+    for each in request.resource_spans:
+        resource = _attributes(each.resource.attributes)
+        for span in (span for scope in each.scope_spans for span in scope.spans):
+            yield Seen(
+                span.name,
+                span.trace_id.hex(),
+                span.span_id.hex(),
+                span.parent_span_id.hex(),
+                span.kind,
+                span.start_time_unix_nano / 1e9,
+                span.end_time_unix_nano / 1e9,
+                _attributes(span.attributes),
+                tuple(event.name for event in span.events),
+                span.status.message if span.status.code == span.status.STATUS_CODE_ERROR else "",
+                resource,
+            )
+
+
+def _attributes(pairs: Any) -> dict[str, Any]:
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in pairs}
