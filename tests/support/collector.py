@@ -42,15 +42,13 @@ class Collector:
     endpoint: str
     spans: list[Seen] = field(default_factory=list)
 
-    def trace_with(self, name: str, *, kind: int | None = None) -> list[Seen]:
-        """Return all spans of the one trace that has a span of this name, once it has come."""
+    def trace(self, trace_id: str, name: str) -> list[Seen]:
+        """Return the spans of a trace, once one of this name has come; all of a frontend's come at once."""
+        eventually(lambda: any(each.name == name for each in self._of(trace_id)), f"the span {name}")
+        return self._of(trace_id)
 
-        def roots() -> list[Seen]:
-            return [span for span in list(self.spans) if span.name == name and kind in (None, span.kind)]
-
-        eventually(lambda: bool(roots()), f"the span {name}")
-        (trace_id,) = {span.trace_id for span in roots()}
-        return [span for span in list(self.spans) if span.trace_id == trace_id]
+    def _of(self, trace_id: str) -> list[Seen]:
+        return [each for each in list(self.spans) if each.trace_id == trace_id]
 
 
 @contextmanager

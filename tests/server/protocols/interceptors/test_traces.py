@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
 
-from bertstream.server.core.tracing import Parent
-from bertstream.server.protocols.interceptors.traces import parent_of
+from bertstream.server.core.callers import Caller
+from bertstream.server.core.tracing import Parent, Trace, Tracer
+from bertstream.server.protocols.interceptors.traces import parent_of, trace_call
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 IDS = int(TRACE, 16), int(SPAN, 16)
@@ -41,3 +46,59 @@ def test_a_tracestate_is_passed_on_unless_it_is_very_long() -> None:
 def test_without_metadata_there_is_no_parent() -> None:
     assert parent_of({}) is None
     assert parent_of({"traceparent": b"\xff"}) is None
+
+
+class FakeCall:
+    """What the link reads of a call."""
+
+    method, request_id, caller = "test.v1.Ours/Unary", "the-id", Caller("key")
+
+    def __init__(self, code: str = "OK", **metadata: str) -> None:
+        self.code = code
+        self.metadata = metadata
+
+
+async def traced(call: Any, error: BaseException | None = None) -> Trace:
+    traces: list[Trace] = []
+
+    async def proceed() -> str:
+        if error:
+            raise error
+        return "the answer"
+
+    with pytest.raises(type(error)) if error else nullcontext():
+        assert await trace_call(Tracer(1.0, traces.append))(call, proceed) == "the answer"
+    (trace,) = traces
+    return trace
+
+
+async def test_the_span_of_a_call_says_what_was_called_and_how_it_ended() -> None:
+    trace = await traced(FakeCall(traceparent=f"00-{TRACE}-{SPAN}-01", **{"grpc-previous-rpc-attempts": "2"}))
+    assert (trace.root.name, trace.trace_id, trace.root.parent_id) == (FakeCall.method, *IDS)
+    assert trace.root.attributes == {
+        "rpc.system.name": "grpc",
+        "rpc.method": FakeCall.method,
+        "rpc.response.status_code": "OK",
+        "request_id": "the-id",
+        "caller": "key",
+        "previous_attempts": "2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "expected", "failed"),
+    [
+        ("OK", None, "OK", ""),
+        ("INVALID_ARGUMENT", ValueError(), "INVALID_ARGUMENT", ""),
+        ("RESOURCE_EXHAUSTED", ValueError(), "RESOURCE_EXHAUSTED", ""),
+        ("UNAVAILABLE", ValueError(), "UNAVAILABLE", "UNAVAILABLE"),
+        ("INTERNAL", ValueError(), "INTERNAL", "INTERNAL"),
+        ("OK", asyncio.CancelledError(), "CANCELLED", ""),
+    ],
+)
+async def test_only_what_the_server_failed_at_is_an_error(
+    code: str, error: BaseException | None, expected: str, failed: str
+) -> None:
+    trace = await traced(FakeCall(code), error)
+    assert trace.root.attributes["rpc.response.status_code"] == expected
+    assert trace.root.error == failed
