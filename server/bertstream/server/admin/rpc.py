@@ -1,0 +1,248 @@
+"""Pass rpcs that come as JSON over HTTP on to the frontends, as calls like any others.
+
+`POST /api/rpc/{service}/{method}` takes the request in the JSON mapping of proto3, of an rpc that streams requests a
+list of them, and answers with the response. An rpc that streams answers gives server-sent events: one for each message,
+then `end`, or `error` with the status. Errors are google.rpc.Status as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf import json_format
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from bertstream.server.admin.frontends import Frontends
+from bertstream.server.core.errors import Code, RequestError, invalid, method_not_found, too_large
+from bertstream.server.protocols.statuses import to_status
+from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
+
+MAX_BODY_BYTES = 4 << 20
+FORWARDED = ("authorization", "x-request-id", "traceparent", "tracestate")
+# As google/rpc/code.proto maps them; all others are 500.
+HTTP_STATUSES: dict[int, int] = {
+    code_pb2.CANCELLED: 499,
+    code_pb2.INVALID_ARGUMENT: 400,
+    code_pb2.DEADLINE_EXCEEDED: 504,
+    code_pb2.NOT_FOUND: 404,
+    code_pb2.ALREADY_EXISTS: 409,
+    code_pb2.PERMISSION_DENIED: 403,
+    code_pb2.UNAUTHENTICATED: 401,
+    code_pb2.RESOURCE_EXHAUSTED: 429,
+    code_pb2.FAILED_PRECONDITION: 400,
+    code_pb2.ABORTED: 409,
+    code_pb2.OUT_OF_RANGE: 400,
+    code_pb2.UNIMPLEMENTED: 501,
+    code_pb2.UNAVAILABLE: 503,
+}
+_HOST = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<name>[^:]*))(?::\d+)?")
+_NO_STORE = {"cache-control": "no-store"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """One rpc, as its .proto file has it."""
+
+    path: str
+    request: type[Message]
+    response: type[Message]
+    client_streaming: bool
+    server_streaming: bool
+
+    def open(self, channel: grpc.aio.Channel, requests: Sequence[Message], metadata: Any) -> Any:
+        """Begin the call on this channel."""
+        sides = tuple("stream" if streams else "unary" for streams in (self.client_streaming, self.server_streaming))
+        callable_of = getattr(channel, "_".join(sides))
+        begin = callable_of(self.path, self.request.SerializeToString, self.response.FromString)
+        return begin(iter(requests) if self.client_streaming else requests[0], metadata=metadata)
+
+
+def _rpc(method: MethodDescriptor) -> Rpc:
+    return Rpc(
+        f"/{method.containing_service.full_name}/{method.name}",
+        GetMessageClass(method.input_type),
+        GetMessageClass(method.output_type),
+        method.client_streaming,
+        method.server_streaming,
+    )
+
+
+RPCS = {
+    f"{service.full_name}/{method.name}": _rpc(method)
+    for file in (encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+
+
+class CallerLeft(Exception):
+    """Whoever asked has closed the connection."""
+
+
+def routes(frontends: Frontends) -> list[Route]:
+    """Return the route of all rpcs."""
+    return [Route("/api/rpc/{service}/{method}", partial(_answer, frontends), methods=["POST"])]
+
+
+async def _answer(frontends: Frontends, request: Request) -> Response:
+    try:
+        return await _pass_on(frontends, request)
+    except RequestError as error:
+        return _refusal(to_status(error))
+    except grpc.aio.AioRpcError as error:
+        return _refusal(status_of(error))
+    except CallerLeft:
+        return Response(status_code=HTTP_STATUSES[code_pb2.CANCELLED])
+
+
+async def _pass_on(frontends: Frontends, request: Request) -> Response:
+    check_origin(request)
+    name = "{service}/{method}".format(**request.path_params)
+    if name not in RPCS:
+        raise method_not_found(name)
+    rpc, body = RPCS[name], await _body(request)
+    # In a thread, since a large message takes long enough for others to notice.
+    messages = await asyncio.to_thread(parsed, rpc, body)
+    metadata = tuple((key, request.headers[key]) for key in FORWARDED if key in request.headers)
+    call = rpc.open(await frontends.channel(), messages, metadata)
+    if not rpc.server_streaming:
+        answer = await _while_connected(request, call, lambda: call)
+        return Response(await asyncio.to_thread(_json, answer), media_type="application/json", headers=_NO_STORE)
+    # The first message decides whether the answer is a status of HTTP, or a stream.
+    first = await _while_connected(request, call, call.read)
+    return StreamingResponse(_events(call, first), media_type="text/event-stream", headers=_NO_STORE)
+
+
+def check_origin(request: Request) -> None:
+    """Refuse calls that pages of other sites make in the browser of someone who can reach this port.
+
+    Browsers ask before they send JSON elsewhere, which nobody here answers, and say from which site a request comes.
+    A site can make its own name lead to this machine, though, so without a key the name must be an address's.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise invalid("", "send the request with `content-type: application/json`", "MALFORMED_MESSAGE")
+    foreign = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+    if foreign or not ("authorization" in request.headers or is_address(request.headers.get("host", ""))):
+        message = "this port answers no pages of other sites; without a key, call it by its address or as localhost"
+        raise RequestError(Code.PERMISSION_DENIED, "SITE_NOT_ALLOWED", message)
+
+
+def is_address(host: str) -> bool:
+    """Return whether a Host header is an IP address or localhost, with or without a port."""
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return False
+    try:
+        ipaddress.ip_address(found["six"] or found["name"] or "")
+    except ValueError:
+        return (found["name"] or "").lower() == "localhost"
+    return True
+
+
+async def _body(request: Request) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise too_large("", f"the request has more than {MAX_BODY_BYTES} bytes: send less at a time, or use gRPC")
+    return b"".join(parts)
+
+
+def parsed(rpc: Rpc, body: bytes) -> list[Message]:
+    """Return the request messages, one unless the rpc streams them. Raises RequestError where the body has none."""
+    try:
+        value = json.loads(body or b"{}")
+        if isinstance(value, list) != rpc.client_streaming:
+            raise ValueError(f"send {'a list of objects' if rpc.client_streaming else 'one object'}")
+        given = value if rpc.client_streaming else [value]
+        return [json_format.ParseDict(each, rpc.request()) for each in given]
+    except (ValueError, TypeError, AttributeError, RecursionError, DecodeError, json_format.ParseError) as error:
+        reason = str(error).partition("\n")[0][:300]
+        message = f"this is not JSON of {rpc.request.DESCRIPTOR.full_name}: {reason}"
+        raise invalid("", message, "MALFORMED_MESSAGE") from None
+
+
+def _json(message: Message) -> str:
+    return json_format.MessageToJson(message, indent=None, ensure_ascii=False)
+
+
+async def _while_connected(request: Request, call: Any, step: Callable[[], Awaitable[T]]) -> T:
+    """Return what the step gives; cancel the call where its caller leaves first. Raises CallerLeft then."""
+
+    async def leave() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    async def answer() -> T:
+        return await step()
+
+    leaving, answering = asyncio.create_task(leave()), asyncio.create_task(answer())
+    try:
+        await asyncio.wait((leaving, answering), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise CallerLeft
+        return answering.result()
+    finally:
+        if not answering.done():
+            call.cancel()
+        for task in (leaving, answering):
+            task.cancel()
+        await asyncio.gather(leaving, answering, return_exceptions=True)
+
+
+async def _events(call: Any, message: Any) -> AsyncIterator[str]:
+    """Yield the call's messages as server-sent events. Cancels the call where nobody reads on."""
+    try:
+        while message is not grpc.aio.EOF:
+            yield _event("message", await asyncio.to_thread(_json, message))
+            message = await call.read()
+        yield _event("end", "{}")
+    except grpc.aio.AioRpcError as error:
+        yield _event("error", _status_json(status_of(error)))
+    finally:
+        call.cancel()
+
+
+def _event(kind: str, data: str) -> str:
+    return f"event: {kind}\ndata: {data}\n\n"
+
+
+def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+    """Return the status of a call that failed, with its details where the server sent them."""
+    packed = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
+    if packed:
+        return status_pb2.Status.FromString(bytes(packed))  # type: ignore[arg-type]
+    return status_pb2.Status(code=error.code().value[0], message=error.details() or "")
+
+
+def _status_json(status: status_pb2.Status) -> str:
+    try:
+        return _json(status)
+    except TypeError:  # a detail of a type that is not known here
+        return _json(status_pb2.Status(code=status.code, message=status.message))
+
+
+def _refusal(status: status_pb2.Status) -> Response:
+    headers = dict(_NO_STORE)
+    for detail in status.details:
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            headers["retry-after"] = str(max(1, round(retry.retry_delay.ToNanoseconds() / 1e9)))
+    code = HTTP_STATUSES.get(status.code, 500)
+    return Response(_status_json(status), code, headers, "application/json")
