@@ -98,7 +98,8 @@ GRPC_USERS = ("bertstream.client._errors", "bertstream.client._transport")
 
 def _client_rule(package: str, rooms: tuple[str, ...] = ()) -> Rule:
     ours = ("bertstream.v1", *CLIENT_SHARED, *(f"bertstream.client.{room}" for room in rooms))
-    return Rule(package, ours, CLIENT_PACKAGES if package in GRPC_USERS else ("google.protobuf", "numpy"))
+    others = CLIENT_PACKAGES if package in GRPC_USERS else ("google.protobuf", "numpy")
+    return Rule(package, ours, others, ("opentelemetry",) if package == "bertstream.client._transport" else ())
 
 
 CLIENT_RULES = [
@@ -106,7 +107,7 @@ CLIENT_RULES = [
     *(_client_rule(f"bertstream.client.{room}", (room, *others)) for room, others in CLIENT_ROOMS.items()),
 ]
 RULES = [
-    Rule("bertstream.client", ours=("bertstream.v1", "bertstream.client"), others=CLIENT_PACKAGES),
+    Rule("bertstream.client", ("bertstream.v1", "bertstream.client"), CLIENT_PACKAGES, deferred=("opentelemetry",)),
     *CLIENT_RULES,
     Rule(
         "bertstream.cli",
@@ -446,8 +447,14 @@ def _worker_modules() -> list[str]:
 
 
 PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
-    "client": (lambda: _everything_in("bertstream.client"), {"torch", "transformers", "tokenizers", "rich"}),
-    "cli": (lambda: _everything_in("bertstream.cli"), {"torch", "transformers", "tokenizers", "rich"}),
+    "client": (
+        lambda: _everything_in("bertstream.client"),
+        {"torch", "transformers", "tokenizers", "rich", "opentelemetry"},
+    ),
+    "cli": (
+        lambda: _everything_in("bertstream.cli"),
+        {"torch", "transformers", "tokenizers", "rich", "opentelemetry"},
+    ),
     "supervisor": (
         lambda: ["bertstream.workers.process.supervisor", *_everything_in("bertstream.server.supervisor")],
         {"torch", "grpc", "google", "transformers", "tokenizers"},

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+from opentelemetry import trace
 
 from bertstream.client import Client, RpcError
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
 from bertstream.workers.compile.compiler import compile_model
+from tests.support.application import application_spans
 from tests.support.collector import Collector, Seen, collecting
 from tests.support.programs import plant_faults
 from tests.support.server import Server, eventually, running
@@ -80,6 +82,21 @@ def test_a_call_is_one_trace_of_all_that_was_done_for_it(traced: Server, collect
     assert root.kind == SERVER
     assert root.attributes["rpc.response.status_code"] == "OK"
     assert root.resource["service.name"] == "bertstream"
+
+
+def test_the_application_the_client_and_the_server_have_one_trace(traced: Server, collector: Collector) -> None:
+    exporter = application_spans()
+    exporter.clear()
+    with trace.get_tracer("application").start_as_current_span("work") as work, Client(traced.address) as client:
+        client.encode([[50, 51]])
+    of_client = {span.name: span for span in exporter.get_finished_spans()}
+    trace_id = f"{work.get_span_context().trace_id:032x}"
+    root, *_ = collector.trace(trace_id, ENCODE)
+    call, method = of_client[ENCODE], of_client["bertstream encode"]
+    assert root.parent_id == f"{call.context.span_id:016x}"
+    assert call.parent == method.context
+    assert method.parent == of_client["work"].context
+    assert (call.start_time or 0) / 1e9 - 1e-3 < root.start <= root.end < (call.end_time or 0) / 1e9 + 1e-3
 
 
 def test_the_parts_lie_within_the_whole_and_add_up_to_no_more(traced: Server, collector: Collector) -> None:

@@ -37,6 +37,12 @@ class Calls:
 Operation: TypeAlias = Generator[Calls, None, T]
 
 
+def name_of(operation: Operation[Any]) -> str:
+    """Return the name of the function that made an operation: `encode`."""
+    name: str = operation.__name__  # type: ignore[attr-defined]  # which every generator has
+    return name
+
+
 def call(rpc: str, request: Any, patient: bool = False) -> Operation[Any]:
     """Make one call and return its answer."""
     answers: list[Any] = []

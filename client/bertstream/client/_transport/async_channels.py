@@ -30,7 +30,9 @@ class LoopChannels:
         self._under_way, self._cut_at = 0, float("-inf")
         self._closing: asyncio.Task[None] | None = None
         self.closed = False
-        self.rpcs: dict[Place, dict[str, Any]] = {place: stubs(channel) for place, channel in self._channels.items()}
+        self.rpcs: dict[Place, dict[str, Any]] = {
+            place: stubs(channel, connection.servers[place.server]) for place, channel in self._channels.items()
+        }
         # asyncio's only hook for the end of a loop is that it closes generators that have begun.
         self._guard = self._until_shutdown()
         with suppress(StopIteration):

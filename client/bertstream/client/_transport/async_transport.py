@@ -17,14 +17,15 @@ from bertstream.client._calls.progress import reporter
 from bertstream.client._calls.requests import StreamRequest
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
 from bertstream.client._calls.stream import BulkStream
-from bertstream.client._calls.unary_calls import Calls, Operation
+from bertstream.client._calls.unary_calls import Calls, Operation, name_of
 from bertstream.client._errors import Cancelled, RpcError
 from bertstream.client._texts import check_stream
 from bertstream.client._transport.async_call import AsyncStreamCall
 from bertstream.client._transport.async_channels import AsyncChannels, LoopChannels
 from bertstream.client._transport.channels import Connection
 from bertstream.client._transport.deadline import Deadline
-from bertstream.client._transport.sync_transport import CALLS_UNDER_WAY, UnderWay, ErrorOf
+from bertstream.client._transport.sync_transport import CALLS_UNDER_WAY, ErrorOf, UnderWay
+from bertstream.client._transport.tracing import method
 from bertstream.client._types import Model
 
 T = TypeVar("T")
@@ -45,54 +46,58 @@ class AsyncTransport:
     async def run(self, operation: Operation[T], timeout: float | None) -> T:
         """Run an operation, and return its value."""
         deadline = Deadline(timeout)
-        try:
-            calls = next(operation)
-            while True:
-                try:
-                    await self._make(calls, deadline)
-                except RpcError as error:
-                    calls = operation.throw(error)
-                else:
-                    calls = next(operation)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
+        with method(name_of(operation)) as traced, traced.active():
+            try:
+                calls = next(operation)
+                while True:
+                    try:
+                        await self._make(calls, deadline)
+                    except RpcError as error:
+                        calls = operation.throw(error)
+                    else:
+                        calls = next(operation)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
 
     async def stream(self, request: StreamRequest[T], texts: Any, timeout: float | None) -> AsyncGenerator[T, None]:
         """Run a bulk stream, and yield its batches."""
         check_stream(texts)
         deadline = Deadline(timeout)
-        model = await self.run(describe(self.descriptions, request.model), timeout)
-        stream = request.stream(model, self._connection.reconnect_seconds)
-        report, source = reporter(request.delivery.progress, texts), _iterator(texts)
-        call: AsyncStreamCall | None = None
-        try:
-            while True:
-                while call and (event := call.poll()):
-                    event.tell(stream)
-                    report.update(stream.counts)
-                match stream.step():
-                    case Pull(count):
-                        await _pull(stream, source, count)
-                    case Send(message) if call:
-                        await call.send(message)
-                    case Receive() if call:
-                        await call.wait()
-                    case Emit(batch):
-                        yield batch
-                    case Open():
-                        call = await self._open(request, stream, call, deadline)
-                    case HalfClose() if call:
-                        await call.half_close()
-                    case Sleep(seconds):
-                        await asyncio.sleep(deadline.cut(seconds))
-                    case Stop():
-                        report.update(stream.counts, finished=True)
-                        return
-        finally:
-            report.end()
-            if call:
-                await call.close(patient=stream.finished)
+        with method(request.rpc) as traced:
+            with traced.active():
+                model = await self.run(describe(self.descriptions, request.model), timeout)
+            stream = request.stream(model, self._connection.reconnect_seconds)
+            report, source = reporter(request.delivery.progress, texts), _iterator(texts)
+            call: AsyncStreamCall | None = None
+            try:
+                while True:
+                    while call and (event := call.poll()):
+                        event.tell(stream)
+                        report.update(stream.counts)
+                    match stream.step():
+                        case Pull(count):
+                            await _pull(stream, source, count)
+                        case Send(message) if call:
+                            await call.send(message)
+                        case Receive() if call:
+                            await call.wait()
+                        case Emit(batch):
+                            yield batch
+                        case Open():
+                            with traced.active():
+                                call = await self._open(request, stream, call, deadline)
+                        case HalfClose() if call:
+                            await call.half_close()
+                        case Sleep(seconds):
+                            await asyncio.sleep(deadline.cut(seconds))
+                        case Stop():
+                            report.update(stream.counts, finished=True)
+                            return
+            finally:
+                report.end()
+                if call:
+                    await call.close(patient=stream.finished)
 
     async def events(self, request: EventsRequest[T], timeout: float | None) -> AsyncGenerator[T, None]:
         """Yield the events of a call, and of those that take it up where it breaks.
@@ -100,31 +105,34 @@ class AsyncTransport:
         gRPC reads a message when it is asked to, so that a slow reader slows the server.
         """
         deadline, events = Deadline(timeout), request.events(self._connection.reconnect_seconds)
-        model: Model | None = None
-        if request.needs_model:
-            model = await self.run(describe(self.descriptions, request.model), timeout)
-        tries, begun = self._connection.tries(request.rpc), False
-        while True:
-            message, channels = request.message_for(model), self._channels.here()
-            call, place = None, channels.acquire(tries.refused)
-            error_of = channels.error_at(place)
-            try:
-                rpc = channels.rpcs[place][request.rpc]
-                call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
-                while (response := await _message_of(call, error_of)) is not None:
-                    begun = True
-                    if (event := events.receive(response)) is not None:
-                        yield event
-                events.ended()
-                return
-            except RpcError as error:
-                failed = error
-            finally:
-                channels.release(place, call)
-                if call is not None:
-                    call.cancel()
-            delay = events.broken(failed) if begun else tries.failed(place.server, failed)
-            await asyncio.sleep(deadline.cut(delay))
+        with method(request.rpc) as traced:
+            model: Model | None = None
+            if request.needs_model:
+                with traced.active():
+                    model = await self.run(describe(self.descriptions, request.model), timeout)
+            tries, begun = self._connection.tries(request.rpc), False
+            while True:
+                message, channels = request.message_for(model), self._channels.here()
+                call, place = None, channels.acquire(tries.refused)
+                error_of = channels.error_at(place)
+                try:
+                    rpc = channels.rpcs[place][request.rpc]
+                    with traced.active():
+                        call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
+                    while (response := await _message_of(call, error_of)) is not None:
+                        begun = True
+                        if (event := events.receive(response)) is not None:
+                            yield event
+                    events.ended()
+                    return
+                except RpcError as error:
+                    failed = error
+                finally:
+                    channels.release(place, call)
+                    if call is not None:
+                        call.cancel()
+                delay = events.broken(failed) if begun else tries.failed(place.server, failed)
+                await asyncio.sleep(deadline.cut(delay))
 
     async def _make(self, calls: Calls, deadline: Deadline) -> None:
         """Make the calls, a few at a time, and take their answers in order."""

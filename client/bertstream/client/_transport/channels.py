@@ -6,7 +6,6 @@ import json
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from bertstream.client._calls.health import CHECK_METHOD, HEALTH_RPC, OPEN_SERVICE
@@ -15,6 +14,7 @@ from bertstream.client._transport.addresses import is_local, may_be_several, pro
 from bertstream.client._transport.balance import Balance, Place
 from bertstream.client._transport.handshakes import explained
 from bertstream.client._transport.security import Metadata, Security
+from bertstream.client._transport.tracing import package_version, traced
 from bertstream.client._transport.tries import Tries
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 from bertstream.v1.encoding_pb2_grpc import EncodingServiceStub
@@ -139,19 +139,12 @@ def rpc_names() -> Iterator[str]:
     yield from (method.name for method in _methods())
 
 
-def stubs(channel: Any) -> dict[str, Any]:
-    """Return all rpcs of a channel, synchronous or asynchronous, by name."""
+def stubs(channel: Any, address: str) -> dict[str, Any]:
+    """Return all rpcs of a channel to that address, synchronous or asynchronous, by name; all but health with spans."""
     rpcs = {name: rpc for stub in STUBS for name, rpc in vars(stub(channel)).items()}
+    full_names = {method.name: f"{method.containing_service.full_name}/{method.name}" for method in _methods()}
     check = channel.unary_unary(CHECK_METHOD, request_serializer=bytes, response_deserializer=bytes)
-    return {**rpcs, HEALTH_RPC: check}
-
-
-def package_version() -> str:
-    """Return the installed version of this package."""
-    try:
-        return version("bertstream")
-    except PackageNotFoundError:  # run from a source tree
-        return "0"
+    return {**{name: traced(rpc, full_names[name], address) for name, rpc in rpcs.items()}, HEALTH_RPC: check}
 
 
 def _methods() -> Iterable[Any]:

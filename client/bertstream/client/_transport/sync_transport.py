@@ -18,13 +18,14 @@ from bertstream.client._calls.progress import reporter
 from bertstream.client._calls.requests import StreamRequest
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
 from bertstream.client._calls.stream import BulkStream
-from bertstream.client._calls.unary_calls import Calls, Operation
+from bertstream.client._calls.unary_calls import Calls, Operation, name_of
 from bertstream.client._errors import Cancelled, RpcError
 from bertstream.client._texts import check_stream
 from bertstream.client._transport.balance import ANSWER_SECONDS, Place
 from bertstream.client._transport.channels import Connection, stubs
 from bertstream.client._transport.deadline import Deadline
 from bertstream.client._transport.sync_call import StreamCall
+from bertstream.client._transport.tracing import method
 from bertstream.client._transport.tries import Tries
 from bertstream.client._types import Model
 
@@ -52,7 +53,9 @@ class SyncTransport:
         self.descriptions: Descriptions = {}
         self._connection = connection
         self._channels = {place: self._channel(place) for place in connection.places()}
-        self._rpcs = {place: stubs(channel) for place, channel in self._channels.items()}
+        self._rpcs = {
+            place: stubs(channel, connection.servers[place.server]) for place, channel in self._channels.items()
+        }
         self._balance = connection.balance()
         self._closed = False
 
@@ -66,18 +69,19 @@ class SyncTransport:
         """Run an operation, and return its value."""
         self._check_open()
         deadline = Deadline(timeout)
-        try:
-            calls = next(operation)
-            while True:
-                try:
-                    self._make(calls, deadline)
-                except RpcError as error:
-                    calls = operation.throw(error)
-                else:
-                    calls = next(operation)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
+        with method(name_of(operation)) as traced, traced.active():
+            try:
+                calls = next(operation)
+                while True:
+                    try:
+                        self._make(calls, deadline)
+                    except RpcError as error:
+                        calls = operation.throw(error)
+                    else:
+                        calls = next(operation)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
 
     def stream(
         self, request: StreamRequest[T], texts: Iterable[Any], timeout: float | None
@@ -85,37 +89,40 @@ class SyncTransport:
         """Run a bulk stream, and yield its batches."""
         check_stream(texts)
         deadline = Deadline(timeout)
-        model = self.run(describe(self.descriptions, request.model), timeout)
-        stream = request.stream(model, self._connection.reconnect_seconds)
-        report, source = reporter(request.delivery.progress, texts), iter(texts)
-        call: StreamCall | None = None
-        try:
-            while True:
-                while call and (event := call.poll()):
-                    event.tell(stream)
-                    report.update(stream.counts)
-                match stream.step():
-                    case Pull(count):
-                        pull(stream, source, count)
-                    case Send(message) if call:
-                        call.send(message)
-                    case Receive() if call:
-                        call.wait()
-                    case Emit(batch):
-                        yield batch
-                    case Open():
-                        call = self._open(request, stream, call, deadline)
-                    case HalfClose() if call:
-                        call.half_close()
-                    case Sleep(seconds):
-                        sleep(deadline.cut(seconds))
-                    case Stop():
-                        report.update(stream.counts, finished=True)
-                        return
-        finally:
-            report.end()
-            if call:
-                call.close(patient=stream.finished)
+        with method(request.rpc) as traced:
+            with traced.active():
+                model = self.run(describe(self.descriptions, request.model), timeout)
+            stream = request.stream(model, self._connection.reconnect_seconds)
+            report, source = reporter(request.delivery.progress, texts), iter(texts)
+            call: StreamCall | None = None
+            try:
+                while True:
+                    while call and (event := call.poll()):
+                        event.tell(stream)
+                        report.update(stream.counts)
+                    match stream.step():
+                        case Pull(count):
+                            pull(stream, source, count)
+                        case Send(message) if call:
+                            call.send(message)
+                        case Receive() if call:
+                            call.wait()
+                        case Emit(batch):
+                            yield batch
+                        case Open():
+                            with traced.active():
+                                call = self._open(request, stream, call, deadline)
+                        case HalfClose() if call:
+                            call.half_close()
+                        case Sleep(seconds):
+                            sleep(deadline.cut(seconds))
+                        case Stop():
+                            report.update(stream.counts, finished=True)
+                            return
+            finally:
+                report.end()
+                if call:
+                    call.close(patient=stream.finished)
 
     def events(self, request: EventsRequest[T], timeout: float | None) -> Generator[T, None, None]:
         """Yield the events of a call, and of those that take it up where it breaks.
@@ -124,30 +131,33 @@ class SyncTransport:
         """
         self._check_open()
         deadline, events = Deadline(timeout), request.events(self._connection.reconnect_seconds)
-        model: Model | None = None
-        if request.needs_model:
-            model = self.run(describe(self.descriptions, request.model), timeout)
-        tries, begun = self._connection.tries(request.rpc), False
-        while True:
-            call, place = None, self._acquire(tries)
-            try:
-                rpc = self._rpcs[place][request.rpc]
-                message = request.message_for(model)
-                call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
-                for response in call:
-                    begun = True
-                    if (event := events.receive(response)) is not None:
-                        yield event
-                events.ended()
-                return
-            except grpc.RpcError as error:
-                failed = self._error_at(place)(error)
-            finally:
-                self._balance.release(place)
-                if call is not None:
-                    call.cancel()
-            sleep(deadline.cut(events.broken(failed) if begun else tries.failed(place.server, failed)))
-            self._check_open()
+        with method(request.rpc) as traced:
+            model: Model | None = None
+            if request.needs_model:
+                with traced.active():
+                    model = self.run(describe(self.descriptions, request.model), timeout)
+            tries, begun = self._connection.tries(request.rpc), False
+            while True:
+                call, place = None, self._acquire(tries)
+                try:
+                    rpc = self._rpcs[place][request.rpc]
+                    message = request.message_for(model)
+                    with traced.active():
+                        call = rpc(message, timeout=deadline.left(), metadata=self._connection.metadata)
+                    for response in call:
+                        begun = True
+                        if (event := events.receive(response)) is not None:
+                            yield event
+                    events.ended()
+                    return
+                except grpc.RpcError as error:
+                    failed = self._error_at(place)(error)
+                finally:
+                    self._balance.release(place)
+                    if call is not None:
+                        call.cancel()
+                sleep(deadline.cut(events.broken(failed) if begun else tries.failed(place.server, failed)))
+                self._check_open()
 
     def _make(self, calls: Calls, deadline: Deadline) -> None:
         """Make the calls, a few at a time, and take their answers in order."""
