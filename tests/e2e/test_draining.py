@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 
 from bertstream.client import Client, Health, Unavailable
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
+from tests.support.open_stream import OpenStream
 from tests.support.server import eventually, running
 
 
@@ -111,30 +110,3 @@ def test_health_turns_before_calls_are_refused(checkpoint: Callable[[str], Path]
     assert answered == sorted(answered, key=lambda health: health is Health.NOT_SERVING)
     (stopped,) = server.logged("stopped")
     assert (stopped["cut_off"], stopped["seconds"] >= 1) == (0, True)
-
-
-class OpenStream:
-    """A stream on a connection of its own that goes on until its caller ends it."""
-
-    _made = itertools.count()
-
-    def __init__(self, address: str) -> None:
-        self._ended = threading.Event()
-        self._channel = grpc.insecure_channel(address, [("grpc.enable_retries", 0), ("test.number", next(self._made))])
-        self._call = encoding_pb2_grpc.EncodingServiceStub(self._channel).StreamEncodings(self._requests())
-        assert next(self._call).HasField("started")
-
-    def _requests(self) -> Iterator[encoding_pb2.StreamEncodingsRequest]:
-        yield encoding_pb2.StreamEncodingsRequest(options=encoding_pb2.EncodingOptions())
-        self._ended.wait(60)
-
-    def code(self) -> grpc.StatusCode:
-        """Return the status with which the server ends the stream."""
-        code: grpc.StatusCode = self._call.code()
-        self.end()
-        return code
-
-    def end(self) -> None:
-        self._ended.set()
-        self._call.code()
-        self._channel.close()

@@ -27,7 +27,7 @@ def serving(application: Any) -> Iterator[str]:
     thread.start()
     try:
         eventually(lambda: server.started, "the web server")
-        yield "http://127.0.0.1:{}".format(server.servers[0].sockets[0].getsockname()[1])
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(30)

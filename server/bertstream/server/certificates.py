@@ -101,6 +101,21 @@ class FollowedCertificates:
         return checked.certificates
 
 
+def serving_context(certificates: Certificates) -> ssl.SSLContext:
+    """Return the context of a server that shows these certificates, for servers other than gRPC's.
+
+    They have been checked before.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with _in_memory(certificates.certificate) as certificate, _in_memory(certificates.key) as key:
+        context.load_cert_chain(certificate, key)
+    if certificates.client_ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+        with _in_memory(certificates.client_ca) as authorities:
+            context.load_verify_locations(authorities)
+    return context
+
+
 def _read(path: str, kind: str) -> str:
     """Return the contents of a PEM file as text in Latin-1, byte for byte."""
     try:

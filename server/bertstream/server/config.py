@@ -71,6 +71,15 @@ class ServeConfig:
     open_health: bool = _option(True, "whether health checks need no key")
     open_reflection: bool = _option(False, "whether server reflection needs no key")
     insecure: bool = _option(False, "whether others on the network may be served in plain text, without TLS or keys")
+    admin_port: int = _option(
+        -1,
+        "port of metrics, health over HTTP and the pages for people; 0 takes a free one, -1: none",
+        least=-1,
+        most=65535,
+    )
+    admin_host: str = _option(
+        "127.0.0.1", "address of the admin port; one that other machines can reach needs TLS, keys, or insecure"
+    )
     device: str = _option("auto", "where models run", choices=("auto", "cpu", "cuda"))
     dtype: str = _option(
         "auto",
@@ -161,6 +170,11 @@ class ServeConfig:
     def tasks(self) -> tuple[tuple[str, str], ...]:
         """The pairs in `task`: a model's name, or "" for all models, and its task."""
         return tuple((name, task) for name, _, task in (each.rpartition("=") for each in self.task))
+
+    @property
+    def has_admin(self) -> bool:
+        """Whether there is an admin port."""
+        return self.admin_port >= 0
 
     @property
     def may_load(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from bertstream.server.settings import KeyEntry, ModelSettings
+from bertstream.workers.measuring.snapshots import Snapshot, TakeSnapshot
 
 
 class ServeModels(Struct, frozen=True, tag=True):
@@ -65,5 +66,59 @@ class CallsLeft(Struct, frozen=True):
     calls: int
 
 
-ForFrontend = ServeModels | AwaitDrained | UseKeys
+class Gather(Struct, frozen=True, tag=True):
+    """Asks the supervisor for what all processes have counted until now, and how they are."""
+
+
+ProcessKind = Literal["supervisor", "admin", "frontend", "worker"]
+ProcessState = Literal["starting", "ready", "gone"]
+ModelState = Literal["serving", "loading", "unavailable"]
+
+
+class GatheredProcess(Struct, frozen=True):
+    """One process of the server."""
+
+    name: str
+    kind: ProcessKind
+    pid: int
+    state: ProcessState
+    uptime_seconds: float
+    model: str = ""  # that it computes, where it is a worker
+    restarts: int = 0  # how often a process of this name was replaced
+    resident_bytes: int = 0
+    cpu_seconds: float = 0.0  # since it started
+
+
+class GatheredModel(Struct, frozen=True):
+    """One model that is served, and what it is."""
+
+    name: str
+    revision: str
+    dtype: str
+    device: str
+    layers: int
+    heads: int
+    tasks: tuple[str, ...]
+    state: ModelState
+    workers: int
+    workers_alive: int
+    batch_tokens: int
+
+
+class Gathered(Struct, frozen=True):
+    """The answer to Gather."""
+
+    time: float  # time.time()
+    uptime_seconds: float
+    version: str
+    address: str
+    cores: int
+    ready: bool
+    draining: bool
+    snapshot: Snapshot  # of all processes together, those that have ended too
+    processes: tuple[GatheredProcess, ...]
+    models: tuple[GatheredModel, ...]
+
+
+ForFrontend = ServeModels | AwaitDrained | UseKeys | TakeSnapshot
 ForSupervisor = LoadModel | UnloadModel

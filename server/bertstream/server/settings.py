@@ -140,3 +140,35 @@ class FrontendSettings:
     keys: KeysSettings | None = None  # None: anyone may call
     drain_notice_seconds: float = 0.0
     tracing: TracingSettings | None = None  # None: no call is traced
+    admin_socket: str = ""  # Unix socket on which the admin process makes calls for its pages; empty: none
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedKeysSettings:
+    """The file of keys to follow, and its last good contents, for a process that starts while the file is broken."""
+
+    path: str
+    certificates: bool  # whether clients show certificates
+    keys: tuple[KeyEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpSettings:
+    """Where metrics are pushed to, and how often; all else is as the variables OTEL_* say."""
+
+    endpoint: str  # base URL of a collector that takes OTLP over HTTP
+    seconds: float = 15.0  # between pushes
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """The whole configuration of the process that serves the admin port."""
+
+    name: str
+    host: str
+    port: int
+    log_level: str
+    tls: TlsSettings | None = None  # None: plain text
+    keys: FollowedKeysSettings | None = None  # None: anyone may look, and call
+    frontend_sockets: tuple[str, ...] = ()  # on which frontends take the calls of the pages
+    otlp: OtlpSettings | None = None  # None: metrics are pushed nowhere

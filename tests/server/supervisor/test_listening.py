@@ -62,7 +62,7 @@ def test_an_address_that_others_reach_needs_protection(host: str) -> None:
     assert "keys_file" in str(raised.value)
     assert "--insecure" in str(raised.value)
     for protected in ("tls", "keys", "insecure"):
-        check_exposure(host, **{"insecure": False, "tls": False, "keys": False, protected: True})
+        check_exposure(host, protected == "insecure", tls=protected == "tls", keys=protected == "keys")
 
 
 def test_keys_that_others_can_read_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:

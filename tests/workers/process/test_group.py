@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -104,3 +105,30 @@ async def test_the_next_life_of_a_child_is_waited_for(running: Running) -> None:
     second = await asyncio.wait_for(group.living("a"), 20)
     assert second.pid != first.pid
     assert await second.ask({"double": 3}) == 6
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "cause"),
+    [
+        ("short0", "exit status 9"),
+        ("dies", "signal SIGKILL"),
+        ("fails", "failure"),
+        ("computing0", "hang"),
+    ],
+)
+async def test_each_death_is_told_with_its_cause_but_no_end(tmp_path: Path, behaviour: str, cause: str) -> None:
+    (tmp_path / "events").touch()
+    deaths: list[str] = []
+    group = Group([spec(tmp_path, "a", behaviour, on_death=deaths.append)])
+    with contextlib.suppress(ChildFailed):
+        await asyncio.wait_for(group.start(), 20)
+    if cause == "hang":
+        (child,) = group.children
+        child.ping()
+        await until(child.hangs)
+        child.kill(child.hangs())
+    await until(lambda: deaths)
+    assert deaths[0] == cause
+    seen = len(deaths)
+    await group.end(20.0, asyncio.Event())
+    assert len(deaths) == seen

@@ -1,1 +1,1 @@
-"""The admin process: what a person sees of a server from outside, over HTTP."""
+"""The process of the admin port: metrics, health over HTTP, live numbers, and what pages for people need."""

@@ -140,6 +140,22 @@ def model_not_allowed(name: str, allowed: Iterable[str]) -> RequestError:
     return RequestError(Code.PERMISSION_DENIED, "MODEL_NOT_ALLOWED", message, metadata={"models": names})
 
 
+def host_not_known(name: str) -> RequestError:
+    """Return the error for a request to the admin port by a name that is not the server's."""
+    message = f"this server is not known as {name[:200]!r}: use its address, or give it keys"
+    return RequestError(Code.PERMISSION_DENIED, "HOST_NOT_KNOWN", message)
+
+
+def origin_not_known() -> RequestError:
+    """Return the error for a request to the admin port by a web page of another server."""
+    return RequestError(Code.PERMISSION_DENIED, "ORIGIN_NOT_KNOWN", "this request is by a page of another server")
+
+
+def not_gathered() -> RequestError:
+    """Return the error for numbers of the admin port that the supervisor did not give in time."""
+    return RequestError(Code.UNAVAILABLE, "NOT_GATHERED", "the supervisor does not answer", retry_seconds=1.0)
+
+
 def quota_exceeded(message: str, retry_seconds: float) -> RequestError:
     """Return the error for a key whose quota is used up for now."""
     return RequestError(Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED", message, retry_seconds=retry_seconds)

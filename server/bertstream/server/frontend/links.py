@@ -10,16 +10,26 @@ from bertstream.server.core.tracing import Tracer
 from bertstream.server.frontend import standard
 from bertstream.server.protocols.interceptors.callers import identify_caller
 from bertstream.server.protocols.interceptors.chain import EVERY, Chain, Kind
+from bertstream.server.protocols.interceptors.counting import CallMeasures, count_calls
 from bertstream.server.protocols.interceptors.errors import answer_errors
 from bertstream.server.protocols.interceptors.gate import pass_gate
 from bertstream.server.protocols.interceptors.logs import log_call
 from bertstream.server.protocols.interceptors.traces import trace_call
+from bertstream.workers.measuring.instruments import Registry
 
 ADMIN_METHODS = frozenset(f"bertstream.v1.ModelService/{rpc}" for rpc in ("LoadModel", "UnloadModel"))
 
 
-def chain(gate: Gate, keys: Keys, open_services: Collection[str] = (), tracer: Tracer | None = None) -> Chain:
+def chain(
+    gate: Gate,
+    keys: Keys,
+    open_services: Collection[str] = (),
+    tracer: Tracer | None = None,
+    measures: CallMeasures | None = None,
+) -> Chain:
     """Return the chain of one frontend, from the outermost link to the one around the handler.
+
+    Every call is counted by the `measures`, also one that is refused by any other link.
 
     Where there are keys, every call needs one, except for calls of the open services. Callers without a key are
     refused before the gate, so that they take no place there.
@@ -30,6 +40,7 @@ def chain(gate: Gate, keys: Keys, open_services: Collection[str] = (), tracer: T
     """
     return Chain(
         (
+            (count_calls(measures or CallMeasures(Registry())), EVERY),
             *(((trace_call(tracer), Kind.OURS),) if tracer else ()),
             (log_call, EVERY),
             (answer_errors, EVERY),

@@ -37,9 +37,12 @@ from bertstream.server.protocols.bertstream_v1.services.generation import Genera
 from bertstream.server.protocols.bertstream_v1.services.models import ModelService
 from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
 from bertstream.server.protocols.bertstream_v1.services.tokenization import TokenizationService
-from bertstream.server.protocols.rpc import add_service, handlers_of
+from bertstream.server.protocols.interceptors.counting import CallMeasures
+from bertstream.server.protocols.rpc import add_service, handlers_of, rpcs_of
 from bertstream.server.settings import FrontendSettings
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
+from bertstream.workers.measuring.instruments import Registry
+from bertstream.workers.measuring.snapshots import Snapshot, TakeSnapshot
 from bertstream.workers.process.control import (
     Answer,
     ControlLine,
@@ -62,7 +65,8 @@ TOKENIZATION = tokenization_pb2.DESCRIPTOR.services_by_name["TokenizationService
 TASKS = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
 GENERATION = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 MODELS = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
-SERVICES = tuple(service.full_name for service in (ENCODING, TOKENIZATION, TASKS, GENERATION, MODELS))
+DESCRIPTORS = (ENCODING, TOKENIZATION, TASKS, GENERATION, MODELS)
+SERVICES = tuple(service.full_name for service in DESCRIPTORS)
 _GOODBYE_SECONDS = 0.5  # for the last statuses to go out
 HEALTH_OF_MODEL = "models/"  # followed by the model's name
 
@@ -83,6 +87,7 @@ class Frontend:
         self._keys = keys_of(settings)
         self._certificate = ServedCertificate(settings.tls) if settings.tls else None
         self._tracing = tracing_of(settings)
+        self._registry = Registry()
         self._answering: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
@@ -106,8 +111,11 @@ class Frontend:
         task.add_done_callback(self._answering.discard)
 
     async def _answer(self, question: Question) -> None:
+        value: Snapshot | None = None
         try:
             match convert(question.asked, ForFrontend):
+                case TakeSnapshot():
+                    value = self._registry.snapshot()
                 case ServeModels(models=models):
                     await self._versions.serve(models)
                 case AwaitDrained(serials=serials):
@@ -118,7 +126,7 @@ class Frontend:
             log.exception("could not do what the supervisor asked for")
             self._control.send(Answer(question.id, error=str(error) or type(error).__name__))
         else:
-            self._control.send(Answer(question.id))
+            self._control.send(Answer(question.id, value))
 
     async def _ask(self, question: ForSupervisor) -> ChangeOutcome:
         return convert(await asyncio.wrap_future(self._control.ask(question)), ChangeOutcome)
@@ -147,8 +155,10 @@ class Frontend:
     def _server(self) -> grpc.aio.Server:
         settings, limits, models = self._settings, self._settings.limits, self._versions.models
         tracer = self._tracing.tracer if self._tracing else None
+        measures = CallMeasures(self._registry, (*rpcs_of(*DESCRIPTORS), *standard.METHODS))
+        open_services = standard.open_services(settings.keys)
         server = grpc.aio.server(
-            interceptors=(links.chain(self._gate, self._keys, standard.open_services(settings.keys), tracer),),
+            interceptors=(links.chain(self._gate, self._keys, open_services, tracer, measures),),
             options=transport.arguments(limits, settings.connections),
         )
         servicers = {
@@ -168,6 +178,8 @@ class Frontend:
             server.add_insecure_port(f"{host}:{settings.port}")
         else:
             server.add_secure_port(f"{host}:{settings.port}", self._certificate.credentials())
+        if settings.admin_socket:
+            listen_on(server, settings.admin_socket)
         return server
 
     async def _watch_health(self) -> None:
@@ -188,6 +200,12 @@ class Frontend:
                 await self._health.set(HEALTH_OF_MODEL + name, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
             known |= alive.keys()
             await self._health_changed.wait()
+
+
+def listen_on(server: grpc.aio.Server, path: str) -> None:
+    """Take calls on a Unix socket too, in place of one that a former life of this process has left."""
+    Path(path).unlink(missing_ok=True)
+    server.add_insecure_port(f"unix:{path}")
 
 
 def keys_of(settings: FrontendSettings) -> Keys:

@@ -23,6 +23,10 @@ _STABLE_FILE = "grpc/reflection/v1/reflection.proto"
 STABLE_REFLECTION = "grpc.reflection.v1.ServerReflection"
 REFLECTION_SERVICES = (STABLE_REFLECTION, reflection.SERVICE_NAME)
 SERVICES = (health.SERVICE_NAME, *REFLECTION_SERVICES)
+METHODS = (
+    *(f"{health.SERVICE_NAME}/{rpc}" for rpc in ("Check", "Watch")),
+    *(f"{name}/ServerReflectionInfo" for name in REFLECTION_SERVICES),
+)
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Check = Decoded[health_pb2.HealthCheckRequest]
 

@@ -20,13 +20,16 @@ _NONE: _Stamp = (0, 0, 0)
 class FollowedKeys:
     """A file of keys that may change at any time; each fault of it is logged once."""
 
-    def __init__(self, path: Path, *, certificates: bool) -> None:
-        """Read the file. Raises KeysError. `certificates`: whether clients show certificates."""
+    def __init__(self, path: Path, *, certificates: bool, first: tuple[KeyEntry, ...] | None = None) -> None:
+        """Take the file and the keys to use until it changes; without `first` the file is read at once.
+
+        certificates: whether clients show certificates. Raises KeysError.
+        """
         self.path = path
-        self._certificates = certificates
+        self.certificates = certificates
         self._slots = Slots(KEY_SLOTS)
-        self._stamp = _stamp(path)
-        self._current = self._announced(read(path, certificates=certificates))
+        self._stamp = _NONE if first is not None else _stamp(path)  # it may have changed since `first` was read
+        self._current = self._announced(read(path, certificates=certificates)) if first is None else first
 
     @property
     def current(self) -> tuple[KeyEntry, ...]:
@@ -41,7 +44,7 @@ class FollowedKeys:
         """Read the file at once, and use what it holds if that is good; return whether keys changed."""
         self._stamp = _stamp(self.path)
         try:
-            found = read(self.path, certificates=self._certificates)
+            found = read(self.path, certificates=self.certificates)
         except KeysError as error:
             log.error("the keys in use are kept: %s", error)
             return False

@@ -39,6 +39,9 @@ class Call:
         self.request_id: str = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.caller = _NOT_IDENTIFIED  # until the link that identifies callers has the call
         self.until_end = contextlib.ExitStack()  # contexts that stay open until the call ends
+        self.received_bytes = 0  # of the messages read so far, as they came
+        self.sent_bytes = 0  # of the answer's messages so far
+        self.trace_id = ""  # of the trace that the call belongs to, where it is traced
 
     @property
     def peer(self) -> str:
@@ -50,6 +53,12 @@ class Call:
         """The name of the call's status: OK, until the call was ended with another one."""
         code: grpc.StatusCode | None = self.context.code()
         return "OK" if code is None else code.name
+
+    def ended(self, *, cancelled: bool) -> str:
+        """Return the name of the status that the call has ended with, also where nobody was there to be told."""
+        if not cancelled:
+            return self.code
+        return "DEADLINE_EXCEEDED" if time.monotonic() >= self.deadline else "CANCELLED"
 
     def check_deadline(self) -> None:
         """Raise DEADLINE_EXCEEDED when the deadline is over."""
@@ -74,6 +83,7 @@ class Stream(Generic[M]):
     async def __aiter__(self) -> AsyncIterator[Decoded[M]]:
         """Read one message at a time, and only when the next one is asked for."""
         while (message := await self._context.read()) is not grpc.aio.EOF:
+            CURRENT.get().received_bytes += message.wire_bytes
             yield message
 
     async def write(self, message: Message) -> None:

@@ -23,6 +23,7 @@ class Decoded(Generic[M]):
     message: M
     bad_strings: tuple[BadString, ...] = ()
     error: RequestError | None = None
+    wire_bytes: int = 0  # of the message as it came, before it was inflated
 
     def value(self) -> M:
         """Return the message, or raise its error."""
@@ -35,29 +36,29 @@ def decoder(message_class: type[M], max_bytes: int) -> Callable[[bytes], Decoded
     """Return a deserializer of messages of at most `max_bytes`, which never raises."""
 
     def decode(raw: bytes) -> Decoded[M]:
-        if len(raw) > max_bytes:
-            return _too_long(message_class, f"{len(raw)} bytes", max_bytes)
+        size = len(raw)
+        if size > max_bytes:
+            return _too_long(message_class, f"{size} bytes", max_bytes, size)
         try:
             raw = inflated(raw, max_bytes)
-            return Decoded(message_class.FromString(raw))
+            return Decoded(message_class.FromString(raw), wire_bytes=size)
         except TooLong:
-            return _too_long(message_class, f"{len(raw)} bytes, and more when inflated", max_bytes)
+            return _too_long(message_class, f"{size} bytes, and more when inflated", max_bytes, size)
         except DecodeError:
-            return _decode_again(message_class, raw)
+            return _decode_again(message_class, raw, size)
 
     return decode
 
 
-def _too_long(message_class: type[M], size: str, max_bytes: int) -> Decoded[M]:
-    error = too_large("", f"the message has {size}; the limit is {max_bytes} bytes: send less at a time")
-    return Decoded(message_class(), error=error)
+def _too_long(message_class: type[M], about: str, max_bytes: int, size: int) -> Decoded[M]:
+    error = too_large("", f"the message has {about}; the limit is {max_bytes} bytes: send less at a time")
+    return Decoded(message_class(), error=error, wire_bytes=size)
 
 
-def _decode_again(message_class: type[M], raw: bytes) -> Decoded[M]:
+def _decode_again(message_class: type[M], raw: bytes, size: int) -> Decoded[M]:
     try:
         blanked, bad = blank_bad_strings(raw, cast(Descriptor, message_class.DESCRIPTOR))
-        return Decoded(message_class.FromString(blanked), bad_strings=tuple(bad))
+        return Decoded(message_class.FromString(blanked), bad_strings=tuple(bad), wire_bytes=size)
     except DecodeError:
-        return Decoded(
-            message_class(), error=invalid("", "the bytes are not a message of this type", "MALFORMED_MESSAGE")
-        )
+        error = invalid("", "the bytes are not a message of this type", "MALFORMED_MESSAGE")
+        return Decoded(message_class(), error=error, wire_bytes=size)

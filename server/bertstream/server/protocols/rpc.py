@@ -25,6 +25,11 @@ def handlers_of(servicer: object, service: ServiceDescriptor) -> dict[str, Handl
     return {rpc: getattr(servicer, name) for rpc, name in names.items()}
 
 
+def rpcs_of(*services: ServiceDescriptor) -> list[str]:
+    """Return the full names of all rpcs: "package.Service/Method"."""
+    return [f"{service.full_name}/{method.name}" for service in services for method in service.methods]
+
+
 def add_service(
     server: grpc.aio.Server,
     service: ServiceDescriptor,

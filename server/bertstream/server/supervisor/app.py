@@ -6,13 +6,15 @@ Runs in the supervisor's process, which loads neither torch nor grpc.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,17 @@ from bertstream.server.config import ConfigError, ServeConfig
 from bertstream.server.keys.following import FollowedKeys
 from bertstream.server.messages import CallsLeft, ChangeOutcome, ForSupervisor
 from bertstream.server.settings import ConnectionLimits, FrontendSettings, Limits
+from bertstream.server.supervisor.admin import admin_specs
 from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.draining import DrainLog
 from bertstream.server.supervisor.frontends import Frontends
+from bertstream.server.supervisor.gathering import Gathering, ServerFacts, gathering_forever
 from bertstream.server.supervisor.hanging_up import HangUp
 from bertstream.server.supervisor.keys import ServedKeys, followed_keys, following
 from bertstream.server.supervisor.launching import FRONTEND_MALLOC, Launch, Launcher
 from bertstream.server.supervisor.listening import check_exposure, followed_certificates, reserve_port, tls_settings
 from bertstream.server.supervisor.loading import Loader
+from bertstream.server.supervisor.members import members_of, models_of
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
 from bertstream.server.supervisor.telemetry import tracing_settings
@@ -53,13 +58,27 @@ def serve(config: ServeConfig) -> None:
     certificates = followed_certificates(config)
     keys = followed_keys(config)
     check_exposure(config.host, config.insecure, tls=certificates is not None, keys=keys is not None)
-    with reserve_port(config.host, config.port) as reserved:
+    with reserve_port(config.host, config.port) as reserved, reserved_admin_port(config, certificates, keys) as admin:
         port = reserved.getsockname()[1]
         directory = private_folder()
         try:
-            asyncio.run(_serve(config, port, choices, directory, certificates, keys))
+            asyncio.run(_serve(config, port, admin, choices, directory, certificates, keys))
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def reserved_admin_port(
+    config: ServeConfig, certificates: FollowedCertificates | None, keys: FollowedKeys | None
+) -> Iterator[int]:
+    """Hold the admin port, and yield its number; -1 where there is none. Raises ConfigError."""
+    if not config.has_admin:
+        yield -1
+        return
+    tls, keyed = certificates is not None, keys is not None
+    check_exposure(config.admin_host, config.insecure, tls=tls, keys=keyed, option="admin_host")
+    with reserve_port(config.admin_host, config.admin_port) as reserved:
+        yield reserved.getsockname()[1]
 
 
 def private_folder() -> Path:
@@ -76,6 +95,7 @@ def private_folder() -> Path:
 async def _serve(
     config: ServeConfig,
     port: int,
+    admin_port: int,
     choices: tuple[ModelChoice, ...],
     folder: Path,
     certificates: FollowedCertificates | None,
@@ -92,18 +112,28 @@ async def _serve(
     workers = sum(each.workers for each in launches)
     log.info("starting %d worker%s", workers, "s" if workers > 1 else "")
 
-    def on_ready() -> None:
-        print(ready_line(config, port, launches, compiled.operators, launcher.frontends), flush=True)
+    gathering = Gathering(ServerFacts(f"{config.host}:{port}", launcher.cores))
 
-    loader = Loader(config, launcher, launches)
+    def on_ready() -> None:
+        gathering.ready = True
+        print(ready_line(config, port, launches, compiled.operators, launcher.frontends, admin_port), flush=True)
+
+    def on_signal(name: str) -> None:
+        gathering.draining = True
+        drain.signalled(name)
+
+    loader = Loader(config, launcher, launches, partial(gathering.died, "worker"))
     drain = DrainLog(launcher.frontends, config.drain_seconds, config.drain_notice_seconds)
-    frontends = Group(frontend_specs(config, port, launcher, loader, drain, certificates, served_keys))
-    hang_up.attach(frontends)
-    stages = [[each.workers for each in loader.served], [frontends]]
+    frontends = Group(frontend_specs(config, port, launcher, loader, drain, certificates, served_keys, gathering))
+    admin = Group(admin_specs(config, admin_port, launcher.admin_sockets, gathering, certificates, served_keys))
+    gathering.attach(lambda: members_of(loader, frontends, admin), lambda: models_of(loader))
+    hang_up.attach(frontends, admin)
+    # The admin process ends with the workers: until then it says that the server drains.
+    stages = [[*(each.workers for each in loader.served), admin], [frontends]]
     drain_seconds = config.drain_notice_seconds + config.drain_seconds
-    supervisor = Supervisor(stages, drain_seconds, on_ready, loader.close, drain.signalled)
+    supervisor = Supervisor(stages, drain_seconds, on_ready, loader.close, on_signal)
     loader.attach(supervisor, Frontends(frontends))
-    async with following(served_keys, Frontends(frontends)):
+    async with following(served_keys, Frontends(frontends)), gathering_forever(gathering, wanted=config.has_admin):
         await supervisor.run()
     drain.ended()
 
@@ -129,6 +159,7 @@ def frontend_specs(
     drain: DrainLog,
     certificates: FollowedCertificates | None = None,
     keys: ServedKeys | None = None,
+    gathering: Gathering | None = None,
 ) -> list[ChildSpec]:
     """Return the specifications of the frontend processes, which share the port.
 
@@ -153,18 +184,27 @@ def frontend_specs(
         frontends=launcher.frontends,
         tracing=tracing_settings(config, os.environ),
     )
-    return [_frontend_spec(settings, number, loader, drain, certificates, keys) for number in range(launcher.frontends)]
+    on_death = partial(gathering.died, "frontend", "") if gathering is not None else _tell_nobody
+    every = [
+        dataclasses.replace(settings, name=f"frontend-{number}", number=number) for number in range(launcher.frontends)
+    ]
+    if launcher.admin_sockets:
+        every = [dataclasses.replace(own, admin_socket=launcher.admin_sockets[own.number]) for own in every]
+    return [_frontend_spec(own, loader, drain, certificates, keys, on_death) for own in every]
+
+
+def _tell_nobody(cause: str) -> None:
+    return
 
 
 def _frontend_spec(
-    settings: FrontendSettings,
-    number: int,
+    own: FrontendSettings,
     loader: Loader,
     drain: DrainLog,
     certificates: FollowedCertificates | None,
     keys: ServedKeys | None,
+    on_death: Callable[[str], None],
 ) -> ChildSpec:
-    own = dataclasses.replace(settings, name=f"frontend-{number}", number=number)
 
     def settings_of_life(life: int) -> FrontendSettings:
         return dataclasses.replace(
@@ -184,10 +224,18 @@ def _frontend_spec(
         {"TOKENIZERS_PARALLELISM": "false", "GRPC_VERBOSITY": "ERROR", **FRONTEND_MALLOC},
         on_progress=lambda report: drain.reported(own.name, convert(report, CallsLeft).calls),
         on_question=answer,
+        on_death=on_death,
     )
 
 
-def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], operators: str, frontends: int = 1) -> str:
+def ready_line(
+    config: ServeConfig,
+    port: int,
+    launches: Sequence[Launch],
+    operators: str,
+    frontends: int = 1,
+    admin_port: int = -1,
+) -> str:
     """Return one line that says what is served, where, and how: for each model where they are not all alike."""
     alike = len({_placement(each) for each in launches}) == 1
     models = ", ".join(_model(each, "" if alike else f", {_placement(each)}".replace(" |", ",")) for each in launches)
@@ -196,7 +244,13 @@ def ready_line(config: ServeConfig, port: int, launches: Sequence[Launch], opera
     keys = ["keys"] if config.keys_file else []
     parts = [f"bertstream {version('bertstream')} ready on {config.host}:{port}", *tls, *keys, models]
     several = [f"{frontends} frontends"] if frontends > 1 else []
-    return " | ".join([*parts, *([_placement(launches[0])] if alike else []), *several, native])
+    admin = [f"admin at {_admin_url(config, admin_port)}"] if admin_port >= 0 else []
+    return " | ".join([*parts, *([_placement(launches[0])] if alike else []), *several, native, *admin])
+
+
+def _admin_url(config: ServeConfig, port: int) -> str:
+    host = f"[{config.admin_host}]" if ":" in config.admin_host else config.admin_host
+    return f"{'https' if config.tls_certificate else 'http'}://{host}:{port}"
 
 
 def _operators(launch: Launch, operators: str) -> str:

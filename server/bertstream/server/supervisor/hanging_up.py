@@ -21,13 +21,13 @@ class HangUp:
     def __init__(self, certificates: FollowedCertificates | None, keys: ServedKeys | None) -> None:
         self._certificates = certificates
         self._keys = keys
-        self._frontends: Group | None = None
+        self._groups: tuple[Group, ...] = ()
         self._on_terminal = not logs.structured()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._signalled)
 
-    def attach(self, frontends: Group) -> None:
-        """Tell these frontends of new certificates, too, from now on."""
-        self._frontends = frontends
+    def attach(self, *groups: Group) -> None:
+        """Tell these processes of new certificates, too, from now on."""
+        self._groups = groups
 
     def _signalled(self) -> None:
         if self._on_terminal and logs.structured():  # standard error was a terminal, and that has gone
@@ -40,7 +40,7 @@ class HangUp:
     def _read_again(self) -> None:
         if self._keys is not None:
             self._keys.reload()
-        if self._certificates is not None and self._certificates.reload() and self._frontends is not None:
-            for child in self._frontends.children:
+        if self._certificates is not None and self._certificates.reload():
+            for child in [child for group in self._groups for child in group.children]:
                 if child.ready.done():  # one that is still starting gets the certificates in use with its settings
                     child.tell(Reload())

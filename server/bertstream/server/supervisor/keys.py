@@ -12,7 +12,7 @@ from pathlib import Path
 from bertstream.server.config import ConfigError, ServeConfig
 from bertstream.server.keys.file import KeysError
 from bertstream.server.keys.following import FollowedKeys
-from bertstream.server.settings import KeysSettings
+from bertstream.server.settings import FollowedKeysSettings, KeysSettings
 from bertstream.server.supervisor.frontends import Frontends, FrontendsFailed
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,12 @@ class ServedKeys:
     def settings(self) -> KeysSettings:
         """The settings for a frontend that starts now."""
         return dataclasses.replace(self._settings, keys=self._followed.current)
+
+    @property
+    def followed(self) -> FollowedKeysSettings:
+        """The settings for a process that follows the file by itself."""
+        followed = self._followed
+        return FollowedKeysSettings(str(followed.path), followed.certificates, followed.current)
 
     def reload(self) -> None:
         """Have the file read at once, also where it seems not to have changed."""

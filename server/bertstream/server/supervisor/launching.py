@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,9 +83,9 @@ class Launch:
         """Tell whether the other one has the same answers and the same speed."""
         return (self.choice, self.compiled, self.workers) == (other.choice, other.compiled, other.workers)
 
-    def specs(self, config: ServeConfig) -> list[ChildSpec]:
-        """Return the specifications of its worker processes."""
-        return [self._spec(config, number) for number in range(self.workers)]
+    def specs(self, config: ServeConfig, on_death: Callable[[str], None] = lambda cause: None) -> list[ChildSpec]:
+        """Return the specifications of its worker processes, each of whose deaths is told."""
+        return [self._spec(config, number, on_death) for number in range(self.workers)]
 
     def remove_files(self) -> None:
         """Remove the files that its workers left in the folder; to be called once they are gone."""
@@ -94,7 +94,7 @@ class Launch:
         if self.shares:
             shared_cores.clear(Path(self.shares[0].path), [share.slot for share in self.shares])
 
-    def _spec(self, config: ServeConfig, number: int) -> ChildSpec:
+    def _spec(self, config: ServeConfig, number: int, on_death: Callable[[str], None]) -> ChildSpec:
         def settings(life: int) -> WorkerSettings:
             self._clear(number, life)
             return self._settings(config, number, life)
@@ -108,6 +108,7 @@ class Launch:
             settings,
             environment,
             computing_seconds=config.batch_seconds,
+            on_death=on_death,
         )
 
     def _clear(self, number: int, life: int) -> None:
@@ -118,6 +119,7 @@ class Launch:
     def _settings(self, config: ServeConfig, number: int, life: int) -> WorkerSettings:
         return WorkerSettings(
             name=self._worker(number),
+            model=self.name,
             directory=self.compiled.directory,
             device=self.devices[number],
             threads=self.threads,
@@ -198,6 +200,13 @@ class Launcher:
         """The number of processes that serve gRPC."""
         cores = _CORES_OF_FRONTEND["cuda" if self._gpus and self._config.device != "cpu" else "cpu"]
         return self._config.frontends or max(1, min(self.cores // cores, _MOST_FRONTENDS))
+
+    @property
+    def admin_sockets(self) -> tuple[str, ...]:
+        """The Unix sockets on which frontends take calls of the admin port's pages; none without that port."""
+        if not self._config.has_admin:
+            return ()
+        return tuple(str(self._folder / f"frontend-{number}.socket") for number in range(self.frontends))
 
     @property
     def tokenizer_threads(self) -> int:

@@ -38,10 +38,11 @@ def tls_settings(certificates: FollowedCertificates | None) -> TlsSettings | Non
     return TlsSettings(certificates.files, certificates.current)
 
 
-def check_exposure(host: str, insecure: bool, *, tls: bool, keys: bool) -> None:
+def check_exposure(host: str, insecure: bool, *, tls: bool, keys: bool, option: str = "host") -> None:
     """Refuse an address that other machines can reach without TLS or keys, unless `insecure` allows it.
 
-    Keys without TLS are allowed with a warning. Raises ConfigError.
+    Keys without TLS are allowed with a warning. The error names the option that the address is from. Raises
+    ConfigError.
     """
     if tls or insecure or _is_loopback(host):
         return
@@ -50,8 +51,8 @@ def check_exposure(host: str, insecure: bool, *, tls: bool, keys: bool) -> None:
         log.warning("keys come to %r %s", host, about)
         return
     raise ConfigError(
-        f"host {host!r} can be reached by other machines, in plain text and without a key: give tls_certificate and "
-        "tls_key, or keys_file, listen on 127.0.0.1, or say --insecure where the network itself is safe"
+        f"{option} {host!r} can be reached by other machines, in plain text and without a key: give tls_certificate "
+        "and tls_key, or keys_file, listen on 127.0.0.1, or say --insecure where the network itself is safe"
     )
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bertstream.server.config import ConfigError, ServeConfig
@@ -30,6 +31,7 @@ from bertstream.workers.programs.description import DescriptionError
 log = logging.getLogger(__name__)
 
 WORKERS, FRONTENDS = 0, 1  # the supervisor's stages
+Died = Callable[[str, str], None]
 MAX_REQUESTS = 16  # loads and unloads, under way or waiting for their turn
 _GRACE_SECONDS = 5.0  # beyond the frontends' own limit
 
@@ -53,10 +55,15 @@ class Served:
 class Loader:
     """The models that are served, and all changes of them, one at a time."""
 
-    def __init__(self, config: ServeConfig, launcher: Launcher, launches: Sequence[Launch]) -> None:
+    def __init__(
+        self, config: ServeConfig, launcher: Launcher, launches: Sequence[Launch], on_death: Died = lambda *_: None
+    ) -> None:
+        """Take the first versions, and what is told of each worker that dies: its model's name, and the cause."""
         self._config = config
         self._launcher = launcher
-        self.served = [Served(launch, Group(launch.specs(config))) for launch in launches]
+        self._on_death = on_death
+        self.served = [self._with_workers(launch) for launch in launches]
+        self._ending: list[Served] = []
         self._compiling = asyncio.Lock()
         self._changing = asyncio.Lock()
         self._requests: set[asyncio.Task[None]] = set()
@@ -71,6 +78,11 @@ class Loader:
     def settings(self) -> tuple[ModelSettings, ...]:
         """The models that a frontend that starts now serves."""
         return _settings(self.served)
+
+    @property
+    def running(self) -> tuple[Served, ...]:
+        """All versions that have workers: those that are served, and those that end."""
+        return (*self.served, *self._ending)
 
     async def answer(self, asked: ForSupervisor) -> ChangeOutcome:
         """Load or unload as a frontend asks; the work goes on even if nobody waits for the answer."""
@@ -90,6 +102,9 @@ class Loader:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _with_workers(self, launch: Launch) -> Served:
+        return Served(launch, Group(launch.specs(self._config, partial(self._on_death, launch.name))))
 
     async def _load(self, asked: LoadModel) -> None:
         choice = self._choose(asked)
@@ -141,7 +156,7 @@ class Loader:
         names = [each.launch.name for each in self.served]
         models = len({*names, choice.name})
         launch = self._launcher.launch(choice, compiled, models, [each.launch for each in self.served])
-        new = Served(launch, Group(launch.specs(self._config)))
+        new = self._with_workers(launch)
         if choice.name not in names:
             served = [*self.served, new]
         elif self.served[names.index(choice.name)].launch.same_as(launch):
@@ -172,6 +187,7 @@ class Loader:
         with suppress(FrontendsFailed):  # again, for a frontend that was replaced meanwhile, with the old list
             await self._frontends.serve(_settings(served))
         for each in _without(before, served):
+            self._ending.append(each)
             _spawn(self._retire(each), self._retiring)
 
     async def _retire(self, old: Served) -> None:
@@ -180,6 +196,7 @@ class Loader:
             async with asyncio.timeout(self._config.drain_seconds + _GRACE_SECONDS):
                 await self._frontends.drained([old.launch.serial])
         await self._remove(old)
+        self._ending.remove(old)
         log.info("an old version of %s is gone", old.launch.name, extra={"revision": old.launch.description.revision})
 
     async def _remove(self, old: Served) -> None:

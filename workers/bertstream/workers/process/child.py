@@ -55,6 +55,7 @@ class ChildSpec:
     computing_seconds: float = 120.0  # for one batch
     on_progress: Callable[[Any], None] = lambda made: None
     on_question: Callable[[Any], Awaitable[object]] = _no_questions  # answers the child's questions
+    on_death: Callable[[str], None] = lambda cause: None  # told why it ended, where it was not to end
 
 
 class ChildFailed(Exception):
@@ -86,7 +87,8 @@ class Child:
         self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.failure = ""  # why it could not start, in the child's words
         self._failed_step = ""
-        self._life = life
+        self._hung = False
+        self.life = life  # how many processes of this name there were before
         self._alive = True
         self._process = process
         self._writer = writer
@@ -138,6 +140,12 @@ class Child:
                 waiting.set_exception(ChildFailed(message, self._failed_step))
                 waiting.exception()  # marks the exception as seen, since nobody may be waiting for it
         return status
+
+    def cause(self, status: int) -> str:
+        """Return why the child ended with this exit status, in one of few ways: to be counted by."""
+        if self._hung:
+            return "hang"
+        return "failure" if self.failure else describe(status)
 
     def tell(self, message: ToChild) -> None:
         """Send one message; a child that does not read its line is found by the pings."""
@@ -191,6 +199,7 @@ class Child:
         """
         if not self._alive:
             return
+        self._hung = bool(reason)
         if reason and not self.failure:
             self.failure = f"{self.spec.name} was ended: {reason}"
         with contextlib.suppress(ProcessLookupError):
@@ -227,7 +236,7 @@ class Child:
 
     def _tell_settings(self) -> None:
         try:
-            self.tell(Settings(self.spec.settings(self._life)))
+            self.tell(Settings(self.spec.settings(self.life)))
         except Exception:  # a child without settings would wait for them until it is assumed to hang
             log.exception("%s cannot be told its settings", self.spec.name)
             self.kill("it could not be told its settings; the log says more")

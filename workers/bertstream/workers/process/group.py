@@ -103,6 +103,8 @@ class Group:
             if not first_ready.done():
                 first_ready.set_result(None)
         status = await watching
+        if not self._ending.is_set():
+            spec.on_death(child.cause(status))
         child.ready.result()
         return child.failure or describe(status)
 

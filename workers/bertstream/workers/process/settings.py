@@ -26,4 +26,5 @@ class WorkerSettings:
     generation_sequences: int = 64  # the most in one step
     cores: tuple[int, ...] = ()  # to stay on; empty: wherever the system puts it
     share: Share | None = None  # of all cores, where it also uses idle ones of others
+    model: str = ""  # the name that it is served under
     folder: str = ""  # of sockets and records, which is the supervisor's: removed where that was killed

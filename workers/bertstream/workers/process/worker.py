@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bertstream.workers.contract import Hello
-from bertstream.workers.process.control import ControlLine, Failed, Heard, Ping, Pong, Ready, Stop, begin
+from bertstream.workers.measuring.instruments import Registry
+from bertstream.workers.process.control import (
+    Answer,
+    ControlLine,
+    Failed,
+    Heard,
+    Ping,
+    Pong,
+    Question,
+    Ready,
+    Stop,
+    begin,
+)
 from bertstream.workers.process.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -73,6 +85,7 @@ def _end_with_thread(failed: threading.ExceptHookArgs) -> None:
 def serve(settings: WorkerSettings, control: ControlLine) -> None:
     """Load, warm up, listen, and wait to be told to stop."""
     loop: EngineLoop | None = None
+    registry = Registry()
     stopped = threading.Event()
 
     def hear(message: Heard) -> None:
@@ -81,6 +94,8 @@ def serve(settings: WorkerSettings, control: ControlLine) -> None:
                 control.send(Pong(loop.computing_seconds if loop else 0.0))
             case Stop():
                 stopped.set()
+            case Question():  # there is only one: TakeSnapshot
+                control.send(Answer(message.id, registry.snapshot()))
 
     control.listen(hear, orphaned=lambda: leave(settings.folder))
     import torch  # only now, since the environment's thread counts are read at its import

@@ -13,11 +13,13 @@ import grpc
 
 from bertstream.server.core.errors import method_not_found
 from bertstream.server.protocols.call import CURRENT, Call, Stream
+from bertstream.server.protocols.decoding import Decoded
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic for the type checker alone
 Proceed = Callable[[], Awaitable[Any]]  # runs the rest of the chain, and the handler at its end
 Link = Callable[[Call, Proceed], Awaitable[Any]]
+Encode = Callable[[Any], bytes]
 
 
 class Kind(enum.Flag):
@@ -84,15 +86,36 @@ def _wrapped(method: str, handler: Handler, through: Link) -> Handler:
         (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
     }
     function, make = makers[handler.request_streaming, handler.response_streaming]
+    encode = _counting(handler.response_serializer)
     run = partial(_write_all, function) if inspect.isasyncgenfunction(function) else function
+    # A single answer is encoded within the chain, so that its links see the size.
+    run = run if handler.response_streaming else partial(_encoded, run, encode)
 
     async def intercepted(request: Any, context: Context) -> Any:
         call = Call(method, context)
         CURRENT.set(call)
+        if isinstance(request, Decoded):
+            call.received_bytes += request.wire_bytes
         return await through(call, partial(run, request, context))
 
-    wrapped: Handler = make(intercepted, handler.request_deserializer, handler.response_serializer)
+    wrapped: Handler = make(intercepted, handler.request_deserializer, encode if handler.response_streaming else None)
     return wrapped
+
+
+def _counting(encode: Encode | None) -> Encode:
+    """Return the serializer of answers, which counts the bytes of the call that it is used in."""
+
+    def encoded(message: Any) -> bytes:
+        raw: bytes = message if encode is None else encode(message)
+        CURRENT.get().sent_bytes += len(raw)
+        return raw
+
+    return encoded
+
+
+async def _encoded(function: Callable[..., Any], encode: Encode, request: Any, context: Context) -> bytes | None:
+    answer = await function(request, context)
+    return None if answer is None else encode(answer)
 
 
 async def _write_all(generate: Callable[..., Any], request: Any, context: Context) -> None:

@@ -23,6 +23,6 @@ async def log_call(call: Call, proceed: Proceed) -> Any:
         raise
     finally:
         milliseconds = round((time.monotonic() - call.arrived) * 1e3, 1)
-        code = "CANCELLED" if cancelled else call.code
+        code = call.ended(cancelled=cancelled)
         extra = {"request_id": call.request_id, "caller": call.caller.name, "milliseconds": milliseconds}
         log.debug("%s %s", call.method, code, extra=extra)

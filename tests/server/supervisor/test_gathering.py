@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from bertstream.server.messages import GatheredModel, ProcessKind
+from bertstream.server.supervisor import gathering
+from bertstream.server.supervisor.gathering import Gathering, Lives, ServerFacts
+from bertstream.server.supervisor.members import Member
+from bertstream.server.supervisor.processes import Used, used_by
+from bertstream.workers.measuring import catalog
+from bertstream.workers.measuring.snapshots import Snapshot, TakeSnapshot, Value
+from bertstream.workers.process.child import Child, ChildFailed
+from bertstream.workers.process.control import NoAnswer
+
+STARTED, UNDER_WAY = catalog.CALLS_STARTED.name, catalog.CALLS_UNDER_WAY.name
+
+
+def counted(calls: float, under_way: float = 0) -> Snapshot:
+    return Snapshot((Value(STARTED, ("m",), calls), Value(UNDER_WAY, (), under_way)))
+
+
+class FakeChild:
+    """A child that answers as the test says."""
+
+    def __init__(self, name: str, answer: Snapshot | Exception | None, life: int = 0) -> None:
+        self.spec = SimpleNamespace(name=name)
+        self.pid, self.life, self.alive, self.started = os.getpid(), life, True, time.monotonic()
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ready.set_result(None)
+        self.answer = answer
+        self.asked = 0
+
+    async def ask(self, question: object) -> Any:
+        assert question == TakeSnapshot()
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if self.answer is None:
+            await asyncio.sleep(60)
+        return msgspec.to_builtins(self.answer)
+
+    def member(self, kind: ProcessKind = "frontend", model: str = "") -> Member:
+        return Member(kind, cast(Child, self), model)
+
+
+def model(alive: int = 1) -> GatheredModel:
+    return GatheredModel("tiny", "r", "float32", "cpu", 2, 4, (), "serving" if alive else "unavailable", 1, alive, 1024)
+
+
+def over(*members: Member, models: tuple[GatheredModel, ...] = ()) -> tuple[Gathering, list[Member]]:
+    there, made = list(members), Gathering(ServerFacts("127.0.0.1:1", 2, "0.1.0"))
+    made.attach(lambda: there, lambda: models or (model(),))
+    return made, there
+
+
+def test_what_a_life_has_counted_stays_and_its_gauges_go() -> None:
+    lives, first, second = Lives(), ("frontend-0", 0), ("frontend-0", 1)
+    lives.take([first], {first: counted(5, under_way=2)})
+    assert lives.together(Snapshot()).value(UNDER_WAY) == 2
+    lives.take([second], {})
+    assert lives.together(Snapshot()).value(STARTED, "m") == 5
+    assert lives.together(Snapshot()).value(UNDER_WAY) == 0
+    lives.take([second], {second: counted(1, under_way=1)})
+    lives.take([second], {second: counted(3, under_way=1)})
+    assert lives.together(counted(0)).value(STARTED, "m") == 8
+    assert lives.together(Snapshot()).value(UNDER_WAY) == 1
+
+
+async def test_all_processes_are_asked_and_added_up() -> None:
+    one, other = FakeChild("frontend-0", counted(3, 1)), FakeChild("worker-0-0", counted(4, 1))
+    made, _ = over(one.member(), other.member("worker", "tiny"))
+    found = (await made.gather()).snapshot
+    assert (found.value(STARTED, "m"), found.value(UNDER_WAY)) == (7, 2)
+    assert found.value(catalog.PROCESSES.name, "worker", "tiny") == 1
+    assert found.value(catalog.PROCESS_MEMORY.name, "worker-0-0") > 1 << 20
+    assert found.value(catalog.PROCESS_CPU.name, "frontend-0") > 0
+
+
+@pytest.mark.parametrize("failure", [None, ChildFailed("it died"), NoAnswer("busy"), Snapshot(cast(Any, 7))])
+async def test_one_that_gives_no_answer_keeps_its_last(monkeypatch: pytest.MonkeyPatch, failure: Any) -> None:
+    monkeypatch.setattr(gathering, "ANSWER_SECONDS", 0.05)
+    child, other = FakeChild("frontend-0", counted(3)), FakeChild("frontend-1", counted(4))
+    made, _ = over(child.member(), other.member())
+    await made.gather()
+    child.answer, other.answer = failure, counted(6)
+    assert (await made.gather()).snapshot.value(STARTED, "m") == 9
+
+
+async def test_counters_never_go_back_when_processes_come_and_go() -> None:
+    first, worker = FakeChild("frontend-0", counted(3)), FakeChild("worker-0-0", counted(10))
+    made, there = over(first.member(), worker.member("worker"))
+    await made.gather()
+    first.alive = False
+    assert (await made.gather()).snapshot.value(STARTED, "m") == 13
+    assert first.asked == 1
+    there[:] = [FakeChild("frontend-0", counted(1), life=1).member()]
+    assert (await made.gather()).snapshot.value(STARTED, "m") == 14
+
+
+async def test_whoever_asks_gets_what_was_counted_after_that() -> None:
+    child = FakeChild("frontend-0", counted(1))
+    made, _ = over(child.member())
+    early = asyncio.create_task(made.gather())
+    await asyncio.sleep(0)
+    late = asyncio.create_task(made.gather())
+    await early
+    child.answer = counted(2)
+    assert (await late).snapshot.value(STARTED, "m") == 2
+
+
+async def test_it_is_ready_when_it_has_begun_and_all_models_have_workers() -> None:
+    child = FakeChild("frontend-0", counted(1))
+    made, there = over(child.member())
+    assert not (await made.gather()).ready
+    made.ready = True
+    assert (await made.gather()).ready
+    made.draining = True
+    gathered = await made.gather()
+    assert (gathered.ready, gathered.draining, gathered.snapshot.value(catalog.READY.name)) == (False, True, 0)
+    made.draining = False
+    there.clear()
+    assert not (await made.gather()).ready
+    lacking, _ = over(child.member(), models=(model(), model(alive=0)))
+    lacking.ready = True
+    assert not (await lacking.gather()).ready
+
+
+async def test_restarts_are_counted_by_their_cause() -> None:
+    made, _ = over()
+    made.died("worker", "tiny", "signal SIGKILL")
+    made.died("worker", "tiny", "signal SIGKILL")
+    made.died("frontend", "", "hang")
+    found = (await made.gather()).snapshot
+    assert found.value(catalog.RESTARTS.name, "worker", "tiny", "signal SIGKILL") == 2
+    assert found.value(catalog.RESTARTS.name, "frontend", "", "hang") == 1
+
+
+async def test_states_of_processes() -> None:
+    starting, gone = FakeChild("frontend-0", None), FakeChild("frontend-1", None, life=3)
+    starting.ready, gone.alive = asyncio.get_running_loop().create_future(), False
+    made, _ = over(starting.member(), gone.member())
+    supervisor, one, other = (await made.gather()).processes
+    assert (supervisor.name, supervisor.pid, supervisor.state) == ("supervisor", os.getpid(), "ready")
+    assert (one.state, one.restarts, one.resident_bytes > 0) == ("starting", 0, True)
+    assert (other.state, other.restarts, other.resident_bytes) == ("gone", 3, 0)
+
+
+def test_what_a_process_uses() -> None:
+    with subprocess.Popen(["sleep", "60"]) as sleeping:
+        found = used_by(sleeping.pid)
+        sleeping.kill()
+    assert 0 < found.resident_bytes < 64 << 20
+    assert found.cpu_seconds < 5
+    assert used_by(sleeping.pid) == Used()
+    assert used_by(os.getpid()).cpu_seconds == pytest.approx(sum(os.times()[:2]), abs=1)
