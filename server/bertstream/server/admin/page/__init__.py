@@ -71,8 +71,8 @@ def _files_in(folder: Traversable, prefix: str) -> Iterator[PageFile]:
 
 
 def routes() -> list[Route]:
-    """Return a route for each file of the page, the first of which is at `/`."""
-    return [Route("/" if file.path == "index.html" else f"/{file.path}", _serve(file)) for file in page_files()]
+    """Return a route for each file of the page: index.html is at `/`, all others are below `/static/`."""
+    return [Route("/" if file.path == "index.html" else f"/static/{file.path}", _serve(file)) for file in page_files()]
 
 
 def _serve(file: PageFile) -> Callable[[Request], Awaitable[Response]]:

@@ -60,8 +60,14 @@ export class Tabs {
       tab.tabIndex = tab === chosen ? 0 : -1;
     }
     for (const [each, panel] of this.panels) panel.hidden = each !== id;
-    chosen.scrollIntoView({ block: "nearest", inline: "nearest" });
+    this.#bringIntoView(chosen);
     this.onSelect(id);
+  }
+
+  /** Scrolls tabs that stand side by side. (scrollIntoView also moves the place from which Tab goes on.) */
+  #bringIntoView(tab) {
+    const hidden = tab.offsetLeft < this.list.scrollLeft || tab.offsetLeft + tab.offsetWidth > this.list.scrollLeft + this.list.clientWidth;
+    if (hidden) this.list.scrollLeft = tab.offsetLeft - (this.list.clientWidth - tab.offsetWidth) / 2;
   }
 
   #digit(event) {

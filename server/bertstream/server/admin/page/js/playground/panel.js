@@ -103,8 +103,10 @@ export class Panel {
   /** Makes the call and shows what comes of it. One that is under way is given up. */
   async run() {
     this.abort?.abort();
+    clearTimeout(this.timer);
     const abort = new AbortController();
     this.abort = abort;
+    this.element.setAttribute("aria-busy", "true");
     const dim = setTimeout(() => this.result.classList.add("is-stale"), DIMMED_AFTER_MS);
     this.stop.hidden = !this.spec.run;
     const started = performance.now();
@@ -124,6 +126,7 @@ export class Panel {
       if (this.abort === abort) {
         this.result.classList.remove("is-stale");
         this.stop.hidden = true;
+        this.element.setAttribute("aria-busy", "false");
       }
     }
   }

@@ -35,5 +35,5 @@ export const similarity = {
 
 function chosen({ texts: lines }) {
   if (lines.length > MOST) throw new Error(`Take at most ${MOST} texts, so that the map can be read.`);
-  return needed(lines, "some texts");
+  return needed(lines.length > 1 && lines, "two texts or more, one a line,");
 }

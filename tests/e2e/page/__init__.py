@@ -1,0 +1,1 @@
+"""The page of the admin port, in a real browser."""
