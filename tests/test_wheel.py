@@ -114,7 +114,7 @@ def test_the_wheel_has_all_that_a_user_needs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert "bertstream/__init__.py" not in names
-    wanted = ["*.proto", "py.typed", "*.pyi", "*.cpp", "*.cu", "*.h", "*.py"]
+    wanted = ["*.proto", "py.typed", "*.pyi", "*.cpp", "*.cu", "*.h", "*.py", "*.html", "*.css", "*.js", "*.svg"]
     sources = {
         str(path.relative_to(ROOT / portion))
         for portion in PORTIONS

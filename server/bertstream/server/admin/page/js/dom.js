@@ -61,7 +61,14 @@ export function roving(container, selector, columns = () => 1) {
   container.addEventListener("keydown", (event) => {
     const elements = all();
     const from = elements.indexOf(event.target.closest(selector));
-    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(), ArrowUp: -columns(), Home: -from, End: elements.length - 1 - from };
+    const steps = {
+      ArrowRight: 1,
+      ArrowLeft: -1,
+      ArrowDown: columns(),
+      ArrowUp: -columns(),
+      Home: -from,
+      End: elements.length - 1 - from,
+    };
     if (from < 0 || !(event.key in steps) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     elements[from + steps[event.key]]?.focus();

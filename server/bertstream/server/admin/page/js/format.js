@@ -1,6 +1,13 @@
 // Numbers as people read them.
 
-const plain = [0, 1, 2, 3].map((digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits, signDisplay: "negative" }));
+const plain = [0, 1, 2, 3].map(
+  (digits) =>
+    new Intl.NumberFormat("en", {
+      minimumFractionDigits: digits,
+      maximumFractionDigits: digits,
+      signDisplay: "negative",
+    }),
+);
 
 /** Returns a number with so many digits behind the point, "–" where there is none. */
 export function decimal(value, digits = 0) {

@@ -37,7 +37,19 @@ export class Tabs {
     panel.hidden = true;
     this.panels.set(id, panel);
     this.list.append(
-      h("button", { type: "button", role: "tab", id: `tab-${id}`, "data-id": id, "aria-controls": panel.id, "aria-selected": "false", tabindex: -1 }, title),
+      h(
+        "button",
+        {
+          type: "button",
+          role: "tab",
+          id: `tab-${id}`,
+          "data-id": id,
+          "aria-controls": panel.id,
+          "aria-selected": "false",
+          tabindex: -1,
+        },
+        title,
+      ),
     );
   }
 
@@ -66,7 +78,9 @@ export class Tabs {
 
   /** Scrolls tabs that stand side by side. (scrollIntoView also moves the place from which Tab goes on.) */
   #bringIntoView(tab) {
-    const hidden = tab.offsetLeft < this.list.scrollLeft || tab.offsetLeft + tab.offsetWidth > this.list.scrollLeft + this.list.clientWidth;
+    const hidden =
+      tab.offsetLeft < this.list.scrollLeft ||
+      tab.offsetLeft + tab.offsetWidth > this.list.scrollLeft + this.list.clientWidth;
     if (hidden) this.list.scrollLeft = tab.offsetLeft - (this.list.clientWidth - tab.offsetWidth) / 2;
   }
 

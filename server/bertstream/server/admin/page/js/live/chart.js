@@ -10,7 +10,10 @@ const HEIGHT = 100;
 export function roundTop(value, base = 10) {
   if (!(value > 0)) return 1;
   const power = base ** Math.floor(Math.log(value) / Math.log(base) + 1e-9);
-  const steps = base === 10 ? [1, 1.5, 2, 3, 4, 5, 6, 8, 10] : [1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024];
+  const steps =
+    base === 10
+      ? [1, 1.5, 2, 3, 4, 5, 6, 8, 10]
+      : [1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024];
   return steps.map((step) => step * power).find((step) => step >= value * 0.9999);
 }
 
@@ -117,7 +120,9 @@ export class Chart {
   constructor(title, series, options) {
     this.plot = new Plot(series, { ...options, crossed: true });
     this.numbers = series.map(() => h("b", {}, "–"));
-    const legend = series.map((each, place) => h("li", { class: `series-${place + 1}` }, each.label, this.numbers[place]));
+    const legend = series.map((each, place) =>
+      h("li", { class: `series-${place + 1}` }, each.label, this.numbers[place]),
+    );
     this.when = h("span", {}, "now");
     this.element = h(
       "figure",

@@ -37,4 +37,19 @@ export function ranked(counts, most = 8) {
   return [...entries.slice(0, most - 1), ["others", sum(entries.slice(most - 1).map(([, value]) => value))]];
 }
 
-export const SERIES = ["calls", "texts", "tokens", "under_way", "refused", "failed", "p50", "p90", "p99", "interactive", "bulk", "fill", "memory", "cores"];
+export const SERIES = [
+  "calls",
+  "texts",
+  "tokens",
+  "under_way",
+  "refused",
+  "failed",
+  "p50",
+  "p90",
+  "p99",
+  "interactive",
+  "bulk",
+  "fill",
+  "memory",
+  "cores",
+];

@@ -48,7 +48,12 @@ function setMeter(element, name, share) {
 }
 
 function updateModel(element, model) {
-  const shape = [model.dtype, model.device, model.layers && `${model.layers} layers`, model.heads && `${model.heads} heads`];
+  const shape = [
+    model.dtype,
+    model.device,
+    model.layers && `${model.layers} layers`,
+    model.heads && `${model.heads} heads`,
+  ];
   element.querySelector('[data-part="state"]').dataset.state = model.state;
   fill(element, {
     name: model.name,
@@ -73,12 +78,24 @@ export function showModels(container, models) {
 export function showBars(container, entries, format) {
   const largest = Math.max(...entries.map(([, value]) => value), Number.MIN_VALUE);
   const make = () =>
-    h("div", { class: "bar-row" }, part("name", "span", { class: "name" }), h("div", { class: "bar" }, h("div", { class: "bar-fill" })), part("value", "span", { class: "number" }));
-  keyed(container, entries, ([name]) => name, make, (row, [name, value]) => {
-    fill(row, { name: name.slice(name.indexOf("/") + 1), value: format(value) });
-    row.querySelector(".name").title = name;
-    row.querySelector(".bar-fill").style.setProperty("--share", String(value / largest));
-  });
+    h(
+      "div",
+      { class: "bar-row" },
+      part("name", "span", { class: "name" }),
+      h("div", { class: "bar" }, h("div", { class: "bar-fill" })),
+      part("value", "span", { class: "number" }),
+    );
+  keyed(
+    container,
+    entries,
+    ([name]) => name,
+    make,
+    (row, [name, value]) => {
+      fill(row, { name: name.slice(name.indexOf("/") + 1), value: format(value) });
+      row.querySelector(".name").title = name;
+      row.querySelector(".bar-fill").style.setProperty("--share", String(value / largest));
+    },
+  );
 }
 
 const COLUMNS = [
@@ -95,22 +112,42 @@ const COLUMNS = [
 export function processTable() {
   const body = h("tbody");
   const head = COLUMNS.map(([, title, kind]) => h("th", { scope: "col", class: kind }, title));
-  return { body, element: h("div", { class: "scroll" }, h("table", { class: "processes" }, h("thead", {}, h("tr", {}, ...head)), body)) };
+  return {
+    body,
+    element: h(
+      "div",
+      { class: "scroll" },
+      h("table", { class: "processes" }, h("thead", {}, h("tr", {}, ...head)), body),
+    ),
+  };
 }
 
 export function showProcesses(body, processes) {
-  const make = () => h("tr", {}, ...COLUMNS.map(([name, , kind]) => h("td", { class: kind }, part(name, "span", name === "state" ? { class: "chip" } : {}))));
-  keyed(body, processes, (process) => process.name, make, (row, process) => {
-    row.querySelector('[data-part="state"]').dataset.state = process.state;
-    fill(row, {
-      name: process.name,
-      model: process.model,
-      state: process.state,
-      cpu: decimal(process.cpu_cores, 2),
-      memory: bytes(process.resident_bytes) + (process.gpu_bytes ? ` + ${bytes(process.gpu_bytes)} GPU` : ""),
-      restarts: decimal(process.restarts),
-      uptime: age(process.uptime_seconds),
-      pid: String(process.pid),
-    });
-  });
+  const make = () =>
+    h(
+      "tr",
+      {},
+      ...COLUMNS.map(([name, , kind]) =>
+        h("td", { class: kind }, part(name, "span", name === "state" ? { class: "chip" } : {})),
+      ),
+    );
+  keyed(
+    body,
+    processes,
+    (process) => process.name,
+    make,
+    (row, process) => {
+      row.querySelector('[data-part="state"]').dataset.state = process.state;
+      fill(row, {
+        name: process.name,
+        model: process.model,
+        state: process.state,
+        cpu: decimal(process.cpu_cores, 2),
+        memory: bytes(process.resident_bytes) + (process.gpu_bytes ? ` + ${bytes(process.gpu_bytes)} GPU` : ""),
+        restarts: decimal(process.restarts),
+        uptime: age(process.uptime_seconds),
+        pid: String(process.pid),
+      });
+    },
+  );
 }

@@ -32,9 +32,15 @@ class Tile {
 
 function makeTiles() {
   return [
-    new Tile("Calls", "a second", "calls", amount, (now) => (now.failed > 0 ? `${amount(now.failed)} a second fail` : "none fail")),
-    new Tile("Texts", "a second", "texts", amount, (now) => (now.calls > 0 ? `${amount(now.texts / now.calls)} a call` : "")),
-    new Tile("Tokens", "a second", "tokens", amount, (now) => (now.texts > 0 ? `${amount(now.tokens / now.texts)} a text` : "")),
+    new Tile("Calls", "a second", "calls", amount, (now) =>
+      now.failed > 0 ? `${amount(now.failed)} a second fail` : "none fail",
+    ),
+    new Tile("Texts", "a second", "texts", amount, (now) =>
+      now.calls > 0 ? `${amount(now.texts / now.calls)} a call` : "",
+    ),
+    new Tile("Tokens", "a second", "tokens", amount, (now) =>
+      now.texts > 0 ? `${amount(now.tokens / now.texts)} a text` : "",
+    ),
     new Tile("Latency", "median", "p50", seconds, (now) => `p99 ${seconds(now.p99)}`),
     new Tile("Under way", "calls", "under_way", decimal, (now) => `${now.streams} of them streams`),
     new Tile("Refused", "a second", "refused", amount, (now) => now.refusals),
@@ -50,8 +56,14 @@ function makeCharts() {
   return [
     new Chart("Latency of calls", percentiles, { format: seconds }),
     new Chart("Tokens that wait", waiting, { format: amount }),
-    new Chart("Batch fill", [{ name: "fill", label: "of the token budget", filled: true }], { format: percent, top: 1 }),
-    new Chart("Memory of all processes", [{ name: "memory", label: "resident", filled: true }], { format: bytes, base: 1024 }),
+    new Chart("Batch fill", [{ name: "fill", label: "of the token budget", filled: true }], {
+      format: percent,
+      top: 1,
+    }),
+    new Chart("Memory of all processes", [{ name: "memory", label: "resident", filled: true }], {
+      format: bytes,
+      base: 1024,
+    }),
   ];
 }
 
@@ -80,7 +92,12 @@ export class LiveView {
     ];
     this.body = h("div", { class: "stack fades" }, ...fades);
     this.body.style.gap = "20px";
-    this.element = h("section", {}, h("div", { class: "view-head" }, h("div", {}, h("h2", {}, "Live"), this.summary)), this.body);
+    this.element = h(
+      "section",
+      {},
+      h("div", { class: "view-head" }, h("div", {}, h("h2", {}, "Live"), this.summary)),
+      this.body,
+    );
   }
 
   /** Takes one event of /api/live. */
@@ -96,7 +113,10 @@ export class LiveView {
   draw() {
     if (!this.numbers) return;
     const { server, calls, models, processes } = this.numbers;
-    setText(this.summary, `${counted(models.length, "model")} on ${counted(server.cores, "core")}, of which ${decimal(this.values.cores, 1)} are busy.`);
+    setText(
+      this.summary,
+      `${counted(models.length, "model")} on ${counted(server.cores, "core")}, of which ${decimal(this.values.cores, 1)} are busy.`,
+    );
     for (const each of [...this.tiles, ...this.charts]) each.update(this.history, this.values);
     showModels(this.models, models);
     const methods = ranked(calls.by_method);

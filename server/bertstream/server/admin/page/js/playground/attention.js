@@ -17,11 +17,18 @@ const shown = (weight) => Math.sqrt(weight);
 export const attention = {
   id: "attention",
   title: "Attention",
-  about: "Which tokens each head of each layer looks at. A row is a token that attends, a column one that is attended to.",
+  about:
+    "Which tokens each head of each layer looks at. A row is a token that attends, a column one that is attended to.",
   rpc: RPC,
   fits: hasOutput("ATTENTIONS"),
   fields: [
-    { name: "text", kind: "area", label: "Text", rows: 2, value: "The animal did not cross the street because it was too tired." },
+    {
+      name: "text",
+      kind: "area",
+      label: "Text",
+      rows: 2,
+      value: "The animal did not cross the street because it was too tired.",
+    },
     { name: "maxLength", kind: "number", label: "Most tokens", value: 48, min: 2, max: 256 },
   ],
   request: ({ text, maxLength }, model) => layersRequest(needed(text, "a text"), "ATTENTIONS", maxLength ?? 48, model),
@@ -63,11 +70,34 @@ class AttentionView {
         const canvas = h("canvas", { class: "pixels", width: 1, height: 1 });
         this.canvases.set(`${layer}.${head}`, canvas);
         const label = `Layer ${layer}, head ${head}`;
-        return h("button", { type: "button", role: "gridcell", class: "thumb", "data-layer": layer, "data-head": head, "aria-label": label, title: label, "aria-selected": "false", disabled: true }, canvas);
+        return h(
+          "button",
+          {
+            type: "button",
+            role: "gridcell",
+            class: "thumb",
+            "data-layer": layer,
+            "data-head": head,
+            "aria-label": label,
+            title: label,
+            "aria-selected": "false",
+            disabled: true,
+          },
+          canvas,
+        );
       });
-      return h("div", { role: "row", class: "thumb-row" }, h("span", { role: "rowheader", class: "thumb-name" }, String(layer)), ...cells);
+      return h(
+        "div",
+        { role: "row", class: "thumb-row" },
+        h("span", { role: "rowheader", class: "thumb-name" }, String(layer)),
+        ...cells,
+      );
     });
-    const grid = h("div", { role: "grid", class: "thumbs", "aria-label": "Attention by layer and head", "--heads": String(this.heads) }, ...rows);
+    const grid = h(
+      "div",
+      { role: "grid", class: "thumbs", "aria-label": "Attention by layer and head", "--heads": String(this.heads) },
+      ...rows,
+    );
     grid.addEventListener("focusin", (event) => this.#chosen(event));
     grid.addEventListener("click", (event) => this.#chosen(event));
     roving(grid, ".thumb:not([disabled])", () => this.heads);
@@ -137,17 +167,36 @@ class Lines {
       tokens.forEach((__, to) => {
         const opacity = weight(from, to);
         if (opacity < LEAST_WEIGHT) return;
-        const line = s("line", { x1: 0, x2: LINES_WIDTH, y1: y(from), y2: y(to), "stroke-opacity": opacity.toFixed(3) });
+        const line = s("line", {
+          x1: 0,
+          x2: LINES_WIDTH,
+          y1: y(from),
+          y2: y(to),
+          "stroke-opacity": opacity.toFixed(3),
+        });
         this.lines.push({ from, to, line });
       }),
     );
-    const side = (name) => h("ol", { class: `line-names ${name}` }, ...tokens.map((token) => h("li", { title: token }, token)));
+    const side = (name) =>
+      h("ol", { class: `line-names ${name}` }, ...tokens.map((token) => h("li", { title: token }, token)));
     const label = "Lines from each token to those that it attends to; the stronger, the more";
-    const svg = s("svg", { viewBox: `0 0 ${LINES_WIDTH} ${height}`, height, preserveAspectRatio: "none", role: "img", "aria-label": label }, ...this.lines.map((each) => each.line));
+    const svg = s(
+      "svg",
+      {
+        viewBox: `0 0 ${LINES_WIDTH} ${height}`,
+        height,
+        preserveAspectRatio: "none",
+        role: "img",
+        "aria-label": label,
+      },
+      ...this.lines.map((each) => each.line),
+    );
     this.sides = { from: side("from"), to: side("to") };
     this.element = h("div", { class: "lines" }, this.sides.from, svg, this.sides.to);
     for (const [name, list] of Object.entries(this.sides)) {
-      list.addEventListener("pointerover", (event) => this.only(name, [...list.children].indexOf(event.target.closest("li"))));
+      list.addEventListener("pointerover", (event) =>
+        this.only(name, [...list.children].indexOf(event.target.closest("li"))),
+      );
       list.addEventListener("pointerleave", () => this.only(name, null));
     }
   }

@@ -23,6 +23,14 @@ export function bertstreamCommand(address, [name, ...options], texts) {
 export function grpcurlCommand(address, rpc, message) {
   const key = usesKey() ? ["-H", "authorization: Bearer …"] : [];
   const plain = isSecure() ? [] : ["-plaintext"];
-  const words = ["grpcurl", ...plain, ...key, "-d", JSON.stringify(message), address || "127.0.0.1:50051", `bertstream.v1.${rpc}`];
+  const words = [
+    "grpcurl",
+    ...plain,
+    ...key,
+    "-d",
+    JSON.stringify(message),
+    address || "127.0.0.1:50051",
+    `bertstream.v1.${rpc}`,
+  ];
   return words.map(quoted).join(" ");
 }

@@ -23,8 +23,10 @@ const CONTROLS = {
   text: (id, field) => text(id, { rows: 1, ...field }),
   area: (id, field) => text(id, { rows: 4, ...field }),
   lines: (id, field) => text(id, { rows: 4, ...field, value: field.value.join("\n") }),
-  number: (id, { value, min, max, step }) => h("input", { id, type: "number", value, min, max, step: step ?? 1, inputmode: "decimal" }),
-  select: (id, { options, value }) => h("select", { id }, ...options.map(([key, title]) => h("option", { value: key, selected: key === value }, title))),
+  number: (id, { value, min, max, step }) =>
+    h("input", { id, type: "number", value, min, max, step: step ?? 1, inputmode: "decimal" }),
+  select: (id, { options, value }) =>
+    h("select", { id }, ...options.map(([key, title]) => h("option", { value: key, selected: key === value }, title))),
   check: (id, { value }) => h("input", { id, type: "checkbox", checked: value }),
 };
 

@@ -7,7 +7,11 @@ import { stream } from "./rpc.js";
 
 const CONTINUES = "causal_lm";
 const REWRITES = "sequence_to_sequence";
-const REASONS = { FINISH_REASON_END_OF_SEQUENCE: "The text ended.", FINISH_REASON_LENGTH: "It was as long as allowed.", FINISH_REASON_STOP_STRING: "A stop string came." };
+const REASONS = {
+  FINISH_REASON_END_OF_SEQUENCE: "The text ended.",
+  FINISH_REASON_LENGTH: "It was as long as allowed.",
+  FINISH_REASON_STOP_STRING: "A stop string came.",
+};
 
 export const generate = {
   id: "generate",
@@ -24,16 +28,32 @@ export const generate = {
     { name: "topP", kind: "number", label: "Top p", value: 0.95, min: 0.01, max: 1, step: 0.01 },
     { name: "seed", kind: "number", label: "Seed", value: 7, min: 0 },
   ],
-  request: (values, model) => ({ options: { model: model.name, ...options(values) }, inputs: texts(needed(values.prompt, "a prompt")) }),
+  request: (values, model) => ({
+    options: { model: model.name, ...options(values) },
+    inputs: texts(needed(values.prompt, "a prompt")),
+  }),
   command(values, model) {
     const { maxNewTokens, doSample, temperature, topP, seed } = options(values);
     const chance = { "--temperature": temperature, "--top-p": topP, "--seed": seed };
     const given = Object.entries(chance).flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]));
-    return [["generate", "--model", model.name, "--max-new-tokens", String(maxNewTokens), doSample ? "--do-sample" : "--no-do-sample", ...given], [values.prompt]];
+    return [
+      [
+        "generate",
+        "--model",
+        model.name,
+        "--max-new-tokens",
+        String(maxNewTokens),
+        doSample ? "--do-sample" : "--no-do-sample",
+        ...given,
+      ],
+      [values.prompt],
+    ];
   },
   adapt(panel, model) {
     const continues = model.heads.includes(CONTINUES);
-    panel.fields[0].element.querySelector("label").textContent = continues ? "Prompt, which is continued" : "Text, which is rewritten";
+    panel.fields[0].element.querySelector("label").textContent = continues
+      ? "Prompt, which is continued"
+      : "Text, which is rewritten";
   },
   async run({ panel, message, values, model, signal }) {
     const prompt = model.heads.includes(CONTINUES) ? h("span", { class: "muted" }, values.prompt) : "";
@@ -43,7 +63,8 @@ export const generate = {
     const note = h("p", { class: "hint", role: "status" }, "\u00a0");
     panel.result.replaceChildren(h("div", { class: "card stack written" }, passage, note));
     let [count, first, completed] = [0, 0, {}];
-    const pace = () => `${decimal(count)} tokens${count > 1 ? `, ${decimal((count - 1) / ((performance.now() - first) / 1000))} a second` : ""}`;
+    const pace = () =>
+      `${decimal(count)} tokens${count > 1 ? `, ${decimal((count - 1) / ((performance.now() - first) / 1000))} a second` : ""}`;
     try {
       for await (const event of stream(generate.rpc, message, signal)) {
         if (event.piece) {

@@ -15,12 +15,38 @@ export function heatMap({ title, rows, columns, share, tell, palette = sequentia
   const readout = h("p", { class: "readout", "aria-live": "off" }, IDLE);
   const across = h("div", { class: "cross across", hidden: true });
   const down = h("div", { class: "cross down", hidden: true });
-  const names = Array.isArray(columns) ? h("div", { class: `column-names${columns.every((name) => name.length < 3) ? " upright" : ""}`, "aria-hidden": "true" }, ...columns.map((name) => h("span", { title: name }, h("span", {}, name)))) : null;
+  const names = Array.isArray(columns)
+    ? h(
+        "div",
+        { class: `column-names${columns.every((name) => name.length < 3) ? " upright" : ""}`, "aria-hidden": "true" },
+        ...columns.map((name) => h("span", { title: name }, h("span", {}, name))),
+      )
+    : null;
   const field = h("div", { class: "pixel-field" }, canvas, across, down);
   const element = h(
     "figure",
-    { class: "heat", "--columns": String(width), "--rows": String(rows.length), "--cell-width": `${cell[0]}px`, "--cell-height": `${cell[1]}px` },
-    h("div", { class: "scroll" }, h("div", { class: "heat-grid" }, names, h("div", { class: "row-names", "aria-hidden": "true" }, ...rows.map((name) => h("span", { title: name }, name))), field)),
+    {
+      class: "heat",
+      "--columns": String(width),
+      "--rows": String(rows.length),
+      "--cell-width": `${cell[0]}px`,
+      "--cell-height": `${cell[1]}px`,
+    },
+    h(
+      "div",
+      { class: "scroll" },
+      h(
+        "div",
+        { class: "heat-grid" },
+        names,
+        h(
+          "div",
+          { class: "row-names", "aria-hidden": "true" },
+          ...rows.map((name) => h("span", { title: name }, name)),
+        ),
+        field,
+      ),
+    ),
     readout,
   );
   drawn(element, () => paint(canvas, rows.length, width, share, palette()));

@@ -9,7 +9,8 @@ import { hasOutput, needed } from "./parts.js";
 import { cosine, norm } from "./tensors.js";
 
 const STRIP_WIDTH = 640;
-const card = (title, about, content) => h("div", { class: "card stack" }, h("div", {}, h("h3", {}, title), h("p", { class: "hint" }, about)), content);
+const card = (title, about, content) =>
+  h("div", { class: "card stack" }, h("div", {}, h("h3", {}, title), h("p", { class: "hint" }, about)), content);
 
 export const hidden = {
   id: "hidden-states",
@@ -18,10 +19,17 @@ export const hidden = {
   rpc: RPC,
   fits: hasOutput("HIDDEN_STATES"),
   fields: [
-    { name: "text", kind: "area", label: "Text", rows: 2, value: "The animal did not cross the street because it was too tired." },
+    {
+      name: "text",
+      kind: "area",
+      label: "Text",
+      rows: 2,
+      value: "The animal did not cross the street because it was too tired.",
+    },
     { name: "maxLength", kind: "number", label: "Most tokens", value: 32, min: 2, max: 128 },
   ],
-  request: ({ text, maxLength }, model) => layersRequest(needed(text, "a text"), "HIDDEN_STATES", maxLength ?? 32, model),
+  request: ({ text, maxLength }, model) =>
+    layersRequest(needed(text, "a text"), "HIDDEN_STATES", maxLength ?? 32, model),
   command: ({ text }, model) => [["layers", "--model", model.name], [text]],
   async run({ panel, message, model, signal }) {
     let tokens = [];
@@ -93,11 +101,21 @@ function strips(tokens, layers) {
   const width = layers[0][0].length;
   const place = h("div");
   const name = h("output", { for: "strip-layer" });
-  const slider = h("input", { type: "range", id: "strip-layer", min: 0, max: layers.length - 1, value: layers.length - 1 });
+  const slider = h("input", {
+    type: "range",
+    id: "strip-layer",
+    min: 0,
+    max: layers.length - 1,
+    value: layers.length - 1,
+  });
   const show = () => {
     const layer = Number(slider.value);
     const states = layers[layer];
-    const spread = 2.5 * Math.sqrt(states.flatMap((state) => [...state]).reduce((sum, value) => sum + value * value, 0) / (states.length * width));
+    const spread =
+      2.5 *
+      Math.sqrt(
+        states.flatMap((state) => [...state]).reduce((sum, value) => sum + value * value, 0) / (states.length * width),
+      );
     setText(name, String(layer));
     const map = heatMap({
       title: `States after layer ${layer}`,
@@ -113,5 +131,9 @@ function strips(tokens, layers) {
   slider.addEventListener("input", show);
   show();
   const control = h("div", { class: "slider" }, h("label", { for: "strip-layer" }, "Layer"), slider, name);
-  return card("States", "A row is a token, a column a dimension; one colour below zero, the other above.", h("div", { class: "stack" }, control, place));
+  return card(
+    "States",
+    "A row is a token, a column a dimension; one colour below zero, the other above.",
+    h("div", { class: "stack" }, control, place),
+  );
 }

@@ -13,7 +13,15 @@ export const classify = {
   about: "The labels that the model was trained to give to a text.",
   rpc: "TaskService/ClassifyTexts",
   fits: (model) => classifies(model) && (model.labels ?? []).length > 1,
-  fields: [{ name: "text", kind: "area", label: "Text", rows: 3, value: "The second half was slow, and still I would see it again." }],
+  fields: [
+    {
+      name: "text",
+      kind: "area",
+      label: "Text",
+      rows: 3,
+      value: "The second half was slow, and still I would see it again.",
+    },
+  ],
   request: ({ text }, model) => ({ options: { model: model.name }, inputs: texts(needed(text, "a text")) }),
   command: ({ text }, model) => [["classify", "--model", model.name], [text]],
   show: ({ labels }) => card(bars(labels.labelIds.map((id, i) => [labels.labels[id], labels.scores[i]]))),
@@ -24,18 +32,31 @@ export const zeroShot = {
   title: "Zero-shot",
   about: "Labels of your own: each is made a sentence, and the model says whether the text entails it.",
   rpc: "TaskService/ClassifyZeroShot",
-  fits: (model) => classifies(model) && model.labels.length > 1 && model.labels.some((label) => label.toLowerCase().startsWith("entail")),
+  fits: (model) =>
+    classifies(model) &&
+    model.labels.length > 1 &&
+    model.labels.some((label) => label.toLowerCase().startsWith("entail")),
   fields: [
     { name: "text", kind: "area", label: "Text", rows: 3, value: "The match ended in a draw after extra time." },
-    { name: "labels", kind: "lines", label: "Labels, one a line", rows: 4, value: ["sport", "politics", "weather", "cooking"] },
+    {
+      name: "labels",
+      kind: "lines",
+      label: "Labels, one a line",
+      rows: 4,
+      value: ["sport", "politics", "weather", "cooking"],
+    },
     { name: "multi", kind: "check", label: "Several may be true", value: false },
   ],
   request: ({ text, labels, multi }, model) => ({
     options: { model: model.name, labels: needed(labels, "some labels"), multiLabel: multi },
     inputs: { texts: [needed(text, "a text")] },
   }),
-  command: ({ text, labels, multi }, model) => [["zero-shot", "--model", model.name, "--labels", labels.join(","), ...(multi ? ["--multi-label"] : [])], [text]],
-  show: ({ labels }, { values }) => card(bars(labels.labelIndexes.map((index, i) => [values.labels[index], labels.scores[i]]))),
+  command: ({ text, labels, multi }, model) => [
+    ["zero-shot", "--model", model.name, "--labels", labels.join(","), ...(multi ? ["--multi-label"] : [])],
+    [text],
+  ],
+  show: ({ labels }, { values }) =>
+    card(bars(labels.labelIndexes.map((index, i) => [values.labels[index], labels.scores[i]]))),
 };
 
 export const choices = {
@@ -46,13 +67,22 @@ export const choices = {
   fits: hasHead("multiple_choice"),
   fields: [
     { name: "prompt", kind: "text", label: "Beginning", value: "He opened the umbrella since" },
-    { name: "choices", kind: "lines", label: "Choices, one a line", rows: 4, value: ["it had begun to rain.", "it was Monday.", "he was hungry."] },
+    {
+      name: "choices",
+      kind: "lines",
+      label: "Choices, one a line",
+      rows: 4,
+      value: ["it had begun to rain.", "it was Monday.", "he was hungry."],
+    },
   ],
   request: ({ prompt, choices: given }, model) => ({
     options: { model: model.name },
     inputs: { prompts: [prompt], choices: needed(given, "some choices"), choiceCounts: [given.length] },
   }),
-  command: ({ prompt, choices: given }, model) => [["choose", "--model", model.name], [prompt, ...given]],
+  command: ({ prompt, choices: given }, model) => [
+    ["choose", "--model", model.name],
+    [prompt, ...given],
+  ],
   show: (answer, { values }) => card(bars(answer.choices.probabilities.map((share, i) => [values.choices[i], share]))),
 };
 
@@ -64,13 +94,34 @@ export const rerank = {
   fits: (model) => classifies(model) && (model.labels ?? []).length === 1,
   fields: [
     { name: "query", kind: "text", label: "Query", value: "How many people live in Berlin?" },
-    { name: "documents", kind: "lines", label: "Documents, one a line", rows: 4, value: ["Berlin has 3.7 million people.", "Berlin is an old city on the Spree.", "The museum opens at nine."] },
+    {
+      name: "documents",
+      kind: "lines",
+      label: "Documents, one a line",
+      rows: 4,
+      value: ["Berlin has 3.7 million people.", "Berlin is an old city on the Spree.", "The museum opens at nine."],
+    },
   ],
-  request: ({ query, documents }, model) => ({ options: { model: model.name }, query: needed(query, "a query"), documents: needed(documents, "some documents") }),
-  command: ({ query, documents }, model) => [["rerank", "--model", model.name], [query, ...documents]],
+  request: ({ query, documents }, model) => ({
+    options: { model: model.name },
+    query: needed(query, "a query"),
+    documents: needed(documents, "some documents"),
+  }),
+  command: ({ query, documents }, model) => [
+    ["rerank", "--model", model.name],
+    [query, ...documents],
+  ],
   show({ documentIndexes, scores }, { values }) {
     const [least, most] = [Math.min(0, ...scores), Math.max(1, ...scores)]; // a checkpoint may give raw numbers
-    return card(bars(scores.map((score, i) => [values.documents[documentIndexes?.[i] ?? 0], (score - least) / (most - least), decimal(score, 3)])));
+    return card(
+      bars(
+        scores.map((score, i) => [
+          values.documents[documentIndexes?.[i] ?? 0],
+          (score - least) / (most - least),
+          decimal(score, 3),
+        ]),
+      ),
+    );
   },
 };
 
@@ -84,7 +135,13 @@ export const nextSentence = {
     { name: "first", kind: "text", label: "First text", value: "He opened the umbrella." },
     { name: "second", kind: "text", label: "Text that may follow", value: "It had begun to rain." },
   ],
-  request: ({ first, second }, model) => ({ options: { model: model.name }, inputs: { pairs: { firstTexts: [first], secondTexts: [second] } } }),
-  command: ({ first, second }, model) => [["next-sentence", "--model", model.name], [first, second]],
+  request: ({ first, second }, model) => ({
+    options: { model: model.name },
+    inputs: { pairs: { firstTexts: [first], secondTexts: [second] } },
+  }),
+  command: ({ first, second }, model) => [
+    ["next-sentence", "--model", model.name],
+    [first, second],
+  ],
   show: ({ nextSentences }) => card(bars([["It follows", nextSentences.probabilities[0]]])),
 };

@@ -23,7 +23,11 @@ export class Panel {
     this.result = h("div", { class: "result fades" });
     this.status = h("span", { class: "status muted", role: "status" });
     this.error = h("div", { class: "error", role: "alert", hidden: true });
-    this.button = h("button", { type: "submit", class: "primary", "aria-keyshortcuts": "Control+Enter Meta+Enter" }, spec.verb ?? "Run");
+    this.button = h(
+      "button",
+      { type: "submit", class: "primary", "aria-keyshortcuts": "Control+Enter Meta+Enter" },
+      spec.verb ?? "Run",
+    );
     this.stop = h("button", { type: "button", class: "plain", click: () => this.abort?.abort() }, "Stop");
     this.stop.hidden = true;
     this.pickers = h("div", { class: "picker" });
@@ -33,22 +37,56 @@ export class Panel {
   #frame() {
     const form = h(
       "form",
-      { class: "form card", submit: (event) => this.#submitted(event), input: () => this.#typed(), keydown: (event) => this.#key(event) },
+      {
+        class: "form card",
+        submit: (event) => this.#submitted(event),
+        input: () => this.#typed(),
+        keydown: (event) => this.#key(event),
+      },
       h("div", { class: "fields" }, ...this.fields.map((field) => field.element)),
-      h("div", { class: "actions" }, this.button, this.stop, h("span", { class: "shortcut" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter")), this.status),
+      h(
+        "div",
+        { class: "actions" },
+        this.button,
+        this.stop,
+        h("span", { class: "shortcut" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter")),
+        this.status,
+      ),
     );
-    const head = h("div", { class: "view-head" }, h("div", {}, h("h2", {}, this.spec.title), h("p", {}, this.spec.about)), this.pickers);
+    const head = h(
+      "div",
+      { class: "view-head" },
+      h("div", {}, h("h2", {}, this.spec.title), h("p", {}, this.spec.about)),
+      this.pickers,
+    );
     return h("section", { class: `panel panel-${this.spec.id}` }, head, form, this.error, this.result, this.#calls());
   }
 
   #calls() {
     const part = (title) => {
       const code = h("code");
-      const copy = h("button", { type: "button", class: "copy plain", click: () => copied(copy, code.textContent) }, "Copy");
-      return { code, element: h("div", { class: "call-part" }, h("h3", {}, title), copy, h("pre", { tabindex: "0" }, code)) };
+      const copy = h(
+        "button",
+        { type: "button", class: "copy plain", click: () => copied(copy, code.textContent) },
+        "Copy",
+      );
+      return {
+        code,
+        element: h("div", { class: "call-part" }, h("h3", {}, title), copy, h("pre", { tabindex: "0" }, code)),
+      };
     };
-    this.parts = { method: part("Method"), request: part("Request"), bertstream: part("From a terminal"), grpcurl: part("With grpcurl") };
-    this.details = h("details", { class: "calls card", toggle: () => this.describe() }, h("summary", {}, "Show the call"), ...Object.values(this.parts).map((each) => each.element));
+    this.parts = {
+      method: part("Method"),
+      request: part("Request"),
+      bertstream: part("From a terminal"),
+      grpcurl: part("With grpcurl"),
+    };
+    this.details = h(
+      "details",
+      { class: "calls card", toggle: () => this.describe() },
+      h("summary", {}, "Show the call"),
+      ...Object.values(this.parts).map((each) => each.element),
+    );
     return this.details;
   }
 

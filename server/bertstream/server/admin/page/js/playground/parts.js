@@ -42,11 +42,21 @@ export function cellTable(caption, rowNames, columnNames, value, share) {
       ...columnNames.map((_, column) => {
         const number = value(row, column);
         const part = share(number);
-        return h("td", { "--share": String(part), class: part > 0.8 ? "full" : part > 0.62 ? "half" : null }, decimal(number, 2));
+        return h(
+          "td",
+          { "--share": String(part), class: part > 0.8 ? "full" : part > 0.62 ? "half" : null },
+          decimal(number, 2),
+        );
       }),
     ),
   );
-  const table = h("table", { class: "cells" }, h("caption", { class: "visually-hidden" }, caption), h("thead", {}, h("tr", {}, h("td"), ...head)), h("tbody", {}, ...rows));
+  const table = h(
+    "table",
+    { class: "cells" },
+    h("caption", { class: "visually-hidden" }, caption),
+    h("thead", {}, h("tr", {}, h("td"), ...head)),
+    h("tbody", {}, ...rows),
+  );
   return h("div", { class: "scroll" }, table);
 }
 
@@ -55,7 +65,8 @@ export const texts = (...given) => ({ texts: { texts: given } });
 
 /** Raises an Error where nothing is given. */
 export function needed(value, what) {
-  if (!value || (Array.isArray(value) && !value.length) || (typeof value === "string" && !value.trim())) throw new Error(`Write ${what} first.`);
+  if (!value || (Array.isArray(value) && !value.length) || (typeof value === "string" && !value.trim()))
+    throw new Error(`Write ${what} first.`);
   return value;
 }
 

@@ -4,8 +4,22 @@ import { eventsOf } from "../events.js";
 import { request } from "../session.js";
 
 const CODES = [
-  "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
-  "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
+  "OK",
+  "CANCELLED",
+  "UNKNOWN",
+  "INVALID_ARGUMENT",
+  "DEADLINE_EXCEEDED",
+  "NOT_FOUND",
+  "ALREADY_EXISTS",
+  "PERMISSION_DENIED",
+  "RESOURCE_EXHAUSTED",
+  "FAILED_PRECONDITION",
+  "ABORTED",
+  "OUT_OF_RANGE",
+  "UNIMPLEMENTED",
+  "INTERNAL",
+  "UNAVAILABLE",
+  "DATA_LOSS",
   "UNAUTHENTICATED",
 ];
 
@@ -41,7 +55,12 @@ async function post(rpc, message, signal) {
   let response;
   try {
     const headers = { "content-type": "application/json" };
-    response = await request(`api/rpc/bertstream.v1.${rpc}`, { method: "POST", headers, body: JSON.stringify(message), signal });
+    response = await request(`api/rpc/bertstream.v1.${rpc}`, {
+      method: "POST",
+      headers,
+      body: JSON.stringify(message),
+      signal,
+    });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new RpcError({ code: CODES.indexOf("UNAVAILABLE"), message: "this port does not answer" });

@@ -18,7 +18,13 @@ export const similarity = {
       kind: "lines",
       label: "Texts, one a line",
       rows: 6,
-      value: ["A cat sleeps on the sofa.", "The kitten is napping on the couch.", "Interest rates rose again in spring.", "The central bank has raised its rates.", "Two dogs chase a ball in the park."],
+      value: [
+        "A cat sleeps on the sofa.",
+        "The kitten is napping on the couch.",
+        "Interest rates rose again in spring.",
+        "The central bank has raised its rates.",
+        "Two dogs chase a ball in the park.",
+      ],
     },
   ],
   request: (values, model) => ({ options: { model: model.name }, inputs: texts(...chosen(values)) }),
@@ -28,7 +34,13 @@ export const similarity = {
     const vectors = rowsOf(answer.encodings.pooled);
     const between = (row, column) => cosine(vectors[row], vectors[column]);
     const least = Math.min(0, ...names.flatMap((_, row) => names.map((__, column) => between(row, column))));
-    const table = cellTable("Cosine of each pair of texts", names, names, between, (value) => (value - least) / (1 - least));
+    const table = cellTable(
+      "Cosine of each pair of texts",
+      names,
+      names,
+      between,
+      (value) => (value - least) / (1 - least),
+    );
     return h("div", { class: "card" }, table);
   },
 };

@@ -13,7 +13,9 @@ export function floats(tensor) {
 export function rowsOf(tensor) {
   const numbers = floats(tensor);
   const width = Number(tensor?.shape?.[1] ?? 0);
-  return width ? Array.from({ length: numbers.length / width }, (_, i) => numbers.subarray(i * width, (i + 1) * width)) : [];
+  return width
+    ? Array.from({ length: numbers.length / width }, (_, i) => numbers.subarray(i * width, (i + 1) * width))
+    : [];
 }
 
 export function dot(one, other) {

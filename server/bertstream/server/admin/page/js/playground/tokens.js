@@ -13,20 +13,45 @@ export const tokens = {
   live: true,
   fits: () => true,
   fields: [
-    { name: "text", kind: "area", label: "Text", rows: 3, value: "Größere Straßen lead to unbelievable places 🚀, and tokenizers know them all." },
+    {
+      name: "text",
+      kind: "area",
+      label: "Text",
+      rows: 3,
+      value: "Größere Straßen lead to unbelievable places 🚀, and tokenizers know them all.",
+    },
     { name: "special", kind: "check", label: "Add special tokens", value: true },
   ],
   request: ({ text, special }, model) => ({
     options: { model: model.name, addSpecialTokens: special, offsetUnit: "OFFSET_UNIT_UTF16_UNITS" },
     inputs: texts(text),
   }),
-  command: ({ text, special }, model) => [["tokenize", "--model", model.name, ...(special ? [] : ["--no-special-tokens"])], [text]],
+  command: ({ text, special }, model) => [
+    ["tokenize", "--model", model.name, ...(special ? [] : ["--no-special-tokens"])],
+    [text],
+  ],
   show(answer, { values }) {
     const rows = rowsOf(answer.tokenizations);
-    const passage = marked(values.text, rows.map((row) => ({ ...row, make: (part) => mark(part, row.index) })));
-    const chips = h("div", { class: "tokens", role: "group", "aria-label": "Tokens; arrow keys walk" }, ...rows.map(chip));
-    const detail = h("p", { class: "readout", role: "status" }, `${rows.length} tokens. Point at one, or walk by arrow keys.`);
-    const view = h("div", { class: "stack" }, h("div", { class: "card" }, passage), h("div", { class: "card stack" }, chips, detail));
+    const passage = marked(
+      values.text,
+      rows.map((row) => ({ ...row, make: (part) => mark(part, row.index) })),
+    );
+    const chips = h(
+      "div",
+      { class: "tokens", role: "group", "aria-label": "Tokens; arrow keys walk" },
+      ...rows.map(chip),
+    );
+    const detail = h(
+      "p",
+      { class: "readout", role: "status" },
+      `${rows.length} tokens. Point at one, or walk by arrow keys.`,
+    );
+    const view = h(
+      "div",
+      { class: "stack" },
+      h("div", { class: "card" }, passage),
+      h("div", { class: "card stack" }, chips, detail),
+    );
     link(view, rows, detail);
     roving(chips, ".token");
     return view;
@@ -51,7 +76,12 @@ const mark = (part, index) => h("mark", { class: `span hue-${index % HUES}`, "da
 
 function chip({ index, token, id, special }) {
   const kind = special ? "token special" : `token hue-${index % HUES}`;
-  return h("button", { type: "button", class: kind, "data-token": index, tabindex: -1 }, h("span", { class: "spelling" }, token), h("span", { class: "id" }, String(id)));
+  return h(
+    "button",
+    { type: "button", class: kind, "data-token": index, tabindex: -1 },
+    h("span", { class: "spelling" }, token),
+    h("span", { class: "id" }, String(id)),
+  );
 }
 
 function link(view, rows, detail) {

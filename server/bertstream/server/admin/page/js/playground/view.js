@@ -12,7 +12,21 @@ import { similarity } from "./similarity.js";
 import { answers, entities } from "./spans.js";
 import { tokens } from "./tokens.js";
 
-const SPECS = [tokens, similarity, masks, entities, answers, classify, zeroShot, rerank, choices, nextSentence, generate, attention, hidden];
+const SPECS = [
+  tokens,
+  similarity,
+  masks,
+  entities,
+  answers,
+  classify,
+  zeroShot,
+  rerank,
+  choices,
+  nextSentence,
+  generate,
+  attention,
+  hidden,
+];
 
 export class Playground {
   /** `onModel(ids)` is told the panels that fit the model, whenever it changes. */
