@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.rpc import status_pb2
@@ -87,6 +87,7 @@ class Behaviour:
     reverse: bool = False  # the answer to a message comes in two, last items first
     stall: threading.Event | None = None  # all answers wait until this is set
     health: int = 1
+    health_needs_key: bool = False
     draining: bool = False  # all calls are refused, and health says so
     model: models.Model = field(default_factory=model_message)
     bad_answer: bool = False
@@ -133,7 +134,11 @@ class FakeServer(
         tasks_grpc.add_TaskServiceServicer_to_server(self, self.server)
         tokenization_grpc.add_TokenizationServiceServicer_to_server(self, self.server)
         health = grpc.method_handlers_generic_handler(
-            "grpc.health.v1.Health", {"Check": grpc.unary_unary_rpc_method_handler(self.check)}
+            "grpc.health.v1.Health",
+            {
+                "Check": grpc.unary_unary_rpc_method_handler(self.check),
+                "Watch": grpc.unary_stream_rpc_method_handler(self.watch),
+            },
         )
         self.server.add_generic_rpc_handlers((health,))
         asked = f"127.0.0.1:{port}"
@@ -154,6 +159,10 @@ class FakeServer(
         if request not in (b"", b"\x0a\x04tiny"):
             abort(context, status(Code.NOT_FOUND, "no such service"))
         return bytes([8, self.does.health])
+
+    def watch(self, request: bytes, context: Any) -> NoReturn:
+        code = Code.UNAUTHENTICATED if self.does.health_needs_key else Code.UNIMPLEMENTED
+        abort(context, status(code, "no watching"))
 
     def ListModels(self, request: Any, context: Any) -> models.ListModelsResponse:
         self._enter("ListModels", request, context)

@@ -68,12 +68,14 @@ class Client(TaskMethods, GenerationMethods):
         address: `host:port`, or another gRPC target with a port, such as `dns:///host:port`, or `unix:path`. Anything
             else raises ValueError. Several servers of the same models, with commas between or as a sequence, share the
             calls by what is under way; those that are gone or drain get none. gRPC itself shares calls in turn between
-            all servers that it finds behind a `dns:` name or in one `ipv4:` or `ipv6:` address. If the environment says so (`grpc_proxy`, `https_proxy`, `http_proxy`, `no_proxy`),
-            gRPC connects through a proxy, but never to this machine.
+            all servers that it finds behind a `dns:` name or in one `ipv4:` or `ipv6:` address. If the environment says
+            so (`grpc_proxy`, `https_proxy`, `http_proxy`, `no_proxy`), gRPC connects through a proxy, but never to this
+            machine.
         timeout: seconds that one message of a unary call may take, unless a method's own `timeout` is given; None for
             no limit. Streams have no limit unless their own `timeout` is given.
-        channels: the number of connections to each server, each opened when it is needed. Where several frontend processes share a
-            port, each connection may reach another; a call takes the one with the fewest calls under way.
+        channels: the number of connections to each server, each opened when it is needed. Where several frontend
+            processes share a port, each connection may reach another; a call takes the one with the fewest calls under
+            way.
         retries: how often a unary call is tried again (0 to 4) that failed with UNAVAILABLE or RESOURCE_EXHAUSTED. Each
             try goes from one of several servers to the next, until one takes the call.
         tls: True for TLS with the authorities that the system trusts, or a TLS with other settings; False for plain

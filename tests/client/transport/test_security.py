@@ -240,6 +240,13 @@ def test_nothing_given_is_nothing_needed() -> None:
     assert security(["127.0.0.1:1"], False, None, None, False) == Security()
 
 
+def test_a_target_of_several_servers_explains_tls_too(serve: Any, authority: Any, connect: Any) -> None:
+    addresses = ",".join(serve().address for _ in range(2))
+    assert failure(connect(f"ipv4:{addresses}", retries=0)).reason == "CONNECTION_CLOSED"
+    connect(f"ipv4:{addresses}", tls=TLS(ca=authority.path, server_name="localhost")).encode(["a"])
+    connect(addresses, tls=TLS(ca=authority.path)).encode(["a"])
+
+
 def test_headers_that_are_too_large_are_not_overload(server: FakeServer, connect: Any) -> None:
     client = connect(server.address, metadata=[("x-large", "a" * 100_000)], retries=0)
     with pytest.raises(InvalidArgument, match="metadata of the call is too large") as raised:

@@ -167,6 +167,27 @@ def test_a_server_that_does_not_answer_at_all_is_left_out(server: FakeServer) ->
             assert time.monotonic() - began < 10
 
 
+def test_grpc_shares_calls_between_the_servers_of_one_target(
+    servers: tuple[FakeServer, FakeServer], connect: Callable[..., Any]
+) -> None:
+    client = connect("ipv4:" + ",".join(each.address for each in servers), channels=1)
+    for _ in range(10):
+        client.encode(["a"])
+    assert min(each.seen.rpcs["EncodeTexts"] for each in servers) >= 4  # the first ones come before all are connected
+
+
+def test_a_target_whose_servers_keep_their_health_to_themselves_is_told_of(
+    servers: tuple[FakeServer, FakeServer], connect: Callable[..., Any]
+) -> None:
+    for each in servers:
+        each.does.health_needs_key = True
+    addresses = ",".join(each.address for each in servers)
+    with pytest.raises(Unavailable, match=r"without a key.*\(open_health\), or name each") as raised:
+        connect(f"ipv4:{addresses}", retries=0).encode(["a"])
+    assert raised.value.reason == "HEALTH_CLOSED"
+    connect(addresses, retries=0).encode(["a"])
+
+
 @pytest.mark.parametrize("change", ["load_model", "unload_model"])
 def test_what_changes_one_server_is_not_for_several(client: Any, change: str) -> None:
     arguments = ("name", "source") if change == "load_model" else ("name",)

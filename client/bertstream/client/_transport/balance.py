@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 from bertstream.client._calls.backoff import backoff_seconds
 from bertstream.client._errors import RpcError, Unavailable
-from bertstream.client._transport.handshakes import CLOSED, FAILED
+from bertstream.client._transport.handshakes import CLOSED, FAILED, HEALTH_CLOSED
 
 DRAINING, NO_SERVER = "DRAINING", "NO_SERVER"  # reasons
 ASK_SECONDS, MOST_ASK_SECONDS = 0.2, 2.0  # between two questions for the health of a server
 ANSWER_SECONDS = 5.0  # that such a question may take
 # Reasons of errors that are the server's and not the call's: gRPC's own errors have none.
-_SERVERS = ("", DRAINING, FAILED, CLOSED)
+_SERVERS = ("", DRAINING, FAILED, CLOSED, HEALTH_CLOSED)
 
 
 class Place(NamedTuple):

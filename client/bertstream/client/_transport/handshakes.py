@@ -1,4 +1,4 @@
-"""Advice for connections that failed because of TLS, which gRPC's own messages explain badly or not at all.
+"""Advice for connections that failed, mostly because of TLS, which gRPC's messages explain badly or not at all.
 
 A server that wants TLS, or a certificate, closes the connection without saying why, so that one can only guess.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 from bertstream.client._errors import RpcError, Unavailable
 from bertstream.client._transport.security import Security
 
-FAILED, CLOSED = "TLS_FAILED", "CONNECTION_CLOSED"  # reasons
+FAILED, CLOSED, HEALTH_CLOSED = "TLS_FAILED", "CONNECTION_CLOSED", "HEALTH_CLOSED"  # reasons
+_NOT_CONNECTED = ("failed to connect", "connections to all backends failing")  # to one server, to several
+_HEALTH = "health check call failed"  # by gRPC, which shows no key
 _CLOSED = ("Socket closed", "Connection reset")
 # Messages of gRPC's core, in any of the supported versions, and the advice for each.
 _KNOWN = (
@@ -28,10 +30,16 @@ _OTHER_NAMES = {"is not in peer certificate": "Hostname Verification Check faile
 
 
 def explained(error: RpcError, address: str, security: Security) -> RpcError:
-    """Return an error that says what to do, if TLS made the connection fail; else the error as it is."""
+    """Return an error that says what to do, if TLS or a check of health made the connection fail; else the error."""
     said = error.message
-    if not isinstance(error, Unavailable) or error.reason or "failed to connect" not in said:
+    if not isinstance(error, Unavailable) or error.reason or not any(words in said for words in _NOT_CONNECTED):
         return error
+    if _HEALTH in said:
+        return Unavailable(
+            f"the servers at {address} do not tell their health without a key, so that gRPC cannot choose one that "
+            "serves: have them do so (open_health), or name each, with commas between",
+            reason=HEALTH_CLOSED,
+        )
     for older, newer in _OTHER_NAMES.items():
         said = said.replace(older, newer)
     if advice := next((advice for words, advice in _KNOWN if words in said), ""):
