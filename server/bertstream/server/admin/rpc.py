@@ -227,7 +227,7 @@ def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
     """Return the status of a call that failed, with its details where the server sent them."""
     packed = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
     if packed:
-        return status_pb2.Status.FromString(bytes(packed))  # type: ignore[arg-type]
+        return status_pb2.Status.FromString(bytes(packed))
     return status_pb2.Status(code=error.code().value[0], message=error.details() or "")
 
 
