@@ -39,7 +39,14 @@ def numbers(second: int) -> dict[str, Any]:
     return {
         "time": NOON + second,
         "seconds": 1.0,
-        "server": {"version": "0.1.0", "uptime_seconds": 93_000.0 + second, "cores": 8, "address": "127.0.0.1:50051"},
+        "server": {
+            "version": "0.1.0",
+            "uptime_seconds": 93_000.0 + second,
+            "cores": 8,
+            "address": "127.0.0.1:50051",
+            "ready": True,
+            "draining": False,
+        },
         "calls": {
             "per_second": calls,
             "under_way": round(calls * latency * 1.8) + 2,

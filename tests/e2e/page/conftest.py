@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def site(documented: str) -> Iterator[Site]:
     live = MadeUpLive()
-    routes = [*page.routes(), *rpc.routes(Frontends([documented])), live.route()]
+    routes = [*page.page_routes(), *rpc.rpc_routes(Frontends([documented])), live.route()]
     with serving(Starlette(routes=routes)) as url:
         yield Site(url, live)
 

@@ -87,7 +87,7 @@ def fakes() -> Iterator[list[Fake]]:
 
 @pytest.fixture
 def url(fakes: list[Fake]) -> Iterator[str]:
-    with serving(Starlette(routes=rpc.routes(Frontends([each.target for each in fakes])))) as found:
+    with serving(Starlette(routes=rpc.rpc_routes(Frontends([each.target for each in fakes])))) as found:
         yield found
 
 

@@ -26,7 +26,7 @@ SINKS = re.compile(
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with serving(Starlette(routes=page.routes())) as found:
+    with serving(Starlette(routes=page.page_routes())) as found:
         yield found
 
 
@@ -59,7 +59,7 @@ def test_files_lead_to_each_other_alone() -> None:
         text, base = file.content.decode(), PurePosixPath(address(file)).parent
         assert set(re.findall(r"https?://[^\"' ]+", text)) <= {"http://www.w3.org/2000/svg"}, file.path
         assert "url(" not in text
-        for target in re.findall(r"(?:from|src=|href=|import) ?\"([^\"#\n]+)\"", text):
+        for target in re.findall(r"(?:\} from |src=|href=|^import )\"([^\"#\n]+)\"", text, re.MULTILINE):
             assert str(resolved(base, target)) in there, f"{file.path}: {target}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.any_pb2 import Any as Any_
+from google.rpc.status_pb2 import Status
 from starlette.applications import Starlette
 
 from bertstream.client import Client
 from bertstream.server.admin import rpc
 from bertstream.server.admin.frontends import Frontends
-from bertstream.server.protocols.statuses import DOMAIN
+from bertstream.server.admin.statuses import status_answer
+from bertstream.server.core.errors import overloaded
+from bertstream.server.protocols.statuses import DOMAIN, to_status
 from tests.support.generation_checkpoints import tiny_causal
 from tests.support.hosted import hosted
 from tests.support.web import JSON, Answer, ask, call, serving
@@ -41,7 +46,7 @@ def address(
 
 @pytest.fixture(scope="module")
 def url(address: str) -> Iterator[str]:
-    with serving(Starlette(routes=rpc.routes(Frontends([address])))) as found:
+    with serving(Starlette(routes=rpc.rpc_routes(Frontends([address])))) as found:
         yield found
 
 
@@ -168,27 +173,14 @@ def test_a_body_that_is_too_large_is_refused(url: str) -> None:
     assert (answer.status, reason(answer)) == (400, "REQUEST_TOO_LARGE")
 
 
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({"sec-fetch-site": "cross-site"}, "SITE_NOT_ALLOWED"),
-        ({"sec-fetch-site": "same-site", "authorization": "Bearer x"}, "SITE_NOT_ALLOWED"),
-        ({"host": "rebound.example"}, "SITE_NOT_ALLOWED"),
-        ({"host": "rebound.example:80"}, "SITE_NOT_ALLOWED"),
-        ({"host": "[::1].example"}, "SITE_NOT_ALLOWED"),
-        ({"content-type": "text/plain"}, "MALFORMED_MESSAGE"),
-        ({"content-type": "application/x-www-form-urlencoded"}, "MALFORMED_MESSAGE"),
-        ({"host": "rebound.example", "authorization": "Bearer x"}, None),
-        ({"host": "localhost:8080", "sec-fetch-site": "same-origin"}, None),
-        ({"host": "[::1]:8080"}, None),
-        ({"host": "10.0.0.7"}, None),
-        ({"content-type": "application/json; charset=utf-8"}, None),
-    ],
-    ids=str,
-)
-def test_pages_of_other_sites_are_not_answered(url: str, headers: dict[str, str], expected: str | None) -> None:
-    answer = call(url, "ModelService/ListModels", {}, **headers)
-    assert answer.status == 200 if expected is None else reason(answer) == expected
+def test_an_answer_with_a_retry_says_when() -> None:
+    answer = status_answer(to_status(overloaded("busy", 0.2)))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+
+
+def test_a_detail_of_an_unknown_type_is_left_out() -> None:
+    status = Status(code=8, message="busy", details=[Any_(type_url="type.googleapis.com/no.Such", value=b"x")])
+    assert json.loads(bytes(status_answer(status).body)) == {"code": 8, "message": "busy"}
 
 
 def test_only_posts_are_answered(url: str) -> None:

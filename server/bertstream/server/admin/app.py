@@ -9,10 +9,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from bertstream.server.admin.access import Access, check_of
+from bertstream.server.admin.frontends import Frontends
 from bertstream.server.admin.gathering import Gatherings
 from bertstream.server.admin.health import health_routes
 from bertstream.server.admin.live import live_routes
+from bertstream.server.admin.page import page_routes
 from bertstream.server.admin.prometheus import metrics_routes
+from bertstream.server.admin.rpc import rpc_routes
 from bertstream.server.admin.statuses import refusal
 from bertstream.server.core.errors import RequestError
 from bertstream.server.settings import AdminSettings
@@ -24,6 +27,8 @@ def routes(settings: AdminSettings, gatherings: Gatherings) -> list[BaseRoute]:
         *health_routes(gatherings),
         *metrics_routes(gatherings),
         *live_routes(gatherings),
+        *page_routes(),
+        *rpc_routes(Frontends([f"unix:{path}" for path in settings.frontend_sockets])),
     ]
 
 

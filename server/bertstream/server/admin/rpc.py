@@ -8,9 +8,7 @@ then `end`, or `error` with the status. Errors are google.rpc.Status as JSON.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,35 +19,18 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import status_pb2
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from bertstream.server.admin.frontends import Frontends
-from bertstream.server.core.errors import Code, RequestError, invalid, method_not_found, too_large
-from bertstream.server.protocols.statuses import to_status
+from bertstream.server.admin.statuses import HTTP_STATUSES, refusal, status_answer, status_json
+from bertstream.server.core.errors import RequestError, invalid, method_not_found, too_large
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 
 MAX_BODY_BYTES = 4 << 20
 FORWARDED = ("authorization", "x-request-id", "traceparent", "tracestate")
-# As google/rpc/code.proto maps them; all others are 500.
-HTTP_STATUSES: dict[int, int] = {
-    code_pb2.CANCELLED: 499,
-    code_pb2.INVALID_ARGUMENT: 400,
-    code_pb2.DEADLINE_EXCEEDED: 504,
-    code_pb2.NOT_FOUND: 404,
-    code_pb2.ALREADY_EXISTS: 409,
-    code_pb2.PERMISSION_DENIED: 403,
-    code_pb2.UNAUTHENTICATED: 401,
-    code_pb2.RESOURCE_EXHAUSTED: 429,
-    code_pb2.FAILED_PRECONDITION: 400,
-    code_pb2.ABORTED: 409,
-    code_pb2.OUT_OF_RANGE: 400,
-    code_pb2.UNIMPLEMENTED: 501,
-    code_pb2.UNAVAILABLE: 503,
-}
-_HOST = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<name>[^:]*))(?::\d+)?")
 _NO_STORE = {"cache-control": "no-store"}
 T = TypeVar("T")
 
@@ -94,7 +75,7 @@ class CallerLeft(Exception):
     """Whoever asked has closed the connection."""
 
 
-def routes(frontends: Frontends) -> list[Route]:
+def rpc_routes(frontends: Frontends) -> list[Route]:
     """Return the route of all rpcs."""
     return [Route("/api/rpc/{service}/{method}", partial(_answer, frontends), methods=["POST"])]
 
@@ -103,15 +84,14 @@ async def _answer(frontends: Frontends, request: Request) -> Response:
     try:
         return await _pass_on(frontends, request)
     except RequestError as error:
-        return _refusal(to_status(error))
+        return refusal(error)
     except grpc.aio.AioRpcError as error:
-        return _refusal(status_of(error))
+        return status_answer(status_of(error))
     except CallerLeft:
-        return Response(status_code=HTTP_STATUSES[code_pb2.CANCELLED])
+        return Response(status_code=HTTP_STATUSES["CANCELLED"])
 
 
 async def _pass_on(frontends: Frontends, request: Request) -> Response:
-    check_origin(request)
     name = "{service}/{method}".format(**request.path_params)
     if name not in RPCS:
         raise method_not_found(name)
@@ -126,32 +106,6 @@ async def _pass_on(frontends: Frontends, request: Request) -> Response:
     # The first message decides whether the answer is a status of HTTP, or a stream.
     first = await _while_connected(request, call, call.read)
     return StreamingResponse(_events(call, first), media_type="text/event-stream", headers=_NO_STORE)
-
-
-def check_origin(request: Request) -> None:
-    """Refuse calls that pages of other sites make in the browser of someone who can reach this port.
-
-    Browsers ask before they send JSON elsewhere, which nobody here answers, and say from which site a request comes.
-    A site can make its own name lead to this machine, though, so without a key the name must be an address's.
-    """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise invalid("", "send the request with `content-type: application/json`", "MALFORMED_MESSAGE")
-    foreign = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-    if foreign or not ("authorization" in request.headers or is_address(request.headers.get("host", ""))):
-        message = "this port answers no pages of other sites; without a key, call it by its address or as localhost"
-        raise RequestError(Code.PERMISSION_DENIED, "SITE_NOT_ALLOWED", message)
-
-
-def is_address(host: str) -> bool:
-    """Return whether a Host header is an IP address or localhost, with or without a port."""
-    found = _HOST.fullmatch(host)
-    if found is None:
-        return False
-    try:
-        ipaddress.ip_address(found["six"] or found["name"] or "")
-    except ValueError:
-        return (found["name"] or "").lower() == "localhost"
-    return True
 
 
 async def _body(request: Request) -> bytes:
@@ -214,7 +168,7 @@ async def _events(call: Any, message: Any) -> AsyncIterator[str]:
             message = await call.read()
         yield _event("end", "{}")
     except grpc.aio.AioRpcError as error:
-        yield _event("error", _status_json(status_of(error)))
+        yield _event("error", json.dumps(status_json(status_of(error))))
     finally:
         call.cancel()
 
@@ -229,20 +183,3 @@ def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
     if packed:
         return status_pb2.Status.FromString(bytes(packed))
     return status_pb2.Status(code=error.code().value[0], message=error.details() or "")
-
-
-def _status_json(status: status_pb2.Status) -> str:
-    try:
-        return _json(status)
-    except TypeError:  # a detail of a type that is not known here
-        return _json(status_pb2.Status(code=status.code, message=status.message))
-
-
-def _refusal(status: status_pb2.Status) -> Response:
-    headers = dict(_NO_STORE)
-    for detail in status.details:
-        retry = error_details_pb2.RetryInfo()
-        if detail.Unpack(retry):
-            headers["retry-after"] = str(max(1, round(retry.retry_delay.ToNanoseconds() / 1e9)))
-    code = HTTP_STATUSES.get(status.code, 500)
-    return Response(_status_json(status), code, headers, "application/json")

@@ -70,7 +70,7 @@ def _files_in(folder: Traversable, prefix: str) -> Iterator[PageFile]:
             yield PageFile(prefix + entry.name, entry.read_bytes(), TYPES[ending])
 
 
-def routes() -> list[Route]:
+def page_routes() -> list[Route]:
     """Return a route for each file of the page: index.html is at `/`, all others are below `/static/`."""
     return [Route("/" if file.path == "index.html" else f"/static/{file.path}", _serve(file)) for file in page_files()]
 

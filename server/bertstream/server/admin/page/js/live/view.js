@@ -113,10 +113,7 @@ export class LiveView {
   draw() {
     if (!this.numbers) return;
     const { server, calls, models, processes } = this.numbers;
-    setText(
-      this.summary,
-      `${counted(models.length, "model")} on ${counted(server.cores, "core")}, of which ${decimal(this.values.cores, 1)} are busy.`,
-    );
+    setText(this.summary, `${this.#summary(server, models)}${server.draining ? " The server drains." : ""}`);
     for (const each of [...this.tiles, ...this.charts]) each.update(this.history, this.values);
     showModels(this.models, models);
     const methods = ranked(calls.by_method);
@@ -124,6 +121,11 @@ export class LiveView {
     showBars(this.methods, methods, amount);
     showBars(this.statuses, ranked(calls.by_status), amount);
     showProcesses(this.processes.body, processes);
+  }
+
+  #summary(server, models) {
+    const busy = decimal(this.values.cores, 1);
+    return `${counted(models.length, "model")} on ${counted(server.cores, "core")}, of which ${busy} are busy.`;
   }
 
   /** Numbers that no longer come are shown as old ones. */
