@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 
 from bertstream.client import Client
 from bertstream.server.admin import page, rpc
-from bertstream.server.admin.frontends import Frontends
+from bertstream.server.admin.channels import FrontendChannels
 from tests.support.browser import CHROMIUM, SECONDS, WHY_NOT, View, chromium, viewing
 from tests.support.live_numbers import MadeUpLive
 from tests.support.web import serving
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def site(documented: str) -> Iterator[Site]:
     live = MadeUpLive()
-    routes = [*page.page_routes(), *rpc.rpc_routes(Frontends([documented])), live.route()]
+    routes = [*page.page_routes(), *rpc.rpc_routes(FrontendChannels([documented])), live.route()]
     with serving(Starlette(routes=routes)) as url:
         yield Site(url, live)
 

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from bertstream.client import Client
 from bertstream.server.admin import rpc
-from bertstream.server.admin.frontends import Frontends
+from bertstream.server.admin.channels import FrontendChannels
 from bertstream.server.admin.statuses import status_answer
 from bertstream.server.core.errors import overloaded
 from bertstream.server.protocols.statuses import DOMAIN, to_status
@@ -46,7 +46,7 @@ def address(
 
 @pytest.fixture(scope="module")
 def url(address: str) -> Iterator[str]:
-    with serving(Starlette(routes=rpc.rpc_routes(Frontends([address])))) as found:
+    with serving(Starlette(routes=rpc.rpc_routes(FrontendChannels([address])))) as found:
         yield found
 
 

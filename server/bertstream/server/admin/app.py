@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from bertstream.server.admin.access import Access, check_of
-from bertstream.server.admin.frontends import Frontends
+from bertstream.server.admin.channels import FrontendChannels
 from bertstream.server.admin.gathering import Gatherings
 from bertstream.server.admin.health import health_routes
 from bertstream.server.admin.live import live_routes
@@ -28,7 +28,7 @@ def routes(settings: AdminSettings, gatherings: Gatherings) -> list[BaseRoute]:
         *metrics_routes(gatherings),
         *live_routes(gatherings),
         *page_routes(),
-        *rpc_routes(Frontends([f"unix:{path}" for path in settings.frontend_sockets])),
+        *rpc_routes(FrontendChannels([f"unix:{path}" for path in settings.frontend_sockets])),
     ]
 
 

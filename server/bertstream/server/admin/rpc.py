@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from bertstream.server.admin.frontends import Frontends
+from bertstream.server.admin.channels import FrontendChannels
 from bertstream.server.admin.statuses import HTTP_STATUSES, refusal, status_answer, status_json
 from bertstream.server.core.errors import RequestError, invalid, method_not_found, too_large
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
@@ -75,12 +75,12 @@ class CallerLeft(Exception):
     """Whoever asked has closed the connection."""
 
 
-def rpc_routes(frontends: Frontends) -> list[Route]:
+def rpc_routes(frontends: FrontendChannels) -> list[Route]:
     """Return the route of all rpcs."""
     return [Route("/api/rpc/{service}/{method}", partial(_answer, frontends), methods=["POST"])]
 
 
-async def _answer(frontends: Frontends, request: Request) -> Response:
+async def _answer(frontends: FrontendChannels, request: Request) -> Response:
     try:
         return await _pass_on(frontends, request)
     except RequestError as error:
@@ -91,7 +91,7 @@ async def _answer(frontends: Frontends, request: Request) -> Response:
         return Response(status_code=HTTP_STATUSES["CANCELLED"])
 
 
-async def _pass_on(frontends: Frontends, request: Request) -> Response:
+async def _pass_on(frontends: FrontendChannels, request: Request) -> Response:
     name = "{service}/{method}".format(**request.path_params)
     if name not in RPCS:
         raise method_not_found(name)

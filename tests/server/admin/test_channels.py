@@ -18,7 +18,7 @@ import pytest
 from starlette.applications import Starlette
 
 from bertstream.server.admin import rpc
-from bertstream.server.admin.frontends import Frontends
+from bertstream.server.admin.channels import FrontendChannels
 from bertstream.v1 import generation_pb2, models_pb2
 from tests.support.server import eventually
 from tests.support.web import JSON, call, serving
@@ -87,7 +87,7 @@ def fakes() -> Iterator[list[Fake]]:
 
 @pytest.fixture
 def url(fakes: list[Fake]) -> Iterator[str]:
-    with serving(Starlette(routes=rpc.rpc_routes(Frontends([each.target for each in fakes])))) as found:
+    with serving(Starlette(routes=rpc.rpc_routes(FrontendChannels([each.target for each in fakes])))) as found:
         yield found
 
 
@@ -142,7 +142,7 @@ def test_a_caller_that_leaves_ends_its_call(url: str, fakes: list[Fake], name: s
 
 
 async def test_connections_can_be_closed_and_made_anew(fakes: list[Fake]) -> None:
-    frontends = Frontends([fakes[0].target])
+    frontends = FrontendChannels([fakes[0].target])
     for _ in range(2):
         channel = await frontends.channel()
         answer: Any = channel.unary_unary(f"/bertstream.v1.{LIST}")
@@ -151,7 +151,7 @@ async def test_connections_can_be_closed_and_made_anew(fakes: list[Fake]) -> Non
 
 
 async def test_waiting_for_a_frontend_can_be_given_up() -> None:
-    frontends = Frontends(["unix:/nowhere"])
+    frontends = FrontendChannels(["unix:/nowhere"])
     waiting = asyncio.create_task(frontends.channel())
     await asyncio.sleep(0.1)
     waiting.cancel()
