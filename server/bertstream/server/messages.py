@@ -103,6 +103,7 @@ class GatheredModel(Struct, frozen=True):
     workers: int
     workers_alive: int
     batch_tokens: int
+    compile_seconds: float = 0.0  # also to find it in the cache
 
 
 class Gathered(Struct, frozen=True):

@@ -7,7 +7,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from bertstream.server.admin.prometheus import prometheus_name
-from bertstream.workers.measuring import catalog
+from bertstream.workers.measuring import frontend_metrics, supervisor_metrics
 from bertstream.workers.measuring.catalog import CATALOG
 from bertstream.workers.measuring.declarations import Metric
 from bertstream.workers.measuring.snapshots import Distribution, Exemplar, Snapshot, Value
@@ -16,12 +16,12 @@ from tests.support.asgi import request
 
 OPENMETRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
 METHOD = "bertstream.v1.EncodingService/EncodeTexts"
-COUNTS = tuple(range(len(catalog.CALL_DURATION.buckets) + 1))
+COUNTS = tuple(range(len(frontend_metrics.CALL_DURATION.buckets) + 1))
 SNAPSHOT = Snapshot(
-    (Value(catalog.CALLS_STARTED.name, (METHOD,), 7), Value(catalog.UPTIME.name, (), 2.5)),
+    (Value(frontend_metrics.CALLS_STARTED.name, (METHOD,), 7), Value(supervisor_metrics.UPTIME.name, (), 2.5)),
     (
         Distribution(
-            catalog.CALL_DURATION.name,
+            frontend_metrics.CALL_DURATION.name,
             (METHOD, "OK"),
             COUNTS,
             1.5,
@@ -34,9 +34,9 @@ SNAPSHOT = Snapshot(
 @pytest.mark.parametrize(
     ("metric", "name"),
     [
-        (catalog.CALL_DURATION, "grpc_server_call_duration_seconds"),
-        (catalog.CALL_SENT, "grpc_server_call_sent_total_compressed_message_size_bytes"),
-        (catalog.CALLS_STARTED, "grpc_server_call_started"),
+        (frontend_metrics.CALL_DURATION, "grpc_server_call_duration_seconds"),
+        (frontend_metrics.CALL_SENT, "grpc_server_call_sent_total_compressed_message_size_bytes"),
+        (frontend_metrics.CALLS_STARTED, "grpc_server_call_started"),
         (Metric("bertstream.part", "gauge", "1", ""), "bertstream_part_ratio"),
         (Metric("bertstream.part", "histogram", "1", ""), "bertstream_part"),
     ],

@@ -15,12 +15,12 @@ from bertstream.server.supervisor import gathering
 from bertstream.server.supervisor.gathering import Gathering, Lives, ServerFacts
 from bertstream.server.supervisor.members import Member
 from bertstream.server.supervisor.processes import Used, used_by
-from bertstream.workers.measuring import catalog
+from bertstream.workers.measuring import frontend_metrics, supervisor_metrics
 from bertstream.workers.measuring.snapshots import Snapshot, TakeSnapshot, Value
 from bertstream.workers.process.child import Child, ChildFailed
 from bertstream.workers.process.control import NoAnswer
 
-STARTED, UNDER_WAY = catalog.CALLS_STARTED.name, catalog.CALLS_UNDER_WAY.name
+STARTED, UNDER_WAY = frontend_metrics.CALLS_STARTED.name, frontend_metrics.CALLS_UNDER_WAY.name
 
 
 def counted(calls: float, under_way: float = 0) -> Snapshot:
@@ -79,9 +79,9 @@ async def test_all_processes_are_asked_and_added_up() -> None:
     made, _ = over(one.member(), other.member("worker", "tiny"))
     found = (await made.gather()).snapshot
     assert (found.value(STARTED, "m"), found.value(UNDER_WAY)) == (7, 2)
-    assert found.value(catalog.PROCESSES.name, "worker", "tiny") == 1
-    assert found.value(catalog.PROCESS_MEMORY.name, "worker-0-0") > 1 << 20
-    assert found.value(catalog.PROCESS_CPU.name, "frontend-0") > 0
+    assert found.value(supervisor_metrics.PROCESSES.name, "worker", "tiny") == 1
+    assert found.value(supervisor_metrics.PROCESS_MEMORY.name, "worker-0-0") > 1 << 20
+    assert found.value(supervisor_metrics.PROCESS_CPU.name, "frontend-0") > 0
 
 
 @pytest.mark.parametrize("failure", [None, ChildFailed("it died"), NoAnswer("busy"), Snapshot(cast(Any, 7))])
@@ -124,7 +124,11 @@ async def test_it_is_ready_when_it_has_begun_and_all_models_have_workers() -> No
     assert (await made.gather()).ready
     made.draining = True
     gathered = await made.gather()
-    assert (gathered.ready, gathered.draining, gathered.snapshot.value(catalog.READY.name)) == (False, True, 0)
+    assert (gathered.ready, gathered.draining, gathered.snapshot.value(supervisor_metrics.READY.name)) == (
+        False,
+        True,
+        0,
+    )
     made.draining = False
     there.clear()
     assert not (await made.gather()).ready
@@ -139,8 +143,8 @@ async def test_restarts_are_counted_by_their_cause() -> None:
     made.died("worker", "tiny", "signal SIGKILL")
     made.died("frontend", "", "hang")
     found = (await made.gather()).snapshot
-    assert found.value(catalog.RESTARTS.name, "worker", "tiny", "signal SIGKILL") == 2
-    assert found.value(catalog.RESTARTS.name, "frontend", "", "hang") == 1
+    assert found.value(supervisor_metrics.RESTARTS.name, "worker", "tiny", "signal SIGKILL") == 2
+    assert found.value(supervisor_metrics.RESTARTS.name, "frontend", "", "hang") == 1
 
 
 async def test_states_of_processes() -> None:

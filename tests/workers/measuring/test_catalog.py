@@ -6,8 +6,11 @@ import re
 
 import pytest
 
-from bertstream.workers.measuring.catalog import CATALOG, FRONTEND, SUPERVISOR, WORKER
+from bertstream.workers.measuring.catalog import CATALOG
 from bertstream.workers.measuring.declarations import Metric
+from bertstream.workers.measuring.frontend_metrics import FRONTEND
+from bertstream.workers.measuring.supervisor_metrics import SUPERVISOR
+from bertstream.workers.measuring.worker_metrics import WORKER
 
 _UNITS = re.compile(r"s|By|1|\{[a-z_]+\}")
 

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from bertstream.server.admin.gathering import Gatherings, Pair
 from bertstream.server.messages import Gathered, GatheredModel, GatheredProcess
-from bertstream.workers.measuring import catalog
+from bertstream.workers.measuring import frontend_metrics, worker_metrics
 from bertstream.workers.measuring.declarations import Metric
 from bertstream.workers.measuring.snapshots import Distribution, Snapshot, since
 
@@ -54,6 +54,10 @@ def live(pair: Pair) -> dict[str, Any]:
             "draining": now.draining,
         },
         "calls": _calls(rates),
+        "texts_per_second": rates.per_second(worker_metrics.BATCH_TEXTS),
+        "tokens_per_second": _tokens_per_second(rates),
+        "refused_per_second": rates.by_label(frontend_metrics.REFUSALS, "reason"),
+        "streams": round(rates.gauge(frontend_metrics.STREAMS)),
         "processes": [_process(each, pair.before, rates) for each in now.processes],
         "models": [_model(each, rates) for each in now.models],
     }
@@ -72,6 +76,16 @@ class Rates:
         values = sum(each.value for each in self._counted.values if _matches(metric, each.name, each.labels, labels))
         counts = sum(each.count for each in self.distributions(metric, **labels))
         return (values + counts) / self.seconds
+
+    def total_per_second(self, metric: Metric, **labels: str) -> float:
+        """Return the sum of what a histogram counted, a second, over all series with these labels."""
+        return sum(each.total for each in self.distributions(metric, **labels)) / self.seconds
+
+    def mean(self, metric: Metric, **labels: str) -> float | None:
+        """Return the mean of what a histogram counted; None where that was nothing."""
+        found = self.distributions(metric, **labels)
+        count = sum(each.count for each in found)
+        return sum(each.total for each in found) / count if count else None
 
     def by_label(self, metric: Metric, label: str) -> dict[str, float]:
         """Return how fast a counter went up, or a histogram's count, by the values of one label."""
@@ -122,15 +136,15 @@ def _matches(metric: Metric, name: str, values: tuple[str, ...], labels: Mapping
 
 
 def _calls(rates: Rates) -> dict[str, Any]:
-    by_status = rates.by_label(catalog.CALL_DURATION, "grpc.status")
-    by_method = rates.by_label(catalog.CALL_DURATION, "grpc.method")
+    by_status = rates.by_label(frontend_metrics.CALL_DURATION, "grpc.status")
+    by_method = rates.by_label(frontend_metrics.CALL_DURATION, "grpc.method")
     return {
         "per_second": sum(by_status.values()),
-        "under_way": round(rates.gauge(catalog.CALLS_UNDER_WAY)),
+        "under_way": round(rates.gauge(frontend_metrics.CALLS_UNDER_WAY)),
         "failed_per_second": sum(rate for status, rate in by_status.items() if status != "OK"),
         "by_status": by_status,
         "by_method": {method.removeprefix(_OWN_PACKAGE): rate for method, rate in by_method.items()},
-        "latency_seconds": rates.quantiles(catalog.CALL_DURATION),
+        "latency_seconds": rates.quantiles(frontend_metrics.CALL_DURATION),
     }
 
 
@@ -146,11 +160,12 @@ def _process(process: GatheredProcess, before: Gathered, rates: Rates) -> dict[s
         "restarts": process.restarts,
         "resident_bytes": process.resident_bytes,
         "cpu_cores": (process.cpu_seconds - then.cpu_seconds) / rates.seconds,
-        "gpu_bytes": None,
+        "gpu_bytes": rates.gauge(worker_metrics.GPU_PROCESS_MEMORY, process=process.name) or None,
     }
 
 
 def _model(model: GatheredModel, rates: Rates) -> dict[str, Any]:
+    cache = rates.gauge(worker_metrics.CACHE_SIZE, model=model.name)
     return {
         "name": model.name,
         "revision": model.revision,
@@ -162,4 +177,22 @@ def _model(model: GatheredModel, rates: Rates) -> dict[str, Any]:
         "state": model.state,
         "workers": model.workers,
         "workers_alive": model.workers_alive,
+        "queue_tokens": {
+            priority: round(rates.gauge(worker_metrics.QUEUE_TOKENS, model=model.name, priority=priority))
+            for priority in ("interactive", "bulk")
+        },
+        "queue_seconds": rates.gauge(worker_metrics.QUEUE_WAIT, model=model.name),
+        "batch_fill": rates.mean(worker_metrics.BATCH_FILL, model=model.name),
+        "batches_per_second": rates.per_second(worker_metrics.BATCH_SIZE, model=model.name),
+        "texts_per_second": rates.per_second(worker_metrics.BATCH_TEXTS, model=model.name),
+        "tokens_per_second": _tokens_per_second(rates, model=model.name),
+        "compute_seconds": rates.quantiles(worker_metrics.COMPUTE_DURATION, model=model.name),
+        "generating": round(rates.gauge(worker_metrics.GENERATIONS, model=model.name)),
+        "cache_fill": rates.gauge(worker_metrics.CACHE_USED, model=model.name) / cache if cache else None,
     }
+
+
+def _tokens_per_second(rates: Rates, **labels: str) -> float:
+    """Return how many tokens were computed, those that were generated too."""
+    generated = rates.per_second(worker_metrics.GENERATED_TOKENS, **labels)
+    return rates.total_per_second(worker_metrics.BATCH_SIZE, **labels) + generated

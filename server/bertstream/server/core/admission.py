@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from bertstream.server.core import tracing
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.errors import RequestError, overloaded
+from bertstream.server.core.measures import AdmissionMeasures
 from bertstream.server.core.permits import Permits
 
 _SMOOTHING_SECONDS = 5.0
@@ -18,7 +19,8 @@ _SMOOTHING_SECONDS = 5.0
 class Admission:
     """Streams may hold half of the bound, so that there is always room for unary calls."""
 
-    def __init__(self, queue_tokens: int) -> None:
+    def __init__(self, queue_tokens: int, measures: AdmissionMeasures | None = None) -> None:
+        self._measures = measures or AdmissionMeasures()
         self._all = Permits(queue_tokens)
         self._streams = Permits(max(1, queue_tokens // 2))
         self._rate = _Rate()
@@ -35,23 +37,24 @@ class Admission:
             raise self._overloaded()
 
     @contextmanager
-    def unary(self, tokens: int, caller: Caller) -> Iterator[None]:
-        """Hold the tokens while the body runs; raise OVERLOADED where there is no room, or QUOTA_EXCEEDED.
+    def unary(self, tokens: int, caller: Caller, *, texts: int = 1) -> Iterator[None]:
+        """Hold the tokens of some texts while the body runs; raise OVERLOADED for want of room, or QUOTA_EXCEEDED.
 
         What is not admitted is not charged.
         """
         held = self._acquire(tokens, caller)
         try:
+            self._measures.admitted(texts, tokens, caller)
             yield
         finally:
             self._rate.add(tokens)
             self._all.release(held, caller)
 
     @asynccontextmanager
-    async def stream(self, tokens: int, caller: Caller, *, charged: bool = True) -> AsyncIterator[None]:
+    async def stream(self, tokens: int, caller: Caller, *, texts: int = 1, charged: bool = True) -> AsyncIterator[None]:
         """Wait for quota and room, then hold the tokens (half of the bound, if they are more) while the body runs.
 
-        charged: whether these tokens count for the caller's quota, since each token is charged only once.
+        charged: whether these tokens count, for the caller's quota too, since each token is charged only once.
         """
         count = min(tokens, self._streams.limit)
         async with AsyncExitStack() as held:
@@ -61,17 +64,20 @@ class Admission:
                     await caller.quota.pay(tokens)
                 await held.enter_async_context(self._streams.holding(count, caller))
                 await held.enter_async_context(self._all.holding(count, caller))
+            if charged:
+                self._measures.admitted(texts, tokens, caller)
             yield
         self._rate.add(tokens)
 
     @asynccontextmanager
     async def interactive_stream(self, tokens: int, caller: Caller) -> AsyncIterator[None]:
-        """Do as `stream`, but within the whole bound, so that it does not wait behind bulk streams."""
+        """Do as `stream` for one text, but within the whole bound, so that it does not wait behind bulk streams."""
         async with AsyncExitStack() as held:
             with tracing.span("admit") as span:
                 span.set(tokens=tokens)
                 await caller.quota.pay(tokens)
                 await held.enter_async_context(self._all.holding(tokens, caller))
+            self._measures.admitted(1, tokens, caller)
             yield
         self._rate.add(tokens)
 

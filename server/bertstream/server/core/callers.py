@@ -21,6 +21,11 @@ class Caller:
     models: tuple[str, ...] = ()  # that it may use; empty: all
     quota: Quota = field(default=NO_QUOTA, compare=False, repr=False)
 
+    @property
+    def has_key(self) -> bool:
+        """Whether the caller is known by a key, or a certificate that stands for one."""
+        return self.quota is not NO_QUOTA
+
     def check_role(self, role: Role) -> None:
         """Raise PERMISSION_DENIED where a call needs a role that this caller does not have; `admin` includes `use`."""
         if role == "admin" != self.role:

@@ -18,6 +18,7 @@ from bertstream.server.core.admission import Admission
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch import Dispatcher
 from bertstream.server.core.errors import model_not_found
+from bertstream.server.core.measures import ModelMeasures
 from bertstream.server.core.tokenization import (
     Detokenized,
     Ids,
@@ -49,17 +50,23 @@ class ServedModel:
     """One model as one frontend serves it."""
 
     def __init__(
-        self, settings: ModelSettings, frontend: FrontendSettings, threads: Executor, on_change: Callable[[], None]
+        self,
+        settings: ModelSettings,
+        frontend: FrontendSettings,
+        threads: Executor,
+        on_change: Callable[[], None],
+        measures: ModelMeasures | None = None,
     ) -> None:
+        measures = measures or ModelMeasures()
         directory = Path(settings.directory)
         self.name = settings.name
         self.serial = settings.serial
         self.description = described(settings)
         self.limits: Limits = frontend.limits
-        self.admission = Admission(settings.queue_tokens)
+        self.admission = Admission(settings.queue_tokens, measures.encode)
         # Generation takes long, so it has a bound of its own, which leaves room for texts to be encoded meanwhile.
-        self.generation_admission = Admission(settings.queue_tokens)
-        self.dispatcher = Dispatcher(settings.sockets, frontend.worker_wait_seconds, on_change)
+        self.generation_admission = Admission(settings.queue_tokens, measures.generate)
+        self.dispatcher = Dispatcher(settings.sockets, frontend.worker_wait_seconds, on_change, measures)
         self._calls = 0
         self._idle = asyncio.Event()
         self._threads = threads  # one more than tokenizer_threads
@@ -73,6 +80,7 @@ class ServedModel:
             type_vocabulary_size=self.description.type_vocabulary_size,
             lowercase=self.description.lowercase,
             clean_up_spaces=self.description.clean_up_spaces,
+            on_tokenized=measures.tokenized,
         )
 
     def check_room(self, caller: Caller, deadline: float) -> None:

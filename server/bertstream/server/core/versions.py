@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 
+from bertstream.server.core.measures import ModelMeasures
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.settings import FrontendSettings, ModelSettings
+from bertstream.workers.measuring.frontend_metrics import HELD_TOKENS
+from bertstream.workers.measuring.instruments import Registry, reading
+from bertstream.workers.measuring.snapshots import Value
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +31,15 @@ def in_turn(model: ModelSettings, frontend: FrontendSettings) -> ModelSettings:
 class Versions:
     """The models of one frontend, and the old versions that still have calls."""
 
-    def __init__(self, frontend: FrontendSettings, threads: Executor, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        frontend: FrontendSettings,
+        threads: Executor,
+        on_change: Callable[[], None],
+        registry: Registry | None = None,
+    ) -> None:
+        self._registry = registry or Registry()
+        self._registry.read(self._readings)
         self.models = Models()
         self._frontend = frontend
         self._threads = threads
@@ -49,6 +61,11 @@ class Versions:
                 self._retiring[model] = asyncio.create_task(self._retire(model))
             self._on_change()
 
+    def _readings(self) -> Iterator[Value]:
+        for model in (*self.models, *self._retiring):
+            yield reading(HELD_TOKENS, model.admission.tokens, model.name, "encode")
+            yield reading(HELD_TOKENS, model.generation_admission.tokens, model.name, "generate")
+
     async def drained(self, serials: Collection[int]) -> None:
         """Return once these versions, which are no longer served, have no calls under way."""
         tasks = [task for model, task in self._retiring.items() if model.serial in serials]
@@ -64,9 +81,8 @@ class Versions:
         made: list[ServedModel] = []
         try:
             for each in wanted:
-                made.append(  # noqa: PERF401 - one by one, so that those made are closed where the next one fails
-                    ServedModel(in_turn(each, self._frontend), self._frontend, self._threads, self._on_change)
-                )
+                measures, own = ModelMeasures(self._registry, each.name), in_turn(each, self._frontend)
+                made.append(ServedModel(own, self._frontend, self._threads, self._on_change, measures))
             for model in made:
                 await model.dispatcher.wait_live()
         except BaseException:

@@ -83,11 +83,11 @@ class Frontend:
         self._health_changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._gate = Gate(settings.limits.concurrent_calls)
-        self._versions = Versions(settings, self._threads, self._health_changed.set)
+        self._registry = Registry()
+        self._versions = Versions(settings, self._threads, self._health_changed.set, self._registry)
         self._keys = keys_of(settings)
         self._certificate = ServedCertificate(settings.tls) if settings.tls else None
         self._tracing = tracing_of(settings)
-        self._registry = Registry()
         self._answering: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:

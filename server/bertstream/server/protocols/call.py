@@ -8,9 +8,9 @@ import math
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -18,11 +18,30 @@ from google.protobuf.message import Message
 from bertstream.server.core import tracing
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.errors import deadline_exceeded, reader_stalled
+from bertstream.server.core.permits import Permits
 from bertstream.server.protocols.decoding import Decoded
 
+RefusalOf = Literal["call", "item"]
 _NOT_IDENTIFIED = Caller("")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 M = TypeVar("M", bound=Message)
+
+
+class Holding(Protocol):
+    """What a bulk stream has under way, as bounds count it."""
+
+    @property
+    def items(self) -> Permits: ...
+
+    @property
+    def tokens(self) -> Permits: ...
+
+    @property
+    def request_bytes(self) -> Permits: ...
+
+
+def _tell_nobody(of: RefusalOf, reason: str) -> None:
+    return
 
 
 class Call:
@@ -41,6 +60,8 @@ class Call:
         self.until_end = contextlib.ExitStack()  # contexts that stay open until the call ends
         self.received_bytes = 0  # of the messages read so far, as they came
         self.sent_bytes = 0  # of the answer's messages so far
+        self.holding: Holding | None = None  # what a bulk stream holds, from when it has begun
+        self.refused: Callable[[RefusalOf, str], None] = _tell_nobody  # told of each error that the caller gets
         self.trace_id = ""  # of the trace that the call belongs to, where it is traced
 
     @property

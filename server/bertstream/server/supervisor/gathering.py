@@ -21,6 +21,7 @@ from bertstream.server.messages import Gathered, GatheredModel, GatheredProcess,
 from bertstream.server.supervisor.members import Life, Member
 from bertstream.server.supervisor.processes import used_by
 from bertstream.workers.measuring import catalog
+from bertstream.workers.measuring import supervisor_metrics as metrics
 from bertstream.workers.measuring.instruments import Registry, reading
 from bertstream.workers.measuring.snapshots import Snapshot, TakeSnapshot, Value, merged
 from bertstream.workers.process.child import ChildFailed
@@ -66,7 +67,7 @@ class Gathering:
         self._members: Callable[[], Iterable[Member]] = tuple
         self._models: Callable[[], Iterable[GatheredModel]] = tuple
         self._registry = Registry()
-        self._restarts = self._registry.counter(catalog.RESTARTS)
+        self._restarts = self._registry.counter(metrics.RESTARTS)
         self._lives = Lives()
         self._started = time.monotonic()
         self._torch = _version_of("torch")
@@ -101,7 +102,7 @@ class Gathering:
         processes = (self._supervisor(uptime), *(_process(each) for each in members))
         models = tuple(self._models())
         ready = self.ready and not self.draining and _all_serve(processes, models)
-        own = Snapshot(tuple(self._own(processes, uptime, ready)))
+        own = Snapshot(tuple(self._own(processes, models, uptime, ready)))
         return Gathered(
             time=time.time(),
             uptime_seconds=uptime,
@@ -128,15 +129,20 @@ class Gathering:
             cpu_seconds=used.cpu_seconds,
         )
 
-    def _own(self, processes: Iterable[GatheredProcess], uptime: float, ready: bool) -> Iterable[Value]:
-        yield reading(catalog.UPTIME, uptime)
-        yield reading(catalog.VERSION, 1, self._facts.version, platform.python_version(), self._torch)
-        yield reading(catalog.READY, float(ready))
+    def _own(
+        self, processes: Iterable[GatheredProcess], models: Iterable[GatheredModel], uptime: float, ready: bool
+    ) -> Iterable[Value]:
+        yield reading(metrics.UPTIME, uptime)
+        yield reading(metrics.VERSION, 1, self._facts.version, platform.python_version(), self._torch)
+        yield reading(metrics.READY, float(ready))
+        for model in models:
+            yield reading(metrics.WORKERS, model.workers, model.name)
+            yield reading(metrics.COMPILE_TIME, model.compile_seconds, model.name)
         for each in processes:
-            yield reading(catalog.PROCESSES, float(each.state == "ready"), each.kind, each.model)
+            yield reading(metrics.PROCESSES, float(each.state == "ready"), each.kind, each.model)
             if each.state != "gone":
-                yield reading(catalog.PROCESS_MEMORY, each.resident_bytes, each.name)
-                yield reading(catalog.PROCESS_CPU, each.cpu_seconds, each.name)
+                yield reading(metrics.PROCESS_MEMORY, each.resident_bytes, each.name)
+                yield reading(metrics.PROCESS_CPU, each.cpu_seconds, each.name)
 
 
 @contextlib.asynccontextmanager

@@ -61,4 +61,5 @@ def _model(served: Served) -> GatheredModel:
         workers=launch.workers,
         workers_alive=alive,
         batch_tokens=launch.batch_tokens,
+        compile_seconds=launch.compiled.seconds,
     )

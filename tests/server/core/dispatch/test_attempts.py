@@ -15,6 +15,7 @@ from bertstream.server.core.dispatch.attempts import MAX_DEATHS, Attempts
 from bertstream.server.core.dispatch.link import WorkerLost
 from bertstream.server.core.dispatch.outlook import Outlook, Wait
 from bertstream.server.core.errors import RequestError
+from bertstream.server.core.measures import ModelMeasures
 from bertstream.workers.contract import Failure
 
 RUNNING, WAITING = WorkerLost(running=True), WorkerLost(running=False)
@@ -46,6 +47,7 @@ class Fleet:
         self.given: list[Link] = []
         self.others = others
         self.outlook, self.generation_outlook = Outlook(busy), Outlook(busy)
+        self.measures = ModelMeasures()
 
     def another(self, asked: Link) -> Link | None:
         return next((link for link in self.others if link is not asked), None)

@@ -10,8 +10,9 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bertstream.workers.process.control import Failed, Progress, Ready, begin
@@ -62,6 +63,7 @@ class CompiledModel:
     directory: str
     device: str  # "cpu" or "cuda"
     dtype: str
+    seconds: float = field(default=0.0, compare=False)  # that it took, also to find it in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ def _compile(model: CompileModel, device: str, dtype: str, cache: Path | None, t
     def progress(step: str, done: int, total: int) -> None:
         tell(CompileStep(model.name, step, done, total))
 
+    started = time.monotonic()
     progress("find", 0, 1)
     path = checkpoints.from_hub(model.source) if model.hub else model.source or checkpoints.embedded()
     directory = compile_model(
@@ -128,7 +131,7 @@ def _compile(model: CompileModel, device: str, dtype: str, cache: Path | None, t
         task=model.task,
         allow_unsupported_modules=model.allow_unsupported_modules,
     )
-    return CompiledModel(str(directory), device, dtype)
+    return CompiledModel(str(directory), device, dtype, time.monotonic() - started)
 
 
 def choose_target(model: CompileModel, gpus: int) -> tuple[str, str]:

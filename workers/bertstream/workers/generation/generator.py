@@ -12,6 +12,7 @@ from bertstream.workers.contract import FailureReason
 from bertstream.workers.engine.failures import FailedComputation, attempt, halve
 from bertstream.workers.generation.batching import inputs_of, step_of
 from bertstream.workers.generation.cache import CacheRows
+from bertstream.workers.generation.measures import GenerationMeasures, Phase
 from bertstream.workers.generation.queue import GenerationQueue, Room, UnderWay, key_of
 from bertstream.workers.generation.running_generation import (
     RunningGeneration,
@@ -46,8 +47,10 @@ class Generator:
         batch_tokens: int,
         max_sequences: int,
         device: str = "cpu",
+        measures: GenerationMeasures | None = None,
     ) -> None:
         self.queue = queue
+        self._measures = measures or GenerationMeasures()
         self.rows = CacheRows(queue.cache_tokens)
         self.steps = 0
         self._program = program
@@ -62,6 +65,11 @@ class Generator:
     def wake_by(self, wake: Callable[[], None]) -> None:
         """Have `wake` called when there is something to do again."""
         self.queue.arrived = wake
+
+    @property
+    def under_way(self) -> int:
+        """Return how many inputs text is generated for."""
+        return len(self._running)
 
     def turn(self) -> bool:
         """Compute one step of all generations under way, new ones included. Returns False if there is nothing to do."""
@@ -102,6 +110,7 @@ class Generator:
             fail(entry, "expired", "the deadline passed while the work waited", self.queue.wait_seconds)
         for entry in admission.overloaded:
             refuse(entry, self.queue.wait_seconds)
+        self._measures.joined(admission.joining, time.monotonic())
         joining = [RunningGeneration(entry, self.description, self.rows) for entry in admission.joining]
         self._running += joining
         return sorted(joining, key=lambda running: -running.work.ids.size)  # equal lengths side by side
@@ -150,6 +159,9 @@ class Generator:
                 lambda running: self._fail(running, reason, "the model could not compute this"),
             )
             return
+        tokens = 0 if choices is None else sum(len(choice.tokens) for choice in choices)
+        phase: Phase = "prefill" if compute == self._begin else "step"
+        self._measures.computed(phase, time.monotonic() - started, tokens)
         for running in group:
             running.computed(started)
         if choices is not None:

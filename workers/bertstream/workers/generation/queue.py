@@ -247,6 +247,11 @@ class GenerationQueue:
         return len(self._waiting)
 
     @property
+    def waiting_by_priority(self) -> dict[int, int]:
+        """Return the rows of the cache that those of each priority wait for."""
+        return self._waiting.by_priority
+
+    @property
     def wait_seconds(self) -> float:
         """Return how long a short one would have to wait now, from a caller with nothing else waiting."""
         with self._lock:

@@ -101,7 +101,7 @@ def serve(settings: WorkerSettings, control: ControlLine) -> None:
     import torch  # only now, since the environment's thread counts are read at its import
 
     torch.set_num_interop_threads(1)
-    loop, queue = start(settings)
+    loop, queue = start(settings, registry)
     control.send(Ready())
     stopped.wait()
     queue.close()
@@ -116,48 +116,56 @@ def leave(folder: str) -> NoReturn:
         os._exit(0)
 
 
-def start(settings: WorkerSettings) -> tuple[EngineLoop, WorkQueue]:
-    """Start the worker's parts, and return the loop and the queue."""
+def start(settings: WorkerSettings, registry: Registry | None = None) -> tuple[EngineLoop, WorkQueue]:
+    """Start the worker's parts, which count in the registry, and return the loop and the queue."""
     import torch
 
     from bertstream.workers.engine.sessions import Sessions
+    from bertstream.workers.process.gpu import gpu_readings
     from bertstream.workers.programs.program import ScriptedProgram
     from bertstream.workers.serving.connections import Listener, Queues
     from bertstream.workers.serving.loop import EngineLoop
+    from bertstream.workers.serving.measures import WorkMeasures, queue_readings
     from bertstream.workers.serving.queue import WorkQueue
     from bertstream.workers.serving.running_record import Computing, RunningRecord
 
+    registry = registry or Registry()
+    measures = WorkMeasures(registry, settings.model)
     torch.set_num_threads(settings.threads)
     program = ScriptedProgram.load(Path(settings.directory), settings.device)
     cores = shared_cores(settings)
     computing = Computing(RunningRecord(Path(settings.running)), cores)
-    generator = make_generator(program, settings, computing)
+    generator = make_generator(program, settings, computing, registry)
     generation = generator.queue if generator else None
     cache_tokens = generation.cache_tokens if generation is not None else 0  # an empty queue is false
     queue = WorkQueue(settings.queue_tokens, settings.batch_tokens, settings.queue_seconds)
     sessions = Sessions(settings.session_bytes)
-    loop = EngineLoop(
-        program, queue, computing, sessions, program.description.layers, settings.device, generator=generator
-    )
+    registry.read(lambda: queue_readings(queue, settings.model))
+    registry.read(lambda: gpu_readings(settings.name, settings.device))
+    layers = program.description.layers
+    loop = EngineLoop(program, queue, computing, sessions, layers, settings.device, generator, measures)
     loop.start(lambda _: warm_up(program, settings, computing, cores))
 
     def hello(connection: int) -> Hello:
         fields = settings.name, os.getpid(), connection, settings.batch_tokens, settings.running, cache_tokens
         return Hello(*fields, wait_seconds=queue.wait_seconds, batch_seconds=queue.batch_seconds)
 
-    Listener(settings.socket, Queues(queue, sessions, generation), hello).start()
+    Listener(settings.socket, Queues(queue, sessions, generation, measures), hello).start()
     return loop, queue
 
 
-def make_generator(program: ScriptedProgram, settings: WorkerSettings, computing: Computing) -> Generator | None:
+def make_generator(
+    program: ScriptedProgram, settings: WorkerSettings, computing: Computing, registry: Registry
+) -> Generator | None:
     """Make the generator with its cache; None where the model does not generate."""
     from bertstream.workers.generation.generator import Generator
+    from bertstream.workers.generation.measures import GenerationMeasures, generation_readings
     from bertstream.workers.generation.queue import GenerationQueue
 
     description = program.description.generation
     if description is None or not settings.cache_tokens:
         return None
-    return Generator(
+    generator = Generator(
         program,
         description,
         GenerationQueue(settings.queue_tokens, settings.cache_tokens, settings.queue_seconds),
@@ -165,7 +173,10 @@ def make_generator(program: ScriptedProgram, settings: WorkerSettings, computing
         batch_tokens=settings.batch_tokens,
         max_sequences=settings.generation_sequences,
         device=settings.device,
+        measures=GenerationMeasures(registry, settings.model),
     )
+    registry.read(lambda: generation_readings(generator.queue, generator.rows, generator.under_way, settings.model))
+    return generator
 
 
 def record_graphs(program: ScriptedProgram, batch_tokens: int) -> Program:

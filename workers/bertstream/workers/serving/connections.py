@@ -8,13 +8,14 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Protocol
 
 from bertstream.workers import ipc
 from bertstream.workers.contract import Cancel, Completed, Failure, Generate, Generated, Hello, Result, Work
 from bertstream.workers.engine.sessions import Sessions
+from bertstream.workers.serving.measures import WorkMeasures
 from bertstream.workers.serving.queue import WorkQueue
 from bertstream.workers.trust.peers import peer_problem
 
@@ -44,6 +45,7 @@ class Queues:
     work: WorkQueue
     sessions: Sessions
     generation: GenerateQueue | None = None  # None where the model does not generate
+    measures: WorkMeasures = field(default_factory=WorkMeasures)
 
     def cancel(self, source: object, message: Cancel) -> None:
         self.work.cancel(source, message.ids)
@@ -117,7 +119,10 @@ class Connection:
     def _write(self) -> None:
         try:
             while (make := self._outbox.get()) is not None:
-                ipc.send(self._socket, make())
+                message = make()
+                if isinstance(message, Failure):
+                    self._queues.measures.failed(message.reason)
+                ipc.send(self._socket, message)
         except OSError as error:
             log.warning("connection %d cannot be written to: %s", self.number, error)
         finally:

@@ -17,6 +17,7 @@ from bertstream.workers.engine.engine import Launched, launch, run
 from bertstream.workers.engine.failures import FailedComputation, attempt, halve
 from bertstream.workers.engine.sessions import Sessions
 from bertstream.workers.programs.interface import Program
+from bertstream.workers.serving.measures import WorkMeasures
 from bertstream.workers.serving.outlook import overloaded
 from bertstream.workers.serving.queue import WorkQueue
 from bertstream.workers.serving.running_record import Computing
@@ -71,7 +72,9 @@ class EngineLoop:
         last_layer: int,
         device: str = "cpu",
         generator: Turns | None = None,
+        measures: WorkMeasures | None = None,
     ) -> None:
+        self._measures = measures or WorkMeasures()
         self._program = program
         self._queue = work_queue
         self._computing = computing
@@ -236,6 +239,7 @@ class EngineLoop:
     def _answer(self, entries: Sequence[Entry], outputs: Sequence[dict[str, Tensor]], started: float) -> None:
         seconds, waits = time.monotonic() - started, (self._queue.wait_seconds, self._queue.batch_seconds)
         self.batches += 1
+        self._measures.computed(entries, self._queue.batch_tokens, started, seconds)
         for entry, tensors in zip(entries, outputs, strict=True):
             _answer(entry, tensors, started - entry.arrival, seconds, waits)
 

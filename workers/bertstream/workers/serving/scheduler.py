@@ -163,6 +163,11 @@ class Waiting(Generic[W]):
     def tokens(self) -> int:
         return self.interactive.tokens + self.bulk.tokens
 
+    @property
+    def by_priority(self) -> dict[int, int]:
+        """Return the tokens of each priority."""
+        return {INTERACTIVE: self.interactive.tokens, BULK: self.bulk.tokens}
+
     def __len__(self) -> int:
         return len(self.interactive) + len(self.bulk)
 

@@ -89,6 +89,7 @@ class Attempts:
             outlook.refused(self._caller.name, self._deadline, failure.retry_seconds)
 
     def _count(self, lost: WorkerLost) -> None:
+        self._fleet.measures.lost(computing=lost.running)
         self.deaths += lost.running
         if self.deaths >= self._most:
             raise errors.poisonous(self.deaths) from None

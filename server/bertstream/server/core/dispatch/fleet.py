@@ -11,6 +11,7 @@ from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch.link import WorkerLink
 from bertstream.server.core.dispatch.outlook import Outlook
 from bertstream.server.core.dispatch.under_way import UnderWay
+from bertstream.server.core.measures import ModelMeasures
 
 MIN_PIECE_TOKENS = 512  # smaller pieces gain nothing from another worker
 
@@ -18,7 +19,14 @@ MIN_PIECE_TOKENS = 512  # smaller pieces gain nothing from another worker
 class Fleet:
     """Links to all workers of a model, which know the live ones and the least loaded one."""
 
-    def __init__(self, sockets: Sequence[str], worker_wait_seconds: float, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        sockets: Sequence[str],
+        worker_wait_seconds: float,
+        on_change: Callable[[], None],
+        measures: ModelMeasures | None = None,
+    ) -> None:
+        self.measures = measures or ModelMeasures()
         self._changed = asyncio.Event()
         self._on_change = on_change
         self.worker_wait_seconds = worker_wait_seconds

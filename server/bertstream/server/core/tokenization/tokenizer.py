@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -39,6 +40,13 @@ from bertstream.server.core.tokenization.writing import Writing
 Errors = dict[int, TokenizationError]
 
 
+Tokenizing = Callable[[int, int, float], None]  # told of texts, of the tokens they became, and of the seconds it took
+
+
+def _tell_nobody(texts: int, tokens: int, seconds: float) -> None:
+    return
+
+
 class TextTokenizer:
     """Tokenizes whole batches as transformers' fast tokenizers do, for one model.
 
@@ -52,8 +60,15 @@ class TextTokenizer:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, vocabulary_size: int, type_vocabulary_size: int, clean_up_spaces: bool = False
+        self,
+        tokenizer: Tokenizer,
+        *,
+        vocabulary_size: int,
+        type_vocabulary_size: int,
+        clean_up_spaces: bool = False,
+        on_tokenized: Tokenizing = _tell_nobody,
     ) -> None:
+        self._on_tokenized = on_tokenized
         # Both are state of the Rust object rather than of a call; texts are cut here, and there is no padding.
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -107,13 +122,14 @@ class TextTokenizer:
         type_vocabulary_size: int,
         lowercase: bool = False,
         clean_up_spaces: bool = False,
+        on_tokenized: Tokenizing = _tell_nobody,
     ) -> TextTokenizer:
         """Make a tokenizer from the content of a tokenizer.json, or raise TokenizerError, which says `name`.
 
         The sizes are the model's, which may have more ids than the tokenizer has names. `lowercase` is
         sentence-transformers' do_lower_case: as there, a lower-casing normalizer is put before the tokenizer's own, so
         that offsets stay those of the text as sent. `clean_up_spaces` is transformers' clean_up_tokenization_spaces,
-        for texts made from ids.
+        for texts made from ids. `on_tokenized` is told of each call of `tokenize`, in its thread.
         """
         try:
             tokenizer = Tokenizer.from_str(source.decode("utf-8"))
@@ -127,6 +143,7 @@ class TextTokenizer:
             vocabulary_size=vocabulary_size,
             type_vocabulary_size=type_vocabulary_size,
             clean_up_spaces=clean_up_spaces,
+            on_tokenized=on_tokenized,
         )
 
     @property
@@ -139,6 +156,12 @@ class TextTokenizer:
 
         `prompt` is put before each text, or before the first of each pair; ValueError with words or ids.
         """
+        started = time.perf_counter()
+        found = self._tokenize(inputs, options, prompt)
+        self._on_tokenized(len(inputs), found.ids.size, time.perf_counter() - started)
+        return found
+
+    def _tokenize(self, inputs: Inputs, options: TokenizeOptions, prompt: str) -> Tokenized:
         template = self._templates.by_kind[isinstance(inputs, Pairs), options.add_special_tokens]
         need = self._need(options, len(template.special_ids), isinstance(inputs, Pairs))
         sequences, errors = self._finder.find(inputs, prompt, _places_wanted(inputs, options, prompt), need)

@@ -84,6 +84,7 @@ class BulkStream(Generic[Response]):
         self.items = Permits(window.max_items)
         self.request_bytes = Permits(REQUEST_BYTES)
         self.tokens = Permits(window.max_tokens)
+        call.holding = self
         self._outbox: asyncio.Queue[Reply[Response] | None] = asyncio.Queue(_OUTBOX_MESSAGES)
 
     async def run(self, messages: AsyncIterator[Any], max_texts: int) -> None:
@@ -175,6 +176,7 @@ def _choices(items: Any) -> tasks_pb2.ChoiceLists | None:
 
 def item_error(item_id: int, error: RequestError, call: Call) -> types_pb2.ItemError:
     """Return the message for one item's failure."""
+    call.refused("item", error.reason)
     return types_pb2.ItemError(id=item_id, status=to_status(error, call.request_id))
 
 

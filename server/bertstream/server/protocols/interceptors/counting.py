@@ -7,9 +7,9 @@ import time
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from bertstream.server.protocols.call import Call
+from bertstream.server.protocols.call import Call, RefusalOf
 from bertstream.server.protocols.interceptors.chain import Link, Proceed
-from bertstream.workers.measuring import catalog
+from bertstream.workers.measuring import frontend_metrics as metrics
 from bertstream.workers.measuring.declarations import OTHER
 from bertstream.workers.measuring.instruments import Registry, reading
 from bertstream.workers.measuring.snapshots import Value
@@ -24,36 +24,49 @@ class CallMeasures:
     def __init__(self, registry: Registry, methods: Collection[str] = ()) -> None:
         """Take the full names of all methods that there are; calls of any other are counted together."""
         self._methods = frozenset(methods)
-        self._started = registry.counter(catalog.CALLS_STARTED)
-        self._duration = registry.histogram(catalog.CALL_DURATION)
-        self._sent = registry.histogram(catalog.CALL_SENT)
-        self._received = registry.histogram(catalog.CALL_RECEIVED)
-        self._under_way = 0
+        self._started = registry.counter(metrics.CALLS_STARTED)
+        self._duration = registry.histogram(metrics.CALL_DURATION)
+        self._sent = registry.histogram(metrics.CALL_SENT)
+        self._received = registry.histogram(metrics.CALL_RECEIVED)
+        self._refusals = registry.counter(metrics.REFUSALS)
+        self._by_caller = registry.counter(metrics.CALLER_CALLS)
+        self._under_way: set[Call] = set()
         registry.read(self._readings)
 
-    def began(self, method: str) -> str:
+    def began(self, call: Call) -> str:
         """Count a call that begins, and return by which name it is counted."""
-        known = method if method in self._methods else OTHER
+        known = call.method if call.method in self._methods else OTHER
         self._started.of(known).add()
-        self._under_way += 1
+        self._under_way.add(call)
+        call.refused = self._refused
         return known
 
     def ended(self, known: str, status: str, call: Call) -> None:
         """Count the end of a call that has begun."""
-        self._under_way -= 1
+        self._under_way.discard(call)
         self._duration.of(known, status).record(time.monotonic() - call.arrived, exemplar(call))
         self._sent.of(known, status).record(call.sent_bytes)
         self._received.of(known, status).record(call.received_bytes)
+        if call.caller.has_key:
+            self._by_caller.of(call.caller.name).add()
+
+    def _refused(self, of: RefusalOf, reason: str) -> None:
+        self._refusals.of(reason, of).add()
 
     def _readings(self) -> Iterable[Value]:
-        yield reading(catalog.CALLS_UNDER_WAY, self._under_way)
+        streams = [call.holding for call in self._under_way if call.holding is not None]
+        yield reading(metrics.CALLS_UNDER_WAY, len(self._under_way))
+        yield reading(metrics.STREAMS, len(streams))
+        yield reading(metrics.STREAM_ITEMS, sum(each.items.held for each in streams))
+        yield reading(metrics.STREAM_TOKENS, sum(each.tokens.held for each in streams))
+        yield reading(metrics.STREAM_BYTES, sum(each.request_bytes.held for each in streams))
 
 
 def count_calls(measures: CallMeasures) -> Link:
     """Return the link that counts every call once, however it ends."""
 
     async def counting(call: Call, proceed: Proceed) -> Any:
-        known, cancelled = measures.began(call.method), False
+        known, cancelled = measures.began(call), False
         try:
             return await proceed()
         except asyncio.CancelledError:

@@ -34,6 +34,7 @@ async def answer_errors(call: Call, proceed: Proceed) -> Any:
 
 
 async def _abort(call: Call, error: RequestError) -> None:
+    call.refused("call", error.reason)
     status = to_status(error, call.request_id)
     # For gRPC's own retries (proposal A6): how many milliseconds to wait, or a negative number for no retry.
     pushback = -1 if error.retry_seconds is None else int(error.retry_seconds * 1e3)

@@ -51,7 +51,7 @@ class EncodingService:
         prepared.refuse_failed()
         shown = _tokens_within_limit(plan, prepared, model)
         call.check_deadline()
-        with model.admission.unary(prepared.batch.ids.size, call.caller):
+        with model.admission.unary(prepared.batch.ids.size, call.caller, texts=prepared.batch.lengths.size):
             outcomes = await model.dispatcher.run(
                 Job(prepared.batch, prepared.output_options, plan.priority, call.deadline, call.caller)
             )
@@ -122,7 +122,7 @@ class _EncodingStream:
         """Compute some texts of a message; their cost returns to the window once their answers are written."""
         plan, model = self._plan, self._model
         held = await self._bulk.tokens.acquire(cost)
-        async with model.admission.stream(int(batch.ids.size), self._call.caller):
+        async with model.admission.stream(int(batch.ids.size), self._call.caller, texts=batch.lengths.size):
             outcomes = await model.dispatcher.run(
                 Job(batch, prepared.output_options, plan.priority, self._call.deadline, self._call.caller)
             )

@@ -59,7 +59,8 @@ class GenerationService:
         refuse_failed(prepared.failed)
         _refuse_too_many(plan, prepared.prompts, model.limits.max_response_bytes)
         call.check_deadline()
-        with model.generation_admission.unary(sum(prompt.cost for prompt in prepared.prompts), call.caller):
+        prompts, cost = len(prepared.prompts), sum(prompt.cost for prompt in prepared.prompts)
+        with model.generation_admission.unary(cost, call.caller, texts=prompts):
             generation = Generation(model, plan, call.deadline, call.caller, waits=False)
             answered = await _run_all(generation, prepared.prompts)
         with tracing.span("wire"):

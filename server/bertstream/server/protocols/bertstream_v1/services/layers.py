@@ -93,7 +93,8 @@ async def _steps(
 
     async def compute(number: int) -> Result:
         # A token is charged once, with the first of its layers.
-        async with model.admission.stream(int(batch.ids.size), call.caller, charged=number == 0):
+        texts, tokens = batch.lengths.size, int(batch.ids.size)
+        async with model.admission.stream(tokens, call.caller, texts=texts, charged=number == 0):
             return await stepping.step(steps[number], final=number + 1 == len(steps))
 
     ahead = asyncio.create_task(compute(0))

@@ -108,7 +108,8 @@ class _PredictionStream:
         """Compute all rows of some items; their cost returns to the window once the last answer is written."""
         task, model, rows = self._task, self._model, message.rows
         held = await self._bulk.tokens.acquire(cost)
-        async with model.admission.stream(int(rows.costs[first:last].sum()), self._call.caller):
+        texts, tokens = np.unique(rows.items[first:last]).size, int(rows.costs[first:last].sum())
+        async with model.admission.stream(tokens, self._call.caller, texts=texts):
             batch = task.expand(rows, first, last)
             job = Job(batch, task.output_options, task.priority, self._call.deadline, self._call.caller)
             outcomes = await model.dispatcher.run(job)

@@ -138,7 +138,7 @@ async def predict(
     _check_sizes(rows, model, sent)
     call.check_deadline()
     count, tokens = rows.items.size, int(rows.costs.sum())
-    with model.admission.unary(tokens, call.caller):
+    with model.admission.unary(tokens, call.caller, texts=rows.truncated.size):
         batch = task.expand(rows, 0, count)
         outcomes = await model.dispatcher.run(
             Job(batch, task.output_options, task.priority, call.deadline, call.caller)
