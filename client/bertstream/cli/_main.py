@@ -28,12 +28,13 @@ from bertstream.cli._input import refuse_names_of_files
 from bertstream.cli._interrupt import INTERRUPTED, check, interruptible
 from bertstream.cli._options import UsageError
 from bertstream.cli._output import write_any_text
+from bertstream.cli._top import command as top
 
 if TYPE_CHECKING:
     from bertstream.client import BertstreamError
 
 GROUPS: dict[str, tuple[Any, ...]] = {
-    "the server": (_server, _models, _loading, _health, _bench),
+    "the server": (_server, _models, _loading, _health, top, _bench),
     "tokens and vectors": (_tokenize, _encode, _similarity),
     "inside the model": (_layers, _attention),
     "task heads": _tasks.COMMANDS,
@@ -46,6 +47,7 @@ examples:
   bertstream serve                                   serve the embedded model on 127.0.0.1:50051
   bertstream serve bert-base-uncased --device auto   serve a checkpoint of the Hugging Face hub, or a directory
   bertstream models                                  what is served, with its limits
+  bertstream top                                     live numbers of a server with --admin-port
   bertstream tokenize "Hello, Welt!"                 tokens, ids and offsets
   bertstream encode "A text" "Another"               a summary of their vectors
   bertstream encode --input corpus.txt --output vectors.npy

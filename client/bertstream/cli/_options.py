@@ -6,12 +6,11 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from bertstream.client import Client
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 # As in the client's PoolingMode, which would take long to import; tests compare all such lists with the client's.
 POOLING_MODES = ("cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last_token", "pooler", "checkpoint")
 # Defaults of options. BERTSTREAM_TLS_CERTIFICATE is the server's certificate, so the client's has another variable.
@@ -25,6 +24,19 @@ _VARIABLES = {
     "insecure_key": "BERTSTREAM_INSECURE_KEY",
 }
 
+
+class Port(NamedTuple):
+    """A port of the server, and how a command is told its address."""
+
+    option: str
+    variable: str
+    default: str
+    form: str
+
+
+RPC = Port("--address", "BERTSTREAM_ADDRESS", "127.0.0.1:50051", "HOST:PORT, or several with commas between")
+ADMIN = Port("--admin-address", "BERTSTREAM_ADMIN_ADDRESS", "127.0.0.1:9464", "HOST:PORT of --admin-port")
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -33,9 +45,9 @@ class UsageError(Exception):
 
 
 def command(
-    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], summary: str, epilog: str
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], summary: str, epilog: str, port: Port = RPC
 ) -> argparse.ArgumentParser:
-    """Add a subcommand with the common options, and return its parser."""
+    """Add a subcommand with the common options, which asks this port, and return its parser."""
     parser = commands.add_parser(
         name,
         help=summary,
@@ -46,12 +58,9 @@ def command(
     parser.register("type", None, utf8_argument)
     parser.set_defaults(run=run)
     common = parser.add_argument_group("the server")
-    address = os.environ.get("BERTSTREAM_ADDRESS") or DEFAULT_ADDRESS
-    common.add_argument(
-        "--address",
-        default=address,
-        help="HOST:PORT, or several with commas between (default: $BERTSTREAM_ADDRESS, else %(default)s)",
-    )
+    address = os.environ.get(port.variable) or port.default
+    shown = f"{port.form} (default: ${port.variable}, else %(default)s)"
+    common.add_argument(port.option, dest="address", metavar="ADDRESS", default=address, help=shown)
     _add_security(common)
     common.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up after this time")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -167,6 +176,24 @@ def suffixed(output: Path | None, suffix: str) -> Path | None:
     return output
 
 
+class Secrets(NamedTuple):
+    """How the server is verified, and who calls it."""
+
+    tls: bool
+    files: dict[str, str]  # and `server_name`, of those settings of TLS that are given
+    api_key: str | None
+    insecure_key: bool
+
+
+def secrets(arguments: argparse.Namespace) -> Secrets:
+    """Return what the options say, or else the environment. Raises UsageError for a variable that makes no sense."""
+    tls, insecure_key = _switch(arguments, "tls"), _switch(arguments, "insecure_key")
+    names = ("tls_ca", "tls_certificate", "tls_key", "tls_server_name")
+    files = {name.removeprefix("tls_"): text for name in names if (text := _setting(arguments, name))}
+    on = bool(tls) or (tls is None and bool(files))
+    return Secrets(on, files if on else {}, _setting(arguments, "api_key") or None, bool(insecure_key))
+
+
 def client(arguments: argparse.Namespace) -> Client:
     """Return the client for the common options.
 
@@ -174,12 +201,8 @@ def client(arguments: argparse.Namespace) -> Client:
     """
     from bertstream.client import TLS, Client
 
-    security = {name: _switch(arguments, name) for name in ("tls", "insecure_key")}
-    texts = ("tls_ca", "tls_certificate", "tls_key", "tls_server_name")
-    settings = {name.removeprefix("tls_"): text for name in texts if (text := _setting(arguments, name))}
-    tls = TLS(**settings) if settings and security["tls"] is not False else bool(security["tls"])
-    key = _setting(arguments, "api_key") or None
-    return Client(arguments.address, tls=tls, api_key=key, insecure_key=bool(security["insecure_key"]))
+    on, files, api_key, insecure_key = secrets(arguments)
+    return Client(arguments.address, tls=TLS(**files) if files else on, api_key=api_key, insecure_key=insecure_key)
 
 
 def _setting(arguments: argparse.Namespace, name: str) -> str:

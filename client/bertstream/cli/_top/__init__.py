@@ -1,0 +1,1 @@
+"""The command `bertstream top`: its arguments; the numbers, as they come over HTTP; and the screen."""
