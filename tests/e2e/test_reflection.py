@@ -11,6 +11,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection_pb2
 
 from bertstream.server.frontend.process import SERVICES
+from bertstream.server.protocols.orca import SERVICE_NAME as ORCA
 from tests.support.server import Server
 
 VERSIONS = ("v1", "v1alpha")
@@ -47,7 +48,7 @@ def pool_of(answer: Any) -> descriptor_pool.DescriptorPool:
 def test_every_service_is_listed(server: Server, version: str) -> None:
     (answer,) = ask(server, version, Request(list_services=""))
     listed = [service.name for service in answer.list_services_response.service]
-    others = ["grpc.health.v1.Health", *(f"grpc.reflection.{each}.ServerReflection" for each in VERSIONS)]
+    others = ["grpc.health.v1.Health", ORCA, *(f"grpc.reflection.{each}.ServerReflection" for each in VERSIONS)]
     assert sorted(listed) == sorted([*SERVICES, *others])
 
 

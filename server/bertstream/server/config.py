@@ -70,6 +70,14 @@ class ServeConfig:
     )
     open_health: bool = _option(True, "whether health checks need no key")
     open_reflection: bool = _option(False, "whether server reflection needs no key")
+    channelz: bool = _option(
+        False,
+        "whether gRPC's channelz, which tells who is connected, is served to anyone; where there are keys, those "
+        "with the role admin have it in any case",
+    )
+    load_reports: bool = _option(
+        True, "whether calls end with a report of the server's load (ORCA), for balancers that choose by it"
+    )
     insecure: bool = _option(False, "whether others on the network may be served in plain text, without TLS or keys")
     admin_port: int = _option(
         -1,

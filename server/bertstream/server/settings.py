@@ -140,6 +140,9 @@ class FrontendSettings:
     keys: KeysSettings | None = None  # None: anyone may call
     drain_notice_seconds: float = 0.0
     tracing: TracingSettings | None = None  # None: no call is traced
+    load_reports: bool = True  # in the trailers of calls, and apart from them
+    queue_seconds: float = 30.0  # that work may have to wait in a worker
+    channelz: bool = False  # whether it is served where there are no keys
     admin_socket: str = ""  # Unix socket on which the admin process makes calls for its pages; empty: none
 
 

@@ -30,6 +30,11 @@ class Admission:
         """Tokens under way."""
         return self._all.held
 
+    @property
+    def fullness(self) -> float:
+        """The part of the bound that is under way."""
+        return self._all.held / self._all.limit
+
     def check(self, caller: Caller) -> None:
         """Raise OVERLOADED or QUOTA_EXCEEDED where nothing more would be admitted, before any work for a call."""
         caller.quota.check()

@@ -45,6 +45,11 @@ class Gate:
                 self._empty.set()
 
     @property
+    def fullness(self) -> float:
+        """The part of the places that are taken; 1 where no call may begin."""
+        return 1.0 if self._closed else self._places.held / self._places.limit
+
+    @property
     def closed(self) -> bool:
         """Whether no more calls may begin."""
         return self._closed

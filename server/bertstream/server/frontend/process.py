@@ -20,8 +20,9 @@ from bertstream.server.core.gate import Gate
 from bertstream.server.core.keys import Keys
 from bertstream.server.core.quotas import SharedCounts
 from bertstream.server.core.versions import Versions
-from bertstream.server.frontend import links, standard, transport
+from bertstream.server.frontend import channelz, links, orca, standard, transport
 from bertstream.server.frontend.credentials import ServedCertificate
+from bertstream.server.frontend.load import FrontendLoad
 from bertstream.server.frontend.tracing import tracing_of
 from bertstream.server.messages import (
     AwaitDrained,
@@ -38,6 +39,7 @@ from bertstream.server.protocols.bertstream_v1.services.models import ModelServi
 from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
 from bertstream.server.protocols.bertstream_v1.services.tokenization import TokenizationService
 from bertstream.server.protocols.interceptors.counting import CallMeasures
+from bertstream.server.protocols.orca import SERVICE_NAME as ORCA_SERVICE
 from bertstream.server.protocols.rpc import add_service, handlers_of, rpcs_of
 from bertstream.server.settings import FrontendSettings
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
@@ -156,9 +158,11 @@ class Frontend:
         settings, limits, models = self._settings, self._settings.limits, self._versions.models
         tracer = self._tracing.tracer if self._tracing else None
         measures = CallMeasures(self._registry, (*rpcs_of(*DESCRIPTORS), *standard.METHODS))
+        load = FrontendLoad(models, self._gate, settings.queue_seconds) if settings.load_reports else None
         open_services = standard.open_services(settings.keys)
+        chain = links.chain(self._gate, self._keys, open_services, tracer=tracer, measures=measures, load=load)
         server = grpc.aio.server(
-            interceptors=(links.chain(self._gate, self._keys, open_services, tracer, measures),),
+            interceptors=(chain,),
             options=transport.arguments(limits, settings.connections),
         )
         servicers = {
@@ -171,8 +175,7 @@ class Frontend:
         handlers[TASKS] = TaskService(models).handlers()
         for service, by_rpc in handlers.items():
             add_service(server, service, by_rpc, limits.max_request_bytes, settings.connections.stalled_seconds)
-        standard.add_health(server, self._health)
-        standard.add_reflection(server, (*SERVICES, health.SERVICE_NAME))
+        self._add_standard(server, load)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host  # an IPv6 address
         if self._certificate is None:
             server.add_insecure_port(f"{host}:{settings.port}")
@@ -181,6 +184,18 @@ class Frontend:
         if settings.admin_socket:
             listen_on(server, settings.admin_socket)
         return server
+
+    def _add_standard(self, server: grpc.aio.Server, load: FrontendLoad | None) -> None:
+        """Add the services that are not ours, and have reflection list all that are there."""
+        standard.add_health(server, self._health)
+        listed = [*SERVICES, health.SERVICE_NAME]
+        if load is not None:
+            orca.add_orca(server, load.measure)
+            listed.append(ORCA_SERVICE)
+        if self._settings.channelz or self._settings.keys is not None:
+            channelz.add_channelz(server)
+            listed.append(channelz.SERVICE_NAME)
+        standard.add_reflection(server, listed)
 
     async def _watch_health(self) -> None:
         """Keep the statuses up to date: a model serves while it has a live worker, the server while all models do."""

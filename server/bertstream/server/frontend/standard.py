@@ -1,4 +1,4 @@
-"""The services that every gRPC server may have: health, and reflection in both of its versions.
+"""The services that every gRPC server may have: their names, health, and reflection in both of its versions.
 
 They are added by hand and not by the generated functions, since we decode all messages ourselves, also compressed and
 malformed ones.
@@ -14,6 +14,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from bertstream.server.frontend import channelz
+from bertstream.server.protocols import orca
 from bertstream.server.protocols.call import CallerGone, Stream
 from bertstream.server.protocols.decoding import Decoded, decoder
 from bertstream.server.settings import KeysSettings
@@ -22,10 +24,12 @@ _MAX_BYTES = 1 << 16  # of one request
 _STABLE_FILE = "grpc/reflection/v1/reflection.proto"
 STABLE_REFLECTION = "grpc.reflection.v1.ServerReflection"
 REFLECTION_SERVICES = (STABLE_REFLECTION, reflection.SERVICE_NAME)
-SERVICES = (health.SERVICE_NAME, *REFLECTION_SERVICES)
+SERVICES = (health.SERVICE_NAME, *REFLECTION_SERVICES, orca.SERVICE_NAME, channelz.SERVICE_NAME)
 METHODS = (
     *(f"{health.SERVICE_NAME}/{rpc}" for rpc in ("Check", "Watch")),
     *(f"{name}/ServerReflectionInfo" for name in REFLECTION_SERVICES),
+    f"{orca.SERVICE_NAME}/StreamCoreMetrics",
+    *channelz.METHODS,
 )
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Check = Decoded[health_pb2.HealthCheckRequest]

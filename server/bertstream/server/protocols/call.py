@@ -56,6 +56,7 @@ class Call:
         self.metadata: Mapping[str, str | bytes] = dict(context.invocation_metadata() or ())  # as the caller sent it
         given = str(self.metadata.get("x-request-id", ""))
         self.request_id: str = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.trailers: dict[str, str | bytes] = {"x-request-id": self.request_id}  # to end with
         self.caller = _NOT_IDENTIFIED  # until the link that identifies callers has the call
         self.until_end = contextlib.ExitStack()  # contexts that stay open until the call ends
         self.received_bytes = 0  # of the messages read so far, as they came

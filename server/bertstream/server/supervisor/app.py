@@ -183,6 +183,9 @@ def frontend_specs(
         max_load_workers=launcher.max_load_workers,
         frontends=launcher.frontends,
         tracing=tracing_settings(config, os.environ),
+        load_reports=config.load_reports,
+        queue_seconds=config.queue_seconds,
+        channelz=config.channelz,
     )
     on_death = partial(gathering.died, "frontend", "") if gathering is not None else _tell_nobody
     every = [

@@ -19,9 +19,11 @@ log = logging.getLogger(__name__)
 async def answer_errors(call: Call, proceed: Proceed) -> Any:
     """End a call that fails with a status that has details and the request id, never with a traceback."""
     # In the trailers of every call, since services that are not ours end calls by themselves.
-    call.context.set_trailing_metadata((("x-request-id", call.request_id),))
+    call.context.set_trailing_metadata(tuple(call.trailers.items()))
     try:
-        return await proceed()
+        answer = await proceed()
+        call.context.set_trailing_metadata(tuple(call.trailers.items()))  # with those that links have added
+        return answer
     except grpc.aio.AbortError:
         raise
     except CallerGone:
@@ -40,7 +42,7 @@ async def _abort(call: Call, error: RequestError) -> None:
     pushback = -1 if error.retry_seconds is None else int(error.retry_seconds * 1e3)
     trailing: tuple[tuple[str, str | bytes], ...] = (
         ("grpc-status-details-bin", status.SerializeToString()),
-        ("x-request-id", call.request_id),
+        *call.trailers.items(),
         ("grpc-retry-pushback-ms", str(pushback)),
     )
     await call.context.abort(code_of(error), error.message, trailing)
