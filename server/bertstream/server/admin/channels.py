@@ -18,7 +18,7 @@ _OPTIONS = (
 )
 
 
-class Frontends:
+class FrontendChannels:
     """One connection to each frontend, made when the first call needs it."""
 
     def __init__(self, targets: Sequence[str]) -> None:
