@@ -173,6 +173,7 @@ def test_a_killed_worker_is_one_attempt_and_its_successor_another(traced: Server
     assert first.attributes["bertstream.pid"] == worker.pid != second.attributes["bertstream.pid"]
     assert tree(spans, second.span_id) == ATTEMPT
     assert tree(spans, first.span_id) == {}
+    assert any(each.name == "await worker" for each in spans)
 
 
 def test_a_stream_has_a_span_for_each_message_and_no_more_than_a_bounded_number(

@@ -134,8 +134,9 @@ def readable(trace: Trace, resource: Resource, scope: InstrumentationScope) -> I
     """Yield the spans of a trace as OpenTelemetry has them; the first is the whole call."""
     state = TraceState.from_header([trace.parent.state]) if trace.parent and trace.parent.state else TraceState()
 
-    def context(span_id: int, *, remote: bool = False) -> SpanContext:
-        return SpanContext(trace.trace_id, span_id, remote, _SAMPLED, state)
+    contexts = {span.ids[1]: SpanContext(trace.trace_id, span.ids[1], False, _SAMPLED, state) for span in trace.spans}
+    if trace.parent:
+        contexts[trace.parent.span_id] = SpanContext(trace.trace_id, trace.parent.span_id, True, _SAMPLED, state)
 
     def at(seconds: float) -> int:
         return int((trace.epoch + seconds) * _NANOSECONDS)
@@ -146,8 +147,8 @@ def readable(trace: Trace, resource: Resource, scope: InstrumentationScope) -> I
         is_root = span is trace.root
         yield ReadableSpan(
             span.name,
-            context(span.ids[1]),
-            context(span.parent_id, remote=is_root) if span.parent_id else None,
+            contexts[span.ids[1]],
+            contexts.get(span.parent_id),
             resource,
             _attributes(span),
             [Event(name, None, at(seconds)) for name, seconds in span.events],

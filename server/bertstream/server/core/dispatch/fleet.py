@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from bertstream.server.core import errors
+from bertstream.server.core import errors, tracing
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch.link import WorkerLink
 from bertstream.server.core.dispatch.outlook import Outlook
@@ -91,7 +91,8 @@ class Fleet:
                 raise errors.model_replaced()
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), max(min(give_up, deadline) - time.monotonic(), 0.0))
+                with tracing.span("await worker"):
+                    await asyncio.wait_for(self._changed.wait(), max(min(give_up, deadline) - time.monotonic(), 0.0))
             except TimeoutError:
                 if deadline <= give_up:
                     raise errors.deadline_exceeded() from None
