@@ -18,11 +18,13 @@ from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
 from bertstream.workers.compile.compiler import compile_model
 from tests.support.application import application_spans
 from tests.support.collector import Collector, Seen, collecting
+from tests.support.generation_checkpoints import tiny_causal
 from tests.support.programs import plant_faults
 from tests.support.server import Server, eventually, running
 
 ENCODE = "bertstream.v1.EncodingService/EncodeTexts"
 STREAM = "bertstream.v1.EncodingService/StreamEncodings"
+GENERATION = "bertstream.v1.GenerationService/StreamGeneration"
 LAYERS = "bertstream.v1.EncodingService/StreamLayers"
 SERVER = 2  # the kind of span
 HANGS_ON, FAILS_ON = 40, 41  # token ids
@@ -43,11 +45,12 @@ def traced(
     new_cache: Callable[[Path], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
-    """Yield a server that traces every call, of one worker whose model fails on a certain token."""
+    """Yield a server that traces every call, of a model that fails on a certain token, and of one that generates."""
     cache = new_cache(tmp_path_factory.mktemp("traced") / "cache")
     plant_faults(compile_model(checkpoint("bert"), cache=cache), hangs_on=HANGS_ON, fails_on=FAILS_ON)
     options = ("--workers", "1", "--threads", "1", "--log-level", "debug", "--trace-endpoint", collector.endpoint)
-    with running([f"tiny={checkpoint('bert')}"], *options, cache=cache) as server:
+    causal = tiny_causal(tmp_path_factory.mktemp("causal") / "causal", family="bert")
+    with running([f"tiny={checkpoint('bert')}", f"causal={causal}"], *options, cache=cache) as server:
         yield server
 
 
@@ -160,17 +163,20 @@ def test_no_text_is_in_any_span(traced: Server, collector: Collector) -> None:
 
 def test_a_killed_worker_is_one_attempt_and_its_successor_another(traced: Server, collector: Collector) -> None:
     call = Called(0xA9)
-    (worker,) = traced.workers
-    worker.send_signal(signal.SIGSTOP)
+    workers = traced.workers  # of which one gets the work
+    for worker in workers:
+        worker.send_signal(signal.SIGSTOP)
     thread = threading.Thread(target=encode, args=(traced, call))
     thread.start()
     time.sleep(0.5)  # for the work to be on its way
-    worker.send_signal(signal.SIGKILL)
+    for worker in workers:
+        worker.send_signal(signal.SIGKILL)
     thread.join(60)
     spans = collector.trace(call.trace_id, ENCODE)
     first, second = (each for each in spans if each.name == "attempt")
     assert (first.error, second.error) == ("WORKER_LOST", "")
-    assert first.attributes["bertstream.pid"] == worker.pid != second.attributes["bertstream.pid"]
+    pids = {worker.pid for worker in workers}
+    assert [each.attributes["bertstream.pid"] in pids for each in (first, second)] == [True, False]
     assert tree(spans, second.span_id) == ATTEMPT
     assert tree(spans, first.span_id) == {}
     assert any(each.name == "await worker" for each in spans)
@@ -209,6 +215,19 @@ def test_each_layer_is_a_step(traced: Server, collector: Collector) -> None:
     assert [each.attributes["bertstream.layer"] for each in steps] == list(range(len(steps)))
     assert layers >= len(steps) > 2
     assert tree(spans, steps[0].span_id) == {"attempt": ATTEMPT}
+
+
+def test_a_generation_tells_when_its_first_token_came(traced: Server, collector: Collector) -> None:
+    call = Called(0xB4)
+    with Client(traced.address, metadata=call.metadata()) as client:
+        pieces = list(client.stream_generate("one", model="causal", max_new_tokens=4, min_new_tokens=4))
+    spans = collector.trace(call.trace_id, GENERATION)
+    (generate,) = (each for each in spans if each.name == "generate")
+    assert pieces
+    assert generate.events == ("first token",)
+    assert generate.attributes["bertstream.tokens"] == 4
+    assert generate.attributes["bertstream.input_tokens"] > 0
+    assert tree(spans, generate.span_id) == {"admit": {}, "attempt": ATTEMPT}
 
 
 def test_a_silent_collector_delays_neither_calls_nor_the_end(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bertstream.server.core.callers import Caller
-from bertstream.server.core.tracing import Parent, Trace, Tracer
+from bertstream.server.core.tracing import Parent, Trace, Tracer, current
 from bertstream.server.protocols.interceptors.traces import parent_of, trace_call
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -54,8 +54,12 @@ class FakeCall:
     method, request_id, caller = "test.v1.Ours/Unary", "the-id", Caller("key")
 
     def __init__(self, code: str = "OK", **metadata: str) -> None:
-        self.code = code
         self.metadata = metadata
+        self.trace_id = ""
+        self._code = code
+
+    def ended(self, *, cancelled: bool) -> str:
+        return "CANCELLED" if cancelled else self._code
 
 
 async def traced(call: Any, error: BaseException | None = None) -> Trace:
@@ -73,7 +77,9 @@ async def traced(call: Any, error: BaseException | None = None) -> Trace:
 
 
 async def test_the_span_of_a_call_says_what_was_called_and_how_it_ended() -> None:
-    trace = await traced(FakeCall(traceparent=f"00-{TRACE}-{SPAN}-01", **{"grpc-previous-rpc-attempts": "2"}))
+    call = FakeCall(traceparent=f"00-{TRACE}-{SPAN}-01", **{"grpc-previous-rpc-attempts": "2"})
+    trace = await traced(call)
+    assert call.trace_id == TRACE  # for whoever counts calls
     assert (trace.root.name, trace.trace_id, trace.root.parent_id) == (FakeCall.method, *IDS)
     assert trace.root.attributes == {
         "rpc.system.name": "grpc",
@@ -102,3 +108,14 @@ async def test_only_what_the_server_failed_at_is_an_error(
     trace = await traced(FakeCall(code), error)
     assert trace.root.attributes["rpc.response.status_code"] == expected
     assert trace.root.error == failed
+
+
+async def test_a_call_that_is_not_traced_names_no_trace_as_an_example() -> None:
+    call, traces = FakeCall(traceparent=f"00-{TRACE}-{SPAN}-00"), list[Trace]()
+
+    async def proceed() -> None:
+        assert current().ids[0] == IDS[0]
+
+    link: Any = trace_call(Tracer(1.0, traces.append))
+    await link(call, proceed)
+    assert (call.trace_id, traces) == ("", [])

@@ -28,19 +28,16 @@ def trace_call(tracer: Tracer) -> Link:
 
     async def tracing_call(call: Call, proceed: Proceed) -> Any:
         with tracer.begin(call.method, parent_of(call.metadata)) as span:
-            code = "CANCELLED"
+            if not span.recorded:
+                return await proceed()
+            call.trace_id, cancelled = f"{span.ids[0]:032x}", False
             try:
-                answer = await proceed()
-                code = call.code
-                return answer
+                return await proceed()
             except asyncio.CancelledError:
-                raise
-            except BaseException:
-                code = call.code
+                cancelled = True
                 raise
             finally:
-                if span.recorded:
-                    _describe(span, call, code)
+                _describe(span, call, call.ended(cancelled=cancelled))
 
     return tracing_call
 
