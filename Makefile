@@ -26,7 +26,7 @@ INSTALL := deploy/install.py
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest test-newest bench bench-overload chaos soak fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline clean
+.PHONY: help demo test test-lowest test-newest bench bench-overload chaos soak fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -71,6 +71,9 @@ format: $(VENV)/.installed-dev ## Format the code, and mend what the linter can
 
 proto: $(PROTO_VENV)/.installed ## Generate the code in protos/ again
 	@$(PROTO_PYTHON) protos/generate.py
+
+metrics-page: $(VENV)/.installed-dev ## Write docs/metrics.md again, from the declarations of the metrics
+	@$(BIN)/python -m deploy.metrics_page
 
 baseline: $(PROTO_VENV)/.installed ## At a release: take today's protos as what later ones must not break
 	@$(PROTO_PYTHON) protos/generate.py --baseline protos/baseline.binpb

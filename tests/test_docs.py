@@ -13,6 +13,7 @@ from bertstream.server.config import FIELDS
 from bertstream.server.frontend.process import ENCODING, GENERATION, MODELS, TASKS, TOKENIZATION
 from bertstream.v1 import encoding_pb2, generation_pb2, tasks_pb2
 from bertstream.workers.compile.checkpoints.families import FAMILIES
+from deploy import metrics_page
 from tests.support.markdown import DOCUMENTS, ROOT
 
 SERVER = ROOT / "server" / "bertstream" / "server"
@@ -187,3 +188,8 @@ def test_the_walk_of_a_text_is_short() -> None:
     walk = [row for row in table("docs/architecture.md", "A text's walk through the files") if row[0]]
     files = [name for row in walk for name in re.findall(r"`([^`]+\.py)`", row[1])]
     assert 20 <= len(files) <= 25
+
+
+def test_the_page_of_metrics_is_made_from_their_declarations() -> None:
+    made, written = metrics_page.page(), metrics_page.PAGE.read_text("utf-8")
+    assert written == made, "make it again: python -m deploy.metrics_page"

@@ -197,7 +197,7 @@ RULES = [
             "bertstream.workers.measuring",
             "bertstream.workers.process.control",
         ),
-        others=("grpc", "google", *ADMIN_PACKAGES, "msgspec"),
+        others=("grpc", "google", *ADMIN_PACKAGES, "msgspec", "opentelemetry"),
     ),
     Rule(
         "bertstream.workers",

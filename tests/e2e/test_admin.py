@@ -21,6 +21,7 @@ from bertstream.cli import main
 from bertstream.client import Client, InvalidArgument, NotFound
 from tests.support.admin import AdminPort
 from tests.support.certificates import Authority
+from tests.support.collector import Collector, collecting
 from tests.support.open_stream import OpenStream
 from tests.support.server import Server, eventually, running
 
@@ -205,3 +206,30 @@ def test_with_keys_and_tls_it_wants_both(
             admin.get("/metrics")
         again = ssl.create_default_context(cafile=str(renewed.path))
         assert AdminPort.of(server, key=admin.key, tls=again).get("/metrics")[0] == 200
+
+
+def test_metrics_are_pushed_without_an_admin_port(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
+    options = ("--workers", "1", "--threads", "1", "--metric-seconds", "1", "--log-level", "debug")
+    with (
+        collecting() as collector,
+        running(
+            [f"tiny={checkpoint('bert')}"], *options, "--metric-endpoint", collector.endpoint, cache=compile_cache
+        ) as server,
+    ):
+        assert "admin at" not in server.ready_line
+        with Client(server.address) as client:
+            client.encode("hello")
+        eventually(lambda: _pushed(collector, "bertstream.batch.texts") == 1, "the text to be pushed")
+        assert server.stop() == 0
+    assert server.logged("stopped")
+
+
+def _pushed(collector: Collector, name: str) -> float:
+    metrics = [
+        metric
+        for push in collector.pushes[-1:]
+        for resource in push.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    ]
+    return sum(point.as_double for metric in metrics if metric.name == name for point in metric.sum.data_points)

@@ -1,4 +1,4 @@
-"""A collector of traces for tests: takes OTLP over HTTP in a thread, and keeps the spans."""
+"""A collector for tests: takes OTLP over HTTP in a thread, and keeps spans and metrics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.support.server import eventually
@@ -41,6 +42,8 @@ class Collector:
 
     endpoint: str
     spans: list[Seen] = field(default_factory=list)
+    pushes: list[ExportMetricsServiceRequest] = field(default_factory=list)
+    answer: int = 200  # the status that exporters get
 
     def trace(self, trace_id: str, name: str) -> list[Seen]:
         """Return the spans of a trace, once one of this name has come; all of a frontend's come at once."""
@@ -58,10 +61,13 @@ def collecting() -> Iterator[Collector]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            assert self.path == "/v1/traces"
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            collector.spans += _spans(ExportTraceServiceRequest.FromString(body))
-            self.send_response(200)
+            if self.path == "/v1/metrics":
+                collector.pushes.append(ExportMetricsServiceRequest.FromString(body))
+            else:
+                assert self.path == "/v1/traces"
+                collector.spans += _spans(ExportTraceServiceRequest.FromString(body))
+            self.send_response(collector.answer)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

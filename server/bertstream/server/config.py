@@ -171,6 +171,12 @@ class ServeConfig:
         least=0,
         most=1,
     )
+    metric_endpoint: str = _option(
+        "",
+        "URL of a collector that takes metrics over OTLP/HTTP, such as http://localhost:4318; none: metrics are not "
+        "pushed, unless OTEL_EXPORTER_OTLP_ENDPOINT is set",
+    )
+    metric_seconds: float = _option(15.0, "how long it takes from one push of metrics to the next", least=1)
     log_level: str = _option("info", "least severe message to log", choices=("debug", "info", "warning", "error"))
     tables: Mapping[str, ModelTable] = field(default_factory=dict)  # by the model's name; only in the file
 

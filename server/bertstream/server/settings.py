@@ -157,9 +157,9 @@ class FollowedKeysSettings:
 
 @dataclass(frozen=True, slots=True)
 class OtlpSettings:
-    """Where metrics are pushed to, and how often; all else is as the variables OTEL_* say."""
+    """Where metrics are pushed to, and how often; all else is as the OTEL_* variables say."""
 
-    endpoint: str  # base URL of a collector that takes OTLP over HTTP
+    endpoint: str  # URL of the collector; empty: as the OTEL_* variables say
     seconds: float = 15.0  # between pushes
 
 
@@ -169,7 +169,7 @@ class AdminSettings:
 
     name: str
     host: str
-    port: int
+    port: int  # -1: none, so that metrics are only pushed
     log_level: str
     tls: TlsSettings | None = None  # None: plain text
     keys: FollowedKeysSettings | None = None  # None: anyone may look, and call

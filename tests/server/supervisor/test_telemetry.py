@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from bertstream.server.config import ConfigError, ServeConfig
-from bertstream.server.settings import TracingSettings
-from bertstream.server.supervisor.telemetry import tracing_settings, wanted_by
+from bertstream.server.settings import OtlpSettings, TracingSettings
+from bertstream.server.supervisor.telemetry import metric_settings, tracing_settings, wanted_by
 
 URL = "http://localhost:4318"
 VARIABLE = {"OTEL_EXPORTER_OTLP_ENDPOINT": URL}
@@ -43,6 +43,26 @@ def test_options_win_over_variables(
 )
 def test_opentelemetry_s_variables_mean_what_they_mean_elsewhere(environment: Mapping[str, str], wanted: bool) -> None:
     assert wanted_by(environment) is wanted
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [
+        (VARIABLE, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{URL}/v1/traces"}, False),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{URL}/v1/metrics"}, True),
+        (VARIABLE | {"OTEL_METRICS_EXPORTER": "none"}, False),
+    ],
+)
+def test_metrics_have_variables_of_their_own(environment: Mapping[str, str], wanted: bool) -> None:
+    assert wanted_by(environment, "metrics") is wanted
+    assert metric_settings(ServeConfig(metric_seconds=3), environment) == (OtlpSettings("", 3) if wanted else None)
+
+
+def test_metrics_go_where_the_option_says() -> None:
+    assert metric_settings(ServeConfig(metric_endpoint=URL), VARIABLE) == OtlpSettings(URL, 15.0)
+    with pytest.raises(ConfigError, match="metric_endpoint must be a URL such as http://localhost:4318, not 'x'"):
+        metric_settings(ServeConfig(metric_endpoint="x"), {})
 
 
 def test_another_protocol_is_named(caplog: pytest.LogCaptureFixture) -> None:

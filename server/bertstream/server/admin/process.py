@@ -89,16 +89,15 @@ def server_config(app: Starlette, tls: RenewedContext | None) -> uvicorn.Config:
 
 
 async def serve(settings: AdminSettings, control: ControlLine) -> None:
-    """Serve until the supervisor says to stop, or is gone."""
+    """Serve, and push metrics where that is wanted, until the supervisor says to stop, or is gone."""
     logging.getLogger("uvicorn").setLevel("WARNING")
-    loop = asyncio.get_running_loop()
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
 
     async def ask() -> Gathered:
         return convert(await asyncio.wrap_future(control.ask(Gather())), Gathered)
 
     gatherings = Gatherings(ask)
     tls = RenewedContext(settings.tls) if settings.tls else None
-    server = AdminServer(server_config(application(settings, gatherings), tls), control)
 
     def take(message: Heard) -> None:
         """Handle a message in the event loop, so that pings stay unanswered while the loop is stuck."""
@@ -106,7 +105,7 @@ async def serve(settings: AdminSettings, control: ControlLine) -> None:
             case Ping():
                 control.send(Pong())
             case Stop():
-                server.should_exit = True
+                stopped.set()
             case Reload() if tls is not None:
                 tls.reload()
 
@@ -114,11 +113,46 @@ async def serve(settings: AdminSettings, control: ControlLine) -> None:
         loop.call_soon_threadsafe(take, message)
 
     control.listen(hear, orphaned=lambda: os._exit(0))
-    following = asyncio.create_task(gatherings.follow())
+    beside = [asyncio.create_task(gatherings.follow()), *_pushing(settings, gatherings)]
+    try:
+        if settings.port >= 0:
+            await _serve_http(settings, gatherings, tls, control, stopped)
+        else:
+            control.send(Ready())
+            await stopped.wait()
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+
+
+def _pushing(settings: AdminSettings, gatherings: Gatherings) -> list[asyncio.Task[None]]:
+    """Begin to push metrics, where that is wanted."""
+    if settings.otlp is None:
+        return []
+    from bertstream.server.admin.otlp import metric_push  # OpenTelemetry is an extra
+
+    return [asyncio.create_task(metric_push(settings.otlp, gatherings).run())]
+
+
+async def _serve_http(
+    settings: AdminSettings,
+    gatherings: Gatherings,
+    tls: RenewedContext | None,
+    control: ControlLine,
+    stopped: asyncio.Event,
+) -> None:
+    server = AdminServer(server_config(application(settings, gatherings), tls), control)
+
+    async def end() -> None:
+        await stopped.wait()
+        server.should_exit = True
+
+    ending = asyncio.create_task(end())
     try:
         await server.serve([listening(settings.host, settings.port)])
     finally:
-        following.cancel()
+        ending.cancel()
 
 
 def main(argv: list[str]) -> int:

@@ -11,7 +11,7 @@ from msgspec import convert
 from bertstream.server.certificates import FollowedCertificates
 from bertstream.server.config import ServeConfig
 from bertstream.server.messages import Gather, Gathered
-from bertstream.server.settings import AdminSettings
+from bertstream.server.settings import AdminSettings, OtlpSettings
 from bertstream.server.supervisor.gathering import Gathering
 from bertstream.server.supervisor.keys import ServedKeys
 from bertstream.server.supervisor.listening import tls_settings
@@ -27,9 +27,10 @@ def admin_specs(
     gathering: Gathering,
     certificates: FollowedCertificates | None,
     keys: ServedKeys | None,
+    otlp: OtlpSettings | None = None,
 ) -> list[ChildSpec]:
-    """Return the specification of the admin process; none where there is no admin port."""
-    if not config.has_admin:
+    """Return the specification of the admin process; none where there is no admin port, nor metrics to push."""
+    if not config.has_admin and otlp is None:
         return []
 
     def settings(life: int) -> AdminSettings:
@@ -41,6 +42,7 @@ def admin_specs(
             tls=tls_settings(certificates),
             keys=None if keys is None else keys.followed,
             frontend_sockets=tuple(sockets),
+            otlp=otlp,
         )
 
     async def answer(asked: Any) -> Gathered:

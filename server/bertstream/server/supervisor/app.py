@@ -39,7 +39,7 @@ from bertstream.server.supervisor.loading import Loader
 from bertstream.server.supervisor.members import members_of, models_of
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
-from bertstream.server.supervisor.telemetry import tracing_settings
+from bertstream.server.supervisor.telemetry import metric_settings, tracing_settings
 from bertstream.workers.compile.compiling import Compiled, CompileTask
 from bertstream.workers.process import logs
 from bertstream.workers.process.child import ChildFailed, ChildSpec
@@ -125,7 +125,8 @@ async def _serve(
     loader = Loader(config, launcher, launches, partial(gathering.died, "worker"))
     drain = DrainLog(launcher.frontends, config.drain_seconds, config.drain_notice_seconds)
     frontends = Group(frontend_specs(config, port, launcher, loader, drain, certificates, served_keys, gathering))
-    admin = Group(admin_specs(config, admin_port, launcher.admin_sockets, gathering, certificates, served_keys))
+    sockets, otlp = launcher.admin_sockets, metric_settings(config, os.environ)
+    admin = Group(admin_specs(config, admin_port, sockets, gathering, certificates, served_keys, otlp))
     gathering.attach(lambda: members_of(loader, frontends, admin), lambda: models_of(loader))
     hang_up.attach(frontends, admin)
     # The admin process ends with the workers: until then it says that the server drains.
@@ -133,7 +134,7 @@ async def _serve(
     drain_seconds = config.drain_notice_seconds + config.drain_seconds
     supervisor = Supervisor(stages, drain_seconds, on_ready, loader.close, on_signal)
     loader.attach(supervisor, Frontends(frontends))
-    async with following(served_keys, Frontends(frontends)), gathering_forever(gathering, wanted=config.has_admin):
+    async with following(served_keys, Frontends(frontends)), gathering_forever(gathering, wanted=bool(admin.specs)):
         await supervisor.run()
     drain.ended()
 
