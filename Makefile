@@ -26,7 +26,7 @@ INSTALL := deploy/install.py
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest test-newest bench bench-overload chaos soak fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page clean
+.PHONY: help demo test test-lowest test-newest bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,9 @@ chaos: $(VENV)/.installed-dev ## Provoke faults in a server under load, and chec
 
 soak: $(VENV)/.installed-dev ## Ask a server for everything, for SOAK_MINUTES=60, and see that its processes do not grow (SOAK_ARGS)
 	@$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES) $(SOAK_ARGS)
+
+pictures: $(VENV)/.installed-dev ## Take the pictures of the admin port's page in docs/pictures anew, with Chromium
+	@$(BIN)/python -m tests.pictures
 
 check: lint format-check types imports generated proto-lint proto-breaking ## Check style, types, imports and protos
 

@@ -22,7 +22,7 @@ SHARES = {
     "TokenizationService/TokenizeTexts": 0.05,
 }
 MODELS = (
-    ("all-MiniLM-L6-v2", 6, 12, ["pooled"], 0.7),
+    ("all-MiniLM-L6-v2", 6, 12, [], 0.7),
     ("reranker", 12, 12, ["sequence_classification"], 0.2),
     ("ner", 12, 12, ["token_classification"], 0.1),
 )

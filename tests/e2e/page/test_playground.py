@@ -194,7 +194,7 @@ def test_hidden_states_of_every_layer(look: Open, served: Client) -> None:
     states = served.forward([text], outputs=("hidden_states",), model="ner")[0].hidden_states
     tokens = served.tokenize([text], model="ner")[0].tokens
     length = view.find(".heat").nth(1)
-    length.locator(".pixel-field").hover(position={"x": 1.5 * 18, "y": 3.5 * 18})
+    length.locator(".pixel-field").hover(position={"x": 1.5 * 15, "y": 3.5 * 18})
     norm = np.linalg.norm(states[3][1])
     expect(length.locator(".readout")).to_have_text(f"{tokens[1]} after layer 3: {norm:.2f}")
     slider = view.find("#strip-layer")

@@ -5,6 +5,7 @@ import { WINDOW_SECONDS } from "./history.js";
 
 const WIDTH = WINDOW_SECONDS; // a unit a second
 const HEIGHT = 100;
+const HEADROOM = 1.05; // for the number at the top
 
 /** Returns the least round number that is not below a value, so that a scale seldom changes; round in this base. */
 export function roundTop(value, base = 10) {
@@ -54,7 +55,7 @@ export class Plot {
   constructor(series, { format = null, top = null, base = 10, crossed = false } = {}) {
     this.series = series;
     this.format = format;
-    this.topOf = top ? () => top : (largest) => roundTop(largest, base);
+    this.topOf = top ? () => top : (largest) => roundTop(largest * HEADROOM, base);
     this.curves = series.map((each, place) => ({
       ...each,
       line: s("path", { class: `curve series-${place + 1}` }),

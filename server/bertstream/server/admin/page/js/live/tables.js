@@ -11,12 +11,12 @@ function fill(element, texts) {
 const part = (name, tag = "span", attributes = {}) => h(tag, { "data-part": name, ...attributes });
 
 const MODEL_NUMBERS = [
-  ["texts", "Texts a second"],
-  ["tokens", "Tokens a second"],
+  ["texts", "Texts/s"],
+  ["tokens", "Tokens/s"],
   ["workers", "Workers"],
-  ["queue", "Waiting tokens"],
-  ["p50", "Compute, median"],
-  ["p99", "Compute, p99"],
+  ["queue", "Tokens waiting"],
+  ["p50", "Compute p50"],
+  ["p99", "Compute p99"],
 ];
 
 function makeModel() {
@@ -25,6 +25,7 @@ function makeModel() {
     { class: "card model" },
     h("header", { class: "model-head" }, part("name", "h4"), part("state", "span", { class: "chip" })),
     part("facts", "p", { class: "facts" }),
+    part("tasks", "p", { class: "facts" }),
     h("dl", {}, ...MODEL_NUMBERS.map(([name, label]) => h("div", {}, h("dt", {}, label), part(name, "dd")))),
     h("div", { class: "bars" }, meter("fill", "Batch fill"), meter("cache", "Generation cache")),
   );
@@ -58,7 +59,8 @@ function updateModel(element, model) {
   fill(element, {
     name: model.name,
     state: model.state,
-    facts: [...shape, ...model.tasks.map((task) => task.replaceAll("_", " "))].filter(Boolean).join(" · "),
+    facts: shape.filter(Boolean).join(" · "),
+    tasks: model.tasks.map((task) => task.replaceAll("_", " ")).join(", ") || "no task heads",
     texts: amount(model.texts_per_second),
     tokens: amount(model.tokens_per_second),
     workers: `${model.workers_alive} of ${model.workers}`,

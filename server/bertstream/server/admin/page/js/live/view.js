@@ -8,16 +8,16 @@ import { ranked, seriesOf, SERIES } from "./numbers.js";
 import { processTable, showBars, showModels, showProcesses } from "./tables.js";
 
 class Tile {
-  constructor(label, unit, name, format, note) {
+  constructor(label, name, format, note) {
     Object.assign(this, { name, format, note });
-    this.value = h("span", {}, "–");
+    this.value = h("div", { class: "value" }, "–");
     this.noteLine = h("div", { class: "note" });
     this.plot = new Plot([{ name, filled: true }]);
     this.element = h(
       "div",
       { class: "card tile", role: "group", "aria-label": label },
       h("div", { class: "label" }, label),
-      h("div", { class: "value" }, this.value, h("span", { class: "unit" }, unit)),
+      this.value,
       this.noteLine,
       this.plot.element,
     );
@@ -32,18 +32,18 @@ class Tile {
 
 function makeTiles() {
   return [
-    new Tile("Calls", "a second", "calls", amount, (now) =>
-      now.failed > 0 ? `${amount(now.failed)} a second fail` : "none fail",
+    new Tile("Calls a second", "calls", amount, (now) =>
+      now.failed > 0 ? `${amount(now.failed)} of them failed` : "none failed",
     ),
-    new Tile("Texts", "a second", "texts", amount, (now) =>
+    new Tile("Texts a second", "texts", amount, (now) =>
       now.calls > 0 ? `${amount(now.texts / now.calls)} a call` : "",
     ),
-    new Tile("Tokens", "a second", "tokens", amount, (now) =>
+    new Tile("Tokens a second", "tokens", amount, (now) =>
       now.texts > 0 ? `${amount(now.tokens / now.texts)} a text` : "",
     ),
-    new Tile("Latency", "median", "p50", seconds, (now) => `p99 ${seconds(now.p99)}`),
-    new Tile("Under way", "calls", "under_way", decimal, (now) => `${now.streams} of them streams`),
-    new Tile("Refused", "a second", "refused", amount, (now) => now.refusals),
+    new Tile("Median latency", "p50", seconds, (now) => `p99 ${seconds(now.p99)}`),
+    new Tile("Calls under way", "under_way", decimal, (now) => `${now.streams} of them streams`),
+    new Tile("Refused a second", "refused", amount, (now) => now.refusals),
   ];
 }
 

@@ -165,8 +165,8 @@ class Lines {
     this.lines = [];
     tokens.forEach((_, from) =>
       tokens.forEach((__, to) => {
-        const opacity = weight(from, to);
-        if (opacity < LEAST_WEIGHT) return;
+        if (weight(from, to) < LEAST_WEIGHT) return;
+        const opacity = weight(from, to) ** 0.75;
         const line = s("line", {
           x1: 0,
           x2: LINES_WIDTH,

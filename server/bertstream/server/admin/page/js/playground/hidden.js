@@ -9,6 +9,7 @@ import { hasOutput, needed } from "./parts.js";
 import { cosine, norm } from "./tensors.js";
 
 const STRIP_WIDTH = 640;
+const NARROW = [15, 18];
 const card = (title, about, content) =>
   h("div", { class: "card stack" }, h("div", {}, h("h3", {}, title), h("p", { class: "hint" }, about)), content);
 
@@ -64,6 +65,7 @@ function lengths(tokens, layers, names) {
     columns: tokens,
     share: (layer, token) => norms[layer][token] / most,
     tell: (layer, token) => `${tokens[token]} after layer ${layer}: ${decimal(norms[layer][token], 2)}`,
+    cell: NARROW,
   });
   return card("Length", `The norm of each state, up to ${decimal(most, 1)}.`, map);
 }
@@ -77,6 +79,7 @@ function turns(tokens, layers, names) {
     columns: tokens,
     share: (row, token) => Math.max(0, 1 - cosines[row][token]) / most,
     tell: (row, token) => `${tokens[token]}, layer ${row} to ${row + 1}: cosine ${decimal(cosines[row][token], 3)}`,
+    cell: NARROW,
   });
   return card("Turn", "One minus the cosine between a token's states before and after a layer.", map);
 }
