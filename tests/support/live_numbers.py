@@ -136,6 +136,7 @@ class MadeUpLive:
     async def _events(self) -> AsyncIterator[str]:
         for second in range(self.second - self.history + 1, self.second):
             yield _event({**numbers(second), **self.changes})
+            await asyncio.sleep(0)  # so that whoever leaves is noticed
         while self.up:
             yield _event(self._now())
             await asyncio.sleep(1)

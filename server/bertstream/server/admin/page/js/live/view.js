@@ -106,7 +106,11 @@ export class LiveView {
     this.history.push(numbers.time, values);
     this.numbers = numbers;
     this.values = { ...values, streams: numbers.streams, refusals: refusals(numbers.refused_per_second) };
-    if (!this.element.hidden) this.draw();
+    // Once a frame, however many events come at once; not at all while nobody can see it.
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      if (!this.element.hidden) this.draw();
+    });
   }
 
   /** Brings everything that is seen up to date. */
