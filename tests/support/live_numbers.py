@@ -84,6 +84,7 @@ def _model(name: str, layers: int, heads: int, tasks: list[str], texts: float, b
         "texts_per_second": texts,
         "tokens_per_second": texts * 23.4,
         "compute_seconds": {"p50": compute, "p90": compute * 1.7, "p99": compute * 3.1},
+        "generating": 0,
         "cache_fill": None,
     }
 

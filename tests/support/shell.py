@@ -118,14 +118,31 @@ def grpcurl(arguments: list[str]) -> int:
     parser.add_argument("address")
     parser.add_argument("method")
     given = parser.parse_args(arguments)
+    return _call(given.address, given.method, given.d)
+
+
+def curl(arguments: list[str]) -> int:
+    """Run `URL -d JSON` for a unary call at an admin port, as that port passes it on."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("-d", required=True)
+    given = parser.parse_args(arguments)
+    found = re.fullmatch(r"http://127\.0\.0\.1:9464/api/rpc/([\w.]+/\w+)", given.url)
+    if found is None:
+        return _fail(f"not a call at the admin port: {given.url}")
+    return _call(os.environ["BERTSTREAM_ADDRESS"], found[1], given.d)
+
+
+def _call(address: str, name: str, text: str) -> int:
+    """Make a unary call, whose request is JSON, and print the answer as JSON."""
     from bertstream.v1 import encoding_pb2, models_pb2, tokenization_pb2  # noqa: F401 - registers the services
 
-    service, _, name = given.method.partition("/")
-    method = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
-    request = json_format.Parse(given.d, GetMessageClass(method.input_type)())
+    service, _, rpc_name = name.partition("/")
+    method = descriptor_pool.Default().FindServiceByName(service).methods_by_name[rpc_name]
+    request = json_format.Parse(text, GetMessageClass(method.input_type)())
     answer = GetMessageClass(method.output_type)
-    with grpc.insecure_channel(given.address) as channel:
-        rpc: Callable[..., Message] = channel.unary_unary(f"/{given.method}", response_deserializer=answer.FromString)
+    with grpc.insecure_channel(address) as channel:
+        rpc: Callable[..., Message] = channel.unary_unary(f"/{name}", response_deserializer=answer.FromString)
         sys.stdout.write(json_format.MessageToJson(rpc(request.SerializeToString(), timeout=30)) + "\n")
     return 0
 
@@ -140,6 +157,7 @@ STAND_INS: Mapping[str, Callable[[list[str]], int]] = {
     "pip": pip,
     "bertstream": bertstream,
     "grpcurl": grpcurl,
+    "curl": curl,
 }
 
 if __name__ == "__main__":

@@ -78,6 +78,7 @@ def test_the_numbers_that_tests_make_up_are_those_that_a_server_gives(server: Se
         for name in OPEN:
             found.pop(name, None)
     assert only_in(given, made_up) == []
+    assert only_in(made_up, given) == []
 
 
 def only_in(some: Any, others: Any, path: str = "") -> list[str]:

@@ -48,6 +48,8 @@ function setMeter(element, name, share) {
   fill(element, { [name]: percent(share) });
 }
 
+const tasksOf = (model) => model.tasks.map((task) => task.replaceAll("_", " ")).join(", ") || "no task heads";
+
 function updateModel(element, model) {
   const shape = [
     model.dtype,
@@ -60,7 +62,7 @@ function updateModel(element, model) {
     name: model.name,
     state: model.state,
     facts: shape.filter(Boolean).join(" · "),
-    tasks: model.tasks.map((task) => task.replaceAll("_", " ")).join(", ") || "no task heads",
+    tasks: model.generating > 0 ? `writes ${model.generating} texts` : tasksOf(model),
     texts: amount(model.texts_per_second),
     tokens: amount(model.tokens_per_second),
     workers: `${model.workers_alive} of ${model.workers}`,
