@@ -1,4 +1,8 @@
-"""Generates the Python code beside the .proto files, or checks that it is up to date; also writes descriptor images.
+"""Generates the Python code of the .proto files, or checks that it is up to date; also writes descriptor images.
+
+The code of our own files lies beside them. Interfaces of others that the server speaks have theirs in the server, with
+a descriptor pool of their own: a process that has their clients' code as well would otherwise have two definitions of
+one name, which protobuf refuses.
 
 It runs in an environment of its own (`make proto` and `make check` make it), with the oldest grpcio-tools that the
 declared grpcio and protobuf floors admit, since generated code refuses a runtime older than its generator.
@@ -7,6 +11,7 @@ declared grpcio and protobuf floors admit, since generated code refuses a runtim
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -14,7 +19,11 @@ import tempfile
 from pathlib import Path
 
 PROTOS = Path(__file__).resolve().parent
+ROOT = PROTOS.parent
 PACKAGE = Path("bertstream/v1")
+PROTOCOLS = Path("server/bertstream/server/protocols")
+SPOKEN = {Path("tei/v1/tei.proto"): PROTOCOLS / "tei_v1"}  # of others -> the folder of its code, from the root
+SHARED_POOL, OWN_POOL = "_descriptor_pool.Default()", "_descriptor_pool.DescriptorPool()"
 SCRIPTS = Path(sysconfig.get_paths()["scripts"])
 
 
@@ -36,31 +45,56 @@ def has_service(source: Path) -> bool:
 
 
 def generate(out: Path) -> None:
-    """Write all generated modules and their type stubs below `out`."""
-    mypy, mypy_grpc = SCRIPTS / "protoc-gen-mypy", SCRIPTS / "protoc-gen-mypy_grpc"
-    protoc(sources(), f"--python_out={out}", f"--plugin={mypy}", f"--mypy_out=quiet:{out}")
-    services = [source for source in sources() if has_service(source)]
-    protoc(services, f"--grpc_python_out={out}", f"--plugin={mypy_grpc}", f"--mypy_grpc_out=quiet:{out}")
+    """Write all generated modules and their type stubs below `out`, which stands for the root of the repository."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder)
+        mypy, mypy_grpc = SCRIPTS / "protoc-gen-mypy", SCRIPTS / "protoc-gen-mypy_grpc"
+        both = [*sources(), *SPOKEN]
+        protoc(both, f"--python_out={made}", f"--plugin={mypy}", f"--mypy_out=quiet:{made}")
+        services = [source for source in sources() if has_service(source)]
+        protoc(services, f"--grpc_python_out={made}", f"--plugin={mypy_grpc}", f"--mypy_grpc_out=quiet:{made}")
+        for path in (made / PACKAGE).iterdir():
+            place(path, out / PROTOS.name / PACKAGE)
+        for source, target in SPOKEN.items():
+            module = made / source.with_name(f"{source.stem}_pb2.py")
+            module.write_text(with_own_pool(module.read_text(encoding="utf-8")), encoding="utf-8")
+            for path in (module, module.with_suffix(".pyi")):
+                place(path, out / target)
 
 
-def generated(root: Path) -> dict[str, bytes]:
-    """Return the generated files below `root` by name."""
-    return {path.name: path.read_bytes() for path in (root / PACKAGE).glob("*_pb2*.py*") if path.is_file()}
+def with_own_pool(code: str) -> str:
+    """Return a generated module that adds its definitions to a pool of its own. Raises ValueError if protoc changed."""
+    if code.count(SHARED_POOL) != 1:
+        raise ValueError("protoc writes another kind of module now")
+    return code.replace(SHARED_POOL, OWN_POOL)
+
+
+def place(path: Path, folder: Path) -> None:
+    """Put a file into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, folder / path.name)
+
+
+def generated(root: Path) -> dict[Path, bytes]:
+    """Return the generated files below `root` by their paths there."""
+    folders = (root / PROTOS.name / PACKAGE, *(root / target for target in SPOKEN.values()))
+    found = [path for folder in folders for path in folder.glob("*_pb2*.py*") if path.is_file()]
+    return {path.relative_to(root): path.read_bytes() for path in found}
 
 
 def write() -> None:
     """Replace the generated files, and remove those of .proto files that are gone."""
-    for name in generated(PROTOS):
-        (PROTOS / PACKAGE / name).unlink()
-    generate(PROTOS)
+    for path in generated(ROOT):
+        (ROOT / path).unlink()
+    generate(ROOT)
 
 
 def check() -> None:
     """Exit with 1, naming the files, where the committed code is not what the .proto files give."""
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
-        new, old = generated(Path(folder)), generated(PROTOS)
-    stale = sorted(name for name in new.keys() | old.keys() if new.get(name) != old.get(name))
+        new, old = generated(Path(folder)), generated(ROOT)
+    stale = sorted(str(path) for path in new.keys() | old.keys() if new.get(path) != old.get(path))
     if stale:
         raise SystemExit(f"not up to date, run `make proto`: {', '.join(stale)}")
 

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.imports import ROOT
 
-GENERATED = sorted((ROOT / "protos" / "bertstream" / "v1").glob("*_pb2*.py"))
+OURS = sorted((ROOT / "protos" / "bertstream" / "v1").glob("*_pb2*.py"))
+GENERATED = [*OURS, *sorted((ROOT / "server").rglob("*_pb2*.py"))]
 ASKED = {
     "grpcio": re.compile(r"^GRPC_GENERATED_VERSION = '([\d.]+)'$", re.MULTILINE),
     "protobuf": re.compile(r"^# Protobuf Python Version: ([\d.]+)$", re.MULTILINE),
@@ -35,5 +36,9 @@ def test_generated_code_asks_for_no_more_than_the_declared_floors(path: Path) ->
 
 
 def test_every_proto_has_its_generated_code() -> None:
-    protos = {path.stem for path in GENERATED[0].parent.glob("*.proto")}
-    assert {path.stem.removesuffix("_grpc").removesuffix("_pb2") for path in GENERATED} == protos
+    protos = {path.stem for path in OURS[0].parent.glob("*.proto")}
+    assert {path.stem.removesuffix("_grpc").removesuffix("_pb2") for path in OURS} == protos
+
+
+def test_the_interfaces_of_others_have_theirs_in_the_server() -> None:
+    assert [path.name for path in GENERATED[len(OURS) :]] == ["tei_pb2.py"]

@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 
 from bertstream.server.protocols import orca
+from bertstream.server.protocols.tei_v1 import tei_pb2
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2, types_pb2
 from tests.support.imports import ROOT
 
@@ -29,7 +30,9 @@ OTHERS: dict[str, Any] = {
     "google/rpc/status.proto": status_pb2.DESCRIPTOR,
     "grpc/health/v1/health.proto": health_pb2.DESCRIPTOR,
 }
-
+# Of these the server has code of its own, in a pool of its own.
+SPOKEN_CODE: dict[str, Any] = {"tei/v1/tei.proto": tei_pb2}
+SPOKEN: dict[str, FileDescriptor] = {name: module.DESCRIPTOR for name, module in SPOKEN_CODE.items()}
 
 # What the server has of these, it makes itself: no package that it needs has them.
 ORCA: dict[str, Any] = {orca.REPORT_FILE.name: orca.REPORT_FILE, orca.SERVICE_FILE.name: orca.SERVICE_FILE}
@@ -65,7 +68,7 @@ def described(descriptor: FileDescriptor, name: str) -> list[str]:
 def test_the_folder_has_all_that_it_imports(compiled: dict[str, descriptor_pb2.FileDescriptorProto]) -> None:
     pool = descriptor_pool.DescriptorPool()
     there = {str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto")}
-    assert there == {*OTHERS, *ORCA, *(file.name for file in OURS)}
+    assert there == {*OTHERS, *ORCA, *SPOKEN, *(file.name for file in OURS)}
     assert {name for name in compiled if not name.startswith("google/protobuf/")} == there
     for file in compiled.values():  # each file comes after those that it imports
         pool.AddSerializedFile(file.SerializeToString())
@@ -99,6 +102,32 @@ def test_the_server_s_messages_of_orca_are_those_of_the_files(
     assert "Licensed under the Apache License, Version 2.0" in (PROTOS / name).read_text()
 
 
+@pytest.mark.parametrize("name", SPOKEN)
+def test_the_interfaces_that_the_server_speaks_are_those_of_the_files(
+    compiled: dict[str, descriptor_pb2.FileDescriptorProto], name: str
+) -> None:
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(compiled[name].SerializeToString())
+    assert described(SPOKEN[name], name) == described(pool.FindFileByName(name), name)
+
+
+@pytest.mark.parametrize("name", SPOKEN)
+def test_another_definition_of_the_same_interface_may_be_in_the_process(name: str) -> None:
+    file = descriptor_pb2.FileDescriptorProto()
+    SPOKEN[name].CopyToProto(file)
+    file.name = "of/another/package.proto"
+    code = f"""
+import sys
+from google.protobuf import descriptor_pool
+import {SPOKEN_CODE[name].__name__}
+descriptor_pool.Default().AddSerializedFile(sys.stdin.buffer.read())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=file.SerializeToString(), capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def sorted_fields(file: descriptor_pb2.FileDescriptorProto) -> descriptor_pb2.FileDescriptorProto:
     """Sort a file's fields and nested messages, whose order means nothing, and leave out their names in JSON."""
     for message in file.message_type:
@@ -115,7 +144,7 @@ def test_they_hide_no_python_package() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=PROTOS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [Path(path).is_relative_to(PROTOS) for path in done.stdout.split()] == [False, False]
-    assert [path for name in ("google", "grpc", "xds") for path in (PROTOS / name).rglob("*.py*")] == []
+    assert [path for name in ("google", "grpc", "tei", "xds") for path in (PROTOS / name).rglob("*.py*")] == []
 
 
 def test_no_rpc_is_named_as_another_but_for_a_letter() -> None:
