@@ -21,7 +21,7 @@ SHARES = {
     "TaskService/ClassifyTokens": 0.08,
     "TokenizationService/TokenizeTexts": 0.05,
 }
-MODELS = (
+MODELS: tuple[tuple[str, int, int, list[str], float], ...] = (
     ("all-MiniLM-L6-v2", 6, 12, [], 0.7),
     ("reranker", 12, 12, ["sequence_classification"], 0.2),
     ("ner", 12, 12, ["token_classification"], 0.1),
