@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from bertstream.server.settings import KeyEntry, ModelSettings
-from bertstream.workers.measuring.snapshots import Snapshot, TakeSnapshot
+from bertstream.workers.measuring.snapshots import LastSnapshot, Snapshot, TakeSnapshot
 
 
 class ServeModels(Struct, frozen=True, tag=True):
@@ -60,7 +60,7 @@ class ChangeOutcome(Struct, frozen=True):
     refusal: Refusal | None = None
 
 
-class CallsLeft(Struct, frozen=True):
+class CallsLeft(Struct, frozen=True, tag=True):
     """Tells how many calls a draining frontend still has under way."""
 
     calls: int
@@ -122,4 +122,5 @@ class Gathered(Struct, frozen=True):
 
 
 ForFrontend = ServeModels | AwaitDrained | UseKeys | TakeSnapshot
+FromFrontend = CallsLeft | LastSnapshot
 ForSupervisor = LoadModel | UnloadModel

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from msgspec import to_builtins
+
 from bertstream.server.messages import AwaitDrained, CallsLeft, ServeModels, UseKeys
 from bertstream.server.settings import FrontendSettings, KeyEntry, KeysSettings, Limits, ModelSettings
 from bertstream.workers.process.control import Answer, Ping, Pong, Progress, Question, Ready, Settings, Started, Stop
@@ -28,7 +30,7 @@ def test_it_asks_for_its_settings_and_ends_when_told() -> None:
         begun(frontend).tell(Ping())
         assert frontend.heard() == Pong()
         frontend.tell(Stop())
-        assert frontend.heard() == Progress({"calls": CallsLeft(0).calls})
+        assert frontend.heard() == Progress(to_builtins(CallsLeft(0)))
         assert frontend.process.wait(30) == 0
 
 

@@ -19,6 +19,7 @@ from bertstream.workers.measuring import frontend_metrics, supervisor_metrics
 from bertstream.workers.measuring.snapshots import Snapshot, TakeSnapshot, Value
 from bertstream.workers.process.child import Child, ChildFailed
 from bertstream.workers.process.control import NoAnswer
+from tests.support.waiting import until
 
 STARTED, UNDER_WAY = frontend_metrics.CALLS_STARTED.name, frontend_metrics.CALLS_UNDER_WAY.name
 
@@ -74,6 +75,16 @@ def test_what_a_life_has_counted_stays_and_its_gauges_go() -> None:
     assert lives.together(Snapshot()).value(UNDER_WAY) == 1
 
 
+def test_a_process_that_ends_as_told_takes_nothing_along() -> None:
+    lives, first = Lives(), ("frontend-0", 3)
+    lives.take([first], {first: counted(5, under_way=2)})
+    lives.end("frontend-0", counted(9))
+    lives.end("frontend-1", counted(1))  # before it was ever asked
+    lives.take([], {})
+    assert lives.together(Snapshot()).value(STARTED, "m") == 10
+    assert lives.together(Snapshot()).value(UNDER_WAY) == 0
+
+
 async def test_all_processes_are_asked_and_added_up() -> None:
     one, other = FakeChild("frontend-0", counted(3, 1)), FakeChild("worker-0-0", counted(4, 1))
     made, _ = over(one.member(), other.member("worker", "tiny"))
@@ -114,6 +125,19 @@ async def test_whoever_asks_gets_what_was_counted_after_that() -> None:
     await early
     child.answer = counted(2)
     assert (await late).snapshot.value(STARTED, "m") == 2
+
+
+async def test_it_gathers_by_itself_only_where_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "GATHER_SECONDS", 0.2)
+    child = FakeChild("frontend-0", counted(1))
+    made, _ = over(child.member())
+    forever = asyncio.create_task(made.gather_forever())
+    for _ in range(6):
+        await asyncio.sleep(0.1)
+        await made.gather()
+    assert child.asked == 6
+    await until(lambda: child.asked > 6)
+    forever.cancel()
 
 
 async def test_it_is_ready_when_it_has_begun_and_all_models_have_workers() -> None:

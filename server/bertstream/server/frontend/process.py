@@ -44,7 +44,7 @@ from bertstream.server.protocols.rpc import add_service, handlers_of, rpcs_of
 from bertstream.server.settings import FrontendSettings
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 from bertstream.workers.measuring.instruments import Registry
-from bertstream.workers.measuring.snapshots import Snapshot, TakeSnapshot
+from bertstream.workers.measuring.snapshots import LastSnapshot, Snapshot, TakeSnapshot
 from bertstream.workers.process.control import (
     Answer,
     ControlLine,
@@ -152,6 +152,7 @@ class Frontend:
         await self._versions.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
+        self._control.send(Progress(LastSnapshot(self._registry.snapshot())))
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _server(self) -> grpc.aio.Server:

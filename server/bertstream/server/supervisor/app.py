@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,7 @@ from msgspec import convert
 from bertstream.server.certificates import FollowedCertificates
 from bertstream.server.config import ConfigError, ServeConfig
 from bertstream.server.keys.following import FollowedKeys
-from bertstream.server.messages import CallsLeft, ChangeOutcome, ForSupervisor
+from bertstream.server.messages import CallsLeft, ChangeOutcome, ForSupervisor, FromFrontend
 from bertstream.server.settings import ConnectionLimits, FrontendSettings, Limits
 from bertstream.server.supervisor.admin import admin_specs
 from bertstream.server.supervisor.compilation import compile_models
@@ -33,7 +33,7 @@ from bertstream.server.supervisor.frontends import Frontends
 from bertstream.server.supervisor.gathering import Gathering, ServerFacts, gathering_forever
 from bertstream.server.supervisor.hanging_up import HangUp
 from bertstream.server.supervisor.keys import ServedKeys, followed_keys, following
-from bertstream.server.supervisor.launching import FRONTEND_MALLOC, Launch, Launcher
+from bertstream.server.supervisor.launching import FRONTEND_MALLOC, Launch, Launcher, Watch
 from bertstream.server.supervisor.listening import check_exposure, followed_certificates, reserve_port, tls_settings
 from bertstream.server.supervisor.loading import Loader
 from bertstream.server.supervisor.members import members_of, models_of
@@ -41,6 +41,7 @@ from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
 from bertstream.server.supervisor.telemetry import metric_settings, tracing_settings
 from bertstream.workers.compile.compiling import Compiled, CompileTask
+from bertstream.workers.measuring.snapshots import LastSnapshot
 from bertstream.workers.process import logs
 from bertstream.workers.process.child import ChildFailed, ChildSpec
 from bertstream.workers.process.group import Group
@@ -122,7 +123,7 @@ async def _serve(
         gathering.draining = True
         drain.signalled(name)
 
-    loader = Loader(config, launcher, launches, partial(gathering.died, "worker"))
+    loader = Loader(config, launcher, launches, Watch(partial(gathering.died, "worker"), gathering.told))
     drain = DrainLog(launcher.frontends, config.drain_seconds, config.drain_notice_seconds)
     frontends = Group(frontend_specs(config, port, launcher, loader, drain, certificates, served_keys, gathering))
     sockets, otlp = launcher.admin_sockets, metric_settings(config, os.environ)
@@ -188,17 +189,13 @@ def frontend_specs(
         queue_seconds=config.queue_seconds,
         channelz=config.channelz,
     )
-    on_death = partial(gathering.died, "frontend", "") if gathering is not None else _tell_nobody
+    watch = Watch() if gathering is None else Watch(partial(gathering.died, "frontend"), gathering.told)
     every = [
         dataclasses.replace(settings, name=f"frontend-{number}", number=number) for number in range(launcher.frontends)
     ]
     if launcher.admin_sockets:
         every = [dataclasses.replace(own, admin_socket=launcher.admin_sockets[own.number]) for own in every]
-    return [_frontend_spec(own, loader, drain, certificates, keys, on_death) for own in every]
-
-
-def _tell_nobody(cause: str) -> None:
-    return
+    return [_frontend_spec(own, loader, drain, certificates, keys, watch) for own in every]
 
 
 def _frontend_spec(
@@ -207,7 +204,7 @@ def _frontend_spec(
     drain: DrainLog,
     certificates: FollowedCertificates | None,
     keys: ServedKeys | None,
-    on_death: Callable[[str], None],
+    watch: Watch,
 ) -> ChildSpec:
 
     def settings_of_life(life: int) -> FrontendSettings:
@@ -218,6 +215,13 @@ def _frontend_spec(
             keys=None if keys is None else keys.settings,
         )
 
+    def heard(report: Any) -> None:
+        match convert(report, FromFrontend):
+            case CallsLeft(calls=calls):
+                drain.reported(own.name, calls)
+            case LastSnapshot() as last:
+                watch.told(own.name, last)
+
     async def answer(asked: Any) -> ChangeOutcome:
         return await loader.answer(convert(asked, ForSupervisor))
 
@@ -226,9 +230,9 @@ def _frontend_spec(
         "bertstream.server.frontend.process",
         settings_of_life,
         {"TOKENIZERS_PARALLELISM": "false", "GRPC_VERBOSITY": "ERROR", **FRONTEND_MALLOC},
-        on_progress=lambda report: drain.reported(own.name, convert(report, CallsLeft).calls),
+        on_progress=heard,
         on_question=answer,
-        on_death=on_death,
+        on_death=partial(watch.died, ""),
     )
 
 

@@ -23,7 +23,7 @@ from bertstream.server.supervisor.processes import used_by
 from bertstream.workers.measuring import catalog
 from bertstream.workers.measuring import supervisor_metrics as metrics
 from bertstream.workers.measuring.instruments import Registry, reading
-from bertstream.workers.measuring.snapshots import Snapshot, TakeSnapshot, Value, merged
+from bertstream.workers.measuring.snapshots import LastSnapshot, Snapshot, TakeSnapshot, Value, merged
 from bertstream.workers.process.child import ChildFailed
 from bertstream.workers.process.control import NoAnswer
 
@@ -53,6 +53,11 @@ class Lives:
         for life in self._last.keys() - set(alive):
             self._past = merged([self._past, catalog.GAUGES.without(self._last.pop(life))], catalog.GAUGES)
 
+    def end(self, name: str, last: Snapshot) -> None:
+        """Take the last words of a process, in place of what its newest life has told before."""
+        life = max((life for life in self._last if life[0] == name), default=(name, 0))
+        self._last[life] = last
+
     def together(self, own: Snapshot) -> Snapshot:
         """Return what all processes together have counted, with the supervisor's own snapshot."""
         return merged([self._past, *self._last.values(), own], catalog.GAUGES)
@@ -69,7 +74,7 @@ class Gathering:
         self._registry = Registry()
         self._restarts = self._registry.counter(metrics.RESTARTS)
         self._lives = Lives()
-        self._started = time.monotonic()
+        self._started = self._gathered_at = time.monotonic()
         self._torch = _version_of("torch")
         self._turn = asyncio.Lock()  # whoever asks gets a snapshot that was begun after that
 
@@ -81,6 +86,10 @@ class Gathering:
         """Count a process that has ended unasked, and is replaced."""
         self._restarts.of(kind, model, cause).add()
 
+    def told(self, name: str, last: LastSnapshot) -> None:
+        """Take what a process that ends has counted in all."""
+        self._lives.end(name, last.snapshot)
+
     async def gather(self) -> Gathered:
         """Return what all processes have counted until now, and how they are."""
         async with self._turn:
@@ -89,13 +98,17 @@ class Gathering:
             answers = await asyncio.gather(*(_asked(each) for each in alive))
             newest = {each.life: answer for each, answer in zip(alive, answers, strict=True) if answer is not None}
             self._lives.take([each.life for each in alive], newest)
+            self._gathered_at = time.monotonic()
             return self._gathered(members)
 
     async def gather_forever(self) -> None:
-        """Gather once a second, so that processes that end take little along."""
+        """Gather where nobody has asked for a second, so that processes that end take little along."""
         while True:
-            await asyncio.sleep(GATHER_SECONDS)
-            await self.gather()
+            left = self._gathered_at + GATHER_SECONDS - time.monotonic()
+            if left > 0:
+                await asyncio.sleep(left)
+            else:
+                await self.gather()
 
     def _gathered(self, members: Iterable[Member]) -> Gathered:
         uptime = time.monotonic() - self._started

@@ -7,13 +7,17 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from msgspec import convert
 
 from bertstream.server.config import ConfigError, ServeConfig
 from bertstream.server.settings import ModelSettings
 from bertstream.server.supervisor.quota import usable_cores
 from bertstream.server.supervisor.sources import ModelChoice
 from bertstream.workers.compile.compiling import CompiledModel
+from bertstream.workers.measuring.snapshots import LastSnapshot
 from bertstream.workers.process.child import ChildSpec
 from bertstream.workers.process.settings import WorkerSettings
 from bertstream.workers.programs.description import ModelDescription
@@ -40,6 +44,14 @@ FRONTEND_MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
     "MALLOC_TOP_PAD_": str(1 << 20),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is told of the workers of a model: their deaths, with the cause, and their last words."""
+
+    died: Callable[[str, str], None] = lambda model, cause: None
+    told: Callable[[str, LastSnapshot], None] = lambda worker, last: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +95,9 @@ class Launch:
         """Tell whether the other one has the same answers and the same speed."""
         return (self.choice, self.compiled, self.workers) == (other.choice, other.compiled, other.workers)
 
-    def specs(self, config: ServeConfig, on_death: Callable[[str], None] = lambda cause: None) -> list[ChildSpec]:
-        """Return the specifications of its worker processes, each of whose deaths is told."""
-        return [self._spec(config, number, on_death) for number in range(self.workers)]
+    def specs(self, config: ServeConfig, watch: Watch = Watch()) -> list[ChildSpec]:
+        """Return the specifications of its worker processes, which are watched."""
+        return [self._spec(config, number, watch) for number in range(self.workers)]
 
     def remove_files(self) -> None:
         """Remove the files that its workers left in the folder; to be called once they are gone."""
@@ -94,7 +106,7 @@ class Launch:
         if self.shares:
             shared_cores.clear(Path(self.shares[0].path), [share.slot for share in self.shares])
 
-    def _spec(self, config: ServeConfig, number: int, on_death: Callable[[str], None]) -> ChildSpec:
+    def _spec(self, config: ServeConfig, number: int, watch: Watch) -> ChildSpec:
         def settings(life: int) -> WorkerSettings:
             self._clear(number, life)
             return self._settings(config, number, life)
@@ -108,7 +120,8 @@ class Launch:
             settings,
             environment,
             computing_seconds=config.batch_seconds,
-            on_death=on_death,
+            on_progress=lambda last: watch.told(self._worker(number), convert(last, LastSnapshot)),
+            on_death=partial(watch.died, self.name),
         )
 
     def _clear(self, number: int, life: int) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from bertstream.server.config import ConfigError, ServeConfig
@@ -20,7 +19,7 @@ from bertstream.server.settings import ModelSettings
 from bertstream.server.supervisor import roots
 from bertstream.server.supervisor.compilation import run_compiler
 from bertstream.server.supervisor.frontends import Frontends, FrontendsFailed
-from bertstream.server.supervisor.launching import Launch, Launcher
+from bertstream.server.supervisor.launching import Launch, Launcher, Watch
 from bertstream.server.supervisor.sources import ModelChoice, choose
 from bertstream.workers.compile.compiling import CompiledModel, CompileTask
 from bertstream.workers.process.child import ChildFailed
@@ -31,7 +30,6 @@ from bertstream.workers.programs.description import DescriptionError
 log = logging.getLogger(__name__)
 
 WORKERS, FRONTENDS = 0, 1  # the supervisor's stages
-Died = Callable[[str, str], None]
 MAX_REQUESTS = 16  # loads and unloads, under way or waiting for their turn
 _GRACE_SECONDS = 5.0  # beyond the frontends' own limit
 
@@ -56,12 +54,12 @@ class Loader:
     """The models that are served, and all changes of them, one at a time."""
 
     def __init__(
-        self, config: ServeConfig, launcher: Launcher, launches: Sequence[Launch], on_death: Died = lambda *_: None
+        self, config: ServeConfig, launcher: Launcher, launches: Sequence[Launch], watch: Watch = Watch()
     ) -> None:
-        """Take the first versions, and what is told of each worker that dies: its model's name, and the cause."""
+        """Take the first versions, and what is told of all workers."""
         self._config = config
         self._launcher = launcher
-        self._on_death = on_death
+        self._watch = watch
         self.served = [self._with_workers(launch) for launch in launches]
         self._ending: list[Served] = []
         self._compiling = asyncio.Lock()
@@ -104,7 +102,7 @@ class Loader:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _with_workers(self, launch: Launch) -> Served:
-        return Served(launch, Group(launch.specs(self._config, partial(self._on_death, launch.name))))
+        return Served(launch, Group(launch.specs(self._config, self._watch)))
 
     async def _load(self, asked: LoadModel) -> None:
         choice = self._choose(asked)

@@ -71,6 +71,12 @@ class Snapshot(Struct, frozen=True):
         return next((each.value for each in self.values if each.key == (name, labels)), 0.0)
 
 
+class LastSnapshot(Struct, frozen=True, tag=True):
+    """Say what a process has counted in all; this is the last thing that it says."""
+
+    snapshot: Snapshot
+
+
 @dataclass(frozen=True, slots=True)
 class Gauges:
     """Name the metrics that are gauges, and say how those of several processes are merged."""

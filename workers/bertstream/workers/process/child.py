@@ -34,7 +34,7 @@ from bertstream.workers.process.control import (
 
 log = logging.getLogger(__name__)
 
-_LINE_BYTES = 1 << 20  # of one message; some error messages are long
+_LINE_BYTES = 16 << 20  # of one message; a snapshot with thousands of callers is long
 LAST_WORDS_SECONDS = 1.0  # a process that the child has left behind may hold its line open
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from bertstream.workers.contract import Hello
 from bertstream.workers.measuring.instruments import Registry
+from bertstream.workers.measuring.snapshots import LastSnapshot
 from bertstream.workers.process.control import (
     Answer,
     ControlLine,
@@ -20,6 +21,7 @@ from bertstream.workers.process.control import (
     Heard,
     Ping,
     Pong,
+    Progress,
     Question,
     Ready,
     Stop,
@@ -105,6 +107,7 @@ def serve(settings: WorkerSettings, control: ControlLine) -> None:
     control.send(Ready())
     stopped.wait()
     queue.close()
+    control.send(Progress(LastSnapshot(registry.snapshot())))
 
 
 def leave(folder: str) -> NoReturn:
