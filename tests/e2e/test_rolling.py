@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,54 @@ def test_a_rolling_restart_loses_no_call(models: list[str], compile_cache: Path,
                 load.has_reached(servers[index])
                 load.all_have_gone_on()
         assert load.failures == []
+
+
+@pytest.mark.parametrize("target", ["{},{}", "ipv4:{},{}"])
+def test_a_server_that_is_killed_loses_no_call_either(models: list[str], compile_cache: Path, target: str) -> None:
+    with ExitStack() as stack:
+        servers = [start(stack, models, compile_cache, 0) for _ in range(2)]
+        load = Load(target.format(*(server.address for server in servers)))
+        with load.running():
+            load.all_have_gone_on()
+            for process in servers[0].children("bertstream"):
+                process.kill()
+            servers[0].process.kill()
+            load.all_have_gone_on()
+        assert load.failures == []
+
+
+@pytest.mark.parametrize("target", ["{},{}", "ipv4:{},{}"])
+def test_a_stream_that_outlasts_the_drain_goes_on_at_the_other_server(
+    models: list[str], compile_cache: Path, target: str
+) -> None:
+    """Stop both servers, one after the other, so that the stream is cut off wherever it is."""
+    quick = ("--drain-seconds", "0.2")
+    with ExitStack() as stack:
+        servers = [start(stack, models[:1], compile_cache, 0, *quick) for _ in range(2)]
+        ports = [int(server.address.split(":")[1]) for server in servers]
+        client = stack.enter_context(Client(target.format(*(server.address for server in servers))))
+        expected = client.encode(TEXTS, model="tiny")
+        begun, over = threading.Event(), threading.Event()
+
+        def texts() -> Iterator[list[int]]:
+            yield from TEXTS[:-1]
+            begun.set()
+            over.wait(120)
+            yield TEXTS[-1]
+
+        with ThreadPoolExecutor(1) as threads:
+            stream = threads.submit(lambda: list(client.encode_stream(texts(), batch_size=16, model="tiny")))
+            assert begun.wait(60)
+            cut_off = 0
+            for server, port in zip(servers, ports, strict=True):
+                assert server.stop(signal.SIGTERM) == 0
+                cut_off += server.logged("stopped")[0]["cut_off"]
+                start(stack, models[:1], compile_cache, port, *quick)
+            over.set()
+            batches = stream.result(60)
+    assert [index for batch in batches for index in batch.ids] == list(range(len(TEXTS)))
+    assert np.allclose(np.concatenate([batch.vectors for batch in batches]), expected, atol=1e-5)
+    assert cut_off == 1
 
 
 def test_a_server_that_joins_a_name_gets_its_share_and_one_that_leaves_it_loses_no_call(
