@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bertstream.server.messages import GatheredModel, ProcessKind, ProcessState
+from bertstream.server.messages import GatheredModel, ModelState, ProcessKind, ProcessState
 from bertstream.server.supervisor.loading import Loader, Served
 from bertstream.workers.process.child import Child
 from bertstream.workers.process.group import Group
@@ -57,9 +57,15 @@ def _model(served: Served) -> GatheredModel:
         layers=known.layers,
         heads=known.attention_heads,
         tasks=known.heads,
-        state="serving" if alive else "unavailable",
+        state="serving" if alive else _state_without_workers(served.workers),
         workers=launch.workers,
         workers_alive=alive,
         batch_tokens=launch.batch_tokens,
         compile_seconds=launch.compiled.seconds,
     )
+
+
+def _state_without_workers(workers: Group) -> ModelState:
+    """Return whether a model has no live worker yet, or none any more."""
+    first = all(child.alive and child.life == 0 for child in workers.children)
+    return "loading" if first else "unavailable"
