@@ -32,7 +32,7 @@ import psutil
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc, types_pb2
 
 PORTIONS = ("protos", "client", "server", "workers")
-SCRAPE_SECONDS = 1.0
+SCRAPE_SECONDS = 5.0  # Prometheus' default is a minute, and 15 s are usual
 CALLERS = 8
 TEXTS = types_pb2.TextBatch(texts=types_pb2.Texts(texts=["The quick brown fox jumps over the lazy dog."]))
 _ADDRESS, _ADMIN = re.compile(r"ready on (\S+)"), re.compile(r"admin at (\S+)")
@@ -111,7 +111,7 @@ def serving(tree: Path | None, *options: str) -> Iterator[Target]:
 
 
 def scrape(url: str, stop: threading.Event) -> None:
-    """Read the metrics every second, as Prometheus would."""
+    """Read the metrics again and again, as Prometheus would."""
     while not stop.wait(SCRAPE_SECONDS):
         with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
             answer.read()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
 from bertstream.server.core.errors import RequestError, not_gathered
@@ -15,7 +16,9 @@ from bertstream.workers.process.control import NoAnswer
 log = logging.getLogger(__name__)
 
 ASK_SECONDS = 5.0  # the time that the supervisor has to answer
-FOLLOW_SECONDS = 0.95  # between questions that nobody waits for: before the supervisor gathers by itself
+FOLLOW_SECONDS = 0.95  # between questions while somebody follows: before the supervisor gathers by itself
+REST_SECONDS = 10.0  # between questions while nobody does, so that whoever comes gets rates at once
+_LEAST_SECONDS = 0.5  # that rates are over
 Ask = Callable[[], Awaitable[Gathered]]
 
 
@@ -28,13 +31,15 @@ class Pair:
 
 
 class Gatherings:
-    """Asks the supervisor, once a second and whenever somebody wants it fresh."""
+    """Asks the supervisor whenever somebody wants it fresh, once a second while somebody follows, and else rarely."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._pair: Pair | None = None
         self._answered = time.monotonic()
         self._changed = asyncio.Condition()
+        self._followers = 0
+        self._followed = asyncio.Event()
 
     @property
     def silent_seconds(self) -> float:
@@ -52,24 +57,49 @@ class Gatherings:
         return gathered
 
     async def follow(self) -> None:
-        """Ask once a second, until cancelled."""
+        """Ask again and again, until cancelled."""
         while True:
             try:
                 await self._take(await self.fresh())
             except RequestError as error:
                 log.warning("%s", error.message)
-            await asyncio.sleep(FOLLOW_SECONDS)
+            await self._pause()
 
     async def latest(self) -> Pair:
-        """Return the two newest, and wait for the first."""
-        return self._pair or await self.after(None)
+        """Return what is gathered now, and what was a while before. Raises UNAVAILABLE as `fresh` does."""
+        now, pair = await self.fresh(), self._pair
+        if pair is None:
+            return Pair(now, now)
+        recent = now.time - pair.now.time < _LEAST_SECONDS
+        return Pair(pair.before if recent else pair.now, now)
 
-    async def after(self, known: Pair | None) -> Pair:
-        """Return the two newest, once they are others than those that are known."""
+    async def pairs(self) -> AsyncGenerator[Pair, None]:
+        """Yield what is gathered, at once and then every second; what fails is left out."""
+        self._followers += 1
+        self._followed.set()
+        try:
+            known = self._pair
+            with contextlib.suppress(RequestError):
+                yield await self.latest()
+            while True:
+                known = await self._after(known)
+                yield known
+        finally:
+            self._followers -= 1
+
+    async def _after(self, known: Pair | None) -> Pair:
         async with self._changed:
             await self._changed.wait_for(lambda: self._pair is not known)
             assert self._pair is not None  # it never becomes None again
             return self._pair
+
+    async def _pause(self) -> None:
+        """Wait until it is time for the next question; whoever comes to follow ends a rest."""
+        await asyncio.sleep(FOLLOW_SECONDS)
+        if not self._followers:
+            self._followed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._followed.wait(), REST_SECONDS - FOLLOW_SECONDS)
 
     async def _take(self, newest: Gathered) -> None:
         async with self._changed:

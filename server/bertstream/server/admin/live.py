@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request
@@ -24,10 +25,9 @@ def live_routes(gatherings: Gatherings) -> list[Route]:
     """Return the route of live numbers: server-sent events, or with `?once` one object."""
 
     async def events() -> AsyncIterator[str]:
-        pair = await gatherings.latest()
-        while True:
-            yield f"data: {json.dumps(live(pair))}\n\n"
-            pair = await gatherings.after(pair)
+        async with aclosing(gatherings.pairs()) as pairs:
+            async for pair in pairs:
+                yield f"data: {json.dumps(live(pair))}\n\n"
 
     async def numbers(request: Request) -> Response:
         if "once" in request.query_params:
