@@ -56,9 +56,9 @@ class View:
         shown = self.page.locator('[role="tab"]:visible')
         return [str(tab.get_attribute("data-id")) for tab in shown.all()]
 
-    def find(self, selector: str) -> Locator:
+    def find(self, selector: str, *, has_text: str | None = None) -> Locator:
         """Return what matches in the view that shows."""
-        return self.page.locator("main > section:visible").locator(selector)
+        return self.page.locator("main > section:visible").locator(selector, has_text=has_text)
 
     def fill(self, **values: str) -> None:
         """Write into fields of the panel that shows."""

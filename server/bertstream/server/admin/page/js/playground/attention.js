@@ -20,6 +20,7 @@ export const attention = {
   about:
     "Which tokens each head of each layer looks at. A row is a token that attends, a column one that is attended to.",
   rpc: RPC,
+  chosen: [1, 0], // the layer and head that were looked at last
   fits: hasOutput("ATTENTIONS"),
   fields: [
     {
@@ -33,7 +34,7 @@ export const attention = {
   ],
   request: ({ text, maxLength }, model) => layersRequest(needed(text, "a text"), "ATTENTIONS", maxLength ?? 48, model),
   command({ text }, model) {
-    const [layer, head] = attention.chosen ?? [model.layers, 0];
+    const [layer, head] = within(model, attention.chosen);
     return [["attention", "--model", model.name, "--layer", String(layer), "--head", String(head)], [text]];
   },
   async run({ panel, message, model, signal }) {
@@ -42,7 +43,7 @@ export const attention = {
       message,
       signal,
       (tokens) => {
-        view = new AttentionView(tokens, model, (chosen) => {
+        view = new AttentionView(tokens, model, attention.chosen, (chosen) => {
           attention.chosen = chosen;
           panel.describe();
         });
@@ -53,9 +54,15 @@ export const attention = {
   },
 };
 
+/** Returns a layer and a head that the model has: those, or the first. */
+function within(model, [layer, head]) {
+  return layer <= model.layers && head < model.attentionHeads ? [layer, head] : [1, 0];
+}
+
 class AttentionView {
-  constructor(tokens, model, onChoose) {
+  constructor(tokens, model, first, onChoose) {
     Object.assign(this, { tokens, onChoose, heads: model.attentionHeads, layers: model.layers, maps: new Map() });
+    this.first = within(model, first);
     this.canvases = new Map();
     this.detail = h("div", { class: "attention-detail" });
     this.grid = this.#grid();
@@ -119,9 +126,10 @@ class AttentionView {
       canvas.parentElement.disabled = false;
       drawn(canvas, () => paint(canvas, size, size, (from, to) => shown(weight(from, to)), sequential()));
     }
-    if (this.maps.size === 1) {
-      this.grid.querySelector(".thumb").tabIndex = 0;
-      this.choose(layer, 0);
+    const [first, head] = this.first;
+    if (layer === first) {
+      this.canvases.get(`${layer}.${head}`).parentElement.tabIndex = 0;
+      this.choose(layer, head);
     }
   }
 

@@ -9,7 +9,7 @@ export function quoted(word) {
   return PLAIN.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-export const isSecure = () => location.protocol === "https:";
+const isSecure = () => location.protocol === "https:";
 
 /** Returns the command of `bertstream`, given its words. Options come first, so that a text may begin with a dash. */
 export function bertstreamCommand(address, [name, ...options], texts) {

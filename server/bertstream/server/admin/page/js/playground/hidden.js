@@ -18,6 +18,7 @@ export const hidden = {
   title: "Hidden states",
   about: "The state of each token after each layer. Layer 0 is the output of the embeddings.",
   rpc: RPC,
+  layer: Infinity, // that was looked at last
   fits: hasOutput("HIDDEN_STATES"),
   fields: [
     {
@@ -109,16 +110,14 @@ function strips(tokens, layers) {
     id: "strip-layer",
     min: 0,
     max: layers.length - 1,
-    value: layers.length - 1,
+    value: Math.min(hidden.layer, layers.length - 1),
   });
   const show = () => {
     const layer = Number(slider.value);
     const states = layers[layer];
-    const spread =
-      2.5 *
-      Math.sqrt(
-        states.flatMap((state) => [...state]).reduce((sum, value) => sum + value * value, 0) / (states.length * width),
-      );
+    // Two and a half times the root of the mean square has the full colour.
+    const spread = (2.5 * Math.hypot(...states.map(norm))) / Math.sqrt(states.length * width);
+    hidden.layer = layer;
     setText(name, String(layer));
     const map = heatMap({
       title: `States after layer ${layer}`,

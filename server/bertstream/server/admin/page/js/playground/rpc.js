@@ -24,7 +24,7 @@ const CODES = [
 ];
 
 /** A google.rpc.Status, as an error. */
-export class RpcError extends Error {
+class RpcError extends Error {
   constructor(status) {
     super(status.message ?? "");
     this.code = CODES[status.code] ?? `code ${status.code}`;

@@ -18,7 +18,7 @@ export function rowsOf(tensor) {
     : [];
 }
 
-export function dot(one, other) {
+function dot(one, other) {
   let sum = 0;
   for (let i = 0; i < one.length; i += 1) sum += one[i] * other[i];
   return sum;

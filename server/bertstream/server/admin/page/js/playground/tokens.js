@@ -1,7 +1,7 @@
 // A text and its tokens: each shows where the other is.
 
 import { h, roving, setText } from "../dom.js";
-import { marked, needed, texts } from "./parts.js";
+import { marked, texts } from "./parts.js";
 
 const HUES = 5; // neighbours differ
 
