@@ -41,10 +41,10 @@ export function cellTable(caption, rowNames, columnNames, value, share) {
       h("th", { scope: "row", title: name }, h("span", { class: "place" }, `${row + 1}`), name),
       ...columnNames.map((_, column) => {
         const number = value(row, column);
-        const part = share(number);
+        const part = share(number) ** 2; // so that what is close stands out
         return h(
           "td",
-          { "--share": String(part), class: part > 0.8 ? "full" : part > 0.62 ? "half" : null },
+          { "--share": String(part), class: part > 0.7 ? "full" : part > 0.62 ? "half" : null },
           decimal(number, 2),
         );
       }),
