@@ -17,7 +17,7 @@ from tests.support.imports import ROOT
 
 Fails = Callable[..., tuple[int, str]]
 FOR_FEW_CHECKPOINTS = {"transformers", "sentencepiece"}
-MODULES = {"grpcio-health-checking": "grpc_health", "grpcio-reflection": "grpc_reflection"}
+MODULES = {f"grpcio-{name}": f"grpc_{name.partition('-')[0]}" for name in ("channelz", "health-checking", "reflection")}
 
 
 class Blocked:

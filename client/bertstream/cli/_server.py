@@ -19,10 +19,14 @@ REQUIRED = (
     "tokenizers",
     "safetensors",
     "huggingface_hub",
+    "grpc_channelz",
     "grpc_health",
     "grpc_reflection",
     "msgspec",
+    "prometheus_client",
     "rich",
+    "starlette",
+    "uvicorn",
 )
 
 
