@@ -54,6 +54,9 @@ class Watch:
     told: Callable[[str, LastSnapshot], None] = lambda worker, last: None
 
 
+NO_WATCH = Watch()
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """One version of a model, with all decisions on its workers."""

@@ -19,7 +19,7 @@ from bertstream.server.settings import ModelSettings
 from bertstream.server.supervisor import roots
 from bertstream.server.supervisor.compilation import run_compiler
 from bertstream.server.supervisor.frontends import Frontends, FrontendsFailed
-from bertstream.server.supervisor.launching import Launch, Launcher, Watch
+from bertstream.server.supervisor.launching import NO_WATCH, Launch, Launcher, Watch
 from bertstream.server.supervisor.sources import ModelChoice, choose
 from bertstream.workers.compile.compiling import CompiledModel, CompileTask
 from bertstream.workers.process.child import ChildFailed
@@ -54,7 +54,7 @@ class Loader:
     """The models that are served, and all changes of them, one at a time."""
 
     def __init__(
-        self, config: ServeConfig, launcher: Launcher, launches: Sequence[Launch], watch: Watch = Watch()
+        self, config: ServeConfig, launcher: Launcher, launches: Sequence[Launch], watch: Watch = NO_WATCH
     ) -> None:
         """Take the first versions, and what is told of all workers."""
         self._config = config
