@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from bertstream.server.core.callers import NOBODY, Caller
 from bertstream.server.core.errors import Code, RequestError
 from bertstream.server.core.quotas import Quota, SharedCounts
 from bertstream.server.settings import KeyEntry
+from bertstream.workers.contract import BULK, INTERACTIVE
 
 
 async def ticks() -> None:
@@ -168,3 +169,22 @@ async def test_a_quota_is_charged_for_what_is_admitted_alone(tmp_path: Path) -> 
         await ticks()
         assert (waiting.done(), admission.tokens) == (False, 0)  # it holds no room while it waits for its quota
         waiting.cancel()
+
+
+@pytest.mark.parametrize(
+    ("waits", "priority", "room"),
+    [(False, INTERACTIVE, 40), (False, BULK, 40), (True, INTERACTIVE, 40), (True, BULK, 0)],
+)
+async def test_room_for_calls_and_for_streams_of_either_priority(waits: bool, priority: int, room: int) -> None:
+    """Of a bound of 100, half of it held by a stream: who waits with bulk work gets no more, all others do."""
+    admission = Admission(100)
+    async with admission.stream(50, NOBODY):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.05), admission.room(40, NOBODY, priority, waits=waits):
+                assert admission.tokens == 50 + room
+                assert room
+        if not waits:
+            with pytest.raises(RequestError, match="OVERLOADED"):
+                async with admission.room(60, NOBODY, priority, waits=waits):
+                    pytest.fail("it was let in")
+    assert admission.tokens == 0

@@ -62,6 +62,20 @@ async def test_a_caller_with_models_of_its_own_learns_of_no_others(tmp_path: Pat
     assert raised.value.message == "there is no model 'later'; served: other"
 
 
+async def test_the_first_model_that_suits(tmp_path: Path) -> None:
+    one, other, third = (served(tmp_path, name) for name in ("one", "other", "third"))
+    models, call = Models([one, other, third]), ExitStack()
+    assert models.first(lambda description: True, call, ANYONE) is one
+    assert models.first(lambda description: description is not one.description, call, ANYONE) is other
+    assert models.first(lambda description: True, call, Caller("a", models=("third",))) is third
+    assert models.first(lambda description: False, call, ANYONE) is None
+    used = asyncio.create_task(third.idle())
+    await asyncio.sleep(0)
+    assert not used.done()
+    call.close()
+    await used
+
+
 async def test_the_thread_of_a_call_that_is_gone_stops_where_it_can(tmp_path: Path) -> None:
     model = served(tmp_path, "one")
     begun, gone, stopped = threading.Event(), threading.Event(), threading.Event()

@@ -12,6 +12,7 @@ from bertstream.server.core.callers import Caller
 from bertstream.server.core.errors import RequestError, overloaded
 from bertstream.server.core.measures import AdmissionMeasures
 from bertstream.server.core.permits import Permits
+from bertstream.workers.contract import BULK
 
 _SMOOTHING_SECONDS = 5.0
 
@@ -56,6 +57,20 @@ class Admission:
             self._all.release(held, caller)
 
     @asynccontextmanager
+    async def room(
+        self, tokens: int, caller: Caller, priority: int, *, texts: int = 1, waits: bool
+    ) -> AsyncIterator[None]:
+        """Hold the tokens while the body runs: wait for them where `waits`, as streams do, or raise as `unary` does."""
+        async with AsyncExitStack() as held:
+            if not waits:
+                held.enter_context(self.unary(tokens, caller, texts=texts))
+            elif priority == BULK:
+                await held.enter_async_context(self.stream(tokens, caller, texts=texts))
+            else:
+                await held.enter_async_context(self.interactive_stream(tokens, caller, texts=texts))
+            yield
+
+    @asynccontextmanager
     async def stream(self, tokens: int, caller: Caller, *, texts: int = 1, charged: bool = True) -> AsyncIterator[None]:
         """Wait for quota and room, then hold the tokens (half of the bound, if they are more) while the body runs.
 
@@ -75,14 +90,14 @@ class Admission:
         self._rate.add(tokens)
 
     @asynccontextmanager
-    async def interactive_stream(self, tokens: int, caller: Caller) -> AsyncIterator[None]:
-        """Do as `stream` for one text, but within the whole bound, so that it does not wait behind bulk streams."""
+    async def interactive_stream(self, tokens: int, caller: Caller, *, texts: int = 1) -> AsyncIterator[None]:
+        """Do as `stream` for few texts, but within the whole bound, so that they do not wait behind bulk streams."""
         async with AsyncExitStack() as held:
             with tracing.span("admit") as span:
                 span.set(tokens=tokens)
                 await caller.quota.pay(tokens)
                 await held.enter_async_context(self._all.holding(tokens, caller))
-            self._measures.admitted(1, tokens, caller)
+            self._measures.admitted(texts, tokens, caller)
             yield
         self._rate.add(tokens)
 

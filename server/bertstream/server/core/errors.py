@@ -106,6 +106,11 @@ def head_not_available(head: str, there: Iterable[str]) -> RequestError:
     )
 
 
+def not_suitable(message: str) -> RequestError:
+    """Return the error for a checkpoint that has the head, but was not trained for this task."""
+    return not_available(message, "HEAD_NOT_SUITABLE")
+
+
 def checkpoint_not_found(message: str) -> RequestError:
     """Return the error for a checkpoint that is nowhere where LoadModel may look."""
     return RequestError(Code.NOT_FOUND, "CHECKPOINT_NOT_FOUND", message)

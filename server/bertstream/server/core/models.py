@@ -169,6 +169,15 @@ class Models:
         caller.check_model(name)
         if name not in self._by_name:
             raise model_not_found(name, filter(caller.may_use, self._by_name))
-        model = self._by_name[name]
+        return self._used(self._by_name[name], until)
+
+    def first(self, suits: Callable[[ModelDescription], bool], until: ExitStack, caller: Caller) -> ServedModel | None:
+        """Return the first model that suits and that the caller may use, as `get` does; None where there is none."""
+        for name, model in self._by_name.items():
+            if caller.may_use(name) and suits(model.description):
+                return self._used(model, until)
+        return None
+
+    def _used(self, model: ServedModel, until: ExitStack) -> ServedModel:
         until.enter_context(model.in_use())
         return model

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.layout import AnswerSizes
 from bertstream.server.core.tokenization import Column, Ids, Inputs, TokenizeOptions, Words
-from bertstream.workers.contract import OutputOptions
+from bertstream.workers.contract import OutputOptions, Pooling, PoolingMode
+from bertstream.workers.programs.description import ModelDescription
+
+WIRE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}  # of one number
+_POOLING_MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +67,31 @@ def with_special_tokens(options: TokenizeOptions, asked: bool | None, inputs: In
     """Set whether special tokens are added: if the caller does not say, to everything but token ids."""
     add = not isinstance(inputs, Ids) if asked is None else asked
     return options if add == options.add_special_tokens else replace(options, add_special_tokens=add)
+
+
+def default_pooling(description: ModelDescription) -> Pooling:
+    """Return the pooling of a request that does not choose one."""
+    own = description.default_pooling
+    mode = next(mode for mode in _POOLING_MODES if mode == own.mode)
+    return Pooling(mode, (description.layers,), "mean", own.normalize, own.dimensions)
+
+
+def pooled_width(pooling: Pooling, description: ModelDescription) -> int:
+    """Return how many dimensions a pooled vector has before it is cut to those asked for."""
+    if pooling.mode == "checkpoint":
+        return description.default_pooling.width
+    copies = len(pooling.layers) if pooling.combination == "concatenate" else 1
+    return description.hidden_size * copies
+
+
+def output_sizes(output_options: OutputOptions, description: ModelDescription) -> AnswerSizes:
+    """Return how many bytes the outputs have for each text, token, pair of tokens and span."""
+    size, hidden = WIRE_BYTES[output_options.wire_type], description.hidden_size
+    pooling = output_options.pooling
+    vector = 0 if pooling is None else size * (pooling.dimensions or pooled_width(pooling, description))
+    text = vector * ("pooled" in output_options.outputs) + size * hidden * ("pooler_output" in output_options.outputs)
+    states = len(output_options.hidden_layers) + ("last_hidden_state" in output_options.outputs)
+    weights = len(output_options.attention_layers) * len(output_options.attention_heads)
+    return AnswerSizes(
+        text, size * hidden * states, size * weights, vector * ("pooled_spans" in output_options.outputs)
+    )

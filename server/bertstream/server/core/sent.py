@@ -34,10 +34,11 @@ class Sent(Generic[Content]):
     bad: Sequence[int] = ()  # the indexes of items that have strings which are not UTF-8
     offset: int = 0  # items of the same message before the first
     options: str = "options"  # the path of the options that they come with
+    single: bool = False  # the field is one item rather than a list
 
     def at(self, index: int) -> str:
-        """Return the path of an item: "inputs.texts[3]"."""
-        return f"{self.field}[{index + self.offset}]"
+        """Return the path of an item: "inputs.texts[3]", or "inputs" where it is the only one that there can be."""
+        return self.field if self.single else f"{self.field}[{index + self.offset}]"
 
 
 SentTexts: TypeAlias = Sent[Inputs]  # what is encoded, or generated from

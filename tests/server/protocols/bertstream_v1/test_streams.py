@@ -16,7 +16,7 @@ from bertstream.server.core import errors
 from bertstream.server.core.gate import Gate
 from bertstream.server.core.keys import Keys
 from bertstream.server.frontend.links import chain
-from bertstream.server.protocols.bertstream_v1 import streams
+from bertstream.server.protocols import window
 from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items, Reply, first_message, parse_items
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.decoding import Decoded
@@ -183,7 +183,7 @@ async def test_a_message_larger_than_the_window_goes_alone(served: Served) -> No
 
 
 async def test_large_texts_are_bounded_by_their_bytes(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "REQUEST_BYTES", 25_000)
+    monkeypatch.setattr(window, "REQUEST_BYTES", 25_000)
     gate = asyncio.Event()
 
     async def handle(items: Items) -> Answers:

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server.core.dispatch.cutting import part
-from bertstream.server.core.errors import RequestError
+from bertstream.server.core.errors import RequestError, head_not_available
 from bertstream.server.core.layout import Tensors
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tokenization import TextTokenizer
 from bertstream.server.settings import Limits
-from bertstream.workers.contract import Batch, OutputOptions
+from bertstream.workers.contract import Batch, HeadName, OutputOptions
 from bertstream.workers.programs.description import ModelDescription
 
 Context = TypeVar("Context")
@@ -99,6 +99,12 @@ class Task(ABC, Generic[Context]):
     @abstractmethod
     def answer(self, rows: Rows[Context], share: Share) -> object:
         """Return the answers to some items as columns: a frozen dataclass of lists and arrays, for protocols."""
+
+
+def require_head(description: ModelDescription, head: HeadName) -> None:
+    """Raise HEAD_NOT_AVAILABLE if the model lacks the head."""
+    if head not in description.heads:
+        raise head_not_available(head, description.heads)
 
 
 def pick(sequence: Sequence[str], indexes: NDArray[np.integer]) -> list[str]:

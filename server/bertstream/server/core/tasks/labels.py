@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server.core.sent import ChoiceLists, SentItems
-from bertstream.server.core.tasks.base import Rows, Share, Task
+from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task
 from bertstream.server.core.tasks.texts import tokenize
-from bertstream.server.core.tokenization import TokenizeOptions
+from bertstream.server.core.tokenization import TokenizeOptions, Truncation
+from bertstream.workers.contract import HeadName, HeadOptions, OutputOptions, ScoreFunction
 
+HEAD: HeadName = "sequence_classification"
+_FUNCTIONS: tuple[ScoreFunction, ...] = get_args(ScoreFunction)
 _LABEL_BYTES = 5  # the fewest bytes of a label in an answer: its number, and a score
 
 
@@ -71,6 +75,27 @@ class RerankTexts(TextTask):
 
     def answer(self, rows: Rows[None], share: Share) -> Relevances:
         return Relevances(share.tensors["label_scores"][:, self.label])
+
+
+def own_function(name: str) -> ScoreFunction:
+    """Return the function of scores of this name, as a model's description has it."""
+    return next(function for function in _FUNCTIONS if function == name)
+
+
+def classify_texts(
+    model: HeadModel, truncation: Truncation, priority: int, function: ScoreFunction, top_k: int
+) -> ClassifyTexts:
+    """Return the task that gives the best `top_k` labels of each text or pair; the model has the head."""
+    options = OutputOptions(("label_scores",), head=HeadOptions(HEAD, function, top_k))
+    return ClassifyTexts(model, options, priority, TokenizeOptions(truncation))
+
+
+def rerank_texts(
+    model: HeadModel, truncation: Truncation, priority: int, function: ScoreFunction, label: int
+) -> RerankTexts:
+    """Return the task that gives each pair the score of one label, by its number; the model has the head."""
+    options = OutputOptions(("label_scores",), head=HeadOptions(HEAD, function))
+    return RerankTexts(model, options, priority, TokenizeOptions(truncation), label)
 
 
 def sort_documents(relevances: Relevances, top_k: int) -> tuple[list[int], list[float]]:

@@ -16,14 +16,13 @@ from google.protobuf.message import Message
 
 from bertstream.server.core import tracing
 from bertstream.server.core.errors import RequestError, invalid, not_utf8
-from bertstream.server.core.permits import Permits
 from bertstream.server.protocols.bertstream_v1.validation.inputs import bad_texts, count_texts
-from bertstream.server.protocols.call import Call, CallerGone, Stream
+from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.statuses import to_status
 from bertstream.server.protocols.utf8 import BadString
+from bertstream.server.protocols.window import Window, ended_by_one_error
 from bertstream.v1 import encoding_pb2, tasks_pb2, types_pb2
 
-REQUEST_BYTES = 32 << 20  # of one stream's messages that are not answered yet: a few items can be large
 _OUTBOX_MESSAGES = 2  # answers that wait to be written
 _MAX_ID = (1 << 63) - 1
 
@@ -65,11 +64,8 @@ class Reply(Generic[Response]):
     tokens: int = 0
 
 
-class BulkStream(Generic[Response]):
-    """Runs one stream. `handle` makes the answers to one message, and acquires `tokens` for the work of each answer.
-
-    `items`, `request_bytes` and `tokens` count what is under way.
-    """
+class BulkStream(Window, Generic[Response]):
+    """Runs one stream. `handle` makes the answers to one message, and acquires `tokens` for the work of each answer."""
 
     def __init__(
         self,
@@ -78,18 +74,15 @@ class BulkStream(Generic[Response]):
         window: types_pb2.StreamWindow,
         handle: Callable[[Items], AsyncIterator[Reply[Response]]],
     ) -> None:
+        super().__init__(call, window.max_items, window.max_tokens)
         self._stream = stream
         self._call = call
         self._handle = handle
-        self.items = Permits(window.max_items)
-        self.request_bytes = Permits(REQUEST_BYTES)
-        self.tokens = Permits(window.max_tokens)
-        call.holding = self
         self._outbox: asyncio.Queue[Reply[Response] | None] = asyncio.Queue(_OUTBOX_MESSAGES)
 
     async def run(self, messages: AsyncIterator[Any], max_texts: int) -> None:
         """Serve the messages after the first. An error that concerns a whole message ends the stream."""
-        try:
+        with ended_by_one_error():
             async with asyncio.TaskGroup() as everything:
                 everything.create_task(self._write())
                 async with asyncio.TaskGroup() as handlers:
@@ -100,13 +93,6 @@ class BulkStream(Generic[Response]):
                         size = await self.request_bytes.acquire(items.size)
                         handlers.create_task(self._answer(items, held, size))
                 await self._outbox.put(None)
-        except BaseExceptionGroup as group:
-            if group.subgroup(CallerGone):
-                raise CallerGone from None
-            error = group.subgroup(RequestError)
-            if error is None:
-                raise
-            raise _first(error) from None
 
     async def _answer(self, items: Items, held: int, size: int) -> None:
         """Answer one message; the room of its items is given back as their answers go out."""
@@ -178,11 +164,3 @@ def item_error(item_id: int, error: RequestError, call: Call) -> types_pb2.ItemE
     """Return the message for one item's failure."""
     call.refused("item", error.reason)
     return types_pb2.ItemError(id=item_id, status=to_status(error, call.request_id))
-
-
-def _first(group: BaseExceptionGroup[RequestError]) -> RequestError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, RequestError)
-    return error

@@ -165,6 +165,8 @@ def test_the_checkpoint_s_own_pooling_has_a_width_of_its_own() -> None:
     assert wanted(plan) == Pooling("checkpoint", (5,), "mean", False, 7)
     plan = parse(pooling(mode=e.POOLING_MODE_MEAN), default_pooling=OWN)
     assert (wanted(plan).dimensions, plan.sizes.text) == (0, 4 * 36)
+    wide = DefaultPooling("checkpoint", width=3 * 36)
+    assert parse(default_pooling=wide).sizes.text == 4 * 3 * 36
 
 
 @pytest.mark.parametrize(

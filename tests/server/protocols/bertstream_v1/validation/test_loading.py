@@ -9,7 +9,8 @@ from bertstream.server.config import FIELDS
 from bertstream.server.core.errors import RequestError
 from bertstream.server.messages import LoadModel
 from bertstream.server.protocols.bertstream_v1.validation.loading import COMPUTE_TYPES, parse_load
-from bertstream.server.protocols.bertstream_v1.validation.names import WIRE_TYPES, value_of
+from bertstream.server.protocols.bertstream_v1.validation.names import WIRE_TYPES
+from bertstream.server.protocols.enums import value_of
 from bertstream.v1 import models_pb2, types_pb2
 from bertstream.workers.compile.targets import DTYPES
 from tests.server.protocols.bertstream_v1.validation.support import refused

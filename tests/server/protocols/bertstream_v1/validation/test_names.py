@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -11,6 +11,7 @@ from bertstream.server.protocols.bertstream_v1.validation import names
 from bertstream.server.protocols.bertstream_v1.validation.generation import EARLY_STOPPINGS, FINISH_REASONS
 from bertstream.server.protocols.bertstream_v1.validation.loading import COMPUTE_TYPES
 from bertstream.server.protocols.bertstream_v1.validation.tasks import SCORE_FUNCTIONS
+from bertstream.server.protocols.enums import name_of, value_of
 from bertstream.v1 import encoding_pb2, generation_pb2, tasks_pb2, tokenization_pb2, types_pb2
 
 ENUMS: list[tuple[Mapping[int, Any], Any, bool]] = [  # the table, the enum, whether UNSPECIFIED has a name in the table
@@ -37,7 +38,7 @@ def test_every_value_of_the_protocol_has_a_name_and_every_name_a_value(
 ) -> None:
     assert set(table) == set(enum.values()) - (set() if unspecified else {0})
     for value in table.keys() - {0}:
-        assert names.value_of(table, table[value]) == value
+        assert value_of(table, table[value]) == value
 
 
 @pytest.mark.parametrize(("table", "enum", "unspecified"), ENUMS)
@@ -46,20 +47,7 @@ def test_unknown_values_are_the_callers_error(
     table: Mapping[int, Any], enum: Any, unspecified: bool, value: int
 ) -> None:
     with pytest.raises(RequestError) as raised:
-        names.name_of(table, value, "options.field")
+        name_of(table, value, "options.field")
     assert raised.value.reason == "INVALID_ENUM"
     assert raised.value.violations[0].field == "options.field"
     assert str(value) in raised.value.message
-
-
-def test_lists_of_values_are_named_once_each_in_their_order() -> None:
-    assert names.names_of(names.OUTPUTS, [3, 1, 3, 1], "x") == ["last_hidden_state", "pooled"]
-    with pytest.raises(RequestError) as raised:
-        names.names_of(names.OUTPUTS, [3, 3, 1, 0, 99], "options.outputs")
-    assert raised.value.violations[0].field == "options.outputs[3]"
-
-
-def test_names_are_those_of_the_protocol_that_the_inside_knows() -> None:
-    modes = encoding_pb2.PoolingMode
-    assert names.names_in(modes, Literal["max", "mean_sqrt_len"]) == {3: "max", 4: "mean_sqrt_len"}
-    assert names.names_in(modes, Literal["max"] | Literal["cls"], "max") == {0: "max", 1: "cls", 3: "max"}

@@ -3,16 +3,16 @@ from __future__ import annotations
 import pytest
 
 from bertstream.server.core.errors import RequestError
+from bertstream.server.core.tasks.base import require_head
+from bertstream.server.core.tasks.labels import own_function
 from bertstream.server.protocols.bertstream_v1.validation.tasks import (
     effective_function,
     effective_priority,
-    own_function,
     parse_count,
     parse_function,
     parse_priority,
     parse_task_truncation,
     refuse_texts,
-    require_head,
     require_mask,
 )
 from bertstream.v1 import tasks_pb2, types_pb2

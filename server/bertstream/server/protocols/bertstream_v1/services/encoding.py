@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 
 from bertstream.server.core import errors, tracing
-from bertstream.server.core.computing import raise_first, refuse_if_late
+from bertstream.server.core.computing import refuse_if_late
 from bertstream.server.core.dispatch import Job, Outcome, cut
+from bertstream.server.core.encoding import Encoded, encode, output_bytes, window_costs
 from bertstream.server.core.errors import RequestError
-from bertstream.server.core.layout import join
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.plans import EncodingPlan
 from bertstream.server.core.preparation import Prepared, prepare
@@ -50,13 +50,9 @@ class EncodingService:
         prepared = await prepare(model, plan, sent, spans)
         prepared.refuse_failed()
         shown = _tokens_within_limit(plan, prepared, model)
-        call.check_deadline()
-        with model.admission.unary(prepared.batch.ids.size, call.caller, texts=prepared.batch.lengths.size):
-            outcomes = await model.dispatcher.run(
-                Job(prepared.batch, prepared.output_options, plan.priority, call.deadline, call.caller)
-            )
+        encoded = await encode(model, plan, prepared, call)
         with tracing.span("wire"):
-            return _response(plan, prepared, outcomes, call, shown)
+            return _response(plan, prepared, encoded, call, shown)
 
     async def stream_encodings(self, stream: Stream[encoding_pb2.StreamEncodingsRequest], call: Call) -> None:
         messages = aiter(stream)
@@ -170,15 +166,6 @@ def shown_tokens(plan: EncodingPlan, prepared: Prepared, first: int, last: int) 
     return wire.tokenizations(tokens, type_ids=plan.type_ids, columns=plan.shown)
 
 
-def window_costs(plan: EncodingPlan, prepared: Prepared, model: ServedModel) -> np.ndarray:
-    """Return what each text takes of a stream's window, [n]: its tokens, and more where its outputs are large.
-
-    A window full of texts then keeps both the bound on tokens and the bound on bytes of outputs.
-    """
-    sizes = plan.sizes.of(prepared.layout.lengths, prepared.layout.span_counts)
-    return prepared.layout.lengths + sizes * model.limits.stream_tokens // model.limits.stream_bytes
-
-
 def _tokens_within_limit(
     plan: EncodingPlan, prepared: Prepared, model: ServedModel
 ) -> tokenization_pb2.Tokenizations | None:
@@ -187,7 +174,7 @@ def _tokens_within_limit(
     Raises REQUEST_TOO_LARGE where they and the outputs exceed the limit of an answer.
     """
     texts, limit, shown = prepared.batch.lengths.size, model.limits.max_response_bytes, None
-    size = int(plan.sizes.of(prepared.layout.lengths, prepared.layout.span_counts).sum())
+    size = int(output_bytes(plan, prepared).sum())
     if plan.shows_tokens:
         if size + prepared.batch.ids.size <= limit:  # else too large in any case: a token has at least a byte
             shown = shown_tokens(plan, prepared, 0, texts)
@@ -202,18 +189,17 @@ def _tokens_within_limit(
 def _response(
     plan: AskedEncoding,
     prepared: Prepared,
-    outcomes: Sequence[Outcome],
+    encoded: Encoded,
     call: Call,
     shown: tokenization_pb2.Tokenizations | None,
 ) -> encoding_pb2.EncodeTextsResponse:
-    raise_first(outcomes)
-    texts, tensors = prepared.batch.lengths.size, join([outcome.tensors for outcome in outcomes])
+    texts = prepared.batch.lengths.size
     response = encoding_pb2.EncodeTextsResponse(
         options=plan.effective,
         usage=wire.usage(texts, prepared.batch.ids.size, int(prepared.truncated.sum())),
-        timings=wire.timings_of(prepared.tokenize_seconds, call.arrived, outcomes),
+        timings=wire.timings_of(prepared.tokenize_seconds, call.arrived, encoded.outcomes),
     )
-    wire.encodings(response.encodings, tensors, prepared.layout, 0, texts)
+    wire.encodings(response.encodings, encoded.tensors, prepared.layout, 0, texts)
     if shown is not None:
         response.encodings.tokens.CopyFrom(shown)
     return response

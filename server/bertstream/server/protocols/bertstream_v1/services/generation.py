@@ -26,9 +26,9 @@ from bertstream.server.protocols.bertstream_v1.validation.generation import (
     parse_generation,
 )
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent, refuse_bad_strings
-from bertstream.server.protocols.bertstream_v1.validation.names import value_of
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.decoding import Decoded
+from bertstream.server.protocols.enums import value_of
 from bertstream.v1 import generation_pb2, types_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE
 

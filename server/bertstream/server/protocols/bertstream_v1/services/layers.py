@@ -14,11 +14,11 @@ from bertstream.server.core import errors
 from bertstream.server.core.dispatch import Stepping, cut
 from bertstream.server.core.layout import AnswerSizes, Layout, Tensors, join
 from bertstream.server.core.models import ServedModel
-from bertstream.server.core.plans import EncodingPlan
+from bertstream.server.core.plans import WIRE_BYTES, EncodingPlan
 from bertstream.server.core.preparation import Prepared, prepare
 from bertstream.server.core.splitting import rows_of_text
 from bertstream.server.protocols.bertstream_v1 import wire
-from bertstream.server.protocols.bertstream_v1.validation.encoding import WIRE_BYTES, AskedEncoding, parse_encoding
+from bertstream.server.protocols.bertstream_v1.validation.encoding import AskedEncoding, parse_encoding
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent
 from bertstream.server.protocols.bertstream_v1.validation.spans import spans_for
 from bertstream.server.protocols.call import Call, Stream

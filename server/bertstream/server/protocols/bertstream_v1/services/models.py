@@ -15,17 +15,18 @@ from bertstream.server.core.errors import (
     overloaded,
 )
 from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.core.plans import default_pooling
 from bertstream.server.messages import ChangeOutcome, ForSupervisor, Refusal, UnloadModel
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.validation.encoding import (
     available_outputs,
-    default_pooling,
     effective_pooling,
 )
 from bertstream.server.protocols.bertstream_v1.validation.loading import COMPUTE_TYPES, parse_load
-from bertstream.server.protocols.bertstream_v1.validation.names import OUTPUTS, value_of
+from bertstream.server.protocols.bertstream_v1.validation.names import OUTPUTS
 from bertstream.server.protocols.call import Call
 from bertstream.server.protocols.decoding import Decoded
+from bertstream.server.protocols.enums import value_of
 from bertstream.v1 import models_pb2
 
 Ask = Callable[[ForSupervisor], Awaitable[ChangeOutcome]]

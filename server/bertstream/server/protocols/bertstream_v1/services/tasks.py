@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,20 +9,17 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from bertstream.server.core import tracing
-from bertstream.server.core.computing import raise_first
-from bertstream.server.core.dispatch import Job
+from bertstream.server.core.computing import check_answer_size
 from bertstream.server.core.errors import invalid, too_large
 from bertstream.server.core.models import Models, ServedModel
-from bertstream.server.core.preparation import refuse_failed
 from bertstream.server.core.sent import Sent, SentItems
-from bertstream.server.core.tasks.base import Rows, Share, Task
-from bertstream.server.core.tasks.gathering import gather
+from bertstream.server.core.tasks.base import Task
+from bertstream.server.core.tasks.calls import answer_items, prepare_items
 from bertstream.server.core.tasks.labels import Relevances, sort_documents
 from bertstream.server.core.tokenization import Pairs
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.services.predictions import stream_predictions
-from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked, Parse
+from bertstream.server.protocols.bertstream_v1.tasks.asked import Parse
 from bertstream.server.protocols.bertstream_v1.tasks.items import batch_of, items_for
 from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_rerank
 from bertstream.server.protocols.bertstream_v1.tasks.registry import SERVICE, TASKS, tasks_by_rpc
@@ -37,6 +33,7 @@ from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import INTERACTIVE
 
 Response = TypeVar("Response", bound=Message)
+_ADVICE = "use StreamPredictions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,56 +114,20 @@ async def predict(
     model: ServedModel, parse: Parse, options: Message, items: Callable[[Task[Any]], SentItems], call: Call
 ) -> Predicted:
     """Run one unary call; `items` gives its items for the task that its options ask for."""
+    effective: list[Message] = []
 
-    def begin() -> tuple[Asked[Any, Any], SentItems, Rows[Any]]:
+    def begin() -> tuple[Task[Any], SentItems]:
         asked = parse(options, model, INTERACTIVE, "options")
-        sent = items(asked.task)
-        return asked, sent, asked.task.prepare(sent)
-
-    def end(share: Share) -> tuple[object, Message]:
-        answer = task.answer(rows, share)
-        return answer, write(answer)
+        effective.append(asked.effective)
+        return asked.task, items(asked.task)
 
     model.check_room(call.caller, call.deadline)
-    started = time.monotonic()
-    with tracing.span("tokenize") as span:
-        asked, sent, rows = await model.in_thread(begin)
-        span.set(texts=rows.truncated.size, tokens=rows.batch.ids.size)
-    task = asked.task
-    tokenize_seconds = time.monotonic() - started
-    refuse_failed(rows.failed)
-    _check_sizes(rows, model, sent)
-    call.check_deadline()
-    count, tokens = rows.items.size, int(rows.costs.sum())
-    with model.admission.unary(tokens, call.caller, texts=rows.truncated.size):
-        batch = task.expand(rows, 0, count)
-        outcomes = await model.dispatcher.run(
-            Job(batch, task.output_options, task.priority, call.deadline, call.caller)
-        )
-    raise_first(outcomes)
-    with tracing.span("wire"):
-        computed, _ = gather(rows, 0, count, batch, outcomes)
-        answer, message = await model.in_thread(lambda: end(computed.whole()))
-    _check_answer(message.ByteSize(), model, sent)
-    usage = wire.usage(rows.truncated.size, tokens, int(rows.truncated.sum()))
-    timings = wire.timings_of(tokenize_seconds, call.arrived, outcomes)
-    return Predicted(asked.effective, answer, message, usage, timings)
-
-
-def _check_sizes(rows: Rows[Any], model: ServedModel, sent: SentItems) -> None:
-    """Raise REQUEST_TOO_LARGE, before any work is done, if the answer or the work would be too large."""
-    if rows.least_bytes is not None:
-        _check_answer(int(rows.least_bytes.sum()), model, sent)
-    tokens, limit = int(rows.costs.sum()), model.limits.stream_tokens
-    if rows.copies is not None and tokens > limit:
-        about = f"the masked copies of these texts have {tokens} tokens, and the limit of one call is {limit}"
-        raise too_large(sent.path, f"{about}: send fewer or shorter texts, or use StreamPredictions")
-
-
-def _check_answer(size: int, model: ServedModel, sent: SentItems) -> None:
-    if size > (limit := model.limits.max_response_bytes):
-        about = f"the answer would have {size} bytes or more, and the limit is {limit}: use StreamPredictions"
-        raise too_large(sent.path, about)
+    prepared = await prepare_items(model, begin, _ADVICE)
+    answered = await answer_items(model, prepared, write, call)
+    check_answer_size(answered.written.ByteSize(), model.limits, prepared.sent.path, _ADVICE)
+    usage = wire.usage(prepared.items, prepared.tokens, int(prepared.rows.truncated.sum()))
+    timings = wire.timings_of(prepared.tokenize_seconds, call.arrived, answered.outcomes)
+    return Predicted(effective[0], answered.answer, answered.written, usage, timings)
 
 
 def _place_of_document(bad: BadString) -> BadString:

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 import numpy as np
 
 from bertstream.server.core import tracing
-from bertstream.server.core.errors import RequestError, Violation, invalid, invalid_fields, too_large
+from bertstream.server.core.computing import check_answer_size
+from bertstream.server.core.errors import RequestError, Violation, invalid, invalid_fields
 from bertstream.server.core.models import Models, Timed
 from bertstream.server.core.plans import TokenizationPlan
 from bertstream.server.core.preparation import failed_texts, refuse_failed
@@ -25,6 +26,7 @@ from bertstream.v1 import tokenization_pb2, types_pb2
 from bertstream.workers.ragged import pieces_of
 
 _ANSWER_TOKENS = 1 << 15  # with all columns about 20 bytes each, so about 1 MiB at most
+_ADVICE = "use StreamTokenizations"
 
 AnswerOf = Reply[tokenization_pb2.StreamTokenizationsResponse]
 
@@ -45,8 +47,8 @@ class TokenizationService:
         sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
         timed = await model.tokenize(sent.inputs, plan.options_for(sent.inputs))
         refuse_failed(failed_texts(timed.tokens, sent))
-        limit = model.limits.max_response_bytes
-        _check_size(timed.tokens.ids.size, limit)  # before the message is made, as a token has at least a byte
+        # Before the message is made, too, as a token has at least a byte.
+        check_answer_size(timed.tokens.ids.size, model.limits, "options.outputs", _ADVICE)
         with tracing.span("wire"):
             response = tokenization_pb2.TokenizeTextsResponse(
                 options=plan.effective,
@@ -54,7 +56,7 @@ class TokenizationService:
                 usage=_usage(timed.tokens),
                 timings=wire.timings(timed.seconds, time.monotonic() - call.arrived),
             )
-        _check_size(response.ByteSize(), limit)
+        check_answer_size(response.ByteSize(), model.limits, "options.outputs", _ADVICE)
         return response
 
     async def stream_tokenizations(
@@ -95,12 +97,6 @@ class TokenizationService:
             listed = [Violation(f"token_ids[{i}]", error.message) for i, error in sorted(done.errors.items())]
             raise invalid_fields(listed, next(iter(done.errors.values())).reason)
         return tokenization_pb2.DetokenizeTokensResponse(model=model.name, texts=done.texts)
-
-
-def _check_size(size: int, limit: int) -> None:
-    if size > limit:
-        about = f"the answer would have {size} bytes or more, and the limit is {limit}: use StreamTokenizations"
-        raise too_large("options.outputs", about)
 
 
 def _answers(

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bertstream.server.core.tasks.answers import AnswerQuestions
-from bertstream.server.core.tasks.base import HeadModel
+from bertstream.server.core.tasks.base import HeadModel, require_head
 from bertstream.server.core.tokenization import Column, TokenizeOptions
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
-from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS, name_of, value_of
+from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS
 from bertstream.server.protocols.bertstream_v1.validation.tasks import (
     effective_priority,
     parse_count,
     parse_priority,
     parse_stride,
-    require_head,
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import parse_truncation
+from bertstream.server.protocols.enums import name_of, value_of
 from bertstream.v1 import tasks_pb2, types_pb2
 from bertstream.workers.contract import HeadOptions, OutputOptions
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bertstream.server.core.tasks.base import HeadModel
+from bertstream.server.core.tasks.base import HeadModel, require_head
 from bertstream.server.core.tasks.choices import ChooseAnswers
 from bertstream.server.core.tokenization import TokenizeOptions
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
@@ -10,7 +10,6 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
     effective_priority,
     parse_priority,
     parse_task_truncation,
-    require_head,
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
 from bertstream.v1 import tasks_pb2

@@ -7,20 +7,20 @@ from collections.abc import Mapping
 import numpy as np
 
 from bertstream.server.core.errors import invalid
-from bertstream.server.core.tasks.base import HeadModel
+from bertstream.server.core.tasks.base import HeadModel, require_head
 from bertstream.server.core.tasks.entities import ClassifyTokens
 from bertstream.server.core.tasks.entities_groups import Aggregation, Tags
 from bertstream.server.core.tokenization import TokenizeOptions
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
-from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS, name_of, names_in, value_of
+from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS
 from bertstream.server.protocols.bertstream_v1.validation.tasks import (
     effective_priority,
     parse_priority,
     parse_stride,
     parse_task_truncation,
-    require_head,
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
+from bertstream.server.protocols.enums import name_of, names_in, value_of
 from bertstream.v1 import tasks_pb2
 from bertstream.workers.contract import HeadOptions, OutputOptions
 

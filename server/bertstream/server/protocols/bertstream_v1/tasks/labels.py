@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from bertstream.server.core.errors import invalid
-from bertstream.server.core.tasks.base import HeadModel
-from bertstream.server.core.tasks.labels import ClassifyTexts, RerankTexts
-from bertstream.server.core.tokenization import TokenizeOptions
+from bertstream.server.core.tasks.base import HeadModel, require_head
+from bertstream.server.core.tasks.labels import (
+    HEAD,
+    ClassifyTexts,
+    RerankTexts,
+    classify_texts,
+    own_function,
+    rerank_texts,
+)
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
 from bertstream.server.protocols.bertstream_v1.validation.tasks import (
     effective_function,
     effective_priority,
-    own_function,
     parse_count,
     parse_function,
     parse_priority,
     parse_task_truncation,
-    require_head,
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
 from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import HeadOptions, OutputOptions, ScoreFunction
+from bertstream.workers.contract import ScoreFunction
 from bertstream.workers.programs.description import ModelDescription
 
 _MOST_LABELS = (1 << 31) - 1  # a number above that of the labels means all
@@ -30,7 +34,7 @@ def parse_classify(
 ) -> Asked[ClassifyTexts, tasks_pb2.ClassifyTextOptions]:
     """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
     description = model.description
-    require_head(description, "sequence_classification")
+    require_head(description, HEAD)
     truncation = parse_task_truncation(options.truncation, description, f"{path}.truncation")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")
     function = parse_function(options.function, own_function(description.score_function), f"{path}.function")
@@ -43,8 +47,7 @@ def parse_classify(
         top_k=top_k,
         function=effective_function(function),
     )
-    output_options = OutputOptions(("label_scores",), head=HeadOptions("sequence_classification", function, top_k))
-    return Asked(ClassifyTexts(model, output_options, priority, TokenizeOptions(truncation)), effective)
+    return Asked(classify_texts(model, truncation, priority, function, top_k), effective)
 
 
 def parse_rerank(
@@ -52,7 +55,7 @@ def parse_rerank(
 ) -> Asked[RerankTexts, tasks_pb2.RerankOptions]:
     """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
     description = model.description
-    require_head(description, "sequence_classification")
+    require_head(description, HEAD)
     truncation = parse_task_truncation(options.truncation, description, f"{path}.truncation", "only_second")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")
     label = _label(options.label, description, path)
@@ -65,8 +68,7 @@ def parse_rerank(
         label=description.labels[label],
         top_k=parse_count(options.top_k, 0, _MOST_LABELS, f"{path}.top_k"),
     )
-    output_options = OutputOptions(("label_scores",), head=HeadOptions("sequence_classification", function))
-    return Asked(RerankTexts(model, output_options, priority, TokenizeOptions(truncation), label), effective)
+    return Asked(rerank_texts(model, truncation, priority, function, label), effective)
 
 
 def parse_rerank_pairs(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from bertstream.server.core.errors import invalid, too_large
-from bertstream.server.core.tasks.base import HeadModel
+from bertstream.server.core.errors import invalid, not_suitable, too_large
+from bertstream.server.core.tasks.base import HeadModel, require_head
 from bertstream.server.core.tasks.zero_shot import ClassifyZeroShot
 from bertstream.server.core.tokenization import TokenizeOptions
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
 from bertstream.server.protocols.bertstream_v1.validation.tasks import (
     effective_priority,
-    not_suitable,
     parse_priority,
     parse_task_truncation,
     refuse_texts,
-    require_head,
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
 from bertstream.v1 import tasks_pb2

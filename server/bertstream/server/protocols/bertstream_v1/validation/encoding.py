@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bertstream.server.core.errors import invalid, not_available, too_large
-from bertstream.server.core.layout import AnswerSizes
-from bertstream.server.core.plans import EncodingPlan
+from bertstream.server.core.plans import EncodingPlan, default_pooling, output_sizes, pooled_width
 from bertstream.server.core.tokenization import Column, TokenizeOptions
 from bertstream.server.protocols.bertstream_v1.validation.names import (
     COLUMNS,
@@ -17,20 +16,17 @@ from bertstream.server.protocols.bertstream_v1.validation.names import (
     POOLING_MODES,
     PRIORITIES,
     WIRE_TYPES,
-    name_of,
-    names_of,
-    value_of,
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import (
     effective_truncation,
     parse_truncation,
 )
+from bertstream.server.protocols.enums import name_of, names_of, value_of
 from bertstream.v1 import encoding_pb2, types_pb2
 from bertstream.workers.contract import Output, OutputOptions, Pooling, PoolingMode
 from bertstream.workers.programs.description import ModelDescription
 
 MAX_PROMPT = 10_000  # characters; it is put before each of thousands of texts
-WIRE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +78,10 @@ def parse_encoding(
     )
     unit = name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")
     tokenize = TokenizeOptions(truncation, columns=columns | for_spans, offset_unit=unit)
-    sizes = _sizes(output_options, description)
+    sizes = output_sizes(output_options, description)
     return AskedEncoding(
         output_options, tokenize, special, prompt, asked, priority, sizes, columns, None in shown, effective
     )
-
-
-def default_pooling(description: ModelDescription) -> Pooling:
-    """Return the pooling of a request that does not choose one."""
-    own = description.default_pooling
-    mode = next(mode for mode in POOLING_MODES.values() if mode == own.mode)
-    return Pooling(mode, (description.layers,), "mean", own.normalize, own.dimensions)
 
 
 def effective_pooling(pooling: Pooling) -> encoding_pb2.PoolingOptions:
@@ -167,13 +156,12 @@ def _pooling(options: encoding_pb2.PoolingOptions, description: ModelDescription
     mode = own.mode if unset else name_of(POOLING_MODES, options.mode, f"{path}.mode")
     layers = _layers(options, mode, description, path)
     combination = name_of(LAYER_COMBINATIONS, options.layer_combination, f"{path}.layer_combination")
-    width = description.hidden_size * (len(layers) if combination == "concatenate" else 1)
-    if mode == "checkpoint":
-        width = description.default_pooling.width
+    normalize = options.normalize if options.HasField("normalize") else own.normalize
+    pooling = Pooling(mode, layers, combination, normalize, options.dimensions or (own.dimensions if unset else 0))
+    width = pooled_width(pooling, description)
     if not 0 <= options.dimensions <= width:
         raise invalid(f"{path}.dimensions", f"{options.dimensions} is not between 0 and {width}", "INVALID_RANGE")
-    normalize = options.normalize if options.HasField("normalize") else own.normalize
-    return Pooling(mode, layers, combination, normalize, options.dimensions or (own.dimensions if unset else 0))
+    return pooling
 
 
 def _layers(
@@ -208,17 +196,3 @@ def _prompt(options: encoding_pb2.EncodingOptions, description: ModelDescription
         prompts = ", ".join(description.prompts) or "none"
         raise invalid(f"{path}.prompt_name", f"no prompt has this name; there: {prompts}", "INVALID_PROMPT_NAME")
     return description.prompts.get(name, "")
-
-
-def _sizes(output_options: OutputOptions, description: ModelDescription) -> AnswerSizes:
-    size, hidden = WIRE_BYTES[output_options.wire_type], description.hidden_size
-    vector = 0
-    if output_options.pooling is not None:
-        copies = len(output_options.pooling.layers) if output_options.pooling.combination == "concatenate" else 1
-        vector = size * (output_options.pooling.dimensions or hidden * copies)
-    text = vector * ("pooled" in output_options.outputs) + size * hidden * ("pooler_output" in output_options.outputs)
-    states = len(output_options.hidden_layers) + ("last_hidden_state" in output_options.outputs)
-    weights = len(output_options.attention_layers) * len(output_options.attention_heads)
-    return AnswerSizes(
-        text, size * hidden * states, size * weights, vector * ("pooled_spans" in output_options.outputs)
-    )

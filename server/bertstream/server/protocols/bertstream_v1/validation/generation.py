@@ -14,8 +14,9 @@ from bertstream.server.core.generation.answers import AnswerEnd
 from bertstream.server.core.generation.lengths import Lengths
 from bertstream.server.core.generation.plan import GenerationPlan, generation_of
 from bertstream.server.core.tokenization import Side, Truncation
-from bertstream.server.protocols.bertstream_v1.validation.names import PRIORITIES, SIDES, name_of, names_in, value_of
+from bertstream.server.protocols.bertstream_v1.validation.names import PRIORITIES, SIDES
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation, parse_truncation
+from bertstream.server.protocols.enums import name_of, names_in, value_of
 from bertstream.v1 import generation_pb2, types_pb2
 from bertstream.workers.contract import EarlyStopping, GenerationOptions
 from bertstream.workers.programs.description import GenerationDescription, ModelDescription

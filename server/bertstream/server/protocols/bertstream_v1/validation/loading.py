@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from bertstream.server.core.errors import invalid
 from bertstream.server.messages import LoadModel
 from bertstream.server.naming import is_name
-from bertstream.server.protocols.bertstream_v1.validation.names import name_of
+from bertstream.server.protocols.enums import name_of
 from bertstream.v1 import models_pb2, types_pb2
 
 COMPUTE_TYPES: Mapping[int, str] = {

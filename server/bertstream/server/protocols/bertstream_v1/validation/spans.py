@@ -8,7 +8,7 @@ from bertstream.server.core.errors import invalid, too_large
 from bertstream.server.core.plans import EncodingPlan
 from bertstream.server.core.spans import AskedSpans, SpanUnit
 from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Words
-from bertstream.server.protocols.bertstream_v1.validation.names import name_of
+from bertstream.server.protocols.enums import name_of
 from bertstream.v1 import encoding_pb2
 
 MAX_SPANS = 512  # of one text; enough for a span for each token

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bertstream.server.core.errors import RequestError, head_not_available, invalid, not_available
+from bertstream.server.core.errors import invalid, not_suitable
+from bertstream.server.core.tasks.base import require_head
 from bertstream.server.core.tokenization import Strategy, Truncation
-from bertstream.server.protocols.bertstream_v1.validation.names import (
-    PRIORITIES,
-    STRATEGIES,
-    name_of,
-    names_in,
-    value_of,
-)
+from bertstream.server.protocols.bertstream_v1.validation.names import PRIORITIES, STRATEGIES
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import parse_truncation
+from bertstream.server.protocols.enums import name_of, names_in, value_of
 from bertstream.v1 import tasks_pb2, types_pb2
-from bertstream.workers.contract import HeadName, ScoreFunction
+from bertstream.workers.contract import ScoreFunction
 from bertstream.workers.programs.description import ModelDescription
 
 SCORE_FUNCTIONS: Mapping[int, ScoreFunction] = names_in(tasks_pb2.ScoreFunction, ScoreFunction)
-
-
-def require_head(description: ModelDescription, head: HeadName) -> None:
-    """Raise HEAD_NOT_AVAILABLE if the model lacks the head."""
-    if head not in description.heads:
-        raise head_not_available(head, description.heads)
-
-
-def not_suitable(message: str) -> RequestError:
-    """Return the error for a checkpoint that has the head, but was not trained for this task."""
-    return not_available(message, "HEAD_NOT_SUITABLE")
 
 
 def require_mask(description: ModelDescription) -> tuple[str, int]:
@@ -70,11 +55,6 @@ def parse_function(value: int, default: ScoreFunction, path: str) -> ScoreFuncti
     """Return the function of scores, `default` where it is not set. Raises INVALID_ENUM."""
     unset = value == tasks_pb2.SCORE_FUNCTION_UNSPECIFIED
     return default if unset else name_of(SCORE_FUNCTIONS, value, path)
-
-
-def own_function(name: str) -> ScoreFunction:
-    """Return the function of this name, as a model's description has it."""
-    return next(function for function in SCORE_FUNCTIONS.values() if function == name)
 
 
 def effective_function(function: ScoreFunction) -> tasks_pb2.ScoreFunction.ValueType:

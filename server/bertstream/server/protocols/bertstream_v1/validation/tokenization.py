@@ -7,15 +7,8 @@ from dataclasses import dataclass
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.plans import TokenizationPlan
 from bertstream.server.core.tokenization import Column, Side, TokenizeOptions, Truncation
-from bertstream.server.protocols.bertstream_v1.validation.names import (
-    COLUMNS,
-    OFFSET_UNITS,
-    SIDES,
-    STRATEGIES,
-    name_of,
-    names_of,
-    value_of,
-)
+from bertstream.server.protocols.bertstream_v1.validation.names import COLUMNS, OFFSET_UNITS, SIDES, STRATEGIES
+from bertstream.server.protocols.enums import name_of, names_of, value_of
 from bertstream.v1 import tokenization_pb2, types_pb2
 from bertstream.workers.programs.description import ModelDescription
 
