@@ -9,10 +9,12 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2
 from msgspec import convert
 
@@ -40,7 +42,8 @@ from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
 from bertstream.server.protocols.bertstream_v1.services.tokenization import TokenizationService
 from bertstream.server.protocols.interceptors.counting import CallMeasures
 from bertstream.server.protocols.orca import SERVICE_NAME as ORCA_SERVICE
-from bertstream.server.protocols.rpc import add_service, handlers_of, rpcs_of
+from bertstream.server.protocols.rpc import Handler, add_service, handlers_of, rpcs_of
+from bertstream.server.protocols.tei_v1 import served as tei
 from bertstream.server.settings import FrontendSettings
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 from bertstream.workers.measuring.instruments import Registry
@@ -67,7 +70,8 @@ TOKENIZATION = tokenization_pb2.DESCRIPTOR.services_by_name["TokenizationService
 TASKS = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
 GENERATION = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 MODELS = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
-DESCRIPTORS = (ENCODING, TOKENIZATION, TASKS, GENERATION, MODELS)
+DESCRIPTORS = (ENCODING, TOKENIZATION, TASKS, GENERATION, MODELS, *tei.SERVICES)
+NEED_WORKERS = frozenset((ENCODING, TASKS, GENERATION, *tei.NEED_WORKERS))
 SERVICES = tuple(service.full_name for service in DESCRIPTORS)
 _GOODBYE_SECONDS = 0.5  # for the last statuses to go out
 HEALTH_OF_MODEL = "models/"  # followed by the model's name
@@ -166,15 +170,7 @@ class Frontend:
             interceptors=(chain,),
             options=transport.arguments(limits, settings.connections),
         )
-        servicers = {
-            ENCODING: EncodingService(models),
-            TOKENIZATION: TokenizationService(models),
-            GENERATION: GenerationService(models),
-            MODELS: ModelService(models, settings.version, self._ask, settings.max_load_workers),
-        }
-        handlers = {service: handlers_of(servicer, service) for service, servicer in servicers.items()}
-        handlers[TASKS] = TaskService(models).handlers()
-        for service, by_rpc in handlers.items():
+        for service, by_rpc in self._handlers().items():
             add_service(server, service, by_rpc, limits.max_request_bytes, settings.connections.stalled_seconds)
         self._add_standard(server, load)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host  # an IPv6 address
@@ -186,6 +182,21 @@ class Frontend:
             listen_on(server, settings.admin_socket)
         return server
 
+    def _handlers(self) -> Mapping[ServiceDescriptor, Mapping[str, Handler]]:
+        """Return the handlers of all rpcs, of every protocol."""
+        settings, models = self._settings, self._versions.models
+        servicers = {
+            ENCODING: EncodingService(models),
+            TOKENIZATION: TokenizationService(models),
+            GENERATION: GenerationService(models),
+            MODELS: ModelService(models, settings.version, self._ask, settings.max_load_workers),
+        }
+        return {
+            **{service: handlers_of(servicer, service) for service, servicer in servicers.items()},
+            TASKS: TaskService(models).handlers(),
+            **tei.handlers(models, settings.version, settings.tokenizer_threads),
+        }
+
     def _add_standard(self, server: grpc.aio.Server, load: FrontendLoad | None) -> None:
         """Add the services that are not ours, and have reflection list all that are there."""
         standard.add_health(server, self._health)
@@ -196,7 +207,7 @@ class Frontend:
         if self._settings.channelz or self._settings.keys is not None:
             channelz.add_channelz(server)
             listed.append(channelz.SERVICE_NAME)
-        standard.add_reflection(server, listed)
+        standard.add_reflection(server, listed, tei.FILES)
 
     async def _watch_health(self) -> None:
         """Keep the statuses up to date: a model serves while it has a live worker, the server while all models do."""
@@ -206,10 +217,9 @@ class Frontend:
             self._health_changed.clear()
             alive = {model.name: bool(model.dispatcher.live) for model in self._versions.models}
             overall = serving if all(alive.values()) else not_serving
-            await self._health.set(TOKENIZATION.full_name, serving)
-            await self._health.set(MODELS.full_name, serving)
-            for name in ("", ENCODING.full_name, TASKS.full_name, GENERATION.full_name):
-                await self._health.set(name, overall)
+            await self._health.set("", overall)
+            for service in DESCRIPTORS:
+                await self._health.set(service.full_name, overall if service in NEED_WORKERS else serving)
             for name, lives in alive.items():
                 await self._health.set(HEALTH_OF_MODEL + name, serving if lives else not_serving)
             for name in known - alive.keys():

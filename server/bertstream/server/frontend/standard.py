@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
+from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -68,13 +69,18 @@ def add_health(server: grpc.aio.Server, servicer: health.aio.HealthServicer) -> 
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(health.SERVICE_NAME, handlers)])
 
 
-def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
+def add_reflection(server: grpc.aio.Server, services: Iterable[str], files: Iterable[FileDescriptor] = ()) -> None:
     """Add `grpc.reflection.v1` and `v1alpha`, which list these services, and themselves.
 
     grpcio-reflection has v1alpha alone. Version 1 differs only in its name, not in the bytes of its messages.
+
+    files: those of services that are not in the process's own descriptor pool.
     """
     _add_stable_reflection()
-    servicer: Any = reflection.aio.ReflectionServicer((*services, *REFLECTION_SERVICES))
+    names, own = (*services, *REFLECTION_SERVICES), descriptor_pool.Default()
+    apart = {service.full_name for file in files for service in file.services_by_name.values()}
+    shared = (own.FindFileContainingSymbol(name) for name in names if name not in apart)
+    servicer: Any = reflection.aio.ReflectionServicer(names, pool=pool_of([*shared, *files]))
     decode = decoder(reflection_pb2.ServerReflectionRequest, _MAX_BYTES)
     encode = reflection_pb2.ServerReflectionResponse.SerializeToString
 
@@ -92,6 +98,22 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
         grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in REFLECTION_SERVICES
     ]
     server.add_generic_rpc_handlers(handlers)
+
+
+def pool_of(files: Iterable[FileDescriptor]) -> descriptor_pool.DescriptorPool:
+    """Return a pool of these files, which may be of several pools, and of all that they import."""
+    pool, there = descriptor_pool.DescriptorPool(), set[str]()
+
+    def add(file: FileDescriptor) -> None:
+        if file.name not in there:
+            there.add(file.name)
+            for imported in file.dependencies:
+                add(imported)
+            pool.AddSerializedFile(file.serialized_pb)
+
+    for file in files:
+        add(file)
+    return pool
 
 
 def _add_stable_reflection() -> None:

@@ -15,7 +15,8 @@ from bertstream.server.protocols.call import CURRENT, Stream
 from bertstream.server.protocols.decoding import Decoded, decoder
 
 # For a unary rpc: `async (Decoded[Request], Call) -> Response`. For a bidirectional one: `async (Stream[Request], Call)
-# -> None`. For one that streams answers: `async (Decoded[Request], Stream, Call) -> None`.
+# -> None`. For one that streams answers: `async (Decoded[Request], Stream, Call) -> None`, and for one that streams
+# requests: `async (Stream[Request], Call) -> Response`.
 Handler = Callable[..., Awaitable[Any]]
 
 
@@ -57,8 +58,8 @@ def _handler(
     async def unary(request: Decoded[Message], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         return await function(request, CURRENT.get())
 
-    async def stream(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        await function(Stream[Message](context, stalled_seconds), CURRENT.get())
+    async def stream(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        return await function(Stream[Message](context, stalled_seconds), CURRENT.get())
 
     async def server_stream(request: Decoded[Message], context: grpc.aio.ServicerContext[Any, Any]) -> None:
         await function(request, Stream[Message](context, stalled_seconds), CURRENT.get())
@@ -67,4 +68,6 @@ def _handler(
         return grpc.unary_stream_rpc_method_handler(server_stream, decode, serialize)
     if method.client_streaming and method.server_streaming:
         return grpc.stream_stream_rpc_method_handler(stream, decode, serialize)
+    if method.client_streaming:
+        return grpc.stream_unary_rpc_method_handler(stream, decode, serialize)
     return grpc.unary_unary_rpc_method_handler(unary, decode, serialize)

@@ -25,7 +25,7 @@ Encode = Callable[[Any], bytes]
 class Kind(enum.Flag):
     """Whose method a call is for."""
 
-    OURS = enum.auto()  # a method of bertstream.v1
+    OURS = enum.auto()  # a method that serves models, of whatever protocol
     STANDARD = enum.auto()  # a method of a service that every gRPC server may have, as health and reflection
     MISSING = enum.auto()  # there is no such method
 

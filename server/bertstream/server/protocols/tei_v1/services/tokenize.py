@@ -1,0 +1,87 @@
+"""Tokenize: texts to tokens and back, in the frontend alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bertstream.server.core.computing import check_answer_size
+from bertstream.server.core.errors import invalid
+from bertstream.server.core.models import Models
+from bertstream.server.core.preparation import failed_texts, refuse_failed
+from bertstream.server.core.tokenization import Column, Ids, Texts, Tokenized, TokenizeOptions, Truncation
+from bertstream.server.protocols.ordered import Step
+from bertstream.server.protocols.rpc import Handler
+from bertstream.server.protocols.tei_v1 import tei_pb2
+from bertstream.server.protocols.tei_v1.choosing import ANY
+from bertstream.server.protocols.tei_v1.serving import Operation, Turn
+from bertstream.server.protocols.tei_v1.validation import prompt_of, sent
+
+_NO_LIMIT = (1 << 31) - 1  # tokens
+_TOKEN_BYTES = 6  # the fewest of a token in an answer: an id, and a special token's name
+_COLUMNS: frozenset[Column] = frozenset({"tokens", "offsets", "special_tokens_mask"})
+
+
+def handlers(models: Models) -> dict[str, Handler]:
+    """Return the handler of each rpc."""
+    tokens, text = Operation(models, ANY, tokenize), Operation(models, ANY, decode)
+    return {
+        "Tokenize": tokens.one,
+        "TokenizeStream": tokens.many,
+        "Decode": text.one,
+        "DecodeStream": text.many,
+    }
+
+
+async def tokenize(message: tei_pb2.EncodeRequest, turn: Turn) -> Step[tei_pb2.EncodeResponse]:
+    """Tokenize a whole text, with its prompt as a part of it."""
+    model = turn.model
+    text = prompt_of(message, model.description) + message.inputs
+    options = TokenizeOptions(
+        Truncation("longest_first", _NO_LIMIT),
+        add_special_tokens=message.add_special_tokens,
+        columns=_COLUMNS,
+        allow_empty=True,
+    )
+    inputs = sent(Texts([text]))
+    tokens = (await model.tokenize(inputs.inputs, options)).tokens
+    refuse_failed(failed_texts(tokens, inputs))
+    count = int(tokens.ids.size)
+    check_answer_size(count * _TOKEN_BYTES, model.limits, "inputs", "send a shorter text")
+
+    async def answer() -> tei_pb2.EncodeResponse:
+        response = await model.in_thread(lambda: tei_pb2.EncodeResponse(tokens=_tokens(tokens, text)))
+        check_answer_size(response.ByteSize(), model.limits, "inputs", "send a shorter text")
+        return response
+
+    return Step(count, answer)
+
+
+async def decode(message: tei_pb2.DecodeRequest, turn: Turn) -> Step[tei_pb2.DecodeResponse]:
+    """Turn token ids into their text."""
+    ids, size = np.array(message.ids, np.int64), turn.model.description.vocabulary_size
+    beyond = ids[ids >= size]
+    if beyond.size:
+        raise invalid("ids", f"token id {beyond[0]} is not in [0, {size})", "INVALID_TOKEN_ID")
+    lists = Ids(ids.astype(np.int32), np.array([ids.size], np.int32))
+    done = await turn.model.detokenize(lists, message.skip_special_tokens)
+
+    async def answer() -> tei_pb2.DecodeResponse:
+        return tei_pb2.DecodeResponse(text=done.texts[0])
+
+    return Step(int(ids.size), answer)
+
+
+def _tokens(tokens: Tokenized, text: str) -> list[tei_pb2.SimpleToken]:
+    """Return the tokens of the only text."""
+    names, starts, ends, special = tokens.tokens, tokens.starts, tokens.ends, tokens.special_tokens_mask
+    assert names is not None
+    assert starts is not None
+    assert ends is not None
+    assert special is not None
+    columns = (tokens.ids.tolist(), names, starts.tolist(), ends.tolist(), special.tolist())
+    return [
+        tei_pb2.SimpleToken(id=id, text=name, special=True)
+        if is_special
+        else tei_pb2.SimpleToken(id=id, text=text[start:end], start=start, stop=end)
+        for id, name, start, end, is_special in zip(*columns, strict=True)
+    ]
