@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from itertools import pairwise
@@ -72,6 +73,17 @@ def test_python_blocks_run_and_print_what_is_shown(document: Path, documented: s
         if block is not None and block.kind == "python":
             printed = run_python(block, namespace, documented)
             assert_output(expected_output(block, following) or "", printed, block.place)
+
+
+@documents
+def test_python_blocks_apart_run_and_print_what_is_shown(document: Path, documented: str) -> None:
+    listed: list[Block | None] = [*blocks(document), None]
+    for block, following in pairwise(listed):
+        if block is not None and block.kind == "python apart":
+            command = [sys.executable, "-c", block.text.replace(ADDRESS, documented)]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+            assert done.returncode == 0, f"{block.place}: {done.stderr}"
+            assert_output(expected_output(block, following) or "", done.stdout, block.place)
 
 
 @pytest.mark.parametrize("block", blocks_of("console"))

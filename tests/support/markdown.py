@@ -1,6 +1,7 @@
 """The code blocks of our documents, and how each kind of them is run. There is no kind that is not checked.
 
 ```python        run in order, all of a document in one namespace
+```python apart  run in a process of its own, since it uses what leaves things behind
 ```console       lines with `$ ` are run by bash, with stand-ins for a few commands (see shell.py)
 ```toml          read as a configuration file of the server
 ```js            run by Node, where it and gRPC's packages for it are there
@@ -21,7 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ADDRESS = "127.0.0.1:50051"  # where the documents' server is
-RUN_KINDS = ("python", "console", "toml", "js")
+PYTHON_KINDS = ("python", "python apart")
+RUN_KINDS = (*PYTHON_KINDS, "console", "toml", "js")
 KINDS = (*RUN_KINDS, "text", "text picture")
 
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*(.*)")
@@ -69,7 +71,7 @@ def indented_blocks(document: Path) -> list[int]:
 
 def expected_output(of: Block, following: Block | None) -> str | None:
     """Return what the document says that a block prints, or None where it does not say."""
-    return following.text if following is not None and following.kind == "text" and of.kind == "python" else None
+    return following.text if following is not None and following.kind == "text" and of.kind in PYTHON_KINDS else None
 
 
 def run_python(block: Block, namespace: dict[str, Any], address: str) -> str:

@@ -23,6 +23,7 @@ import grpc
 from google.protobuf import descriptor_pool, json_format
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from bertstream.server import config
 from bertstream.server.supervisor.sources import chosen_models
@@ -111,14 +112,16 @@ def _check_loading(arguments: list[str]) -> int:
 
 
 def grpcurl(arguments: list[str]) -> int:
-    """Run `-plaintext -d JSON ADDRESS SERVICE/METHOD` for a unary call, by the descriptors that grpcurl asks for."""
+    """Run `-plaintext -d JSON ADDRESS SERVICE/METHOD` for a unary call, by what the server's reflection tells."""
     parser = argparse.ArgumentParser()
     parser.add_argument("-plaintext", action="store_true", required=True)
     parser.add_argument("-d", default="{}")
+    parser.add_argument("-H", action="append", default=[])
     parser.add_argument("address")
     parser.add_argument("method")
     given = parser.parse_args(arguments)
-    return _call(given.address, given.method, given.d)
+    metadata = [(key.strip().lower(), value.strip()) for key, _, value in (header.partition(":") for header in given.H)]
+    return _call(given.address, given.method, given.d, metadata)
 
 
 def curl(arguments: list[str]) -> int:
@@ -133,17 +136,17 @@ def curl(arguments: list[str]) -> int:
     return _call(os.environ["BERTSTREAM_ADDRESS"], found[1], given.d)
 
 
-def _call(address: str, name: str, text: str) -> int:
-    """Make a unary call, whose request is JSON, and print the answer as JSON."""
-    from bertstream.v1 import encoding_pb2, models_pb2, tokenization_pb2  # noqa: F401 - registers the services
-
+def _call(address: str, name: str, text: str, metadata: Sequence[tuple[str, str]] = ()) -> int:
+    """Make a unary call that the server's reflection knows, whose request is JSON, and print the answer as JSON."""
     service, _, rpc_name = name.partition("/")
-    method = descriptor_pool.Default().FindServiceByName(service).methods_by_name[rpc_name]
-    request = json_format.Parse(text, GetMessageClass(method.input_type)())
-    answer = GetMessageClass(method.output_type)
     with grpc.insecure_channel(address) as channel:
+        pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+        method = pool.FindServiceByName(service).methods_by_name[rpc_name]
+        request = json_format.Parse(text, GetMessageClass(method.input_type)())
+        answer = GetMessageClass(method.output_type)
         rpc: Callable[..., Message] = channel.unary_unary(f"/{name}", response_deserializer=answer.FromString)
-        sys.stdout.write(json_format.MessageToJson(rpc(request.SerializeToString(), timeout=30)) + "\n")
+        shown = json_format.MessageToJson(rpc(request.SerializeToString(), timeout=30, metadata=metadata))
+        sys.stdout.write(shown + "\n")
     return 0
 
 
