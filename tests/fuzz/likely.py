@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import strategies as st
 
+from bertstream.server.protocols.tei_v1 import served as tei
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2, types_pb2
 from tests.fuzz.messages import ANYTHING, Taste, Values, damaged, messages, spoilt
 
@@ -27,6 +28,8 @@ SERVICES = tuple(
     )
 )
 METHODS: tuple[MethodDescriptor, ...] = tuple(method for service in SERVICES for method in service.methods)
+# Of another server's interface, whose streams have no options, and all of whose messages are alike.
+TEI_METHODS: tuple[MethodDescriptor, ...] = tuple(method for service in tei.SERVICES for method in service.methods)
 
 # Options -> the models of the server that can do it.
 MODELS: Mapping[str, tuple[str, ...]] = {
@@ -64,6 +67,7 @@ def _kinds() -> dict[int, Values]:
         **ANYTHING.kinds,
         FieldDescriptor.CPPTYPE_INT32: st.integers(0, 4),
         FieldDescriptor.CPPTYPE_INT64: st.integers(0, 100),
+        FieldDescriptor.CPPTYPE_UINT32: st.integers(1, 60),
         FieldDescriptor.CPPTYPE_ENUM: st.integers(0, 3),
         FieldDescriptor.CPPTYPE_FLOAT: st.floats(0.25, 2, width=32),
         FieldDescriptor.CPPTYPE_STRING: _TEXT,
@@ -144,12 +148,16 @@ def _named() -> dict[str, Values]:
         "DetokenizeTokensRequest.model": st.sampled_from(["", "bert", "choice"]),
     }
     models = {f"{options}.model": st.sampled_from(names) for options, names in MODELS.items()}
-    return {f"{PACKAGE}.{name}": values for name, values in {**messages_, **fields, **models}.items()}
+    pair = st.lists(_TEXT, min_size=1, max_size=2)
+    return {
+        "tei.v1.PredictPairRequest.inputs": pair,
+        **{f"{PACKAGE}.{name}": values for name, values in {**messages_, **fields, **models}.items()},
+    }
 
 
 # Without these a request asks nothing, or the default model in vain.
 _ALWAYS = frozenset(
-    {"options", "inputs", "token_ids", "query", "documents", "model", "name", "source", "message", "task"}
+    {"options", "inputs", "token_ids", "query", "documents", "texts", "model", "name", "source", "message", "task"}
 )
 LIKELY = Taste(_kinds(), _named(), lambda values: st.lists(values, max_size=3), _ALWAYS)
 
@@ -158,6 +166,8 @@ def good_requests(method: MethodDescriptor) -> st.SearchStrategy[list[Message]]:
     """Return what a caller sends in one call: one message, or of a stream its options and then items."""
     if not method.client_streaming:
         return messages(method.input_type, LIKELY).map(lambda request: [request])
+    if method in TEI_METHODS:
+        return st.lists(messages(method.input_type, LIKELY), min_size=1, max_size=4)
     options, items = (_member(method, name) for name in ("options", "items"))
     return st.builds(lambda first, rest: [first, *rest], options, st.lists(items, max_size=4))
 

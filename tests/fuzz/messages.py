@@ -18,7 +18,7 @@ _MOST_BYTES = 1 << 20
 _UNKNOWN = (b"\xf8\x7f\x07", b"\xfa\x7f\x02hi", b"\xfb\x7f\xfc\x7f", b"\xfd\x7f1234", b"\x00")  # fields
 _TIMES = st.sampled_from([70, 600])
 
-INT32, INT64, UINT64 = (-(2**31), 2**31 - 1), (-(2**63), 2**63 - 1), (0, 2**64 - 1)
+INT32, INT64, UINT32, UINT64 = (-(2**31), 2**31 - 1), (-(2**63), 2**63 - 1), (0, 2**32 - 1), (0, 2**64 - 1)
 ODD_TEXTS = (
     *("", " ", "\x00", "\n\r\t", "a\x00b", "\ufeff", "\u202e", "\ud7ff", "\uffff", "\U0010ffff", "é" * 50, "🚀🚀"),
     *("{", "{}", "{0}", "%s", "../..", "/etc/passwd", "[MASK]", "<mask>", "[CLS] [SEP]", "e\u0301\u0301", "x" * 30_000),
@@ -35,6 +35,7 @@ WILD: Mapping[int, Values] = {
     FieldDescriptor.CPPTYPE_BOOL: st.booleans(),
     FieldDescriptor.CPPTYPE_INT32: _integers(INT32),
     FieldDescriptor.CPPTYPE_INT64: _integers(INT64),
+    FieldDescriptor.CPPTYPE_UINT32: _integers(UINT32),
     FieldDescriptor.CPPTYPE_UINT64: _integers(UINT64),
     FieldDescriptor.CPPTYPE_ENUM: st.integers(-1, 12) | st.sampled_from([99, *INT32]),
     FieldDescriptor.CPPTYPE_FLOAT: st.floats(width=32),

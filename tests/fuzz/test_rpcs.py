@@ -18,7 +18,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from bertstream.client import Client
-from tests.fuzz.likely import METHODS, requests
+from tests.fuzz.likely import METHODS, TEI_METHODS, requests
 from tests.fuzz.running import examples
 from tests.support.generation_checkpoints import tiny_causal
 from tests.support.server import Server, running
@@ -71,7 +71,9 @@ class Fuzzed:
         path = f"/{method.containing_service.full_name}/{method.name}"
         parse = GetMessageClass(method.output_type).FromString
         try:
-            if method.client_streaming:
+            if method.client_streaming and not method.server_streaming:
+                self.channel.stream_unary(path, bytes, parse)(iter(raws), timeout=SECONDS)
+            elif method.client_streaming:
                 list(self.channel.stream_stream(path, bytes, parse)(iter(raws), timeout=SECONDS))
             elif method.server_streaming:
                 list(self.channel.unary_stream(path, bytes, parse)(raws[0], timeout=SECONDS))
@@ -125,7 +127,7 @@ def details_of(error: Any) -> tuple[status_pb2.Status, error_details_pb2.ErrorIn
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("method", [*METHODS, *TEI_METHODS], ids=lambda method: method.full_name)
 @given(data=st.data())
 @examples(60)
 def test_a_call_is_answered_or_refused_for_a_reason(method: MethodDescriptor, fuzzed: Fuzzed, data: Any) -> None:
