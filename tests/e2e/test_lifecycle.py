@@ -21,9 +21,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bertstream.client import Client, FailedPrecondition
+from bertstream.server.frontend.process import SERVICES
 from tests.support.server import Server, eventually, running
-
-SERVICES = ("EncodingService", "TokenizationService", "ModelService")
 
 
 def bertstream(*arguments: str, server: Server | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -65,7 +64,7 @@ def test_settings_are_no_arguments_of_processes_since_all_can_read_those(server:
 def test_health_of_the_server_its_services_and_models(server: Server) -> None:
     with grpc.insecure_channel(server.address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
-        for service in ("", *(f"bertstream.v1.{name}" for name in SERVICES), "models/bert"):
+        for service in ("", *SERVICES, "models/bert"):
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         with pytest.raises(grpc.RpcError) as caught:
