@@ -9,13 +9,16 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from bertstream.cli import main
 from bertstream.client import Client, InvalidArgument, PermissionDenied
+from bertstream.server.protocols.tei_v1 import tei_pb2
 from tests.support.admin import AdminPort, Metrics
 from tests.support.generation_checkpoints import tiny_causal
 from tests.support.server import Server, eventually, running
+from tests.support.tei import TeiCalls
 
 OPTIONS = ("--admin-port", "0", "--workers", "2", "--threads", "1", "--frontends", "2")
 CALLS = "grpc_server_call_duration_seconds_count"
@@ -104,6 +107,26 @@ def test_a_bulk_stream_is_counted_as_one_call_of_many_texts(client: Client, coun
     assert counted("bertstream_queue_duration_seconds_count", model="tiny", priority="bulk") > 0
     assert counted("bertstream_queue_duration_seconds_count", model="tiny", priority="interactive") == 0
     assert counted("bertstream_stream_active") == 0
+
+
+def test_another_server_s_interface_is_counted_by_its_names(
+    server: Server, counted: Counted, keys: dict[str, str]
+) -> None:
+    requests = [tei_pb2.EmbedRequest(inputs="hello")] * 40
+    with grpc.insecure_channel(server.address) as channel:
+        calls, key = TeiCalls(channel), (("authorization", f"Bearer {keys['team']}"),)
+        assert len(list(calls.many("Embed/EmbedStream", requests, metadata=key))) == 40
+        with pytest.raises(grpc.RpcError) as raised:
+            calls.one("Embed/Embed", requests[0])
+    assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert counted(CALLS, grpc_method="tei.v1.Embed/EmbedStream", grpc_status="OK") == 1
+    assert counted(CALLS, grpc_method="tei.v1.Embed/Embed", grpc_status="UNAUTHENTICATED") == 1
+    assert counted("bertstream_admitted_texts_total", model="tiny") == 40
+    tokens = counted("bertstream_admitted_tokens_total", model="tiny")
+    assert counted("bertstream_caller_tokens_total", caller="team") == tokens >= 40 * 3
+    # The first of a stream are interactive, as there are clients that open a stream for each call.
+    assert counted("bertstream_queue_duration_seconds_count", model="tiny", priority="interactive") == 16
+    assert counted("bertstream_queue_duration_seconds_count", model="tiny", priority="bulk") == 24
 
 
 def test_generated_tokens_are_counted(client: Client, counted: Counted) -> None:

@@ -1,4 +1,4 @@
-"""Streams that are answered in order, over a real connection, with work that the test controls."""
+"""Answer streams in order, over a real connection, with work that the test controls."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def answer(number: int, size: int = 0) -> Response:
 
 
 class Servicer:
-    """Runs every stream as an OrderedStream; the test says what a message costs, and how it is answered."""
+    """Run every stream as an OrderedStream; the test says what a message costs, and how it is answered."""
 
     def __init__(self) -> None:
         self.limits = replace(LIMITS, stream_items=8, stream_tokens=100)

@@ -1,4 +1,4 @@
-"""What a call allows its work, and which errors of single texts fail a whole call or stream."""
+"""Say what a call allows its work, and which errors of single texts fail a whole call or stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertstream.server.settings import Limits
 
 
 class Terms(Protocol):
-    """For whom a call's work is done, and until when."""
+    """Say for whom a call's work is done, and until when."""
 
     @property
     def caller(self) -> Caller: ...

@@ -1,4 +1,4 @@
-"""Encodes the texts of one message whose answer is one message, too: it fails as a whole."""
+"""Encode the texts of a message whose answer is one message, too, so that it fails as a whole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bertstream.server.core.preparation import Prepared
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The outputs of all texts, end to end as in the layout of what was prepared."""
+    """Hold the outputs of all texts, end to end as in the layout of what was prepared."""
 
     tensors: Tensors
     outcomes: Sequence[Outcome]  # for their times

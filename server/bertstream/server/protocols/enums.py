@@ -1,4 +1,4 @@
-"""Maps protocols' enums to the server's own names. An unknown value is the caller's error, never a crash."""
+"""Map protocols' enums to the server's own names. An unknown value is the caller's error, never a crash."""
 
 from __future__ import annotations
 

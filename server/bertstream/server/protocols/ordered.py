@@ -1,4 +1,4 @@
-"""Streams of protocols whose messages have no ids: each is answered by one message, in the order in which they came.
+"""Serve streams whose messages have no ids: each is answered by one message, in the order in which they came.
 
 The reader prepares one message after another, and goes on only while the window has room. What is prepared is computed
 at once, and the writer sends the answers in turn. Room is taken in the order of the messages, so that none can wait for
@@ -26,7 +26,7 @@ Response = TypeVar("Response", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[Response]):
-    """What is left to do for a message that has been prepared."""
+    """Hold what is left to do for a message that has been prepared."""
 
     cost: int  # of the window, in tokens, until the answer is written
     answer: Callable[[], Awaitable[Response]]  # raises RequestError where there can be none
@@ -34,7 +34,7 @@ class Step(Generic[Response]):
 
 @dataclass(frozen=True, slots=True)
 class _Due(Generic[Response]):
-    """An answer that is due, and the room that it holds until it is written."""
+    """Hold an answer that is due, and the room that it takes until it is written."""
 
     answer: asyncio.Future[Response | RequestError]
     tokens: int
@@ -42,7 +42,7 @@ class _Due(Generic[Response]):
 
 
 class OrderedStream(Window, Generic[Response]):
-    """Runs one stream. `prepare` does the work for a message that comes before it is computed.
+    """Run one stream. `prepare` does the work for a message that comes before it is computed.
 
     It is told how many messages came before, and raises RequestError for a message that cannot be answered.
     """

@@ -1,4 +1,4 @@
-"""What all streams of items share: bounds on what is under way, and one error that they end with."""
+"""Bound what is under way in a stream of items, and end it with one error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REQUEST_BYTES = 32 << 20  # of one stream's messages that are not answered yet: 
 
 
 class Window:
-    """The bounds of one stream; `items`, `tokens` and `request_bytes` count what is under way."""
+    """Bound one stream; `items`, `tokens` and `request_bytes` count what is under way."""
 
     def __init__(self, call: Call, items: int, tokens: int) -> None:
         self.items = Permits(items)

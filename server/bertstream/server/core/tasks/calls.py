@@ -1,4 +1,4 @@
-"""Runs a task on the items of one message whose answer is one message, too: it fails as a whole."""
+"""Run a task on the items of a message whose answer is one message, too, so that it fails as a whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Begin = Callable[[], tuple[Task[Any], SentItems]]  # makes the task and finds it
 
 @dataclass(frozen=True, slots=True)
 class PreparedItems:
-    """The items of a message as rows of a task; none of them has failed."""
+    """Hold the items of a message as rows of a task; none of them has failed."""
 
     task: Task[Any]
     sent: SentItems
@@ -43,7 +43,7 @@ class PreparedItems:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredItems(Generic[Written]):
-    """The answers of a task to all items."""
+    """Hold the answers of a task to all items."""
 
     answer: object  # as the task gives it
     written: Written  # as the protocol has it

@@ -1,1 +1,1 @@
-"""text-embeddings-inference's interface, `tei.v1`: its messages made requests of the core, and answers its messages."""
+"""Speak `tei.v1`, the interface of text-embeddings-inference: requests of the core for its messages, and back."""

@@ -1,4 +1,4 @@
-"""Which model answers a call: the one that its metadata names, or else the first that can do it."""
+"""Choose the model that answers a call: the one that its metadata names, or else the first that can do it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def type_of(description: ModelDescription) -> tei_pb2.ModelType.ValueType:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The models that can do what a rpc is for; any of an earlier kind comes before all of a later kind."""
+    """Describe the models that can do what an rpc is for; any of an earlier kind comes before all of a later kind."""
 
     name: str  # for people
     kinds: tuple[Callable[[ModelDescription], bool], ...]

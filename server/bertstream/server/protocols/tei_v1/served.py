@@ -1,4 +1,4 @@
-"""The services of `tei.v1`, for the server that serves them."""
+"""List the services of `tei.v1`, with the handlers of their rpcs."""
 
 from __future__ import annotations
 

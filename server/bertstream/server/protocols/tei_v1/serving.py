@@ -1,4 +1,4 @@
-"""How every rpc is served: one function prepares a message, for a call of its own and for a stream of many alike."""
+"""Serve every rpc alike: one function prepares a message, whether it has a call of its own or is one of a stream."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Response = TypeVar("Response", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of a call, and the model that answers it."""
+    """Hold what is known of one message of a call, such as the model that answers it."""
 
     model: ServedModel
     call: Call
@@ -59,7 +59,7 @@ Prepare = Callable[[Request, Turn], Awaitable[Step[Response]]]
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[Request, Response]):
-    """Something that is done for a message; `one` and `many` are the handlers of its two rpcs."""
+    """Do one thing for messages; `one` and `many` are the handlers of its two rpcs."""
 
     models: Models
     wanted: Wanted

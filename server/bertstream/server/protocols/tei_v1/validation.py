@@ -1,4 +1,4 @@
-"""Parses what several requests have in common."""
+"""Parse what several requests have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes vectors into messages."""
+"""Write vectors into messages."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The services of `tei.v1`, each with the handlers of its rpcs."""
+"""Serve the rpcs of `tei.v1`, a file for each service."""

@@ -1,4 +1,4 @@
-"""Embed: texts to vectors."""
+"""Turn texts into vectors."""
 
 from __future__ import annotations
 

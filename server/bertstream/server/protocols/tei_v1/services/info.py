@@ -1,4 +1,4 @@
-"""Info: what is known of a model."""
+"""Tell what is known of a model."""
 
 from __future__ import annotations
 

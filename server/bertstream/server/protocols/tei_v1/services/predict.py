@@ -1,4 +1,4 @@
-"""Predict: the labels of texts and of pairs."""
+"""Give the labels of texts and of pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rerank: the scores of texts for a query."""
+"""Give the scores of texts for a query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokenize: texts to tokens and back, in the frontend alone."""
+"""Turn texts into tokens and back, in the frontend alone."""
 
 from __future__ import annotations
 
