@@ -146,24 +146,45 @@ async def test_the_first_message_has_its_room_before_all_others(served: Served) 
 
     served.servicer.prepare, served.servicer.cost = wait, 100
     call = await served.open(5)
+    await until(lambda: served.servicer.prepared == [1, 2, 3, 4])
     await settle()
-    assert served.servicer.prepared == []
+    assert (served.servicer.answered, served.servicer.stream.tokens.held) == ([], 0)
     first.set()
     assert await numbers(call) == list(range(5))
+    assert served.servicer.answered == list(range(5))
 
 
-@pytest.mark.parametrize(("cost", "begun"), [(1, 8), (40, 3)])
+async def test_a_few_messages_are_prepared_side_by_side(served: Served) -> None:
+    served.servicer.limits = replace(LIMITS, stream_items=100)
+    waiting, gate = 0, asyncio.Event()
+
+    async def wait(name: int) -> None:
+        nonlocal waiting
+        waiting += 1
+        await gate.wait()
+
+    served.servicer.prepare = wait
+    call = await served.open(50)
+    await settle()
+    assert 2 <= waiting <= 10
+    gate.set()
+    assert await numbers(call) == list(range(50))
+
+
+@pytest.mark.parametrize(("cost", "begun"), [(1, 8), (40, 2)])
 async def test_the_window_bounds_what_is_begun(served: Served, cost: int, begun: int) -> None:
-    gate = asyncio.Event()
+    gate, computing = asyncio.Event(), list[int]()
 
     async def wait(name: int) -> Response:
+        computing.append(name)
         await gate.wait()
         return answer(name)
 
     served.servicer.answer, served.servicer.cost = wait, cost
     call = await served.open(20)
     await settle()
-    assert served.servicer.prepared == list(range(begun))
+    assert computing == list(range(begun))
+    assert served.servicer.stream.items.held <= 8
     gate.set()
     assert await numbers(call) == list(range(20))
 

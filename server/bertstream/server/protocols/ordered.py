@@ -1,8 +1,8 @@
 """Serve streams whose messages have no ids: each is answered by one message, in the order in which they came.
 
-The reader prepares one message after another, and goes on only while the window has room. What is prepared is computed
-at once, and the writer sends the answers in turn. Room is taken in the order of the messages, so that none can wait for
-room that is held by those behind it. A message that cannot be answered ends the stream, behind all answers before it.
+The reader takes a message while the window has room, and has it prepared, a few side by side. In the order of the
+messages each takes its room in tokens, so that none waits for room that is held by those behind it, and is computed;
+the writer sends the answers in turn. A message that cannot be answered ends the stream, behind all answers before it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from bertstream.server.protocols.window import Window, ended_by_one_error
 from bertstream.server.settings import Limits
 
 Response = TypeVar("Response", bound=Message)
+Made = TypeVar("Made")
+_PREPARING = 8  # messages of one stream at once, as threads that tokenize are for all callers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,18 @@ class Step(Generic[Response]):
 
 
 @dataclass(frozen=True, slots=True)
+class _Read(Generic[Response]):
+    """Hold a message that was read, and is being prepared."""
+
+    step: asyncio.Task[Step[Response] | RequestError]
+    size: int  # its bytes
+
+
+@dataclass(frozen=True, slots=True)
 class _Due(Generic[Response]):
     """Hold an answer that is due, and the room that it takes until it is written."""
 
-    answer: asyncio.Future[Response | RequestError]
+    answer: asyncio.Task[Response | RequestError]
     tokens: int
     size: int  # bytes of the request
 
@@ -58,6 +68,7 @@ class OrderedStream(Window, Generic[Response]):
         self._stream = stream
         self._call = call
         self._prepare = prepare
+        self._read: asyncio.Queue[_Read[Response] | None] = asyncio.Queue(_PREPARING)
         self._due: asyncio.Queue[_Due[Response] | None] = asyncio.Queue(limits.stream_items + 1)
 
     async def run(self) -> None:
@@ -65,28 +76,27 @@ class OrderedStream(Window, Generic[Response]):
         with ended_by_one_error():
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write())
+                tasks.create_task(self._compute(tasks))
                 number = 0
                 async for decoded in self._stream:
+                    self._call.caller.quota.check_key()
                     await self.items.acquire(1)
                     size = await self.request_bytes.acquire(decoded.message.ByteSize())
-                    if not await self._begin(decoded, number, size, tasks):
-                        break
+                    step = tasks.create_task(_or_error(self._prepare(decoded, number)))
+                    await self._read.put(_Read(step, size))
                     number += 1
-                await self._due.put(None)
+                await self._read.put(None)
 
-    async def _begin(self, decoded: Decoded[Any], number: int, size: int, tasks: asyncio.TaskGroup) -> bool:
-        """Prepare a message, and begin to compute its answer; return whether there can be one."""
-        try:
-            self._call.caller.quota.check_key()
-            step = await self._prepare(decoded, number)
-        except RequestError as error:
-            failed = asyncio.get_running_loop().create_future()
-            failed.set_result(error)
-            await self._due.put(_Due(failed, 0, size))
-            return False
-        held = await self.tokens.acquire(step.cost)
-        await self._due.put(_Due(tasks.create_task(_answered(step)), held, size))
-        return True
+    async def _compute(self, tasks: asyncio.TaskGroup) -> None:
+        """Take the room for each message in turn, and begin to compute its answer."""
+        while (read := await self._read.get()) is not None:
+            step = await read.step
+            if isinstance(step, RequestError):
+                await self._due.put(_Due(tasks.create_task(_known(step)), 0, read.size))
+                return
+            held = await self.tokens.acquire(step.cost)
+            await self._due.put(_Due(tasks.create_task(_or_error(_answered(step))), held, read.size))
+        await self._due.put(None)
 
     async def _write(self) -> None:
         while (due := await self._due.get()) is not None:
@@ -99,11 +109,19 @@ class OrderedStream(Window, Generic[Response]):
             self.request_bytes.release(due.size)
 
 
-async def _answered(step: Step[Response]) -> Response | RequestError:
-    """Return the answer, or the error, which is not raised before all answers before it are written."""
+async def _answered(step: Step[Response]) -> Response:
     with tracing.span("items") as span:
         span.set(items=1)
-        try:
-            return await step.answer()
-        except RequestError as error:
-            return error
+        return await step.answer()
+
+
+async def _or_error(made: Awaitable[Made]) -> Made | RequestError:
+    """Return what is made, or its error, which is not raised before all answers before it are written."""
+    try:
+        return await made
+    except RequestError as error:
+        return error
+
+
+async def _known(error: RequestError) -> RequestError:
+    return error
