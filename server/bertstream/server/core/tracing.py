@@ -19,6 +19,7 @@ from bertstream.server.core.errors import RequestError
 
 MOST_SPANS = 128  # of one call; those that come later are only counted, since a stream may have any number of them
 _LOW_BITS = 1 << 64  # by the lower half of a trace's id all services of a trace decide alike
+_CHANCE = random.Random()  # not the module's own generator, which others may seed, so that ids come twice
 Value = str | int | float | bool
 
 
@@ -226,7 +227,7 @@ def is_sampled(parent: Parent | None, trace_id: int, ratio: float) -> bool:
 
 def _new_id(bits: int) -> int:
     """Return a random id, which must not be 0."""
-    return random.getrandbits(bits) or 1
+    return _CHANCE.getrandbits(bits) or 1
 
 
 def _reason_of(error: BaseException) -> str:
