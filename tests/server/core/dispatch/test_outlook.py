@@ -108,6 +108,17 @@ def test_no_worker_runs_idle_meanwhile(clock: Clock) -> None:
     assert refusal(outlook, "a", clock.now + 1.0) is None
 
 
+def test_a_caller_with_much_under_way_is_remembered_for_longer(clock: Clock) -> None:
+    outlook = Outlook(lambda: [busy(0.02)], lambda caller: 0.4 if caller == "a" else 0.0)
+    for caller in ("a", "b"):
+        outlook.refused(caller, clock.now + 2.0, retry_seconds=5.0)
+    clock.now += 0.15
+    assert refusal(outlook, "a", clock.now + 1.0) is not None
+    assert refusal(outlook, "b", clock.now + 1.0) is None
+    clock.now += 0.06
+    assert refusal(outlook, "a", clock.now + 1.0) is None
+
+
 def test_so_many_callers_are_remembered_and_no_more(clock: Clock) -> None:
     wait = Wait()
     outlook = outlook_on(wait)

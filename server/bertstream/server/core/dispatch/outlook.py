@@ -21,7 +21,7 @@ _MOST_CALLERS = 1024  # whose refusals are remembered
 # and a caller whose call would fit after all is told to try again soon.
 _MOST_SECONDS = 0.25
 # Nor is it remembered for more than this part, 1 in 8, of the time that the call had, and half of the time for which
-# the least busy worker has work, so that none runs idle while the caller is refused.
+# workers have work, the least busy one for others or all for this caller, so that none runs idle meanwhile.
 _PART_OF_WAIT = 8
 _PART_OF_WORK = 2
 _LEAST_RETRY_SECONDS = 0.02
@@ -74,14 +74,14 @@ class Outlook:
         slack = deadline - now
         if math.isinf(slack):
             return
+        refusal = self._refused.get(caller)
+        if refusal is not None and now < refusal.until and slack <= refusal.slack:
+            raise _too_late(refusal.until - now)
         if (least := self._least_wait(now)) > slack:
             raise _too_late(least - slack)
         # Less patient calls go before others of their caller.
         if slack >= PATIENCE_SECONDS[INTERACTIVE] and (behind := self._behind_own(caller)) > slack:
             raise _too_late(behind - slack)
-        refusal = self._refused.get(caller)
-        if refusal is not None and now < refusal.until and slack <= refusal.slack:
-            raise _too_late(refusal.until - now)
 
     def refused(self, caller: str, deadline: float, retry_seconds: float) -> None:
         """Remember that a worker refused a call that would have fitted after `retry_seconds`."""
@@ -92,7 +92,7 @@ class Outlook:
         if len(self._refused) >= _MOST_CALLERS:
             self._refused = {name: each for name, each in self._refused.items() if now < each.until}
         if len(self._refused) < _MOST_CALLERS:
-            busy = self._least_wait(now) / _PART_OF_WORK
+            busy = max(self._least_wait(now), self._behind_own(caller)) / _PART_OF_WORK
             self._refused[caller] = _Refusal(
                 now + min(retry_seconds, slack / _PART_OF_WAIT, busy, _MOST_SECONDS), slack
             )
