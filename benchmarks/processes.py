@@ -110,7 +110,7 @@ class Server(Process):
 
     def __init__(self, directory: Path, flags: Sequence[str], cache: Path, patience: Patience) -> None:
         variables = {name: value for name, value in os.environ.items() if name not in _THREADS}
-        command = [sys.executable, "-m", "bertstream.cli", "serve", f"bench={directory}", "--port", "0", *flags]
+        command = [sys.executable, "-m", "bertstream.cli", "serve", f"bench={directory}", *flags, "--port", "0"]
         super().__init__(command, {**variables, "BERTSTREAM_CACHE": str(cache)})
         try:
             said = self.line(patience.start)

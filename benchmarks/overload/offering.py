@@ -20,6 +20,7 @@ from bertstream.v1.types_pb2 import TextBatch, Texts
 ENCODE = "/bertstream.v1.EncodingService/EncodeTexts"
 CHANNELS = 8
 REFUSED = "RESOURCE_EXHAUSTED"
+PUSHBACK = "grpc-retry-pushback-ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Call:
     ended: float
     status: str
     tokens: int = 0
+    retry_seconds: float = 0.0  # after which the server has told a refused caller to try again
 
     @property
     def seconds(self) -> float:
@@ -50,6 +52,11 @@ def requests(workload: Workload, models: Sequence[str] = ("",)) -> Iterator[Requ
     """Return an endless iterator of requests with one text each, for each model in turn."""
     each = zip(workload.texts, workload.tokens, itertools.cycle(models), strict=False)
     return itertools.cycle([Request(_message(text, model), tokens) for text, tokens, model in each])
+
+
+def _retry_seconds(error: grpc.aio.AioRpcError) -> float:
+    pushback = dict(error.trailing_metadata() or ()).get(PUSHBACK, b"0")
+    return max(int(pushback), 0) / 1e3
 
 
 def _message(text: str, model: str) -> bytes:
@@ -83,7 +90,8 @@ class Callers:
         try:
             await next(self._rpcs)(request.message, timeout=left, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
-            return Call(due, began, time.monotonic() - start, error.code().name, request.tokens)
+            ended, retry = time.monotonic() - start, _retry_seconds(error)
+            return Call(due, began, ended, error.code().name, request.tokens, retry)
         return Call(due, began, time.monotonic() - start, "OK", request.tokens)
 
     async def offer(
@@ -101,12 +109,17 @@ class Callers:
     async def keep_busy(
         self, source: Iterator[Request], at_once: int, seconds: float, deadline: float | None = None
     ) -> list[Call]:
-        """Keep `at_once` callers busy, each of which calls again as soon as it is answered, and return the calls."""
+        """Keep `at_once` callers busy, each of which calls again as soon as it is answered, and return the calls.
+
+        Who is refused waits as long as the server says, as clients do.
+        """
         start, ended = time.monotonic(), []
 
         async def caller() -> None:
             while (now := time.monotonic() - start) < seconds:
-                ended.append(await self.call(next(source), start, now, deadline))
+                ended.append(call := await self.call(next(source), start, now, deadline))
+                if call.retry_seconds:
+                    await asyncio.sleep(call.retry_seconds)
 
         await asyncio.gather(*(caller() for _ in range(at_once)))
         return ended

@@ -142,3 +142,22 @@ def test_a_call_behind_its_caller_s_own_work_is_refused_without_asking_a_worker(
     assert refusal(outlook, "a", clock.now + 3.0) is None
     assert refusal(outlook, "b", clock.now + 2.0) is None
     assert refusal(outlook, "a", clock.now + 0.5) is None  # goes before the caller's patient calls
+
+
+def test_the_more_of_a_caller_s_calls_are_refused_the_later_it_is_to_try_again(clock: Clock) -> None:
+    outlook = outlook_on(busy(30.0))
+    waits = []
+    for _ in range(2000):
+        error = refusal(outlook, "a", clock.now + 29.9)
+        assert error is not None
+        waits.append(error.retry_seconds or 0.0)
+    assert waits[0] == 0.1
+    assert waits[199] == pytest.approx(2.0, abs=0.02)
+    assert waits[-1] == 5.0
+    error = refusal(outlook, "b", clock.now + 29.9)
+    assert error is not None
+    assert error.retry_seconds == 0.1
+    clock.now += 5.0
+    error = refusal(outlook, "a", clock.now + 24.9)
+    assert error is not None
+    assert error.retry_seconds == pytest.approx(0.145, abs=0.01)

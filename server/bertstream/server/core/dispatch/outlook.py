@@ -25,6 +25,11 @@ _MOST_SECONDS = 0.25
 _PART_OF_WAIT = 8
 _PART_OF_WORK = 2
 _LEAST_RETRY_SECONDS = 0.02
+# A caller is told to wait longer the more of its calls are refused, or all of them would soon come again at once: with
+# N that wait, sqrt(100 N) come a second.
+_RETRIES_PER_SECOND = 100.0
+_MOST_RETRY_SECONDS = 5.0
+_RATE_SECONDS = 1.0  # the age at which a refusal counts a third
 
 
 @dataclass(slots=True)
@@ -67,6 +72,7 @@ class Outlook:
         self._waits = waits
         self._behind_own = behind_own
         self._refused: dict[str, _Refusal] = {}  # by the caller's name
+        self._rates: dict[str, tuple[float, float]] = {}  # by the same: refusals a second, and when that was
 
     def check(self, caller: str, deadline: float) -> None:
         """Raise OVERLOADED where no worker would answer by the deadline; a call without a deadline always passes."""
@@ -76,12 +82,12 @@ class Outlook:
             return
         refusal = self._refused.get(caller)
         if refusal is not None and now < refusal.until and slack <= refusal.slack:
-            raise _too_late(refusal.until - now)
+            raise self._too_late(caller, refusal.until - now, now)
         if (least := self._least_wait(now)) > slack:
-            raise _too_late(least - slack)
+            raise self._too_late(caller, least - slack, now)
         # Less patient calls go before others of their caller.
         if slack >= PATIENCE_SECONDS[INTERACTIVE] and (behind := self._behind_own(caller)) > slack:
-            raise _too_late(behind - slack)
+            raise self._too_late(caller, behind - slack, now)
 
     def refused(self, caller: str, deadline: float, retry_seconds: float) -> None:
         """Remember that a worker refused a call that would have fitted after `retry_seconds`."""
@@ -100,7 +106,16 @@ class Outlook:
     def _least_wait(self, now: float) -> float:
         return min((wait.left(now) for wait in self._waits()), default=0.0)
 
+    def _too_late(self, caller: str, seconds: float, now: float) -> RequestError:
+        crowd = min(self._refusals_per_second(caller, now) / _RETRIES_PER_SECOND, _MOST_RETRY_SECONDS)
+        message = "the work that waits already leaves no time for this before its deadline"
+        return overloaded(message, round(max(seconds, crowd, _LEAST_RETRY_SECONDS), 3))
 
-def _too_late(seconds: float) -> RequestError:
-    message = "the work that waits already leaves no time for this before its deadline"
-    return overloaded(message, round(max(seconds, _LEAST_RETRY_SECONDS), 3))
+    def _refusals_per_second(self, caller: str, now: float) -> float:
+        """Count one more, and return how many there were lately; older ones count exponentially less."""
+        rate, at = self._rates.pop(caller, (0.0, now))
+        rate = rate * math.exp((at - now) / _RATE_SECONDS) + 1 / _RATE_SECONDS
+        if len(self._rates) >= _MOST_CALLERS:
+            self._rates.pop(next(iter(self._rates)))  # the one that was refused the longest ago
+        self._rates[caller] = (rate, now)
+        return rate
