@@ -76,6 +76,7 @@ def _inside(module: str, package: str) -> bool:
 CLIENT_SHARED = tuple(
     f"bertstream.client.{name}"
     for name in (
+        "_chance",
         "_descriptions",
         "_enums",
         "_errors",

@@ -11,7 +11,6 @@ answered are never sent again.
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import numpy as np
 
 from bertstream.client._calls.backoff import backoff_seconds
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Step, Stop
+from bertstream.client._chance import CHANCE
 from bertstream.client._errors import (
     InvalidArgument,
     Overloaded,
@@ -100,7 +100,7 @@ class StreamCounts:
 class Backoff:
     """The waiting time before a broken stream is opened again: exponential, with jitter, or as the server asks."""
 
-    def __init__(self, budget_seconds: float, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(self, budget_seconds: float, jitter: Callable[[], float] = CHANCE.random) -> None:
         self._budget, self._jitter = budget_seconds, jitter
         self._failures, self._spent = 0, 0.0
 
@@ -131,7 +131,7 @@ class StreamConfig:
 class BulkStream(Generic[V, B]):
     """The state of one stream; see the module's docstring."""
 
-    def __init__(self, codec: Codec[V, B], config: StreamConfig, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(self, codec: Codec[V, B], config: StreamConfig, jitter: Callable[[], float] = CHANCE.random) -> None:
         self.counts = StreamCounts()
         self._codec, self._config = codec, config
         texts = min(config.batch_size, config.limits.texts)

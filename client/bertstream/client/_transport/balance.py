@@ -6,7 +6,6 @@ that it takes calls, it gets them again. Where no server takes calls, all are tr
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from bertstream.client._calls.backoff import backoff_seconds
+from bertstream.client._chance import CHANCE
 from bertstream.client._errors import RpcError, Unavailable
 from bertstream.client._transport.handshakes import CLOSED, FAILED, HEALTH_CLOSED
 
@@ -51,7 +51,7 @@ class Balance:
         channels: int,
         first: int = 0,
         clock: Callable[[], float] = monotonic,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = CHANCE.random,
     ) -> None:
         count = len(servers)
         self._servers = [_Server(each, [0] * channels, (at - first) % count) for at, each in enumerate(servers)]

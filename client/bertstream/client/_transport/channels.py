@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from bertstream.client._calls.health import CHECK_METHOD, HEALTH_RPC, OPEN_SERVICE
+from bertstream.client._chance import CHANCE
 from bertstream.client._errors import RpcError, error_from_call
 from bertstream.client._transport.addresses import is_local, may_be_several, proxy_of
 from bertstream.client._transport.balance import Balance, Place
@@ -98,7 +98,7 @@ class Connection:
 
     def balance(self) -> Balance:
         """Return a new balance between the channels, which begins with any server, as other clients do."""
-        return Balance(self.servers, self.channels, first=random.randrange(len(self.servers)))
+        return Balance(self.servers, self.channels, first=CHANCE.randrange(len(self.servers)))
 
     def tries(self, rpc: str) -> Tries:
         """Return the tries of a call. Raises ValueError where it must not go to just any of several servers."""

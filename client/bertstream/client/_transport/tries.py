@@ -6,11 +6,11 @@ could answer at once, so between several the client decides.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 from bertstream.client._calls.backoff import backoff_seconds
 from bertstream.client._calls.stream import may_pass
+from bertstream.client._chance import CHANCE
 from bertstream.client._errors import RpcError, Unavailable
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.1, 2.0  # as in the service config
@@ -19,7 +19,7 @@ FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.1, 2.0  # as in the service confi
 class Tries:
     """The tries of one call, each of which may go from one server to the next until one takes it."""
 
-    def __init__(self, servers: int, retries: int, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(self, servers: int, retries: int, jitter: Callable[[], float] = CHANCE.random) -> None:
         self._servers, self._retries, self._jitter = servers, retries, jitter
         self._failures = 0
         self.refused: set[int] = set()
