@@ -126,6 +126,8 @@ def details_of(error: Any) -> tuple[status_pb2.Status, error_details_pb2.ErrorIn
     return status, info
 
 
+# Hypothesis watches Python's generator of random numbers, and blames the strategy where a thread beside has used it.
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [*METHODS, *TEI_METHODS], ids=lambda method: method.full_name)
 @given(data=st.data())
