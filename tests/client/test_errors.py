@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 import bertstream.client as sdk
 import bertstream.client._errors as errors
+from bertstream.client._calls import stream
 from tests.client.fake_encodings import vector
 from tests.client.fake_server import Code, FakeServer, status
 
@@ -168,6 +169,22 @@ def test_what_cannot_pass_is_not(server: FakeServer, client: Any) -> None:
     with pytest.raises(sdk.InvalidArgument):
         client.encode(["a"])
     assert server.seen.rpcs["EncodeTexts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "may"),
+    [
+        (sdk.Cancelled("CANCELLED"), True),  # by a server that stops listening in that moment
+        (sdk.Cancelled("Channel closed!"), False),
+        (sdk.Cancelled("Locally cancelled by application!"), False),
+        (sdk.Cancelled("CANCELLED", reason="DRAINING"), False),
+        (sdk.Unavailable(""), True),
+        (sdk.Overloaded(""), True),
+        (sdk.NotFound(""), False),
+    ],
+)
+def test_a_call_that_was_cut_off_may_pass_and_one_that_was_cancelled_may_not(error: sdk.RpcError, may: bool) -> None:
+    assert stream.may_pass(error) == may
 
 
 def test_no_server(connect: Any) -> None:

@@ -23,6 +23,7 @@ from bertstream.client._calls.backoff import backoff_seconds
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Step, Stop
 from bertstream.client._chance import CHANCE
 from bertstream.client._errors import (
+    Cancelled,
     InvalidArgument,
     Overloaded,
     RpcError,
@@ -358,8 +359,13 @@ def _is_number(value: object) -> bool:
 
 
 def may_pass(error: RpcError) -> bool:
-    """Return whether the same call may succeed after a while."""
-    return isinstance(error, Unavailable | Overloaded)
+    """Return whether the same call may succeed after a while.
+
+    A call that comes in the moment in which a server stops listening is cut off by gRPC with a bare CANCELLED; one that
+    was cancelled on this side says so in other words.
+    """
+    cut_off = isinstance(error, Cancelled) and not error.reason and error.message == "CANCELLED"
+    return cut_off or isinstance(error, Unavailable | Overloaded)
 
 
 def _until_error(outcomes: list[V | RpcError]) -> list[V | RpcError]:
