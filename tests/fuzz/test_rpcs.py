@@ -126,7 +126,8 @@ def details_of(error: Any) -> tuple[status_pb2.Status, error_details_pb2.ErrorIn
     return status, info
 
 
-# Hypothesis watches Python's generator of random numbers, and blames the strategy where a thread beside has used it.
+# Hypothesis watches Python's generator of random numbers, and blames the strategy where a thread beside has used it, as
+# OpenTelemetry's SDK does for the client's spans once a test of the same process has set it up.
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [*METHODS, *TEI_METHODS], ids=lambda method: method.full_name)

@@ -29,7 +29,9 @@ def test_others_count_as_far_as_they_are_served_meanwhile() -> None:
         assert under_way.tokens_until_done("a") == 60 + 60 + 10 + 120
         assert under_way.tokens_until_done("c") == 10 + 10 + 10 + 20
         assert under_way.tokens_until_done("nobody") == 0
+        assert under_way.tokens == 670
     assert under_way.tokens_until_done("a") == 0
+    assert under_way.tokens == 0
 
 
 def test_bulk_work_does_not_count_and_what_failed_counts_no_more() -> None:

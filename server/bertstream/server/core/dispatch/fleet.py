@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from bertstream.server.core import errors, tracing
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch.link import WorkerLink
-from bertstream.server.core.dispatch.outlook import Outlook
+from bertstream.server.core.dispatch.outlook import LEAST_SLACK_SECONDS, Outlook
 from bertstream.server.core.dispatch.under_way import UnderWay
 from bertstream.server.core.measures import ModelMeasures
 
@@ -105,12 +105,17 @@ class Fleet:
         Half of the batches at hand is done already, on average. Other frontends' work is not known: if there is any,
         workers refuse what would be late for that.
         """
-        tokens = self._under_way.tokens_until_done(caller)
         live = self.live
-        if not tokens or not live:
+        if not self._under_way.tokens or not live:
             return 0.0
         batch_seconds = sum(link.wait.batch_seconds for link in live) / len(live)
-        return batch_seconds * (tokens / (self.batch_tokens * len(live)) - 0.5)
+
+        def seconds(tokens: float) -> float:
+            return batch_seconds * (tokens / (self.batch_tokens * len(live)) - 0.5)
+
+        # Mostly there is little work in all, and no need to look at each caller.
+        every = seconds(self._under_way.tokens)
+        return every if every < LEAST_SLACK_SECONDS else seconds(self._under_way.tokens_until_done(caller))
 
     def _link_changed(self) -> None:
         self._changed.set()

@@ -25,6 +25,8 @@ _MOST_SECONDS = 0.25
 _PART_OF_WAIT = 8
 _PART_OF_WORK = 2
 _LEAST_RETRY_SECONDS = 0.02
+# A call that has less time goes before others of its caller, so what its caller has under way does not matter to it.
+LEAST_SLACK_SECONDS = PATIENCE_SECONDS[INTERACTIVE]
 # A caller is told to wait longer the more of its calls are refused, or all of them would soon come again at once: with
 # N that wait, sqrt(100 N) come a second.
 _RETRIES_PER_SECOND = 100.0
@@ -85,8 +87,7 @@ class Outlook:
             raise self._too_late(caller, refusal.until - now, now)
         if (least := self._least_wait(now)) > slack:
             raise self._too_late(caller, least - slack, now)
-        # Less patient calls go before others of their caller.
-        if slack >= PATIENCE_SECONDS[INTERACTIVE] and (behind := self._behind_own(caller)) > slack:
+        if slack >= LEAST_SLACK_SECONDS and (behind := self._behind_own(caller)) > slack:
             raise self._too_late(caller, behind - slack, now)
 
     def refused(self, caller: str, deadline: float, retry_seconds: float) -> None:

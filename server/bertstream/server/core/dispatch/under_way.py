@@ -19,6 +19,7 @@ class UnderWay:
     """Counts the tokens that the workers of a model have of each caller, as far as one frontend knows."""
 
     def __init__(self) -> None:
+        self.tokens = 0  # of all callers
         self._callers: dict[str, _Held] = {}
 
     @contextmanager
@@ -29,9 +30,11 @@ class UnderWay:
             return
         tokens, held = int(work.batch.ids.size), self._callers.setdefault(work.caller, _Held(0, work.weight))
         held.tokens, held.weight = held.tokens + tokens, work.weight
+        self.tokens += tokens
         try:
             yield
         finally:
+            self.tokens -= tokens
             held.tokens -= tokens
             if not held.tokens:
                 del self._callers[work.caller]
