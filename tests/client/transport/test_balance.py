@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertstream.client import Overloaded, RpcError, Unavailable
+from bertstream.client import Overloaded, Unavailable
 from bertstream.client._transport.balance import Balance, Place
 
 LOST = Unavailable("Connection refused")
@@ -90,8 +90,23 @@ def test_there_is_no_need_to_wait_where_another_server_takes_calls() -> None:
     assert balance.failed(0, draining()).retry_after is None
 
 
-@pytest.mark.parametrize("error", [Overloaded("full", retry_after=3.0), Unavailable("none", reason="WORKER_LOST")])
-def test_what_says_nothing_of_the_server_leaves_it_its_calls(error: RpcError) -> None:
+def test_a_server_without_room_comes_last_for_a_while_however_few_its_calls(clock: Clock) -> None:
+    balance = balance_of(2, clock=clock)
+    for wait, full in ((0.25, 0.25), (30.0, 1.0), (None, 0.05)):
+        balance.failed(0, Overloaded("full", retry_after=wait))
+        assert [balance.acquire() for _ in range(3)] == [Place(1, 0)] * 3
+        assert balance.acquire({1}) == Place(0, 0)  # which the other one refused
+        balance.release(Place(0, 0))
+        clock.now += full
+        assert balance.acquire() == Place(0, 0)
+        balance.release(Place(0, 0))
+    balance.failed(1, Overloaded("full", retry_after=1.0))
+    balance.failed(0, Overloaded("full", retry_after=1.0))
+    assert balance.acquire() == Place(0, 0)
+
+
+def test_what_says_nothing_of_the_server_leaves_it_its_calls() -> None:
+    error = Unavailable("none", reason="WORKER_LOST")
     balance, wait = balance_of(2), error.retry_after
     assert balance.failed(0, error) is error
     assert (error.retry_after, balance.to_ask()) == (wait, [])

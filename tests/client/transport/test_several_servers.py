@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bertstream.cli import main
-from bertstream.client import AsyncClient, Client, Health, Unavailable
+from bertstream.client import AsyncClient, Client, Health, Overloaded, Unavailable
 from tests.client.fake_server import Code, FakeServer, status
 
 GONE = "127.0.0.1:1"  # where nobody listens
@@ -141,11 +141,20 @@ def test_an_overloaded_server_is_not_asked_again_where_another_has_room(
     servers: tuple[FakeServer, FakeServer], client: Any
 ) -> None:
     first, second = servers
-    first.does.failures.extend([status(Code.RESOURCE_EXHAUSTED, "full", "OVERLOADED", retry_seconds=0.01)] * 100)
+    first.does.failures.extend([status(Code.RESOURCE_EXHAUSTED, "full", "OVERLOADED", retry_seconds=60.0)] * 100)
+    began = time.monotonic()
     for _ in range(8):
         client.encode(["a"])
     assert second.seen.rpcs["EncodeTexts"] == 8
-    assert first.seen.rpcs["EncodeTexts"] <= 8
+    asked = first.seen.rpcs["EncodeTexts"]
+    assert asked <= 1 + (time.monotonic() - began)  # once a second at most
+
+
+def test_where_no_time_is_left_to_wait_the_error_says_why(servers: tuple[FakeServer, FakeServer], client: Any) -> None:
+    for each in servers:
+        each.does.failures.extend([status(Code.RESOURCE_EXHAUSTED, "full", "OVERLOADED", retry_seconds=60.0)] * 100)
+    with pytest.raises(Overloaded, match="full"):
+        client.encode(["a"], timeout=30)
 
 
 def test_a_stream_goes_on_at_another_server(servers: tuple[FakeServer, FakeServer], client: Any) -> None:
@@ -189,10 +198,11 @@ def test_a_target_whose_servers_keep_their_health_to_themselves_is_told_of(
 
 
 @pytest.mark.parametrize("change", ["load_model", "unload_model"])
-def test_what_changes_one_server_is_not_for_several(client: Any, change: str) -> None:
+def test_what_changes_one_server_is_not_for_several(client: Any, change: str, connect: Any) -> None:
     arguments = ("name", "source") if change == "load_model" else ("name",)
-    with pytest.raises(ValueError, match="changes one server, and this client has 2: make a client for one of them"):
-        getattr(client, change)(*arguments)
+    for each in (client, connect("ipv4:127.0.0.1:1,127.0.0.1:2")):
+        with pytest.raises(ValueError, match="changes one server, and this client has several: make a client for one"):
+            getattr(each, change)(*arguments)
 
 
 def test_a_key_goes_to_none_of_several_in_plain_text() -> None:

@@ -40,12 +40,16 @@ def test_without_retries_each_server_is_tried_once() -> None:
         tries.failed(0, LOST)
 
 
-def test_overload_is_waited_for_and_then_another_server_is_asked() -> None:
+def test_overload_is_waited_for_once_all_servers_have_no_room() -> None:
     tries = tries_of(2)
-    assert tries.failed(0, Overloaded("full", retry_after=3.0)) == 3.0
+    full = Overloaded("full", retry_after=3.0)
+    assert tries.failed(0, full) == 0.0
     assert tries.refused == {0}
+    assert tries.failed(1, full) == 3.0
+    tries = tries_of(2, retries=0)
+    assert tries.failed(0, full) == 0.0
     with pytest.raises(Overloaded):
-        tries_of(2, retries=0).failed(0, Overloaded("full"))
+        tries.failed(1, full)
 
 
 @pytest.mark.parametrize("error", [InvalidArgument("bad"), DeadlineExceeded("late")])

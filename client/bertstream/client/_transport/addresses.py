@@ -78,6 +78,11 @@ def may_be_several(address: str) -> bool:
     return len(endpoints) > 1 or (scheme == "dns" and not (_is_loopback(host) or _is_ip(host)))
 
 
+def are_several(address: str) -> bool:
+    """Return whether an address itself lists several servers, as `ipv4:` may."""
+    return len(_split(address)[1]) > 1
+
+
 def proxy_of(address: str) -> str:
     """Return the proxy, as host:port, that the environment makes gRPC use for this address; empty for none."""
     scheme, endpoints = _split(address)

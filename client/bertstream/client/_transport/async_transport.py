@@ -132,7 +132,7 @@ class AsyncTransport:
                     if call is not None:
                         call.cancel()
                 delay = events.broken(failed) if begun else tries.failed(place.server, failed)
-                await asyncio.sleep(deadline.cut(delay))
+                await asyncio.sleep(deadline.wait_before(delay, failed))
 
     async def _make(self, calls: Calls, deadline: Deadline) -> None:
         """Make the calls, a few at a time, and take their answers in order."""
@@ -181,7 +181,8 @@ class AsyncTransport:
                 return await _answer_of(asked.call, asked.error_of)
             except RpcError as error:
                 failed = error
-            await asyncio.sleep(asked.deadline.cut(asked.tries.failed(asked.place.server, failed)))
+            delay = asked.tries.failed(asked.place.server, failed)
+            await asyncio.sleep(asked.deadline.wait_before(delay, failed))
             self._call(calls, asked, self._channels.here())
 
     async def _open(

@@ -1,7 +1,9 @@
 """Which server, and which of its channels, takes the next call: a decision without any I/O.
 
 A server that is lost or drains gets no calls while there is another; its health is asked now and then, and once it says
-that it takes calls, it gets them again. Where no server takes calls, all are tried all the same.
+that it takes calls, it gets them again. Where no server takes calls, all are tried all the same. One that has no room
+comes after the others for as long as it has asked for: it refuses at once, and with the fewest calls under way it would
+be asked first each time.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from typing import NamedTuple
 
 from bertstream.client._calls.backoff import backoff_seconds
 from bertstream.client._chance import CHANCE
-from bertstream.client._errors import RpcError, Unavailable
+from bertstream.client._errors import Overloaded, RpcError, Unavailable
 from bertstream.client._transport.handshakes import CLOSED, FAILED, HEALTH_CLOSED
 
 DRAINING, NO_SERVER = "DRAINING", "NO_SERVER"  # reasons
 ASK_SECONDS, MOST_ASK_SECONDS = 0.2, 2.0  # between two questions for the health of a server
 ANSWER_SECONDS = 5.0  # that such a question may take
+FULL_SECONDS, MOST_FULL_SECONDS = 0.05, 1.0  # for which a server has no room: where it did not say, and at most
 # Reasons of errors that are the server's and not the call's: gRPC's own errors have none.
 _SERVERS = ("", DRAINING, FAILED, CLOSED, HEALTH_CLOSED)
 
@@ -40,6 +43,7 @@ class _Server:
     unanswered: int = 0  # questions for its health since then
     ask_at: float = 0.0
     is_asked: bool = False
+    full_until: float = 0.0
 
 
 class Balance:
@@ -78,7 +82,13 @@ class Balance:
 
         If that is why the last of several servers takes no calls, the error names all of them.
         """
-        if len(self._servers) == 1 or not isinstance(error, Unavailable) or error.reason not in _SERVERS:
+        if len(self._servers) == 1:
+            return error
+        if isinstance(error, Overloaded):
+            full = min(error.retry_after or FULL_SECONDS, MOST_FULL_SECONDS)
+            with self._lock:
+                self._servers[index].full_until = self._clock() + full
+        if not isinstance(error, Unavailable) or error.reason not in _SERVERS:
             return error
         with self._lock:
             server = self._servers[index]
@@ -117,10 +127,13 @@ class Balance:
             delay = backoff_seconds(server.unanswered, ASK_SECONDS, MOST_ASK_SECONDS, self._jitter)
             server.unanswered, server.ask_at = min(server.unanswered + 1, 16), self._clock() + delay
 
-    def _order(self, refused: Collection[int]) -> Callable[[int], tuple[bool, bool, int, int]]:
-        def order(index: int) -> tuple[bool, bool, int, int]:
+    def _order(self, refused: Collection[int]) -> Callable[[int], tuple[bool, bool, bool, int, int]]:
+        now = self._clock()
+
+        def order(index: int) -> tuple[bool, bool, bool, int, int]:
             server = self._servers[index]
-            return index in refused, server.failure is not None, sum(server.loads), server.turn
+            is_full = now < server.full_until
+            return index in refused, server.failure is not None, is_full, sum(server.loads), server.turn
 
         return order
 

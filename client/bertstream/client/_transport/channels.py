@@ -10,7 +10,7 @@ from typing import Any
 from bertstream.client._calls.health import CHECK_METHOD, HEALTH_RPC, OPEN_SERVICE
 from bertstream.client._chance import CHANCE
 from bertstream.client._errors import RpcError, error_from_call
-from bertstream.client._transport.addresses import is_local, may_be_several, proxy_of
+from bertstream.client._transport.addresses import are_several, is_local, may_be_several, proxy_of
 from bertstream.client._transport.balance import Balance, Place
 from bertstream.client._transport.handshakes import explained
 from bertstream.client._transport.security import Metadata, Security
@@ -102,10 +102,8 @@ class Connection:
 
     def tries(self, rpc: str) -> Tries:
         """Return the tries of a call. Raises ValueError where it must not go to just any of several servers."""
-        if rpc in CHANGING_RPCS and len(self.servers) > 1:
-            raise ValueError(
-                f"{rpc} changes one server, and this client has {len(self.servers)}: make a client for one of them"
-            )
+        if rpc in CHANGING_RPCS and (len(self.servers) > 1 or are_several(self.servers[0])):
+            raise ValueError(f"{rpc} changes one server, and this client has several: make a client for one of them")
         return Tries(len(self.servers), self.retries)
 
     def _service_config(self, address: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from bertstream.client._errors import timed_out
+from bertstream.client._errors import RpcError, timed_out
 
 
 class Deadline:
@@ -20,6 +20,12 @@ class Deadline:
         seconds = self._end - monotonic()
         if seconds <= 0:
             raise timed_out()
+        return seconds
+
+    def wait_before(self, seconds: float, error: RpcError) -> float:
+        """Return the seconds to wait until a call is made again. Raises its error where no time would be left then."""
+        if self._end is not None and monotonic() + seconds >= self._end:
+            raise error
         return seconds
 
     def cut(self, seconds: float) -> float:

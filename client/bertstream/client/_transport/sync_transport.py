@@ -156,7 +156,8 @@ class SyncTransport:
                     self._balance.release(place)
                     if call is not None:
                         call.cancel()
-                sleep(deadline.cut(events.broken(failed) if begun else tries.failed(place.server, failed)))
+                delay = events.broken(failed) if begun else tries.failed(place.server, failed)
+                sleep(deadline.wait_before(delay, failed))
                 self._check_open()
 
     def _make(self, calls: Calls, deadline: Deadline) -> None:
@@ -205,7 +206,8 @@ class SyncTransport:
                 return asked.call.result()
             except (grpc.RpcError, grpc.FutureCancelledError) as error:
                 failed = asked.error_of(error)
-            sleep(asked.deadline.cut(asked.tries.failed(asked.place.server, failed)))
+            delay = asked.tries.failed(asked.place.server, failed)
+            sleep(asked.deadline.wait_before(delay, failed))
             self._check_open()
             self._call(calls, asked)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from bertstream.client._calls.backoff import backoff_seconds
 from bertstream.client._calls.stream import may_pass
 from bertstream.client._chance import CHANCE
-from bertstream.client._errors import RpcError, Unavailable
+from bertstream.client._errors import RpcError
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.1, 2.0  # as in the service config
 
@@ -30,7 +30,7 @@ class Tries:
         if self._servers == 1 or not may_pass(error):
             raise error
         self.refused.add(server)
-        if isinstance(error, Unavailable) and len(self.refused) < self._servers:
+        if len(self.refused) < self._servers:
             return 0.0
         if self._failures == self._retries:
             raise error
