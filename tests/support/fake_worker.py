@@ -34,6 +34,7 @@ class FakeWorker:
         self.works: list[Work] = []
         self.generations: list[Generate] = []
         self.cancelled: list[int] = []
+        self.ended_sessions: list[int] = []
         self.came = asyncio.Condition()
         self.lives = 0
         self._record: RunningRecord
@@ -97,4 +98,5 @@ class FakeWorker:
                     writer.write(b"".join(ipc.encode(each)))
             elif isinstance(message, Cancel):
                 self.cancelled += message.ids
+                self.ended_sessions += message.sessions
             self.came.notify_all()

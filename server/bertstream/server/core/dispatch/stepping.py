@@ -31,6 +31,8 @@ class Stepping:
         """Return the outputs asked for, or raise RequestError; cancelling this cancels the step."""
 
         def attempt(link: WorkerLink) -> Awaitable[Result | Failure]:
+            if self._link is not None and self._link is not link:
+                self._link.forget_session(self._number)  # it had no time, or is gone
             self._link = link
             work = Work(
                 0,
