@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -82,7 +83,7 @@ class OrderedStream(Window, Generic[Response]):
                     self._call.caller.quota.check_key()
                     await self.items.acquire(1)
                     size = await self.request_bytes.acquire(decoded.message.ByteSize())
-                    step = tasks.create_task(_or_error(self._prepare(decoded, number)))
+                    step = tasks.create_task(_or_error(partial(self._prepare, decoded, number)))
                     await self._read.put(_Read(step, size))
                     number += 1
                 await self._read.put(None)
@@ -95,7 +96,7 @@ class OrderedStream(Window, Generic[Response]):
                 await self._due.put(_Due(tasks.create_task(_known(step)), 0, read.size))
                 return
             held = await self.tokens.acquire(step.cost)
-            await self._due.put(_Due(tasks.create_task(_or_error(_answered(step))), held, read.size))
+            await self._due.put(_Due(tasks.create_task(_or_error(partial(_answered, step))), held, read.size))
         await self._due.put(None)
 
     async def _write(self) -> None:
@@ -115,10 +116,13 @@ async def _answered(step: Step[Response]) -> Response:
         return await step.answer()
 
 
-async def _or_error(made: Awaitable[Made]) -> Made | RequestError:
-    """Return what is made, or its error, which is not raised before all answers before it are written."""
+async def _or_error(make: Callable[[], Awaitable[Made]]) -> Made | RequestError:
+    """Return what is made, or its error, which is not raised before all answers before it are written.
+
+    It is begun in here, as a task may be cancelled before it runs, and a coroutine that nobody awaits is a warning.
+    """
     try:
-        return await made
+        return await make()
     except RequestError as error:
         return error
 
