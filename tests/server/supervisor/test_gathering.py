@@ -85,6 +85,18 @@ def test_a_process_that_ends_as_told_takes_nothing_along() -> None:
     assert lives.together(Snapshot()).value(UNDER_WAY) == 0
 
 
+def test_what_a_process_says_at_last_is_not_undone_by_what_it_said_before() -> None:
+    lives, first = Lives(), ("frontend-0", 3)
+    lives.ask([first])
+    lives.end("frontend-0", counted(9))
+    lives.take([first], {first: counted(5, under_way=2)})  # its answer, which waited for those of others
+    lives.take([first], {first: counted(9)})  # it is not gone yet
+    assert lives.together(Snapshot()).value(STARTED, "m") == 9
+    lives.take([], {})
+    assert lives.together(Snapshot()).value(STARTED, "m") == 9
+    assert lives.together(Snapshot()).value(UNDER_WAY) == 0
+
+
 async def test_all_processes_are_asked_and_added_up() -> None:
     one, other = FakeChild("frontend-0", counted(3, 1)), FakeChild("worker-0-0", counted(4, 1))
     made, _ = over(one.member(), other.member("worker", "tiny"))
@@ -116,15 +128,41 @@ async def test_counters_never_go_back_when_processes_come_and_go() -> None:
     assert (await made.gather()).snapshot.value(STARTED, "m") == 14
 
 
+class HeldChild(FakeChild):
+    """A child that answers what it had counted when it was asked, once the test lets it."""
+
+    def __init__(self, name: str, answer: Snapshot) -> None:
+        super().__init__(name, answer)
+        self.let = asyncio.Event()
+
+    async def ask(self, question: object) -> Any:
+        answer = await super().ask(question)
+        await self.let.wait()
+        return answer
+
+
 async def test_whoever_asks_gets_what_was_counted_after_that() -> None:
-    child = FakeChild("frontend-0", counted(1))
+    child = HeldChild("frontend-0", counted(1))
     made, _ = over(child.member())
     early = asyncio.create_task(made.gather())
-    await asyncio.sleep(0)
-    late = asyncio.create_task(made.gather())
-    await early
+    await until(lambda: child.asked == 1)
     child.answer = counted(2)
+    late = asyncio.create_task(made.gather())
+    child.let.set()
+    assert (await early).snapshot.value(STARTED, "m") == 1
     assert (await late).snapshot.value(STARTED, "m") == 2
+
+
+async def test_those_who_ask_meanwhile_share_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "ANSWER_SECONDS", 0.2)
+    silent = FakeChild("frontend-0", None)
+    made, _ = over(silent.member())
+    early = asyncio.create_task(made.gather())
+    await until(lambda: silent.asked == 1)
+    late = [asyncio.create_task(made.gather()) for _ in range(20)]
+    late.pop().cancel()
+    await asyncio.gather(early, *late)
+    assert silent.asked == 2
 
 
 async def test_it_gathers_by_itself_only_where_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,17 +46,31 @@ class Lives:
     def __init__(self) -> None:
         self._past = Snapshot()
         self._last: dict[Life, Snapshot] = {}
+        self._ended: set[Life] = set()  # those that are alive, or are being asked, but have said their last words
+
+    def ask(self, lives: Iterable[Life]) -> None:
+        """Note who is asked now, and may end before all have answered."""
+        for life in lives:
+            self._last.setdefault(life, Snapshot())
 
     def take(self, alive: Iterable[Life], newest: Mapping[Life, Snapshot]) -> None:
         """Take the snapshots of those that answered; of those not alive any more, what they had counted stays."""
-        self._last |= newest
-        for life in self._last.keys() - set(alive):
-            self._past = merged([self._past, catalog.GAUGES.without(self._last.pop(life))], catalog.GAUGES)
+        there = set(alive)
+        self._last |= {life: snapshot for life, snapshot in newest.items() if life not in self._ended}
+        self._ended &= there
+        for life in self._last.keys() - there:
+            self._keep(self._last.pop(life))
 
     def end(self, name: str, last: Snapshot) -> None:
         """Take the last words of a process, in place of what its newest life has told before."""
-        life = max((life for life in self._last if life[0] == name), default=(name, 0))
-        self._last[life] = last
+        life = max((life for life in self._last if life[0] == name), default=None)
+        if life is not None:
+            del self._last[life]
+            self._ended.add(life)
+        self._keep(last)
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        self._past = merged([self._past, catalog.GAUGES.without(snapshot)], catalog.GAUGES)
 
     def together(self, own: Snapshot) -> Snapshot:
         """Return what all processes together have counted, with the supervisor's own snapshot."""
@@ -76,7 +90,8 @@ class Gathering:
         self._lives = Lives()
         self._started = self._gathered_at = time.monotonic()
         self._torch = _version_of("torch")
-        self._turn = asyncio.Lock()  # whoever asks gets a snapshot that was begun after that
+        self._turn = asyncio.Lock()
+        self._next: asyncio.Task[Gathered] | None = None  # has not begun to ask yet
 
     def attach(self, members: Callable[[], Iterable[Member]], models: Callable[[], Iterable[GatheredModel]]) -> None:
         """Take functions that return all processes and models that there are."""
@@ -91,10 +106,21 @@ class Gathering:
         self._lives.end(name, last.snapshot)
 
     async def gather(self) -> Gathered:
-        """Return what all processes have counted until now, and how they are."""
+        """Return what all processes have counted until now, and how they are.
+
+        All who ask while others' snapshots are gathered share the next ones, so that a process that does not answer
+        makes no queue.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._gather())
+        return await asyncio.shield(self._next)
+
+    async def _gather(self) -> Gathered:
         async with self._turn:
+            self._next = None
             members = list(self._members())
             alive = [each for each in members if each.child.alive]
+            self._lives.ask(each.life for each in alive)
             answers = await asyncio.gather(*(_asked(each) for each in alive))
             newest = {each.life: answer for each, answer in zip(alive, answers, strict=True) if answer is not None}
             self._lives.take([each.life for each in alive], newest)
