@@ -75,6 +75,7 @@ async def test_while_the_file_is_broken_the_last_good_keys_are_in_use(tmp_path: 
         ("evil.example:9000", 403),
         ("127.0.0.1.evil.example", 403),
         ("", 403),
+        ("[x", 403),
     ],
 )
 async def test_without_keys_only_names_of_the_server_are_answered(host: str, status: int) -> None:
@@ -84,7 +85,13 @@ async def test_without_keys_only_names_of_the_server_are_answered(host: str, sta
 
 @pytest.mark.parametrize(
     ("origin", "status"),
-    [("http://127.0.0.1:9000", 200), ("http://evil.example", 403), ("null", 403), ("http://127.0.0.1:9001", 403)],
+    [
+        ("http://127.0.0.1:9000", 200),
+        ("http://evil.example", 403),
+        ("null", 403),
+        ("http://127.0.0.1:9001", 403),
+        ("http://[x", 403),
+    ],
 )
 async def test_without_keys_no_page_of_another_server_is_answered(origin: str, status: int) -> None:
     assert (await request(app(), "/metrics", {"origin": origin})).status == status

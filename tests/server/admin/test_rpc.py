@@ -183,6 +183,12 @@ def test_a_detail_of_an_unknown_type_is_left_out() -> None:
     assert json.loads(bytes(status_answer(status).body)) == {"code": 8, "message": "busy"}
 
 
+def test_headers_that_grpc_does_not_take_are_left_out(url: str) -> None:
+    headers = {"x-request-id": "\u00e9", "tracestate": "a=\u00e9"}
+    answer = call(url, "EncodingService/EncodeTexts", {"inputs": {"texts": {"texts": TEXTS}}}, **headers)
+    assert answer.status == 200
+
+
 def test_only_posts_are_answered(url: str) -> None:
     assert ask(f"{url}/api/rpc/bertstream.v1.ModelService/ListModels").status == 405
 

@@ -71,16 +71,25 @@ def _check_of_names(names: Iterable[str]) -> Check:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not _is_known(host, known):
             raise host_not_known(host)
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _netloc(origin) != host.lower():
             raise origin_not_known()
 
     return check
 
 
+def _netloc(origin: str) -> str | None:
+    """Return the host and port of an origin, or None where that cannot be told."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
+
+
 def _is_known(host: str, known: frozenset[str]) -> bool:
     """Tell whether a `Host` is an address, or one of these names; no name leads to an address by DNS."""
-    name = urlsplit(f"//{host}").hostname or ""
+    name = ""
     try:
+        name = urlsplit(f"//{host}").hostname or ""
         ip_address(name)
     except ValueError:
         return name in known

@@ -33,6 +33,7 @@ from bertstream.workers.process.control import (
     Reload,
     Stop,
     begin,
+    call_in,
 )
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ async def serve(settings: AdminSettings, control: ControlLine) -> None:
                 tls.reload()
 
     def hear(message: Heard) -> None:
-        loop.call_soon_threadsafe(take, message)
+        call_in(loop, take, message)
 
     control.listen(hear, orphaned=lambda: os._exit(0))
     beside = [asyncio.create_task(gatherings.follow()), *_pushing(settings, gatherings)]

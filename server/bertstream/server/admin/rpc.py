@@ -20,7 +20,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import status_pb2
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -87,7 +87,7 @@ async def _answer(frontends: FrontendChannels, request: Request) -> Response:
         return refusal(error)
     except grpc.aio.AioRpcError as error:
         return status_answer(status_of(error))
-    except CallerLeft:
+    except (CallerLeft, ClientDisconnect):
         return Response(status_code=HTTP_STATUSES["CANCELLED"])
 
 
@@ -98,7 +98,7 @@ async def _pass_on(frontends: FrontendChannels, request: Request) -> Response:
     rpc, body = RPCS[name], await _body(request)
     # In a thread, since a large message takes long enough for others to notice.
     messages = await asyncio.to_thread(parsed, rpc, body)
-    metadata = tuple((key, request.headers[key]) for key in FORWARDED if key in request.headers)
+    metadata = tuple((key, value) for key in FORWARDED if _is_forwarded(value := request.headers.get(key, "")))
     call = rpc.open(await frontends.channel(), messages, metadata)
     if not rpc.server_streaming:
         answer = await _while_connected(request, call, lambda: call)
@@ -106,6 +106,11 @@ async def _pass_on(frontends: FrontendChannels, request: Request) -> Response:
     # The first message decides whether the answer is a status of HTTP, or a stream.
     first = await _while_connected(request, call, call.read)
     return StreamingResponse(_events(call, first), media_type="text/event-stream", headers=_NO_STORE)
+
+
+def _is_forwarded(value: str) -> bool:
+    """Tell whether there is a value that gRPC takes as metadata: printable ASCII."""
+    return bool(value) and value.isascii() and value.isprintable()
 
 
 async def _body(request: Request) -> bytes:
