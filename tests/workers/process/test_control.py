@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -25,6 +26,7 @@ from bertstream.workers.process.control import (
     Settings,
     Started,
     Stop,
+    call_in,
     decode_from_child,
     decode_to_child,
     encode,
@@ -194,3 +196,12 @@ def test_what_only_a_child_says_is_refused_by_a_child() -> None:
     assert decode_to_child(json.dumps({"type": "Stop"}).encode()) == Stop()
     with pytest.raises(ValueError, match="'Started'"):
         decode_to_child(encode(Started()))
+
+
+def test_what_is_said_to_a_loop_that_has_ended_does_nothing() -> None:
+    loop, called = asyncio.new_event_loop(), list[str]()
+    call_in(loop, called.append, "before")
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    call_in(loop, called.append, "after")
+    assert called == ["before"]

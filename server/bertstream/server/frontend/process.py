@@ -61,6 +61,7 @@ from bertstream.workers.process.control import (
     Reload,
     Stop,
     begin,
+    call_in,
 )
 
 log = logging.getLogger(__name__)
@@ -259,10 +260,10 @@ async def serve(settings: FrontendSettings, control: ControlLine) -> None:
                 frontend.answer(message)
 
     def hear(message: Heard) -> None:
-        loop.call_soon_threadsafe(take, message)
+        call_in(loop, take, message)
 
     def orphaned() -> None:
-        loop.call_soon_threadsafe(frontend.stop)
+        call_in(loop, frontend.stop)
 
     control.listen(hear, orphaned)
     loop.add_signal_handler(signal.SIGTERM, frontend.stop)

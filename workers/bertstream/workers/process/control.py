@@ -17,12 +17,15 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from bertstream.workers.process import logs
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class ChildSettings(Protocol):
@@ -133,6 +136,12 @@ def _decode(line: bytes, kinds: Any) -> Any:
         return msgspec.convert(json.loads(line), kinds)
     except RecursionError:
         raise ValueError("a message that is nested too deeply") from None
+
+
+def call_in(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *arguments: object) -> None:
+    """Have it called in this event loop, from another thread; nothing happens once the loop has ended."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback, *arguments)
 
 
 class ControlLine:

@@ -57,4 +57,4 @@ def queue_readings(queue: WorkQueue, model: str) -> Iterable[Value]:
     for priority, tokens in queue.waiting_by_priority.items():
         yield reading(metrics.QUEUE_TOKENS, tokens, model, ENCODE, PRIORITIES[priority])
     yield reading(metrics.QUEUE_WAIT, queue.wait_seconds, model)
-    yield reading(metrics.FULL_BATCH, queue.full_batch_seconds, model)
+    yield reading(metrics.FULL_BATCH, queue.batch_seconds, model)

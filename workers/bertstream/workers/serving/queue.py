@@ -50,11 +50,6 @@ class WorkQueue:
         return self._waiting.by_priority
 
     @property
-    def full_batch_seconds(self) -> float:
-        """Return how long a full batch would take now; 0 before any was measured."""
-        return self._at_hand.pace.seconds(self.batch_tokens)
-
-    @property
     def wait_seconds(self) -> float:
         """Return how long small interactive work would have to wait now, from a caller with nothing else waiting."""
         with self._changed:
