@@ -107,7 +107,7 @@ def workload_of(checkpoint: Path) -> Workload:
 
 def shared(caller: str, calls: Sequence[Call], seconds: float) -> Share:
     """Return how the caller of these calls has fared."""
-    answered = [call for call in calls if call.status == "OK"]
+    answered = [call for call in calls if call.status == "OK" and call.ended <= seconds]
     times = [call.seconds for call in answered]
     return Share(
         caller,

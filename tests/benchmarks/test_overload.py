@@ -48,7 +48,8 @@ def test_requests_ask_each_model_in_turn() -> None:
 
 def test_a_caller_s_share_is_what_was_answered() -> None:
     calls = [Call(0, 0, 1.0, "OK", 10), Call(0, 0, 0.5, "OK", 20), Call(0, 0, 9.0, "RESOURCE_EXHAUSTED", 40)]
-    share = fairness.shared("light", calls, seconds=2.0)
-    assert share == fairness.Share("light", 15.0, 0.5, 1.0, {"OK": 2, "RESOURCE_EXHAUSTED": 1})
+    too_late = Call(1.5, 1.5, 2.5, "OK", 80)
+    share = fairness.shared("light", [*calls, too_late], seconds=2.0)
+    assert share == fairness.Share("light", 15.0, 0.5, 1.0, {"OK": 3, "RESOURCE_EXHAUSTED": 1})
     drawn = fairness.figures(fairness.Shares(share, share, share, share))
-    assert "| light, beside heavy | 15 | 500 | 1000 | OK 2, RESOURCE_EXHAUSTED 1 |" in drawn
+    assert "| light, beside heavy | 15 | 500 | 1000 | OK 3, RESOURCE_EXHAUSTED 1 |" in drawn

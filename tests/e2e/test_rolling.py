@@ -61,6 +61,7 @@ class Load:
             self._over.set()
             for thread in threads:
                 thread.join(60)
+            assert not any(thread.is_alive() for thread in threads)
 
     def all_have_gone_on(self) -> None:
         """Wait until each kind has been answered some more times."""
