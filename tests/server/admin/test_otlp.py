@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.resources import Resource
 
-from bertstream.server.admin.otlp import metric_push, metrics_data, metrics_url, own_resource
+from bertstream.server.admin import otlp
+from bertstream.server.admin.otlp import metric_push, metrics_data
+from bertstream.server.otlp import own_resource, url_of
 from bertstream.server.settings import OtlpSettings
 from bertstream.workers.measuring import frontend_metrics as metrics
 from bertstream.workers.measuring.snapshots import Distribution, Exemplar, Snapshot, Value
@@ -105,9 +109,23 @@ async def test_nothing_is_pushed_while_nothing_is_gathered(
     assert "metrics are not pushed: the supervisor does not answer" in caplog.text
 
 
+async def test_a_collector_that_never_answers_keeps_nothing_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp, "LAST_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        pushing = asyncio.create_task(metric_push(OtlpSettings(endpoint, seconds=60.0), gatherings(gathered())).run())
+        await asyncio.sleep(0)
+        pushing.cancel()  # which pushes once more
+        with pytest.raises(asyncio.CancelledError):
+            await pushing
+        (pushes,) = (thread for thread in threading.enumerate() if thread.name == "push")
+        assert pushes.daemon
+    await until(lambda: not pushes.is_alive())
+
+
 def test_a_url_without_a_path_gets_that_of_otlp() -> None:
-    assert metrics_url("http://a:4318/") == "http://a:4318/v1/metrics"
-    assert metrics_url("http://a/otlp/v1/metrics") == "http://a/otlp/v1/metrics"
+    assert url_of("http://a:4318/", "metrics") == "http://a:4318/v1/metrics"
+    assert url_of("http://a/otlp/v1/metrics", "metrics") == "http://a/otlp/v1/metrics"
 
 
 def test_a_server_without_any_calls_pushes_what_there_is() -> None:

@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from bertstream.server.core import tracing
 from bertstream.server.core.tracing import Parent, Tracer
-from bertstream.server.frontend.trace_export import MOST_WAITING, TraceExport, begin_export, traces_url
+from bertstream.server.frontend.trace_export import MOST_WAITING, TraceExport, begin_export
+from bertstream.server.otlp import url_of
 from bertstream.server.settings import TracingSettings
 from tests.support.collector import collecting
 from tests.support.server import eventually
@@ -159,4 +160,4 @@ def test_it_says_once_that_traces_are_dropped_and_once_that_they_are_not(caplog:
     ],
 )
 def test_a_path_is_added_where_there_is_none(endpoint: str, url: str) -> None:
-    assert traces_url(endpoint) == url
+    assert url_of(endpoint, "traces") == url

@@ -63,6 +63,8 @@ class Gatherings:
                 await self._take(await self.fresh())
             except RequestError as error:
                 log.warning("%s", error.message)
+            except Exception:  # a bug of ours, which must not end this for good
+                log.exception("what was gathered makes no sense")
             await self._pause()
 
     async def latest(self) -> Pair:

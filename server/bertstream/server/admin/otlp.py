@@ -1,6 +1,6 @@
 """Metrics pushed to a collector over OTLP/HTTP, by the exporter of OpenTelemetry's SDK.
 
-Only this module imports OpenTelemetry, and only where metrics are pushed.
+It is imported only where metrics are pushed.
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import platform
+import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar, cast
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics import Exemplar
@@ -30,23 +29,26 @@ from opentelemetry.sdk.metrics.export import (
     Sum,
 )
 from opentelemetry.sdk.metrics.export import Metric as ExportedMetric
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from bertstream.server.admin.gathering import Gatherings
 from bertstream.server.core.errors import RequestError
 from bertstream.server.messages import Gathered
+from bertstream.server.otlp import own_resource, silence_exporters, url_of
 from bertstream.server.settings import OtlpSettings
 from bertstream.workers.measuring.catalog import CATALOG
 from bertstream.workers.measuring.declarations import Metric
 from bertstream.workers.measuring.snapshots import Distribution, Value
 from bertstream.workers.measuring.snapshots import Exemplar as SeenExemplar
+from bertstream.workers.process.control import call_in
 
 log = logging.getLogger(__name__)
 
 _NANOSECONDS = 1e9
-_LAST_SECONDS = 2.0  # that the last push may take, when the process ends
+LAST_SECONDS = 2.0  # that the last push may take, when the process ends
 _TRACE_ID = "trace_id"
+T = TypeVar("T")
 _NOT_KNOWN: Any = None  # leaves the field out of the message
 
 
@@ -67,7 +69,7 @@ class MetricPush:
                 await self.push()
         finally:
             with contextlib.suppress(TimeoutError, RequestError):
-                async with asyncio.timeout(_LAST_SECONDS):
+                async with asyncio.timeout(LAST_SECONDS):
                     await self.push()
 
     async def push(self) -> None:
@@ -78,7 +80,7 @@ class MetricPush:
             log.warning("metrics are not pushed: %s", error.message)
             return
         resource = own_resource(gathered.version, gathered.address)
-        taken = await asyncio.to_thread(self._exporter.export, metrics_data(gathered, resource))
+        taken = await _in_daemon(self._exporter.export, metrics_data(gathered, resource))
         self._tell(taken is MetricExportResult.SUCCESS)
 
     def _tell(self, taken: bool) -> None:
@@ -93,22 +95,32 @@ class MetricPush:
 
 def metric_push(settings: OtlpSettings, gatherings: Gatherings) -> MetricPush:
     """Return what pushes; what the settings leave open, OTEL_* variables say."""
-    for name in ("opentelemetry", "urllib3"):  # they would write lines with every push that fails
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    exporter = OTLPMetricExporter(endpoint=metrics_url(settings.endpoint) if settings.endpoint else None)
+    silence_exporters()
+    exporter = OTLPMetricExporter(endpoint=url_of(settings.endpoint, "metrics"))
     return MetricPush(gatherings, exporter, settings.seconds)
 
 
-def metrics_url(endpoint: str) -> str:
-    """Return the URL for metrics: the endpoint itself if it has a path, or else OTLP's own path behind it."""
-    return endpoint if urlsplit(endpoint).path.strip("/") else f"{endpoint.rstrip('/')}/v1/metrics"
+async def _in_daemon(function: Callable[..., T], *arguments: Any) -> T:
+    """Run a function in a thread that the process does not wait for when it ends, unlike those of asyncio."""
+    loop = asyncio.get_running_loop()
+    made: asyncio.Future[T] = loop.create_future()
 
+    def settle(result: T | None, error: Exception | None) -> None:
+        if made.done():  # nobody waits any more
+            return
+        if error is None:
+            made.set_result(cast(T, result))
+        else:
+            made.set_exception(error)
 
-def own_resource(version: str, address: str) -> Resource:
-    """Return what the metrics are of, with the attributes that OTEL_RESOURCE_ATTRIBUTES adds."""
-    instance = f"{platform.node()}/{address}"
-    own = Resource({"service.name": "bertstream", "service.version": version, "service.instance.id": instance})
-    return own.merge(OTELResourceDetector().detect())
+    def run() -> None:
+        try:
+            call_in(loop, settle, function(*arguments), None)
+        except Exception as error:
+            call_in(loop, settle, None, error)
+
+    threading.Thread(target=run, name="push", daemon=True).start()
+    return await made
 
 
 def metrics_data(gathered: Gathered, resource: Resource) -> MetricsData:

@@ -1,26 +1,25 @@
 """Exports finished traces over OTLP from a thread of its own, so that no collector can delay a call or the drain.
 
-The one file of the server that imports OpenTelemetry, and imported only where traces are exported.
+It is imported only where traces are exported.
 """
 
 from __future__ import annotations
 
 import logging
-import platform
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from bertstream.server.core.tracing import RecordedSpan, Trace
+from bertstream.server.otlp import own_resource, silence_exporters, url_of
 from bertstream.server.settings import TracingSettings
 
 log = logging.getLogger(__name__)
@@ -115,19 +114,11 @@ class TraceExport(threading.Thread):
 
 def begin_export(settings: TracingSettings, version: str, frontend: str) -> TraceExport:
     """Return the running export of a frontend; what the settings leave open, OTEL_* variables say."""
-    for name in ("opentelemetry", "urllib3"):  # they would write lines with every message that fails
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    instance = f"{platform.node()}/{frontend}"
-    own = Resource({"service.name": "bertstream", "service.version": version, "service.instance.id": instance})
-    exporter = OTLPSpanExporter(endpoint=traces_url(settings.endpoint) if settings.endpoint else None)
-    export = TraceExport(exporter, own.merge(OTELResourceDetector().detect()), version)
+    silence_exporters()
+    exporter = OTLPSpanExporter(endpoint=url_of(settings.endpoint, "traces"))
+    export = TraceExport(exporter, own_resource(version, frontend), version)
     export.start()
     return export
-
-
-def traces_url(endpoint: str) -> str:
-    """Return the URL for traces: the endpoint itself if it has a path, or else OTLP's own path behind it."""
-    return endpoint if urlsplit(endpoint).path.strip("/") else f"{endpoint.rstrip('/')}/v1/traces"
 
 
 def readable(trace: Trace, resource: Resource, scope: InstrumentationScope) -> Iterator[ReadableSpan]:
