@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -35,9 +36,11 @@ from tests.workers.programs.test_int8 import INPUTS, cosine, random, ranks, sent
 
 # Sizes that such products take, and heads that flash attention does not take, so that all of it runs on the CPU.
 SIZES: dict[str, Any] = {"hidden_size": 48, "num_attention_heads": 4, "intermediate_size": 96}
-# Two roundings a product, each of up to 6 % of a number, and 20 products one after the other, of tiny random models.
-# Measured: 0.9875 of states at worst, 0.960 of attention weights, 0.972 of logits.
-NEAR, NEAR_WEIGHTS, NEAR_LOGITS = 0.98, 0.94, 0.95
+# Two roundings a product, each of up to 6 % of a number, and 20 products one after the other, of tiny random models,
+# whose weights differ from processor to processor. Measured with 43 of them: states 0.950 at worst and 0.993 in the
+# mean of a model's, attention weights 0.917 and 0.992. Logits of one model: 0.972.
+NEAR, NEAR_WEIGHTS, NEAR_LOGITS = 0.90, 0.85, 0.90
+NEAR_IN_THE_MEAN = 0.985
 CPU = torch.device("cpu")
 
 
@@ -175,15 +178,18 @@ def test_families_and_shapes_are_close_and_a_text_alone_is_that_among_others(
     layers = list(range(both.layers + 1))
     found = both.forward(ids, types, layers, both.everything(len(ids)))
     states = [layer.split(sizes(ids)) for layer in found.states]
+    of_states, of_weights = [], []
     for i, (text, kinds) in enumerate(zip(ids, types, strict=True)):
         want = both.output(text, kinds)
-        for got, state in zip(states, want.hidden_states, strict=True):
-            assert cosine(got[i], state[0]) >= NEAR
-        for weights, attention in zip(found.weights, want.attentions, strict=True):
-            assert cosine(weights[i], attention[0]) >= NEAR_WEIGHTS
+        of_states += [cosine(got[i], state[0]) for got, state in zip(states, want.hidden_states, strict=True)]
+        of_weights += [
+            cosine(weights[i], attention[0]) for weights, attention in zip(found.weights, want.attentions, strict=True)
+        ]
         # The same here; where products of other sizes are rounded differently, fp8 amplifies a bit's difference.
         alone = both.run([text], [kinds], layers)
         assert all(cosine(state, layer[i]) >= 0.99 for state, layer in zip(alone, states, strict=True))
+    assert (min(of_states) >= NEAR, min(of_weights) >= NEAR_WEIGHTS) == (True, True)
+    assert (mean(of_states) >= NEAR_IN_THE_MEAN, mean(of_weights) >= NEAR_IN_THE_MEAN) == (True, True)
 
 
 def test_matrices_of_layers_are_float8_and_no_others(
