@@ -91,7 +91,7 @@ def answer_works(listening: socket.socket, running: Path) -> None:
     """Act as a worker that has every answer ready."""
     connection, _ = listening.accept()
     with connection, connection.makefile("rb") as reader:
-        connection.sendall(b"".join(ipc.encode(Hello("worker-0", os.getpid(), 1, 1 << 20, str(running)))))
+        connection.sendall(b"".join(ipc.encode(Hello("worker-0", os.getpid(), 1, 1 << 20, 1 << 20, str(running)))))
         while prelude := reader.read(ipc.PRELUDE.size):
             message = ipc.decode(prelude, bytearray(reader.read(ipc.frame_size(prelude))))
             if isinstance(message, Work):

@@ -29,6 +29,7 @@ class FakeWorker:
         self.path = path
         self.answer = answer
         self.batch_tokens = batch_tokens
+        self.interactive_tokens = batch_tokens
         self.cache_tokens = 0  # how many tokens it can generate for
         self.generate: GenerateAnswer = lambda _: []
         self.works: list[Work] = []
@@ -74,7 +75,8 @@ class FakeWorker:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.append(writer)
         self._connections += 1
-        hello = Hello("worker-0", 1, self._connections, self.batch_tokens, str(self._running), self.cache_tokens)
+        sizes = self.batch_tokens, self.interactive_tokens
+        hello = Hello("worker-0", 1, self._connections, *sizes, str(self._running), self.cache_tokens)
         writer.write(b"".join(ipc.encode(hello)))
         try:
             while True:

@@ -57,8 +57,16 @@ Again = Callable[[Call, float], Call | None]  # returns what a caller sends once
 class Simulated:
     """Let calls come at their times, and take each batch as the engine's loop does."""
 
-    def __init__(self, clock: Clock, engine: Engine, batch_tokens: int = 1024, queue_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        engine: Engine,
+        batch_tokens: int = 1024,
+        queue_seconds: float = 30.0,
+        interactive_tokens: int = 490,
+    ) -> None:
         self.queue = WorkQueue(1 << 30, batch_tokens, queue_seconds)
+        self.queue.interactive_tokens = min(batch_tokens, interactive_tokens)
         self.calls: list[Call] = []
         self.computed: defaultdict[str, int] = defaultdict(int)  # tokens, by caller
         self._clock = clock

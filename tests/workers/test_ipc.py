@@ -73,7 +73,7 @@ MESSAGES: list[ipc.Message] = [
     ),
     Cancel((3, 4)),
     Cancel(()),
-    Hello("worker-0", 17, 2, 4096, "/tmp/ü.running", wait_seconds=2.5, batch_seconds=0.125),
+    Hello("worker-0", 17, 2, 4096, 370, "/tmp/ü.running", wait_seconds=2.5, batch_seconds=0.125),
     Result(8, {"pooled": np.zeros((1, 2), np.float32)}, 0.25, 0.5, 0.75, 0.125),
     Failure(5, "overloaded", "late", 1.5, 2.5),
     Failure(5, "out_of_memory", "größer als der Speicher 🚀"),

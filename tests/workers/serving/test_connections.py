@@ -60,7 +60,7 @@ class Worker:
         generator = generating.generator if generating else None
         EngineLoop(self.program, self.queue, computing, sessions, LAST_LAYER, generator=generator).start()
         queues = Queues(self.queue, sessions, generator.queue if generator else None)
-        Listener(self.path, queues, lambda number: Hello("worker-0", 1, number, 40, RECORD)).start()
+        Listener(self.path, queues, lambda number: Hello("worker-0", 1, number, 40, 40, RECORD)).start()
         self._open: list[socket.socket] = []
 
     def connect(self) -> socket.socket:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from statistics import median
 
 import pytest
 
 from bertstream.workers.contract import BULK
 from bertstream.workers.serving import queue as queue_module
+from bertstream.workers.serving.pace import short_batch
 from tests.support.overload import Call, Clock, Engine, Simulated, bulk_calls, engine, open_loop
 
 # A model of 20 million parameters on one core, and on a GPU, where the fixed cost of a batch weighs more.
@@ -69,7 +71,7 @@ def test_what_can_be_done_is_done_and_the_rest_is_refused_at_once(clock: Clock, 
 
 
 def test_on_a_fast_device_with_dear_batches_too(clock: Clock) -> None:
-    worker = Simulated(clock, engine(*GPU[:2], noise=0.1), GPU[2])
+    worker = Simulated(clock, engine(*GPU[:2], noise=0.1), GPU[2], interactive_tokens=GPU[2])
     worker.run(flood(2, 1, capacity(*GPU), deadline=0.3))
     assert good_tokens(worker.calls, START + 1) >= 0.9 * capacity(*GPU)
     assert len(late(worker.calls)) < 10  # of 20,000
@@ -169,6 +171,16 @@ def test_one_call_at_a_time_is_answered_with_the_next_batch_beside_an_endless_qu
     assert len(waits) > 200
     assert max(waits[1:]) <= 2 * (0.002 + 0.0002 * 256) + 1e-9  # the one at hand, and its own
     assert not any(call.failure for call in worker.calls if call.caller == "modest")
+
+
+def test_beside_an_endless_queue_it_waits_for_short_batches_and_hardly_less_is_computed(clock: Clock) -> None:
+    small, large = ((tokens, CPU[0] + CPU[1] * tokens) for tokens in (8, 128))
+    assert short_batch(small, large, CPU[2]) == Simulated(clock, engine(*CPU[:2])).queue.interactive_tokens
+    worker = Simulated(clock, engine(*CPU[:2], 0.1))
+    shares(worker, ("greedy", "modest"))
+    waits = [call.wait for call in worker.calls if call.caller == "modest" and call.answered < math.inf]
+    assert median(waits) <= 0.2  # the one at hand, and its own
+    assert sum(worker.computed.values()) >= 0.97 * 30 * capacity(*CPU)
 
 
 def test_200_connections_of_one_caller_have_the_share_of_one(clock: Clock) -> None:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from bertstream.workers.serving.pace import AtHand, Pace
+from bertstream.workers.serving.pace import AtHand, Pace, short_batch
 
 
 def measured(*batches: tuple[int, float], pace: Pace | None = None) -> Pace:
@@ -90,3 +90,23 @@ def test_what_is_left_of_the_batches_at_hand() -> None:
     assert hand.left_seconds(15.0) == pytest.approx(2)  # it takes longer than was thought
     hand.done(15.0)
     assert hand.left_seconds(15.0) == pytest.approx(hand.pace.seconds(100))
+
+
+@pytest.mark.parametrize(
+    ("fixed", "each", "tokens"),
+    [
+        (0.002, 0.0002, 490),  # a tenth of a second
+        (0.030, 0.002, 285),  # longer, since each batch has all weights of a large model read: 0.03 of 0.6 s
+        (0.002, 1.2e-6, 1024),  # a GPU
+        (0.050, 0.0, 1024),
+        (0.0, 0.5, 1),
+    ],
+)
+def test_a_batch_is_short_unless_it_would_be_dear(fixed: float, each: float, tokens: int) -> None:
+    small, large = ((count, fixed + each * count) for count in (8, 128))
+    assert short_batch(small, large, 1024) == pytest.approx(tokens, abs=1)
+
+
+def test_of_measurements_that_contradict_each_other_a_batch_stays_long() -> None:
+    assert short_batch((8, 0.05), (128, 0.04), 1024) == 1024
+    assert short_batch((8, 0.001), (128, 0.032), 1024) == 387  # no batch costs less than nothing

@@ -136,6 +136,7 @@ class Hello:
     pid: int
     connection: int  # this connection's number, which `running` uses in its keys
     batch_tokens: int  # the most that a Work may have
+    interactive_tokens: int  # the most that one should have, unless it is bulk work, so that others do not wait long
     running: str  # path of the file that says which work is being computed; it outlives the worker
     # The most that a Generate may have, its input and max_new_tokens added up for each answer or beam; 0: none at all.
     cache_tokens: int = 0
@@ -157,8 +158,8 @@ class Result:
     there are fewer; "answer_spans.none" [n], the score of "no answer".
 
     `wait_seconds` is a hint: how long a small interactive Work would have to wait if it came now, from a caller with no
-    other work waiting. It is 0 at an idle worker. `batch_seconds` is how long a full batch takes there, by those
-    that the worker has lately computed.
+    other work waiting. It is 0 at an idle worker. `batch_seconds` is how long a full batch of interactive work takes
+    there, by those that the worker has lately computed.
     """
 
     id: int

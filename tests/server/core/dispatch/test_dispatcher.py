@@ -17,7 +17,7 @@ from bertstream.server.core.dispatch import attempts as attempts_module
 from bertstream.server.core.dispatch import dispatcher as dispatcher_module
 from bertstream.server.core.dispatch import link as link_module
 from bertstream.server.core.dispatch.attempts import MAX_DEATHS
-from bertstream.workers.contract import BULK, Failure, Result, Spans, Work
+from bertstream.workers.contract import BULK, INTERACTIVE, Failure, Result, Spans, Work
 from tests.support.fake_worker import FakeWorker, echo
 from tests.support.waiting import until
 from tests.support.works import MEAN, make_batch
@@ -121,13 +121,22 @@ async def test_no_piece_is_larger_than_a_batch(dispatch: Dispatch) -> None:
     dispatcher, [worker] = await dispatch(1)
     await worker.kill()
     await until(lambda: not dispatcher.live)
-    worker.batch_tokens = 10
+    worker.batch_tokens, worker.interactive_tokens = 10, 7
     await worker.start()
     await asyncio.wait_for(dispatcher.wait_live(), 20)
     lengths = [3] * 9
-    for priority in (0, BULK):
+    for priority in (BULK, INTERACTIVE):
         assert values(await dispatcher.run(job(lengths, priority=priority))) == starts(lengths)
-    assert [work.batch.ids.size for work in worker.works] == [9] * 6
+    assert [work.batch.ids.size for work in worker.works] == [
+        9,
+        9,
+        9,
+        6,
+        6,
+        6,
+        6,
+        3,
+    ]  # others do not wait for bulk work
 
 
 async def test_bulk_work_stays_whole(dispatch: Dispatch) -> None:

@@ -198,7 +198,7 @@ async def test_a_worker_of_another_user_is_not_talked_to(
     connect: Connect, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Put a stranger's socket in the worker's place, which greets as a worker does."""
-    greeting = b"".join(ipc.encode(Hello("worker-0", 1, 1, 4096, "/somewhere/running")))
+    greeting = b"".join(ipc.encode(Hello("worker-0", 1, 1, 4096, 4096, "/somewhere/running")))
     with listening(str(tmp_path / "socket"), greeting) as stranger:
         linked = connect(tmp_path / "socket")
         await until(lambda: bool(caplog.records))

@@ -52,7 +52,7 @@ FULL_BATCH = Metric(
     "bertstream.batch.expected_duration",
     "gauge",
     "s",
-    "Measures how long a batch of `batch_tokens` would take now, by the estimate of the slowest worker.",
+    "Measures how long a full batch of interactive work would take now, by the estimate of the slowest worker.",
     ("model",),
     merge="max",
 )

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 # Frontends go first where cores are few: a call that is refused costs little, and should not wait for a batch.
 NICENESS = 5
+_MEASURED = 3  # batches of each size, of which the fastest counts
 
 
 def main(argv: list[str]) -> int:
@@ -147,10 +149,17 @@ def start(settings: WorkerSettings, registry: Registry | None = None) -> tuple[E
     registry.read(lambda: gpu_readings(settings.name, settings.device))
     layers = program.description.layers
     loop = EngineLoop(program, queue, computing, sessions, layers, settings.device, generator, measures)
-    loop.start(lambda _: warm_up(program, settings, computing, cores))
+
+    def warm(_: Program) -> Program:
+        runs = warm_up(program, settings, computing, cores)
+        queue.interactive_tokens = interactive_tokens(runs, program.description, settings)
+        return runs
+
+    loop.start(warm)
 
     def hello(connection: int) -> Hello:
-        fields = settings.name, os.getpid(), connection, settings.batch_tokens, settings.running, cache_tokens
+        sizes = settings.batch_tokens, queue.interactive_tokens
+        fields = settings.name, os.getpid(), connection, *sizes, settings.running, cache_tokens
         return Hello(*fields, wait_seconds=queue.wait_seconds, batch_seconds=queue.batch_seconds)
 
     Listener(settings.socket, Queues(queue, sessions, generation, measures), hello).start()
@@ -219,6 +228,32 @@ def warm_up(
 
 def run_small_batches(program: Program, description: ModelDescription, device: str) -> None:
     """Run small batches, since the first calls of a scripted module are slow."""
+    for lengths in ([1], [8, 8, 3], [min(128, description.max_tokens)] * 4):
+        run_batch(program, description, device, lengths)
+
+
+def interactive_tokens(program: Program, description: ModelDescription, settings: WorkerSettings) -> int:
+    """Return how many tokens a batch of interactive work has at most, by how long a small and a larger one take.
+
+    On the CPU that is the time of its threads, as other workers may start at the same time.
+    """
+    from bertstream.workers.serving.pace import short_batch
+
+    def now() -> float:
+        return time.process_time() / settings.threads if settings.device == "cpu" else time.monotonic()
+
+    def seconds(lengths: list[int]) -> float:
+        started = now()
+        run_batch(program, description, settings.device, lengths)
+        return now() - started
+
+    small, large = [8], [min(32, description.max_tokens)] * 4
+    measured = [(sum(lengths), min(seconds(lengths) for _ in range(_MEASURED))) for lengths in (small, large)]
+    return short_batch(measured[0], measured[1], settings.batch_tokens)
+
+
+def run_batch(program: Program, description: ModelDescription, device: str, lengths: list[int]) -> None:
+    """Run a batch of texts of these lengths, whose vectors are asked for."""
     import numpy as np
 
     from bertstream.workers.contract import Batch, OutputOptions, Pooling, Work
@@ -227,6 +262,5 @@ def run_small_batches(program: Program, description: ModelDescription, device: s
 
     last = description.layers
     output_options = OutputOptions(("pooled",), Pooling("mean", (last,), normalize=True))
-    for lengths in ([1], [8, 8, 3], [min(128, description.max_tokens)] * 4):
-        batch = Batch(np.zeros(sum(lengths), np.int32), np.array(lengths, np.int32))
-        run(program, prepare([Work(0, batch, output_options)], last, device))
+    batch = Batch(np.zeros(sum(lengths), np.int32), np.array(lengths, np.int32))
+    run(program, prepare([Work(0, batch, output_options)], last, device))

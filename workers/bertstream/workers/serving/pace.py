@@ -17,6 +17,25 @@ _CAREFUL = 3.0  # of the mean spread, so that hardly any batch takes longer
 _EFFICIENT = 3.0  # a batch whose tokens cost this many times its fixed cost is long enough
 
 
+# Interactive work waits for the batch at hand and the one prepared after it, so a batch of it takes about this long,
+# unless more than that part of its time were then what every batch costs.
+_SHORT_SECONDS = 0.1
+_MOST_FIXED = 0.05
+
+
+def short_batch(small: tuple[int, float], large: tuple[int, float], most: int) -> int:
+    """Return how many tokens, at most `most`, a batch has that is short and yet not dear, from two measured batches.
+
+    Each is given by its tokens and its seconds.
+    """
+    each = (large[1] - small[1]) / (large[0] - small[0])
+    if each <= 0:
+        return most
+    fixed = max(0.0, small[1] - each * small[0])
+    tokens = max((_SHORT_SECONDS - fixed) / each, (1 / _MOST_FIXED - 1) * fixed / each)
+    return max(1, min(most, int(tokens)))
+
+
 class Pace:
     """Estimate how long a batch takes from a fixed cost and a cost per token; 0 before any was measured.
 

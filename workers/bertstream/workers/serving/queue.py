@@ -13,6 +13,7 @@ from bertstream.workers.serving.scheduler import (
     TURN_SECONDS,
     Entry,
     Plan,
+    Room,
     Timing,
     WaitingWork,
     bulk_is_due,
@@ -29,6 +30,7 @@ class WorkQueue:
     def __init__(self, queue_tokens: int, batch_tokens: int, queue_seconds: float = math.inf) -> None:
         self.queue_tokens = queue_tokens
         self.batch_tokens = batch_tokens
+        self.interactive_tokens = batch_tokens  # the most of a batch in which interactive work goes first
         self.queue_seconds = queue_seconds
         self._waiting = WaitingWork()
         self._changed = threading.Condition()
@@ -57,9 +59,9 @@ class WorkQueue:
 
     @property
     def batch_seconds(self) -> float:
-        """Return how long a full batch takes; 0 before any batch was computed."""
+        """Return how long a full batch of interactive work takes; 0 before any batch was computed."""
         with self._changed:
-            return self._at_hand.pace.seconds(self.batch_tokens)
+            return self._at_hand.pace.seconds(self.interactive_tokens)
 
     def add(self, work: Work, source: object, *, promised: bool = False) -> Failure | None:
         """Add work, or return why it cannot wait.
@@ -127,10 +129,10 @@ class WorkQueue:
 
     def _plan_ahead(self) -> Plan | None:
         waiting, now = self._waiting, time.monotonic()
-        if waiting.interactive.tokens >= self.batch_tokens or (self._idle and len(waiting)):
-            return waiting.take(now, self.batch_tokens, self._bulk_turn, self._timing(now))
+        if waiting.interactive.tokens >= self.interactive_tokens or (self._idle and len(waiting)):
+            return waiting.take(now, self._room, self._bulk_turn, self._timing(now))
         if waiting.bulk.tokens >= self.batch_tokens:
-            return waiting.take_bulk(now, self.batch_tokens, self._timing(now))
+            return waiting.take_bulk(now, self._room, self._timing(now))
         return None
 
     def take_now(self) -> Plan:
@@ -146,11 +148,15 @@ class WorkQueue:
     def _plan_now(self, now: float) -> Plan:
         waiting = self._waiting
         if self._ahead is None:
-            return waiting.take(now, self.batch_tokens, self._bulk_turn, self._timing(now))
+            return waiting.take(now, self._room, self._bulk_turn, self._timing(now))
         head = self._ahead.batch[0]
         if not is_bulk(head) or bulk_is_due(head, waiting.interactive, now, self._bulk_turn):
             return _NOTHING
-        return waiting.take_interactive(now, self.batch_tokens, self._timing(now))
+        return waiting.take_interactive(now, self._room, self._timing(now))
+
+    @property
+    def _room(self) -> Room:
+        return Room(self.batch_tokens, self.interactive_tokens)
 
     def _computes(self, plan: Plan) -> None:
         self._computing_bulk = bool(plan.batch) and is_bulk(plan.batch[0])
@@ -162,7 +168,8 @@ class WorkQueue:
         pace, waiting = self._at_hand.pace, self._waiting
         if not pace.measured:
             return None
-        least = min(pace.efficient_tokens, waiting.interactive.tokens or waiting.bulk.tokens, self.batch_tokens)
+        most = self.interactive_tokens if waiting.interactive.tokens else self.batch_tokens
+        least = min(pace.efficient_tokens, waiting.interactive.tokens or waiting.bulk.tokens, most)
         return Timing(
             begins=now + self._at_hand.left_seconds(now),
             pace=pace,
@@ -177,7 +184,7 @@ class WorkQueue:
             now=now,
             waiting=self._waiting,
             pace=self._at_hand.pace,
-            batch_tokens=self.batch_tokens,
+            room=self._room,
             left_seconds=left,
             prepared_tokens=0 if ahead_is_bulk else ahead.tokens,
             prepared_bulk_tokens=ahead.tokens if ahead_is_bulk else 0,

@@ -39,6 +39,19 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """Hold the most tokens of a batch, and of one in which interactive work goes first, for which others wait."""
+
+    tokens: int
+    interactive_tokens: int
+
+    @property
+    def joining_tokens(self) -> int:
+        """Return the tokens up to which bulk work joins interactive work."""
+        return min(self.tokens // _JOINING, self.interactive_tokens)
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Tell whether a batch would be ready in time; where nothing was measured, it takes no time."""
 
@@ -68,7 +81,7 @@ def plan(
     interactive: Iterable[Entry],
     bulk: Iterable[Entry],
     now: float,
-    batch_tokens: int,
+    room: Room,
     bulk_turn: float = -math.inf,
     timing: Timing | None = None,
 ) -> Plan:
@@ -82,11 +95,11 @@ def plan(
     filling = _Filling(now, timing or Timing())
     head = next((each for each in bulk if each.work.deadline > now), None)
     if head and bulk_is_due(head, interactive, now, bulk_turn):
-        filling.fill(bulk, batch_tokens)
-        filling.fill(interactive, batch_tokens)
+        filling.fill(bulk, room.tokens)
+        filling.fill(interactive, room.tokens)
     else:
-        filling.fill(interactive, batch_tokens)
-        filling.fill(bulk, batch_tokens // _JOINING if filling.batch else batch_tokens)
+        filling.fill(interactive, room.interactive_tokens)
+        filling.fill(bulk, room.joining_tokens if filling.batch else room.tokens)
     return filling.made()
 
 
@@ -201,18 +214,18 @@ class Waiting(Generic[W]):
 class WaitingWork(Waiting[Work]):
     """Keep the waiting work that plans are made from."""
 
-    def take(self, now: float, batch_tokens: int, bulk_turn: float = -math.inf, timing: Timing | None = None) -> Plan:
+    def take(self, now: float, room: Room, bulk_turn: float = -math.inf, timing: Timing | None = None) -> Plan:
         """Plan the next batch and take it out of the queue, with what is not to be computed."""
-        made = plan(self.interactive, self.bulk, now, batch_tokens, bulk_turn, timing)
+        made = plan(self.interactive, self.bulk, now, room, bulk_turn, timing)
         return self._take(made, now, self.interactive, self.bulk)
 
-    def take_interactive(self, now: float, batch_tokens: int, timing: Timing | None = None) -> Plan:
+    def take_interactive(self, now: float, room: Room, timing: Timing | None = None) -> Plan:
         """Plan and take a batch of interactive work alone."""
-        return self._take(plan(self.interactive, (), now, batch_tokens, timing=timing), now, self.interactive)
+        return self._take(plan(self.interactive, (), now, room, timing=timing), now, self.interactive)
 
-    def take_bulk(self, now: float, batch_tokens: int, timing: Timing | None = None) -> Plan:
+    def take_bulk(self, now: float, room: Room, timing: Timing | None = None) -> Plan:
         """Plan and take a batch of bulk work alone."""
-        return self._take(plan((), self.bulk, now, batch_tokens, timing=timing), now, self.bulk)
+        return self._take(plan((), self.bulk, now, room, timing=timing), now, self.bulk)
 
     def _take(self, made: Plan, now: float, *queues: FairQueue[Work]) -> Plan:
         self.remove((*made.expired, *made.overloaded))

@@ -68,7 +68,7 @@ class Dispatcher(Fleet):
         return [outcome for task in tasks for outcome in task.result()]
 
     def _piece_tokens(self, job: Job) -> int:
-        """Return the tokens of one piece: an even share for each live worker, within the limit of a batch.
+        """Return the tokens of one piece: an even share for each live worker, within the limit of a short batch.
 
         Bulk work stays whole, since its many jobs keep all workers busy.
         """
@@ -76,7 +76,7 @@ class Dispatcher(Fleet):
             return self.batch_tokens
         share = -(-job.batch.ids.size // max(1, len(self.live)))
         # With room for one more text, no piece is below its share, and no sliver is left over for a piece of its own.
-        return min(self.batch_tokens, max(MIN_PIECE_TOKENS, share + int(job.batch.lengths.max(initial=1)) - 1))
+        return min(self.interactive_tokens, max(MIN_PIECE_TOKENS, share + int(job.batch.lengths.max(initial=1)) - 1))
 
     async def _run_piece(self, piece: _Piece, *, deaths: int = 0, alone: bool = False) -> list[Outcome]:
         """Return one outcome, or one for each text where the piece failed and its texts are tried one by one."""

@@ -52,6 +52,11 @@ class Fleet:
         return min((link.hello.batch_tokens for link in self.live if link.hello), default=MIN_PIECE_TOKENS)
 
     @property
+    def interactive_tokens(self) -> int:
+        """The tokens up to which work of every live worker is short for others who wait."""
+        return min((link.hello.interactive_tokens for link in self.live if link.hello), default=MIN_PIECE_TOKENS)
+
+    @property
     def cache_tokens(self) -> int:
         """The tokens of one generation that every worker takes; 0 where the model does not generate."""
         return min((link.cache_tokens for link in self._links if link.cache_tokens), default=0)
@@ -111,7 +116,7 @@ class Fleet:
         batch_seconds = sum(link.wait.batch_seconds for link in live) / len(live)
 
         def seconds(tokens: float) -> float:
-            return batch_seconds * (tokens / (self.batch_tokens * len(live)) - 0.5)
+            return batch_seconds * (tokens / (self.interactive_tokens * len(live)) - 0.5)
 
         # Mostly there is little work in all, and no need to look at each caller.
         every = seconds(self._under_way.tokens)

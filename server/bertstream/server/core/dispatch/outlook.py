@@ -39,7 +39,7 @@ class Wait:
     """How long work of one kind would have to wait at one worker, as that worker last said."""
 
     seconds: float = 0.0
-    batch_seconds: float = 0.0  # that a full batch takes there
+    batch_seconds: float = 0.0  # that a full batch of interactive work takes there
     at: float = -math.inf  # time.monotonic()
 
     def say(self, seconds: float, batch_seconds: float = 0.0) -> None:
