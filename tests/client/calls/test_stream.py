@@ -117,7 +117,7 @@ class Peer:
                 assert not self.under_way.keys() & set(group.indexes)
                 self.under_way |= zip(group.indexes, group.values, strict=True)
                 self.most_under_way = max(self.most_under_way, len(self.under_way))
-            case Sleep(seconds):
+            case Sleep(seconds, _):
                 self.slept.append(seconds)
             case Emit(batch):
                 self.emitted += batch

@@ -172,6 +172,15 @@ def test_a_deadline_ends_a_stream(server: FakeServer, client: Any) -> None:
     assert time.monotonic() - start < 2
 
 
+def test_where_no_time_is_left_to_wait_the_error_of_the_break_is_told(server: FakeServer, client: Any) -> None:
+    client.model()
+    server.does.breaks.append((0, status(Code.RESOURCE_EXHAUSTED, "busy", "OVERLOADED", retry_seconds=60)))
+    start = time.monotonic()
+    with pytest.raises(sdk.Overloaded, match="busy"):
+        list(client.encode_stream(["a"], timeout=30))
+    assert time.monotonic() - start < 20
+
+
 def test_no_texts(server: FakeServer, client: Any) -> None:
     assert list(client.encode_stream([])) == []
     assert list(client.encode_stream(iter(()))) == []

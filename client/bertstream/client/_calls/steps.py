@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from bertstream.client._errors import RpcError
+
 B = TypeVar("B", covariant=True)  # what the caller gets
 
 
@@ -15,9 +17,10 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Wait for some seconds."""
+    """Wait for some seconds after this error, or raise it where no time would be left then."""
 
     seconds: float
+    error: RpcError
 
 
 @dataclass(frozen=True, slots=True)

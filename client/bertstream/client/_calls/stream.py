@@ -146,7 +146,7 @@ class BulkStream(Generic[V, B]):
         self._ended = False
         # the call
         self._open = self._half_closed = False
-        self._delay = 0.0
+        self._sleep: Sleep | None = None  # before the next call is opened
         self._outbox: deque[Group] = deque()
         self._in_flight = 0
         # items, by sequence number
@@ -238,7 +238,7 @@ class BulkStream(Generic[V, B]):
         delay = self._backoff.next_delay(error) if may_pass(error) else None
         if delay is None:
             raise error
-        self._delay, self._in_flight = delay, 0
+        self._sleep, self._in_flight = Sleep(delay, error), 0
         self._pieces.clear()
         self._outbox = deque(cut(self._items.items(), self._limits))
 
@@ -246,8 +246,8 @@ class BulkStream(Generic[V, B]):
         if not self._open:
             if not self._items:
                 return None
-            delay, self._delay = self._delay, 0.0
-            return Sleep(delay) if delay else Open()
+            sleep, self._sleep = self._sleep, None
+            return sleep or Open()
         if self._outbox:
             count = len(self._outbox[0].indexes)
             if not self._in_flight or self._in_flight + count <= self._most_under_way():

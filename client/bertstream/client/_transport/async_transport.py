@@ -89,8 +89,8 @@ class AsyncTransport:
                                 call = await self._open(request, stream, call, deadline)
                         case HalfClose() if call:
                             await call.half_close()
-                        case Sleep(seconds):
-                            await asyncio.sleep(deadline.cut(seconds))
+                        case Sleep(seconds, error):
+                            await asyncio.sleep(deadline.wait_before(seconds, error))
                         case Stop():
                             report.update(stream.counts, finished=True)
                             return

@@ -27,7 +27,3 @@ class Deadline:
         if self._end is not None and monotonic() + seconds >= self._end:
             raise error
         return seconds
-
-    def cut(self, seconds: float) -> float:
-        """Return the given seconds, but no more than are left."""
-        return min(seconds, self.left() or seconds)

@@ -114,8 +114,8 @@ class SyncTransport:
                                 call = self._open(request, stream, call, deadline)
                         case HalfClose() if call:
                             call.half_close()
-                        case Sleep(seconds):
-                            sleep(deadline.cut(seconds))
+                        case Sleep(seconds, error):
+                            sleep(deadline.wait_before(seconds, error))
                         case Stop():
                             report.update(stream.counts, finished=True)
                             return
