@@ -1,4 +1,4 @@
-"""One call, as the chain of interceptors and the handlers see it."""
+"""One call, as the chain of interceptors and the handlers see it, by whatever protocol it came."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import math
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -17,9 +18,11 @@ from google.protobuf.message import Message
 
 from bertstream.server.core import tracing
 from bertstream.server.core.callers import Caller
-from bertstream.server.core.errors import deadline_exceeded, reader_stalled
+from bertstream.server.core.errors import RequestError, deadline_exceeded, reader_stalled
 from bertstream.server.core.permits import Permits
+from bertstream.server.core.tracing import Value
 from bertstream.server.protocols.decoding import Decoded
+from bertstream.server.protocols.statuses import code_of, to_status
 
 RefusalOf = Literal["call", "item"]
 _NOT_IDENTIFIED = Caller("")
@@ -44,16 +47,15 @@ def _tell_nobody(of: RefusalOf, reason: str) -> None:
     return
 
 
-class Call:
-    """One call: its method, deadline, metadata and caller."""
+class Call(ABC):
+    """One call: its method, deadline, metadata and caller, and how its protocol ends it."""
 
-    def __init__(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        self.method = method  # "bertstream.v1.EncodingService/EncodeTexts"
-        self.context = context
+    def __init__(self, method: str, metadata: Mapping[str, str | bytes], seconds: float | None) -> None:
+        """Take the method's name, what the caller sent beside its messages, and how long the call may take."""
+        self.method = method  # "bertstream.v1.EncodingService/EncodeTexts", "POST /v1/embeddings"
         self.arrived = time.monotonic()
-        remaining: float | None = context.time_remaining()  # None without a deadline, although gRPC's types forbid it
-        self.deadline = math.inf if remaining is None else self.arrived + remaining
-        self.metadata: Mapping[str, str | bytes] = dict(context.invocation_metadata() or ())  # as the caller sent it
+        self.deadline = math.inf if seconds is None else self.arrived + seconds
+        self.metadata = metadata
         given = str(self.metadata.get("x-request-id", ""))
         self.request_id: str = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.trailers: dict[str, str | bytes] = {"x-request-id": self.request_id}  # to end with
@@ -66,15 +68,31 @@ class Call:
         self.trace_id = ""  # of the trace that the call belongs to, where it is traced
 
     @property
+    @abstractmethod
     def peer(self) -> str:
         """The caller's address, as gRPC writes it: "ipv4:127.0.0.1:5000"."""
-        return self.context.peer()
 
     @property
+    @abstractmethod
     def code(self) -> str:
         """The name of the call's status: OK, until the call was ended with another one."""
-        code: grpc.StatusCode | None = self.context.code()
-        return "OK" if code is None else code.name
+
+    @property
+    @abstractmethod
+    def subjects(self) -> Iterable[str]:
+        """The names in the caller's certificate, where it was verified: "CN=…" and "SAN=…"."""
+
+    @abstractmethod
+    def attributes(self, code: str) -> Mapping[str, Value]:
+        """Return what a span says of the call, which has ended with this status, in the terms of its protocol."""
+
+    @abstractmethod
+    async def complete(self, answer: Any) -> Any:
+        """End the call with what its handler has returned; return what the transport is given."""
+
+    @abstractmethod
+    async def fail(self, error: RequestError) -> Any:
+        """End the call with an error, in the form of its protocol; return as `complete` does, or raise."""
 
     def ended(self, *, cancelled: bool) -> str:
         """Return the name of the status that the call has ended with, also where nobody was there to be told."""
@@ -86,6 +104,60 @@ class Call:
         """Raise DEADLINE_EXCEEDED when the deadline is over."""
         if time.monotonic() >= self.deadline:
             raise deadline_exceeded()
+
+
+_SUBJECTS = {"x509_common_name": "CN", "x509_subject_alternative_name": "SAN"}  # gRPC's names, and those of the keys
+
+
+class GrpcCall(Call):
+    """A call that came over gRPC."""
+
+    def __init__(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Take the call's context. Its trailers are set at once, as services that are not ours end calls themselves."""
+        remaining: float | None = context.time_remaining()  # None without a deadline, although gRPC's types forbid it
+        super().__init__(method, dict(context.invocation_metadata() or ()), remaining)
+        self._context = context
+        self._set_trailers()
+
+    @property
+    def peer(self) -> str:
+        return self._context.peer()
+
+    @property
+    def code(self) -> str:
+        code: grpc.StatusCode | None = self._context.code()
+        return "OK" if code is None else code.name
+
+    @property
+    def subjects(self) -> Iterable[str]:
+        """The names in the certificate; gRPC reports only certificates that it has verified."""
+        shown = self._context.auth_context()
+        for name, kind in _SUBJECTS.items():
+            for value in shown.get(name, ()):
+                yield f"{kind}={value.decode('utf-8', 'replace')}"
+
+    def attributes(self, code: str) -> Mapping[str, Value]:
+        found = {"rpc.system.name": "grpc", "rpc.method": self.method, "rpc.response.status_code": code}
+        attempts = str(self.metadata.get("grpc-previous-rpc-attempts", ""))
+        return found | ({"previous_attempts": attempts} if attempts else {})
+
+    async def complete(self, answer: Any) -> Any:
+        self._set_trailers()  # with those that links have added
+        return answer
+
+    async def fail(self, error: RequestError) -> Any:
+        status = to_status(error, self.request_id)
+        # For gRPC's own retries (proposal A6): how many milliseconds to wait, or a negative number for no retry.
+        pushback = -1 if error.retry_seconds is None else int(error.retry_seconds * 1e3)
+        trailing: tuple[tuple[str, str | bytes], ...] = (
+            ("grpc-status-details-bin", status.SerializeToString()),
+            *self.trailers.items(),
+            ("grpc-retry-pushback-ms", str(pushback)),
+        )
+        await self._context.abort(code_of(error), error.message, trailing)
+
+    def _set_trailers(self) -> None:
+        self._context.set_trailing_metadata(tuple(self.trailers.items()))
 
 
 CURRENT: ContextVar[Call] = ContextVar("call")  # of the handler that runs; gRPC runs each in a task of its own

@@ -14,7 +14,8 @@ import pytest
 from bertstream.server.core import errors
 from bertstream.server.protocols.call import CURRENT, Call, Stream
 from bertstream.server.protocols.decoding import decoder
-from bertstream.server.protocols.interceptors.chain import EVERY, Chain
+from bertstream.server.protocols.interceptors.chain import Chain
+from bertstream.server.protocols.interceptors.links import EVERY
 from bertstream.server.protocols.interceptors.counting import CallMeasures, count_calls, exemplar
 from bertstream.server.protocols.interceptors.errors import answer_errors
 from bertstream.v1 import models_pb2

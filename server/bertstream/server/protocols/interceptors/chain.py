@@ -1,44 +1,31 @@
-"""The chain as one gRPC interceptor, which wraps each method once and passes each call through the links."""
+"""The chain for gRPC: one interceptor, which wraps each method once and passes each call through the links."""
 
 from __future__ import annotations
 
-import enum
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
-from functools import partial, reduce
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
 
 from bertstream.server.core.errors import method_not_found
-from bertstream.server.protocols.call import CURRENT, Call, Stream
+from bertstream.server.protocols.call import CURRENT, GrpcCall, Stream
 from bertstream.server.protocols.decoding import Decoded
+from bertstream.server.protocols.interceptors.links import Kind, Link, Links, joined_by_kind
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic for the type checker alone
-Proceed = Callable[[], Awaitable[Any]]  # runs the rest of the chain, and the handler at its end
-Link = Callable[[Call, Proceed], Awaitable[Any]]
 Encode = Callable[[Any], bytes]
-
-
-class Kind(enum.Flag):
-    """Whose method a call is for."""
-
-    OURS = enum.auto()  # a method that serves models, of whatever protocol
-    STANDARD = enum.auto()  # a method of a service that every gRPC server may have, as health and reflection
-    MISSING = enum.auto()  # there is no such method
-
-
-EVERY = Kind.OURS | Kind.STANDARD | Kind.MISSING
 
 
 class Chain(grpc.aio.ServerInterceptor):
     """Passes every call through the links for its kind, the first of them outermost."""
 
-    def __init__(self, links: Sequence[tuple[Link, Kind]], standard: Collection[str] = ()) -> None:
+    def __init__(self, links: Links, standard: Collection[str] = ()) -> None:
         """Take the links, each with the kinds of calls that pass it, and the full names of the standard services."""
-        self._through = {kind: _joined([link for link, kinds in links if kind in kinds]) for kind in EVERY}
+        self._through = joined_by_kind(links)
         self._standard = frozenset(standard)
         self._wrapped: dict[str, Handler] = {}  # by the method's name; missing methods are not kept
 
@@ -59,24 +46,6 @@ class Chain(grpc.aio.ServerInterceptor):
         return self._wrapped[method]
 
 
-def _joined(links: Sequence[Link]) -> Link:
-    """Return one link that passes calls through all of these."""
-    innermost: Link = _innermost
-    return reduce(_within, reversed(links), innermost)
-
-
-def _within(inner: Link, outer: Link) -> Link:
-    async def both(call: Call, proceed: Proceed) -> Any:
-        return await outer(call, partial(inner, call, proceed))
-
-    return both
-
-
-async def _innermost(call: Call, proceed: Proceed) -> Any:
-    with call.until_end:
-        return await proceed()
-
-
 def _wrapped(method: str, handler: Handler, through: Link) -> Handler:
     """Return a handler of the same kind whose calls go through the links."""
     makers: dict[tuple[bool, bool], tuple[Any, Any]] = {
@@ -92,7 +61,7 @@ def _wrapped(method: str, handler: Handler, through: Link) -> Handler:
     run = run if handler.response_streaming else partial(_encoded, run, encode)
 
     async def intercepted(request: Any, context: Context) -> Any:
-        call = Call(method, context)
+        call = GrpcCall(method, context)
         CURRENT.set(call)
         if isinstance(request, Decoded):
             call.received_bytes += request.wire_bytes

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from bertstream.server.protocols.call import Call, RefusalOf
-from bertstream.server.protocols.interceptors.chain import Link, Proceed
+from bertstream.server.protocols.interceptors.links import Link, Proceed
 from bertstream.workers.measuring import frontend_metrics as metrics
 from bertstream.workers.measuring.declarations import OTHER
 from bertstream.workers.measuring.instruments import Registry, reading

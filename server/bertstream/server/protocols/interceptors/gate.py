@@ -6,7 +6,7 @@ from typing import Any
 
 from bertstream.server.core.gate import Gate
 from bertstream.server.protocols.call import Call
-from bertstream.server.protocols.interceptors.chain import Link, Proceed
+from bertstream.server.protocols.interceptors.links import Link, Proceed
 
 
 def pass_gate(gate: Gate) -> Link:

@@ -11,7 +11,7 @@ import grpc
 from bertstream.server.core.errors import Code, RequestError
 from bertstream.server.core.load import Rate
 from bertstream.server.protocols.call import Call, CallerGone
-from bertstream.server.protocols.interceptors.chain import Link, Proceed
+from bertstream.server.protocols.interceptors.links import Link, Proceed
 
 REPORT_SECONDS = 0.1  # for which a report is used again
 # A balancer sends less to a server that fails; these are what sending less is good for.

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from bertstream.server.protocols.call import Call
-from bertstream.server.protocols.interceptors.chain import Proceed
+from bertstream.server.protocols.interceptors.links import Proceed
 
 log = logging.getLogger(__name__)
 

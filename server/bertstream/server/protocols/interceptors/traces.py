@@ -1,7 +1,7 @@
 """Traces each call: the span of the whole, within the caller's span where its metadata names one.
 
-Sources: W3C Trace Context (https://www.w3.org/TR/trace-context), and OpenTelemetry's semantic conventions for RPC
-spans (https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans).
+Sources: W3C Trace Context (https://www.w3.org/TR/trace-context), and OpenTelemetry's semantic conventions for spans of
+RPC and of HTTP servers (https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans, …/semconv/http/http-spans).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from bertstream.server.core.tracing import Parent, Span, Tracer
 from bertstream.server.protocols.call import Call
-from bertstream.server.protocols.interceptors.chain import Link, Proceed
+from bertstream.server.protocols.interceptors.links import Link, Proceed
 
 # The statuses that are a server's failures; with the others it did what it should.
 SERVER_FAILURES = frozenset(
@@ -43,10 +43,7 @@ def trace_call(tracer: Tracer) -> Link:
 
 
 def _describe(span: Span, call: Call, code: str) -> None:
-    span.set(**{"rpc.system.name": "grpc", "rpc.method": call.method, "rpc.response.status_code": code})
-    span.set(request_id=call.request_id, caller=call.caller.name)
-    if attempts := str(call.metadata.get("grpc-previous-rpc-attempts", "")):
-        span.set(previous_attempts=attempts)
+    span.set(**call.attributes(code), request_id=call.request_id, caller=call.caller.name)
     if code in SERVER_FAILURES:
         span.fail(code)
 
