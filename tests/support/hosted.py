@@ -36,10 +36,12 @@ _numbers = itertools.count()
 
 
 @contextmanager
-def hosted(models: Mapping[str, Path], cache: Path, folder: Path, **limits: int) -> Iterator[str]:
+def hosted(
+    models: Mapping[str, Path], cache: Path, folder: Path, http_port: int = -1, **limits: int
+) -> Iterator[str]:
     """Serve checkpoints by name; yield the address.
 
-    folder: short-lived, with a short path, as sockets need.
+    folder: short-lived, with a short path, as sockets need. http_port: of JSON over HTTP; -1 for none.
     """
     settings: list[ModelSettings] = []
     queues: list[WorkQueue] = []
@@ -50,7 +52,7 @@ def hosted(models: Mapping[str, Path], cache: Path, folder: Path, **limits: int)
             queues.append(_start(compiled, path))
             settings.append(ModelSettings(name, str(compiled), (str(path),), 1 << 20, serial=len(settings)))
         changed = Limits(**{**{name: getattr(LIMITS, name) for name in Limits.__dataclass_fields__}, **limits})
-        with _frontend(tuple(settings), changed) as address:
+        with _frontend(tuple(settings), changed, http_port) as address:
             yield address
     finally:
         for queue in queues:
@@ -76,11 +78,12 @@ def _start(compiled: Path, path: Path) -> WorkQueue:
 
 
 @contextmanager
-def _frontend(models: tuple[ModelSettings, ...], limits: Limits) -> Iterator[str]:
+def _frontend(models: tuple[ModelSettings, ...], limits: Limits, http_port: int) -> Iterator[str]:
     settings = FrontendSettings(
         name="frontend",
         host="127.0.0.1",
-        port=_free_port(),
+        port=free_port(),
+        http_port=http_port,
         version="0",
         models=models,
         limits=limits,
@@ -101,7 +104,8 @@ def _frontend(models: tuple[ModelSettings, ...], limits: Limits) -> Iterator[str
                 frontend.process.wait(30)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -12,9 +12,10 @@ import os
 import ssl
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bertstream.server.settings import Certificates, TlsFiles
 
@@ -114,6 +115,12 @@ def serving_context(certificates: Certificates) -> ssl.SSLContext:
         with _in_memory(certificates.client_ca) as authorities:
             context.load_verify_locations(authorities)
     return context
+
+
+def subjects_of(certificate: Mapping[str, Any]) -> list[str]:
+    """Return the names in a certificate, as `getpeercert` of Python's ssl has it: "CN=…" and "SAN=…"."""
+    common = [value for names in certificate.get("subject", ()) for kind, value in names if kind == "commonName"]
+    return [*(f"CN={name}" for name in common), *(f"SAN={name}" for _, name in certificate.get("subjectAltName", ()))]
 
 
 def _read(path: str, kind: str) -> str:

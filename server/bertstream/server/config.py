@@ -54,6 +54,13 @@ class ServeConfig:
         "127.0.0.1", "address to listen on; one that other machines can reach needs TLS, keys, or insecure"
     )
     port: int = _option(50051, "port to listen on; 0 takes a free one", least=0, most=65535)
+    http_port: int = _option(
+        -1,
+        "port of JSON over HTTP, for clients of OpenAI's and other APIs, on the same address; 0 takes a free one, "
+        "-1: none",
+        least=-1,
+        most=65535,
+    )
     frontends: int = _option(
         0,
         "processes that serve gRPC, all on one port; 0: one for every 4 cores, or 2 where models run on GPUs, "

@@ -143,6 +143,7 @@ class FrontendSettings:
     load_reports: bool = True  # in the trailers of calls, and apart from them
     queue_seconds: float = 30.0  # that work may have to wait in a worker
     channelz: bool = False  # whether it is served where there are no keys
+    http_port: int = -1  # of JSON over HTTP; -1: none
     admin_socket: str = ""  # Unix socket on which the admin process makes calls for its pages; empty: none
 
 

@@ -71,7 +71,7 @@ async def test_each_life_of_a_frontend_begins_with_what_is_served_then(tmp_path:
     )
     launcher, launches = launched(config, tmp_path)
     loader = Loader(config, launcher, launches)
-    spec, other = app.frontend_specs(config, 50051, launcher, loader, DrainLog(2, 0.5))
+    spec, other = app.frontend_specs(config, app.Ports(50051), launcher, loader, DrainLog(2, 0.5))
     assert (spec.module, spec.name) == ("bertstream.server.frontend.process", "frontend-0")
     settings = told_to(spec)
     assert (settings.host, settings.port, settings.drain_seconds) == ("::1", 50051, 0.5)
@@ -89,7 +89,7 @@ async def test_frontends_differ_in_name_and_number_only(
     config = ServeConfig(("a=/a",), frontends=given, tokenizer_threads=threads)
     launcher, launches = launched(config, tmp_path)
     loader = Loader(config, launcher, launches)
-    specs = app.frontend_specs(config, 50051, launcher, loader, DrainLog(given, 30.0))
+    specs = app.frontend_specs(config, app.Ports(50051), launcher, loader, DrainLog(given, 30.0))
     told = [told_to(spec) for spec in specs]
     assert [each.tokenizer_threads for each in told] == expected
     assert all(spec.environment.items() >= FRONTEND_MALLOC.items() for spec in specs)
@@ -100,10 +100,10 @@ async def test_frontends_differ_in_name_and_number_only(
 
 def test_the_line_when_ready(tmp_path: Path) -> None:
     config = ServeConfig(("a=/a",), workers=2)
-    line = app.ready_line(config, 50051, launched(config, tmp_path)[1], "no compiler")
+    line = app.ready_line(config, app.Ports(50051), launched(config, tmp_path)[1], "no compiler")
     assert "ready on 127.0.0.1:50051 | a (bert, 5 layers, 36 wide) | cpu float32" in line
     assert line.endswith("2 workers of 4 threads | no native operators: no compiler")
-    line = app.ready_line(config, 50051, launched(config, tmp_path / "again")[1], "no compiler", 3)
+    line = app.ready_line(config, app.Ports(50051), launched(config, tmp_path / "again")[1], "no compiler", 3)
     assert line.endswith("2 workers of 4 threads | 3 frontends | no native operators: no compiler")
     assert "\n" not in line
 
@@ -111,7 +111,7 @@ def test_the_line_when_ready(tmp_path: Path) -> None:
 def test_the_line_says_of_each_model_how_it_is_served_where_they_differ(tmp_path: Path) -> None:
     tables = {"b": ModelTable(workers=1), "a": ModelTable(device="cuda:1")}
     config = ServeConfig(("a=/a", "b=/b"), workers=2, tables=tables)
-    line = app.ready_line(config, 1, launched(config, tmp_path, "cuda")[1], "none on CUDA")
+    line = app.ready_line(config, app.Ports(1), launched(config, tmp_path, "cuda")[1], "none on CUDA")
     assert "a (bert, 5 layers, 36 wide, cuda:1 float32, 2 workers)" in line
     assert "b (bert, 5 layers, 36 wide, cuda float32, 1 worker) | no native operators: none on CUDA" in line
 
@@ -124,7 +124,7 @@ def test_the_line_never_gives_the_operators_as_the_reason_that_there_are_none(
     dtype: str, why: str, tmp_path: Path
 ) -> None:
     config = ServeConfig(("a=/a",), workers=1, dtype=dtype)
-    line = app.ready_line(config, 1, launched(config, tmp_path)[1], "native")
+    line = app.ready_line(config, app.Ports(1), launched(config, tmp_path)[1], "native")
     assert line.endswith(f" | no native operators: {why}")
 
 
@@ -133,10 +133,10 @@ TOLD = "least cosine of a token's state to float32 0.98996 on made-up texts"
 
 def test_the_line_says_what_less_precision_costs(tmp_path: Path) -> None:
     all_of_them = ServeConfig(("a=/a",), workers=1, dtype="int8")
-    line = app.ready_line(all_of_them, 1, launched(all_of_them, tmp_path)[1], "native")
+    line = app.ready_line(all_of_them, app.Ports(1), launched(all_of_them, tmp_path)[1], "native")
     assert f"a (bert, 5 layers, 36 wide, {TOLD}) | cpu int8 | 1 worker of 8 threads |" in line
     one = ServeConfig(("a=/a", "b=/b"), workers=1, tables={"b": ModelTable(dtype="int8")})
-    line = app.ready_line(one, 1, launched(one, tmp_path / "again")[1], "native")
+    line = app.ready_line(one, app.Ports(1), launched(one, tmp_path / "again")[1], "native")
     assert "a (bert, 5 layers, 36 wide, cpu float32, 1 worker of 4 threads), b (" in line
     assert f"b (bert, 5 layers, 36 wide, cpu int8, 1 worker of 4 threads, {TOLD}) |" in line
 

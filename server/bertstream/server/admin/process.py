@@ -9,20 +9,16 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import uvicorn
 from msgspec import convert
-from starlette.applications import Starlette
 
 from bertstream.server.admin.app import application
 from bertstream.server.admin.gathering import Gatherings
-from bertstream.server.admin.tls import RenewedContext
 from bertstream.server.messages import Gather, Gathered
 from bertstream.server.settings import AdminSettings
+from bertstream.server.web.serving import WebServer, listening, server_config
+from bertstream.server.web.tls import RenewedContext
 from bertstream.workers.process.control import (
     ControlLine,
     Failed,
@@ -43,55 +39,8 @@ _GOODBYE_SECONDS = 1  # for answers under way when the process is told to stop; 
 _CONNECTIONS = 256  # requests at once; more are refused
 
 
-class AdminServer(uvicorn.Server):
-    """uvicorn's server, which tells when it listens, and leaves signals to us."""
-
-    def __init__(self, config: uvicorn.Config, control: ControlLine) -> None:
-        super().__init__(config)
-        self._control = control
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._control.send(Ready())
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """Return a socket of the port that the supervisor holds for this process and those that replace it."""
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-    made = socket.socket(family, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    made.bind((host, port))
-    return made
-
-
-def server_config(app: Starlette, tls: RenewedContext | None) -> uvicorn.Config:
-    """Return uvicorn's configuration; its log lines are ours."""
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        http="h11",
-        loop="asyncio",
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=_CONNECTIONS,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GOODBYE_SECONDS,
-    )
-    config.load()
-    config.ssl = None if tls is None else tls.context
-    return config
-
-
 async def serve(settings: AdminSettings, control: ControlLine) -> None:
     """Serve, and push metrics where that is wanted, until the supervisor says to stop, or is gone."""
-    logging.getLogger("uvicorn").setLevel("WARNING")
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
 
     async def ask() -> Gathered:
@@ -143,7 +92,14 @@ async def _serve_http(
     control: ControlLine,
     stopped: asyncio.Event,
 ) -> None:
-    server = AdminServer(server_config(application(settings, gatherings), tls), control)
+    config = server_config(
+        application(settings, gatherings),
+        tls,
+        limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GOODBYE_SECONDS,
+    )
+    server = WebServer(config, lambda: control.send(Ready()))
 
     async def end() -> None:
         await stopped.wait()

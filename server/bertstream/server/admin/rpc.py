@@ -25,8 +25,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from bertstream.server.admin.channels import FrontendChannels
-from bertstream.server.admin.statuses import HTTP_STATUSES, refusal, status_answer, status_json
+from bertstream.server.admin.statuses import refusal, status_answer, status_json
 from bertstream.server.core.errors import RequestError, invalid, method_not_found, too_large
+from bertstream.server.protocols.http.statuses import HTTP_STATUSES
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 
 MAX_BODY_BYTES = 4 << 20

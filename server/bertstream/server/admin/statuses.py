@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -13,29 +12,8 @@ from google.rpc.status_pb2 import Status
 from starlette.responses import JSONResponse
 
 from bertstream.server.core.errors import RequestError
+from bertstream.server.protocols.http.statuses import HTTP_STATUSES
 from bertstream.server.protocols.statuses import to_status
-
-# As google.rpc.Code maps them.
-HTTP_STATUSES: Mapping[str, int] = {
-    "OK": 200,
-    "CANCELLED": 499,
-    "UNKNOWN": 500,
-    "INVALID_ARGUMENT": 400,
-    "DEADLINE_EXCEEDED": 504,
-    "NOT_FOUND": 404,
-    "ALREADY_EXISTS": 409,
-    "PERMISSION_DENIED": 403,
-    "UNAUTHENTICATED": 401,
-    "RESOURCE_EXHAUSTED": 429,
-    "FAILED_PRECONDITION": 400,
-    "ABORTED": 409,
-    "OUT_OF_RANGE": 400,
-    "UNIMPLEMENTED": 501,
-    "INTERNAL": 500,
-    "UNAVAILABLE": 503,
-    "DATA_LOSS": 500,
-}
-
 
 def refusal(error: RequestError) -> JSONResponse:
     """Return the answer that tells of an error, with all its details."""

@@ -207,9 +207,14 @@ def poisonous(deaths: int) -> RequestError:
     )
 
 
-def deadline_exceeded() -> RequestError:
-    """Return the error for work that was not done, since its deadline had passed."""
-    return RequestError(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the deadline passed before the work began")
+def deadline_exceeded(message: str = "the deadline passed before the work began") -> RequestError:
+    """Return the error for work that was not done, or not to its end, since its deadline had passed."""
+    return RequestError(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", message)
+
+
+def body_late(seconds: float) -> RequestError:
+    """Return the error for a request over HTTP whose body does not arrive."""
+    return RequestError(Code.DEADLINE_EXCEEDED, "BODY_LATE", f"the body did not arrive within {seconds:g} s")
 
 
 def internal() -> RequestError:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from bertstream.server.core.quotas import SharedCounts
 from bertstream.server.core.versions import Versions
 from bertstream.server.frontend import channelz, links, orca, standard, transport
 from bertstream.server.frontend.credentials import ServedCertificate
+from bertstream.server.frontend.http import HttpListener, open_endpoints
 from bertstream.server.frontend.load import FrontendLoad
 from bertstream.server.frontend.tracing import tracing_of
 from bertstream.server.messages import (
@@ -40,11 +41,18 @@ from bertstream.server.protocols.bertstream_v1.services.generation import Genera
 from bertstream.server.protocols.bertstream_v1.services.models import ModelService
 from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
 from bertstream.server.protocols.bertstream_v1.services.tokenization import TokenizationService
+from bertstream.server.protocols.http.app import HttpApp, links_of_http
+from bertstream.server.protocols.http.endpoints import Endpoint
+from bertstream.server.protocols.http.served import Serving
+from bertstream.server.protocols.http.served import endpoints as http_endpoints
+from bertstream.server.protocols.interceptors.chain import Chain
 from bertstream.server.protocols.interceptors.counting import CallMeasures
+from bertstream.server.protocols.interceptors.links import Links
 from bertstream.server.protocols.orca import SERVICE_NAME as ORCA_SERVICE
 from bertstream.server.protocols.rpc import Handler, add_service, handlers_of, rpcs_of
 from bertstream.server.protocols.tei_v1 import served as tei
 from bertstream.server.settings import FrontendSettings
+from bertstream.server.web.tls import RenewedContext
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 from bertstream.workers.measuring.instruments import Registry
 from bertstream.workers.measuring.snapshots import LastSnapshot, Snapshot, TakeSnapshot
@@ -92,8 +100,13 @@ class Frontend:
         self._gate = Gate(settings.limits.concurrent_calls)
         self._registry = Registry()
         self._versions = Versions(settings, self._threads, self._health_changed.set, self._registry)
+        self._endpoints = self._http_endpoints()
+        methods = (*rpcs_of(*DESCRIPTORS), *standard.METHODS, *(each.name for each in self._endpoints))
+        self._measures = CallMeasures(self._registry, methods)
+        self._load = self._load_reports()
         self._keys = keys_of(settings)
         self._certificate = ServedCertificate(settings.tls) if settings.tls else None
+        self._http_certificate = RenewedContext(settings.tls) if settings.tls and settings.http_port >= 0 else None
         self._tracing = tracing_of(settings)
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -108,8 +121,9 @@ class Frontend:
 
     def reload(self) -> None:
         """Read the certificate's files again."""
-        if self._certificate is not None:
-            self._certificate.reload()
+        for certificate in (self._certificate, self._http_certificate):
+            if certificate is not None:
+                certificate.reload()
 
     def answer(self, question: Question) -> None:
         """Begin to do what the supervisor asks for; the answer goes out when it is done."""
@@ -141,8 +155,10 @@ class Frontend:
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
         await self._versions.serve(self._settings.models)
-        server = self._server()
+        server, http = self._server(), self._http()
         await server.start()
+        if http is not None:
+            await http.start()
         watching = asyncio.create_task(self._watch_health())
         self._control.send(Ready())
         await self._stop.wait()
@@ -153,27 +169,60 @@ class Frontend:
         await asyncio.sleep(self._settings.drain_notice_seconds)
         self._gate.close(self._tell_calls)
         await self._gate.wait_empty(self._settings.drain_seconds)
-        await server.stop(_GOODBYE_SECONDS)
+        await asyncio.gather(server.stop(_GOODBYE_SECONDS), *([http.close()] if http else []))
         await self._versions.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
         self._control.send(Progress(LastSnapshot(self._registry.snapshot())))
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def _http_endpoints(self) -> Sequence[Endpoint]:
+        settings = self._settings
+        if settings.http_port < 0:
+            return ()
+        serving = Serving(self._versions.models, settings.version, settings.tokenizer_threads, self._serves)
+        return http_endpoints(serving)
+
+    def _load_reports(self) -> FrontendLoad | None:
+        settings = self._settings
+        if not settings.load_reports:
+            return None
+        return FrontendLoad(self._versions.models, self._gate, settings.queue_seconds)
+
+    def _links(self, open_names: Collection[str], identified: Links = ()) -> Links:
+        """Return the links that all calls pass, by whatever protocol they come."""
+        return links.links_of(
+            self._gate,
+            self._keys,
+            open_names,
+            tracer=self._tracing.tracer if self._tracing else None,
+            measures=self._measures,
+            load=self._load,
+            identified=identified,
+        )
+
+    def _http(self) -> HttpListener | None:
+        """Return what serves JSON over HTTP, where that is wanted."""
+        settings, endpoints = self._settings, self._endpoints
+        if not endpoints:
+            return None
+        through = self._links(open_endpoints(endpoints, settings.keys), links_of_http(settings.limits))
+        return HttpListener(settings, HttpApp(endpoints, through), self._http_certificate, _GOODBYE_SECONDS)
+
+    def _serves(self) -> bool:
+        """Tell whether all models have a worker, and the server does not stop."""
+        return not self._stop.is_set() and all(model.dispatcher.live for model in self._versions.models)
+
     def _server(self) -> grpc.aio.Server:
-        settings, limits, models = self._settings, self._settings.limits, self._versions.models
-        tracer = self._tracing.tracer if self._tracing else None
-        measures = CallMeasures(self._registry, (*rpcs_of(*DESCRIPTORS), *standard.METHODS))
-        load = FrontendLoad(models, self._gate, settings.queue_seconds) if settings.load_reports else None
-        open_services = standard.open_services(settings.keys)
-        chain = links.chain(self._gate, self._keys, open_services, tracer=tracer, measures=measures, load=load)
+        settings, limits = self._settings, self._settings.limits
+        chain = Chain(self._links(standard.open_services(settings.keys)), standard.SERVICES)
         server = grpc.aio.server(
             interceptors=(chain,),
             options=transport.arguments(limits, settings.connections),
         )
         for service, by_rpc in self._handlers().items():
             add_service(server, service, by_rpc, limits.max_request_bytes, settings.connections.stalled_seconds)
-        self._add_standard(server, load)
+        self._add_standard(server, self._load)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host  # an IPv6 address
         if self._certificate is None:
             server.add_insecure_port(f"{host}:{settings.port}")
@@ -244,7 +293,8 @@ def keys_of(settings: FrontendSettings) -> Keys:
 
 async def serve(settings: FrontendSettings, control: ControlLine) -> None:
     """Run one frontend until its supervisor tells it to stop, or is gone."""
-    transport.allow_connections(settings.connections.max_connections)
+    ports = 1 + (settings.http_port >= 0)
+    transport.allow_connections(settings.connections.max_connections * ports)
     loop, frontend = asyncio.get_running_loop(), Frontend(settings, control)
 
     def take(message: Heard) -> None:

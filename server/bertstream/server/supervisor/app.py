@@ -51,6 +51,15 @@ from bertstream.workers.trust.ownership import TrustError, check_way
 log = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ports:
+    """The numbers of the server's ports; -1: there is none."""
+
+    grpc: int
+    http: int = -1
+    admin: int = -1
+
+
 def serve(config: ServeConfig) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigError and ChildFailed, whose messages are for people."""
     choices = chosen_models(config)
@@ -59,13 +68,27 @@ def serve(config: ServeConfig) -> None:
     certificates = followed_certificates(config)
     keys = followed_keys(config)
     check_exposure(config.host, config.insecure, tls=certificates is not None, keys=keys is not None)
-    with reserve_port(config.host, config.port) as reserved, reserved_admin_port(config, certificates, keys) as admin:
-        port = reserved.getsockname()[1]
+    with (
+        reserve_port(config.host, config.port) as reserved,
+        reserved_http_port(config) as http,
+        reserved_admin_port(config, certificates, keys) as admin,
+    ):
+        ports = Ports(reserved.getsockname()[1], http, admin)
         directory = private_folder()
         try:
-            asyncio.run(_serve(config, port, admin, choices, directory, certificates, keys))
+            asyncio.run(_serve(config, ports, choices, directory, certificates, keys))
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def reserved_http_port(config: ServeConfig) -> Iterator[int]:
+    """Hold the port of HTTP, and yield its number; -1 where there is none. Raises ConfigError."""
+    if config.http_port < 0:
+        yield -1
+        return
+    with reserve_port(config.host, config.http_port) as reserved:
+        yield reserved.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -95,8 +118,7 @@ def private_folder() -> Path:
 
 async def _serve(
     config: ServeConfig,
-    port: int,
-    admin_port: int,
+    ports: Ports,
     choices: tuple[ModelChoice, ...],
     folder: Path,
     certificates: FollowedCertificates | None,
@@ -113,11 +135,11 @@ async def _serve(
     workers = sum(each.workers for each in launches)
     log.info("starting %d worker%s", workers, "s" if workers > 1 else "")
 
-    gathering = Gathering(ServerFacts(f"{config.host}:{port}", launcher.cores))
+    gathering = Gathering(ServerFacts(f"{config.host}:{ports.grpc}", launcher.cores))
 
     def on_ready() -> None:
         gathering.ready = True
-        print(ready_line(config, port, launches, compiled.operators, launcher.frontends, admin_port), flush=True)
+        print(ready_line(config, ports, launches, compiled.operators, launcher.frontends), flush=True)
 
     def on_signal(name: str) -> None:
         gathering.draining = True
@@ -125,9 +147,9 @@ async def _serve(
 
     loader = Loader(config, launcher, launches, Watch(partial(gathering.died, "worker"), gathering.told))
     drain = DrainLog(launcher.frontends, config.drain_seconds, config.drain_notice_seconds)
-    frontends = Group(frontend_specs(config, port, launcher, loader, drain, certificates, served_keys, gathering))
+    frontends = Group(frontend_specs(config, ports, launcher, loader, drain, certificates, served_keys, gathering))
     sockets, otlp = launcher.admin_sockets, metric_settings(config, os.environ)
-    admin = Group(admin_specs(config, admin_port, sockets, gathering, certificates, served_keys, otlp))
+    admin = Group(admin_specs(config, ports.admin, sockets, gathering, certificates, served_keys, otlp))
     gathering.attach(lambda: members_of(loader, frontends, admin), lambda: models_of(loader))
     hang_up.attach(frontends, admin)
     # The admin process ends with the workers: until then it says that the server drains.
@@ -155,7 +177,7 @@ def launch_all(launcher: Launcher, choices: Sequence[ModelChoice], compiled: Com
 
 def frontend_specs(
     config: ServeConfig,
-    port: int,
+    ports: Ports,
     launcher: Launcher,
     loader: Loader,
     drain: DrainLog,
@@ -170,7 +192,8 @@ def frontend_specs(
     settings = FrontendSettings(
         name="",
         host=config.host,
-        port=port,
+        port=ports.grpc,
+        http_port=ports.http,
         version=version("bertstream"),
         models=(),
         limits=Limits(**{each.name: getattr(config, each.name) for each in dataclasses.fields(Limits)}),
@@ -237,12 +260,7 @@ def _frontend_spec(
 
 
 def ready_line(
-    config: ServeConfig,
-    port: int,
-    launches: Sequence[Launch],
-    operators: str,
-    frontends: int = 1,
-    admin_port: int = -1,
+    config: ServeConfig, ports: Ports, launches: Sequence[Launch], operators: str, frontends: int = 1
 ) -> str:
     """Return one line that says what is served, where, and how: for each model where they are not all alike."""
     alike = len({_placement(each) for each in launches}) == 1
@@ -250,14 +268,15 @@ def ready_line(
     native = _operators(launches[0], operators)
     tls = [] if not config.tls_certificate else ["mutual TLS" if config.tls_client_ca else "TLS"]
     keys = ["keys"] if config.keys_file else []
-    parts = [f"bertstream {version('bertstream')} ready on {config.host}:{port}", *tls, *keys, models]
+    parts = [f"bertstream {version('bertstream')} ready on {config.host}:{ports.grpc}", *tls, *keys, models]
     several = [f"{frontends} frontends"] if frontends > 1 else []
-    admin = [f"admin at {_admin_url(config, admin_port)}"] if admin_port >= 0 else []
-    return " | ".join([*parts, *([_placement(launches[0])] if alike else []), *several, native, *admin])
+    http = [f"HTTP at {_url(config, config.host, ports.http)}"] if ports.http >= 0 else []
+    admin = [f"admin at {_url(config, config.admin_host, ports.admin)}"] if ports.admin >= 0 else []
+    return " | ".join([*parts, *([_placement(launches[0])] if alike else []), *several, native, *http, *admin])
 
 
-def _admin_url(config: ServeConfig, port: int) -> str:
-    host = f"[{config.admin_host}]" if ":" in config.admin_host else config.admin_host
+def _url(config: ServeConfig, host: str, port: int) -> str:
+    host = f"[{host}]" if ":" in host else host
     return f"{'https' if config.tls_certificate else 'http'}://{host}:{port}"
 
 

@@ -14,8 +14,8 @@ import pytest
 from bertstream.server.core import errors
 from bertstream.server.protocols.call import CURRENT, Call, CallerGone
 from bertstream.server.protocols.interceptors.chain import Chain
-from bertstream.server.protocols.interceptors.links import EVERY, Kind, Link, Proceed
 from bertstream.server.protocols.interceptors.errors import answer_errors
+from bertstream.server.protocols.interceptors.links import EVERY, Kind, Link, Proceed
 from bertstream.server.protocols.interceptors.logs import log_call
 from tests.support.statuses import refusal
 from tests.support.waiting import until

@@ -15,9 +15,9 @@ from bertstream.server.core import errors
 from bertstream.server.protocols.call import CURRENT, Call, Stream
 from bertstream.server.protocols.decoding import decoder
 from bertstream.server.protocols.interceptors.chain import Chain
-from bertstream.server.protocols.interceptors.links import EVERY
 from bertstream.server.protocols.interceptors.counting import CallMeasures, count_calls, exemplar
 from bertstream.server.protocols.interceptors.errors import answer_errors
+from bertstream.server.protocols.interceptors.links import EVERY
 from bertstream.v1 import models_pb2
 from bertstream.workers.measuring import frontend_metrics as metrics
 from bertstream.workers.measuring.instruments import Registry

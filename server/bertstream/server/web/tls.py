@@ -1,4 +1,4 @@
-"""The certificate of the admin port, which is that of the gRPC port, and looks for a newer one at every handshake."""
+"""The certificate of a port of HTTP, which is that of the gRPC port, and looks for a newer one at every handshake."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bertstream.server.settings import TlsSettings
 
 
 class RenewedContext:
-    """The context of the admin port's handshakes."""
+    """The context of a port's handshakes."""
 
     def __init__(self, settings: TlsSettings) -> None:
         self._followed = FollowedCertificates(settings.files, settings.certificates)

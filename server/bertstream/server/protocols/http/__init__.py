@@ -1,0 +1,1 @@
+"""Speak JSON over HTTP: requests of the core for bodies of several APIs, and back."""

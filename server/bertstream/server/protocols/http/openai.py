@@ -1,0 +1,119 @@
+"""OpenAI's API: vectors, and the list of models (https://platform.openai.com/docs/api-reference)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from msgspec import Struct
+
+from bertstream.server.core.encoding import Encoded
+from bertstream.server.core.errors import invalid
+from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.core.plans import EncodingPlan, default_pooling, output_sizes, pooled_width
+from bertstream.server.core.tokenization import Side, TokenizeOptions, Truncation
+from bertstream.server.protocols.http.answers import HttpAnswer, answer_of, dumped
+from bertstream.server.protocols.http.call import HttpCall
+from bertstream.server.protocols.http.choosing import chosen
+from bertstream.server.protocols.http.endpoints import Endpoint
+from bertstream.server.protocols.http.forms import openai_form
+from bertstream.server.protocols.http.texts import TextsOrIds, sent_of
+from bertstream.server.protocols.http.vectors import base64_of, encode_request, listed
+from bertstream.server.protocols.tei_v1.choosing import EMBEDDING
+from bertstream.workers.contract import INTERACTIVE, OutputOptions, Pooling
+from bertstream.workers.programs.description import ModelDescription
+
+DEFAULT_NAMES = ("text-embedding-",)  # how the names of OpenAI's models begin
+
+
+class EmbeddingsRequest(Struct):
+    """The body of `POST /v1/embeddings`; what else clients send is ignored, as `user` is."""
+
+    input: TextsOrIds
+    model: str = ""
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+
+
+def endpoints(models: Models) -> Sequence[Endpoint]:
+    """Return all endpoints."""
+    return (
+        Endpoint(
+            "POST",
+            "/v1/embeddings",
+            partial(embeddings, models),
+            openai_form,
+            "Turn texts, or lists of token ids, into vectors.",
+            EmbeddingsRequest,
+            example={"input": ["A cat sleeps on the warm roof.", "It will rain all night."], "dimensions": 4},
+        ),
+        Endpoint("GET", "/v1/models", partial(list_models, models), openai_form, "List the models."),
+        Endpoint("GET", "/v1/models/{model}", partial(get_model, models), openai_form, "Tell of one model."),
+    )
+
+
+async def embeddings(models: Models, request: EmbeddingsRequest, call: HttpCall) -> HttpAnswer:
+    """Answer with the vectors of the checkpoint's own pooling, as `EncodeTexts` does."""
+    model = chosen(models, call, request.model, EMBEDDING, DEFAULT_NAMES)
+    sent = sent_of(request.input, "input", model.limits.max_texts)
+    prepared, encoded = await encode_request(model, plan_of(request, model.description), sent, call)
+    tokens = int(prepared.batch.ids.size)
+    data = await listed(_rows(encoded), _base64_entry if request.encoding_format == "base64" else _entry)
+    end = dumped({"model": model.name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
+    return HttpAnswer((b'{"object":"list","data":', *data, b",", end[1:]))
+
+
+def plan_of(request: EmbeddingsRequest, description: ModelDescription) -> EncodingPlan:
+    """Return the plan of a request, with the defaults of `EncodeTexts`. Raises INVALID_RANGE."""
+    options = OutputOptions(("pooled",), _pooling(request.dimensions, description))
+    side: Side = "left" if description.truncation_side == "left" else "right"
+    return EncodingPlan(
+        options,
+        TokenizeOptions(Truncation("longest_first", description.default_max_length, side)),
+        add_special_tokens=None,
+        prompt=description.prompts.get(description.default_prompt_name, ""),
+        prompt_asked=False,
+        priority=INTERACTIVE,
+        sizes=output_sizes(options, description),
+        shown=frozenset(),
+        type_ids=False,
+    )
+
+
+async def list_models(models: Models, _: None, call: HttpCall) -> HttpAnswer:
+    """Answer with the models that the caller may use, the default one first."""
+    return answer_of({"object": "list", "data": [_model(each) for each in models if call.caller.may_use(each.name)]})
+
+
+async def get_model(models: Models, _: None, call: HttpCall) -> HttpAnswer:
+    """Answer with the model that is named."""
+    return answer_of(_model(models.get(call.place, call.until_end, call.caller)))
+
+
+def _pooling(dimensions: int | None, description: ModelDescription) -> Pooling:
+    own = default_pooling(description)
+    if dimensions is None:
+        return own
+    if not 1 <= dimensions <= (width := pooled_width(own, description)):
+        raise invalid("dimensions", f"{dimensions} is not between 1 and {width}", "INVALID_RANGE")
+    return replace(own, dimensions=dimensions)
+
+
+def _rows(encoded: Encoded) -> Any:
+    return encoded.tensors["pooled"].astype(np.float32, copy=False)
+
+
+def _entry(index: int, vector: Any) -> Mapping[str, Any]:
+    return {"object": "embedding", "index": index, "embedding": vector}
+
+
+def _base64_entry(index: int, vector: Any) -> Mapping[str, Any]:
+    return _entry(index, base64_of(vector))
+
+
+def _model(model: ServedModel) -> Mapping[str, Any]:
+    # Nobody knows when a checkpoint was made; clients want a number.
+    return {"id": model.name, "object": "model", "created": 0, "owned_by": "bertstream"}

@@ -1,0 +1,25 @@
+"""List the endpoints of all APIs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bertstream.server.core.models import Models
+from bertstream.server.protocols.http import health, openai
+from bertstream.server.protocols.http.endpoints import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What endpoints need of the server."""
+
+    models: Models
+    version: str
+    tokenizer_threads: int
+    serves: Callable[[], bool]  # as health tells it
+
+
+def endpoints(serving: Serving) -> Sequence[Endpoint]:
+    """Return the endpoints of all APIs."""
+    return (*health.endpoints(serving.serves), *openai.endpoints(serving.models))
