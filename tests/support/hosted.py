@@ -36,9 +36,7 @@ _numbers = itertools.count()
 
 
 @contextmanager
-def hosted(
-    models: Mapping[str, Path], cache: Path, folder: Path, http_port: int = -1, **limits: int
-) -> Iterator[str]:
+def hosted(models: Mapping[str, Path], cache: Path, folder: Path, http_port: int = -1, **limits: int) -> Iterator[str]:
     """Serve checkpoints by name; yield the address.
 
     folder: short-lived, with a short path, as sockets need. http_port: of JSON over HTTP; -1 for none.

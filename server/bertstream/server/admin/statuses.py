@@ -15,6 +15,7 @@ from bertstream.server.core.errors import RequestError
 from bertstream.server.protocols.http.statuses import HTTP_STATUSES
 from bertstream.server.protocols.statuses import to_status
 
+
 def refusal(error: RequestError) -> JSONResponse:
     """Return the answer that tells of an error, with all its details."""
     return status_answer(to_status(error))

@@ -1,4 +1,4 @@
-"""The frontend's port of HTTP, in the event loop that serves gRPC, too: how it listens, and what a connection may do."""
+"""The frontend's port of HTTP, in the event loop that serves gRPC: how it listens, and what connections may do."""
 
 from __future__ import annotations
 

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
-
-from bertstream.server.core.errors import deadline_exceeded, invalid, method_not_found
+from bertstream.server.core.errors import deadline_exceeded, method_not_found
 from bertstream.server.protocols.call import Call
 from bertstream.server.protocols.http.answers import HttpAnswer
+from bertstream.server.protocols.http.bodies import parsed
 from bertstream.server.protocols.http.call import HttpCall, Receive, Scope, Send, seconds_of
 from bertstream.server.protocols.http.endpoints import Endpoint, Table
 from bertstream.server.protocols.http.forms import openai_form
@@ -45,19 +44,6 @@ class HttpApp:
 async def _handle(endpoint: Endpoint, call: HttpCall) -> HttpAnswer | None:
     request = endpoint.request
     return await endpoint.handle(None if request is None else parsed(call.body, request), call)
-
-
-def parsed(body: bytes, request: type[msgspec.Struct]) -> Any:
-    """Return a body as a value of this type. Raises MALFORMED_MESSAGE, or INVALID_ARGUMENT with the field's path."""
-    try:
-        return msgspec.json.decode(body, type=request)
-    except msgspec.ValidationError as error:
-        about, _, path = str(error).partition(" - at `$")
-        raise invalid(path.strip("`.") or "", about.replace("`", "'")) from None
-    except RecursionError:
-        raise invalid("", "the body is nested too deeply", "MALFORMED_MESSAGE") from None
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise invalid("", f"the body is no JSON: {str(error)[:200]}", "MALFORMED_MESSAGE") from None
 
 
 def links_of_http(limits: Limits) -> Links:

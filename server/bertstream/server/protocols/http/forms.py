@@ -17,6 +17,39 @@ _OPENAI_TYPES = {
 }
 
 
+# text-embeddings-inference has no more types than these; the status of each is its own, too.
+_TEI = {
+    "INVALID_EMPTY_LIST": (400, "empty"),
+    "REQUEST_TOO_LARGE": (413, "validation"),
+    "INVALID_TEXT_LENGTH": (413, "validation"),
+}
+_TEI_BY_CODE = {
+    Code.INVALID_ARGUMENT: (422, "validation"),
+    Code.FAILED_PRECONDITION: (424, "backend"),
+    Code.ABORTED: (424, "backend"),
+    Code.RESOURCE_EXHAUSTED: (429, "overloaded"),
+    Code.UNAVAILABLE: (503, "unhealthy"),
+    Code.INTERNAL: (500, "backend"),
+    Code.DEADLINE_EXCEEDED: (504, "backend"),
+}
+_TOKENIZER = ("INVALID_TEXT", "INVALID_EMPTY_TEXT", "INVALID_TOKEN_ID", "INVALID_TRUNCATION")
+
+
+def tei_form(error: RequestError, request_id: str) -> HttpAnswer:
+    """Return an error as text-embeddings-inference tells of it."""
+    if error.reason in _TOKENIZER:
+        status, kind = 422, "tokenizer"
+    else:
+        other = (status_of(error), "validation")
+        status, kind = _TEI.get(error.reason) or _TEI_BY_CODE.get(error.code) or other
+    return answer_of({"error": error.message, "error_type": kind}, status)
+
+
+def rerank_form(error: RequestError, request_id: str) -> HttpAnswer:
+    """Return an error as Cohere's API tells of it, in `message`, and as Jina's does, in `detail`."""
+    return answer_of({"message": error.message, "detail": error.message, "id": request_id}, status_of(error))
+
+
 def openai_form(error: RequestError, request_id: str) -> HttpAnswer:
     """Return an error as OpenAI's API tells of it; `code` is our reason, and `param` the path of what is wrong."""
     told = {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TypeAlias
 
 import numpy as np
 
 from bertstream.server.core.errors import invalid, too_large
 from bertstream.server.core.sent import Sent, SentTexts
-from bertstream.server.core.tokenization import Ids, Texts
+from bertstream.server.core.tokenization import Ids, Pairs, Texts
 
 # msgspec tells no two kinds of lists apart, so that `sent_of` does.
 TextsOrIds: TypeAlias = str | list[str | int | list[int]]
@@ -32,6 +33,23 @@ def sent_of(given: TextsOrIds, path: str, max_texts: int) -> SentTexts:
         return Sent(_ids([given], [path]), path, path, single=True)  # type: ignore[list-item]
     _check_kind(given, list, "list of token ids", path)
     return Sent(_ids(given, [f"{path}[{index}]" for index in range(len(given))]), path, path)  # type: ignore[arg-type]
+
+
+def items_of(given: Sequence[str | Sequence[str]], path: str, max_texts: int) -> list[Sent[Texts | Pairs]]:
+    """Return texts and pairs, mixed, as runs of one kind; a list of one text is that text. Raises as `sent_of`."""
+    check_count(len(given), path, max_texts)
+    items = [(each,) if isinstance(each, str) else tuple(each) for each in given]
+    for index, item in enumerate(items):
+        if len(item) not in (1, 2):
+            raise invalid(f"{path}[{index}]", f"it must have one text or two, not {len(item)}", "INVALID_LENGTHS")
+    runs: list[Sent[Texts | Pairs]] = []
+    first = 0
+    for size, run in groupby(items, len):
+        some = list(run)
+        inputs = Texts([item[0] for item in some]) if size == 1 else Pairs(*map(list, zip(*some, strict=True)))
+        runs.append(Sent(inputs, path, path, offset=first))
+        first += len(some)
+    return runs
 
 
 def check_count(count: int, path: str, most: int) -> None:

@@ -19,6 +19,7 @@ from bertstream.server.core.preparation import Prepared, prepare
 from bertstream.server.core.sent import SentTexts
 from bertstream.server.protocols.http.answers import dumped
 from bertstream.server.protocols.http.call import HttpCall
+from bertstream.server.settings import Limits
 
 LEAST_LIMIT = 16 << 20  # bytes of numbers: 4096 vectors of 1024; clients over HTTP have no bound of 4 MiB
 _AT_ONCE = 1 << 17  # numbers that are written before others have their turn: about 5 ms
@@ -31,9 +32,15 @@ async def encode_request(
     model.check_room(call.caller, call.deadline)
     prepared = await prepare(model, plan, sent)
     prepared.refuse_failed()
-    limits = replace(model.limits, max_response_bytes=max(model.limits.max_response_bytes, LEAST_LIMIT))
-    check_answer_size(int(output_bytes(plan, prepared).sum()), limits, sent.path, "send fewer or shorter texts")
+    check_answer_size(
+        int(output_bytes(plan, prepared).sum()), limits_of(model), sent.path, "send fewer or shorter texts"
+    )
     return prepared, await encode(model, plan, prepared, call)
+
+
+def limits_of(model: ServedModel) -> Limits:
+    """Return the limits of a model, with that of an answer as it is over HTTP."""
+    return replace(model.limits, max_response_bytes=max(model.limits.max_response_bytes, LEAST_LIMIT))
 
 
 def base64_of(vector: NDArray[np.float32]) -> str:

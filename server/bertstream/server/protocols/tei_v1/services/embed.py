@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from bertstream.server.core.computing import check_answer_size
 from bertstream.server.core.encoding import Encoded, encode, output_bytes, window_costs
-from bertstream.server.core.errors import invalid, not_available
 from bertstream.server.core.models import Models
-from bertstream.server.core.plans import EncodingPlan, default_pooling, pooled_width
+from bertstream.server.core.plans import EncodingPlan
 from bertstream.server.core.preparation import prepare
 from bertstream.server.core.tokenization import Texts
 from bertstream.server.protocols.ordered import Step
 from bertstream.server.protocols.rpc import Handler
 from bertstream.server.protocols.tei_v1 import tei_pb2
 from bertstream.server.protocols.tei_v1.choosing import EMBEDDING
+from bertstream.server.protocols.tei_v1.defaults import pooling, refuse_sparse
 from bertstream.server.protocols.tei_v1.serving import Operation, Response, Turn
 from bertstream.server.protocols.tei_v1.validation import encoding_plan, prompt_of, sent, truncation_of
 from bertstream.server.protocols.tei_v1.wire import write_floats
@@ -71,19 +70,16 @@ async def embed_sparse(message: tei_pb2.EmbedSparseRequest, turn: Turn) -> Step[
     """Refuse a text, since no model of this server has sparse vectors; what is wrong with the request comes first."""
     truncation_of(message, turn.model.description)
     prompt_of(message, turn.model.description)
-    raise not_available("this server has no sparse vectors (SPLADE pooling); Embed has dense ones")
+    refuse_sparse()
 
 
 def _pooling(message: tei_pb2.EmbedRequest, description: ModelDescription) -> Pooling:
     """Return the checkpoint's pooling, with what the caller asks for. Raises INVALID_RANGE."""
-    own = default_pooling(description)
-    normalize = message.normalize if message.HasField("normalize") else True
-    if not message.HasField("dimensions"):
-        return replace(own, normalize=normalize)
-    width = pooled_width(own, description)
-    if not 1 <= message.dimensions <= width:
-        raise invalid("dimensions", f"{message.dimensions} is not between 1 and {width}", "INVALID_RANGE")
-    return replace(own, normalize=normalize, dimensions=message.dimensions)
+    return pooling(
+        description,
+        normalize=message.normalize if message.HasField("normalize") else None,
+        dimensions=message.dimensions if message.HasField("dimensions") else None,
+    )
 
 
 async def _encoding(text: str, plan: EncodingPlan, turn: Turn, write: Write[Response]) -> Step[Response]:

@@ -5,18 +5,16 @@ from __future__ import annotations
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.models import Models
 from bertstream.server.core.sent import SentItems
-from bertstream.server.core.tasks.base import require_head
 from bertstream.server.core.tasks.calls import answer_items, prepare_items
-from bertstream.server.core.tasks.labels import HEAD, ClassifyTexts, TextLabels, classify_texts, own_function
+from bertstream.server.core.tasks.labels import ClassifyTexts, TextLabels
 from bertstream.server.core.tokenization import Inputs, Pairs, Texts
 from bertstream.server.protocols.ordered import Step
 from bertstream.server.protocols.rpc import Handler
 from bertstream.server.protocols.tei_v1 import tei_pb2
 from bertstream.server.protocols.tei_v1.choosing import CLASSIFIER
+from bertstream.server.protocols.tei_v1.defaults import label_task
 from bertstream.server.protocols.tei_v1.serving import Operation, Turn
 from bertstream.server.protocols.tei_v1.validation import Classifiable, sent, truncation_of
-from bertstream.workers.contract import ScoreFunction
-from bertstream.workers.programs.description import ModelDescription
 
 
 def handlers(models: Models) -> dict[str, Handler]:
@@ -44,22 +42,12 @@ async def predict_pair(message: tei_pb2.PredictPairRequest, turn: Turn) -> Step[
     return await _labels(message, inputs, sum(map(len, texts)), turn)
 
 
-def score_function(description: ModelDescription, *, raw: bool) -> ScoreFunction:
-    """Return what is done with logits: one label has its sigmoid, and several have what their checkpoint says."""
-    if raw:
-        return "none"
-    return "sigmoid" if len(description.labels) == 1 else own_function(description.score_function)
-
-
 async def _labels(message: Classifiable, inputs: Inputs, characters: int, turn: Turn) -> Step[tei_pb2.PredictResponse]:
     model = turn.model
 
     def begin() -> tuple[ClassifyTexts, SentItems]:
-        description = model.description
-        require_head(description, HEAD)
-        truncation, function = truncation_of(message, description), score_function(description, raw=message.raw_scores)
-        task = classify_texts(model, truncation, turn.priority, function, len(description.labels))
-        return task, sent(inputs)
+        truncation = truncation_of(message, model.description)
+        return label_task(model, truncation, turn.priority, raw=message.raw_scores), sent(inputs)
 
     turn.check_room()
     prepared = await prepare_items(model, begin, "send a shorter text")

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bertstream.server.core.errors import invalid, not_suitable, too_large
+from bertstream.server.core.errors import invalid, too_large
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.sent import Sent, SentItems
-from bertstream.server.core.tasks.base import require_head
 from bertstream.server.core.tasks.calls import answer_items, prepare_items
-from bertstream.server.core.tasks.labels import HEAD, Relevances, RerankTexts, rerank_texts, sort_documents
+from bertstream.server.core.tasks.labels import Relevances, RerankTexts, sort_documents
 from bertstream.server.core.tokenization import Pairs
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.ordered import Step
 from bertstream.server.protocols.rpc import Handler
 from bertstream.server.protocols.tei_v1 import tei_pb2
 from bertstream.server.protocols.tei_v1.choosing import RERANKER
+from bertstream.server.protocols.tei_v1.defaults import rerank_task
 from bertstream.server.protocols.tei_v1.serving import Operation, Turn, checked
 from bertstream.server.protocols.tei_v1.validation import Rerankable, truncation_of
-from bertstream.workers.contract import ScoreFunction
-from bertstream.workers.programs.description import ModelDescription
 
 _OF_ALL = ("truncate", "truncation_direction")  # without which the texts of a stream would not be comparable
 
@@ -79,9 +77,8 @@ async def _scores(
     model = turn.model
 
     def begin() -> tuple[RerankTexts, SentItems]:
-        _require_reranker(model.description)
-        function: ScoreFunction = "none" if options.raw_scores else "sigmoid"
-        task = rerank_texts(model, truncation_of(options, model.description), turn.priority, function, 0)
+        truncation = truncation_of(options, model.description)
+        task = rerank_task(model, truncation, turn.priority, raw=options.raw_scores)
         return task, Sent(Pairs(queries, texts), "texts", "texts")
 
     def write(answer: Relevances) -> list[tei_pb2.Rank]:
@@ -99,10 +96,3 @@ async def _scores(
         return tei_pb2.RerankResponse(ranks=answered.written, metadata=metadata)
 
     return Step(prepared.tokens, answer)
-
-
-def _require_reranker(description: ModelDescription) -> None:
-    """Raise HEAD_NOT_AVAILABLE, or HEAD_NOT_SUITABLE where the head has several labels."""
-    require_head(description, HEAD)
-    if (labels := len(description.labels)) > 1:
-        raise not_suitable(f"this checkpoint has {labels} labels, so it is a classifier and no reranker")

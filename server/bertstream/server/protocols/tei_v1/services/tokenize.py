@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from bertstream.server.core.computing import check_answer_size
@@ -36,14 +38,8 @@ async def tokenize(message: tei_pb2.EncodeRequest, turn: Turn) -> Step[tei_pb2.E
     """Tokenize a whole text, with its prompt as a part of it."""
     model = turn.model
     text = prompt_of(message, model.description) + message.inputs
-    options = TokenizeOptions(
-        Truncation("longest_first", _NO_LIMIT),
-        add_special_tokens=message.add_special_tokens,
-        columns=_COLUMNS,
-        allow_empty=True,
-    )
     inputs = sent(Texts([text]))
-    tokens = (await model.tokenize(inputs.inputs, options)).tokens
+    tokens = (await model.tokenize(inputs.inputs, token_options(special=message.add_special_tokens))).tokens
     refuse_failed(failed_texts(tokens, inputs))
     count = int(tokens.ids.size)
     check_answer_size(count * _TOKEN_BYTES, model.limits, "inputs", "send a shorter text")
@@ -71,17 +67,33 @@ async def decode(message: tei_pb2.DecodeRequest, turn: Turn) -> Step[tei_pb2.Dec
     return Step(int(ids.size), answer)
 
 
-def _tokens(tokens: Tokenized, text: str) -> list[tei_pb2.SimpleToken]:
-    """Return the tokens of the only text."""
+def token_options(*, special: bool) -> TokenizeOptions:
+    """Return how whole texts are tokenized, with special tokens or without."""
+    return TokenizeOptions(
+        Truncation("longest_first", _NO_LIMIT), add_special_tokens=special, columns=_COLUMNS, allow_empty=True
+    )
+
+
+def plain_tokens(tokens: Tokenized, texts: Sequence[str]) -> Iterator[tuple[int, str, int, int, bool]]:
+    """Yield (id, text, start, stop, special) of each token of all texts, end to end; none of them has failed.
+
+    The text of a special token is its name, and it has no place.
+    """
     names, starts, ends, special = tokens.tokens, tokens.starts, tokens.ends, tokens.special_tokens_mask
     assert names is not None
     assert starts is not None
     assert ends is not None
     assert special is not None
-    columns = (tokens.ids.tolist(), names, starts.tolist(), ends.tolist(), special.tolist())
+    owners = np.repeat(tokens.text_indexes, tokens.lengths)
+    columns = (tokens.ids.tolist(), names, starts.tolist(), ends.tolist(), special.tolist(), owners.tolist())
+    for id, name, start, end, is_special, owner in zip(*columns, strict=True):
+        yield id, name if is_special else texts[owner][start:end], start, end, is_special
+
+
+def _tokens(tokens: Tokenized, text: str) -> list[tei_pb2.SimpleToken]:
     return [
         tei_pb2.SimpleToken(id=id, text=name, special=True)
-        if is_special
-        else tei_pb2.SimpleToken(id=id, text=text[start:end], start=start, stop=end)
-        for id, name, start, end, is_special in zip(*columns, strict=True)
+        if special
+        else tei_pb2.SimpleToken(id=id, text=name, start=start, stop=stop)
+        for id, name, start, stop, special in plain_tokens(tokens, [text])
     ]

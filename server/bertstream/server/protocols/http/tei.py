@@ -1,0 +1,276 @@
+"""The HTTP API of text-embeddings-inference; what it is asked and does unless told otherwise is that of `tei.v1`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from bertstream.server.core.encoding import Encoded
+from bertstream.server.core.errors import invalid
+from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.core.preparation import Prepared
+from bertstream.server.core.sent import Sent, SentItems
+from bertstream.server.core.tasks.calls import answer_items, prepare_items
+from bertstream.server.core.tasks.labels import ClassifyTexts, TextLabels
+from bertstream.server.core.tokenization import Pairs, Side, Texts, Truncation
+from bertstream.server.protocols.http.answers import HttpAnswer, answer_of
+from bertstream.server.protocols.http.bodies import parsed
+from bertstream.server.protocols.http.call import HttpCall
+from bertstream.server.protocols.http.endpoints import Endpoint
+from bertstream.server.protocols.http.forms import tei_form
+from bertstream.server.protocols.http.rerank import RankDocumentsRequest, rank_documents
+from bertstream.server.protocols.http.reranking import ranked
+from bertstream.server.protocols.http.tei_tokens import DecodeRequest, TokenizeRequest, decode, tokenize
+from bertstream.server.protocols.http.texts import TextsOrIds, check_count, items_of, sent_of
+from bertstream.server.protocols.http.vectors import encode_request, listed
+from bertstream.server.protocols.tei_v1 import defaults
+from bertstream.server.protocols.tei_v1.choosing import ANY, CLASSIFIER, EMBEDDING, RERANKER
+from bertstream.server.protocols.tei_v1.services.info import describe
+from bertstream.server.protocols.tei_v1.tei_pb2 import ModelType
+from bertstream.workers.contract import INTERACTIVE, OutputOptions
+from bertstream.workers.programs.description import ModelDescription
+
+
+class Cut(Struct):
+    """What bodies say of texts that are too long; null means no."""
+
+    truncate: bool | None = None
+    truncation_direction: str = "Right"
+
+
+class EmbedAllRequest(Cut, kw_only=True):
+    """The body of `/embed_all` and `/embed_sparse`."""
+
+    inputs: TextsOrIds
+    prompt_name: str | None = None
+
+
+class EmbedRequest(EmbedAllRequest, kw_only=True):
+    """The body of `/embed`."""
+
+    normalize: bool | None = None
+    dimensions: int | None = None
+
+
+class PredictRequest(Cut, kw_only=True):
+    """The body of `/predict`."""
+
+    inputs: str | list[str | list[str]]
+    raw_scores: bool = False
+
+
+class RerankRequest(Cut, kw_only=True):
+    """The body of `/rerank`; with `documents` it is Cohere's or Jina's."""
+
+    query: str
+    texts: list[str] | None = None
+    raw_scores: bool = False
+    return_text: bool = False
+    documents: Any = None
+
+
+class Compared(Struct):
+    """A sentence, and those to compare it with."""
+
+    source_sentence: str
+    sentences: list[str]
+
+
+class SimilarityParameters(Cut, kw_only=True):
+    """The options of `/similarity`."""
+
+    prompt_name: str | None = None
+
+
+class SimilarityRequest(Struct):
+    """The body of `/similarity`."""
+
+    inputs: Compared
+    parameters: SimilarityParameters | None = None
+
+
+def endpoints(models: Models, version: str, tokenizer_threads: int) -> Sequence[Endpoint]:
+    """Return all endpoints but health, which is everybody's."""
+
+    def post(path: str, handle: Any, about: str, request: type[Struct], example: Any) -> Endpoint:
+        return Endpoint("POST", path, partial(handle, models), tei_form, about, request, example=example)
+
+    async def info(_: None, call: HttpCall) -> HttpAnswer:
+        return answer_of(_described(ANY.choose(models, call), version, tokenizer_threads))
+
+    texts = {"inputs": ["A cat sleeps on the warm roof.", "It will rain all night."]}
+    compared = {"inputs": {"source_sentence": "A cat sleeps.", "sentences": ["An animal rests.", "It will rain."]}}
+    query = {"query": "Where does the cat sleep?", "texts": ["It will rain.", "On the roof."]}
+    return (
+        post("/embed", embed, "Turn texts into vectors.", EmbedRequest, {**texts, "dimensions": 4}),
+        post("/embed_all", embed_all, "Give a vector for each token.", EmbedAllRequest, {"inputs": "A cat sleeps."}),
+        post("/embed_sparse", embed_sparse, "Refused: there are no sparse vectors yet.", EmbedAllRequest, texts),
+        post("/similarity", similarity, "Give the cosines of a text and others.", SimilarityRequest, compared),
+        post("/predict", predict, "Give the labels of texts and pairs.", PredictRequest, {"inputs": "A cat sleeps."}),
+        post("/rerank", rerank, "Sort texts by their scores for a query.", RerankRequest, query),
+        post("/tokenize", tokenize, "Turn texts into tokens.", TokenizeRequest, {"inputs": "A cat sleeps."}),
+        post("/decode", decode, "Turn token ids into texts.", DecodeRequest, {"ids": [101, 102]}),
+        Endpoint("GET", "/info", info, tei_form, "Tell of the model that answers."),
+    )
+
+
+async def embed(models: Models, request: EmbedRequest, call: HttpCall) -> HttpAnswer:
+    """Answer with a vector for each text."""
+    model = EMBEDDING.choose(models, call)
+    pooling = defaults.pooling(model.description, normalize=request.normalize, dimensions=request.dimensions)
+    _, encoded = await _encoded(model, request, OutputOptions(("pooled",), pooling), call)
+    return HttpAnswer(await listed(encoded.tensors["pooled"].astype(np.float32, copy=False), _as_it_is))
+
+
+async def embed_all(models: Models, request: EmbedAllRequest, call: HttpCall) -> HttpAnswer:
+    """Answer with the states of all tokens of each text after the last layer."""
+    model = EMBEDDING.choose(models, call)
+    prepared, encoded = await _encoded(model, request, OutputOptions(("last_hidden_state",)), call)
+    states = encoded.tensors["last_hidden_state"].astype(np.float32, copy=False)
+    return HttpAnswer(await listed(np.split(states, np.cumsum(prepared.layout.lengths)[:-1]), _as_it_is))
+
+
+async def embed_sparse(models: Models, request: EmbedAllRequest, call: HttpCall) -> HttpAnswer:
+    """Refuse texts, since no model of this server has sparse vectors; what is wrong with the request comes first."""
+    description = EMBEDDING.choose(models, call).description
+    _truncation(request, description)
+    defaults.prompt(request.prompt_name, description)
+    defaults.refuse_sparse()
+
+
+async def similarity(models: Models, request: SimilarityRequest, call: HttpCall) -> HttpAnswer:
+    """Answer with the cosine of the first sentence with each of the others."""
+    model = EMBEDDING.choose(models, call)
+    options, inputs = request.parameters or SimilarityParameters(), request.inputs
+    check_count(len(inputs.sentences), "inputs.sentences", model.limits.max_texts - 1)
+    pooling = defaults.pooling(model.description, normalize=True, dimensions=None)
+    asked = EmbedAllRequest(
+        inputs=[inputs.source_sentence, *inputs.sentences],
+        prompt_name=options.prompt_name,
+        truncate=options.truncate,
+        truncation_direction=options.truncation_direction,
+    )
+    _, encoded = await _encoded(model, asked, OutputOptions(("pooled",), pooling), call)
+    first, others = np.split(encoded.tensors["pooled"].astype(np.float32, copy=False), [1])
+    return answer_of(others @ first[0])
+
+
+async def predict(models: Models, request: PredictRequest, call: HttpCall) -> HttpAnswer:
+    """Answer with all labels of a text or pair, best first, or of each in a list of lists.
+
+    A list of texts is one item, as the other server has it: a text, or a pair.
+    """
+    model = CLASSIFIER.choose(models, call)
+    given = request.inputs
+    one = isinstance(given, str) or bool(given and isinstance(given[0], str))
+    runs = items_of([given] if one else given, "inputs", model.limits.max_texts)  # type: ignore[list-item]
+    for run in runs:
+        if not all(isinstance(text, str) for text in _texts_of(run.inputs)):
+            raise invalid("inputs", "it must be a text, a pair of texts, or a list of lists of one or two")
+    model.check_room(call.caller, call.deadline)
+    found = await asyncio.gather(*(_labels(model, request, run, call) for run in runs))
+    labels = [each for some in found for each in some]
+    return answer_of(labels[0] if one else labels)
+
+
+async def rerank(models: Models, request: RerankRequest, call: HttpCall) -> HttpAnswer:
+    """Answer with the scores of all texts, best first."""
+    if request.texts is None:
+        if request.documents is None:
+            raise invalid("texts", "it is missing")
+        return await rank_documents(models, parsed(call.body, RankDocumentsRequest), call)
+    model = RERANKER.choose(models, call)
+    cut = _truncation(request, model.description)
+    ranking = await ranked(model, request.query, request.texts, "texts", call, cut, raw=request.raw_scores)
+    ranks = zip(ranking.indexes, ranking.scores, strict=True)
+    shown = request.texts if request.return_text else None
+    return answer_of(
+        [
+            {"index": index, "score": np.float32(score)} | ({"text": shown[index]} if shown else {})
+            for index, score in ranks
+        ]
+    )
+
+
+async def _encoded(
+    model: ServedModel, request: EmbedAllRequest, options: OutputOptions, call: HttpCall
+) -> tuple[Prepared, Encoded]:
+    description = model.description
+    prompt, cut = defaults.prompt(request.prompt_name, description), _truncation(request, description)
+    plan = defaults.plan(options, cut, prompt, description, INTERACTIVE)
+    plan = replace(plan, prompt_asked=request.prompt_name is not None)  # token ids have none, also no default one
+    return await encode_request(model, plan, sent_of(request.inputs, "inputs", model.limits.max_texts), call)
+
+
+def _truncation(request: Cut, description: ModelDescription) -> Truncation:
+    """Return how texts are cut. Raises INVALID_ENUM."""
+    sides: Mapping[str, Side] = {"right": "right", "left": "left"}
+    side = sides.get(request.truncation_direction.lower())
+    if side is None:
+        raise invalid("truncation_direction", "it must be Left or Right", "INVALID_ENUM")
+    return defaults.truncation(description, truncate=bool(request.truncate), side=side)
+
+
+def _as_it_is(index: int, row: Any) -> Any:
+    return np.ascontiguousarray(row)  # as orjson wants it
+
+
+def _texts_of(inputs: Texts | Pairs) -> Iterable[Any]:
+    return inputs.texts if isinstance(inputs, Texts) else (*inputs.firsts, *inputs.seconds)
+
+
+async def _labels(
+    model: ServedModel, request: PredictRequest, sent: Sent[Texts | Pairs], call: HttpCall
+) -> Sequence[Sequence[Any]]:
+    """Return the labels of each text or pair of one run."""
+
+    def begin() -> tuple[ClassifyTexts, SentItems]:
+        cut = _truncation(request, model.description)
+        return defaults.label_task(model, cut, INTERACTIVE, raw=request.raw_scores), sent
+
+    prepared = await prepare_items(model, begin, "send fewer or shorter texts")
+    return (await answer_items(model, prepared, _predictions, call)).written
+
+
+def _predictions(answer: TextLabels) -> Sequence[Sequence[Any]]:
+    scores = answer.scores.astype(np.float32, copy=False)
+    labels = [
+        {"label": answer.labels[label], "score": score}
+        for label, score in zip(answer.label_ids.tolist(), scores, strict=True)
+    ]
+    ends = np.cumsum(answer.label_counts).tolist()
+    return [labels[end - count : end] for end, count in zip(ends, answer.label_counts, strict=True)]
+
+
+def _described(model: ServedModel, version: str, tokenizer_threads: int) -> Mapping[str, Any]:
+    """Return what `Info` tells of a model, in the names of HTTP's `/info`."""
+    told, description = describe(model, version, tokenizer_threads), model.description
+    labels = {str(number): label for number, label in enumerate(description.labels)}
+    classifier = {"id2label": labels, "label2id": {label: int(number) for number, label in labels.items()}}
+    kinds: Mapping[int, Mapping[str, Any]] = {
+        ModelType.MODEL_TYPE_EMBEDDING: {"embedding": {"pooling": description.default_pooling.mode}},
+        ModelType.MODEL_TYPE_CLASSIFIER: {"classifier": classifier},
+        ModelType.MODEL_TYPE_RERANKER: {"reranker": classifier},
+    }
+    return {
+        "model_id": told.model_id,
+        "model_sha": told.model_sha,
+        "model_dtype": told.model_dtype,
+        "model_type": kinds[told.model_type],
+        "max_concurrent_requests": told.max_concurrent_requests,
+        "max_input_length": told.max_input_length,
+        "max_batch_tokens": told.max_batch_tokens,
+        "max_batch_requests": None,
+        "max_client_batch_size": told.max_client_batch_size,
+        "auto_truncate": False,
+        "tokenization_workers": told.tokenization_workers,
+        "version": told.version,
+        "sha": None,
+        "docker_label": None,
+    }
