@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from bertstream.workers import native
 from tests.support import sharing
@@ -41,6 +42,10 @@ MAKERS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
 }
 
 FAMILIES = ("xlm-roberta", "camembert", "distilbert", "electra", "mpnet")
+
+# How long an example takes is up to all that runs beside it; pytest ends what hangs.
+settings.register_profile("bertstream", deadline=None)
+settings.load_profile("bertstream")
 
 
 @pytest.hookimpl(optionalhook=True)

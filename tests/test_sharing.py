@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import sharing
 from tests.support.imports import ROOT
@@ -63,3 +64,7 @@ def test_the_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= sharing.processes() <= 4
     sharing.share_cores(3)
     assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+def test_no_example_must_be_quick() -> None:
+    assert settings().deadline is None

@@ -17,6 +17,5 @@ def examples(brief: int) -> settings:
         derandomize=not asked,
         print_blob=bool(asked),
         database=None,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )

@@ -152,7 +152,7 @@ class Peer:
         return Cost(Usage(texts, 3 * texts, 0), Timings(None, None, self.chance.random(), None))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 300), st.integers(1, 70), st.integers(1, 80), st.booleans(), st.booleans(), st.integers(0, 2**32))
 def test_nothing_is_lost_nothing_twice_and_all_is_bounded(
     count: int, batch_size: int, window: int, ordered: bool, breaks: bool, seed: int
@@ -175,7 +175,7 @@ def test_nothing_is_lost_nothing_twice_and_all_is_bounded(
     assert all(cost.timings.compute for cost in codec.costs)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 100), st.integers(1, 20), st.integers(1, 80), st.booleans(), st.booleans(), st.integers(0, 2**32))
 def test_large_answers_are_asked_for_a_few_at_a_time(
     count: int, batch_size: int, window: int, ordered: bool, breaks: bool, seed: int

@@ -116,7 +116,7 @@ ACTIONS = st.lists(
 
 
 @given(ACTIONS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_schedule_leaks_or_exceeds_the_limit(actions: list[tuple[str, int]]) -> None:
     asyncio.run(_schedule(actions))
 

@@ -330,12 +330,12 @@ def compiler(source: Path, cache: Path, code: str = COMPILE) -> subprocess.Popen
 
 
 @pytest.mark.slow
-def test_two_processes_at_once_make_one_directory(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    racers = [compiler(checkpoint("roberta"), tmp_path) for _ in range(2)]
+def test_two_processes_at_once_make_one_directory(checkpoint: Checkpoint, fresh_cache: Path) -> None:
+    racers = [compiler(checkpoint("roberta"), fresh_cache) for _ in range(2)]
     outputs = [racer.communicate(timeout=240) for racer in racers]
     assert [racer.returncode for racer in racers] == [0, 0], outputs
     assert outputs[0] == outputs[1]
-    assert [folder.name for folder in (tmp_path / "models").iterdir()] == [Path(outputs[0][0].strip()).name]
+    assert [folder.name for folder in (fresh_cache / "models").iterdir()] == [Path(outputs[0][0].strip()).name]
     ScriptedProgram.load(Path(outputs[0][0].strip()), "cpu")
 
 

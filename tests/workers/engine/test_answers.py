@@ -65,7 +65,7 @@ def spans(draw: st.DrawFn) -> tuple[int, int, int]:
 
 
 @given(st.lists(spans(), min_size=1, max_size=6), st.integers(1, 30), st.integers(1, 70), st.integers(0, 2**32 - 1))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_random_logits(texts: list[tuple[int, int, int]], k: int, limit: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     logits = [random.normal(0, 3, (tokens, 2)).astype(np.float32) for tokens, _, _ in texts]
@@ -73,7 +73,7 @@ def test_random_logits(texts: list[tuple[int, int, int]], k: int, limit: int, se
 
 
 @given(st.lists(spans(), min_size=1, max_size=4), st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**32 - 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_ties_go_to_the_earlier_and_then_the_shorter(
     texts: list[tuple[int, int, int]], k: int, limit: int, seed: int
 ) -> None:

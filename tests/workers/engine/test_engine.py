@@ -132,7 +132,7 @@ WORKS = st.lists(
 
 
 @given(WORKS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_mixed_output_options_give_each_work_its_own_in_its_own_order(works: list[Work]) -> None:
     check(works)
 

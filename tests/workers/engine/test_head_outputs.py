@@ -158,7 +158,7 @@ MASKS = HeadOptions("fill_mask", top_k=3)
 
 
 @given(st.lists(tasks(), min_size=1, max_size=6), st.sampled_from([1, 4 * VOCABULARY * 3, 1 << 20]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_mixed_tasks_give_each_work_its_own(works: list[Work], logits_bytes: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vocabulary, "LOGITS_BYTES", logits_bytes)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -346,9 +348,8 @@ def stub_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[
     """Use a compiler that writes a few bytes; return a function that counts its calls."""
     asked = tmp_path / "asked"
     script = tmp_path / "stub"
-    script.write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] && exit\necho x >> {asked}\nfor last; do :; done\necho library > "$last"\n'
-    )
+    work = f'echo x >> {asked}\nsleep 0.1\nfor last; do :; done\necho library > "$last"\n'
+    script.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exit\n{work}')
     script.chmod(0o755)
     monkeypatch.setenv("CXX", str(script))
     return lambda: len(asked.read_text().split())
@@ -381,6 +382,21 @@ def test_a_library_that_is_not_as_it_was_built_is_built_anew(
     (record,) = caplog.records
     assert record.getMessage().startswith(str(built.parent))
     assert "put aside" in record.getMessage()
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_several_at_once_build_it_once(stub_compiler: Callable[[], int], tmp_path: Path) -> None:
+    """Use threads, which exclude each other as processes do."""
+    begin = threading.Barrier(4)
+
+    def build() -> Path:
+        begin.wait()
+        return native.build(tmp_path / "cache")
+
+    with ThreadPoolExecutor(4) as pool:
+        built = {each.result() for each in [pool.submit(build) for _ in range(4)]}
+    assert [path.read_text() for path in built] == ["library\n"]
+    assert stub_compiler() == 1
 
 
 @pytest.mark.usefixtures("no_memory")

@@ -43,7 +43,7 @@ some_word = st.sampled_from([*PLAIN, *LONG, *AWKWARD_WORDS]) | st.text(
     st.characters(exclude_categories=["Cs"]), max_size=9
 )
 some_words = st.lists(some_word, min_size=1, max_size=12)
-fuzzing = with_settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzing = with_settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

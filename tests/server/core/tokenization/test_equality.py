@@ -29,7 +29,7 @@ SEED = 20240607
 SIDES: tuple[Side, ...] = ("right", "left")
 # neither protobuf nor Rust has surrogates
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-fuzzing = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzing = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("special", [True, False])

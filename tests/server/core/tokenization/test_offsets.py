@@ -49,7 +49,7 @@ def test_units_slice_the_encoded_text(case: Case, unit: OffsetUnit) -> None:
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @units
 def test_units_of_any_text(bpe: TextTokenizer, unit: OffsetUnit, texts: list[str]) -> None:
     plain, other = (our_rows(bpe.tokenize(Texts(texts), options)) for options in (EVERYTHING, _in_unit(unit)))

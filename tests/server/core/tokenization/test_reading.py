@@ -69,7 +69,7 @@ FRAGMENTS = [
     *("<left>", "<right>", "alone", "Éxtra", "<a:b>", "[SEP]", "[MASK]", "</s>", "<mask>"),
 ]
 long_text = st.lists(st.sampled_from(FRAGMENTS) | st.characters(exclude_categories=["Cs"]), max_size=50).map("".join)
-fuzzing = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzing = settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SEED, TEXTS = 20261122, 100
 STRATEGIES: tuple[Strategy, ...] = ("longest_first", "only_first", "only_second")
 

@@ -24,7 +24,7 @@ def test_of_any_tokens_it_is_the_decoders_text(case: Case, skip: bool) -> None:
     tokenizer = Tokenizer.from_file(str(case.path))
     writing, size = case.ours.writing(skip_special_tokens=skip), tokenizer.get_vocab_size()
 
-    @settings(max_examples=300, deadline=None, database=None)
+    @settings(max_examples=300, database=None)
     @given(st.lists(st.integers(0, size + 3), max_size=30))  # some ids have no name
     def check(ids: list[int]) -> None:
         assert "".join(pieces(writing.writer(), ids)) == tokenizer.decode(ids, skip_special_tokens=skip)
