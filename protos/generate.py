@@ -22,7 +22,10 @@ PROTOS = Path(__file__).resolve().parent
 ROOT = PROTOS.parent
 PACKAGE = Path("bertstream/v1")
 PROTOCOLS = Path("server/bertstream/server/protocols")
-SPOKEN = {Path("tei/v1/tei.proto"): PROTOCOLS / "tei_v1"}  # of others -> the folder of its code, from the root
+SPOKEN = {  # of others -> the folder of its code, from the root
+    Path("inference/inference.proto"): PROTOCOLS / "inference",
+    Path("tei/v1/tei.proto"): PROTOCOLS / "tei_v1",
+}
 SHARED_POOL, OWN_POOL = "_descriptor_pool.Default()", "_descriptor_pool.DescriptorPool()"
 SCRIPTS = Path(sysconfig.get_paths()["scripts"])
 

@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 
 from bertstream.server.protocols import orca
+from bertstream.server.protocols.inference import inference_pb2
 from bertstream.server.protocols.tei_v1 import tei_pb2
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2, types_pb2
 from tests.support.imports import ROOT
@@ -31,7 +32,7 @@ OTHERS: dict[str, Any] = {
     "grpc/health/v1/health.proto": health_pb2.DESCRIPTOR,
 }
 # Of these the server has code of its own, in a pool of its own.
-SPOKEN_CODE: dict[str, Any] = {"tei/v1/tei.proto": tei_pb2}
+SPOKEN_CODE: dict[str, Any] = {"inference/inference.proto": inference_pb2, "tei/v1/tei.proto": tei_pb2}
 SPOKEN: dict[str, FileDescriptor] = {name: module.DESCRIPTOR for name, module in SPOKEN_CODE.items()}
 
 # What the server has of these, it makes itself: no package that it needs has them.
@@ -144,7 +145,9 @@ def test_they_hide_no_python_package() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=PROTOS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [Path(path).is_relative_to(PROTOS) for path in done.stdout.split()] == [False, False]
-    assert [path for name in ("google", "grpc", "tei", "xds") for path in (PROTOS / name).rglob("*.py*")] == []
+    assert [
+        path for name in ("google", "grpc", "inference", "tei", "xds") for path in (PROTOS / name).rglob("*.py*")
+    ] == []
 
 
 def test_no_rpc_is_named_as_another_but_for_a_letter() -> None:

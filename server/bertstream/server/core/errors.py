@@ -87,6 +87,12 @@ def model_not_found(name: str, there: Iterable[str]) -> RequestError:
     )
 
 
+def version_not_found(name: str, version: str) -> RequestError:
+    """Return the error for a version of a model, where a name has no more than one."""
+    about = f"the model {name!r} has no version {version[:20]!r}; leave it out, or name version '1'"
+    return RequestError(Code.NOT_FOUND, "MODEL_NOT_FOUND", about, metadata={"models": name})
+
+
 def method_not_found(name: str) -> RequestError:
     """Return the error for a call that does not exist."""
     return RequestError(Code.UNIMPLEMENTED, "METHOD_NOT_FOUND", f"there is no method {name[:200]!r}")

@@ -10,6 +10,7 @@ from bertstream.server.core.keys import Keys
 from bertstream.server.core.tracing import Tracer
 from bertstream.server.frontend import channelz, standard
 from bertstream.server.frontend.load import FrontendLoad
+from bertstream.server.protocols.inference import served as inference
 from bertstream.server.protocols.interceptors.callers import identify_caller
 from bertstream.server.protocols.interceptors.chain import Chain
 from bertstream.server.protocols.interceptors.counting import CallMeasures, count_calls
@@ -23,7 +24,11 @@ from bertstream.server.protocols.orca import TRAILER
 from bertstream.workers.measuring.instruments import Registry
 
 ADMIN_METHODS = frozenset(
-    (*(f"bertstream.v1.ModelService/{rpc}" for rpc in ("LoadModel", "UnloadModel")), *channelz.METHODS)
+    (
+        *(f"bertstream.v1.ModelService/{rpc}" for rpc in ("LoadModel", "UnloadModel")),
+        *inference.ADMIN_METHODS,
+        *channelz.METHODS,
+    )
 )
 
 

@@ -41,10 +41,12 @@ from bertstream.server.protocols.bertstream_v1.services.generation import Genera
 from bertstream.server.protocols.bertstream_v1.services.models import ModelService
 from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
 from bertstream.server.protocols.bertstream_v1.services.tokenization import TokenizationService
+from bertstream.server.protocols.changes import Changes
 from bertstream.server.protocols.http.app import HttpApp, links_of_http
 from bertstream.server.protocols.http.endpoints import Endpoint
 from bertstream.server.protocols.http.served import Serving
 from bertstream.server.protocols.http.served import endpoints as http_endpoints
+from bertstream.server.protocols.inference import served as inference
 from bertstream.server.protocols.interceptors.chain import Chain
 from bertstream.server.protocols.interceptors.counting import CallMeasures
 from bertstream.server.protocols.interceptors.links import Links
@@ -79,8 +81,8 @@ TOKENIZATION = tokenization_pb2.DESCRIPTOR.services_by_name["TokenizationService
 TASKS = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
 GENERATION = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 MODELS = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
-DESCRIPTORS = (ENCODING, TOKENIZATION, TASKS, GENERATION, MODELS, *tei.SERVICES)
-NEED_WORKERS = frozenset((ENCODING, TASKS, GENERATION, *tei.NEED_WORKERS))
+DESCRIPTORS = (ENCODING, TOKENIZATION, TASKS, GENERATION, MODELS, *inference.SERVICES, *tei.SERVICES)
+NEED_WORKERS = frozenset((ENCODING, TASKS, GENERATION, *inference.NEED_WORKERS, *tei.NEED_WORKERS))
 SERVICES = tuple(service.full_name for service in DESCRIPTORS)
 _GOODBYE_SECONDS = 0.5  # for the last statuses to go out
 HEALTH_OF_MODEL = "models/"  # followed by the model's name
@@ -235,15 +237,17 @@ class Frontend:
     def _handlers(self) -> Mapping[ServiceDescriptor, Mapping[str, Handler]]:
         """Return the handlers of all rpcs, of every protocol."""
         settings, models = self._settings, self._versions.models
+        changes = Changes(models, self._ask, settings.max_load_workers)
         servicers = {
             ENCODING: EncodingService(models),
             TOKENIZATION: TokenizationService(models),
             GENERATION: GenerationService(models),
-            MODELS: ModelService(models, settings.version, self._ask, settings.max_load_workers),
+            MODELS: ModelService(models, settings.version, changes),
         }
         return {
             **{service: handlers_of(servicer, service) for service, servicer in servicers.items()},
             TASKS: TaskService(models).handlers(),
+            **inference.handlers(models, settings.version, changes),
             **tei.handlers(models, settings.version, settings.tokenizer_threads),
         }
 
@@ -257,7 +261,7 @@ class Frontend:
         if self._settings.channelz or self._settings.keys is not None:
             channelz.add_channelz(server)
             listed.append(channelz.SERVICE_NAME)
-        standard.add_reflection(server, listed, tei.FILES)
+        standard.add_reflection(server, listed, (*inference.FILES, *tei.FILES))
 
     async def _watch_health(self) -> None:
         """Keep the statuses up to date: a model serves while it has a live worker, the server while all models do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from bertstream.server.core.errors import RequestError, invalid
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.answers_spans import Answer, Int32, best_answers, context_spans, token_bounds
-from bertstream.server.core.tasks.base import Rows, Share, Task, pick
+from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task, pick
 from bertstream.server.core.tasks.texts import TaskTexts, tokenize
-from bertstream.server.core.tokenization import OffsetUnit, Pairs, TokenizeOptions, ragged
+from bertstream.server.core.tokenization import Column, OffsetUnit, Pairs, TokenizeOptions, Truncation, ragged
 from bertstream.server.core.tokenization.offsets import convert_offsets
-from bertstream.workers.contract import Batch
+from bertstream.workers.contract import Batch, HeadOptions, OutputOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,39 @@ class AnswerQuestions(Task[AnswerContext]):
             index: invalid(sent.at(index), about, error.reason) if error.reason in too_long else error
             for index, error in failed.items()
         }
+
+
+def answer_questions(
+    model: HeadModel,
+    truncation: Truncation,
+    priority: int,
+    *,
+    stride: int,
+    top_k: int,
+    max_answer_tokens: int,
+    offset_unit: OffsetUnit = "code_points",
+    allow_no_answer: bool = False,
+    allow_partial_words: bool = False,
+) -> AnswerQuestions:
+    """Return the task that gives the best `top_k` answers of each pair; the model has the head.
+
+    truncation: its length is that of the windows into which a long context is cut, which share `stride` tokens.
+    """
+    # Answers that begin and end in the same words are merged, so more candidates are needed than answers.
+    candidates = top_k if allow_partial_words else 2 * top_k + 10
+    head = HeadOptions("question_answering", top_k=candidates, max_answer_tokens=max_answer_tokens)
+    columns: frozenset[Column] = frozenset({"offsets", "word_ids"})
+    return AnswerQuestions(
+        model,
+        OutputOptions(("answer_spans",), head=head),
+        priority,
+        TokenizeOptions(replace(truncation, strategy="only_second"), windows=True, stride=stride, columns=columns),
+        offset_unit,
+        truncation.max_length,
+        top_k,
+        allow_no_answer,
+        allow_partial_words,
+    )
 
 
 def _columns(answers: Sequence[Sequence[Answer]], contexts: Sequence[str], unit: OffsetUnit) -> Answers:

@@ -14,6 +14,7 @@ from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import TokenizeOptions, Truncation
 from bertstream.workers.contract import HeadName, HeadOptions, OutputOptions, ScoreFunction
+from bertstream.workers.programs.description import ModelDescription
 
 HEAD: HeadName = "sequence_classification"
 _FUNCTIONS: tuple[ScoreFunction, ...] = get_args(ScoreFunction)
@@ -96,6 +97,13 @@ def rerank_texts(
     """Return the task that gives each pair the score of one label, by its number; the model has the head."""
     options = OutputOptions(("label_scores",), head=HeadOptions(HEAD, function))
     return RerankTexts(model, options, priority, TokenizeOptions(truncation), label)
+
+
+def rerank_function(description: ModelDescription) -> ScoreFunction:
+    """Return the function of relevance scores of a request that does not choose one."""
+    if description.rerank_function:
+        return own_function(description.rerank_function)
+    return "sigmoid" if len(description.labels) == 1 else "softmax"
 
 
 def sort_documents(relevances: Relevances, top_k: int) -> tuple[list[int], list[float]]:

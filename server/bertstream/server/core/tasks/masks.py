@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from bertstream.server.core.errors import RequestError, invalid, too_large
 from bertstream.server.core.sent import ChoiceLists, SentItems
-from bertstream.server.core.tasks.base import Rows, Share, Task, pick
+from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task, pick
 from bertstream.server.core.tasks.texts import TaskTexts, tokenize
-from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Texts, TokenizeOptions, Words
-from bertstream.workers.contract import Batch, Spans
+from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Texts, TokenizeOptions, Truncation, Words
+from bertstream.workers.contract import Batch, HeadOptions, OutputOptions, Spans
 from bertstream.workers.ragged import rows_of, starts_of
 
 NEUTRAL_MASK = "[MASK]"
@@ -152,6 +152,25 @@ class FillMasks(Task[None]):
 
     def _decode(self, ids: Ids, *, skip: bool) -> list[str]:
         return self.model.tokenizer.detokenize(ids, skip_special_tokens=skip).texts
+
+
+def fill_masks(
+    model: HeadModel,
+    truncation: Truncation,
+    priority: int,
+    top_k: int,
+    *,
+    targets: tuple[int, ...] = (),
+    sequences: bool = True,
+) -> FillMasks:
+    """Return the task that gives the best `top_k` candidates for each mask; the model has the head and a mask token.
+
+    top_k: more than there are candidates means all.
+    """
+    mask, mask_id = model.description.special_tokens["mask"]
+    top_k = min(top_k, len(targets) or model.description.vocabulary_size)
+    options = OutputOptions(("mask_candidates",), head=HeadOptions("fill_mask", top_k=top_k, targets=targets))
+    return FillMasks(model, options, priority, TokenizeOptions(truncation), mask, mask_id, top_k, sequences)
 
 
 def with_own_mask(inputs: Inputs, mask: str) -> Inputs:

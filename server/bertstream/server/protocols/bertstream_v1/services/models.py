@@ -2,21 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-from bertstream.server.core.errors import (
-    RequestError,
-    checkpoint_not_found,
-    draining,
-    invalid,
-    model_not_found,
-    not_available,
-    not_loadable,
-    overloaded,
-)
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.plans import default_pooling
-from bertstream.server.messages import ChangeOutcome, ForSupervisor, Refusal, UnloadModel
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.validation.encoding import (
     available_outputs,
@@ -25,21 +12,19 @@ from bertstream.server.protocols.bertstream_v1.validation.encoding import (
 from bertstream.server.protocols.bertstream_v1.validation.loading import COMPUTE_TYPES, parse_load
 from bertstream.server.protocols.bertstream_v1.validation.names import OUTPUTS
 from bertstream.server.protocols.call import Call
+from bertstream.server.protocols.changes import Changes
 from bertstream.server.protocols.decoding import Decoded
 from bertstream.server.protocols.enums import value_of
 from bertstream.v1 import models_pb2
-
-Ask = Callable[[ForSupervisor], Awaitable[ChangeOutcome]]
 
 
 class ModelService:
     """Describes the served models, and loads and unloads models."""
 
-    def __init__(self, models: Models, version: str, ask: Ask, max_workers: int) -> None:
+    def __init__(self, models: Models, version: str, changes: Changes) -> None:
         self._models = models
         self._version = version
-        self._ask = ask  # asks the supervisor
-        self._max_workers = max_workers  # of a model that is loaded; 0: loading is not allowed
+        self._changes = changes
 
     async def list_models(
         self, request: Decoded[models_pb2.ListModelsRequest], call: Call
@@ -56,50 +41,16 @@ class ModelService:
     async def load_model(
         self, request: Decoded[models_pb2.LoadModelRequest], call: Call
     ) -> models_pb2.LoadModelResponse:
-        self._check_allowed()
-        load = parse_load(request.value(), self._max_workers)
-        call.caller.check_model(load.name)
-        await self._change(load)
-        return models_pb2.LoadModelResponse(model=describe(self._models.get(load.name, call.until_end, call.caller)))
+        self._changes.check_allowed()
+        load = parse_load(request.value(), self._changes.max_workers)
+        return models_pb2.LoadModelResponse(model=describe(await self._changes.load(load, call)))
 
     async def unload_model(
         self, request: Decoded[models_pb2.UnloadModelRequest], call: Call
     ) -> models_pb2.UnloadModelResponse:
-        self._check_allowed()
-        name = request.value().name
-        if not name:
-            raise invalid("name", "it must not be empty", "INVALID_MODEL_NAME")
-        call.caller.check_model(name)
-        await self._change(UnloadModel(name))
+        self._changes.check_allowed()
+        await self._changes.unload(request.value().name, call)
         return models_pb2.UnloadModelResponse()
-
-    def _check_allowed(self) -> None:
-        if not self._max_workers:
-            raise not_available("this server was started without leave to load models", "LOADING_NOT_ALLOWED")
-
-    async def _change(self, change: ForSupervisor) -> None:
-        """Have the supervisor make the change for all frontends; it goes on even if this call ends before."""
-        outcome = await self._ask(change)
-        if outcome.refusal is not None:
-            raise _refused(outcome.refusal, change.name)
-
-
-def _refused(refusal: Refusal, model: str) -> RequestError:
-    """Return the error for a caller whose model the supervisor could not load or unload."""
-    message = refusal.message
-    match refusal.kind:
-        case "checkpoint_not_found":
-            return checkpoint_not_found(message)
-        case "not_loadable":
-            return not_loadable(message)
-        case "model_not_found":
-            return model_not_found(model, message.split(", "))
-        case "last_model":
-            return invalid("name", message, "LAST_MODEL")
-        case "busy":
-            return overloaded(message, 5.0)
-        case "draining":
-            return draining()
 
 
 def describe(model: ServedModel) -> models_pb2.Model:

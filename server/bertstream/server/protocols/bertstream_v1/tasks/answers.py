@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from bertstream.server.core.tasks.answers import AnswerQuestions
+from bertstream.server.core.tasks.answers import AnswerQuestions, answer_questions
 from bertstream.server.core.tasks.base import HeadModel, require_head
-from bertstream.server.core.tokenization import Column, TokenizeOptions
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
 from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS
 from bertstream.server.protocols.bertstream_v1.validation.tasks import (
@@ -18,7 +15,6 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import parse_truncation
 from bertstream.server.protocols.enums import name_of, value_of
 from bertstream.v1 import tasks_pb2, types_pb2
-from bertstream.workers.contract import HeadOptions, OutputOptions
 
 MAX_TOP_K = 1000
 _MAX_LENGTH, _STRIDE, _ANSWER_TOKENS = 384, 128, 15
@@ -33,7 +29,7 @@ def parse_answer_questions(
     length = types_pb2.TruncationOptions(
         max_length=options.max_length or min(_MAX_LENGTH, description.default_max_length)
     )
-    truncation = replace(parse_truncation(length, description, path), strategy="only_second")
+    truncation = parse_truncation(length, description, path)
     max_length, priority = truncation.max_length, parse_priority(options.priority, default_priority, f"{path}.priority")
     unit = name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")
     stride = options.stride if options.HasField("stride") else None
@@ -50,19 +46,15 @@ def parse_answer_questions(
         allow_partial_words=options.allow_partial_words,
         offset_unit=value_of(OFFSET_UNITS, unit),
     )
-    # Answers that begin and end in the same words are merged, so more candidates are needed than answers.
-    candidates = effective.top_k if options.allow_partial_words else 2 * effective.top_k + 10
-    head = HeadOptions("question_answering", top_k=candidates, max_answer_tokens=effective.max_answer_tokens)
-    columns: frozenset[Column] = frozenset({"offsets", "word_ids"})
-    task = AnswerQuestions(
+    task = answer_questions(
         model,
-        OutputOptions(("answer_spans",), head=head),
+        truncation,
         priority,
-        TokenizeOptions(truncation, windows=True, stride=effective.stride, columns=columns),
-        unit,
-        max_length,
-        effective.top_k,
-        options.allow_no_answer,
-        options.allow_partial_words,
+        stride=effective.stride,
+        top_k=effective.top_k,
+        max_answer_tokens=effective.max_answer_tokens,
+        offset_unit=unit,
+        allow_no_answer=options.allow_no_answer,
+        allow_partial_words=options.allow_partial_words,
     )
     return Asked(task, effective)

@@ -10,6 +10,7 @@ from bertstream.server.core.tasks.labels import (
     RerankTexts,
     classify_texts,
     own_function,
+    rerank_function,
     rerank_texts,
 )
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
@@ -23,7 +24,6 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
 from bertstream.v1 import tasks_pb2
-from bertstream.workers.contract import ScoreFunction
 from bertstream.workers.programs.description import ModelDescription
 
 _MOST_LABELS = (1 << 31) - 1  # a number above that of the labels means all
@@ -59,7 +59,7 @@ def parse_rerank(
     truncation = parse_task_truncation(options.truncation, description, f"{path}.truncation", "only_second")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")
     label = _label(options.label, description, path)
-    function = parse_function(options.function, _rerank_function(description), f"{path}.function")
+    function = parse_function(options.function, rerank_function(description), f"{path}.function")
     effective = tasks_pb2.RerankOptions(
         model=model.name,
         truncation=effective_truncation(truncation),
@@ -90,9 +90,3 @@ def _label(name: str, description: ModelDescription, path: str) -> int:
     if name not in description.labels:
         raise invalid(f"{path}.label", f"no label has this name; there: {labels}", "INVALID_LABEL")
     return description.labels.index(name)
-
-
-def _rerank_function(description: ModelDescription) -> ScoreFunction:
-    if description.rerank_function:
-        return own_function(description.rerank_function)
-    return "sigmoid" if len(description.labels) == 1 else "softmax"

@@ -1,0 +1,1 @@
+"""Serve the rpcs of `inference.GRPCInferenceService`: a file for each group of them."""

@@ -1,0 +1,1 @@
+"""Say for each kind of task which tensors a model gives, and compute them."""
