@@ -11,9 +11,9 @@ from bertstream.workers.contract import BULK, INTERACTIVE
 from bertstream.workers.serving.pace import Pace
 from bertstream.workers.serving.scheduler import (
     TURN_SECONDS,
+    BatchBounds,
     Entry,
     Plan,
-    Room,
     Timing,
     WaitingWork,
     entry,
@@ -23,7 +23,7 @@ from bertstream.workers.serving.scheduler import (
 from tests.support.works import make_work
 
 NOW = 100.0
-ROOM = Room(100, 100)
+BOUNDS = BatchBounds(100, 100)
 SOURCE = object()
 
 
@@ -52,7 +52,7 @@ def ids(entries: tuple[Entry, ...]) -> list[int]:
 
 def made(entries: Iterable[Entry], now: float = NOW, batch_tokens: int = 100, bulk_turn: float = -math.inf) -> Plan:
     interactive, bulk = ([each for each in sorted(entries) if is_bulk(each) is kind] for kind in (False, True))
-    return plan(interactive, bulk, now, Room(batch_tokens, batch_tokens), bulk_turn)
+    return plan(interactive, bulk, now, BatchBounds(batch_tokens, batch_tokens), bulk_turn)
 
 
 def planned(*entries: Entry, now: float = NOW, batch_tokens: int = 100, bulk_turn: float = -math.inf) -> list[int]:
@@ -73,13 +73,13 @@ def test_bulk_work_joins_interactive_work_only_where_it_makes_the_batch_little_l
 def test_a_batch_in_which_interactive_work_goes_first_is_short() -> None:
     calls = [at(i, 20) for i in range(1, 5)]
     streams = [at(i, 20, priority=BULK) for i in range(11, 18)]
-    room = Room(200, 50)
-    assert ids(plan(calls, streams, NOW, room).batch) == [1, 2]
-    assert ids(plan(calls[:1], streams, NOW, room).batch) == [1]  # together more than an eighth of 200
-    assert ids(plan((), streams, NOW, room).batch) == [11, 12, 13, 14, 15, 16, 17]
-    assert ids(plan([at(1, 60), *calls], (), NOW, room).batch) == [1]  # what is longer is not cut
+    bounds = BatchBounds(200, 50)
+    assert ids(plan(calls, streams, NOW, bounds).batch) == [1, 2]
+    assert ids(plan(calls[:1], streams, NOW, bounds).batch) == [1]  # together more than an eighth of 200
+    assert ids(plan((), streams, NOW, bounds).batch) == [11, 12, 13, 14, 15, 16, 17]
+    assert ids(plan([at(1, 60), *calls], (), NOW, bounds).batch) == [1]  # what is longer is not cut
     turn = NOW + TURN_SECONDS
-    assert ids(plan(calls, streams, turn, room).batch) == [11, 12, 13, 14, 15, 16, 17, 1, 2, 3]  # bulk work's turn
+    assert ids(plan(calls, streams, turn, bounds).batch) == [11, 12, 13, 14, 15, 16, 17, 1, 2, 3]  # bulk work's turn
 
 
 def test_bulk_work_that_has_waited_long_enough_for_its_turn_goes_first() -> None:
@@ -144,7 +144,7 @@ def test_cancelled_work_is_gone() -> None:
     assert not queue.cancel(SOURCE, 2)
     assert not queue.cancel(object(), 1)
     assert (len(queue), queue.tokens) == (2, 20)
-    assert ids(queue.take(NOW, ROOM).batch) == [1, 3]
+    assert ids(queue.take(NOW, BOUNDS).batch) == [1, 3]
     assert not queue.cancel(SOURCE, 1)
 
 
@@ -153,7 +153,7 @@ def test_all_of_one_connection_is_dropped() -> None:
     queue = waiting(at(1), entry(make_work(1, [7]), other, NOW), at(2))
     queue.cancel_all(SOURCE)
     assert (len(queue), queue.tokens) == (1, 7)
-    assert [each.source for each in queue.take(NOW, ROOM).batch] == [other]
+    assert [each.source for each in queue.take(NOW, BOUNDS).batch] == [other]
 
 
 def test_bulk_work_is_not_starved_by_a_flood() -> None:
@@ -164,17 +164,17 @@ def test_bulk_work_is_not_starved_by_a_flood() -> None:
         for _ in range(3):
             work_id += 1
             queue.add(at(work_id, 50, arrival=now))
-        if is_bulk(queue.take(now, ROOM, turn).batch[0]):
+        if is_bulk(queue.take(now, BOUNDS, turn).batch[0]):
             turn, turns = now, turns + 1
     assert turns == 9
 
 
 def test_each_priority_can_be_taken_alone() -> None:
     queue = waiting(at(1, priority=BULK), at(2), at(3, priority=BULK, deadline=NOW), at(4, deadline=NOW))
-    bulk = queue.take_bulk(NOW, ROOM)
+    bulk = queue.take_bulk(NOW, BOUNDS)
     assert (ids(bulk.batch), ids(bulk.expired)) == ([1], [3])
     assert (len(queue), queue.tokens) == (2, 20)
-    interactive = queue.take_interactive(NOW, ROOM)
+    interactive = queue.take_interactive(NOW, BOUNDS)
     assert (ids(interactive.batch), ids(interactive.expired)) == ([2], [4])
     assert (len(queue), queue.tokens) == (0, 0)
 
@@ -188,7 +188,7 @@ def paced(seconds: float, **options: Any) -> Timing:
 
 
 def timed(*entries: Entry, timing: Timing) -> Plan:
-    return plan(sorted(entries), (), NOW, ROOM, timing=timing)
+    return plan(sorted(entries), (), NOW, BOUNDS, timing=timing)
 
 
 def test_what_could_not_be_ready_in_time_is_told_apart_and_takes_no_room() -> None:
@@ -214,7 +214,7 @@ def test_what_is_promised_waits_for_its_own_deadline_alone() -> None:
     promised = entry(alone.work, SOURCE, NOW, promised=True)
     assert ids(timed(alone, at(2), timing=paced(0.01)).overloaded) == [1]
     assert ids(timed(promised, at(2), timing=paced(0.01)).batch) == [1]
-    assert ids(plan([promised], (), NOW + 0.5, ROOM, timing=paced(0.01)).expired) == [1]
+    assert ids(plan([promised], (), NOW + 0.5, BOUNDS, timing=paced(0.01)).expired) == [1]
 
 
 def test_where_nothing_else_is_computed_one_is_whatever_the_pace_says() -> None:
@@ -257,7 +257,7 @@ def test_nothing_is_lost_and_nothing_comes_twice(entries: list[Entry], batch_tok
     queue = waiting(*entries)
     seen: list[int] = []
     while len(queue):
-        found = queue.take(NOW, Room(batch_tokens, batch_tokens))
+        found = queue.take(NOW, BatchBounds(batch_tokens, batch_tokens))
         assert found.batch or found.expired
         seen += ids(found.batch) + ids(found.expired)
         assert queue.tokens == sum(each.tokens for each in entries if each.work.id not in seen)

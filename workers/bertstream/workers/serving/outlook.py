@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bertstream.workers.contract import Failure, Generate, Work
 from bertstream.workers.serving.pace import Pace
-from bertstream.workers.serving.scheduler import MARGIN_SECONDS, TURN_SECONDS, Entry, Room, WaitingWork, is_bulk
+from bertstream.workers.serving.scheduler import MARGIN_SECONDS, TURN_SECONDS, BatchBounds, Entry, WaitingWork, is_bulk
 
 _LOOK_BEHIND = 256  # entries of the same caller that new work would make wait longer
 LEAST_RETRY_SECONDS = 0.01
@@ -19,7 +19,7 @@ class Outlook:
     now: float
     waiting: WaitingWork
     pace: Pace
-    room: Room  # of its batches
+    bounds: BatchBounds  # of its batches
     left_seconds: float = 0.0  # until the current computation is done
     prepared_tokens: int = 0  # of the interactive batch to be computed after that
     prepared_bulk_tokens: int = 0  # of a batch of bulk work, which interactive work overtakes
@@ -36,20 +36,20 @@ class Outlook:
 
     def _interactive(self, before: float, tokens: int) -> tuple[float, float]:
         """Count the full batches that go first, and the turns of bulk work between them."""
-        begins, computed = self._batches(before + self.prepared_tokens, tokens, self.room.interactive_tokens)
+        begins, computed = self._batches(before + self.prepared_tokens, tokens, self.bounds.interactive_tokens)
         begins += self.left_seconds
         bulk = self.waiting.bulk.tokens + self.prepared_bulk_tokens
         if bulk and begins > self.bulk_turn_seconds:
             turns = 1 + (begins - self.bulk_turn_seconds) // TURN_SECONDS
-            begins += turns * self.pace.seconds(min(bulk, self.room.tokens))
+            begins += turns * self.pace.seconds(min(bulk, self.bounds.tokens))
         return begins, begins + computed
 
     def _bulk(self, before: float, tokens: int) -> tuple[float, float]:
         """Count bulk work that goes first, and all interactive work, or turns with that where it is sooner."""
-        begins, computed = self._batches(before + self.prepared_bulk_tokens, tokens, self.room.tokens)
+        begins, computed = self._batches(before + self.prepared_bulk_tokens, tokens, self.bounds.tokens)
         waiting = self.waiting.interactive.tokens + self.prepared_tokens
-        interactive = self._batches(waiting, 0, self.room.interactive_tokens)
-        turns = 1 + (before + self.prepared_bulk_tokens) // self.room.tokens
+        interactive = self._batches(waiting, 0, self.bounds.interactive_tokens)
+        turns = 1 + (before + self.prepared_bulk_tokens) // self.bounds.tokens
         begins += self.left_seconds + min(sum(interactive), turns * TURN_SECONDS)
         return begins, begins + computed
 

@@ -11,9 +11,9 @@ from bertstream.workers.serving.outlook import Outlook, overloaded, refused_for
 from bertstream.workers.serving.pace import AtHand
 from bertstream.workers.serving.scheduler import (
     TURN_SECONDS,
+    BatchBounds,
     Entry,
     Plan,
-    Room,
     Timing,
     WaitingWork,
     bulk_is_due,
@@ -130,9 +130,9 @@ class WorkQueue:
     def _plan_ahead(self) -> Plan | None:
         waiting, now = self._waiting, time.monotonic()
         if waiting.interactive.tokens >= self.interactive_tokens or (self._idle and len(waiting)):
-            return waiting.take(now, self._room, self._bulk_turn, self._timing(now))
+            return waiting.take(now, self._bounds, self._bulk_turn, self._timing(now))
         if waiting.bulk.tokens >= self.batch_tokens:
-            return waiting.take_bulk(now, self._room, self._timing(now))
+            return waiting.take_bulk(now, self._bounds, self._timing(now))
         return None
 
     def take_now(self) -> Plan:
@@ -148,15 +148,15 @@ class WorkQueue:
     def _plan_now(self, now: float) -> Plan:
         waiting = self._waiting
         if self._ahead is None:
-            return waiting.take(now, self._room, self._bulk_turn, self._timing(now))
+            return waiting.take(now, self._bounds, self._bulk_turn, self._timing(now))
         head = self._ahead.batch[0]
         if not is_bulk(head) or bulk_is_due(head, waiting.interactive, now, self._bulk_turn):
             return _NOTHING
-        return waiting.take_interactive(now, self._room, self._timing(now))
+        return waiting.take_interactive(now, self._bounds, self._timing(now))
 
     @property
-    def _room(self) -> Room:
-        return Room(self.batch_tokens, self.interactive_tokens)
+    def _bounds(self) -> BatchBounds:
+        return BatchBounds(self.batch_tokens, self.interactive_tokens)
 
     def _computes(self, plan: Plan) -> None:
         self._computing_bulk = bool(plan.batch) and is_bulk(plan.batch[0])
@@ -184,7 +184,7 @@ class WorkQueue:
             now=now,
             waiting=self._waiting,
             pace=self._at_hand.pace,
-            room=self._room,
+            bounds=self._bounds,
             left_seconds=left,
             prepared_tokens=0 if ahead_is_bulk else ahead.tokens,
             prepared_bulk_tokens=ahead.tokens if ahead_is_bulk else 0,

@@ -39,7 +39,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class BatchBounds:
     """Hold the most tokens of a batch, and of one in which interactive work goes first, for which others wait."""
 
     tokens: int
@@ -81,7 +81,7 @@ def plan(
     interactive: Iterable[Entry],
     bulk: Iterable[Entry],
     now: float,
-    room: Room,
+    bounds: BatchBounds,
     bulk_turn: float = -math.inf,
     timing: Timing | None = None,
 ) -> Plan:
@@ -95,11 +95,11 @@ def plan(
     filling = _Filling(now, timing or Timing())
     head = next((each for each in bulk if each.work.deadline > now), None)
     if head and bulk_is_due(head, interactive, now, bulk_turn):
-        filling.fill(bulk, room.tokens)
-        filling.fill(interactive, room.tokens)
+        filling.fill(bulk, bounds.tokens)
+        filling.fill(interactive, bounds.tokens)
     else:
-        filling.fill(interactive, room.interactive_tokens)
-        filling.fill(bulk, room.joining_tokens if filling.batch else room.tokens)
+        filling.fill(interactive, bounds.interactive_tokens)
+        filling.fill(bulk, bounds.joining_tokens if filling.batch else bounds.tokens)
     return filling.made()
 
 
@@ -214,18 +214,18 @@ class Waiting(Generic[W]):
 class WaitingWork(Waiting[Work]):
     """Keep the waiting work that plans are made from."""
 
-    def take(self, now: float, room: Room, bulk_turn: float = -math.inf, timing: Timing | None = None) -> Plan:
+    def take(self, now: float, bounds: BatchBounds, bulk_turn: float = -math.inf, timing: Timing | None = None) -> Plan:
         """Plan the next batch and take it out of the queue, with what is not to be computed."""
-        made = plan(self.interactive, self.bulk, now, room, bulk_turn, timing)
+        made = plan(self.interactive, self.bulk, now, bounds, bulk_turn, timing)
         return self._take(made, now, self.interactive, self.bulk)
 
-    def take_interactive(self, now: float, room: Room, timing: Timing | None = None) -> Plan:
+    def take_interactive(self, now: float, bounds: BatchBounds, timing: Timing | None = None) -> Plan:
         """Plan and take a batch of interactive work alone."""
-        return self._take(plan(self.interactive, (), now, room, timing=timing), now, self.interactive)
+        return self._take(plan(self.interactive, (), now, bounds, timing=timing), now, self.interactive)
 
-    def take_bulk(self, now: float, room: Room, timing: Timing | None = None) -> Plan:
+    def take_bulk(self, now: float, bounds: BatchBounds, timing: Timing | None = None) -> Plan:
         """Plan and take a batch of bulk work alone."""
-        return self._take(plan((), self.bulk, now, room, timing=timing), now, self.bulk)
+        return self._take(plan((), self.bulk, now, bounds, timing=timing), now, self.bulk)
 
     def _take(self, made: Plan, now: float, *queues: FairQueue[Work]) -> Plan:
         self.remove((*made.expired, *made.overloaded))
