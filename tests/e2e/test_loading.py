@@ -102,7 +102,10 @@ def client(server: Server) -> Iterator[Client]:
 
 
 class Busy:
-    """Threads that call encode in a loop, and one that reads an endless stream, until they are stopped."""
+    """Threads that call encode in a loop, and one that reads an endless stream, until they are stopped.
+
+    They pause a little, since what is loaded meanwhile needs the cores.
+    """
 
     def __init__(self, client: Client, model: str, threads: int) -> None:
         self._client, self._model = client, model
@@ -114,13 +117,13 @@ class Busy:
 
     def _call(self) -> int:
         count = 0
-        while not self._stop.is_set():
+        while not self._stop.wait(0.02):
             assert self._client.encode(TEXTS, model=self._model).shape == (3, 36)
             count += 1
         return count
 
     def _read(self) -> int:
-        texts = iter(lambda: None if self._stop.is_set() else TEXTS[0], None)
+        texts = iter(lambda: None if self._stop.wait(0.001) else TEXTS[0], None)
         for batch in self._client.encode_stream(texts, model=self._model, batch_size=16):
             self.streamed += len(batch.ids)
         return self.streamed

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import signal
 import socket
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +30,8 @@ pytestmark = pytest.mark.slow
 OPTIONS = ("--workers", "1", "--threads", "1", "--frontends", "1", "--log-level", "debug")
 TEXTS = [[5 + index % 30, 60, 61] for index in range(600)]  # as token ids
 PROMPT, TOKENS = "The quick brown", 60
+_CALLER = re.compile(r'"request_id": "(\w+)"')
+PAUSE_SECONDS = 0.05  # between the calls of a thread: a server that starts beside them needs the cores
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,7 @@ class Load:
 
     def __init__(self, address: Any) -> None:
         self.address = address
+        self.callers: set[str] = set()
         self.done: Counter[str] = Counter()
         self.failures: list[BaseException] = []
         self._over = threading.Event()
@@ -70,8 +75,11 @@ class Load:
         eventually(lambda: self._is_well(all(self.done[kind] > before[kind] + 1 for kind in kinds)), "more answers")
 
     def has_reached(self, server: Server) -> None:
-        """Wait until a server that was just started has answered some calls."""
-        eventually(lambda: self._is_well(calls(server) > 5), "the first calls of a server", 30)
+        """Wait until each caller has been answered by a server that was just started.
+
+        One that has not found it yet would be without any server when the other goes.
+        """
+        eventually(lambda: self._is_well(self.callers <= answered(server)), "the first calls of each caller")
 
     def _is_well(self, reached: bool) -> bool:
         assert self.failures == []
@@ -83,17 +91,23 @@ class Load:
         except BaseException as error:
             self.failures.append(error)
 
+    def _name(self) -> list[tuple[str, str]]:
+        """Return the metadata by which the log of a server tells one more caller."""
+        name = uuid.uuid4().hex
+        self.callers.add(name)
+        return [("x-request-id", name)]
+
     def _unary(self) -> None:
-        with Client(self.address) as client:
+        with Client(self.address, metadata=self._name()) as client:
             for index in itertools.cycle(range(0, len(TEXTS), 7)):
                 vector = client.encode(TEXTS[index : index + 3], model="tiny")
                 assert np.allclose(vector, self._vectors[index : index + 3], atol=1e-5)
                 self.done["unary"] += 1
-                if self._over.is_set():
+                if self._over.wait(PAUSE_SECONDS):
                     return
 
     def _bulk(self) -> None:
-        with Client(self.address) as client:
+        with Client(self.address, metadata=self._name()) as client:
             while not self._over.is_set():
                 batches = list(client.encode_stream(slowly(TEXTS), batch_size=16, model="tiny"))
                 assert [index for batch in batches for index in batch.ids] == list(range(len(TEXTS)))
@@ -101,8 +115,8 @@ class Load:
                 self.done["bulk"] += 1
 
     def _generate(self) -> None:
-        with Client(self.address) as client:
-            while not self._over.is_set():
+        with Client(self.address, metadata=self._name()) as client:
+            while not self._over.wait(PAUSE_SECONDS):
                 *pieces, done = client.stream_generate(PROMPT, model="writer", max_new_tokens=TOKENS)
                 assert isinstance(done, GenerationDone)
                 assert "".join(piece.text for piece in pieces) == done.outputs[0].text == self._text
@@ -110,7 +124,7 @@ class Load:
 
     def _asynchronous(self) -> None:
         async def call() -> None:
-            async with AsyncClient(self.address) as client:
+            async with AsyncClient(self.address, metadata=self._name()) as client:
                 while not self._over.is_set():
                     vectors, output = await asyncio.gather(
                         client.encode(TEXTS[:100], model="tiny"),
@@ -119,6 +133,7 @@ class Load:
                     assert np.allclose(vectors, self._vectors[:100], atol=1e-5)
                     assert output.text == self._text
                     self.done["asynchronous"] += 1
+                    await asyncio.sleep(PAUSE_SECONDS)
 
         asyncio.run(call())
 
@@ -133,13 +148,26 @@ def slowly(texts: list[list[int]]) -> Iterator[list[int]]:
 
 def calls(server: Server) -> int:
     """Return how many calls of the services of models a server has answered with OK."""
-    return sum("bertstream.v1" in line and " OK" in line for line in list(server.log))
+    return len(_ok(server))
+
+
+def answered(server: Server) -> set[str]:
+    """Return the callers whose calls of those services a server has answered with OK."""
+    return {found[1] for line in _ok(server) if (found := _CALLER.search(line))}
+
+
+def _ok(server: Server) -> list[str]:
+    return [line for line in list(server.log) if "bertstream.v1" in line and " OK" in line]
 
 
 def start(
     stack: ExitStack, models: list[str], cache: Path, port: int, *options: str, host: str = "127.0.0.1"
 ) -> Server:
     return stack.enter_context(running(models, *OPTIONS, "--host", host, "--port", str(port), *options, cache=cache))
+
+
+def port_of(server: Server) -> int:
+    return int(server.address.rpartition(":")[2])
 
 
 def drained(server: Server) -> None:
@@ -149,34 +177,56 @@ def drained(server: Server) -> None:
     assert stopped["cut_off"] == 0
 
 
+@pytest.fixture(scope="module")
+def stack() -> Iterator[ExitStack]:
+    """Yield what keeps the servers that tests share, and those that replace them, until the last of the tests."""
+    with ExitStack() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def shared(stack: ExitStack, models: list[str], compile_cache: Path) -> list[Server]:
+    """Return two servers side by side; who stops one may put the one that replaces it into its place."""
+    return [start(stack, models, compile_cache, 0) for _ in range(2)]
+
+
+@pytest.fixture
+def servers(shared: list[Server], stack: ExitStack, models: list[str], compile_cache: Path) -> list[Server]:
+    """Return the two, both of which run."""
+    for index, server in enumerate(shared):
+        if server.process.poll() is not None:
+            shared[index] = start(stack, models, compile_cache, port_of(server))
+    return shared
+
+
 @pytest.mark.parametrize("target", ["{},{}", "ipv4:{},{}"])
-def test_a_rolling_restart_loses_no_call(models: list[str], compile_cache: Path, target: str) -> None:
-    with ExitStack() as stack:
-        servers = [start(stack, models, compile_cache, 0) for _ in range(2)]
-        load = Load(target.format(*(server.address for server in servers)))
-        with load.running():
+def test_a_rolling_restart_loses_no_call(
+    servers: list[Server], stack: ExitStack, models: list[str], compile_cache: Path, target: str
+) -> None:
+    load = Load(target.format(*(server.address for server in servers)))
+    before = [calls(server) for server in servers]
+    with load.running():
+        load.all_have_gone_on()
+        assert all(calls(server) > count + 2 for server, count in zip(servers, before, strict=True))
+        for index, old in enumerate(servers):
+            drained(old)
             load.all_have_gone_on()
-            assert all(calls(server) > 2 for server in servers)
-            for index, old in enumerate(servers):
-                drained(old)
-                load.all_have_gone_on()
-                servers[index] = start(stack, models, compile_cache, int(old.address.split(":")[1]))
-                load.has_reached(servers[index])
-                load.all_have_gone_on()
-        assert load.failures == []
+            servers[index] = start(stack, models, compile_cache, port_of(old))
+            load.has_reached(servers[index])
+            load.all_have_gone_on()
+    assert load.failures == []
 
 
-def test_a_server_that_is_killed_loses_no_call_either(models: list[str], compile_cache: Path) -> None:
-    with ExitStack() as stack:
-        servers = [start(stack, models, compile_cache, 0) for _ in range(2)]
-        load = Load(",".join(server.address for server in servers))
-        with load.running():
-            load.all_have_gone_on()
-            for process in servers[0].children("bertstream"):
-                process.kill()
-            servers[0].process.kill()
-            load.all_have_gone_on()
-        assert load.failures == []
+def test_a_server_that_is_killed_loses_no_call_either(servers: list[Server]) -> None:
+    load = Load(",".join(server.address for server in servers))
+    with load.running():
+        load.all_have_gone_on()
+        for process in servers[0].children("bertstream"):
+            process.kill()
+        servers[0].process.kill()
+        servers[0].process.wait(20)
+        load.all_have_gone_on()
+    assert load.failures == []
 
 
 def test_a_stream_that_outlasts_the_drain_goes_on_at_the_other_server(models: list[str], compile_cache: Path) -> None:
@@ -184,7 +234,7 @@ def test_a_stream_that_outlasts_the_drain_goes_on_at_the_other_server(models: li
     quick = ("--drain-seconds", "0.2")
     with ExitStack() as stack:
         servers = [start(stack, models[:1], compile_cache, 0, *quick) for _ in range(2)]
-        ports = [int(server.address.split(":")[1]) for server in servers]
+        ports = [port_of(server) for server in servers]
         client = stack.enter_context(Client([server.address for server in servers]))
         expected = client.encode(TEXTS, model="tiny")
         begun, over = threading.Event(), threading.Event()
