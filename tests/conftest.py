@@ -136,6 +136,7 @@ def pair(checkpoint: Callable[[str], Path], compile_cache: Path) -> Callable[...
 @pytest.fixture(scope="session")
 def server(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[Server]:
     """Yield a server of the embedded model, its default, and of tiny ones, for all tests that do not change it."""
+    sharing.check_shares_servers()
     tiny = [f"{name}={checkpoint(name)}" for name in ("bert", "roberta", "roberta-pad", *FAMILIES)]
     with running(["all-MiniLM-L6-v2", *tiny], "--workers", "1", cache=compile_cache) as started:
         yield started
@@ -146,5 +147,6 @@ def documented(
     checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """Yield the address of a server of all models that the documents name, with tiny ones in place of the hub's."""
+    sharing.check_shares_servers()
     with documented_server(checkpoint, compile_cache, tmp_path_factory.mktemp("documented")) as address:
         yield address

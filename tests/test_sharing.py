@@ -13,7 +13,7 @@ from tests.support import sharing
 from tests.support.imports import ROOT
 
 
-@pytest.mark.parametrize("path", [*sharing.SERVERS, *sharing.ALONE, *sharing.LONG[1:]])
+@pytest.mark.parametrize("path", [*sharing.SERVERS, *sharing.LONG[1:]])
 def test_every_path_is_there(path: str) -> None:
     assert (ROOT / path).exists()
 
@@ -25,11 +25,20 @@ def test_every_path_is_there(path: str) -> None:
         ("tests/workers/test_ipc.py::TestA::test_b", "tests/workers/test_ipc.py"),
         ("tests/e2e/test_bulk.py::test_a", "servers"),
         ("tests/test_examples.py::test_a", "servers"),
+        ("tests/e2e/page/test_page.py::test_a", "servers"),
         ("tests/e2e/test_tasks.py::test_a", "tests/e2e/test_tasks.py"),
     ],
 )
-def test_a_file_stays_whole_and_the_servers_stay_together(nodeid: str, group: str) -> None:
+def test_a_file_stays_whole_and_what_shares_servers_stays_together(nodeid: str, group: str) -> None:
     assert sharing.group_of(nodeid) == group
+
+
+def test_whoever_shares_servers_must_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "tests/e2e/test_bulk.py::test_a (setup)")
+    sharing.check_shares_servers()
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "tests/e2e/test_new.py::test_a (setup)")
+    with pytest.raises(AssertionError, match=r"tests/e2e/test_new\.py is missing from SERVERS"):
+        sharing.check_shares_servers()
 
 
 def test_what_is_shared_is_made_by_the_first_who_asks(tmp_path: Path) -> None:

@@ -214,10 +214,10 @@ def test_nothing_is_computed_for_a_refused_call(client: Client) -> None:
         client.encode([[5, HANGS_ON], [99_999]])
 
 
-async def test_a_burst_of_calls_is_answered_or_refused_with_a_reason(server: Server) -> None:
+async def test_a_burst_of_calls_is_answered_or_refused_with_a_reason(faulty: Server) -> None:
     inputs = types_pb2.TextBatch(texts=types_pb2.Texts(texts=["a fox"]))
     request = tokenization_pb2.TokenizeTextsRequest(inputs=inputs)
-    async with grpc.aio.insecure_channel(server.address, [("grpc.enable_retries", 0)]) as channel:
+    async with grpc.aio.insecure_channel(faulty.address, [("grpc.enable_retries", 0)]) as channel:
         stub: Any = tokenization_pb2_grpc.TokenizationServiceStub(channel)
         calls = [stub.TokenizeTexts(request) for _ in range(1900)]  # that one connection may have under way
         codes = [await call.code() for call in calls]

@@ -22,17 +22,37 @@ from bertstream.server.supervisor.quota import usable_cores
 # has them spin, which makes tests take ten times as long where other processes have work for that core.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-MOST_PROCESSES = 4  # with more, all would wait for the one that runs the servers' tests
+MOST_PROCESSES = 4  # with more, all would wait for the one that runs the tests of the shared servers
 PROCESS_BYTES = 5 << 30  # for the tests, and for the servers that they start
-SERVERS = ("tests/e2e/", "tests/test_examples.py", "tests/test_readme.py")
-ALONE = ("tests/e2e/test_generation.py", "tests/e2e/test_generation_faults.py", "tests/e2e/test_tasks.py")
+# The files with tests that use the shared servers of tests/conftest.py.
+SERVERS = (
+    "tests/e2e/page/",
+    "tests/e2e/test_bad_input.py",
+    "tests/e2e/test_bulk.py",
+    "tests/e2e/test_layers.py",
+    "tests/e2e/test_lifecycle.py",
+    "tests/e2e/test_load_reports.py",
+    "tests/e2e/test_numbers.py",
+    "tests/e2e/test_reflection.py",
+    "tests/e2e/test_tei_client.py",
+    "tests/test_examples.py",
+    "tests/test_readme.py",
+)
 # What takes long begins first, so that no process is left with it when all others are done.
 LONG = (
     "servers",
-    "tests/workers/native/test_instruction_sets.py",
+    "tests/e2e/test_rolling.py",
+    "tests/e2e/test_loading.py",
+    "tests/e2e/test_frontends.py",
+    "tests/e2e/test_chaos.py",
+    "tests/e2e/test_faults.py",
     "tests/e2e/test_generation_faults.py",
     "tests/workers/programs/test_full_size.py",
+    "tests/workers/native/test_instruction_sets.py",
     "tests/test_wheel.py",
+    "tests/e2e/test_keys.py",
+    "tests/e2e/test_draining.py",
+    "tests/e2e/test_failed_starts.py",
     "tests/workers/programs/test_decoder_across.py",
     "tests/e2e/test_tasks.py",
     "tests/e2e/test_generation.py",
@@ -40,12 +60,18 @@ LONG = (
 
 
 def group_of(nodeid: str) -> str:
-    """Return the name of the tests that one process runs in order: those of a file, or those that use a real server.
+    """Return the name of the tests that one process runs in order: those of a file, or those of the shared servers.
 
-    The tests of a file share fixtures. Servers would take each other's cores, so one process runs them all.
+    The tests of a file share fixtures. What starts a server of its own may do so in any process.
     """
     path = nodeid.partition("::")[0]
-    return "servers" if path.startswith(SERVERS) and path not in ALONE else path
+    return "servers" if path.startswith(SERVERS) else path
+
+
+def check_shares_servers() -> None:
+    """Fail where the test that runs would start the shared servers in one process more."""
+    nodeid = os.environ["PYTEST_CURRENT_TEST"]
+    assert group_of(nodeid) == "servers", f"{nodeid.partition('::')[0]} is missing from SERVERS in {__file__}"
 
 
 def long_ones_first(items: list[pytest.Item]) -> None:
