@@ -34,8 +34,11 @@ help: ## Show this list
 demo: $(VENV)/.installed-demo ## Install, serve the embedded model, and tokenize and encode a page of text with it
 	@$(BIN)/python examples/demo.py
 
+# The tests start hundreds of processes, each of which would compile the same modules again.
+WITH_BYTECODE := env -u PYTHONDONTWRITEBYTECODE
+
 test: $(VENV)/.installed-dev ## Install, and run all tests, in a process per core (PYTEST_ARGS='-n 0 -k ipc' passes options on)
-	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+	@$(WITH_BYTECODE) $(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 test-lowest: $(LOWEST_VENV)/.installed ## A smoke test with the oldest packages that pyproject.toml admits
 	@$(LOWEST_VENV)/bin/python -m pytest -n auto $(SMOKE) $(PYTEST_ARGS)

@@ -15,13 +15,15 @@ from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
 from tests.support.open_stream import OpenStream
 from tests.support.server import eventually, running
 
+ONE_WORKER = ("--workers", "1", "--threads", "1")
+
 
 def test_a_worker_that_dies_during_the_drain_is_replaced(
     checkpoint: Callable[[str], Path], compile_cache: Path
 ) -> None:
     ids = types_pb2.TokenIdLists(token_ids=[60] * 500 * 1000, lengths=[500] * 1000)
     request = encoding_pb2.EncodeTextsRequest(inputs=types_pb2.TextBatch(token_ids=ids))
-    with running([f"tiny={checkpoint('bert')}"], "--workers", "1", cache=compile_cache) as server:
+    with running([f"tiny={checkpoint('bert')}"], *ONE_WORKER, cache=compile_cache) as server:
         channel = grpc.insecure_channel(server.address, [("grpc.enable_retries", 0)])
         stub = encoding_pb2_grpc.EncodingServiceStub(channel)
         call = stub.EncodeTexts.future(request)
@@ -48,7 +50,7 @@ def _refuses(stub: Any) -> bool:
 
 
 def test_the_log_says_how_a_drain_goes(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
-    with running([f"tiny={checkpoint('bert')}"], "--frontends", "2", cache=compile_cache) as server:
+    with running([f"tiny={checkpoint('bert')}"], *ONE_WORKER, "--frontends", "2", cache=compile_cache) as server:
         streams = [OpenStream(server.address) for _ in range(3)]
         server.process.send_signal(signal.SIGTERM)
         eventually(lambda: len(server.logged("calls are left")) == 1, "the calls to be told")
@@ -63,7 +65,7 @@ def test_the_log_says_how_a_drain_goes(checkpoint: Callable[[str], Path], compil
 
 
 def test_the_log_says_what_a_drain_cuts_off(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
-    options = ("--frontends", "2", "--drain-seconds", "1")
+    options = (*ONE_WORKER, "--frontends", "2", "--drain-seconds", "1")
     with running([f"tiny={checkpoint('bert')}"], *options, cache=compile_cache) as server:
         streams = [OpenStream(server.address) for _ in range(3)]
         streams.pop().end()
@@ -77,7 +79,7 @@ def test_the_log_says_what_a_drain_cuts_off(checkpoint: Callable[[str], Path], c
 
 
 def test_the_log_says_what_a_second_signal_cuts_off(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
-    with running([f"tiny={checkpoint('bert')}"], cache=compile_cache) as server:
+    with running([f"tiny={checkpoint('bert')}"], *ONE_WORKER, cache=compile_cache) as server:
         stream = OpenStream(server.address)
         server.process.send_signal(signal.SIGTERM)
         eventually(lambda: bool(server.logged("calls are left")), "the calls to be told")
@@ -89,7 +91,8 @@ def test_the_log_says_what_a_second_signal_cuts_off(checkpoint: Callable[[str], 
 
 def test_health_turns_before_calls_are_refused(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
     """Call a server that gives notice, until it refuses, with health asked before each call."""
-    with running([f"tiny={checkpoint('bert')}"], "--drain-notice-seconds", "1", cache=compile_cache) as server:
+    options = (*ONE_WORKER, "--drain-notice-seconds", "1")
+    with running([f"tiny={checkpoint('bert')}"], *options, cache=compile_cache) as server:
         stream = OpenStream(server.address)
         with Client(server.address, retries=0, channels=1) as client:
             expected = client.encode(["a"])
