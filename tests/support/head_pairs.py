@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,7 @@ class HeadPair:
     def __init__(self, directory: Path, cache: Path, architecture: str = "", **options: Any) -> None:
         self.program = ScriptedProgram.load(compile_model(directory, cache=cache, **options), "cpu")
         self.heads = self.program.description.heads
-        kind = getattr(transformers, architecture or self.program.description.architecture)
-        self.model = kind.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(directory)
+        self.model, self.tokenizer = _theirs(directory, architecture or self.program.description.architecture)
 
     def encode(self, text: Text) -> dict[str, list[int]]:
         parts = text if isinstance(text, tuple) else (text,)
@@ -60,3 +59,11 @@ class HeadPair:
             return torch.stack([found.start_logits[0], found.end_logits[0]], 1)
         logits: Tensor = found[_LOGITS[head]] if _LOGITS.get(head) in found else found.logits
         return logits[0]
+
+
+@functools.cache
+def _theirs(directory: Path, architecture: str) -> tuple[Any, Any]:
+    """Return transformers' model and tokenizer, which programs of all precisions are compared with."""
+    kind = getattr(transformers, architecture)
+    model = kind.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+    return model, AutoTokenizer.from_pretrained(directory)

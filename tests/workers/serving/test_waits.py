@@ -49,9 +49,9 @@ def test_what_cannot_be_ready_any_more_when_its_turn_comes_is_answered_so(worker
     worker.loop.start()
     worker.add(1, [50])
     assert worker.program.entered.acquire(timeout=20)
-    worker.add(2, [50], deadline=time.monotonic() + 0.6)  # nothing was measured yet
+    worker.add(2, [50], deadline=time.monotonic() + 1.4)  # nothing was measured yet
     worker.add(3, [40])
-    time.sleep(0.5)
+    time.sleep(1.0)
     worker.program.gate.set()
     answers = worker.connection.get(3)
     failure = answers[2]

@@ -56,7 +56,7 @@ async def test_an_attempt_has_the_worker_s_own_seconds(worker: FakeWorker, dispa
 
 async def test_seconds_that_cannot_be_are_cut(worker: FakeWorker, dispatcher: Dispatcher) -> None:
     _, (attempt, queue, compute) = await trace_of(dispatcher)  # whose worker says that it took 0.3 s
-    assert attempt.seconds < 0.1
+    assert attempt.seconds < 0.3
     assert queue.seconds + compute.seconds <= attempt.seconds
 
 
