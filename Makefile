@@ -7,8 +7,10 @@ INFINITY_VENV := .venv-bench-infinity
 LOWEST_VENV := .venv-lowest
 NEWEST_VENV := .venv-newest
 LOCK_VENV := .venv-lock
+CLIENT_VENVS := $(patsubst tests/clients/requirements/%.txt,.venv-clients/%,$(wildcard tests/clients/requirements/*.txt))
+NODE_PACKAGES := examples/node/node_modules
 SOAK_MINUTES ?= 60
-VENVS := $(VENV) $(PROTO_VENV) $(BENCH_VENV) $(INFINITY_VENV) $(LOWEST_VENV) $(NEWEST_VENV) $(LOCK_VENV)
+VENVS := $(VENV) $(PROTO_VENV) $(BENCH_VENV) $(INFINITY_VENV) $(LOWEST_VENV) $(NEWEST_VENV) $(LOCK_VENV) $(CLIENT_VENVS)
 BIN := $(VENV)/bin
 PROTO_PYTHON := $(PROTO_VENV)/bin/python
 IMAGE := .build/image.binpb
@@ -26,7 +28,7 @@ INSTALL := deploy/install.py
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest test-newest bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page clean
+.PHONY: help demo test test-lowest test-newest test-clients bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +49,9 @@ test-newest: | $(NEWEST_VENV)/bin/python ## The same with the newest ones that t
 	@echo 'Installing the newest packages into $(NEWEST_VENV) (minutes, the first time)'
 	@$(NEWEST_VENV)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[test]'
 	@$(NEWEST_VENV)/bin/python -m pytest -n auto $(SMOKE) $(PYTEST_ARGS)
+
+test-clients: $(VENV)/.installed-dev $(CLIENT_VENVS:%=%/.installed) $(NODE_PACKAGES)/.installed ## Install others' clients, each apart, and ask a server with each
+	@$(BIN)/python -m pytest tests/clients tests/test_readme.py $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.installed-dev ## Send random messages to a server, a client and between processes (FUZZ_MINUTES=10)
 	@$(BIN)/python -m tests.fuzz --minutes $(or $(FUZZ_MINUTES),10) $(FUZZ_ARGS)
@@ -85,7 +90,7 @@ baseline: $(PROTO_VENV)/.installed ## At a release: take today's protos as what 
 	@$(PROTO_PYTHON) protos/generate.py --baseline protos/baseline.binpb
 
 clean: ## Remove the environments and all that was built
-	@rm -rf $(VENVS) .build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENVS) .venv-clients $(NODE_PACKAGES) .build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find protos client server workers tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The steps of `make check`: one line each, and a step's output only where it fails. `make -k check` runs on to the last.
@@ -147,6 +152,15 @@ $(BENCH_VENV)/.installed $(INFINITY_VENV)/.installed: %/.installed: | %/bin/pyth
 	@echo 'Installing what bertstream is measured beside into $* (minutes, the first time)'
 	@$*/bin/python $(INSTALL) $(filter deploy/locks/%,$^) --leave-out
 	@touch $@
+
+# Others' clients, each apart, since they do not agree on what they need. One that cannot be installed takes none of the others with it.
+$(CLIENT_VENVS:%=%/.installed): .venv-clients/%/.installed: tests/clients/requirements/%.txt | .venv-clients/%/bin/python
+	@echo 'Installing $* into .venv-clients/$*'
+	@.venv-clients/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@ || echo '$* is left out' >&2
+
+$(NODE_PACKAGES)/.installed: examples/node/package.json examples/node/package-lock.json
+	@echo 'Installing the packages of examples/node'
+	@cd examples/node && npm ci --silent --ignore-scripts && touch node_modules/.installed || echo 'Node is left out' >&2
 
 $(VENVS:%=%/bin/python):
 	@test -n '$(PYTHON)' || { echo 'bertstream needs Python 3.11, 3.12 or 3.13, and found none; name one: make PYTHON=/path/to/python …' >&2; exit 1; }

@@ -6,6 +6,7 @@ no more than what any model would print.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 
 from bertstream.server import config
 from bertstream.server.supervisor.sources import Source, chosen_models, parse_sources
+from tests.clients.environments import NODE
 from tests.support.documented import NAMES
 from tests.support.markdown import (
     ADDRESS,
@@ -96,7 +98,7 @@ def test_commands_run_and_print_what_is_shown(block: Block, documented: str, tmp
 
 @pytest.mark.parametrize("block", blocks_of("js"))
 def test_node_blocks_run(block: Block, documented: str) -> None:
-    """They run if Node finds the packages by NODE_PATH, after `npm install @grpc/grpc-js @grpc/proto-loader`."""
+    """They run if Node finds gRPC's packages: where `make test-clients` puts them, or by NODE_PATH."""
     packages = 'require("@grpc/grpc-js"); require("@grpc/proto-loader")'
     if shutil.which("node") is None or run_node(packages).returncode:
         pytest.skip("no Node, or none of gRPC's packages for it")
@@ -107,7 +109,9 @@ def test_node_blocks_run(block: Block, documented: str) -> None:
 
 def run_node(script: str) -> subprocess.CompletedProcess[str]:
     command = ["node", "--eval", script]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    found = os.pathsep.join(filter(None, [str(NODE / "node_modules"), os.environ.get("NODE_PATH")]))
+    variables = {**os.environ, "NODE_PATH": found}
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_readme_serves_all_models_that_the_documents_ask() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import json
 import signal
@@ -20,7 +19,6 @@ import psutil
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from bertstream.cli import main
 from bertstream.client import (
     Client,
     FailedPrecondition,
@@ -33,6 +31,7 @@ from bertstream.client import (
     Unauthenticated,
 )
 from tests.support.generation_checkpoints import tiny_causal
+from tests.support.keys import KeyFile
 from tests.support.server import Server, eventually, running
 
 FRONTENDS = ("frontend-0", "frontend-1")
@@ -40,22 +39,6 @@ RATE = 4000  # tokens a second of the key `bounded`
 SLOW = ("--tokens-per-second", "0.1")  # a text of 20 tokens is worth 200 s
 TEXT = [5] * 20
 _sizes = itertools.count(1 << 26)  # makes channels differ, since those with the same arguments share one connection
-
-
-class KeyFile:
-    """The file of keys that the server follows, changed by the command line."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def add(self, name: str, *options: str) -> str:
-        """Add a key, and return it."""
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            assert main(["keys", "add", name, "--file", str(self.path), *options]) == 0
-        return printed.getvalue().strip()
-
-    def remove(self, name: str) -> None:
-        assert main(["keys", "remove", name, "--file", str(self.path)]) == 0
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,14 @@ def test_every_service_that_is_listed_can_be_looked_up(server: Server, version: 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_details_of_errors_can_be_looked_up(server: Server, version: str) -> None:
+    names = [f"google.rpc.{name}" for name in ("Status", "ErrorInfo", "BadRequest", "RetryInfo", "RequestInfo")]
+    answers = ask(server, version, *(Request(file_containing_symbol=name) for name in names))
+    for name, answer in zip(names, answers, strict=True):
+        assert pool_of(answer).FindMessageTypeByName(name).fields
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_call_by_what_the_server_says_of_itself_alone(server: Server, version: str) -> None:
     (answer,) = ask(server, version, Request(file_containing_symbol="bertstream.v1.ModelService"))
     method = pool_of(answer).FindServiceByName("bertstream.v1.ModelService").methods_by_name["ListModels"]

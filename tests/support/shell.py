@@ -16,17 +16,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import grpc
-from google.protobuf import descriptor_pool, json_format
-from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from bertstream.server import config
 from bertstream.server.supervisor.sources import chosen_models
+from tests.support.grpcurl import call, grpcurl
 from tests.support.markdown import ADDRESS, ROOT
 
 COREUTILS = ("bash", "cat", "head", "printf", "sort", "wc")
@@ -111,19 +108,6 @@ def _check_loading(arguments: list[str]) -> int:
     return 0
 
 
-def grpcurl(arguments: list[str]) -> int:
-    """Run `-plaintext -d JSON ADDRESS SERVICE/METHOD` for a unary call, by what the server's reflection tells."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("-plaintext", action="store_true", required=True)
-    parser.add_argument("-d", default="{}")
-    parser.add_argument("-H", action="append", default=[])
-    parser.add_argument("address")
-    parser.add_argument("method")
-    given = parser.parse_args(arguments)
-    metadata = [(key.strip().lower(), value.strip()) for key, _, value in (header.partition(":") for header in given.H)]
-    return _call(given.address, given.method, given.d, metadata)
-
-
 def curl(arguments: list[str]) -> int:
     """Run `URL -d JSON` for a unary call at an admin port, as that port passes it on."""
     parser = argparse.ArgumentParser()
@@ -133,20 +117,8 @@ def curl(arguments: list[str]) -> int:
     found = re.fullmatch(r"http://127\.0\.0\.1:9464/api/rpc/([\w.]+/\w+)", given.url)
     if found is None:
         return _fail(f"not a call at the admin port: {given.url}")
-    return _call(os.environ["BERTSTREAM_ADDRESS"], found[1], given.d)
-
-
-def _call(address: str, name: str, text: str, metadata: Sequence[tuple[str, str]] = ()) -> int:
-    """Make a unary call that the server's reflection knows, whose request is JSON, and print the answer as JSON."""
-    service, _, rpc_name = name.partition("/")
-    with grpc.insecure_channel(address) as channel:
-        pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-        method = pool.FindServiceByName(service).methods_by_name[rpc_name]
-        request = json_format.Parse(text, GetMessageClass(method.input_type)())
-        answer = GetMessageClass(method.output_type)
-        rpc: Callable[..., Message] = channel.unary_unary(f"/{name}", response_deserializer=answer.FromString)
-        shown = json_format.MessageToJson(rpc(request.SerializeToString(), timeout=30, metadata=metadata))
-        sys.stdout.write(shown + "\n")
+    with grpc.insecure_channel(os.environ["BERTSTREAM_ADDRESS"]) as channel:
+        call(channel, found[1], given.d)
     return 0
 
 

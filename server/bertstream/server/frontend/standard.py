@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from google.protobuf.descriptor import FileDescriptor
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -72,6 +73,8 @@ def add_health(server: grpc.aio.Server, servicer: health.aio.HealthServicer) -> 
 def add_reflection(server: grpc.aio.Server, services: Iterable[str], files: Iterable[FileDescriptor] = ()) -> None:
     """Add `grpc.reflection.v1` and `v1alpha`, which list these services, and themselves.
 
+    What no file imports but errors carry, `google.rpc`'s details, can be looked up, too.
+
     grpcio-reflection has v1alpha alone. Version 1 differs only in its name, not in the bytes of its messages.
 
     files: those of services that are not in the process's own descriptor pool.
@@ -80,7 +83,9 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str], files: Iter
     names, own = (*services, *REFLECTION_SERVICES), descriptor_pool.Default()
     apart = {service.full_name for file in files for service in file.services_by_name.values()}
     shared = (own.FindFileContainingSymbol(name) for name in names if name not in apart)
-    servicer: Any = reflection.aio.ReflectionServicer(names, pool=pool_of([*shared, *files]))
+    servicer: Any = reflection.aio.ReflectionServicer(
+        names, pool=pool_of([*shared, *files, error_details_pb2.DESCRIPTOR])
+    )
     decode = decoder(reflection_pb2.ServerReflectionRequest, _MAX_BYTES)
     encode = reflection_pb2.ServerReflectionResponse.SerializeToString
 

@@ -1,0 +1,1 @@
+"""Others' clients, as they are published, ask a real server; `make test-clients` installs them."""
