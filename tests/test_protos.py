@@ -145,9 +145,8 @@ def test_they_hide_no_python_package() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=PROTOS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [Path(path).is_relative_to(PROTOS) for path in done.stdout.split()] == [False, False]
-    assert [
-        path for name in ("google", "grpc", "inference", "tei", "xds") for path in (PROTOS / name).rglob("*.py*")
-    ] == []
+    folders = [PROTOS / name for name in ("google", "grpc", "inference", "tei", "xds")]
+    assert [path for folder in folders for path in folder.rglob("*.py*")] == []
 
 
 def test_no_rpc_is_named_as_another_but_for_a_letter() -> None:

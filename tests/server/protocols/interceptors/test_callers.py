@@ -18,6 +18,7 @@ from bertstream.server.core.quotas import SharedCounts
 from bertstream.server.frontend import channelz
 from bertstream.server.frontend.links import ADMIN_METHODS, chain
 from bertstream.server.protocols.call import CURRENT
+from bertstream.server.protocols.inference import inference_pb2
 from bertstream.server.settings import KeyEntry
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 from tests.support.certificates import Authority
@@ -178,10 +179,11 @@ async def test_the_log_names_the_caller(serve: Serve, caplog: pytest.LogCaptureF
 
 
 def test_the_admin_methods_are_those_that_change_what_is_served_or_tell_who_is_connected() -> None:
-    files = (encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2)
+    files = (encoding_pb2, generation_pb2, inference_pb2, models_pb2, tasks_pb2, tokenization_pb2)
     services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
     rpcs = {f"{service.full_name}/{method.name}" for service in services for method in service.methods}
     ours = {rpc for rpc in ADMIN_METHODS if rpc not in channelz.METHODS}
     assert len(ADMIN_METHODS) - len(ours) == len(channelz.METHODS) == 7
     assert {rpc for rpc in rpcs if not rpc.partition("/")[2].startswith(("Get", "List"))} >= ours
     assert {rpc for rpc in rpcs if MODELS in rpc} - ADMIN_METHODS == {f"{MODELS}/ListModels", f"{MODELS}/GetModel"}
+    assert {rpc for rpc in rpcs if "RepositoryModel" in rpc} == {rpc for rpc in ours if MODELS not in rpc}

@@ -8,9 +8,9 @@ from bertstream.server.core.errors import invalid
 from bertstream.server.protocols.inference import inference_pb2
 from bertstream.server.protocols.inference.inputs import parse_inputs
 from bertstream.server.protocols.inference.options import COMMON, read_options
-from bertstream.server.protocols.inference.tasks.base import Asked, Task
+from bertstream.server.protocols.inference.tasks.base import AskedTensors, InferTask
 from bertstream.server.protocols.inference.tasks.registry import default_task, tasks_of
-from bertstream.server.protocols.inference.tensors import Spec, bad_tensor
+from bertstream.server.protocols.inference.tensors import OF_HTTP, Spec, bad_tensor
 from bertstream.workers.programs.description import ModelDescription
 
 _CLASSES = "classification"
@@ -18,16 +18,18 @@ _CLASSES = "classification"
 
 def parse_request(
     message: inference_pb2.ModelInferRequest, description: ModelDescription, max_texts: int
-) -> tuple[Task, Asked]:
+) -> tuple[InferTask, AskedTensors]:
     """Return the task of a request, and what it is to do. Raises INVALID_ARGUMENT, naming the tensor or parameter."""
     options = read_options(message.parameters)
     task, outputs = _outputs(message, description)
     options.check_names(COMMON | task.parameters)
     classes = _classes(message, outputs, len(description.labels))
-    return task, Asked(parse_inputs(message, max_texts), options, tuple(outputs), classes)
+    return task, AskedTensors(parse_inputs(message, max_texts), options, tuple(outputs), classes)
 
 
-def _outputs(message: inference_pb2.ModelInferRequest, description: ModelDescription) -> tuple[Task, Sequence[Spec]]:
+def _outputs(
+    message: inference_pb2.ModelInferRequest, description: ModelDescription
+) -> tuple[InferTask, Sequence[Spec]]:
     """Return the first task that gives all outputs that are named, and these outputs."""
     names = [output.name for output in message.outputs]
     if not names:
@@ -61,7 +63,7 @@ def _classes(message: inference_pb2.ModelInferRequest, outputs: Sequence[Spec], 
     for output in message.outputs:
         options = read_options(output.parameters)
         for name in options.given:
-            if name != _CLASSES:
+            if name != _CLASSES and name not in OF_HTTP:
                 raise bad_tensor(output.name, f"there is no parameter {name[:80]!r} of an output here")
         best = options.number(_CLASSES, 0, (1 << 31) - 1)
         if not best:

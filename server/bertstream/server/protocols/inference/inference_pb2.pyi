@@ -526,7 +526,7 @@ class ModelInferRequest(_message.Message):
 
         @_builtins.property
         def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
-            """None is known, so that it must be empty."""
+            """`binary_data_size`, which means something over HTTP alone."""
 
         @_builtins.property
         def contents(self) -> Global___InferTensorContents:
@@ -580,7 +580,9 @@ class ModelInferRequest(_message.Message):
         """Its name: one of the model's outputs."""
         @_builtins.property
         def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
-            """`classification`, an int: the best so many labels as BYTES, in place of the scores of all."""
+            """`classification`, an int: the best so many labels as BYTES, in place of the scores of all. `binary_data` means
+            something over HTTP alone.
+            """
 
         def __init__(
             self,

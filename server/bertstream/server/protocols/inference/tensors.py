@@ -15,6 +15,8 @@ from bertstream.server.protocols.inference import inference_pb2
 # What the elements of inputs can be: the field of typed contents, and NumPy's name for raw ones.
 _INTEGERS: Mapping[str, tuple[str, str]] = {"INT32": ("int_contents", "<i4"), "INT64": ("int64_contents", "<i8")}
 _BYTES = "BYTES"
+# Parameters of tensors that say how they lie in a body of HTTP, which KServe's client also sends over gRPC.
+OF_HTTP = frozenset({"binary_data", "binary_data_size"})
 _LENGTH = 4  # bytes in front of each element of BYTES
 _DATATYPES = {
     "<f4": "FP32",
@@ -78,8 +80,8 @@ def read_inputs(message: inference_pb2.ModelInferRequest, taken: Mapping[str, Se
             raise bad_tensor(name, "it is given twice")
         if given.datatype not in taken[name]:
             raise bad_tensor(name, f"its type is {given.datatype[:20]!r}, and must be {' or '.join(taken[name])}")
-        if given.parameters:
-            raise bad_tensor(name, f"there is no parameter {min(given.parameters)[:80]!r} of an input here")
+        if unknown := given.parameters.keys() - OF_HTTP:
+            raise bad_tensor(name, f"there is no parameter {min(unknown)[:80]!r} of an input here")
         found[name] = _read(given, raws[index] if raws else None)
     return found
 

@@ -23,7 +23,7 @@ from bertstream.server.protocols.inference.inference_pb2 import (
 )
 from bertstream.server.protocols.inference.options import timeout_of
 from bertstream.server.protocols.inference.statistics import StatisticsOfModels
-from bertstream.server.protocols.inference.tasks.base import ADVICE, Asked, Computed, Turn
+from bertstream.server.protocols.inference.tasks.base import ADVICE, AskedTensors, ComputedTensors, InferTurn
 from bertstream.server.protocols.inference.tensors import Strings, classified, write_output
 from bertstream.server.protocols.ordered import OrderedStream, Step
 from bertstream.server.protocols.rpc import Handler
@@ -40,7 +40,7 @@ def handlers(models: Models, statistics: StatisticsOfModels) -> dict[str, Handle
     async def infer(request: Decoded[ModelInferRequest], call: Call) -> ModelInferResponse:
         message = checked(request)
         model = choose(models, message.model_name, message.model_version, call)
-        step = await _counted(message, Turn(model, call, call.arrived), statistics)
+        step = await _counted(message, InferTurn(model, call, call.arrived), statistics)
         return await step.answer()
 
     async def stream_infer(stream: StreamOf, call: Call) -> None:
@@ -68,9 +68,8 @@ class _InferStream:
         message = request.message
 
         async def prepared() -> Step[ModelInferResponse]:
-            turn = Turn(
-                self._model(checked(request)), self._call, time.monotonic(), self._priority(message), waits=True
-            )
+            model, priority = self._model(checked(request)), self._priority(message)
+            turn = InferTurn(model, self._call, time.monotonic(), priority=priority, waits=True)
             return await _counted(message, turn, self._statistics)
 
         step = await self._or_error(message, prepared)
@@ -115,7 +114,9 @@ async def _known(response: ModelStreamInferResponse) -> ModelStreamInferResponse
     return response
 
 
-async def _counted(message: ModelInferRequest, turn: Turn, statistics: StatisticsOfModels) -> Step[ModelInferResponse]:
+async def _counted(
+    message: ModelInferRequest, turn: InferTurn, statistics: StatisticsOfModels
+) -> Step[ModelInferResponse]:
     """Do what comes before the work of a request; what is left is to compute it and to write its response."""
     counts = statistics.of(turn.model)
     counts.came()
@@ -139,7 +140,9 @@ async def _counted(message: ModelInferRequest, turn: Turn, statistics: Statistic
     return Step(work.cost, answer)
 
 
-def _response(message: ModelInferRequest, asked: Asked, computed: Computed, model: ServedModel) -> ModelInferResponse:
+def _response(
+    message: ModelInferRequest, asked: AskedTensors, computed: ComputedTensors, model: ServedModel
+) -> ModelInferResponse:
     """Return the response to a request. Raises REQUEST_TOO_LARGE."""
     response = ModelInferResponse(model_name=model.name, model_version=VERSION, id=message.id)
     for name in asked.names:

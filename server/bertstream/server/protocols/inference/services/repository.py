@@ -67,5 +67,5 @@ def _workers(options: Options, max_workers: int) -> int:
 def _name(message: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:
     """Return the model's name: KServe's clients have it where Triton's have the repository's."""
     if message.model_name and message.repository_name:
-        raise invalid("repository_name", "it must be empty: there is one repository, without a name")
+        raise invalid("repository_name", "it must be empty: there is one repository", "INVALID_MODEL_NAME")
     return message.model_name or message.repository_name

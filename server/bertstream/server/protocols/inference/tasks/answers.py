@@ -15,7 +15,7 @@ from bertstream.server.core.tasks.calls import answer_items, prepare_items
 from bertstream.server.core.tokenization import Pairs, Truncation
 from bertstream.server.protocols.inference.inputs import SECOND
 from bertstream.server.protocols.inference.options import Options, offset_unit_of, priority_of
-from bertstream.server.protocols.inference.tasks.base import ADVICE, Asked, Computed, Turn, Work
+from bertstream.server.protocols.inference.tasks.base import ADVICE, AskedTensors, ComputedTensors, InferTurn, Work
 from bertstream.server.protocols.inference.tensors import Array, Spec, Strings
 from bertstream.workers.programs.description import ModelDescription
 
@@ -42,7 +42,7 @@ class Questions:
         """Return all of them."""
         return (TEXTS, SCORES, STARTS, ENDS)
 
-    async def prepare(self, asked: Asked, turn: Turn) -> Work:
+    async def prepare(self, asked: AskedTensors, turn: InferTurn) -> Work:
         """Cut the contexts into windows."""
         model, sent = turn.model, asked.given.sent
         if not isinstance(sent.inputs, Pairs):
@@ -54,14 +54,14 @@ class Questions:
         prepared = await prepare_items(model, begin, ADVICE)
         top_k = asked.options.number("top_k", 1, _TOP_K) or 1
 
-        async def compute() -> Computed:
+        async def compute() -> ComputedTensors:
             answered = await answer_items(model, prepared, partial(_arrays, top_k), turn, waits=turn.waits)
-            return Computed(answered.written, answered.outcomes)
+            return ComputedTensors(answered.written, answered.outcomes)
 
         return Work(prepared.items, prepared.tokens, prepared.tokenize_seconds, compute)
 
 
-def _task(options: Options, turn: Turn) -> AnswerQuestions:
+def _task(options: Options, turn: InferTurn) -> AnswerQuestions:
     description = turn.model.description
     length = options.number("max_length", 1, description.max_tokens) or min(_MAX_LENGTH, description.default_max_length)
     stride = options.number("stride", 0, length - 1)

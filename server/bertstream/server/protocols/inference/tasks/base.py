@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from bertstream.server.core.callers import Caller
@@ -22,15 +22,15 @@ from bertstream.workers.programs.description import ModelDescription
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class InferTurn:
     """Hold what is known of one request, such as the model that answers it; it is the terms of its work, too."""
 
     model: ServedModel
     call: Call
     arrived: float  # time.monotonic()
-    timeout_seconds: float = math.inf
-    priority: int = INTERACTIVE
-    waits: bool = False  # for room, as requests of streams do
+    timeout_seconds: float = field(default=math.inf, kw_only=True)
+    priority: int = field(default=INTERACTIVE, kw_only=True)  # of a request that says nothing of it
+    waits: bool = field(default=False, kw_only=True)  # for room, as requests of streams do
 
     @property
     def caller(self) -> Caller:
@@ -55,7 +55,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedTensors:
     """Hold a request whose names make sense: its inputs, its options and the outputs that it wants."""
 
     given: Given
@@ -70,7 +70,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Computed:
+class ComputedTensors:
     """Hold outputs by their names."""
 
     arrays: Mapping[str, Array]
@@ -84,10 +84,10 @@ class Work:
     texts: int
     cost: int  # of a stream's window, in tokens
     tokenize_seconds: float
-    compute: Callable[[], Awaitable[Computed]]  # raises RequestError
+    compute: Callable[[], Awaitable[ComputedTensors]]  # raises RequestError
 
 
-def check_size(specs: Sequence[Spec], turn: Turn, texts: int, width: int) -> None:
+def check_size(specs: Sequence[Spec], turn: InferTurn, texts: int, width: int) -> None:
     """Raise REQUEST_TOO_LARGE where these outputs, padded to `width` tokens, would be too large for a response."""
     size = least_bytes(specs, texts, width)
     check_answer_size(size, turn.model.limits, "outputs", ADVICE)
@@ -96,7 +96,7 @@ def check_size(specs: Sequence[Spec], turn: Turn, texts: int, width: int) -> Non
 ADVICE = "send fewer texts, or name fewer outputs"  # where a response would be too large
 
 
-class Task(Protocol):
+class InferTask(Protocol):
     """Give some outputs; a request has those of one task."""
 
     @property
@@ -113,5 +113,5 @@ class Task(Protocol):
     def defaults(self, description: ModelDescription) -> Sequence[str]:
         """Return the names of the outputs of a request that names none."""
 
-    async def prepare(self, asked: Asked, turn: Turn) -> Work:
+    async def prepare(self, asked: AskedTensors, turn: InferTurn) -> Work:
         """Do what comes before the work. Raises RequestError where there can be no answer."""

@@ -21,7 +21,7 @@ from bertstream.server.protocols.inference.options import (
     wire_type_of,
 )
 from bertstream.server.protocols.inference.tasks import tokens
-from bertstream.server.protocols.inference.tasks.base import Asked, Computed, Turn, Work, check_size
+from bertstream.server.protocols.inference.tasks.base import AskedTensors, ComputedTensors, InferTurn, Work, check_size
 from bertstream.server.protocols.inference.tensors import Array, Spec, pad, pad_squares
 from bertstream.workers.contract import Output, OutputOptions, WireType
 from bertstream.workers.programs.description import ModelDescription
@@ -53,7 +53,7 @@ class Encoding:
         """Return the vector, and how many tokens it is of."""
         return (EMBEDDINGS, tokens.COUNT)
 
-    async def prepare(self, asked: Asked, turn: Turn) -> Work:
+    async def prepare(self, asked: AskedTensors, turn: InferTurn) -> Work:
         """Tokenize the texts."""
         plan, model, given = _plan(asked, turn), turn.model, asked.given
         prepared = await prepare(model, plan, given.sent)
@@ -62,12 +62,12 @@ class Encoding:
         specs = [_as_sent(spec, plan.output_options.wire_type) for spec in asked.outputs]
         check_size(specs, turn, int(prepared.batch.lengths.size), width)
 
-        async def compute() -> Computed:
+        async def compute() -> ComputedTensors:
             made = tokens.token_arrays(prepared.tokens, width, asked.names)
             if not plan.output_options.outputs:
-                return Computed(made, ())
+                return ComputedTensors(made, ())
             encoded = await encode(model, plan, prepared, turn, waits=turn.waits)
-            return Computed({**made, **_arrays(encoded, prepared, width)}, encoded.outcomes)
+            return ComputedTensors({**made, **_arrays(encoded, prepared, width)}, encoded.outcomes)
 
         cost = int(window_costs(plan, prepared, model).sum())
         return Work(int(prepared.batch.lengths.size), cost, prepared.tokenize_seconds, compute)
@@ -92,7 +92,7 @@ def _as_sent(spec: Spec, wire_type: WireType) -> Spec:
     return replace(spec, datatype=_DATATYPES[wire_type]) if spec.datatype == "FP32" else spec
 
 
-def _plan(asked: Asked, turn: Turn) -> EncodingPlan:
+def _plan(asked: AskedTensors, turn: InferTurn) -> EncodingPlan:
     options, description = asked.options, turn.model.description
     wanted = _output_options(asked, description)
     prompt, prompt_asked = prompt_of(options, description)
@@ -112,7 +112,7 @@ def _plan(asked: Asked, turn: Turn) -> EncodingPlan:
     )
 
 
-def _output_options(asked: Asked, description: ModelDescription) -> OutputOptions:
+def _output_options(asked: AskedTensors, description: ModelDescription) -> OutputOptions:
     """Return what the workers are to compute."""
     layers: dict[Output, list[int]] = {kind: [] for kind in _LAYERED}
     outputs: list[Output] = []

@@ -21,7 +21,14 @@ from bertstream.server.protocols.inference.options import (
     truncation_of,
 )
 from bertstream.server.protocols.inference.tasks import tokens
-from bertstream.server.protocols.inference.tasks.base import ADVICE, Asked, Computed, Turn, Work, check_size
+from bertstream.server.protocols.inference.tasks.base import (
+    ADVICE,
+    AskedTensors,
+    ComputedTensors,
+    InferTurn,
+    Work,
+    check_size,
+)
 from bertstream.server.protocols.inference.tensors import Array, Spec, Strings, pad
 from bertstream.workers.contract import HeadName, ScoreFunction
 from bertstream.workers.programs.description import ModelDescription
@@ -52,7 +59,7 @@ class Labels:
             return (SCORES, tokens.COUNT)
         return (SCORES, LABEL) if len(description.labels) > 1 else (SCORES,)
 
-    async def prepare(self, asked: Asked, turn: Turn) -> Work:
+    async def prepare(self, asked: AskedTensors, turn: InferTurn) -> Work:
         """Tokenize the texts."""
         model, given = turn.model, asked.given
 
@@ -67,13 +74,13 @@ class Labels:
         def write(answer: LabelScores) -> dict[str, Array]:
             return self._arrays(answer, width, asked, model.description)
 
-        async def compute() -> Computed:
+        async def compute() -> ComputedTensors:
             answered = await answer_items(model, prepared, write, turn, waits=turn.waits)
-            return Computed(answered.written, answered.outcomes)
+            return ComputedTensors(answered.written, answered.outcomes)
 
         return Work(prepared.items, prepared.tokens, prepared.tokenize_seconds, compute)
 
-    def _task(self, asked: Asked, turn: Turn) -> ScoreLabels:
+    def _task(self, asked: AskedTensors, turn: InferTurn) -> ScoreLabels:
         options, description = asked.options, turn.model.description
         reranks = isinstance(asked.given.sent.inputs, Pairs) and len(description.labels) == 1 and not self.by_token
         strategy: Strategy = "only_second" if reranks else "longest_first"
@@ -96,7 +103,9 @@ class Labels:
             return "softmax"
         return rerank_function(description) if reranks else own_function(description.score_function)
 
-    def _arrays(self, answer: LabelScores, width: int, asked: Asked, description: ModelDescription) -> dict[str, Array]:
+    def _arrays(
+        self, answer: LabelScores, width: int, asked: AskedTensors, description: ModelDescription
+    ) -> dict[str, Array]:
         scores = answer.scores
         if self.by_token:
             scores = pad(scores, answer.tokens.lengths, width)

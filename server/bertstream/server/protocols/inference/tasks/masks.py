@@ -11,7 +11,7 @@ from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.calls import answer_items, prepare_items
 from bertstream.server.core.tasks.masks import FillMasks, MaskCandidates, fill_masks
 from bertstream.server.protocols.inference.options import TRUNCATION, Options, priority_of, truncation_of
-from bertstream.server.protocols.inference.tasks.base import ADVICE, Asked, Computed, Turn, Work
+from bertstream.server.protocols.inference.tasks.base import ADVICE, AskedTensors, ComputedTensors, InferTurn, Work
 from bertstream.server.protocols.inference.tensors import Array, Spec, Strings
 from bertstream.workers.programs.description import ModelDescription
 
@@ -35,7 +35,7 @@ class Masks:
         """Return all of them."""
         return (TOKENS, TOKEN_IDS, SCORES)
 
-    async def prepare(self, asked: Asked, turn: Turn) -> Work:
+    async def prepare(self, asked: AskedTensors, turn: InferTurn) -> Work:
         """Find the masks. Raises INVALID_MASK for a text without one, or with several."""
         model, sent = turn.model, asked.given.sent
 
@@ -48,14 +48,14 @@ class Masks:
             about = f"it has {counts[several[0]]} masks, and there is room for the candidates of one"
             raise invalid(sent.at(int(several[0])), about, "INVALID_MASK")
 
-        async def compute() -> Computed:
+        async def compute() -> ComputedTensors:
             answered = await answer_items(model, prepared, _arrays, turn, waits=turn.waits)
-            return Computed(answered.written, answered.outcomes)
+            return ComputedTensors(answered.written, answered.outcomes)
 
         return Work(prepared.items, prepared.tokens, prepared.tokenize_seconds, compute)
 
 
-def _task(options: Options, turn: Turn) -> FillMasks:
+def _task(options: Options, turn: InferTurn) -> FillMasks:
     truncation, priority = truncation_of(options, turn.model.description), priority_of(options, turn.priority)
     top_k = options.number("top_k", 1, _MOST) or _TOP_K
     return fill_masks(turn.model, truncation, priority, top_k, sequences=False)

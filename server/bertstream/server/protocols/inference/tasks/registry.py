@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bertstream.server.protocols.inference.tasks.answers import Questions
-from bertstream.server.protocols.inference.tasks.base import Task
+from bertstream.server.protocols.inference.tasks.base import InferTask
 from bertstream.server.protocols.inference.tasks.encoding import Encoding
 from bertstream.server.protocols.inference.tasks.labels import Labels
 from bertstream.server.protocols.inference.tasks.masks import Masks
@@ -13,23 +13,23 @@ from bertstream.server.protocols.inference.tensors import Spec
 from bertstream.workers.programs.description import ModelDescription
 
 _ENCODING, _MASKS = Encoding(), Masks()
-_HEADS: Sequence[Task] = (
+_HEADS: Sequence[InferTask] = (
     Labels("sequence_classification", by_token=False),
     Labels("token_classification", by_token=True),
     Questions(),
 )
 # A masked language model is an encoder for most who serve one, so its candidates come last.
-TASKS: Sequence[Task] = (*_HEADS, _ENCODING, _MASKS)
+TASKS: Sequence[InferTask] = (*_HEADS, _ENCODING, _MASKS)
 
 
-def tasks_of(description: ModelDescription) -> Iterator[tuple[Task, Sequence[Spec]]]:
+def tasks_of(description: ModelDescription) -> Iterator[tuple[InferTask, Sequence[Spec]]]:
     """Yield the tasks that a model is for, each with all its outputs."""
     for task in TASKS:
         if outputs := task.outputs(description):
             yield task, outputs
 
 
-def default_task(description: ModelDescription) -> tuple[Task, Sequence[Spec]]:
+def default_task(description: ModelDescription) -> tuple[InferTask, Sequence[Spec]]:
     """Return the task of a request that names no outputs, and these outputs."""
     task, outputs = next(tasks_of(description))
     named = {spec.name: spec for spec in outputs}
