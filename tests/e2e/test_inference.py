@@ -326,11 +326,7 @@ def test_health_and_metadata(calls: InferenceCalls, client: Client) -> None:
     assert server.name == "bertstream"
     assert "statistics" in server.extensions
     told = calls.call("ModelMetadata", pb.ModelMetadataRequest(name=MINI))
-    assert [(each.name, each.datatype, list(each.shape)) for each in told.inputs] == [
-        ("text", "BYTES", [-1, 1]),
-        ("text_pair", "BYTES", [-1, 1]),
-        *((name, "INT64", [-1, -1]) for name in ("input_ids", "attention_mask", "token_type_ids")),
-    ]
+    assert [(each.name, each.datatype, list(each.shape)) for each in told.inputs] == [("text", "BYTES", [-1, 1])]
     width = client.encode(TEXTS).shape[1]
     assert [(each.name, each.datatype, list(each.shape)) for each in told.outputs] == [
         ("embeddings", "FP32", [-1, width]),
@@ -344,7 +340,8 @@ def test_a_request_without_outputs_gets_those_of_the_metadata(
 ) -> None:
     told = calls.call("ModelMetadata", pb.ModelMetadataRequest(name=name))
     config = calls.call("ModelConfig", pb.ModelConfigRequest(name=name)).config
-    needed = [each.name for each in config.input if not each.optional]
+    needed = [each.name for each in config.input]
+    assert needed == (["text", "text_pair"] if name in ("reranker", "qa") else ["text"])
     response = calls.infer(request_of(name, **dict.fromkeys(needed, TEXTS[:2])))
     assert [each.name for each in response.outputs] == [each.name for each in told.outputs]
     for output, described, configured in zip(response.outputs, told.outputs, config.output, strict=True):
@@ -358,6 +355,8 @@ def test_every_further_output_can_be_named(calls: InferenceCalls, outputs: Calla
     config = calls.call("ModelConfig", pb.ModelConfigRequest(name=BERT)).config
     further = [name.removeprefix("output.") for name in config.parameters if name.startswith("output.")]
     assert "attentions.1" in further
+    inputs = {name.removeprefix("input.") for name in config.parameters if name.startswith("input.")}
+    assert inputs == {"text_pair", "input_ids", "attention_mask", "token_type_ids"}
     for name in further:
         text = ["The [MASK] fox"]
         found = outputs(BERT, [name], text=text)

@@ -6,14 +6,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import strategies as st
 
+from bertstream.server.protocols.inference import served as inference
 from bertstream.server.protocols.tei_v1 import served as tei
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2, types_pb2
 from tests.fuzz.messages import ANYTHING, Taste, Values, damaged, messages, spoilt
+from tests.support.inference import request_of
 
 T = TypeVar("T")
 PACKAGE = "bertstream.v1"
@@ -28,8 +31,10 @@ SERVICES = tuple(
     )
 )
 METHODS: tuple[MethodDescriptor, ...] = tuple(method for service in SERVICES for method in service.methods)
-# Of another server's interface, whose streams have no options, and all of whose messages are alike.
-TEI_METHODS: tuple[MethodDescriptor, ...] = tuple(method for service in tei.SERVICES for method in service.methods)
+# Of other servers' interfaces, whose streams have no options, and all of whose messages are alike.
+SPOKEN_METHODS: tuple[MethodDescriptor, ...] = tuple(
+    method for service in (*inference.SERVICES, *tei.SERVICES) for method in service.methods
+)
 
 # Options -> the models of the server that can do it.
 MODELS: Mapping[str, tuple[str, ...]] = {
@@ -113,6 +118,51 @@ _BATCH = st.one_of(
 )
 
 
+_IDS = st.tuples(st.integers(1, 3), st.integers(0, 5)).flatmap(
+    lambda shape: st.lists(_ID, min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]).map(
+        lambda ids: np.array(ids, np.int64).reshape(shape)
+    )
+)
+_TENSORS = st.one_of(
+    _FEW(_TEXT).map(lambda texts: {"text": texts}),
+    st.tuples(_FEW(_TEXT), _FEW(_TEXT)).map(lambda both: {"text": both[0], "text_pair": both[1]}),
+    _IDS.map(lambda ids: {"input_ids": ids}),
+    _IDS.map(lambda ids: {"input_ids": ids, "attention_mask": (ids > 20).astype(np.int64), "token_type_ids": ids % 2}),
+)
+_OUTPUTS = (
+    "embeddings",
+    "token_count",
+    "last_hidden_state",
+    "attentions.1",
+    "scores",
+    "logits",
+    "mask_tokens",
+    "offsets",
+)
+_PARAMETERS: Mapping[str, Values] = {
+    "truncate": st.sampled_from([True, False, "NONE", "END", "START", ""]),
+    "max_length": st.integers(0, 40),
+    "normalize": st.booleans(),
+    "dimensions": st.integers(0, 40),
+    "pooling": st.sampled_from(["mean", "cls", "pooler", "x"]),
+    "data_type": st.sampled_from(["float16", "bfloat16", "int8"]),
+    "input_type": st.sampled_from(["query", "passage"]),
+    "priority": st.integers(0, 3),
+    "timeout": st.integers(0, 3) | st.just(60_000_000),
+    "top_k": st.integers(0, 4),
+}
+
+
+def _infer_request() -> Values:
+    return st.builds(
+        lambda model, outputs, parameters, tensors: request_of(model, outputs, parameters=parameters, **tensors),
+        st.sampled_from(["", "bert", "nli", "ner", "qa", "choice", "nothing"]),
+        st.lists(st.sampled_from(_OUTPUTS), max_size=2),
+        st.fixed_dictionaries({}, optional=dict(_PARAMETERS)) | st.just({}),
+        _TENSORS,
+    )
+
+
 def _named() -> dict[str, Values]:
     messages_: dict[str, Values] = {
         "Texts": _TEXTS,
@@ -147,10 +197,24 @@ def _named() -> dict[str, Values]:
         "GetModelRequest.name": st.sampled_from(["", "bert", "nothing"]),
         "DetokenizeTokensRequest.model": st.sampled_from(["", "bert", "choice"]),
     }
+    inference_fields: dict[str, Values] = {
+        "ModelInferRequest": _infer_request(),
+        "RepositoryModelLoadRequest.model_name": st.sampled_from(["broken", "nothing", "/etc", ""]),
+        **{
+            f"RepositoryModelUnloadRequest.{field}": st.sampled_from(["gone", "nothing", ""])
+            for field in ("model_name", "repository_name")
+        },
+        **{
+            f"{request}Request.{field}": st.sampled_from(["", values])
+            for request in ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
+            for field, values in (("name", "bert"), ("version", "1"))
+        },
+    }
     models = {f"{options}.model": st.sampled_from(names) for options, names in MODELS.items()}
     pair = st.lists(_TEXT, min_size=1, max_size=2)
     return {
         "tei.v1.PredictPairRequest.inputs": pair,
+        **{f"inference.{name}": values for name, values in inference_fields.items()},
         **{f"{PACKAGE}.{name}": values for name, values in {**messages_, **fields, **models}.items()},
     }
 
@@ -166,7 +230,7 @@ def good_requests(method: MethodDescriptor) -> st.SearchStrategy[list[Message]]:
     """Return what a caller sends in one call: one message, or of a stream its options and then items."""
     if not method.client_streaming:
         return messages(method.input_type, LIKELY).map(lambda request: [request])
-    if method in TEI_METHODS:
+    if method in SPOKEN_METHODS:
         return st.lists(messages(method.input_type, LIKELY), min_size=1, max_size=4)
     options, items = (_member(method, name) for name in ("options", "items"))
     return st.builds(lambda first, rest: [first, *rest], options, st.lists(items, max_size=4))

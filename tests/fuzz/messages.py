@@ -108,11 +108,20 @@ def _one(field: FieldDescriptor, taste: Taste, depth: int) -> Values:
     return messages(field.message_type, taste, depth)
 
 
+def _put_map(target: Any, value: Mapping[Any, Any]) -> None:
+    """Put a dict into a map, whose messages cannot be assigned."""
+    for key, each in value.items():
+        if isinstance(each, Message):
+            target[key].CopyFrom(each)
+        else:
+            target[key] = each
+
+
 def put(message: Message, field: FieldDescriptor, value: Any) -> None:
     """Set a field to a value, whatever its kind."""
     message.ClearField(field.name)
     if is_map(field):
-        getattr(message, field.name).update(value)
+        _put_map(getattr(message, field.name), value)
     elif field.is_repeated:
         getattr(message, field.name).extend(value)
     elif field.message_type is not None:

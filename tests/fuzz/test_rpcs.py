@@ -18,7 +18,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from bertstream.client import Client
-from tests.fuzz.likely import METHODS, TEI_METHODS, requests
+from tests.fuzz.likely import METHODS, SPOKEN_METHODS, requests
 from tests.fuzz.running import examples
 from tests.support.generation_checkpoints import tiny_causal
 from tests.support.server import Server, running
@@ -130,7 +130,7 @@ def details_of(error: Any) -> tuple[status_pb2.Status, error_details_pb2.ErrorIn
 # OpenTelemetry's SDK does for the client's spans once a test of the same process has set it up.
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [*METHODS, *TEI_METHODS], ids=lambda method: method.full_name)
+@pytest.mark.parametrize("method", [*METHODS, *SPOKEN_METHODS], ids=lambda method: method.full_name)
 @given(data=st.data())
 @examples(60)
 def test_a_call_is_answered_or_refused_for_a_reason(method: MethodDescriptor, fuzzed: Fuzzed, data: Any) -> None:

@@ -68,7 +68,7 @@ def answers(address: str) -> dict[str, Any]:
             "absent": client.is_model_ready("nothing"),
             "server": client.get_server_metadata(as_json=True)["name"],
             "outputs": [output.name for output in client.get_model_metadata(MODEL).outputs],
-            "config": [config.max_batch_size, [each.name for each in config.input if not each.optional]],
+            "config": [config.max_batch_size, [each.name for each in config.input]],
             "index": [each.name for each in client.get_model_repository_index().models],
             "plain": vectors(result),
             "id": result.get_response().id,

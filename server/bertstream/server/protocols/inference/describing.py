@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bertstream.server.core.models import ServedModel
 from bertstream.server.protocols.inference import inference_pb2
 from bertstream.server.protocols.inference.choosing import VERSION
-from bertstream.server.protocols.inference.inputs import SECOND, TEXT, input_specs
+from bertstream.server.protocols.inference.inputs import further_inputs, usual_inputs
 from bertstream.server.protocols.inference.tasks.registry import default_task, further_outputs
 from bertstream.server.protocols.inference.tensors import Spec
 
@@ -23,13 +23,13 @@ _KINDS = {"cpu": inference_pb2.ModelInstanceGroup.KIND_CPU, "cuda": inference_pb
 
 
 def metadata_of(model: ServedModel) -> inference_pb2.ModelMetadataResponse:
-    """Return a model's inputs, and the outputs of a request that names none."""
+    """Return the inputs of a usual request to a model, and the outputs of one that names none."""
     task, outputs = default_task(model.description)
     return inference_pb2.ModelMetadataResponse(
         name=model.name,
         versions=[VERSION],
         platform=PLATFORM,
-        inputs=_tensors(input_specs(pairs=task.needs_pairs)),
+        inputs=_tensors(usual_inputs(pairs=task.reads_pairs(model.description))),
         outputs=_tensors(outputs),
     )
 
@@ -38,20 +38,15 @@ def config_of(model: ServedModel) -> inference_pb2.ModelConfig:
     """Return what Triton's clients ask of a model's configuration."""
     description = model.description
     task, outputs = default_task(description)
-    needed = (TEXT, SECOND) if task.needs_pairs else (TEXT,)
+    pairs = task.reads_pairs(description)
     config = inference_pb2.ModelConfig(
         name=model.name,
         platform=PLATFORM,
         backend=BACKEND,
         max_batch_size=model.limits.max_texts,
         input=[
-            inference_pb2.ModelInput(
-                name=spec.name,
-                data_type=_TYPES[spec.datatype],
-                dims=spec.shape[1:],
-                optional=spec.name not in needed,
-            )
-            for spec in input_specs(pairs=task.needs_pairs)
+            inference_pb2.ModelInput(name=spec.name, data_type=_TYPES[spec.datatype], dims=spec.shape[1:])
+            for spec in usual_inputs(pairs=pairs)
         ],
         output=[
             inference_pb2.ModelOutput(name=spec.name, data_type=_TYPES[spec.datatype], dims=spec.shape[1:])
@@ -70,8 +65,10 @@ def config_of(model: ServedModel) -> inference_pb2.ModelConfig:
     config.parameters["revision"].string_value = description.revision
     if description.labels:
         config.parameters["labels"].string_value = json.dumps(description.labels, ensure_ascii=False)
-    for spec in further_outputs(description):
-        config.parameters[f"output.{spec.name}"].string_value = f"{spec.datatype} {list(spec.shape)}"
+    further = {"input": further_inputs(pairs=pairs), "output": further_outputs(description)}
+    for kind, specs in further.items():
+        for spec in specs:
+            config.parameters[f"{kind}.{spec.name}"].string_value = f"{spec.datatype} {list(spec.shape)}"
     return config
 
 

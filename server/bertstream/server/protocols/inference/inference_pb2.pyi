@@ -349,7 +349,7 @@ class ModelMetadataResponse(_message.Message):
 
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelMetadataResponse.TensorMetadata]:
-        """The tensors that it takes: either texts or token ids."""
+        """The tensors of a usual request. ModelConfig lists those that it may have instead or besides."""
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelMetadataResponse.TensorMetadata]:
@@ -947,7 +947,7 @@ class ModelInput(_message.Message):
     data_type: Global___DataType.ValueType
     """The type of its elements."""
     optional: _builtins.bool
-    """Whether a request may do without it."""
+    """Always false."""
     @_builtins.property
     def dims(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Its dimensions, without the batch. -1: it depends on the request."""
@@ -1121,7 +1121,7 @@ class ModelConfig(_message.Message):
     """"bertstream"."""
     @_builtins.property
     def input(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInput]:
-        """The inputs."""
+        """The inputs of a usual request."""
 
     @_builtins.property
     def output(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelOutput]:
@@ -1137,8 +1137,8 @@ class ModelConfig(_message.Message):
 
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, Global___ModelParameter]:
-        """`revision`, of the compiled model; `labels`, its labels in their order as a list of JSON; and `output.NAME`, the type
-        and the shape of each output that may be named besides, such as "FP32 [-1, -1, 384]".
+        """`revision`, of the compiled model; `labels`, its labels in their order as a list of JSON; and `input.NAME` and
+        `output.NAME`, the type and the shape of each further tensor, such as "FP32 [-1, -1, 384]".
         """
 
     @_builtins.property

@@ -37,10 +37,18 @@ class Given:
     width: int = 0
 
 
-def input_specs(*, pairs: bool) -> list[Spec]:
-    """Return the inputs that a model takes; `pairs`: whether it needs two texts."""
-    texts = [Spec(TEXT, "BYTES", (-1, 1)), Spec(SECOND, "BYTES", (-1, 1))]
-    return texts if pairs else [*texts, *(Spec(name, "INT64", (-1, -1)) for name in (IDS, MASK, TYPES))]
+_TEXTS = (Spec(TEXT, "BYTES", (-1, 1)), Spec(SECOND, "BYTES", (-1, 1)))
+_MATRICES = tuple(Spec(name, "INT64", (-1, -1)) for name in (IDS, MASK, TYPES))
+
+
+def usual_inputs(*, pairs: bool) -> Sequence[Spec]:
+    """Return the inputs of a usual request: texts, or pairs of texts."""
+    return _TEXTS if pairs else _TEXTS[:1]
+
+
+def further_inputs(*, pairs: bool) -> Sequence[Spec]:
+    """Return the inputs that a request may have besides or instead."""
+    return _MATRICES if pairs else (*_TEXTS[1:], *_MATRICES)
 
 
 def parse_inputs(message: inference_pb2.ModelInferRequest, max_texts: int) -> Given:

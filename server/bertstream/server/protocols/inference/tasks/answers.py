@@ -29,7 +29,10 @@ class Questions:
     parameters = frozenset(
         {"max_length", "stride", "top_k", "max_answer_tokens", "allow_no_answer", "allow_partial_words", "offset_unit"}
     )
-    needs_pairs = True
+
+    def reads_pairs(self, description: ModelDescription) -> bool:
+        """Return True."""
+        return True
 
     def outputs(self, description: ModelDescription) -> Sequence[Spec]:
         """Return the answers, their scores, and where they are in the contexts."""

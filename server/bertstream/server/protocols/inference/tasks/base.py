@@ -103,9 +103,8 @@ class InferTask(Protocol):
     def parameters(self) -> frozenset[str]:
         """Return the names of its parameters, besides those of every request."""
 
-    @property
-    def needs_pairs(self) -> bool:
-        """Return whether it takes nothing but pairs of texts."""
+    def reads_pairs(self, description: ModelDescription) -> bool:
+        """Return whether a usual request has pairs of texts."""
 
     def outputs(self, description: ModelDescription) -> Sequence[Spec]:
         """Return the outputs that it gives of a model; none where the model is not for it."""

@@ -43,7 +43,10 @@ class Encoding:
             *("data_type", "add_special_tokens", "offset_unit"),
         }
     )
-    needs_pairs = False
+
+    def reads_pairs(self, description: ModelDescription) -> bool:
+        """Return False."""
+        return False
 
     def outputs(self, description: ModelDescription) -> Sequence[Spec]:
         """Return all outputs of an encoder; of hidden states and attention weights one for each layer."""

@@ -43,7 +43,10 @@ class Labels:
     head: HeadName
     by_token: bool
     parameters = TRUNCATION | {"function", "offset_unit"}
-    needs_pairs = False
+
+    def reads_pairs(self, description: ModelDescription) -> bool:
+        """Return whether there is a single label of texts, as rerankers have it."""
+        return not self.by_token and len(description.labels) == 1
 
     def outputs(self, description: ModelDescription) -> Sequence[Spec]:
         """Return the scores, and the logits that they are made of, in the order of the labels."""

@@ -23,7 +23,10 @@ class Masks:
     """Give k candidates for the only mask of each text, best first."""
 
     parameters = TRUNCATION | {"top_k"}
-    needs_pairs = False
+
+    def reads_pairs(self, description: ModelDescription) -> bool:
+        """Return False."""
+        return False
 
     def outputs(self, description: ModelDescription) -> Sequence[Spec]:
         """Return the candidates' tokens, ids and scores."""
