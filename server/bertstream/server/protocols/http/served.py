@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bertstream.server.core.models import Models
-from bertstream.server.protocols.http import health, openai, rerank, tei
+from bertstream.server.protocols.http import health, openai, openapi, rerank, tei
 from bertstream.server.protocols.http.endpoints import Endpoint
 
 
@@ -23,9 +23,10 @@ class Serving:
 def endpoints(serving: Serving) -> Sequence[Endpoint]:
     """Return the endpoints of all APIs."""
     models = serving.models
-    return (
+    described = (
         *health.endpoints(serving.serves),
         *openai.endpoints(models),
         *rerank.endpoints(models),
         *tei.endpoints(models, serving.version, serving.tokenizer_threads),
     )
+    return (*described, *openapi.endpoints(described, serving.version))

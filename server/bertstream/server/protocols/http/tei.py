@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -169,14 +168,14 @@ async def predict(models: Models, request: PredictRequest, call: HttpCall) -> Ht
     model = CLASSIFIER.choose(models, call)
     given = request.inputs
     one = isinstance(given, str) or bool(given and isinstance(given[0], str))
-    runs = items_of([given] if one else given, "inputs", model.limits.max_texts)  # type: ignore[list-item]
-    for run in runs:
-        if not all(isinstance(text, str) for text in _texts_of(run.inputs)):
-            raise invalid("inputs", "it must be a text, a pair of texts, or a list of lists of one or two")
+    if (not one and any(isinstance(each, str) for each in given)) or (one and not _is_item(given)):
+        raise invalid("inputs", "it must be a text, a pair of texts, or a list of lists of one or two")
+    kinds = items_of([given] if one else given, "inputs", model.limits.max_texts)  # type: ignore[list-item]
     model.check_room(call.caller, call.deadline)
-    found = await asyncio.gather(*(_labels(model, request, run, call) for run in runs))
-    labels = [each for some in found for each in some]
-    return answer_of(labels[0] if one else labels)
+    labels: dict[int, Sequence[Any]] = {}
+    for alike in kinds:
+        labels.update(zip(alike.places, await _labels(model, request, alike.sent, call), strict=True))
+    return answer_of(labels[0] if one else [labels[place] for place in sorted(labels)])
 
 
 async def rerank(models: Models, request: RerankRequest, call: HttpCall) -> HttpAnswer:
@@ -221,14 +220,14 @@ def _as_it_is(index: int, row: Any) -> Any:
     return np.ascontiguousarray(row)  # as orjson wants it
 
 
-def _texts_of(inputs: Texts | Pairs) -> Iterable[Any]:
-    return inputs.texts if isinstance(inputs, Texts) else (*inputs.firsts, *inputs.seconds)
+def _is_item(given: str | Sequence[Any]) -> bool:
+    return isinstance(given, str) or all(isinstance(text, str) for text in given)
 
 
 async def _labels(
     model: ServedModel, request: PredictRequest, sent: Sent[Texts | Pairs], call: HttpCall
 ) -> Sequence[Sequence[Any]]:
-    """Return the labels of each text or pair of one run."""
+    """Return the labels of texts, or of pairs."""
 
     def begin() -> tuple[ClassifyTexts, SentItems]:
         cut = _truncation(request, model.description)

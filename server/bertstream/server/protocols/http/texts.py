@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -35,21 +35,27 @@ def sent_of(given: TextsOrIds, path: str, max_texts: int) -> SentTexts:
     return Sent(_ids(given, [f"{path}[{index}]" for index in range(len(given))]), path, path)  # type: ignore[arg-type]
 
 
-def items_of(given: Sequence[str | Sequence[str]], path: str, max_texts: int) -> list[Sent[Texts | Pairs]]:
-    """Return texts and pairs, mixed, as runs of one kind; a list of one text is that text. Raises as `sent_of`."""
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Items of one kind, and where they stand among all."""
+
+    sent: Sent[Texts | Pairs]
+    places: Sequence[int]
+
+
+def items_of(given: Sequence[str | Sequence[str]], path: str, max_texts: int) -> list[Alike]:
+    """Return texts and pairs, apart where there are both; a list of one text is that text. Raises as `sent_of`."""
     check_count(len(given), path, max_texts)
     items = [(each,) if isinstance(each, str) else tuple(each) for each in given]
     for index, item in enumerate(items):
         if len(item) not in (1, 2):
             raise invalid(f"{path}[{index}]", f"it must have one text or two, not {len(item)}", "INVALID_LENGTHS")
-    runs: list[Sent[Texts | Pairs]] = []
-    first = 0
-    for size, run in groupby(items, len):
-        some = list(run)
-        inputs = Texts([item[0] for item in some]) if size == 1 else Pairs(*map(list, zip(*some, strict=True)))
-        runs.append(Sent(inputs, path, path, offset=first))
-        first += len(some)
-    return runs
+    places = {size: [index for index, item in enumerate(items) if len(item) == size] for size in (1, 2)}
+    mixed = all(places.values())  # errors then name all items, as places among those of one kind would mislead
+    singles = Texts([items[index][0] for index in places[1]])
+    pairs = Pairs([items[index][0] for index in places[2]], [items[index][1] for index in places[2]])
+    kinds = ((singles, places[1]), (pairs, places[2]))
+    return [Alike(Sent(inputs, path, path, single=mixed), found) for inputs, found in kinds if found]
 
 
 def check_count(count: int, path: str, most: int) -> None:
