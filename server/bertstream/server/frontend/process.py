@@ -208,7 +208,9 @@ class Frontend:
         settings, endpoints = self._settings, self._endpoints
         if not endpoints:
             return None
-        through = self._links(open_endpoints(endpoints, settings.keys), links_of_http(settings.limits))
+        through = self._links(
+            open_endpoints(endpoints, settings.keys), links_of_http(settings.limits, settings.connections)
+        )
         return HttpListener(settings, HttpApp(endpoints, through), self._http_certificate, _GOODBYE_SECONDS)
 
     def _serves(self) -> bool:

@@ -26,7 +26,7 @@ from bertstream.server.protocols.http.endpoints import Endpoint
 from bertstream.server.protocols.http.forms import openai_form
 from bertstream.server.protocols.interceptors.counting import CallMeasures
 from bertstream.server.protocols.interceptors.links import Kind
-from bertstream.server.settings import KeyEntry
+from bertstream.server.settings import ConnectionLimits, KeyEntry
 from bertstream.workers.measuring import frontend_metrics as metrics
 from bertstream.workers.measuring.instruments import Registry
 from tests.support.hosted import LIMITS
@@ -97,7 +97,7 @@ def app_of(
         ("GET /health",),
         tracer=None if traces is None else Tracer(1.0, traces.append),
         measures=CallMeasures(registry or Registry(), [each.name for each in endpoints]),
-        identified=links_of_http(LIMITS),
+        identified=links_of_http(LIMITS, ConnectionLimits()),
     )
     return HttpApp(endpoints, links)
 
@@ -218,6 +218,11 @@ async def test_quotas_and_the_gate_say_when_to_come_again(tmp_path: Path) -> Non
     assert (fourth.status, fourth.error["code"], fourth.headers["retry-after"]) == (503, "draining", "1")
     first.left.set()
     await asking
+
+
+async def test_headers_have_a_bound() -> None:
+    caller = await sent().ask(app_of(echo), "POST", "/do", x_more="a" * 20_000)
+    assert (caller.status, caller.error["code"], caller.error["param"]) == (413, "request_too_large", "headers")
 
 
 async def test_a_deadline() -> None:

@@ -15,7 +15,7 @@ from bertstream.server.protocols.http.call import HttpCall, Receive, Scope, Send
 from bertstream.server.protocols.http.endpoints import Endpoint, Table
 from bertstream.server.protocols.http.forms import openai_form
 from bertstream.server.protocols.interceptors.links import EVERY, Kind, Links, Proceed, joined_by_kind
-from bertstream.server.settings import Limits
+from bertstream.server.settings import ConnectionLimits, Limits
 
 
 class HttpApp:
@@ -46,14 +46,15 @@ async def _handle(endpoint: Endpoint, call: HttpCall) -> HttpAnswer | None:
     return await endpoint.handle(None if request is None else parsed(call.body, request), call)
 
 
-def links_of_http(limits: Limits) -> Links:
-    """Return the links for callers that are known: they keep the deadline, and have the body read and the caller seen.
+def links_of_http(limits: Limits, connections: ConnectionLimits) -> Links:
+    """Return the links for callers that are known: they keep bounds, have the body read, and see the caller leave.
 
     A body is read before the call takes a place at the gate, so that slow ones do not take the places.
     """
 
     async def read_body(call: Call, proceed: Proceed) -> Any:
         assert isinstance(call, HttpCall)
+        call.check_headers(connections.max_header_bytes)
         await call.read_body(limits)
         return await proceed()
 
