@@ -13,9 +13,9 @@ import pytest
 from bertstream.client import Client, Health, Unavailable
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
 from tests.support.open_stream import OpenStream
-from tests.support.server import eventually, running
+from tests.support.server import busy, eventually, running
 
-ONE_WORKER = ("--workers", "1", "--threads", "1")
+ONE_WORKER = ("--workers", "1")
 
 
 def test_a_worker_that_dies_during_the_drain_is_replaced(
@@ -26,9 +26,10 @@ def test_a_worker_that_dies_during_the_drain_is_replaced(
     with running([f"tiny={checkpoint('bert')}"], *ONE_WORKER, cache=compile_cache) as server:
         channel = grpc.insecure_channel(server.address, [("grpc.enable_retries", 0)])
         stub = encoding_pb2_grpc.EncodingServiceStub(channel)
-        call = stub.EncodeTexts.future(request)
         (worker,) = server.workers
-        eventually(lambda: worker.cpu_percent(0.1) > 50, "the worker to be busy")
+        works = busy(worker)
+        call = stub.EncodeTexts.future(request)
+        eventually(works, "the worker to be busy")
         server.process.send_signal(signal.SIGTERM)
         eventually(lambda: _refuses(stub), "the drain to begin")
         worker.kill()

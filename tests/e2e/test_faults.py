@@ -19,7 +19,7 @@ from bertstream.client import Client, DeadlineExceeded, InvalidArgument, RpcErro
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, tokenization_pb2, tokenization_pb2_grpc, types_pb2
 from bertstream.workers.compile.compiler import compile_model
 from tests.support.programs import plant_faults
-from tests.support.server import Server, eventually, running
+from tests.support.server import Server, busy, eventually, running
 
 HANGS_ON, FAILS_ON = 40, 41  # token ids
 
@@ -112,8 +112,9 @@ def test_a_cancelled_call_leaves_the_queue(faulty: Server, client: Client) -> No
     stub = encoding_pb2_grpc.EncodingServiceStub(channel)
     ids = types_pb2.TokenIdLists(token_ids=[60] * 500 * 1000, lengths=[500] * 1000)
     request = encoding_pb2.EncodeTextsRequest(inputs=types_pb2.TextBatch(token_ids=ids))
+    works = busy(*faulty.workers)
     calls = [stub.EncodeTexts.future(request) for _ in range(2)]
-    eventually(lambda: any(worker.cpu_percent(0.2) > 50 for worker in faulty.workers), "the workers to be busy")
+    eventually(works, "the workers to be busy")
     for call in calls:
         call.cancel()
     channel.close()

@@ -126,6 +126,20 @@ def _collect(process: subprocess.Popen[str], log: list[str]) -> None:
         log.append(line)
 
 
+def busy(*processes: psutil.Process) -> Callable[[], bool]:
+    """Return a function that tells whether one of them has computed for 0.2 s since this call.
+
+    A share of the processor would tell more of what else runs on the machine.
+    """
+    before = [_cpu_seconds(process) for process in processes]
+    return lambda: any(_cpu_seconds(each) > spent + 0.2 for each, spent in zip(processes, before, strict=True))
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    spent = process.cpu_times()
+    return float(spent.user + spent.system)
+
+
 def eventually(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Wait until the condition holds; fail after a long time."""
     deadline = time.monotonic() + seconds
