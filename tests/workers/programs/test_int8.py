@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from types import SimpleNamespace
 
 import pytest
@@ -52,9 +53,12 @@ NAMES = (
 HEADS = ("bert-mlm", "roberta-classifier", "distilbert-qa", "electra-mlm", "bert-pretraining")
 INPUTS = (*TEXTS, ("a fox", "the dog sleeps in the sun"), ("Größere Straßen", ""))
 # Two roundings a product, each of about half a percent of the numbers that tiny random models have, and 20 products one
-# after the other beside residuals. Measured: 0.9987 at worst.
-NEAR = 0.997
-# Of logits, relative to the largest; measured 0.05 at worst.
+# after the other beside residuals. The models' weights differ from processor to processor. Measured with 80 of them:
+# 0.9981 at worst and 0.9997 in the mean of a model's.
+NEAR, NEAR_IN_THE_MEAN = 0.995, 0.999
+# Of a decoder's steps; measured with 6 models: 0.9996 at worst.
+NEAR_STEPS = 0.997
+# Of logits, relative to the largest; measured with 45 models: 0.052 at worst.
 NEAR_LOGITS = 0.1
 
 Checkpoint = Callable[[str], Path]
@@ -196,14 +200,17 @@ def test_every_family_is_close(operators: Operators, checkpoint: Checkpoint, com
     ids, types = [*ids, [40]], [*types, [0]]  # a single token
     found = both.forward(ids, types, list(range(both.layers + 1)), both.everything(len(ids)))
     states = [layer.split(sizes(ids)) for layer in found.states]
+    of_states, of_weights = [], []
     for i, (text, kinds) in enumerate(zip(ids, types, strict=True)):
         want = both.output(text, kinds)
-        for got, state in zip(states, want.hidden_states, strict=True):
-            assert cosine(got[i], state[0]) >= NEAR
-        for weights, attention in zip(found.weights, want.attentions, strict=True):
-            assert cosine(weights[i], attention[0]) >= NEAR
+        of_states += [cosine(got[i], state[0]) for got, state in zip(states, want.hidden_states, strict=True)]
+        of_weights += [
+            cosine(weights[i], attention[0]) for weights, attention in zip(found.weights, want.attentions, strict=True)
+        ]
         if both.program.description.has_pooler:
             assert cosine(both.program.pooler(states[-1][i][:1]), want.pooler_output) >= NEAR
+    assert min(*of_states, *of_weights) >= NEAR
+    assert min(mean(of_states), mean(of_weights)) >= NEAR_IN_THE_MEAN
     assert (both.program.description.compute_type, both.program.description.products) == ("int8", "int8")
     assert both.program.description.native_operators == operators.native
     assert both.program.description.precision_test.min_cosine >= NEAR
@@ -256,11 +263,11 @@ def test_generation_stays_near(tmp_path: Path, compile_cache: Path, maker: Calla
     texts, tokens = [[9, 10, 11, 12, 13, 20], [8]], ([5, 5], [33, 34], [44, 45])
     if maker is tiny_causal:
         (ours, got), (theirs, want) = coarse.prefill(texts), exact.prefill(texts)
-        assert cosine(got, want) >= NEAR
+        assert cosine(got, want) >= NEAR_STEPS
     else:
         ours, theirs = coarse.encode(texts), exact.encode(texts)
     for each in tokens:
-        assert cosine(coarse.step(ours, each), exact.step(theirs, each)) >= NEAR
+        assert cosine(coarse.step(ours, each), exact.step(theirs, each)) >= NEAR_STEPS
 
 
 def test_a_device_that_has_no_int8(checkpoint: Checkpoint, tmp_path: Path) -> None:
