@@ -114,7 +114,9 @@ def test_all_that_is_inside(outputs: Callable[..., Any], client: Client) -> None
     names = ["last_hidden_state", "pooler_output", "hidden_states.0", "hidden_states.1", "attentions.1"]
     tokens = ["input_ids", "attention_mask", "token_type_ids", "offsets"]
     found = outputs(BERT, [*names, *tokens], text=TEXTS)
-    ours = client.forward(TEXTS, ["last_hidden_state", "pooler_output", "hidden_states", "attentions"], model=BERT)
+    ours: list[Any] = client.forward(
+        TEXTS, ["last_hidden_state", "pooler_output", "hidden_states", "attentions"], model=BERT
+    )
     same(found["last_hidden_state"], padded([each.last_hidden_state for each in ours]))
     same(found["pooler_output"], np.stack([each.pooler_output for each in ours]))
     for layer in (0, 1):
@@ -342,7 +344,8 @@ def test_a_request_without_outputs_gets_those_of_the_metadata(
     config = calls.call("ModelConfig", pb.ModelConfigRequest(name=name)).config
     needed = [each.name for each in config.input]
     assert needed == (["text", "text_pair"] if name in ("reranker", "qa") else ["text"])
-    response = calls.infer(request_of(name, **dict.fromkeys(needed, TEXTS[:2])))
+    inputs: dict[str, Any] = dict.fromkeys(needed, TEXTS[:2])
+    response = calls.infer(request_of(name, **inputs))
     assert [each.name for each in response.outputs] == [each.name for each in told.outputs]
     for output, described, configured in zip(response.outputs, told.outputs, config.output, strict=True):
         assert output.datatype == described.datatype
