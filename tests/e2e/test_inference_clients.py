@@ -29,6 +29,11 @@ def same(given: Any, ours: Any) -> None:
     np.testing.assert_array_equal(np.array(given, np.float32), ours)
 
 
+def close(given: Any, ours: Any) -> None:
+    """Assert that numbers are the same but for what is computed together with others."""
+    np.testing.assert_allclose(np.array(given, np.float32), np.array(ours), atol=1e-6)
+
+
 def test_tritonclient(documented: str) -> None:
     told = answers_of("triton_client", documented)
     assert (told["live"], told["absent"], told["server"]) == ([True] * 3, False, "bertstream")
@@ -43,10 +48,10 @@ def test_tritonclient(documented: str) -> None:
         same(told["plain"], client.encode(TEXTS, normalize=False))
         same(told["aio"], client.encode(TEXTS))
         alone = [client.encode([text]) for text in TEXTS]
-        same(told["aio_stream"], alone)
+        close(told["aio_stream"], alone)
         *streamed, failed = told["stream"]
         assert [id for id, _ in streamed] == ["0", "1", "2"]
-        same([vectors for _, vectors in streamed], alone)
+        close([vectors for _, vectors in streamed], alone)
         assert failed.startswith("MODEL_NOT_FOUND: there is no model 'nothing'")
         best = [labels[0] for labels in client.classify(TEXTS, model="nli")]
     assert [label.split(":")[2] for label in told["labels"]] == [each.label for each in best]
