@@ -16,11 +16,14 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from bertstream.client import Client, Health
+from bertstream.server.protocols.inference import inference_pb2 as pb
 from bertstream.v1 import models_pb2, models_pb2_grpc, types_pb2
 from tests.support.checkpoints import sentence_files
+from tests.support.inference import InferenceCalls, outputs_of, request_of
 from tests.support.sentence import add_module
 from tests.support.server import Server, eventually, running
 
@@ -274,6 +277,29 @@ def test_what_cannot_be_run_is_left_out_where_that_is_allowed(server: Server, cl
 @pytest.mark.parametrize("options", [{"workers": -1}, {"workers": 1000}, {"compute_type": 99}])
 def test_options_that_cannot_be(loading: Loading, options: dict[str, Any]) -> None:
     assert refused(lambda: loading.load("a", "tiny/bert", **options))[0] == "INVALID_ARGUMENT"
+
+
+def test_by_the_open_inference_protocol(server: Server, loading: Loading) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        calls = InferenceCalls(channel)
+
+        def change(verb: str, request: Message) -> Any:
+            return calls.call(f"RepositoryModel{verb}", request, timeout=120)
+
+        request = pb.RepositoryModelLoadRequest(model_name="second")
+        request.parameters["source"].string_param = "tiny/roberta"
+        change("Load", request)
+        found = outputs_of(calls.infer(request_of("second", text=TEXTS)))
+        assert found["embeddings"].shape[0] == len(TEXTS)
+        # KServe's clients have the model's name in the first field, and read what was done.
+        assert change("Unload", pb.RepositoryModelUnloadRequest(repository_name="second")).isUnloaded
+        assert loading.names() == ["first"]
+        status = refused(lambda: change("Load", pb.RepositoryModelLoadRequest(model_name="nothing")))
+        assert status[:2] == ("NOT_FOUND", "CHECKPOINT_NOT_FOUND")
+        request.parameters["config"].string_param = "{}"
+        assert refused(lambda: change("Load", request))[1] == "INVALID_PARAMETER"
+        status = refused(lambda: change("Unload", pb.RepositoryModelUnloadRequest(model_name="first")))
+        assert status[:2] == ("INVALID_ARGUMENT", "LAST_MODEL")
 
 
 def test_a_load_whose_caller_gives_up_goes_on(server: Server, client: Client, loading: Loading) -> None:

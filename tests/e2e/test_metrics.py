@@ -17,6 +17,7 @@ from bertstream.client import Client, InvalidArgument, PermissionDenied
 from bertstream.server.protocols.tei_v1 import tei_pb2
 from tests.support.admin import AdminPort, Metrics
 from tests.support.generation_checkpoints import tiny_causal
+from tests.support.inference import InferenceCalls, request_of
 from tests.support.server import Server, eventually, running
 from tests.support.tei import TeiCalls
 
@@ -127,6 +128,23 @@ def test_another_server_s_interface_is_counted_by_its_names(
     # The first of a stream are interactive, as there are clients that open a stream for each call.
     assert counted("bertstream_queue_duration_seconds_count", model="tiny", priority="interactive") == 16
     assert counted("bertstream_queue_duration_seconds_count", model="tiny", priority="bulk") == 24
+
+
+def test_a_stream_of_batches_becomes_bulk_work_by_its_texts(
+    server: Server, counted: Counted, keys: dict[str, str]
+) -> None:
+    good = [request_of("tiny", text=["hello"] * 4)] * 10
+    bad = request_of("tiny", text=["hello"], parameters={"nonsense": 1})
+    with grpc.insecure_channel(server.address) as channel:
+        key = (("authorization", f"Bearer {keys['team']}"),)
+        answers = list(InferenceCalls(channel).stream([*good, bad], metadata=key))
+    assert [bool(answer.error_message) for answer in answers] == [False] * 10 + [True]
+    method = "inference.GRPCInferenceService/ModelStreamInfer"
+    assert counted(CALLS, grpc_method=method, grpc_status="OK") == 1
+    assert counted("bertstream_admitted_texts_total", model="tiny") == 40
+    assert counted("bertstream_queue_duration_seconds_count", model="tiny", priority="interactive") == 4
+    assert counted("bertstream_queue_duration_seconds_count", model="tiny", priority="bulk") == 6
+    assert counted("bertstream_refusals_total", of="item", reason="INVALID_PARAMETER") == 1
 
 
 def test_generated_tokens_are_counted(client: Client, counted: Counted) -> None:
