@@ -25,7 +25,6 @@ from bertstream.server.supervisor.sources import Source, chosen_models, parse_so
 from tests.clients.environments import NODE
 from tests.support.documented import NAMES
 from tests.support.markdown import (
-    ADDRESS,
     DOCUMENTS,
     KINDS,
     ROOT,
@@ -35,6 +34,7 @@ from tests.support.markdown import (
     commands,
     expected_output,
     indented_blocks,
+    located,
     run_python,
 )
 from tests.support.shell import run_command
@@ -82,7 +82,7 @@ def test_python_blocks_apart_run_and_print_what_is_shown(document: Path, documen
     listed: list[Block | None] = [*blocks(document), None]
     for block, following in pairwise(listed):
         if block is not None and block.kind == "python apart":
-            command = [sys.executable, "-c", block.text.replace(ADDRESS, documented)]
+            command = [sys.executable, "-c", located(block.text, documented)]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
             assert done.returncode == 0, f"{block.place}: {done.stderr}"
             assert_output(expected_output(block, following) or "", done.stdout, block.place)
@@ -102,7 +102,7 @@ def test_node_blocks_run(block: Block, documented: str) -> None:
     packages = 'require("@grpc/grpc-js"); require("@grpc/proto-loader")'
     if shutil.which("node") is None or run_node(packages).returncode:
         pytest.skip("no Node, or none of gRPC's packages for it")
-    done = run_node(block.text.replace(ADDRESS, documented))
+    done = run_node(located(block.text, documented))
     assert (done.returncode, done.stderr) == (0, "")
     assert "[ 1000, 1001 ]" in done.stdout
 

@@ -14,6 +14,7 @@ from bertstream.client import Client, Health, Unavailable
 from bertstream.v1 import encoding_pb2, encoding_pb2_grpc, types_pb2
 from tests.support.open_stream import OpenStream
 from tests.support.server import busy, eventually, running
+from tests.support.web import ask
 
 ONE_WORKER = ("--workers", "1")
 
@@ -51,10 +52,15 @@ def _refuses(stub: Any) -> bool:
 
 
 def test_the_log_says_how_a_drain_goes(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
-    with running([f"tiny={checkpoint('bert')}"], *ONE_WORKER, "--frontends", "2", cache=compile_cache) as server:
+    flags = *ONE_WORKER, "--frontends", "2", "--http-port", "0"
+    with running([f"tiny={checkpoint('bert')}"], *flags, cache=compile_cache) as server:
+        assert ask(f"{server.http_url}/health").status == 200
         streams = [OpenStream(server.address) for _ in range(3)]
         server.process.send_signal(signal.SIGTERM)
         eventually(lambda: len(server.logged("calls are left")) == 1, "the calls to be told")
+        told = [ask(f"{server.http_url}/{path}") for path in ("health", "v1/models") for _ in range(4)]
+        assert {answer.status for answer in told} <= {200, 503}  # some frontends may have no stream, and be gone
+        assert 503 in {answer.status for answer in told}
         for stream in streams:
             stream.end()
         assert server.process.wait(60) == 0

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,10 @@ import pytest
 
 from bertstream.cli import main
 from bertstream.client import TLS, Client, Unauthenticated, Unavailable
+from bertstream.server.settings import TlsFiles
 from tests.support.certificates import Authority
 from tests.support.server import Server, eventually, running
+from tests.support.web import ask
 
 _sizes = itertools.count(1 << 26)  # makes channels differ, since those with the same arguments share one connection
 
@@ -156,7 +159,7 @@ def test_a_certificate_stands_for_a_key(
     file = folder / "keys.toml"
     main(["keys", "add", "ingest", "--subject", "SAN=ingest.example.com", "--file", str(file)])
     tls = ("--tls-certificate", files.certificate, "--tls-key", files.key, "--tls-client-ca", str(authority.path))
-    options = ("--workers", "1", "--threads", "1", "--log-level", "debug", "--keys-file", str(file))
+    options = ("--workers", "1", "--threads", "1", "--log-level", "debug", "--keys-file", str(file), "--http-port", "0")
     with running([f"tiny={checkpoint('bert')}"], *options, *tls, cache=compile_cache) as server:
         assert " | mutual TLS | keys | " in server.ready_line
         with client(server, authority, certificate=known.certificate, key=known.key) as each:
@@ -165,6 +168,18 @@ def test_a_certificate_stands_for_a_key(
         shown = {"certificate": unknown.certificate, "key": unknown.key}
         with client(server, authority, **shown) as each, pytest.raises(Unauthenticated, match="wants a key"):
             each.encode(["a b"])
+        assert models_over_http(server, authority, known) == (200, "tiny")
+        assert models_over_http(server, authority, unknown) == (401, "invalid_api_key")
+        with pytest.raises(OSError):  # without a certificate there is no connection
+            ask(f"{server.http_url}/health", tls=ssl.create_default_context(cafile=str(authority.path)))
+
+
+def models_over_http(server: Server, authority: Authority, shown: TlsFiles) -> tuple[int, str]:
+    """Return what a caller who shows this certificate is told: the first model, or the code of the error."""
+    trusting = ssl.create_default_context(cafile=str(authority.path))
+    trusting.load_cert_chain(shown.certificate, shown.key)
+    answer = ask(f"{server.http_url}/v1/models", tls=trusting)
+    return answer.status, answer.json["data"][0]["id"] if answer.status == 200 else answer.json["error"]["code"]
 
 
 def refused(cache: Path, *options: str) -> str:

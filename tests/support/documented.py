@@ -14,7 +14,8 @@ from bertstream.workers.compile.compiling import EMBEDDED_NAME
 from tests.support.checkpoints import tiny_distilbert
 from tests.support.generation_checkpoints import tiny_bert2bert, tiny_causal
 from tests.support.heads import labels
-from tests.support.hosted import LIMITS, hosted
+from tests.support.hosted import LIMITS, free_port, hosted
+from tests.support.markdown import HTTP_ADDRESSES
 
 Make = Callable[[Path], Path]
 
@@ -45,5 +46,7 @@ def documented_server(checkpoint: Callable[[str], Path], cache: Path, folder: Pa
     models |= {name: checkpoint(known) for name, known in CHECKPOINTS.items()}
     models |= {name: make(folder / name) for name, make in MAKERS.items()}
     limits: dict[str, Any] = {name: FIELDS[name].default for name in LIMITS.__dataclass_fields__}
-    with tempfile.TemporaryDirectory() as sockets, hosted(models, cache, Path(sockets), **limits) as address:
+    port = free_port()
+    with tempfile.TemporaryDirectory() as sockets, hosted(models, cache, Path(sockets), port, **limits) as address:
+        HTTP_ADDRESSES[address] = f"127.0.0.1:{port}"
         yield address

@@ -22,6 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ADDRESS = "127.0.0.1:50051"  # where the documents' server is
+HTTP_ADDRESS = "127.0.0.1:8080"  # where it answers HTTP
+HTTP_ADDRESSES: dict[str, str] = {}  # where the tests' servers answer HTTP, by their addresses
 PYTHON_KINDS = ("python", "python apart")
 RUN_KINDS = (*PYTHON_KINDS, "console", "toml", "js")
 KINDS = (*RUN_KINDS, "text", "text picture")
@@ -41,6 +43,11 @@ class Block:
     @property
     def place(self) -> str:
         return f"{self.document.relative_to(ROOT)}:{self.line}"
+
+
+def located(text: str, address: str) -> str:
+    """Return a text of a document with the addresses of the tests' server in place of the document's."""
+    return text.replace(ADDRESS, address).replace(HTTP_ADDRESS, HTTP_ADDRESSES.get(address, HTTP_ADDRESS))
 
 
 def blocks(document: Path) -> list[Block]:
@@ -76,7 +83,7 @@ def expected_output(of: Block, following: Block | None) -> str | None:
 
 def run_python(block: Block, namespace: dict[str, Any], address: str) -> str:
     """Run a block, and return what it prints. A traceback names the document and its line."""
-    source = "\n" * (block.line - 1) + block.text.replace(ADDRESS, address)
+    source = "\n" * (block.line - 1) + located(block.text, address)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(source, str(block.document), "exec"), namespace)

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 _READY = re.compile(r"ready on (\S+)")
+_HTTP = re.compile(r"HTTP at (\S+)")
 
 
 @dataclass
@@ -32,6 +33,13 @@ class Server:
     @property
     def address(self) -> str:
         found = _READY.search(self.ready_line)
+        assert found is not None
+        return found[1]
+
+    @property
+    def http_url(self) -> str:
+        """Where it answers JSON over HTTP, without a slash at the end."""
+        found = _HTTP.search(self.ready_line)
         assert found is not None
         return found[1]
 

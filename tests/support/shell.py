@@ -9,6 +9,7 @@ document cannot use it unnoticed.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -24,7 +25,8 @@ import grpc
 from bertstream.server import config
 from bertstream.server.supervisor.sources import chosen_models
 from tests.support.grpcurl import call, grpcurl
-from tests.support.markdown import ADDRESS, ROOT
+from tests.support.markdown import ADDRESS, HTTP_ADDRESS, HTTP_ADDRESSES, ROOT, located
+from tests.support.web import ask
 
 COREUTILS = ("bash", "cat", "head", "printf", "sort", "wc")
 
@@ -36,7 +38,7 @@ def run_command(command: str, address: str, folder: Path) -> str:
         _make_tools(tools)
     variables = {name: value for name, value in os.environ.items() if not name.startswith("BERTSTREAM_")}
     done = subprocess.run(
-        [tools / "bash", "-euo", "pipefail", "-c", command.replace(ADDRESS, address)],
+        [tools / "bash", "-euo", "pipefail", "-c", located(command, address)],
         cwd=folder,
         env={**variables, "PATH": str(tools), "BERTSTREAM_ADDRESS": address},
         capture_output=True,
@@ -45,7 +47,7 @@ def run_command(command: str, address: str, folder: Path) -> str:
         check=False,
     )
     assert done.returncode == 0, f"{command}\nends with exit code {done.returncode}: {done.stderr}"
-    return done.stdout.replace(address, ADDRESS)
+    return done.stdout.replace(address, ADDRESS).replace(HTTP_ADDRESSES.get(address, HTTP_ADDRESS), HTTP_ADDRESS)
 
 
 def _make_tools(tools: Path) -> None:
@@ -109,16 +111,27 @@ def _check_loading(arguments: list[str]) -> int:
 
 
 def curl(arguments: list[str]) -> int:
-    """Run `URL -d JSON` for a unary call at an admin port, as that port passes it on."""
+    """Run `URL -H HEADER -d JSON`: of the port of HTTP as it is, and a unary call at an admin port as that has it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    parser.add_argument("-d", required=True)
+    parser.add_argument("-d", default="")
+    parser.add_argument("-H", action="append", default=[])
     given = parser.parse_args(arguments)
+    if ":9464" not in given.url:
+        return _request(given.url, given.d, given.H)
     found = re.fullmatch(r"http://127\.0\.0\.1:9464/api/rpc/([\w.]+/\w+)", given.url)
     if found is None:
         return _fail(f"not a call at the admin port: {given.url}")
     with grpc.insecure_channel(os.environ["BERTSTREAM_ADDRESS"]) as channel:
         call(channel, found[1], given.d)
+    return 0
+
+
+def _request(url: str, body: str, headers: Sequence[str]) -> int:
+    """Send a request that curl would send, and print the answer, whatever its status, where that is JSON."""
+    parted = (header.partition(":") for header in headers)
+    answer = ask(url, body.encode() or None, {name.strip(): value.strip() for name, _, value in parted})
+    sys.stdout.write(json.dumps(answer.json) + "\n")
     return 0
 
 
