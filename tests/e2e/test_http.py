@@ -39,7 +39,7 @@ def same(given: Any, ours: Any) -> None:
 @pytest.mark.parametrize("encoding_format", ["float", omit])  # omitted, the client asks for Base64
 @pytest.mark.parametrize("options", [{}, {"dimensions": 7}])
 def test_openai_s_client_gets_our_vectors(
-    openai: OpenAI, client: Client, encoding_format: Any, options: dict[str, int]
+    openai: OpenAI, client: Client, encoding_format: Any, options: dict[str, Any]
 ) -> None:
     answer = openai.embeddings.create(model="prompts", input=TEXTS, encoding_format=encoding_format, **options)
     same([each.embedding for each in answer.data], client.encode(TEXTS, model="prompts", **options))
@@ -74,8 +74,8 @@ def test_openai_s_errors(openai: OpenAI) -> None:
         openai.embeddings.create(model="text-embedding-3-small", input=TEXTS)
     assert (missing.value.code, missing.value.type) == ("model_not_found", "invalid_request_error")
     with pytest.raises(BadRequestError) as wrong:
-        openai.embeddings.create(model="words", input=[TEXT, 3])  # type: ignore[list-item]
-    assert (wrong.value.code, wrong.value.param) == ("invalid_argument", "input[1]")
+        openai.embeddings.create(model="words", input=[TEXT, 3])  # type: ignore[arg-type]
+    assert (wrong.value.code, wrong.value.param) == ("invalid_type", "input[1]")
     assert wrong.value.request_id
     with pytest.raises(BadRequestError) as large:
         openai.embeddings.create(model="words", input=TEXT, dimensions=10_000)
@@ -89,16 +89,16 @@ BAD_BODIES: list[tuple[Any, int, str, str | None]] = [
     (b'{"input": "\xff"}', 400, "malformed_message", None),
     (b'{"input": "\\ud800"}', 400, "malformed_message", None),
     (b'{"a":' + b"[" * 100_000, 400, "malformed_message", None),
-    (b"[" * 100_000, 400, "invalid_argument", None),
-    ({}, 400, "invalid_argument", None),
-    ({"input": None}, 400, "invalid_argument", "input"),
+    (b"[" * 100_000, 400, "invalid_type", None),
+    ({}, 400, "invalid_type", None),
+    ({"input": None}, 400, "invalid_type", "input"),
     ({"input": []}, 400, "invalid_empty_list", "input"),
-    ({"input": {"a": 1}}, 400, "invalid_argument", "input"),
-    ({"input": [["a"]]}, 400, "invalid_argument", "input[0][0]"),
+    ({"input": {"a": 1}}, 400, "invalid_type", "input"),
+    ({"input": [["a"]]}, 400, "invalid_type", "input[0][0]"),
     ({"input": [[-1]]}, 400, "invalid_token_id", "input[0]"),
     ({"input": [10**30]}, 400, "invalid_token_id", "input"),
     ({"input": [1 << 20]}, 400, "invalid_token_id", "input"),
-    ({"input": "a", "encoding_format": "int8"}, 400, "invalid_argument", "encoding_format"),
+    ({"input": "a", "encoding_format": "int8"}, 400, "invalid_type", "encoding_format"),
     ({"input": "a", "model": "x" * 1000}, 404, "model_not_found", None),
     ({"input": ["a"] * (MAX_TEXTS + 1)}, 413, "request_too_large", "input"),
     ({"input": "a" * (1 << 19)}, 413, "request_too_large", None),

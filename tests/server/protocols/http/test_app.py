@@ -150,9 +150,9 @@ async def test_what_is_not_there() -> None:
         (b"{", "malformed_message", None),
         (b'{"text": "\xff"}', "malformed_message", None),
         (b'{"x":' + b"[" * 100_000, "malformed_message", None),
-        (b'{"text": 3}', "invalid_argument", "text"),
-        (b"[]", "invalid_argument", None),
-        (b"{}", "invalid_argument", None),
+        (b'{"text": 3}', "invalid_type", "text"),
+        (b"[]", "invalid_type", None),
+        (b"{}", "invalid_type", None),
     ],
 )
 async def test_a_bad_body(body: bytes, code: str, param: str | None) -> None:

@@ -12,12 +12,12 @@ Body = TypeVar("Body", bound=msgspec.Struct)
 
 
 def parsed(body: bytes, request: type[Body]) -> Body:
-    """Return a body as a value of this type. Raises MALFORMED_MESSAGE, or INVALID_ARGUMENT with the field's path."""
+    """Return a body as a value of this type. Raises MALFORMED_MESSAGE, or INVALID_TYPE with the field's path."""
     try:
         return msgspec.json.decode(body, type=request)
     except msgspec.ValidationError as error:
         about, _, path = str(error).partition(" - at `$")
-        raise invalid(path.strip("`.") or "", about.replace("`", "'")) from None
+        raise invalid(path.strip("`.") or "", about.replace("`", "'"), "INVALID_TYPE") from None
     except RecursionError:
         raise invalid("", "the body is nested too deeply", "MALFORMED_MESSAGE") from None
     except ValueError as error:  # not JSON, or not UTF-8

@@ -169,7 +169,7 @@ async def predict(models: Models, request: PredictRequest, call: HttpCall) -> Ht
     given = request.inputs
     one = isinstance(given, str) or bool(given and isinstance(given[0], str))
     if (not one and any(isinstance(each, str) for each in given)) or (one and not _is_item(given)):
-        raise invalid("inputs", "it must be a text, a pair of texts, or a list of lists of one or two")
+        raise invalid("inputs", "it must be a text, a pair of texts, or a list of lists of one or two", "INVALID_TYPE")
     kinds = items_of([given] if one else given, "inputs", model.limits.max_texts)  # type: ignore[list-item]
     model.check_room(call.caller, call.deadline)
     labels: dict[int, Sequence[Any]] = {}
@@ -182,7 +182,7 @@ async def rerank(models: Models, request: RerankRequest, call: HttpCall) -> Http
     """Answer with the scores of all texts, best first."""
     if request.texts is None:
         if request.documents is None:
-            raise invalid("texts", "it is missing")
+            raise invalid("texts", "it is missing", "INVALID_TYPE")
         return await rank_documents(models, parsed(call.body, RankDocumentsRequest), call)
     model = RERANKER.choose(models, call)
     cut = _truncation(request, model.description)

@@ -69,7 +69,9 @@ def check_count(count: int, path: str, most: int) -> None:
 def _check_kind(given: Sequence[object], kind: type, name: str, path: str) -> None:
     for index, each in enumerate(given):
         if not isinstance(each, kind):
-            raise invalid(f"{path}[{index}]", f"it must be a {name}, as the first is: send the others apart")
+            raise invalid(
+                f"{path}[{index}]", f"it must be a {name}, as the first is: send the others apart", "INVALID_TYPE"
+            )
 
 
 def _ids(lists: Sequence[Sequence[int]], paths: Sequence[str]) -> Ids:
