@@ -22,7 +22,7 @@ from tests.support.checkpoints import (
     tiny_roberta,
     tiny_xlm_roberta,
 )
-from tests.support.documented import documented_server
+from tests.support.documented import Documented, served_as_documented
 from tests.support.heads import HEAD_MAKERS
 from tests.support.pairs import Pair
 from tests.support.server import Server, running
@@ -143,10 +143,16 @@ def server(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[S
 
 
 @pytest.fixture(scope="session")
-def documented(
+def documented_server(
     checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """Yield the address of a server of all models that the documents name, with tiny ones in place of the hub's."""
+) -> Iterator[Documented]:
+    """Yield a server of all models that the documents name, with tiny ones in place of the hub's."""
     sharing.check_shares_servers()
-    with documented_server(checkpoint, compile_cache, tmp_path_factory.mktemp("documented")) as address:
-        yield address
+    with served_as_documented(checkpoint, compile_cache, tmp_path_factory.mktemp("documented")) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def documented(documented_server: Documented) -> str:
+    """Return the address of that server."""
+    return documented_server.address

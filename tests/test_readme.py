@@ -22,11 +22,13 @@ import pytest
 
 from bertstream.server import config
 from bertstream.server.supervisor.sources import Source, chosen_models, parse_sources
-from tests.clients.environments import NODE
-from tests.support.documented import NAMES
+from tests.clients.environments import NODE, installed
+from tests.support.documented import NAMES, Documented
 from tests.support.markdown import (
     DOCUMENTS,
+    IN,
     KINDS,
+    PYTHON_KINDS,
     ROOT,
     Block,
     assert_output,
@@ -34,7 +36,6 @@ from tests.support.markdown import (
     commands,
     expected_output,
     indented_blocks,
-    located,
     run_python,
 )
 from tests.support.shell import run_command
@@ -45,6 +46,13 @@ documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(
 def blocks_of(*kinds: str) -> list[Any]:
     found = [block for document in DOCUMENTS for block in blocks(document) if block.kind in kinds]
     return [pytest.param(block, id=block.place) for block in found]
+
+
+def blocks_apart() -> list[Any]:
+    """Return the blocks that are run in a process of their own, each with the one behind it."""
+    pairs = [pair for document in DOCUMENTS for pair in pairwise([*blocks(document), None])]
+    apart = [(block, following) for block, following in pairs if block and block.kind in PYTHON_KINDS[1:]]
+    return [pytest.param(block, following, id=block.place) for block, following in apart]
 
 
 @pytest.fixture
@@ -69,40 +77,42 @@ def test_every_text_is_the_output_of_the_block_before_it(document: Path) -> None
 
 
 @documents
-def test_python_blocks_run_and_print_what_is_shown(document: Path, documented: str, namespace: dict[str, Any]) -> None:
+def test_python_blocks_run_and_print_what_is_shown(
+    document: Path, documented_server: Documented, namespace: dict[str, Any]
+) -> None:
     listed: list[Block | None] = [*blocks(document), None]
     for block, following in pairwise(listed):
         if block is not None and block.kind == "python":
-            printed = run_python(block, namespace, documented)
+            printed = run_python(block, documented_server.told(block.text), namespace)
             assert_output(expected_output(block, following) or "", printed, block.place)
 
 
-@documents
-def test_python_blocks_apart_run_and_print_what_is_shown(document: Path, documented: str) -> None:
-    listed: list[Block | None] = [*blocks(document), None]
-    for block, following in pairwise(listed):
-        if block is not None and block.kind == "python apart":
-            command = [sys.executable, "-c", located(block.text, documented)]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-            assert done.returncode == 0, f"{block.place}: {done.stderr}"
-            assert_output(expected_output(block, following) or "", done.stdout, block.place)
+@pytest.mark.parametrize(("block", "following"), blocks_apart())
+def test_python_blocks_apart_run_and_print_what_is_shown(
+    block: Block, following: Block | None, documented_server: Documented
+) -> None:
+    python = installed(block.kind.removeprefix(IN)) / "python" if block.kind.startswith(IN) else sys.executable
+    command = [python, "-c", documented_server.told(block.text)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"{block.place}: {done.stderr}"
+    assert_output(expected_output(block, following) or "", documented_server.untold(done.stdout), block.place)
 
 
 @pytest.mark.parametrize("block", blocks_of("console"))
-def test_commands_run_and_print_what_is_shown(block: Block, documented: str, tmp_path: Path) -> None:
+def test_commands_run_and_print_what_is_shown(block: Block, documented_server: Documented, tmp_path: Path) -> None:
     for command, output in commands(block):
-        printed = run_command(command, documented, tmp_path)
+        printed = run_command(command, documented_server, tmp_path)
         if output is not None:
             assert_output(output, printed, block.place)
 
 
 @pytest.mark.parametrize("block", blocks_of("js"))
-def test_node_blocks_run(block: Block, documented: str) -> None:
+def test_node_blocks_run(block: Block, documented_server: Documented) -> None:
     """They run if Node finds gRPC's packages: where `make test-clients` puts them, or by NODE_PATH."""
     packages = 'require("@grpc/grpc-js"); require("@grpc/proto-loader")'
     if shutil.which("node") is None or run_node(packages).returncode:
         pytest.skip("no Node, or none of gRPC's packages for it")
-    done = run_node(located(block.text, documented))
+    done = run_node(documented_server.told(block.text))
     assert (done.returncode, done.stderr) == (0, "")
     assert "[ 1000, 1001 ]" in done.stdout
 
@@ -171,6 +181,6 @@ def test_output_is_compared(shown: str, printed: str, same: bool) -> None:
         "bertstream unload",
     ],
 )
-def test_commands_that_cannot_be_are_found(command: str, documented: str, tmp_path: Path) -> None:
+def test_commands_that_cannot_be_are_found(command: str, documented_server: Documented, tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
-        run_command(command, documented, tmp_path)
+        run_command(command, documented_server, tmp_path)

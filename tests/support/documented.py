@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.support.checkpoints import tiny_distilbert
 from tests.support.generation_checkpoints import tiny_bert2bert, tiny_causal
 from tests.support.heads import labels
 from tests.support.hosted import LIMITS, free_port, hosted
-from tests.support.markdown import HTTP_ADDRESSES
+from tests.support.markdown import ADDRESS, HTTP_ADDRESS
 
 Make = Callable[[Path], Path]
 
@@ -39,14 +40,29 @@ MAKERS: Mapping[str, Make] = {
 NAMES = (EMBEDDED_NAME, *CHECKPOINTS, *MAKERS)
 
 
+@dataclass(frozen=True, slots=True)
+class Documented:
+    """Where the documents' server is: HOST:PORT of gRPC, and of JSON over HTTP."""
+
+    address: str
+    http: str
+
+    def told(self, text: str) -> str:
+        """Return a document's text with the addresses of this server in place of those that documents name."""
+        return text.replace(ADDRESS, self.address).replace(HTTP_ADDRESS, self.http)
+
+    def untold(self, text: str) -> str:
+        """Return what a program printed with the addresses that documents name."""
+        return text.replace(self.address, ADDRESS).replace(self.http, HTTP_ADDRESS)
+
+
 @contextmanager
-def documented_server(checkpoint: Callable[[str], Path], cache: Path, folder: Path) -> Iterator[str]:
-    """Serve all of them, with a server's default limits; yield the address."""
+def served_as_documented(checkpoint: Callable[[str], Path], cache: Path, folder: Path) -> Iterator[Documented]:
+    """Serve all of them, by gRPC and by HTTP, with a server's default limits."""
     models = {EMBEDDED_NAME: embedded()}
     models |= {name: checkpoint(known) for name, known in CHECKPOINTS.items()}
     models |= {name: make(folder / name) for name, make in MAKERS.items()}
     limits: dict[str, Any] = {name: FIELDS[name].default for name in LIMITS.__dataclass_fields__}
     port = free_port()
     with tempfile.TemporaryDirectory() as sockets, hosted(models, cache, Path(sockets), port, **limits) as address:
-        HTTP_ADDRESSES[address] = f"127.0.0.1:{port}"
-        yield address
+        yield Documented(address, f"127.0.0.1:{port}")

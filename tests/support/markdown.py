@@ -2,6 +2,7 @@
 
 ```python        run in order, all of a document in one namespace
 ```python apart  run in a process of its own, since it uses what leaves things behind
+```python in X   run by the Python of others' client X, where `make test-clients` has installed it
 ```console       lines with `$ ` are run by bash, with stand-ins for a few commands (see shell.py)
 ```toml          read as a configuration file of the server
 ```js            run by Node, where it and gRPC's packages for it are there
@@ -22,9 +23,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ADDRESS = "127.0.0.1:50051"  # where the documents' server is
-HTTP_ADDRESS = "127.0.0.1:8080"  # where it answers HTTP
-HTTP_ADDRESSES: dict[str, str] = {}  # where the tests' servers answer HTTP, by their addresses
-PYTHON_KINDS = ("python", "python apart")
+HTTP_ADDRESS = "127.0.0.1:8080"  # and where its JSON over HTTP
+IN = "python in "
+CLIENTS = sorted(path.stem for path in (ROOT / "tests" / "clients" / "requirements").glob("*.txt"))
+PYTHON_KINDS = ("python", "python apart", *(IN + name for name in CLIENTS))
 RUN_KINDS = (*PYTHON_KINDS, "console", "toml", "js")
 KINDS = (*RUN_KINDS, "text", "text picture")
 
@@ -43,11 +45,6 @@ class Block:
     @property
     def place(self) -> str:
         return f"{self.document.relative_to(ROOT)}:{self.line}"
-
-
-def located(text: str, address: str) -> str:
-    """Return a text of a document with the addresses of the tests' server in place of the document's."""
-    return text.replace(ADDRESS, address).replace(HTTP_ADDRESS, HTTP_ADDRESSES.get(address, HTTP_ADDRESS))
 
 
 def blocks(document: Path) -> list[Block]:
@@ -81,9 +78,9 @@ def expected_output(of: Block, following: Block | None) -> str | None:
     return following.text if following is not None and following.kind == "text" and of.kind in PYTHON_KINDS else None
 
 
-def run_python(block: Block, namespace: dict[str, Any], address: str) -> str:
-    """Run a block, and return what it prints. A traceback names the document and its line."""
-    source = "\n" * (block.line - 1) + located(block.text, address)
+def run_python(block: Block, source: str, namespace: dict[str, Any]) -> str:
+    """Run the source of a block, and return what it prints. A traceback names the document and its line."""
+    source = "\n" * (block.line - 1) + source
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(source, str(block.document), "exec"), namespace)

@@ -24,30 +24,31 @@ import grpc
 
 from bertstream.server import config
 from bertstream.server.supervisor.sources import chosen_models
+from tests.support.documented import Documented
 from tests.support.grpcurl import call, grpcurl
-from tests.support.markdown import ADDRESS, HTTP_ADDRESS, HTTP_ADDRESSES, ROOT, located
+from tests.support.markdown import ROOT
 from tests.support.web import ask
 
 COREUTILS = ("bash", "cat", "head", "printf", "sort", "wc")
 
 
-def run_command(command: str, address: str, folder: Path) -> str:
+def run_command(command: str, served: Documented, folder: Path) -> str:
     """Return what the command prints on standard output. Raises where its exit code is not 0."""
     tools = folder / ".tools"
     if not tools.exists():
         _make_tools(tools)
     variables = {name: value for name, value in os.environ.items() if not name.startswith("BERTSTREAM_")}
     done = subprocess.run(
-        [tools / "bash", "-euo", "pipefail", "-c", located(command, address)],
+        [tools / "bash", "-euo", "pipefail", "-c", served.told(command)],
         cwd=folder,
-        env={**variables, "PATH": str(tools), "BERTSTREAM_ADDRESS": address},
+        env={**variables, "PATH": str(tools), "BERTSTREAM_ADDRESS": served.address},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 0, f"{command}\nends with exit code {done.returncode}: {done.stderr}"
-    return done.stdout.replace(address, ADDRESS).replace(HTTP_ADDRESSES.get(address, HTTP_ADDRESS), HTTP_ADDRESS)
+    return served.untold(done.stdout)
 
 
 def _make_tools(tools: Path) -> None:

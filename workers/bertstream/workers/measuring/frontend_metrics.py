@@ -6,8 +6,8 @@ from bertstream.workers.measuring.declarations import BYTES, SECONDS, Metric
 
 _CALL = ("grpc.method", "grpc.status")
 _METHOD = (
-    "`grpc.method` is the full name, `package.Service/Method`, of a call over HTTP its endpoint, `POST /v1/embeddings`, "
-    "or `other` where the server has no such method, and `grpc.status` is the code's name."
+    "`grpc.method` is the full name, `package.Service/Method`, of a call over HTTP its endpoint, "
+    "`POST /v1/embeddings`, or `other` where the server has no such method, and `grpc.status` is the code's name."
 )
 
 # The names of gRPC's own metrics of servers: gRFC A66.

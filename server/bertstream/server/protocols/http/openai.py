@@ -95,9 +95,10 @@ async def get_model(models: Models, _: None, call: HttpCall) -> HttpAnswer:
 
 def _pooling(dimensions: int | None, description: ModelDescription) -> Pooling:
     own = default_pooling(description)
-    if dimensions is None:
+    if not dimensions:  # infinity's client sends 0 unless it is told
         return own
-    if not 1 <= dimensions <= (width := pooled_width(own, description)):
+    width = pooled_width(own, description)
+    if not 1 <= dimensions <= width:
         raise invalid("dimensions", f"{dimensions} is not between 1 and {width}", "INVALID_RANGE")
     return replace(own, dimensions=dimensions)
 
