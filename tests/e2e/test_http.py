@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,6 +123,16 @@ def test_what_is_not_there(other_apis: ServedApis) -> None:
     nothing, wrong = other_apis.get("/v1/nothing"), other_apis.get("/v1/embeddings")
     assert (nothing.status, nothing.json["error"]["code"]) == (404, "method_not_found")
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
+
+
+def test_the_document_and_its_page(other_apis: ServedApis) -> None:
+    described = other_apis.get("/openapi.json").json
+    assert {"/v1/embeddings", "/embed", "/v2/rerank"} <= set(described["paths"])
+    page = other_apis.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    for name in re.findall(r'(?:src|href)="(/docs/[^"]+)"', page.text):
+        assert other_apis.get(name).status == 200
 
 
 def test_headers_of_a_call(other_apis: ServedApis) -> None:

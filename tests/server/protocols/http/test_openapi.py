@@ -39,7 +39,7 @@ def test_every_body_has_an_example_that_fits() -> None:
     assert len(with_bodies) > 5
     for each in with_bodies:
         assert each.request is not None
-        assert convert(each.example, each.request)
+        assert isinstance(convert(each.example, each.request), each.request)
 
 
 def test_only_what_tells_nothing_of_models_is_standard() -> None:
