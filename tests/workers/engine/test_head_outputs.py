@@ -13,7 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bertstream.workers.contract import HeadName, HeadOptions, Output, OutputOptions, ScoreFunction, Spans, Work
+from bertstream.workers.contract import (
+    HeadName,
+    HeadOptions,
+    Output,
+    OutputOptions,
+    ScoreFunction,
+    SparseActivation,
+    SparsePooling,
+    SparseStrategy,
+    Spans,
+    Work,
+)
 from bertstream.workers.engine import vocabulary
 from bertstream.workers.engine.answers import best_answers
 from bertstream.workers.engine.batch import prepare
@@ -26,6 +37,8 @@ from tests.support.works import LAST_LAYER, VOCABULARY, FakeProgram, fake_logits
 FUNCTIONS: tuple[ScoreFunction, ...] = get_args(ScoreFunction)
 TEXT_HEADS: tuple[HeadName, ...] = ("next_sentence", "sequence_classification", "multiple_choice")
 ANSWERS = HeadOptions("question_answering", top_k=3, max_answer_tokens=2)
+STRATEGIES: tuple[SparseStrategy, ...] = get_args(SparseStrategy)
+ACTIVATIONS: tuple[SparseActivation, ...] = get_args(SparseActivation)
 
 
 def compute(*works: Work, program: FakeProgram | None = None) -> list[dict[str, Tensor]]:
@@ -71,6 +84,23 @@ def masked_logits(work: Work) -> Tensor:
     return fake_logits("fill_mask", torch.stack(states)) if states else torch.zeros(0, VOCABULARY)
 
 
+def sparse(work: Work, options: HeadOptions) -> dict[str, Tensor]:
+    """Return the weights of each text as a whole: all of its tokens' logits at once."""
+    rows = []
+    for text in texts_of(work):
+        weights = fake_logits("fill_mask", text).relu().log1p()
+        weights = weights.log1p() if options.sparse.activation == "log1p_relu" else weights
+        pooled = (weights.amax(0) if options.sparse.strategy == "max" else weights.sum(0)).tolist()
+        best = sorted(range(VOCABULARY), key=lambda i: (-pooled[i], i))[: options.top_k or None]
+        rows.append([(i, pooled[i]) for i in sorted(best) if pooled[i] > 0])
+    entries = [entry for row in rows for entry in row]
+    return {
+        "sparse_weights.counts": torch.tensor([len(row) for row in rows], dtype=torch.int32),
+        "sparse_weights.ids": torch.tensor([i for i, _ in entries], dtype=torch.int32),
+        "sparse_weights.weights": torch.tensor([weight for _, weight in entries]),
+    }
+
+
 def reference(work: Work, output: Output) -> dict[str, Tensor]:
     options, spans = work.output_options.head, work.batch.spans
     if output == "last_hidden_state":
@@ -84,6 +114,8 @@ def reference(work: Work, output: Output) -> dict[str, Tensor]:
         return {f"{output}.ids": torch.tensor(ids, dtype=torch.int32), f"{output}.scores": torch.tensor(best)}
     if output == "token_label_scores":
         return {output: scored(options.function, fake_logits(options.name, torch.cat(texts_of(work))))}
+    if output == "sparse_weights":
+        return sparse(work, options)
     assert spans is not None
     if output == "answer_spans":
         logits = fake_logits(options.name, torch.cat(texts_of(work)))
@@ -126,7 +158,11 @@ def tasks(draw: st.DrawFn) -> Work:
     plain = st.just(OutputOptions(("last_hidden_state",)))
     texts = label_output_options(TEXT_HEADS, "label_scores", st.integers(0, 6))
     tokens = label_output_options(("token_classification",), "token_label_scores", st.just(0))
-    kind = draw(st.sampled_from(["plain", "texts", "tokens", "answers", "masks", "ids"]))
+    kind = draw(st.sampled_from(["plain", "texts", "tokens", "answers", "masks", "ids", "sparse"]))
+    if kind == "sparse":
+        pooling = SparsePooling(draw(st.sampled_from(STRATEGIES)), draw(st.sampled_from(ACTIVATIONS)))
+        head = HeadOptions("fill_mask", top_k=draw(st.sampled_from([0, 1, 3, VOCABULARY + 2])), sparse=pooling)
+        return replace(work, output_options=OutputOptions(("sparse_weights",), head=head))
     if kind in ("plain", "texts", "tokens"):
         return replace(work, output_options=draw({"plain": plain, "texts": texts, "tokens": tokens}[kind]))
     if kind == "answers":
@@ -200,6 +236,36 @@ def test_products_with_the_vocabulary_are_bounded(monkeypatch: pytest.MonkeyPatc
     ]
     compute(*works, program=program)
     assert [rows for _, rows in program.heads_run] == [4, 4, 4, 4, 2]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_sparse_vectors_never_have_more_logits_than_fit(
+    strategy: SparseStrategy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts that fit go together, also those of several works; a long one goes in parts, whatever its neighbours."""
+    monkeypatch.setattr(vocabulary, "LOGITS_BYTES", 4 * VOCABULARY * 4)
+    program, head = FakeProgram(), HeadOptions("fill_mask", sparse=SparsePooling(strategy))
+    options = OutputOptions(("sparse_weights",), head=head)
+    few = replace(options, head=replace(head, top_k=2))
+    works = [make_work(1, [9, 1], output_options=options), make_work(2, [2, 1], output_options=few)]
+    together = compute(*works, program=program)
+    assert [rows for _, rows in program.heads_run] == [4, 4, 1, 4]
+    for work, found in zip(works, together, strict=True):
+        (alone,) = compute(work)
+        assert found["sparse_weights.weights"].numel()
+        assert all(torch.equal(found[name], alone[name]) for name in alone)
+    assert together[1]["sparse_weights.counts"].tolist() == [2, 2]
+
+
+def test_sparse_vectors_of_bfloat16_states_are_float32() -> None:
+    class Half(FakeProgram):
+        def logits(self, head: str, states: Tensor) -> Tensor:
+            return super().logits(head, states).bfloat16()
+
+    options = OutputOptions(("sparse_weights",), head=HeadOptions("fill_mask"))
+    (found,) = compute(make_work(1, [3, 4], output_options=options), program=Half())
+    dtypes = [str(found[f"sparse_weights.{name}"].numpy().dtype) for name in ("counts", "ids", "weights")]
+    assert dtypes == ["int32", "int32", "float32"]
 
 
 def test_texts_without_masks() -> None:

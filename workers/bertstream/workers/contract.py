@@ -15,6 +15,7 @@ WireType = Literal["float32", "float16", "bfloat16", "int8"]
 Output = (
     Literal["pooled", "pooler_output", "last_hidden_state", "hidden_states", "attentions", "pooled_spans"]
     | Literal["mask_candidates", "token_log_probabilities", "label_scores", "token_label_scores", "answer_spans"]
+    | Literal["sparse_weights"]
 )
 HeadName = (
     Literal["fill_mask", "next_sentence", "sequence_classification"]
@@ -25,6 +26,8 @@ TASKS: tuple[HeadName, ...] = (
     *("sequence_classification", "token_classification", "question_answering", "multiple_choice"),
 )
 ScoreFunction = Literal["softmax", "sigmoid", "none"]
+SparseStrategy = Literal["max", "sum"]
+SparseActivation = Literal["relu", "log1p_relu"]
 EarlyStopping = Literal["heuristic", "first", "never"]
 FinishReason = Literal["end_of_sequence", "length"]
 FailureReason = Literal["out_of_memory", "expired", "queue_full", "overloaded", "internal"]
@@ -49,14 +52,27 @@ class Pooling:
 
 
 @dataclass(frozen=True, slots=True)
+class SparsePooling:
+    """Say how a text's logits of the vocabulary become one weight an id, as sentence-transformers' SpladePooling does.
+
+    A token's logit x counts as log(1 + max(x, 0)), with "log1p_relu" as the log1p of that.
+    """
+
+    strategy: SparseStrategy = "max"  # over the text's tokens, special ones included
+    activation: SparseActivation = "relu"
+
+
+@dataclass(frozen=True, slots=True)
 class HeadOptions:
     """Say which task head to run, and which of its numbers are wanted, always as float32."""
 
     name: HeadName
     function: ScoreFunction = "softmax"  # for "label_scores" and "token_label_scores"
-    top_k: int = 0  # for "mask_candidates", "label_scores", "answer_spans": only the best k; 0: all labels
+    # For "mask_candidates", "label_scores", "answer_spans", "sparse_weights": only the best k; 0: all labels or weights.
+    top_k: int = 0
     targets: tuple[int, ...] = ()  # for "mask_candidates": only these ids
     max_answer_tokens: int = 0  # for "answer_spans"
+    sparse: SparsePooling = SparsePooling()  # for "sparse_weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +172,7 @@ class Result:
     "label_scores" [n, labels], or with top_k "label_scores.ids", ".scores" [n, k], best first, then by id;
     "answer_spans.starts", ".ends" (the last token, within the text), ".scores" [n, k], best first, with starts -1 where
     there are fewer; "answer_spans.none" [n], the score of "no answer".
+    "sparse_weights.counts" [n], "sparse_weights.ids" int32, ".weights" [S], for all texts end to end, by id.
 
     `wait_seconds` is a hint: how long a small interactive Work would have to wait if it came now, from a caller with no
     other work waiting. It is 0 at an idle worker. `batch_seconds` is how long a full batch of interactive work takes

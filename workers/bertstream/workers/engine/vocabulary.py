@@ -15,6 +15,11 @@ from bertstream.workers.ragged import Ints, starts_of
 LOGITS_BYTES = 32 << 20  # of one product with the vocabulary, in float32
 
 
+def rows_at_once(vocabulary: int) -> int:
+    """Return how many rows may go through one product with a vocabulary of this size."""
+    return max(1, LOGITS_BYTES // (4 * vocabulary))
+
+
 class Demand(Protocol):
     """Ask for something about the probabilities of some tokens."""
 
@@ -76,7 +81,7 @@ def fill(demands: Sequence[Demand], states: Tensor, mask_logits: Callable[[Tenso
     """Fill all demands on states [T, H]; `mask_logits` makes their logits, [M, H] -> [M, V]."""
     rows = np.concatenate([demand.rows for demand in demands])
     starts = starts_of(np.array([demand.rows.size for demand in demands])).tolist()
-    step = max(1, LOGITS_BYTES // (4 * vocabulary))
+    step = rows_at_once(vocabulary)
     for first in range(0, rows.size, step):
         chosen = rows[first : first + step]
         logits = mask_logits(states.index_select(0, torch.from_numpy(chosen).to(states.device))).float()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bertstream.workers.contract import Output
 from bertstream.workers.engine.batch import Prepared
-from bertstream.workers.engine.heads import answer_spans, labels, masked_tokens
+from bertstream.workers.engine.heads import answer_spans, labels, masked_tokens, sparse_weights
 from bertstream.workers.engine.heads.asking import Asking, Named
 from bertstream.workers.programs.interface import Program
 
@@ -22,6 +22,7 @@ HEAD_OUTPUTS: Mapping[Output, Callable[[Asking, int], Named]] = {
     "answer_spans": answer_spans.answer_spans,
     "mask_candidates": masked_tokens.mask_candidates,
     "token_log_probabilities": masked_tokens.token_log_probabilities,
+    "sparse_weights": sparse_weights.sparse_weights,
 }
 
 
