@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Dropout, LayerNorm, Pooling
+from sentence_transformers.sparse_encoder.modules import SpladePooling
 from torch import nn
 
 from tests.support.checkpoints import edit_json, write_json
@@ -55,6 +56,13 @@ def save_pairs(directory: Path, base: Path, *modules: nn.Module, **options: Any)
     task = "feature-extraction" if modules else "sequence-classification"
     model = CrossEncoder(modules=[Transformer(str(base), transformer_task=task), *modules], device="cpu", **options)
     model.save_pretrained(str(directory))
+    return directory
+
+
+def save_sparse(directory: Path, base: Path, strategy: Any = "max", activation: Any = "relu", **options: Any) -> Path:
+    """Save a SparseEncoder of the masked language model `base`."""
+    modules = [Transformer(str(base), transformer_task="fill-mask"), SpladePooling(strategy, activation)]
+    SparseEncoder(modules=modules, device="cpu", **options).save_pretrained(str(directory), create_model_card=False)
     return directory
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ TASKS: tuple[HeadName, ...] = (
 ScoreFunction = Literal["softmax", "sigmoid", "none"]
 SparseStrategy = Literal["max", "sum"]
 SparseActivation = Literal["relu", "log1p_relu"]
+SPARSE_STRATEGIES: tuple[SparseStrategy, ...] = get_args(SparseStrategy)
+SPARSE_ACTIVATIONS: tuple[SparseActivation, ...] = get_args(SparseActivation)
 EarlyStopping = Literal["heuristic", "first", "never"]
 FinishReason = Literal["end_of_sequence", "length"]
 FailureReason = Literal["out_of_memory", "expired", "queue_full", "overloaded", "internal"]

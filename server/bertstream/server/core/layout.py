@@ -72,6 +72,26 @@ class Layout:
         return Layout(self.lengths[first:last], spans, self.heads)
 
 
+def entries(tensors: Tensors, layout: Layout, name: str) -> Ints:
+    """Return how many entries each text has along the first dimension of one of the tensors: [n].
+
+    Where only the worker could know it, the output has a column "NAME.counts" beside it.
+    """
+    output, _, column = name.partition(".")
+    counts = tensors.get(f"{output}.counts")
+    return layout.counts(name) if counts is None or column == "counts" else counts.astype(np.int64)
+
+
+def cut(tensors: Tensors, layout: Layout, first: int, last: int) -> Tensors:
+    """Return the entries of the texts from `first` up to `last`."""
+    found = {}
+    for name, values in tensors.items():
+        ends = np.cumsum(entries(tensors, layout, name))
+        start, end = (int(ends[text - 1]) if text else 0 for text in (first, last))
+        found[name] = values[start:end]
+    return found
+
+
 def outputs_of(tensors: Tensors) -> list[str]:
     """Return the names of the outputs among the tensors: attention after all else, and layers in their order."""
     named = [name for name in tensors if not name.endswith(".scales")]

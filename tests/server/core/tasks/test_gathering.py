@@ -35,6 +35,8 @@ def outcomes(batch: Batch, sizes: list[int], bad: set[int]) -> list[Outcome]:
         texts = np.arange(start, start + size)
         names = ("label_scores", "token_label_scores", "mask_candidates.ids")
         tensors = {name: np.repeat(texts, layout.counts(name)[texts]) for name in names}
+        tensors["sparse_weights.counts"] = texts % 4  # which nobody but the worker knows before
+        tensors["sparse_weights.ids"] = np.repeat(texts, texts % 4)
         made.append(Outcome(start, size, {} if error else tensors, error))
         start += size
     return made
@@ -58,6 +60,7 @@ def test_items_with_a_failed_row_are_left_out_whole(data: st.DataObject) -> None
         assert share.tensors["label_scores"].tolist() == share.rows.tolist()
         assert share.tensors["token_label_scores"].tolist() == np.repeat(share.rows, lengths).tolist()
         assert share.tensors["mask_candidates.ids"].tolist() == np.repeat(share.rows, lengths - 1).tolist()
+        assert share.tensors["sparse_weights.ids"].tolist() == np.repeat(share.rows, share.rows % 4).tolist()
         assert share.row_counts.tolist() == [counts[item] for item in share.items]
     assert [item for share in computed.shares(None, 100) for item in share.items] == sorted(
         set(range(len(counts))) - set(failed)
@@ -122,7 +125,10 @@ def test_costs() -> None:
         ("mask_candidates", HeadOptions("fill_mask", top_k=5), AnswerSizes(0, 0, 0, 40)),
         ("token_log_probabilities", HeadOptions("fill_mask"), AnswerSizes(0, 0, 0, 4)),
         ("answer_spans", HeadOptions("question_answering", top_k=3), AnswerSizes(40, 0, 0, 0)),
+        ("sparse_weights", HeadOptions("fill_mask", top_k=3), AnswerSizes(28, 0, 0, 0)),
+        ("sparse_weights", HeadOptions("fill_mask"), AnswerSizes(4 + 8 * 30, 0, 0, 0)),
     ],
 )
 def test_sizes_of_tensors(output: Output, head: HeadOptions, expected: AnswerSizes) -> None:
-    assert tensor_sizes(OutputOptions((output,), head=head), description(labels=("a", "b", "c"))) == expected
+    model = description(labels=("a", "b", "c"), vocabulary_size=30)
+    assert tensor_sizes(OutputOptions((output,), head=head), model) == expected

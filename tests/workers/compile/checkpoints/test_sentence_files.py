@@ -23,9 +23,9 @@ from bertstream.workers.compile.checkpoints import (
 from bertstream.workers.compile.checkpoints.families import FAMILIES
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.models import VectorShape
-from bertstream.workers.programs.description import DefaultPooling
+from bertstream.workers.programs.description import DefaultPooling, SparseDefault
 from tests.support.checkpoints import edit_json, sentence_files, write_json
-from tests.support.sentence import SENTENCE_MAKERS, add_module, in_a_folder, save_pairs
+from tests.support.sentence import SENTENCE_MAKERS, add_module, in_a_folder, save_pairs, save_sparse
 
 HIDDEN = 36
 Checkpoint = Callable[[str], Path]
@@ -304,3 +304,80 @@ def test_files_in_folders_are_asked_of_the_hub(
     from_hub("team/dense")
     assert (local / "2_Dense" / "pytorch_model.bin").exists()
     assert all(pattern.startswith("2_Dense/") for pattern in asked[-1])
+
+
+# Sparse vectors
+
+
+def test_a_sparse_encoder_says_how_it_pools(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    base = checkpoint("bert-mlm")
+    plain = read(save_sparse(tmp_path / "plain", base, prompts={"query": "find: "}, default_prompt_name="query"))
+    assert (plain.sparse, plain.unsupported, plain.default_prompt_name) == (SparseDefault(), (), "query")
+    assert "sparse" in plain.warnings[0]
+    other = read(save_sparse(tmp_path / "other", base, "sum", "log1p_relu", max_active_dims=20))
+    assert other.sparse == SparseDefault("sum", "log1p_relu", 20)
+    assert read(base).sparse is None
+
+
+def test_a_sparse_encoder_of_an_earlier_release_is_read_too(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    directory = save_sparse(tmp_path / "made", checkpoint("bert-mlm"))
+    (directory / "0_MLM").mkdir()
+    for path in [*directory.glob("config.json"), *directory.glob("tokenizer*"), *directory.glob("*.safetensors")]:
+        path.rename(directory / "0_MLM" / path.name)
+    kinds = (("0_MLM", "MLMTransformer"), ("1_SpladePooling", "SpladePooling"))
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.sparse_encoder.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds)
+    ]
+    write_json(directory / "modules.json", modules)
+    write_json(directory / "0_MLM" / "sentence_bert_config.json", {"max_seq_length": 64, "do_lower_case": False})
+    (directory / "sentence_bert_config.json").unlink()
+    found = read(directory)
+    assert (found.sparse, found.unsupported, found.max_seq_length) == (SparseDefault(), (), 64)
+    assert transformer_folder(directory) == directory / "0_MLM"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"pooling_strategy": "median"}, r"SpladePooling \(1_SpladePooling\) by median, relu"),
+        ({"activation_function": ["relu"]}, r"SpladePooling \(1_SpladePooling\) by max, \['relu'\]"),
+    ],
+)
+def test_splade_pooling_that_cannot_be_done_is_told(
+    checkpoint: Checkpoint, tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    directory = save_sparse(tmp_path / "made", checkpoint("bert-mlm"))
+    edit_json(directory / "1_SpladePooling" / "config.json", **change)
+    found = read(directory)
+    assert found.sparse is None
+    assert re.search(reason, found.unsupported[0])
+
+
+@pytest.mark.parametrize(
+    ("kinds", "reason"),
+    [
+        ((), "modules end in logits"),
+        (("Pooling",), "Pooling .* of logits"),
+        (("SpladePooling", "Normalize"), "Normalize .* of sparse vectors"),
+    ],
+)
+def test_other_modules_of_logits_are_refused(
+    checkpoint: Checkpoint, tmp_path: Path, kinds: tuple[str, ...], reason: str
+) -> None:
+    directory = save_sparse(tmp_path / "made", checkpoint("bert-mlm"))
+    write_json(
+        directory / "modules.json",
+        [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}],
+    )
+    for number, kind in enumerate(kinds, 1):
+        add_module(directory, kind, f"{number}_{kind}")
+    found = read(directory)
+    assert re.search(reason, found.unsupported[0])
+    with pytest.raises(CheckpointError, match=reason):
+        compile_model(directory, cache=tmp_path / "cache")
+
+
+def test_splade_pooling_of_states_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    directory = add_module(sentence_files(tmp_path / "made"), "SpladePooling", "3_SpladePooling", {})
+    assert "SpladePooling" in read(directory).unsupported[0]

@@ -294,6 +294,7 @@ def describe(contents: Contents, target: Target, revision: str, measured: Precis
         amx=target.amx,
         precision_test=measured,
         default_pooling=sentence.pooling,
+        sparse_pooling=sentence.sparse,
         prompts=sentence.prompts,
         default_prompt_name=sentence.default_prompt_name,
         lowercase=sentence.lowercase,

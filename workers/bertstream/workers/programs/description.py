@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -29,6 +29,14 @@ class DefaultPooling(Struct, frozen=True, forbid_unknown_fields=True):
     width: int = 0  # of a vector before it is cut to its dimensions
     include_prompt: bool = True  # False leaves a prompt's tokens out of the pooling
     steps: tuple[str, ...] = ()  # what is done after the last layer, for people to read
+
+
+class SparseDefault(Struct, frozen=True, forbid_unknown_fields=True):
+    """Say how the checkpoint's authors make sparse vectors of logits, as contract.SparsePooling does."""
+
+    strategy: Literal["max", "sum"] = "max"
+    activation: Literal["relu", "log1p_relu"] = "relu"
+    top_k: int = 0  # the most weights of a text where a caller does not say; 0: all
 
 
 class PrecisionTest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,6 +81,7 @@ class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     amx: bool = False  # compiled for AMX: without it "packed" cannot run, and "int8" is slow
     precision_test: PrecisionTest = PrecisionTest()
     default_pooling: DefaultPooling = DefaultPooling()
+    sparse_pooling: SparseDefault | None = None  # None where the checkpoint is not for sparse vectors (SPLADE)
     prompts: dict[str, str] = {}
     default_prompt_name: str = ""
     lowercase: bool = False  # lower-case texts before tokenizing, on top of what the tokenizer does

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bertstream.server.core.dispatch import Outcome
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.head_outputs import HEAD_OUTPUTS, Unit
-from bertstream.server.core.layout import AnswerSizes, Layout, Tensors, join
+from bertstream.server.core.layout import AnswerSizes, Layout, Tensors, cut, entries, join
 from bertstream.server.core.tasks.base import Rows, Share
 from bertstream.workers.contract import Batch, OutputOptions
 from bertstream.workers.programs.description import ModelDescription
@@ -54,8 +54,7 @@ class Computed:
         if last - first == self.rows.size:
             return Share(items, self.rows, counts, self.tensors)
         texts = slice(int(self.copies[:first].sum()), int(self.copies[:last].sum()))
-        cut = {name: each[self.layout.rows(name, texts.start, texts.stop)] for name, each in self.tensors.items()}
-        return Share(items, self.rows[first:last], counts, cut)
+        return Share(items, self.rows[first:last], counts, cut(self.tensors, self.layout, texts.start, texts.stop))
 
 
 def gather(
@@ -107,19 +106,20 @@ def tensor_sizes(output_options: OutputOptions, description: ModelDescription) -
     """Return the bytes of the workers' tensors for each row, token and span."""
     if output_options.head is None:
         return AnswerSizes(0, 0, 0, 0)
-    labels = len(description.labels) or 2  # "next_sentence" has two, "multiple_choice" one
     sizes = dict.fromkeys(get_args(Unit), 0)
     for output in output_options.outputs:
         its = HEAD_OUTPUTS[output]
-        sizes[its.unit] += its.entry_bytes(output_options.head, labels)
+        sizes[its.unit] += its.most_bytes(output_options.head, description)
     return AnswerSizes(sizes["text"], sizes["token"], 0, sizes["span"])
 
 
 def _kept(outcome: Outcome, layout: Layout, kept: NDArray[np.bool_]) -> Tensors:
     """Return the entries of those of an outcome's texts that are kept."""
-    texts = slice(outcome.start, outcome.start + outcome.texts)
-    if kept[texts].all():
+    first, last = outcome.start, outcome.start + outcome.texts
+    if kept[first:last].all():
         return outcome.tensors
+    own = layout.part(first, last)
     return {
-        name: values[np.repeat(kept[texts], layout.counts(name)[texts])] for name, values in outcome.tensors.items()
+        name: values[np.repeat(kept[first:last], entries(outcome.tensors, own, name))]
+        for name, values in outcome.tensors.items()
     }

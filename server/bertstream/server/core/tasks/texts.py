@@ -38,14 +38,19 @@ class TaskTexts:
 
 
 def tokenize(
-    model: HeadModel, inputs: Inputs, options: TokenizeOptions, sent: SentItems, at: Callable[[int], str] | None = None
+    model: HeadModel,
+    inputs: Inputs,
+    options: TokenizeOptions,
+    sent: SentItems,
+    at: Callable[[int], str] | None = None,
+    prompt: str = "",
 ) -> TaskTexts:
     """Tokenize the message's texts, or texts made from them; `at` gives a text's path, if not `sent.at`.
 
     Token ids are taken as they are, and everything else gets special tokens.
     """
     at = at or sent.at
-    tokens = model.tokenizer.tokenize(inputs, with_special_tokens(options, None, inputs))
+    tokens = model.tokenizer.tokenize(inputs, with_special_tokens(options, None, inputs), prompt)
     failed = {index: text_error(error, at(index), sent.options) for index, error in tokens.errors.items()}
     failed |= {index: not_utf8(at(index)) for index in sent.bad}
     return TaskTexts(tokens, {}).without(failed)

@@ -12,8 +12,11 @@ from typing import Any
 
 from bertstream.workers.compile.checkpoints.bounds import MOST_WIDTH, check_count, shortened, shown
 from bertstream.workers.compile.checkpoints.errors import CheckpointError
-from bertstream.workers.compile.checkpoints.modules import Module
+from bertstream.workers.compile.checkpoints.modules import ENCODERS, Module
+from bertstream.workers.contract import SPARSE_ACTIVATIONS as ACTIVATIONS
+from bertstream.workers.contract import SPARSE_STRATEGIES as STRATEGIES
 from bertstream.workers.models import DENSE_ACTIVATIONS, SentenceShape, VectorShape
+from bertstream.workers.programs.description import SparseDefault
 
 # Release 6 writes "pooling_mode": "mean", or a list. Earlier ones write a boolean for each mode, joined in this order.
 _MODES = {
@@ -33,7 +36,9 @@ _OLD_KEYS = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 _VECTOR, _SCORES = "sentence_embedding", "scores"  # the names under which modules pass on their results
-_TASKS = ("feature-extraction", "sequence-classification")
+_SPARSE = {"pooling_strategy": "max", "activation_function": "relu"}  # SpladePooling's settings, and its defaults
+_TASKS = ("feature-extraction", "sequence-classification", "fill-mask")
+_OUTPUTS = {task: "last_hidden_state" for task in _TASKS} | {"fill-mask": "logits"}  # of the encoder, by its task
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class Chain:
     descriptions: tuple[str, ...] = ()  # names the pooling and each step, for people to read
     scores: bool = False  # the last step gives scores, not a vector
     classifies: bool = False  # the encoder's class has a head, and gives its scores alone
+    gives_logits: bool = False  # of the vocabulary, for each token, in place of states
+    sparse: SparseDefault | None = None  # how logits are pooled
     unsupported: tuple[str, ...] = ()
 
     @property
@@ -89,8 +96,10 @@ def read_chain(modules: Sequence[Module], first: Mapping[str, Any], hidden_size:
     """
     chain = Chain(hidden_size)
     for number, module in enumerate(modules):
-        if module.kind == "Transformer" and number == 0:
+        if module.kind in ENCODERS and number == 0:
             chain = _transformer(chain, module, first)
+        elif chain.gives_logits:
+            chain = _of_logits(chain, module)
         elif module.kind == "Pooling":
             chain = _pooling(chain, module)
         elif module.kind in _READERS:
@@ -101,24 +110,34 @@ def read_chain(modules: Sequence[Module], first: Mapping[str, Any], hidden_size:
 
 
 def _transformer(chain: Chain, module: Module, settings: Mapping[str, Any]) -> Chain:
-    task = settings.get("transformer_task", _TASKS[0])
+    task = settings.get("transformer_task", _TASKS[2 if module.kind == "MLMTransformer" else 0])
     if task not in _TASKS:
         return chain.refusing(f"{module} with the task {task}")
     if task == _TASKS[1]:
         return replace(chain, classifies=True)
-    given, name = _given(settings), settings.get("module_output_name", "token_embeddings")
+    given, name = _given(settings, _OUTPUTS[task]), settings.get("module_output_name", "token_embeddings")
     if (given, name) == ("pooler_output", _VECTOR):
         return replace(chain, modes=("pooler",), descriptions=("pooler",))
-    if (given, name) != ("last_hidden_state", "token_embeddings"):
+    if (given, name) != (_OUTPUTS[task], "token_embeddings"):
         return chain.refusing(f"{module} that gives {given} as {name}")
-    return chain
+    return replace(chain, gives_logits=task == "fill-mask")
 
 
-def _given(settings: Mapping[str, Any]) -> str:
+def _of_logits(chain: Chain, module: Module) -> Chain:
+    """Return the chain with a module that reads logits, of which SpladePooling is the only one that we can run."""
+    if module.kind == "Dropout":
+        return chain
+    if module.kind != "SpladePooling" or chain.sparse is not None:
+        return chain.refusing(f"{module} of {'logits' if chain.sparse is None else 'sparse vectors'}")
+    strategy, activation = (module.config.get(key, value) for key, value in _SPARSE.items())
+    if strategy not in STRATEGIES or activation not in ACTIVATIONS:
+        return chain.refusing(f"{module} by {shortened(f'{strategy}, {activation}')}")
+    return replace(chain, sparse=SparseDefault(strategy, activation))
+
+
+def _given(settings: Mapping[str, Any], default: str) -> str:
     """Return which of the encoder's outputs its module passes on."""
-    found = settings.get("modality_config") or {
-        "text": {"method": "forward", "method_output_name": "last_hidden_state"}
-    }
+    found = settings.get("modality_config") or {"text": {"method": "forward", "method_output_name": default}}
     if not isinstance(found, dict) or list(found) != ["text"] or not isinstance(found["text"], dict):
         return f"answers to {', '.join(map(str, found)) if isinstance(found, dict) else shown(found)}"
     output = found["text"].get("method_output_name")

@@ -12,7 +12,8 @@ from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.files import read_json, read_object
 
 FILE_NAME = "modules.json"
-KINDS_WITH_WEIGHTS = ("Transformer", "Dense", "LayerNorm")  # those that we can run
+ENCODERS = ("Transformer", "MLMTransformer")  # the latter in SparseEncoders of releases before 5.4
+KINDS_WITH_WEIGHTS = (*ENCODERS, "Dense", "LayerNorm")  # those that we can run
 _OWN = "sentence_transformers."  # the prefix of its own classes, in all releases
 _SETTINGS_GLOBS = ("*.json", "*.txt", "*.model")
 
@@ -60,7 +61,7 @@ def _inside(root: Path, folder: str) -> Path:
 def transformer_folder(root: Path) -> Path:
     """Return the folder with the encoder's config.json, weights and tokenizer. Raises CheckpointError."""
     modules = read_modules(root)
-    named = [module.folder for module in modules if module.kind == "Transformer"]
+    named = [module.folder for module in modules if module.kind in ENCODERS]
     # The checkpoint's own class may be an encoder too; whether it is refused is decided elsewhere.
     others = [module.folder for module in modules[:1] if (module.folder / "config.json").exists()]
     return (*named, *others, root)[0]

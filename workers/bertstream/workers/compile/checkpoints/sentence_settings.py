@@ -10,16 +10,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bertstream.workers.compile.checkpoints.chain import Chain, read_chain
 from bertstream.workers.compile.checkpoints.files import read_object
 from bertstream.workers.compile.checkpoints.modules import read_modules, transformer_folder
 from bertstream.workers.models import NO_SENTENCE, SentenceShape
-from bertstream.workers.programs.description import DefaultPooling
+from bertstream.workers.programs.description import DefaultPooling, SparseDefault
 
 GENERAL_FILE = "config_sentence_transformers.json"
 # The settings of the first module are named after a model type, which need not be the checkpoint's.
 _SETTINGS_FILES = "sentence_*_config.json"
 _CROSS_ENCODER = "CrossEncoder"
+_SPARSE = "The checkpoint's vectors are sparse (SPLADE), and it names no pooling for others; mean pooling is the default."
 _NO_POOLING = "The checkpoint names no sentence-transformers pooling; mean pooling is the default."
 
 
@@ -32,6 +35,7 @@ class SentenceSettings:
     folders: tuple[Path, ...] = ()  # with the weights of each of the shape's steps
     classifies: bool = False  # a CrossEncoder that gives the scores of the encoder's head
     scores_by_modules: bool = False  # a CrossEncoder that gives the shape's scores, not a head's
+    sparse: SparseDefault | None = None  # a SparseEncoder
     max_seq_length: int = 0  # 0: not set
     lowercase: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
@@ -52,12 +56,11 @@ def read_sentence_settings(root: Path, hidden_size: int) -> SentenceSettings:
     if general.get("model_type") == _CROSS_ENCODER:
         found = _of_pairs(chain, prompts.get(default_prompt, ""))
     else:
-        found = _of_texts(chain, _truncation(general))
+        found = _sparse(chain, general) if chain.gives_logits else _of_texts(chain, _count(general, "truncate_dim"))
         found = replace(found, default_prompt_name=default_prompt)
-    length = first.get("max_seq_length")
     return replace(
         found,
-        max_seq_length=length if isinstance(length, int) and length > 0 else 0,
+        max_seq_length=_count(first, "max_seq_length"),
         lowercase=first.get("do_lower_case") is True,
         prompts=prompts,
         warnings=(*found.warnings, *warnings),
@@ -80,6 +83,16 @@ def _of_pairs(chain: Chain, prompt: str) -> SentenceSettings:
     if not chain.scores:
         return SentenceSettings(unsupported=("a CrossEncoder whose modules end in no scores",))
     return SentenceSettings(shape=chain.shape, folders=chain.folders, scores_by_modules=True)
+
+
+def _sparse(chain: Chain, general: Mapping[str, Any]) -> SentenceSettings:
+    """Return the settings of a SparseEncoder."""
+    if chain.sparse is None and not chain.unsupported:
+        chain = chain.refusing("a SparseEncoder whose modules end in logits")
+    if chain.sparse is None:
+        return SentenceSettings(unsupported=chain.unsupported)
+    sparse = msgspec.structs.replace(chain.sparse, top_k=_count(general, "max_active_dims"))
+    return SentenceSettings(sparse=sparse, unsupported=chain.unsupported, warnings=(_SPARSE,))
 
 
 def _of_texts(chain: Chain, truncation: int) -> SentenceSettings:
@@ -110,9 +123,10 @@ def _pooling(chain: Chain, dimensions: int) -> SentenceSettings:
     return SentenceSettings(pooling, chain.shape, chain.folders)
 
 
-def _truncation(general: Mapping[str, Any]) -> int:
-    dimensions = general.get("truncate_dim")
-    return dimensions if isinstance(dimensions, int) and dimensions > 0 else 0
+def _count(settings: Mapping[str, Any], key: str) -> int:
+    """Return a number above 0, or 0 where there is none."""
+    found = settings.get(key)
+    return found if isinstance(found, int) and found > 0 else 0
 
 
 def _prompts(config: Mapping[str, Any], warnings: list[str]) -> tuple[dict[str, str], str]:

@@ -1,0 +1,76 @@
+"""EncodeSparse: how much each id of the vocabulary says about a text (SPLADE)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertstream.server.core.sent import ChoiceLists, SentItems
+from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task, pick, require_head
+from bertstream.server.core.tasks.texts import tokenize
+from bertstream.server.core.tokenization import Ids, TokenizeOptions, Truncation
+from bertstream.workers.contract import HeadName, HeadOptions, OutputOptions, SparsePooling
+from bertstream.workers.programs.description import ModelDescription
+
+HEAD: HeadName = "fill_mask"
+
+
+@dataclass(frozen=True, slots=True)
+class SparseVectors:
+    """Hold the ids that have a weight, by their number, and their weights, text by text."""
+
+    weight_counts: NDArray[np.generic]  # of each text
+    token_ids: NDArray[np.generic]
+    weights: NDArray[np.generic]
+    tokens: Sequence[str]  # the ids as text, if asked for
+
+
+@dataclass(frozen=True)
+class EncodeSparse(Task[None]):
+    """Makes a row for each text, with its prompt before it."""
+
+    tokenize: TokenizeOptions
+    prompt: str
+    shows_tokens: bool
+
+    def prepare(self, sent: SentItems) -> Rows[None]:
+        assert not isinstance(sent.inputs, ChoiceLists)
+        texts = tokenize(self.model, sent.inputs, self.tokenize, sent, prompt=self.prompt)
+        return Rows(texts.batch, texts.tokens.text_indexes, texts.failed, texts.tokens.truncated, None)
+
+    def answer(self, rows: Rows[None], share: Share) -> SparseVectors:
+        counts, ids, weights = (share.tensors[f"sparse_weights.{name}"] for name in ("counts", "ids", "weights"))
+        return SparseVectors(counts, ids, weights, self._spelled(ids) if self.shows_tokens else ())
+
+    def _spelled(self, ids: NDArray[np.generic]) -> list[str]:
+        distinct, which = np.unique(ids, return_inverse=True)
+        each = Ids(distinct.astype(np.int32), np.ones(distinct.size, np.int32))
+        return pick(self.model.tokenizer.detokenize(each, skip_special_tokens=False).texts, which.ravel())
+
+
+def encode_sparse(
+    model: HeadModel,
+    truncation: Truncation,
+    priority: int,
+    *,
+    prompt: str = "",
+    top_k: int = 0,
+    shows_tokens: bool = False,
+) -> EncodeSparse:
+    """Return the task that weighs ids for each text, all of them or the best `top_k`.
+
+    Raises HEAD_NOT_AVAILABLE for a model that has no logits of its vocabulary.
+    """
+    require_head(model.description, HEAD)
+    options = HeadOptions(HEAD, top_k=top_k, sparse=pooling_of(model.description))
+    output_options = OutputOptions(("sparse_weights",), head=options)
+    return EncodeSparse(model, output_options, priority, TokenizeOptions(truncation), prompt, shows_tokens)
+
+
+def pooling_of(description: ModelDescription) -> SparsePooling:
+    """Return how the checkpoint pools, by the maximum where it does not say."""
+    own = description.sparse_pooling
+    return SparsePooling() if own is None else SparsePooling(own.strategy, own.activation)
