@@ -24,7 +24,7 @@ Fails = Callable[..., tuple[int, str]]
 FILE = "FILE"
 
 READS_LINES = [
-    *(["encode"], ["tokenize"], ["similarity", "a"], ["fill-mask"], ["score"], ["classify"], ["entities"]),
+    *(["encode"], ["tokenize"], ["similarity", "a"], ["fill-mask"], ["score"], ["sparse"], ["classify"], ["entities"]),
     *(["zero-shot", "--labels", "x"], ["rerank", "a"], ["generate"], ["bench", "--calls", "3", "--texts", "3"]),
 ]
 NAMES_OF_FILES = [

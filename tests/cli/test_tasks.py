@@ -26,6 +26,7 @@ COMMANDS: dict[str, list[str]] = {
     "answer": ["a", "b"],
     "choose": ["a", "b"],
     "next-sentence": ["a", "b"],
+    "sparse": ["a"],
 }
 
 
@@ -63,6 +64,18 @@ def test_score(server: FakeServer, capsys: Capture) -> None:
     one, none = lines(capsys)
     assert (one["log_probabilities"], one["token_ids"]) == (log_probabilities("abc"), [97, 98, 99])
     assert none["perplexity"] is None
+
+
+def test_sparse(server: FakeServer, capsys: Capture) -> None:
+    assert main(["sparse", "abbb", ""]) == 0
+    title, header, *rows = capsys.readouterr().out.splitlines()
+    assert (title, header.split()) == ("abbb", ["WEIGHT", "TOKEN"])
+    assert [row.split() for row in rows if row] == [["0.7500", "b"], ["0.2500", "a"], ["WEIGHT", "TOKEN"]]
+    assert server.seen.requests[-1].options.top_k == 20
+    assert main(["sparse", "ba", "--json", "--prompt", "c"]) == 0
+    (row,) = lines(capsys)
+    assert row == {"text": "ba", "token_ids": [97, 98, 99], "weights": [0.25] * 3, "tokens": ["a", "b", "c"]}
+    assert server.seen.requests[-1].options.top_k == 0
 
 
 def test_classify(server: FakeServer, capsys: Capture) -> None:

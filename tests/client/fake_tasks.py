@@ -191,6 +191,22 @@ def choices(keys: Sequence[str], options: tasks.ChooseOptions) -> tasks.Choices:
     return tasks.Choices(choice_counts=map(len, found), probabilities=[each for some in found for each in some])
 
 
+def weights_of(text: str) -> dict[int, float]:
+    """Return the weight of each character of a text, by its number."""
+    return {ord(each): text.count(each) / 4 for each in sorted(set(text))}
+
+
+def sparse_vectors(keys: Sequence[str], options: tasks.SparseOptions) -> tasks.SparseVectors:
+    answer = tasks.SparseVectors()
+    for key in keys:
+        weights = dict(list(weights_of(options.prompt + content(key)).items())[: options.top_k or None])
+        answer.weight_counts.append(len(weights))
+        answer.token_ids.extend(weights)
+        answer.weights.extend(weights.values())
+        answer.tokens.extend(map(chr, weights) if options.include_tokens else ())
+    return answer
+
+
 class Head(NamedTuple):
     """A task head of the fake server."""
 
@@ -213,6 +229,7 @@ HEADS: dict[str, Head] = {
     "classify_tokens": Head(entities, "entities", tasks.ClassifyTokensResponse, "entities"),
     "answer": Head(answers, "answers", tasks.AnswerQuestionsResponse, "answers", "inputs"),
     "choose": Head(choices, "choices", tasks.ChooseAnswersResponse, "choices", "inputs.prompts"),
+    "encode_sparse": Head(sparse_vectors, "sparse_vectors", tasks.EncodeSparseResponse, "vectors"),
 }
 
 
@@ -284,6 +301,9 @@ class FakeTasks(tasks_grpc.TaskServiceServicer):
 
     def ChooseAnswers(self: Any, request: Any, context: Any) -> Any:
         return self.predict("ChooseAnswers", "choose", choice_keys(request.inputs), request, context)
+
+    def EncodeSparse(self: Any, request: Any, context: Any) -> Any:
+        return self.predict("EncodeSparse", "encode_sparse", keys_of(request.inputs), request, context)
 
     def StreamPredictions(self: Any, requests: Any, context: Any) -> Iterator[tasks.StreamPredictionsResponse]:
         self._enter("StreamPredictions", None, context)

@@ -54,7 +54,7 @@ def test_every_rpc_is_used(server: FakeServer, client: Any) -> None:
     arguments |= {"tokenize": (["a"],), "tokenize_stream": (["a"],), "stream_layers": (["a"],), "detokenize": ([[1]],)}
     arguments |= {"encode_spans": (["a"], [[(0, 1)]]), "load_model": ("tiny", "x"), "unload_model": ("tiny",)}
     arguments |= {"fill_mask": ("[MASK]",), "zero_shot": ("a", ["b"]), "predict_stream": ("classify", ["a"])}
-    arguments |= dict.fromkeys(("score_text", "classify", "entities"), ("a",))
+    arguments |= dict.fromkeys(("score_text", "classify", "entities", "encode_sparse"), ("a",))
     arguments |= dict.fromkeys(("next_sentence", "answer"), ("a", "b"))
     arguments |= dict.fromkeys(("rerank", "choose"), ("a", ["b"]))
     arguments |= {"generate": ("a",), "stream_generate": ("a",), "generate_stream": (["a"],), "summarize": ("a",)}

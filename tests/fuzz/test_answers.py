@@ -64,6 +64,7 @@ OPERATIONS: dict[str, Callable[[Any], Any]] = {
     "entities": lambda client: client.entities(["A b", "C"]),
     "answer": lambda client: client.answer([("a", "b")] * 2),
     "choose": lambda client: client.choose([("a", ["b", "c"])] * 2),
+    "encode_sparse": lambda client: [each @ each for each in client.encode_sparse(TEXTS, tokens=True)],
     "predict_stream": lambda client: list(client.predict_stream("classify", TEXTS, report=repr)),
     "generate": lambda client: client.generate(TEXTS, max_new_tokens=2, token_scores=True, report=repr),
     "stream_generate": lambda client: list(client.stream_generate("ab", max_new_tokens=2, report=repr)),

@@ -140,9 +140,14 @@ def add_vector_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGro
     )
     group.add_argument("--layer-combination", choices=["mean", "sum", "concatenate"])
     group.add_argument("--dimensions", type=int, metavar="N", help="keep the first N")
+    add_prompt(group)
+    return group
+
+
+def add_prompt(group: argparse._ActionsContainer) -> None:
+    """Add the options of prompts."""
     group.add_argument("--prompt", metavar="TEXT", help="text to put before every text")
     group.add_argument("--prompt-name", metavar="NAME", help="one of the checkpoint's prompts")
-    return group
 
 
 def vector_options(arguments: argparse.Namespace) -> dict[str, Any]:

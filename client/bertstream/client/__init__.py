@@ -35,6 +35,7 @@ from bertstream.client._sync import Client
 from bertstream.client._tasks.answer import Answer, AnswerOptions
 from bertstream.client._tasks.batches import PredictedBatch
 from bertstream.client._tasks.classify import ClassifyOptions
+from bertstream.client._tasks.encode_sparse import SparseOptions, SparseVector
 from bertstream.client._tasks.entities import Entity, EntityOptions
 from bertstream.client._tasks.fill_mask import Candidate, FillMaskOptions
 from bertstream.client._tasks.labels import Label
@@ -139,6 +140,8 @@ __all__ = [
     "RpcError",
     "SpanUnit",
     "SpannedText",
+    "SparseOptions",
+    "SparseVector",
     "SpecialToken",
     "StreamWindow",
     "SummarizeOptions",

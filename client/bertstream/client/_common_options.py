@@ -21,6 +21,16 @@ def refuse_unknown(given: Mapping[str, object], documented: Any) -> None:
         raise TypeError(f"got an unexpected keyword argument {name!r}")
 
 
+def set_prompt(options: Any, prompt: str | None, prompt_name: str | None) -> None:
+    """Set the prompt of a message, or its name. Raises ValueError where both are given."""
+    if prompt is not None and prompt_name is not None:
+        raise ValueError("prompt and prompt_name exclude each other")
+    if prompt is not None:
+        options.prompt = prompt
+    if prompt_name is not None:
+        options.prompt_name = prompt_name
+
+
 def set_truncation(
     options: types.TruncationOptions,
     max_length: int | None,

@@ -1544,6 +1544,170 @@ class ChooseAnswersResponse(_message.Message):
 Global___ChooseAnswersResponse: _TypeAlias = ChooseAnswersResponse  # noqa: Y015
 
 @_typing.final
+class SparseOptions(_message.Message):
+    """How to make sparse vectors. Logits are pooled as the checkpoint says, else by their maximum over the text's tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    PROMPT_NAME_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOKENS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name; empty means the default model."""
+    priority: _types_pb2.Priority.ValueType
+    """How soon."""
+    top_k: _builtins.int
+    """The tokens with the greatest weights are kept, so many of each text; 0 means all, or as the checkpoint says."""
+    prompt: _builtins.str
+    """This text."""
+    prompt_name: _builtins.str
+    """The prompt of this name in the checkpoint's sentence-transformers files."""
+    include_tokens: _builtins.bool
+    """Whether `tokens` are in the answer."""
+    @_builtins.property
+    def truncation(self) -> _types_pb2.TruncationOptions:
+        """What to do with long texts."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        truncation: _types_pb2.TruncationOptions | None = ...,
+        priority: _types_pb2.Priority.ValueType = ...,
+        top_k: _builtins.int = ...,
+        prompt: _builtins.str = ...,
+        prompt_name: _builtins.str = ...,
+        include_tokens: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prefix", b"prefix", "prompt", b"prompt", "prompt_name", b"prompt_name", "truncation", b"truncation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_tokens", b"include_tokens", "model", b"model", "prefix", b"prefix", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_prefix: _TypeAlias = _typing.Literal["prompt", "prompt_name"]  # noqa: Y015
+    _WhichOneofArgType_prefix: _TypeAlias = _typing.Literal["prefix", b"prefix"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_prefix) -> _WhichOneofReturnType_prefix | None: ...
+
+Global___SparseOptions: _TypeAlias = SparseOptions  # noqa: Y015
+
+@_typing.final
+class SparseVectors(_message.Message):
+    """Sparse vectors of several texts, as parallel columns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHT_COUNTS_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def weight_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many tokens of the vocabulary have a weight above 0 for each text."""
+
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Their ids, rising within a text, for all texts end to end."""
+
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The weight of each."""
+
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Each as text, where asked for."""
+
+    def __init__(
+        self,
+        *,
+        weight_counts: _abc.Iterable[_builtins.int] | None = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        weights: _abc.Iterable[_builtins.float] | None = ...,
+        tokens: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token_ids", b"token_ids", "tokens", b"tokens", "weight_counts", b"weight_counts", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SparseVectors: _TypeAlias = SparseVectors  # noqa: Y015
+
+@_typing.final
+class EncodeSparseRequest(_message.Message):
+    """Texts to make sparse vectors of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def options(self) -> Global___SparseOptions:
+        """How."""
+
+    @_builtins.property
+    def inputs(self) -> _types_pb2.TextBatch:
+        """Texts, pairs, words or token ids."""
+
+    def __init__(
+        self,
+        *,
+        options: Global___SparseOptions | None = ...,
+        inputs: _types_pb2.TextBatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncodeSparseRequest: _TypeAlias = EncodeSparseRequest  # noqa: Y015
+
+@_typing.final
+class EncodeSparseResponse(_message.Message):
+    """The sparse vectors of the texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def options(self) -> Global___SparseOptions:
+        """The options in effect, with every default filled in."""
+
+    @_builtins.property
+    def vectors(self) -> Global___SparseVectors:
+        """The vectors."""
+
+    @_builtins.property
+    def usage(self) -> _types_pb2.Usage:
+        """Texts and tokens."""
+
+    @_builtins.property
+    def timings(self) -> _types_pb2.Timings:
+        """Where the time went."""
+
+    def __init__(
+        self,
+        *,
+        options: Global___SparseOptions | None = ...,
+        vectors: Global___SparseVectors | None = ...,
+        usage: _types_pb2.Usage | None = ...,
+        timings: _types_pb2.Timings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "timings", b"timings", "usage", b"usage", "vectors", b"vectors"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "timings", b"timings", "usage", b"usage", "vectors", b"vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncodeSparseResponse: _TypeAlias = EncodeSparseResponse  # noqa: Y015
+
+@_typing.final
 class PredictionOptions(_message.Message):
     """A task and its options."""
 
@@ -1558,6 +1722,7 @@ class PredictionOptions(_message.Message):
     CLASSIFY_TOKENS_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     CHOOSE_FIELD_NUMBER: _builtins.int
+    ENCODE_SPARSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def fill_mask(self) -> Global___FillMaskOptions:
         """As FillMasks."""
@@ -1594,6 +1759,10 @@ class PredictionOptions(_message.Message):
     def choose(self) -> Global___ChooseOptions:
         """As ChooseAnswers; items are `choices`."""
 
+    @_builtins.property
+    def encode_sparse(self) -> Global___SparseOptions:
+        """As EncodeSparse."""
+
     def __init__(
         self,
         *,
@@ -1606,12 +1775,13 @@ class PredictionOptions(_message.Message):
         classify_tokens: Global___ClassifyTokenOptions | None = ...,
         answer: Global___AnswerOptions | None = ...,
         choose: Global___ChooseOptions | None = ...,
+        encode_sparse: Global___SparseOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "choose", b"choose", "classify_text", b"classify_text", "classify_tokens", b"classify_tokens", "fill_mask", b"fill_mask", "next_sentence", b"next_sentence", "rerank", b"rerank", "score_text", b"score_text", "task", b"task", "zero_shot", b"zero_shot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "choose", b"choose", "classify_text", b"classify_text", "classify_tokens", b"classify_tokens", "encode_sparse", b"encode_sparse", "fill_mask", b"fill_mask", "next_sentence", b"next_sentence", "rerank", b"rerank", "score_text", b"score_text", "task", b"task", "zero_shot", b"zero_shot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "choose", b"choose", "classify_text", b"classify_text", "classify_tokens", b"classify_tokens", "fill_mask", b"fill_mask", "next_sentence", b"next_sentence", "rerank", b"rerank", "score_text", b"score_text", "task", b"task", "zero_shot", b"zero_shot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "choose", b"choose", "classify_text", b"classify_text", "classify_tokens", b"classify_tokens", "encode_sparse", b"encode_sparse", "fill_mask", b"fill_mask", "next_sentence", b"next_sentence", "rerank", b"rerank", "score_text", b"score_text", "task", b"task", "zero_shot", b"zero_shot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_task: _TypeAlias = _typing.Literal["fill_mask", "score_text", "next_sentence", "classify_text", "zero_shot", "rerank", "classify_tokens", "answer", "choose"]  # noqa: Y015
+    _WhichOneofReturnType_task: _TypeAlias = _typing.Literal["fill_mask", "score_text", "next_sentence", "classify_text", "zero_shot", "rerank", "classify_tokens", "answer", "choose", "encode_sparse"]  # noqa: Y015
     _WhichOneofArgType_task: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_task) -> _WhichOneofReturnType_task | None: ...
 
@@ -1735,6 +1905,7 @@ class PredictedItems(_message.Message):
     ENTITIES_FIELD_NUMBER: _builtins.int
     ANSWERS_FIELD_NUMBER: _builtins.int
     CHOICES_FIELD_NUMBER: _builtins.int
+    SPARSE_VECTORS_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
@@ -1779,6 +1950,10 @@ class PredictedItems(_message.Message):
         """To choose."""
 
     @_builtins.property
+    def sparse_vectors(self) -> Global___SparseVectors:
+        """To encode_sparse."""
+
+    @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.ItemError]:
         """Items that failed."""
 
@@ -1803,15 +1978,16 @@ class PredictedItems(_message.Message):
         entities: Global___Entities | None = ...,
         answers: Global___Answers | None = ...,
         choices: Global___Choices | None = ...,
+        sparse_vectors: Global___SparseVectors | None = ...,
         errors: _abc.Iterable[_types_pb2.ItemError] | None = ...,
         usage: _types_pb2.Usage | None = ...,
         timings: _types_pb2.Timings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "candidates", b"candidates", "choices", b"choices", "entities", b"entities", "labels", b"labels", "next_sentences", b"next_sentences", "predictions", b"predictions", "relevances", b"relevances", "scores", b"scores", "timings", b"timings", "usage", b"usage", "zero_shot_labels", b"zero_shot_labels"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "candidates", b"candidates", "choices", b"choices", "entities", b"entities", "labels", b"labels", "next_sentences", b"next_sentences", "predictions", b"predictions", "relevances", b"relevances", "scores", b"scores", "sparse_vectors", b"sparse_vectors", "timings", b"timings", "usage", b"usage", "zero_shot_labels", b"zero_shot_labels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "candidates", b"candidates", "choices", b"choices", "entities", b"entities", "errors", b"errors", "ids", b"ids", "labels", b"labels", "next_sentences", b"next_sentences", "predictions", b"predictions", "relevances", b"relevances", "scores", b"scores", "timings", b"timings", "usage", b"usage", "zero_shot_labels", b"zero_shot_labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "candidates", b"candidates", "choices", b"choices", "entities", b"entities", "errors", b"errors", "ids", b"ids", "labels", b"labels", "next_sentences", b"next_sentences", "predictions", b"predictions", "relevances", b"relevances", "scores", b"scores", "sparse_vectors", b"sparse_vectors", "timings", b"timings", "usage", b"usage", "zero_shot_labels", b"zero_shot_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_predictions: _TypeAlias = _typing.Literal["candidates", "scores", "next_sentences", "labels", "zero_shot_labels", "relevances", "entities", "answers", "choices"]  # noqa: Y015
+    _WhichOneofReturnType_predictions: _TypeAlias = _typing.Literal["candidates", "scores", "next_sentences", "labels", "zero_shot_labels", "relevances", "entities", "answers", "choices", "sparse_vectors"]  # noqa: Y015
     _WhichOneofArgType_predictions: _TypeAlias = _typing.Literal["predictions", b"predictions"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_predictions) -> _WhichOneofReturnType_predictions | None: ...
 

@@ -81,6 +81,11 @@ class TaskServiceStub(object):
                 request_serializer=bertstream_dot_v1_dot_tasks__pb2.ChooseAnswersRequest.SerializeToString,
                 response_deserializer=bertstream_dot_v1_dot_tasks__pb2.ChooseAnswersResponse.FromString,
                 _registered_method=True)
+        self.EncodeSparse = channel.unary_unary(
+                '/bertstream.v1.TaskService/EncodeSparse',
+                request_serializer=bertstream_dot_v1_dot_tasks__pb2.EncodeSparseRequest.SerializeToString,
+                response_deserializer=bertstream_dot_v1_dot_tasks__pb2.EncodeSparseResponse.FromString,
+                _registered_method=True)
         self.StreamPredictions = channel.stream_stream(
                 '/bertstream.v1.TaskService/StreamPredictions',
                 request_serializer=bertstream_dot_v1_dot_tasks__pb2.StreamPredictionsRequest.SerializeToString,
@@ -157,6 +162,13 @@ class TaskServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EncodeSparse(self, request, context):
+        """Weighs the vocabulary's tokens for each text (SPLADE), for search by words. Head: "fill_mask".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamPredictions(self, request_iterator, context):
         """Any of these tasks over a corpus: the task and its options first, then items with the caller's ids; answers come as
         they are ready, in any order, and an item that fails leaves the others alone. Waits, rather than fails, when the
@@ -213,6 +225,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.ChooseAnswers,
                     request_deserializer=bertstream_dot_v1_dot_tasks__pb2.ChooseAnswersRequest.FromString,
                     response_serializer=bertstream_dot_v1_dot_tasks__pb2.ChooseAnswersResponse.SerializeToString,
+            ),
+            'EncodeSparse': grpc.unary_unary_rpc_method_handler(
+                    servicer.EncodeSparse,
+                    request_deserializer=bertstream_dot_v1_dot_tasks__pb2.EncodeSparseRequest.FromString,
+                    response_serializer=bertstream_dot_v1_dot_tasks__pb2.EncodeSparseResponse.SerializeToString,
             ),
             'StreamPredictions': grpc.stream_stream_rpc_method_handler(
                     servicer.StreamPredictions,
@@ -465,6 +482,33 @@ class TaskService(object):
             '/bertstream.v1.TaskService/ChooseAnswers',
             bertstream_dot_v1_dot_tasks__pb2.ChooseAnswersRequest.SerializeToString,
             bertstream_dot_v1_dot_tasks__pb2.ChooseAnswersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EncodeSparse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bertstream.v1.TaskService/EncodeSparse',
+            bertstream_dot_v1_dot_tasks__pb2.EncodeSparseRequest.SerializeToString,
+            bertstream_dot_v1_dot_tasks__pb2.EncodeSparseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,8 @@ class TaskServiceStub:
     """Finds the answer to a question within a context. Head: "question_answering"."""
     ChooseAnswers: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.ChooseAnswersRequest, _tasks_pb2.ChooseAnswersResponse]
     """Says how probable each choice is. Head: "multiple_choice"."""
+    EncodeSparse: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.EncodeSparseRequest, _tasks_pb2.EncodeSparseResponse]
+    """Weighs the vocabulary's tokens for each text (SPLADE), for search by words. Head: "fill_mask"."""
     StreamPredictions: _grpc.StreamStreamMultiCallable[_tasks_pb2.StreamPredictionsRequest, _tasks_pb2.StreamPredictionsResponse]
     """Any of these tasks over a corpus: the task and its options first, then items with the caller's ids; answers come as
     they are ready, in any order, and an item that fails leaves the others alone. Waits, rather than fails, when the
@@ -88,6 +90,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """Finds the answer to a question within a context. Head: "question_answering"."""
     ChooseAnswers: _aio.UnaryUnaryMultiCallable[_tasks_pb2.ChooseAnswersRequest, _tasks_pb2.ChooseAnswersResponse]  # type: ignore[assignment]
     """Says how probable each choice is. Head: "multiple_choice"."""
+    EncodeSparse: _aio.UnaryUnaryMultiCallable[_tasks_pb2.EncodeSparseRequest, _tasks_pb2.EncodeSparseResponse]  # type: ignore[assignment]
+    """Weighs the vocabulary's tokens for each text (SPLADE), for search by words. Head: "fill_mask"."""
     StreamPredictions: _aio.StreamStreamMultiCallable[_tasks_pb2.StreamPredictionsRequest, _tasks_pb2.StreamPredictionsResponse]  # type: ignore[assignment]
     """Any of these tasks over a corpus: the task and its options first, then items with the caller's ids; answers come as
     they are ready, in any order, and an item that fails leaves the others alone. Waits, rather than fails, when the
@@ -172,6 +176,14 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tasks_pb2.ChooseAnswersResponse, _abc.Awaitable[_tasks_pb2.ChooseAnswersResponse]]:
         """Says how probable each choice is. Head: "multiple_choice"."""
+
+    @_abc_1.abstractmethod
+    def EncodeSparse(
+        self,
+        request: _tasks_pb2.EncodeSparseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tasks_pb2.EncodeSparseResponse, _abc.Awaitable[_tasks_pb2.EncodeSparseResponse]]:
+        """Weighs the vocabulary's tokens for each text (SPLADE), for search by words. Head: "fill_mask"."""
 
     @_abc_1.abstractmethod
     def StreamPredictions(

@@ -28,6 +28,7 @@ TASKS: dict[str, tuple[list[Any], dict[str, Any], Any]] = {
     "entities": (["An Elk", ["An", "Elk"]], {"aggregation": "none"}, None),
     "answer": ([("q", "a b"), ("q", "c")], {"top_k": 2}, None),
     "choose": ([("p", ["a", "b"]), ("p", ["c"])], {}, None),
+    "encode_sparse": (["ab", "cb"], {"top_k": 1, "tokens": True}, None),
 }
 
 
@@ -45,6 +46,8 @@ def test_every_task_gives_what_its_method_gives(server: FakeServer, client: Any,
     expected = call(client, items, given) if call else getattr(client, name)(items, **given)
     if name == "score_text":
         results, expected = [each.score for each in results], [each.score for each in expected]
+    if name == "encode_sparse":
+        results, expected = [each.tokens for each in results], [each.tokens for each in expected]
     assert results == expected
 
 

@@ -27,6 +27,7 @@ from bertstream.v1 import tasks_pb2 as tasks
         (sdk.EntityOptions, TASKS["entities"], "entities"),
         (sdk.AnswerOptions, TASKS["answer"], "answer"),
         (sdk.TaskOptions, TASKS["choose"], "choose"),
+        (sdk.SparseOptions, TASKS["encode_sparse"], "encode_sparse"),
     ],
 )
 def test_documented_options_are_the_real_ones(documented: Any, makes: Any, method: str) -> None:

@@ -40,6 +40,7 @@ CALLS: dict[str, Any] = {
     "entities": lambda client, count, **given: client.entities(["A"] * count, **given),
     "answer": lambda client, count, **given: client.answer([("a", "b")] * count, **given),
     "choose": lambda client, count, **given: client.choose([("a", ["b", "c"])] * count, **given),
+    "encode_sparse": lambda client, count, **given: client.encode_sparse(["ab"] * count, **given),
 }
 # A call of each method with one bad item, and the path that its error names.
 FAILING: dict[str, Any] = {
@@ -52,6 +53,7 @@ FAILING: dict[str, Any] = {
     "entities": (lambda client, texts: client.entities(texts), "inputs.texts"),
     "answer": (lambda client, texts: client.answer([("q", text) for text in texts]), "inputs"),
     "choose": (lambda client, texts: client.choose([("p", [text, "c"]) for text in texts]), "inputs.prompts"),
+    "encode_sparse": (lambda client, texts: client.encode_sparse(texts), "inputs.texts"),
 }
 tasks_by_name = pytest.mark.parametrize("name", CALLS)
 
@@ -102,6 +104,23 @@ def test_score_text(client: Any) -> None:
     assert score.perplexity == pytest.approx(math.exp(98 / 128))
     one, none = client.score_text(["abc", ""])
     assert (one.score, none.score, none.token_count, math.isnan(none.perplexity)) == (score.score, 0, 0, True)
+
+
+def test_encode_sparse(server: FakeServer, client: Any) -> None:
+    vector = client.encode_sparse("abca")
+    assert (vector.token_ids.tolist(), vector.token_ids.dtype) == ([97, 98, 99], np.int32)
+    assert (vector.weights.tolist(), vector.weights.dtype) == ([0.5, 0.25, 0.25], np.float32)
+    assert (len(vector), vector.tokens) == (3, ())
+    some, none = client.encode_sparse(["cax", ""], tokens=True, top_k=2)
+    assert (some.tokens, none.tokens, len(none)) == (("a", "c"), (), 0)
+    assert (vector @ some, some @ vector, vector @ none) == (0.5 * 0.25 + 0.25 * 0.25,) * 2 + (0.0,)
+    assert client.encode_sparse("a", prompt="b").token_ids.tolist() == [97, 98]
+    client.encode_sparse("a", prompt_name="query")
+    assert seen_options(server).prompt_name == "query"
+    with pytest.raises(ValueError, match="prompt and prompt_name exclude each other"):
+        client.encode_sparse("a", prompt="b", prompt_name="query")
+    with pytest.raises(ValueError, match="top_k must be at least 1"):
+        client.encode_sparse("a", top_k=0)
 
 
 def test_next_sentence(client: Any) -> None:
@@ -207,6 +226,8 @@ def test_long_lists_are_cut_and_keep_their_order(server: FakeServer, client: Any
         assert [each.index for each in many] == list(range(500))
     elif name == "score_text":
         assert {each.score for each in many} == {one.score}
+    elif name == "encode_sparse":
+        assert {tuple(each.token_ids) for each in many} == {tuple(one.token_ids)}
     else:
         assert many == [one] * 500
 

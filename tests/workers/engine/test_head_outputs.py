@@ -19,10 +19,10 @@ from bertstream.workers.contract import (
     Output,
     OutputOptions,
     ScoreFunction,
+    Spans,
     SparseActivation,
     SparsePooling,
     SparseStrategy,
-    Spans,
     Work,
 )
 from bertstream.workers.engine import vocabulary

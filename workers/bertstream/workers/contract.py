@@ -70,8 +70,7 @@ class HeadOptions:
 
     name: HeadName
     function: ScoreFunction = "softmax"  # for "label_scores" and "token_label_scores"
-    # For "mask_candidates", "label_scores", "answer_spans", "sparse_weights": only the best k; 0: all labels or weights.
-    top_k: int = 0
+    top_k: int = 0  # only the best k, of all outputs that are not for tokens; 0: all
     targets: tuple[int, ...] = ()  # for "mask_candidates": only these ids
     max_answer_tokens: int = 0  # for "answer_spans"
     sparse: SparsePooling = SparsePooling()  # for "sparse_weights"

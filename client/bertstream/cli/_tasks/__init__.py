@@ -11,8 +11,9 @@ from bertstream.cli._tasks import (
     next_sentence,
     rerank,
     score,
+    sparse,
     zero_shot,
 )
 
-COMMANDS = (fill_mask, score, classify, zero_shot, rerank, entities, answer, next_sentence, choose)
+COMMANDS = (fill_mask, score, classify, zero_shot, rerank, entities, answer, next_sentence, choose, sparse)
 """Modules with `add_to(commands)`, in the order of the help."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict, Unpack
 
-from bertstream.client._common_options import numbers_of, refuse_unknown, set_truncation
+from bertstream.client._common_options import numbers_of, refuse_unknown, set_prompt, set_truncation
 from bertstream.client._enums import value_of
 from bertstream.client._types import (
     LayerCombination,
@@ -118,19 +118,13 @@ class TokenizeOptions(TypedDict, total=False):
 def encoding_options(outputs: Sequence[Output] = (), **given: Unpack[EncodeOptions]) -> encoding.EncodingOptions:
     """Return the message for EncodeOptions. Raises ValueError or TypeError for unusable values."""
     refuse_unknown(given, EncodeOptions)
-    prompt, prompt_name = given.get("prompt"), given.get("prompt_name")
-    if prompt is not None and prompt_name is not None:
-        raise ValueError("prompt and prompt_name exclude each other")
     options = encoding.EncodingOptions(
         model=given.get("model", ""),
         add_special_tokens=given.get("add_special_tokens"),
         pooling=_pooling_options(given),
     )
     options.outputs.extend(value_of(encoding.EncodingOutput, output, "outputs") for output in outputs)
-    if prompt is not None:
-        options.prompt = prompt
-    if prompt_name is not None:
-        options.prompt_name = prompt_name
+    set_prompt(options, given.get("prompt"), given.get("prompt_name"))
     if (wire_type := given.get("wire_type")) is not None:
         options.data_type = value_of(types.DataType, wire_type, "wire_type")
     if (priority := given.get("priority")) is not None:

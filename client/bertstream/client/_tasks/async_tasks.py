@@ -13,6 +13,13 @@ from bertstream.client._tasks.answer import Answer, AnswerCall, AnswerOptions, A
 from bertstream.client._tasks.batches import PredictedBatch, R
 from bertstream.client._tasks.choose import choose_task
 from bertstream.client._tasks.classify import ClassifyCall, ClassifyOptions, ClassifyStream, classify_task
+from bertstream.client._tasks.encode_sparse import (
+    SparseCall,
+    SparseOptions,
+    SparseStream,
+    SparseVector,
+    encode_sparse_task,
+)
 from bertstream.client._tasks.entities import Entity, EntityCall, EntityOptions, EntityStream, entities_task
 from bertstream.client._tasks.fill_mask import (
     Candidate,
@@ -232,6 +239,21 @@ class AsyncTaskMethods:
         return await self._predict(choose_task(**options), given_choices(prompt, choices), report, timeout)
 
     @overload
+    async def encode_sparse(self, texts: str | Tokens, **options: Unpack[SparseCall]) -> SparseVector: ...
+    @overload
+    async def encode_sparse(self, texts: Iterable[Text], **options: Unpack[SparseCall]) -> list[SparseVector]: ...
+    async def encode_sparse(
+        self,
+        texts: Text | Iterable[Text],
+        *,
+        report: ReportOption = None,
+        timeout: float | None = None,
+        **options: Unpack[SparseOptions],
+    ) -> Any:
+        """See Client.encode_sparse."""
+        return await self._predict(encode_sparse_task(**options), given_texts(texts), report, timeout)
+
+    @overload
     def predict_stream(
         self, task: Literal["fill_mask"], items: Texts, **options: Unpack[FillMaskStream]
     ) -> Batches[list[list[Candidate]]]: ...
@@ -271,6 +293,10 @@ class AsyncTaskMethods:
     def predict_stream(
         self, task: Literal["choose"], items: Questions, **options: Unpack[TaskStream]
     ) -> Batches[list[float]]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["encode_sparse"], items: Texts, **options: Unpack[SparseStream]
+    ) -> Batches[SparseVector]: ...
     def predict_stream(
         self,
         task: str,

@@ -8,6 +8,7 @@ from typing import Any
 from bertstream.client._tasks.answer import answer_task
 from bertstream.client._tasks.choose import choose_task
 from bertstream.client._tasks.classify import classify_task
+from bertstream.client._tasks.encode_sparse import encode_sparse_task
 from bertstream.client._tasks.entities import entities_task
 from bertstream.client._tasks.fill_mask import fill_mask_task
 from bertstream.client._tasks.next_sentence import next_sentence_task
@@ -26,6 +27,7 @@ TASKS: Mapping[str, Callable[..., Task[Any]]] = {
     "entities": entities_task,
     "answer": answer_task,
     "choose": choose_task,
+    "encode_sparse": encode_sparse_task,
 }
 
 

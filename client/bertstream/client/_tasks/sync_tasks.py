@@ -12,6 +12,13 @@ from bertstream.client._tasks.answer import Answer, AnswerCall, AnswerOptions, A
 from bertstream.client._tasks.batches import PredictedBatch, R
 from bertstream.client._tasks.choose import choose_task
 from bertstream.client._tasks.classify import ClassifyCall, ClassifyOptions, ClassifyStream, classify_task
+from bertstream.client._tasks.encode_sparse import (
+    SparseCall,
+    SparseOptions,
+    SparseStream,
+    SparseVector,
+    encode_sparse_task,
+)
 from bertstream.client._tasks.entities import Entity, EntityCall, EntityOptions, EntityStream, entities_task
 from bertstream.client._tasks.fill_mask import (
     Candidate,
@@ -266,6 +273,25 @@ class TaskMethods:
         return self._predict(choose_task(**options), given_choices(prompt, choices), report, timeout)
 
     @overload
+    def encode_sparse(self, texts: str | Tokens, **options: Unpack[SparseCall]) -> SparseVector: ...
+    @overload
+    def encode_sparse(self, texts: Iterable[Text], **options: Unpack[SparseCall]) -> list[SparseVector]: ...
+    def encode_sparse(
+        self,
+        texts: Text | Iterable[Text],
+        *,
+        report: ReportOption = None,
+        timeout: float | None = None,
+        **options: Unpack[SparseOptions],
+    ) -> Any:
+        """Return the weights of the vocabulary's tokens for a text, as SPLADE and its successors use them for search.
+
+        It needs the head "fill_mask", and makes sense for checkpoints that were trained for it. For a list of texts the
+        result is a list.
+        """
+        return self._predict(encode_sparse_task(**options), given_texts(texts), report, timeout)
+
+    @overload
     def predict_stream(
         self, task: Literal["fill_mask"], items: Texts, **options: Unpack[FillMaskStream]
     ) -> Batches[list[list[Candidate]]]: ...
@@ -305,6 +331,10 @@ class TaskMethods:
     def predict_stream(
         self, task: Literal["choose"], items: Questions, **options: Unpack[TaskStream]
     ) -> Batches[list[float]]: ...
+    @overload
+    def predict_stream(
+        self, task: Literal["encode_sparse"], items: Texts, **options: Unpack[SparseStream]
+    ) -> Batches[SparseVector]: ...
     def predict_stream(
         self,
         task: str,

@@ -52,15 +52,20 @@ class EncodingPlan:
         return with_special_tokens(self.tokenize, self.add_special_tokens, inputs)
 
     def prompt_for(self, inputs: Inputs, path: str = "options") -> str:
-        """Return the prompt for this kind of input.
+        """Return the prompt for this kind of input, as the function of this name does."""
+        return prompt_for(inputs, self.prompt, asked=self.prompt_asked, path=path)
 
-        Raises INVALID_ARGUMENT where the caller asked for one that cannot be.
-        """
-        if not isinstance(inputs, Ids | Words):
-            return self.prompt
-        if self.prompt_asked and self.prompt:
-            raise invalid(f"{path}.prompt", "a prompt goes with texts and pairs only", "INVALID_COMBINATION")
-        return ""
+
+def prompt_for(inputs: Inputs, prompt: str, *, asked: bool, path: str = "options") -> str:
+    """Return the prompt for this kind of input.
+
+    Raises INVALID_ARGUMENT where the caller asked for one that cannot be.
+    """
+    if not isinstance(inputs, Ids | Words):
+        return prompt
+    if asked and prompt:
+        raise invalid(f"{path}.prompt", "a prompt goes with texts and pairs only", "INVALID_COMBINATION")
+    return ""
 
 
 def with_special_tokens(options: TokenizeOptions, asked: bool | None, inputs: Inputs) -> TokenizeOptions:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bertstream.server.core.plans import prompt_for
 from bertstream.server.core.sent import ChoiceLists, SentItems
 from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task, pick, require_head
 from bertstream.server.core.tasks.texts import tokenize
@@ -34,11 +35,13 @@ class EncodeSparse(Task[None]):
 
     tokenize: TokenizeOptions
     prompt: str
+    prompt_asked: bool  # by the caller, rather than by the checkpoint
     shows_tokens: bool
 
     def prepare(self, sent: SentItems) -> Rows[None]:
         assert not isinstance(sent.inputs, ChoiceLists)
-        texts = tokenize(self.model, sent.inputs, self.tokenize, sent, prompt=self.prompt)
+        prompt = prompt_for(sent.inputs, self.prompt, asked=self.prompt_asked, path=sent.options)
+        texts = tokenize(self.model, sent.inputs, self.tokenize, sent, prompt=prompt)
         return Rows(texts.batch, texts.tokens.text_indexes, texts.failed, texts.tokens.truncated, None)
 
     def answer(self, rows: Rows[None], share: Share) -> SparseVectors:
@@ -57,6 +60,7 @@ def encode_sparse(
     priority: int,
     *,
     prompt: str = "",
+    prompt_asked: bool = False,
     top_k: int = 0,
     shows_tokens: bool = False,
 ) -> EncodeSparse:
@@ -67,7 +71,13 @@ def encode_sparse(
     require_head(model.description, HEAD)
     options = HeadOptions(HEAD, top_k=top_k, sparse=pooling_of(model.description))
     output_options = OutputOptions(("sparse_weights",), head=options)
-    return EncodeSparse(model, output_options, priority, TokenizeOptions(truncation), prompt, shows_tokens)
+    tokenize_options = TokenizeOptions(truncation)
+    return EncodeSparse(model, output_options, priority, tokenize_options, prompt, prompt_asked, shows_tokens)
+
+
+def own_top_k(description: ModelDescription) -> int:
+    """Return how many weights a text may have where the caller does not say; 0: all."""
+    return 0 if description.sparse_pooling is None else description.sparse_pooling.top_k
 
 
 def pooling_of(description: ModelDescription) -> SparsePooling:

@@ -7,7 +7,8 @@ import pytest
 
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Texts, Words
-from bertstream.server.protocols.bertstream_v1.validation.encoding import MAX_PROMPT, AskedEncoding, parse_encoding
+from bertstream.server.protocols.bertstream_v1.validation.encoding import AskedEncoding, parse_encoding
+from bertstream.server.protocols.bertstream_v1.validation.prompts import MAX_PROMPT
 from bertstream.v1 import encoding_pb2 as e
 from bertstream.v1 import tokenization_pb2
 from bertstream.v1 import types_pb2 as t

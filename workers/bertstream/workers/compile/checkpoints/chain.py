@@ -38,7 +38,7 @@ _OLD_KEYS = {
 _VECTOR, _SCORES = "sentence_embedding", "scores"  # the names under which modules pass on their results
 _SPARSE = {"pooling_strategy": "max", "activation_function": "relu"}  # SpladePooling's settings, and its defaults
 _TASKS = ("feature-extraction", "sequence-classification", "fill-mask")
-_OUTPUTS = {task: "last_hidden_state" for task in _TASKS} | {"fill-mask": "logits"}  # of the encoder, by its task
+_OUTPUTS = dict.fromkeys(_TASKS, "last_hidden_state") | {"fill-mask": "logits"}  # of the encoder, by its task
 
 
 @dataclass(frozen=True, slots=True)

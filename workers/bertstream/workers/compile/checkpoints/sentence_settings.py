@@ -22,7 +22,9 @@ GENERAL_FILE = "config_sentence_transformers.json"
 # The settings of the first module are named after a model type, which need not be the checkpoint's.
 _SETTINGS_FILES = "sentence_*_config.json"
 _CROSS_ENCODER = "CrossEncoder"
-_SPARSE = "The checkpoint's vectors are sparse (SPLADE), and it names no pooling for others; mean pooling is the default."
+_SPARSE = (
+    "The checkpoint's vectors are sparse (SPLADE); of dense ones it says nothing, and mean pooling is the default."
+)
 _NO_POOLING = "The checkpoint names no sentence-transformers pooling; mean pooling is the default."
 
 

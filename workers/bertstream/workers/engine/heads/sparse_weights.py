@@ -44,6 +44,4 @@ def _part(pooled: SparseRows, first: int, last: int) -> SparseRows:
     """Return the texts from `first` up to `last`, as copies, which keep no other work's weights alive."""
     start = int(pooled.counts[:first].sum())
     end = start + int(pooled.counts[first:last].sum())
-    return SparseRows(
-        pooled.counts[first:last].copy(), pooled.ids[start:end].copy(), pooled.weights[start:end].copy()
-    )
+    return SparseRows(pooled.counts[first:last].copy(), pooled.ids[start:end].copy(), pooled.weights[start:end].copy())

@@ -15,6 +15,7 @@ from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_classif
 from bertstream.server.protocols.bertstream_v1.tasks.likelihoods import parse_score_text
 from bertstream.server.protocols.bertstream_v1.tasks.masks import parse_fill_mask
 from bertstream.server.protocols.bertstream_v1.tasks.sentences import parse_next_sentence
+from bertstream.server.protocols.bertstream_v1.tasks.sparse import parse_encode_sparse
 from bertstream.server.protocols.bertstream_v1.tasks.zero_shot import parse_zero_shot
 from bertstream.v1 import tasks_pb2
 
@@ -28,6 +29,7 @@ TASKS: Mapping[str, Parse] = {
     "classify_tokens": parse_classify_tokens,
     "answer": parse_answer_questions,
     "choose": parse_choose,
+    "encode_sparse": parse_encode_sparse,
 }
 SERVICE = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
 

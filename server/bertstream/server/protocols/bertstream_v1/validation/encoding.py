@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bertstream.server.core.errors import invalid, not_available, too_large
+from bertstream.server.core.errors import invalid, not_available
 from bertstream.server.core.plans import EncodingPlan, default_pooling, output_sizes, pooled_width
 from bertstream.server.core.tokenization import Column, TokenizeOptions
 from bertstream.server.protocols.bertstream_v1.validation.names import (
@@ -17,6 +17,7 @@ from bertstream.server.protocols.bertstream_v1.validation.names import (
     PRIORITIES,
     WIRE_TYPES,
 )
+from bertstream.server.protocols.bertstream_v1.validation.prompts import parse_prompt
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import (
     effective_truncation,
     parse_truncation,
@@ -25,8 +26,6 @@ from bertstream.server.protocols.enums import name_of, names_of, value_of
 from bertstream.v1 import encoding_pb2, types_pb2
 from bertstream.workers.contract import Output, OutputOptions, Pooling, PoolingMode
 from bertstream.workers.programs.description import ModelDescription
-
-MAX_PROMPT = 10_000  # characters; it is put before each of thousands of texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def parse_encoding(
     """
     output_options = _output_options(options, description, path, default_output)
     truncation = parse_truncation(options.truncation, description, f"{path}.truncation")
-    prompt = _prompt(options, description, path)
+    prompt = parse_prompt(options, description, path)
     unset = options.priority == types_pb2.PRIORITY_UNSPECIFIED
     priority = default_priority if unset else name_of(PRIORITIES, options.priority, f"{path}.priority")
     effective = encoding_pb2.EncodingOptions(
@@ -183,16 +182,3 @@ def _layers(
         why = "the checkpoint's own pooling reads the last layer only; choose a pooling mode for others"
         raise invalid(f"{path}.layers", why, "INVALID_COMBINATION")
     return layers
-
-
-def _prompt(options: encoding_pb2.EncodingOptions, description: ModelDescription, path: str) -> str:
-    kind = options.WhichOneof("prefix")
-    if kind == "prompt":
-        if len(options.prompt) > MAX_PROMPT:
-            raise too_large(f"{path}.prompt", f"{len(options.prompt)} characters; the limit is {MAX_PROMPT}")
-        return options.prompt
-    name = options.prompt_name if kind else description.default_prompt_name
-    if kind and name not in description.prompts:
-        prompts = ", ".join(description.prompts) or "none"
-        raise invalid(f"{path}.prompt_name", f"no prompt has this name; there: {prompts}", "INVALID_PROMPT_NAME")
-    return description.prompts.get(name, "")

@@ -69,6 +69,12 @@ class MadeUp:
                 return {"label_scores": scores}
             order = np.argsort(-scores, axis=1, kind="stable")[:, : head.top_k].astype(np.int32)
             return {"label_scores.ids": order, "label_scores.scores": np.take_along_axis(scores, order.astype(int), 1)}
+        if output_options.outputs == ("sparse_weights",):
+            rows = [np.unique(ids) for ids in np.split(batch.ids, np.cumsum(batch.lengths)[:-1])]
+            ids = np.concatenate([row[: head.top_k or None] for row in rows])
+            counts = np.array([row[: head.top_k or None].size for row in rows], np.int32)
+            named = {"counts": counts, "ids": ids, "weights": (ids / 64).astype(np.float32)}
+            return {f"sparse_weights.{name}": values for name, values in named.items()}
         assert batch.spans is not None
         if output_options.outputs == ("token_log_probabilities",):
             assert batch.spans.ids is not None

@@ -90,6 +90,13 @@ TASKS: dict[str, tuple[str, Message, type[Message], t.PredictionOptions, t.Predi
         t.PredictionOptions(choose=t.ChooseOptions()),
         t.PredictionItems(choices=CHOICES),
     ),
+    "encode_sparse": (
+        "EncodeSparse",
+        t.EncodeSparseRequest(options=t.SparseOptions(include_tokens=True), inputs=batch()),
+        t.EncodeSparseResponse,
+        t.PredictionOptions(encode_sparse=t.SparseOptions(include_tokens=True)),
+        t.PredictionItems(inputs=batch()),
+    ),
 }
 
 
