@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from sentence_transformers import SparseEncoder
 
 from bertstream.client import Client
 from bertstream.server.protocols.tei_v1 import tei_pb2 as t
@@ -136,13 +138,53 @@ def test_the_vectors_of_all_tokens(tei: Tei, client: Client) -> None:
     assert len(prompted.token_embeddings) == tokens_of(client, PROMPTS["query"] + TEXT)
 
 
-def test_there_are_no_sparse_vectors(tei: Tei) -> None:
+def dense(answer: t.EmbedSparseResponse, size: int) -> Any:
+    """Return the vector with its zeros; the indexes must rise."""
+    indexes = [each.index for each in answer.sparse_embeddings]
+    assert indexes == sorted(set(indexes))
+    assert all(each.value > 0 for each in answer.sparse_embeddings)
+    vector = np.zeros(size, np.float32)
+    vector[indexes] = [each.value for each in answer.sparse_embeddings]
+    return vector
+
+
+def test_sparse_vectors(tei: Tei, other_apis: ServedApis) -> None:
+    """They come from the SparseEncoder, which is there beside a plain masked language model, with its own prompt."""
+    theirs = SparseEncoder(str(other_apis.sparse), device="cpu")
+    texts = [text for text in TEXTS if text.strip()]
+    want = theirs.encode(texts, convert_to_sparse_tensor=False).numpy()
+    requests = [t.EmbedSparseRequest(inputs=text, truncate=True) for text in texts]
+    answers = list(tei().many("Embed/EmbedSparseStream", requests))
+    for answer, vector in zip(answers, want, strict=True):
+        np.testing.assert_allclose(dense(answer, vector.size), vector, atol=1e-5, rtol=1e-5)
+        assert len(answer.sparse_embeddings) <= 50
+    alone = tei().one("Embed/EmbedSparse", requests[0])
+    np.testing.assert_allclose(dense(alone, want.shape[1]), want[0], atol=1e-5, rtol=1e-5)
+    assert (alone.metadata.compute_chars, alone.metadata.compute_tokens) == (
+        len(texts[0]),
+        answers[0].metadata.compute_tokens,
+    )
+
+
+def test_sparse_vectors_of_any_masked_language_model(tei: Tei, checkpoint: Callable[[str], Path]) -> None:
+    theirs = SparseEncoder(str(checkpoint("roberta-mlm")), device="cpu")
+    want = theirs.encode([TEXT], convert_to_sparse_tensor=False).numpy()[0]
+    answer = tei("mlm").one("Embed/EmbedSparse", t.EmbedSparseRequest(inputs=TEXT))
+    np.testing.assert_allclose(dense(answer, want.size), want, atol=1e-5, rtol=1e-5)
+    assert tei("mlm").one("Info/Info", t.InfoRequest()).model_type == t.MODEL_TYPE_EMBEDDING
+
+
+def test_sparse_vectors_that_there_are_not(tei: Tei) -> None:
     request = t.EmbedSparseRequest(inputs=TEXT)
     for call in (
-        lambda: tei().one("Embed/EmbedSparse", request),
-        lambda: list(tei().many("Embed/EmbedSparseStream", [request])),
+        lambda: tei("words").one("Embed/EmbedSparse", request),
+        lambda: list(tei("words").many("Embed/EmbedSparseStream", [request])),
     ):
-        assert refused(call)[:2] == ("FAILED_PRECONDITION", "OUTPUT_NOT_AVAILABLE")
+        assert refused(call)[:2] == ("FAILED_PRECONDITION", "HEAD_NOT_AVAILABLE")
+    long = t.EmbedSparseRequest(inputs=LONG)
+    assert refused(tei().one, "Embed/EmbedSparse", long)[:2] == ("INVALID_ARGUMENT", "INVALID_TEXT_LENGTH")
+    unknown = t.EmbedSparseRequest(inputs=TEXT, prompt_name="x")
+    assert refused(tei().one, "Embed/EmbedSparse", unknown)[:2] == ("INVALID_ARGUMENT", "INVALID_PROMPT_NAME")
 
 
 @pytest.mark.parametrize(
@@ -295,6 +337,26 @@ def test_a_stream_answers_each_message_in_its_order(tei: Tei, rpc: str) -> None:
             assert scores == pytest.approx({each.label: each.score for each in alone[text].predictions}, abs=1e-6)
         else:
             assert answer == alone[text]
+
+
+def test_messages_of_a_stream_may_differ_in_anything(tei: Tei) -> None:
+    """Those that are alike are computed together, and each is answered as it asks."""
+    kinds: list[dict[str, Any]] = [
+        *({}, {"dimensions": 7}, {"normalize": False}, {"prompt_name": "query"}),
+        *({"truncate": True, "inputs": LONG}, {"truncate": True, "inputs": LONG, "truncation_direction": LEFT}),
+    ]
+    requests = [t.EmbedRequest(**{"inputs": TEXT, **kinds[number // 5 % 6]}) for number in range(60)]
+    alone = [tei("prompts").one("Embed/Embed", request) for request in requests[:30:5]]
+    for number, answer in enumerate(tei("prompts").many("Embed/EmbedStream", requests)):
+        np.testing.assert_allclose(answer.embeddings, alone[number // 5 % 6].embeddings, atol=1e-5)
+    pairs = [t.PredictPairRequest(inputs=[TEXT] if number % 3 else PAIR) for number in range(30)]
+    scores = [
+        {each.label: each.score for each in tei("topics").one("Predict/PredictPair", pair).predictions}
+        for pair in pairs[:2]
+    ]
+    for number, answer in enumerate(tei("topics").many("Predict/PredictPairStream", pairs)):
+        found = {each.label: each.score for each in answer.predictions}
+        assert found == pytest.approx(scores[number % 3 > 0], abs=1e-6)
 
 
 def numbers_of(answer: Any) -> list[float]:

@@ -13,7 +13,7 @@ from typing import Any
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from tests.support.hosted import free_port, hosted
-from tests.support.sentence import HIDDEN, save_sentence
+from tests.support.sentence import HIDDEN, save_sentence, save_sparse
 from tests.support.web import JSON, Answer, ask
 
 PROMPTS = {"query": "The quick ", "passage": "lazy dog: "}
@@ -26,6 +26,7 @@ class ServedApis:
 
     address: str  # of gRPC
     url: str  # of HTTP, without a slash at the end
+    sparse: Path  # the checkpoint of `splade`
 
     def get(self, path: str, **headers: str) -> Answer:
         """Return what a GET gives; headers have underscores in place of hyphens."""
@@ -42,6 +43,7 @@ def served_apis(checkpoint: Callable[[str], Path], cache: Path, folder: Path) ->
     """Serve them; the first model has neither labels of texts nor a prompt."""
     made, port = folder / "prompts", free_port()
     save_sentence(made, checkpoint("bert"), Pooling(HIDDEN, "mean"), prompts=PROMPTS, default_prompt_name="passage")
+    sparse: dict[str, Any] = {"prompts": PROMPTS, "default_prompt_name": "query", "max_active_dims": 50}
     models = {
         "words": checkpoint("bert-cased-ner"),
         "prompts": made,
@@ -49,13 +51,15 @@ def served_apis(checkpoint: Callable[[str], Path], cache: Path, folder: Path) ->
         "topics": checkpoint("bert-classifier"),
         "many": checkpoint("bert-multi-label"),
         "numbers": checkpoint("distilbert-regression"),
+        "mlm": checkpoint("roberta-mlm"),
+        "splade": save_sparse(folder / "splade", checkpoint("bert-mlm"), "sum", "log1p_relu", **sparse),
     }
     limits = {"max_texts": MAX_TEXTS, "max_request_bytes": MAX_REQUEST_BYTES}
     with (
         tempfile.TemporaryDirectory() as sockets,
         hosted(models, cache, Path(sockets), port, **limits) as address,
     ):
-        yield ServedApis(address, f"http://127.0.0.1:{port}")
+        yield ServedApis(address, f"http://127.0.0.1:{port}", folder / "splade")
 
 
 def _spelt(headers: dict[str, str]) -> dict[str, str]:

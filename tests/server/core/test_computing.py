@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 
 from bertstream.server.core import errors
-from bertstream.server.core.computing import raise_first, refuse_if_late
+from bertstream.server.core.computing import before_failure, refuse_if_late
 from bertstream.server.core.dispatch import Outcome
 
 
-def test_the_first_error_is_raised() -> None:
-    raise_first([Outcome(0, 1, {})])
-    with pytest.raises(errors.RequestError) as raised:
-        raise_first([Outcome(0, 1, {}), Outcome(1, 1, {}, errors.poisonous(3)), Outcome(2, 1, {}, errors.internal())])
-    assert raised.value.reason == "POISONOUS_INPUT"
+def test_what_comes_before_the_first_error() -> None:
+    good, bad = Outcome(0, 1, {}), Outcome(1, 1, {}, errors.poisonous(3))
+    assert before_failure([good]) == ([good], None)
+    assert before_failure([good, bad, Outcome(2, 1, {}, errors.internal())]) == ([good], bad.error)
+    assert before_failure([bad, good]) == ([], bad.error)
 
 
 def test_errors_of_a_stream_are_not_errors_of_items() -> None:

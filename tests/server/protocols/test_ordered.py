@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import grpc
 import grpc.aio
+import numpy as np
 import pytest
 
 from bertstream.server.core import errors
@@ -17,9 +18,10 @@ from bertstream.server.core.keys import Keys
 from bertstream.server.frontend.links import chain
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.decoding import Decoded
-from bertstream.server.protocols.ordered import OrderedStream, Step
+from bertstream.server.protocols.ordered import Answers, Group, OrderedStream
 from bertstream.server.protocols.rpc import add_service
 from bertstream.v1 import encoding_pb2 as e
+from bertstream.v1 import types_pb2 as y
 from tests.support.hosted import LIMITS
 from tests.support.statuses import refusal
 from tests.support.waiting import until
@@ -28,8 +30,9 @@ SERVICE = e.DESCRIPTOR.services_by_name["EncodingService"]
 Response = e.StreamEncodingsResponse
 
 
-def request(number: int) -> e.StreamEncodingsRequest:
-    return e.StreamEncodingsRequest(items=e.EncodingItems(first_id=number))
+def request(number: int, size: int = 0) -> e.StreamEncodingsRequest:
+    inputs = y.TextBatch(texts=y.Texts(texts=["x" * size] if size else []))
+    return e.StreamEncodingsRequest(items=e.EncodingItems(first_id=number, inputs=inputs))
 
 
 def answer(number: int, size: int = 0) -> Response:
@@ -44,25 +47,47 @@ class Servicer:
     def __init__(self) -> None:
         self.limits = replace(LIMITS, stream_items=8, stream_tokens=100)
         self.prepared: list[int] = []
+        self.groups: list[list[int]] = []  # those whose preparation has begun
+        self.jobs: list[tuple[int, int]] = []  # the first and the last message of what was computed at once
         self.answered: list[int] = []
         self.cost = 1
+        self.key: Callable[[Decoded[Any], int], object] = lambda decoded, number: None
         self.prepare: Callable[[int], Awaitable[None]] = self._nothing
         self.answer: Callable[[int], Awaitable[Response]] = self._echo
         self.stream: OrderedStream[Response]
 
     async def run(self, stream: Stream[Any], call: Call) -> None:
-        self.stream = OrderedStream(stream, call, self.limits, self._step)
+        self.stream = OrderedStream(stream, call, self.limits, self._group, self.key)
         await self.stream.run()
 
-    async def _step(self, decoded: Decoded[e.StreamEncodingsRequest], number: int) -> Step[Response]:
-        name = decoded.value().items.first_id
-        assert name == number
-        await self.prepare(name)
-        self.prepared.append(name)
-        return Step(self.cost, lambda: self._answered(name))
+    async def _group(self, messages: Sequence[Decoded[e.StreamEncodingsRequest]], number: int) -> Group[Response]:
+        names = [message.value().items.first_id for message in messages]
+        assert names == list(range(number, number + len(names)))
+        self.groups.append(names)
+        error, costs = None, []
+        for name in names:
+            try:
+                await self.prepare(name)
+            except errors.RequestError as raised:
+                error = raised
+                break
+            self.prepared.append(name)
+            costs.append(self.cost)
 
-    async def _answered(self, name: int) -> Response:
-        made = await self.answer(name)
+        async def answer(first: int, last: int) -> Answers[Response]:
+            self.jobs.append((names[first], names[last - 1]))
+            made = await asyncio.gather(*(self._answered(name) for name in names[first:last]))
+            good = [each for each in made if not isinstance(each, errors.RequestError)]
+            failed = [each for each in made if isinstance(each, errors.RequestError)]
+            return Answers(good, failed[0] if failed else None)
+
+        return Group(np.array(costs, np.int64), answer, error)
+
+    async def _answered(self, name: int) -> Response | errors.RequestError:
+        try:
+            made = await self.answer(name)
+        except errors.RequestError as error:
+            return error
         self.answered.append(name)
         return made
 
@@ -82,11 +107,11 @@ class Served:
             response_deserializer=Response.FromString,
         )
 
-    async def open(self, count: int) -> Any:
-        """Begin a stream of so many messages, which goes on after them."""
+    async def open(self, count: int, size: int = 0) -> Any:
+        """Begin a stream of so many messages with so many bytes, which goes on after them."""
         call = self._method()
         for number in range(count):
-            await call.write(request(number))
+            await call.write(request(number, size))
         return call
 
 
@@ -166,9 +191,84 @@ async def test_a_few_messages_are_prepared_side_by_side(served: Served) -> None:
     served.servicer.prepare = wait
     call = await served.open(50)
     await settle()
-    assert 2 <= waiting <= 10
+    assert waiting == 2
     gate.set()
     assert await numbers(call) == list(range(50))
+
+
+async def test_what_was_read_meanwhile_becomes_a_group(served: Served) -> None:
+    """The first messages wait for nobody, and those that come while they are prepared go together."""
+    served.servicer.limits = replace(LIMITS, stream_items=100)
+    gate = asyncio.Event()
+    served.servicer.prepare = lambda name: gate.wait()  # type: ignore[assignment,return-value]
+    call = await served.open(40)
+    await settle()
+    begun = [name for group in served.servicer.groups for name in group]
+    assert len(served.servicer.groups) == 2
+    gate.set()
+    assert await numbers(call) == list(range(40))
+    assert served.servicer.groups[2] == list(range(len(begun), 40))
+    assert served.servicer.jobs[-1] == (len(begun), 39) == (served.servicer.groups[2][0], 39)
+
+
+async def test_groups_grow_where_many_are_computed_already(served: Served) -> None:
+    served.servicer.limits = replace(LIMITS, stream_items=100)
+    gate = asyncio.Event()
+
+    async def wait(name: int) -> Response:
+        await gate.wait()
+        return answer(name)
+
+    served.servicer.answer = wait
+    call = await served.open(0)
+    for number in range(40):
+        await call.write(request(number))
+        await asyncio.sleep(0.01)
+    before = len(served.servicer.groups)
+    assert before == 16
+    gate.set()
+    assert await numbers(call) == list(range(40))
+    assert [len(group) for group in served.servicer.groups[:before]] == [1] * before
+    assert len(served.servicer.groups) == before + 1
+
+
+async def test_only_what_is_alike_is_a_group(served: Served) -> None:
+    served.servicer.limits = replace(LIMITS, stream_items=100)
+    served.servicer.key = lambda decoded, number: number // 10
+    gate = asyncio.Event()
+    served.servicer.prepare = lambda name: gate.wait()  # type: ignore[assignment,return-value]
+    call = await served.open(30)
+    await settle()
+    gate.set()
+    assert await numbers(call) == list(range(30))
+    assert [name for group in served.servicer.groups for name in group] == list(range(30))
+    assert all(group[0] // 10 == group[-1] // 10 for group in served.servicer.groups)
+    assert served.servicer.groups[-1] == list(range(20, 30))
+
+
+@pytest.mark.parametrize(("size", "most"), [(0, 256), (80_000, 3), (300_000, 1)])
+async def test_groups_are_bounded_by_items_and_bytes(served: Served, size: int, most: int) -> None:
+    served.servicer.limits = replace(LIMITS, stream_items=1000)
+    gate = asyncio.Event()
+    served.servicer.prepare = lambda name: gate.wait()  # type: ignore[assignment,return-value]
+    count = 20 if size else 600
+    call = await served.open(count, size)
+    await until(lambda: served.servicer.stream.items.held == count)
+    gate.set()
+    assert len(await numbers(call)) == count
+    assert max(map(len, served.servicer.groups)) == most
+
+
+async def test_a_group_of_many_tokens_becomes_several_jobs(served: Served) -> None:
+    served.servicer.limits, served.servicer.cost = replace(LIMITS, stream_items=100, stream_tokens=80), 4
+    gate = asyncio.Event()
+    served.servicer.prepare = lambda name: gate.wait()  # type: ignore[assignment,return-value]
+    call = await served.open(40)
+    await settle()
+    gate.set()
+    assert await numbers(call) == list(range(40))
+    assert {last - first + 1 for first, last in served.servicer.jobs} <= {1, 2}  # an eighth of the window
+    assert served.servicer.stream.tokens.held == 0
 
 
 @pytest.mark.parametrize(("cost", "begun"), [(1, 8), (40, 2)])
@@ -213,8 +313,8 @@ async def test_an_error_ends_the_stream_behind_all_answers_before_it(served: Ser
 
     async def wait(name: int) -> Response:
         await gate.wait()
-        if not early:
-            await fail(name)
+        if not early and name >= 3:
+            raise errors.invalid("inputs", "is bad")
         return answer(name)
 
     served.servicer.answer = wait

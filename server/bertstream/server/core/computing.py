@@ -34,11 +34,12 @@ def check_answer_size(size: int, limits: Limits, path: str, advice: str) -> None
         raise too_large(path, f"the answer would have {size} bytes or more, and the limit is {limit}: {advice}")
 
 
-def raise_first(outcomes: Sequence[Outcome]) -> None:
-    """Raise the error of the first outcome that has one, for calls that fail as a whole."""
-    for outcome in outcomes:
+def before_failure(outcomes: Sequence[Outcome]) -> tuple[list[Outcome], RequestError | None]:
+    """Return the outcomes before the first that has an error, and the error, which a call or stream ends with."""
+    for number, outcome in enumerate(outcomes):
         if outcome.error is not None:
-            raise outcome.error
+            return list(outcomes[:number]), outcome.error
+    return list(outcomes), None
 
 
 def refuse_if_late(error: RequestError) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.server.core.computing import Terms, raise_first
+from bertstream.server.core.computing import Terms, before_failure
 from bertstream.server.core.dispatch import Job, Outcome
+from bertstream.server.core.dispatch.cutting import part
+from bertstream.server.core.errors import RequestError
 from bertstream.server.core.layout import Tensors, join
 from bertstream.server.core.models import ServedModel
 from bertstream.server.core.plans import EncodingPlan
@@ -18,8 +20,9 @@ from bertstream.server.core.preparation import Prepared
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Hold the outputs of all texts, end to end as in the layout of what was prepared."""
+    """Hold the outputs of consecutive texts, end to end as in the layout of what was prepared."""
 
+    texts: int
     tensors: Tensors
     outcomes: Sequence[Outcome]  # for their times
 
@@ -28,14 +31,24 @@ async def encode(
     model: ServedModel, plan: EncodingPlan, prepared: Prepared, terms: Terms, *, waits: bool = False
 ) -> Encoded:
     """Compute texts that are prepared; `waits` says whether to wait for room, or to raise where there is none."""
-    batch = prepared.batch
+    encoded, error = await encode_some(model, plan, prepared, slice(0, prepared.batch.lengths.size), terms, waits=waits)
+    if error is not None:
+        raise error
+    return encoded
+
+
+async def encode_some(
+    model: ServedModel, plan: EncodingPlan, prepared: Prepared, which: slice, terms: Terms, *, waits: bool
+) -> tuple[Encoded, RequestError | None]:
+    """Compute some of the texts as `encode` does; return those before the first that fails, and its error."""
+    batch = part(prepared.batch, which.start, which.stop)
     terms.check_deadline()
     tokens, texts = int(batch.ids.size), int(batch.lengths.size)
     async with model.admission.room(tokens, terms.caller, plan.priority, texts=texts, waits=waits):
         job = Job(batch, prepared.output_options, plan.priority, terms.deadline, terms.caller)
-        outcomes = await model.dispatcher.run(job)
-    raise_first(outcomes)
-    return Encoded(join([outcome.tensors for outcome in outcomes]), outcomes)
+        outcomes, error = before_failure(await model.dispatcher.run(job))
+    tensors = join([outcome.tensors for outcome in outcomes]) if outcomes else {}
+    return Encoded(sum(outcome.texts for outcome in outcomes), tensors, outcomes), error
 
 
 def output_bytes(plan: EncodingPlan, prepared: Prepared) -> NDArray[np.int64]:

@@ -1,19 +1,23 @@
 """Serve streams whose messages have no ids: each is answered by one message, in the order in which they came.
 
-The reader takes a message while the window has room, and has it prepared, a few side by side. In the order of the
-messages each takes its room in tokens, so that none waits for room that is held by those behind it, and is computed;
-the writer sends the answers in turn. A message that cannot be answered ends the stream, behind all answers before it.
+The reader takes messages while the window has room. Those that are there when the next may be prepared, and are alike,
+are prepared together, as a group, and become one job: a lone message waits for no other, and the more a caller sends,
+the larger groups are. In the order of the messages each group takes its room in tokens, so that none waits for room
+that is held by those behind it, and is computed; the writer sends the answers in turn. A message that cannot be
+answered ends the stream, behind all answers before it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from google.protobuf.message import Message
+from numpy.typing import NDArray
 
 from bertstream.server.core import tracing
 from bertstream.server.core.errors import RequestError
@@ -21,41 +25,75 @@ from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.decoding import Decoded
 from bertstream.server.protocols.window import Window, ended_by_one_error
 from bertstream.server.settings import Limits
+from bertstream.workers.ragged import pieces_of
 
 Response = TypeVar("Response", bound=Message)
 Made = TypeVar("Made")
-_PREPARING = 8  # messages of one stream at once, as threads that tokenize are for all callers
+_SIDE_BY_SIDE = 2  # groups of one stream that are prepared at once, as threads that tokenize are for all callers
+_UNDER_WAY = 16  # groups that are not computed yet; beyond them groups grow, as more of them would make nothing faster
+_GROUP_ITEMS, _GROUP_BYTES = 256, 1 << 18  # the most of a group, unless it is one message
+_GROUP_PART = 8  # at most 1 in 8 tokens of the window become one job, so that some are read while others are written
 
 
 @dataclass(frozen=True, slots=True)
-class Step(Generic[Response]):
-    """Hold what is left to do for a message that has been prepared."""
+class Answers(Generic[Response]):
+    """Hold the answers to consecutive messages, up to the first that has an error in place of one."""
 
-    cost: int  # of the window, in tokens, until the answer is written
-    answer: Callable[[], Awaitable[Response]]  # raises RequestError where there can be none
+    good: Sequence[Response]
+    error: RequestError | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Read(Generic[Response]):
-    """Hold a message that was read, and is being prepared."""
+class Group(Generic[Response]):
+    """Hold what is left to do for consecutive messages, up to the first that could not be prepared."""
 
-    step: asyncio.Task[Step[Response] | RequestError]
+    costs: NDArray[np.int64]  # [n] of the window, in tokens, until its answer is written
+    answer: Callable[[int, int], Awaitable[Answers[Response]]]  # those from `first` up to `last`
+    error: RequestError | None = None  # of the message behind them
+
+
+def alone(cost: int, answer: Callable[[], Awaitable[Response]]) -> Group[Response]:
+    """Return a group of one message, whose `answer` may raise RequestError."""
+
+    async def answers(first: int, last: int) -> Answers[Response]:
+        return Answers([await answer()])
+
+    return Group(np.array([cost], np.int64), answers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Hold a message that was read."""
+
+    decoded: Decoded[Any]
+    number: int  # of messages before it
     size: int  # its bytes
+    key: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class _Grouped(Generic[Response]):
+    """Hold messages that are being prepared together."""
+
+    group: asyncio.Task[Group[Response] | RequestError]
+    sizes: Sequence[int]  # of each, in bytes
 
 
 @dataclass(frozen=True, slots=True)
 class _Due(Generic[Response]):
-    """Hold an answer that is due, and the room that it takes until it is written."""
+    """Hold the answers that are due, and the room that each takes until it is written."""
 
-    answer: asyncio.Task[Response | RequestError]
-    tokens: int
-    size: int  # bytes of the request
+    answers: asyncio.Task[Answers[Response]]
+    tokens: Sequence[int]
+    sizes: Sequence[int]  # bytes of the requests
 
 
 class OrderedStream(Window, Generic[Response]):
-    """Run one stream. `prepare` does the work for a message that comes before it is computed.
+    """Run one stream.
 
-    It is told how many messages came before, and raises RequestError for a message that cannot be answered.
+    `prepare` does the work for messages that comes before they are computed. It is told how many messages came before
+    them, and raises RequestError where the first of them cannot be answered. `key` says which messages are alike: those
+    for which it returns equal values.
     """
 
     def __init__(
@@ -63,13 +101,18 @@ class OrderedStream(Window, Generic[Response]):
         stream: Stream[Any],
         call: Call,
         limits: Limits,
-        prepare: Callable[[Decoded[Any], int], Awaitable[Step[Response]]],
+        prepare: Callable[[Sequence[Decoded[Any]], int], Awaitable[Group[Response]]],
+        key: Callable[[Decoded[Any], int], Hashable],
     ) -> None:
         super().__init__(call, limits.stream_items, limits.stream_tokens)
         self._stream = stream
         self._call = call
         self._prepare = prepare
-        self._read: asyncio.Queue[_Read[Response] | None] = asyncio.Queue(_PREPARING)
+        self._key = key
+        self._side_by_side = asyncio.Semaphore(_SIDE_BY_SIDE)
+        self._under_way = asyncio.Semaphore(_UNDER_WAY)
+        self._read: asyncio.Queue[_Read | None] = asyncio.Queue(limits.stream_items + 1)
+        self._grouped: asyncio.Queue[_Grouped[Response] | None] = asyncio.Queue(_UNDER_WAY + 1)
         self._due: asyncio.Queue[_Due[Response] | None] = asyncio.Queue(limits.stream_items + 1)
 
     async def run(self) -> None:
@@ -78,42 +121,86 @@ class OrderedStream(Window, Generic[Response]):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write())
                 tasks.create_task(self._compute(tasks))
+                tasks.create_task(self._group(tasks))
                 number = 0
                 async for decoded in self._stream:
                     self._call.caller.quota.check_key()
                     await self.items.acquire(1)
                     size = await self.request_bytes.acquire(decoded.message.ByteSize())
-                    step = tasks.create_task(_or_error(partial(self._prepare, decoded, number)))
-                    await self._read.put(_Read(step, size))
+                    await self._read.put(_Read(decoded, number, size, self._key(decoded, number)))
                     number += 1
                 await self._read.put(None)
 
+    async def _group(self, tasks: asyncio.TaskGroup) -> None:
+        """Have what was read prepared, as soon as it may be, together with what is alike and was read right behind."""
+        left: _Read | None = None
+        while True:
+            await self._under_way.acquire()
+            await self._side_by_side.acquire()
+            first = left or await self._read.get()
+            if first is None:
+                break
+            group, left, ended = self._take(first)
+            prepared = tasks.create_task(_or_error(partial(self._prepared, group)))
+            prepared.add_done_callback(lambda _: self._side_by_side.release())
+            await self._grouped.put(_Grouped(prepared, [each.size for each in group]))
+            if ended:
+                break
+        await self._grouped.put(None)
+
+    def _take(self, first: _Read) -> tuple[list[_Read], _Read | None, bool]:
+        """Return a group, the message behind it where it was read already, and whether there are no more of them."""
+        group, size = [first], first.size
+        while not self._read.empty():
+            following = self._read.get_nowait()
+            if following is None:
+                return group, None, True
+            size += following.size
+            if following.key != first.key or len(group) == _GROUP_ITEMS or size > _GROUP_BYTES:
+                return group, following, False
+            group.append(following)
+        return group, None, False
+
+    async def _prepared(self, group: Sequence[_Read]) -> Group[Response]:
+        return await self._prepare([each.decoded for each in group], group[0].number)
+
     async def _compute(self, tasks: asyncio.TaskGroup) -> None:
-        """Take the room for each message in turn, and begin to compute its answer."""
-        while (read := await self._read.get()) is not None:
-            step = await read.step
-            if isinstance(step, RequestError):
-                await self._due.put(_Due(tasks.create_task(_known(step)), 0, read.size))
+        """Take the room for the messages of each group in turn, and begin to compute their answers."""
+        while (grouped := await self._grouped.get()) is not None:
+            group = await grouped.group
+            if isinstance(group, RequestError):
+                group = _failed(group)
+            costs = np.minimum(group.costs, self.tokens.limit)
+            for first, last in pieces_of(costs, max(1, self.tokens.limit // _GROUP_PART)):
+                await self.tokens.acquire(int(costs[first:last].sum()))
+                answers = tasks.create_task(_answered(group, first, last))
+                if last == costs.size:
+                    answers.add_done_callback(lambda _: self._under_way.release())
+                await self._due.put(_Due(answers, costs[first:last].tolist(), grouped.sizes[first:last]))
+            if group.error is not None:
+                await self._due.put(_Due(tasks.create_task(_known(group.error)), (), ()))
                 return
-            held = await self.tokens.acquire(step.cost)
-            await self._due.put(_Due(tasks.create_task(_or_error(partial(_answered, step))), held, read.size))
         await self._due.put(None)
 
     async def _write(self) -> None:
         while (due := await self._due.get()) is not None:
-            answer = await due.answer
-            if isinstance(answer, RequestError):
-                raise answer
-            await self._stream.write(answer)
-            self.items.release(1)
-            self.tokens.release(due.tokens)
-            self.request_bytes.release(due.size)
+            answers = await due.answers
+            for answer, tokens, size in zip(answers.good, due.tokens, due.sizes, strict=False):
+                await self._stream.write(answer)
+                self.items.release(1)
+                self.tokens.release(tokens)
+                self.request_bytes.release(size)
+            if answers.error is not None:
+                raise answers.error
 
 
-async def _answered(step: Step[Response]) -> Response:
+async def _answered(group: Group[Response], first: int, last: int) -> Answers[Response]:
     with tracing.span("items") as span:
-        span.set(items=1)
-        return await step.answer()
+        span.set(items=last - first)
+        try:
+            return await group.answer(first, last)
+        except RequestError as error:
+            return Answers((), error)
 
 
 async def _or_error(make: Callable[[], Awaitable[Made]]) -> Made | RequestError:
@@ -127,5 +214,14 @@ async def _or_error(make: Callable[[], Awaitable[Made]]) -> Made | RequestError:
         return error
 
 
-async def _known(error: RequestError) -> RequestError:
-    return error
+def _failed(error: RequestError) -> Group[Any]:
+    """Return a group whose first message has this error."""
+
+    async def nothing(first: int, last: int) -> Answers[Any]:
+        return Answers(())
+
+    return Group(np.zeros(0, np.int64), nothing, error)
+
+
+async def _known(error: RequestError) -> Answers[Any]:
+    return Answers((), error)

@@ -11,8 +11,8 @@ from bertstream.server.core.callers import Caller
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.models import Models
 from bertstream.server.protocols.tei_v1 import tei_pb2
-from bertstream.server.protocols.tei_v1.choosing import ANY, CLASSIFIER, EMBEDDING, RERANKER, Wanted, type_of
-from bertstream.workers.programs.description import GenerationDescription
+from bertstream.server.protocols.tei_v1.choosing import ANY, CLASSIFIER, EMBEDDING, RERANKER, SPARSE, Wanted, type_of
+from bertstream.workers.programs.description import GenerationDescription, SparseDefault
 from tests.server.core.test_models import served
 from tests.server.protocols.bertstream_v1.validation.support import description
 
@@ -71,3 +71,21 @@ def test_one_label_makes_a_reranker_of_a_classifier() -> None:
     assert type_of(description(labels=("a", "b"), **LABELS)) == tei_pb2.MODEL_TYPE_CLASSIFIER
     assert type_of(description(labels=("a",), **LABELS)) == tei_pb2.MODEL_TYPE_RERANKER
     assert type_of(description(labels=("O", "B"), heads=("token_classification",))) == tei_pb2.MODEL_TYPE_EMBEDDING
+
+
+async def test_sparse_vectors_are_a_sparse_encoder_s_before_any_masked_language_model_s(tmp_path: Path) -> None:
+    masked: dict[str, Any] = {"heads": ("fill_mask",)}
+    models = Models(
+        [
+            served(tmp_path, "splade", sparse_pooling=SparseDefault(), **masked),
+            served(tmp_path, "plain"),
+            served(tmp_path, "mlm", **masked),
+        ]
+    )
+    assert SPARSE.choose(models, call()).name == "splade"
+    assert EMBEDDING.choose(models, call()).name == "plain"
+    some = Caller("a", models=("mlm", "plain"))
+    assert SPARSE.choose(models, call(caller=some)).name == "mlm"
+    assert EMBEDDING.choose(models, call(caller=Caller("b", models=("splade",)))).name == "splade"
+    with pytest.raises(RequestError, match="is a masked language model"):
+        SPARSE.choose(models, call(caller=Caller("c", models=("plain",))))

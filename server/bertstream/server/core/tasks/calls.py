@@ -7,15 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bertstream.server.core import tracing
-from bertstream.server.core.computing import Terms, check_answer_size, raise_first
+from bertstream.server.core.computing import Terms, before_failure, check_answer_size
 from bertstream.server.core.dispatch import Job, Outcome
-from bertstream.server.core.errors import too_large
+from bertstream.server.core.errors import RequestError, too_large
 from bertstream.server.core.models import ServedModel
 from bertstream.server.core.preparation import refuse_failed
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.base import Rows, Task
-from bertstream.server.core.tasks.gathering import gather
+from bertstream.server.core.tasks.gathering import gather, tensor_sizes, window_costs
 
 Written = TypeVar("Written")
 Begin = Callable[[], tuple[Task[Any], SentItems]]  # makes the task and finds its items; it runs in a thread
@@ -23,7 +26,7 @@ Begin = Callable[[], tuple[Task[Any], SentItems]]  # makes the task and finds it
 
 @dataclass(frozen=True, slots=True)
 class PreparedItems:
-    """Hold the items of a message as rows of a task; none of them has failed."""
+    """Hold the items of a message as rows of a task."""
 
     task: Task[Any]
     sent: SentItems
@@ -40,11 +43,17 @@ class PreparedItems:
         """Return how many tokens the workers compute."""
         return int(self.rows.costs.sum())
 
+    def window_costs(self, model: ServedModel) -> NDArray[np.int64]:
+        """Return what each row takes of a stream's window, [r]: its tokens, and more where its outputs may be large."""
+        sizes = tensor_sizes(self.task.output_options, model.description)
+        return window_costs(self.rows, sizes, model.limits.stream_tokens / model.limits.stream_bytes)
+
 
 @dataclass(frozen=True, slots=True)
 class AnsweredItems(Generic[Written]):
-    """Hold the answers of a task to all items."""
+    """Hold the answers of a task to consecutive items, at least one."""
 
+    items: int
     answer: object  # as the task gives it
     written: Written  # as the protocol has it
     outcomes: Sequence[Outcome]  # for their times
@@ -55,6 +64,14 @@ async def prepare_items(model: ServedModel, begin: Begin, advice: str) -> Prepar
 
     advice: what else to call where one call's answer or work would be too large.
     """
+    prepared = await prepare_each(model, begin)
+    refuse_failed(prepared.rows.failed)
+    _check_sizes(prepared, model, advice)
+    return prepared
+
+
+async def prepare_each(model: ServedModel, begin: Begin) -> PreparedItems:
+    """Make the rows in a thread; items that are wrong have none, and their error is in `rows.failed`."""
 
     def rows_of() -> tuple[Task[Any], SentItems, Rows[Any]]:
         task, sent = begin()
@@ -64,11 +81,7 @@ async def prepare_items(model: ServedModel, begin: Begin, advice: str) -> Prepar
     with tracing.span("tokenize") as span:
         task, sent, rows = await model.in_thread(rows_of)
         span.set(texts=rows.truncated.size, tokens=rows.batch.ids.size)
-    seconds = time.monotonic() - started
-    refuse_failed(rows.failed)
-    prepared = PreparedItems(task, sent, rows, seconds)
-    _check_sizes(prepared, model, advice)
-    return prepared
+    return PreparedItems(task, sent, rows, time.monotonic() - started)
 
 
 async def answer_items(
@@ -83,23 +96,48 @@ async def answer_items(
 
     waits: whether to wait for room, or to raise OVERLOADED or QUOTA_EXCEEDED where there is none.
     """
-    task, rows, count = prepared.task, prepared.rows, prepared.rows.items.size
+    answered, error = await answer_some(model, prepared, slice(0, prepared.items), write, terms, waits=waits)
+    if error is not None:
+        raise error
+    assert answered is not None
+    return answered
+
+
+async def answer_some(
+    model: ServedModel,
+    prepared: PreparedItems,
+    which: slice,
+    write: Callable[[Any], Written],
+    terms: Terms,
+    *,
+    waits: bool,
+) -> tuple[AnsweredItems[Written] | None, RequestError | None]:
+    """Answer some of the items, all of which have rows, as `answer_items` does.
+
+    Return the answer to those before the first that fails, None where there is none, and the error.
+    """
+    task, rows = prepared.task, prepared.rows
+    first, last = np.searchsorted(rows.items, (which.start, which.stop)).tolist()
+    tokens, items = int(rows.costs[first:last].sum()), which.stop - which.start
     terms.check_deadline()
-    room = model.admission.room(prepared.tokens, terms.caller, task.priority, texts=prepared.items, waits=waits)
-    async with room:
-        batch = task.expand(rows, 0, count)
+    async with model.admission.room(tokens, terms.caller, task.priority, texts=items, waits=waits):
+        batch = task.expand(rows, first, last)
         job = Job(batch, task.output_options, task.priority, terms.deadline, terms.caller)
         outcomes = await model.dispatcher.run(job)
-    raise_first(outcomes)
     with tracing.span("wire"):
-        computed, _ = gather(rows, 0, count, batch, outcomes)
+        computed, failed = gather(rows, first, last, batch, outcomes)
+        end = min(failed, default=which.stop)
+        error = failed.get(end)
+        if end == which.start:
+            return None, error
+        share = computed.before(end)
 
         def answered() -> tuple[object, Written]:
-            answer = task.answer(rows, computed.whole())
+            answer = task.answer(rows, share)
             return answer, write(answer)
 
         answer, written = await model.in_thread(answered)
-    return AnsweredItems(answer, written, outcomes)
+    return AnsweredItems(end - which.start, answer, written, before_failure(outcomes)[0] or outcomes), error
 
 
 def _check_sizes(prepared: PreparedItems, model: ServedModel, advice: str) -> None:

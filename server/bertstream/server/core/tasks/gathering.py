@@ -48,6 +48,11 @@ class Computed:
         """Return one share of all items."""
         return self._share(self.items[0], self.items[-1])
 
+    def before(self, item: int) -> Share:
+        """Return one share of all items before this one, of which there must be any."""
+        end = int(np.searchsorted(self.items, item))
+        return self._share(self.items[0], self.items[end - 1])
+
     def _share(self, first_item: np.int64, last_item: np.int64) -> Share:
         first, last = np.searchsorted(self.items, first_item), np.searchsorted(self.items, last_item, side="right")
         items, counts = np.unique(self.items[first:last], return_counts=True)

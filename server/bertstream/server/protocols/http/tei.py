@@ -17,6 +17,7 @@ from bertstream.server.core.preparation import Prepared
 from bertstream.server.core.sent import Sent, SentItems
 from bertstream.server.core.tasks.calls import answer_items, prepare_items
 from bertstream.server.core.tasks.labels import ClassifyTexts, TextLabels
+from bertstream.server.core.tasks.sparse import EncodeSparse, SparseVectors
 from bertstream.server.core.tokenization import Pairs, Side, Texts, Truncation
 from bertstream.server.protocols.http.answers import HttpAnswer, answer_of
 from bertstream.server.protocols.http.bodies import parsed
@@ -29,7 +30,7 @@ from bertstream.server.protocols.http.tei_tokens import DecodeRequest, TokenizeR
 from bertstream.server.protocols.http.texts import TextsOrIds, check_count, items_of, sent_of
 from bertstream.server.protocols.http.vectors import encode_request, listed
 from bertstream.server.protocols.tei_v1 import defaults
-from bertstream.server.protocols.tei_v1.choosing import ANY, CLASSIFIER, EMBEDDING, RERANKER
+from bertstream.server.protocols.tei_v1.choosing import ANY, CLASSIFIER, EMBEDDING, RERANKER, SPARSE
 from bertstream.server.protocols.tei_v1.services.info import describe
 from bertstream.server.protocols.tei_v1.tei_pb2 import ModelType
 from bertstream.workers.contract import INTERACTIVE, OutputOptions
@@ -109,7 +110,7 @@ def endpoints(models: Models, version: str, tokenizer_threads: int) -> Sequence[
     return (
         post("/embed", embed, "Turn texts into vectors.", EmbedRequest, {**texts, "dimensions": 4}),
         post("/embed_all", embed_all, "Give a vector for each token.", EmbedAllRequest, {"inputs": "A cat sleeps."}),
-        post("/embed_sparse", embed_sparse, "Refused: there are no sparse vectors yet.", EmbedAllRequest, texts),
+        post("/embed_sparse", embed_sparse, "Weigh the vocabulary's ids for texts.", EmbedAllRequest, texts),
         post("/similarity", similarity, "Give the cosines of a text and others.", SimilarityRequest, compared),
         post("/predict", predict, "Give the labels of texts and pairs.", PredictRequest, {"inputs": "A cat sleeps."}),
         post("/rerank", rerank, "Sort texts by their scores for a query.", RerankRequest, query),
@@ -136,11 +137,18 @@ async def embed_all(models: Models, request: EmbedAllRequest, call: HttpCall) ->
 
 
 async def embed_sparse(models: Models, request: EmbedAllRequest, call: HttpCall) -> HttpAnswer:
-    """Refuse texts, since no model of this server has sparse vectors; what is wrong with the request comes first."""
-    description = EMBEDDING.choose(models, call).description
-    _truncation(request, description)
-    defaults.prompt(request.prompt_name, description)
-    defaults.refuse_sparse()
+    """Answer with the weights of the vocabulary's ids for each text, in the order of the ids."""
+    model = SPARSE.choose(models, call)
+    texts = sent_of(request.inputs, "inputs", model.limits.max_texts)
+    model.check_room(call.caller, call.deadline)
+
+    def begin() -> tuple[EncodeSparse, SentItems]:
+        prompt, cut = defaults.prompt(request.prompt_name, model.description), _truncation(request, model.description)
+        asked = request.prompt_name is not None  # token ids have none, also no default one
+        return defaults.sparse_task(model, cut, prompt, INTERACTIVE, prompt_asked=asked), texts
+
+    prepared = await prepare_items(model, begin, "send fewer or shorter texts")
+    return answer_of((await answer_items(model, prepared, _weights, call)).written)
 
 
 async def similarity(models: Models, request: SimilarityRequest, call: HttpCall) -> HttpAnswer:
@@ -235,6 +243,13 @@ async def _labels(
 
     prepared = await prepare_items(model, begin, "send fewer or shorter texts")
     return (await answer_items(model, prepared, _predictions, call)).written
+
+
+def _weights(answer: SparseVectors) -> Sequence[Sequence[Any]]:
+    pairs = zip(answer.token_ids.tolist(), answer.weights.astype(np.float32, copy=False), strict=True)
+    weights = [{"index": index, "value": value} for index, value in pairs]
+    ends = np.cumsum(answer.weight_counts).tolist()
+    return [weights[end - count : end] for end, count in zip(ends, answer.weight_counts, strict=True)]
 
 
 def _predictions(answer: TextLabels) -> Sequence[Sequence[Any]]:

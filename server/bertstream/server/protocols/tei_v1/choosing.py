@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bertstream.server.core.errors import not_available
 from bertstream.server.core.models import Models, ServedModel
+from bertstream.server.core.tasks import sparse
 from bertstream.server.core.tasks.labels import HEAD
 from bertstream.server.protocols.call import Call
 from bertstream.server.protocols.tei_v1 import tei_pb2
@@ -55,7 +56,20 @@ def _embeds(description: ModelDescription) -> bool:
     return type_of(description) == tei_pb2.MODEL_TYPE_EMBEDDING and description.generation is None
 
 
+def _embeds_densely(description: ModelDescription) -> bool:
+    return _embeds(description) and description.sparse_pooling is None
+
+
+def _is_for_sparse_vectors(description: ModelDescription) -> bool:
+    return description.sparse_pooling is not None and _weighs_its_vocabulary(description)
+
+
+def _weighs_its_vocabulary(description: ModelDescription) -> bool:
+    return sparse.HEAD in description.heads
+
+
 ANY = Wanted("served", (lambda description: True,))
-EMBEDDING = Wanted("an embedding model", (_embeds,))
+EMBEDDING = Wanted("an embedding model", (_embeds_densely, _embeds))
+SPARSE = Wanted("a masked language model", (_is_for_sparse_vectors, _weighs_its_vocabulary))
 CLASSIFIER = Wanted("a classifier", (_classifies, _reranks))
 RERANKER = Wanted("a reranker, with one label", (_reranks,))

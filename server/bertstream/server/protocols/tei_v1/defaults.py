@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NoReturn
 
-from bertstream.server.core.errors import invalid, not_available, not_suitable
+from bertstream.server.core.errors import invalid, not_suitable
 from bertstream.server.core.models import ServedModel
 from bertstream.server.core.plans import EncodingPlan, default_pooling, output_sizes, pooled_width
 from bertstream.server.core.tasks.base import require_head
@@ -17,6 +16,7 @@ from bertstream.server.core.tasks.labels import (
     own_function,
     rerank_texts,
 )
+from bertstream.server.core.tasks.sparse import EncodeSparse, encode_sparse, own_top_k
 from bertstream.server.core.tokenization import Side, TokenizeOptions, Truncation
 from bertstream.workers.contract import OutputOptions, Pooling, ScoreFunction
 from bertstream.workers.programs.description import ModelDescription
@@ -73,9 +73,15 @@ def plan(
     )
 
 
-def refuse_sparse() -> NoReturn:
-    """Raise OUTPUT_NOT_AVAILABLE, since no model of this server has sparse vectors."""
-    raise not_available("this server has no sparse vectors (SPLADE pooling); Embed has dense ones")
+def sparse_task(
+    model: ServedModel, cut: Truncation, prefix: str, priority: int, *, prompt_asked: bool = False
+) -> EncodeSparse:
+    """Return the task that weighs the vocabulary's ids for texts, as many as the checkpoint says.
+
+    Raises HEAD_NOT_AVAILABLE.
+    """
+    most = own_top_k(model.description)
+    return encode_sparse(model, cut, priority, prompt=prefix, prompt_asked=prompt_asked, top_k=most)
 
 
 def score_function(description: ModelDescription, *, raw: bool) -> ScoreFunction:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.models import Models
 from bertstream.server.core.sent import SentItems
-from bertstream.server.core.tasks.calls import answer_items, prepare_items
 from bertstream.server.core.tasks.labels import ClassifyTexts, TextLabels
 from bertstream.server.core.tokenization import Inputs, Pairs, Texts
-from bertstream.server.protocols.ordered import Step
+from bertstream.server.protocols.ordered import Group
 from bertstream.server.protocols.rpc import Handler
 from bertstream.server.protocols.tei_v1 import tei_pb2
 from bertstream.server.protocols.tei_v1.choosing import CLASSIFIER
 from bertstream.server.protocols.tei_v1.defaults import label_task
+from bertstream.server.protocols.tei_v1.grouping import items_group
 from bertstream.server.protocols.tei_v1.serving import Operation, Turn
 from bertstream.server.protocols.tei_v1.validation import Classifiable, sent, truncation_of
 
@@ -28,38 +31,39 @@ def handlers(models: Models) -> dict[str, Handler]:
     }
 
 
-async def predict(message: tei_pb2.PredictRequest, turn: Turn) -> Step[tei_pb2.PredictResponse]:
-    """Prepare a text for its labels."""
-    return await _labels(message, Texts([message.inputs]), len(message.inputs), turn)
+async def predict(messages: Sequence[tei_pb2.PredictRequest], turn: Turn) -> Group[tei_pb2.PredictResponse]:
+    """Prepare texts for their labels."""
+    texts = [message.inputs for message in messages]
+    return await _labels(messages[0], Texts(texts), [len(text) for text in texts], turn)
 
 
-async def predict_pair(message: tei_pb2.PredictPairRequest, turn: Turn) -> Step[tei_pb2.PredictResponse]:
-    """Prepare a pair, or one text, for its labels."""
-    texts = list(message.inputs)
-    if len(texts) not in (1, 2):
-        raise invalid("inputs", f"it must have one text or two, not {len(texts)}", "INVALID_LENGTHS")
-    inputs: Inputs = Pairs(texts[:1], texts[1:]) if len(texts) == 2 else Texts(texts)
-    return await _labels(message, inputs, sum(map(len, texts)), turn)
+async def predict_pair(messages: Sequence[tei_pb2.PredictPairRequest], turn: Turn) -> Group[tei_pb2.PredictResponse]:
+    """Prepare pairs, or one text in place of a pair, for their labels."""
+    lists = [list(message.inputs) for message in messages]
+    kind = len(lists[0])
+    if kind not in (1, 2):
+        raise invalid("inputs", f"it must have one text or two, not {kind}", "INVALID_LENGTHS")
+    inputs = Texts([text for (text,) in lists]) if kind == 1 else Pairs(*map(list, zip(*lists, strict=True)))
+    return await _labels(messages[0], inputs, [sum(map(len, texts)) for texts in lists], turn)
 
 
-async def _labels(message: Classifiable, inputs: Inputs, characters: int, turn: Turn) -> Step[tei_pb2.PredictResponse]:
+async def _labels(
+    options: Classifiable, inputs: Inputs, characters: Sequence[int], turn: Turn
+) -> Group[tei_pb2.PredictResponse]:
     model = turn.model
 
     def begin() -> tuple[ClassifyTexts, SentItems]:
-        truncation = truncation_of(message, model.description)
-        return label_task(model, truncation, turn.priority, raw=message.raw_scores), sent(inputs)
+        truncation = truncation_of(options, model.description)
+        return label_task(model, truncation, turn.priority, raw=options.raw_scores), sent(inputs)
 
-    turn.check_room()
-    prepared = await prepare_items(model, begin, "send a shorter text")
+    def respond(predictions: list[tei_pb2.Prediction], metadata: tei_pb2.Metadata) -> tei_pb2.PredictResponse:
+        return tei_pb2.PredictResponse(predictions=predictions, metadata=metadata)
 
-    async def answer() -> tei_pb2.PredictResponse:
-        answered = await answer_items(model, prepared, _predictions, turn.call, waits=turn.waits)
-        metadata = turn.metadata(characters, prepared.tokens, prepared.tokenize_seconds, answered.outcomes)
-        return tei_pb2.PredictResponse(predictions=answered.written, metadata=metadata)
-
-    return Step(prepared.tokens, answer)
+    return await items_group(characters, begin, turn, _predictions, respond)
 
 
-def _predictions(answer: TextLabels) -> list[tei_pb2.Prediction]:
+def _predictions(answer: TextLabels) -> list[list[tei_pb2.Prediction]]:
     pairs = zip(answer.label_ids.tolist(), answer.scores.tolist(), strict=True)
-    return [tei_pb2.Prediction(label=answer.labels[label], score=score) for label, score in pairs]
+    listed = [tei_pb2.Prediction(label=answer.labels[label], score=score) for label, score in pairs]
+    ends = accumulate(answer.label_counts, initial=0)
+    return [listed[start:end] for start, end in pairwise(ends)]

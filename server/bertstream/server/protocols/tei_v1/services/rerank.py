@@ -12,7 +12,7 @@ from bertstream.server.core.tasks.calls import answer_items, prepare_items
 from bertstream.server.core.tasks.labels import Relevances, RerankTexts, sort_documents
 from bertstream.server.core.tokenization import Pairs
 from bertstream.server.protocols.call import Call, Stream
-from bertstream.server.protocols.ordered import Step
+from bertstream.server.protocols.ordered import Group, alone
 from bertstream.server.protocols.rpc import Handler
 from bertstream.server.protocols.tei_v1 import tei_pb2
 from bertstream.server.protocols.tei_v1.choosing import RERANKER
@@ -30,14 +30,15 @@ def handlers(models: Models) -> dict[str, Handler]:
         turn = Turn(RERANKER.choose(models, call), call, call.arrived)
         requests = await _read(stream, turn.model)
         queries, texts = [each.query for each in requests], [each.text for each in requests]
-        step = await _scores(requests[0], queries, texts, turn)
-        return await step.answer()
+        group = await _scores(requests[0], queries, texts, turn)
+        return (await group.answer(0, 1)).good[0]
 
-    return {"Rerank": Operation(models, RERANKER, rerank).one, "RerankStream": rerank_stream}
+    return {"Rerank": Operation(models, RERANKER, rerank, together=False).one, "RerankStream": rerank_stream}
 
 
-async def rerank(message: tei_pb2.RerankRequest, turn: Turn) -> Step[tei_pb2.RerankResponse]:
+async def rerank(messages: Sequence[tei_pb2.RerankRequest], turn: Turn) -> Group[tei_pb2.RerankResponse]:
     """Prepare the texts of one request for their scores."""
+    (message,) = messages
     texts = list(message.texts)
     if not texts:
         raise invalid("texts", "the list is empty", "INVALID_EMPTY_LIST")
@@ -73,7 +74,7 @@ def _check_count(texts: int, model: ServedModel) -> None:
 
 async def _scores(
     options: Rerankable, queries: Sequence[str], texts: Sequence[str], turn: Turn
-) -> Step[tei_pb2.RerankResponse]:
+) -> Group[tei_pb2.RerankResponse]:
     model = turn.model
 
     def begin() -> tuple[RerankTexts, SentItems]:
@@ -92,7 +93,8 @@ async def _scores(
     async def answer() -> tei_pb2.RerankResponse:
         answered = await answer_items(model, prepared, write, turn.call, waits=turn.waits)
         characters = sum(map(len, queries)) + sum(map(len, texts))
-        metadata = turn.metadata(characters, prepared.tokens, prepared.tokenize_seconds, answered.outcomes)
+        metadata = turn.metadata(prepared.tokenize_seconds, answered.outcomes)
+        metadata.compute_chars, metadata.compute_tokens = characters, prepared.tokens
         return tei_pb2.RerankResponse(ranks=answered.written, metadata=metadata)
 
-    return Step(prepared.tokens, answer)
+    return alone(prepared.tokens, answer)

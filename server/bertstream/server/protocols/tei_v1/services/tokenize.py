@@ -11,7 +11,7 @@ from bertstream.server.core.errors import invalid
 from bertstream.server.core.models import Models
 from bertstream.server.core.preparation import failed_texts, refuse_failed
 from bertstream.server.core.tokenization import Column, Ids, Texts, Tokenized, TokenizeOptions, Truncation
-from bertstream.server.protocols.ordered import Step
+from bertstream.server.protocols.ordered import Group, alone
 from bertstream.server.protocols.rpc import Handler
 from bertstream.server.protocols.tei_v1 import tei_pb2
 from bertstream.server.protocols.tei_v1.choosing import ANY
@@ -25,7 +25,7 @@ _COLUMNS: frozenset[Column] = frozenset({"tokens", "offsets", "special_tokens_ma
 
 def handlers(models: Models) -> dict[str, Handler]:
     """Return the handler of each rpc."""
-    tokens, text = Operation(models, ANY, tokenize), Operation(models, ANY, decode)
+    tokens, text = Operation(models, ANY, tokenize, together=False), Operation(models, ANY, decode, together=False)
     return {
         "Tokenize": tokens.one,
         "TokenizeStream": tokens.many,
@@ -34,8 +34,9 @@ def handlers(models: Models) -> dict[str, Handler]:
     }
 
 
-async def tokenize(message: tei_pb2.EncodeRequest, turn: Turn) -> Step[tei_pb2.EncodeResponse]:
+async def tokenize(messages: Sequence[tei_pb2.EncodeRequest], turn: Turn) -> Group[tei_pb2.EncodeResponse]:
     """Tokenize a whole text, with its prompt as a part of it."""
+    (message,) = messages
     model = turn.model
     text = prompt_of(message, model.description) + message.inputs
     inputs = sent(Texts([text]))
@@ -49,11 +50,12 @@ async def tokenize(message: tei_pb2.EncodeRequest, turn: Turn) -> Step[tei_pb2.E
         check_answer_size(response.ByteSize(), model.limits, "inputs", "send a shorter text")
         return response
 
-    return Step(count, answer)
+    return alone(count, answer)
 
 
-async def decode(message: tei_pb2.DecodeRequest, turn: Turn) -> Step[tei_pb2.DecodeResponse]:
+async def decode(messages: Sequence[tei_pb2.DecodeRequest], turn: Turn) -> Group[tei_pb2.DecodeResponse]:
     """Turn token ids into their text."""
+    (message,) = messages
     ids, size = np.array(message.ids, np.int64), turn.model.description.vocabulary_size
     beyond = ids[ids >= size]
     if beyond.size:
@@ -64,7 +66,7 @@ async def decode(message: tei_pb2.DecodeRequest, turn: Turn) -> Step[tei_pb2.Dec
     async def answer() -> tei_pb2.DecodeResponse:
         return tei_pb2.DecodeResponse(text=done.texts[0])
 
-    return Step(int(ids.size), answer)
+    return alone(int(ids.size), answer)
 
 
 def token_options(*, special: bool) -> TokenizeOptions:
