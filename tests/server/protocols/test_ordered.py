@@ -18,7 +18,7 @@ from bertstream.server.core.keys import Keys
 from bertstream.server.frontend.links import chain
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.decoding import Decoded
-from bertstream.server.protocols.ordered import Answers, Group, OrderedStream
+from bertstream.server.protocols.ordered import Group, GroupAnswers, OrderedStream
 from bertstream.server.protocols.rpc import add_service
 from bertstream.v1 import encoding_pb2 as e
 from bertstream.v1 import types_pb2 as y
@@ -74,12 +74,12 @@ class Servicer:
             self.prepared.append(name)
             costs.append(self.cost)
 
-        async def answer(first: int, last: int) -> Answers[Response]:
+        async def answer(first: int, last: int) -> GroupAnswers[Response]:
             self.jobs.append((names[first], names[last - 1]))
             made = await asyncio.gather(*(self._answered(name) for name in names[first:last]))
             good = [each for each in made if not isinstance(each, errors.RequestError)]
             failed = [each for each in made if isinstance(each, errors.RequestError)]
-            return Answers(good, failed[0] if failed else None)
+            return GroupAnswers(good, failed[0] if failed else None)
 
         return Group(np.array(costs, np.int64), answer, error)
 

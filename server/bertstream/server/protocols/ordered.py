@@ -36,7 +36,7 @@ _GROUP_PART = 8  # at most 1 in 8 tokens of the window become one job, so that s
 
 
 @dataclass(frozen=True, slots=True)
-class Answers(Generic[Response]):
+class GroupAnswers(Generic[Response]):
     """Hold the answers to consecutive messages, up to the first that has an error in place of one."""
 
     good: Sequence[Response]
@@ -48,15 +48,15 @@ class Group(Generic[Response]):
     """Hold what is left to do for consecutive messages, up to the first that could not be prepared."""
 
     costs: NDArray[np.int64]  # [n] of the window, in tokens, until its answer is written
-    answer: Callable[[int, int], Awaitable[Answers[Response]]]  # those from `first` up to `last`
+    answer: Callable[[int, int], Awaitable[GroupAnswers[Response]]]  # those from `first` up to `last`
     error: RequestError | None = None  # of the message behind them
 
 
 def alone(cost: int, answer: Callable[[], Awaitable[Response]]) -> Group[Response]:
     """Return a group of one message, whose `answer` may raise RequestError."""
 
-    async def answers(first: int, last: int) -> Answers[Response]:
-        return Answers([await answer()])
+    async def answers(first: int, last: int) -> GroupAnswers[Response]:
+        return GroupAnswers([await answer()])
 
     return Group(np.array([cost], np.int64), answers)
 
@@ -83,7 +83,7 @@ class _Grouped(Generic[Response]):
 class _Due(Generic[Response]):
     """Hold the answers that are due, and the room that each takes until it is written."""
 
-    answers: asyncio.Task[Answers[Response]]
+    answers: asyncio.Task[GroupAnswers[Response]]
     tokens: Sequence[int]
     sizes: Sequence[int]  # bytes of the requests
 
@@ -194,13 +194,13 @@ class OrderedStream(Window, Generic[Response]):
                 raise answers.error
 
 
-async def _answered(group: Group[Response], first: int, last: int) -> Answers[Response]:
+async def _answered(group: Group[Response], first: int, last: int) -> GroupAnswers[Response]:
     with tracing.span("items") as span:
         span.set(items=last - first)
         try:
             return await group.answer(first, last)
         except RequestError as error:
-            return Answers((), error)
+            return GroupAnswers((), error)
 
 
 async def _or_error(make: Callable[[], Awaitable[Made]]) -> Made | RequestError:
@@ -217,11 +217,11 @@ async def _or_error(make: Callable[[], Awaitable[Made]]) -> Made | RequestError:
 def _failed(error: RequestError) -> Group[Any]:
     """Return a group whose first message has this error."""
 
-    async def nothing(first: int, last: int) -> Answers[Any]:
-        return Answers(())
+    async def nothing(first: int, last: int) -> GroupAnswers[Any]:
+        return GroupAnswers(())
 
     return Group(np.zeros(0, np.int64), nothing, error)
 
 
-async def _known(error: RequestError) -> Answers[Any]:
-    return Answers((), error)
+async def _known(error: RequestError) -> GroupAnswers[Any]:
+    return GroupAnswers((), error)

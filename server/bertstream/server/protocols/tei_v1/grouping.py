@@ -17,7 +17,7 @@ from bertstream.server.core.preparation import prepare
 from bertstream.server.core.tasks.calls import Begin, prepare_each
 from bertstream.server.core.tasks.calls import answer_some as answer_items
 from bertstream.server.core.tokenization import Texts
-from bertstream.server.protocols.ordered import Answers, Group
+from bertstream.server.protocols.ordered import Group, GroupAnswers
 from bertstream.server.protocols.tei_v1 import tei_pb2
 from bertstream.server.protocols.tei_v1.serving import Response, Turn
 from bertstream.server.protocols.tei_v1.validation import sent
@@ -39,14 +39,14 @@ async def encoding_group(
     good, error = _before_large(sizes[:good], error, model.limits)
     tokens = prepared.layout.lengths.tolist()
 
-    async def answer(first: int, last: int) -> Answers[Response]:
+    async def answer(first: int, last: int) -> GroupAnswers[Response]:
         encoded, failed = await encode_some(model, plan, prepared, slice(first, last), turn.call, waits=turn.waits)
         layout, answers = prepared.layout.part(first, last), []
         for text in range(encoded.texts):
             metadata = turn.metadata(prepared.tokenize_seconds, encoded.outcomes)
             metadata.compute_chars, metadata.compute_tokens = len(texts[first + text]), tokens[first + text]
             answers.append(write(cut(encoded.tensors, layout, text, text + 1), metadata))
-        return Answers(answers, failed)
+        return GroupAnswers(answers, failed)
 
     return Group(window_costs(plan, prepared, model)[:good], answer, error)
 
@@ -70,7 +70,7 @@ async def items_group(
         good, error = _before_large(prepared.rows.least_bytes[:good], error, model.limits)
     tokens = prepared.rows.costs.tolist()
 
-    async def answer(first: int, last: int) -> Answers[Response]:
+    async def answer(first: int, last: int) -> GroupAnswers[Response]:
         answered, failed = await answer_items(model, prepared, slice(first, last), write, turn.call, waits=turn.waits)
         answers: list[Response] = []
         for item, written in enumerate(answered.written if answered else ()):
@@ -80,7 +80,7 @@ async def items_group(
             answers.append(respond(written, metadata))
         sizes = np.array([response.ByteSize() for response in answers], np.int64)
         fit, failed = _before_large(sizes, failed, model.limits)
-        return Answers(answers[:fit], failed)
+        return GroupAnswers(answers[:fit], failed)
 
     return Group(prepared.window_costs(model)[:good], answer, error)
 

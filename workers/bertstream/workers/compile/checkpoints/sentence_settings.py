@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from bertstream.workers.compile.checkpoints.chain import Chain, read_chain
 from bertstream.workers.compile.checkpoints.files import read_object
 from bertstream.workers.compile.checkpoints.modules import read_modules, transformer_folder
@@ -93,7 +91,7 @@ def _sparse(chain: Chain, general: Mapping[str, Any]) -> SentenceSettings:
         chain = chain.refusing("a SparseEncoder whose modules end in logits")
     if chain.sparse is None:
         return SentenceSettings(unsupported=chain.unsupported)
-    sparse = msgspec.structs.replace(chain.sparse, top_k=_count(general, "max_active_dims"))
+    sparse = SparseDefault(chain.sparse.strategy, chain.sparse.activation, _count(general, "max_active_dims"))
     return SentenceSettings(sparse=sparse, unsupported=chain.unsupported, warnings=(_SPARSE,))
 
 
