@@ -163,6 +163,19 @@ def test_tei_s_states(other_apis: ServedApis, client: Client) -> None:
         same(states, ours.last_hidden_state)
 
 
+def test_tei_s_sparse_vectors(other_apis: ServedApis, client: Client) -> None:
+    given = other_apis.post("/embed_sparse", {"inputs": TEXTS}).json  # by the first that has them by its files
+    for weights, ours in zip(given, client.encode_sparse(TEXTS, model="splade"), strict=True):
+        assert [each["index"] for each in weights] == ours.token_ids.tolist()
+        same([each["value"] for each in weights], ours.weights)
+    ids = [each.token_ids.tolist() for each in client.tokenize(TEXTS, model="mlm")]
+    by_ids = other_apis.post("/embed_sparse", {"inputs": ids}, x_model="mlm").json
+    for weights, ours in zip(by_ids, client.encode_sparse(TEXTS, model="mlm"), strict=True):
+        same([each["value"] for each in weights], ours.weights)
+    refused = other_apis.post("/embed_sparse", {"inputs": "a"}, x_model="words")
+    assert (refused.status, refused.json["error_type"]) == (424, "backend")
+
+
 def test_tei_s_similarity(other_apis: ServedApis, client: Client) -> None:
     body = {"inputs": {"source_sentence": TEXT, "sentences": TEXTS[1:]}, "parameters": {"prompt_name": "query"}}
     given = other_apis.post("/similarity", body, x_model="prompts").json
@@ -255,7 +268,7 @@ def test_tei_s_info_and_health(other_apis: ServedApis) -> None:
         ("/embed", {"inputs": "a", "dimensions": HIDDEN * 1000}, 422, "validation"),
         ("/embed", {"inputs": "a", "prompt_name": "x"}, 422, "validation"),
         ("/embed", b"{", 422, "validation"),
-        ("/embed_sparse", {"inputs": "a"}, 424, "backend"),
+        ("/embed_sparse", {"inputs": LONG}, 413, "validation"),
         ("/predict", {"inputs": ["a", "b", "c"]}, 422, "validation"),
         ("/predict", {"inputs": ["a", ["b"]]}, 422, "validation"),
         ("/rerank", {"query": "a", "texts": []}, 400, "empty"),
