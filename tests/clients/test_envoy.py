@@ -37,7 +37,16 @@ def envoy(documented: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         configuration.replace("port_value: 50051", f"port_value: {documented.split(':')[1]}")
     )
     with (folder / "log").open("w") as log:
-        command = [binary, "-c", "envoy.yaml", "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"]
+        command = [
+            str(binary),
+            "-c",
+            "envoy.yaml",
+            "--use-dynamic-base-id",
+            "--concurrency",
+            "1",
+            "--log-level",
+            "warning",
+        ]
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
         try:
             eventually(lambda: answers(port) or process.poll() is not None, "Envoy", 60)

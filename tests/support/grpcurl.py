@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -38,7 +38,8 @@ def grpcurl(arguments: list[str]) -> int:
     for name in given.proto:
         (ROOT / given.import_path / name).resolve(strict=True)
     address = given.address if given.plaintext else os.environ["BERTSTREAM_ADDRESS"]
-    metadata = [(key.strip().lower(), value.strip()) for key, _, value in (header.partition(":") for header in given.H)]
+    headers = (header.partition(":") for header in given.H)
+    metadata = tuple((key.strip().lower(), value.strip()) for key, _, value in headers)
     with grpc.insecure_channel(address) as channel:
         if "/" in given.what[0] and given.plaintext:
             call(channel, given.what[0], sys.stdin.read() if given.d == "@" else given.d, metadata)
@@ -47,7 +48,7 @@ def grpcurl(arguments: list[str]) -> int:
     return 0
 
 
-def call(channel: grpc.Channel, name: str, text: str, metadata: Sequence[tuple[str, str]] = ()) -> None:
+def call(channel: grpc.Channel, name: str, text: str, metadata: tuple[tuple[str, str], ...] = ()) -> None:
     """Call an rpc of any kind with the messages in a text, one JSON object after the other, and print the answers."""
     method = described(channel, name)
     requests = [json_format.ParseDict(each, GetMessageClass(method.input_type)()) for each in objects(text)]
