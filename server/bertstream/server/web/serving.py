@@ -45,7 +45,8 @@ def server_config(
 
     app: of ASGI. http: what makes the protocol of a connection. options: further ones of uvicorn.
     """
-    logging.getLogger("uvicorn").setLevel(log_level)
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).setLevel(log_level)
     config = uvicorn.Config(
         app,
         log_config=None,
