@@ -53,7 +53,7 @@ def call(channel: grpc.Channel, name: str, text: str, metadata: tuple[tuple[str,
     method = described(channel, name)
     requests = [json_format.ParseDict(each, GetMessageClass(method.input_type)()) for each in objects(text)]
     answer = GetMessageClass(method.output_type)
-    rpc = channel.stream_stream(f"/{name}", response_deserializer=answer.FromString)
+    rpc: Any = channel.stream_stream(f"/{name}", response_deserializer=answer.FromString)
     sent = iter([request.SerializeToString() for request in requests])
     for response in rpc(sent, timeout=30, metadata=metadata):
         sys.stdout.write(json_format.MessageToJson(response) + "\n")

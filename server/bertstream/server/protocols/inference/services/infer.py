@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ from bertstream.server.protocols.inference.options import timeout_of
 from bertstream.server.protocols.inference.statistics import StatisticsOfModels
 from bertstream.server.protocols.inference.tasks.base import ADVICE, AskedTensors, ComputedTensors, InferTurn
 from bertstream.server.protocols.inference.tensors import Strings, classified, write_output
-from bertstream.server.protocols.ordered import OrderedStream, Step
+from bertstream.server.protocols.ordered import Group, OrderedStream, alone
 from bertstream.server.protocols.rpc import Handler
 from bertstream.workers.contract import BULK, INTERACTIVE
 
@@ -40,13 +40,21 @@ def handlers(models: Models, statistics: StatisticsOfModels) -> dict[str, Handle
     async def infer(request: Decoded[ModelInferRequest], call: Call) -> ModelInferResponse:
         message = checked(request)
         model = choose(models, message.model_name, message.model_version, call)
-        step = await _counted(message, InferTurn(model, call, call.arrived), statistics)
-        return await step.answer()
+        work = await _counted(message, InferTurn(model, call, call.arrived), statistics)
+        return await work.answer()
 
     async def stream_infer(stream: StreamOf, call: Call) -> None:
         await _InferStream(models, statistics, call).run(stream)
 
     return {"ModelInfer": infer, "ModelStreamInfer": stream_infer}
+
+
+@dataclass(frozen=True, slots=True)
+class _InferWork:
+    """Hold what is left to do for a request."""
+
+    cost: int  # of a stream's window, in tokens, until its response is written
+    answer: Callable[[], Awaitable[ModelInferResponse]]  # raises RequestError
 
 
 class _InferStream:
@@ -62,23 +70,27 @@ class _InferStream:
     async def run(self, stream: StreamOf) -> None:
         """Serve the call."""
         limits = next(iter(self._models)).limits  # which are the same for all models
-        await OrderedStream(stream, self._call, limits, self._prepare).run()
+        # Each request is a batch already, so none is computed together with others.
+        await OrderedStream(stream, self._call, limits, self._prepare, lambda _, number: number).run()
 
-    async def _prepare(self, request: Decoded[ModelInferRequest], number: int) -> Step[ModelStreamInferResponse]:
+    async def _prepare(
+        self, requests: Sequence[Decoded[ModelInferRequest]], number: int
+    ) -> Group[ModelStreamInferResponse]:
+        (request,) = requests
         message = request.message
 
-        async def prepared() -> Step[ModelInferResponse]:
+        async def prepared() -> _InferWork:
             model, priority = self._model(checked(request)), self._priority(message)
             turn = InferTurn(model, self._call, time.monotonic(), priority=priority, waits=True)
             return await _counted(message, turn, self._statistics)
 
-        step = await self._or_error(message, prepared)
-        if isinstance(step, ModelStreamInferResponse):
-            return Step(0, partial(_known, step))
-        return Step(step.cost, partial(self._answer, message, step))
+        work = await self._or_error(message, prepared)
+        if isinstance(work, ModelStreamInferResponse):
+            return alone(0, partial(_known, work))
+        return alone(work.cost, partial(self._answer, message, work))
 
-    async def _answer(self, message: ModelInferRequest, step: Step[ModelInferResponse]) -> ModelStreamInferResponse:
-        response = await self._or_error(message, step.answer)
+    async def _answer(self, message: ModelInferRequest, work: _InferWork) -> ModelStreamInferResponse:
+        response = await self._or_error(message, work.answer)
         if isinstance(response, ModelStreamInferResponse):
             return response
         if _FINAL_ASKED in message.parameters and message.parameters[_FINAL_ASKED].bool_param:
@@ -114,9 +126,7 @@ async def _known(response: ModelStreamInferResponse) -> ModelStreamInferResponse
     return response
 
 
-async def _counted(
-    message: ModelInferRequest, turn: InferTurn, statistics: StatisticsOfModels
-) -> Step[ModelInferResponse]:
+async def _counted(message: ModelInferRequest, turn: InferTurn, statistics: StatisticsOfModels) -> _InferWork:
     """Do what comes before the work of a request; what is left is to compute it and to write its response."""
     counts = statistics.of(turn.model)
     counts.came()
@@ -137,7 +147,7 @@ async def _counted(
         counts.answered(work.texts, work.tokenize_seconds, computed.outcomes, now - began, now - turn.arrived)
         return response
 
-    return Step(work.cost, answer)
+    return _InferWork(work.cost, answer)
 
 
 def _response(
