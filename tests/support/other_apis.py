@@ -27,6 +27,7 @@ class ServedApis:
     address: str  # of gRPC
     url: str  # of HTTP, without a slash at the end
     sparse: Path  # the checkpoint of `splade`
+    models: tuple[str, ...]  # their names, in the server's order
 
     def get(self, path: str, **headers: str) -> Answer:
         """Return what a GET gives; headers have underscores in place of hyphens."""
@@ -53,13 +54,17 @@ def served_apis(checkpoint: Callable[[str], Path], cache: Path, folder: Path) ->
         "numbers": checkpoint("distilbert-regression"),
         "mlm": checkpoint("roberta-mlm"),
         "splade": save_sparse(folder / "splade", checkpoint("bert-mlm"), "sum", "log1p_relu", **sparse),
+        "next": checkpoint("bert-nsp"),
+        "answers": checkpoint("roberta-qa"),
+        "choices": checkpoint("roberta-choice"),
+        "nli": checkpoint("roberta-nli"),
     }
     limits = {"max_texts": MAX_TEXTS, "max_request_bytes": MAX_REQUEST_BYTES}
     with (
         tempfile.TemporaryDirectory() as sockets,
         hosted(models, cache, Path(sockets), port, **limits) as address,
     ):
-        yield ServedApis(address, f"http://127.0.0.1:{port}", folder / "splade")
+        yield ServedApis(address, f"http://127.0.0.1:{port}", folder / "splade", tuple(models))
 
 
 def _spelt(headers: dict[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bertstream.server.core import errors
-from bertstream.server.protocols.http.forms import openai_form, rerank_form, tei_form
+from bertstream.server.protocols.http.forms import openai_form, own_form, rerank_form, tei_form
 from bertstream.server.protocols.http.statuses import headers_of
 
 ERRORS: list[tuple[errors.RequestError, int, str, int, str]] = [
@@ -41,9 +41,20 @@ def test_errors_in_each_form(
     assert (rerank.status, json.loads(rerank.parts[0])["message"]) == (status, error.message)
 
 
+@pytest.mark.parametrize(("error", "status"), [each[:2] for each in ERRORS], ids=lambda each: str(each))
+def test_errors_in_our_own_form(error: errors.RequestError, status: int) -> None:
+    answer = own_form(error, "the-id")
+    told: Any = json.loads(answer.parts[0])["error"]
+    assert (answer.status, told["code"], told["reason"]) == (status, error.code.name, error.reason)
+    assert (told["message"], told.get("retry_after")) == (error.message, error.retry_seconds)
+    assert told["field"] == (error.violations[0].field if error.violations else None)
+
+
 def test_every_code_has_a_status() -> None:
     made = [errors.RequestError(code, "REASON", "message") for code in errors.Code]
-    assert all(400 <= form(each, "").status < 600 for form in (openai_form, tei_form, rerank_form) for each in made)
+    assert all(
+        400 <= form(each, "").status < 600 for form in (openai_form, tei_form, rerank_form, own_form) for each in made
+    )
 
 
 def test_when_to_come_again() -> None:

@@ -15,6 +15,7 @@ from bertstream.server.core.tasks.sums import softmax
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import Pairs, Texts, TokenizeOptions
 from bertstream.workers.contract import Batch
+from bertstream.workers.programs.description import ModelDescription
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +69,12 @@ class ClassifyZeroShot(Task[None]):
             return softmax(logits[:, :, self.entailment])
         contradiction = -1 if self.entailment == 0 else 0
         return softmax(logits[:, :, [contradiction, self.entailment]])[:, :, 1]
+
+
+def entailment_label(description: ModelDescription) -> int | None:
+    """Return the number of the first label that means entailment, as in transformers, or None.
+
+    Where no label does, transformers takes the last one, and its scores then mean nothing.
+    """
+    numbers = [number for number, label in enumerate(description.labels) if label.lower().startswith("entail")]
+    return numbers[0] if numbers and len(description.labels) > 1 else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bertstream.server.core.errors import Code, RequestError
 from bertstream.server.protocols.http.answers import HttpAnswer, answer_of
 from bertstream.server.protocols.http.statuses import status_of
@@ -55,8 +57,25 @@ def openai_form(error: RequestError, request_id: str) -> HttpAnswer:
     told = {
         "message": error.message,
         "type": _OPENAI_TYPES.get(error.code, "invalid_request_error"),
-        "param": next((each.field for each in error.violations if each.field), None),
+        "param": _field(error),
         "code": "invalid_api_key" if error.code is Code.UNAUTHENTICATED else error.reason.lower(),
         "request_id": request_id,
     }
     return answer_of({"error": told}, status_of(error))
+
+
+def own_form(error: RequestError, request_id: str) -> HttpAnswer:
+    """Return an error as our own endpoints tell of it: by gRPC's names, with the path of what is wrong."""
+    told: dict[str, Any] = {
+        "code": error.code.name,
+        "reason": error.reason,
+        "message": error.message,
+        "field": _field(error),
+    }
+    if error.retry_seconds is not None:
+        told["retry_after"] = error.retry_seconds
+    return answer_of({"error": told}, status_of(error))
+
+
+def _field(error: RequestError) -> str | None:
+    return next((each.field for each in error.violations if each.field), None)

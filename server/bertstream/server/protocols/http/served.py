@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bertstream.server.core.models import Models
 from bertstream.server.protocols.http import health, openai, openapi, rerank, tei
 from bertstream.server.protocols.http.endpoints import Endpoint
+from bertstream.server.protocols.http.tasks import routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ def endpoints(serving: Serving) -> Sequence[Endpoint]:
         *health.endpoints(serving.serves),
         *openai.endpoints(models),
         *rerank.endpoints(models),
+        *routes.endpoints(models),
         *tei.endpoints(models, serving.version, serving.tokenizer_threads),
     )
     return (*described, *openapi.endpoints(described, serving.version))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bertstream.server.core.errors import invalid, not_suitable, too_large
 from bertstream.server.core.tasks.base import HeadModel, require_head
-from bertstream.server.core.tasks.zero_shot import ClassifyZeroShot
+from bertstream.server.core.tasks.zero_shot import ClassifyZeroShot, entailment_label
 from bertstream.server.core.tokenization import TokenizeOptions
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
 from bertstream.server.protocols.bertstream_v1.validation.tasks import (
@@ -60,13 +60,10 @@ def parse_zero_shot(
 
 
 def _entailment(description: ModelDescription) -> int:
-    """Return the index of the first label that means entailment, as in transformers. Raises HEAD_NOT_SUITABLE.
-
-    Where no label does, transformers takes the last one, and its scores then mean nothing.
-    """
+    """Return the number of the label that means entailment. Raises HEAD_NOT_AVAILABLE or HEAD_NOT_SUITABLE."""
     require_head(description, "sequence_classification")
-    labels = ", ".join(description.labels)
-    numbers = [number for number, label in enumerate(description.labels) if label.lower().startswith("entail")]
-    if not numbers or len(description.labels) < 2:
+    number = entailment_label(description)
+    if number is None:
+        labels = ", ".join(description.labels)
         raise not_suitable(f"zero-shot needs a label that begins with entail, and another one; there: {labels}")
-    return numbers[0]
+    return number
