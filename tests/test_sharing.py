@@ -13,7 +13,7 @@ from tests.support import sharing
 from tests.support.imports import ROOT
 
 
-@pytest.mark.parametrize("path", [*sharing.SERVERS, *sharing.LONG[1:]])
+@pytest.mark.parametrize("path", [*sharing.SERVERS, *sharing.OTHER_APIS, *sharing.LONG[1:]])
 def test_every_path_is_there(path: str) -> None:
     assert (ROOT / path).exists()
 
@@ -26,6 +26,8 @@ def test_every_path_is_there(path: str) -> None:
         ("tests/e2e/test_bulk.py::test_a", "servers"),
         ("tests/test_examples.py::test_a", "servers"),
         ("tests/e2e/page/test_page.py::test_a", "servers"),
+        ("tests/e2e/test_tei.py::test_a", "other apis"),
+        ("tests/e2e/test_http_tasks.py::test_a", "other apis"),
         ("tests/e2e/test_tasks.py::test_a", "tests/e2e/test_tasks.py"),
     ],
 )

@@ -68,7 +68,7 @@ def test_likelihoods(post: Any, client: Client) -> None:
         assert given["score"] == ours.score
         assert given["token_ids"] == ours.token_ids.tolist()
         np.testing.assert_array_equal(np.array(given["log_probabilities"], np.float32), ours.log_probabilities)
-    pair = client.score_text([tuple(PAIRS[0])], model="mlm")[0]  # type: ignore[list-item]
+    pair = client.score_text([tuple(PAIRS[0])], model="mlm")[0]
     assert post("score", inputs=PAIRS[:1], model="mlm")[0]["score"] == pair.score
 
 
@@ -132,6 +132,11 @@ def test_entities(post: Any, client: Client, aggregation: Any) -> None:
         assert [each.get("index") for each in found] == [each.token_index for each in ours]
         assert all(0 <= each["start"] < each["end"] <= len(text) for each in found)
     assert any(given)
+    units = {
+        each["end"] for each in post("entities", inputs=TEXTS[2], aggregation=aggregation, offset_unit="utf16_units")
+    }
+    counted = client.entities(TEXTS[2], aggregation=aggregation, offset_unit="utf16_units", model="words")
+    assert units == {each.end for each in counted}
     every = post("entities", inputs=LONG, aggregation="none", ignored_labels=[], windows=True, stride=3)
     ours = client.entities(LONG, aggregation="none", ignored_labels=[], windows=True, stride=3, model="words")
     assert [(each["start"], each["entity"]) for each in every] == [(each.start, each.label) for each in ours]
@@ -169,6 +174,9 @@ BAD_BODIES: list[tuple[str, Any, int, str, str | None]] = [
     ("fill-mask", {"inputs": "[MASK]", "topk": 3}, 400, "INVALID_TYPE", None),
     ("fill-mask", {"inputs": "[MASK]", "top_k": 0}, 400, "INVALID_TYPE", "top_k"),
     ("fill-mask", {"inputs": "[MASK]", "top_k": 1 << 40}, 400, "INVALID_TYPE", "top_k"),
+    ("fill-mask", {"inputs": "[MASK]", "top_k": 10**30}, 400, "INVALID_TYPE", "top_k"),
+    ("fill-mask", {"inputs": "[MASK]", "targets": []}, 400, "INVALID_TYPE", "targets"),
+    ("fill-mask", {"inputs": "[MASK]", "target_ids": [1 << 40]}, 400, "INVALID_TYPE", "target_ids[0]"),
     ("fill-mask", {"inputs": "[MASK]", "top_k": 1001}, 400, "INVALID_RANGE", "top_k"),
     ("fill-mask", {"inputs": "[MASK]", "max_length": 10_000}, 400, "INVALID_RANGE", "max_length"),
     ("fill-mask", {"inputs": "[MASK]", "max_length": 1}, 400, "INVALID_TRUNCATION", "inputs"),
@@ -196,6 +204,8 @@ BAD_BODIES: list[tuple[str, Any, int, str, str | None]] = [
     ("entities", {"inputs": "a", "stride": 3}, 400, "INVALID_COMBINATION", "stride"),
     ("entities", {"inputs": [["a", "b"]]}, 400, "INVALID_TYPE", "inputs[0]"),
     ("entities", {"inputs": "a", "aggregation": "most"}, 400, "INVALID_TYPE", "aggregation"),
+    ("entities", {"inputs": "a", "windows": True, "stride": -1}, 400, "INVALID_TYPE", "stride"),
+    ("entities", {"inputs": "a", "priority": "now"}, 400, "INVALID_TYPE", "priority"),
     ("answer", {"question": "a"}, 400, "INVALID_TYPE", None),
     ("answer", {"question": ["a", ""], "context": "b"}, 400, "INVALID_EMPTY_TEXT", "question[1]"),
     ("answer", {"question": LONG, "context": "b", "max_length": 20}, 400, "INVALID_TEXT_LENGTH", "question"),

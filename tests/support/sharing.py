@@ -39,6 +39,9 @@ SERVERS = (
     "tests/test_examples.py",
     "tests/test_readme.py",
 )
+# Those that ask the server of tests/e2e/conftest.py.
+OTHER_APIS = ("tests/e2e/test_http.py", "tests/e2e/test_http_tasks.py", "tests/e2e/test_tei.py")
+GROUPS = {"servers": SERVERS, "other apis": OTHER_APIS}
 # What takes long begins first, so that no process is left with it when all others are done.
 LONG = (
     "servers",
@@ -61,12 +64,12 @@ LONG = (
 
 
 def group_of(nodeid: str) -> str:
-    """Return the name of the tests that one process runs in order: those of a file, or those of the shared servers.
+    """Return the name of the tests that one process runs in order: those of a file, or of servers that are shared.
 
     The tests of a file share fixtures. What starts a server of its own may do so in any process.
     """
     path = nodeid.partition("::")[0]
-    return "servers" if path.startswith(SERVERS) else path
+    return next((name for name, paths in GROUPS.items() if path.startswith(paths)), path)
 
 
 def check_shares_servers() -> None:

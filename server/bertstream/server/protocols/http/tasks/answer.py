@@ -10,16 +10,15 @@ from msgspec import Meta
 
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.answers import Answers
-from bertstream.server.core.tokenization import OffsetUnit
 from bertstream.server.protocols.bertstream_v1.tasks.answers import parse_answer_questions
-from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS
-from bertstream.server.protocols.enums import value_of
 from bertstream.server.protocols.http.tasks.base import (
     MOST,
     Number,
     TaskRequest,
     TaskRoute,
+    Unit,
     by_counts,
+    offset_unit_of,
     with_priority,
 )
 from bertstream.server.protocols.http.tasks.inputs import TextInputs, matched
@@ -37,7 +36,7 @@ class AnswerRequest(TaskRequest, kw_only=True):
     max_answer_tokens: Number | None = None
     allow_no_answer: bool = False
     allow_partial_words: bool = False
-    offset_unit: OffsetUnit = "code_points"
+    offset_unit: Unit = "code_points"
 
 
 def _options(request: AnswerRequest) -> tasks_pb2.AnswerOptions:
@@ -48,7 +47,7 @@ def _options(request: AnswerRequest) -> tasks_pb2.AnswerOptions:
         max_answer_tokens=request.max_answer_tokens or 0,
         allow_no_answer=request.allow_no_answer,
         allow_partial_words=request.allow_partial_words,
-        offset_unit=value_of(OFFSET_UNITS, request.offset_unit),
+        offset_unit=offset_unit_of(request.offset_unit),
     )
     return with_priority(options, request)
 

@@ -30,6 +30,7 @@ from bertstream.server.protocols.http.choosing import chosen
 from bertstream.server.protocols.http.endpoints import Endpoint
 from bertstream.server.protocols.http.forms import own_form
 from bertstream.server.protocols.tei_v1.choosing import Wanted
+from bertstream.v1 import tokenization_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE
 from bertstream.workers.programs.description import ModelDescription
 
@@ -37,6 +38,7 @@ Options = TypeVar("Options", bound=Any)  # a message of options
 
 MOST = (1 << 31) - 1  # that messages hold
 Number = Annotated[int, Meta(ge=1, le=MOST)]
+Unit = Literal["code_points", "utf16_units", "utf8_bytes"]  # by the names of the client
 _ADVICE = "send fewer or shorter texts"
 _OPTIONS = "options"  # where a request of gRPC has what a body has beside its inputs
 # What the parsers name, and what bodies have; of several that fit, the first counts.
@@ -110,6 +112,11 @@ async def answer_task(route: TaskRoute, models: Models, request: TaskRequest, ca
     except RequestError as error:
         raise _renamed(error) from None
     return HttpAnswer(((await answer_items(model, prepared, write, call)).written,))
+
+
+def offset_unit_of(unit: Unit) -> tokenization_pb2.OffsetUnit.ValueType:
+    """Return the unit of offsets as messages have it."""
+    return tokenization_pb2.OffsetUnit.Value(f"OFFSET_UNIT_{unit.upper()}")
 
 
 def with_priority(options: Options, request: TaskRequest) -> Options:

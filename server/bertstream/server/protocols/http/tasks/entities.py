@@ -11,11 +11,17 @@ from msgspec import Meta
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.entities import Entities
 from bertstream.server.core.tasks.entities_groups import Aggregation
-from bertstream.server.core.tokenization import OffsetUnit
 from bertstream.server.protocols.bertstream_v1.tasks.entities import AGGREGATIONS, parse_classify_tokens
-from bertstream.server.protocols.bertstream_v1.validation.names import OFFSET_UNITS
 from bertstream.server.protocols.enums import value_of
-from bertstream.server.protocols.http.tasks.base import MOST, CutRequest, TaskRoute, by_counts, with_common
+from bertstream.server.protocols.http.tasks.base import (
+    MOST,
+    CutRequest,
+    TaskRoute,
+    Unit,
+    by_counts,
+    offset_unit_of,
+    with_common,
+)
 from bertstream.server.protocols.http.tasks.inputs import TextInputs, texts_of
 from bertstream.server.protocols.http.tasks.models import ENTITIES
 from bertstream.v1 import tasks_pb2
@@ -29,7 +35,7 @@ class EntitiesRequest(CutRequest, kw_only=True):
     ignored_labels: list[str] | None = None  # an empty list ignores none; null ignores "O"
     windows: bool = False
     stride: Annotated[int, Meta(ge=0, le=MOST)] | None = None
-    offset_unit: OffsetUnit = "code_points"
+    offset_unit: Unit = "code_points"
 
 
 def _options(request: EntitiesRequest) -> tasks_pb2.ClassifyTokenOptions:
@@ -39,7 +45,7 @@ def _options(request: EntitiesRequest) -> tasks_pb2.ClassifyTokenOptions:
         keep_all_labels=request.ignored_labels == [],
         windows=request.windows,
         stride=request.stride,
-        offset_unit=value_of(OFFSET_UNITS, request.offset_unit),
+        offset_unit=offset_unit_of(request.offset_unit),
     )
     return with_common(options, request)
 

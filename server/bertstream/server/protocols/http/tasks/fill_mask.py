@@ -22,16 +22,16 @@ class FillMaskRequest(CutRequest, kw_only=True):
 
     inputs: TextOrPairInputs
     top_k: Number | None = None
-    targets: tuple[str, ...] = ()
-    target_ids: tuple[Annotated[int, Meta(ge=0, le=MOST)], ...] = ()
+    targets: Annotated[list[str], Meta(min_length=1)] | None = None
+    target_ids: Annotated[list[Annotated[int, Meta(ge=0, le=MOST)]], Meta(min_length=1)] | None = None
     omit_sequences: bool = False
 
 
 def _options(request: FillMaskRequest) -> tasks_pb2.FillMaskOptions:
     options = tasks_pb2.FillMaskOptions(
         top_k=request.top_k or 0,
-        targets=request.targets,
-        target_ids=request.target_ids,
+        targets=request.targets or (),
+        target_ids=request.target_ids or (),
         omit_sequences=request.omit_sequences,
     )
     return with_common(options, request)
