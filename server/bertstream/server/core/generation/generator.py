@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 
 from bertstream.server.core import tracing
 from bertstream.server.core.callers import Caller
+from bertstream.server.core.computing import Terms
 from bertstream.server.core.dispatch import Finished, NewTokens, generate
+from bertstream.server.core.errors import RequestError
 from bertstream.server.core.generation.answers import GeneratedPiece, GeneratedText, GrowingAnswers, whole_answers
-from bertstream.server.core.generation.inputs import Prompt
+from bertstream.server.core.generation.inputs import Prompt, Prompts
 from bertstream.server.core.generation.plan import GenerationPlan
 from bertstream.server.core.models import ServedModel
 from bertstream.server.core.tokenization import Writing
@@ -26,6 +28,15 @@ class Answered:
     texts: Sequence[GeneratedText]
     queue_seconds: float
     compute_seconds: float
+
+
+async def generate_all(model: ServedModel, plan: GenerationPlan, prepared: Prompts, terms: Terms) -> list[Answered]:
+    """Generate for the inputs of a call whose answer is one message; raise at once where there is no room."""
+    terms.check_deadline()
+    cost = sum(prompt.cost for prompt in prepared.prompts)
+    with model.generation_admission.unary(cost, terms.caller, texts=len(prepared.prompts)):
+        generation = Generation(model, plan, terms.deadline, terms.caller, waits=False)
+        return await generation.run_all(prepared.prompts)
 
 
 class Generation:
@@ -52,6 +63,17 @@ class Generation:
         texts = whole_answers(finished.completed, self._writing, self._plan.token_scores)
         return _answered(prompt, texts, finished)
 
+    async def run_all(self, prompts: Sequence[Prompt]) -> list[Answered]:
+        """Generate for all inputs at once; the first that fails ends the others, and its error names the input."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._named(prompt)) for prompt in prompts]
+        except* RequestError as failed:
+            error = next(each for each in failed.exceptions if isinstance(each, RequestError))
+        else:
+            return [task.result() for task in tasks]
+        raise error
+
     async def stream(self, prompt: Prompt) -> AsyncGenerator[GeneratedPiece | Answered, None]:
         """Yield pieces as they come, and the whole at the end; what comes while one is being sent is one next piece."""
         growing, news = self._growing(prompt), asyncio.Event()
@@ -71,6 +93,13 @@ class Generation:
             yield _answered(prompt, growing.whole(), finished)
         finally:
             task.cancel()
+
+    async def _named(self, prompt: Prompt) -> Answered:
+        try:
+            return await self.run(prompt)
+        except RequestError as error:
+            about_it = error.reason in ("POISONOUS_INPUT", "OUT_OF_MEMORY")
+            raise prompt.error(error) if about_it else error from None
 
     @property
     def _writing(self) -> Writing:

@@ -21,6 +21,8 @@ from bertstream.workers.contract import Generate
 from bertstream.workers.ragged import starts_of
 
 _MAX_SEED = (1 << 64) - 1
+_TOKEN_BYTES = 8  # typical size of a token in an answer, id and text together
+_SCORE_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,22 @@ class Prompts:
     prompts: Sequence[Prompt]
     failed: dict[int, RequestError]  # by the input's index in the message
     tokenize_seconds: float
+
+    @property
+    def seed(self) -> int | None:
+        """The seed with which the answers can be had again; None unless tokens of one input alone are drawn."""
+        options = self.prompts[0].work.options
+        return options.seed if options.do_sample and len(self.prompts) == 1 else None
+
+    def check_answer_size(self, plan: GenerationPlan, limit: int, advice: str) -> None:
+        """Raise REQUEST_TOO_LARGE, before any work is done, if one answer for all inputs may become too large.
+
+        limit: bytes. advice: what else to do.
+        """
+        tokens = plan.options.num_return_sequences * sum(prompt.work.options.max_new_tokens for prompt in self.prompts)
+        size = tokens * (_TOKEN_BYTES + _SCORE_BYTES * plan.token_scores)
+        if size > limit:
+            raise too_large("inputs", f"the answer may have {size} bytes, and the limit is {limit}: {advice}")
 
 
 async def prepare_prompts(model: ServedModel, plan: GenerationPlan, bad_words: Words, sent: SentTexts) -> Prompts:

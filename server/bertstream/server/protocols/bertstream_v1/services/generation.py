@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from bertstream.server.core import errors, tracing
-from bertstream.server.core.computing import refuse_if_late
+from bertstream.server.core import tracing
+from bertstream.server.core.computing import check_answer_size, refuse_if_late
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.generation.answers import GeneratedPiece
 from bertstream.server.core.generation.bad_words import Words, bad_word_ids
-from bertstream.server.core.generation.generator import Answered, Generation
+from bertstream.server.core.generation.generator import Answered, Generation, generate_all
 from bertstream.server.core.generation.inputs import Prompt, Prompts, prepare_prompts
 from bertstream.server.core.generation.plan import GenerationPlan
 from bertstream.server.core.models import Models, ServedModel
@@ -32,9 +32,8 @@ from bertstream.server.protocols.enums import value_of
 from bertstream.v1 import generation_pb2, types_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE
 
-_TOKEN_BYTES = 8  # typical size of a token in an answer, id and text together
-_SCORE_BYTES = 4
 _MESSAGE_ITEMS = 64
+_ADVICE = "use StreamGeneratedTexts, or fewer tokens"  # for answers that are too large
 
 AnswerOf = Reply[generation_pb2.StreamGeneratedTextsResponse]
 
@@ -57,20 +56,16 @@ class GenerationService:
         sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
         prepared = await prepare_prompts(model, plan, words, sent)
         refuse_failed(prepared.failed)
-        _refuse_too_many(plan, prepared.prompts, model.limits.max_response_bytes)
-        call.check_deadline()
-        prompts, cost = len(prepared.prompts), sum(prompt.cost for prompt in prepared.prompts)
-        with model.generation_admission.unary(cost, call.caller, texts=prompts):
-            generation = Generation(model, plan, call.deadline, call.caller, waits=False)
-            answered = await _run_all(generation, prepared.prompts)
+        prepared.check_answer_size(plan, model.limits.max_response_bytes, _ADVICE)
+        answered = await generate_all(model, plan, prepared, call)
         with tracing.span("wire"):
             response = generation_pb2.GenerateTextsResponse(
-                options=_effective(plan, prepared.prompts),
+                options=_effective(plan, prepared),
                 outputs=[_texts(each) for each in answered],
                 usage=_usage(answered),
                 timings=_timings(prepared.tokenize_seconds, call.arrived, answered),
             )
-        _check_size(response.ByteSize(), model.limits.max_response_bytes)
+        check_answer_size(response.ByteSize(), model.limits, "inputs", _ADVICE)
         return response
 
     async def stream_generation(
@@ -89,7 +84,7 @@ class GenerationService:
         refuse_failed(prepared.failed)
         prompt = prepared.prompts[0]
         call.check_deadline()
-        started = generation_pb2.GenerationStarted(options=_effective(plan, [prompt]), input_tokens=prompt.tokens)
+        started = generation_pb2.GenerationStarted(options=_effective(plan, prepared), input_tokens=prompt.tokens)
         await stream.write(generation_pb2.StreamGenerationResponse(started=started))
         # Without closing, the work for a caller who has gone would go on until the garbage collector finds it.
         async with aclosing(Generation(model, plan, call.deadline, call.caller, waits=True).stream(prompt)) as events:
@@ -204,26 +199,6 @@ def _checked(done: _Done | Exception) -> _Done:
     return done
 
 
-async def _run_all(generation: Generation, prompts: Sequence[Prompt]) -> list[Answered]:
-    """Generate for all inputs at once; the first that fails ends the others, and its error names the input."""
-
-    async def run(prompt: Prompt) -> Answered:
-        try:
-            return await generation.run(prompt)
-        except RequestError as error:
-            about_it = error.reason in ("POISONOUS_INPUT", "OUT_OF_MEMORY")
-            raise prompt.error(error) if about_it else error from None
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(run(prompt)) for prompt in prompts]
-    except* RequestError as failed:
-        error = next(each for each in failed.exceptions if isinstance(each, RequestError))
-    else:
-        return [task.result() for task in tasks]
-    raise error
-
-
 def _event(
     event: GeneratedPiece | Answered, tokenize_seconds: float, call: Call
 ) -> generation_pb2.StreamGenerationResponse:
@@ -256,27 +231,15 @@ def _texts(answered: Answered) -> generation_pb2.GeneratedTexts:
     return generation_pb2.GeneratedTexts(texts=texts, input_tokens=answered.prompt.tokens)
 
 
-def _effective(plan: AskedGeneration, prompts: Sequence[Prompt]) -> generation_pb2.GenerationOptions:
+def _effective(plan: AskedGeneration, prepared: Prompts) -> generation_pb2.GenerationOptions:
     """Return the options in effect for these inputs, with the drawn seed if there is one input."""
     effective = generation_pb2.GenerationOptions()
     effective.CopyFrom(plan.effective)
-    effective.max_new_tokens = max(prompt.work.options.max_new_tokens for prompt in prompts)
-    effective.min_new_tokens = max(prompt.work.options.min_new_tokens for prompt in prompts)
-    if plan.options.do_sample and len(prompts) == 1:
-        effective.seed = prompts[0].work.options.seed
+    effective.max_new_tokens = max(prompt.work.options.max_new_tokens for prompt in prepared.prompts)
+    effective.min_new_tokens = max(prompt.work.options.min_new_tokens for prompt in prepared.prompts)
+    if prepared.seed is not None:
+        effective.seed = prepared.seed
     return effective
-
-
-def _refuse_too_many(plan: GenerationPlan, prompts: Sequence[Prompt], limit: int) -> None:
-    """Raise REQUEST_TOO_LARGE, before any work is done, if the answer may become too large."""
-    tokens = plan.options.num_return_sequences * sum(prompt.work.options.max_new_tokens for prompt in prompts)
-    _check_size(tokens * (_TOKEN_BYTES + _SCORE_BYTES * plan.token_scores), limit)
-
-
-def _check_size(size: int, limit: int) -> None:
-    if size > limit:
-        about = f"the answer may have {size} bytes, and the limit is {limit}: use StreamGeneratedTexts, or fewer tokens"
-        raise errors.too_large("inputs", about)
 
 
 def _usage(answered: Sequence[Answered]) -> generation_pb2.GenerationUsage:
