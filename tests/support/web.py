@@ -49,12 +49,17 @@ class Answer:
     @property
     def events(self) -> list[tuple[str, Any]]:
         """Return the kind and the data of each server-sent event."""
-        blocks = [dict(line.split(": ", 1) for line in block.split("\n")) for block in self.text.split("\n\n") if block]
-        return [(block["event"], json.loads(block["data"])) for block in blocks]
+        return events_of(self.text)
 
     @property
     def text(self) -> str:
         return self.body.decode()
+
+
+def events_of(text: str) -> list[tuple[str, Any]]:
+    """Return the kind and the data of each server-sent event of a stream."""
+    blocks = [dict(line.split(": ", 1) for line in block.split("\n")) for block in text.split("\n\n") if block]
+    return [(block["event"], json.loads(block["data"])) for block in blocks]
 
 
 def ask(

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from bertstream.server.settings import ConnectionLimits, KeyEntry
 from bertstream.workers.measuring import frontend_metrics as metrics
 from bertstream.workers.measuring.instruments import Registry
 from tests.support.hosted import LIMITS
+from tests.support.http_caller import Caller
 from tests.support.waiting import until
 
 KEY = "bs_user"
@@ -41,41 +41,6 @@ class Body(Struct):
     """A body for tests."""
 
     text: str
-
-
-@dataclass
-class Caller:
-    """One request: what is sent, and what came back."""
-
-    parts: list[bytes] = field(default_factory=lambda: [b""])
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    left: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def error(self) -> Any:
-        return json.loads(self.body)["error"]
-
-    async def receive(self) -> dict[str, Any]:
-        if self.parts and not self.left.is_set():
-            part = self.parts.pop(0)
-            return {"type": "http.request", "body": part, "more_body": bool(self.parts)}
-        await self.left.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
-        else:
-            self.body += message["body"]
-
-    async def ask(self, app: HttpApp, method: str, path: str, **headers: str) -> Caller:
-        given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-        scope = {"type": "http", "method": method, "path": path, "headers": given, "client": ("127.0.0.1", 5000)}
-        await app(scope, self.receive, self.send)
-        return self
 
 
 def app_of(

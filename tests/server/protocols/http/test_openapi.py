@@ -13,6 +13,7 @@ from bertstream.server.protocols.http.endpoints import Endpoint
 from bertstream.server.protocols.http.openapi import document
 from bertstream.server.protocols.http.served import Serving, endpoints
 from bertstream.server.protocols.interceptors.links import Kind
+from tests.support.web import events_of
 
 
 def served() -> Sequence[Endpoint]:
@@ -26,6 +27,14 @@ def test_every_endpoint_is_described_once() -> None:
     ids = [each["operationId"] for methods in described["paths"].values() for each in methods.values()]
     assert len(set(ids)) == len(ids)
     assert described["info"]["version"] == "1.2.3"
+
+
+def test_a_stream_of_events_is_described_beside_the_answer() -> None:
+    described: Any = json.loads(dumped(document(served(), "1")))
+    content = described["paths"]["/v1/generate"]["post"]["responses"]["200"]["content"]
+    kinds = [kind for kind, _ in events_of(content["text/event-stream"]["example"])]
+    assert kinds == ["started", "piece", "completed", "error"]
+    assert content["application/json"]["example"]["generations"]
 
 
 def test_every_reference_leads_somewhere() -> None:

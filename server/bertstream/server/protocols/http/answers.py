@@ -11,6 +11,7 @@ import orjson
 from bertstream.server.core.errors import RequestError
 
 JSON, PLAIN, HTML = "application/json", "text/plain; charset=utf-8", "text/html; charset=utf-8"
+EVENTS = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bertstream.server.core.errors import RequestError, body_late, invalid, too_large
@@ -18,6 +18,7 @@ from bertstream.server.settings import Limits
 SUBJECTS = "subjects"  # in the state of a connection: the names in its caller's certificate
 TIMEOUT_HEADER = "x-request-timeout"
 BODY_SECONDS = 60.0  # for all of a body to arrive
+LastWords = Callable[[RequestError], bytes]  # what an answer that has begun says of an error
 Scope = Mapping[str, Any]  # ASGI's, as are the other two (https://asgi.readthedocs.io)
 Receive = Any
 Send = Any
@@ -45,6 +46,7 @@ class HttpCall(Call):
         self._send = send
         self._code = "OK"
         self._status = 0  # of the answer that has begun
+        self._last_words: LastWords | None = None  # of an answer that has begun, should it end with an error
         self._whole = False  # whether all of the body was read
 
     @property
@@ -111,14 +113,18 @@ class HttpCall(Call):
 
     async def fail(self, error: RequestError) -> Any:
         self._code = error.code.name
+        if self._last_words is not None:
+            await self.write(self._last_words(error), more=False)
+            return
         answer = self._form(error, self.request_id)
         self.answer_headers |= headers_of(error)
         if not self._whole:
             self.answer_headers["connection"] = "close"  # as the rest of the body may still come
         await self._answer(answer)
 
-    async def begin(self, answer: HttpAnswer) -> None:
-        """Begin an answer whose length is not known."""
+    async def begin(self, answer: HttpAnswer, last_words: LastWords) -> None:
+        """Begin an answer whose length is not known; `last_words` end it where it fails, as its status has gone out."""
+        self._last_words = last_words
         await self._head(answer)
 
     async def write(self, part: bytes, *, more: bool = True) -> None:

@@ -29,6 +29,7 @@ class Endpoint:
     kind: Kind = Kind.OURS
     example: Mapping[str, Any] = field(default_factory=dict)  # of a body
     answer: Any = None  # an example of what is answered
+    events: Sequence[tuple[str, Any]] = ()  # examples of server-sent events, by which it may answer instead: kind, data
 
     @property
     def name(self) -> str:

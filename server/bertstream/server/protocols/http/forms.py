@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from bertstream.server.core.errors import Code, RequestError
@@ -64,8 +65,8 @@ def openai_form(error: RequestError, request_id: str) -> HttpAnswer:
     return answer_of({"error": told}, status_of(error))
 
 
-def own_form(error: RequestError, request_id: str) -> HttpAnswer:
-    """Return an error as our own endpoints tell of it: by gRPC's names, with the path of what is wrong."""
+def own_error(error: RequestError) -> Mapping[str, Any]:
+    """Return what our own endpoints tell of an error: by gRPC's names, with the path of what is wrong, or null."""
     told: dict[str, Any] = {
         "code": error.code.name,
         "reason": error.reason,
@@ -74,7 +75,12 @@ def own_form(error: RequestError, request_id: str) -> HttpAnswer:
     }
     if error.retry_seconds is not None:
         told["retry_after"] = error.retry_seconds
-    return answer_of({"error": told}, status_of(error))
+    return {"error": told}
+
+
+def own_form(error: RequestError, request_id: str) -> HttpAnswer:
+    """Return an error as our own endpoints tell of it; a header has the request's id."""
+    return answer_of(own_error(error), status_of(error))
 
 
 def _field(error: RequestError) -> str | None:

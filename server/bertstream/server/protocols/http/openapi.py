@@ -10,12 +10,15 @@ from typing import Any
 
 from msgspec import json
 
-from bertstream.server.protocols.http.answers import HTML, JSON, HttpAnswer, answer_of
+from bertstream.server.core.errors import deadline_exceeded
+from bertstream.server.protocols.http.answers import EVENTS, HTML, JSON, HttpAnswer, answer_of
 from bertstream.server.protocols.http.call import TIMEOUT_HEADER, HttpCall
 from bertstream.server.protocols.http.endpoints import Endpoint, Handle
-from bertstream.server.protocols.http.forms import openai_form
+from bertstream.server.protocols.http.events import ERROR, event
+from bertstream.server.protocols.http.forms import openai_form, own_error
 from bertstream.server.protocols.interceptors.links import Kind
 
+_FAILED = (ERROR, own_error(deadline_exceeded()))  # how any stream of events may end instead
 DOCUMENT, PAGE = "/openapi.json", "/docs"
 _FILES = {"page.js": "text/javascript; charset=utf-8", "page.css": "text/css; charset=utf-8"}
 # Nothing from other servers, and no text is ever taken for HTML.
@@ -66,9 +69,12 @@ def document(described: Sequence[Endpoint], version: str) -> Mapping[str, Any]:
 
 
 def _operation(endpoint: Endpoint) -> Mapping[str, Any]:
-    ended = {"description": "The answer.", "content": {JSON: {}}}
+    ended: dict[str, Any] = {"description": "The answer.", "content": {JSON: {}}}
     if endpoint.answer is not None:
         ended["content"] = {JSON: {"example": endpoint.answer}}
+    if endpoint.events:
+        example = b"".join(event(kind, data) for kind, data in (*endpoint.events, _FAILED)).decode()
+        ended["content"] |= {EVENTS: {"schema": {"type": "string"}, "example": example}}
     operation: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", endpoint.name.lower()).strip("_"),
         "summary": endpoint.about,
