@@ -12,6 +12,7 @@ from typing import Any
 
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from tests.support.generation_checkpoints import tiny_causal
 from tests.support.hosted import free_port, hosted
 from tests.support.sentence import HIDDEN, save_sentence, save_sparse
 from tests.support.web import JSON, Answer, ask
@@ -58,6 +59,7 @@ def served_apis(checkpoint: Callable[[str], Path], cache: Path, folder: Path) ->
         "answers": checkpoint("roberta-qa"),
         "choices": checkpoint("roberta-choice"),
         "nli": checkpoint("roberta-nli"),
+        "writer": tiny_causal(folder / "writer"),
     }
     limits = {"max_texts": MAX_TEXTS, "max_request_bytes": MAX_REQUEST_BYTES}
     with (

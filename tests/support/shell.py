@@ -112,9 +112,10 @@ def _check_loading(arguments: list[str]) -> int:
 
 
 def curl(arguments: list[str]) -> int:
-    """Run `URL -H HEADER -d JSON`: of the port of HTTP as it is, and a unary call at an admin port as that has it."""
+    """Run `-N URL -H HEADER -d JSON`, as it is at the port of HTTP, and as a unary call at an admin port."""
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
+    parser.add_argument("-N", action="store_true")  # not to wait for more output before it is printed
     parser.add_argument("-d", default="")
     parser.add_argument("-H", action="append", default=[])
     given = parser.parse_args(arguments)
@@ -129,10 +130,11 @@ def curl(arguments: list[str]) -> int:
 
 
 def _request(url: str, body: str, headers: Sequence[str]) -> int:
-    """Send a request that curl would send, and print the answer, whatever its status, where that is JSON."""
+    """Send a request that curl would send, and print the answer, JSON or events, whatever its status."""
     parted = (header.partition(":") for header in headers)
     answer = ask(url, body.encode() or None, {name.strip(): value.strip() for name, _, value in parted})
-    sys.stdout.write(json.dumps(answer.json) + "\n")
+    streamed = answer.headers["content-type"] == "text/event-stream"
+    sys.stdout.write(answer.text if streamed else json.dumps(answer.json) + "\n")
     return 0
 
 

@@ -26,15 +26,17 @@ _AT_ONCE = 1 << 17  # numbers that are written before others have their turn: ab
 
 
 async def encode_request(
-    model: ServedModel, plan: EncodingPlan, sent: SentTexts, call: HttpCall
+    model: ServedModel,
+    plan: EncodingPlan,
+    sent: SentTexts,
+    call: HttpCall,
+    advice: str = "send fewer or shorter texts",
 ) -> tuple[Prepared, Encoded]:
-    """Compute the texts of a request, which fails as a whole."""
+    """Compute the texts of a request, which fails as a whole; `advice` tells what to do if the answer is too large."""
     model.check_room(call.caller, call.deadline)
     prepared = await prepare(model, plan, sent)
     prepared.refuse_failed()
-    check_answer_size(
-        int(output_bytes(plan, prepared).sum()), limits_of(model), sent.path, "send fewer or shorter texts"
-    )
+    check_answer_size(int(output_bytes(plan, prepared).sum()), limits_of(model), sent.path, advice)
     return prepared, await encode(model, plan, prepared, call)
 
 
@@ -43,9 +45,9 @@ def limits_of(model: ServedModel) -> Limits:
     return replace(model.limits, max_response_bytes=max(model.limits.max_response_bytes, LEAST_LIMIT))
 
 
-def base64_of(vector: NDArray[np.float32]) -> str:
-    """Return the numbers of a vector, little-endian, as OpenAI's clients read them."""
-    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
+def base64_of(numbers: NDArray[np.float32]) -> str:
+    """Return numbers in Base64, row by row and little-endian, as OpenAI's clients read vectors."""
+    return base64.b64encode(numbers.astype("<f4", copy=False).tobytes()).decode()
 
 
 async def listed(rows: Iterable[NDArray[np.float32]], entry: Callable[[int, Any], Any]) -> list[bytes]:
