@@ -216,6 +216,22 @@ async def test_who_leaves_has_its_call_cancelled(caplog: pytest.LogCaptureFixtur
     assert early.status == 0
 
 
+async def test_a_connection_that_closes_behind_the_answer_cancels_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Servers tell of an answer that is over as they tell of a caller who leaves."""
+    caplog.set_level(logging.DEBUG, "bertstream")
+    caller = sent()
+
+    async def stream(body: Any, call: HttpCall) -> None:
+        await call.begin(HttpAnswer(()), lambda error: b"")
+        await call.write(b"all", more=False)
+        caller.left.set()
+        await asyncio.sleep(0.01)
+
+    await caller.ask(app_of(stream), "POST", "/do")
+    assert caller.body == b"all"
+    assert [record.getMessage() for record in caplog.records] == ["POST /do OK"]
+
+
 async def test_a_process_that_ends_cancels_as_always() -> None:
     caller = sent()
     asking = asyncio.create_task(caller.ask(app_of(waiting), "POST", "/do"))

@@ -81,9 +81,9 @@ async def leave_with_caller(call: Call, proceed: Proceed) -> Any:
     assert working is not None
 
     async def watch() -> None:
-        await call.gone()
-        call.left = True
-        working.cancel()
+        if await call.gone():
+            call.left = True
+            working.cancel()
 
     watching = asyncio.create_task(watch())
     try:

@@ -46,6 +46,7 @@ class HttpCall(Call):
         self._send = send
         self._code = "OK"
         self._status = 0  # of the answer that has begun
+        self._over = False  # whether all of the answer has gone out
         self._last_words: LastWords | None = None  # of an answer that has begun, should it end with an error
         self._whole = False  # whether all of the body was read
 
@@ -101,10 +102,14 @@ class HttpCall(Call):
             raise too_large("", f"the body has more than {limit} bytes: send less at a time")
         self.body = b"".join(parts)
 
-    async def gone(self) -> None:
-        """Return once the caller has closed the connection; the body must have been read."""
+    async def gone(self) -> bool:
+        """Return once the caller has closed the connection, or the answer is over; the body must have been read.
+
+        ASGI tells of both alike. Returns whether the caller left with the answer still to come.
+        """
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        return not self._over
 
     async def complete(self, answer: Any) -> Any:
         """Send an answer; None stands for one that the handler has sent."""
@@ -130,6 +135,7 @@ class HttpCall(Call):
     async def write(self, part: bytes, *, more: bool = True) -> None:
         """Send a part of an answer that has begun."""
         self.sent_bytes += len(part)
+        self._over = not more
         await self._send({"type": "http.response.body", "body": part, "more_body": more})
 
     async def _answer(self, answer: HttpAnswer) -> None:
