@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-GPU_LIBRARIES = ("cuda-", "nvidia-", "triton")
+GPU_LIBRARY = re.compile(r"cuda-|nvidia-|triton\b")  # tritonclient is none
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # Run in a new process, since torch may have been installed after this one began.
 ASK_TORCH = "import importlib.metadata as m; print(m.version('torch'), *m.requires('torch') or (), sep='\\n')"
@@ -43,7 +43,7 @@ class Pinned:
     @property
     def for_gpus(self) -> bool:
         """Whether only torch's build for GPUs needs it."""
-        return self.name.startswith(GPU_LIBRARIES)
+        return GPU_LIBRARY.match(self.name) is not None
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ def install_lock(lock: list[Pinned], install: Callable[[Iterable[Pinned]], bool]
     rest = [each for each in lock if each.name != "torch"]
     for torch in (each for each in lock if each.name == "torch"):
         install_torch(torch)
-        if not any(line.startswith(GPU_LIBRARIES) for line in installed_torch()):
+        if not any(GPU_LIBRARY.match(line) for line in installed_torch()):
             rest = [each for each in rest if not each.for_gpus]
     return install(rest)
 

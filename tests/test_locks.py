@@ -134,14 +134,20 @@ nvidia-cublas==13.1 ; sys_platform == 'linux' \\
     --hash=sha256:03
 triton==3.7 \\
     --hash=sha256:04
+tritonclient==2.73.0 \\
+    --hash=sha256:05
 """
+CLIENT = "tritonclient==2.73.0"  # which no GPU has to do with
 
 
 @pytest.mark.parametrize(
     ("requires", "wanted"),
     [
-        (["2.13.0+cpu", "filelock"], ["numpy==2.4.6"]),
-        (["2.13.0", 'triton~=3.7; platform_system == "Linux"'], ["numpy==2.4.6", "nvidia-cublas==13.1", "triton==3.7"]),
+        (["2.13.0+cpu", "filelock"], ["numpy==2.4.6", CLIENT]),
+        (
+            ["2.13.0", 'triton~=3.7; platform_system == "Linux"'],
+            ["numpy==2.4.6", "nvidia-cublas==13.1", "triton==3.7", CLIENT],
+        ),
     ],
 )
 def test_libraries_for_gpus_go_with_the_torch_that_wants_them(
@@ -171,5 +177,5 @@ def test_what_cannot_be_installed_is_left_out_alone(
     pip = Pip("nvidia")
     monkeypatch.setattr(install, "pip", pip)
     assert not install.install_what_can_be(install.packages(LOCK))
-    assert pip.wanted == ["numpy==2.4.6", "torch==2.13.0", "triton==3.7"]
+    assert pip.wanted == ["numpy==2.4.6", "torch==2.13.0", "triton==3.7", CLIENT]
     assert capsys.readouterr().err == "left out: nvidia-cublas\n"
