@@ -18,7 +18,7 @@ from bertstream.server.protocols.enums import value_of
 from bertstream.v1 import types_pb2
 
 _OPTION = re.compile(r"(?:^|(?<=\(see ))options\.(truncation\.\w+|\w+)")
-_MOST_LENGTH = (1 << 31) - 1
+MOST = (1 << 31) - 1  # that messages hold
 # Where the body's name of an option is not that of the message.
 _NAMES: Mapping[str, str] = {
     "truncation.max_length": "max_length",
@@ -30,24 +30,32 @@ _NAMES: Mapping[str, str] = {
 }
 
 
-class CommonOptions(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What any of them may say; null stands for the model's own default."""
+class OwnRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What the bodies of all of them may say; null stands for the default."""
 
     model: str = ""
     max_length: int | None = None
-    truncation: bool | Strategy | None = None
-    truncation_side: Side | None = None
-    add_special_tokens: bool | None = None
     priority: Literal["interactive", "bulk"] | None = None
 
 
-def truncation_of(request: CommonOptions) -> types_pb2.TruncationOptions:
+class CutRequest(OwnRequest, kw_only=True):
+    """What those may say whose long texts are cut."""
+
+    truncation: bool | Strategy | None = None
+    truncation_side: Side | None = None
+
+
+class TokenizedRequest(CutRequest, kw_only=True):
+    """What those may say whose texts are inputs as they are."""
+
+    add_special_tokens: bool | None = None
+
+
+def truncation_of(request: CutRequest) -> types_pb2.TruncationOptions:
     """Return what the body says of inputs that are too long. Raises INVALID_RANGE."""
     options = types_pb2.TruncationOptions()
-    if request.max_length is not None:
-        if not 1 <= request.max_length <= _MOST_LENGTH:
-            raise invalid("max_length", "it must be at least 1, and not more than the model's", "INVALID_RANGE")
-        options.max_length = request.max_length
+    if (most := max_length_of(request)) is not None:
+        options.max_length = most
     if request.truncation is not None:
         by_flag: Mapping[bool | Strategy, Strategy] = {True: "longest_first", False: "refuse"}
         options.strategy = value_of(STRATEGIES, by_flag.get(request.truncation, request.truncation))
@@ -56,7 +64,14 @@ def truncation_of(request: CommonOptions) -> types_pb2.TruncationOptions:
     return options
 
 
-def priority_of(request: CommonOptions) -> types_pb2.Priority.ValueType:
+def max_length_of(request: OwnRequest) -> int | None:
+    """Return the most tokens of an input, if the body says it. Raises INVALID_RANGE."""
+    if request.max_length is not None and not 1 <= request.max_length <= MOST:
+        raise invalid("max_length", "it must be at least 1, and not more than the model's", "INVALID_RANGE")
+    return request.max_length
+
+
+def priority_of(request: OwnRequest) -> types_pb2.Priority.ValueType:
     """Return the priority that the body asks for."""
     return types_pb2.Priority.Value(f"PRIORITY_{(request.priority or 'unspecified').upper()}")
 

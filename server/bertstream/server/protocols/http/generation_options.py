@@ -14,7 +14,7 @@ from bertstream.server.protocols.bertstream_v1.validation.generation import (
     parse_generation,
 )
 from bertstream.server.protocols.enums import value_of
-from bertstream.server.protocols.http.common_options import CommonOptions, fill, priority_of, truncation_of
+from bertstream.server.protocols.http.common_options import TokenizedRequest, fill, priority_of, truncation_of
 from bertstream.server.protocols.http.texts import TextsOrIds
 from bertstream.v1 import generation_pb2
 from bertstream.workers.contract import INTERACTIVE, EarlyStopping
@@ -27,7 +27,7 @@ _SAME = (
 )
 
 
-class GenerateRequest(CommonOptions, kw_only=True):
+class GenerateRequest(TokenizedRequest, kw_only=True):
     """The body; what is null is as the checkpoint's generation_config.json says, and else as in `GenerationOptions`."""
 
     inputs: TextsOrIds

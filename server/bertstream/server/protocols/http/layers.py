@@ -21,7 +21,7 @@ from bertstream.server.protocols.http.answers import HttpAnswer, dumped
 from bertstream.server.protocols.http.call import HttpCall
 from bertstream.server.protocols.http.choosing import chosen
 from bertstream.server.protocols.http.common_options import (
-    CommonOptions,
+    TokenizedRequest,
     fill,
     named_as_in_body,
     priority_of,
@@ -42,7 +42,7 @@ _OUTPUTS = {
 }
 
 
-class LayersRequest(CommonOptions, kw_only=True):
+class LayersRequest(TokenizedRequest, kw_only=True):
     """The body; layer 0 is the embeddings' output, and numbers below 0 count from the last layer."""
 
     inputs: TextsOrIds

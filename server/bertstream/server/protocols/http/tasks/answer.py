@@ -11,10 +11,9 @@ from msgspec import Meta
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.answers import Answers
 from bertstream.server.protocols.bertstream_v1.tasks.answers import parse_answer_questions
+from bertstream.server.protocols.http.common_options import MOST, OwnRequest, max_length_of
 from bertstream.server.protocols.http.tasks.base import (
-    MOST,
     Number,
-    TaskRequest,
     TaskRoute,
     Unit,
     by_counts,
@@ -26,7 +25,7 @@ from bertstream.server.protocols.http.tasks.models import QUESTION_ANSWERING
 from bertstream.v1 import tasks_pb2
 
 
-class AnswerRequest(TaskRequest, kw_only=True):
+class AnswerRequest(OwnRequest, kw_only=True):
     """The body of `/v1/answer`; one context may be for several questions, or one question for several contexts."""
 
     question: TextInputs
@@ -41,7 +40,7 @@ class AnswerRequest(TaskRequest, kw_only=True):
 
 def _options(request: AnswerRequest) -> tasks_pb2.AnswerOptions:
     options = tasks_pb2.AnswerOptions(
-        max_length=request.max_length or 0,
+        max_length=max_length_of(request) or 0,
         stride=request.stride,
         top_k=request.top_k or 0,
         max_answer_tokens=request.max_answer_tokens or 0,

@@ -12,57 +12,38 @@ from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 from numpy.typing import NDArray
 
-from bertstream.server.core.errors import RequestError, Violation
 from bertstream.server.core.models import Models
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.base import Task
 from bertstream.server.core.tasks.calls import answer_items, prepare_items
-from bertstream.server.core.tokenization import Side, Strategy
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Parse
-from bertstream.server.protocols.bertstream_v1.validation.names import PRIORITIES, SIDES, STRATEGIES
-from bertstream.server.protocols.enums import value_of
 from bertstream.server.protocols.http.answers import HttpAnswer, dumped
 from bertstream.server.protocols.http.call import HttpCall
 from bertstream.server.protocols.http.choosing import chosen
+from bertstream.server.protocols.http.common_options import (
+    MOST,
+    CutRequest,
+    OwnRequest,
+    named_as_in_body,
+    priority_of,
+    truncation_of,
+)
 from bertstream.server.protocols.http.endpoints import Endpoint
 from bertstream.server.protocols.http.forms import own_form
 from bertstream.server.protocols.tei_v1.choosing import Wanted
 from bertstream.v1 import tokenization_pb2
-from bertstream.workers.contract import BULK, INTERACTIVE
+from bertstream.workers.contract import INTERACTIVE
 from bertstream.workers.programs.description import ModelDescription
 
 Options = TypeVar("Options", bound=Any)  # a message of options
 
-MOST = (1 << 31) - 1  # that messages hold
 Number = Annotated[int, Meta(ge=1, le=MOST)]
 Unit = Literal["code_points", "utf16_units", "utf8_bytes"]  # by the names of the client
 _ADVICE = "send fewer or shorter texts"
 _OPTIONS = "options"  # where a request of gRPC has what a body has beside its inputs
-# What the parsers name, and what bodies have; of several that fit, the first counts.
-_NAMES = (
-    (f"{_OPTIONS}.truncation.strategy", "truncation"),
-    (f"{_OPTIONS}.truncation.side", "truncation_side"),
-    (f"{_OPTIONS}.truncation.", ""),
-    (f"{_OPTIONS}.", ""),
-)
-
-
-class TaskRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The part of a body that all tasks have; null stands for the default."""
-
-    model: str = ""
-    max_length: Number | None = None
-    priority: Literal["interactive", "bulk"] | None = None
-
-
-class CutRequest(TaskRequest, kw_only=True):
-    """The part that all tasks have whose long texts are cut."""
-
-    truncation: Strategy | bool | None = None
-    truncation_side: Side | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +52,7 @@ class TaskRoute:
 
     path: str
     about: str  # one sentence, for people
-    request: type[TaskRequest]
+    request: type[OwnRequest]
     wanted: Wanted
     options: Callable[[Any], Any]  # of a body, as the message that `parse` takes
     parse: Parse
@@ -94,7 +75,7 @@ class TaskRoute:
         )
 
 
-async def answer_task(route: TaskRoute, models: Models, request: TaskRequest, call: HttpCall) -> HttpAnswer:
+async def answer_task(route: TaskRoute, models: Models, request: OwnRequest, call: HttpCall) -> HttpAnswer:
     """Answer with the entry of the only item, or with a list of the entries of all."""
     model = chosen(models, call, request.model, route.wanted)
     sent = replace(route.items(request, model.limits.max_texts), options=_OPTIONS)
@@ -107,10 +88,8 @@ async def answer_task(route: TaskRoute, models: Models, request: TaskRequest, ca
         listed = route.entries(request, answer)
         return dumped(listed[0] if sent.single else listed)
 
-    try:
+    with named_as_in_body():
         prepared = await prepare_items(model, begin, _ADVICE)
-    except RequestError as error:
-        raise _renamed(error) from None
     return HttpAnswer(((await answer_items(model, prepared, write, call)).written,))
 
 
@@ -119,22 +98,15 @@ def offset_unit_of(unit: Unit) -> tokenization_pb2.OffsetUnit.ValueType:
     return tokenization_pb2.OffsetUnit.Value(f"OFFSET_UNIT_{unit.upper()}")
 
 
-def with_priority(options: Options, request: TaskRequest) -> Options:
+def with_priority(options: Options, request: OwnRequest) -> Options:
     """Return the message with the body's priority."""
-    if request.priority is not None:
-        options.priority = value_of(PRIORITIES, BULK if request.priority == "bulk" else INTERACTIVE)
+    options.priority = priority_of(request)
     return options
 
 
 def with_common(options: Options, request: CutRequest) -> Options:
-    """Return the message with the body's priority and truncation."""
-    if request.max_length is not None:
-        options.truncation.max_length = request.max_length
-    if request.truncation_side is not None:
-        options.truncation.side = value_of(SIDES, request.truncation_side)
-    if (strategy := request.truncation) is not None:
-        named = {True: "longest_first", False: "refuse"}[strategy] if isinstance(strategy, bool) else strategy
-        options.truncation.strategy = value_of(STRATEGIES, named)
+    """Return the message with the body's priority and truncation. Raises INVALID_RANGE."""
+    options.truncation.MergeFrom(truncation_of(request))
     return with_priority(options, request)
 
 
@@ -149,17 +121,3 @@ def by_counts(values: Sequence[Any] | NDArray[Any], counts: Sequence[int]) -> li
 def has(head: str) -> Callable[[ModelDescription], bool]:
     """Return the kind of the models with this head."""
     return lambda description: head in description.heads
-
-
-def _renamed(error: RequestError) -> RequestError:
-    """Return the error with the names that bodies have for options."""
-    violations = tuple(
-        Violation(_as_in_bodies(each.field), _as_in_bodies(each.description)) for each in error.violations
-    )
-    return replace(error, message=_as_in_bodies(error.message), violations=violations)
-
-
-def _as_in_bodies(text: str) -> str:
-    for name, ours in _NAMES:
-        text = text.replace(name, ours)
-    return text

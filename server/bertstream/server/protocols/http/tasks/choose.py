@@ -11,7 +11,8 @@ from bertstream.server.core.errors import invalid, too_large
 from bertstream.server.core.sent import ChoiceLists, Sent, SentItems
 from bertstream.server.core.tasks.choices import Choices
 from bertstream.server.protocols.bertstream_v1.tasks.choices import parse_choose
-from bertstream.server.protocols.http.tasks.base import CutRequest, TaskRoute, by_counts, with_common
+from bertstream.server.protocols.http.common_options import CutRequest
+from bertstream.server.protocols.http.tasks.base import TaskRoute, by_counts, with_common
 from bertstream.server.protocols.http.tasks.inputs import TextInputs
 from bertstream.server.protocols.http.tasks.models import MULTIPLE_CHOICE
 from bertstream.server.protocols.http.texts import check_count

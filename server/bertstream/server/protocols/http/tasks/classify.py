@@ -12,7 +12,8 @@ from bertstream.server.core.tasks.labels import TextLabels
 from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_classify
 from bertstream.server.protocols.bertstream_v1.validation.tasks import SCORE_FUNCTIONS
 from bertstream.server.protocols.enums import value_of
-from bertstream.server.protocols.http.tasks.base import CutRequest, Number, TaskRoute, by_counts, with_common
+from bertstream.server.protocols.http.common_options import CutRequest
+from bertstream.server.protocols.http.tasks.base import Number, TaskRoute, by_counts, with_common
 from bertstream.server.protocols.http.tasks.inputs import TextOrPairInputs, texts_or_pairs_of
 from bertstream.server.protocols.tei_v1.choosing import CLASSIFIER
 from bertstream.v1 import tasks_pb2

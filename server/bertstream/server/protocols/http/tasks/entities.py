@@ -13,15 +13,8 @@ from bertstream.server.core.tasks.entities import Entities
 from bertstream.server.core.tasks.entities_groups import Aggregation
 from bertstream.server.protocols.bertstream_v1.tasks.entities import AGGREGATIONS, parse_classify_tokens
 from bertstream.server.protocols.enums import value_of
-from bertstream.server.protocols.http.tasks.base import (
-    MOST,
-    CutRequest,
-    TaskRoute,
-    Unit,
-    by_counts,
-    offset_unit_of,
-    with_common,
-)
+from bertstream.server.protocols.http.common_options import MOST, CutRequest
+from bertstream.server.protocols.http.tasks.base import TaskRoute, Unit, by_counts, offset_unit_of, with_common
 from bertstream.server.protocols.http.tasks.inputs import TextInputs, texts_of
 from bertstream.server.protocols.http.tasks.models import ENTITIES
 from bertstream.v1 import tasks_pb2

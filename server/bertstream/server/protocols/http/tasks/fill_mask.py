@@ -11,7 +11,8 @@ from msgspec import Meta
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.masks import MaskCandidates
 from bertstream.server.protocols.bertstream_v1.tasks.masks import parse_fill_mask
-from bertstream.server.protocols.http.tasks.base import MOST, CutRequest, Number, TaskRoute, by_counts, with_common
+from bertstream.server.protocols.http.common_options import MOST, CutRequest
+from bertstream.server.protocols.http.tasks.base import Number, TaskRoute, by_counts, with_common
 from bertstream.server.protocols.http.tasks.inputs import TextOrPairInputs, texts_or_pairs_of
 from bertstream.server.protocols.http.tasks.models import MASKED
 from bertstream.v1 import tasks_pb2

@@ -10,7 +10,8 @@ import numpy as np
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.sentences import NextSentences
 from bertstream.server.protocols.bertstream_v1.tasks.sentences import parse_next_sentence
-from bertstream.server.protocols.http.tasks.base import CutRequest, TaskRoute, with_common
+from bertstream.server.protocols.http.common_options import CutRequest
+from bertstream.server.protocols.http.tasks.base import TaskRoute, with_common
 from bertstream.server.protocols.http.tasks.inputs import PairInputs, pairs_of
 from bertstream.server.protocols.http.tasks.models import NEXT_SENTENCE
 from bertstream.v1 import tasks_pb2

@@ -10,7 +10,8 @@ import numpy as np
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.likelihoods import TextScores
 from bertstream.server.protocols.bertstream_v1.tasks.likelihoods import parse_score_text
-from bertstream.server.protocols.http.tasks.base import CutRequest, TaskRoute, by_counts, with_common
+from bertstream.server.protocols.http.common_options import CutRequest
+from bertstream.server.protocols.http.tasks.base import TaskRoute, by_counts, with_common
 from bertstream.server.protocols.http.tasks.inputs import TextOrPairInputs, texts_or_pairs_of
 from bertstream.server.protocols.http.tasks.models import MASKED
 from bertstream.v1 import tasks_pb2

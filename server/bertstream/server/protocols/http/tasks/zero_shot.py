@@ -9,7 +9,8 @@ from bertstream.server.core.errors import too_large
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.zero_shot import ZeroShotLabels
 from bertstream.server.protocols.bertstream_v1.tasks.zero_shot import parse_zero_shot
-from bertstream.server.protocols.http.tasks.base import CutRequest, TaskRoute, by_counts, with_common
+from bertstream.server.protocols.http.common_options import CutRequest
+from bertstream.server.protocols.http.tasks.base import TaskRoute, by_counts, with_common
 from bertstream.server.protocols.http.tasks.inputs import TextInputs, texts_of
 from bertstream.server.protocols.http.tasks.models import ENTAILMENT
 from bertstream.v1 import tasks_pb2
