@@ -33,7 +33,7 @@ NAMES_OF_FILES = [
     *(["classify", FILE], ["classify", "a", "--pair", FILE], ["zero-shot", FILE, "--labels", "x"]),
     *(["choose", FILE, "a", "b"], ["choose", "a", FILE], ["next-sentence", FILE, "a"], ["next-sentence", "a", FILE]),
     *(["answer", FILE, "a"], ["answer", "a", FILE], ["layers", FILE], ["attention", FILE], ["generate", FILE]),
-    ["encode", FILE, FILE],
+    *(["encode", FILE, FILE], ["sparse", FILE]),
 ]
 NO_TEXTS = {"help", "name", "source", "service", "file"}  # the arguments of models, load, unload, health, bench, …
 
