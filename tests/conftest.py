@@ -22,8 +22,9 @@ from tests.support.checkpoints import (
     tiny_roberta,
     tiny_xlm_roberta,
 )
-from tests.support.documented import Documented, served_as_documented
+from tests.support.documented import served_as_documented
 from tests.support.heads import HEAD_MAKERS
+from tests.support.markdown import Documented
 from tests.support.pairs import Pair
 from tests.support.server import Server, running
 

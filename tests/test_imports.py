@@ -513,6 +513,8 @@ PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
     "core": (lambda: _everything_in("bertstream.server.core"), {"torch", "grpc", "google", "transformers"}),
     "frontend": (lambda: ["bertstream.server.frontend.process"], {"torch", "transformers", "opentelemetry"}),
     "admin": (lambda: _everything_in("bertstream.server.admin"), {"torch", "transformers", "tokenizers"}),
+    # The commands of the documents are run by a process each.
+    "a document's command": (lambda: ["tests.support.shell"], {"torch", "transformers", "tokenizers"}),
     "worker": (_worker_modules, {"grpc", "google", "transformers", "tokenizers", "huggingface_hub"}),
 }
 

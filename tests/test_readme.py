@@ -23,7 +23,7 @@ import pytest
 from bertstream.server import config
 from bertstream.server.supervisor.sources import Source, chosen_models, parse_sources
 from tests.clients.environments import NODE, installed
-from tests.support.documented import NAMES, Documented
+from tests.support.documented import NAMES
 from tests.support.markdown import (
     DOCUMENTS,
     IN,
@@ -31,6 +31,7 @@ from tests.support.markdown import (
     PYTHON_KINDS,
     ROOT,
     Block,
+    Documented,
     assert_output,
     blocks,
     commands,

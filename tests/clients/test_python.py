@@ -9,7 +9,7 @@ import pytest
 
 from bertstream.client import Client
 from tests.clients.environments import answers
-from tests.support.documented import Documented
+from tests.support.markdown import Documented
 
 TEXTS = ["A cat sleeps on the warm roof.", "It will rain all night.", "naïve 水"]
 QUERY = "Where does the cat sleep?"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tests.support.checkpoints import tiny_distilbert
 from tests.support.generation_checkpoints import tiny_bert2bert, tiny_causal
 from tests.support.heads import labels
 from tests.support.hosted import LIMITS, free_port, hosted
-from tests.support.markdown import ADDRESS, HTTP_ADDRESS
+from tests.support.markdown import Documented
 
 Make = Callable[[Path], Path]
 
@@ -38,22 +37,6 @@ MAKERS: Mapping[str, Make] = {
     "summarizer": tiny_bert2bert,
 }
 NAMES = (EMBEDDED_NAME, *CHECKPOINTS, *MAKERS)
-
-
-@dataclass(frozen=True, slots=True)
-class Documented:
-    """Where the documents' server is: HOST:PORT of gRPC, and of JSON over HTTP."""
-
-    address: str
-    http: str
-
-    def told(self, text: str) -> str:
-        """Return a document's text with the addresses of this server in place of those that documents name."""
-        return text.replace(ADDRESS, self.address).replace(HTTP_ADDRESS, self.http)
-
-    def untold(self, text: str) -> str:
-        """Return what a program printed with the addresses that documents name."""
-        return text.replace(self.address, ADDRESS).replace(self.http, HTTP_ADDRESS)
 
 
 @contextmanager

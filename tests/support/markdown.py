@@ -34,6 +34,22 @@ _FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*(.*)")
 
 
 @dataclass(frozen=True, slots=True)
+class Documented:
+    """Where the documents' server is: HOST:PORT of gRPC, and of JSON over HTTP."""
+
+    address: str
+    http: str
+
+    def told(self, text: str) -> str:
+        """Return a document's text with the addresses of this server in place of those that documents name."""
+        return text.replace(ADDRESS, self.address).replace(HTTP_ADDRESS, self.http)
+
+    def untold(self, text: str) -> str:
+        """Return what a program printed with the addresses that documents name."""
+        return text.replace(self.address, ADDRESS).replace(self.http, HTTP_ADDRESS)
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """A fenced block; `line` is that of its first line, counted from 1."""
 

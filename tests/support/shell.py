@@ -24,9 +24,8 @@ import grpc
 
 from bertstream.server import config
 from bertstream.server.supervisor.sources import chosen_models
-from tests.support.documented import Documented
 from tests.support.grpcurl import call, grpcurl
-from tests.support.markdown import ROOT
+from tests.support.markdown import ROOT, Documented
 from tests.support.web import ask
 
 COREUTILS = ("bash", "cat", "head", "printf", "sort", "wc")
