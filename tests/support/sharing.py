@@ -30,6 +30,8 @@ SERVERS = (
     "tests/e2e/page/",
     "tests/e2e/test_bad_input.py",
     "tests/e2e/test_bulk.py",
+    "tests/e2e/test_inference.py",
+    "tests/e2e/test_inference_clients.py",
     "tests/e2e/test_layers.py",
     "tests/e2e/test_lifecycle.py",
     "tests/e2e/test_load_reports.py",
@@ -40,7 +42,12 @@ SERVERS = (
     "tests/test_readme.py",
 )
 # Those that ask the server of tests/e2e/conftest.py.
-OTHER_APIS = ("tests/e2e/test_http.py", "tests/e2e/test_http_tasks.py", "tests/e2e/test_tei.py")
+OTHER_APIS = (
+    "tests/e2e/test_http.py",
+    "tests/e2e/test_http_own.py",
+    "tests/e2e/test_http_tasks.py",
+    "tests/e2e/test_tei.py",
+)
 GROUPS = {"servers": SERVERS, "other apis": OTHER_APIS}
 # What takes long begins first, so that no process is left with it when all others are done.
 LONG = (

@@ -194,7 +194,7 @@ def test_only_posts_are_answered(url: str) -> None:
 
 
 def test_every_rpc_of_the_protocol_is_there() -> None:
-    assert len(rpc.RPCS) == 23
+    assert len(rpc.RPCS) == 24
     assert all(path == f"/{name}" for name, path in ((name, each.path) for name, each in rpc.RPCS.items()))
     kinds = {(each.client_streaming, each.server_streaming) for each in rpc.RPCS.values()}
     assert kinds == {(False, False), (False, True), (True, True)}

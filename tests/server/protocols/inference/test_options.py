@@ -118,3 +118,11 @@ def test_what_makes_no_sense(read: Any, given: Any, about: str) -> None:
 def test_unknown_names() -> None:
     with pytest.raises(RequestError, match=r"parameters\[b\]: it means nothing for these outputs; what does: a, c"):
         options(a=1, b=2).check_names({"c", "a"})
+
+
+def test_a_name_stays_within_one_line_of_a_message() -> None:
+    request = pb.ModelInferRequest()
+    request.parameters["a\nb" + "c" * 100].SetInParent()
+    with pytest.raises(RequestError) as caught:
+        read_options(request.parameters)
+    assert caught.value.message == f"parameters[a?b{'c' * 77}]: it has no value"

@@ -60,8 +60,13 @@ UNSUPPORTED: list[tuple[str, Callable[[Path], object], str]] = [
     ),
     (
         "task",
+        lambda directory: write_json(directory / "sentence_bert_config.json", {"transformer_task": "text-generation"}),
+        "module Transformer (model) with the task text-generation",
+    ),
+    (
+        "logits",
         lambda directory: write_json(directory / "sentence_bert_config.json", {"transformer_task": "fill-mask"}),
-        "module Transformer (model) with the task fill-mask",
+        "module Pooling (1_Pooling) of logits",
     ),
     (
         "output",

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.plans import default_pooling, pooled_width
 from bertstream.server.core.tokenization import OffsetUnit, Side, Strategy, Truncation
+from bertstream.server.protocols.inference.tensors import shown
 from bertstream.workers.contract import BULK, INTERACTIVE, Pooling, PoolingMode, ScoreFunction, WireType
 from bertstream.workers.programs.description import ModelDescription
 
@@ -39,7 +40,7 @@ class Options:
         """Raise INVALID_PARAMETER for one that is not among these."""
         for name in sorted(self.given.keys() - known):
             about = f"it means nothing for these outputs; what does: {', '.join(sorted(known))}"
-            raise invalid(at(name[:80]), about, "INVALID_PARAMETER")
+            raise invalid(at(name), about, "INVALID_PARAMETER")
 
     def choice(self, name: str, choices: Sequence[T]) -> T | None:
         """Return the one of the choices that is named; None where none is. Raises INVALID_ENUM."""
@@ -77,7 +78,7 @@ class Options:
 
 def at(name: str) -> str:
     """Return the path of a parameter."""
-    return f"parameters[{name}]"
+    return f"parameters[{shown(name)}]"
 
 
 def read_options(parameters: Mapping[str, Any]) -> Options:
@@ -86,7 +87,7 @@ def read_options(parameters: Mapping[str, Any]) -> Options:
     for name, parameter in parameters.items():
         kind = parameter.WhichOneof("parameter_choice")
         if kind is None:
-            raise invalid(at(name[:80]), "it has no value", "INVALID_PARAMETER")
+            raise invalid(at(name), "it has no value", "INVALID_PARAMETER")
         given[name] = getattr(parameter, kind)
     return Options(given)
 

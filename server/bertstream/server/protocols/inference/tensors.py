@@ -86,9 +86,14 @@ def read_inputs(message: inference_pb2.ModelInferRequest, taken: Mapping[str, Se
     return found
 
 
+def shown(name: str) -> str:
+    """Return a name that a caller gave as a message may have it: in one line, and not too long."""
+    return "".join(char if char.isprintable() else "?" for char in name[:80])
+
+
 def bad_tensor(name: str, about: str) -> RequestError:
     """Return the error for an input or output that is wrong as a whole."""
-    return invalid(name[:80] or "inputs", about, "INVALID_TENSOR")
+    return invalid(shown(name) or "inputs", about, "INVALID_TENSOR")
 
 
 def _read(given: inference_pb2.ModelInferRequest.InferInputTensor, raw: bytes | None) -> InputTensor:
