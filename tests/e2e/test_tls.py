@@ -106,8 +106,8 @@ def test_a_broken_pair_keeps_the_old_one_which_new_frontends_show_too(server: Se
     told = kept(server)[before:]
     assert told
     assert all(str(path) in each and "is not the key of" in each for each in told)
-    # At most one of the supervisor, and two of each frontend, for gRPC and for HTTP, and as many more of those that hear
-    # of the hang-up after it.
+    # At most one of the supervisor, and two of each frontend, for gRPC and for HTTP, and as many more of those that
+    # hear of the hang-up after it.
     assert len(told) <= (1 + 2 + 2) * 2 + 2
 
 
