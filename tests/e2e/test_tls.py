@@ -68,6 +68,11 @@ def shows_a_name(server: Server, authority: Authority, name: str, times: int = 8
     return True
 
 
+def used_by_supervisor(server: Server) -> list[str]:
+    told = [each["message"] for each in server.records if each["process"] == "supervisor"]
+    return [message for message in told if message.startswith("using the certificate")]
+
+
 def kept(server: Server) -> list[str]:
     return [each["message"] for each in server.records if "is kept" in each["message"]]
 
@@ -93,7 +98,10 @@ def test_a_new_certificate_is_shown_without_a_word_and_no_call_is_dropped(server
 def test_a_broken_pair_keeps_the_old_one_which_new_frontends_show_too(server: Server, authority: Authority) -> None:
     authority.issue("server", "kept.example.com")
     assert shows_a_name(server, authority, "kept.example.com")
+    used = len(used_by_supervisor(server))
     server.process.send_signal(signal.SIGHUP)
+    # The supervisor hands new frontends what it has read, which must be whole until then.
+    eventually(lambda: len(used_by_supervisor(server)) > used, "the supervisor to have read it")
     path = Path(authority.issue("other").key).with_name("server.key")
     path.write_bytes(path.with_name("other.key").read_bytes())
     before = len(kept(server))
