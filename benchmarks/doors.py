@@ -14,10 +14,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
+import json
 import multiprocessing
+import socket
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -31,11 +36,14 @@ import psutil
 from benchmarks.processes import PATIENT, Server
 from benchmarks.workloads import CORPUS
 from bertstream.client import Client
+from bertstream.server.protocols.inference import inference_pb2
 from bertstream.server.protocols.tei_v1 import tei_pb2
 from bertstream.workers.compile.checkpoints import embedded
 from bertstream.workers.compile.compiler import default_cache
 
 WIDTH = 384  # of the echo's vectors
+BATCH, CONNECTIONS = 64, 4  # texts of a message, or of a request over HTTP, and requests at once
+INFER, STREAM_INFER = (f"/inference.GRPCInferenceService/{name}" for name in ("ModelInfer", "ModelStreamInfer"))
 EMBED, EMBED_STREAM = "/tei.v1.Embed/Embed", "/tei.v1.Embed/EmbedStream"
 
 
@@ -69,6 +77,54 @@ def tei_door(name: str, process: psutil.Process, channel: grpc.Channel) -> Door:
         return sum(1 for _ in stream(requests))
 
     return Door(name, process, bulk, lambda text: unary(tei_pb2.EmbedRequest(inputs=text, truncate=True)))
+
+
+def inference_door(process: psutil.Process, channel: grpc.Channel, model: str) -> Door:
+    """Return the door of the Open Inference Protocol, with a batch of texts a message."""
+    write, read = inference_pb2.ModelInferRequest.SerializeToString, inference_pb2.ModelStreamInferResponse.FromString
+    stream = channel.stream_stream(STREAM_INFER, request_serializer=write, response_deserializer=read)
+    unary = channel.unary_unary(
+        INFER, request_serializer=write, response_deserializer=inference_pb2.ModelInferResponse.FromString
+    )
+
+    def request(texts: Sequence[str]) -> inference_pb2.ModelInferRequest:
+        made = inference_pb2.ModelInferRequest(model_name=model)
+        given = made.inputs.add(name="text", datatype="BYTES", shape=[len(texts)])
+        given.contents.bytes_contents.extend(text.encode() for text in texts)
+        made.outputs.add(name="embeddings")
+        return made
+
+    def bulk(texts: Sequence[str]) -> int:
+        answers = stream(request(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH))
+        return sum(int(answer.infer_response.outputs[0].shape[0]) for answer in answers)
+
+    return Door("inference", process, bulk, lambda text: unary(request([text])))
+
+
+def http_door(process: psutil.Process, port: int) -> Door:
+    """Return the door of OpenAI's API: requests of a batch of texts, a few at a time, by connections of their own."""
+    local = threading.local()
+
+    def ask(texts: Sequence[str]) -> int:
+        if not hasattr(local, "connection"):
+            local.connection = http.client.HTTPConnection("127.0.0.1", port)
+        body = json.dumps({"input": list(texts), "encoding_format": "base64"})
+        local.connection.request("POST", "/v1/embeddings", body, {"content-type": "application/json"})
+        return len(json.loads(local.connection.getresponse().read())["data"])
+
+    callers = ThreadPoolExecutor(CONNECTIONS)
+
+    def bulk(texts: Sequence[str]) -> int:
+        return sum(callers.map(ask, (texts[i : i + BATCH] for i in range(0, len(texts), BATCH))))
+
+    return Door("HTTP, OpenAI's", process, bulk, lambda text: ask([text]))
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
 
 
 def own_door(process: psutil.Process, client: Client) -> Door:
@@ -169,12 +225,14 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = CORPUS.read_text(encoding="utf-8").splitlines()
     texts = [f"{lines[i % len(lines)][:60]} {i}" for i in range(arguments.texts)]
-    server = Server(arguments.model, ["--frontends", "1"], default_cache(), PATIENT)
+    port = free_port()
+    server = Server(arguments.model, ["--frontends", "1", "--http-port", str(port)], default_cache(), PATIENT)
     try:
         with echo() as (pid, address), Client(server.address) as client:
             theirs, nobody = grpc.insecure_channel(server.address), grpc.insecure_channel(address)
             process = frontend_of(psutil.Process(server.pid))
             doors = [own_door(process, client), tei_door("tei.v1", process, theirs)]
+            doors += [inference_door(process, theirs, client.model().name), http_door(process, port)]
             doors.append(tei_door("an echo of tei.v1", psutil.Process(pid), nobody))
             figures = {door.name: Figures() for door in doors}
             for door in doors:
