@@ -180,9 +180,16 @@ def test_grpc_shares_calls_between_the_servers_of_one_target(
     servers: tuple[FakeServer, FakeServer], connect: Callable[..., Any]
 ) -> None:
     client = connect("ipv4:" + ",".join(each.address for each in servers), channels=1)
-    for _ in range(10):
+
+    def answered() -> list[int]:
         client.encode(["a"])
-    assert min(each.seen.rpcs["EncodeTexts"] for each in servers) >= 4  # the first ones come before all are connected
+        return [each.seen.rpcs["EncodeTexts"] for each in servers]
+
+    assert within(10, lambda: min(answered()) > 0)  # the first ones come before all are connected
+    before = answered()
+    for _ in range(10):
+        after = answered()
+    assert [now - then for now, then in zip(after, before, strict=True)] == [5, 5]
 
 
 def test_a_target_whose_servers_keep_their_health_to_themselves_is_told_of(
