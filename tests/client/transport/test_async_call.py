@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 import pytest
 
-from bertstream.client import Unavailable
+from bertstream.client import RpcError, Unavailable
 from bertstream.client._errors import error_from_call
-from bertstream.client._transport.async_call import AsyncStreamCall
+from bertstream.client._transport.async_call import MASKED, AsyncStreamCall
 from bertstream.client._transport.sync_call import End, Response
 
 pytestmark = pytest.mark.smoke
@@ -65,3 +65,44 @@ async def test_a_failed_write_loses_none_of_the_answers_before_the_status(breaki
     assert events[:-1] == [Response(b"%d" % number) for number in range(ANSWERS)]
     assert isinstance(events[-1].error, Unavailable)
     assert str(events[-1].error) == "gone"
+
+
+class Masked:
+    """A call that grpc.aio says nothing true of, as a write to it has failed."""
+
+    def __aiter__(self) -> Masked:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), MASKED)
+
+    async def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.INTERNAL
+
+    async def details(self) -> str:
+        return MASKED
+
+    async def trailing_metadata(self) -> None:
+        return None
+
+    def cancel(self) -> None:
+        pass
+
+
+async def test_what_broke_without_a_status_is_noted_of_its_server() -> None:
+    """Else the next call would go to the same server."""
+    noted: list[RpcError] = []
+
+    def error_of(error: Any) -> RpcError:
+        noted.append(error_from_call(error))
+        return noted[-1]
+
+    call = AsyncStreamCall(on_close=lambda _: None, error_of=error_of)
+    call.start(Masked)
+    await call.wait()
+    event = call.poll()
+    await call.close()
+    assert isinstance(event, End)
+    assert event.error is noted[-1]
+    assert isinstance(noted[-1], Unavailable)
+    assert "the stream broke" in str(noted[-1])

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from bertstream.client._errors import Cancelled, Internal, RpcError, Unavailable
+from bertstream.client._errors import Cancelled, Internal, RpcError
 from bertstream.client._transport.sync_call import END_SECONDS, End, Response
 
 MASKED = "Internal error from Core"
@@ -101,9 +101,8 @@ class AsyncStreamCall:
                 return self._error_of(error)
             await asyncio.sleep(STATUS_POLL_SECONDS)
             code, trailing = await self._call.code(), await self._call.trailing_metadata()
-            details = await self._call.details()
-            error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing or grpc.aio.Metadata(), details)
-        return Unavailable("the stream broke while it was written to")
+            error = _error(code, await self._call.details(), trailing)
+        return self._error_of(_error(grpc.StatusCode.UNAVAILABLE, "the stream broke while it was written to"))
 
     def _put(self, event: Response | End) -> None:
         self._events.append(event)
@@ -113,3 +112,7 @@ class AsyncStreamCall:
         if self._on_close:
             self._on_close(self._call)
             self._on_close = None
+
+
+def _error(code: grpc.StatusCode, details: str, trailing: grpc.aio.Metadata | None = None) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing or grpc.aio.Metadata(), details)
