@@ -71,7 +71,11 @@ def test_sparse(server: FakeServer, capsys: Capture) -> None:
     title, header, *rows = capsys.readouterr().out.splitlines()
     assert (title, header.split()) == ("abbb", ["WEIGHT", "TOKEN"])
     assert [row.split() for row in rows if row] == [["0.7500", "b"], ["0.2500", "a"], ["WEIGHT", "TOKEN"]]
-    assert server.seen.requests[-1].options.top_k == 20
+    assert server.seen.requests[-1].options.top_k == 0  # as the checkpoint says; the table shows the best of them
+    assert main(["sparse", "".join(chr(ord("a") + number) for number in range(26))]) == 0
+    assert len(capsys.readouterr().out.split()) == 1 + 2 + 2 * 20
+    assert main(["sparse", "abc", "--top-k", "0"]) == 2
+    assert "top_k" in capsys.readouterr().err
     assert main(["sparse", "ba", "--json", "--prompt", "c"]) == 0
     (row,) = lines(capsys)
     assert row == {"text": "ba", "token_ids": [97, 98, 99], "weights": [0.25] * 3, "tokens": ["a", "b", "c"]}

@@ -300,6 +300,7 @@ def test_by_the_open_inference_protocol(server: Server, loading: Loading) -> Non
         assert refused(lambda: change("Load", request))[1] == "INVALID_PARAMETER"
         status = refused(lambda: change("Unload", pb.RepositoryModelUnloadRequest(model_name="first")))
         assert status[:2] == ("INVALID_ARGUMENT", "LAST_MODEL")
+        assert status[2].startswith("model_name: ")
 
 
 def test_a_load_whose_caller_gives_up_goes_on(server: Server, client: Client, loading: Loading) -> None:

@@ -28,7 +28,7 @@ def add_to(commands: Commands) -> None:
     """Add the command."""
     parser = command(commands, "sparse", run, "print the weights of a text's tokens and of related ones", EXAMPLES)
     add_texts(parser)
-    about = f"the tokens with the greatest weights (default: as the checkpoint says; without --json {_SHOWN})"
+    about = f"the tokens with the greatest weights (default: as the checkpoint says; the table shows {_SHOWN} of them)"
     parser.add_argument("--top-k", type=int, metavar="N", help=about)
     add_prompt(parser)
     add_task_options(parser)
@@ -36,9 +36,8 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the weights."""
-    top_k = arguments.top_k or (None if arguments.json else _SHOWN)
     prompts = {"prompt": arguments.prompt, "prompt_name": arguments.prompt_name}
-    options = {"top_k": top_k, "tokens": True, **prompts, **task_options(arguments)}
+    options = {"top_k": arguments.top_k, "tokens": True, **prompts, **task_options(arguments)}
     with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
         for chunk in chunks(texts):
             for text, vector in zip(chunk, connection.encode_sparse(chunk, **options), strict=True):
@@ -46,11 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
                     columns = {"token_ids": vector.token_ids.tolist(), "weights": vector.weights.tolist()}
                     print_json({"text": text, **columns, "tokens": list(vector.tokens)})
                 else:
-                    _print_weights(text, vector)
+                    _print_weights(text, vector, _SHOWN if arguments.top_k is None else arguments.top_k)
     return 0
 
 
-def _print_weights(text: str, vector: SparseVector) -> None:
+def _print_weights(text: str, vector: SparseVector, most: int) -> None:
     print(clipped(text, 100))
-    best = sorted(zip(vector.weights.tolist(), vector.tokens, strict=True), key=lambda each: -each[0])
+    best = sorted(zip(vector.weights.tolist(), vector.tokens, strict=True), key=lambda each: -each[0])[:most]
     print(table(("WEIGHT", "TOKEN"), [(f"{weight:.4f}", clipped(token, 100)) for weight, token in best]), end="\n\n")

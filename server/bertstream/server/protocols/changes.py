@@ -36,13 +36,15 @@ class Changes:
         if not self.max_workers:
             raise not_available("this server was started without leave to load models", "LOADING_NOT_ALLOWED")
 
-    async def load(self, load: LoadModel, call: Call) -> ServedModel:
+    async def load(self, load: LoadModel, call: Call, path: str = "name") -> ServedModel:
         """Load a model, or replace the one of this name, and return it; the request was parsed by `parse_load`.
+
+        path: the name's in the request.
 
         Raises as LoadModel of the protocols may.
         """
         call.caller.check_model(load.name)
-        await self._change(load)
+        await self._change(load, path)
         return self._models.get(load.name, call.until_end, call.caller)
 
     async def unload(self, name: str, call: Call, path: str = "name") -> None:
@@ -50,13 +52,13 @@ class Changes:
         if not name:
             raise invalid(path, "it must not be empty", "INVALID_MODEL_NAME")
         call.caller.check_model(name)
-        await self._change(UnloadModel(name))
+        await self._change(UnloadModel(name), path)
 
-    async def _change(self, change: ForSupervisor) -> None:
+    async def _change(self, change: ForSupervisor, path: str) -> None:
         """Have the supervisor make the change for all frontends; it goes on even if this call ends before."""
         outcome = await self._ask(change)
         if outcome.refusal is not None:
-            raise _refused(outcome.refusal, change.name)
+            raise _refused(outcome.refusal, change.name, path)
 
 
 def check_load(load: LoadModel, max_workers: int, paths: tuple[str, str, str]) -> LoadModel:
@@ -73,7 +75,7 @@ def check_load(load: LoadModel, max_workers: int, paths: tuple[str, str, str]) -
     return load
 
 
-def _refused(refusal: Refusal, model: str) -> RequestError:
+def _refused(refusal: Refusal, model: str, path: str) -> RequestError:
     """Return the error for a caller whose model the supervisor could not load or unload."""
     message = refusal.message
     match refusal.kind:
@@ -84,7 +86,7 @@ def _refused(refusal: Refusal, model: str) -> RequestError:
         case "model_not_found":
             return model_not_found(model, message.split(", "))
         case "last_model":
-            return invalid("name", message, "LAST_MODEL")
+            return invalid(path, message, "LAST_MODEL")
         case "busy":
             return overloaded(message, 5.0)
         case "draining":

@@ -100,6 +100,10 @@ class Task(ABC, Generic[Context]):
     def answer(self, rows: Rows[Context], share: Share) -> object:
         """Return the answers to some items as columns: a frozen dataclass of lists and arrays, for protocols."""
 
+    def least_bytes(self, share: Share) -> int:
+        """Return how many bytes an answer of this share has at least, where only the computed numbers tell; else 0."""
+        return 0
+
 
 def require_head(description: ModelDescription, head: HeadName) -> None:
     """Raise HEAD_NOT_AVAILABLE if the model lacks the head."""

@@ -22,6 +22,7 @@ from bertstream.server.core.tasks.gathering import gather, tensor_sizes, window_
 
 Written = TypeVar("Written")
 Begin = Callable[[], tuple[Task[Any], SentItems]]  # makes the task and finds its items; it runs in a thread
+_FEWER = "send fewer texts, or ask for fewer numbers"  # where only the computed answer is too large
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ async def answer_items(
 
     waits: whether to wait for room, or to raise OVERLOADED or QUOTA_EXCEEDED where there is none.
     """
-    answered, error = await answer_some(model, prepared, slice(0, prepared.items), write, terms, waits=waits)
+    items = slice(0, prepared.items)
+    answered, error = await answer_some(model, prepared, items, write, terms, waits=waits, as_one=True)
     if error is not None:
         raise error
     assert answered is not None
@@ -111,10 +113,13 @@ async def answer_some(
     terms: Terms,
     *,
     waits: bool,
+    as_one: bool = False,
 ) -> tuple[AnsweredItems[Written] | None, RequestError | None]:
     """Answer some of the items, all of which have rows, as `answer_items` does.
 
     Return the answer to those before the first that fails, None where there is none, and the error.
+
+    as_one: whether all of it goes into one message. Raises REQUEST_TOO_LARGE where it is too large for that.
     """
     task, rows = prepared.task, prepared.rows
     first, last = np.searchsorted(rows.items, (which.start, which.stop)).tolist()
@@ -131,6 +136,8 @@ async def answer_some(
         if end == which.start:
             return None, error
         share = computed.before(end)
+        if as_one:
+            check_answer_size(task.least_bytes(share), model.limits, prepared.sent.path, _FEWER)
 
         def answered() -> tuple[object, Written]:
             answer = task.answer(rows, share)

@@ -48,6 +48,9 @@ class EncodeSparse(Task[None]):
         counts, ids, weights = (share.tensors[f"sparse_weights.{name}"] for name in ("counts", "ids", "weights"))
         return SparseVectors(counts, ids, weights, self._spelled(ids) if self.shows_tokens else ())
 
+    def least_bytes(self, share: Share) -> int:
+        return sum(share.tensors[f"sparse_weights.{name}"].nbytes for name in ("ids", "weights"))
+
     def _spelled(self, ids: NDArray[np.generic]) -> list[str]:
         distinct, which = np.unique(ids, return_inverse=True)
         each = Ids(distinct.astype(np.int32), np.ones(distinct.size, np.int32))

@@ -18,9 +18,14 @@ def choose(models: Models, name: str, version: str, call: Call, until: ExitStack
     Raises as `Models.get` does, and NOT_FOUND for another version than "1".
     """
     model = models.get(name, call.until_end if until is None else until, call.caller)
+    check_version(model, version)
+    return model
+
+
+def check_version(model: ServedModel, version: str) -> None:
+    """Raise NOT_FOUND for another version than "1"."""
     if version not in ("", VERSION):
         raise version_not_found(model.name, version)
-    return model
 
 
 def checked(request: Decoded[M]) -> M:

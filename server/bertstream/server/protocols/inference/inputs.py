@@ -93,7 +93,9 @@ def _decoded(tensor: InputTensor, max_texts: int) -> tuple[list[str], list[int]]
     except UnicodeDecodeError:
         texts = [element.decode(errors="replace") for element in tensor.elements]
         bad = [i for i, element in enumerate(tensor.elements) if not _is_utf8(element)]
-        return ["" if i in set(bad) else text for i, text in enumerate(texts)], bad
+        for i in bad:
+            texts[i] = ""
+        return texts, bad
 
 
 def _is_utf8(element: bytes) -> bool:

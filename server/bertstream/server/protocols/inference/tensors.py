@@ -18,6 +18,7 @@ _BYTES = "BYTES"
 # Parameters of tensors that say how they lie in a body of HTTP, which KServe's client also sends over gRPC.
 OF_HTTP = frozenset({"binary_data", "binary_data_size"})
 _LENGTH = 4  # bytes in front of each element of BYTES
+_MOST_DIMENSIONS, _MOST_SIZE = 2, (1 << 31) - 1  # of an input; more elements than that come in no message
 _DATATYPES = {
     "<f4": "FP32",
     "<f2": "FP16",
@@ -97,9 +98,11 @@ def bad_tensor(name: str, about: str) -> RequestError:
 
 
 def _read(given: inference_pb2.ModelInferRequest.InferInputTensor, raw: bytes | None) -> InputTensor:
+    if len(given.shape) > _MOST_DIMENSIONS:
+        raise bad_tensor(given.name, f"it has {len(given.shape)} dimensions, and may have at most {_MOST_DIMENSIONS}")
     shape = tuple(given.shape)
-    if any(size < 0 for size in shape):
-        raise bad_tensor(given.name, f"a dimension of {_shown(shape)} is below 0")
+    if not all(0 <= size <= _MOST_SIZE for size in shape):
+        raise bad_tensor(given.name, f"a dimension of {list(shape)} is below 0 or above {_MOST_SIZE}")
     count = math.prod(shape)
     if raw is not None and given.HasField("contents"):
         raise bad_tensor(given.name, "it has both contents and raw_input_contents")
@@ -120,7 +123,7 @@ def _read(given: inference_pb2.ModelInferRequest.InferInputTensor, raw: bytes | 
 
 def _check_count(name: str, elements: int, shape: tuple[int, ...]) -> None:
     if elements != math.prod(shape):
-        raise bad_tensor(name, f"it has {elements} elements, and its shape {_shown(shape)} asks for {math.prod(shape)}")
+        raise bad_tensor(name, f"it has {elements} elements, and its shape {list(shape)} asks for {math.prod(shape)}")
 
 
 def split_elements(raw: bytes, name: str, count: int) -> list[bytes]:
@@ -193,7 +196,3 @@ def classified(scores: NDArray[np.generic], best: int, labels: Sequence[str]) ->
     rows = zip(np.take_along_axis(scores, order, 1).tolist(), order.tolist(), strict=True)
     values = [f"{score:f}:{label}:{labels[label]}" for each in rows for score, label in zip(*each, strict=True)]
     return Strings(order.shape, values)
-
-
-def _shown(shape: tuple[int, ...]) -> str:
-    return str(list(shape[:8])) if len(shape) <= 8 else f"of {len(shape)} dimensions"

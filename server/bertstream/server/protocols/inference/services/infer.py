@@ -15,7 +15,7 @@ from bertstream.server.core.models import FEW_TEXTS, Models, ServedModel
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.decoding import Decoded
 from bertstream.server.protocols.inference.asking import parse_request
-from bertstream.server.protocols.inference.choosing import VERSION, checked, choose
+from bertstream.server.protocols.inference.choosing import VERSION, check_version, checked, choose
 from bertstream.server.protocols.inference.inference_pb2 import (
     ModelInferRequest,
     ModelInferResponse,
@@ -98,14 +98,16 @@ class _InferStream:
         return ModelStreamInferResponse(infer_response=response)
 
     def _model(self, message: ModelInferRequest) -> ServedModel:
-        name, version = message.model_name, message.model_version
-        if name not in self._chosen or version not in ("", VERSION):
-            self._chosen[name] = choose(self._models, name, version, self._call)
+        name = message.model_name
+        if name not in self._chosen:
+            self._chosen[name] = choose(self._models, name, "", self._call)
+        check_version(self._chosen[name], message.model_version)
         return self._chosen[name]
 
     def _priority(self, message: ModelInferRequest) -> int:
         """Return the priority of a request that says nothing of it: a stream of few texts does not wait as bulk."""
-        self._texts += max(1, message.inputs[0].shape[0]) if message.inputs and message.inputs[0].shape else 1
+        # One text, a query, may be for many documents.
+        self._texts += max(1, *(each.shape[0] for each in message.inputs if each.shape), 1)
         return INTERACTIVE if self._texts <= FEW_TEXTS else BULK
 
     async def _or_error(

@@ -28,7 +28,7 @@ class RepositoryHandlers:
         self._changes.check_allowed()
         message = checked(request)
         load = parse_load(message, self._changes.max_workers)
-        await self._changes.load(load, call)
+        await self._changes.load(load, call, "model_name")
         return pb.RepositoryModelLoadResponse(model_name=load.name, isLoaded=True)
 
     async def repository_model_unload(

@@ -15,7 +15,15 @@ from bertstream.server.core.tasks.calls import answer_items, prepare_items
 from bertstream.server.core.tokenization import Pairs, Truncation
 from bertstream.server.protocols.inference.inputs import SECOND
 from bertstream.server.protocols.inference.options import Options, offset_unit_of, priority_of
-from bertstream.server.protocols.inference.tasks.base import ADVICE, AskedTensors, ComputedTensors, InferTurn, Work
+from bertstream.server.protocols.inference.tasks.base import (
+    ADVICE,
+    AskedTensors,
+    ComputedTensors,
+    InferTurn,
+    Work,
+    check_size,
+    window_cost,
+)
 from bertstream.server.protocols.inference.tensors import Array, Spec, Strings
 from bertstream.workers.programs.description import ModelDescription
 
@@ -56,12 +64,14 @@ class Questions:
 
         prepared = await prepare_items(model, begin, ADVICE)
         top_k = asked.options.number("top_k", 1, _TOP_K) or 1
+        check_size(asked.outputs, turn, prepared.items, top_k)
 
         async def compute() -> ComputedTensors:
             answered = await answer_items(model, prepared, partial(_arrays, top_k), turn, waits=turn.waits)
             return ComputedTensors(answered.written, answered.outcomes)
 
-        return Work(prepared.items, prepared.tokens, prepared.tokenize_seconds, compute)
+        cost = window_cost(asked.outputs, turn, prepared.items, top_k, prepared.tokens)
+        return Work(prepared.items, cost, prepared.tokenize_seconds, compute)
 
 
 def _task(options: Options, turn: InferTurn) -> AnswerQuestions:

@@ -93,6 +93,12 @@ def check_size(specs: Sequence[Spec], turn: InferTurn, texts: int, width: int) -
     check_answer_size(size, turn.model.limits, "outputs", ADVICE)
 
 
+def window_cost(specs: Sequence[Spec], turn: InferTurn, texts: int, width: int, tokens: int) -> int:
+    """Return what a request takes of a stream's window, in tokens: more where its padded outputs are large for that."""
+    limits = turn.model.limits
+    return max(tokens, least_bytes(specs, texts, width) * limits.stream_tokens // limits.stream_bytes)
+
+
 ADVICE = "send fewer texts, or name fewer outputs"  # where a response would be too large
 
 

@@ -21,7 +21,14 @@ from bertstream.server.protocols.inference.options import (
     wire_type_of,
 )
 from bertstream.server.protocols.inference.tasks import tokens
-from bertstream.server.protocols.inference.tasks.base import AskedTensors, ComputedTensors, InferTurn, Work, check_size
+from bertstream.server.protocols.inference.tasks.base import (
+    AskedTensors,
+    ComputedTensors,
+    InferTurn,
+    Work,
+    check_size,
+    window_cost,
+)
 from bertstream.server.protocols.inference.tensors import Array, Spec, pad, pad_squares
 from bertstream.workers.contract import Output, OutputOptions, WireType
 from bertstream.workers.programs.description import ModelDescription
@@ -72,8 +79,9 @@ class Encoding:
             encoded = await encode(model, plan, prepared, turn, waits=turn.waits)
             return ComputedTensors({**made, **_arrays(encoded, prepared, width)}, encoded.outcomes)
 
-        cost = int(window_costs(plan, prepared, model).sum())
-        return Work(int(prepared.batch.lengths.size), cost, prepared.tokenize_seconds, compute)
+        texts = int(prepared.batch.lengths.size)
+        cost = window_cost(specs, turn, texts, width, int(window_costs(plan, prepared, model).sum()))
+        return Work(texts, cost, prepared.tokenize_seconds, compute)
 
 
 def _specs(description: ModelDescription) -> Iterator[Spec]:

@@ -28,6 +28,7 @@ from bertstream.server.protocols.inference.tasks.base import (
     InferTurn,
     Work,
     check_size,
+    window_cost,
 )
 from bertstream.server.protocols.inference.tensors import Array, Spec, Strings, pad
 from bertstream.workers.contract import HeadName, ScoreFunction
@@ -81,7 +82,8 @@ class Labels:
             answered = await answer_items(model, prepared, write, turn, waits=turn.waits)
             return ComputedTensors(answered.written, answered.outcomes)
 
-        return Work(prepared.items, prepared.tokens, prepared.tokenize_seconds, compute)
+        cost = window_cost(asked.outputs, turn, prepared.items, width, prepared.tokens)
+        return Work(prepared.items, cost, prepared.tokenize_seconds, compute)
 
     def _task(self, asked: AskedTensors, turn: InferTurn) -> ScoreLabels:
         options, description = asked.options, turn.model.description

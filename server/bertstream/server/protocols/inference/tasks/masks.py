@@ -11,7 +11,15 @@ from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.calls import answer_items, prepare_items
 from bertstream.server.core.tasks.masks import FillMasks, MaskCandidates, fill_masks
 from bertstream.server.protocols.inference.options import TRUNCATION, Options, priority_of, truncation_of
-from bertstream.server.protocols.inference.tasks.base import ADVICE, AskedTensors, ComputedTensors, InferTurn, Work
+from bertstream.server.protocols.inference.tasks.base import (
+    ADVICE,
+    AskedTensors,
+    ComputedTensors,
+    InferTurn,
+    Work,
+    check_size,
+    window_cost,
+)
 from bertstream.server.protocols.inference.tensors import Array, Spec, Strings
 from bertstream.workers.programs.description import ModelDescription
 
@@ -50,18 +58,24 @@ class Masks:
         if (several := np.flatnonzero(counts > 1)).size:
             about = f"it has {counts[several[0]]} masks, and there is room for the candidates of one"
             raise invalid(sent.at(int(several[0])), about, "INVALID_MASK")
+        top_k = _top_k(asked.options)
+        check_size(asked.outputs, turn, prepared.items, top_k)
 
         async def compute() -> ComputedTensors:
             answered = await answer_items(model, prepared, _arrays, turn, waits=turn.waits)
             return ComputedTensors(answered.written, answered.outcomes)
 
-        return Work(prepared.items, prepared.tokens, prepared.tokenize_seconds, compute)
+        cost = window_cost(asked.outputs, turn, prepared.items, top_k, prepared.tokens)
+        return Work(prepared.items, cost, prepared.tokenize_seconds, compute)
 
 
 def _task(options: Options, turn: InferTurn) -> FillMasks:
     truncation, priority = truncation_of(options, turn.model.description), priority_of(options, turn.priority)
-    top_k = options.number("top_k", 1, _MOST) or _TOP_K
-    return fill_masks(turn.model, truncation, priority, top_k, sequences=False)
+    return fill_masks(turn.model, truncation, priority, _top_k(options), sequences=False)
+
+
+def _top_k(options: Options) -> int:
+    return options.number("top_k", 1, _MOST) or _TOP_K
 
 
 def _arrays(answer: MaskCandidates) -> dict[str, Array]:
