@@ -219,6 +219,10 @@ def test_documents_are_ranked_as_cohere_and_jina_do(other_apis: ServedApis, clie
     same([each["relevance_score"] for each in answer["results"]], [each.score for each in ours])
     assert [each["document"]["text"] for each in answer["results"]] == [TEXTS[each.index] for each in ours]
     assert answer["usage"]["total_tokens"] > 0
+    assert answer["meta"] == {"api_version": {"version": "2" if path == "/v2/rerank" else "1"}}
+    for top in (0, "x"):
+        refused = other_apis.post(path, {"query": "fox", "documents": TEXTS, "model": None, "top_n": top})
+        assert (refused.status, refused.json["message"]) == (400, refused.json["detail"])
 
 
 def test_rerank_errors(other_apis: ServedApis) -> None:
@@ -274,6 +278,7 @@ def test_tei_s_info_and_health(other_apis: ServedApis) -> None:
         ("/rerank", {"query": "a", "texts": []}, 400, "empty"),
         ("/decode", {"ids": [1 << 20]}, 422, "tokenizer"),
         ("/similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, 400, "empty"),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b", LONG]}}, 413, "validation"),
     ],
 )
 def test_tei_s_errors(other_apis: ServedApis, path: str, body: Any, status: int, kind: str) -> None:

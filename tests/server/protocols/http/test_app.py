@@ -232,13 +232,47 @@ async def test_a_connection_that_closes_behind_the_answer_cancels_nothing(caplog
     assert [record.getMessage() for record in caplog.records] == ["POST /do OK"]
 
 
-async def test_a_process_that_ends_cancels_as_always() -> None:
+async def test_a_call_that_is_cut_off_as_the_server_stops_is_told_so() -> None:
     caller = sent()
     asking = asyncio.create_task(caller.ask(app_of(waiting), "POST", "/do"))
     await asyncio.sleep(0.01)
     asking.cancel()
+    await asking
+    assert (caller.status, caller.error["code"]) == (503, "draining")
+
+
+async def test_an_answer_that_is_cut_off_has_its_last_words_or_is_broken_off() -> None:
+    async def begin(body: Any, call: HttpCall) -> None:
+        await call.begin(HttpAnswer((b"",)), lambda error: error.reason.encode())
+        await call.write(b"some, ")
+        await asyncio.Event().wait()
+
+    caller = sent()
+    asking = asyncio.create_task(caller.ask(app_of(begin), "POST", "/do"))
+    await until(lambda: caller.body == b"some, ")
+    asking.cancel()
+    await asking
+    assert caller.body == b"some, DRAINING"
+
+    async def answer(body: Any, call: HttpCall) -> HttpAnswer:
+        return HttpAnswer((b"some, ", b"and more"))
+
+    stalled = sent()
+    stalled.reads.clear()
+    asking = asyncio.create_task(stalled.ask(app_of(answer), "POST", "/do"))
+    await asyncio.sleep(0.01)
+    asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
+
+
+async def test_a_path_writes_no_lines_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        caller = await Caller().ask(app_of(echo), "GET", "/x\nerror: \x1b[2J")
+    assert caller.status == 404
+    told = [record.getMessage() for record in caplog.records if "/x" in record.getMessage()]
+    assert told
+    assert all(message.isprintable() for message in told)
 
 
 async def test_a_bug_is_an_error_that_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
-from bertstream.server.core.errors import deadline_exceeded, method_not_found
+from bertstream.server.core.errors import deadline_exceeded, draining, method_not_found
 from bertstream.server.protocols.call import Call
 from bertstream.server.protocols.http.answers import HttpAnswer
 from bertstream.server.protocols.http.bodies import parsed
@@ -16,6 +17,8 @@ from bertstream.server.protocols.http.endpoints import Endpoint, Table
 from bertstream.server.protocols.http.forms import openai_form
 from bertstream.server.protocols.interceptors.links import EVERY, Kind, Links, Proceed, joined_by_kind
 from bertstream.server.settings import ConnectionLimits, Limits
+
+_LAST_SECONDS = 1.0  # for telling a caller that its call is cut off, as the server stops
 
 
 class HttpApp:
@@ -36,9 +39,12 @@ class HttpApp:
             await self._through[endpoint.kind](call, partial(_handle, endpoint, call))
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not call.left or task is None:
+            if task is None or not (call.left or call.can_fail):
                 raise
-            task.uncancel()  # the caller has left, and the task has nothing more to do
+            task.uncancel()  # the task has nothing more to do
+            if not call.left:  # the server stops
+                async with asyncio.timeout(_LAST_SECONDS):
+                    await call.fail(draining())
 
 
 async def _handle(endpoint: Endpoint, call: HttpCall) -> HttpAnswer | None:
@@ -104,4 +110,5 @@ def _missing(method: str, path: str, methods: Sequence[str]) -> Endpoint:
             return answer
         return HttpAnswer(answer.parts, 405, headers={"allow": ", ".join(methods)})
 
-    return Endpoint(method, path[:200], refuse, form, "There is no such endpoint.", kind=Kind.MISSING)
+    # The log has the path, in which anybody may write lines of their own.
+    return Endpoint(method, quote(path[:200]), refuse, form, "There is no such endpoint.", kind=Kind.MISSING)

@@ -40,7 +40,7 @@ class HttpCall(Call):
         self.left = False  # whether the caller has closed the connection
         self.answer_headers: dict[str, str] = {}  # beside those of the answer itself
         self._route = {"http.request.method": method, "http.route": path}
-        self._form = form
+        self.form = form  # of an error
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -121,11 +121,16 @@ class HttpCall(Call):
         if self._last_words is not None:
             await self.write(self._last_words(error), more=False)
             return
-        answer = self._form(error, self.request_id)
+        answer = self.form(error, self.request_id)
         self.answer_headers |= headers_of(error)
         if not self._whole:
             self.answer_headers["connection"] = "close"  # as the rest of the body may still come
         await self._answer(answer)
+
+    @property
+    def can_fail(self) -> bool:
+        """Whether the caller can still be told of an error."""
+        return not self._over and (self._status == 0 or self._last_words is not None)
 
     async def begin(self, answer: HttpAnswer, last_words: LastWords) -> None:
         """Begin an answer whose length is not known; `last_words` end it where it fails, as its status has gone out."""

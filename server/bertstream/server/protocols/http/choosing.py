@@ -7,7 +7,9 @@ from bertstream.server.protocols.http.call import HttpCall
 from bertstream.server.protocols.tei_v1.choosing import Wanted
 
 
-def chosen(models: Models, call: HttpCall, name: str, wanted: Wanted, defaults: tuple[str, ...] = ()) -> ServedModel:
+def chosen(
+    models: Models, call: HttpCall, name: str | None, wanted: Wanted, defaults: tuple[str, ...] = ()
+) -> ServedModel:
     """Return the model of this name; without a name, the first that suits.
 
     Clients of a company's API send the name of one of its models unless they are told another. Where the caller has

@@ -33,7 +33,7 @@ _NAMES: Mapping[str, str] = {
 class OwnRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """What the bodies of all of them may say; null stands for the default."""
 
-    model: str = ""
+    model: str | None = None
     max_length: int | None = None
     priority: Literal["interactive", "bulk"] | None = None
 

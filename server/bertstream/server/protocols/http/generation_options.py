@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from msgspec import field
-
 from bertstream.server.core.models import ServedModel
 from bertstream.server.protocols.bertstream_v1.validation.generation import (
     EARLY_STOPPINGS,
@@ -31,7 +29,7 @@ class GenerateRequest(TokenizedRequest, kw_only=True):
     """The body; what is null is as the checkpoint's generation_config.json says, and else as in `GenerationOptions`."""
 
     inputs: TextsOrIds
-    stream: bool = False
+    stream: bool | None = None
     max_new_tokens: int | None = None
     min_new_tokens: int | None = None
     num_beams: int | None = None
@@ -45,11 +43,11 @@ class GenerateRequest(TokenizedRequest, kw_only=True):
     seed: int | None = None
     repetition_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
-    bad_words: list[str] = field(default_factory=list)
-    stop_strings: list[str] = field(default_factory=list)
-    eos_token_ids: int | list[int] = field(default_factory=list)
-    keep_special_tokens: bool = False
-    token_scores: bool = False
+    bad_words: list[str] | None = None
+    stop_strings: list[str] | None = None
+    eos_token_ids: int | list[int] | None = None
+    keep_special_tokens: bool | None = None
+    token_scores: bool | None = None
 
 
 def plan_of(request: GenerateRequest, model: ServedModel) -> AskedGeneration:
@@ -62,4 +60,4 @@ def plan_of(request: GenerateRequest, model: ServedModel) -> AskedGeneration:
         options.early_stopping = generation_pb2.EarlyStopping.ValueType(
             value_of(EARLY_STOPPINGS, _EARLY_STOPPINGS[request.early_stopping])
         )
-    return parse_generation(options, model.name, model.description, INTERACTIVE, pieces=request.stream)
+    return parse_generation(options, model.name, model.description, INTERACTIVE, pieces=bool(request.stream))

@@ -33,8 +33,8 @@ class EmbeddingsRequest(Struct):
     """The body of `POST /v1/embeddings`; what else clients send is ignored, as `user` is."""
 
     input: TextsOrIds
-    model: str = ""
-    encoding_format: Literal["float", "base64"] = "float"
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] | None = None  # float
     dimensions: int | None = None
 
 

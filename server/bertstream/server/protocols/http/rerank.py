@@ -24,7 +24,7 @@ from bertstream.server.protocols.http.reranking import Ranking, ranked
 from bertstream.server.protocols.tei_v1.choosing import RERANKER
 
 DEFAULT_NAMES = ("rerank-", "jina-reranker-", "jina-colbert-")  # how the names of their models begin
-PATHS = ("/v1/rerank", "/v2/rerank")
+PATHS = {"/v1/rerank": "1", "/v2/rerank": "2"}  # and the version of Cohere's API that has it there
 
 
 class Document(Struct):
@@ -38,20 +38,30 @@ class RankDocumentsRequest(Struct):
 
     query: str
     documents: list[str | Document]
-    model: str = ""
+    model: str | None = None
     top_n: int | None = None
     return_documents: bool = False
 
 
 def endpoints(models: Models) -> Sequence[Endpoint]:
     """Return all endpoints."""
-    handle = partial(rank_documents, models)
     about = "Sort documents by their scores for a query, as Cohere's and Jina's APIs do."
     example = {"query": "Where does the cat sleep?", "documents": ["It will rain.", "On the roof."], "top_n": 1}
-    return [Endpoint("POST", path, handle, rerank_form, about, RankDocumentsRequest, example=example) for path in PATHS]
+    return [
+        Endpoint(
+            "POST",
+            path,
+            partial(rank_documents, models, version),
+            rerank_form,
+            about,
+            RankDocumentsRequest,
+            example=example,
+        )
+        for path, version in PATHS.items()
+    ]
 
 
-async def rank_documents(models: Models, request: RankDocumentsRequest, call: HttpCall) -> HttpAnswer:
+async def rank_documents(models: Models, version: str, request: RankDocumentsRequest, call: HttpCall) -> HttpAnswer:
     """Answer with the best documents; a text that is too long is cut, as both APIs do, and then as `RerankTexts`."""
     if request.top_n is not None and request.top_n < 1:
         raise invalid("top_n", "it must be at least 1", "INVALID_RANGE")
@@ -67,7 +77,7 @@ async def rank_documents(models: Models, request: RankDocumentsRequest, call: Ht
             "model": model.name,
             "results": list(_results(ranking, shown)),
             "usage": {"total_tokens": ranking.tokens, "prompt_tokens": ranking.tokens},
-            "meta": {"api_version": {"version": call.method[-len("1/rerank")]}},
+            "meta": {"api_version": {"version": version}},
         }
     )
 

@@ -14,16 +14,16 @@ from bertstream.server.core.encoding import Encoded
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.preparation import Prepared
-from bertstream.server.core.sent import Sent, SentItems
+from bertstream.server.core.sent import Sent, SentItems, SentTexts
 from bertstream.server.core.tasks.calls import answer_items, prepare_items
 from bertstream.server.core.tasks.labels import ClassifyTexts, TextLabels
 from bertstream.server.core.tasks.sparse import EncodeSparse, SparseVectors
 from bertstream.server.core.tokenization import Pairs, Side, Texts, Truncation
-from bertstream.server.protocols.http.answers import HttpAnswer, answer_of
+from bertstream.server.protocols.http.answers import HttpAnswer, answer_of, dumped
 from bertstream.server.protocols.http.bodies import parsed
 from bertstream.server.protocols.http.call import HttpCall
 from bertstream.server.protocols.http.endpoints import Endpoint
-from bertstream.server.protocols.http.forms import tei_form
+from bertstream.server.protocols.http.forms import rerank_form, tei_form
 from bertstream.server.protocols.http.rerank import RankDocumentsRequest, rank_documents
 from bertstream.server.protocols.http.reranking import ranked
 from bertstream.server.protocols.http.tei_tokens import DecodeRequest, TokenizeRequest, decode, tokenize
@@ -148,7 +148,7 @@ async def embed_sparse(models: Models, request: EmbedAllRequest, call: HttpCall)
         return defaults.sparse_task(model, cut, prompt, INTERACTIVE, prompt_asked=asked), texts
 
     prepared = await prepare_items(model, begin, "send fewer or shorter texts")
-    return answer_of((await answer_items(model, prepared, _weights, call)).written)
+    return HttpAnswer(((await answer_items(model, prepared, lambda answer: dumped(_weights(answer)), call)).written,))
 
 
 async def similarity(models: Models, request: SimilarityRequest, call: HttpCall) -> HttpAnswer:
@@ -157,13 +157,15 @@ async def similarity(models: Models, request: SimilarityRequest, call: HttpCall)
     options, inputs = request.parameters or SimilarityParameters(), request.inputs
     check_count(len(inputs.sentences), "inputs.sentences", model.limits.max_texts - 1)
     pooling = defaults.pooling(model.description, normalize=True, dimensions=None)
+    texts = [inputs.source_sentence, *inputs.sentences]
     asked = EmbedAllRequest(
-        inputs=[inputs.source_sentence, *inputs.sentences],
+        inputs=inputs.source_sentence,
         prompt_name=options.prompt_name,
         truncate=options.truncate,
         truncation_direction=options.truncation_direction,
     )
-    _, encoded = await _encoded(model, asked, OutputOptions(("pooled",), pooling), call)
+    sent = Sent(Texts(texts), "inputs", "inputs", single=True)  # as places among both together would mislead
+    _, encoded = await _encoded(model, asked, OutputOptions(("pooled",), pooling), call, sent)
     first, others = np.split(encoded.tensors["pooled"].astype(np.float32, copy=False), [1])
     return answer_of(others @ first[0])
 
@@ -191,7 +193,8 @@ async def rerank(models: Models, request: RerankRequest, call: HttpCall) -> Http
     if request.texts is None:
         if request.documents is None:
             raise invalid("texts", "it is missing", "INVALID_TYPE")
-        return await rank_documents(models, parsed(call.body, RankDocumentsRequest), call)
+        call.form = rerank_form
+        return await rank_documents(models, "1", parsed(call.body, RankDocumentsRequest), call)
     model = RERANKER.choose(models, call)
     cut = _truncation(request, model.description)
     ranking = await ranked(model, request.query, request.texts, "texts", call, cut, raw=request.raw_scores)
@@ -206,13 +209,18 @@ async def rerank(models: Models, request: RerankRequest, call: HttpCall) -> Http
 
 
 async def _encoded(
-    model: ServedModel, request: EmbedAllRequest, options: OutputOptions, call: HttpCall
+    model: ServedModel,
+    request: EmbedAllRequest,
+    options: OutputOptions,
+    call: HttpCall,
+    sent: SentTexts | None = None,
 ) -> tuple[Prepared, Encoded]:
     description = model.description
     prompt, cut = defaults.prompt(request.prompt_name, description), _truncation(request, description)
     plan = defaults.plan(options, cut, prompt, description, INTERACTIVE)
     plan = replace(plan, prompt_asked=request.prompt_name is not None)  # token ids have none, also no default one
-    return await encode_request(model, plan, sent_of(request.inputs, "inputs", model.limits.max_texts), call)
+    sent = sent or sent_of(request.inputs, "inputs", model.limits.max_texts)
+    return await encode_request(model, plan, sent, call)
 
 
 def _truncation(request: Cut, description: ModelDescription) -> Truncation:
