@@ -303,11 +303,12 @@ def test_a_stream_answers_in_order_and_outlives_what_is_wrong(calls: InferenceCa
     requests[3] = request_of("nothing", text=TEXTS, id="3")
     requests[4] = request_of(MINI, text=TEXTS, id="4", parameters={"truncate": "NONE", "max_length": 4})
     requests[5] = request_of(MINI, text=TEXTS, id="5", parameters={"timeout": 1})
+    requests[7].model_version = "2"
     requests[6] = request_of("nli", text=TEXTS, id="6", parameters={"triton_enable_empty_final_response": True})
     answers = list(calls.stream(requests))
     assert [each.infer_response.id for each in answers] == [str(i) for i in range(30)]
     failed = {i: each.error_message.split(":")[0] for i, each in enumerate(answers) if each.error_message}
-    assert failed == {3: "MODEL_NOT_FOUND", 4: "INVALID_TEXT_LENGTH", 5: "DEADLINE_EXCEEDED"}
+    assert failed == {3: "MODEL_NOT_FOUND", 4: "INVALID_TEXT_LENGTH", 5: "DEADLINE_EXCEEDED", 7: "MODEL_NOT_FOUND"}
     assert "label" in outputs_of(answers[6].infer_response)
     final = {i: each.infer_response.parameters for i, each in enumerate(answers) if each.infer_response.parameters}
     assert {i: each["triton_final_response"].bool_param for i, each in final.items()} == {6: True}

@@ -12,7 +12,7 @@ from bertstream.server.core.callers import NOBODY
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.sent import Sent
 from bertstream.server.core.tasks.calls import answer_items, answer_some, prepare_each, prepare_items
-from bertstream.server.core.tasks.labels import TextLabels, classify_texts
+from bertstream.server.core.tasks.labels import ClassifyTexts, TextLabels, classify_texts
 from bertstream.server.core.tokenization import Texts, Truncation
 from bertstream.workers.contract import INTERACTIVE
 from tests.server.core.tasks.conftest import Stub
@@ -61,3 +61,16 @@ async def test_items_that_cannot_be_prepared(stub: Stub) -> None:
     with pytest.raises(RequestError) as raised:
         await prepare_items(model, begin, "send a shorter text")
     assert raised.value.violations[0].field == "inputs.texts[1]"
+
+
+async def test_an_answer_that_only_the_numbers_show_to_be_too_large_for_one_message(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = Served(stub("bert", "sequence_classification", labels=("a", "b")))
+    prepared = await prepare_items(model, beginning(model, TEXTS), "send fewer")
+    monkeypatch.setattr(ClassifyTexts, "least_bytes", lambda self, share: 1 << 40)
+    with pytest.raises(RequestError) as raised:
+        await answer_items(model, prepared, counted, TERMS)
+    assert raised.value.reason == "REQUEST_TOO_LARGE"
+    answered, error = await answer_some(model, prepared, slice(0, 4), counted, TERMS, waits=False)
+    assert (answered is not None and answered.written, error) == (4, None)  # each has a message of its own

@@ -94,7 +94,9 @@ def test_answers(stub: Stub, shown: bool) -> None:
         "sparse_weights.ids": np.array([2, fox], np.int32),
         "sparse_weights.weights": np.array([0.5, 0.25], np.float32),
     }
-    message: Any = write(task.answer(rows, Share(np.arange(2), np.arange(2), np.ones(2, np.int64), tensors)))
+    share = Share(np.arange(2), np.arange(2), np.ones(2, np.int64), tensors)
+    assert task.least_bytes(share) == 2 * (4 + 4)
+    message: Any = write(task.answer(rows, share))
     assert isinstance(message, tasks_pb2.SparseVectors)
     assert (list(message.weight_counts), list(message.token_ids)) == ([0, 2], [2, fox])
     assert list(message.weights) == [0.5, 0.25]

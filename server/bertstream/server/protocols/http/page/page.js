@@ -8,9 +8,10 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
-function curl(method, path, body) {
+function curl(path, body) {
   const data = body === null ? "" : ` \\\n    -d '${body.replaceAll("'", "'\\''")}'`;
-  return `curl ${location.origin}${path}${data}`;
+  const key = document.getElementById("key").value && ` -H "authorization: Bearer $KEY"`;
+  return `curl ${location.origin}${path}${key}${data}`;
 }
 
 async function send(method, path, body) {
@@ -24,19 +25,22 @@ async function send(method, path, body) {
 function endpoint(path, method, operation) {
   const example = operation.requestBody?.content["application/json"].example;
   const body = example === undefined ? null : element("textarea", { value: JSON.stringify(example, null, 2) });
+  const places = [...path.matchAll(/{(\w+)}/g)].map(([place, name]) => [place, element("input", { placeholder: name })]);
   const shown = element("pre"), given = element("pre", { hidden: true });
   const written = () => (body === null ? null : body.value);
-  const show = () => { shown.textContent = curl(method, path, written()); };
+  const filled = () => places.reduce((made, [place, input]) => made.replace(place, encodeURI(input.value)), path);
+  const show = () => { shown.textContent = curl(filled(), written()); };
   const button = element("button", { textContent: "Send" });
   button.addEventListener("click", async () => {
     given.hidden = false;
     given.textContent = "…";
-    given.textContent = await send(method, path, written()).catch(String);
+    given.textContent = await send(method, filled(), written()).catch(String);
   });
-  body?.addEventListener("input", show);
+  for (const input of [body, document.getElementById("key"), ...places.map(([, input]) => input)])
+    input?.addEventListener("input", show);
   show();
   const title = element("summary", {}, element("code", { textContent: `${method} ${path}` }), operation.summary);
-  return element("details", {}, title, ...(body ? [body] : []), shown, button, given);
+  return element("details", {}, title, ...places.map(([, input]) => input), ...(body ? [body] : []), shown, button, given);
 }
 
 const described = await (await fetch("/openapi.json")).json();
