@@ -190,7 +190,7 @@ def make_generate(work_id: int, ids: Sequence[int] = (5, 6, 7), *, max_new_token
     """Make a Generate; `options` are of GenerationOptions, or of Generate itself."""
     own = {
         name: options.pop(name)
-        for name in ("priority", "deadline", "type_ids", "alone", "caller", "weight")
+        for name in ("priority", "deadline", "type_ids", "alone", "caller", "weight", "admitted")
         if name in options
     }
     return Generate(work_id, np.array(ids, np.int32), GenerationOptions(max_new_tokens, **options), **own)

@@ -40,10 +40,13 @@ def make_work(
     session: int = 0,
     caller: str = "",
     weight: float = 1.0,
+    admitted: bool = False,
 ) -> Work:
     """Make one entry of a queue."""
     batch = make_batch(lengths, first_id=first_id, type_ids=type_ids)
-    return Work(work_id, batch, output_options, priority, deadline, alone, session, not session, caller, weight)
+    return Work(
+        work_id, batch, output_options, priority, deadline, alone, session, not session, caller, weight, admitted
+    )
 
 
 class FakeProgram:

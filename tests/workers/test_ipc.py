@@ -56,7 +56,7 @@ MESSAGES: list[ipc.Message] = [
     Work(
         4, replace(make_batch([3, 1]), spans=replace(SPANS, ids=column(np.int32, 7, 9))), OutputOptions((), head=HEAD)
     ),
-    Work(5, make_batch([1]), OutputOptions(()), session=7, final=False, caller="schlüssel", weight=2.5),
+    Work(5, make_batch([1]), OutputOptions(()), session=7, final=False, caller="schlüssel", weight=2.5, admitted=True),
     Generate(6, column(np.int32, 101, 5), OPTIONS, column(np.int32, 0, 1), BULK, 12.5, True, "10.0.0.7", 0.5),
     Generate(7, column(np.int32, 101), GenerationOptions(1)),
     Generated(column(np.int64, 2**40), column(np.int32, 1), column(np.int32, 17), column(np.float32, -0.25)),

@@ -348,7 +348,7 @@ def test_bulk_work_waits_unless_it_has_a_deadline(monkeypatch: pytest.MonkeyPatc
     assert list(turning.refused) == [101]
 
 
-def test_a_suspect_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_a_suspect_is_refused_nor_what_a_lost_worker_had_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     turning = Turning(monkeypatch, queue_seconds=1.0)
     turning.measured()
     for number in (1, 2):
@@ -356,6 +356,7 @@ def test_a_suspect_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     turning.turn()
     turning.add(3)
     turning.add(4, alone=True)
+    turning.add(5, admitted=True)
     assert list(turning.refused) == [3]
 
 

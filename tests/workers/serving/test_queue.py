@@ -323,6 +323,13 @@ def test_a_suspect_is_refused_for_no_time(steady: WorkQueue, clock: Clock) -> No
     assert wait_for(steady, clock, 2, 10, seconds=0.1, alone=True) is None
 
 
+def test_what_a_lost_worker_had_let_in_is_refused_for_no_time(steady: WorkQueue, clock: Clock) -> None:
+    fill(steady, 900)
+    while wait_for(steady, clock, 1, 10) is None:
+        pass  # until they are more than `queue_seconds`
+    assert wait_for(steady, clock, 2, 10, admitted=True) is None
+
+
 def test_an_idle_worker_takes_what_comes(steady: WorkQueue, clock: Clock) -> None:
     assert steady.wait_seconds == 0
     assert wait_for(steady, clock, 1, 50, seconds=0.01) is None

@@ -135,6 +135,7 @@ class Work:
     final: bool = True
     caller: str = ""  # who shares the worker: the name of a key, or a peer's address
     weight: float = 1.0  # of the caller's share, above 0, relative to other callers of the same priority
+    admitted: bool = False  # by a worker that was lost since: no other refuses it for time
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +241,7 @@ class Generate:
     alone: bool = False  # keeps it out of steps with others, since it may be what kills workers
     caller: str = ""  # as in Work
     weight: float = 1.0
+    admitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,7 @@ async def test_work_that_only_waited_goes_to_another_worker(dispatch: Dispatch) 
     await held[0].kill()
     assert values(await running) == starts([1, 2])
     assert not other.works[0].alone
+    assert [work.admitted for work in (held[0].works[0], other.works[0])] == [False, True]
 
 
 async def test_work_waits_for_a_worker_to_come_back(dispatch: Dispatch) -> None:

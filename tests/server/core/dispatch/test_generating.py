@@ -178,6 +178,7 @@ async def test_a_lost_worker_is_replaced_and_its_tokens_are_not_passed_on_twice(
     assert heard.tokens == {0: [5, 6, 7], 1: [8, 9]}
     assert finished.completed is not None
     assert not second.generations[0].alone  # the worker was not computing this when it died
+    assert [worker.generations[0].admitted for worker in (first, second)] == [False, True]
 
 
 async def test_other_tokens_of_another_worker_end_a_stream(dispatch: Dispatch) -> None:
@@ -209,6 +210,7 @@ async def test_an_input_that_kills_workers_is_refused(dispatch: Dispatch) -> Non
         await worker.start()
     assert await refused(running) == "POISONOUS_INPUT"
     assert [each.alone for each in worker.generations] == [False, True, True]
+    assert [each.admitted for each in worker.generations] == [False, True, True]
 
 
 async def test_nobody_alive_is_said_after_the_wait(dispatch: Dispatch) -> None:

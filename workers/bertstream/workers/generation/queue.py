@@ -266,7 +266,7 @@ class GenerationQueue:
             if self._waiting.tokens and self._waiting.tokens + rows > self.queue_tokens:
                 return Failure(work.id, "queue_full", f"{self._waiting.tokens} tokens wait already to be generated")
             now = time.monotonic()
-            new = queued(work, source, now, rows, promised=work.alone)
+            new = queued(work, source, now, rows, promised=work.alone or work.admitted)
             if (over := self._seconds_over(new, now)) > 0:
                 return overloaded(work, over, self._newcomer_wait())
             self._waiting.add(new)

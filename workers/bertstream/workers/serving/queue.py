@@ -72,7 +72,8 @@ class WorkQueue:
             if self._waiting.tokens and self._waiting.tokens + work.batch.ids.size > self.queue_tokens:
                 return Failure(work.id, "queue_full", f"{self._waiting.tokens} tokens wait already")
             now = time.monotonic()
-            new, outlook = entry(work, source, now, promised=promised or work.alone), self._outlook(now)
+            promised = promised or work.alone or work.admitted
+            new, outlook = entry(work, source, now, promised=promised), self._outlook(now)
             if retry := refused_for(outlook, new, self.queue_seconds):
                 self._waiting.of(new).refused(new)
                 return overloaded(work, retry, outlook.wait_seconds)

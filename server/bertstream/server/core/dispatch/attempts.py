@@ -43,6 +43,7 @@ class Attempts:
         generates: whether text is generated, for which there is another queue.
         """
         self.deaths = deaths
+        self.admitted = False  # by a worker that was lost since, so that no other refuses it for time
         self._fleet = fleet
         self._deadline = deadline
         self._waits = waits
@@ -90,6 +91,7 @@ class Attempts:
 
     def _count(self, lost: WorkerLost) -> None:
         self._fleet.measures.lost(computing=lost.running)
+        self.admitted = True
         self.deaths += lost.running
         if self.deaths >= self._most:
             raise errors.poisonous(self.deaths) from None

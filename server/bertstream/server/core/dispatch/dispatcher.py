@@ -97,6 +97,7 @@ class Dispatcher(Fleet):
                     alone=apart,
                     caller=job.caller.name,
                     weight=job.caller.weight,
+                    admitted=attempts.admitted,
                 )
             )
 

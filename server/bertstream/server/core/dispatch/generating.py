@@ -36,7 +36,9 @@ async def generate(
 
     async def attempt(link: WorkerLink) -> Finished | Failure:
         sent = time.monotonic()
-        answer = await link.generate(replace(work, alone=attempts.deaths > 0), cost, replay.begin())
+        answer = await link.generate(
+            replace(work, alone=attempts.deaths > 0, admitted=attempts.admitted), cost, replay.begin()
+        )
         if replay.differs:
             raise errors.worker_lost("the worker was lost, and another one goes on with other tokens: begin again")
         if answer is None:

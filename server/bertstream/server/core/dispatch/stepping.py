@@ -44,6 +44,7 @@ class Stepping:
                 final=final,
                 caller=self._caller.name,
                 weight=self._caller.weight,
+                admitted=self._attempts.admitted,
             )
             return link.call(work)
 
