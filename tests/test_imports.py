@@ -207,7 +207,7 @@ RULES = [
     Rule(
         "bertstream.server.web",
         ours=("bertstream.server.certificates", "bertstream.server.settings", "bertstream.server.web"),
-        others=("uvicorn",),
+        others=("h11", "uvicorn"),
     ),
     Rule(
         "bertstream.server.admin",

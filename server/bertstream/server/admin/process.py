@@ -10,13 +10,15 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 
 from msgspec import convert
 
 from bertstream.server.admin.app import application
 from bertstream.server.admin.gathering import Gatherings
 from bertstream.server.messages import Gather, Gathered
-from bertstream.server.settings import AdminSettings
+from bertstream.server.settings import AdminSettings, ConnectionLimits
+from bertstream.server.web.connections import YieldingConnection
 from bertstream.server.web.serving import WebServer, listening, server_config
 from bertstream.server.web.tls import RenewedContext
 from bertstream.workers.process.control import (
@@ -36,7 +38,7 @@ log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_SECONDS = 30
 _GOODBYE_SECONDS = 1  # for answers under way when the process is told to stop; streams of events never end
-_CONNECTIONS = 256  # requests at once; more are refused
+_LIMITS = ConnectionLimits(max_connections=256)
 
 
 async def serve(settings: AdminSettings, control: ControlLine) -> None:
@@ -95,7 +97,7 @@ async def _serve_http(
     config = server_config(
         application(settings, gatherings),
         tls,
-        limit_concurrency=_CONNECTIONS,
+        http=partial(YieldingConnection, _LIMITS),
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GOODBYE_SECONDS,
     )
