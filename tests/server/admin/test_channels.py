@@ -38,10 +38,17 @@ class Fake:
         self._server: grpc.Server | None = None
 
     def start(self) -> None:
-        models = {"ListModels": grpc.unary_unary_rpc_method_handler(self._list), "GetModel": self._holding(True)}
+        lost = grpc.unary_unary_rpc_method_handler(self._lose)
+        models = {
+            "ListModels": grpc.unary_unary_rpc_method_handler(self._list),
+            "GetModel": self._holding(True),
+            "LoadModel": lost,
+        }
         streams = {"StreamGeneration": self._holding(False)}
         server = grpc.server(ThreadPoolExecutor(4))
-        for service, handlers in (("ModelService", models), ("GenerationService", streams)):
+        texts = {"TokenizeTexts": lost}
+        services = (("ModelService", models), ("GenerationService", streams), ("TokenizationService", texts))
+        for service, handlers in services:
             name = f"bertstream.v1.{service}"
             server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, handlers)])
         server.add_insecure_port(self.target)
@@ -55,6 +62,12 @@ class Fake:
     def _list(self, _: bytes, context: Any) -> bytes:
         self.metadata.append(dict(context.invocation_metadata()))
         return models_pb2.ListModelsResponse(server_version=self.name).SerializeToString()
+
+    def _lose(self, _: bytes, context: Any) -> bytes:
+        """End as a frontend that dies does: with no details."""
+        self.metadata.append(dict(context.invocation_metadata()))
+        context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+        return b""
 
     def _holding(self, unary: bool) -> Any:
         """Return a handler that answers until its caller is gone, or would answer then."""
@@ -110,6 +123,14 @@ def test_a_frontend_that_is_gone_takes_no_call_with_it(url: str, fakes: list[Fak
     assert {who(url) for _ in range(20)} == {fakes[1].name}
     fakes[0].start()
     eventually(lambda: fakes[0].name in {who(url), who(url)}, "calls to the frontend that is back")
+
+
+@pytest.mark.parametrize(("name", "asked"), [("TokenizationService/TokenizeTexts", 2), ("ModelService/LoadModel", 1)])
+def test_what_a_frontend_lost_is_asked_of_another_unless_it_changes_something(
+    url: str, fakes: list[Fake], name: str, asked: int
+) -> None:
+    assert call(url, name, {}).status == 503
+    assert sum(len(fake.metadata) for fake in fakes) == asked
 
 
 def test_where_all_are_gone_that_is_said(url: str, fakes: list[Fake]) -> None:

@@ -32,6 +32,7 @@ from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, t
 
 MAX_BODY_BYTES = 4 << 20
 FORWARDED = ("authorization", "x-request-id", "traceparent", "tracestate")
+CHANGING = ("LoadModel", "UnloadModel")  # what was begun of these may have taken effect, so they are not begun again
 _NO_STORE = {"cache-control": "no-store"}
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ class Rpc:
     response: type[Message]
     client_streaming: bool
     server_streaming: bool
+    changes: bool
 
     def open(self, channel: grpc.aio.Channel, requests: Sequence[Message], metadata: Any) -> Any:
         """Begin the call on this channel."""
@@ -61,6 +63,7 @@ def _rpc(method: MethodDescriptor) -> Rpc:
         GetMessageClass(method.output_type),
         method.client_streaming,
         method.server_streaming,
+        method.name in CHANGING,
     )
 
 
@@ -100,13 +103,26 @@ async def _pass_on(frontends: FrontendChannels, request: Request) -> Response:
     # In a thread, since a large message takes long enough for others to notice.
     messages = await asyncio.to_thread(parsed, rpc, body)
     metadata = tuple((key, value) for key in FORWARDED if _is_forwarded(value := request.headers.get(key, "")))
-    call = rpc.open(await frontends.channel(), messages, metadata)
+
+    async def begin() -> tuple[Any, Any]:
+        call = rpc.open(await frontends.channel(), messages, metadata)
+        return call, await _while_connected(request, call, call.read if rpc.server_streaming else lambda: call)
+
+    try:
+        call, answer = await begin()
+    except grpc.aio.AioRpcError as error:
+        if rpc.changes or not _is_lost(error):
+            raise
+        call, answer = await begin()
     if not rpc.server_streaming:
-        answer = await _while_connected(request, call, lambda: call)
         return Response(await asyncio.to_thread(_json, answer), media_type="application/json", headers=_NO_STORE)
     # The first message decides whether the answer is a status of HTTP, or a stream.
-    first = await _while_connected(request, call, call.read)
-    return StreamingResponse(_events(call, first), media_type="text/event-stream", headers=_NO_STORE)
+    return StreamingResponse(_events(call, answer), media_type="text/event-stream", headers=_NO_STORE)
+
+
+def _is_lost(error: grpc.aio.AioRpcError) -> bool:
+    """Tell whether the frontend has gone, and another may answer; what a server refuses has details."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and not _details(error)
 
 
 def _is_forwarded(value: str) -> bool:
@@ -183,9 +199,12 @@ def _event(kind: str, data: str) -> str:
     return f"event: {kind}\ndata: {data}\n\n"
 
 
+def _details(error: grpc.aio.AioRpcError) -> bytes:
+    return bytes(dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b""))
+
+
 def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
     """Return the status of a call that failed, with its details where the server sent them."""
-    packed = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
-    if packed:
-        return status_pb2.Status.FromString(bytes(packed))
+    if packed := _details(error):
+        return status_pb2.Status.FromString(packed)
     return status_pb2.Status(code=error.code().value[0], message=error.details() or "")
