@@ -225,6 +225,27 @@ def test_what_makes_no_sense_is_an_error_that_says_so(
     assert asked.peak < MEMORY_BYTES
 
 
+@pytest.mark.parametrize("kind", CLIENTS)
+@pytest.mark.parametrize(
+    ("name", "rpc"),
+    [
+        ("encode", "EncodeTexts"),
+        ("model", "GetModel"),
+        ("encode_stream", "StreamEncodings"),
+        ("stream_layers", "StreamLayers"),
+        ("stream_generate", "StreamGeneration"),
+    ],
+)
+def test_bytes_that_are_no_message_end_a_call(name: str, rpc: str, kind: str, asked: Asked) -> None:
+    """Even the last one's: gRPC's asyncio gives None in its place."""
+    for index in range(max(len(answers) for each, answers in asked.good[name] if each == rpc)):
+        calls = [(each, Script(list(answers))) for each, answers in asked.good[name]]
+        for each, script in calls:
+            if each == rpc:
+                script.messages[index:] = [b"\xff"]
+        assert isinstance(asked.outcome(kind, name, calls), Internal), index
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_limits_below_nothing_are_none(kind: str, asked: Asked) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
+
+T = TypeVar("T")
 
 DETAILS_KEY = "grpc-status-details-bin"
 ERROR_DOMAIN = "bertstream.dev"
@@ -248,6 +250,16 @@ def with_callers_indexes(error: RpcError, index_of: Callable[[int], int]) -> Rpc
 def unexpected_response(message: str) -> Internal:
     """Return the exception for an answer that makes no sense."""
     return Internal(f"unexpected answer from the server: {message}", reason="UNEXPECTED_RESPONSE")
+
+
+def parsed(message: T | None) -> T:
+    """Return a message that grpc.aio has read, which is None where its bytes are no such message.
+
+    Raises Internal then.
+    """
+    if message is None:
+        raise unexpected_response("its bytes are no message of this rpc")
+    return message
 
 
 def request_too_large(message: str, fields: Iterable[FieldViolation] = ()) -> InvalidArgument:

@@ -38,7 +38,7 @@ class Fake:
         self._server: grpc.Server | None = None
 
     def start(self) -> None:
-        lost = grpc.unary_unary_rpc_method_handler(self._lose)
+        lost: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._lose)
         models = {
             "ListModels": grpc.unary_unary_rpc_method_handler(self._list),
             "GetModel": self._holding(True),

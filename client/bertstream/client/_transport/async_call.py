@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from bertstream.client._errors import Cancelled, Internal, RpcError
+from bertstream.client._errors import Cancelled, Internal, RpcError, parsed
 from bertstream.client._transport.sync_call import END_SECONDS, End, Response
 
 MASKED = "Internal error from Core"
@@ -80,11 +80,13 @@ class AsyncStreamCall:
             # Not by read(): after a write has failed because the server ended the call, read() returns none of the
             # messages that came before the status. Iterating returns all of them.
             async for message in self._call:
-                self._put(Response(message))
+                self._put(Response(parsed(message)))
             code = await self._call.code()
             self._put(End(None if code is grpc.StatusCode.OK else Cancelled("the call was cancelled")))
         except grpc.aio.AioRpcError as error:
             self._put(End(await self._true_error(error)))
+        except RpcError as error:
+            self._put(End(error))
         except asyncio.CancelledError:
             self._put(End(Cancelled("the call was cancelled")))  # by closing the client, if a caller still waits
         except Exception as error:  # any error must reach the caller, who would otherwise wait forever

@@ -18,7 +18,7 @@ from bertstream.client._calls.requests import StreamRequest
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Stop
 from bertstream.client._calls.stream import BulkStream
 from bertstream.client._calls.unary_calls import Calls, Operation, name_of
-from bertstream.client._errors import Cancelled, RpcError
+from bertstream.client._errors import Cancelled, RpcError, parsed
 from bertstream.client._texts import check_stream
 from bertstream.client._transport.async_call import AsyncStreamCall
 from bertstream.client._transport.async_channels import AsyncChannels, LoopChannels
@@ -210,7 +210,7 @@ class AsyncTransport:
 async def _answer_of(call: Any, error_of: ErrorOf) -> Any:
     """Return a call's answer. Raises the SDK's exceptions."""
     try:
-        return await call
+        return parsed(await call)
     except grpc.RpcError as error:
         raise error_of(error) from None
     except asyncio.CancelledError:
@@ -224,7 +224,7 @@ async def _message_of(call: Any, error_of: ErrorOf) -> Any:
     try:
         message = await call.read()
         if message is not grpc.aio.EOF:
-            return message
+            return parsed(message)
         if await call.code() is grpc.StatusCode.OK:
             return None
     except grpc.RpcError as error:
