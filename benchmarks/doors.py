@@ -39,7 +39,7 @@ from bertstream.client import Client
 from bertstream.server.protocols.inference import inference_pb2
 from bertstream.server.protocols.tei_v1 import tei_pb2
 from bertstream.workers.compile.checkpoints import embedded
-from bertstream.workers.compile.compiler import default_cache
+from bertstream.workers.compile.revisions import default_cache
 
 WIDTH = 384  # of the echo's vectors
 BATCH, CONNECTIONS = 64, 4  # texts of a message, or of a request over HTTP, and requests at once

@@ -20,7 +20,8 @@ from torch.nn import functional
 from benchmarks.peers.timing import Call, best
 from bertstream.workers import native
 from bertstream.workers.compile import checkpoints
-from bertstream.workers.compile.compiler import _read, default_cache
+from bertstream.workers.compile.compiler import _read
+from bertstream.workers.compile.revisions import default_cache
 from bertstream.workers.models import Operators, load_model
 from bertstream.workers.models.packing import pack, quantized
 

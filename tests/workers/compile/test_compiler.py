@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bertstream.workers import native
-from bertstream.workers.compile import compiler as compiling
-from bertstream.workers.compile import precision, targets
+from bertstream.workers.compile import precision, revisions, targets
 from bertstream.workers.compile.checkpoints import CheckpointError
-from bertstream.workers.compile.compiler import compile_model, default_cache
+from bertstream.workers.compile.compiler import compile_model
+from bertstream.workers.compile.revisions import code_hash, default_cache, revision_of
 from bertstream.workers.models import Operators
 from bertstream.workers.native import cuda_library
 from bertstream.workers.programs import gpu_products
@@ -114,7 +114,7 @@ def test_every_file_that_counts_changes_the_revision(
     before = compile_model(directory, cache=compile_cache)
     change(directory)
     target = targets.choose("float32", "cpu", compile_cache, silent)
-    assert compiling.revision_of(directory, target, silent) != before.name
+    assert revision_of(directory, torch.__version__, target.identity, silent) != before.name
 
 
 def test_dtype_device_operators_and_code_change_the_revision(
@@ -122,7 +122,7 @@ def test_dtype_device_operators_and_code_change_the_revision(
 ) -> None:
     def revision(dtype: str = "float32", device: str = "cpu") -> str:
         target = targets.choose(dtype, device, compile_cache, silent)
-        return compiling.revision_of(checkpoint("bert"), target, silent)
+        return revision_of(checkpoint("bert"), torch.__version__, target.identity, silent)
 
     revisions = [revision(), revision("bfloat16"), revision("float16"), revision(device="cuda")]
     with monkeypatch.context() as patched:
@@ -131,7 +131,7 @@ def test_dtype_device_operators_and_code_change_the_revision(
         assert not has_native
         without = revision()
     assert (without == revisions[0]) == (targets.library_for_cpu(compile_cache) is None)
-    monkeypatch.setattr(compiling, "code_hash", lambda: "other")
+    monkeypatch.setattr("bertstream.workers.compile.revisions.code_hash", lambda: "other")
     revisions.append(revision())
     assert len(set(revisions)) == len(revisions)
 
@@ -293,10 +293,23 @@ def test_a_program_for_a_gpu_brings_both_libraries(checkpoint: Checkpoint, compi
     assert float(torch.cosine_similarity(got.float(), want).min()) >= 1 - 0.015
 
 
-def test_the_source_of_the_kernels_is_our_code_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = compiling.code_hash()
-    monkeypatch.setattr(cuda_library, "source_hash", lambda: "other")
-    assert compiling.code_hash() != before
+@pytest.mark.parametrize(
+    "name",
+    [
+        "models/bert.py",
+        "compile/sources/source.py",
+        "native/operators.cpp",
+        "native/vectors.h",
+        "native/cuda/kernels.cu",
+    ],
+)
+def test_what_decides_on_a_program_is_our_code(name: str, tmp_path: Path) -> None:
+    workers = Path(shutil.copytree(Path(revisions.__file__).parents[1], tmp_path / "workers"))
+    before = code_hash(workers)
+    assert before == code_hash()
+    with (workers / name).open("a", encoding="utf-8") as file:
+        file.write("\n")
+    assert code_hash(workers) != before
 
 
 def test_bad_options(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from msgspec import convert, to_builtins
 
+from bertstream.workers.compile import known_targets
 from bertstream.workers.compile.compiling import (
     Compiled,
     CompiledModel,
@@ -60,6 +61,7 @@ def test_precisions(asked: str, device: str, chosen: str) -> None:
 def test_int8_on_a_gpu_is_refused_before_any_model_is_compiled(
     checkpoint: Callable[[str], Path], compile_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(known_targets, "may_have_gpus", lambda torch_folder: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     source = str(checkpoint("bert"))
@@ -81,6 +83,7 @@ def test_fp8_is_refused_before_any_model_is_compiled_where_a_gpu_has_none(
         return str(raised.value)
 
     source = str(checkpoint("bert"))
+    monkeypatch.setattr(known_targets, "may_have_gpus", lambda torch_folder: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(gpu_products, "float8_problem", lambda device: "it is old" if device.index else "")

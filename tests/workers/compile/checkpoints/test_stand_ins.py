@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from bertstream.workers.compile.checkpoints import CheckpointError, read_tokenizer, weight_files
 from bertstream.workers.compile.checkpoints.families import FAMILIES
-from bertstream.workers.compile.checkpoints.stand_ins import refuse_stand_in
 from bertstream.workers.compile.compiler import compile_model
+from bertstream.workers.compile.sources.stand_ins import refuse_stand_in
 
 Checkpoint = Callable[[str], Path]
 

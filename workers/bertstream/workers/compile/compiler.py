@@ -1,14 +1,10 @@
 """Compile a checkpoint into a directory: program.pt, weights.bin, description.json, tokenizer.json.
 
-    <cache>/models/<revision>/
-
 A compiled directory appears whole, by a rename, and never changes: one that has changed is made anew (trust/seal.py).
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from bertstream.workers import native
 from bertstream.workers.compile import checkpoints, precision, targets
 from bertstream.workers.compile.checkpoints import (
     CheckpointConfig,
@@ -29,7 +24,15 @@ from bertstream.workers.compile.checkpoints import (
     Task,
     TokenizerSettings,
 )
-from bertstream.workers.compile.targets import Progress, Target
+from bertstream.workers.compile.revisions import (
+    DEFAULT_OPTIONS,
+    Progress,
+    ReadingOptions,
+    default_cache,
+    model_folder,
+    revision_of,
+)
+from bertstream.workers.compile.targets import Target
 from bertstream.workers.contract import TASKS
 from bertstream.workers.models import (
     ENCODER_PREFIX,
@@ -39,23 +42,9 @@ from bertstream.workers.models import (
     largest_inputs,
     load_model,
 )
-from bertstream.workers.native import cuda_library
 from bertstream.workers.programs import program, weights_file
 from bertstream.workers.programs.description import ModelDescription, PrecisionTest
 from bertstream.workers.trust import store
-
-_CODE = ("models", "compile", "programs/description.py", "programs/weights_file.py", "trust/seal.py")
-
-
-@dataclass(frozen=True, slots=True)
-class ReadingOptions:
-    """Say how the user wants a checkpoint to be read."""
-
-    task: str = ""  # one of contract.TASKS; "" follows the checkpoint
-    allow_unsupported_modules: bool = False
-
-
-DEFAULT_OPTIONS = ReadingOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +73,6 @@ class Contents:
         return load_model(its, target.operators, weights, target.states, heads, decoder, largest, sentence)
 
 
-def default_cache() -> Path:
-    """Return $BERTSTREAM_CACHE, or bertstream in $XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("BERTSTREAM_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bertstream"
-
-
 def compile_model(
     source: str | Path,
     *,
@@ -116,41 +98,24 @@ def compile_model(
     tell = progress or (lambda step, done, total: None)
     cache = cache or default_cache()
     target = targets.choose(dtype, device, cache, tell)
-    if task and task not in TASKS:
-        raise ValueError(f"the task {task!r} is not one of {', '.join(TASKS)}")
     tell("find", 0, 1)
-    checkpoint = checkpoints.resolve(source)
     options = ReadingOptions(task, allow_unsupported_modules)
-    revision = revision_of(checkpoint, target, tell, options)
-    compiled = cache / "models" / revision
+    return compile_checkpoint(checkpoints.resolve(source), target, cache, tell, options)
+
+
+def compile_checkpoint(
+    checkpoint: Path, target: Target, cache: Path, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS
+) -> Path:
+    """Compile the checkpoint in a directory for a target, as compile_model does."""
+    if options.task and options.task not in TASKS:
+        raise ValueError(f"the task {options.task!r} is not one of {', '.join(TASKS)}")
+    revision = revision_of(checkpoint, torch.__version__, target.identity, tell, options)
+    compiled = model_folder(cache, revision)
     if not store.is_sound(compiled):
         with store.new(compiled) as folder:
             write_model(checkpoint, target, revision, folder, tell, options)
     tell("ready", 1, 1)
     return compiled
-
-
-def revision_of(checkpoint: Path, target: Target, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS) -> str:
-    """Return a hash of all that the compiled directory depends on."""
-    digest = hashlib.sha256(f"{torch.__version__} {target.identity}".encode())
-    digest.update(f"{code_hash()} {options}".encode())
-    everything = sorted({*checkpoints.settings_files(checkpoint), *checkpoints.all_weight_files(checkpoint)})
-    for number, path in enumerate(everything):
-        tell("check", number, len(everything))
-        digest.update(f"\0{path.relative_to(checkpoint)}\0".encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:32]
-
-
-def code_hash() -> str:
-    """Return a hash of our own sources, so that a new version of bertstream does not run an old version's programs."""
-    here = Path(__file__).parents[1]
-    digest = hashlib.sha256(f"{native.source_hash()} {cuda_library.source_hash()}".encode())
-    for part in _CODE:
-        for path in sorted((here / part).rglob("*.py")) or [here / part]:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def write_model(

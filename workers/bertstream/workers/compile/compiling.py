@@ -1,4 +1,4 @@
-"""Compile models in a process of its own, so that its supervisor never loads torch.
+"""Compile models in a process of its own, so that its supervisor never loads torch, nor this process without need.
 
 Run as `python -m bertstream.workers.compile.compiling NAME CONTROL_FD`; its settings are a CompileTask.
 """
@@ -6,6 +6,7 @@ Run as `python -m bertstream.workers.compile.compiling NAME CONTROL_FD`; its set
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
 import signal
@@ -14,9 +15,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from bertstream.workers.compile import revisions, sources
+from bertstream.workers.compile.known_targets import KnownTarget, KnownTargets
 from bertstream.workers.process.control import Failed, Progress, Ready, begin
+from bertstream.workers.trust import store
 from bertstream.workers.trust.ownership import TrustError
+
+if TYPE_CHECKING:
+    from bertstream.workers.compile.targets import Target
 
 log = logging.getLogger(__name__)
 
@@ -76,27 +84,71 @@ class Compiled:
 
 
 Tell = Callable[[CompileStep], None]
+Resolve = Callable[[CompileModel], Path]
 
 
 def compile_all(task: CompileTask, tell: Tell) -> Compiled:
-    """Compile each model that the cache lacks.
+    """Compile each model that the cache lacks, and load torch, which takes seconds, only where it lacks any.
 
     Raises CheckpointError; before any work, ValueError for a device that is not there, or one that has no such
     precision.
     """
+    known = KnownTargets.here(Path(task.cache) if task.cache else revisions.default_cache())
+
+    @functools.cache
+    def resolve(model: CompileModel) -> Path:
+        if model.hub:
+            return sources.from_hub(model.source)
+        return sources.resolve(model.source or sources.embedded())
+
+    return find_compiled(task, known, resolve, tell) or _compile_what_is_lacking(task, known, resolve, tell)
+
+
+def find_compiled(task: CompileTask, known: KnownTargets, resolve: Resolve, tell: Tell) -> Compiled | None:
+    """Return what is compiled already; None where that is not all, or nothing is known of a target."""
+    if not known.circumstances:
+        return None
+    models, reasons = [], ["native"]
+    dtypes = [choose_target(each, gpus=0)[1] for each in task.models]
+    for model, dtype in zip(task.models, dtypes, strict=True):
+        target = known.recall(dtype)
+        found = None if target is None else _find_one(model, target, dtype, known.cache, resolve, tell)
+        if target is None or found is None:
+            return None
+        models.append(found)
+        reasons.append(target.operators)
+    return Compiled(tuple(models), 0, next((each for each in reasons if each != "native"), "native"))
+
+
+def _find_one(
+    model: CompileModel, target: KnownTarget, dtype: str, cache: Path, resolve: Resolve, tell: Tell
+) -> CompiledModel | None:
+    started, progress = time.monotonic(), _progress(model, tell)
+    progress("find", 0, 1)
+    checkpoint, options = resolve(model), _options(model)
+    revision = revisions.revision_of(checkpoint, target.torch_version, target.identity, progress, options)
+    folder = revisions.model_folder(cache, revision)
+    if not store.is_sound(folder):
+        return None
+    progress("ready", 1, 1)
+    return CompiledModel(str(folder), "cpu", dtype, time.monotonic() - started)
+
+
+def _compile_what_is_lacking(task: CompileTask, known: KnownTargets, resolve: Resolve, tell: Tell) -> Compiled:
     import torch
 
     from bertstream.workers import native
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    cache = Path(task.cache) if task.cache else None
-    targets = [choose_target(each, gpus) for each in task.models]
-    for each, (_, dtype) in zip(task.models, targets, strict=True):
+    chosen = [choose_target(each, gpus) for each in task.models]
+    for each, (_, dtype) in zip(task.models, chosen, strict=True):
         if dtype == "fp8":
             _check_float8(each, gpus)
-    models = tuple(_compile(each, *target, cache, tell) for each, target in zip(task.models, targets, strict=True))
+    models = []
+    for each, (device, dtype) in zip(task.models, chosen, strict=True):
+        models.append(_compile(each, device, dtype, known, resolve, tell))
     in_use, reason = native.status()
-    return Compiled(models, gpus, "native" if in_use else reason)
+    return Compiled(tuple(models), gpus, "native" if in_use else reason)
 
 
 def _check_float8(model: CompileModel, gpus: int) -> None:
@@ -112,26 +164,40 @@ def _check_float8(model: CompileModel, gpus: int) -> None:
             raise ValueError(f"{model.name}: the precision fp8 was asked for, but {reason}; {advice}")
 
 
-def _compile(model: CompileModel, device: str, dtype: str, cache: Path | None, tell: Tell) -> CompiledModel:
-    from bertstream.workers.compile import checkpoints
-    from bertstream.workers.compile.compiler import compile_model
+def _compile(
+    model: CompileModel, device: str, dtype: str, known: KnownTargets, resolve: Resolve, tell: Tell
+) -> CompiledModel:
+    from bertstream.workers.compile import targets
+    from bertstream.workers.compile.compiler import compile_checkpoint
 
-    def progress(step: str, done: int, total: int) -> None:
-        tell(CompileStep(model.name, step, done, total))
-
-    started = time.monotonic()
+    started, progress = time.monotonic(), _progress(model, tell)
     progress("find", 0, 1)
-    path = checkpoints.from_hub(model.source) if model.hub else model.source or checkpoints.embedded()
-    directory = compile_model(
-        path,
-        dtype=dtype,
-        device=device,
-        cache=cache,
-        progress=progress,
-        task=model.task,
-        allow_unsupported_modules=model.allow_unsupported_modules,
-    )
-    return CompiledModel(str(directory), device, dtype, time.monotonic() - started)
+    checkpoint = resolve(model)  # before operators are built, which takes longer
+    target = targets.choose(dtype, device, known.cache, progress)
+    folder = compile_checkpoint(checkpoint, target, known.cache, progress, _options(model))
+    if device == "cpu":
+        _remember(target, known)
+    return CompiledModel(str(folder), device, dtype, time.monotonic() - started)
+
+
+def _remember(target: Target, known: KnownTargets) -> None:
+    """Remember a target for later starts, unless a failure made it what it is, which may not happen again."""
+    import torch
+
+    from bertstream.workers import native
+
+    if not native.failures:
+        in_use, reason = native.status()
+        operators = "native" if in_use else reason
+        known.remember(target.dtype, KnownTarget(torch.__version__, target.identity, operators))
+
+
+def _progress(model: CompileModel, tell: Tell) -> revisions.Progress:
+    return lambda step, done, total: tell(CompileStep(model.name, step, done, total))
+
+
+def _options(model: CompileModel) -> revisions.ReadingOptions:
+    return revisions.ReadingOptions(model.task, model.allow_unsupported_modules)
 
 
 def choose_target(model: CompileModel, gpus: int) -> tuple[str, str]:
@@ -200,10 +266,9 @@ def explain(error: Exception, step: str, cache: str) -> str:
     # torch writes files by itself, and its error then has no errno, and many lines.
     if number not in _NO_SPACE and not (step == "save" and "file write failed" in str(error)):
         return str(error)
-    from bertstream.workers.compile.compiler import default_cache
-
     why = os.strerror(number or errno.ENOSPC)
-    return f"cannot write to {cache or default_cache()}: {why}; make room there, or choose another folder by --cache"
+    place = cache or revisions.default_cache()
+    return f"cannot write to {place}: {why}; make room there, or choose another folder by --cache"
 
 
 if __name__ == "__main__":

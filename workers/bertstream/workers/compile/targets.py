@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from bertstream.workers import native
+from bertstream.workers.compile.revisions import Progress
 from bertstream.workers.models import Operators, Products
 from bertstream.workers.native import cuda_library
 from bertstream.workers.programs import gpu_products
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]  # is told what is being done, how much is done, and of how much
 
 DTYPES = ("float32", "float16", "bfloat16", "int8", "fp8")
 NATIVE_DTYPES = ("float32", "bfloat16", "int8")

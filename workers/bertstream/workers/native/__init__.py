@@ -1,5 +1,25 @@
 """Provide operators in C++, with ATen computing the same where there is no compiler."""
 
-from bertstream.workers.native.library import NativeError, build, file_name, has_amx, load, source_hash, status
+from bertstream.workers.native.library import (
+    SWITCHES,
+    NativeError,
+    build,
+    failures,
+    file_name,
+    has_amx,
+    load,
+    source_hash,
+    status,
+)
 
-__all__ = ["NativeError", "build", "file_name", "has_amx", "load", "source_hash", "status"]
+__all__ = [
+    "SWITCHES",
+    "NativeError",
+    "build",
+    "failures",
+    "file_name",
+    "has_amx",
+    "load",
+    "source_hash",
+    "status",
+]

@@ -22,6 +22,8 @@ from bertstream.workers.trust.ownership import check_way, make_folder
 
 SOURCE = Path(__file__).with_name("operators.cpp")
 SWITCH = "BERTSTREAM_NATIVE"
+# All of the environment that decides which operators there are, and which instructions they use.
+SWITCHES = (SWITCH, "BERTSTREAM_AMX", "ATEN_CPU_CAPABILITY", "CXX")
 BUILD_SECONDS = 300.0
 
 # The compiler flags for torch's own vector types, for each CPU capability that torch reports.

@@ -2,17 +2,25 @@
 
 from bertstream.workers.compile.checkpoints.config import CheckpointConfig, read_config
 from bertstream.workers.compile.checkpoints.decoder_weights import FoundDecoder, encoder_side, find_decoder
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.generation_settings import GenerationSettings, read_generation
 from bertstream.workers.compile.checkpoints.head_settings import Task, of_modules
 from bertstream.workers.compile.checkpoints.head_weights import FoundHeads, find_heads
 from bertstream.workers.compile.checkpoints.inferred_tasks import Inferred, infer_task
-from bertstream.workers.compile.checkpoints.modules import settings_files, transformer_folder
 from bertstream.workers.compile.checkpoints.sentence_settings import SentenceSettings, read_sentence_settings
-from bertstream.workers.compile.checkpoints.sentence_weights import all_weight_files, read_sentence_weights
-from bertstream.workers.compile.checkpoints.source import EMBEDDED_NAME, embedded, from_hub, resolve
+from bertstream.workers.compile.checkpoints.sentence_weights import read_sentence_weights
 from bertstream.workers.compile.checkpoints.tokenizer import TokenizerSettings, read_tokenizer
-from bertstream.workers.compile.checkpoints.weights import convert_weights, read_weights, weight_files
+from bertstream.workers.compile.checkpoints.weights import convert_weights, read_weights
+from bertstream.workers.compile.sources import (
+    EMBEDDED_NAME,
+    CheckpointError,
+    all_weight_files,
+    embedded,
+    from_hub,
+    resolve,
+    settings_files,
+    transformer_folder,
+    weight_files,
+)
 
 __all__ = [
     "EMBEDDED_NAME",

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bertstream.workers.compile.checkpoints.bounds import MOST_WIDTH, check_count, shortened, shown
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
-from bertstream.workers.compile.checkpoints.modules import ENCODERS, Module
+from bertstream.workers.compile.sources.bounds import MOST_WIDTH, check_count, shortened, shown
+from bertstream.workers.compile.sources.errors import CheckpointError
+from bertstream.workers.compile.sources.modules import ENCODERS, Module
 from bertstream.workers.contract import SPARSE_ACTIVATIONS as ACTIVATIONS
 from bertstream.workers.contract import SPARSE_STRATEGIES as STRATEGIES
 from bertstream.workers.models import DENSE_ACTIVATIONS, SentenceShape, VectorShape

@@ -7,11 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bertstream.workers.compile.checkpoints.bounds import check_count, check_share, shown
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.families import FAMILIES, Family
 from bertstream.workers.compile.checkpoints.families.family import CAUSAL
-from bertstream.workers.compile.checkpoints.files import read_object
 from bertstream.workers.compile.checkpoints.head_settings import (
     NO_TASK,
     HeadSettings,
@@ -20,6 +17,9 @@ from bertstream.workers.compile.checkpoints.head_settings import (
     read_head_settings,
     read_hints,
 )
+from bertstream.workers.compile.sources.bounds import check_count, check_share, shown
+from bertstream.workers.compile.sources.errors import CheckpointError
+from bertstream.workers.compile.sources.files import read_object
 from bertstream.workers.models import SUPPORTED_ACTIVATIONS, EncoderShape
 
 # Settings that change the numbers in ways we do not compute: key -> the values that change nothing.

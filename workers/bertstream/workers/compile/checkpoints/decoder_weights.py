@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from bertstream.workers.compile.checkpoints.config import CheckpointConfig
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.families import Family
 from bertstream.workers.compile.checkpoints.head_weights import convert_head
 from bertstream.workers.compile.checkpoints.weights import PARTS, convert_named, joined, todays_name
+from bertstream.workers.compile.sources.errors import CheckpointError
 from bertstream.workers.models import DECODER_PREFIX, BertShape, DecoderShape, decoder_weight_shapes
 
 ENCODER_SIDE, DECODER_SIDE, PROJECTION = "encoder.", "decoder.", "enc_to_dec_proj"

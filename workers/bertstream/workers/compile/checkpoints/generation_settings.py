@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertstream.workers.compile.checkpoints.bounds import shown
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
-from bertstream.workers.compile.checkpoints.files import read_object
+from bertstream.workers.compile.sources.bounds import shown
+from bertstream.workers.compile.sources.errors import CheckpointError
+from bertstream.workers.compile.sources.files import read_object
 from bertstream.workers.programs.description import GenerationDescription
 
 FILE_NAME = "generation_config.json"

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bertstream.workers.compile.checkpoints.bounds import MOST_LABELS, check_count, is_count, shortened, shown
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.families import Head
-from bertstream.workers.compile.checkpoints.files import read_object
+from bertstream.workers.compile.sources.bounds import MOST_LABELS, check_count, is_count, shortened, shown
+from bertstream.workers.compile.sources.errors import CheckpointError
+from bertstream.workers.compile.sources.files import read_object
 from bertstream.workers.contract import TASKS, ScoreFunction
 from bertstream.workers.models import SUPPORTED_ACTIVATIONS, EncoderShape, HeadShape
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from bertstream.workers.compile.checkpoints.config import CheckpointConfig
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.families import FAMILIES, Head
 from bertstream.workers.compile.checkpoints.head_settings import PossibleHead
 from bertstream.workers.compile.checkpoints.weights import PARTS, SHOWN, joined, todays_name
+from bertstream.workers.compile.sources.errors import CheckpointError
 from bertstream.workers.contract import TASKS
 from bertstream.workers.models import EncoderShape, HeadShape, state_name, weight_shapes
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bertstream.workers.compile.checkpoints.chain import Chain, read_chain
-from bertstream.workers.compile.checkpoints.files import read_object
-from bertstream.workers.compile.checkpoints.modules import read_modules, transformer_folder
+from bertstream.workers.compile.sources.files import read_object
+from bertstream.workers.compile.sources.modules import read_modules, transformer_folder
 from bertstream.workers.models import NO_SENTENCE, SentenceShape
 from bertstream.workers.programs.description import DefaultPooling, SparseDefault
 

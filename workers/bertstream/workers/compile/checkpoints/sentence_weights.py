@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
-from bertstream.workers.compile.checkpoints.modules import KINDS_WITH_WEIGHTS, read_modules, transformer_folder
 from bertstream.workers.compile.checkpoints.sentence_settings import SentenceSettings
-from bertstream.workers.compile.checkpoints.weights import joined, read_weights, weight_files
+from bertstream.workers.compile.checkpoints.weights import joined, read_weights
+from bertstream.workers.compile.sources.errors import CheckpointError
+from bertstream.workers.compile.sources.weight_files import weight_files
 from bertstream.workers.models import SENTENCE_PREFIX, sentence_weight_shapes
 
 
@@ -25,19 +24,6 @@ def read_sentence_weights(settings: SentenceSettings) -> dict[str, Tensor]:
         if own:
             weights |= {prefix + name: tensor for name, tensor in _read(folder, own).items()}
     return weights
-
-
-def all_weight_files(root: Path) -> list[Path]:
-    """Return the weight files of the encoder, and of the modules that have any.
-
-    Raises CheckpointError where the encoder has none.
-    """
-    encoder = transformer_folder(root)
-    files = weight_files(encoder)
-    for folder in {module.folder for module in read_modules(root) if module.kind in KINDS_WITH_WEIGHTS} - {encoder}:
-        with suppress(CheckpointError):  # whoever needs these weights will complain
-            files += weight_files(folder)
-    return files
 
 
 def _steps(settings: SentenceSettings) -> Iterator[tuple[str, Path]]:

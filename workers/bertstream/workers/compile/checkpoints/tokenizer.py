@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.families import Family
-from bertstream.workers.compile.checkpoints.files import read_object
-from bertstream.workers.compile.checkpoints.stand_ins import refuse_stand_in
 from bertstream.workers.compile.checkpoints.tokenizer_choice import ReadAs, choose_class
 from bertstream.workers.compile.checkpoints.tokenizer_classes import Definition
 from bertstream.workers.compile.checkpoints.tokenizer_probes import find_difference
 from bertstream.workers.compile.checkpoints.tokenizer_tokens import ROLES, NamedTokens
 from bertstream.workers.compile.checkpoints.tokenizer_versions import Versions, read_as_versions, token_ids, with_tokens
+from bertstream.workers.compile.sources.errors import CheckpointError
+from bertstream.workers.compile.sources.files import read_object
+from bertstream.workers.compile.sources.stand_ins import refuse_stand_in
 
 FILE_NAME = "tokenizer.json"
 # The only name under which transformers looks for a SentencePiece model.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bertstream.workers.compile.checkpoints.families import FAMILIES, Family
-from bertstream.workers.compile.checkpoints.files import read_object
 from bertstream.workers.compile.checkpoints.tokenizer_classes import ANY, Definition, TokenizerClass
+from bertstream.workers.compile.sources.files import read_object
 
 _UNKNOWN = (
     "The checkpoint's tokenizer class is {}, whose own settings are not known here; tokenizer.json is taken as it is."

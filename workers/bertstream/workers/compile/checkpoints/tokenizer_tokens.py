@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
-from bertstream.workers.compile.checkpoints.files import read_object
 from bertstream.workers.compile.checkpoints.tokenizer_classes import TokenizerClass
+from bertstream.workers.compile.sources.errors import CheckpointError
+from bertstream.workers.compile.sources.files import read_object
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken

@@ -13,49 +13,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bertstream.workers.compile.checkpoints.bounds import shown
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
 from bertstream.workers.compile.checkpoints.families import Family
-from bertstream.workers.compile.checkpoints.files import read_object
-from bertstream.workers.compile.checkpoints.stand_ins import refuse_stand_in
+from bertstream.workers.compile.sources.bounds import shown
+from bertstream.workers.compile.sources.errors import CheckpointError
+from bertstream.workers.compile.sources.weight_files import SINGLE
 from bertstream.workers.models import EncoderShape, encoder_weight_shapes
 
-SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
-PICKLED, PICKLED_SHARDED = "pytorch_model.bin", "pytorch_model.bin.index.json"
 PARTS = ("weight", "bias")
 SHOWN = 8
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """Return the files that hold the weights, safetensors before pickles.
-
-    Raises CheckpointError where there are none, or one of them is obviously something else.
-    """
-    files = _weight_files(directory)
-    for path in files:
-        refuse_stand_in(path)  # before gigabytes beside it are read
-    return files
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    for single, index in ((SINGLE, SHARDED), (PICKLED, PICKLED_SHARDED)):
-        if (directory / single).exists():
-            return [directory / single]
-        if (directory / index).exists():
-            return _shards(directory, index)
-    raise CheckpointError(f"{directory} has no weights: neither {SINGLE}, nor {SHARDED}, nor {PICKLED}")
-
-
-def _shards(directory: Path, index: str) -> list[Path]:
-    names = read_object(directory / index).get("weight_map")
-    if not isinstance(names, dict) or not names:
-        raise CheckpointError(f"{directory / index} has no weight_map")
-    shards = sorted({str(name) for name in names.values()})
-    for name in shards:
-        # An index comes from outside, so it may name only files beside it.
-        if Path(name).name != name or not (directory / name).exists():
-            raise CheckpointError(f"{directory / index} names {name!r}, which is not there")
-    return [directory / name for name in shards]
 
 
 def read_weights(files: list[Path], progress: Callable[[int, int], None]) -> dict[str, Tensor]:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
-from bertstream.workers.compile.checkpoints.stand_ins import refuse_stand_in
+from bertstream.workers.compile.sources.errors import CheckpointError
+from bertstream.workers.compile.sources.stand_ins import refuse_stand_in
 
 
 def read_json(path: Path) -> Any:

@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
+from bertstream.workers.compile.sources.errors import CheckpointError
 
 MOST_LABELS = 1 << 20
 MOST_WIDTH = 1 << 20  # the widest vector that a sentence-transformers module may make

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertstream.workers.compile.checkpoints.bounds import file_problem
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
-from bertstream.workers.compile.checkpoints.files import read_json, read_object
+from bertstream.workers.compile.sources.bounds import file_problem
+from bertstream.workers.compile.sources.errors import CheckpointError
+from bertstream.workers.compile.sources.files import read_json, read_object
 
 FILE_NAME = "modules.json"
 ENCODERS = ("Transformer", "MLMTransformer")  # the latter in SparseEncoders of releases before 5.4

