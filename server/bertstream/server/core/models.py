@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bertstream.server.core import tracing
 from bertstream.server.core.admission import Admission
@@ -19,13 +19,17 @@ from bertstream.server.core.callers import Caller
 from bertstream.server.core.dispatch import Dispatcher
 from bertstream.server.core.errors import model_not_found
 from bertstream.server.core.measures import ModelMeasures
+from bertstream.server.core.memo import Memo
 from bertstream.server.core.tokenization import (
     Detokenized,
     Ids,
     Inputs,
+    Pairs,
+    Texts,
     TextTokenizer,
     Tokenized,
     TokenizeOptions,
+    Words,
     cancelling,
 )
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
@@ -36,6 +40,10 @@ Made = TypeVar("Made")
 
 TOKENIZER_FILE = "tokenizer.json"
 FEW_TEXTS = 16  # the most in a message that never waits behind bulk messages for a thread
+# The most characters in a message of few texts that is tokenized at once: that takes up to 0.4 ms, and to hand it to a
+# thread and back would take as long (docs/decisions/0051-cost-of-a-call.md).
+SHORT_CHARACTERS = 1024
+_PLANS = 64  # that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,7 @@ class ServedModel:
         # Generation takes long, so it has a bound of its own, which leaves room for texts to be encoded meanwhile.
         self.generation_admission = Admission(settings.queue_tokens, measures.generate)
         self.dispatcher = Dispatcher(settings.sockets, frontend.worker_wait_seconds, on_change, measures)
+        self.plans = Memo[Any](_PLANS)  # for protocols, by what a call asked for
         self._calls = 0
         self._idle = asyncio.Event()
         self._threads = threads  # one more than tokenizer_threads
@@ -125,11 +134,14 @@ class ServedModel:
             cancelled.set()
 
     async def tokenize(self, inputs: Inputs, options: TokenizeOptions, prompt: str = "") -> Timed:
-        """Tokenize the inputs in a thread."""
+        """Tokenize the inputs, in a thread unless they are short."""
         started = time.monotonic()
-        many = len(inputs) > FEW_TEXTS
         with tracing.span("tokenize") as span:
-            tokens = await self.in_thread(lambda: self.tokenizer.tokenize(inputs, options, prompt), many=many)
+            if is_short(inputs, prompt):
+                tokens = self.tokenizer.tokenize(inputs, options, prompt)
+            else:
+                many = len(inputs) > FEW_TEXTS
+                tokens = await self.in_thread(lambda: self.tokenizer.tokenize(inputs, options, prompt), many=many)
             span.set(texts=len(inputs), tokens=tokens.ids.size)
         return Timed(tokens, time.monotonic() - started)
 
@@ -139,6 +151,23 @@ class ServedModel:
         return await self.in_thread(
             lambda: self.tokenizer.detokenize(ids, skip_special_tokens=skip_special_tokens), many=many
         )
+
+
+def is_short(inputs: Inputs, prompt: str = "") -> bool:
+    """Tell whether tokenizing these inputs holds up the event loop no longer than handing them to a thread would."""
+    if len(inputs) > FEW_TEXTS:
+        return False
+    match inputs:
+        case Ids(ids):
+            return ids.size <= SHORT_CHARACTERS
+        case Texts(texts):
+            parts = [texts]
+        case Pairs(firsts, seconds):
+            parts = [firsts, seconds]
+        case Words(words):
+            parts = [words]
+    characters = sum(sum(map(len, part)) for part in parts)
+    return len(inputs) * len(prompt) + characters <= SHORT_CHARACTERS
 
 
 def described(settings: ModelSettings) -> ModelDescription:

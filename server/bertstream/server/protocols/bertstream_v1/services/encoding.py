@@ -20,13 +20,17 @@ from bertstream.server.core.splitting import Part, split
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.services.layers import stream_layers
 from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items, Reply, first_message, item_error
-from bertstream.server.protocols.bertstream_v1.validation.encoding import AskedEncoding, parse_encoding
+from bertstream.server.protocols.bertstream_v1.validation.encoding import (
+    AskedEncoding,
+    parse_encoding,
+    plan_of,
+)
 from bertstream.server.protocols.bertstream_v1.validation.inputs import parse_sent, refuse_bad_strings
 from bertstream.server.protocols.bertstream_v1.validation.spans import spans_for
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.decoding import Decoded
 from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
-from bertstream.workers.contract import BULK, INTERACTIVE, Batch
+from bertstream.workers.contract import BULK, Batch
 
 AnswerOf = Reply[encoding_pb2.StreamEncodingsResponse]
 
@@ -43,7 +47,7 @@ class EncodingService:
         message = request.value()
         refuse_bad_strings(message.inputs, request.bad_strings)
         model = self._models.get(message.options.model, call.until_end, call.caller)
-        plan = parse_encoding(message.options, model.name, model.description, INTERACTIVE)
+        plan = plan_of(message.options, model)
         model.check_room(call.caller, call.deadline)
         sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
         spans = spans_for(plan, message.spans, sent.inputs, "spans")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bertstream.server.core.errors import invalid, not_available
+from bertstream.server.core.models import ServedModel
 from bertstream.server.core.plans import EncodingPlan, default_pooling, output_sizes, pooled_width
 from bertstream.server.core.tokenization import Column, TokenizeOptions
 from bertstream.server.protocols.bertstream_v1.validation.names import (
@@ -24,8 +25,10 @@ from bertstream.server.protocols.bertstream_v1.validation.tokenization import (
 )
 from bertstream.server.protocols.enums import name_of, names_of, value_of
 from bertstream.v1 import encoding_pb2, types_pb2
-from bertstream.workers.contract import Output, OutputOptions, Pooling, PoolingMode
+from bertstream.workers.contract import INTERACTIVE, Output, OutputOptions, Pooling, PoolingMode
 from bertstream.workers.programs.description import ModelDescription
+
+_REMEMBERED_BYTES = 1024  # of options; a prompt may be long
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,18 @@ def parse_encoding(
     return AskedEncoding(
         output_options, tokenize, special, prompt, asked, priority, sizes, columns, None in shown, effective
     )
+
+
+def plan_of(options: encoding_pb2.EncodingOptions, model: ServedModel) -> AskedEncoding:
+    """Return the plan of a unary call, as `parse_encoding` does; it is remembered, and so must not be changed."""
+
+    def make() -> AskedEncoding:
+        return parse_encoding(options, model.name, model.description, INTERACTIVE)
+
+    if options.ByteSize() > _REMEMBERED_BYTES:
+        return make()
+    plan: AskedEncoding = model.plans.get((parse_encoding, options.SerializeToString(deterministic=True)), make)
+    return plan
 
 
 def effective_pooling(pooling: Pooling) -> encoding_pb2.PoolingOptions:
