@@ -175,6 +175,8 @@ class Connection:
     def reply(self, make: Callable[[], Reply]) -> None:
         self.answers.put(make())
 
+    reply_at_once = reply
+
 
 def bulk_work(number: int, program: ScriptedProgram) -> Work:
     lengths = [1 + (number * 37 + i * 13) % 200 for i in range(10)]

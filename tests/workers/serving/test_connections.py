@@ -152,6 +152,43 @@ def test_answers_larger_than_the_sockets_buffers(worker: Worker) -> None:
     assert found.tensors["last_hidden_state"].shape == (200_000, 6)
 
 
+def test_an_answer_is_sent_without_waking_the_writer(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    senders: list[str] = []
+    send_some = ipc.send_some
+
+    def noted(sock: socket.socket, message: ipc.Message) -> list[memoryview]:
+        senders.append(threading.current_thread().name)
+        return send_some(sock, message)
+
+    monkeypatch.setattr(ipc, "send_some", noted)
+    worker.program.gate.set()
+    sock = worker.connect()
+    hello(sock)
+    ipc.send(sock, make_work(1, [3]))
+    assert isinstance(answers(sock, 1)[1], Result)
+    assert senders == ["engine"]
+
+
+def test_what_a_full_socket_does_not_take_follows_and_then_the_next_answers(worker: Worker) -> None:
+    worker.program.gate.set()
+    sock = worker.connect()
+    hello(sock)
+    large = OutputOptions(("last_hidden_state",))  # 5 MB, far more than the buffers, and nobody reads
+    for number in range(3):
+        ipc.send(sock, make_work(number, [1] * 200_000, output_options=large))
+        assert worker.program.entered.acquire(timeout=20)
+    ipc.send(sock, make_work(3, [3]))
+    found = answers(sock, 4)
+    expected = run(FakeProgram(), prepare([make_work(0, [1] * 200_000, output_options=large)], LAST_LAYER))[0]
+    for number in range(3):
+        answer = found[number]
+        assert isinstance(answer, Result)
+        np.testing.assert_allclose(
+            answer.tensors["last_hidden_state"], expected["last_hidden_state"].numpy(), rtol=1e-6
+        )
+    assert isinstance(found[3], Result)
+
+
 def test_a_full_queue_says_so_and_cancelling_makes_room(worker: Worker) -> None:
     sock = worker.connect()
     hello(sock)

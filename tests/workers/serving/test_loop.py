@@ -41,6 +41,8 @@ class FakeConnection:
     def reply(self, make: Callable[[], Reply]) -> None:
         self.answers.put(make())
 
+    reply_at_once = reply
+
     def get(self, count: int) -> dict[int, Result | Completed | Failure]:
         answers = [self.answers.get(timeout=20) for _ in range(count)]
         return {answer.id: answer for answer in answers if not isinstance(answer, Generated)}

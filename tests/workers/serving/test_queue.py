@@ -20,7 +20,7 @@ SOURCE = object()
 def taken(queue: WorkQueue) -> list[int]:
     """Return the ids of the next batch, which the engine computes at once."""
     found = prepared(queue)
-    queue.engine_is_busy(with_prepared=True)
+    queue.prepared_is_taken()
     return found
 
 
@@ -70,9 +70,44 @@ def test_what_is_cancelled_or_forgotten_gives_its_room_back(queue: WorkQueue) ->
 
 
 def test_an_idle_engine_gets_whatever_waits_at_once(queue: WorkQueue) -> None:
-    queue.add(make_work(1, [1]), SOURCE)
-    queue.engine_is_idle()
-    assert taken(queue) == [1]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(queue.wait_for_work)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.05)
+        queue.add(make_work(1, [1]), SOURCE)
+        assert waiting.result(20) is False
+        assert taken_now(queue) == [1]
+
+
+def test_an_idle_engine_waits_for_a_batch_that_is_being_prepared(queue: WorkQueue) -> None:
+    queue.add(make_work(1, [50]), SOURCE)
+    assert prepared(queue) == [1]
+    assert queue.wait_for_work() is True
+    assert taken_now(queue) == []
+
+
+def test_an_idle_engine_is_woken_once(queue: WorkQueue) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        queue.wake()
+        assert queue.wait_for_work() is False
+        waiting = pool.submit(queue.wait_for_work)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.05)
+        queue.wake()
+        assert waiting.result(20) is False
+
+
+def test_what_comes_beside_an_idle_engine_s_work_is_prepared_meanwhile(queue: WorkQueue) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        preparing, waiting = pool.submit(prepared, queue), pool.submit(queue.wait_for_work)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.05)
+        for number in (1, 2):
+            queue.add(make_work(number, [50]), SOURCE)
+        waiting.result(20)
+        seen = [*taken_now(queue), *preparing.result(20)]
+        queue.prepared_is_taken()  # where it was prepared before the engine looked
+        assert sorted([*seen, *taken_now(queue)]) == [1, 2]
 
 
 def test_while_the_engine_computes_only_a_full_batch_is_taken_ahead(queue: WorkQueue) -> None:
@@ -87,39 +122,23 @@ def test_while_the_engine_computes_only_a_full_batch_is_taken_ahead(queue: WorkQ
         assert [each.work.id for each in plan.batch] == [1, 2]
 
 
-def test_being_idle_is_said_for_one_batch(queue: WorkQueue) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        queue.engine_is_idle()
-        queue.add(make_work(1, [10]), SOURCE)
-        assert taken(queue) == [1]
-        queue.add(make_work(2, [10]), SOURCE)
-        future = pool.submit(taken, queue)
-        with pytest.raises(TimeoutError):
-            future.result(0.05)
-        queue.engine_is_idle()
-        assert future.result(10) == [2]
-
-
-def test_the_expired_do_not_use_up_an_idle_engines_turn(queue: WorkQueue) -> None:
+def test_an_idle_engine_is_told_of_work_that_has_expired(queue: WorkQueue) -> None:
     queue.add(make_work(1, [10], deadline=0.0), SOURCE)
-    queue.engine_is_idle()
-    plan = queue.take()
-    assert plan is not None
+    assert queue.wait_for_work() is False
+    plan = queue.take_now()
     assert ([e.work.id for e in plan.expired], plan.batch) == ([1], ())
-    queue.add(make_work(2, [10]), SOURCE)
-    assert taken(queue) == [2]
 
 
 def test_closing_ends_the_wait(queue: WorkQueue) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(queue.take)
+    with ThreadPoolExecutor(2) as pool:
+        future, idle = pool.submit(queue.take), pool.submit(queue.wait_for_work)
         queue.close()
         assert future.result(10) is None
+        assert idle.result(10) is True  # for the end, which comes as a prepared batch does
 
 
 def test_many_threads_add_and_one_takes_all() -> None:
     queue = WorkQueue(queue_tokens=10**6, batch_tokens=16)
-    queue.engine_is_idle()
     sources = [object() for _ in range(4)]
     threads = [
         threading.Thread(target=lambda s=source: [queue.add(make_work(i, [1]), s) for i in range(200)])
@@ -129,10 +148,8 @@ def test_many_threads_add_and_one_takes_all() -> None:
         thread.start()
     seen: set[tuple[int, int]] = set()
     while len(seen) < 800:
-        plan = queue.take()
-        queue.engine_is_busy(with_prepared=True)
-        queue.engine_is_idle()
-        assert plan is not None
+        queue.wait_for_work()
+        plan = queue.take_now()
         keys = {(id(each.source), each.work.id) for each in plan.batch}
         assert len(plan.batch) <= 16
         assert not keys & seen
@@ -148,16 +165,6 @@ def test_an_engine_that_has_other_things_to_do_takes_what_there_is(queue: WorkQu
         queue.add(make_work(number, [20]), SOURCE)
     assert [each.work.id for each in queue.take_now().batch] == [0, 1]
     assert queue.waiting_tokens == 20
-
-
-def test_after_an_engine_was_woken_small_batches_may_grow_again(queue: WorkQueue) -> None:
-    with ThreadPoolExecutor(1) as threads:
-        queue.engine_is_idle()
-        queue.engine_is_busy(with_prepared=False)
-        taking = threads.submit(taken, queue)
-        queue.add(make_work(1, [20]), SOURCE)
-        queue.add(make_work(2, [30]), SOURCE)
-        assert taking.result(20) == [1, 2]
 
 
 def test_interactive_work_goes_before_a_batch_of_bulk_work_that_is_prepared(queue: WorkQueue) -> None:
@@ -185,10 +192,9 @@ def test_no_more_than_one_batch_is_prepared_ahead(queue: WorkQueue) -> None:
     with ThreadPoolExecutor(1) as pool:
         assert prepared(queue) == [1]
         future = pool.submit(prepared, queue)
-        queue.engine_is_busy(with_prepared=False)
         with pytest.raises(TimeoutError):
             future.result(0.05)
-        queue.engine_is_busy(with_prepared=True)
+        queue.prepared_is_taken()
         assert future.result(20) == [2]
 
 
@@ -197,7 +203,7 @@ def test_a_full_batch_of_interactive_work_is_prepared_ahead_and_not_overtaken(qu
     assert prepared(queue) == [1]
     queue.add(make_work(2, [10]), SOURCE)
     assert taken_now(queue) == []
-    queue.engine_is_busy(with_prepared=True)
+    queue.prepared_is_taken()
     assert taken_now(queue) == [2]
 
 

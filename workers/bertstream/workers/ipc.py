@@ -8,7 +8,8 @@ its type, its shape and where it starts. MessagePack has infinite numbers, which
 from __future__ import annotations
 
 import struct
-from socket import socket
+from contextlib import suppress
+from socket import MSG_DONTWAIT, socket
 from typing import Any
 
 import numpy as np
@@ -93,13 +94,29 @@ def decode(prelude: bytes | bytearray | memoryview, body: bytearray) -> Message:
 
 def send(sock: socket, message: Message) -> None:
     """Write one whole frame; this blocks while the peer does not read."""
-    pending = [memoryview(buffer) for buffer in encode(message)]
+    send_rest(sock, [memoryview(buffer) for buffer in encode(message)])
+
+
+def send_rest(sock: socket, pending: list[memoryview]) -> None:
+    """Write these buffers, which are taken off the list; this blocks while the peer does not read."""
     while pending:
-        sent = sock.sendmsg(pending[:_MAX_BUFFERS])
-        while pending and sent >= len(pending[0]):
-            sent -= len(pending.pop(0))
-        if sent:
-            pending[0] = pending[0][sent:]
+        _take_off(pending, sock.sendmsg(pending[:_MAX_BUFFERS]))
+
+
+def send_some(sock: socket, message: Message) -> list[memoryview]:
+    """Write as much of one frame as the socket takes at once, and return the rest."""
+    pending = [memoryview(buffer) for buffer in encode(message)]
+    with suppress(BlockingIOError):
+        _take_off(pending, sock.sendmsg(pending[:_MAX_BUFFERS], (), MSG_DONTWAIT))
+    return pending
+
+
+def _take_off(pending: list[memoryview], sent: int) -> None:
+    """Take the bytes that were sent off the buffers that wait."""
+    while pending and sent >= len(pending[0]):
+        sent -= len(pending.pop(0))
+    if sent:
+        pending[0] = pending[0][sent:]
 
 
 def receive(sock: socket) -> Message | None:

@@ -1,4 +1,7 @@
-"""Serve the worker's end of its connections: one thread reads work into the queue, one writes answers out."""
+"""Serve the worker's end of its connections: one thread reads work into the queue, one writes answers out.
+
+A single answer is written by the engine's own thread where it can be, as waking another one would take longer.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,9 @@ class Connection:
         self.number = number
         self._socket = sock
         self._queues = queues
-        self._outbox: SimpleQueue[Callable[[], Hello | Reply] | None] = SimpleQueue()
+        self._outbox: SimpleQueue[Callable[[], Hello | Reply | None] | None] = SimpleQueue()
+        self._writing = threading.Lock()  # of the socket
+        self._rest: list[memoryview] = []  # of a frame that was begun, to go first
 
     def start(self, hello: Hello) -> None:
         """Greet the frontend, and begin to read and to write."""
@@ -95,6 +100,25 @@ class Connection:
     def reply(self, make: Callable[[], Reply]) -> None:
         """Have the writer make and send an answer, while the caller goes on."""
         self._outbox.put(make)
+
+    def reply_at_once(self, make: Callable[[], Result]) -> None:
+        """Send an answer from this thread, without waiting; leave to the writer what the socket does not take.
+
+        Answers to different work may overtake each other.
+        """
+        if not self._writing.acquire(blocking=False):
+            self.reply(make)
+            return
+        try:
+            if self._rest:
+                self.reply(make)
+            elif rest := ipc.send_some(self._socket, make()):
+                self._rest = rest
+                self.reply(_nothing_more)
+        except Exception:  # the writer is to notice, too, and to end the connection
+            self.reply(make)
+        finally:
+            self._writing.release()
 
     def _read(self) -> None:
         try:
@@ -119,16 +143,27 @@ class Connection:
     def _write(self) -> None:
         try:
             while (make := self._outbox.get()) is not None:
-                message = make()
-                if isinstance(message, Failure):
-                    self._queues.measures.failed(message.reason)
-                ipc.send(self._socket, message)
+                self._write_one(make())
         except OSError as error:
             log.warning("connection %d cannot be written to: %s", self.number, error)
         finally:
             with contextlib.suppress(OSError):  # wakes the reader, where it is this side that gives up
                 self._socket.shutdown(socket.SHUT_RDWR)
-            self._socket.close()
+            with self._writing:
+                self._socket.close()
+
+    def _write_one(self, message: Hello | Reply | None) -> None:
+        """Write what is left of an answer that was sent at once, then this message."""
+        if isinstance(message, Failure):
+            self._queues.measures.failed(message.reason)
+        with self._writing:
+            ipc.send_rest(self._socket, self._rest)
+            if message is not None:
+                ipc.send(self._socket, message)
+
+
+def _nothing_more() -> None:
+    """Make no message, for the writer to send what is left of the one before."""
 
 
 class Listener:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 import time
@@ -96,7 +95,7 @@ class EngineLoop:
         are more of those than cores, all of them sleep between loops, which more than doubles the time of a short text.
         """
         if self._generator is not None:
-            self._generator.wake_by(self._wake)
+            self._generator.wake_by(self._queue.wake)  # after a batch that is ready, it looks anyway
         threading.Thread(target=self._prepare_forever, name="preparer", daemon=True).start()
         warm: Future[None] = Future()
         threading.Thread(target=self._run, args=(warm_up, warm), name="engine", daemon=True).start()
@@ -115,11 +114,6 @@ class EngineLoop:
     def computing_seconds(self) -> float:
         """Return how long the current batch or step has been computing; 0 when idle."""
         return self._computing.seconds
-
-    def _wake(self) -> None:
-        """Have the engine look for something to generate, unless a batch is ready, after which it looks anyway."""
-        with contextlib.suppress(queue.Full):
-            self.prepared.put_nowait(_NOTHING)
 
     def _prepare_forever(self) -> None:
         while (plan := self._queue.take()) is not None:
@@ -169,16 +163,14 @@ class EngineLoop:
             wait = False
             if not self._prepared_before(self._flight):
                 return _NOTHING
+        prepared_comes = wait and self._queue.wait_for_work()
         if urgent := self._batch_of(self._queue.take_now()):
             return urgent
-        batch: Taken | None = _NOTHING
-        if wait:
-            self._queue.engine_is_idle()
-            batch = self.prepared.get()
-        else:
-            with contextlib.suppress(queue.Empty):
-                batch = self.prepared.get_nowait()
-        self._queue.engine_is_busy(with_prepared=bool(batch and batch[0]))
+        try:
+            batch = self.prepared.get(block=prepared_comes)
+        except queue.Empty:
+            return _NOTHING
+        self._queue.prepared_is_taken()
         return batch
 
     def _prepared_before(self, flight: Flight) -> bool:
@@ -239,9 +231,10 @@ class EngineLoop:
     def _answer(self, entries: Sequence[Entry], outputs: Sequence[dict[str, Tensor]], started: float) -> None:
         seconds, waits = time.monotonic() - started, (self._queue.wait_seconds, self._queue.batch_seconds)
         self.batches += 1
-        self._measures.computed(entries, self._queue.batch_tokens, started, seconds)
+        at_once = len(entries) == 1 and entries[0].work.priority == INTERACTIVE
         for entry, tensors in zip(entries, outputs, strict=True):
-            _answer(entry, tensors, started - entry.arrival, seconds, waits)
+            _answer(entry, tensors, started - entry.arrival, seconds, waits, at_once=at_once)
+        self._measures.computed(entries, self._queue.batch_tokens, started, seconds)
 
     def _halve(self, entries: Sequence[Entry], reason: FailureReason) -> None:
         halve(
@@ -276,9 +269,16 @@ def _reply(entry: Entry, failure: Failure) -> None:
 
 
 def _answer(
-    entry: Entry, tensors: dict[str, Tensor], queued: float, computed: float, waits: tuple[float, float]
+    entry: Entry,
+    tensors: dict[str, Tensor],
+    queued: float,
+    computed: float,
+    waits: tuple[float, float],
+    *,
+    at_once: bool,
 ) -> None:
     def make() -> Result:
         return Result(entry.work.id, {name: t.numpy() for name, t in tensors.items()}, queued, computed, *waits)
 
-    _connection(entry).reply(make)
+    connection = _connection(entry)
+    (connection.reply_at_once if at_once else connection.reply)(make)

@@ -33,8 +33,10 @@ class WorkQueue:
         self.interactive_tokens = batch_tokens  # the most of a batch in which interactive work goes first
         self.queue_seconds = queue_seconds
         self._waiting = WaitingWork()
-        self._changed = threading.Condition()
-        self._idle = False
+        self._changed = threading.Condition(lock := threading.RLock())  # awaited by whoever prepares batches
+        self._has_work = threading.Condition(lock)  # awaited by the engine
+        self._engine_waits = False
+        self._woken = False
         self._closed = False
         self._ahead: Plan | None = None  # taken to be prepared, and not computed yet
         self._at_hand = AtHand()
@@ -78,7 +80,10 @@ class WorkQueue:
                 self._waiting.of(new).refused(new)
                 return overloaded(work, retry, outlook.wait_seconds)
             self._waiting.add(new)
-            self._changed.notify()
+            if self._engine_waits:
+                self._has_work.notify()
+            else:
+                self._have_prepared()
             return None
 
     def computed(self) -> None:
@@ -97,17 +102,29 @@ class WorkQueue:
         with self._changed:
             self._waiting.cancel_all(source)
 
-    def engine_is_idle(self) -> None:
-        """Note that the engine is idle: until it is busy again, whatever waits is taken at once."""
-        with self._changed:
-            self._idle = True
-            self._changed.notify()
+    def wait_for_work(self) -> bool:
+        """Wait until the idle engine has something to do; return whether that is the batch that was taken ahead.
 
-    def engine_is_busy(self, *, with_prepared: bool) -> None:
-        """Note that the engine goes on, with the batch that was taken ahead or with something else."""
+        So it is once the queue is closed, as whoever takes batches ahead then tells the engine of the end. What waits
+        is for the engine itself to take: to have it prepared by another thread first would only take longer.
+        """
         with self._changed:
-            self._idle = False
-            if with_prepared and self._ahead is not None:
+            self._engine_waits = True
+            while not (self._woken or self._closed or self._ahead or len(self._waiting)):
+                self._has_work.wait()
+            self._engine_waits = self._woken = False
+            return self._closed or self._ahead is not None
+
+    def wake(self) -> None:
+        """Have the engine look for something else to do, now, or instead of its next wait."""
+        with self._changed:
+            self._woken = True
+            self._has_work.notify()
+
+    def prepared_is_taken(self) -> None:
+        """Note that the engine computes the batch that was taken ahead."""
+        with self._changed:
+            if self._ahead is not None:
                 self._computes(self._ahead)
                 self._ahead = None
                 self._changed.notify()
@@ -115,26 +132,39 @@ class WorkQueue:
     def take(self) -> Plan | None:
         """Return the next batch to prepare, waiting for it; None once closed.
 
-        One batch is prepared ahead. While the engine computes, only a batch that is already full is taken: a smaller
-        one may yet grow. A full batch of bulk work has no interactive work in it, which the engine takes itself as soon
-        as it can.
+        One batch is prepared ahead, and only one that is already full: a smaller one may yet grow. A full batch of bulk
+        work has no interactive work in it, which the engine takes itself as soon as it can.
         """
         with self._changed:
             while not self._closed:
                 plan = None if self._ahead else self._plan_ahead()
                 if plan is not None:
                     self._ahead = plan if plan.batch else None
+                    self._has_work.notify()
                     return plan
                 self._changed.wait()
             return None
 
+    def _have_prepared(self) -> None:
+        """Wake whoever prepares batches where one is full."""
+        if self._ahead is None and (self._interactive_is_full or self._bulk_is_full):
+            self._changed.notify()
+
     def _plan_ahead(self) -> Plan | None:
         waiting, now = self._waiting, time.monotonic()
-        if waiting.interactive.tokens >= self.interactive_tokens or (self._idle and len(waiting)):
+        if self._interactive_is_full:
             return waiting.take(now, self._bounds, self._bulk_turn, self._timing(now))
-        if waiting.bulk.tokens >= self.batch_tokens:
+        if self._bulk_is_full:
             return waiting.take_bulk(now, self._bounds, self._timing(now))
         return None
+
+    @property
+    def _interactive_is_full(self) -> bool:
+        return self._waiting.interactive.tokens >= self.interactive_tokens
+
+    @property
+    def _bulk_is_full(self) -> bool:
+        return self._waiting.bulk.tokens >= self.batch_tokens
 
     def take_now(self) -> Plan:
         """Return what to compute before the batch that was taken ahead, or what waits where there is none."""
@@ -144,6 +174,7 @@ class WorkQueue:
                 self._computing_bulk, self._bulk_turn = False, now
             plan = _NOTHING if self._closed else self._plan_now(now)
             self._computes(plan)
+            self._have_prepared()
             return plan
 
     def _plan_now(self, now: float) -> Plan:
@@ -204,3 +235,4 @@ class WorkQueue:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            self._has_work.notify_all()
