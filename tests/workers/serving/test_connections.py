@@ -175,11 +175,11 @@ def test_what_a_full_socket_does_not_take_follows_and_then_the_next_answers(work
     hello(sock)
     large = OutputOptions(("last_hidden_state",))  # 5 MB, far more than the buffers, and nobody reads
     for number in range(3):
-        ipc.send(sock, make_work(number, [1] * 200_000, output_options=large))
+        ipc.send(sock, make_work(number, [200_000], output_options=large))
         assert worker.program.entered.acquire(timeout=20)
     ipc.send(sock, make_work(3, [3]))
     found = answers(sock, 4)
-    expected = run(FakeProgram(), prepare([make_work(0, [1] * 200_000, output_options=large)], LAST_LAYER))[0]
+    expected = run(FakeProgram(), prepare([make_work(0, [200_000], output_options=large)], LAST_LAYER))[0]
     for number in range(3):
         answer = found[number]
         assert isinstance(answer, Result)

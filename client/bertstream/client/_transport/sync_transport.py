@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from time import sleep
 from typing import Any, TypeAlias, TypeVar
 
@@ -162,7 +162,12 @@ class SyncTransport:
 
     def _make(self, calls: Calls, deadline: Deadline) -> None:
         """Make the calls, a few at a time, and take their answers in order."""
-        requests, under_way = iter(calls.requests), deque[Any]()
+        all_requests = iter(calls.requests)
+        first = list(islice(all_requests, 2))
+        if len(first) == 1:
+            self._make_alone(calls, first[0], deadline)
+            return
+        requests, under_way = chain(first, all_requests), deque[Any]()
         number = 0
         try:
             while True:
@@ -180,9 +185,35 @@ class SyncTransport:
             for asked in under_way:
                 asked.call.cancel()
 
-    def _start(self, calls: Calls, request: Any, deadline: Deadline) -> UnderWay:
+    def _make_alone(self, calls: Calls, request: Any, deadline: Deadline) -> None:
+        """Make the only call, and take its answer."""
+        try:
+            answer = self._answer_alone(calls.rpc, self._asked(calls, request, deadline))
+        except RpcError as error:
+            raise calls.explain(0, error) from None
+        calls.answered(0, answer)
+
+    def _answer_alone(self, rpc: str, asked: UnderWay) -> Any:
+        """Return the answer to a request as `_answer` does, from this thread: for a future gRPC starts another one."""
+        while True:
+            timeout, place = asked.deadline.left(), self._acquire(asked.tries)
+            try:
+                make = self._rpcs[place][rpc].with_call
+                return make(asked.request, timeout=timeout, metadata=self._connection.metadata)[0]
+            except grpc.RpcError as error:
+                failed = self._error_at(place)(error)
+            finally:
+                self._balance.release(place)
+            delay = asked.tries.failed(place.server, failed)
+            sleep(asked.deadline.wait_before(delay, failed))
+            self._check_open()
+
+    def _asked(self, calls: Calls, request: Any, deadline: Deadline) -> UnderWay:
         timeout = deadline.left(None if calls.patient else self._connection.timeout)
-        asked = UnderWay(request, Deadline(timeout), self._connection.tries(calls.rpc))
+        return UnderWay(request, Deadline(timeout), self._connection.tries(calls.rpc))
+
+    def _start(self, calls: Calls, request: Any, deadline: Deadline) -> UnderWay:
+        asked = self._asked(calls, request, deadline)
         self._call(calls, asked)
         return asked
 

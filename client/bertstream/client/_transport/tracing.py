@@ -88,20 +88,43 @@ class TracedRpc:
         """Begin a call of one request and one answer."""
         return self._begin(self._rpc.future, arguments, metadata, options)
 
+    def with_call(self, *arguments: Any, metadata: Any = (), **options: Any) -> Any:
+        """Make a call of one request and one answer; return the answer and the call."""
+        span, metadata = self._start(metadata)
+        try:
+            answer, call = self._rpc.with_call(*arguments, metadata=metadata, **options)
+        except grpc.RpcError as error:
+            _end(self._api, span, error)
+            raise
+        except BaseException as error:
+            self._abandon(span, error)
+            raise
+        _end(self._api, span, call)
+        return answer, call
+
     def _begin(self, rpc: Any, arguments: Any, metadata: Any, options: Any) -> Any:
+        span, metadata = self._start(metadata)
+        try:
+            call = rpc(*arguments, metadata=metadata, **options)
+        except BaseException as error:
+            self._abandon(span, error)
+            raise
+        call.add_done_callback(functools.partial(_end, self._api, span))
+        return call
+
+    def _start(self, metadata: Any) -> tuple[Any, Any]:
+        """Start a call's span, and return it and the call's metadata, by which the server learns of it."""
         api = self._api
         span = api.tracer.start_span(self._name, kind=api.trace.SpanKind.CLIENT, attributes=self._attributes)
         carried: dict[str, str] = {}
         if not any(name.lower() == "traceparent" for name, _ in metadata):  # the caller's own
             api.propagate.inject(carried, api.trace.set_span_in_context(span))
-        try:
-            call = rpc(*arguments, metadata=(*metadata, *carried.items()), **options)
-        except BaseException as error:
-            _fail(api, span, type(error).__name__)
-            span.end()
-            raise
-        call.add_done_callback(functools.partial(_end, api, span))
-        return call
+        return span, (*metadata, *carried.items())
+
+    def _abandon(self, span: Any, error: BaseException) -> None:
+        """End the span of a call that did not begin, or that was left."""
+        _fail(self._api, span, type(error).__name__)
+        span.end()
 
 
 def method(name: str) -> Method:
