@@ -48,6 +48,15 @@ struct Place {
   float* least;
 };
 
+// 16 or 32 rows: `states` and, `states_below` bytes after, the second 16. Likewise the outputs' weights.
+struct Factors {
+  const char* states;
+  int64_t states_below;
+  const char* weights;
+  int64_t weights_beside;
+  int64_t slices;
+};
+
 #ifdef BERTSTREAM_AMX
 inline __m512 low_half(__m512i pairs) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(pairs)), 16));
@@ -80,39 +89,6 @@ inline void lay_out_row(Halves, const c10::BFloat16* x, int64_t size, const Plac
   }
 }
 #endif
-
-// x, times `factors` where there are any, = scale * q + least with q from 0 to 255: the whole range is used, wherever it
-// lies. `row` has room for it.
-template <typename scalar_t>
-inline void lay_out_row(Bytes, const scalar_t* x, const float* factors, int64_t size, float* row, const Place& place) {
-  // Two chains of each, since every comparison waits for the one before.
-  Vec most[2] = {Vec(-INFINITY), Vec(-INFINITY)}, fewest[2] = {Vec(INFINITY), Vec(INFINITY)};
-  Vec zero[2] = {Vec(0.f), Vec(0.f)};  // a NaN after one or an infinity, which comparing forgets
-  const auto take = [&](int64_t i, auto n, int64_t chain) {
-    const Vec values = factors == nullptr ? load(x + i, n) : load(x + i, n) * load(factors + i, n);
-    values.store(row + i);
-    zero[chain] = at::vec::fmadd(values, Vec(0.f), zero[chain]);
-    most[chain] = larger(most[chain], first_lanes(values, n, -INFINITY));
-    fewest[chain] = smaller(fewest[chain], first_lanes(values, n, INFINITY));
-  };
-  int64_t i = 0;
-  for (; i + 2 * kLanes <= size; i += 2 * kLanes) {
-    take(i, kWhole, 0);
-    take(i + kLanes, kWhole, 1);
-  }
-  for (; i < size; i += kLanes) take(i, std::min(kLanes, size - i), 0);
-  const float highest = largest(larger(most[0], most[1]));
-  const float least = -largest(Vec(0.f) - smaller(fewest[0], fewest[1]));
-  const float range = highest - least;
-  *place.scale = range > 0.f ? range / 255.f : 1.f;
-  *place.least = least + total(zero[0] + zero[1]);  // and so is the whole row
-  const Vec from(least), factor(1.f / *place.scale);
-  char* to = place.to;
-  // What is after the row, up to a slice, is any number at all: it meets weights of 0.
-  for (int64_t k = 0; k < size; k += Bytes::kDepth, to += kSliceBytes<Bytes>)
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < Bytes::kDepth; i += kLanes) store_bytes(to + i, (Vec::loadu(row + k + i) - from) * factor);
-}
 
 }  // namespace
 }  // namespace bertstream

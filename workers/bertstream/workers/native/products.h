@@ -112,7 +112,7 @@ inline void multiply_panel(
     for (int64_t row = 0; row < count; row += kBlock) {
       const int64_t some = std::min(kBlock, count - row);
       multiply_block<Kind>(
-          Factors{panel.at(row), bytes, w.tiles + output / 16 * bytes, bytes, slices}, some > 16 ? 2 : 1, sums);
+          Factors{panel.at(row), bytes, w.tiles + output / 16 * bytes, bytes, slices}, some, sums);
       for (int64_t i = 0; i < std::min(kBlock, end - output); i += kLanes) {
         const int64_t n = end - output - i;
         if (n >= kLanes) {
