@@ -59,7 +59,7 @@ def test_it_is_served_all_the_same(checkpoint: Checkpoint, new_cache: Callable[[
         f"aside as .aside.{compiled.name}, and made anew"
     )
 
-    shutil.copy(library, compiled / native.file_name())
+    shutil.copy(library, compiled / "planted.so")
     seal(compiled)
     compiled.chmod(0o777)
     found, told = vectors(checkpoint("bert"), cache)

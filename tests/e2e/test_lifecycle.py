@@ -74,7 +74,7 @@ def test_health_of_the_server_its_services_and_models(server: Server) -> None:
 
 def test_the_ready_line_says_what_is_served(server: Server) -> None:
     assert f"ready on {server.address} " in server.ready_line
-    for part in ("all-MiniLM-L6-v2 (bert, 6 layers, 384 wide)", "cpu float32", "native operators", "1 worker of"):
+    for part in ("all-MiniLM-L6-v2 (bert, 6 layers, 384 wide)", "cpu float32", "native operators: ", "1 worker of"):
         assert part in server.ready_line
 
 

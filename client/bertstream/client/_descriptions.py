@@ -19,7 +19,7 @@ from bertstream.v1 import types_pb2 as types
 _SAME_NAMES = (
     *("name", "revision", "family", "architecture", "layers", "hidden_size", "attention_heads", "vocabulary_size"),
     *("type_vocabulary_size", "max_tokens", "default_max_length", "has_pooler", "device", "workers", "live_workers"),
-    *("native_operators", "default_prompt_name"),
+    *("native_operators", "default_prompt_name", "cpu_instructions"),
 )
 
 

@@ -156,6 +156,8 @@ class Model:
     """How it generates text; None if it does not."""
     pooling_steps: tuple[str, ...] = ()
     """What the pooling "checkpoint" does after the last layer, in plain words; empty for another pooling."""
+    cpu_instructions: str = ""
+    """Instructions that its C++ operators use, such as "avx512+vnni"; empty for none, on CUDA and of older servers."""
 
     @property
     def vector_size(self) -> int:

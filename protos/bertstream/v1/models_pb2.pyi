@@ -338,6 +338,7 @@ class Model(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     POOLING_STEPS_FIELD_NUMBER: _builtins.int
+    CPU_INSTRUCTIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in requests."""
     revision: _builtins.str
@@ -376,6 +377,10 @@ class Model(_message.Message):
     """Whether the C++ operators are in use."""
     default_prompt_name: _builtins.str
     """The prompt used where a request names none; empty for no prompt."""
+    cpu_instructions: _builtins.str
+    """Instructions of the processor that the C++ operators use, such as "avx2", "avx512+vnni" or "avx512+vnni+amx"; empty
+    where there are no operators, and on CUDA.
+    """
     @_builtins.property
     def default_pooling(self) -> _encoding_pb2.PoolingOptions:
         """The pooling that a request gets that does not say, every field set; `dimensions` 0 is the hidden size."""
@@ -454,10 +459,11 @@ class Model(_message.Message):
         labels: _abc.Iterable[_builtins.str] | None = ...,
         generation: Global___GenerationDescription | None = ...,
         pooling_steps: _abc.Iterable[_builtins.str] | None = ...,
+        cpu_instructions: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_pooling", b"default_pooling", "generation", b"generation", "limits", b"limits", "precision_test", b"precision_test"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "attention_heads", b"attention_heads", "compute_type", b"compute_type", "default_max_length", b"default_max_length", "default_pooling", b"default_pooling", "default_prompt_name", b"default_prompt_name", "device", b"device", "family", b"family", "generation", b"generation", "has_pooler", b"has_pooler", "heads", b"heads", "hidden_size", b"hidden_size", "labels", b"labels", "layers", b"layers", "limits", b"limits", "live_workers", b"live_workers", "max_tokens", b"max_tokens", "name", b"name", "native_operators", b"native_operators", "outputs", b"outputs", "pooling_steps", b"pooling_steps", "precision_test", b"precision_test", "prompts", b"prompts", "revision", b"revision", "special_tokens", b"special_tokens", "type_vocabulary_size", b"type_vocabulary_size", "vocabulary_size", b"vocabulary_size", "warnings", b"warnings", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "attention_heads", b"attention_heads", "compute_type", b"compute_type", "cpu_instructions", b"cpu_instructions", "default_max_length", b"default_max_length", "default_pooling", b"default_pooling", "default_prompt_name", b"default_prompt_name", "device", b"device", "family", b"family", "generation", b"generation", "has_pooler", b"has_pooler", "heads", b"heads", "hidden_size", b"hidden_size", "labels", b"labels", "layers", b"layers", "limits", b"limits", "live_workers", b"live_workers", "max_tokens", b"max_tokens", "name", b"name", "native_operators", b"native_operators", "outputs", b"outputs", "pooling_steps", b"pooling_steps", "precision_test", b"precision_test", "prompts", b"prompts", "revision", b"revision", "special_tokens", b"special_tokens", "type_vocabulary_size", b"type_vocabulary_size", "vocabulary_size", b"vocabulary_size", "warnings", b"warnings", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

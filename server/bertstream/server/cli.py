@@ -13,6 +13,7 @@ from bertstream.server.supervisor import app
 from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import chosen_models
+from bertstream.workers.native.processor import ProcessorError
 from bertstream.workers.process import logs
 from bertstream.workers.programs.description import DescriptionError
 from bertstream.workers.trust.ownership import TrustError
@@ -90,7 +91,7 @@ class _ServerParser(argparse.ArgumentParser):
 def _exit_code(run: Callable[[], int]) -> int:
     try:
         return run()
-    except config.ConfigError as error:
+    except (config.ConfigError, ProcessorError) as error:
         app.fail(error)
         return 2
     except BrokenPipeError:  # the reader of standard output has gone; the caller of this function handles that

@@ -116,6 +116,7 @@ class ModelSettings:
     queue_tokens: int  # under way in this frontend
     max_length: int = 0  # tokens that texts are cut to by default; 0: the checkpoint's own
     serial: int = 0  # tells versions of one model apart
+    cpu_instructions: str = ""  # that the workers' operators use, such as "avx512+vnni"; "" for none, and on CUDA
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -24,6 +25,7 @@ from bertstream.server.supervisor.loading import Loader
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
 from bertstream.workers.compile.compiling import Compiled, CompiledModel, CompileStep
+from bertstream.workers.native import processor
 from bertstream.workers.process import logs
 from bertstream.workers.process.child import ChildFailed, ChildSpec
 from bertstream.workers.programs.description import PrecisionTest
@@ -126,6 +128,26 @@ def test_the_line_never_gives_the_operators_as_the_reason_that_there_are_none(
     config = ServeConfig(("a=/a",), workers=1, dtype=dtype)
     line = app.ready_line(config, app.Ports(1), launched(config, tmp_path)[1], "native")
     assert line.endswith(f" | no native operators: {why}")
+
+
+def test_the_line_says_which_instructions_are_used(tmp_path: Path) -> None:
+    config = ServeConfig(("a=/a",), workers=1)
+    _, (launch,) = launched(config, tmp_path)
+    native = msgspec.structs.replace(launch.description, native_operators=True)
+    compiled = dataclasses.replace(launch.compiled, cpu_instructions="avx512+vnni")
+    launch = dataclasses.replace(launch, description=native, compiled=compiled)
+    assert app.ready_line(config, app.Ports(1), [launch], "native").endswith(" | native operators: avx512+vnni")
+    assert launch.settings.cpu_instructions == "avx512+vnni"
+    on_gpu = dataclasses.replace(launch, compiled=dataclasses.replace(compiled, cpu_instructions=""))
+    assert app.ready_line(config, app.Ports(1), [on_gpu], "native").endswith(" | native operators")
+
+
+def test_processes_are_kept_to_the_same_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "environment", lambda: {"ATEN_CPU_CAPABILITY": "avx2"})
+    config = ServeConfig(("a=/a",), workers=1)
+    _, (launch,) = launched(config, tmp_path)
+    (spec,) = launch.specs(config)
+    assert spec.environment["ATEN_CPU_CAPABILITY"] == "avx2"
 
 
 TOLD = "least cosine of a token's state to float32 0.98996 on made-up texts"

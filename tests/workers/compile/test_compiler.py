@@ -58,8 +58,7 @@ def test_a_compiled_directory_holds_all_that_a_worker_needs(checkpoint: Checkpoi
     assert compiled.parent == compile_cache / "models"
     assert len(compiled.name) == 32
     names = {file.name for file in compiled.iterdir()}
-    assert {"program.pt", "weights.bin", "description.json", "tokenizer.json", "manifest"} <= names
-    assert len(names) == 5 + ModelDescription.load(compiled).native_operators
+    assert names == {"program.pt", "weights.bin", "description.json", "tokenizer.json", "manifest"}
 
 
 def test_the_second_time_is_a_look_up(checkpoint: Checkpoint, compile_cache: Path) -> None:
@@ -208,23 +207,23 @@ def for_cuda(dtype: str, cache: Path) -> tuple[targets.Target, list[str]]:
 
 
 @pytest.mark.usefixtures("gpu")
-def test_half_precision_on_a_gpu_takes_both_libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_half_precision_on_a_gpu_takes_our_operators(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(targets, "library_for_cpu", lambda cache: tmp_path / "operators.so")
     for dtype in ("float16", "bfloat16"):
         target, steps = for_cuda(dtype, tmp_path)
-        assert [library.name for library in target.libraries] == ["operators.so", cuda_library.file_name("sm_90")]
+        assert target.kernels == tmp_path / cuda_library.file_name("sm_90")
         assert target.operators == Operators(native=True, flash=True, products="plain", epilogue=True)
         assert "sm_90" in target.identity
         assert steps == ["operators 0 2", "operators 1 2"]
 
 
 @pytest.mark.usefixtures("gpu")
-def test_fp8_on_a_gpu_takes_both_libraries_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_fp8_on_a_gpu_takes_them_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(targets, "library_for_cpu", lambda cache: tmp_path / "operators.so")
     monkeypatch.setattr(gpu_products, "float8_difference", lambda device: "")
     target, _ = for_cuda("fp8", tmp_path)
     assert target.operators == Operators(native=True, flash=True, products="fp8")
-    assert (target.states, len(target.libraries)) == (torch.bfloat16, 2)
+    assert (target.states, target.kernels) == (torch.bfloat16, tmp_path / cuda_library.file_name("sm_90"))
     monkeypatch.setattr(gpu_products, "float8_difference", lambda device: "a product fails")
     with pytest.raises(ValueError, match="'fp8' cannot be had: a product fails"):
         for_cuda("fp8", tmp_path)
@@ -271,11 +270,11 @@ def test_operators_that_a_gpu_does_not_use_are_left_out(
 
 @pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
 @pytest.mark.usefixtures("gpu")
-def test_a_program_for_a_gpu_brings_both_libraries(checkpoint: Checkpoint, compile_cache: Path, tmp_path: Path) -> None:
+def test_a_program_for_a_gpu_brings_its_kernels(checkpoint: Checkpoint, compile_cache: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "native").symlink_to(native.build(compile_cache).parent.parent)
     compiled = compile_model(checkpoint("bert"), dtype="bfloat16", device="cuda", cache=tmp_path / "cache")
-    assert {file.name for file in compiled.glob("*.so")} == {native.file_name(), cuda_library.file_name("sm_90")}
+    assert {file.name for file in compiled.glob("*.so")} == {cuda_library.file_name("sm_90")}
     description = ModelDescription.load(compiled)
     assert (description.native_operators, description.products) == (True, "plain")
     # Its heads of 12 are not for flash attention, so all of it can be run here by the operators of the same names.

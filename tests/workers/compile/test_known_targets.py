@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -68,6 +69,10 @@ def test_what_is_compiled_is_found_without_torch(checkpoint: Callable[[str], Pat
     directory, devices, operators, has_torch = run(checkpoint("bert"), compiled)
     assert (directory, devices, operators) == (want.models[0].directory, 0, want.operators)
     assert has_torch is False
+    again = found(checkpoint("bert"), compiled)
+    assert again is not None
+    assert Path(again.models[0].operators).samefile(want.models[0].operators)
+    assert again.models[0].cpu_instructions == want.models[0].cpu_instructions
 
 
 def found(source: Path, cache: Path, **options: Any) -> Compiled | None:
@@ -173,6 +178,20 @@ def test_a_damaged_model_needs_torch(checkpoint: Callable[[str], Path], copy: Pa
     weights.write_bytes(content)
     assert found(checkpoint("bert"), copy) is None
     assert not weights.exists()  # put aside, to be made anew
+
+
+@pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
+def test_a_damaged_library_needs_torch(checkpoint: Callable[[str], Path], compiled: Path, copy: Path) -> None:
+    known = KnownTargets.here(copy)
+    target = known.recall("float32")
+    assert target is not None
+    library = Path(shutil.copytree(Path(target.library).parent, copy / "own")) / Path(target.library).name
+    shutil.rmtree(copy / "targets")
+    known.remember("float32", dataclasses.replace(target, library=str(library)))
+    assert found(checkpoint("bert"), copy) is not None
+    library.write_bytes(b"planted")
+    assert found(checkpoint("bert"), copy) is None
+    assert not library.exists()  # put aside
 
 
 def test_operators_that_failed_are_tried_again(

@@ -19,6 +19,7 @@ from torch import Tensor
 from bertstream.workers import native
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.models import packing
+from bertstream.workers.native import processor
 from bertstream.workers.programs.program import ScriptedProgram
 from tests.support.pairs import EXACT, difference
 
@@ -26,13 +27,9 @@ pytestmark = pytest.mark.skipif(not native.status()[0], reason=native.status()[1
 
 SHAPES = [(1, 384, 384), (5, 40, 36), (17, 1536, 96), (33, 1, 1), (100, 100, 70), (64, 3072, 33)]
 
-# The environment for torch and the operators, and whether this processor has the instructions.
-LEVELS: dict[str, tuple[dict[str, str], Callable[[], bool]]] = {
-    "vnni": ({"BERTSTREAM_AMX": "0"}, lambda: torch.cpu._is_avx512_supported() and torch.cpu._is_vnni_supported()),
-    "avx2": ({"ATEN_CPU_CAPABILITY": "avx2"}, torch.cpu._is_avx2_supported),
-    # As on a processor of another make, for which there is no code with its own instructions.
-    "plain": ({"ATEN_CPU_CAPABILITY": "default"}, lambda: True),
-}
+# What the operators say that they use. "portable" is as on a processor of another make, for which there is no code with
+# its own instructions.
+LEVELS = {"vnni": "avx512+vnni", "avx512": "avx512", "avx2": "avx2", "portable": "portable"}
 
 CHILD = """
 import platform
@@ -45,12 +42,12 @@ from bertstream.workers import native
 
 cache, checkpoint, compiled, work, level = sys.argv[1:]
 torch.set_num_threads(1)
-if level == "plain":
+if level == "portable":
     platform.machine = lambda: "another"
 library = native.build(Path(cache))
 native.load(library)
 given = torch.load(work)
-found = {"library": library.name, "amx": native.has_amx(), "threads": []}
+found = {"instructions": native.instructions(), "amx": native.has_amx(), "threads": []}
 for threads in (1, 3):
     torch.set_num_threads(threads)
     found["threads"].append([torch.ops.bertstream.linear(*each) for each in given["products"]])
@@ -60,16 +57,19 @@ try:
     torch.ops.bertstream.linear(*given["packed"])
 except RuntimeError as error:
     found["refused"] = str(error)
-if level != "plain":
+if level != "portable":
     from bertstream.workers.compile.compiler import compile_model
     from bertstream.workers.programs.program import ScriptedProgram, ProgramError
 
     try:
-        ScriptedProgram.load(Path(compiled), "cpu")
+        program = ScriptedProgram.load(Path(compiled), "cpu", library)
+        found["other program"] = program.hidden_states(given["ids"], None, [100, 50, 50], [5])[0]
     except ProgramError as error:
-        found["other program"] = str(error)
-    program = ScriptedProgram.load(compile_model(Path(checkpoint), cache=Path(cache)), "cpu")
-    found["products"] = program.description.products
+        found["refused program"] = str(error)
+    own = compile_model(Path(checkpoint), cache=Path(cache))
+    program = ScriptedProgram.load(own, "cpu")
+    found["folder"] = own.name
+    found["amx program"] = program.description.amx
     found["native"] = program.description.native_operators
     found["states"] = program.hidden_states(given["ids"], None, [100, 50, 50], [5])[0]
 torch.save(found, work)
@@ -117,9 +117,23 @@ def here(checkpoint: Callable[[str], Path], compile_cache: Path) -> dict[str, An
     return {
         "given": given,
         "compiled": compiled,
-        "products": program.description.products,
+        "amx": program.description.amx,
         "states": program.hidden_states(ids, None, [100, 50, 50], [5])[0],
     }
+
+
+def environment(level: str) -> dict[str, str]:
+    """Return the environment of a process that is kept to a level."""
+    if level == "portable":
+        return {"ATEN_CPU_CAPABILITY": "default"}
+    kept = processor.LEVELS[level]
+    return {"BERTSTREAM_CPU": level, "ATEN_CPU_CAPABILITY": kept.aten, "ONEDNN_MAX_CPU_ISA": kept.onednn}
+
+
+def has(level: str) -> bool:
+    """Return whether this processor has the instructions of a level."""
+    levels = list(processor.LEVELS)
+    return level == "portable" or levels.index(level) <= levels.index(processor.best_of(processor.flags()))
 
 
 def run(level: str, here: dict[str, Any], checkpoint: Path, cache: Path, work: Path) -> dict[str, Any]:
@@ -127,7 +141,7 @@ def run(level: str, here: dict[str, Any], checkpoint: Path, cache: Path, work: P
     arguments = [str(each) for each in (cache, checkpoint, here["compiled"], work, level)]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", CHILD, *arguments],
-        env=os.environ | LEVELS[level][0],
+        env=os.environ | environment(level),
         capture_output=True,
         text=True,
         check=False,
@@ -141,17 +155,22 @@ def run(level: str, here: dict[str, Any], checkpoint: Path, cache: Path, work: P
 @pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_same_numbers_by_lesser_instructions(
-    level: str, here: dict[str, Any], checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path: Path
+    level: str,
+    here: dict[str, Any],
+    checkpoint: Callable[[str], Path],
+    new_cache: Callable[[Path], Path],
+    tmp_path: Path,
 ) -> None:
-    if not LEVELS[level][1]():
+    if not has(level):
         pytest.skip(f"this processor has no {level}")
-    found = run(level, here, checkpoint("bert"), compile_cache, tmp_path / "work.pt")
-    assert not found["amx"]
+    found = run(level, here, checkpoint("bert"), new_cache(tmp_path / "cache"), tmp_path / "work.pt")
+    assert (found["instructions"], found["amx"]) == (LEVELS[level], False)
     check_products(found, here["given"]["products"])
     check_rows_that_are_not_finite(found, here["given"]["not finite"])
     assert "bfloat16 where there is AMX" in found["refused"]
-    if level != "plain":
-        check_programs(level, found, here)
+    if level != "portable":
+        check_programs(found, here)
+        check_folder_moves(found, here, checkpoint("bert"), tmp_path / "cache")
 
 
 def check_products(found: dict[str, Any], given: list[tuple[Tensor, ...]]) -> None:
@@ -175,10 +194,22 @@ def check_rows_that_are_not_finite(found: dict[str, Any], arguments: tuple[Tenso
     assert difference(got[others], want[others]) <= 1e-5
 
 
-def check_programs(level: str, found: dict[str, Any], here: dict[str, Any]) -> None:
-    assert (found["products"], found["native"]) == ("plain", True)
+def check_programs(found: dict[str, Any], here: dict[str, Any]) -> None:
+    assert (found["native"], found["amx program"]) == (True, False)
     assert difference(found["states"], here["states"]) <= EXACT
-    if found["library"] != native.file_name():
-        assert "another kind of machine" in found["other program"]
-    elif here["products"] == "packed":
-        assert "compile it again" in found["other program"]
+    if here["amx"]:
+        assert "compiled for AMX, which is not there or switched off" in found["refused program"]
+    else:  # what was compiled here is served there as it is
+        assert found["folder"] == here["compiled"].name
+        assert torch.equal(found["other program"], found["states"])
+
+
+def check_folder_moves(found: dict[str, Any], here: dict[str, Any], checkpoint: Path, cache: Path) -> None:
+    """Check that what was compiled there is served here, unless AMX has its own layout of weights."""
+    theirs = cache / "models" / found["folder"]
+    written = (theirs / "program.pt").stat().st_mtime_ns
+    ours = compile_model(checkpoint, cache=cache)
+    assert (ours == theirs) == (not here["amx"])
+    assert (theirs / "program.pt").stat().st_mtime_ns == written
+    (states,) = ScriptedProgram.load(ours, "cpu").hidden_states(here["given"]["ids"], None, [100, 50, 50], [5])
+    assert difference(states, found["states"]) <= EXACT

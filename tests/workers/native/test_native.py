@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from bertstream.workers import native
 from bertstream.workers.compile.compiler import compile_model
-from bertstream.workers.native import library
+from bertstream.workers.native import library, processor
 from bertstream.workers.programs.program import ScriptedProgram
 from bertstream.workers.trust.ownership import TrustError
 
@@ -310,8 +310,8 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @needs_compiler
 @pytest.mark.usefixtures("no_memory")
 def test_an_old_processor_means_aten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(processor, "flags", lambda: frozenset({"sse4_2", "avx"}))
     with pytest.raises(native.NativeError, match="no AVX2"):
         native.build(tmp_path)
     assert "no AVX2" in native.status()[1]

@@ -45,23 +45,22 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(params=["native", "aten"])
-def libraries(request: pytest.FixtureRequest, compile_cache: Path) -> tuple[Path, ...]:
-    """Return the libraries of a program's operators: ours, or none, where ATen computes the same."""
+def ours(request: pytest.FixtureRequest, compile_cache: Path) -> bool:
+    """Return whether a program has our operators; ATen computes the same."""
     if request.param == "aten":
-        return ()
+        return False
     if not native.status()[0]:
         pytest.skip(native.status()[1])
-    library = native.build(compile_cache)
-    native.load(library)
-    return (library,)
+    native.load(native.build(compile_cache))
+    return True
 
 
 @pytest.fixture
-def compiled(libraries: tuple[Path, ...], tmp_path: Path) -> Callable[[Path], ScriptedProgram]:
+def compiled(ours: bool, tmp_path: Path) -> Callable[[Path], ScriptedProgram]:
     """Return a function that compiles a checkpoint as for a GPU, saves it, and loads it on the CPU."""
 
     def program(checkpoint: Path) -> ScriptedProgram:
-        target = Target("fp8", "cuda", flash=False, libraries=libraries, amx=False)
+        target = Target("fp8", "cuda", flash=False, native=ours, amx=False)
         folder = tmp_path / "compiled" / checkpoint.name
         folder.mkdir(parents=True)
         compiling.write_model(checkpoint, target, "0" * 32, folder, lambda step, done, total: None)
@@ -71,8 +70,8 @@ def compiled(libraries: tuple[Path, ...], tmp_path: Path) -> Callable[[Path], Sc
     return program
 
 
-def linear(weight: Tensor, bias: Tensor, libraries: tuple[Path, ...]) -> Linear:
-    layer = Linear(weight.size(1), weight.size(0), Operators(native=bool(libraries), products="fp8"))
+def linear(weight: Tensor, bias: Tensor, ours: bool) -> Linear:
+    layer = Linear(weight.size(1), weight.size(0), Operators(native=ours, products="fp8"))
     layer.load_state_dict({"weight": weight, "bias": bias})
     layer.finish({})
     for each in layer.parameters():
@@ -86,15 +85,13 @@ def half_steps(x: Tensor, scales: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("tokens", "inputs", "outputs"), [(1, 16, 16), (3, 48, 64), (40, 384, 1152)])
-def test_a_product_is_as_near_as_its_steps_allow(
-    libraries: tuple[Path, ...], tokens: int, inputs: int, outputs: int
-) -> None:
+def test_a_product_is_as_near_as_its_steps_allow(ours: bool, tokens: int, inputs: int, outputs: int) -> None:
     x = (random(tokens, inputs) * torch.logspace(-2, 2, tokens)[:, None]).bfloat16()
     weight, bias = random(outputs, inputs, seed=1), random(outputs, seed=2).bfloat16().float()
     exact = functional.linear(x.double(), weight.double())
     off = half_steps(x, float8.quantize_rows(x)[1]) @ weight.double().abs().t() * 1.07
     off += x.double().abs() @ half_steps(weight, float8.quantize_weight(weight)[1].t()).t()
-    layer = linear(weight, bias, libraries)
+    layer = linear(weight, bias, ours)
     got = layer(x)
     assert got.dtype == torch.bfloat16
     assert bool(((got.double() - exact - bias).abs() <= off + (exact + bias).abs() / 256).all())
@@ -102,9 +99,9 @@ def test_a_product_is_as_near_as_its_steps_allow(
     assert torch.equal(layer(x[-1:]), got[-1:])  # alone as among others
 
 
-def test_rows_have_scales_of_their_own(libraries: tuple[Path, ...]) -> None:
+def test_rows_have_scales_of_their_own(ours: bool) -> None:
     x = torch.stack([torch.zeros(48), torch.full((48,), 3.25), torch.full((48,), -1e-20), random(48) * 1e4, random(48)])
-    numbers, scales = linear(random(16, 48), torch.zeros(16), libraries).quantize(x)
+    numbers, scales = linear(random(16, 48), torch.zeros(16), ours).quantize(x)
     assert (numbers.dtype, numbers.shape, scales.dtype, scales.shape) == (
         torch.float8_e4m3fn,
         x.shape,
@@ -131,11 +128,9 @@ def test_the_operators_have_aten_s_numbers(compile_cache: Path) -> None:
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(36, 48), (48, 36)])
-def test_sizes_that_a_gpu_does_not_multiply_stay_as_they_are(
-    libraries: tuple[Path, ...], inputs: int, outputs: int
-) -> None:
+def test_sizes_that_a_gpu_does_not_multiply_stay_as_they_are(ours: bool, inputs: int, outputs: int) -> None:
     weight, bias = random(outputs, inputs), random(outputs, seed=1)
-    layer, x = linear(weight, bias, libraries), random(5, inputs, seed=2).bfloat16()
+    layer, x = linear(weight, bias, ours), random(5, inputs, seed=2).bfloat16()
     assert set(layer.state_dict()) == {"weight", "bias"}
     assert torch.equal(layer(x), functional.linear(x, weight.bfloat16(), bias.bfloat16()))
 
@@ -251,7 +246,7 @@ def test_devices_that_have_no_fp8(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ValueError, match=r"'fp8' cannot be had: cuda has compute capability 8\.6, and fp8 needs 9\.0"):
         targets.choose("fp8", "cuda", tmp_path, lambda step, done, total: None)
     monkeypatch.setattr(gpu_products, "float8_problem", lambda device: "")
-    monkeypatch.setattr(targets, "libraries_for_cuda", lambda cache, tell: ())
+    monkeypatch.setattr(targets, "library_for_cuda", lambda cache, tell: None)
     target = targets.choose("fp8", "cuda", tmp_path, lambda step, done, total: None)
     assert target.operators == Operators(flash=True, products="fp8")
     assert target.states == torch.bfloat16

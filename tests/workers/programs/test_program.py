@@ -17,7 +17,7 @@ from bertstream.workers import native
 from bertstream.workers.compile.checkpoints import embedded
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.contract import Pooling, PoolingMode
-from bertstream.workers.native import cuda_library
+from bertstream.workers.native import cuda_library, library
 from bertstream.workers.programs import gpu_products
 from bertstream.workers.programs import program as programs
 from bertstream.workers.programs.description import DefaultPooling
@@ -242,15 +242,19 @@ def test_a_damaged_program_says_what_to_do(
 
 
 def test_missing_operators_say_what_to_do(
-    checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path: Path
+    checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled = compile_model(checkpoint("bert"), cache=compile_cache)
     for file in compiled.glob("*.[jp][st]*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     edit_json(tmp_path / "description.json", native_operators=True)
     seal(tmp_path)
-    with pytest.raises(ProgramError, match="another kind of machine; compile the model again"):
+    monkeypatch.setattr(library, "loaded", [])
+    with pytest.raises(ProgramError, match=r"cannot be loaded: nobody has said where they are; start the server again"):
         ScriptedProgram.load(tmp_path, "cpu")
+    other = tmp_path / library.library_name("of-another-processor")
+    with pytest.raises(ProgramError, match=f"{other} is for other instructions than this process may use: "):
+        ScriptedProgram.load(tmp_path, "cpu", other)
 
 
 @pytest.mark.parametrize("reason", ["", "add_gelu_ (none) differs from ATen's"])
@@ -265,7 +269,6 @@ def test_operators_for_cuda_come_after_those_for_the_cpu_and_before_the_program(
     compiled = compile_model(checkpoint("bert"), dtype="float16", device="cuda", cache=compile_cache)
     (tmp_path / "description.json").write_bytes((compiled / "description.json").read_bytes())
     edit_json(tmp_path / "description.json", native_operators=True)
-    (tmp_path / native.file_name()).touch()
     seal(tmp_path)
     steps: list[object] = []
 
@@ -278,14 +281,14 @@ def test_operators_for_cuda_come_after_those_for_the_cpu_and_before_the_program(
         return reason
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(native, "load", lambda library: steps.append(library.name))
+    monkeypatch.setattr(native, "load_sealed", steps.append)
     monkeypatch.setattr(cuda_library, "start", start)
     monkeypatch.setattr(programs, "load_sealed_module", lambda sealed, device: steps.append("program"))
     monkeypatch.setattr(gpu_products, "use_epilogue", use_epilogue)
     caplog.set_level(logging.INFO)
-    ScriptedProgram.load(tmp_path, "cuda:1")
+    ScriptedProgram.load(tmp_path, "cuda:1", tmp_path / "operators.so")
     gpu = torch.device("cuda", 1)
-    assert steps == [native.file_name(), (tmp_path, gpu), "program", gpu]
+    assert steps == [tmp_path / "operators.so", (tmp_path, gpu), "program", gpu]
     logged = [(record.levelno, record.getMessage().rpartition(": ")[2]) for record in caplog.records]
     assert logged == ([(logging.WARNING, reason), (logging.INFO, reason)] if reason else [])
 

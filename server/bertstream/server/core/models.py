@@ -70,6 +70,7 @@ class ServedModel:
         self.name = settings.name
         self.serial = settings.serial
         self.description = described(settings)
+        self.cpu_instructions = settings.cpu_instructions
         self.limits: Limits = frontend.limits
         self.admission = Admission(settings.queue_tokens, measures.encode)
         # Generation takes long, so it has a bound of its own, which leaves room for texts to be encoded meanwhile.

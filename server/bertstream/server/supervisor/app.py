@@ -281,9 +281,10 @@ def _url(config: ServeConfig, host: str, port: int) -> str:
 
 
 def _operators(launch: Launch, operators: str) -> str:
-    """Return whether a model uses the native operators, or why not; `operators` is "native", or why no model can."""
+    """Return which native operators a model uses, or why none; `operators` is "native", or why no model can."""
     if launch.description.native_operators:
-        return "native operators"
+        used = launch.compiled.cpu_instructions
+        return f"native operators: {used}" if used else "native operators"
     if operators != "native":
         return f"no native operators: {operators}"
     device, dtype = launch.compiled.device, launch.compiled.dtype

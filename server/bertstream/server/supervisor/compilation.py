@@ -11,17 +11,22 @@ from msgspec import convert
 
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.workers.compile.compiling import Compiled, CompileStep, CompileTask
+from bertstream.workers.native import processor
 from bertstream.workers.process.child import Child, ChildSpec
 
 log = logging.getLogger(__name__)
 
 
 async def run_compiler(task: CompileTask, on_step: Callable[[CompileStep], None]) -> Compiled:
-    """Compile what the cache lacks. Cancelling ends the process. Raises ChildFailed, whose message is for people."""
+    """Compile what the cache lacks. Cancelling ends the process.
+
+    Raises ChildFailed and ProcessorError, whose messages are for people.
+    """
     spec = ChildSpec(
         "compile",
         "bertstream.workers.compile.compiling",
         lambda life: task,
+        processor.environment(),
         on_progress=lambda made: on_step(convert(made, CompileStep)),
     )
     child = await Child.start(spec, 0)

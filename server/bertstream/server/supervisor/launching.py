@@ -18,6 +18,7 @@ from bertstream.server.supervisor.quota import usable_cores
 from bertstream.server.supervisor.sources import ModelChoice
 from bertstream.workers.compile.compiling import CompiledModel
 from bertstream.workers.measuring.snapshots import LastSnapshot
+from bertstream.workers.native import processor
 from bertstream.workers.process.child import ChildSpec
 from bertstream.workers.process.settings import WorkerSettings
 from bertstream.workers.programs.description import ModelDescription
@@ -91,7 +92,13 @@ class Launch:
         sockets = tuple(str(self._socket(number)) for number in range(self.workers))
         choice = self.choice
         return ModelSettings(
-            choice.name, self.compiled.directory, sockets, choice.queue_tokens, choice.max_length, self.serial
+            choice.name,
+            self.compiled.directory,
+            sockets,
+            choice.queue_tokens,
+            choice.max_length,
+            self.serial,
+            self.compiled.cpu_instructions,
         )
 
     def same_as(self, other: Launch) -> bool:
@@ -115,6 +122,7 @@ class Launch:
             return self._settings(config, number, life)
 
         environment = {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads), **_MALLOC}
+        environment |= processor.environment()
         if any(share.most for share in self.shares):
             environment["GOMP_SPINCOUNT"] = _SPINS
         return ChildSpec(
@@ -137,6 +145,7 @@ class Launch:
             name=self._worker(number),
             model=self.name,
             directory=self.compiled.directory,
+            operators=self.compiled.operators,
             device=self.devices[number],
             threads=self.threads,
             socket=str(self._socket(number)),

@@ -92,8 +92,8 @@ def compile_model(
     there may be any), "find", "check", "read", "save", "test", "ready"; task: one of contract.TASKS, the head
     that it is, whatever the checkpoint says or leaves open; allow_unsupported_modules: serve without what cannot be
     run.
-    Safe to call from several processes at once. Raises CheckpointError, ValueError, and TrustError where others may
-    write to the cache.
+    Safe to call from several processes at once. Raises CheckpointError, ValueError, TrustError where others may write
+    to the cache, and ProcessorError where the environment asks for instructions that there are not.
     """
     tell = progress or (lambda step, done, total: None)
     cache = cache or default_cache()
@@ -132,8 +132,8 @@ def write_model(
     shape, operators = contents.config.shape, target.operators
     largest = largest_inputs(shape, contents.weights) if operators.products == "int8" else {}
     _save_program(contents.model(target, largest), folder)
-    for library in target.libraries:
-        shutil.copy(library, folder)  # a worker then needs this folder alone
+    if target.kernels:
+        shutil.copy(target.kernels, folder)
     contents.tokenizer.save(folder)
     tell("save", 1, 1)
     tell("test", 0, 1)

@@ -72,6 +72,8 @@ class CompiledModel:
     device: str  # "cpu" or "cuda"
     dtype: str
     seconds: float = field(default=0.0, compare=False)  # that it took, also to find it in the cache
+    operators: str = ""  # the library of C++ operators that its workers load; "" where there is none
+    cpu_instructions: str = ""  # that they use, such as "avx512+vnni"; "" where there are none, and on CUDA
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +130,10 @@ def _find_one(
     checkpoint, options = resolve(model), _options(model)
     revision = revisions.revision_of(checkpoint, target.torch_version, target.identity, progress, options)
     folder = revisions.model_folder(cache, revision)
-    if not store.is_sound(folder):
+    if (target.library and not store.is_sound(Path(target.library).parent)) or not store.is_sound(folder):
         return None
     progress("ready", 1, 1)
-    return CompiledModel(str(folder), "cpu", dtype, time.monotonic() - started)
+    return _described(folder, "cpu", dtype, started, target)
 
 
 def _compile_what_is_lacking(task: CompileTask, known: KnownTargets, resolve: Resolve, tell: Tell) -> Compiled:
@@ -167,6 +169,7 @@ def _check_float8(model: CompileModel, gpus: int) -> None:
 def _compile(
     model: CompileModel, device: str, dtype: str, known: KnownTargets, resolve: Resolve, tell: Tell
 ) -> CompiledModel:
+    from bertstream.workers import native
     from bertstream.workers.compile import targets
     from bertstream.workers.compile.compiler import compile_checkpoint
 
@@ -175,21 +178,27 @@ def _compile(
     checkpoint = resolve(model)  # before operators are built, which takes longer
     target = targets.choose(dtype, device, known.cache, progress)
     folder = compile_checkpoint(checkpoint, target, known.cache, progress, _options(model))
-    if device == "cpu":
-        _remember(target, known)
-    return CompiledModel(str(folder), device, dtype, time.monotonic() - started)
+    found = _known(target)
+    if device == "cpu" and not native.failures:  # what a failure has led to may be otherwise at the next start
+        known.remember(target.dtype, found)
+    return _described(folder, device, dtype, started, found)
 
 
-def _remember(target: Target, known: KnownTargets) -> None:
-    """Remember a target for later starts, unless a failure made it what it is, which may not happen again."""
+def _known(target: Target) -> KnownTarget:
+    """Return what later starts have to know of a target."""
     import torch
 
     from bertstream.workers import native
 
-    if not native.failures:
-        in_use, reason = native.status()
-        operators = "native" if in_use else reason
-        known.remember(target.dtype, KnownTarget(torch.__version__, target.identity, operators))
+    in_use, reason = native.status()
+    library = str(native.loaded_library()) if target.native else ""
+    instructions = native.instructions() if target.native and target.device == "cpu" else ""
+    return KnownTarget(torch.__version__, target.identity, "native" if in_use else reason, library, instructions)
+
+
+def _described(folder: Path, device: str, dtype: str, started: float, target: KnownTarget) -> CompiledModel:
+    seconds = time.monotonic() - started
+    return CompiledModel(str(folder), device, dtype, seconds, target.library, target.instructions)
 
 
 def _progress(model: CompileModel, tell: Tell) -> revisions.Progress:

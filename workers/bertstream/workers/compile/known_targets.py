@@ -42,6 +42,8 @@ class KnownTarget:
     torch_version: str
     identity: str  # of a Target
     operators: str  # "native", or the reason why not
+    library: str = ""  # of C++ operators, which workers load; "" where there is none
+    instructions: str = ""  # that these use, such as "avx512+vnni"
 
 
 @dataclass(frozen=True, slots=True)

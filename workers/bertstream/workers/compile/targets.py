@@ -29,8 +29,9 @@ class Target:
     dtype: str
     device: str
     flash: bool  # CUDA's flash attention
-    libraries: tuple[Path, ...]  # our C++ operators, then those for CUDA; empty where ATen's are used
+    native: bool  # our C++ operators; ATen's otherwise
     amx: bool  # whether the operators use it here
+    kernels: Path | None = None  # the library of our operators for CUDA
 
     @property
     def operators(self) -> Operators:
@@ -40,10 +41,10 @@ class Target:
             products = "int8"
         elif self.dtype == "fp8":
             products = "fp8"
-        elif self.libraries and self.amx:
+        elif self.native and self.amx:
             products = "packed"
         epilogue = self.device == "cuda" and self.dtype in ("float16", "bfloat16")
-        return Operators(native=bool(self.libraries), flash=self.flash, products=products, epilogue=epilogue)
+        return Operators(native=self.native, flash=self.flash, products=products, epilogue=epilogue)
 
     @property
     def states(self) -> torch.dtype:
@@ -59,25 +60,29 @@ class Target:
 
     @property
     def identity(self) -> str:
-        """Return a text with all that the program's numbers or speed depend on."""
-        libraries = " ".join(library.name for library in self.libraries) or "aten"  # names tell the GPU's kind
-        return f"{self.dtype} {self.device} {self.flash} {libraries} {self.amx}"
+        """Return a text with all that the folder's content depends on: the layout of weights, but not the instructions.
+
+        The operators for the processor are not in it, so that all processors with one layout share it.
+        """
+        kernels = self.kernels.name if self.kernels else ""  # tells the GPU's kind
+        return f"{self.dtype} {self.device} {self.operators} {self.states} {self.amx} {kernels}"
 
 
 def choose(dtype: str, device: str, cache: Path, tell: Progress) -> Target:
-    """Choose the target, with the operators available, built into `cache` and loaded. Raises ValueError."""
+    """Choose the target, with the operators available, built into `cache` and loaded.
+
+    Raises ValueError, and ProcessorError where the environment asks for instructions that there are not.
+    """
     _check(dtype, device)
     flash = device == "cuda" and dtype != "float32" and _has_flash()
     if device == "cuda":
-        libraries = libraries_for_cuda(cache, tell) if flash and torch.cuda.is_available() else ()
-        return Target(dtype, device, flash, libraries, amx=False)
+        kernels = library_for_cuda(cache, tell) if flash and torch.cuda.is_available() else None
+        return Target(dtype, device, flash, native=kernels is not None, amx=False, kernels=kernels)
     if dtype not in NATIVE_DTYPES:
-        return Target(dtype, device, flash, (), amx=False)
+        return Target(dtype, device, flash, native=False, amx=False)
     tell("operators", 0, 1)
-    library = library_for_cpu(cache)
-    if library is None:
-        return Target(dtype, device, flash, (), amx=False)
-    return Target(dtype, device, flash, (library,), amx=native.has_amx())
+    available = library_for_cpu(cache) is not None
+    return Target(dtype, device, flash, native=available, amx=available and native.has_amx())
 
 
 def _check(dtype: str, device: str) -> None:
@@ -94,24 +99,21 @@ def _check(dtype: str, device: str) -> None:
 
 
 def library_for_cpu(cache: Path) -> Path | None:
-    """Return our C++ operators, built and loaded; None where they cannot be."""
+    """Return our C++ operators, loaded; None where they cannot be had. Raises ProcessorError."""
     try:
-        library = native.build(cache)
-        native.load(library)
+        return native.provide(cache)
     except native.NativeError:
         return None  # ATen computes the same, only slower; native.status() says why
-    return library
 
 
-def libraries_for_cuda(cache: Path, tell: Progress) -> tuple[Path, ...]:
-    """Return both libraries, in use on the GPU that compiles, or none.
+def library_for_cuda(cache: Path, tell: Progress) -> Path | None:
+    """Return the operators for CUDA, in use on the GPU that compiles; None where they cannot be had.
 
-    The library for the CPU has the schemas, so neither is of use alone.
+    The library for the CPU has the schemas, so this one is of no use without.
     """
     tell("operators", 0, 2)
-    library = library_for_cpu(cache)
-    if library is None:
-        return ()
+    if library_for_cpu(cache) is None:
+        return None
     tell("operators", 1, 2)
     try:
         kernels = cuda_library.build(cache)
@@ -119,8 +121,8 @@ def libraries_for_cuda(cache: Path, tell: Progress) -> tuple[Path, ...]:
             raise native.NativeError(reason)
     except native.NativeError as error:
         log.warning("the GPU gets ATen's operators alone, batches take longer: %s", error)
-        return ()
-    return library, kernels
+        return None
+    return kernels
 
 
 def _has_flash() -> bool:

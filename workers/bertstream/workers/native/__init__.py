@@ -7,7 +7,11 @@ from bertstream.workers.native.library import (
     failures,
     file_name,
     has_amx,
+    instructions,
     load,
+    load_sealed,
+    loaded_library,
+    provide,
     source_hash,
     status,
 )
@@ -19,7 +23,11 @@ __all__ = [
     "failures",
     "file_name",
     "has_amx",
+    "instructions",
     "load",
+    "load_sealed",
+    "loaded_library",
+    "provide",
     "source_hash",
     "status",
 ]

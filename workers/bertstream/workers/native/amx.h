@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 
+#include "instructions.h"
 #include "vectors.h"
 
 #if defined(CPU_CAPABILITY_AVX512) && defined(__linux__) && __has_include(<amxbf16intrin.h>)
@@ -23,16 +23,15 @@ namespace {
 constexpr int64_t kTile = 16;        // rows of a tile
 constexpr int64_t kTileBytes = 1024;
 
-// Whether this machine has it and it is not switched off; the system is asked to let this process use it.
+// Whether this machine has it and it may be used; the system is asked to let this process use it.
 inline bool has_amx() {
   static const bool found = [] {
     constexpr unsigned kBfloat16 = 1u << 22, kTiles = 1u << 24, kInt8 = 1u << 25;
     constexpr unsigned kVectors = 1u << 5;  // of bfloat16, which a virtual machine may hide
     constexpr long kRequestPermission = 0x1023, kTileData = 18;  // of arch_prctl
-    const char* wanted = std::getenv("BERTSTREAM_AMX");
     unsigned a, b, c, d;
-    return !(wanted != nullptr && wanted[0] == '0') && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kBfloat16) &&
-        (d & kTiles) && (d & kInt8) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kVectors) &&
+    return may_use("amx") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kBfloat16) && (d & kTiles) &&
+        (d & kInt8) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kVectors) &&
         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   }();
   return found;

@@ -2,14 +2,13 @@
 
 #pragma once
 
-#include <cstdlib>
-
 #if defined(CPU_CAPABILITY_AVX2) && __has_include(<avxvnniintrin.h>)
 #define BERTSTREAM_AVX_VNNI
 #include <cpuid.h>
 #endif
 
 #include "amx.h"
+#include "instructions.h"
 #include "panels.h"
 
 namespace bertstream {
@@ -36,14 +35,19 @@ inline bool has_avx_vnni() {
 }
 
 inline bool has_avx512_vnni() { return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl"); }
+
+inline bool has_vnni() {
+  static const bool found = may_use("vnni") && (has_avx512_vnni() || has_avx_vnni());
+  return found;
+}
+#else
+inline bool has_vnni() { return false; }
 #endif
 
 inline ByteInstructions find_byte_instructions() {
   if (has_amx()) return ByteInstructions::kTiles;
 #ifdef BERTSTREAM_BYTE_VECTORS
-  const char* wanted = std::getenv("BERTSTREAM_VNNI");
-  const bool off = wanted != nullptr && wanted[0] == '0';
-  return !off && (has_avx512_vnni() || has_avx_vnni()) ? ByteInstructions::kVnni : ByteInstructions::kPairs;
+  return has_vnni() ? ByteInstructions::kVnni : ByteInstructions::kPairs;
 #else
   return ByteInstructions::kNone;
 #endif

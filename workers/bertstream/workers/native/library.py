@@ -9,28 +9,40 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache as remember
 from pathlib import Path
 
+from bertstream.workers.native import prebuilt, processor
+from bertstream.workers.native.prebuilt import Prebuilt, PrebuiltError
+from bertstream.workers.native.processor import ProcessorError
 from bertstream.workers.trust import store
 from bertstream.workers.trust.ownership import check_way, make_folder
+from bertstream.workers.trust.seal import Sealed
+
+log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("operators.cpp")
 SWITCH = "BERTSTREAM_NATIVE"
 # All of the environment that decides which operators there are, and which instructions they use.
-SWITCHES = (SWITCH, "BERTSTREAM_AMX", "ATEN_CPU_CAPABILITY", "CXX")
+SWITCHES = (SWITCH, processor.SWITCH, processor.AMX_SWITCH, "ATEN_CPU_CAPABILITY", "CXX")
 BUILD_SECONDS = 300.0
 
-# The compiler flags for torch's own vector types, for each CPU capability that torch reports.
+# The compiler flags for torch's own vector types, for each set of instructions that has a library (processor.py).
 _VECTOR_FLAGS = {
-    "AVX512": ("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma", "-DCPU_CAPABILITY_AVX512"),
-    "AVX2": ("-mavx2", "-mfma", "-mf16c", "-DCPU_CAPABILITY_AVX2"),
+    "avx512": (
+        *("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma"),
+        *("-DCPU_CAPABILITY_AVX512", "-DCPU_CAPABILITY=AVX512"),
+    ),
+    "avx2": ("-mavx2", "-mfma", "-mf16c", "-DCPU_CAPABILITY_AVX2", "-DCPU_CAPABILITY=AVX2"),
+    processor.PORTABLE: ("-DCPU_CAPABILITY=DEFAULT",),
 }
+_FROM_PACKAGE = "package."  # prefix of a folder with a copy of the package's
 
 
 class NativeError(Exception):
@@ -55,9 +67,17 @@ def status() -> tuple[bool, str]:
         if failures:
             raise NativeError(failures[-1])
         _check_wanted()
+        if _is_in_package():
+            return True, "part of the package"
         return True, f"built by {compiler()}"
-    except NativeError as error:
+    except (NativeError, ProcessorError) as error:
         return False, str(error)
+
+
+def _is_in_package() -> bool:
+    with contextlib.suppress(PrebuiltError):
+        return prebuilt.find(file_name(), source_hash()) is not None
+    return False
 
 
 def _check_wanted() -> None:
@@ -65,13 +85,23 @@ def _check_wanted() -> None:
         raise NativeError(f"switched off by {SWITCH}=0")
     if os.name != "posix":
         raise NativeError("only built on Linux and macOS")
+    if not processor.flavour(processor.level()):
+        if os.environ.get(processor.SWITCH):
+            raise NativeError(f"switched off by {processor.SWITCH}=none")
+        raise NativeError("the processor has no AVX2, without which the operators would be slower than ATen's")
 
 
 def file_name() -> str:
-    """Return the library's name for this machine; another machine's instructions would kill the process."""
-    import torch
+    """Return the library's name for this processor; another one's instructions would kill the process.
 
-    return f"operators.{platform.machine()}.{torch.backends.cpu.get_cpu_capability().lower()}.so"
+    Raises ProcessorError.
+    """
+    return library_name(processor.flavour(processor.level()))
+
+
+def library_name(flavour: str) -> str:
+    """Return the name of the library with one set of instructions, on machines of this kind."""
+    return f"operators.{platform.machine()}.{flavour}.so"
 
 
 def source_hash() -> str:
@@ -82,23 +112,71 @@ def source_hash() -> str:
     return digest.hexdigest()
 
 
-def build(cache: Path) -> Path:
-    """Return the path of the library, which is built into `cache` unless it is there unchanged.
+def provide(cache: Path) -> Path:
+    """Return the path of the library after it is built, as `build` does, and loaded.
 
-    Safe in several processes at once. Raises NativeError, and TrustError where others may write to the cache.
+    One of the package's that cannot be loaded is compiled instead. Raises NativeError, TrustError, ProcessorError.
     """
-    _check_wanted()
+    library = build(cache)
+    try:
+        load(library)
+    except NativeError as error:
+        if not library.parent.name.startswith(_FROM_PACKAGE):
+            raise
+        log.info("%s; it is compiled here", error)
+        library = compiled(cache)
+        load(library)
+    return library
+
+
+def build(cache: Path) -> Path:
+    """Return the path of the library in `cache`: a copy of the package's if that fits, or else compiled.
+
+    Nothing is done where it is there unchanged. Safe in several processes at once. Raises NativeError, TrustError where
+    others may write to the cache, and ProcessorError.
+    """
+    with _failures_kept():
+        _check_wanted()
+        try:
+            ready = prebuilt.find(file_name(), source_hash())
+            if ready is not None:
+                return _copied(ready, cache)
+        except PrebuiltError as error:
+            log.info("%s; it is compiled here", error)
+    return compiled(cache)
+
+
+def compiled(cache: Path) -> Path:
+    """Return the path of the library, compiled into `cache` unless it is there unchanged. Raises as `build` does."""
+    with _failures_kept():
+        _check_wanted()
+        command = compile_command(processor.flavour(processor.level()))
+        place = cache / "native" / _key(command)
+        return _made(place, lambda library: compile_library(command, library))
+
+
+@contextlib.contextmanager
+def _failures_kept() -> Iterator[None]:
+    """Remember why the operators cannot be had, for `status`."""
     failures.clear()
     try:
-        return _build(cache)
+        yield
     except NativeError as error:
         failures.append(str(error))
         raise
 
 
-def _build(cache: Path) -> Path:
-    command = _command()
-    place = cache / "native" / _key(command)
+def _copied(ready: Prebuilt, cache: Path) -> Path:
+    """Copy the package's library to where nobody else can change it. Raises PrebuiltError."""
+    place = cache / "native" / f"{_FROM_PACKAGE}{ready.sha256[:32]}"
+    if not store.is_sound(place):
+        content = ready.read()
+        with store.new(place) as folder:
+            (folder / file_name()).write_bytes(content)
+    return place / file_name()
+
+
+def _made(place: Path, make: Callable[[Path], None]) -> Path:
     library = place / file_name()
     if store.is_sound(place):
         return library
@@ -112,29 +190,24 @@ def _build(cache: Path) -> Path:
             raise NativeError(f"{failure.read_text(encoding='utf-8')} (remembered in {failure})")
         try:
             with store.new(place) as folder:
-                _compile(command, folder / library.name)
+                make(folder / library.name)
         except NativeError as error:
             failure.write_text(str(error), encoding="utf-8")
             raise
     return library
 
 
-def _command() -> tuple[str, ...]:
-    """Return the compiler's command without its output."""
+def compile_command(flavour: str) -> tuple[str, ...]:
+    """Return the compiler's command for one set of instructions, without its output. Raises NativeError."""
     import torch
 
     torch_folder = Path(torch.__file__).parent
-    capability = torch.backends.cpu.get_cpu_capability()
-    vectors = _VECTOR_FLAGS.get(capability, ())
-    if not vectors and platform.machine() in ("x86_64", "AMD64"):  # multiply-and-add would be a function call
-        raise NativeError("the processor has no AVX2, without which the operators would be slower than ATen's")
-    level = capability if vectors else "DEFAULT"
     abi = int(torch.compiled_with_cxx11_abi())
     includes = (f"-I{torch_folder}/include", f"-I{torch_folder}/include/torch/csrc/api/include")
     # -fopenmp: at::parallel_for is a plain loop without it.
     flags = ("-std=c++20", "-O3", "-fPIC", "-shared", "-fopenmp", f"-D_GLIBCXX_USE_CXX11_ABI={abi}", "-w")
     links = (f"-L{torch_folder}/lib", "-ltorch_cpu", "-lc10")
-    return (compiler(), *flags, *vectors, f"-DCPU_CAPABILITY={level}", *includes, str(SOURCE), *links)
+    return (compiler(), *flags, *_VECTOR_FLAGS[flavour], *includes, str(SOURCE), *links)
 
 
 def _key(command: tuple[str, ...]) -> str:
@@ -146,7 +219,8 @@ def _key(command: tuple[str, ...]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _compile(command: tuple[str, ...], library: Path) -> None:
+def compile_library(command: tuple[str, ...], library: Path) -> None:
+    """Run the compiler. Raises NativeError."""
     try:
         done = subprocess.run(
             [*command, "-o", str(library)], capture_output=True, text=True, check=False, timeout=BUILD_SECONDS
@@ -192,9 +266,39 @@ def load(library: Path) -> None:
     loaded.append(library)
 
 
+def load_sealed(library: Path | None) -> None:
+    """Register the operators of a library that `build` has returned to another process, unless this one has them.
+
+    Its folder's owners and its hash are checked just before. Raises NativeError, also where it is not for the
+    processor that this is, TrustError and ProcessorError.
+    """
+    if loaded:
+        return
+    if library is None:
+        raise NativeError("nobody has said where they are")
+    if library.name != file_name():
+        raise NativeError(f"{library} is for other instructions than this process may use: {processor.level()}")
+    with Sealed.open(library.parent) as sealed:
+        sealed.open_file(library.name).close()
+    load(library)
+
+
+def loaded_library() -> Path | None:
+    """Return the library that this process has loaded, if any."""
+    return loaded[0] if loaded else None
+
+
 def has_amx() -> bool:
-    """Return whether the loaded operators multiply by AMX: the processor has it, and it is not switched off."""
+    """Return whether the loaded operators multiply by AMX: the processor has it, and it may be used."""
     import torch
 
     found: bool = torch.ops.bertstream.has_amx()
+    return found
+
+
+def instructions() -> str:
+    """Return which instructions the loaded operators use, such as "avx512+vnni"; empty where none are loaded."""
+    import torch
+
+    found: str = torch.ops.bertstream.instructions() if loaded else ""
     return found

@@ -5,6 +5,7 @@
 #include <torch/library.h>
 
 #include <optional>
+#include <string>
 
 #include "amx_attention.h"
 #include "checks.h"
@@ -105,6 +106,20 @@ at::Tensor attention(
   return out;
 }
 
+// What the operators use here, as people are told: "avx512+vnni".
+std::string instructions() {
+#if defined(CPU_CAPABILITY_AVX512)
+  std::string found = "avx512";
+#elif defined(CPU_CAPABILITY_AVX2)
+  std::string found = "avx2";
+#else
+  std::string found = "portable";
+#endif
+  if (has_vnni()) found += "+vnni";
+  if (has_amx()) found += "+amx";
+  return found;
+}
+
 }  // namespace
 
 TORCH_LIBRARY(bertstream, m) {
@@ -122,6 +137,7 @@ TORCH_LIBRARY(bertstream, m) {
   m.def("quantize_rows(Tensor x) -> (Tensor, Tensor)");
   m.def("add_gelu_quantize_rows(Tensor x, Tensor added, bool tanh) -> (Tensor, Tensor)");
   m.def("has_amx() -> bool", &has_amx);
+  m.def("instructions() -> str", &instructions);
 }
 
 // By ATen wherever nothing better is registered: only GPUs take products of fp8.

@@ -22,6 +22,7 @@ class WorkerSettings:
     queue_seconds: float  # interactive work that would wait longer, by the worker's estimate, is refused
     session_bytes: int  # for states of computations that go layer by layer
     log_level: str = "info"
+    operators: str = ""  # the library of C++ operators for this processor; "" where there is none
     cache_tokens: int = 0  # whose keys and values are kept, where the model generates
     generation_sequences: int = 64  # the most in one step
     cores: tuple[int, ...] = ()  # to stay on; empty: wherever the system puts it

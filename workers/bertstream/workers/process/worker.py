@@ -137,7 +137,9 @@ def start(settings: WorkerSettings, registry: Registry | None = None) -> tuple[E
     registry = registry or Registry()
     measures = WorkMeasures(registry, settings.model)
     torch.set_num_threads(settings.threads)
-    program = ScriptedProgram.load(Path(settings.directory), settings.device)
+    program = ScriptedProgram.load(
+        Path(settings.directory), settings.device, Path(settings.operators) if settings.operators else None
+    )
     cores = shared_cores(settings)
     computing = Computing(RunningRecord(Path(settings.running)), cores)
     generator = make_generator(program, settings, computing, registry)

@@ -16,6 +16,7 @@ from torch import Tensor
 from bertstream.workers import native
 from bertstream.workers.contract import Pooling, PoolingMode
 from bertstream.workers.native import cuda_library
+from bertstream.workers.native.processor import ProcessorError
 from bertstream.workers.programs import gpu_products, weights_file
 from bertstream.workers.programs.description import ModelDescription
 from bertstream.workers.programs.interface import AttentionOptions, Encoded, ForwardResult, with_sources
@@ -49,16 +50,17 @@ class ScriptedProgram:
         return self._module
 
     @classmethod
-    def load(cls, directory: Path, device: str | torch.device) -> ScriptedProgram:
+    def load(cls, directory: Path, device: str | torch.device, operators: Path | None = None) -> ScriptedProgram:
         """Load what compile_model wrote, after a check that it is unchanged, and that nobody else could write to it.
 
-        Raises ProgramError, DescriptionError.
+        operators: the library of C++ operators for this processor, which is checked likewise; not needed where this
+        process has loaded it already, as one that compiles has. Raises ProgramError, DescriptionError.
         """
         device = torch.device(device)
         try:
             with Sealed.open(directory) as sealed:
                 description = ModelDescription.parse(sealed)
-                module = _load(sealed, description, device)
+                module = _load(sealed, description, device, operators)
         except TrustError as error:
             raise ProgramError(f"{error}; compile the model again") from error
         if device.type == "cuda" and (reason := gpu_products.use_epilogue(module, device)):
@@ -312,10 +314,10 @@ def _check_device(description: ModelDescription, device: torch.device) -> None:
         raise ProgramError(f"{reason}; choose another precision, or another device")
 
 
-def _load(sealed: Sealed, description: ModelDescription, device: torch.device) -> Any:
+def _load(sealed: Sealed, description: ModelDescription, device: torch.device, operators: Path | None) -> Any:
     _check_device(description, device)
     if description.native_operators:
-        _load_operators(sealed, device)
+        _load_operators(sealed, device, operators)
     if description.amx and not native.has_amx():
         raise ProgramError("the model was compiled for AMX, which is not there or switched off; compile it again")
     # Otherwise the second call of a program would recompile it, for seconds, by what the first has shown.
@@ -323,19 +325,16 @@ def _load(sealed: Sealed, description: ModelDescription, device: torch.device) -
     return load_sealed_module(sealed, device)
 
 
-def _load_operators(sealed: Sealed, device: torch.device) -> None:
+def _load_operators(sealed: Sealed, device: torch.device, operators: Path | None) -> None:
     """Load the operators by their paths, since debuggers show the libraries' names; they are checked just before."""
-    directory, name = sealed.path, native.file_name()
     for library in sealed.names:
         if library.endswith(".so"):
             sealed.open_file(library).close()
     try:
-        if name not in sealed.names:
-            raise native.NativeError(f"{directory} has no {name}, it was compiled on another kind of machine")
-        native.load(directory / name)
-    except native.NativeError as error:
-        raise ProgramError(f"the model's C++ operators cannot be loaded: {error}; compile the model again") from error
-    if device.type == "cuda" and (reason := cuda_library.start(directory, device)):
+        native.load_sealed(operators)
+    except (native.NativeError, ProcessorError) as error:
+        raise ProgramError(f"the model's C++ operators cannot be loaded: {error}; start the server again") from error
+    if device.type == "cuda" and (reason := cuda_library.start(sealed.path, device)):
         log.warning("ATen's operators take the place of ours on %s, batches take longer: %s", device, reason)
 
 

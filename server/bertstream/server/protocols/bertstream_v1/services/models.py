@@ -92,6 +92,7 @@ def describe(model: ServedModel) -> models_pb2.Model:
         ),
         generation=_generation(model),
         pooling_steps=description.default_pooling.steps,
+        cpu_instructions=model.cpu_instructions,
     )
 
 
