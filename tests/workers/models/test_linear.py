@@ -20,13 +20,24 @@ pytestmark = [
     pytest.mark.usefixtures("operators"),
 ]
 
-# What x is, and whether weights are int8; the other kinds of weights need AMX.
+
+@dataclass(frozen=True)
+class Kind:
+    """Say what x is, and how weights are packed."""
+
+    dtype: torch.dtype
+    is_bytes: bool = False
+    amx: bool = False
+
+
 KINDS = {
-    "float32": (torch.float32, False),
-    "bfloat16": (torch.bfloat16, False),
-    "int8": (torch.float32, True),
-    "int8-of-bfloat16": (torch.bfloat16, True),
+    "float32": Kind(torch.float32),
+    "float32-by-amx": Kind(torch.float32, amx=True),
+    "bfloat16": Kind(torch.bfloat16, amx=True),
+    "int8": Kind(torch.float32, is_bytes=True),
+    "int8-of-bfloat16": Kind(torch.bfloat16, is_bytes=True),
 }
+FLOATS = ["float32", "float32-by-amx"]
 SHAPES = [
     (1, 384, 384),
     (5, 40, 36),
@@ -51,7 +62,7 @@ def operators(compile_cache: Path) -> None:
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     name = str(request.param)
-    if not KINDS[name][1] and not native.has_amx():
+    if KINDS[name].amx and not native.has_amx():
         pytest.skip("the processor has no AMX, or it is switched off")
     return name
 
@@ -79,10 +90,10 @@ class Layer:
 
     @classmethod
     def of(cls, kind: str, weight: Tensor, bias: Tensor, factors: Tensor | None = None) -> Layer:
-        dtype, is_bytes = KINDS[kind]
+        dtype = KINDS[kind].dtype
         bias = bias.to(dtype)
-        if not is_bytes:
-            return cls(weight.to(dtype), bias, packing.pack(weight.to(dtype)))
+        if not KINDS[kind].is_bytes:
+            return cls(weight.to(dtype), bias, packing.pack(weight.to(dtype), amx=KINDS[kind].amx))
         numbers, columns = packing.quantized(weight if factors is None else weight / factors)
         return cls(numbers, bias, packing.pack(numbers), columns, factors)
 
@@ -110,7 +121,7 @@ class Layer:
 
 
 def states(kind: str, rows: int, inputs: int, seed: int = 5) -> Tensor:
-    return (random(rows, inputs, seed=seed) * 2 + 0.5).to(KINDS[kind][0])
+    return (random(rows, inputs, seed=seed) * 2 + 0.5).to(KINDS[kind].dtype)
 
 
 def assert_near(got: Tensor, want: Tensor, near: float = 2e-6) -> None:
@@ -130,7 +141,7 @@ def test_linear_equals_float64(kind: str, rows: int, inputs: int, outputs: int) 
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("kind", ["float32"], indirect=True)
+@pytest.mark.parametrize("kind", FLOATS, indirect=True)
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), [shape for shape in SHAPES if shape[0] > 0 and shape[1] > 1])
 def test_float32_is_as_exact_as_aten(kind: str, rows: int, inputs: int, outputs: int) -> None:
     layer, x = Layer.random(kind, inputs, outputs), states(kind, rows, inputs)
@@ -147,7 +158,7 @@ def test_linear_gelu_equals_float64(kind: str, form: str, rows: int, inputs: int
     want = functional.gelu(layer.expected(x), approximate=form)
     got = torch.ops.bertstream.linear_gelu(x, *layer.arguments, form == "tanh")
     assert got.dtype == x.dtype
-    assert_near(got, want, 2e-6 if kind == "float32" else ROUGH)
+    assert_near(got, want, 2e-6 if kind in FLOATS else ROUGH)
 
 
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), SHAPES)
@@ -251,7 +262,7 @@ def test_a_row_that_is_not_finite_spoils_no_other(kind: str, odd: float) -> None
 
 def test_constant_rows_zeros_and_weights_of_zero(kind: str) -> None:
     layer = Layer.random(kind, 100, 70)
-    x = torch.zeros(4, 100, dtype=KINDS[kind][0])
+    x = torch.zeros(4, 100, dtype=KINDS[kind].dtype)
     x[1], x[2], x[3] = 1.5, -3.0, 1e-3
     assert torch.equal(layer(x)[0], layer.bias)
     assert_near(layer(x), layer.expected(x))
@@ -263,11 +274,11 @@ def test_constant_rows_zeros_and_weights_of_zero(kind: str) -> None:
     assert torch.equal(got[:, 40:], none.bias[40:].expand(20, -1))
 
 
-@pytest.mark.parametrize("kind", ["float32"], indirect=True)
+@pytest.mark.parametrize("kind", ["float32-by-amx"], indirect=True)
 @pytest.mark.parametrize(
     ("size", "near"), [(3e38, 2e-6), (1e30, 2e-6), (1e-20, 2e-6), (1e-30, 1e-5), (1e-34, 0.02), (1e-40, 1.0)]
 )
-def test_very_large_and_very_small_float32(kind: str, size: float, near: float) -> None:
+def test_very_large_and_very_small_float32_by_amx(kind: str, size: float, near: float) -> None:
     """The parts of numbers below 1e-30 are less than float32's least normal number, and become zeros."""
     layer = Layer.of(kind, random(70, 100) / 1000, torch.zeros(70))
     x = random(20, 100).clamp(-1, 1) * size
@@ -277,14 +288,49 @@ def test_very_large_and_very_small_float32(kind: str, size: float, near: float) 
     assert_near(other(small), other.expected(small), near)
 
 
-def test_sums_beyond_float32_are_infinite_and_only_they() -> None:
-    if not native.has_amx():
-        pytest.skip("the processor has no AMX, or it is switched off")
+@pytest.mark.parametrize("kind", ["float32"], indirect=True)
+@pytest.mark.parametrize("size", [3e38, 1e30, 1e-20, 1e-30, 1e-34, 1e-40])
+def test_very_large_and_very_small_float32(kind: str, size: float) -> None:
+    """Numbers that are less than the least normal one are rounded to its steps, and lose no more."""
+    step = 100 * 2.0**-149
+    layer = Layer.of(kind, random(70, 100) / 1000, torch.zeros(70))
+    x = random(20, 100).clamp(-1, 1) * size
+    want = layer.expected(x)
+    assert bool(((layer(x).double() - want).abs() <= 2e-6 * want.abs().max() + step).all())
+    other = Layer.of(kind, random(70, 100).clamp(-1, 1) * size, torch.zeros(70))
+    small = random(20, 100) / 1000
+    want = other.expected(small)
+    assert bool(((other(small).double() - want).abs() <= 2e-6 * want.abs().max() + step).all())
+
+
+@pytest.mark.parametrize("kind", ["float32"], indirect=True)
+def test_what_is_not_finite_gives_what_aten_gives(kind: str) -> None:
+    layer, x = Layer.random(kind, 100, 70), states(kind, 40, 100)
+    x[3, 50], x[20, 4], x[33, 99], x[33, 0] = torch.nan, torch.inf, torch.inf, -torch.inf
+    layer.weight[5, 7] = torch.inf
+    layer = Layer.of(kind, layer.weight, layer.bias)
+    got, want = layer(x), functional.linear(x, layer.weight, layer.bias)
+    assert bool((got.isnan() == want.isnan()).all())
+    assert torch.equal(got[got.isinf()], want[want.isinf()])
+
+
+@pytest.mark.parametrize("kind", ["float32"], indirect=True)
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (7, 17), (33, 65), (512, 48), (300, 130)])
+def test_any_number_of_rows_and_of_outputs(kind: str, inputs: int, outputs: int) -> None:
+    layer, x = Layer.random(kind, inputs, outputs), states(kind, 70, inputs)
+    want, whole = layer.expected(x), layer(x)
+    assert_near(whole, want)
+    for rows in range(1, 70):
+        assert torch.equal(layer(x[70 - rows :]), whole[70 - rows :])
+
+
+@pytest.mark.parametrize("kind", FLOATS, indirect=True)
+def test_sums_beyond_float32_are_infinite_and_only_they(kind: str) -> None:
     weight = torch.eye(64)
     weight[0] = 1.0
     x = torch.full((2, 64), 1e36)
     x[0] *= 10
-    got = Layer.of("float32", weight, torch.zeros(64))(x)
+    got = Layer.of(kind, weight, torch.zeros(64))(x)
     assert got[0, 0] == torch.inf
     assert torch.equal(got[0, 1:], x[0, 1:])
     assert_near(got[1], x[1].double() @ weight.double().t())
@@ -303,7 +349,7 @@ def wrong_arguments(x: Tensor, layer: Layer) -> list[tuple[Tensor | None, ...]]:
         (x.double(), packed, columns, factors, bias),
         (x.half(), packed, columns, factors, bias),
         (x.int(), packed, columns, factors, bias),
-        (x, packed.float(), columns, factors, bias),
+        (x, packed.double(), columns, factors, bias),
         (x, packed.to(torch.uint8), columns, factors, bias),
         (x, packed[: rows - 2], columns, factors, bias),
         (x, packed[:, :-1], columns, factors, bias),
@@ -346,11 +392,11 @@ def test_wrong_arguments_raise_and_do_not_crash(kind: str) -> None:
             torch.ops.bertstream.linear_add_layer_norm(x, *layer.arguments, *after, 1e-5)
 
 
-@pytest.mark.parametrize("kind", ["float32", "bfloat16"], indirect=True)
-def test_parts_of_float32_are_not_multiplied_with_bfloat16_nor_the_other_way_round(kind: str) -> None:
+@pytest.mark.parametrize("kind", [*FLOATS, "bfloat16"], indirect=True)
+def test_weights_of_float32_are_not_multiplied_with_bfloat16_nor_the_other_way_round(kind: str) -> None:
     layer = Layer.random(kind, 100, 70)
-    x = states("bfloat16" if kind == "float32" else "float32", 4, 100)
-    with pytest.raises(RuntimeError, match="must be int8, or bfloat16"):
+    x = states("bfloat16" if kind in FLOATS else "float32", 4, 100)
+    with pytest.raises(RuntimeError, match="packed must be"):
         layer(x)
 
 

@@ -38,12 +38,14 @@ def unpacked(packed: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("outputs", "inputs"), SIZES[:5])
+@pytest.mark.parametrize("amx", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
-def test_unpacking_gives_the_weights_back(outputs: int, inputs: int, dtype: torch.dtype) -> None:
+def test_unpacking_gives_the_weights_back(outputs: int, inputs: int, dtype: torch.dtype, amx: bool) -> None:
     weight = random(outputs, inputs) if dtype.is_floating_point else quantized(random(outputs, inputs))[0]
     weight = weight.to(dtype)
-    packed = pack(weight)
-    planes, depth = (3 if dtype == torch.float32 else 1), (64 if dtype == torch.int8 else 32)
+    packed = pack(weight, amx=amx)
+    planes = 3 if amx and dtype == torch.float32 else 1
+    depth = 64 // packed.element_size()
     assert packed.shape == (-(-outputs // 32) * 2, -(-inputs // depth), planes, 16, depth)
     assert packed.is_contiguous()
     found = unpacked(packed)
@@ -119,13 +121,14 @@ WAYS = [
     Operators(products="int8"),
     pytest.param(Operators(native=True, products="int8"), marks=NATIVE),
     pytest.param(Operators(native=True, products="packed"), marks=NATIVE),
+    pytest.param(Operators(native=True, products="packed", amx=True), marks=NATIVE),
 ]
 
 
 def load_operators(ways: Operators, cache: Path) -> None:
     if ways.native:
         native.load(native.build(cache))
-    if ways.products == "packed" and not native.has_amx():
+    if ways.amx and not native.has_amx():
         pytest.skip("the processor has no AMX, or it is switched off")
 
 

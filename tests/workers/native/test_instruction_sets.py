@@ -41,6 +41,14 @@ import torch
 from bertstream.workers import native
 
 cache, checkpoint, compiled, work, level = sys.argv[1:]
+
+
+def float_products(given):
+    return [
+        (torch.ops.bertstream.linear(*each), torch.ops.bertstream.linear_gelu(*each, False)) for each in given
+    ]
+
+
 torch.set_num_threads(1)
 if level == "portable":
     platform.machine = lambda: "another"
@@ -52,6 +60,7 @@ for threads in (1, 3):
     torch.set_num_threads(threads)
     found["threads"].append([torch.ops.bertstream.linear(*each) for each in given["products"]])
 found["gelu"] = [torch.ops.bertstream.linear_gelu(*each, False) for each in given["products"]]
+found["floats"] = float_products(given["floats"])
 found["not finite"] = torch.ops.bertstream.linear(*given["not finite"])
 try:
     torch.ops.bertstream.linear(*given["packed"])
@@ -69,6 +78,7 @@ if level != "portable":
     own = compile_model(Path(checkpoint), cache=Path(cache))
     program = ScriptedProgram.load(own, "cpu")
     found["folder"] = own.name
+    found["products"] = program.description.products
     found["amx program"] = program.description.amx
     found["native"] = program.description.native_operators
     found["states"] = program.hidden_states(given["ids"], None, [100, 50, 50], [5])[0]
@@ -92,6 +102,20 @@ def products() -> list[tuple[Tensor, ...]]:
     return made
 
 
+def float_products() -> list[tuple[Tensor, ...]]:
+    """Return products of float32, as the operator takes them."""
+    return [
+        (
+            random(rows, inputs, seed=3) + 0.5,
+            packing.pack(random(outputs, inputs, seed=1) / inputs**0.5),
+            None,
+            None,
+            random(outputs, seed=4),
+        )
+        for rows, inputs, outputs in SHAPES
+    ]
+
+
 def spoilt() -> tuple[Tensor, ...]:
     """Return 33 rows, one of which has a NaN, and one an infinity."""
     x, *rest = products()[8]
@@ -107,9 +131,10 @@ def here(checkpoint: Callable[[str], Path], compile_cache: Path) -> dict[str, An
     compiled = compile_model(checkpoint("bert"), cache=compile_cache)
     program = ScriptedProgram.load(compiled, "cpu")
     ids = torch.randint(5, 300, (200,), dtype=torch.int32, generator=torch.Generator().manual_seed(0))
-    weight = packing.pack(random(36, 40))
+    weight = packing.pack(random(36, 40), amx=True)
     given = {
         "products": products(),
+        "floats": float_products(),
         "not finite": spoilt(),
         "packed": (random(5, 40), weight, None, None, torch.zeros(36)),
         "ids": ids,
@@ -166,6 +191,7 @@ def test_the_same_numbers_by_lesser_instructions(
     found = run(level, here, checkpoint("bert"), new_cache(tmp_path / "cache"), tmp_path / "work.pt")
     assert (found["instructions"], found["amx"]) == (LEVELS[level], False)
     check_products(found, here["given"]["products"])
+    check_floats(found["floats"], here["given"]["floats"], exactly=level != "portable")
     check_rows_that_are_not_finite(found, here["given"]["not finite"])
     assert "bfloat16 where there is AMX" in found["refused"]
     if level != "portable":
@@ -185,6 +211,17 @@ def check_products(found: dict[str, Any], given: list[tuple[Tensor, ...]]) -> No
         assert bool(((gelu.double() - want.double()).abs() <= near + rounding * want.abs()).all())
 
 
+def check_floats(found: list[tuple[Tensor, Tensor]], given: list[tuple[Tensor, ...]], *, exactly: bool) -> None:
+    """Check that long and short vectors give the same bits; without multiply-and-adds roundings differ."""
+    for (got, gelu), arguments in zip(found, given, strict=True):
+        pairs = (
+            (got, torch.ops.bertstream.linear(*arguments)),
+            (gelu, torch.ops.bertstream.linear_gelu(*arguments, False)),
+        )
+        for one, other in pairs:
+            assert torch.equal(one, other) or (not exactly and difference(one, other) <= 1e-5)
+
+
 def check_rows_that_are_not_finite(found: dict[str, Any], arguments: tuple[Tensor, ...]) -> None:
     want, got = torch.ops.bertstream.linear(*arguments), found["not finite"]
     odd = [4, 20]
@@ -195,7 +232,7 @@ def check_rows_that_are_not_finite(found: dict[str, Any], arguments: tuple[Tenso
 
 
 def check_programs(found: dict[str, Any], here: dict[str, Any]) -> None:
-    assert (found["native"], found["amx program"]) == (True, False)
+    assert (found["products"], found["native"], found["amx program"]) == ("packed", True, False)
     assert difference(found["states"], here["states"]) <= EXACT
     if here["amx"]:
         assert "compiled for AMX, which is not there or switched off" in found["refused program"]

@@ -31,6 +31,7 @@ class Target:
     flash: bool  # CUDA's flash attention
     native: bool  # our C++ operators; ATen's otherwise
     amx: bool  # whether the operators use it here
+    vectors: bool = False  # whether they multiply float32 without it, too
     kernels: Path | None = None  # the library of our operators for CUDA
 
     @property
@@ -41,10 +42,10 @@ class Target:
             products = "int8"
         elif self.dtype == "fp8":
             products = "fp8"
-        elif self.native and self.amx:
+        elif self.native and (self.amx or (self.vectors and self.dtype == "float32")):
             products = "packed"
         epilogue = self.device == "cuda" and self.dtype in ("float16", "bfloat16")
-        return Operators(native=self.native, flash=self.flash, products=products, epilogue=epilogue)
+        return Operators(native=self.native, flash=self.flash, products=products, amx=self.amx, epilogue=epilogue)
 
     @property
     def states(self) -> torch.dtype:
@@ -81,8 +82,9 @@ def choose(dtype: str, device: str, cache: Path, tell: Progress) -> Target:
     if dtype not in NATIVE_DTYPES:
         return Target(dtype, device, flash, native=False, amx=False)
     tell("operators", 0, 1)
-    available = library_for_cpu(cache) is not None
-    return Target(dtype, device, flash, native=available, amx=available and native.has_amx())
+    if library_for_cpu(cache) is None:
+        return Target(dtype, device, flash, native=False, amx=False)
+    return Target(dtype, device, flash, native=True, amx=native.has_amx(), vectors=native.has_vectors())
 
 
 def _check(dtype: str, device: str) -> None:

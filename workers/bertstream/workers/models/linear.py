@@ -42,6 +42,7 @@ class Linear(nn.Module):
         self.bytes = products == "int8"
         # Less exact than the states, and so rounded from the checkpoint's own numbers.
         self.coarse = self.bytes or self.float8
+        self.amx = operators.amx
         self.native = operators.native
         self.packs = operators.native and not self.plain and not self.float8
 
@@ -67,7 +68,7 @@ class Linear(nn.Module):
         if self.bytes:
             factors = None if largest is None else smoothing(weight, largest)
             weight, columns = quantized(weight if factors is None else weight / factors)
-        return pack(weight) if self.packs else weight, columns, factors
+        return pack(weight, amx=self.amx) if self.packs else weight, columns, factors
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer. x: [T, K] -> [T, N]."""

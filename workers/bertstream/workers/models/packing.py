@@ -17,12 +17,13 @@ TILE = 16  # outputs in a tile, which are its rows
 BYTE_RANGE = 127.0
 
 
-def pack(weight: Tensor) -> Tensor:
+def pack(weight: Tensor, *, amx: bool = False) -> Tensor:
     """Pack a weight into tiles, with outputs and inputs padded with zeros.
 
-    [N, K] float32, bfloat16 or int8 -> [N / 16, K / depth, planes, 16, depth].
+    [N, K] float32, bfloat16 or int8 -> [N / 16, K / depth, planes, 16, depth]. For AMX float32 becomes three planes of
+    bfloat16.
     """
-    planes = parts(weight) if weight.dtype == torch.float32 else weight.unsqueeze(0)  # [planes, N, K]
+    planes = parts(weight) if amx and weight.dtype == torch.float32 else weight.unsqueeze(0)  # [planes, N, K]
     group = 4 // planes.element_size()
     depth = group * TILE
     outputs, inputs = weight.shape

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-# ATen's; by AMX's tiles, which needs C++ operators; of int8; of 8-bit floats, with states in bfloat16
+# ATen's; by our C++ operators, of weights that are packed for them; of int8; of 8-bit floats, with states in bfloat16
 Products = Literal["plain", "packed", "int8", "fp8"]
 
 
@@ -54,6 +54,7 @@ class Operators:
     native: bool = False  # bertstream's C++ operators instead of ATen's
     flash: bool = False  # CUDA's flash attention over packed texts instead of runs of equal length
     products: Products = "plain"  # of linear layers
+    amx: bool = False  # whether weights are packed for its tiles, float32 in three parts
     epilogue: bool = False  # whether CUDA's GELU at the end of a plain product may be switched on, for the tanh forms
 
 

@@ -296,6 +296,14 @@ def has_amx() -> bool:
     return found
 
 
+def has_vectors() -> bool:
+    """Return whether the loaded operators multiply by AVX-512 or AVX2, where not by AMX."""
+    import torch
+
+    found: bool = torch.ops.bertstream.has_vectors()
+    return found
+
+
 def instructions() -> str:
     """Return which instructions the loaded operators use, such as "avx512+vnni"; empty where none are loaded."""
     import torch

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "checks.h"
+#include "float_products.h"
 #include "products.h"
 #include "rows.h"
 
@@ -17,8 +18,8 @@ namespace {
 
 constexpr int64_t kMostBytes = 66'000;  // times 255 times 127 is below 2^31
 
-// Weights as models/packing.py makes them: packed [N / 16, K / depth, planes, 16, depth], bfloat16 or int8, N padded to
-// 32. Of int8 alone columns [2, N]: each output's scale and the sum of its weights, scaled; and factors [K], that x is
+// Weights as models/packing.py makes them: packed [N / 16, K / depth, planes, 16, depth], float32, bfloat16 or int8, N
+// padded to 32. Of int8 alone columns [2, N]: each output's scale and the sum of its weights, scaled; and factors [K], that x is
 // multiplied by first, if any.
 struct Linear {
   at::Tensor x, packed, bias, columns, factors;
@@ -30,8 +31,8 @@ struct Linear {
       : x(x), packed(packed), bias(as_float(bias, bias.numel(), "bias")) {
     check_matrix(x, "x");
     const int64_t outputs = bias.numel(), depth = x.size(1);
-    const bool bytes = packed.scalar_type() == at::kChar;
-    const int64_t slice = bytes ? Bytes::kDepth : Halves::kDepth;
+    const bool bytes = packed.scalar_type() == at::kChar, floats = packed.scalar_type() == at::kFloat;
+    const int64_t slice = bytes ? Bytes::kDepth : floats ? Floats::kDepth : Halves::kDepth;
     TORCH_CHECK(
         outputs > 0 && depth > 0 && packed.dim() == 5 && packed.is_contiguous() &&
             packed.size(0) == up_to(outputs, kBlock) / 16 &&
@@ -45,11 +46,16 @@ struct Linear {
       this->columns = *columns;
       TORCH_CHECK(depth <= kMostBytes, "x must have at most ", kMostBytes, " inputs: sums of more may not fit 32 bits");
       if (factors) this->factors = as_float(*factors, depth, "factors");
+    } else if (floats) {
+      TORCH_CHECK(
+          packed.size(2) == Floats::kPlanes && x.scalar_type() == at::kFloat,
+          "packed must be bfloat16 or int8 for an x of bfloat16");
     } else {
       TORCH_CHECK(
           packed.scalar_type() == at::kBFloat16 && has_amx() &&
               packed.size(2) == (x.scalar_type() == at::kFloat ? Parts::kPlanes : Halves::kPlanes),
-          "packed must be int8, or bfloat16 where there is AMX, with three planes for float32 and one for bfloat16");
+          "packed must be float32 or int8, or bfloat16 where there is AMX, with three planes for float32 and one for "
+          "bfloat16");
     }
     const float* rows = bytes ? this->columns.const_data_ptr<float>() : nullptr;
     weights = Weights{
@@ -63,6 +69,8 @@ struct Linear {
     by_type(x, [&]<typename scalar_t>(scalar_t* type) {
       if (packed.scalar_type() == at::kChar) {
         run(Bytes(), type);
+      } else if (packed.scalar_type() == at::kFloat) {
+        if constexpr (std::is_same_v<scalar_t, float>) run(Floats(), type);
       } else {
 #ifdef BERTSTREAM_AMX
         if constexpr (std::is_same_v<scalar_t, float>) {

@@ -138,6 +138,7 @@ TORCH_LIBRARY(bertstream, m) {
   m.def("add_gelu_quantize_rows(Tensor x, Tensor added, bool tanh) -> (Tensor, Tensor)");
   m.def("has_amx() -> bool", &has_amx);
   m.def("instructions() -> str", &instructions);
+  m.def("has_vectors() -> bool", &has_vectors);
 }
 
 // By ATen wherever nothing better is registered: only GPUs take products of fp8.

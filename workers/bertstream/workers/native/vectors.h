@@ -20,6 +20,15 @@ namespace {
 using Vec = at::vec::Vectorized<float>;
 constexpr int64_t kLanes = Vec::size();
 
+// Whether the vectors are AVX-512's or AVX2's. Those of other processors have not been measured.
+inline bool has_vectors() {
+#if defined(CPU_CAPABILITY_AVX512) || defined(CPU_CAPABILITY_AVX2)
+  return true;
+#else
+  return false;
+#endif
+}
+
 constexpr std::integral_constant<int64_t, kLanes> kWhole;  // as a lane count that the compiler sees
 
 // f(i, lane count) for all elements; f gets full vectors, then one shorter one.

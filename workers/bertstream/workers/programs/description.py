@@ -77,8 +77,8 @@ class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     compute_type: str  # "float32", "float16", "bfloat16", "int8" or "fp8"
     device: str  # "cpu" or "cuda"
     native_operators: bool
-    products: str = "plain"  # how linear layers multiply: "plain", "packed" (by AMX), "int8" or "fp8"
-    amx: bool = False  # compiled for AMX: without it "packed" cannot run, and "int8" is slow
+    products: str = "plain"  # how linear layers multiply: "plain", "packed" (by our operators), "int8" or "fp8"
+    amx: bool = False  # compiled for AMX: without it its "packed" cannot run, and "int8" is slow
     precision_test: PrecisionTest = PrecisionTest()
     default_pooling: DefaultPooling = DefaultPooling()
     sparse_pooling: SparseDefault | None = None  # None where the checkpoint is not for sparse vectors (SPLADE)
