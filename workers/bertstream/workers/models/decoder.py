@@ -35,7 +35,8 @@ class DecoderShape:
 class Past(NamedTuple):
     """Hold the cached tokens that each of B sequences attends to, up to M; made once a step, used by every layer."""
 
-    rows: Tensor  # [B * M] int64
+    rows: Tensor  # [B, M] int64
+    lengths: Tensor  # [B] int64, how many of them count
     mask: Tensor  # [B, 1, 1, M], True where there is a token
 
 
@@ -45,7 +46,7 @@ def past_of(rows: Tensor, lengths: Tensor) -> Past:
     rows: [B, M], padded with any valid rows; lengths: [B], each at least 1.
     """
     places = torch.arange(rows.size(1), device=rows.device)
-    return Past(rows.reshape(-1), (places < lengths.unsqueeze(1)).view(rows.size(0), 1, 1, -1))
+    return Past(rows, lengths, (places < lengths.unsqueeze(1)).view(rows.size(0), 1, 1, -1))
 
 
 def write(cache: Tensor, rows: Tensor, keys_values: Tensor) -> None:
@@ -56,16 +57,45 @@ def write(cache: Tensor, rows: Tensor, keys_values: Tensor) -> None:
     cache.index_copy_(1, rows, keys_values.view(rows.size(0), 2, -1).transpose(0, 1))
 
 
-def attend(q: Tensor, cache: Tensor, past: Past, heads: int) -> Tensor:
-    """Attend to the past with one query a sequence.
+class CachedAttention(nn.Module):
+    """Attend to cached tokens with one query a sequence, in C++ without a copy of them."""
 
-    q: [B, H]; cache: [2, rows, H] -> [B, H].
-    """
-    sequences = q.size(0)
-    found = cache.index_select(1, past.rows).view(2, sequences, past.mask.size(3), heads, -1)
-    k, v = found.transpose(2, 3).unbind(0)  # each [B, h, M, D]
-    context = functional.scaled_dot_product_attention(q.view(sequences, heads, 1, -1), k, v, attn_mask=past.mask)
-    return context.reshape(sequences, -1)
+    __constants__ = ("heads", "native")
+
+    def __init__(self, heads: int, operators: Operators) -> None:
+        super().__init__()
+        self.heads = heads
+        self.native = operators.native and not operators.flash  # those for GPUs have no such operator
+
+    def own(self, qkv: Tensor, cache: Tensor, rows: Tensor, past: Past) -> Tensor:
+        """Cache each sequence's keys and values, and attend to all of its own.
+
+        qkv: [B, 3H]; cache: [2, rows, H]; rows: [B], the last ones of `past` -> [B, H].
+        """
+        if self.native:
+            return torch.ops.bertstream.decode_attention(qkv, cache, rows, past.rows, past.lengths, self.heads)
+        else:
+            hidden = cache.size(2)
+            write(cache, rows, qkv[:, hidden:])
+            return self.gathered(qkv[:, :hidden], cache, past)
+
+    def others(self, q: Tensor, cache: Tensor, past: Past) -> Tensor:
+        """Attend to tokens that are cached already.
+
+        q: [B, H]; cache: [2, rows, H] -> [B, H].
+        """
+        if self.native:
+            return torch.ops.bertstream.decode_attention(q, cache, None, past.rows, past.lengths, self.heads)
+        else:
+            return self.gathered(q, cache, past)
+
+    def gathered(self, q: Tensor, cache: Tensor, past: Past) -> Tensor:
+        """Attend to a copy of the cached tokens. q: [B, H]; cache: [2, rows, H] -> [B, H]."""
+        sequences = q.size(0)
+        found = cache.index_select(1, past.rows.reshape(-1)).view(2, sequences, past.rows.size(1), self.heads, -1)
+        k, v = found.transpose(2, 3).unbind(0)  # each [B, h, M, D]
+        q = q.view(sequences, self.heads, 1, -1)
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=past.mask).reshape(sequences, -1)
 
 
 def empty_cache(layers: int, rows: int, hidden: int, like: Tensor) -> List[Tensor]:  # noqa: UP006
@@ -78,6 +108,10 @@ def empty_cache(layers: int, rows: int, hidden: int, like: Tensor) -> List[Tenso
 
 class CausalLayer(BertLayer):
     """Compute an encoder's layer with a decoder's attention, for whole texts or a token at a time."""
+
+    def __init__(self, shape: BertShape, operators: Operators) -> None:
+        super().__init__(shape, operators)
+        self.cached_attention = CachedAttention(shape.attention_heads, operators)
 
     def prefill(self, x: Tensor, segments: Segments, cache: Tensor, rows: Tensor) -> Tensor:
         """Compute whole prompts.
@@ -97,10 +131,7 @@ class CausalLayer(BertLayer):
 
     def self_attend(self, x: Tensor, cache: Tensor, rows: Tensor, past: Past) -> Tensor:
         """Attend to the sequence's own past. x: [B, H] -> [B, H]."""
-        hidden = x.size(1)
-        qkv = self.query_key_value(x)
-        write(cache, rows, qkv[:, hidden:])
-        return self.attention_output(attend(qkv[:, :hidden], cache, past, self.attention.heads), x)
+        return self.attention_output(self.cached_attention.own(self.query_key_value(x), cache, rows, past), x)
 
 
 class CausalEncoder(BertEncoder):
@@ -156,19 +187,17 @@ class CausalEncoder(BertEncoder):
 class CrossAttention(nn.Module):
     """Attend from the decoder's tokens to the encoder's, whose keys and values are computed once and cached."""
 
-    __constants__ = ("heads",)
-
     def __init__(self, shape: BertShape, operators: Operators) -> None:
         super().__init__()
         hidden = shape.hidden_size
-        self.heads = shape.attention_heads
+        self.cached_attention = CachedAttention(shape.attention_heads, operators)
         self.query = Linear(hidden, hidden, operators)
         self.key_value = Linear(hidden, 2 * hidden, operators)
         self.output = LinearAddNorm(hidden, hidden, shape.layer_norm_eps, operators)
 
     def forward(self, x: Tensor, cache: Tensor, source: Past) -> Tensor:
         """Attend to the source. x: [B, H] -> [B, H]."""
-        return self.output(attend(self.query(x), cache, source, self.heads), x)
+        return self.output(self.cached_attention.others(self.query(x), cache, source), x)
 
 
 class CrossLayer(CausalLayer):

@@ -9,6 +9,7 @@
 
 #include "amx_attention.h"
 #include "checks.h"
+#include "decode_attention.h"
 #include "float8.h"
 #include "linear.h"
 #include "rows.h"
@@ -106,6 +107,60 @@ at::Tensor attention(
   return out;
 }
 
+void check_decoding(
+    const at::Tensor& x, const at::Tensor& cache, const std::optional<at::Tensor>& own, const at::Tensor& past,
+    const at::Tensor& lengths) {
+  const auto are_rows = [](const at::Tensor& rows) {
+    return rows.is_contiguous() && rows.device().is_cpu() && rows.scalar_type() == at::kLong;
+  };
+  const int64_t sequences = x.size(0), hidden = cache.size(2), there = cache.size(1);
+  TORCH_CHECK(x.size(1) == (own ? 3 : 1) * hidden, "x must have the cache's columns, three times with rows to write to");
+  TORCH_CHECK(
+      past.dim() == 2 && past.size(0) == sequences && are_rows(past),
+      "past must be contiguous int64 on the CPU, a line for each row of x");
+  TORCH_CHECK(
+      lengths.sizes() == at::IntArrayRef{sequences} && are_rows(lengths),
+      "lengths must be contiguous int64 on the CPU, one for each row of x");
+  TORCH_CHECK(
+      !own || (own->sizes() == at::IntArrayRef{sequences} && are_rows(*own)),
+      "rows must be contiguous int64 on the CPU, one for each row of x");
+  const auto is_there = [there](int64_t row) { return row >= 0 && row < there; };
+  for (int64_t i = 0; i < sequences; ++i) {
+    const int64_t *line = past.const_data_ptr<int64_t>() + i * past.size(1), length = lengths.const_data_ptr<int64_t>()[i];
+    TORCH_CHECK(length > 0 && length <= past.size(1), "lengths must be from 1 to the columns of past");
+    TORCH_CHECK(std::all_of(line, line + length, is_there), "past must name rows of the cache");
+    TORCH_CHECK(!own || is_there(own->const_data_ptr<int64_t>()[i]), "rows must be rows of the cache");
+  }
+}
+
+// softmax(q k' / sqrt(H / heads)) v, of one query a sequence and the rows of the cache that `past` names. x: [B, H], or
+// [B, 3H] of queries, keys and values, of which the latter two are written to `rows` [B] of the cache first. cache: [2,
+// rows, H]; past: [B, M], of which the first `lengths` [B] count -> [B, H]
+at::Tensor decode_attention(
+    const at::Tensor& x, at::Tensor cache, const std::optional<at::Tensor>& rows, const at::Tensor& past,
+    const at::Tensor& lengths, int64_t heads) {
+  check_matrix(x, "x");
+  TORCH_CHECK(
+      cache.dim() == 3 && cache.size(0) == 2 && cache.is_contiguous() && cache.device().is_cpu() &&
+          cache.scalar_type() == x.scalar_type(),
+      "cache must be contiguous keys and values on the CPU, of the type of x");
+  TORCH_CHECK(heads > 0 && cache.size(2) % heads == 0, "the cache must have as many columns as all heads");
+  check_decoding(x, cache, rows, past, lengths);
+  const int64_t hidden = cache.size(2);
+  at::Tensor out = at::empty({x.size(0), hidden}, x.options());
+  by_type(x, [&]<typename scalar_t>(scalar_t*) {
+    scalar_t* keys = cache.mutable_data_ptr<scalar_t>();
+    const int64_t* own = rows ? rows->const_data_ptr<int64_t>() : nullptr;
+    attend_rows(
+        Decoding<scalar_t>{
+            x.const_data_ptr<scalar_t>(), keys, keys + cache.size(1) * hidden, own, past.const_data_ptr<int64_t>(),
+            lengths.const_data_ptr<int64_t>(), out.mutable_data_ptr<scalar_t>(), x.size(1), past.size(1), heads,
+            hidden / heads},
+        x.size(0));
+  });
+  return out;
+}
+
 // What the operators use here, as people are told: "avx512+vnni".
 std::string instructions() {
 #if defined(CPU_CAPABILITY_AVX512)
@@ -129,6 +184,8 @@ TORCH_LIBRARY(bertstream, m) {
   m.def("add_gelu_(Tensor(a!) x, Tensor added, bool tanh) -> Tensor(a!)");
   m.def(
       "attention(Tensor qkv, Tensor? bias, Tensor cu_seqlens, int heads, bool causal, Tensor? distances=None) -> Tensor");
+  m.def(
+      "decode_attention(Tensor x, Tensor(a!) cache, Tensor? rows, Tensor past, Tensor lengths, int heads) -> Tensor");
   m.def("linear(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias) -> Tensor");
   m.def("linear_gelu(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias, bool tanh) -> Tensor");
   m.def(
@@ -151,6 +208,7 @@ TORCH_LIBRARY_IMPL(bertstream, CPU, m) {
   m.impl("add_layer_norm_", &add_layer_norm_);
   m.impl("add_gelu_", &add_gelu_);
   m.impl("attention", &attention);
+  m.impl("decode_attention", &decode_attention);
   m.impl("linear", &linear);
   m.impl("linear_gelu", &linear_gelu);
   m.impl("linear_add_layer_norm", &linear_add_layer_norm);
