@@ -14,8 +14,25 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from bertstream.server.core.callers import Caller
 from bertstream.server.core.errors import RequestError
-from bertstream.server.core.models import FEW_TEXTS, Models, ServedModel, described
-from bertstream.server.core.tokenization import Ids, Inputs, Texts, Tokenized, TokenizeOptions, Truncation, cancelling
+from bertstream.server.core.models import (
+    FEW_TEXTS,
+    SHORT_CHARACTERS,
+    Models,
+    ServedModel,
+    described,
+    is_short,
+)
+from bertstream.server.core.tokenization import (
+    Ids,
+    Inputs,
+    Pairs,
+    Texts,
+    Tokenized,
+    TokenizeOptions,
+    Truncation,
+    Words,
+    cancelling,
+)
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
 from bertstream.workers.trust.seal import seal
 from tests.server.protocols.bertstream_v1.validation.support import description
@@ -105,6 +122,39 @@ async def test_texts_to_tokens_and_back(tmp_path: Path) -> None:
     assert timed.seconds >= 0
     done = await model.detokenize(Ids(np.array([1, 3], np.int32), np.array([2], np.int32)), False)
     assert done.texts == ["a c"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "short"),
+    [
+        (Texts(["a" * SHORT_CHARACTERS]), True),
+        (Texts(["a" * SHORT_CHARACTERS, "b"]), False),
+        (Texts(["a"] * FEW_TEXTS), True),
+        (Texts(["a"] * (FEW_TEXTS + 1)), False),
+        (Pairs(["a" * SHORT_CHARACTERS], [""]), True),
+        (Pairs(["a"], ["b" * SHORT_CHARACTERS]), False),
+        (Words(["a", "b" * SHORT_CHARACTERS], np.array([2], np.int32)), False),
+        (Ids(np.ones(SHORT_CHARACTERS, np.int32), np.array([SHORT_CHARACTERS], np.int32)), True),
+    ],
+)
+async def test_only_what_takes_long_is_tokenized_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: Inputs, short: bool
+) -> None:
+    model, threads = served(tmp_path, "one"), list[threading.Thread]()
+    tokenize = model.tokenizer.tokenize
+
+    def noted(inputs: Inputs, *args: Any) -> Tokenized:
+        threads.append(threading.current_thread())
+        return tokenize(inputs, *args)
+
+    monkeypatch.setattr(model.tokenizer, "tokenize", noted)
+    await model.tokenize(inputs, TokenizeOptions(Truncation("longest_first", 8)))
+    assert [thread is threading.current_thread() for thread in threads] == [short]
+
+
+def test_a_prompt_counts_for_each_text() -> None:
+    assert is_short(Texts(["a", "b"]), "p" * (SHORT_CHARACTERS // 2 - 1))
+    assert not is_short(Texts(["a", "b"]), "p" * (SHORT_CHARACTERS // 2))
 
 
 @pytest.mark.parametrize(("clean_up", "text"), [(True, "a."), (False, "a .")])

@@ -99,6 +99,27 @@ async def test_answers_in_any_order_and_in_any_size(connect: Connect, make_worke
     assert answers[2] == Failure(3, "internal", "no")
 
 
+@pytest.mark.parametrize("piece", [7, 5000, 1 << 20])
+async def test_answers_however_their_bytes_are_cut(connect: Connect, make_workers: MakeWorkers, piece: int) -> None:
+    [worker] = await make_workers(1)
+    worker.answer = lambda _: None
+    link = await connect(worker.path).alive()
+    calls = [asyncio.create_task(link.call(make_work(0, [3]))) for _ in range(4)]
+    await worker.wait_for(4)
+    sizes = (1, 3000, 1, 2)  # rows; the second answer is longer than what is read at first
+    vectors = [np.arange(rows * 4, dtype=np.float32).reshape(-1, 4) for rows in sizes]
+    answers = [Result(number, {"pooled": each}, 0, 0) for number, each in enumerate(vectors, 1)]
+    raw = b"".join(b"".join(ipc.encode(answer)) for answer in answers)
+    for start in range(0, len(raw), piece):
+        worker.writers[-1].write(raw[start : start + piece])
+        if piece < 1 << 20:
+            await asyncio.sleep(0)  # so that the link reads them apart
+    for call, expected in zip(calls, vectors, strict=True):
+        answer = await call
+        assert isinstance(answer, Result)
+        np.testing.assert_array_equal(answer.tensors["pooled"], expected)
+
+
 async def test_cancelling_tells_the_worker(connect: Connect, make_workers: MakeWorkers) -> None:
     [worker] = await make_workers(1)
     worker.answer = lambda _: None

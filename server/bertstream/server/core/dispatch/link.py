@@ -23,6 +23,7 @@ from bertstream.workers.trust.peers import peer_problem
 log = logging.getLogger(__name__)
 
 RECONNECT_SECONDS = 0.1  # between attempts to connect
+_FIRST_BYTES = 8192  # of what is read before it is known how long a frame is: a vector or two
 
 
 class WorkerLost(Exception):
@@ -198,12 +199,17 @@ def split_by_work(message: Generated) -> Iterator[tuple[int, NewTokens]]:
 
 
 class _Frames(asyncio.BufferedProtocol):
-    """Cuts the byte stream into frames; a frame's body is read straight into the buffer that its arrays view."""
+    """Cuts the byte stream into frames.
+
+    A frame that is short is read by one call of the system. The rest of a longer one is read straight into the buffer
+    that its arrays view.
+    """
 
     def __init__(self, link: WorkerLink) -> None:
         self._link = link
-        self._prelude = bytearray(ipc.PRELUDE.size)
-        self._body: bytearray | None = None
+        self._first = bytearray(_FIRST_BYTES)
+        self._prelude = b""
+        self._body: bytearray | None = None  # of a frame of which the rest has not come yet
         self._filled = 0
         self._transport: asyncio.Transport | None = None
 
@@ -217,20 +223,36 @@ class _Frames(asyncio.BufferedProtocol):
         self._link.connected(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return memoryview(self._prelude if self._body is None else self._body)[self._filled :]
+        return memoryview(self._first if self._body is None else self._body)[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
         try:
-            if self._body is None and self._filled == len(self._prelude):
-                self._body, self._filled = bytearray(ipc.frame_size(self._prelude)), 0
-            elif self._body is not None and self._filled == len(self._body):
+            if self._body is None:
+                self._take_frames()
+            elif self._filled == len(self._body):
                 body, self._body, self._filled = self._body, None, 0
                 self._link.received(ipc.decode(self._prelude, body))
         except ipc.ProtocolError:
             log.exception("a worker sent something that is not a message")
             assert self._transport is not None
             self._transport.abort()
+
+    def _take_frames(self) -> None:
+        """Take all frames of what has come, the last of which may go on."""
+        came, start, length = memoryview(self._first)[: self._filled], 0, ipc.PRELUDE.size
+        while len(came) - start >= length:
+            prelude = bytes(came[start : start + length])
+            body = bytearray(ipc.frame_size(prelude))
+            part = came[start + length : start + length + len(body)]
+            body[: len(part)] = part
+            start += length + len(part)
+            if len(part) < len(body):
+                self._prelude, self._body, self._filled = prelude, body, len(part)
+                return
+            self._link.received(ipc.decode(prelude, body))
+        self._filled = len(came) - start
+        self._first[: self._filled] = bytes(came[start:])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._link.lost()

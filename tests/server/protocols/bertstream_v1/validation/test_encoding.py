@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bertstream.server.core.errors import RequestError
+from bertstream.server.core.memo import Memo
 from bertstream.server.core.tokenization import Ids, Inputs, Pairs, Texts, Words
-from bertstream.server.protocols.bertstream_v1.validation.encoding import AskedEncoding, parse_encoding
+from bertstream.server.protocols.bertstream_v1.validation.encoding import (
+    AskedEncoding,
+    parse_encoding,
+    plan_of,
+)
 from bertstream.server.protocols.bertstream_v1.validation.prompts import MAX_PROMPT
 from bertstream.v1 import encoding_pb2 as e
 from bertstream.v1 import tokenization_pb2
@@ -321,3 +327,22 @@ def test_layers_and_heads_that_cannot_be(options: e.EncodingOptions, reason: str
     with pytest.raises(RequestError) as raised:
         parse(options)
     assert refused(raised) == ("INVALID_ARGUMENT", reason, f"options.{field}")
+
+
+def test_the_plan_of_options_that_came_before_is_remembered() -> None:
+    model: Any = SimpleNamespace(name="mine", description=description(), plans=Memo(8))
+    plan = plan_of(pooling(mode=e.POOLING_MODE_CLS), model)
+    assert plan == parse(pooling(mode=e.POOLING_MODE_CLS))
+    assert plan_of(pooling(mode=e.POOLING_MODE_CLS), model) is plan
+    assert plan_of(pooling(mode=e.POOLING_MODE_MAX), model) == parse(pooling(mode=e.POOLING_MODE_MAX))
+    for _ in range(2):
+        with pytest.raises(RequestError) as raised:
+            plan_of(pooling(mode=UNKNOWN), model)
+        assert refused(raised) == ("INVALID_ARGUMENT", "INVALID_ENUM", "options.pooling.mode")
+
+
+def test_long_prompts_are_not_remembered() -> None:
+    model: Any = SimpleNamespace(name="mine", description=description(), plans=Memo(8))
+    options = e.EncodingOptions(prompt="p" * 2000)
+    assert plan_of(options, model) == plan_of(options, model)
+    assert plan_of(options, model) is not plan_of(options, model)
