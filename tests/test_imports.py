@@ -192,6 +192,7 @@ RULES = [
             "bertstream.server.web",
             "bertstream.workers.measuring",
             "bertstream.workers.process.control",
+            "bertstream.workers.process.garbage",
             "bertstream.workers.process.logs",
         ),
         others=(

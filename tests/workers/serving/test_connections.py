@@ -146,7 +146,7 @@ def test_answers_larger_than_the_sockets_buffers(worker: Worker) -> None:
     worker.program.gate.set()
     sock = worker.connect()
     hello(sock)
-    ipc.send(sock, make_work(1, [1] * 200_000, output_options=OutputOptions(("last_hidden_state",))))
+    ipc.send(sock, make_work(1, [100] * 2000, output_options=OutputOptions(("last_hidden_state",))))
     found = answers(sock, 1)[1]
     assert isinstance(found, Result)
     assert found.tensors["last_hidden_state"].shape == (200_000, 6)

@@ -73,6 +73,7 @@ from bertstream.workers.process.control import (
     begin,
     call_in,
 )
+from bertstream.workers.process.garbage import settle
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,7 @@ class Frontend:
                     value = self._registry.snapshot()
                 case ServeModels(models=models):
                     await self._versions.serve(models)
+                    settle()
                 case AwaitDrained(serials=serials):
                     await self._versions.drained(serials)
                 case UseKeys(keys=keys):
@@ -161,6 +163,7 @@ class Frontend:
         await server.start()
         if http is not None:
             await http.start()
+        settle()
         watching = asyncio.create_task(self._watch_health())
         self._control.send(Ready())
         await self._stop.wait()

@@ -136,6 +136,19 @@ async def test_a_worker_without_time_refuses_and_that_is_remembered(generates: b
         mine.check("a", deadline)
 
 
+async def test_of_a_crowd_that_workers_refuse_each_is_told_to_wait_for_longer() -> None:
+    fleet: Any = Fleet()
+    told = []
+    for _ in range(300):
+        attempts = Attempts(fleet, time.monotonic() + 60, waits=False, caller=Caller("a"))
+        with pytest.raises(RequestError) as raised:
+            await attempts.run(answering(Failure(1, "overloaded", "no time", retry_seconds=0.05)))
+        told.append(raised.value.retry_seconds or 0.0)
+        assert raised.value.message == f"no time: try again in {told[-1]:.2f} s"
+    assert told[0] == 0.05
+    assert told[-1] > 1.0
+
+
 async def test_where_one_worker_has_no_time_one_other_is_asked() -> None:
     others = Link(), Link()
     fleet: Any = Fleet(*others)

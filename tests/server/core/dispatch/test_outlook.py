@@ -161,3 +161,15 @@ def test_the_more_of_a_caller_s_calls_are_refused_the_later_it_is_to_try_again(c
     error = refusal(outlook, "a", clock.now + 24.9)
     assert error is not None
     assert error.retry_seconds == pytest.approx(0.145, abs=0.01)
+
+
+def test_refusals_of_workers_count_in_a_crowd_too(clock: Clock) -> None:
+    outlook = outlook_on(busy(30.0))
+    by_workers = [outlook.retry_seconds("a", 0.05) for _ in range(200)]
+    assert by_workers[0] == 0.05
+    assert by_workers[-1] == pytest.approx(2.0, abs=0.02)
+    assert outlook.retry_seconds("a", 7.5) == 7.5  # as long as the work itself would have to wait
+    assert outlook.retry_seconds("b", 0.05) == 0.05
+    error = refusal(outlook, "a", clock.now + 29.9)
+    assert error is not None
+    assert error.retry_seconds == pytest.approx(2.0, abs=0.05)

@@ -28,6 +28,7 @@ from bertstream.workers.process.control import (
     Stop,
     begin,
 )
+from bertstream.workers.process.garbage import settle
 from bertstream.workers.process.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def serve(settings: WorkerSettings, control: ControlLine) -> None:
 
     torch.set_num_interop_threads(1)
     loop, queue = start(settings, registry)
+    settle()
     control.send(Ready())
     stopped.wait()
     queue.close()

@@ -62,7 +62,7 @@ class Outlook:
 
 def overloaded(work: Work | Generate, retry_seconds: float, wait_seconds: float) -> Failure:
     """Return the failure for work that would be late."""
-    message = f"it would not be answered in time: try again in {retry_seconds:.2f} s"
+    message = "it would not be answered in time"
     return Failure(work.id, "overloaded", message, max(retry_seconds, LEAST_RETRY_SECONDS), wait_seconds)
 
 

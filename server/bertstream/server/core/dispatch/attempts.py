@@ -75,19 +75,19 @@ class Attempts:
             if answer.reason == "overloaded" and instead is None and (instead := self._fleet.another(link)):
                 continue
             if answer.reason != "queue_full" or not self._waits:
-                self._remember(answer)
-                raise _meaning(answer)
+                raise self._late(answer) if answer.reason == "overloaded" else _meaning(answer)
             instead = None
             await asyncio.sleep(QUEUE_FULL_SECONDS)
 
     async def _next(self) -> WorkerLink:
         return await self._fleet.least_loaded(time.monotonic() + self._fleet.worker_wait_seconds, self._deadline)
 
-    def _remember(self, failure: Failure) -> None:
-        """Remember for a moment that there was no time for this caller's work, if that is what failed."""
-        if failure.reason == "overloaded":
-            outlook = self._fleet.generation_outlook if self._generates else self._fleet.outlook
-            outlook.refused(self._caller.name, self._deadline, failure.retry_seconds)
+    def _late(self, failure: Failure) -> RequestError:
+        """Return the error for work for which workers have no time, and remember for a moment that there was none."""
+        outlook = self._fleet.generation_outlook if self._generates else self._fleet.outlook
+        outlook.refused(self._caller.name, self._deadline, failure.retry_seconds)
+        seconds = outlook.retry_seconds(self._caller.name, failure.retry_seconds)
+        return errors.overloaded(f"{failure.message}: try again in {seconds:.2f} s", seconds)
 
     def _count(self, lost: WorkerLost) -> None:
         self._fleet.measures.lost(computing=lost.running)
@@ -103,6 +103,4 @@ def _meaning(failure: Failure) -> RequestError:
         return errors.deadline_exceeded()
     if failure.reason == "queue_full":
         return errors.overloaded(failure.message, 1.0)
-    if failure.reason == "overloaded":
-        return errors.overloaded(failure.message, failure.retry_seconds)
     return errors.out_of_memory() if failure.reason == "out_of_memory" else errors.internal()

@@ -84,11 +84,11 @@ class Outlook:
             return
         refusal = self._refused.get(caller)
         if refusal is not None and now < refusal.until and slack <= refusal.slack:
-            raise self._too_late(caller, refusal.until - now, now)
+            raise self._too_late(caller, refusal.until - now)
         if (least := self._least_wait(now)) > slack:
-            raise self._too_late(caller, least - slack, now)
+            raise self._too_late(caller, least - slack)
         if slack >= LEAST_SLACK_SECONDS and (behind := self._behind_own(caller)) > slack:
-            raise self._too_late(caller, behind - slack, now)
+            raise self._too_late(caller, behind - slack)
 
     def refused(self, caller: str, deadline: float, retry_seconds: float) -> None:
         """Remember that a worker refused a call that would have fitted after `retry_seconds`."""
@@ -104,13 +104,20 @@ class Outlook:
                 now + min(retry_seconds, slack / _PART_OF_WAIT, busy, _MOST_SECONDS), slack
             )
 
+    def retry_seconds(self, caller: str, least: float) -> float:
+        """Count a refusal, and return after how many seconds its caller is to try again: `least`, or later in a crowd.
+
+        Whoever refuses counts: a worker knows only of the calls that it is asked for.
+        """
+        crowd = min(self._refusals_per_second(caller, time.monotonic()) / _RETRIES_PER_SECOND, _MOST_RETRY_SECONDS)
+        return round(max(least, crowd, _LEAST_RETRY_SECONDS), 3)
+
     def _least_wait(self, now: float) -> float:
         return min((wait.left(now) for wait in self._waits()), default=0.0)
 
-    def _too_late(self, caller: str, seconds: float, now: float) -> RequestError:
-        crowd = min(self._refusals_per_second(caller, now) / _RETRIES_PER_SECOND, _MOST_RETRY_SECONDS)
+    def _too_late(self, caller: str, seconds: float) -> RequestError:
         message = "the work that waits already leaves no time for this before its deadline"
-        return overloaded(message, round(max(seconds, crowd, _LEAST_RETRY_SECONDS), 3))
+        return overloaded(message, self.retry_seconds(caller, seconds))
 
     def _refusals_per_second(self, caller: str, now: float) -> float:
         """Count one more, and return how many there were lately; older ones count exponentially less."""
