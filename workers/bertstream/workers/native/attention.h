@@ -31,14 +31,20 @@ struct Head {
   int64_t tokens, size, stride, out_stride;
 };
 
-// What fits the registers: kRows x kColumns accumulators, a vector of each column, one of a row.
-constexpr int kRows = kLanes == 16 ? 8 : 4;
-constexpr int kColumns = 3;
+// What fits the registers: kRows x kColumns accumulators, a vector of each column, one of a row. AVX2 has 16 registers,
+// and two columns divide a head's vectors where three would not: 4 or 8 of them.
+#if defined(CPU_CAPABILITY_AVX512)
+constexpr int kRows = 8, kColumns = 3;
+#elif defined(CPU_CAPABILITY_AVX2)
+constexpr int kRows = 6, kColumns = 2;
+#else
+constexpr int kRows = 4, kColumns = 3;
+#endif
 constexpr float kZeros[kColumns * kLanes] = {};
 
 inline int64_t vectors(int64_t size) { return (size + kLanes - 1) / kLanes; }
 
-// Vectors of the next panel of `left` ones: 3, but 2 and 2 of 4, since one alone leaves the multipliers waiting.
+// Vectors of the next panel of `left` ones: all columns, but 2 and 2 of 4, since one alone leaves the multipliers waiting.
 inline int64_t panel(int64_t left) { return left == 4 ? 2 : std::min<int64_t>(left, kColumns); }
 
 // c[r, :] = factors[r] sum over k of a[r, k] b[k, :] + added, for R rows of C vectors
@@ -77,10 +83,13 @@ constexpr std::array<Multiply, sizeof...(R)> by_rows(std::integer_sequence<int, 
   return {&multiply<R + 1, C>...};
 }
 
+template <int... C>
+constexpr std::array<std::array<Multiply, kRows>, sizeof...(C)> by_columns(std::integer_sequence<int, C...>) {
+  return {by_rows<C + 1>(std::make_integer_sequence<int, kRows>())...};
+}
+
 // kMultiply[columns - 1][rows - 1]
-constexpr std::array<std::array<Multiply, kRows>, kColumns> kMultiply = {
-    by_rows<1>(std::make_integer_sequence<int, kRows>()), by_rows<2>(std::make_integer_sequence<int, kRows>()),
-    by_rows<3>(std::make_integer_sequence<int, kRows>())};
+constexpr auto kMultiply = by_columns(std::make_integer_sequence<int, kColumns>());
 
 struct Buffers {
   Scratch<float> keys, values, queries, scores, sums, value_bias;
@@ -112,7 +121,7 @@ inline void fetch(const Head<scalar_t>& head, int64_t row, int64_t rows) {
         __builtin_prefetch(from + row * head.stride + i, 0, 2);
 }
 
-// Keys [tokens, size] as panels of columns: each [size, 1 to 3 vectors of tokens], zeros where no token is.
+// Keys [tokens, size] as panels of columns: each [size, 1 to kColumns vectors of tokens], zeros where no token is.
 template <typename scalar_t>
 void lay_out_keys(const Head<scalar_t>& head, float* to) {
   const int64_t all = vectors(head.tokens);

@@ -92,6 +92,10 @@ inline void store(c10::BFloat16* to, Vec values, int64_t n) {
 inline void store_bytes(char* to, Vec values) {
 #if defined(CPU_CAPABILITY_AVX512)
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(values)));
+#elif defined(CPU_CAPABILITY_AVX2)
+  const __m256i numbers = _mm256_cvtps_epi32(values);
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(numbers), _mm256_extracti128_si256(numbers, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(words, words));
 #else
   float lanes[kLanes];
   values.store(lanes);
@@ -102,6 +106,10 @@ inline void store_bytes(char* to, Vec values) {
 inline float total(Vec values) {
 #if defined(CPU_CAPABILITY_AVX512)
   return _mm512_reduce_add_ps(values);
+#elif defined(CPU_CAPABILITY_AVX2)
+  __m128 sums = _mm_add_ps(_mm256_castps256_ps128(values), _mm256_extractf128_ps(values, 1));
+  sums = _mm_add_ps(sums, _mm_movehl_ps(sums, sums));
+  return _mm_cvtss_f32(_mm_add_ss(sums, _mm_movehdup_ps(sums)));
 #else
   float lanes[kLanes];
   values.store(lanes);
@@ -112,6 +120,10 @@ inline float total(Vec values) {
 inline float largest(Vec values) {
 #if defined(CPU_CAPABILITY_AVX512)
   return _mm512_reduce_max_ps(values);
+#elif defined(CPU_CAPABILITY_AVX2)
+  __m128 found = _mm_max_ps(_mm256_castps256_ps128(values), _mm256_extractf128_ps(values, 1));
+  found = _mm_max_ps(found, _mm_movehl_ps(found, found));
+  return _mm_cvtss_f32(_mm_max_ss(found, _mm_movehdup_ps(found)));
 #else
   float lanes[kLanes];
   values.store(lanes);
@@ -123,6 +135,8 @@ inline float largest(Vec values) {
 inline Vec larger(Vec a, Vec b) {
 #if defined(CPU_CAPABILITY_AVX512)
   return Vec(_mm512_max_ps(a, b));
+#elif defined(CPU_CAPABILITY_AVX2)
+  return Vec(_mm256_max_ps(a, b));
 #else
   return at::vec::maximum(a, b);
 #endif
@@ -132,6 +146,8 @@ inline Vec larger(Vec a, Vec b) {
 inline Vec smaller(Vec a, Vec b) {
 #if defined(CPU_CAPABILITY_AVX512)
   return Vec(_mm512_min_ps(a, b));
+#elif defined(CPU_CAPABILITY_AVX2)
+  return Vec(_mm256_min_ps(a, b));
 #else
   return at::vec::minimum(a, b);
 #endif
@@ -159,6 +175,19 @@ inline Vec exp_negative(Vec x) {
   for (float factor : {0.0418978221f, 0.166676521f, 0.499991506f, 0.999999701f, 1.f})
     power = _mm512_fmadd_ps(power, r, _mm512_set1_ps(factor));
   return Vec(_mm512_maskz_scalef_ps(normal, power, n));
+#elif defined(CPU_CAPABILITY_AVX2)
+  const __m256 least = _mm256_set1_ps(-87.f);  // as above, and so that the exponent stays one
+  const __m256 normal = _mm256_cmp_ps(x, least, _CMP_NLT_UQ);
+  const __m256 clamped = _mm256_max_ps(least, x);
+  const __m256 n = _mm256_round_ps(_mm256_mul_ps(clamped, _mm256_set1_ps(1.44269504f)), 8);
+  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693145752f), clamped);
+  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(1.42860677e-6f), r);
+  __m256 power = _mm256_set1_ps(0.00828929059f);
+  for (float factor : {0.0418978221f, 0.166676521f, 0.499991506f, 0.999999701f, 1.f})
+    power = _mm256_fmadd_ps(power, r, _mm256_set1_ps(factor));
+  const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+  const __m256i scaled = _mm256_add_epi32(_mm256_castps_si256(power), exponent);
+  return Vec(_mm256_and_ps(_mm256_castsi256_ps(scaled), normal));
 #else
   return x.exp_u20();
 #endif
@@ -225,6 +254,27 @@ inline void transpose(Vec (&rows)[kLanes]) {
     rows[j + 4] = _mm512_shuffle_f32x4(odd_above, odd_below, 0x88);
     rows[j + 8] = _mm512_shuffle_f32x4(even_above, even_below, 0xdd);
     rows[j + 12] = _mm512_shuffle_f32x4(odd_above, odd_below, 0xdd);
+  }
+#elif defined(CPU_CAPABILITY_AVX2)
+  __m256 a[8], b[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+    a[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
+      b[i + 2 * j] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0x44);
+      b[i + 2 * j + 1] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0xee);
+    }
+  }
+  // Now b[4 i + j] holds columns j and j + 4 of rows 4 i to 4 i + 3.
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    rows[j] = _mm256_permute2f128_ps(b[j], b[4 + j], 0x20);
+    rows[j + 4] = _mm256_permute2f128_ps(b[j], b[4 + j], 0x31);
   }
 #else
   float from[kLanes][kLanes], to[kLanes][kLanes];
