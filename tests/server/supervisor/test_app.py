@@ -60,6 +60,15 @@ def launched(config: ServeConfig, folder: Path, device: str = "cpu") -> tuple[La
     return launcher, app.launch_all(launcher, choices, Compiled(models, 2, "no compiler"))
 
 
+def computing(launch: Launch, instructions: str = "avx2", *, native: bool = True) -> Launch:
+    """Return the launch as if it used native operators, or none, with these instructions."""
+    return dataclasses.replace(
+        launch,
+        compiled=dataclasses.replace(launch.compiled, cpu_instructions=instructions),
+        description=msgspec.structs.replace(launch.description, native_operators=native),
+    )
+
+
 def told_to(spec: ChildSpec) -> FrontendSettings:
     """Return the settings that a frontend gets when it starts."""
     told = spec.settings(0)
@@ -133,13 +142,10 @@ def test_the_line_never_gives_the_operators_as_the_reason_that_there_are_none(
 def test_the_line_says_which_instructions_are_used(tmp_path: Path) -> None:
     config = ServeConfig(("a=/a",), workers=1)
     _, (launch,) = launched(config, tmp_path)
-    native = msgspec.structs.replace(launch.description, native_operators=True)
-    compiled = dataclasses.replace(launch.compiled, cpu_instructions="avx512+vnni")
-    launch = dataclasses.replace(launch, description=native, compiled=compiled)
+    launch = computing(launch, "avx512+vnni")
     assert app.ready_line(config, app.Ports(1), [launch], "native").endswith(" | native operators: avx512+vnni")
     assert launch.settings.cpu_instructions == "avx512+vnni"
-    on_gpu = dataclasses.replace(launch, compiled=dataclasses.replace(compiled, cpu_instructions=""))
-    assert app.ready_line(config, app.Ports(1), [on_gpu], "native").endswith(" | native operators")
+    assert app.ready_line(config, app.Ports(1), [computing(launch, "")], "native").endswith(" | native operators")
 
 
 def test_processes_are_kept_to_the_same_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,12 +161,36 @@ TOLD = "least cosine of a token's state to float32 0.98996 on made-up texts"
 
 def test_the_line_says_what_less_precision_costs(tmp_path: Path) -> None:
     all_of_them = ServeConfig(("a=/a",), workers=1, dtype="int8")
-    line = app.ready_line(all_of_them, app.Ports(1), launched(all_of_them, tmp_path)[1], "native")
+    line = app.ready_line(
+        all_of_them, app.Ports(1), [computing(each) for each in launched(all_of_them, tmp_path)[1]], "native"
+    )
     assert f"a (bert, 5 layers, 36 wide, {TOLD}) | cpu int8 | 1 worker of 8 threads |" in line
     one = ServeConfig(("a=/a", "b=/b"), workers=1, tables={"b": ModelTable(dtype="int8")})
-    line = app.ready_line(one, app.Ports(1), launched(one, tmp_path / "again")[1], "native")
+    line = app.ready_line(
+        one, app.Ports(1), [computing(each) for each in launched(one, tmp_path / "again")[1]], "native"
+    )
     assert "a (bert, 5 layers, 36 wide, cpu float32, 1 worker of 4 threads), b (" in line
     assert f"b (bert, 5 layers, 36 wide, cpu int8, 1 worker of 4 threads, {TOLD}) |" in line
+
+
+@pytest.mark.parametrize(
+    ("dtype", "native", "instructions", "told"),
+    [
+        ("int8", False, "", ", slower here than float32, without native operators)"),
+        ("int8", True, "portable", ", slower here than float32, without vectors of bytes)"),
+        ("int8", True, "avx2", " on made-up texts)"),
+        ("int8", True, "avx512+vnni", " on made-up texts)"),
+        ("bfloat16", False, "", " on made-up texts)"),
+        ("float32", False, "", " wide)"),
+    ],
+)
+def test_the_line_says_where_int8_is_slower_than_float32(
+    dtype: str, native: bool, instructions: str, told: str, tmp_path: Path
+) -> None:
+    config = ServeConfig(("a=/a",), workers=1, dtype=dtype)
+    (launch,) = launched(config, tmp_path)[1]
+    here = computing(launch, instructions, native=native)
+    assert f"{told} | cpu {dtype} | 1 worker" in app.ready_line(config, app.Ports(1), [here], "native")
 
 
 def nowhere() -> ModelChoice:

@@ -298,10 +298,12 @@ def _model(launch: Launch, placement: str) -> str:
 
 
 def _precision(launch: Launch) -> str:
-    """Return the measured loss of a precision below float32; empty for float32."""
+    """Return the measured loss of a precision below float32, and if it is no faster either; empty for float32."""
+    if launch.compiled.dtype == "float32":
+        return ""
     cosine = launch.description.precision_test.min_cosine
     measured = f", least cosine of a token's state to float32 {cosine:.5f} on made-up texts"
-    return "" if launch.compiled.dtype == "float32" else measured
+    return f"{measured}, {launch.slowness}" if launch.slowness else measured
 
 
 def _placement(launch: Launch) -> str:

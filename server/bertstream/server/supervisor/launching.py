@@ -87,6 +87,16 @@ class Launch:
         return max(self.choice.batch_tokens or BATCH_TOKENS[self.compiled.device], self.description.max_tokens)
 
     @property
+    def slowness(self) -> str:
+        """Why its precision, int8, takes longer than float32 on this processor; empty where it does not."""
+        if self.compiled.dtype != "int8":
+            return ""
+        if not self.description.native_operators:
+            return "slower here than float32, without native operators"
+        plain = self.compiled.cpu_instructions == processor.PORTABLE
+        return "slower here than float32, without vectors of bytes" if plain else ""
+
+    @property
     def settings(self) -> ModelSettings:
         """The model's settings for frontends."""
         sockets = tuple(str(self._socket(number)) for number in range(self.workers))

@@ -169,6 +169,8 @@ class Loader:
             raise
         await self._switch(served)
         log.info("%s is loaded", choice.name, extra={"revision": launch.description.revision})
+        if launch.slowness:
+            log.warning("%s in int8 is %s", choice.name, launch.slowness)
 
     async def _switch(self, served: list[Served]) -> None:
         """Have the frontends serve these versions, and retire the others; if they fail, all stays as it was."""
