@@ -15,6 +15,8 @@ from pathlib import Path
 
 from benchmarks import pictures, plans, tables
 from benchmarks.contenders import PARTS, names
+from benchmarks.duels.plan import PARTS as DUEL_PARTS
+from benchmarks.duels.running import Duels
 from benchmarks.entrants import Place
 from benchmarks.machine import Machine, describe, own_versions
 from benchmarks.models import MODELS
@@ -39,9 +41,12 @@ def main() -> int:
     folder: Path = options.output or BUILT / "results" / f"{machine.slug}-{now:%Y-%m-%d-%H%M}"
     try:
         for name, contenders in entering.items():
+            if not contenders:
+                continue
             model_plan = replace(plan, parts=plans.parts(options, MODELS[name]))
             place_of, keep = partial(place, options, machine), partial(keep_results, results, folder)
             Run(MODELS[name], contenders, model_plan, place_of, keep, plans.deadline(options, started)).measure(BUILT)
+        measure_duels(options, machine, plan, results)
     except CheckpointError as error:
         return failed(error)
     try:
@@ -52,6 +57,15 @@ def main() -> int:
     print(write(results, folder, drawn))
     say(f"written to {folder} after {time.monotonic() - started:.0f} s")
     return 0
+
+
+def measure_duels(options: argparse.Namespace, machine: Machine, plan: Plan, results: Results) -> None:
+    """Measure the parts that are measured in duels, if any was asked for."""
+    if not (parts := plans.duel_parts(options)):
+        return
+    for name in plans.chosen_models(options):
+        where = place(options, machine, BUILT, BUILT / "made" / name, Path())
+        results.duels[name] = Duels(MODELS[name], where, BUILT, plan.rounds, options.scale).measure(parts)
 
 
 def failed(error: Exception) -> int:
@@ -74,9 +88,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--parts",
         nargs="+",
-        choices=PARTS,
+        choices=(*PARTS, *DUEL_PARTS),
         metavar="PART",
-        help=f"any of {', '.join(PARTS)}; default: all but the last",
+        help=f"any of {', '.join((*PARTS, *DUEL_PARTS))}; default: all before {PARTS[-1]}",
     )
     parser.add_argument("--models", nargs="+", choices=MODELS, metavar="MODEL", help=f"any of {', '.join(MODELS)}")
     parser.add_argument(

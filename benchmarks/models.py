@@ -33,17 +33,24 @@ def minilm(folder: Path) -> None:
     _mend(folder)
 
 
-def random_bert(folder: Path, **shape: Any) -> None:
+def random_bert(folder: Path, architecture: str = "BertModel", **config: Any) -> None:
     """Make a BERT with random weights, by default of base's shape, and the embedded model's tokenizer (BERT's)."""
     import torch
-    from transformers import BertConfig, BertModel  # takes seconds to import, and is needed only once
+    import transformers  # takes seconds to import, and is needed only once
 
     shutil.copytree(embedded(), folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model.safetensors"))
     torch.manual_seed(0)
-    BertModel(BertConfig(**shape)).save_pretrained(folder)
+    getattr(transformers, architecture)(transformers.BertConfig(**config)).save_pretrained(folder)
     _mend(folder)
 
 
+SMALL: dict[str, Any] = {  # all-MiniLM-L6-v2's
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}
+BASE: dict[str, Any] = {}
 TINY: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
 MODELS = {
     model.name: model

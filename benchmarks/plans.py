@@ -10,6 +10,7 @@ from types import ModuleType
 
 from benchmarks import goals, goals_gpu
 from benchmarks.contenders import PARTS, Contender, Part, chosen
+from benchmarks.duels import plan as duels
 from benchmarks.models import ModelSpec
 from benchmarks.processes import PATIENT, Patience
 from benchmarks.rounds import Plan
@@ -80,11 +81,16 @@ def chosen_models(options: argparse.Namespace) -> Sequence[str]:
 def parts(options: argparse.Namespace, model: ModelSpec) -> tuple[Part, ...]:
     """Return the parts to measure of a model; those of one with random weights add to those of the trained one."""
     if options.parts:
-        return tuple(options.parts)
+        return tuple(part for part in PARTS if part in options.parts)
     if options.goals:
         found: tuple[Part, ...] = judge(options.device).parts(model)
         return found
     return USUAL if model.real else ("bulk", "batch", "single")
+
+
+def duel_parts(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the parts to measure in duels, which are measured only if asked for."""
+    return tuple(part for part in duels.PARTS if part in (options.parts or ()))
 
 
 def contenders(options: argparse.Namespace, model: ModelSpec) -> list[Contender]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.duels.results import DuelResults
 from benchmarks.machine import Machine
 from benchmarks.peers import Choice
 
@@ -111,6 +112,7 @@ class Results:
     settings: dict[str, Any]
     versions: dict[str, str]
     models: dict[str, ModelResults] = field(default_factory=dict)
+    duels: dict[str, DuelResults] = field(default_factory=dict)  # by the model whose shape it is
 
     def save(self, path: Path) -> None:
         """Write the results as JSON."""

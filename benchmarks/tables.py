@@ -7,15 +7,15 @@ from statistics import mean
 
 from benchmarks import goals, goals_gpu
 from benchmarks.contenders import BASELINE
+from benchmarks.duels.report import duel_parts
 from benchmarks.figures import percentiles, spread
 from benchmarks.goals import Goal
 from benchmarks.machine import Machine
+from benchmarks.markdown import NONE, table
 from benchmarks.peers import Choice
 from benchmarks.results import Bulk, Calls, Mixed, ModelResults, Results
 from benchmarks.usage import ROLES
 from benchmarks.workloads import BULK
-
-NONE = "–"
 
 
 def report(results: Results, pictures: Mapping[str, str] | None = None) -> str:
@@ -23,7 +23,9 @@ def report(results: Results, pictures: Mapping[str, str] | None = None) -> str:
     judge = goals_gpu if results.machine.gpu else goals
     parts = [heading(results), *(f"![{title}]({name})" for name, title in (pictures or {}).items())]
     parts += [part for model in results.models.values() for part in model_parts(model)]
-    return "\n\n".join([*parts, goals_table(judge.goals(results), judge.ABOUT)]) + "\n"
+    parts += [part for name, duels in results.duels.items() for part in duel_parts(name, duels)]
+    parts += [goals_table(judge.goals(results), judge.ABOUT)] if results.models or not results.duels else []
+    return "\n\n".join(parts) + "\n"
 
 
 def heading(results: Results) -> str:
@@ -204,13 +206,6 @@ def choices_line(model: ModelResults) -> str:
 def _fed(workload: str, choice: Choice) -> str:
     streams = f" on {choice.streams} streams" if choice.streams > 1 else ""
     return f"{workload} in batches of {choice.batch_size}{streams}"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; all columns but the first are aligned to the right."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    rule = "|---|" + "---:|" * (len(header) - 1)
-    return "\n".join(["| " + " | ".join(header) + " |", rule, *lines])
 
 
 def _pairs(values: dict[str, object] | dict[str, str]) -> str:

@@ -51,8 +51,23 @@ def role(process: int, proc: Path = PROC) -> str:
 
 def seconds(process: int, proc: Path = PROC) -> float:
     """Return the processor seconds of all threads of a process, including ended ones; 0 for a process that is gone."""
+    return _ticks(process, proc, 11, 13) / _TICKS
+
+
+def of_tree(process: int, proc: Path = PROC) -> float:
+    """Return the processor seconds of a process and of its descendants so far."""
+    return sum(seconds(each, proc) for each in tree(process, proc))
+
+
+def seconds_so_far(process: int, proc: Path = PROC) -> float:
+    """Return the same, with those of descendants that have ended and been waited for."""
+    return sum(_ticks(each, proc, 11, 15) for each in tree(process, proc)) / _TICKS
+
+
+def _ticks(process: int, proc: Path, start: int, end: int) -> int:
+    """Return the sum of fields of a process's times: its own user and system time, then its ended children's."""
     fields = _read(proc / str(process) / "stat").rpartition(")")[2].split()  # the name may have spaces and brackets
-    return sum(map(int, fields[11:13])) / _TICKS
+    return sum(map(int, fields[start:end]))
 
 
 def _proportional(process: int, proc: Path) -> int:

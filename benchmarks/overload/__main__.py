@@ -13,12 +13,12 @@ from pathlib import Path
 
 from benchmarks import models
 from benchmarks.machine import Machine, describe
+from benchmarks.markdown import table
 from benchmarks.overload import fairness, picture
 from benchmarks.overload.scenarios import SCENARIOS, OverloadPlan, Result, measure
 from benchmarks.pictures import NotDrawn
 from benchmarks.processes import Failed
 from benchmarks.rounds import say
-from benchmarks.tables import table
 
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / ".build/bench"

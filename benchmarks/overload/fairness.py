@@ -12,12 +12,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks import models
+from benchmarks.markdown import table
 from benchmarks.overload.offering import Call, Callers, requests
 from benchmarks.overload.outcomes import percentile
 from benchmarks.overload.scenarios import PROBE_GAP, TEXTS, OverloadPlan
 from benchmarks.processes import PATIENT, Server
 from benchmarks.rounds import say
-from benchmarks.tables import table
 from benchmarks.workloads import Workload, lognormal
 from bertstream.server.keys.editing import add, hash_of, new_key
 from bertstream.server.keys.file import KeyTable
