@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -24,7 +25,7 @@ def options(monkeypatch: pytest.MonkeyPatch, *flags: str) -> argparse.Namespace:
     return main.arguments()
 
 
-def words(texts: list[str] | tuple[str, ...]) -> list[int]:
+def words(texts: Sequence[str]) -> list[int]:
     """Count a token for each word, and two special ones."""
     return [len(text.split()) + 2 for text in texts]
 

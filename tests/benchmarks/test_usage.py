@@ -12,13 +12,15 @@ FRONTEND = "python\0-P\0-m\0bertstream.server.frontend.process\0{}\0"
 WORKER = "python\0-P\0-m\0bertstream.workers.process\0{}\0"
 
 
-def process(proc: Path, number: int, command: str, ticks: tuple[int, int], children: str = "") -> None:
+def process(
+    proc: Path, number: int, command: str, ticks: tuple[int, int], children: str = "", ended: tuple[int, int] = (0, 0)
+) -> None:
     folder = proc / str(number)
     task = folder / "task" / str(number)
     task.mkdir(parents=True)
     (task / "children").write_text(children)
     (folder / "cmdline").write_text(command)
-    fields = " ".join(["S", *"1" * 10, *map(str, ticks), *"0" * 8])
+    fields = " ".join(["S", *"1" * 10, *map(str, ticks), *map(str, ended), *"0" * 6])
     (folder / "stat").write_text(f"{number} (a name) of) {fields}\n")
 
 
@@ -31,6 +33,14 @@ def test_each_process_of_a_server_counts_for_what_it_does(tmp_path: Path) -> Non
     process(tmp_path, 20, "python\0-m\0benchmarks.peers.host\0", (0, second // 2))
     found = usage.processor(7, [20, 21], tmp_path)  # 11 and 21 have ended meanwhile
     assert found == {"client": 0.5, "frontend": 3.0, "worker": 12.0, "supervisor": 1.0}
+
+
+def test_a_tree_counts_its_processes_and_if_asked_those_that_have_ended(tmp_path: Path) -> None:
+    second = os.sysconf("SC_CLK_TCK")
+    process(tmp_path, 7, "serve\0", (second, 0), "8 9 ", ended=(2 * second, second))
+    process(tmp_path, 8, WORKER, (5 * second, 0), ended=(0, second))
+    assert usage.of_tree(7, tmp_path) == 6.0
+    assert usage.seconds_so_far(7, tmp_path) == 10.0
 
 
 def test_what_was_taken_between_two_times() -> None:
