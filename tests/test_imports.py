@@ -508,6 +508,11 @@ PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
         lambda: ["bertstream.workers.process.supervisor", *_everything_in("bertstream.server.supervisor")],
         {"torch", "grpc", "google", "transformers", "tokenizers"},
     ),
+    # As long as there is nothing to compile.
+    "compiler": (
+        lambda: ["bertstream.workers.compile.compiling"],
+        {"torch", "safetensors", "grpc", "google", "transformers", "tokenizers", "huggingface_hub"},
+    ),
     "core": (lambda: _everything_in("bertstream.server.core"), {"torch", "grpc", "google", "transformers"}),
     "frontend": (lambda: ["bertstream.server.frontend.process"], {"torch", "transformers", "opentelemetry"}),
     "admin": (lambda: _everything_in("bertstream.server.admin"), {"torch", "transformers", "tokenizers"}),
