@@ -114,7 +114,7 @@ class Connection:
                 self.reply(make)
             elif rest := ipc.send_some(self._socket, make()):
                 self._rest = rest
-                self.reply(_nothing_more)
+                self._outbox.put(_nothing_more)
         except Exception:  # the writer is to notice, too, and to end the connection
             self.reply(make)
         finally:
