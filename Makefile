@@ -28,7 +28,7 @@ INSTALL := deploy/install.py
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest test-newest test-clients bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page clean
+.PHONY: help demo test test-lowest test-newest test-clients bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page wheel clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -85,6 +85,9 @@ proto: $(PROTO_VENV)/.installed ## Generate the code in protos/ again
 
 metrics-page: $(VENV)/.installed-dev ## Write docs/metrics.md again, from the declarations of the metrics
 	@$(BIN)/python -m deploy.metrics_page
+
+wheel: $(VENV)/.installed-dev ## Build the wheels into dist: one for any platform, and one with the C++ operators, where there is a compiler
+	@$(BIN)/python -m deploy.wheel
 
 baseline: $(PROTO_VENV)/.installed ## At a release: take today's protos as what later ones must not break
 	@$(PROTO_PYTHON) protos/generate.py --baseline protos/baseline.binpb

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import queue
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import threading
 import venv
 import zipfile
@@ -20,8 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
+from bertstream.workers import native
+from bertstream.workers.native import prebuilt
 from deploy import install
+from deploy.wheel import PLACE, WheelError, pure_wheel, with_operators
 from tests.support.imports import PORTIONS, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -72,16 +76,15 @@ def _environment(root: Path) -> Environment:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build from a copy of what is committed, so that nothing left over from earlier builds gets in."""
-    source, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for portion in PORTIONS:
-        unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.so", "*.o")
-        shutil.copytree(ROOT / portion, source / portion, ignore=unwanted)
-    _pip("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(dist), str(source))
-    (built,) = dist.glob("*.whl")
-    return built
+    return pure_wheel(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def platform_wheel(wheel: Path, compile_cache: Path) -> Path:
+    """Return a wheel with the operators for this processor alone, which the other tests have compiled."""
+    if not native.status()[0] or platform.machine() != "x86_64" or not shutil.which("objdump"):
+        pytest.skip("there are no operators for a wheel here, or there is no objdump")
+    return with_operators(wheel, [native.build(compile_cache)], wheel.parent)
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +104,16 @@ def with_server(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Enviro
 
     A path in a .pth file is searched last, and the .pth files in it (of an editable install, say) are not read.
     """
-    environment = _environment(tmp_path_factory.mktemp("with_server"))
+    return _with_server(wheel, tmp_path_factory.mktemp("with_server"))
+
+
+def _with_server(wheel: Path, root: Path) -> Environment:
+    environment = _environment(root)
     _pip("--python", str(environment.python), "install", "--quiet", "--no-deps", str(wheel))
-    paths = sysconfig.get_paths()
+    others = [each for each in sys.path if Path(each).name == "site-packages"]
     code = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
     site_packages = Path(_checked(environment.run(str(environment.python), "-c", code)).strip())
-    (site_packages / "others.pth").write_text(f"{paths['purelib']}\n{paths['platlib']}\n")
+    (site_packages / "others.pth").write_text("".join(f"{each}\n" for each in others))
     return environment
 
 
@@ -213,3 +220,46 @@ def test_the_installed_server_encodes_and_stops(with_server: Environment, servin
     assert math.hypot(*row["vector"]) == pytest.approx(1, abs=1e-5)
     serving.process.send_signal(signal.SIGTERM)
     assert serving.process.wait(timeout=60) == 0
+
+
+USE = """
+import sys
+from pathlib import Path
+from bertstream.workers import native
+print(native.status()[1], native.provide(Path(sys.argv[1])), native.instructions(), sep="\\n")
+"""
+
+
+def test_a_machine_without_a_compiler_has_the_operators_of_the_wheel(
+    platform_wheel: Path, compile_cache: Path, tmp_path: Path
+) -> None:
+    environment = _with_server(platform_wheel, tmp_path)
+    code = f"import os; os.environ['PATH'] = ''; os.environ.pop('CXX', None)\n{USE}"
+    cache = tmp_path / "cache"
+    said = _checked(environment.run(str(environment.python), "-W", "ignore", "-c", code, str(cache))).splitlines()
+    native.load(native.build(compile_cache))
+    assert said[0] == "part of the package"
+    assert Path(said[1]).parent.parent == cache / "native"
+    assert Path(said[1]).read_bytes() == native.build(compile_cache).read_bytes()
+    assert said[2] == native.instructions()
+
+
+def test_the_platform_is_what_the_operators_need(platform_wheel: Path, wheel: Path) -> None:
+    """Any glibc that torch needs is older than the one here, and nothing but torch's own libraries is asked for."""
+    found = re.fullmatch(r"bertstream-.*-py3-none-manylinux_2_(\d+)_x86_64\.whl", platform_wheel.name)
+    assert found is not None
+    assert 14 <= int(found[1]) <= int(platform.libc_ver()[1].split(".")[1])
+    with zipfile.ZipFile(wheel) as pure, zipfile.ZipFile(platform_wheel) as other:
+        added = set(other.namelist()) - set(pure.namelist())
+        (about,) = (name for name in other.namelist() if name.endswith(".dist-info/WHEEL"))
+        text = other.read(about).decode()
+    assert added == {f"{PLACE}/{name}" for name in (native.file_name(), prebuilt.FACTS)}
+    assert f"Tag: py3-none-manylinux_2_{found[1]}_x86_64\n" in text
+    assert "Root-Is-Purelib: false\n" in text
+
+
+def test_a_library_that_needs_others_is_no_part_of_a_wheel(wheel: Path, tmp_path: Path) -> None:
+    if not shutil.which("objdump"):
+        pytest.skip("there is no objdump")
+    with pytest.raises(WheelError, match=r"is linked to .*, which users may not have|looks for libraries in folders"):
+        with_operators(wheel, [Path(torch.__file__).parent / "lib" / "libtorch_python.so"], tmp_path)

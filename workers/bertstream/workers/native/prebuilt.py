@@ -46,6 +46,13 @@ def minor_version(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
+def _torch() -> str:
+    try:
+        return minor_version(metadata.version("torch"))
+    except metadata.PackageNotFoundError as error:
+        raise PrebuiltError("torch is not installed as a package, so its version is not known") from error
+
+
 def find(name: str, source: str) -> Prebuilt | None:
     """Return the library of this name, or None where the package has none at all.
 
@@ -59,7 +66,7 @@ def find(name: str, source: str) -> Prebuilt | None:
         built_for, of, files = str(said["torch"]), str(said["source"]), dict(said["files"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise PrebuiltError(f"{facts} is damaged") from error
-    if built_for != (here := minor_version(metadata.version("torch"))):
+    if built_for != (here := _torch()):
         raise PrebuiltError(f"the package's operators are for torch {built_for}, and this is {here}")
     if of != source:
         raise PrebuiltError("the package's operators are not those of its source")
