@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from benchmarks import pictures, plans, tables
+from benchmarks import pictures, plans, quiet, tables
 from benchmarks.contenders import PARTS, names
 from benchmarks.duels.plan import PARTS as DUEL_PARTS
 from benchmarks.duels.running import Duels
@@ -23,6 +23,8 @@ from benchmarks.models import MODELS
 from benchmarks.results import ModelResults, Results
 from benchmarks.rounds import Plan, Run, say
 from bertstream.workers.compile.checkpoints import CheckpointError
+from bertstream.workers.native import processor
+from bertstream.workers.native.processor import ProcessorError
 
 ROOT = Path(__file__).parents[1]
 BUILT = ROOT / ".build/bench"  # converted models, kept between runs, and results
@@ -33,8 +35,10 @@ def main() -> int:
     options, started = arguments(), time.monotonic()
     try:
         entering = {name: plans.contenders(options, MODELS[name]) for name in plans.chosen_models(options)}
+        os.environ.update(processor.environment())  # of all that is measured
         machine = describe(options.device)
-    except ValueError as error:
+        machine = replace(machine, busy=quiet.busy_share() if options.busy else quiet.wait(say))
+    except (ValueError, ProcessorError, quiet.NotQuiet) as error:
         return failed(error)
     plan, now = plans.planned(options), datetime.now(UTC)
     results = Results(machine, now.date().isoformat(), settings(options, plan, machine), own_versions())
@@ -98,6 +102,11 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--skip", nargs="+", default=[], metavar="NAME", help="leave these out")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--busy",
+        action="store_true",
+        help="measure beside what else the machine does, without waiting",
+    )
     parser.add_argument("--rounds", type=int, help="how many turns each contender takes")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply the numbers of texts by this factor")
     parser.add_argument(

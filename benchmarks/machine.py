@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from bertstream.workers.native import processor
+
+# What people call the levels of the operators, beside which no others are told apart.
+KINDS = {"none": "no AVX2", "avx2": "AVX2", "avx512": "AVX-512", "vnni": "AVX-512 + VNNI", "amx": "AMX"}
 # The instructions that decide how fast matrix products are.
 INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
@@ -28,19 +32,23 @@ class Machine:
     load: float  # the load average of the minute before the run, which should be near 0
     driver: str = ""  # of the GPU
     cuda: str = ""  # the version with which torch was built
+    kind: str = ""  # which of the kinds of processors that have operators of their own: "AVX2", "AVX-512 + VNNI", "AMX"
+    forced: bool = False  # whether it is a better one, which BERTSTREAM_CPU keeps to that kind
+    busy: float = 0.0  # the part of all processors that others used before the run
 
     @property
     def slug(self) -> str:
         """A name for a folder, such as "intel-xeon-gold-6448y-2-cores"."""
         name = re.sub(r"\(.*?\)|@.*", " ", self.gpu or self.processor)
-        words = name if self.gpu else f"{name} {self.cores} cores"
+        kept = f" as {self.kind}" if self.forced else ""
+        words = name if self.gpu else f"{name} {self.cores} cores{kept}"
         return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
 def describe(device: str) -> Machine:
     """Return this machine, with the cores that this process may use.
 
-    Raises ValueError if there is no such device.
+    Raises ValueError if there is no such device, ProcessorError where BERTSTREAM_CPU asks for what is not there.
     """
     gpu, driver, cuda = _gpu() if device == "cuda" else ("", "", "")
     information = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -56,6 +64,8 @@ def describe(device: str) -> Machine:
         load=os.getloadavg()[0],
         driver=driver,
         cuda=cuda,
+        kind=KINDS.get(processor.level(), platform.machine()),
+        forced=bool(processor.environment()),
     )
 
 

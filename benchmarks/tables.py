@@ -13,6 +13,7 @@ from benchmarks.goals import Goal
 from benchmarks.machine import Machine
 from benchmarks.markdown import NONE, table
 from benchmarks.peers import Choice
+from benchmarks.quiet import MOST_BUSY
 from benchmarks.results import Bulk, Calls, Mixed, ModelResults, Results
 from benchmarks.usage import ROLES
 from benchmarks.workloads import BULK
@@ -32,15 +33,23 @@ def heading(results: Results) -> str:
     """Return the heading, with the machine and the settings."""
     machine, settings = results.machine, results.settings
     where = f"{machine.processor}, {machine.cores} cores" + (f", {gpu(machine)}" if machine.gpu else "")
+    kind = f"{machine.kind}, forced" if machine.forced else machine.kind
     said = {name: value for name, value in settings.items() if name not in ("command", "rounds") and value}
     facts = [
         f"{where}; {machine.memory_gib:.0f} GiB; {', '.join(machine.instructions) or 'no vector instructions'}",
-        f"{machine.system}, Python {machine.python}; load before the run {machine.load:.2f}",
+        f"kind of processor: {kind}",
+        f"{machine.system}, Python {machine.python}; before the run others used {machine.busy:.0%} of the processors, "
+        f"and the load was {machine.load:.2f}",
         f"{_pairs(results.versions)}",
         f"{settings['rounds']} rounds, contenders taking turns; {_pairs(said)}",
         f"`{settings['command']}`",
     ]
-    if machine.load > 0.5:
+    if machine.forced:
+        facts.append(
+            "**The processor has more instructions than bertstream and torch were allowed; who computes without torch "
+            "may have used them.**"
+        )
+    if machine.busy > MOST_BUSY:
         facts.append("**The machine was not quiet: these numbers mean little.**")
     return f"# Benchmarks, {results.date}\n\n" + "\n".join(f"- {fact}" for fact in facts)
 

@@ -16,6 +16,17 @@ from benchmarks.tables import main_table, report
 MACHINE = Machine("Some(R) Processor @ 2.00GHz", 2, 8.0, ("avx2",), "", "Linux 6.1", "3.11.7", 0.1)
 
 
+def test_the_heading_says_which_kind_of_processor_it_is(results: Results) -> None:
+    known = replace(MACHINE, kind="AVX2", busy=0.04)
+    text = report(replace(results, machine=known))
+    assert "\n- kind of processor: AVX2\n" in text
+    assert "others used 4% of the processors" in text
+    assert "more instructions" not in text
+    text = report(replace(results, machine=replace(known, forced=True)))
+    assert "\n- kind of processor: AVX2, forced\n" in text
+    assert "more instructions than bertstream and torch were allowed" in text
+
+
 @pytest.fixture
 def results() -> Results:
     shape = {"num_hidden_layers": 6, "hidden_size": 384, "intermediate_size": 1536}
@@ -90,7 +101,7 @@ def test_the_report_has_all_of_it(results: Results) -> None:
     assert ".svg" not in text
     assert "\n\n![Many](mini-bulk.svg)\n\n" in report(results, {"mini-bulk.svg": "Many"})
     assert "not quiet" not in text
-    results.machine = replace(MACHINE, load=2.5)
+    results.machine = replace(MACHINE, busy=0.3)
     assert "The machine was not quiet" in report(results)
 
 
