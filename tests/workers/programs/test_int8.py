@@ -216,21 +216,6 @@ def test_every_family_is_close(operators: Operators, checkpoint: Checkpoint, com
     assert both.program.description.precision_test.min_cosine >= NEAR
 
 
-@pytest.mark.parametrize("operators", ["native"], indirect=True)
-@pytest.mark.parametrize("name", [*(name for name in NAMES if name != "electra"), ""])  # its projection is ATen's
-def test_a_text_alone_is_bit_for_bit_that_among_others(
-    operators: Operators, checkpoint: Checkpoint, compile_cache: Path, name: str
-) -> None:
-    source = checkpoint(name) if name else checkpoints.embedded()
-    both = Pair(source, compile_cache, dtype="int8")
-    ids, types = both.encode(INPUTS)
-    layers = list(range(both.layers + 1))
-    together = [layer.split(sizes(ids)) for layer in both.run(ids, types, layers)]
-    for i, (text, kinds) in enumerate(zip(ids, types, strict=True)):
-        alone = both.run([text], [kinds], layers)
-        assert all(torch.equal(state, layer[i]) for state, layer in zip(alone, together, strict=True))
-
-
 @pytest.mark.usefixtures("operators")
 def test_matrices_of_layers_are_int8_and_no_others(checkpoint: Checkpoint, compile_cache: Path) -> None:
     program = ScriptedProgram.load(compile_model(checkpoint("bert"), dtype="int8", cache=compile_cache), "cpu")

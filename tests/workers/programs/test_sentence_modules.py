@@ -20,7 +20,7 @@ from bertstream.workers.engine import graphs
 from bertstream.workers.engine.batch import prepare
 from bertstream.workers.engine.engine import run
 from bertstream.workers.engine.outputs import finish
-from bertstream.workers.models import DENSE_ACTIVATIONS, VectorShape
+from bertstream.workers.models import DENSE_ACTIVATIONS, Operators, VectorShape
 from bertstream.workers.models.sentence import Dense
 from bertstream.workers.programs.program import ScriptedProgram
 from tests.support.checkpoints import TEXTS
@@ -47,7 +47,7 @@ def program(directory: Path, compile_cache: Path) -> ScriptedProgram:
 def test_a_dense_layer_has_sentence_transformers_numbers(activation: str, outputs: int, residual: bool) -> None:
     torch.manual_seed(3)
     theirs = TheirDense(6, outputs, activation_function=getattr(nn, activation)(), use_residual=residual)
-    ours = Dense(VectorShape("dense", 6, outputs, activation=activation, residual=residual))
+    ours = Dense(VectorShape("dense", 6, outputs, activation=activation, residual=residual), Operators())
     ours.load_state_dict(theirs.state_dict())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated

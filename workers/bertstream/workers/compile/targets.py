@@ -37,15 +37,15 @@ class Target:
     @property
     def operators(self) -> Operators:
         """Return how the program computes."""
-        products: Products = "plain"
+        packs = self.native and (self.amx or (self.vectors and self.states == torch.float32))
+        others: Products = "packed" if packs else "plain"
+        products: Products = others
         if self.dtype == "int8":
             products = "int8"
         elif self.dtype == "fp8":
             products = "fp8"
-        elif self.native and (self.amx or (self.vectors and self.dtype == "float32")):
-            products = "packed"
         epilogue = self.device == "cuda" and self.dtype in ("float16", "bfloat16")
-        return Operators(native=self.native, flash=self.flash, products=products, amx=self.amx, epilogue=epilogue)
+        return Operators(self.native, self.flash, products, others, self.amx, epilogue)
 
     @property
     def states(self) -> torch.dtype:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bertstream.workers.models.attention import Attention, Wanted
 from bertstream.workers.models.encoder import Encoder
 from bertstream.workers.models.fused import FeedForward, LinearAddNorm, Projection
+from bertstream.workers.models.linear import Linear
 from bertstream.workers.models.pooling import Pooler
 from bertstream.workers.models.positions import places, places_after_padding
 from bertstream.workers.models.segments import Segments
@@ -56,7 +57,7 @@ class BertEmbeddings(nn.Module):
 
     __constants__ = ("has_projection", "has_types", "pad_token_id", "positions_skip_padding")
 
-    def __init__(self, shape: BertShape) -> None:
+    def __init__(self, shape: BertShape, operators: Operators) -> None:
         super().__init__()
         self.positions_skip_padding = shape.positions_skip_padding
         self.pad_token_id = shape.pad_token_id
@@ -67,7 +68,8 @@ class BertEmbeddings(nn.Module):
         types = shape.type_vocabulary_size
         self.token_type = nn.Embedding(types, shape.embedding_size) if self.has_types else nn.Identity()
         self.norm = nn.LayerNorm(shape.embedding_size, eps=shape.layer_norm_eps)
-        self.projection = nn.Linear(shape.embedding_size, shape.hidden_size) if self.has_projection else nn.Identity()
+        own = operators.beside_layers
+        self.projection = Linear(shape.embedding_size, shape.hidden_size, own) if self.has_projection else nn.Identity()
 
     def forward(self, ids: Tensor, type_ids: Optional[Tensor], where: Segments) -> Tensor:  # noqa: UP045
         """Embed texts laid end to end.
@@ -140,8 +142,8 @@ class BertEncoder(Encoder):
 
     def __init__(self, shape: BertShape, operators: Operators) -> None:
         layers = [BertLayer(shape, operators) for _ in range(shape.layers)]
-        pooler = Pooler(shape.hidden_size) if shape.has_pooler else None
-        super().__init__(BertEmbeddings(shape), layers, pooler, any_lengths=layers[0].attention.any_lengths)
+        pooler = Pooler(shape.hidden_size, operators) if shape.has_pooler else None
+        super().__init__(BertEmbeddings(shape, operators), layers, pooler, any_lengths=layers[0].attention.any_lengths)
 
     def shared(self, where: Segments) -> Segments:
         """Return where texts lie, which is all that layers take besides the states."""

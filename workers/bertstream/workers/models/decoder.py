@@ -232,11 +232,12 @@ class Decoder(nn.Module):
         super().__init__()
         shape = decoder.shape
         self.layer_count, self.hidden_size = shape.layers, shape.hidden_size
-        self.embeddings = BertEmbeddings(shape)
+        self.embeddings = BertEmbeddings(shape, operators)
         hidden = shape.hidden_size
-        self.projection = nn.Linear(source_size, hidden) if source_size != hidden else nn.Identity()
+        own = operators.beside_layers
+        self.projection = Linear(source_size, hidden, own) if source_size != hidden else nn.Identity()
         self.layers = nn.ModuleList([CrossLayer(shape, operators) for _ in range(shape.layers)])
-        self.head = VocabularyHead(shape, decoder.head)
+        self.head = VocabularyHead(shape, decoder.head, operators)
 
     def new_cache(self, rows: int) -> List[Tensor]:  # noqa: UP006
         """Make room for the keys and values of `rows` tokens: [2, rows, H] for each layer."""

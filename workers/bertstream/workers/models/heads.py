@@ -12,18 +12,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bertstream.workers.models.activations import Activation
-from bertstream.workers.models.shape import EncoderShape, HeadShape
+from bertstream.workers.models.linear import Linear
+from bertstream.workers.models.shape import EncoderShape, HeadShape, Operators
 
 
 class VocabularyHead(nn.Module):
     """Give a logit for every token of the vocabulary."""
 
-    __constants__ = ("reads_pooler", "tied")
+    __constants__ = ("packs", "reads_pooler", "tied")
 
-    def __init__(self, shape: EncoderShape, head: HeadShape) -> None:
+    def __init__(self, shape: EncoderShape, head: HeadShape, operators: Operators) -> None:
         super().__init__()
         self.reads_pooler = head.reads_pooler
-        self.dense = nn.Linear(shape.hidden_size, shape.embedding_size)
+        self.dense = Linear(shape.hidden_size, shape.embedding_size, operators.beside_layers)
+        self.packs = self.dense.packs
         self.activation = activation(head.activation)
         self.norm = nn.LayerNorm(shape.embedding_size, eps=shape.layer_norm_eps)
         self.tied = head.tied
@@ -40,6 +42,9 @@ class VocabularyHead(nn.Module):
         matrix = words
         if not self.tied:
             matrix = self.matrix
+        if self.packs:  # noqa: SIM102  # TorchScript leaves out a branch by one constant alone
+            if matrix.dtype == torch.float32:  # laid out while it is multiplied: embeddings are looked up in the same
+                return torch.ops.bertstream.linear(x, matrix, None, None, self.bias)
         return functional.linear(x, matrix, self.bias)
 
 
@@ -48,12 +53,13 @@ class LinearHead(nn.Module):
 
     __constants__ = ("reads_pooler",)
 
-    def __init__(self, shape: EncoderShape, head: HeadShape) -> None:
+    def __init__(self, shape: EncoderShape, head: HeadShape, operators: Operators) -> None:
         super().__init__()
         self.reads_pooler = head.reads_pooler
-        self.dense = nn.Linear(shape.hidden_size, shape.hidden_size) if head.has_dense else nn.Identity()
+        hidden, own = shape.hidden_size, operators.beside_layers
+        self.dense = Linear(hidden, hidden, own) if head.has_dense else nn.Identity()
         self.activation = activation(head.activation)
-        self.output = nn.Linear(shape.hidden_size, head.outputs)
+        self.output = Linear(hidden, head.outputs, own)
 
     def forward(self, states: Tensor, words: Tensor) -> Tensor:
         """Return logits; `words` is not used here.
@@ -68,16 +74,16 @@ def activation(name: str) -> nn.Module:
     return Activation(name) if name else nn.Identity()
 
 
-# A head of another kind is a class that is made from the two shapes, has `reads_pooler`, and is called as these are.
-KINDS: Mapping[str, Callable[[EncoderShape, HeadShape], nn.Module]] = {
+# A head of another kind is a class that is made from the two shapes and the operators, has `reads_pooler`, and is called as these are.
+KINDS: Mapping[str, Callable[[EncoderShape, HeadShape, Operators], nn.Module]] = {
     "vocabulary": VocabularyHead,
     "linear": LinearHead,
 }
 
 
-def new_head(shape: EncoderShape, head: HeadShape) -> nn.Module:
+def new_head(shape: EncoderShape, head: HeadShape, operators: Operators) -> nn.Module:
     """Make the head that a shape describes, with weights that are yet to be loaded."""
-    return KINDS[head.kind](shape, head)
+    return KINDS[head.kind](shape, head, operators)
 
 
 def state_name(head: HeadShape, weight: str) -> str:
@@ -88,5 +94,5 @@ def state_name(head: HeadShape, weight: str) -> str:
 def weight_shapes(shape: EncoderShape, head: HeadShape) -> dict[str, torch.Size]:
     """Return the shapes of the head's weights, by their names within it."""
     with torch.device("meta"):
-        module = new_head(shape, head)
+        module = new_head(shape, head, Operators())
     return {name: weight.shape for name, weight in module.state_dict().items()}

@@ -30,10 +30,10 @@ class Linear(nn.Module):
     __constants__: tuple[str, ...] = ("float8", "native", "packs", "plain")
     reads_normalized = False  # whether its inputs are normalised states, some columns of which are far larger
 
-    def __init__(self, inputs: int, outputs: int, operators: Operators) -> None:
+    def __init__(self, inputs: int, outputs: int, operators: Operators, *, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.bias = nn.Parameter(torch.empty(outputs))
+        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
         products: Products = operators.products
         if products == "fp8" and not float8.takes(inputs, outputs):
             products = "plain"
@@ -58,6 +58,9 @@ class Linear(nn.Module):
         if source not in made:
             made[source] = self._made_of(weight, largest)
         del self.weight
+        if self.bias is None:
+            del self.bias
+            self.register_buffer("bias", weight.new_zeros(len(weight)))
         for name, tensor in zip(("packed", "columns", "factors"), made[source], strict=True):
             self.register_buffer(name, tensor)
 

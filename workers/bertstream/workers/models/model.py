@@ -32,9 +32,9 @@ class Model(nn.Module):
         super().__init__()
         self.encoder = encoder_of(shape, operators)
         # Keyed by name. A loop over no heads leaves nothing in the program.
-        self.heads = nn.ModuleDict({head.name: new_head(shape, head) for head in heads})
+        self.heads = nn.ModuleDict({head.name: new_head(shape, head, operators) for head in heads})
         self.poolings = nn.ModuleDict({mode: PoolingModule(mode) for mode in POOLINGS})
-        self.sentence = SentenceModules(sentence)
+        self.sentence = SentenceModules(sentence, operators)
 
     def forward(
         self,

@@ -137,7 +137,7 @@ class MPNetEncoder(Encoder):
 
     def __init__(self, shape: MPNetShape, operators: Operators) -> None:
         layers = [MPNetLayer(shape, operators) for _ in range(shape.layers)]
-        pooler = Pooler(shape.hidden_size) if shape.has_pooler else None
+        pooler = Pooler(shape.hidden_size, operators) if shape.has_pooler else None
         super().__init__(MPNetEmbeddings(shape), layers, pooler, any_lengths=layers[0].attention.any_lengths)
         self.relative_bias = nn.Embedding(shape.buckets, shape.attention_heads)
         self.native = layers[0].attention.native

@@ -10,15 +10,17 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from bertstream.workers.models.linear import Linear
 from bertstream.workers.models.segments import Segments
+from bertstream.workers.models.shape import Operators
 
 
 class Pooler(nn.Module):
     """Apply the model's own pooler: a dense layer and tanh on the first token."""
 
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self, hidden_size: int, operators: Operators) -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dense = Linear(hidden_size, hidden_size, operators.beside_layers)
 
     def forward(self, first: Tensor) -> Tensor:
         """Apply the pooler. first: [n, H] -> [n, H]."""

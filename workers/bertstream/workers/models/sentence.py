@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bertstream.workers.models.linear import Linear
 from bertstream.workers.models.pooling import PoolingModule
 from bertstream.workers.models.segments import Segments
-from bertstream.workers.models.shape import SentenceShape, VectorShape
+from bertstream.workers.models.shape import Operators, SentenceShape, VectorShape
 
 # Classes of torch.nn, as a Dense module's configuration names them.
 DENSE_ACTIVATIONS = (
@@ -29,13 +30,14 @@ class Dense(nn.Module):
 
     __constants__ = ("is_residual",)
 
-    def __init__(self, shape: VectorShape) -> None:
+    def __init__(self, shape: VectorShape, operators: Operators) -> None:
         super().__init__()
-        self.linear = nn.Linear(shape.inputs, shape.outputs, bias=shape.bias)
+        own = operators.beside_layers
+        self.linear = Linear(shape.inputs, shape.outputs, own, bias=shape.bias)
         self.activation = getattr(nn, shape.activation)()
         self.is_residual = shape.residual
         projects = shape.residual and shape.inputs != shape.outputs
-        self.residual = nn.Linear(shape.inputs, shape.outputs, bias=False) if projects else nn.Identity()
+        self.residual = Linear(shape.inputs, shape.outputs, own, bias=False) if projects else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the module. x: [n, inputs] -> [n, outputs]."""
@@ -69,10 +71,10 @@ class SentenceModules(nn.Module):
     For a checkpoint that has none it is empty, and must not be run.
     """
 
-    def __init__(self, shape: SentenceShape) -> None:
+    def __init__(self, shape: SentenceShape, operators: Operators) -> None:
         super().__init__()
         self.poolings = nn.ModuleList([PoolingModule(mode) for mode in shape.modes])
-        self.steps = nn.ModuleList([_module(each) for each in shape.steps])
+        self.steps = nn.ModuleList([_module(each, operators) for each in shape.steps])
 
     def forward(self, states: Tensor, where: Segments, skipped: int) -> Tensor:
         """Return vectors.
@@ -88,14 +90,14 @@ class SentenceModules(nn.Module):
         return x
 
 
-def _module(shape: VectorShape) -> nn.Module:
+def _module(shape: VectorShape, operators: Operators) -> nn.Module:
     if shape.kind == "normalize":
         return Normalize()
-    return Dense(shape) if shape.kind == "dense" else Norm(shape)
+    return Dense(shape, operators) if shape.kind == "dense" else Norm(shape)
 
 
 def sentence_weight_shapes(shape: SentenceShape) -> dict[str, torch.Size]:
     """Return the shapes of all steps' weights, by a Model's names."""
     with torch.device("meta"):
-        module = SentenceModules(shape)
+        module = SentenceModules(shape, Operators())
     return {PREFIX + name: weight.shape for name, weight in module.state_dict().items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 # ATen's; by our C++ operators, of weights that are packed for them; of int8; of 8-bit floats, with states in bfloat16
@@ -53,9 +53,15 @@ class Operators:
 
     native: bool = False  # bertstream's C++ operators instead of ATen's
     flash: bool = False  # CUDA's flash attention over packed texts instead of runs of equal length
-    products: Products = "plain"  # of linear layers
+    products: Products = "plain"  # of the layers
+    others: Products = "plain"  # of heads, poolers and projections, whose weights are never of 8 bits
     amx: bool = False  # whether weights are packed for its tiles, float32 in three parts
     epilogue: bool = False  # whether CUDA's GELU at the end of a plain product may be switched on, for the tanh forms
+
+    @property
+    def beside_layers(self) -> Operators:
+        """Return the operators of what is not one of the layers."""
+        return replace(self, products=self.others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,34 @@ namespace {
 
 constexpr int64_t kMostBytes = 66'000;  // times 255 times 127 is below 2^31
 
+bool comes_in_rows(const at::Tensor& weights) { return weights.scalar_type() == at::kFloat && weights.dim() == 2; }
+
+void check_weights(const at::Tensor& weights, int64_t outputs, int64_t depth) {
+  bool fits = outputs > 0 && depth > 0 && weights.is_contiguous() && weights.is_cpu();
+  if (comes_in_rows(weights)) {
+    fits = fits && weights.size(0) == outputs && weights.size(1) == depth;
+  } else {
+    const int64_t slice = kRowBytes / weights.element_size();  // 4 bytes of each of 16 outputs are a row
+    fits = fits && weights.dim() == 5 && weights.size(0) == up_to(outputs, kBlock) / 16 &&
+        weights.size(1) == up_to(depth, slice) / slice && weights.size(3) == 16 && weights.size(4) == slice;
+  }
+  TORCH_CHECK(fits, "packed must have the weights of ", depth, " inputs and ", outputs, " outputs");
+}
+
+// Of those that are not int8.
+void check_exact(const at::Tensor& x, const at::Tensor& weights) {
+  const bool floats = x.scalar_type() == at::kFloat;
+  if (floats && comes_in_rows(weights)) return;
+  if (floats && weights.scalar_type() == at::kFloat && weights.size(2) == Floats::kPlanes) return;
+  TORCH_CHECK(
+      weights.scalar_type() == at::kBFloat16 && has_amx() &&
+          weights.size(2) == (floats ? Parts::kPlanes : Halves::kPlanes),
+      "packed must be int8, float32 for an x of that type, or, where there is AMX, bfloat16, with three planes for an x of "
+      "float32 and one for bfloat16");
+}
+
 // Weights as models/packing.py makes them: packed [N / 16, K / depth, planes, 16, depth], float32, bfloat16 or int8, N
-// padded to 32. Of int8 alone columns [2, N]: each output's scale and the sum of its weights, scaled; and factors [K], that x is
+// padded to 32; or float32 [N, K] as it is. Of int8 alone columns [2, N]: each output's scale and the sum of its weights, scaled; and factors [K], that x is
 // multiplied by first, if any.
 struct Linear {
   at::Tensor x, packed, bias, columns, factors;
@@ -31,13 +57,8 @@ struct Linear {
       : x(x), packed(packed), bias(as_float(bias, bias.numel(), "bias")) {
     check_matrix(x, "x");
     const int64_t outputs = bias.numel(), depth = x.size(1);
-    const bool bytes = packed.scalar_type() == at::kChar, floats = packed.scalar_type() == at::kFloat;
-    const int64_t slice = bytes ? Bytes::kDepth : floats ? Floats::kDepth : Halves::kDepth;
-    TORCH_CHECK(
-        outputs > 0 && depth > 0 && packed.dim() == 5 && packed.is_contiguous() &&
-            packed.size(0) == up_to(outputs, kBlock) / 16 &&
-            packed.size(1) == up_to(depth, slice) / slice && packed.size(3) == 16 && packed.size(4) == slice,
-        "packed must have the weights of ", depth, " inputs and ", outputs, " outputs");
+    const bool bytes = packed.scalar_type() == at::kChar;
+    check_weights(packed, outputs, depth);
     if (bytes) {
       TORCH_CHECK(
           packed.size(2) == 1 && columns && columns->dim() == 2 && columns->size(0) == 2 &&
@@ -46,21 +67,14 @@ struct Linear {
       this->columns = *columns;
       TORCH_CHECK(depth <= kMostBytes, "x must have at most ", kMostBytes, " inputs: sums of more may not fit 32 bits");
       if (factors) this->factors = as_float(*factors, depth, "factors");
-    } else if (floats) {
-      TORCH_CHECK(
-          packed.size(2) == Floats::kPlanes && x.scalar_type() == at::kFloat,
-          "packed must be bfloat16 or int8 for an x of bfloat16");
     } else {
-      TORCH_CHECK(
-          packed.scalar_type() == at::kBFloat16 && has_amx() &&
-              packed.size(2) == (x.scalar_type() == at::kFloat ? Parts::kPlanes : Halves::kPlanes),
-          "packed must be float32 or int8, or bfloat16 where there is AMX, with three planes for float32 and one for "
-          "bfloat16");
+      check_exact(x, packed);
     }
     const float* rows = bytes ? this->columns.const_data_ptr<float>() : nullptr;
     weights = Weights{
         static_cast<const char*>(packed.const_data_ptr()), outputs, depth, this->bias.const_data_ptr<float>(), rows,
-        bytes ? rows + outputs : nullptr, this->factors.defined() ? this->factors.const_data_ptr<float>() : nullptr};
+        bytes ? rows + outputs : nullptr, this->factors.defined() ? this->factors.const_data_ptr<float>() : nullptr,
+        comes_in_rows(packed)};
   }
 
   // run(the kind of product, a null pointer of the type of x)

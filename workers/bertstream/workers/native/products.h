@@ -26,6 +26,7 @@ struct Weights {
   const float* scales;  // of Bytes, for each output
   const float* sums;    // of Bytes: of an output's weights
   const float* factors; // of Bytes: that states are multiplied by first, or none
+  bool rows = false;    // of Floats: whether they are [N, K] as they come, and not packed
 };
 
 struct Shares {
