@@ -2,7 +2,8 @@
 
     .venv/bin/python -m benchmarks.products [--rounds 40]
 
-Numbers and ids are random. All take turns; the best of all rounds counts, in the thread's processor time. Needs AMX.
+Numbers and ids are random. All take turns; the best of all rounds counts, in the thread's processor time. Shares are of
+the peak of float32, that of multiply-and-adds which load nothing. bfloat16 needs AMX.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks import peak
 from benchmarks.peers.timing import Call, best
 from bertstream.workers import native
 from bertstream.workers.compile import checkpoints
@@ -31,9 +33,8 @@ SHAPES = (
     (1024, 384, 1536, "GELU"),
     (1024, 1536, 384, "LayerNorm"),
     (1024, 768, 3072, ""),
-    (32, 384, 1152, ""),
-    (1, 384, 1152, ""),
-    (1, 768, 3072, ""),
+    (1024, 3072, 768, "LayerNorm"),
+    *((rows, inputs, outputs, "") for rows in (64, 32, 16, 4, 1) for inputs, outputs in ((384, 1152), (768, 3072))),
 )
 BATCHES = {
     "8 texts of 128": [128] * 8,
@@ -47,13 +48,16 @@ def calls(rows: int, inputs: int, outputs: int, after: str) -> dict[str, Call]:
     x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs) / inputs**0.5
     half = torch.bfloat16
     numbers, columns = quantized(weight)
-    return {
+    amx = native.has_amx()
+    made: dict[str, Call] = {
         "float32, torch": partial(functional.linear, x, weight),
-        "float32": ours(x, pack(weight), None, after),
-        "bfloat16, torch": partial(functional.linear, x.to(half), weight.to(half)),
-        "bfloat16": ours(x.to(half), pack(weight.to(half)), None, after),
-        "int8": ours(x.to(half), pack(numbers), columns, after),
+        "float32": ours(x, pack(weight, amx=amx), None, after),
     }
+    if amx:
+        made["float32 without AMX"] = ours(x, pack(weight), None, after)
+        made["bfloat16, torch"] = partial(functional.linear, x.to(half), weight.to(half))
+        made["bfloat16"] = ours(x.to(half), pack(weight.to(half)), None, after)
+    return made | {"int8": ours(x.to(half) if amx else x, pack(numbers), columns, after)}
 
 
 def ours(x: Tensor, packed: Tensor, columns: Tensor | None, after: str) -> Call:
@@ -73,9 +77,10 @@ def programs(dtype: torch.dtype) -> dict[str, torch.jit.ScriptModule]:
     """Return the embedded model with torch's products and with ours; all other operators are ours."""
     contents = _read(checkpoints.embedded(), lambda step, done, total: None)
     shape, weights = contents.config.shape, contents.weights
+    own = Operators(native=True, products="packed", amx=native.has_amx())
     return {
         "torch": torch.jit.script(load_model(shape, Operators(native=True), weights, dtype)),
-        "ours": torch.jit.script(load_model(shape, Operators(native=True, products="packed"), weights, dtype)),
+        "ours": torch.jit.script(load_model(shape, own, weights, dtype)),
     }
 
 
@@ -83,7 +88,7 @@ def programs(dtype: torch.dtype) -> dict[str, torch.jit.ScriptModule]:
 def measure_programs(rounds: int) -> None:
     """Measure the embedded model with either product, and print milliseconds per batch."""
     torch._C._jit_set_profiling_mode(False)
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, torch.bfloat16) if native.has_amx() else (torch.float32,):
         made = programs(dtype)
         for name, lengths in BATCHES.items():
             ids = torch.randint(1000, 20000, (sum(lengths),), dtype=torch.int32)
@@ -92,19 +97,26 @@ def measure_programs(rounds: int) -> None:
             print(f"{dtype}, {name}: {figures}, {seconds['torch'] / seconds['ours']:.2f} x")
 
 
+def share(name: str, speed: float, ceiling: float) -> str:
+    """Return what part of the peak this is, in words; nothing where there is no peak, or it is another precision's."""
+    return f" ({speed / ceiling:.0%})" if ceiling and name.startswith("float32") else ""
+
+
 def main() -> None:
     """Print a line for each product and each batch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
     rounds = parser.parse_args().rounds
     native.load(native.build(default_cache()))
-    if not native.has_amx():
-        parser.exit(1, "there is no AMX here, or it is switched off\n")
     torch.set_num_threads(1)
+    ceiling = peak.gflops()
+    print(f"{torch.backends.cpu.get_cpu_capability()}, AMX {native.has_amx()}, peak of float32 {ceiling:.0f} GFLOP/s")
     for rows, inputs, outputs, after in SHAPES:
         seconds = best(calls(rows, inputs, outputs, after), rounds)
         work = 2e-9 * rows * inputs * outputs
-        figures = ", ".join(f"{name} {work / taken:.0f}" for name, taken in seconds.items())
+        figures = ", ".join(
+            f"{name} {work / taken:.0f}{share(name, work / taken, ceiling)}" for name, taken in seconds.items()
+        )
         print(f"{rows} x {inputs} x {outputs} {after}: {figures}")
     measure_programs(rounds)
 

@@ -74,7 +74,8 @@ def activation(name: str) -> nn.Module:
     return Activation(name) if name else nn.Identity()
 
 
-# A head of another kind is a class that is made from the two shapes and the operators, has `reads_pooler`, and is called as these are.
+# A head of another kind is a class that is made from the two shapes and the operators, has `reads_pooler`, and is
+# called as these are.
 KINDS: Mapping[str, Callable[[EncoderShape, HeadShape, Operators], nn.Module]] = {
     "vocabulary": VocabularyHead,
     "linear": LinearHead,

@@ -33,7 +33,9 @@ class Linear(nn.Module):
     def __init__(self, inputs: int, outputs: int, operators: Operators, *, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+        self.has_bias = bias
+        # None is for plain products alone: finish() makes zeros of it for the others.
+        self.bias: nn.Parameter = nn.Parameter(torch.empty(outputs)) if bias else None  # type: ignore[assignment]
         products: Products = operators.products
         if products == "fp8" and not float8.takes(inputs, outputs):
             products = "plain"
@@ -58,9 +60,8 @@ class Linear(nn.Module):
         if source not in made:
             made[source] = self._made_of(weight, largest)
         del self.weight
-        if self.bias is None:
-            del self.bias
-            self.register_buffer("bias", weight.new_zeros(len(weight)))
+        if not self.has_bias:
+            self.bias = nn.Parameter(weight.new_zeros(len(weight)))
         for name, tensor in zip(("packed", "columns", "factors"), made[source], strict=True):
             self.register_buffer(name, tensor)
 
