@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks import pictures, plans, quiet, tables
 from benchmarks.contenders import PARTS, names
 from benchmarks.duels.plan import PARTS as DUEL_PARTS
+from benchmarks.duels.results import DuelResults
 from benchmarks.duels.running import Duels
 from benchmarks.entrants import Place
 from benchmarks.machine import Machine, describe, own_versions
@@ -50,7 +51,7 @@ def main() -> int:
             model_plan = replace(plan, parts=plans.parts(options, MODELS[name]))
             place_of, keep = partial(place, options, machine), partial(keep_results, results, folder)
             Run(MODELS[name], contenders, model_plan, place_of, keep, plans.deadline(options, started)).measure(BUILT)
-        measure_duels(options, machine, plan, results)
+        measure_duels(options, machine, plan, results, folder)
     except CheckpointError as error:
         return failed(error)
     try:
@@ -63,13 +64,18 @@ def main() -> int:
     return 0
 
 
-def measure_duels(options: argparse.Namespace, machine: Machine, plan: Plan, results: Results) -> None:
+def measure_duels(options: argparse.Namespace, machine: Machine, plan: Plan, results: Results, folder: Path) -> None:
     """Measure the parts that are measured in duels, if any was asked for."""
     if not (parts := plans.duel_parts(options)):
         return
     for name in plans.chosen_models(options):
         where = place(options, machine, BUILT, BUILT / "made" / name, Path())
-        results.duels[name] = Duels(MODELS[name], where, BUILT, plan.rounds, options.scale).measure(parts)
+
+        def keep(found: DuelResults, name: str = name) -> None:
+            results.duels[name] = found
+            write(results, folder, {})
+
+        Duels(MODELS[name], where, BUILT, plan.rounds, options.scale, keep).measure(parts)
 
 
 def failed(error: Exception) -> int:

@@ -30,10 +30,19 @@ MEMORY_TEXTS = 64
 
 
 class Duels:
-    """The duels of one shape of checkpoint."""
+    """The duels of one shape of checkpoint. `keep` is called with the results so far after each of them."""
 
-    def __init__(self, model: ModelSpec, place: Place, cache: Path, rounds: int, scale: float) -> None:
+    def __init__(
+        self,
+        model: ModelSpec,
+        place: Place,
+        cache: Path,
+        rounds: int,
+        scale: float,
+        keep: Callable[[DuelResults], None] = lambda results: None,
+    ) -> None:
         self.model, self.place, self.cache, self.rounds, self.scale = model, place, cache, rounds, scale
+        self.keep = keep
         self.results = DuelResults()
 
     def measure(self, parts: Sequence[str]) -> DuelResults:
@@ -41,6 +50,7 @@ class Duels:
         for duel in plan.chosen(parts):
             say(f"{self.model.name}: {duel.part}, {duel.name}")
             self.results.duels.append(self._fight(duel))
+            self.keep(self.results)
         if "start" in parts:
             self._attempt("start", self._starts)
         if "memory" in parts:
@@ -53,6 +63,7 @@ class Duels:
             measure()
         except Failed as failed:
             self.results.left_out[part] = str(failed)
+        self.keep(self.results)
 
     def _checkpoint(self, duel: Duel) -> Path:
         config = {**plan.SHAPES[self.model.name], **duel.config}
