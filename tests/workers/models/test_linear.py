@@ -344,6 +344,28 @@ def test_any_number_of_rows_and_of_outputs(kind: str, inputs: int, outputs: int)
         assert torch.equal(layer(x[70 - rows :]), whole[70 - rows :])
 
 
+@pytest.mark.parametrize("kind", ["float32"], indirect=True)
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), SHAPES)
+def test_weights_that_are_not_packed_give_the_same_bits(
+    kind: str, rows: int, inputs: int, outputs: int, threads: Callable[[int], None]
+) -> None:
+    layer, x = Layer.random(kind, inputs, outputs), states(kind, rows, inputs)
+    for number in (1, 2):
+        threads(number)
+        assert torch.equal(torch.ops.bertstream.linear(x, layer.weight, None, None, layer.bias), layer(x))
+
+
+@pytest.mark.parametrize("kind", ["float32"], indirect=True)
+def test_wrong_weights_that_are_not_packed_are_refused(kind: str) -> None:
+    layer, x = Layer.random(kind, 100, 70), states(kind, 4, 100)
+    weight = layer.weight
+    for wrong in (weight.t(), weight[:, :-1], weight[:-1], weight[:, :99].contiguous(), weight.double(), weight.half()):
+        with pytest.raises(RuntimeError, match="must"):
+            torch.ops.bertstream.linear(x, wrong, None, None, layer.bias)
+    with pytest.raises(RuntimeError, match="must"):
+        torch.ops.bertstream.linear(x.bfloat16(), weight, None, None, layer.bias)
+
+
 @pytest.mark.parametrize("kind", FLOATS, indirect=True)
 def test_sums_beyond_float32_are_infinite_and_only_they(kind: str) -> None:
     weight = torch.eye(64)
