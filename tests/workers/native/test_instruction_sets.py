@@ -30,8 +30,15 @@ ROUGH = 1e-4  # for GELU where bytes follow
 SHAPES = [(1, 384, 384), (5, 40, 36), (17, 1536, 96), (33, 1, 1), (100, 100, 70), (64, 3072, 33)]
 
 # What the operators say that they use. "portable" is as on a processor of another make, for which there is no code with
-# its own instructions.
-LEVELS = {"vnni": "avx512+vnni", "avx512": "avx512", "avx2": "avx2", "portable": "portable"}
+# its own instructions, and "avx2+vnni" on one with VNNI, but without AVX-512.
+LEVELS = {
+    "vnni": "avx512+vnni",
+    "avx512": "avx512",
+    "avx2+vnni": "avx2+vnni",
+    "avx2": "avx2",
+    "portable": "portable",
+}
+OPERATORS_ALONE = ("avx2+vnni", "portable")
 PAIRS = ("avx512", "avx2")  # by which two products of bytes are added in 16 bits
 
 CHILD = """
@@ -69,7 +76,7 @@ try:
     torch.ops.bertstream.linear(*given["packed"])
 except RuntimeError as error:
     found["refused"] = str(error)
-if level != "portable":
+if level not in ("avx2+vnni", "portable"):
     from bertstream.workers.compile.compiler import compile_model
     from bertstream.workers.programs.program import ScriptedProgram, ProgramError
 
@@ -153,6 +160,8 @@ def environment(level: str) -> dict[str, str]:
     """Return the environment of a process that is kept to a level."""
     if level == "portable":
         return {"ATEN_CPU_CAPABILITY": "default"}
+    if level == "avx2+vnni":
+        return {"ATEN_CPU_CAPABILITY": "avx2"}
     kept = processor.LEVELS[level]
     return {"BERTSTREAM_CPU": level, "ATEN_CPU_CAPABILITY": kept.aten, "ONEDNN_MAX_CPU_ISA": kept.onednn}
 
@@ -160,6 +169,7 @@ def environment(level: str) -> dict[str, str]:
 def has(level: str) -> bool:
     """Return whether this processor has the instructions of a level."""
     levels = list(processor.LEVELS)
+    level = "vnni" if level == "avx2+vnni" else level
     return level == "portable" or levels.index(level) <= levels.index(processor.best_of(processor.flags()))
 
 
@@ -196,7 +206,7 @@ def test_the_same_numbers_by_lesser_instructions(
     check_floats(found["floats"], here["given"]["floats"], exactly=level != "portable")
     check_rows_that_are_not_finite(found, found["threads"][0][8])
     assert "where there is AMX, bfloat16" in found["refused"]
-    if level != "portable":
+    if level not in OPERATORS_ALONE:
         check_programs(found, here)
         check_folder_moves(found, here, checkpoint("bert"), tmp_path / "cache")
 
