@@ -44,9 +44,9 @@ def copy(checkpoint: Checkpoint, tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.fixture
 def fresh_cache(compile_cache: Path, tmp_path: Path) -> Path:
-    """Return a cache without models, but with the operators, since building them takes seconds."""
+    """Return a cache without models, but with the operators, which are loaded, since building them takes seconds."""
     with contextlib.suppress(native.NativeError):
-        native.build(compile_cache)
+        native.provide(compile_cache)
         cache = tmp_path / "cache"
         cache.mkdir()
         (cache / "native").symlink_to(compile_cache / "native")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bertstream.workers import native
 from bertstream.workers.compile.compiler import compile_model
 from bertstream.workers.programs import weights_file
 from bertstream.workers.programs.program import ProgramError, ScriptedProgram
@@ -27,7 +28,7 @@ import sys
 from pathlib import Path
 from bertstream.workers.programs.program import ScriptedProgram
 
-program = ScriptedProgram.load(Path(sys.argv[1]), "cpu")
+program = ScriptedProgram.load(Path(sys.argv[1]), "cpu", Path(sys.argv[2]) if sys.argv[2:] else None)
 print(sum(float(weight.double().sum()) for weight in program.module.state_dict().values()), flush=True)
 sys.stdin.read()
 """
@@ -233,7 +234,8 @@ def sizes(pid: int, file: Path) -> dict[str, int]:
 def test_workers_of_one_machine_share_their_weights(checkpoint: Callable[[str], Path], compile_cache: Path) -> None:
     compiled = compile_model(checkpoint("bert"), cache=compile_cache)
     file = (compiled / weights_file.FILE_NAME).resolve()
-    command = [sys.executable, "-c", WORKER, str(compiled)]
+    operators = [str(native.build(compile_cache))] if native.status()[0] else []
+    command = [sys.executable, "-c", WORKER, str(compiled), *operators]
     with (
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other,
