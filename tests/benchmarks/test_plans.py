@@ -107,4 +107,6 @@ def test_commands_of_the_document_are_understood(told: pytest.MonkeyPatch) -> No
     assert "--device cuda --goals --peers here" in listed
     for command in listed:
         asked = options(told, *command.split())
-        assert all(plans.contenders(asked, MODELS[name]) for name in plans.chosen_models(asked))
+        assert plans.duel_parts(asked) or all(
+            plans.contenders(asked, MODELS[name]) for name in plans.chosen_models(asked)
+        )

@@ -103,12 +103,17 @@ def gone(process: psutil.Process) -> bool:
 
 
 @contextlib.contextmanager
-def scene(built: Path, processes: int, folder: Path | None = None) -> Iterator[Scene]:
-    """Start a server and its callers, who have been answered before this begins. `built` keeps the native operators."""
+def scene(
+    built: Path, processes: int, folder: Path | None = None, batch_seconds: float = BATCH_SECONDS
+) -> Iterator[Scene]:
+    """Start a server and its callers, who have been answered before this begins.
+
+    built: keeps the native operators. batch_seconds: after which a batch is taken for one that hangs.
+    """
     with contextlib.ExitStack() as stack:
         own = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bertstream-chaos-")))
         cache, roots = own / "cache", own / "roots"
-        config, clock = prepare(own, cache, roots, built), Clock.build(own)
+        config, clock = prepare(own, cache, roots, built, batch_seconds), Clock.build(own)
         environment = {"BERTSTREAM_CONFIG": str(config), **(clock.environment if clock else {})}
         server = stack.enter_context(running(cache=cache, environment=environment))
         client = stack.enter_context(Client(server.address, retries=0, channels=1))
@@ -118,7 +123,7 @@ def scene(built: Path, processes: int, folder: Path | None = None) -> Iterator[S
         yield Scene(server, client, load, clock, cache, roots)
 
 
-def prepare(own: Path, cache: Path, roots: Path, built: Path) -> Path:
+def prepare(own: Path, cache: Path, roots: Path, built: Path, batch_seconds: float) -> Path:
     """Make checkpoints, a cache in which one model is faulty, and the server's config file, which is returned."""
     cache.mkdir()
     native_folder = built.resolve() / "native"
@@ -139,7 +144,7 @@ def prepare(own: Path, cache: Path, roots: Path, built: Path) -> Path:
         "frontends = 2",
         "threads = 1",
         "port = 0",
-        f"batch_seconds = {BATCH_SECONDS}",
+        f"batch_seconds = {batch_seconds}",
         f"max_connections = {CONNECTIONS}",
         f"model_roots = [{json.dumps(str(roots))}]",
     ]

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bertstream.server.config import ServeConfig
 from tests.chaos.counting import RIGHT
 from tests.chaos.scene import Scene, scene
 from tests.soak import sampling
@@ -30,7 +31,7 @@ def main() -> int:
     options = parser().parse_args()
     folder: Path = options.output or ROOT / f".build/soak/{datetime.now(UTC):%Y-%m-%d-%H%M}"
     folder.mkdir(parents=True, exist_ok=True)
-    with scene(ROOT / ".build/chaos", options.processes) as running:
+    with scene(ROOT / ".build/chaos", options.processes, batch_seconds=ServeConfig().batch_seconds) as running:
         samples = sampled(running, 60 * options.minutes)
         wrong = running.load.stop()
         wrong += [f"{each.kind}: {each.outcome} {each.why}" for each in running.load.records if each.outcome != RIGHT]
