@@ -363,7 +363,7 @@ def test_splade_pooling_that_cannot_be_done_is_told(
     ],
 )
 def test_other_modules_of_logits_are_refused(
-    checkpoint: Checkpoint, tmp_path: Path, kinds: tuple[str, ...], reason: str
+    checkpoint: Checkpoint, compile_cache: Path, tmp_path: Path, kinds: tuple[str, ...], reason: str
 ) -> None:
     directory = save_sparse(tmp_path / "made", checkpoint("bert-mlm"))
     write_json(
@@ -375,7 +375,7 @@ def test_other_modules_of_logits_are_refused(
     found = read(directory)
     assert re.search(reason, found.unsupported[0])
     with pytest.raises(CheckpointError, match=reason):
-        compile_model(directory, cache=tmp_path / "cache")
+        compile_model(directory, cache=compile_cache)
 
 
 def test_splade_pooling_of_states_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
