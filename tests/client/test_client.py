@@ -24,7 +24,7 @@ from bertstream.client import (
 )
 from bertstream.client._encoding.forward_options import forward_options
 from bertstream.client._encoding.options import encoding_options, tokenization_options
-from bertstream.client._transport.service_config import rpc_names
+from bertstream.client._transport.channels import rpc_names
 from bertstream.client._types import Output
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import types_pb2 as types

@@ -67,10 +67,10 @@ class Client(TaskMethods, GenerationMethods):
     Args:
         address: `host:port`, or another gRPC target with a port, such as `dns:///host:port`, or `unix:path`. Anything
             else raises ValueError. Several servers of the same models, with commas between or as a sequence, share the
-            calls by what is under way; those that are gone or drain get none. gRPC itself shares calls, by the load
-            that they report, between all servers that it finds behind a `dns:` name or in one `ipv4:` or `ipv6:`
-            address. If the environment says so (`grpc_proxy`, `https_proxy`, `http_proxy`, `no_proxy`), gRPC connects
-            through a proxy, but never to this machine.
+            calls by what is under way; those that are gone or drain get none. gRPC itself shares calls in turn between
+            all servers that it finds behind a `dns:` name or in one `ipv4:` or `ipv6:` address. If the environment says
+            so (`grpc_proxy`, `https_proxy`, `http_proxy`, `no_proxy`), gRPC connects through a proxy, but never to this
+            machine.
         timeout: seconds that one message of a unary call may take, unless a method's own `timeout` is given; None for
             no limit. Streams have no limit unless their own `timeout` is given.
         channels: the number of connections to each server, each opened when it is needed. Where several frontend

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bertstream.client._calls.health import CHECK_METHOD, HEALTH_RPC
+from bertstream.client._calls.health import CHECK_METHOD, HEALTH_RPC, OPEN_SERVICE
 from bertstream.client._chance import CHANCE
 from bertstream.client._errors import RpcError, error_from_call
 from bertstream.client._transport.addresses import are_several, is_local, may_be_several, proxy_of
 from bertstream.client._transport.balance import Balance, Place
 from bertstream.client._transport.handshakes import explained
 from bertstream.client._transport.security import Metadata, Security
-from bertstream.client._transport.service_config import CHANGING_RPCS, MOST_RETRIES, methods, service_config
 from bertstream.client._transport.tracing import package_version, traced
 from bertstream.client._transport.tries import Tries
+from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 from bertstream.v1.encoding_pb2_grpc import EncodingServiceStub
 from bertstream.v1.generation_pb2_grpc import GenerationServiceStub
 from bertstream.v1.models_pb2_grpc import ModelServiceStub
@@ -30,6 +30,11 @@ STUBS: tuple[Any, ...] = (
     TaskServiceStub,
     TokenizationServiceStub,
 )
+FILES = tuple(file.DESCRIPTOR for file in (encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2))
+CHANGING_RPCS = ("LoadModel", "UnloadModel")
+MOST_RETRIES = 4  # gRPC itself never tries more than five times
+# gRPC's own balance between the servers that it finds behind one address, and the service whose health it watches.
+SPREAD = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": OPEN_SERVICE}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +109,48 @@ class Connection:
     def _service_config(self, address: str) -> dict[str, Any]:
         # Of several servers another one is tried by us, as gRPC itself would only ask the same one again.
         retries = self.retries if len(self.servers) == 1 else 0
-        return service_config(retries, spread=may_be_several(address))
+        return {**service_config(retries), **(SPREAD if may_be_several(address) else {})}
+
+
+def service_config(retries: int) -> dict[str, Any]:
+    """Return the service config by which gRPC retries calls with one request (gRFC A6).
+
+    gRPC waits with jitter, or as the server's grpc-retry-pushback-ms asks; once an answer has begun to arrive
+    (StreamLayers, StreamGeneration), it retries no more. Streams of requests are left out: the SDK opens those again
+    itself, and sends only what was not answered. So are the rpcs that change what is served, which may have taken
+    effect even if no answer came.
+    """
+    if not retries:
+        return {}
+    policy = {
+        "maxAttempts": retries + 1,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+    }
+    return {"methodConfig": [{"name": list(_retried_methods()), "retryPolicy": policy}]}
+
+
+def rpc_names() -> Iterator[str]:
+    """Yield the names of all rpcs of bertstream.v1."""
+    yield from (method.name for method in _methods())
 
 
 def stubs(channel: Any, address: str) -> dict[str, Any]:
     """Return all rpcs of a channel to that address, synchronous or asynchronous, by name; all but health with spans."""
     rpcs = {name: rpc for stub in STUBS for name, rpc in vars(stub(channel)).items()}
-    full_names = {method.name: f"{method.containing_service.full_name}/{method.name}" for method in methods()}
+    full_names = {method.name: f"{method.containing_service.full_name}/{method.name}" for method in _methods()}
     check = channel.unary_unary(CHECK_METHOD, request_serializer=bytes, response_deserializer=bytes)
     return {**{name: traced(rpc, full_names[name], address) for name, rpc in rpcs.items()}, HEALTH_RPC: check}
+
+
+def _methods() -> Iterable[Any]:
+    return (method for file in FILES for service in file.services_by_name.values() for method in service.methods)
+
+
+def _retried_methods() -> Iterator[dict[str, str]]:
+    for method in _methods():
+        if not method.client_streaming and method.name not in CHANGING_RPCS:
+            yield {"service": method.containing_service.full_name, "method": method.name}
+    yield {"service": "grpc.health.v1.Health", "method": "Check"}
