@@ -164,8 +164,11 @@ def test_an_answer_is_sent_without_waking_the_writer(worker: Worker, monkeypatch
     worker.program.gate.set()
     sock = worker.connect()
     hello(sock)
-    ipc.send(sock, make_work(1, [3]))
-    assert isinstance(answers(sock, 1)[1], Result)
+    for number in range(1, 50):  # the writer may yet have the lock of the answer before
+        ipc.send(sock, make_work(number, [3]))
+        assert isinstance(answers(sock, 1)[number], Result)
+        if senders:
+            break
     assert senders == ["engine"]
 
 
