@@ -119,7 +119,9 @@ def test_the_engine_s_own_thread_warms_up_before_it_begins(worker: Worker) -> No
     assert worker.program.lengths_seen == []
 
 
-def test_only_interactive_work_is_in_a_hurry(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_interactive_work_is_in_a_hurry_and_only_if_nothing_else_waits(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hurries: list[bool] = []
 
     def begin(computing: Computing, keys: Any, *, hurry: bool = False) -> float:
@@ -132,6 +134,15 @@ def test_only_interactive_work_is_in_a_hurry(worker: Worker, monkeypatch: pytest
         worker.add(number, [2], priority=priority)
         worker.connection.get(1)
     assert hurries == [True, False]
+    worker.program.gate.clear()
+    worker.add(2, [60])
+    while len(hurries) < 3:
+        assert worker.program.entered.acquire(timeout=20)
+    worker.add(3, [60])  # a batch each
+    worker.add(4, [60])
+    worker.program.gate.set()
+    worker.connection.get(3)
+    assert hurries[2:] == [True, False, True]
 
 
 def test_a_failing_warm_up_is_the_starter_s(worker: Worker) -> None:

@@ -183,8 +183,9 @@ class EngineLoop:
 
     def _compute(self, entries: Sequence[Entry], prepared: Prepared | None, *, again: bool = False) -> None:
         """Run one batch; one that fails is run again in halves, until what fails stands alone."""
-        # Bulk work soon keeps all workers busy, and is not urgent.
-        hurry = all(entry.work.priority == INTERACTIVE for entry in entries)
+        # Bulk work soon keeps all workers busy, and is not urgent. Where more waits, other workers are busy too, and
+        # threads on cores that only seemed idle would make all of it wait longer.
+        hurry = not self._queue.has_more and all(entry.work.priority == INTERACTIVE for entry in entries)
         started = self._computing.begin(_keys(entries), hurry=hurry)
         keys = [(entry.source, entry.work.session) for entry in entries]
         outputs = _attempt(

@@ -49,6 +49,11 @@ class WorkQueue:
         return self._waiting.tokens
 
     @property
+    def has_more(self) -> bool:
+        """Return whether there is work beside what is being computed."""
+        return bool(self._waiting.tokens or self._ahead)
+
+    @property
     def waiting_by_priority(self) -> dict[int, int]:
         """Return the tokens of each priority that wait now."""
         return self._waiting.by_priority
