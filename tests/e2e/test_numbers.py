@@ -133,7 +133,8 @@ def test_pooling_modes_over_layers(
     for text, vector in zip(texts, ours, strict=True):
         states = reference(checkpoint("bert")).encode(text).hidden_states
         expected = POOLING[mode](COMBINE[combination]([states[layer][0] for layer in layers]))
-        assert worst(vector, expected) < EXACT
+        # Sums over layers and tokens are up to 40, where numbers of float32 are 4e-6 apart.
+        assert worst(vector, expected) < max(EXACT, 1e-6 * float(expected.abs().max()))
 
 
 def test_the_models_own_pooler_as_pooling(client: Client, checkpoint: Callable[[str], Path]) -> None:
