@@ -11,11 +11,11 @@ def test_what_was_made_is_not_made_again() -> None:
     assert memo.get("a", lambda: pytest.fail("made again")) is first
 
 
-def test_the_oldest_makes_room() -> None:
+def test_what_was_asked_for_the_longest_ago_makes_room() -> None:
     memo = Memo[str](2)
-    for name in ("a", "b", "c"):
+    for name in ("a", "b", "a", "c"):
         memo.get(name, lambda: "first")
-    assert [memo.get(name, lambda: "again") for name in ("c", "b", "a")] == ["first", "first", "again"]
+    assert [memo.get(name, lambda: "again") for name in ("a", "c", "b")] == ["first", "first", "again"]
 
 
 def test_errors_are_not_remembered() -> None:

@@ -127,33 +127,48 @@ async def test_texts_to_tokens_and_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("inputs", "short"),
     [
-        (Texts(["a" * SHORT_CHARACTERS]), True),
-        (Texts(["a" * SHORT_CHARACTERS, "b"]), False),
+        (Texts(["a" * (SHORT_CHARACTERS - 1)]), True),
+        (Texts(["a" * (SHORT_CHARACTERS - 2), "b"]), False),
         (Texts(["a"] * FEW_TEXTS), True),
         (Texts(["a"] * (FEW_TEXTS + 1)), False),
-        (Pairs(["a" * SHORT_CHARACTERS], [""]), True),
+        (Pairs(["a" * (SHORT_CHARACTERS - 2)], [""]), True),
         (Pairs(["a"], ["b" * SHORT_CHARACTERS]), False),
         (Words(["a", "b" * SHORT_CHARACTERS], np.array([2], np.int32)), False),
+        (Words(["", "", "b"], np.array([3], np.int32)), True),
+        (Words([""] * SHORT_CHARACTERS * 2, np.array([SHORT_CHARACTERS * 2], np.int32)), False),
         (Ids(np.ones(SHORT_CHARACTERS, np.int32), np.array([SHORT_CHARACTERS], np.int32)), True),
     ],
 )
 async def test_only_what_takes_long_is_tokenized_in_a_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: Inputs, short: bool
 ) -> None:
-    model, threads = served(tmp_path, "one"), list[threading.Thread]()
-    tokenize = model.tokenizer.tokenize
+    options = TokenizeOptions(Truncation("longest_first", 8))
+    assert await in_the_loop(served(tmp_path, "one"), monkeypatch, inputs, options) == short
+
+
+async def test_so_are_windows_of_which_there_may_be_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = TokenizeOptions(Truncation("longest_first", 2), windows=True)
+    assert not await in_the_loop(served(tmp_path, "one"), monkeypatch, Texts(["a b c"]), options)
+
+
+async def in_the_loop(
+    model: ServedModel, monkeypatch: pytest.MonkeyPatch, inputs: Inputs, options: TokenizeOptions
+) -> bool:
+    """Return whether these inputs are tokenized in the thread of the event loop."""
+    threads, tokenize = list[threading.Thread](), model.tokenizer.tokenize
 
     def noted(inputs: Inputs, *args: Any) -> Tokenized:
         threads.append(threading.current_thread())
         return tokenize(inputs, *args)
 
     monkeypatch.setattr(model.tokenizer, "tokenize", noted)
-    await model.tokenize(inputs, TokenizeOptions(Truncation("longest_first", 8)))
-    assert [thread is threading.current_thread() for thread in threads] == [short]
+    await model.tokenize(inputs, options)
+    (thread,) = threads
+    return thread is threading.current_thread()
 
 
 def test_a_prompt_counts_for_each_text() -> None:
-    assert is_short(Texts(["a", "b"]), "p" * (SHORT_CHARACTERS // 2 - 1))
+    assert is_short(Texts(["a", "b"]), "p" * (SHORT_CHARACTERS // 2 - 2))
     assert not is_short(Texts(["a", "b"]), "p" * (SHORT_CHARACTERS // 2))
 
 

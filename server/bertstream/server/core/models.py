@@ -40,8 +40,8 @@ Made = TypeVar("Made")
 
 TOKENIZER_FILE = "tokenizer.json"
 FEW_TEXTS = 16  # the most in a message that never waits behind bulk messages for a thread
-# The most characters in a message of few texts that is tokenized at once: that takes up to 0.4 ms, and to hand it to a
-# thread and back would take as long (docs/decisions/0051-cost-of-a-call.md).
+# The most characters and words in a message of few texts that is tokenized at once: that takes up to 1 ms, and to hand
+# it to a thread and back would take as long (docs/decisions/0051-cost-of-a-call.md).
 SHORT_CHARACTERS = 1024
 _PLANS = 64  # that are remembered
 
@@ -138,7 +138,7 @@ class ServedModel:
         """Tokenize the inputs, in a thread unless they are short."""
         started = time.monotonic()
         with tracing.span("tokenize") as span:
-            if is_short(inputs, prompt):
+            if is_short(inputs, prompt) and not options.windows:  # of which there may be as many as tokens
                 tokens = self.tokenizer.tokenize(inputs, options, prompt)
             else:
                 many = len(inputs) > FEW_TEXTS
@@ -165,10 +165,13 @@ def is_short(inputs: Inputs, prompt: str = "") -> bool:
             parts = [texts]
         case Pairs(firsts, seconds):
             parts = [firsts, seconds]
-        case Words(words):
+        case Words(words):  # there may be millions of them, and they may be empty
+            if len(words) > SHORT_CHARACTERS:
+                return False
             parts = [words]
+    pieces = sum(map(len, parts))
     characters = sum(sum(map(len, part)) for part in parts)
-    return len(inputs) * len(prompt) + characters <= SHORT_CHARACTERS
+    return len(inputs) * len(prompt) + pieces + characters <= SHORT_CHARACTERS
 
 
 def described(settings: ModelSettings) -> ModelDescription:
