@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from bertstream.server.admin.gathering import ASK_SECONDS
 from bertstream.server.config import ServeConfig, load
 from tests.support.monitoring import declared
 
@@ -35,6 +36,8 @@ def config(variant: str) -> ServeConfig:
 OBJECTS = manifests()
 POD = OBJECTS["Deployment"]["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
+PATCHES = yaml.safe_load((FOLDER / "mesh/kustomization.yaml").read_text())["patches"]
+MESH = [yaml.safe_load((FOLDER / "mesh" / patch["path"]).read_text()) for patch in PATCHES]
 
 
 def test_every_file_belongs_to_the_whole() -> None:
@@ -60,6 +63,30 @@ def test_kustomize_builds_objects_of_their_schemas(variant: str) -> None:
     for each in objects:
         kubernetes_validate.validate(each, KUBERNETES, strict=True)
     assert sorted(each["kind"] for each in objects) == sorted([*OBJECTS, "ConfigMap"])
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Service"])
+def test_what_the_mesh_changes_is_there(kind: str) -> None:
+    """A patch that names what is not there would add it, or fail only where kustomize runs."""
+    patch = next(each for each in MESH if each["kind"] == kind)
+    assert patch["metadata"]["name"] == OBJECTS[kind]["metadata"]["name"]
+    if kind == "Service":
+        ports = {each["port"] for each in OBJECTS[kind]["spec"]["ports"]}
+        assert {each["port"] for each in patch["spec"]["ports"]} < ports
+        return
+    pod = patch["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["name"] == CONTAINER["name"]
+    assert {each["name"] for each in pod["volumes"]} < {each["name"] for each in POD["volumes"]}
+    assert {each["mountPath"] for each in container["volumeMounts"]} < {
+        each["mountPath"] for each in CONTAINER["volumeMounts"]
+    }
+
+
+def test_probes_wait_as_long_as_the_server_for_a_process_that_hangs() -> None:
+    for name in ("startupProbe", "readinessProbe"):
+        assert CONTAINER[name]["timeoutSeconds"] > ASK_SECONDS
+    assert CONTAINER["readinessProbe"]["failureThreshold"] > 1
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
