@@ -228,6 +228,8 @@ def test_documents_are_ranked_as_cohere_and_jina_do(other_apis: ServedApis, clie
 def test_rerank_errors(other_apis: ServedApis) -> None:
     missing = other_apis.post("/v2/rerank", {"model": "rerank-v3.5", "query": "fox", "documents": TEXTS})
     assert (missing.status, missing.json["message"]) == (404, missing.json["detail"])
+    nulls = {"model": None, "top_n": None, "return_documents": None}
+    assert other_apis.post("/v2/rerank", {"query": "fox", "documents": TEXTS, **nulls}).status == 200
     none = other_apis.post("/v2/rerank", {"query": "fox", "documents": TEXTS, "top_n": 0})
     assert none.status == 400
     unfit = other_apis.post("/v1/rerank", {"model": "topics", "query": "fox", "documents": TEXTS})

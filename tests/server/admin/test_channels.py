@@ -47,7 +47,11 @@ class Fake:
         streams = {"StreamGeneration": self._holding(False)}
         server = grpc.server(ThreadPoolExecutor(4))
         texts = {"TokenizeTexts": lost}
-        services = (("ModelService", models), ("GenerationService", streams), ("TokenizationService", texts))
+        layers = {"StreamLayers": grpc.unary_stream_rpc_method_handler(lambda *asked: iter([self._lose(*asked)]))}
+        services = (
+            *(("ModelService", models), ("GenerationService", streams)),
+            *(("TokenizationService", texts), ("EncodingService", layers)),
+        )
         for service, handlers in services:
             name = f"bertstream.v1.{service}"
             server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, handlers)])
@@ -125,7 +129,10 @@ def test_a_frontend_that_is_gone_takes_no_call_with_it(url: str, fakes: list[Fak
     eventually(lambda: fakes[0].name in {who(url), who(url)}, "calls to the frontend that is back")
 
 
-@pytest.mark.parametrize(("name", "asked"), [("TokenizationService/TokenizeTexts", 2), ("ModelService/LoadModel", 1)])
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("TokenizationService/TokenizeTexts", 2), ("EncodingService/StreamLayers", 2), ("ModelService/LoadModel", 1)],
+)
 def test_what_a_frontend_lost_is_asked_of_another_unless_it_changes_something(
     url: str, fakes: list[Fake], name: str, asked: int
 ) -> None:

@@ -27,12 +27,12 @@ from starlette.routing import Route
 from bertstream.server.admin.channels import FrontendChannels
 from bertstream.server.admin.statuses import refusal, status_answer, status_json
 from bertstream.server.core.errors import RequestError, invalid, method_not_found, too_large
+from bertstream.server.protocols.bertstream_v1.changing import CHANGING_METHODS
 from bertstream.server.protocols.http.statuses import HTTP_STATUSES
 from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
 
 MAX_BODY_BYTES = 4 << 20
 FORWARDED = ("authorization", "x-request-id", "traceparent", "tracestate")
-CHANGING = ("LoadModel", "UnloadModel")  # what was begun of these may have taken effect, so they are not begun again
 _NO_STORE = {"cache-control": "no-store"}
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ def _rpc(method: MethodDescriptor) -> Rpc:
         GetMessageClass(method.output_type),
         method.client_streaming,
         method.server_streaming,
-        method.name in CHANGING,
+        f"{method.containing_service.full_name}/{method.name}" in CHANGING_METHODS,
     )
 
 

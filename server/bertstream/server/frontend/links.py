@@ -10,6 +10,7 @@ from bertstream.server.core.keys import Keys
 from bertstream.server.core.tracing import Tracer
 from bertstream.server.frontend import channelz, standard
 from bertstream.server.frontend.load import FrontendLoad
+from bertstream.server.protocols.bertstream_v1.changing import CHANGING_METHODS
 from bertstream.server.protocols.inference import served as inference
 from bertstream.server.protocols.interceptors.callers import identify_caller
 from bertstream.server.protocols.interceptors.chain import Chain
@@ -25,7 +26,7 @@ from bertstream.workers.measuring.instruments import Registry
 
 ADMIN_METHODS = frozenset(
     (
-        *(f"bertstream.v1.ModelService/{rpc}" for rpc in ("LoadModel", "UnloadModel")),
+        *CHANGING_METHODS,
         *inference.ADMIN_METHODS,
         *channelz.METHODS,
     )

@@ -40,7 +40,7 @@ class RankDocumentsRequest(Struct):
     documents: list[str | Document]
     model: str | None = None
     top_n: int | None = None
-    return_documents: bool = False
+    return_documents: bool | None = None
 
 
 def endpoints(models: Models) -> Sequence[Endpoint]:

@@ -107,7 +107,7 @@ class _InferStream:
     def _priority(self, message: ModelInferRequest) -> int:
         """Return the priority of a request that says nothing of it: a stream of few texts does not wait as bulk."""
         # One text, a query, may be for many documents.
-        self._texts += max(1, *(each.shape[0] for each in message.inputs if each.shape), 1)
+        self._texts += max((1, *(each.shape[0] for each in message.inputs if each.shape)))
         return INTERACTIVE if self._texts <= FEW_TEXTS else BULK
 
     async def _or_error(
