@@ -47,7 +47,9 @@ class Fake:
         streams = {"StreamGeneration": self._holding(False)}
         server = grpc.server(ThreadPoolExecutor(4))
         texts = {"TokenizeTexts": lost}
-        layers = {"StreamLayers": grpc.unary_stream_rpc_method_handler(lambda *asked: iter([self._lose(*asked)]))}
+        layers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            "StreamLayers": grpc.unary_stream_rpc_method_handler(lambda *asked: iter([self._lose(*asked)]))
+        }
         services = (
             *(("ModelService", models), ("GenerationService", streams)),
             *(("TokenizationService", texts), ("EncodingService", layers)),
