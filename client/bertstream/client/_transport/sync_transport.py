@@ -197,6 +197,7 @@ class SyncTransport:
         """Return the answer to a request as `_answer` does, from this thread: for a future gRPC starts another one."""
         while True:
             timeout, place = asked.deadline.left(), self._acquire(asked.tries)
+            asked.place = place
             try:
                 make = self._rpcs[place][rpc].with_call
                 return make(asked.request, timeout=timeout, metadata=self._connection.metadata)[0]
@@ -204,9 +205,7 @@ class SyncTransport:
                 failed = self._error_at(place)(error)
             finally:
                 self._balance.release(place)
-            delay = asked.tries.failed(place.server, failed)
-            sleep(asked.deadline.wait_before(delay, failed))
-            self._check_open()
+            self._wait_for_another_try(asked, failed)
 
     def _asked(self, calls: Calls, request: Any, deadline: Deadline) -> UnderWay:
         timeout = deadline.left(None if calls.patient else self._connection.timeout)
@@ -237,10 +236,14 @@ class SyncTransport:
                 return asked.call.result()
             except (grpc.RpcError, grpc.FutureCancelledError) as error:
                 failed = asked.error_of(error)
-            delay = asked.tries.failed(asked.place.server, failed)
-            sleep(asked.deadline.wait_before(delay, failed))
-            self._check_open()
+            self._wait_for_another_try(asked, failed)
             self._call(calls, asked)
+
+    def _wait_for_another_try(self, asked: UnderWay, failed: RpcError) -> None:
+        """Wait before a request is sent again. Raises what failed where it may not be, or has no time left."""
+        delay = asked.tries.failed(asked.place.server, failed)
+        sleep(asked.deadline.wait_before(delay, failed))
+        self._check_open()
 
     def _acquire(self, tries: Tries | None = None) -> Place:
         """Return the place for a new call, and ask servers that took none whether they do again."""
