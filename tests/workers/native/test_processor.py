@@ -14,20 +14,22 @@ from bertstream.workers.native import library, processor
 from bertstream.workers.native.processor import ProcessorError
 
 HASWELL = ("fpu", "sse4_2", "avx", "avx2", "fma", "f16c")
+ALDER = (*HASWELL, "avx_vnni")
 SKYLAKE = (*HASWELL, "avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd")
 CASCADE = (*SKYLAKE, "avx512_vnni")
-SAPPHIRE = (*CASCADE, "avx512_bf16", "amx_bf16", "amx_tile", "amx_int8")
+SAPPHIRE = (*CASCADE, "avx_vnni", "avx512_bf16", "amx_bf16", "amx_tile", "amx_int8")
 
 
 @pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in (processor.SWITCH, processor.AMX_SWITCH, "ATEN_CPU_CAPABILITY"):
-        monkeypatch.delenv(name, raising=False)
+def _no_failures() -> Iterator[None]:
     yield
     library.failures.clear()
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], machine: str = "x86_64") -> None:
+    """Pretend to be on a processor with these flags, and that the environment asks for nothing."""
+    for name in native.SWITCHES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(processor, "flags", lambda: frozenset(flags))
     monkeypatch.setattr(platform, "machine", lambda: machine)
 
@@ -36,6 +38,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], machine: st
     ("flags", "level", "chosen"),
     [
         (HASWELL, "avx2", "avx2"),
+        (ALDER, "avx2", "avx2"),
         (SKYLAKE, "avx512", "avx512"),
         (CASCADE, "vnni", "avx512"),
         (SAPPHIRE, "amx", "avx512"),
@@ -113,17 +116,71 @@ def test_other_makes_have_one_library_and_no_levels(monkeypatch: pytest.MonkeyPa
         processor.level()
 
 
-def test_torch_and_its_libraries_are_forced_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, CASCADE)
-    assert processor.environment() == {}
-    monkeypatch.setenv("BERTSTREAM_CPU", "vnni")  # which is all that it has
-    assert processor.environment() == {}
-    monkeypatch.setenv("BERTSTREAM_CPU", "avx2")
-    assert processor.environment() == {
-        "ATEN_CPU_CAPABILITY": "avx2",
-        "ONEDNN_MAX_CPU_ISA": "AVX2",
-        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    }
+AVX2 = {
+    "BERTSTREAM_CPU": "avx2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+VNNI = {
+    "BERTSTREAM_CPU": "vnni",
+    "ATEN_CPU_CAPABILITY": "avx512",
+    "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX512_E1",
+}
+# Without BERTSTREAM_CPU: it is for operators, of which there are none.
+NONE = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "forced"),
+    [
+        (CASCADE, {}, {}),
+        (CASCADE, {"BERTSTREAM_CPU": "vnni"}, {}),  # which is all that it has
+        (CASCADE, {"BERTSTREAM_CPU": "avx2"}, AVX2),
+        (CASCADE, {"ATEN_CPU_CAPABILITY": "avx2"}, AVX2),
+        (CASCADE, {"ATEN_CPU_CAPABILITY": "avx512"}, {}),
+        (CASCADE, {"BERTSTREAM_CPU": "vnni", "ATEN_CPU_CAPABILITY": "avx2"}, AVX2),
+        (CASCADE, {"BERTSTREAM_CPU": "avx2", "ATEN_CPU_CAPABILITY": "default"}, NONE),
+        (CASCADE, {"BERTSTREAM_CPU": "none"}, NONE),
+        (CASCADE, {"BERTSTREAM_AMX": "0"}, {}),  # it has none
+        (SAPPHIRE, {"BERTSTREAM_AMX": "0"}, VNNI),
+        (SAPPHIRE, {"BERTSTREAM_AMX": "0", "BERTSTREAM_CPU": "amx"}, VNNI),
+        (SAPPHIRE, {"BERTSTREAM_CPU": "amx"}, {}),
+        (HASWELL, {"BERTSTREAM_CPU": "avx2"}, {}),
+        (ALDER, {}, {}),
+        (ALDER, {"BERTSTREAM_CPU": "avx2"}, AVX2),  # which is without VNNI
+    ],
+)
+def test_torch_and_its_libraries_are_forced_too(
+    flags: tuple[str, ...], variables: dict[str, str], forced: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, flags)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert processor.environment() == forced
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "why"),
+    [
+        (CASCADE, {"BERTSTREAM_CPU": "none"}, "switched off by BERTSTREAM_CPU=none"),
+        (CASCADE, {"BERTSTREAM_CPU": "none", **NONE}, "switched off by BERTSTREAM_CPU=none"),
+        (CASCADE, {"ATEN_CPU_CAPABILITY": "default"}, "switched off by ATEN_CPU_CAPABILITY=default"),
+        (CASCADE, {"BERTSTREAM_CPU": "avx2", **NONE}, "switched off by ATEN_CPU_CAPABILITY=default"),
+        (("sse4_2",), {"BERTSTREAM_CPU": "none"}, "the processor has no AVX2"),
+        (("sse4_2",), {"ATEN_CPU_CAPABILITY": "default"}, "the processor has no AVX2"),
+    ],
+)
+def test_the_reason_is_what_keeps_the_operators_off(
+    flags: tuple[str, ...], variables: dict[str, str], why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pretend(monkeypatch, flags)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert native.status()[1].startswith(why)
+    with pytest.raises(native.NativeError, match=f"^{why}"):
+        native.build(tmp_path)
 
 
 def test_flags_are_those_of_the_first_processor_listed(tmp_path: Path) -> None:
@@ -136,7 +193,12 @@ def test_flags_are_those_of_the_first_processor_listed(tmp_path: Path) -> None:
 @pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
 def test_the_operators_say_what_they_use(compile_cache: Path) -> None:
     native.load(native.build(compile_cache))
-    said = {"avx2": "avx2", "avx512": "avx512", "vnni": "avx512+vnni", "amx": "avx512+vnni+amx"}
-    level = processor.level()
-    assert native.instructions() == said.get(level, level)
-    assert os.environ.get(processor.SWITCH) is None
+    level, flags = processor.level(), processor.flags()
+    tiles = "+amx" if level == "amx" else ""
+    may_use_bytes = os.environ.get(processor.SWITCH) in (None, "", "vnni", "amx")
+    said = {
+        processor.flavour(level) + ("+vnni" if may_use_bytes and {"avx512_vnni", "avx_vnni"} & flags else "") + tiles
+    }
+    if level == "avx2" and "avx_vnni" in flags:
+        said.add("avx2")  # by a compiler that does not know it
+    assert native.instructions() in said

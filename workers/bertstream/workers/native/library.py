@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("operators.cpp")
 SWITCH = "BERTSTREAM_NATIVE"
 # All of the environment that decides which operators there are, and which instructions they use.
-SWITCHES = (SWITCH, processor.SWITCH, processor.AMX_SWITCH, "ATEN_CPU_CAPABILITY", "CXX")
+SWITCHES = (SWITCH, processor.SWITCH, processor.AMX_SWITCH, processor.ATEN_SWITCH, "CXX")
 BUILD_SECONDS = 300.0
 
 # The compiler flags for torch's own vector types, for each set of instructions that has a library (processor.py).
@@ -86,8 +86,8 @@ def _check_wanted() -> None:
     if os.name != "posix":
         raise NativeError("only built on Linux and macOS")
     if not processor.flavour(processor.level()):
-        if os.environ.get(processor.SWITCH):
-            raise NativeError(f"switched off by {processor.SWITCH}=none")
+        if variable := processor.lowered_by():
+            raise NativeError(f"switched off by {variable}")
         raise NativeError("the processor has no AVX2, without which the operators would be slower than ATen's")
 
 

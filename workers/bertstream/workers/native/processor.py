@@ -13,6 +13,7 @@ from pathlib import Path
 
 SWITCH = "BERTSTREAM_CPU"
 AMX_SWITCH = "BERTSTREAM_AMX"
+ATEN_SWITCH = "ATEN_CPU_CAPABILITY"  # torch's own
 PORTABLE = "portable"  # of other makes than x86: what every one of them has
 
 _VECTORS = frozenset({"avx2", "fma", "f16c"})
@@ -44,6 +45,8 @@ LEVELS = {
     ),
 }
 _ORDER = tuple(LEVELS)
+# Of processors whose level is AVX2: VNNI without AVX-512. It is no level, since it is not one of those of "avx512".
+_AVX_VNNI = "avx_vnni"
 # The operators for each level; those of "portable" have its own name.
 _FLAVOURS = {"avx2": "avx2", "avx512": "avx512", "vnni": "avx512", "amx": "avx512", PORTABLE: PORTABLE}
 
@@ -69,14 +72,33 @@ def best_of(found: Collection[str]) -> str:
 
 def limit(environment: Mapping[str, str]) -> str:
     """Return the best level that the environment allows: "amx" where it says nothing. Raises ProcessorError."""
-    asked = environment.get(SWITCH, "")
-    if asked and asked not in LEVELS:
-        raise ProcessorError(f"{SWITCH}={asked} is not one of {', '.join(LEVELS)}")
-    limits = [asked or "amx"]
+    return min(("amx", *_limits(environment).values()), key=_ORDER.index)
+
+
+def _limits(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the best level that each of the variables allows, of those that limit it."""
+    limits = {}
+    if asked := environment.get(SWITCH, ""):
+        if asked not in LEVELS:
+            raise ProcessorError(f"{SWITCH}={asked} is not one of {', '.join(LEVELS)}")
+        limits[SWITCH] = asked
     if environment.get(AMX_SWITCH, "").startswith("0"):
-        limits.append("vnni")
-    limits += [{"avx2": "avx2", "default": "none"}.get(environment.get("ATEN_CPU_CAPABILITY", ""), "amx")]
-    return min(limits, key=_ORDER.index)
+        limits[AMX_SWITCH] = "vnni"
+    if of_aten := {"avx2": "avx2", "default": "none"}.get(environment.get(ATEN_SWITCH, "")):
+        limits[ATEN_SWITCH] = of_aten
+    return limits
+
+
+def lowered_by() -> str:
+    """Return the variable, as "NAME=value", that keeps the level below the processor's; empty where none does.
+
+    Raises ProcessorError.
+    """
+    if level() in (PORTABLE, best_of(flags())):
+        return ""
+    limits = _limits(os.environ)
+    name = min(limits, key=lambda each: _ORDER.index(limits[each]))
+    return f"{name}={os.environ[name]}"
 
 
 def level() -> str:
@@ -104,17 +126,22 @@ def flavour(of: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return what keeps torch and its libraries to the level too, for processes that are started.
+    """Return what keeps the operators, torch and its libraries to the level in effect, for processes that are started.
 
-    Empty where BERTSTREAM_CPU forces nothing. Raises ProcessorError.
+    Empty where that is all that the processor has. Raises ProcessorError.
     """
-    wanted = os.environ.get(SWITCH, "")
-    best = level()
-    if not wanted or best == PORTABLE or wanted == best_of(flags()):
+    kept = level()
+    if not (lowered_by() or _is_without_avx_vnni(kept)):
         return {}
-    kept = LEVELS[wanted]
-    return {
-        "ATEN_CPU_CAPABILITY": kept.aten,
-        "ONEDNN_MAX_CPU_ISA": kept.onednn,
-        "MKL_ENABLE_INSTRUCTIONS": kept.mkl,
+    # Where there are no operators to be kept to it, the reason for that is the variable that is set already.
+    own = {SWITCH: kept} if flavour(kept) else {}
+    return own | {
+        ATEN_SWITCH: LEVELS[kept].aten,
+        "ONEDNN_MAX_CPU_ISA": LEVELS[kept].onednn,
+        "MKL_ENABLE_INSTRUCTIONS": LEVELS[kept].mkl,
     }
+
+
+def _is_without_avx_vnni(kept: str) -> bool:
+    """Return whether "avx2" is asked for on a processor that has VNNI beside it, which is then not used."""
+    return kept == "avx2" and bool(os.environ.get(SWITCH)) and _AVX_VNNI in flags()
