@@ -19,6 +19,8 @@ from bertstream.workers import native
 from bertstream.workers.compile import known_targets
 from bertstream.workers.compile.compiling import Compiled, CompileModel, CompileTask, compile_all, find_compiled
 from bertstream.workers.compile.known_targets import KnownTarget, KnownTargets, circumstances_here, may_have_gpus
+from bertstream.workers.native import processor
+from bertstream.workers.native.library import compiler
 from bertstream.workers.trust.ownership import TrustError
 from tests.support.checkpoints import edit_json
 
@@ -202,6 +204,27 @@ def test_operators_that_failed_are_tried_again(
     compile_all(CompileTask((source,), str(tmp_path)), lambda at: None)
     assert (tmp_path / "models").exists()
     assert not (tmp_path / "targets").exists()
+
+
+@pytest.mark.parametrize("why", ["switched off", "none of the instructions", "no C++ compiler found"])
+def test_a_start_that_has_no_operators_needs_no_torch_the_next_time(
+    checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    if why == "switched off":
+        monkeypatch.setenv("BERTSTREAM_NATIVE", "0")
+    elif why == "no C++ compiler found":
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.delenv("CXX", raising=False)
+        compiler.cache_clear()
+    else:
+        monkeypatch.setattr("platform.machine", lambda: "x86_64")
+        monkeypatch.setattr(processor, "flags", lambda: frozenset({"sse4_2"}))
+        why = "the processor has no AVX2"
+    source = CompileModel("tiny", str(checkpoint("bert")), "cpu", "float32")
+    first = compile_all(CompileTask((source,), str(tmp_path / "cache")), lambda at: None)
+    compiler.cache_clear()
+    assert why in first.operators
+    assert found(checkpoint("bert"), tmp_path / "cache") == first
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -305,6 +308,7 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert native.status() == (False, "switched off by BERTSTREAM_NATIVE=0")
     with pytest.raises(native.NativeError, match="switched off"):
         native.build(tmp_path)
+    assert native.failures == []  # it was meant
 
 
 @needs_compiler
@@ -417,6 +421,45 @@ def test_what_root_has_built_needs_no_writing(
     monkeypatch.setattr("bertstream.workers.native.library.make_folder", lambda folder: pytest.fail("it writes"))
     assert native.build(tmp_path / "cache") == built
     assert stub_compiler() == 1
+
+
+def read_only(*arguments: object, **options: object) -> NoReturn:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/somewhere")
+
+
+def open_to_read(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+    return read_only() if "w" in mode else open(path, mode, *arguments, **options)  # noqa: PTH123 - it is Path.open
+
+
+@pytest.mark.usefixtures("no_memory", "stub_compiler")
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [("pathlib.Path.mkdir", read_only), ("pathlib.Path.open", open_to_read), ("tempfile.mkdtemp", read_only)],
+)
+def test_a_cache_without_operators_that_cannot_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, instead: Callable[..., object]
+) -> None:
+    cache = tmp_path / "cache"
+    with monkeypatch.context() as patch:
+        patch.setattr(name, instead)
+        with pytest.raises(native.ReadOnlyError) as raised:
+            native.build(cache)
+    assert str(raised.value) == (
+        f"the operators {native.file_name()} are not in {cache / 'native'}, which cannot be written to (Read-only file "
+        "system): fill the cache by bertstream compile where it can be, on a processor of this kind, or choose another "
+        "by --cache"
+    )
+    assert native.build(cache).read_text() == "library\n"
+
+
+@pytest.mark.usefixtures("no_memory", "stub_compiler")
+def test_a_full_disk_is_another_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    with pytest.raises(OSError, match="No space left"):
+        native.build(tmp_path / "cache")
 
 
 @pytest.mark.usefixtures("no_memory")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,7 @@ def test_what_does_not_fit_is_compiled(
         native.build(tmp_path / "cache")
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.endswith(f"{why}; it is compiled here")
+    assert native.status() == (False, "no C++ compiler found")
     compiler = tmp_path / "stub"
     compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && exit\nfor last; do :; done\necho compiled > "$last"\n')
     compiler.chmod(0o755)
@@ -114,6 +117,21 @@ def test_one_that_cannot_be_loaded_is_compiled(
     assert "cannot be loaded" in line
     assert line.endswith("; it is compiled here")
     assert native.status()[0]
+
+
+@needs_operators
+def test_read_only_caches_are_told_of_the_package_s_too(
+    package: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    package()
+    monkeypatch.setattr("tempfile.mkdtemp", refused)
+    with pytest.raises(
+        native.ReadOnlyError, match=r"are not in .*native, which cannot be written to \(Permission denied"
+    ):
+        native.build(tmp_path / "cache")
 
 
 def test_a_package_without_any_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ def compile_model(
     that it is, whatever the checkpoint says or leaves open; allow_unsupported_modules: serve without what cannot be
     run.
     Safe to call from several processes at once. Raises CheckpointError, ValueError, TrustError where others may write
-    to the cache, and ProcessorError where the environment asks for instructions that there are not.
+    to the cache, native.ReadOnlyError where it lacks operators and nobody may, and ProcessorError where the environment
+    asks for instructions that there are not.
     """
     tell = progress or (lambda step, done, total: None)
     cache = cache or default_cache()

@@ -72,7 +72,8 @@ class Target:
 def choose(dtype: str, device: str, cache: Path, tell: Progress) -> Target:
     """Choose the target, with the operators available, built into `cache` and loaded.
 
-    Raises ValueError, and ProcessorError where the environment asks for instructions that there are not.
+    Raises ValueError, ProcessorError where the environment asks for instructions that there are not, and
+    native.ReadOnlyError where the cache lacks operators and cannot be written to.
     """
     _check(dtype, device)
     flash = device == "cuda" and dtype != "float32" and _has_flash()
@@ -101,7 +102,7 @@ def _check(dtype: str, device: str) -> None:
 
 
 def library_for_cpu(cache: Path) -> Path | None:
-    """Return our C++ operators, loaded; None where they cannot be had. Raises ProcessorError."""
+    """Return our C++ operators, loaded; None where they cannot be had. Raises as `choose` does."""
     try:
         return native.provide(cache)
     except native.NativeError:

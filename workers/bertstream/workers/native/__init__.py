@@ -3,6 +3,7 @@
 from bertstream.workers.native.library import (
     SWITCHES,
     NativeError,
+    ReadOnlyError,
     build,
     compiler,
     failures,
@@ -21,6 +22,7 @@ from bertstream.workers.native.library import (
 __all__ = [
     "SWITCHES",
     "NativeError",
+    "ReadOnlyError",
     "build",
     "compiler",
     "failures",

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bertstream.workers.native.library import SWITCH, NativeError, compiler
+from bertstream.workers.native.library import SWITCH, NativeError, compiler, may_be_read_only
 from bertstream.workers.trust import store
 
 FOLDER = Path(__file__).with_name("cuda")
@@ -54,7 +54,8 @@ def source_hash() -> str:
 def build(cache: Path, arch: str | None = None) -> Path:
     """Return the path of the library, which is built into `cache` unless it is there unchanged.
 
-    Safe in several processes at once. Raises NativeError, and TrustError where others may write to the cache.
+    Safe in several processes at once. Raises NativeError, TrustError where others may write to the cache, and
+    ReadOnlyError where nobody may.
     """
     if os.environ.get(SWITCH, "1") == "0":
         raise NativeError(f"switched off by {SWITCH}=0")
@@ -64,7 +65,11 @@ def build(cache: Path, arch: str | None = None) -> Path:
     place = cache / "native" / key.hexdigest()[:32]
     library = place / file_name(arch)
     if not store.is_sound(place):
-        with store.new(place) as folder, tempfile.TemporaryDirectory() as scratch:
+        with (
+            may_be_read_only(place, library.name),
+            store.new(place) as folder,
+            tempfile.TemporaryDirectory() as scratch,
+        ):
             cubin = Path(scratch) / "kernels.cubin"
             cubin.write_bytes(compile_kernels(arch))
             _compile(cubin, folder / library.name)

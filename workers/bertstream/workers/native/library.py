@@ -7,6 +7,7 @@ same single command.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
@@ -42,6 +43,7 @@ _VECTOR_FLAGS = {
     "avx2": ("-mavx2", "-mfma", "-mf16c", "-DCPU_CAPABILITY_AVX2", "-DCPU_CAPABILITY=AVX2"),
     processor.PORTABLE: ("-DCPU_CAPABILITY=DEFAULT",),
 }
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FROM_PACKAGE = "package."  # prefix of a folder with a copy of the package's
 
 
@@ -49,13 +51,21 @@ class NativeError(Exception):
     """The operators cannot be built or loaded; the message says why."""
 
 
+class AbsentError(NativeError):
+    """They are switched off, or the machine lacks what they need: so at each start, until that is changed."""
+
+
+class ReadOnlyError(Exception):
+    """The cache lacks operators and cannot be written to; the message is one line for people."""
+
+
 @remember
 def compiler() -> str:
-    """Return the C++ compiler's path: $CXX, or the first of the usual ones. Raises NativeError."""
+    """Return the C++ compiler's path: $CXX, or the first of the usual ones. Raises AbsentError."""
     for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
         if name and (found := shutil.which(name)):
             return found
-    raise NativeError("no C++ compiler found")
+    raise AbsentError("no C++ compiler found")
 
 
 def status() -> tuple[bool, str]:
@@ -82,13 +92,13 @@ def _is_in_package() -> bool:
 
 def _check_wanted() -> None:
     if os.environ.get(SWITCH, "1") == "0":
-        raise NativeError(f"switched off by {SWITCH}=0")
+        raise AbsentError(f"switched off by {SWITCH}=0")
     if os.name != "posix":
-        raise NativeError("only built on Linux and macOS")
+        raise AbsentError("only built on Linux and macOS")
     if not processor.flavour(processor.level()):
         if variable := processor.lowered_by():
-            raise NativeError(f"switched off by {variable}")
-        raise NativeError("the processor has no AVX2, without which the operators would be slower than ATen's")
+            raise AbsentError(f"switched off by {variable}")
+        raise AbsentError("the processor has no AVX2, without which the operators would be slower than ATen's")
 
 
 def file_name() -> str:
@@ -115,7 +125,7 @@ def source_hash() -> str:
 def provide(cache: Path) -> Path:
     """Return the path of the library after it is built, as `build` does, and loaded.
 
-    One of the package's that cannot be loaded is compiled instead. Raises NativeError, TrustError, ProcessorError.
+    One of the package's that cannot be loaded is compiled instead. Raises as `build` does.
     """
     library = build(cache)
     try:
@@ -123,8 +133,7 @@ def provide(cache: Path) -> Path:
     except NativeError as error:
         if not library.parent.name.startswith(_FROM_PACKAGE):
             raise
-        log.info("%s; it is compiled here", error)
-        library = compiled(cache)
+        library = _compiled_instead(cache, error)
         load(library)
     return library
 
@@ -133,17 +142,36 @@ def build(cache: Path) -> Path:
     """Return the path of the library in `cache`: a copy of the package's if that fits, or else compiled.
 
     Nothing is done where it is there unchanged. Safe in several processes at once. Raises NativeError, TrustError where
-    others may write to the cache, and ProcessorError.
+    others may write to the cache, ReadOnlyError where nobody may, and ProcessorError.
     """
     with _failures_kept():
         _check_wanted()
-        try:
-            ready = prebuilt.find(file_name(), source_hash())
-            if ready is not None:
-                return _copied(ready, cache)
-        except PrebuiltError as error:
-            log.info("%s; it is compiled here", error)
-    return compiled(cache)
+        ready = _that_fits()
+    if ready is None:
+        return compiled(cache)
+    try:
+        return _copied(ready, cache)
+    except PrebuiltError as error:
+        return _compiled_instead(cache, error)
+
+
+def _that_fits() -> Prebuilt | None:
+    """Return the package's library, where it has one for this torch and processor."""
+    try:
+        return prebuilt.find(file_name(), source_hash())
+    except PrebuiltError as error:
+        log.info("%s; it is compiled here", error)
+        return None
+
+
+def _compiled_instead(cache: Path, why: Exception) -> Path:
+    """Compile what the package brings but cannot be used, which is a failure where there is no compiler, too."""
+    log.info("%s; it is compiled here", why)
+    try:
+        return compiled(cache)
+    except AbsentError as error:
+        failures.append(str(error))
+        raise NativeError(str(error)) from error
 
 
 def compiled(cache: Path) -> Path:
@@ -152,18 +180,35 @@ def compiled(cache: Path) -> Path:
         _check_wanted()
         command = compile_command(processor.flavour(processor.level()))
         place = cache / "native" / _key(command)
-        return _made(place, lambda library: compile_library(command, library))
+        with may_be_read_only(place, file_name()):
+            return _made(place, lambda library: compile_library(command, library))
 
 
 @contextlib.contextmanager
 def _failures_kept() -> Iterator[None]:
-    """Remember why the operators cannot be had, for `status`."""
+    """Remember what has failed, for `status`, which finds by itself what is absent."""
     failures.clear()
     try:
         yield
+    except AbsentError:
+        raise
     except NativeError as error:
         failures.append(str(error))
         raise
+
+
+@contextlib.contextmanager
+def may_be_read_only(place: Path, name: str) -> Iterator[None]:
+    """Word the error for people where a library of this name cannot be written to `place`. Raises ReadOnlyError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        raise ReadOnlyError(
+            f"the operators {name} are not in {place.parent}, which cannot be written to ({error.strerror}): fill the "
+            "cache by bertstream compile where it can be, on a processor of this kind, or choose another by --cache"
+        ) from error
 
 
 def _copied(ready: Prebuilt, cache: Path) -> Path:
@@ -171,7 +216,7 @@ def _copied(ready: Prebuilt, cache: Path) -> Path:
     place = cache / "native" / f"{_FROM_PACKAGE}{ready.sha256[:32]}"
     if not store.is_sound(place):
         content = ready.read()
-        with store.new(place) as folder:
+        with may_be_read_only(place, file_name()), store.new(place) as folder:
             (folder / file_name()).write_bytes(content)
     return place / file_name()
 
