@@ -22,6 +22,7 @@ from bertstream.workers.compile.known_targets import KnownTarget, KnownTargets, 
 from bertstream.workers.native import processor
 from bertstream.workers.native.library import compiler
 from bertstream.workers.trust.ownership import TrustError
+from bertstream.workers.trust.seal import seal
 from tests.support.checkpoints import edit_json
 
 TARGET = KnownTarget("2.0", "float32 cpu", "native")
@@ -31,7 +32,8 @@ from bertstream.workers.compile.compiling import CompileModel, CompileTask, comp
 source, cache, options = sys.argv[1:]
 model = CompileModel("tiny", source, **{"device": "auto", "dtype": "auto", **json.loads(options)})
 compiled = compile_all(CompileTask((model,), cache), lambda at: None)
-print(json.dumps([compiled.models[0].directory, compiled.devices, compiled.operators, "torch" in sys.modules]))
+model = compiled.models[0]
+print(json.dumps([model.directory, model.operators, compiled.devices, compiled.operators, "torch" in sys.modules]))
 """
 
 
@@ -52,10 +54,13 @@ def copy(compiled: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(compiled, tmp_path / "copy", symlinks=True))
 
 
-def run(source: Path, cache: Path, **options: object) -> list[object]:
-    """Compile in a fresh process; return the directory, the GPUs, the operators, and whether torch was loaded."""
+def run(source: Path, cache: Path, within: Path | None = None, **options: object) -> list[Any]:
+    """Compile in a fresh process, which runs in a folder.
+
+    Returns the model's directory and library, the GPUs, the operators, and whether torch was loaded.
+    """
     command = [sys.executable, "-c", COMPILE, str(source), str(cache), json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=within)
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout))
 
@@ -68,7 +73,7 @@ def test_what_is_compiled_is_found_without_torch(checkpoint: Callable[[str], Pat
     with pytest.MonkeyPatch.context() as patch:  # as torch finds it
         patch.setattr(known_targets, "may_have_gpus", lambda torch_folder: True)
         want = compile_all(CompileTask((source,), str(compiled)), lambda at: None)
-    directory, devices, operators, has_torch = run(checkpoint("bert"), compiled)
+    directory, _, devices, operators, has_torch = run(checkpoint("bert"), compiled)
     assert (directory, devices, operators) == (want.models[0].directory, 0, want.operators)
     assert has_torch is False
     again = found(checkpoint("bert"), compiled)
@@ -182,18 +187,92 @@ def test_a_damaged_model_needs_torch(checkpoint: Callable[[str], Path], copy: Pa
     assert not weights.exists()  # put aside, to be made anew
 
 
-@pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
+needs_operators = pytest.mark.skipif(not native.status()[0], reason=native.status()[1])
+
+
+@needs_operators
 def test_a_damaged_library_needs_torch(checkpoint: Callable[[str], Path], compiled: Path, copy: Path) -> None:
-    known = KnownTargets.here(copy)
-    target = known.recall("float32")
+    (copy / "native").unlink()  # the link to what all tests share
+    shutil.copytree(compiled / "native", copy / "native")
+    target = KnownTargets.here(copy).recall("float32")
     assert target is not None
-    library = Path(shutil.copytree(Path(target.library).parent, copy / "own")) / Path(target.library).name
-    shutil.rmtree(copy / "targets")
-    known.remember("float32", dataclasses.replace(target, library=str(library)))
     assert found(checkpoint("bert"), copy) is not None
+    library = Path(target.library)
     library.write_bytes(b"planted")
     assert found(checkpoint("bert"), copy) is None
     assert not library.exists()  # put aside
+
+
+@needs_operators
+def test_a_cache_that_was_copied_or_renamed_has_its_own_operators(
+    checkpoint: Callable[[str], Path], copy: Path, tmp_path: Path
+) -> None:
+    for cache in (copy, tmp_path / "renamed"):
+        if not cache.exists():
+            copy.rename(cache)
+        again = found(checkpoint("bert"), cache)
+        assert again is not None
+        assert Path(again.models[0].operators).is_relative_to(cache / "native")
+        assert Path(again.models[0].operators).exists()
+
+
+@needs_operators
+def test_a_cache_may_be_named_by_a_relative_path(checkpoint: Callable[[str], Path], copy: Path, tmp_path: Path) -> None:
+    shutil.rmtree(copy / "targets")
+    (tmp_path / "elsewhere").mkdir()
+    for cache, within, first in (
+        (Path("copy"), tmp_path, True),
+        (Path("copy"), tmp_path, False),
+        (Path("../copy"), tmp_path / "elsewhere", False),
+        (copy, Path("/"), False),
+    ):
+        directory, library, *_, has_torch = run(checkpoint("bert"), cache, within)
+        assert has_torch is first
+        for path in (directory, library):
+            assert Path(path).is_relative_to(cache)
+            assert (within / path).exists()
+
+
+def test_a_library_is_remembered_by_its_place_in_the_cache(tmp_path: Path) -> None:
+    target = dataclasses.replace(TARGET, library=str(tmp_path / "one" / "native" / "a" / "operators.so"))
+    KnownTargets(tmp_path / "one", "here").remember("float32", target)
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert KnownTargets(tmp_path / "two", "here").recall("float32") == dataclasses.replace(
+        target, library=str(tmp_path / "two" / "native" / "a" / "operators.so")
+    )
+
+
+def test_a_library_outside_of_the_cache_is_not_remembered(tmp_path: Path) -> None:
+    known = KnownTargets(tmp_path / "cache", "here")
+    known.remember("float32", dataclasses.replace(TARGET, library=str(tmp_path / "native" / "a" / "operators.so")))
+    assert known.recall("float32") is None
+
+
+@pytest.mark.parametrize(
+    "library", ["/elsewhere/a/operators.so", "../operators.so", "a/../../b/operators.so", "../native/a/b.so", "b.so"]
+)
+def test_a_record_that_leaves_the_cache_is_put_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, library: str
+) -> None:
+    known = KnownTargets(tmp_path, "here")
+    known.remember("float32", TARGET)
+    (record,) = (tmp_path / "targets").glob("*/target.json")
+    edit_json(record, library=library)
+    seal(record.parent)
+    assert known.recall("float32") is None
+    assert f"the library {library} is not one of {tmp_path / 'native'}" in caplog.text
+    assert not record.exists()
+
+
+def test_a_record_that_does_not_serve_is_replaced(tmp_path: Path) -> None:
+    known, other = KnownTargets(tmp_path, "here"), dataclasses.replace(TARGET, identity="float32 cpu, without AMX")
+    for target in (TARGET, other, other):
+        known.remember("float32", target)
+        assert known.recall("float32") == target
+    (record,) = (tmp_path / "targets").glob("[!.]*/target.json")
+    written = record.stat().st_mtime_ns
+    known.remember("float32", other)
+    assert record.stat().st_mtime_ns == written  # not for nothing
 
 
 def test_operators_that_failed_are_tried_again(

@@ -3,8 +3,10 @@
     <cache>/targets/<hash of the circumstances and the precision>/target.json
 
 Which operators a program is compiled for depends on the processor, torch, the C++ compiler and the environment. torch
-alone can say which they are, but that it would say the same again can be told without it: where nothing of all that has
-changed. GPUs are not among it: where there may be any, nothing is recalled.
+and the operators say which they are, and that they would say the same again can be told without them: where nothing of
+all that has changed. GPUs are not among it: where there may be any, nothing is recalled.
+
+A record names the library of operators by its place below <cache>/native, so that a cache can be moved and copied.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from bertstream.workers.compile.revisions import code_hash, hash_files
 from bertstream.workers.native.library import SWITCHES, NativeError, compiler
 from bertstream.workers.trust import store
+from bertstream.workers.trust.ownership import TrustError
 from bertstream.workers.trust.seal import Sealed, SealError
 
 _FILE_NAME = "target.json"
@@ -61,25 +64,54 @@ class KnownTargets:
     def recall(self, dtype: str) -> KnownTarget | None:
         """Return the target of a precision; None where it is not known.
 
-        A record that is not as it was written is put aside. Raises TrustError where others may write to the cache.
+        A record that is not as it was written, or that names a library outside of the cache, is put aside. Raises
+        TrustError where others may write to the cache.
         """
         place = self._place(dtype)
         if not self.circumstances or not os.path.lexists(place):
             return None
         try:
             with Sealed.open(place) as sealed:
-                return KnownTarget(**json.loads(sealed.read(_FILE_NAME)))
+                return self._joined(KnownTarget(**json.loads(sealed.read(_FILE_NAME))))
         except SealError as error:
             store.put_aside(place, str(error))
-            return None
+        except (ValueError, TypeError) as error:
+            store.put_aside(place, f"{place / _FILE_NAME} is of no use ({error})")
+        return None
 
     def remember(self, dtype: str, target: KnownTarget) -> None:
-        """Write a record for later starts, which do without it where it cannot be written, as in a read-only cache."""
+        """Write a record for later starts, in place of one that says otherwise.
+
+        They do without it where it cannot be written, as in a read-only cache, or the library is not in the cache.
+        """
         place = self._place(dtype)
-        if not self.circumstances or os.path.lexists(place):
+        if not self.circumstances or self.recall(dtype) == target:
             return
-        with suppress(OSError), store.new(place) as folder:
-            (folder / _FILE_NAME).write_text(json.dumps(asdict(target)), encoding="utf-8")
+        with suppress(OSError, ValueError, TrustError):
+            record = json.dumps(asdict(self._relative(target)))
+            if os.path.lexists(place):
+                store.put_aside(place, f"{place / _FILE_NAME} says otherwise than torch does now")
+            with store.new(place) as folder:
+                (folder / _FILE_NAME).write_text(record, encoding="utf-8")
+
+    def _relative(self, target: KnownTarget) -> KnownTarget:
+        """Name the library by its place below the cache's. Raises ValueError where it is elsewhere."""
+        if not target.library:
+            return target
+        return replace(target, library=str(Path(target.library).relative_to(self._native)))
+
+    def _joined(self, target: KnownTarget) -> KnownTarget:
+        """Undo `_relative`. Raises ValueError where that would lead out of the cache."""
+        if not target.library:
+            return target
+        below = PurePath(target.library)
+        if below.is_absolute() or len(below.parts) != 2 or ".." in below.parts:  # a sealed folder and a file in it
+            raise ValueError(f"the library {below} is not one of {self._native}")
+        return replace(target, library=str(self._native / below))
+
+    @property
+    def _native(self) -> Path:
+        return self.cache / "native"
 
     def _place(self, dtype: str) -> Path:
         return self.cache / "targets" / hashlib.sha256(f"{self.circumstances} {dtype}".encode()).hexdigest()[:32]
