@@ -105,7 +105,7 @@ class LinearActivation(Linear):
 
     def __init__(self, inputs: int, outputs: int, activation: str, operators: Operators) -> None:
         super().__init__(inputs, outputs, operators)
-        self.activation = Activation(activation)
+        self.activation = Activation(activation, invariant=self.packs)
         self.fuses = operators.native and activation in GELUS
         self.tanh = activation != "gelu"
         self.has_epilogue = operators.epilogue and self.plain and self.tanh and activation in GELUS

@@ -26,7 +26,7 @@ class VocabularyHead(nn.Module):
         self.reads_pooler = head.reads_pooler
         self.dense = Linear(shape.hidden_size, shape.embedding_size, operators.beside_layers)
         self.packs = self.dense.packs
-        self.activation = activation(head.activation)
+        self.activation = activation(head.activation, invariant=self.packs)
         self.norm = nn.LayerNorm(shape.embedding_size, eps=shape.layer_norm_eps)
         self.tied = head.tied
         if not self.tied:
@@ -58,8 +58,8 @@ class LinearHead(nn.Module):
         self.reads_pooler = head.reads_pooler
         hidden, own = shape.hidden_size, operators.beside_layers
         self.dense = Linear(hidden, hidden, own) if head.has_dense else nn.Identity()
-        self.activation = activation(head.activation)
         self.output = Linear(hidden, head.outputs, own)
+        self.activation = activation(head.activation, invariant=self.output.packs)
 
     def forward(self, states: Tensor, words: Tensor) -> Tensor:
         """Return logits; `words` is not used here.
@@ -69,9 +69,9 @@ class LinearHead(nn.Module):
         return self.output(self.activation(self.dense(states)))
 
 
-def activation(name: str) -> nn.Module:
-    """Return the module for an activation of this name; "" is the identity."""
-    return Activation(name) if name else nn.Identity()
+def activation(name: str, *, invariant: bool) -> nn.Module:
+    """Return the module for an activation of this name, invariant to the batch or not; "" is the identity."""
+    return Activation(name, invariant=invariant) if name else nn.Identity()
 
 
 # A head of another kind is a class that is made from the two shapes and the operators, has `reads_pooler`, and is

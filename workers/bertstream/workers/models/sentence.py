@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bertstream.workers.models.invariant import OF_CLASSES
 from bertstream.workers.models.linear import Linear
 from bertstream.workers.models.pooling import PoolingModule
 from bertstream.workers.models.segments import Segments
@@ -34,7 +35,7 @@ class Dense(nn.Module):
         super().__init__()
         own = operators.beside_layers
         self.linear = Linear(shape.inputs, shape.outputs, own, bias=shape.bias)
-        self.activation = getattr(nn, shape.activation)()
+        self.activation = _activation(shape.activation, invariant=self.linear.packs)
         self.is_residual = shape.residual
         projects = shape.residual and shape.inputs != shape.outputs
         self.residual = Linear(shape.inputs, shape.outputs, own, bias=False) if projects else nn.Identity()
@@ -88,6 +89,11 @@ class SentenceModules(nn.Module):
         for step in self.steps:
             x = step(x)
         return x
+
+
+def _activation(name: str, *, invariant: bool) -> nn.Module:
+    made: nn.Module = OF_CLASSES[name]() if invariant and name in OF_CLASSES else getattr(nn, name)()
+    return made
 
 
 def _module(shape: VectorShape, operators: Operators) -> nn.Module:
