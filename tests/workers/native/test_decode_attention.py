@@ -106,6 +106,22 @@ def test_large_scores_neither_overflow_nor_vanish(dtype: torch.dtype) -> None:
     torch.testing.assert_close(got.float(), torch.full((1, 16), 9.5))
 
 
+@pytest.mark.parametrize("own", [None, torch.zeros(0, dtype=torch.int64)])
+def test_no_sequences_have_no_context(own: Tensor | None) -> None:
+    x, none = torch.zeros(0, 6 if own is None else 18), torch.zeros(0, dtype=torch.int64)
+    for longest in (0, 3):
+        past = torch.zeros(0, longest, dtype=torch.int64)
+        got = torch.ops.bertstream.decode_attention(x, torch.zeros(2, 8, 6), own, past, none, 2)
+        assert got.shape == (0, 6)
+
+
+def test_no_columns_are_no_context() -> None:
+    past, lengths = torch.tensor([[0, 1]]), torch.tensor([2])
+    for own in (None, torch.tensor([4])):
+        got = torch.ops.bertstream.decode_attention(torch.zeros(1, 0), torch.zeros(2, 8, 0), own, past, lengths, 2)
+        assert got.shape == (1, 0)
+
+
 def test_arguments_that_it_cannot_take_are_refused() -> None:
     cache, past, lengths = torch.zeros(2, 8, 6), torch.tensor([[0, 1], [2, 3]]), torch.tensor([1, 2])
     q, qkv, own = torch.zeros(2, 6), torch.zeros(2, 18), torch.tensor([4, 5])

@@ -70,6 +70,15 @@ def test_add_layer_norm_on_several_threads_is_the_same() -> None:
 
 @needs_compiler
 @pytest.mark.usefixtures("operators")
+def test_rows_without_columns_stay_empty() -> None:
+    for rows in (0, 3):
+        x, none = torch.zeros(rows, 0), torch.zeros(0)
+        assert torch.ops.bertstream.add_gelu_(x, none, False).shape == (rows, 0)
+        assert torch.ops.bertstream.add_layer_norm_(x, none, x.clone(), none, none, 1e-5).shape == (rows, 0)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("operators")
 def test_wrong_arguments_raise_and_do_not_crash() -> None:
     x, row = torch.zeros(4, 8), torch.zeros(8)
     wrong = [

@@ -6,6 +6,7 @@ import contextlib
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,9 +88,8 @@ def test_logits(checkpoint: Checkpoint, compile_cache: Path, name: str) -> None:
 @pytest.mark.parametrize("activation", ["silu", "gelu_pytorch_tanh", "gelu"])
 def test_activations_of_layers_and_heads(compile_cache: Path, tmp_path: Path, activation: str) -> None:
     """Rows are of no whole vectors, and so many that several threads share them."""
-    sizes_of = {"num_hidden_layers": 2, "intermediate_size": 71, "hidden_act": activation}
-    made = tiny_bert(tmp_path / activation, architecture="BertForMaskedLM", **sizes_of)
-    both = HeadPair(made, compile_cache)
+    config: dict[str, Any] = {"num_hidden_layers": 2, "intermediate_size": 71, "hidden_act": activation}
+    both = HeadPair(tiny_bert(tmp_path / "bert", architecture="BertForMaskedLM", **config), compile_cache)
     check_products(both.program)
     alone = [both.logits("fill_mask", (text,))[0] for text in INPUTS]
     for count in (1, 3):

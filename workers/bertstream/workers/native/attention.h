@@ -44,7 +44,8 @@ constexpr float kZeros[kColumns * kLanes] = {};
 
 inline int64_t vectors(int64_t size) { return (size + kLanes - 1) / kLanes; }
 
-// Vectors of the next panel of `left` ones: all columns, but 2 and 2 of 4, since one alone leaves the multipliers waiting.
+// Vectors of the next panel of `left` ones: all columns, but 2 and 2 of 4, since one alone leaves the multipliers
+// waiting.
 inline int64_t panel(int64_t left) { return left == 4 ? 2 : std::min<int64_t>(left, kColumns); }
 
 // c[r, :] = factors[r] sum over k of a[r, k] b[k, :] + added, for R rows of C vectors
@@ -252,8 +253,8 @@ class Attention {
   Buffers buffers_;
 };
 
-// qkv: [T, 3H]; bias: [3H] or null; starts: [texts + 1]; distances: [heads, 2 span - 1] or null, span being at least the
-// longest text's tokens; out: [T, H]
+// qkv: [T, 3H]; bias: [3H] or null; starts: [texts + 1]; distances: [heads, 2 span - 1] or null, span being at least
+// the longest text's tokens; out: [T, H]
 template <typename Way, typename scalar_t>
 void attend_all(
     const scalar_t* qkv, const float* bias, const int32_t* starts, int64_t texts, int64_t heads, int64_t hidden,

@@ -1,5 +1,6 @@
-// The product of up to 32 rows of states and 32 outputs' weights, both laid out as panels.h says: by AMX, or, of bytes,
-// as byte_blocks.h does it.
+// The product of up to 32 rows of states and 32 outputs' weights, both laid out in tiles as panels.h says: by AMX, or,
+// of bytes, as byte_blocks.h does it. float32 without AMX has blocks of its own, of panels or of [N, K] as it is
+// (float_blocks.h).
 
 #pragma once
 
@@ -33,8 +34,8 @@ inline void fetch_sixth(const char* states, const char* weights, const Factors& 
   }
 }
 
-// One slice of float32. Of the nine products of three parts the three least, below 2^-24 of the whole, are left out; the
-// smallest of the rest come first. A tile is loaded as soon as the one before it has been used.
+// One slice of float32. Of the nine products of three parts the three least, below 2^-24 of the whole, are left out;
+// the smallest of the rest come first. A tile is loaded as soon as the one before it has been used.
 template <int Blocks>
 BERTSTREAM_AMX_TARGET inline void multiply_parts(const char* states, const char* weights, const Factors& factors) {
   LOAD_STATES_0(2);

@@ -107,8 +107,8 @@ inline float greatest_pair(const float* row, int64_t size, float least) {
 }
 #endif
 
-// x, times `factors` where there are any, = scale * q + least with q from 0 to 255: the whole range is used, wherever it
-// lies. Where products are added in pairs, two q that are added may be too much together; the row's steps are larger
+// x, times `factors` where there are any, = scale * q + least with q from 0 to 255: the whole range is used, wherever
+// it lies. Where products are added in pairs, two q that are added may be too much together; the row's steps are larger
 // then, at most twice as large. `row` has room for it.
 template <typename scalar_t>
 inline void lay_out_row(Bytes, const scalar_t* x, const float* factors, int64_t size, float* row, const Place& place) {

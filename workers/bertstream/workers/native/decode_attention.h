@@ -85,7 +85,10 @@ inline void weigh(
     const Vec weight(weights[r]);
     const scalar_t* row = values + rows[r] * stride;
 #pragma GCC unroll 4
-    for (int j = 0; j < C; ++j) found[j] = at::vec::fmadd(weight, load(row + j * kLanes, j + 1 < C ? kLanes : last), found[j]);
+    for (int j = 0; j < C; ++j) {
+      const Vec columns = load(row + j * kLanes, j + 1 < C ? kLanes : last);
+      found[j] = at::vec::fmadd(weight, columns, found[j]);
+    }
   }
 #pragma GCC unroll 4
   for (int j = 0; j < C; ++j) found[j].store(sums + j * kLanes);

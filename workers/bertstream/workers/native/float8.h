@@ -1,5 +1,5 @@
-// Rows as 8-bit floats with a scale each, by ATen: on the CPU, and on CUDA where kernels do not take them. The kernels and
-// models/float8.py have the same numbers.
+// Rows as 8-bit floats with a scale each, by ATen: on the CPU, and on CUDA where kernels do not take them. The kernels
+// and models/float8.py have the same numbers.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,8 +17,10 @@ inline std::tuple<at::Tensor, at::Tensor> quantize_rows(const at::Tensor& x) {
   return {wide.mul(scales.reciprocal()).to(at::kFloat8_e4m3fn), scales};
 }
 
-// GELU(x + added), by erf or, if `tanh`, by the tanh form. x: [T, I]; added: [I] -> float8 [T, I], scales [T, 1] float32
-inline std::tuple<at::Tensor, at::Tensor> add_gelu_quantize_rows(const at::Tensor& x, const at::Tensor& added, bool tanh) {
+// GELU(x + added), by erf or, if `tanh`, by the tanh form. x: [T, I]; added: [I] -> float8 [T, I], scales [T, 1] of
+// float32
+inline std::tuple<at::Tensor, at::Tensor> add_gelu_quantize_rows(
+    const at::Tensor& x, const at::Tensor& added, bool tanh) {
   return quantize_rows(at::gelu(x.to(at::kFloat).add(added), tanh ? "tanh" : "none"));
 }
 

@@ -69,7 +69,8 @@ class Panel<Floats> {
 
 template <typename Take>
 inline void multiply_panel(
-    Panel<Floats>& panel, int64_t first, int64_t count, const Weights& w, int64_t begin, int64_t end, const Take& take) {
+    Panel<Floats>& panel, int64_t first, int64_t count, const Weights& w, int64_t begin, int64_t end,
+    const Take& take) {
   const int64_t beside = up_to(w.depth, Floats::kDepth) * kPanelOutputs;  // from a panel of weights to the next
   const int64_t tiles = (count + kTallest - 1) / kTallest;  // of rows, as equal as can be
   alignas(64) float sums[kTallest * kWidth];

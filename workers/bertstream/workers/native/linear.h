@@ -40,13 +40,13 @@ void check_exact(const at::Tensor& x, const at::Tensor& weights) {
   TORCH_CHECK(
       weights.scalar_type() == at::kBFloat16 && has_amx() &&
           weights.size(2) == (floats ? Parts::kPlanes : Halves::kPlanes),
-      "packed must be int8, float32 for an x of that type, or, where there is AMX, bfloat16, with three planes for an x of "
-      "float32 and one for bfloat16");
+      "packed must be int8, float32 for an x of that type, or, where there is AMX, bfloat16, with three planes for an "
+      "x of float32 and one for bfloat16");
 }
 
 // Weights as models/packing.py makes them: packed [N / 16, K / depth, planes, 16, depth], float32, bfloat16 or int8, N
-// padded to 32; or float32 [N, K] as it is. Of int8 alone columns [2, N]: each output's scale and the sum of its weights, scaled; and factors [K], that x is
-// multiplied by first, if any.
+// padded to 32; or float32 [N, K] as it is. Of int8 alone columns [2, N]: each output's scale and the sum of its
+// weights, scaled; and factors [K], that x is multiplied by first, if any.
 struct Linear {
   at::Tensor x, packed, bias, columns, factors;
   Weights weights;

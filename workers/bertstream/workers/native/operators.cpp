@@ -114,7 +114,8 @@ void check_decoding(
     return rows.is_contiguous() && rows.device().is_cpu() && rows.scalar_type() == at::kLong;
   };
   const int64_t sequences = x.size(0), hidden = cache.size(2), there = cache.size(1);
-  TORCH_CHECK(x.size(1) == (own ? 3 : 1) * hidden, "x must have the cache's columns, three times with rows to write to");
+  TORCH_CHECK(
+      x.size(1) == (own ? 3 : 1) * hidden, "x must have the cache's columns, three times with rows to write to");
   TORCH_CHECK(
       past.dim() == 2 && past.size(0) == sequences && are_rows(past),
       "past must be contiguous int64 on the CPU, a line for each row of x");
@@ -126,7 +127,8 @@ void check_decoding(
       "rows must be contiguous int64 on the CPU, one for each row of x");
   const auto is_there = [there](int64_t row) { return row >= 0 && row < there; };
   for (int64_t i = 0; i < sequences; ++i) {
-    const int64_t *line = past.const_data_ptr<int64_t>() + i * past.size(1), length = lengths.const_data_ptr<int64_t>()[i];
+    const int64_t* line = past.const_data_ptr<int64_t>() + i * past.size(1);
+    const int64_t length = lengths.const_data_ptr<int64_t>()[i];
     TORCH_CHECK(length > 0 && length <= past.size(1), "lengths must be from 1 to the columns of past");
     TORCH_CHECK(std::all_of(line, line + length, is_there), "past must name rows of the cache");
     TORCH_CHECK(!own || is_there(own->const_data_ptr<int64_t>()[i]), "rows must be rows of the cache");
@@ -148,6 +150,7 @@ at::Tensor decode_attention(
   check_decoding(x, cache, rows, past, lengths);
   const int64_t hidden = cache.size(2);
   at::Tensor out = at::empty({x.size(0), hidden}, x.options());
+  if (out.numel() == 0) return out;
   by_type(x, [&]<typename scalar_t>(scalar_t*) {
     scalar_t* keys = cache.mutable_data_ptr<scalar_t>();
     const int64_t* own = rows ? rows->const_data_ptr<int64_t>() : nullptr;
@@ -183,14 +186,15 @@ TORCH_LIBRARY(bertstream, m) {
       "Tensor(a!)");
   m.def("add_gelu_(Tensor(a!) x, Tensor added, bool tanh) -> Tensor(a!)");
   m.def(
-      "attention(Tensor qkv, Tensor? bias, Tensor cu_seqlens, int heads, bool causal, Tensor? distances=None) -> Tensor");
+      "attention(Tensor qkv, Tensor? bias, Tensor cu_seqlens, int heads, bool causal, Tensor? distances=None) -> "
+      "Tensor");
   m.def(
       "decode_attention(Tensor x, Tensor(a!) cache, Tensor? rows, Tensor past, Tensor lengths, int heads) -> Tensor");
   m.def("linear(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias) -> Tensor");
   m.def("linear_gelu(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias, bool tanh) -> Tensor");
   m.def(
-      "linear_add_layer_norm(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias, Tensor residual, Tensor weight, "
-      "Tensor norm_bias, float eps) -> Tensor");
+      "linear_add_layer_norm(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias, Tensor residual, "
+      "Tensor weight, Tensor norm_bias, float eps) -> Tensor");
   m.def("quantize_rows(Tensor x) -> (Tensor, Tensor)");
   m.def("add_gelu_quantize_rows(Tensor x, Tensor added, bool tanh) -> (Tensor, Tensor)");
   m.def("has_amx() -> bool", &has_amx);

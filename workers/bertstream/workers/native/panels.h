@@ -4,6 +4,10 @@
 // Of a layer's weights [N, K] a tile has 16 outputs and a slice of K. Its row p has numbers g p to g p + g - 1 of each
 // output, g being the 2 bfloat16 or 4 int8 that fill four bytes. Outputs are padded to 32, K to a slice, with zeros.
 // Of the states [T, K] a tile has 16 rows as they are. A float32 is the sum of three parts in bfloat16, a tile each.
+//
+// Without AMX float32 has no tiles: its weights are panels of 16 outputs, [N / 16, K, 16], and its states are read
+// where they lie (float_blocks.h). A matrix that is looked up by rows, too, stays [N, K] and is laid out while it is
+// multiplied, with AMX as well.
 
 #pragma once
 

@@ -88,8 +88,8 @@ class Panel {
 // y of a block's rows and as many of its outputs as a vector holds, from the block's sums. `n` may be a constant.
 template <typename Kind, typename Lanes, typename Take>
 inline void finish(
-    const typename Kind::Sum* sums, const Weights& w, const Panel<Kind>& panel, int64_t first, int64_t row, int64_t rows,
-    int64_t output, Lanes n, const Take& take) {
+    const typename Kind::Sum* sums, const Weights& w, const Panel<Kind>& panel, int64_t first, int64_t row,
+    int64_t rows, int64_t output, Lanes n, const Take& take) {
   const Vec bias = load(w.bias + output, n);
   if constexpr (std::is_same_v<Kind, Bytes>) {
     const Vec scale = load(w.scales + output, n), sum = load(w.sums + output, n);

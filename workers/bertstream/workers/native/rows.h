@@ -15,7 +15,8 @@ namespace {
 // Fewer elements than this are not worth waking another thread for.
 constexpr int64_t kGrain = 32768;
 
-inline int64_t grain(int64_t size) { return std::max<int64_t>(1, kGrain / size); }
+// Rows of `size` elements, which may be none, that are worth a thread.
+inline int64_t grain(int64_t size) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, size)); }
 
 // to = (row - mean) / sqrt(variance + eps) * weight + bias. Two passes, since sums of squares cancel.
 template <typename scalar_t>

@@ -199,7 +199,8 @@ inline Vec rough_power_of_two(Vec x) {
   const __m512 clamped = _mm512_max_ps(_mm512_set1_ps(-100.f), x);  // in this order a NaN stays one
   const __m512 n = _mm512_roundscale_ps(clamped, 8), r = _mm512_sub_ps(clamped, n);
   __m512 power = _mm512_set1_ps(0.0551716703f);
-  for (float factor : {0.242611125f, 0.693260985f, 0.999928073f}) power = _mm512_fmadd_ps(power, r, _mm512_set1_ps(factor));
+  for (float factor : {0.242611125f, 0.693260985f, 0.999928073f})
+    power = _mm512_fmadd_ps(power, r, _mm512_set1_ps(factor));
   return Vec(_mm512_scalef_ps(power, n));
 }
 #endif

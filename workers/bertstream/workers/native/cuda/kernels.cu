@@ -1,7 +1,7 @@
 // Passes over memory that ATen does in several. Device code alone, without a header, so that NVRTC needs nothing else.
 //
-// Rows have a multiple of four columns and start at multiples of 16 bytes; whoever launches sees to that. All sums are in
-// float32, whatever is stored. A test compiles this file for the CPU too, as blocks of one thread.
+// Rows have a multiple of four columns and start at multiples of 16 bytes; whoever launches sees to that. All sums are
+// in float32, whatever is stored. A test compiles this file for the CPU too, as blocks of one thread.
 
 #ifdef BERTSTREAM_ON_CPU
 #define KERNEL static void
@@ -155,7 +155,8 @@ __device__ __forceinline__ void add_layer_norm(
 }
 
 __device__ __forceinline__ float gelu(float v, bool tanh_form) {
-  const float inner = tanh_form ? tanhf(0.7978845608028654f * (v + 0.044715f * v * v * v)) : erff(v * 0.7071067811865476f);
+  const float inner =
+      tanh_form ? tanhf(0.7978845608028654f * (v + 0.044715f * v * v * v)) : erff(v * 0.7071067811865476f);
   return 0.5f * v * (1.f + inner);
 }
 

@@ -195,7 +195,8 @@ at::Tensor add_gelu_(at::Tensor x, const at::Tensor& added, bool tanh) {
 // Room for the numbers of x and for the rows' scales.
 std::tuple<at::Tensor, at::Tensor> quantized_like(const at::Tensor& x) {
   return {
-      at::empty(x.sizes(), x.options().dtype(at::kFloat8_e4m3fn)), at::empty({x.size(0), 1}, x.options().dtype(at::kFloat))};
+      at::empty(x.sizes(), x.options().dtype(at::kFloat8_e4m3fn)),
+      at::empty({x.size(0), 1}, x.options().dtype(at::kFloat))};
 }
 
 void launch_for_rows(void* kernel, const at::Tensor& x, void** arguments) {
@@ -215,8 +216,10 @@ std::tuple<at::Tensor, at::Tensor> quantize_rows_cuda(const at::Tensor& x) {
   return {numbers, scales};
 }
 
-// GELU(x + added), by erf or, if `tanh`, by the tanh form. x: [T, I]; added: [I] -> float8 [T, I], scales [T, 1] float32
-std::tuple<at::Tensor, at::Tensor> add_gelu_quantize_rows_cuda(const at::Tensor& x, const at::Tensor& added, bool tanh) {
+// GELU(x + added), by erf or, if `tanh`, by the tanh form. x: [T, I]; added: [I] -> float8 [T, I], scales [T, 1] of
+// float32
+std::tuple<at::Tensor, at::Tensor> add_gelu_quantize_rows_cuda(
+    const at::Tensor& x, const at::Tensor& added, bool tanh) {
   if (!takes(x) || !is_row(added, x)) return add_gelu_quantize_rows(x, added, tanh);
   auto [numbers, scales] = quantized_like(x);
   const void *x_at = x.const_data_ptr(), *added_at = added.const_data_ptr();
