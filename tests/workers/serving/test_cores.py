@@ -140,6 +140,7 @@ def test_warming_up_uses_the_most_threads_and_gives_them_back(four: Machine) -> 
     worker.warm_up(lambda: seen.append((four.threads[0], other.take(idle=True))))
     other.give_back()
     assert seen == [(4, 1)]
+    assert four.threads[0] == 1  # for what is measured then
     assert other.take(idle=True) == 4
 
 

@@ -137,10 +137,14 @@ class Cores:
         return self._threads
 
     def warm_up(self, compute: Callable[[], None]) -> None:
-        """Compute with as many threads as it ever may, whatever others do, so that the threads are started."""
+        """Compute with as many threads as it ever may, whatever others do, so that the threads are started.
+
+        What is measured after that has this worker's own threads again.
+        """
         if self._share.most > self._own:
             self._use(self._share.most)
             compute()
+            self._use(self._own)
             self._say(0)
 
     def give_back(self) -> None:
