@@ -7,10 +7,11 @@ INFINITY_VENV := .venv-bench-infinity
 LOWEST_VENV := .venv-lowest
 NEWEST_VENV := .venv-newest
 LOCK_VENV := .venv-lock
+DOCS_VENV := .venv-docs
 CLIENT_VENVS := $(patsubst tests/clients/requirements/%.txt,.venv-clients/%,$(wildcard tests/clients/requirements/*.txt))
 NODE_PACKAGES := examples/node/node_modules
 SOAK_MINUTES ?= 60
-VENVS := $(VENV) $(PROTO_VENV) $(BENCH_VENV) $(INFINITY_VENV) $(LOWEST_VENV) $(NEWEST_VENV) $(LOCK_VENV) $(CLIENT_VENVS)
+VENVS := $(VENV) $(PROTO_VENV) $(BENCH_VENV) $(INFINITY_VENV) $(LOWEST_VENV) $(NEWEST_VENV) $(LOCK_VENV) $(DOCS_VENV) $(CLIENT_VENVS)
 BIN := $(VENV)/bin
 PROTO_PYTHON := $(PROTO_VENV)/bin/python
 IMAGE := .build/image.binpb
@@ -28,7 +29,7 @@ INSTALL := deploy/install.py
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest test-newest test-clients bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page wheel clean
+.PHONY: help demo test test-lowest test-newest test-clients bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page wheel docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -86,6 +87,11 @@ proto: $(PROTO_VENV)/.installed ## Generate the code in protos/ again
 metrics-page: $(VENV)/.installed-dev ## Write docs/metrics.md again, from the declarations of the metrics
 	@$(BIN)/python -m deploy.metrics_page
 
+docs: $(VENV)/.installed-dev $(DOCS_VENV)/.installed $(IMAGE) ## Build the documentation as a site, into .build/site/html
+	@$(BIN)/python -m deploy.site .build/site/pages --image $(IMAGE)
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs --quiet build --config-file deploy/site/mkdocs.yml
+	@echo 'open .build/site/html/index.html'
+
 wheel: $(VENV)/.installed-dev ## Build the wheels into dist: one for any platform, and one with the C++ operators, where there is a compiler
 	@$(BIN)/python -m deploy.wheel
 
@@ -142,6 +148,11 @@ $(LOWEST_VENV)/.installed: pyproject.toml deploy/locks/lowest.txt | $(LOWEST_VEN
 $(PROTO_VENV)/.installed: deploy/locks/proto.txt | $(PROTO_VENV)/bin/python
 	@echo 'Installing the protobuf generators into $(PROTO_VENV)'
 	@$(PROTO_PYTHON) $(INSTALL) $<
+	@touch $@
+
+$(DOCS_VENV)/.installed: deploy/locks/docs.txt | $(DOCS_VENV)/bin/python
+	@echo 'Installing what makes the site into $(DOCS_VENV)'
+	@$(DOCS_VENV)/bin/python $(INSTALL) $<
 	@touch $@
 
 $(LOCK_VENV)/.installed: deploy/locks/lock.txt | $(LOCK_VENV)/bin/python

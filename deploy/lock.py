@@ -49,6 +49,7 @@ LOCKS_IN_ORDER = (
     Lock("proto", inputs=("proto.in",), constraints=()),
     Lock("bench", inputs=("bench.in",)),
     Lock("bench-infinity", inputs=("bench-infinity.in",)),
+    Lock("docs", inputs=("docs.in",), constraints=()),
     Lock("lock", inputs=("lock.in",), constraints=()),
 )
 

@@ -137,6 +137,49 @@ def _request(url: str, body: str, headers: Sequence[str]) -> int:
     return 0
 
 
+def docker(arguments: list[str]) -> int:
+    """Check that `build` has a Dockerfile and its target, and that the server in `run` would take its options."""
+    parser = argparse.ArgumentParser("docker")
+    commands = parser.add_subparsers(dest="command", required=True)
+    build = commands.add_parser("build")
+    build.add_argument("-f", default="")
+    build.add_argument("-t", required=True)
+    build.add_argument("--target", default="cpu")
+    build.add_argument("context")
+    run = commands.add_parser("run")
+    for flag in ("-p", "-v"):
+        run.add_argument(flag, action="append")
+    run.add_argument("--rm", action="store_true")
+    run.add_argument("-e", action="append", default=[])
+    run.add_argument("image")
+    run.add_argument("serve", nargs="*", default=["serve"])
+    given = parser.parse_args(arguments)
+    if given.command == "build":
+        text = (ROOT / given.f if given.f else Path("Dockerfile")).read_text("utf-8")
+        is_there = f" AS {given.target}\n" in text if given.f else text.startswith("FROM bertstream:cpu\n")
+        return 0 if is_there else _fail(f"not a Dockerfile with {given.target}: {text}")
+    options = argparse.ArgumentParser("bertstream")
+    config.add_arguments(options)
+    variables = dict(each.split("=", 1) for each in given.e)
+    unknown = {name.removeprefix("BERTSTREAM_").lower() for name in variables} - set(config.FIELDS)
+    chosen_models(config.load(options.parse_args(given.serve[1:]), variables))
+    return _fail(f"no such options: {unknown}") if unknown or given.serve[0] != "serve" else 0
+
+
+def install(arguments: list[str]) -> int:
+    """Check that a file of the repository that is to be installed is there."""
+    mode, source, _ = arguments
+    is_ours = source.startswith("deploy/")
+    return 0 if mode == "-Dm644" and (not is_ours or (ROOT / source).is_file()) else _fail(f"not there: {source}")
+
+
+def systemctl(arguments: list[str]) -> int:
+    """Check that the unit is one of ours."""
+    units = [each for each in arguments[1:] if not each.startswith("-")]
+    unknown = [each for each in units if not (ROOT / f"deploy/systemd/{each}.service").is_file()]
+    return _fail(f"no such unit: {unknown}") if unknown or arguments[0] not in ("enable", "reload", "stop") else 0
+
+
 def _fail(message: str) -> int:
     sys.stderr.write(message + "\n")
     return 1
@@ -148,6 +191,10 @@ STAND_INS: Mapping[str, Callable[[list[str]], int]] = {
     "bertstream": bertstream,
     "grpcurl": grpcurl,
     "curl": curl,
+    "docker": docker,
+    "install": install,
+    "systemctl": systemctl,
+    "systemd-sysusers": lambda arguments: _fail("it takes no arguments") if arguments else 0,
 }
 
 if __name__ == "__main__":
