@@ -22,8 +22,8 @@ _TYPES = {number: name.removeprefix("TYPE_").lower() for name, number in FieldDe
 _INTRODUCTION = """\
 # Protocol reference
 
-Every service, message and enum of `bertstream.v1`, from the comments of its protos. [The protocol](../protocol.md) explains
-how they work together: streams, limits, errors and what a field that is not set means.
+Every service, message and enum of `bertstream.v1`, from the comments of its protos. [The protocol](../protocol.md)
+explains how they work together: streams, limits, errors and what a field that is not set means.
 """
 
 
