@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["use", "admin"]  # "use" may call all that serves; "admin" may also load and unload models
+# From the first byte of a gRPC connection until it can have calls, and of an HTTP request until its headers are there.
+# gRPC itself would wait for 2 minutes.
+HANDSHAKE_SECONDS = 20.0
 KEY_SLOTS = 16_384  # far more than there may be keys, so that a slot is idle for long before it is another key's
 
 

@@ -103,7 +103,7 @@ async def test_a_connection_has_many_requests_also_at_once(serve: Serve) -> None
 
 
 async def test_headers_that_come_slowly_are_not_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertstream.server.web.connections.HEAD_SECONDS", 0.2)
+    monkeypatch.setattr("bertstream.server.web.connections.HANDSHAKE_SECONDS", 0.2)
     port = await serve()
     assert await said(port) == b""
     assert await said(port, *(bytes([each]) for each in GET[:-2]), pause=0.02) == b""

@@ -10,13 +10,12 @@ import resource
 
 import grpc
 
-from bertstream.server.settings import ConnectionLimits, Limits
+from bertstream.server.settings import HANDSHAKE_SECONDS, ConnectionLimits, Limits
 
 log = logging.getLogger(__name__)
 
 _OTHER_FILES = 512  # files that a frontend has open besides connections: sockets of workers, tokenizers, logs
 PING_SECONDS = 10.0  # the least time between pings that clients are told to keep
-HANDSHAKE_SECONDS = 20.0  # from the first byte of a connection until it can have calls; gRPC would wait for 2 minutes
 _LONGEST_MS = (1 << 31) - 1  # means no limit to gRPC
 _PENDING_CALLS = 10_000  # calls that have arrived, but that the event loop has not begun
 

@@ -9,9 +9,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from bertstream.server.settings import ConnectionLimits
-
-HEAD_SECONDS = 20.0  # from the first byte of a request until its headers are there
+from bertstream.server.settings import HANDSHAKE_SECONDS, ConnectionLimits
 
 
 class BoundedConnection(H11Protocol):
@@ -29,7 +27,7 @@ class BoundedConnection(H11Protocol):
         if len(self.connections) > self._limits.max_connections and not self.make_room():
             transport.abort()
             return
-        self._head = self.loop.call_later(HEAD_SECONDS, transport.abort)
+        self._head = self.loop.call_later(HANDSHAKE_SECONDS, transport.abort)
 
     @property
     def is_silent(self) -> bool:
@@ -74,7 +72,7 @@ class BoundedConnection(H11Protocol):
             self._stop(self._head)
             self._head = None
         elif self._head is None:
-            self._head = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+            self._head = self.loop.call_later(HANDSHAKE_SECONDS, self.transport.abort)
 
     def _watch_reader(self) -> None:
         """Close the connection if nothing is taken of what there is to read, for as long as that may be."""
