@@ -25,9 +25,13 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 # Installs a lock into the environment of the python before it: what is pinned there, each with its hash, and no more.
 INSTALL := deploy/install.py
+# Hundreds of processes are started, each of which would compile the same modules again.
+WITH_BYTECODE := env -u PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
+ifndef TOGETHER # which `make check` sets for its steps
 .NOTPARALLEL:
+endif
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-lowest test-newest test-clients bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page wheel docs clean
 
@@ -35,10 +39,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.installed-demo ## Install, serve the embedded model, and tokenize and encode a page of text with it
-	@$(BIN)/python examples/demo.py
-
-# The tests start hundreds of processes, each of which would compile the same modules again.
-WITH_BYTECODE := env -u PYTHONDONTWRITEBYTECODE
+	@$(WITH_BYTECODE) $(BIN)/python examples/demo.py
 
 test: $(VENV)/.installed-dev ## Install, and run all tests, in a process per core (PYTEST_ARGS='-n 0 -k ipc' passes options on)
 	@$(WITH_BYTECODE) $(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
@@ -75,7 +76,11 @@ soak: $(VENV)/.installed-dev ## Ask a server for everything, for SOAK_MINUTES=60
 pictures: $(VENV)/.installed-dev ## Take the pictures of the admin port's page in docs/pictures anew, with Chromium
 	@$(BIN)/python -m tests.pictures
 
-check: lint format-check types imports generated proto-lint proto-breaking ## Check style, types, imports and protos
+CHECKS := types lint format-check imports generated proto-lint proto-breaking
+
+# Types take longer than all others, which are checked beside them, and make the environment of the protos.
+check: ## Check style, types, imports and protos
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target TOGETHER=1 $(CHECKS)
 
 format: $(VENV)/.installed-dev ## Format the code, and mend what the linter can
 	@$(BIN)/ruff check --fix --quiet
@@ -137,7 +142,7 @@ $(VENV)/.installed-demo: pyproject.toml deploy/locks/server.txt | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml deploy/locks/dev.txt | $(BIN)/python
 	@echo 'Installing bertstream and the tools of its developers into $(VENV) (minutes, the first time)'
-	@$(BIN)/python $(INSTALL) deploy/locks/dev.txt --project .
+	@$(BIN)/python $(INSTALL) deploy/locks/dev.txt --project . --no-compile
 	@touch $(VENV)/.installed-demo $@
 
 $(LOWEST_VENV)/.installed: pyproject.toml deploy/locks/lowest.txt | $(LOWEST_VENV)/bin/python
@@ -147,7 +152,7 @@ $(LOWEST_VENV)/.installed: pyproject.toml deploy/locks/lowest.txt | $(LOWEST_VEN
 
 $(PROTO_VENV)/.installed: deploy/locks/proto.txt | $(PROTO_VENV)/bin/python
 	@echo 'Installing the protobuf generators into $(PROTO_VENV)'
-	@$(PROTO_PYTHON) $(INSTALL) $<
+	@$(PROTO_PYTHON) $(INSTALL) $< --no-compile
 	@touch $@
 
 $(DOCS_VENV)/.installed: deploy/locks/docs.txt | $(DOCS_VENV)/bin/python

@@ -4,11 +4,14 @@
 
 torch comes first. PyPI's build for Linux is for GPUs, with gigabytes of libraries. If pip knows an index or a folder
 (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS) that has the build for CPUs, that is taken, and the libraries are left out.
+
+With --no-compile, Python compiles each module at its first import; most of the 16,000 are never imported.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -52,7 +55,10 @@ def main() -> None:
     parser.add_argument("lock", type=Path)
     parser.add_argument("--project", type=Path, metavar="FOLDER", help="also install the project there, editable")
     parser.add_argument("--leave-out", action="store_true", help="leave out what cannot be installed, and print it")
+    parser.add_argument("--no-compile", action="store_true", help="as pip has it: write no bytecode")
     arguments = parser.parse_args()
+    if arguments.no_compile:
+        os.environ["PIP_COMPILE"] = "0"  # for each run of pip
     install = install_what_can_be if arguments.leave_out else install_all
     complete = install_lock(packages(arguments.lock.read_text(encoding="utf-8")), install)
     if arguments.project:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,6 +171,21 @@ def test_the_build_for_cpus_is_taken_where_there_is_one(
     monkeypatch.setattr(install, "installed_torch", lambda: ["2.11.0"])
     install.install_lock(install.packages(LOCK), install.install_all)
     assert pip.wanted[0] == wanted
+
+
+@pytest.mark.parametrize(("options", "compiles"), [([], None), (["--no-compile"], "0")])
+def test_bytecode_can_wait_for_the_first_import(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str], compiles: str | None
+) -> None:
+    seen: list[str | None] = []
+    (tmp_path / "lock.txt").write_text(LOCK)
+    monkeypatch.setattr(sys, "argv", ["install", str(tmp_path / "lock.txt"), *options])
+    monkeypatch.setenv("PIP_COMPILE", "")  # and it is taken back, whatever comes
+    monkeypatch.delenv("PIP_COMPILE")
+    monkeypatch.setattr(install, "pip", lambda *arguments, verbose=True: seen.append(os.environ.get("PIP_COMPILE")))
+    monkeypatch.setattr(install, "installed_torch", lambda: ["2.11.0"])
+    install.main()
+    assert set(seen) == {compiles}
 
 
 def test_what_cannot_be_installed_is_left_out_alone(
