@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +30,7 @@ OPTIONS = ("--workers", "1", "--threads", "1", "--frontends", "1", "--log-level"
 TEXTS = [[5 + index % 30, 60, 61] for index in range(600)]  # as token ids
 PROMPT, TOKENS = "The quick brown", 60
 _CALLER = re.compile(r'"request_id": "(\w+)"')
-PAUSE_SECONDS = 0.05  # between the calls of a thread: a server that starts beside them needs the cores
+PAUSE_SECONDS, LONG_PAUSE_SECONDS = 0.05, 0.5  # between the calls of a thread; the long one while a server starts
 
 
 @pytest.fixture(scope="module")
@@ -42,22 +41,24 @@ def models(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 
 
 class Load:
-    """Calls of all kinds, again and again, each of whose answers must be that of before."""
+    """Calls of all kinds to each of some targets, again and again, whose answers must be those of before."""
 
-    def __init__(self, address: Any) -> None:
-        self.address = address
+    def __init__(self, *targets: str) -> None:
+        self.targets = targets
         self.callers: set[str] = set()
-        self.done: Counter[str] = Counter()
+        self.done: Counter[tuple[str, str]] = Counter()
         self.failures: list[BaseException] = []
         self._over = threading.Event()
-        with Client(address) as client:
+        self._pause = PAUSE_SECONDS
+        with Client(targets[0]) as client:
             self._vectors = client.encode(TEXTS, model="tiny")
             self._text = client.generate(PROMPT, model="writer", max_new_tokens=TOKENS).text
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        kinds = (self._unary, self._unary, self._bulk, self._generate, self._asynchronous)
-        threads = [threading.Thread(target=self._repeat, args=[kind]) for kind in kinds]
+        kinds = (self._unary, self._bulk, self._generate, self._asynchronous)
+        calls = [(kind, target) for kind in kinds for target in self.targets]
+        threads = [threading.Thread(target=self._repeat, args=call) for call in calls]
         for thread in threads:
             thread.start()
         try:
@@ -68,11 +69,21 @@ class Load:
                 thread.join(60)
             assert not any(thread.is_alive() for thread in threads)
 
+    @contextmanager
+    def slower(self) -> Iterator[None]:
+        """Leave the cores to a server that starts: the longer that takes, the later gRPC looks for it again."""
+        self._pause = LONG_PAUSE_SECONDS
+        yield
+        self._pause = PAUSE_SECONDS
+
     def all_have_gone_on(self) -> None:
-        """Wait until each kind has been answered some more times."""
+        """Wait until each kind has been answered some more times, at each target."""
         before = self.done.copy()
-        kinds = ("unary", "bulk", "generation", "asynchronous")
-        eventually(lambda: self._is_well(all(self.done[kind] > before[kind] + 1 for kind in kinds)), "more answers")
+        kinds = itertools.product(("unary", "bulk", "generation", "asynchronous"), self.targets)
+        wanted = {kind: before[kind] + 1 for kind in kinds}
+        eventually(
+            lambda: self._is_well(all(self.done[kind] > count for kind, count in wanted.items())), "more answers"
+        )
 
     def has_reached(self, server: Server) -> None:
         """Wait until each caller has been answered by a server that was just started.
@@ -85,9 +96,9 @@ class Load:
         assert self.failures == []
         return reached
 
-    def _repeat(self, kind: Callable[[], None]) -> None:
+    def _repeat(self, kind: Callable[[str], None], target: str) -> None:
         try:
-            kind()
+            kind(target)
         except BaseException as error:
             self.failures.append(error)
 
@@ -97,34 +108,34 @@ class Load:
         self.callers.add(name)
         return [("x-request-id", name)]
 
-    def _unary(self) -> None:
-        with Client(self.address, metadata=self._name()) as client:
+    def _unary(self, target: str) -> None:
+        with Client(target, metadata=self._name()) as client:
             for index in itertools.cycle(range(0, len(TEXTS), 7)):
                 vector = client.encode(TEXTS[index : index + 3], model="tiny")
                 assert np.allclose(vector, self._vectors[index : index + 3], atol=1e-5)
-                self.done["unary"] += 1
-                if self._over.wait(PAUSE_SECONDS):
+                self.done["unary", target] += 1
+                if self._over.wait(self._pause):
                     return
 
-    def _bulk(self) -> None:
-        with Client(self.address, metadata=self._name()) as client:
-            while not self._over.is_set():
+    def _bulk(self, target: str) -> None:
+        with Client(target, metadata=self._name()) as client:
+            while not self._over.wait(self._pause):
                 batches = list(client.encode_stream(slowly(TEXTS), batch_size=16, model="tiny"))
                 assert [index for batch in batches for index in batch.ids] == list(range(len(TEXTS)))
                 assert np.allclose(np.concatenate([batch.vectors for batch in batches]), self._vectors, atol=1e-5)
-                self.done["bulk"] += 1
+                self.done["bulk", target] += 1
 
-    def _generate(self) -> None:
-        with Client(self.address, metadata=self._name()) as client:
-            while not self._over.wait(PAUSE_SECONDS):
+    def _generate(self, target: str) -> None:
+        with Client(target, metadata=self._name()) as client:
+            while not self._over.wait(self._pause):
                 *pieces, done = client.stream_generate(PROMPT, model="writer", max_new_tokens=TOKENS)
                 assert isinstance(done, GenerationDone)
                 assert "".join(piece.text for piece in pieces) == done.outputs[0].text == self._text
-                self.done["generation"] += 1
+                self.done["generation", target] += 1
 
-    def _asynchronous(self) -> None:
+    def _asynchronous(self, target: str) -> None:
         async def call() -> None:
-            async with AsyncClient(self.address, metadata=self._name()) as client:
+            async with AsyncClient(target, metadata=self._name()) as client:
                 while not self._over.is_set():
                     vectors, output = await asyncio.gather(
                         client.encode(TEXTS[:100], model="tiny"),
@@ -132,8 +143,8 @@ class Load:
                     )
                     assert np.allclose(vectors, self._vectors[:100], atol=1e-5)
                     assert output.text == self._text
-                    self.done["asynchronous"] += 1
-                    await asyncio.sleep(PAUSE_SECONDS)
+                    self.done["asynchronous", target] += 1
+                    await asyncio.sleep(self._pause)
 
         asyncio.run(call())
 
@@ -199,26 +210,31 @@ def servers(shared: list[Server], stack: ExitStack, models: list[str], compile_c
     return shared
 
 
-@pytest.mark.parametrize("target", ["{},{}", "ipv4:{},{}"])
+def targets(servers: list[Server]) -> list[str]:
+    """Return all ways to name several servers: the SDK balances over a list, and gRPC over what a target stands for."""
+    listed = ",".join(server.address for server in servers)
+    return [listed, f"ipv4:{listed}"]
+
+
 def test_a_rolling_restart_loses_no_call(
-    servers: list[Server], stack: ExitStack, models: list[str], compile_cache: Path, target: str
+    servers: list[Server], stack: ExitStack, models: list[str], compile_cache: Path
 ) -> None:
-    load = Load(target.format(*(server.address for server in servers)))
-    before = [calls(server) for server in servers]
+    load = Load(*targets(servers))
     with load.running():
-        load.all_have_gone_on()
-        assert all(calls(server) > count + 2 for server, count in zip(servers, before, strict=True))
+        for server in servers:
+            load.has_reached(server)
         for index, old in enumerate(servers):
             drained(old)
             load.all_have_gone_on()
-            servers[index] = start(stack, models, compile_cache, port_of(old))
+            with load.slower():
+                servers[index] = start(stack, models, compile_cache, port_of(old))
             load.has_reached(servers[index])
             load.all_have_gone_on()
     assert load.failures == []
 
 
 def test_a_server_that_is_killed_loses_no_call_either(servers: list[Server]) -> None:
-    load = Load(",".join(server.address for server in servers))
+    load = Load(*targets(servers))
     with load.running():
         load.all_have_gone_on()
         for process in servers[0].children("bertstream"):
@@ -234,7 +250,6 @@ def test_a_stream_that_outlasts_the_drain_goes_on_at_the_other_server(models: li
     quick = ("--drain-seconds", "0.2")
     with ExitStack() as stack:
         servers = [start(stack, models[:1], compile_cache, 0, *quick) for _ in range(2)]
-        ports = [port_of(server) for server in servers]
         client = stack.enter_context(Client([server.address for server in servers]))
         expected = client.encode(TEXTS, model="tiny")
         begun, over = threading.Event(), threading.Event()
@@ -249,10 +264,11 @@ def test_a_stream_that_outlasts_the_drain_goes_on_at_the_other_server(models: li
             stream = threads.submit(lambda: list(client.encode_stream(texts(), batch_size=16, model="tiny")))
             assert begun.wait(60)
             cut_off = 0
-            for server, port in zip(servers, ports, strict=True):
+            for server in servers:
                 assert server.stop(signal.SIGTERM) == 0
                 cut_off += server.logged("stopped")[0]["cut_off"]
-                start(stack, models[:1], compile_cache, port, *quick)
+                if server is servers[0]:  # else there would be none when the other goes
+                    start(stack, models[:1], compile_cache, port_of(server), *quick)
             over.set()
             batches = stream.result(60)
     assert [index for batch in batches for index in batch.ids] == list(range(len(TEXTS)))
@@ -267,21 +283,21 @@ def test_a_server_that_joins_a_name_gets_its_share_and_one_that_leaves_it_loses_
     with ExitStack() as stack:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        hosts, aged = ["127.0.0.1", "127.0.0.2", "127.0.0.3"], ("--connection-age-seconds", "1")
-        servers = [start(stack, models, compile_cache, port, *aged, host=host) for host in hosts[:2]]
-        name = stack.enter_context(names(hosts[:2]))
+        hosts, aged = ["127.0.0.1", "127.0.0.2"], ("--connection-age-seconds", "1")
+        servers = [start(stack, models, compile_cache, port, *aged, host=hosts[0])]
+        name = stack.enter_context(names(hosts[:1]))
         load = Load(f"dns://127.0.0.1:{name.port}/bert.test:{port}")
         with load.running():
             load.all_have_gone_on()
-            assert all(calls(server) > 2 for server in servers)
             name.addresses = hosts
-            servers.append(start(stack, models, compile_cache, port, *aged, host=hosts[2]))
-            load.has_reached(servers[2])
+            with load.slower():
+                servers.append(start(stack, models, compile_cache, port, *aged, host=hosts[1]))
+            load.has_reached(servers[1])
             before = [calls(server) for server in servers]
 
             def is_shared() -> bool:
                 more = [calls(server) - count for server, count in zip(servers, before, strict=True)]
-                return sum(more) > 100 and min(more) > sum(more) / 6
+                return sum(more) > 100 and min(more) > sum(more) / 4
 
             eventually(is_shared, "the new server to have its share")
             name.addresses = hosts[1:]
