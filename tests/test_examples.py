@@ -162,8 +162,10 @@ def test_demo(compile_cache: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["Starting the server", " ready on ", "Streaming"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("Starting the server", signal.SIGTERM), (" ready on ", signal.SIGINT), ("Streaming", signal.SIGTERM)],
+)
 def test_demo_leaves_nothing_behind_when_it_is_stopped(
     moment: str, number: signal.Signals, compile_cache: Path
 ) -> None:

@@ -31,7 +31,7 @@ def faulty(
     """Yield a server with two workers of a tiny model that hangs and fails on certain tokens, in a cache of its own."""
     cache = new_cache(tmp_path_factory.mktemp("faulty") / "cache")
     plant_faults(compile_model(checkpoint("bert"), cache=cache), hangs_on=HANGS_ON, fails_on=FAILS_ON)
-    options = ("--workers", "2", "--threads", "1", "--batch-seconds", "3", "--drain-seconds", "10")
+    options = ("--workers", "2", "--threads", "1", "--batch-seconds", "2", "--drain-seconds", "10")
     with running([f"tiny={checkpoint('bert')}"], *options, cache=cache) as server:
         yield server
 
@@ -101,7 +101,7 @@ def test_a_deadline_of_one_millisecond_is_exceeded_and_computes_nothing(faulty: 
     before = [worker.pid for worker in faulty.workers]
     with pytest.raises(DeadlineExceeded):
         client.encode([[5, HANGS_ON]] * 50, timeout=0.001)
-    time.sleep(4)  # if it had been computed, the workers would have been replaced by now
+    time.sleep(3)  # if it had been computed, the workers would have been replaced by now
     assert [worker.pid for worker in faulty.workers] == before
     assert client.encode(ids_of(1)).shape == (1, 36)
 
@@ -135,13 +135,25 @@ def test_a_reader_that_stalls_costs_bounded_memory_and_stops_nobody(faulty: Serv
 
     call = encoding_pb2_grpc.EncodingServiceStub(channel).StreamEncodings(requests())
     assert next(call).HasField("started")
-    time.sleep(5)
-    before = faulty.memory()
-    time.sleep(5)
+    before = settled(faulty.memory)
+    time.sleep(3)
     assert faulty.memory() - before < 64 << 20
     assert client.encode(ids_of(10)).shape == (10, 36)
     call.cancel()
     channel.close()
+
+
+def settled(memory: Callable[[], int]) -> int:
+    """Return the bytes once they grow by less than 8 MiB in a second."""
+    sizes = [memory()]
+
+    def grows() -> bool:
+        time.sleep(1)
+        sizes.append(memory())
+        return sizes[-1] - sizes[-2] >= 8 << 20
+
+    eventually(lambda: not grows(), "the end of growth")
+    return sizes[-1]
 
 
 def test_a_client_that_vanishes_mid_stream_leaves_no_work_behind(faulty: Server, client: Client) -> None:

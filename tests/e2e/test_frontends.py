@@ -46,7 +46,7 @@ def server(
     """Yield a server with two frontends, and two workers of a tiny model that hangs on a token, in its own cache."""
     cache = new_cache(tmp_path_factory.mktemp("frontends") / "cache")
     plant_faults(compile_model(checkpoint("bert"), cache=cache), hangs_on=HANGS_ON, fails_on=-1)
-    options = ("--frontends", "2", "--workers", "2", "--threads", "1", "--batch-seconds", "3", "--log-level", "debug")
+    options = ("--frontends", "2", "--workers", "2", "--threads", "1", "--batch-seconds", "2", "--log-level", "debug")
     environment = {"BERTSTREAM_MODEL_ROOTS": str(root)}
     with running([f"tiny={checkpoint('bert')}"], *options, cache=cache, environment=environment) as started:
         yield started

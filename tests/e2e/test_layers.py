@@ -197,14 +197,14 @@ def test_a_reader_that_stalls_stops_the_computation_and_nobody_else(stuck: Serve
         request = encoding_pb2.StreamLayersRequest(inputs=types_pb2.TextBatch(token_ids=ids))
         call = encoding_pb2_grpc.EncodingServiceStub(channel).StreamLayers(request)
         assert next(call).HasField("started")
-        time.sleep(2)
+        time.sleep(1)
         before, (worker,) = stuck.memory(), stuck.workers
         busy = worker.cpu_times().user
-        for _ in range(5):
+        for _ in range(3):
             time.sleep(1)
             assert client.encode(["x"]).shape == (1, 36)
         assert stuck.memory() - before < 16 << 20
-        assert worker.cpu_times().user - busy < 2  # of 5 seconds, for a few small calls
+        assert worker.cpu_times().user - busy < 1.2  # of 3 seconds, for a few small calls
         rows = sum(event.rows.rows.shape[0] for event in call if event.HasField("rows"))
         assert rows == 64 * 500 * (LAYERS + 1)  # once it reads on, all layers come
 
