@@ -51,7 +51,8 @@ OTHER_APIS = (
 GROUPS = {"servers": SERVERS, "other apis": OTHER_APIS}
 # What takes long begins first, so that no process is left with it when all others are done.
 LONG = (
-    "servers",
+    "servers",  # whose first test has the operators built; the other process does without them meanwhile
+    "tests/workers/compile/checkpoints/test_hostile.py",
     "tests/e2e/test_rolling.py",
     "tests/e2e/test_loading.py",
     "tests/e2e/test_frontends.py",
