@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bertstream.server.config import FIELDS
-from bertstream.server.frontend.process import ENCODING, GENERATION, MODELS, TASKS, TOKENIZATION
+from bertstream.server.frontend.handling import ENCODING, GENERATION, MODELS, TASKS, TOKENIZATION
 from bertstream.v1 import encoding_pb2, generation_pb2, tasks_pb2
 from bertstream.workers.compile.checkpoints.families import FAMILIES
 from deploy import metrics_page

@@ -21,7 +21,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bertstream.client import Client, FailedPrecondition
-from bertstream.server.frontend.process import SERVICES
+from bertstream.server.frontend.handling import SERVICES
 from tests.support.server import Server, eventually, running
 
 

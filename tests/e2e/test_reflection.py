@@ -10,7 +10,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection_pb2
 
-from bertstream.server.frontend.process import SERVICES
+from bertstream.server.frontend.handling import SERVICES
 from bertstream.server.protocols.orca import SERVICE_NAME as ORCA
 from tests.support.server import Server
 

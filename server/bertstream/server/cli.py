@@ -11,6 +11,7 @@ from bertstream.server import config
 from bertstream.server.keys import command as keys_command
 from bertstream.server.supervisor import app
 from bertstream.server.supervisor.compilation import compile_models
+from bertstream.server.supervisor.hosting import compile_task
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import chosen_models
 from bertstream.workers.native.processor import ProcessorError
@@ -65,7 +66,7 @@ def compile_main(argv: Sequence[str]) -> int:
         logs.setup("compile", chosen.log_level)
         choices = chosen_models(chosen)
         with ProgressDisplay() as display:
-            compiled = asyncio.run(compile_models(app.compile_task(chosen, choices), display))
+            compiled = asyncio.run(compile_models(compile_task(chosen, choices), display))
         if compiled is None:
             return 130
         for choice, model in zip(choices, compiled.models, strict=True):

@@ -244,6 +244,14 @@ def load(arguments: argparse.Namespace, environment: Mapping[str, str] = os.envi
     return ServeConfig(**values)
 
 
+def of_table(table: Mapping[str, Any], origin: str = "") -> ServeConfig:
+    """Return the options in a table as the file has it, with the defaults of all others. Raises ConfigError.
+
+    origin: what errors say before an option's name.
+    """
+    return ServeConfig(**_from_table(table, origin))
+
+
 def _from_file(path: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -251,10 +259,16 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    tables = _parse_tables(table.pop("model", {}), f"{path}: model")
-    if unknown := [name for name in table if name not in FIELDS]:
-        raise ConfigError(f"{path}: there is no option {unknown[0]!r}")
-    return {"tables": tables} | {name: _parse(name, value, f"{path}: {name}") for name, value in table.items()}
+    return _from_table(table, f"{path}: ")
+
+
+def _from_table(table: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Return the values of a table as the file has it; `origin` stands before the options' names in errors."""
+    options = {name: value for name, value in table.items() if name != "model"}
+    tables = _parse_tables(table.get("model", {}), f"{origin}model")
+    if unknown := [name for name in options if name not in FIELDS]:
+        raise ConfigError(f"{origin}there is no option {unknown[0]!r}")
+    return {"tables": tables} | {name: _parse(name, value, f"{origin}{name}") for name, value in options.items()}
 
 
 def _parse_tables(value: Any, origin: str) -> dict[str, ModelTable]:
@@ -329,7 +343,7 @@ def _parse(name: str, value: Any, origin: str) -> Any:
 def _parse_list(value: Any, origin: str, separator: str | None) -> tuple[str, ...]:
     """Return a list of texts, or the parts of one text between separators; None is white space."""
     texts = [part for part in value.split(separator) if part] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+    if not isinstance(texts, list | tuple) or not all(isinstance(each, str) for each in texts):
         raise ConfigError(f"{origin} must be a list of texts, not {value!r}")
     return tuple(texts)
 

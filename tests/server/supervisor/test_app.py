@@ -17,7 +17,7 @@ import pytest
 from bertstream.server import cli
 from bertstream.server.config import ConfigError, ModelTable, ServeConfig
 from bertstream.server.settings import FrontendSettings
-from bertstream.server.supervisor import app
+from bertstream.server.supervisor import app, hosting
 from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.draining import DrainLog
 from bertstream.server.supervisor.launching import FRONTEND_MALLOC, Launch, Launcher
@@ -57,7 +57,7 @@ def launched(config: ServeConfig, folder: Path, device: str = "cpu") -> tuple[La
         for directory, choice in zip(directories, choices, strict=True)
     )
     launcher = Launcher(config, folder, 2)
-    return launcher, app.launch_all(launcher, choices, Compiled(models, 2, "no compiler"))
+    return launcher, hosting.launch_all(launcher, choices, Compiled(models, 2, "no compiler"))
 
 
 def computing(launch: Launch, instructions: str = "avx2", *, native: bool = True) -> Launch:
@@ -198,7 +198,7 @@ def nowhere() -> ModelChoice:
 
 
 async def test_a_compilation_that_fails_says_why_in_its_own_words() -> None:
-    task = app.compile_task(ServeConfig(log_level="error"), [nowhere()])
+    task = hosting.compile_task(ServeConfig(log_level="error"), [nowhere()])
     with ProgressDisplay() as display, pytest.raises(ChildFailed, match="/nowhere/at/all") as raised:
         await compile_models(task, display)
     assert raised.value.step == "find"
@@ -211,7 +211,7 @@ async def test_what_is_compiled_is_not_there_for_all_to_read() -> None:
 
     found: list[list[str]] = []
     with Watching() as display, pytest.raises(ChildFailed):
-        await compile_models(app.compile_task(ServeConfig(log_level="error"), [nowhere()]), display)
+        await compile_models(hosting.compile_task(ServeConfig(log_level="error"), [nowhere()]), display)
     compiling = [arguments for arguments in found if "bertstream.workers.compile.compiling" in arguments]
     assert compiling
     assert all(arguments[4] == "compile" and arguments[5].isdigit() and len(arguments) == 6 for arguments in compiling)
@@ -224,7 +224,9 @@ async def test_a_compilation_can_be_stopped() -> None:
 
     with Impatient() as display:
         try:
-            assert await compile_models(app.compile_task(ServeConfig(log_level="error"), [nowhere()]), display) is None
+            assert (
+                await compile_models(hosting.compile_task(ServeConfig(log_level="error"), [nowhere()]), display) is None
+            )
         except ChildFailed:
             pytest.skip("it failed before it said anything")
 

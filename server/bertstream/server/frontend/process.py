@@ -9,21 +9,17 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2
 from msgspec import convert
 
-from bertstream.server.core.gate import Gate
-from bertstream.server.core.keys import Keys
-from bertstream.server.core.quotas import SharedCounts
-from bertstream.server.core.versions import Versions
+from bertstream.server.core.serving import ServingCore
 from bertstream.server.frontend import channelz, links, orca, standard, transport
 from bertstream.server.frontend.credentials import ServedCertificate
+from bertstream.server.frontend.handling import DESCRIPTORS, NEED_WORKERS, SERVICES, all_handlers
 from bertstream.server.frontend.http import HttpListener, open_endpoints
 from bertstream.server.frontend.load import FrontendLoad
 from bertstream.server.frontend.tracing import tracing_of
@@ -36,11 +32,6 @@ from bertstream.server.messages import (
     ServeModels,
     UseKeys,
 )
-from bertstream.server.protocols.bertstream_v1.services.encoding import EncodingService
-from bertstream.server.protocols.bertstream_v1.services.generation import GenerationService
-from bertstream.server.protocols.bertstream_v1.services.models import ModelService
-from bertstream.server.protocols.bertstream_v1.services.tasks import TaskService
-from bertstream.server.protocols.bertstream_v1.services.tokenization import TokenizationService
 from bertstream.server.protocols.changes import Changes
 from bertstream.server.protocols.http.app import HttpApp, links_of_http
 from bertstream.server.protocols.http.endpoints import Endpoint
@@ -51,12 +42,10 @@ from bertstream.server.protocols.interceptors.chain import Chain
 from bertstream.server.protocols.interceptors.counting import CallMeasures
 from bertstream.server.protocols.interceptors.links import Links
 from bertstream.server.protocols.orca import SERVICE_NAME as ORCA_SERVICE
-from bertstream.server.protocols.rpc import Handler, add_service, handlers_of, rpcs_of
+from bertstream.server.protocols.rpc import add_service, rpcs_of
 from bertstream.server.protocols.tei_v1 import served as tei
 from bertstream.server.settings import FrontendSettings
 from bertstream.server.web.tls import RenewedContext
-from bertstream.v1 import encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2
-from bertstream.workers.measuring.instruments import Registry
 from bertstream.workers.measuring.snapshots import LastSnapshot, Snapshot, TakeSnapshot
 from bertstream.workers.process.control import (
     Answer,
@@ -77,37 +66,24 @@ from bertstream.workers.process.garbage import settle
 
 log = logging.getLogger(__name__)
 
-ENCODING = encoding_pb2.DESCRIPTOR.services_by_name["EncodingService"]
-TOKENIZATION = tokenization_pb2.DESCRIPTOR.services_by_name["TokenizationService"]
-TASKS = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
-GENERATION = generation_pb2.DESCRIPTOR.services_by_name["GenerationService"]
-MODELS = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
-DESCRIPTORS = (ENCODING, TOKENIZATION, TASKS, GENERATION, MODELS, *inference.SERVICES, *tei.SERVICES)
-NEED_WORKERS = frozenset((ENCODING, TASKS, GENERATION, *inference.NEED_WORKERS, *tei.NEED_WORKERS))
-SERVICES = tuple(service.full_name for service in DESCRIPTORS)
 _GOODBYE_SECONDS = 0.5  # for the last statuses to go out
 HEALTH_OF_MODEL = "models/"  # followed by the model's name
 
 
 class Frontend:
-    """One gRPC server and the models behind it."""
+    """The doors to one core: a gRPC server, and HTTP where that is wanted."""
 
     def __init__(self, settings: FrontendSettings, control: ControlLine) -> None:
         self._settings = settings
         self._control = control
-        # Messages of many texts leave one thread free for others.
-        self._threads = ThreadPoolExecutor(settings.tokenizer_threads + 1, "tokenizer")
         self._health = health.aio.HealthServicer()
         self._health_changed = asyncio.Event()
         self._stop = asyncio.Event()
-        self._gate = Gate(settings.limits.concurrent_calls)
-        self._registry = Registry()
-        self._versions = Versions(settings, self._threads, self._health_changed.set, self._registry)
+        self._core = ServingCore(settings, self._health_changed.set)
         self._endpoints = self._http_endpoints()
         methods = (*rpcs_of(*DESCRIPTORS), *standard.METHODS, *(each.name for each in self._endpoints))
-        self._measures = CallMeasures(self._registry, methods)
+        self._measures = CallMeasures(self._core.registry, methods)
         self._load = self._load_reports()
-        self._keys = keys_of(settings)
         self._certificate = ServedCertificate(settings.tls) if settings.tls else None
         self._http_certificate = RenewedContext(settings.tls) if settings.tls and settings.http_port >= 0 else None
         self._tracing = tracing_of(settings)
@@ -115,8 +91,8 @@ class Frontend:
 
     def stop(self) -> None:
         """Begin to drain; when told again, by a signal or by the supervisor, report again how many calls are left."""
-        if self._gate.closed:
-            self._gate.close(self._tell_calls)
+        if self._core.gate.closed:
+            self._core.gate.close(self._tell_calls)
         self._stop.set()
 
     def _tell_calls(self, under_way: int) -> None:
@@ -139,14 +115,14 @@ class Frontend:
         try:
             match convert(question.asked, ForFrontend):
                 case TakeSnapshot():
-                    value = self._registry.snapshot()
+                    value = self._core.registry.snapshot()
                 case ServeModels(models=models):
-                    await self._versions.serve(models)
+                    await self._core.serve(models)
                     settle()
                 case AwaitDrained(serials=serials):
-                    await self._versions.drained(serials)
+                    await self._core.versions.drained(serials)
                 case UseKeys(keys=keys):
-                    self._keys.replace(keys)
+                    self._core.keys.replace(keys)
         except Exception as error:  # the supervisor then leaves everything as it was
             log.exception("could not do what the supervisor asked for")
             self._control.send(Answer(question.id, error=str(error) or type(error).__name__))
@@ -158,7 +134,7 @@ class Frontend:
 
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
-        await self._versions.serve(self._settings.models)
+        await self._core.serve(self._settings.models)
         server, http = self._server(), self._http()
         await server.start()
         if http is not None:
@@ -172,33 +148,32 @@ class Frontend:
         # while calls under way finish, so that health checks see the server drain, and new calls get a proper error.
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.drain_notice_seconds)
-        self._gate.close(self._tell_calls)
-        await self._gate.wait_empty(self._settings.drain_seconds)
+        await self._core.drain(self._tell_calls)
         await asyncio.gather(server.stop(_GOODBYE_SECONDS), *([http.close()] if http else []))
-        await self._versions.close()
+        await self._core.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close)
-        self._control.send(Progress(LastSnapshot(self._registry.snapshot())))
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._control.send(Progress(LastSnapshot(self._core.registry.snapshot())))
+        self._core.end_threads()
 
     def _http_endpoints(self) -> Sequence[Endpoint]:
         settings = self._settings
         if settings.http_port < 0:
             return ()
-        serving = Serving(self._versions.models, settings.version, settings.tokenizer_threads, self._serves)
+        serving = Serving(self._core.models, settings.version, settings.tokenizer_threads, self._serves)
         return http_endpoints(serving)
 
     def _load_reports(self) -> FrontendLoad | None:
         settings = self._settings
         if not settings.load_reports:
             return None
-        return FrontendLoad(self._versions.models, self._gate, settings.queue_seconds)
+        return FrontendLoad(self._core.models, self._core.gate, settings.queue_seconds)
 
     def _links(self, open_names: Collection[str], identified: Links = ()) -> Links:
         """Return the links that all calls pass, by whatever protocol they come."""
         return links.links_of(
-            self._gate,
-            self._keys,
+            self._core.gate,
+            self._core.keys,
             open_names,
             tracer=self._tracing.tracer if self._tracing else None,
             measures=self._measures,
@@ -218,7 +193,7 @@ class Frontend:
 
     def _serves(self) -> bool:
         """Tell whether all models have a worker, and the server does not stop."""
-        return not self._stop.is_set() and all(model.dispatcher.live for model in self._versions.models)
+        return not self._stop.is_set() and self._core.live
 
     def _server(self) -> grpc.aio.Server:
         settings, limits = self._settings, self._settings.limits
@@ -227,7 +202,8 @@ class Frontend:
             interceptors=(chain,),
             options=transport.arguments(limits, settings.connections),
         )
-        for service, by_rpc in self._handlers().items():
+        changes = Changes(self._core.models, self._ask, settings.max_load_workers)
+        for service, by_rpc in all_handlers(self._core.models, settings, changes).items():
             add_service(server, service, by_rpc, limits.max_request_bytes, settings.connections.stalled_seconds)
         self._add_standard(server, self._load)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host  # an IPv6 address
@@ -238,23 +214,6 @@ class Frontend:
         if settings.admin_socket:
             listen_on(server, settings.admin_socket)
         return server
-
-    def _handlers(self) -> Mapping[ServiceDescriptor, Mapping[str, Handler]]:
-        """Return the handlers of all rpcs, of every protocol."""
-        settings, models = self._settings, self._versions.models
-        changes = Changes(models, self._ask, settings.max_load_workers)
-        servicers = {
-            ENCODING: EncodingService(models),
-            TOKENIZATION: TokenizationService(models),
-            GENERATION: GenerationService(models),
-            MODELS: ModelService(models, settings.version, changes),
-        }
-        return {
-            **{service: handlers_of(servicer, service) for service, servicer in servicers.items()},
-            TASKS: TaskService(models).handlers(),
-            **inference.handlers(models, settings.version, changes),
-            **tei.handlers(models, settings.version, settings.tokenizer_threads),
-        }
 
     def _add_standard(self, server: grpc.aio.Server, load: FrontendLoad | None) -> None:
         """Add the services that are not ours, and have reflection list all that are there."""
@@ -274,7 +233,7 @@ class Frontend:
         known: set[str] = set()
         while True:
             self._health_changed.clear()
-            alive = {model.name: bool(model.dispatcher.live) for model in self._versions.models}
+            alive = {model.name: bool(model.dispatcher.live) for model in self._core.models}
             overall = serving if all(alive.values()) else not_serving
             await self._health.set("", overall)
             for service in DESCRIPTORS:
@@ -291,13 +250,6 @@ def listen_on(server: grpc.aio.Server, path: str) -> None:
     """Take calls on a Unix socket too, in place of one that a former life of this process has left."""
     Path(path).unlink(missing_ok=True)
     server.add_insecure_port(f"unix:{path}")
-
-
-def keys_of(settings: FrontendSettings) -> Keys:
-    """Return the keys that this frontend begins with, with the counts that it shares with other frontends."""
-    if settings.keys is None:
-        return Keys()
-    return Keys(settings.keys.keys, SharedCounts(Path(settings.keys.counts), settings.frontends, settings.number))
 
 
 async def serve(settings: FrontendSettings, control: ControlLine) -> None:

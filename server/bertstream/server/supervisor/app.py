@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -25,13 +24,14 @@ from bertstream.server.certificates import FollowedCertificates
 from bertstream.server.config import ConfigError, ServeConfig
 from bertstream.server.keys.following import FollowedKeys
 from bertstream.server.messages import CallsLeft, ChangeOutcome, ForSupervisor, FromFrontend
-from bertstream.server.settings import ConnectionLimits, FrontendSettings, Limits
+from bertstream.server.settings import ConnectionLimits, FrontendSettings
 from bertstream.server.supervisor.admin import admin_specs
 from bertstream.server.supervisor.compilation import compile_models
 from bertstream.server.supervisor.draining import DrainLog
 from bertstream.server.supervisor.frontends import Frontends
 from bertstream.server.supervisor.gathering import Gathering, ServerFacts, gathering_forever
 from bertstream.server.supervisor.hanging_up import HangUp
+from bertstream.server.supervisor.hosting import compile_task, core_settings, launch_all, private_folder
 from bertstream.server.supervisor.keys import ServedKeys, followed_keys, following
 from bertstream.server.supervisor.launching import FRONTEND_MALLOC, Launch, Launcher, Watch
 from bertstream.server.supervisor.listening import check_exposure, followed_certificates, reserve_port, tls_settings
@@ -40,13 +40,11 @@ from bertstream.server.supervisor.members import members_of, models_of
 from bertstream.server.supervisor.progress import ProgressDisplay
 from bertstream.server.supervisor.sources import ModelChoice, chosen_models
 from bertstream.server.supervisor.telemetry import metric_settings, tracing_settings
-from bertstream.workers.compile.compiling import Compiled, CompileTask
 from bertstream.workers.measuring.snapshots import LastSnapshot
 from bertstream.workers.process import logs
 from bertstream.workers.process.child import ChildFailed, ChildSpec
 from bertstream.workers.process.group import Group
 from bertstream.workers.process.supervisor import Supervisor
-from bertstream.workers.trust.ownership import TrustError, check_way
 
 log = logging.getLogger(__name__)
 
@@ -105,17 +103,6 @@ def reserved_admin_port(
         yield reserved.getsockname()[1]
 
 
-def private_folder() -> Path:
-    """Make a folder for sockets that is this user's alone. Raises ConfigError where others could replace it."""
-    folder = Path(tempfile.mkdtemp(prefix="bertstream-"))
-    try:
-        check_way(folder)
-    except TrustError as error:
-        folder.rmdir()
-        raise ConfigError(f"the folder for sockets (TMPDIR): {error}") from error
-    return folder
-
-
 async def _serve(
     config: ServeConfig,
     ports: Ports,
@@ -162,19 +149,6 @@ async def _serve(
     drain.ended()
 
 
-def compile_task(config: ServeConfig, choices: Sequence[ModelChoice]) -> CompileTask:
-    """Return the task of compiling all models that are served from the start."""
-    return CompileTask(tuple(each.to_compile for each in choices), config.cache, config.log_level)
-
-
-def launch_all(launcher: Launcher, choices: Sequence[ModelChoice], compiled: Compiled) -> list[Launch]:
-    """Return the first version of each model. Raises ConfigError."""
-    launches: list[Launch] = []
-    for choice, each in zip(choices, compiled.models, strict=True):
-        launches.append(launcher.launch(choice, each, len(choices), launches))
-    return launches
-
-
 def frontend_specs(
     config: ServeConfig,
     ports: Ports,
@@ -189,27 +163,17 @@ def frontend_specs(
 
     A frontend that is started again begins with the models that are served at that moment.
     """
-    settings = FrontendSettings(
-        name="",
+    settings = dataclasses.replace(
+        core_settings(config, launcher),
         host=config.host,
         port=ports.grpc,
         http_port=ports.http,
-        version=version("bertstream"),
-        models=(),
-        limits=Limits(**{each.name: getattr(config, each.name) for each in dataclasses.fields(Limits)}),
         connections=ConnectionLimits(
             **{each.name: getattr(config, each.name) for each in dataclasses.fields(ConnectionLimits)}
         ),
-        tokenizer_threads=launcher.tokenizer_threads,
-        drain_seconds=config.drain_seconds,
-        drain_notice_seconds=config.drain_notice_seconds,
-        worker_wait_seconds=config.worker_wait_seconds,
-        log_level=config.log_level,
         max_load_workers=launcher.max_load_workers,
-        frontends=launcher.frontends,
         tracing=tracing_settings(config, os.environ),
         load_reports=config.load_reports,
-        queue_seconds=config.queue_seconds,
         channelz=config.channelz,
     )
     watch = Watch() if gathering is None else Watch(partial(gathering.died, "frontend"), gathering.told)
@@ -322,4 +286,4 @@ def fail(message: object) -> int:
     return 1
 
 
-__all__ = ["ChildFailed", "ConfigError", "compile_task", "fail", "serve"]
+__all__ = ["ChildFailed", "ConfigError", "fail", "serve"]

@@ -41,7 +41,10 @@ class Supervisor:
         on_ready: Callable[[], None],
         on_stop: Callable[[], Awaitable[None]] = _nothing,
         on_signal: Callable[[str], None] = _tell_nobody,
+        signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
     ) -> None:
+        """Take the stages; `signals` are those that stop it, none where others handle the process's signals."""
+        self._signals = tuple(signals)
         self._stages = [list(stage) for stage in stages]
         self._drain_seconds = drain_seconds
         self._on_ready = on_ready
@@ -51,9 +54,9 @@ class Supervisor:
         self._hurry = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; a second one ends the drain. Raises ChildFailed if a child cannot start."""
+        """Serve until a signal, or `stop`; a second one ends the drain. Raises ChildFailed if a child cannot start."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in self._signals:
             loop.add_signal_handler(number, self._signalled, number.name)
         pinging = asyncio.create_task(self._ping_forever())
         try:
