@@ -205,6 +205,23 @@ RULES = [
             "opentelemetry",
         ),
     ),
+    # An embedded server runs workers as the supervisor does, and has no protocol.
+    Rule(
+        "bertstream.server.embedded",
+        ours=(
+            "bertstream.server.config",
+            "bertstream.server.core",
+            "bertstream.server.embedded",
+            "bertstream.server.settings",
+            "bertstream.server.supervisor.hosting",
+            "bertstream.workers.native.processor",
+            "bertstream.workers.process.child",
+            "bertstream.workers.process.control",
+            "bertstream.workers.programs.description",
+            "bertstream.workers.trust",
+        ),
+        others=(),
+    ),
     Rule(
         "bertstream.server.web",
         ours=("bertstream.server.certificates", "bertstream.server.settings", "bertstream.server.web"),
@@ -515,6 +532,7 @@ PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
     ),
     "core": (lambda: _everything_in("bertstream.server.core"), {"torch", "grpc", "google", "transformers"}),
     "frontend": (lambda: ["bertstream.server.frontend.process"], {"torch", "transformers", "opentelemetry"}),
+    "embedded": (lambda: _everything_in("bertstream.server.embedded"), {"torch", "grpc", "google", "transformers"}),
     "admin": (lambda: _everything_in("bertstream.server.admin"), {"torch", "transformers", "tokenizers"}),
     # The commands of the documents are run by a process each.
     "a document's command": (lambda: ["tests.support.shell"], {"torch", "transformers", "tokenizers"}),
