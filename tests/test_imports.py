@@ -110,8 +110,15 @@ CLIENT_RULES = [
     *(_client_rule(f"bertstream.client.{room}", (room, *others)) for room, others in CLIENT_ROOMS.items()),
 ]
 RULES = [
-    Rule("bertstream.client", ("bertstream.v1", "bertstream.client"), CLIENT_PACKAGES, deferred=("opentelemetry",)),
+    Rule(
+        "bertstream.client",
+        ours=("bertstream.v1", "bertstream.client", "bertstream.files"),
+        others=CLIENT_PACKAGES,
+        deferred=("opentelemetry",),
+    ),
     *CLIENT_RULES,
+    # Files in and out know neither a protocol nor who answers.
+    Rule("bertstream.files", ours=("bertstream.files",), others=("numpy",), deferred=("pyarrow", "fsspec")),
     Rule(
         "bertstream.cli",
         ours=("bertstream.client", "bertstream.cli"),
@@ -437,6 +444,8 @@ def test_every_portion_is_marked_as_typed() -> None:
             "bertstream.client._encoding.codecs",
         ),
         ("bertstream.client._texts", "from ._calls import stream", "bertstream.client._calls.stream"),
+        ("bertstream.files.x", "import pyarrow", "pyarrow"),
+        ("bertstream.files.x", "from bertstream.client import Client", "bertstream.client.Client"),
         ("bertstream.server.x", "import importlib\nimportlib.import_module('transformers')", "transformers"),
         (
             "bertstream.server.protocols.bertstream_v1.services.x",
@@ -489,6 +498,7 @@ def test_a_breach_is_found(tmp_path: Path, module: str, source: str, broken: str
     [
         ("bertstream.cli.x", "def serve():\n    import bertstream.server.supervisor.app"),
         ("bertstream.cli.x", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import bertstream.server"),
+        ("bertstream.files.x", "def f():\n    import pyarrow.parquet"),
         ("bertstream.workers.x", "def f():\n    import transformers"),
         ("bertstream.workers.process.x", "from ..serving import loop\nfrom ..programs.program import ScriptedProgram"),
         ("bertstream.workers.engine.x", "from ..programs.interface import Program\nfrom ..ragged import Ints"),
@@ -515,11 +525,12 @@ def _worker_modules() -> list[str]:
 PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
     "client": (
         lambda: _everything_in("bertstream.client"),
-        {"torch", "transformers", "tokenizers", "rich", "opentelemetry"},
+        {"torch", "transformers", "tokenizers", "rich", "opentelemetry", "pyarrow", "fsspec"},
     ),
+    "files": (lambda: _everything_in("bertstream.files"), {"torch", "grpc", "google", "pyarrow", "fsspec"}),
     "cli": (
         lambda: _everything_in("bertstream.cli"),
-        {"torch", "transformers", "tokenizers", "rich", "opentelemetry"},
+        {"torch", "transformers", "tokenizers", "rich", "opentelemetry", "pyarrow", "fsspec"},
     ),
     "supervisor": (
         lambda: ["bertstream.workers.process.supervisor", *_everything_in("bertstream.server.supervisor")],

@@ -1,0 +1,151 @@
+"""Arrow: its types for ours, columns as its arrays, and the errors that say how to get it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertstream.files.schema import Column, Field, ListOf, Struct, Type, Vector
+
+INSTALL = "pip install 'bertstream[files]'"
+OTHER_WAYS = "write .jsonl, or leave the column out of `keep`"
+
+
+def arrow(what: str) -> Any:
+    """Return the module pyarrow. Raises ValueError, which says what needs it, if it is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError(f"{what} needs pyarrow: {INSTALL}") from None
+    return pyarrow
+
+
+def arrow_type(kind: Type) -> Any:
+    """Return the type of Arrow for one of ours."""
+    import pyarrow as pa
+
+    match kind:
+        case ListOf(of):
+            return pa.list_(arrow_type(of))
+        case Struct(fields):
+            return pa.struct([arrow_field(field) for field in fields])
+        case Vector(0):
+            return pa.null()
+        case Vector(width, dtype, "binary"):
+            return pa.binary(width * np.dtype(dtype).itemsize)
+        case Vector(width, dtype):
+            return pa.list_(_number(dtype), width)
+        case _:
+            return getattr(pa, kind)()
+
+
+def arrow_field(field: Field) -> Any:
+    """Return a field of a schema of Arrow."""
+    import pyarrow as pa
+
+    return pa.field(field.name, arrow_type(field.type))
+
+
+def arrow_array(column: Column) -> Any:
+    """Return a column as an array of Arrow.
+
+    Lists of numbers have no nulls, since readers of Parquet before pyarrow 26 fail on lists of a fixed size that are
+    null: a row without a vector has NaN.
+    """
+    import pyarrow as pa
+
+    kind = column.field.type
+    if not isinstance(kind, Vector):
+        return pa.array(column.values, arrow_type(kind))
+    rows = np.ascontiguousarray(column.values)
+    if kind.width == 0:
+        return pa.nulls(len(rows))
+    if kind.layout == "list":
+        return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), type=arrow_type(kind))
+    little = rows.astype(rows.dtype.newbyteorder("<"), copy=False)
+    valid = np.ones(len(rows), np.bool_) if column.valid is None else column.valid
+    values = [row.tobytes() if good else None for row, good in zip(little, valid, strict=True)]
+    return pa.array(values, arrow_type(kind))
+
+
+def kept_table(parts: Sequence[Any]) -> Any:
+    """Return the columns that are carried, of consecutive rows in parts of one kind: record batches, or lists of dicts.
+
+    Returns None if there are none. Raises ValueError for a column whose values have no common type.
+    """
+    import pyarrow as pa
+
+    some = [part for part in parts if part is not None]
+    if not some:
+        return None
+    if not isinstance(some[0], list):
+        return pa.Table.from_batches(some)
+    records: list[dict[str, Any]] = [record for part in some for record in part]
+    return pa.table({name: _column(name, records) for name in names_of(records)})
+
+
+def names_of(records: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the names of all values of the records, in the order in which they are first seen."""
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
+def common_schema(schemas: Sequence[Any]) -> Any:
+    """Return a schema that has the columns of all of these. Raises ValueError for types that have none in common."""
+    import pyarrow as pa
+
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"values of different types: {error}; {OTHER_WAYS}") from None
+
+
+def as_schema(table: Any, schema: Any) -> Any:
+    """Return a table with the columns of a schema. What the table lacks is null, and NaN in vectors."""
+    import pyarrow as pa
+
+    if table.schema.equals(schema):
+        return table
+    return pa.table([_as_field(table, field) for field in schema], schema=schema)
+
+
+def plain_batch(batch: Any) -> Any:
+    """Return a record batch with values in place of dictionaries, which may differ from batch to batch."""
+    import pyarrow as pa
+
+    columns = [
+        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _as_field(table: Any, field: Any) -> Any:
+    import pyarrow as pa
+
+    if field.name in table.schema.names:
+        column = table.column(field.name)
+        if not pa.types.is_null(column.type):
+            return column.cast(field.type)
+    if not pa.types.is_fixed_size_list(field.type):
+        return pa.nulls(table.num_rows, field.type)
+    number, width = field.type.value_type, field.type.list_size
+    missing = 0 if pa.types.is_integer(number) else float("nan")
+    values = np.full(table.num_rows * width, missing, number.to_pandas_dtype())
+    return pa.FixedSizeListArray.from_arrays(pa.array(values), type=field.type)
+
+
+def _column(name: str, records: Sequence[dict[str, Any]]) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.array([record.get(name) for record in records])
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise ValueError(f"column {name!r} has values of different types: {error}; {OTHER_WAYS}") from None
+
+
+def _number(dtype: str) -> Any:
+    import pyarrow as pa
+
+    return pa.from_numpy_dtype(np.dtype(dtype))

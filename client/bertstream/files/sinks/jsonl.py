@@ -1,0 +1,72 @@
+"""JSON Lines: an object for each row."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import numpy as np
+
+from bertstream.files.arrow import names_of
+from bertstream.files.schema import Column, Vector
+from bertstream.files.sinks.sink import Block, Part, check_names
+
+COPY_BYTES = 1 << 20
+_LINE_ENDS = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"})
+
+
+class JsonSink:
+    """Writes the columns that are carried, then those of the task; null where a row failed."""
+
+    def write_part(self, file: IO[bytes], block: Block) -> None:
+        """Write some lines."""
+        kept = list(_records(block))
+        check_names(block, names_of(kept))
+        columns = [(column.name, _values(column)) for column in block.columns]
+        for row, record in enumerate(kept):
+            line = {**record, **{name: values[row] for name, values in columns}}
+            file.write(json_line(line))
+
+    def join(self, file: IO[bytes], parts: Sequence[Part]) -> None:
+        """Write one part after the other."""
+        for part in parts:
+            with part() as opened:
+                shutil.copyfileobj(opened, file, COPY_BYTES)
+
+
+def json_line(value: Any) -> bytes:
+    """Return a value as a line of JSON, whatever a reader takes for the end of a line."""
+    text = json.dumps(value, ensure_ascii=False, default=_plain).translate(_LINE_ENDS)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _records(block: Block) -> Iterator[dict[str, Any]]:
+    """Yield the values that are carried, row by row."""
+    some = [part for part in block.kept if part is not None]
+    if not some:
+        yield from ({} for _ in range(block.rows))
+    for part in some:
+        yield from part if isinstance(part, list) else part.to_pylist()
+
+
+def _values(column: Column) -> list[Any]:
+    if not isinstance(column.field.type, Vector):
+        return [None if isinstance(value, float) and math.isnan(value) else value for value in column.values]
+    valid = np.ones(len(column.values), np.bool_) if column.valid is None else column.valid
+    return [_numbers(row) if good else None for row, good in zip(column.values, valid, strict=True)]
+
+
+def _numbers(row: Any) -> list[Any]:
+    """Return numbers whose decimals are the shortest that are read back as the same float32 or float16."""
+    return row.tolist() if row.dtype.kind == "i" else [float(str(value)) for value in row]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON lacks as text: bytes in base64, times in ISO 8601."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,47 @@
+"""What the writers of all formats have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import IO, Any, Protocol, TypeAlias
+
+from bertstream.files.schema import Column
+
+Part: TypeAlias = Callable[[], AbstractContextManager[IO[bytes]]]
+"""Opens a part for reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Hold consecutive rows of an output."""
+
+    columns: Sequence[Column]
+    kept: Sequence[Any] = field(default_factory=list)
+    """The columns that are carried, in parts whose rows follow each other, as `Chunk.kept_rows` gives them."""
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows."""
+        return len(self.columns[0].values)
+
+
+class Sink(Protocol):
+    """Writes one format: parts, each complete in itself, and the output that all parts make together.
+
+    It knows nothing of earlier parts, so that parts of a run that was killed can be joined with those of a later one.
+    """
+
+    def write_part(self, file: IO[bytes], block: Block) -> None:
+        """Write a part. Raises ValueError for values that the format cannot hold."""
+
+    def join(self, file: IO[bytes], parts: Sequence[Part]) -> None:
+        """Write the output, in constant memory."""
+
+
+def check_names(block: Block, kept: Sequence[str]) -> None:
+    """Raise ValueError if a column that is carried has the name of one that the task gives."""
+    for column in block.columns:
+        if column.name in kept:
+            raise ValueError(f"the input has a column {column.name!r}, as the output does: leave it out of `keep`")
