@@ -95,12 +95,14 @@ CLIENT_ROOMS = {
     "_encoding": ("_calls",),
     "_tasks": ("_calls", "_transport"),
     "_generation": ("_calls", "_transport"),
+    "_files": ("_calls", "_transport", "_encoding", "_tasks", "_generation"),
 }
 GRPC_USERS = ("bertstream.client._errors", "bertstream.client._transport")
 
 
 def _client_rule(package: str, rooms: tuple[str, ...] = ()) -> Rule:
     ours = ("bertstream.v1", *CLIENT_SHARED, *(f"bertstream.client.{room}" for room in rooms))
+    ours += ("bertstream.files",) if package == "bertstream.client._files" else ()
     others = CLIENT_PACKAGES if package in GRPC_USERS else ("google.protobuf", "numpy")
     return Rule(package, ours, others, ("opentelemetry",) if package == "bertstream.client._transport" else ())
 

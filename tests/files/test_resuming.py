@@ -42,9 +42,9 @@ class Mortal(LocalStorage):
             raise Killed
 
     @contextlib.contextmanager
-    def replace(self, path: str) -> Iterator[IO[bytes]]:
+    def replace(self, path: str, half_in: str = "") -> Iterator[IO[bytes]]:
         self._change()
-        with super().replace(path) as file:
+        with super().replace(path, half_in) as file:
             yield file
             self._change()
         self._change()

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertstream.cli._files import add_files, add_vector_columns, run_files, sources_of, wants_files
 from bertstream.cli._input import add_texts, reads_lines, texts_of
 from bertstream.cli._options import (
     Commands,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from bertstream.client import EncodedBatch
 
 FORMATS = ("summary", "jsonl", "npy", "npz")
+ALL_FORMATS = (*FORMATS, "parquet", "arrow")
 
 EXAMPLES = """\
 examples:
@@ -35,16 +37,22 @@ examples:
   bertstream encode --input corpus.txt -o vectors.npy             any number of texts, one per line; - for stdin
   bertstream encode --input corpus.txt -o v.npz --skip-empty      `ids` are the numbers of the lines, from 0 on
   bertstream encode --input corpus.txt -o v.npz --keep-going      rows of NaN for texts that fail (exit code 1)
+  bertstream encode corpus.parquet --column body --keep id -o vectors.parquet
+  bertstream encode corpus/ -o vectors/                           the same folders and names, in Parquet
 
-An output file appears only when it is complete."""
+An output file appears only when it is complete. A run over files that was stopped, even killed, goes on where it
+stopped when it is repeated. Rows that fail are listed in vectors.failed.jsonl (exit code 4)."""
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
     parser = command(commands, "encode", run, "print or save the vectors of texts", EXAMPLES)
     add_texts(parser)
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE: .npy, .npz or .jsonl")
-    parser.add_argument("--format", choices=FORMATS, help="default: by FILE's suffix, else summary (jsonl in a pipe)")
+    output_help = "write to FILE: .npy, .npz, .jsonl, .parquet or .arrow, or to a folder: NAME/"
+    parser.add_argument("-o", "--output", metavar="FILE", help=output_help)
+    parser.add_argument(
+        "--format", choices=ALL_FORMATS, help="default: by FILE's suffix, else summary (jsonl in a pipe)"
+    )
     parser.add_argument("--keep-going", action="store_true", help="go on when a text fails")
     parser.add_argument("--batch-size", type=int, default=64, metavar="TEXTS", help="texts per batch (default: 64)")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, help="show the progress on stderr")
@@ -52,10 +60,15 @@ def add_to(commands: Commands) -> None:
     group = add_vector_options(parser)
     group.add_argument("--wire-type", choices=["float32", "float16", "bfloat16", "int8"], help="how numbers are sent")
     add_text_options(parser)
+    add_vector_columns(add_files(parser, has_output=True))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Encode the texts. Returns 1 if some failed."""
+    """Encode the texts. Returns 1 if some failed, or 4 if some rows of files did."""
+    if wants_files(arguments, arguments.texts, texts_too=True):
+        options = {"wire_type": arguments.wire_type, "batch_size": arguments.batch_size}
+        options = {**options, **text_options(arguments), **vector_options(arguments)}
+        return run_files(arguments, "encode", sources_of(arguments, arguments.texts), options)
     tally, shows_progress = _Tally(), _shows_progress(arguments)
     with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection, _writer(arguments) as writer:
         batches = connection.encode_stream(
@@ -107,7 +120,7 @@ class _Tally:
 def _writer(arguments: argparse.Namespace) -> Writer:
     from bertstream.cli._writers import writer_for
 
-    output: Path | None = arguments.output
+    output = None if arguments.output is None else Path(arguments.output)
     kind = arguments.format or ("jsonl" if arguments.json else None)
     if kind is None and output is not None:
         kind = output.suffix.removeprefix(".")

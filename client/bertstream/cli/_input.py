@@ -40,10 +40,12 @@ def add_text(
     return action
 
 
-def add_texts(parser: argparse.ArgumentParser, metavar: str = "TEXT", what: str = "a text") -> None:
-    """Add the argument `texts`, and the options for reading them from lines."""
+def add_texts(parser: argparse.ArgumentParser, metavar: str = "TEXT", what: str = "a text") -> argparse.Action:
+    """Add the argument `texts`, and the options for reading them from lines; return the argument."""
     help_text = f"{what}; a single - reads one from each line of stdin"
-    add_lines_options(parser, add_text(parser, "texts", READS_LINES, nargs="+", metavar=metavar, help=help_text))
+    texts = add_text(parser, "texts", READS_LINES, nargs="+", metavar=metavar, help=help_text)
+    add_lines_options(parser, texts)
+    return texts
 
 
 def add_lines_options(parser: argparse.ArgumentParser, texts: argparse.Action) -> None:
@@ -89,7 +91,8 @@ class InsteadOf(argparse.Action):
 def refuse_names_of_files(arguments: argparse.Namespace) -> None:
     """Raise UsageError if an argument that should be a text, or each of several, is the name of a file."""
     hints: Mapping[str, str] = getattr(arguments, "text_arguments", {})
-    if not hints or arguments.literal:
+    in_files = getattr(arguments, "files", False)
+    if not hints or arguments.literal or (in_files and arguments.output is not None):
         return
     for argument, hint in hints.items():
         given = getattr(arguments, argument) or []
@@ -97,7 +100,8 @@ def refuse_names_of_files(arguments: argparse.Namespace) -> None:
         if texts and all(map(_is_file, texts)):
             name, others = texts[0], len(texts) - 1
             are = f"{name} and {others} more are names of files" if others else f"{name} is the name of a file"
-            raise UsageError(f"{are}: {hint.format(name=shlex.quote(name))}; --literal takes a name as a text")
+            bulk = ", and `-o OUTPUT` its rows" if in_files else ""
+            raise UsageError(f"{are}: {hint.format(name=shlex.quote(name))}{bulk}; --literal takes a name as a text")
 
 
 def _is_file(text: str) -> bool:

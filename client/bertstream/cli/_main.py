@@ -50,7 +50,7 @@ examples:
   bertstream top                                     live numbers of a server with --admin-port
   bertstream tokenize "Hello, Welt!"                 tokens, ids and offsets
   bertstream encode "A text" "Another"               a summary of their vectors
-  bertstream encode --input corpus.txt --output vectors.npy
+  bertstream encode corpus.parquet --column text -o vectors.parquet
   bertstream similarity "A text" "Another" "A third"
   bertstream layers "A text" --layers 0,6,12 -o layers.npz
   bertstream attention "A text" --layer 3 --head 2   a map of which token attends to which
@@ -60,7 +60,8 @@ examples:
   bertstream summarize article.txt --num-beams 4
 
 exit codes:
-  0 done, 1 the call failed (health: not serving), 2 wrong usage, 3 no server there or not ready, 130 interrupted
+  0 done, 1 the call failed (health: not serving), 2 wrong usage, 3 no server there or not ready,
+  4 files were written, but some of their rows failed, 130 interrupted
 
 See `bertstream COMMAND --help` for the options of a command."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from bertstream.cli._files import add_files, run_files, wants_files
 from bertstream.cli._generate import (
     add_generation_options,
     answered,
@@ -30,6 +31,7 @@ examples:
   bertstream summarize - --max-new-tokens 60 < article.txt
   bertstream summarize articles.txt --lines > summaries.txt      one text per line, one summary per line, in order
   bertstream summarize articles.txt --lines --json               one JSON object per line
+  bertstream summarize articles.parquet --column body --keep id -o summaries.parquet
 
 This needs a checkpoint with an encoder and a decoder. A text that is too long for the encoder is cut, with a note."""
 
@@ -39,18 +41,24 @@ def add_to(commands: Commands) -> None:
     parser = command(
         commands, "summarize", run, "print a summary, or whatever an encoder-decoder generates from a text", EXAMPLES
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="the text, in UTF-8; - for standard input")
+    parser.add_argument("file", nargs="+", metavar="FILE", help="the text, in UTF-8; - for standard input")
     parser.add_argument("--lines", action="store_true", help="read each line as a text")
     add_skip_empty(parser)
     add_generation_options(parser)
+    add_files(parser)
+    parser.set_defaults(literal=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the summaries. Returns 1 if some texts failed."""
+    if wants_files(arguments, arguments.file):
+        return run_files(arguments, "summarize", arguments.file, generation_options(arguments))
     failed, cut = 0, _Cut()
+    if len(arguments.file) > 1:
+        raise UsageError("give one file, or --output for several")
     if arguments.skip_empty and not arguments.lines:
         raise UsageError("--skip-empty needs --lines")
-    with opened(arguments.file) as file, client(arguments) as connection:
+    with opened(Path(arguments.file[0])) as file, client(arguments) as connection:
         connection.summarize([], model=arguments.model, timeout=arguments.timeout)  # fails if the model cannot
         priority = "bulk" if arguments.lines else "interactive"
         options = {**generation_options(arguments), "report": cut.take, "priority": priority}

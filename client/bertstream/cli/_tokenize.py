@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from bertstream.cli._files import add_files, run_files, sources_of, wants_files
 from bertstream.cli._input import add_texts, chunks, texts_of
 from bertstream.cli._options import Commands, add_model, add_text_options, client, command, text_options
 from bertstream.cli._output import print_json
@@ -17,7 +18,8 @@ EXAMPLES = """\
 examples:
   bertstream tokenize "Hello, Welt!"
   bertstream tokenize "a long text" --max-length 128 --stride 32    overlapping windows
-  bertstream tokenize - --json < texts.txt                          one JSON object per line"""
+  bertstream tokenize - --json < texts.txt                          one JSON object per line
+  bertstream tokenize corpus.parquet --column body -o tokens.parquet"""
 
 HEADER = ("#", "TOKEN", "ID", "START", "END", "WORD", "TEXT")
 
@@ -30,11 +32,14 @@ def add_to(commands: Commands) -> None:
     add_text_options(parser)
     parser.add_argument("--overflow", action="store_true", help="show what is cut off as further windows")
     parser.add_argument("--stride", type=int, default=0, metavar="TOKENS", help="tokens that windows share")
+    add_files(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the tokens."""
     options: dict[str, Any] = {**text_options(arguments), "overflow": arguments.overflow, "stride": arguments.stride}
+    if wants_files(arguments, arguments.texts):
+        return run_files(arguments, "tokenize", sources_of(arguments, arguments.texts), options)
     show = _print_json if arguments.json else _print_table
     with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
         for chunk in chunks(texts):

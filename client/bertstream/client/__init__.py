@@ -27,6 +27,13 @@ from bertstream.client._errors import (
     Unavailable,
     Unimplemented,
 )
+from bertstream.client._files.options import (
+    EncodeFileOptions,
+    FileOptions,
+    GenerateFileOptions,
+    SummarizeFileOptions,
+    TokenizeFileOptions,
+)
 from bertstream.client._generation.options import GenerateOptions, SummarizeOptions
 from bertstream.client._generation.reports import EffectiveGenerationOptions
 from bertstream.client._generation.types import GeneratedBatch, Generation, GenerationDone, GenerationPiece
@@ -78,6 +85,8 @@ from bertstream.client._types import (
     WireType,
 )
 from bertstream.client._usage import Timings, Usage
+from bertstream.files.asked import FileReport
+from bertstream.files.progress import FileProgress
 
 __all__ = [
     "TLS",
@@ -95,14 +104,19 @@ __all__ = [
     "EffectiveGenerationOptions",
     "EffectiveOptions",
     "EffectiveTaskOptions",
+    "EncodeFileOptions",
     "EncodeOptions",
     "EncodedBatch",
     "Entity",
     "EntityOptions",
     "FailedPrecondition",
     "FieldViolation",
+    "FileOptions",
+    "FileProgress",
+    "FileReport",
     "FillMaskOptions",
     "ForwardOptions",
+    "GenerateFileOptions",
     "GenerateOptions",
     "GeneratedBatch",
     "Generation",
@@ -144,12 +158,14 @@ __all__ = [
     "SparseVector",
     "SpecialToken",
     "StreamWindow",
+    "SummarizeFileOptions",
     "SummarizeOptions",
     "TaskOptions",
     "Text",
     "TextScore",
     "Timings",
     "TokenColumn",
+    "TokenizeFileOptions",
     "TokenizeOptions",
     "TokenizedBatch",
     "Tokens",

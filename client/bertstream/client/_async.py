@@ -25,6 +25,7 @@ from bertstream.client._encoding.requests import (
     tokenize_request,
 )
 from bertstream.client._encoding.spans import Spans, spanned
+from bertstream.client._files.async_files import AsyncFileMethods
 from bertstream.client._generation.async_generation import AsyncGenerationMethods
 from bertstream.client._reports import ReportOption
 from bertstream.client._tasks.async_tasks import AsyncTaskMethods
@@ -50,7 +51,7 @@ from bertstream.client._types import (
 )
 
 
-class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods):
+class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods, AsyncFileMethods):
     """A connection to a bertstream server, for asyncio. Its methods and arguments are documented in Client.
 
     ```python

@@ -24,6 +24,7 @@ from bertstream.client._encoding.requests import (
     tokenize_request,
 )
 from bertstream.client._encoding.spans import Spans, spanned
+from bertstream.client._files.sync_files import FileMethods
 from bertstream.client._generation.sync_generation import GenerationMethods
 from bertstream.client._reports import ReportOption
 from bertstream.client._tasks.sync_tasks import TaskMethods
@@ -49,7 +50,7 @@ from bertstream.client._types import (
 )
 
 
-class Client(TaskMethods, GenerationMethods):
+class Client(TaskMethods, GenerationMethods, FileMethods):
     """A connection to a bertstream server.
 
     ```python

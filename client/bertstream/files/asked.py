@@ -64,6 +64,8 @@ class FileReport:
     """Rows that an earlier run, which was stopped, had done already."""
     seconds: float
     """How long this run took."""
+    skipped: tuple[str, ...] = ()
+    """Files in the folders that were read that are of no format that can be."""
 
 
 def refuse_to_overwrite(plan: Plan) -> None:

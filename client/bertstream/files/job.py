@@ -141,7 +141,7 @@ class Job:
         self._shown.update(lambda: self.progress(finished=True), finished=True)
         outputs = tuple(pair.output for pair in self._plan.pairs)
         seconds = self._time_of() - self._start
-        return FileReport(outputs, self._written, self._failed, failed_file, self._resumed, seconds)
+        return FileReport(outputs, self._written, self._failed, failed_file, self._resumed, seconds, self._plan.skipped)
 
     def progress(self, finished: bool = False) -> FileProgress:
         """Return how far the run has come."""
@@ -257,7 +257,7 @@ class Job:
         if not self._failed:
             self._storage.remove(path)
             return None
-        with self._storage.replace(path) as file:
+        with self._storage.replace(path, self._plan.work_folder) as file:
             for journal in self._with_failures:
                 file.writelines(journal.failures())
         return path

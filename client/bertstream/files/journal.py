@@ -85,7 +85,7 @@ class FileJournal:
     def join(self, output: str, storage: Storage, join: Callable[[IO[bytes], Sequence[Part]], None]) -> None:
         """Write the output from all parts, and remove those."""
         write_json(self._storage, self._path(JOINING), {"rows": self.rows})
-        with storage.replace(output) as file:
+        with storage.replace(output, self._folder) as file:
             join(file, [self._opener(f"{number:06}.part") for number in range(len(self.parts))])
         write_json(self._storage, self._path(DONE), {"rows": self.rows})
         for number in range(len(self.parts)):

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bertstream.files.formats import (
+    INPUT_FORMATS,
     INPUT_NAMES,
+    OUTPUT_FORMATS,
     OUTPUT_NAMES,
     Encoded,
     InputFormat,
@@ -84,6 +86,7 @@ def planned(
     A folder is written where the output is one, ends with / or has no suffix of a format; its files have the names and
     folders of those that are read. Raises ValueError for what makes no sense, and FileNotFoundError.
     """
+    _check_names(output_type, input_type)
     found = [each for source in sources for each in _found(source)]
     if not found:
         raise FileNotFoundError(f"{', '.join(sources)}: no files to read")
@@ -107,6 +110,13 @@ def joined(folder: str, name: str) -> str:
     if not folder:
         return name
     return f"{folder}{name}" if folder.endswith("/") else f"{folder}/{name}"
+
+
+def _check_names(output_type: str | None, input_type: str | None) -> None:
+    if output_type not in (None, *OUTPUT_FORMATS):
+        raise ValueError(f"format must be one of {', '.join(OUTPUT_FORMATS)} for files, not {output_type!r}")
+    if input_type not in (None, *INPUT_FORMATS):
+        raise ValueError(f"input_format must be one of {', '.join(INPUT_FORMATS)}, not {input_type!r}")
 
 
 def _pair(found: _Found, encoded: Encoded, output: str, kind: OutputFormat, in_folder: bool) -> FilePair:

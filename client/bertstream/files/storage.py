@@ -41,8 +41,11 @@ class Storage(Protocol):
     def glob(self, pattern: str) -> list[str]:
         """Return all files and folders that match a pattern, in the order of their paths; `**` is any folders."""
 
-    def replace(self, path: str) -> Any:
-        """Return a context with a new file, which takes the place of an old one when the context ends well."""
+    def replace(self, path: str, half_in: str = "") -> Any:
+        """Return a context with a new file, which takes the place of an old one when the context ends well.
+
+        Until then it has another name, in the folder `half_in`, or in its own.
+        """
 
     def remove(self, path: str) -> None:
         """Remove a file or a folder with all that is in it, if it is there."""
@@ -85,11 +88,11 @@ class LocalStorage:
         return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
 
     @contextmanager
-    def replace(self, path: str) -> Iterator[IO[bytes]]:
-        """Write a file beside the old one, and rename it once its bytes are on the disk."""
+    def replace(self, path: str, half_in: str = "") -> Iterator[IO[bytes]]:
+        """Write a file under another name, and rename it once its bytes are on the disk."""
         place = Path(path)
         place.parent.mkdir(parents=True, exist_ok=True)
-        half = place.parent / f".{place.name}.{os.getpid()}.{secrets.token_hex(4)}"
+        half = Path(half_in or place.parent, f".{place.name}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
             with half.open("xb") as file:
                 yield file
@@ -161,7 +164,7 @@ class RemoteStorage:
         return sorted(self._named(path) for path in self._files.glob(pattern))
 
     @contextmanager
-    def replace(self, path: str) -> Iterator[IO[bytes]]:
+    def replace(self, path: str, half_in: str = "") -> Iterator[IO[bytes]]:
         """Write an object, which the store has from the moment in which it is complete."""
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
         with self._files.transaction, self._files.open(path, "wb") as file:

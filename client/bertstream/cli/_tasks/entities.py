@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from bertstream.cli._files import add_files, run_files, sources_of, wants_files
 from bertstream.cli._input import add_texts, chunks, texts_of
 from bertstream.cli._options import Commands, add_task_options, client, command, task_options, words
 from bertstream.cli._output import has_colour, print_json
@@ -21,6 +22,7 @@ examples:
   bertstream entities "Angela Merkel met Barack Obama in Berlin."
   bertstream entities "Angela Merkel" --aggregation none    the label of each token
   bertstream entities - --windows --json < documents.txt    one JSON object per line; long texts in overlapping windows
+  bertstream entities documents.jsonl.gz --windows -o entities.parquet
 
 Terminals show entities coloured within their text, unless NO_COLOR is set; elsewhere they are printed as a table."""
 
@@ -42,12 +44,15 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("--table", action="store_true", help="print a table, even on a terminal")
     add_task_options(parser)
+    add_files(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the entities."""
     names = ("aggregation", "ignored_labels", "windows", "stride")
     options = {**{name: getattr(arguments, name) for name in names}, **task_options(arguments)}
+    if wants_files(arguments, arguments.texts):
+        return run_files(arguments, "entities", sources_of(arguments, arguments.texts), options)
     with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
         for chunk in chunks(texts):
             for text, entities in zip(chunk, connection.entities(chunk, **options), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from bertstream.cli._files import add_files, run_files, sources_of, wants_files
 from bertstream.cli._input import add_text, add_texts, texts_of
 from bertstream.cli._options import Commands, add_task_options, client, command, task_options
 from bertstream.cli._output import print_json
@@ -16,6 +17,8 @@ examples:
   bertstream rerank "How many people live in Berlin?" "Berlin has 3.7 million people." "Berlin is old."
   bertstream rerank "a query" - --top-k 10 < documents.txt    the ten best lines
   bertstream rerank "a query" - --json < documents.txt        one JSON object per line, the best first
+  bertstream rerank "a query" documents.parquet --column body -o scores.parquet     a score for each row
+  bertstream rerank pairs.parquet --column query,document -o scores.parquet         or for each document of a list
 
 This needs a cross-encoder: a checkpoint that scores pairs of a query and a document."""
 
@@ -24,15 +27,18 @@ def add_to(commands: Commands) -> None:
     """Add the command."""
     parser = command(commands, "rerank", run, "sort documents by their relevance to a query", EXAMPLES)
     add_text(parser, "query", metavar="QUERY", help="the query")
-    add_texts(parser, metavar="DOCUMENT", what="a document")
+    documents = add_texts(parser, metavar="DOCUMENT", what="a document")
     parser.add_argument("--top-k", type=int, metavar="N", help="print the best N (default: all)")
     add_function(parser)
     parser.add_argument("--label", default="", help="the label whose score counts, if there are several")
     add_task_options(parser)
+    add_files(parser, unneeded=documents)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the documents, the most relevant first."""
+    if wants_files(arguments, arguments.texts):
+        return _run_files(arguments)
     with texts_of(arguments, arguments.texts) as texts:
         documents = list(texts)
     options = {"top_k": arguments.top_k, "function": arguments.function, "label": arguments.label}
@@ -49,3 +55,13 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             print(f"{each.score:10.4f}  {index:5}  {clipped(each.document, 100)}")
     return 0
+
+
+def _run_files(arguments: argparse.Namespace) -> int:
+    """Write a score for each row: of its query and document, or of its document and the query that is given."""
+    given = {name: getattr(arguments, name) for name in ("top_k", "function", "label")}
+    options = {**given, **task_options(arguments)}
+    if arguments.texts or arguments.input is not None:
+        documents = sources_of(arguments, arguments.texts)
+        return run_files(arguments, "rerank", documents, options, first=arguments.query)
+    return run_files(arguments, "rerank", [arguments.query], options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from bertstream.cli._files import add_files, run_files, sources_of, wants_files
 from bertstream.cli._input import add_texts, chunks, texts_of
 from bertstream.cli._options import Commands, add_task_options, client, command, task_options
 from bertstream.cli._output import print_json
@@ -17,6 +18,7 @@ EXAMPLES = """\
 examples:
   bertstream score "The cat sat on the mat." "The cat sat on the moon."
   bertstream score - --json < texts.txt                   also the logarithm of each token's probability
+  bertstream score texts.txt -o scores.parquet
 
 The score is the pseudo-log-likelihood: the sum of the logarithms of the tokens' probabilities, each while only that
 token is masked. Less negative means likelier. The perplexity is a mean over tokens, so it does not grow with length."""
@@ -27,10 +29,13 @@ def add_to(commands: Commands) -> None:
     parser = command(commands, "score", run, "print how likely texts are to a masked language model", EXAMPLES)
     add_texts(parser)
     add_task_options(parser)
+    add_files(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the scores."""
+    if wants_files(arguments, arguments.texts):
+        return run_files(arguments, "score_text", sources_of(arguments, arguments.texts), task_options(arguments))
     with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
         if not arguments.json:
             print("     SCORE  TOKENS  PERPLEXITY  TEXT")

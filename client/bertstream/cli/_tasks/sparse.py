@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from bertstream.cli._files import add_files, run_files, sources_of, wants_files
 from bertstream.cli._input import add_texts, chunks, texts_of
 from bertstream.cli._options import Commands, add_prompt, add_task_options, client, command, task_options
 from bertstream.cli._output import print_json
@@ -19,6 +20,7 @@ EXAMPLES = """\
 examples:
   bertstream sparse "A cat sleeps on the warm roof." --model splade
   bertstream sparse - --top-k 128 --json < texts.txt      one JSON object per line, with ids and weights
+  bertstream sparse corpus.parquet --column body --top-k 128 -o weights.parquet
 
 It needs a model with a masked language model's head, and makes sense with one that was trained for search by sparse
 vectors, such as naver/splade-v3."""
@@ -32,12 +34,15 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--top-k", type=int, metavar="N", help=about)
     add_prompt(parser)
     add_task_options(parser)
+    add_files(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the weights."""
     prompts = {"prompt": arguments.prompt, "prompt_name": arguments.prompt_name}
     options = {"top_k": arguments.top_k, "tokens": True, **prompts, **task_options(arguments)}
+    if wants_files(arguments, arguments.texts):
+        return run_files(arguments, "encode_sparse", sources_of(arguments, arguments.texts), options)
     with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:
         for chunk in chunks(texts):
             for text, vector in zip(chunk, connection.encode_sparse(chunk, **options), strict=True):

@@ -1,0 +1,65 @@
+"""The methods of the asynchronous client that read and write files; reading and writing is done in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any, Unpack
+
+from bertstream.client._calls.models import get_model
+from bertstream.client._files.options import (
+    EncodeFileOptions,
+    GenerateFileOptions,
+    SummarizeFileOptions,
+    TokenizeFileOptions,
+)
+from bertstream.client._files.runs import SUMMARIZE, File, Files, file_run, outcomes
+from bertstream.client._generation.operations import require_summaries
+from bertstream.client._transport.async_transport import AsyncTransport
+from bertstream.files.asked import FileReport
+from bertstream.files.job import Job
+
+
+class AsyncFileMethods:
+    """The methods of AsyncClient that read and write files."""
+
+    _transport: AsyncTransport
+
+    async def encode_file(self, source: Files, output: File, **options: Unpack[EncodeFileOptions]) -> FileReport:
+        """See Client.encode_file."""
+        return await self._run_files("encode", source, output, options)
+
+    async def tokenize_file(self, source: Files, output: File, **options: Unpack[TokenizeFileOptions]) -> FileReport:
+        """See Client.tokenize_file."""
+        return await self._run_files("tokenize", source, output, options)
+
+    async def predict_file(self, task: str, source: Files, output: File, **options: Any) -> FileReport:
+        """See Client.predict_file."""
+        return await self._run_files(task, source, output, options)
+
+    async def generate_file(self, source: Files, output: File, **options: Unpack[GenerateFileOptions]) -> FileReport:
+        """See Client.generate_file."""
+        return await self._run_files("generate", source, output, options)
+
+    async def summarize_file(self, source: Files, output: File, **options: Unpack[SummarizeFileOptions]) -> FileReport:
+        """See Client.summarize_file."""
+        return await self._run_files(SUMMARIZE, source, output, options)
+
+    async def _run_files(self, task: str, source: Files, output: File, options: Mapping[str, Any]) -> FileReport:
+        run = await asyncio.to_thread(file_run, task, source, output, options)
+        if task == SUMMARIZE:
+            await self._transport.run(require_summaries(self._transport.descriptions, run.request.model), run.timeout)
+        model = await self._transport.run(get_model(run.request.model), run.timeout)
+        with run.job(model) as job:
+            async with aclosing(self._transport.stream(run.request, _items(job), run.timeout)) as batches:
+                async for batch in batches:
+                    await asyncio.to_thread(job.take, outcomes(batch))
+            return await asyncio.to_thread(job.finish)
+
+
+async def _items(job: Job) -> AsyncIterator[tuple[int, Any]]:
+    lists = job.item_lists()
+    while (some := await asyncio.to_thread(next, lists, None)) is not None:
+        for item in some:
+            yield item
