@@ -30,6 +30,7 @@ SERVERS = (
     "tests/e2e/page/",
     "tests/e2e/test_bad_input.py",
     "tests/e2e/test_bulk.py",
+    "tests/e2e/test_files.py",
     "tests/e2e/test_inference.py",
     "tests/e2e/test_inference_clients.py",
     "tests/e2e/test_layers.py",

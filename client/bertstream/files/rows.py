@@ -19,7 +19,7 @@ class Failure:
     """Say why a row failed."""
 
     reason: str
-    """For programs, such as "TEXT_TOO_LONG"."""
+    """For programs, such as "INVALID_TEXT_LENGTH"."""
     message: str
     status: str = "INVALID_ARGUMENT"
 
