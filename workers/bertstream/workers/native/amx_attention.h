@@ -15,7 +15,7 @@ constexpr int64_t kTileDepth = 32;  // bfloat16 numbers in a row of a tile
 constexpr int64_t kTileSize = kTile * kTileDepth;
 constexpr int64_t kMostSlices = 2;  // of kTileDepth, in a head
 
-// Attention of one thread.
+// Attention of one thread, to all keys of a text or to those before a query: there is no other limit.
 class AmxAttention {
  public:
   static bool takes(int64_t size) { return size % kTileDepth == 0 && size <= kMostSlices * kTileDepth && has_amx(); }
@@ -34,13 +34,13 @@ class AmxAttention {
   }
 
   void operator()(
-      const Head<c10::BFloat16>& head, const Head<c10::BFloat16>& next, float scale, bool causal) {
+      const Head<c10::BFloat16>& head, const Head<c10::BFloat16>& next, float scale, const Sight& sight) {
     const int64_t slices = (head.tokens + kTileDepth - 1) / kTileDepth;
     lay_out_keys(head);
     lay_out_values(head, slices);
     for (int64_t row = 0; row < head.tokens; row += kTile) {
       fetch(next, row, kTile);
-      const int64_t rows = std::min(kTile, head.tokens - row), seen = causal ? row + rows : head.tokens;
+      const int64_t rows = std::min(kTile, head.tokens - row), seen = sight.end(row + rows - 1, head.tokens);
       lay_out_queries(head, row, rows);
       const int64_t seen_slices = (seen + kTileDepth - 1) / kTileDepth;
       if (head.size == kTileDepth) {
@@ -50,7 +50,7 @@ class AmxAttention {
       }
       float factors[kTile];
       for (int64_t r = 0; r < rows; ++r)
-        factors[r] = 1.f / exponentials(r, causal ? row + r + 1 : seen, seen_slices * 2, scale);
+        factors[r] = 1.f / exponentials(r, sight.end(row + r, head.tokens), seen_slices * 2, scale);
       if (head.size == kTileDepth) {
         multiply_values<2>(seen_slices);
       } else {

@@ -31,6 +31,15 @@ struct Head {
   int64_t tokens, size, stride, out_stride;
 };
 
+// The keys that a query sees: those at most `before` tokens before it, and `after` tokens after it.
+struct Sight {
+  static constexpr int64_t kAll = int64_t{1} << 40;  // tokens, more than any text has
+  int64_t before = kAll, after = kAll;
+
+  int64_t first(int64_t query) const { return std::max<int64_t>(query - before, 0); }
+  int64_t end(int64_t query, int64_t tokens) const { return std::min(query + after + 1, tokens); }
+};
+
 // What fits the registers: kRows x kColumns accumulators, a vector of each column, one of a row. AVX2 has 16 registers,
 // and two columns divide a head's vectors where three would not: 4 or 8 of them.
 #if defined(CPU_CAPABILITY_AVX512)
@@ -194,7 +203,8 @@ inline float exponentials(float* row, int64_t count, int64_t width) {
 
 // `next` is what this thread computes after it.
 template <typename scalar_t>
-void attend(const Head<scalar_t>& head, const Head<scalar_t>& next, Buffers& buffers, float scale, bool causal) {
+void attend(
+    const Head<scalar_t>& head, const Head<scalar_t>& next, Buffers& buffers, float scale, const Sight& sight) {
   const int64_t n = vectors(head.tokens), d = vectors(head.size), size = head.size;
   const bool direct = std::is_same_v<scalar_t, float> && size % kLanes == 0;  // sums go where they belong at once
   lay_out_keys(head, buffers.keys.get());
@@ -203,23 +213,30 @@ void attend(const Head<scalar_t>& head, const Head<scalar_t>& next, Buffers& buf
   std::fill(value_bias, value_bias + d * kLanes, 0.f);
   if (head.value_bias != nullptr) std::copy(head.value_bias, head.value_bias + size, value_bias);
   float factors[kRows];
+  int64_t begin = 0;  // the first vector of keys that is multiplied, where a panel starts
   for (int64_t row = 0; row < head.tokens; row += kRows) {
     fetch(next, row, kRows);
     const int64_t rows = std::min<int64_t>(kRows, head.tokens - row);
-    const int64_t seen = causal ? row + rows : head.tokens, width = vectors(seen);
+    const int64_t seen = sight.end(row + rows - 1, head.tokens), width = vectors(seen);
+    while (begin + panel(n - begin) <= sight.first(row) / kLanes) begin += panel(n - begin);
+    const int64_t from = begin * kLanes;
     const Rows queries = copied(
         head.queries + row * head.stride, head.stride, head.query_bias, buffers.queries.get(), rows, size);
     std::fill(factors, factors + kRows, scale);
-    for (int64_t first = 0, columns; first < width; first += columns) {
+    for (int64_t first = begin, columns; first < width; first += columns) {
       columns = panel(n - first);
       kMultiply[columns - 1][rows - 1](
           queries.first, queries.stride, buffers.keys.get() + first * kLanes * size, columns * kLanes,
           scores + first * kLanes, n * kLanes, size, factors, kZeros);
     }
     if (head.distances != nullptr)
-      for (int64_t r = 0; r < rows; ++r) add(scores + r * n * kLanes, head.distances - (row + r), seen);
-    for (int64_t r = 0; r < rows; ++r)
-      factors[r] = 1.f / exponentials(scores + r * n * kLanes, causal ? row + r + 1 : seen, width);
+      for (int64_t r = 0; r < rows; ++r)
+        add(scores + r * n * kLanes + from, head.distances - (row + r) + from, seen - from);
+    for (int64_t r = 0; r < rows; ++r) {
+      float* line = scores + r * n * kLanes;
+      std::fill(line + from, line + std::max(from, sight.first(row + r)), -INFINITY);
+      factors[r] = 1.f / exponentials(line + from, sight.end(row + r, head.tokens) - from, width - begin);
+    }
     scalar_t* out = head.out + row * head.out_stride;
     float* sums = buffers.sums.get();
     int64_t sums_stride = d * kLanes;
@@ -229,7 +246,8 @@ void attend(const Head<scalar_t>& head, const Head<scalar_t>& next, Buffers& buf
       columns = panel(d - first);
       const int64_t i = first * kLanes;
       kMultiply[columns - 1][rows - 1](
-          scores, n * kLanes, values.first + i, values.stride, sums + i, sums_stride, seen, factors, value_bias + i);
+          scores + from, n * kLanes, values.first + from * values.stride + i, values.stride, sums + i, sums_stride,
+          seen - from, factors, value_bias + i);
     }
     if (direct) continue;
     for (int64_t r = 0; r < rows; ++r)
@@ -245,8 +263,8 @@ class Attention {
  public:
   Attention(int64_t tokens, int64_t size) : buffers_(tokens, size) {}
 
-  void operator()(const Head<scalar_t>& head, const Head<scalar_t>& next, float scale, bool causal) {
-    attend(head, next, buffers_, scale, causal);
+  void operator()(const Head<scalar_t>& head, const Head<scalar_t>& next, float scale, const Sight& sight) {
+    attend(head, next, buffers_, scale, sight);
   }
 
  private:
@@ -258,7 +276,7 @@ class Attention {
 template <typename Way, typename scalar_t>
 void attend_all(
     const scalar_t* qkv, const float* bias, const int32_t* starts, int64_t texts, int64_t heads, int64_t hidden,
-    bool causal, const float* distances, int64_t span, scalar_t* out) {
+    const Sight& sight, const float* distances, int64_t span, scalar_t* out) {
   const int64_t size = hidden / heads, items = texts * heads;
   int64_t longest = 0;
   for (int64_t i = 0; i < texts; ++i) longest = std::max<int64_t>(longest, starts[i + 1] - starts[i]);
@@ -278,7 +296,7 @@ void attend_all(
     Way attend(longest, size);
     for (int64_t thread = begin; thread < end; ++thread)
       for (int64_t item = thread; item < items; item += threads)
-        attend(head_of(item), head_of(std::min(item + threads, items - 1)), scale, causal);
+        attend(head_of(item), head_of(std::min(item + threads, items - 1)), scale, sight);
   });
 }
 

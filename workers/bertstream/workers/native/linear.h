@@ -7,6 +7,7 @@
 #include <ATen/ops/empty_like.h>
 
 #include <optional>
+#include <string_view>
 
 #include "checks.h"
 #include "float_products.h"
@@ -139,6 +140,62 @@ at::Tensor linear_gelu(
   if (tanh) return activated(product, TanhGelu());
   const bool rough = x.scalar_type() != at::kFloat || packed.scalar_type() == at::kChar;
   return rough ? activated(product, RoughGelu()) : activated(product, Gelu());
+}
+
+// to = combine(x W' + b, other), of which `to` may be `other`
+template <typename Combine>
+void combined(const Linear& linear, const at::Tensor& other, at::Tensor& to, const Combine& combine) {
+  const int64_t outputs = linear.weights.outputs;
+  by_type(to, [&]<typename scalar_t>(scalar_t*) {
+    const scalar_t* from = other.const_data_ptr<scalar_t>();
+    scalar_t* into = to.mutable_data_ptr<scalar_t>();
+    linear(
+        [=](int64_t row, int64_t output, auto n, Vec value) {
+          const int64_t at = row * outputs + output;
+          store(into + at, combine(value, load(from + at, n)), n);
+        },
+        kNothing);
+  });
+}
+
+void check_outputs(const Linear& linear, const at::Tensor& other, const char* name) {
+  check_matrix(other, name);
+  TORCH_CHECK(
+      other.size(0) == linear.x.size(0) && other.size(1) == linear.weights.outputs &&
+          other.scalar_type() == linear.x.scalar_type(),
+      name, " must have a row for each of x, a column for each output, and the type of x");
+}
+
+// x W' + b + residual. x: [T, K]; residual: [T, N] -> [T, N]
+at::Tensor linear_add(
+    const at::Tensor& x, const at::Tensor& packed, const std::optional<at::Tensor>& columns,
+    const std::optional<at::Tensor>& factors, const at::Tensor& bias, const at::Tensor& residual) {
+  const Linear product(x, packed, columns, factors, bias);
+  check_outputs(product, residual, "residual");
+  at::Tensor y = at::empty_like(residual);
+  combined(product, residual, y, [](Vec value, Vec other) { return value + other; });
+  return y;
+}
+
+// y = activation(x W' + b) y, as gated linear units need it (arXiv 2002.05202). x: [T, K]; y: [T, N]
+at::Tensor linear_gate_(
+    at::Tensor y, const at::Tensor& x, const at::Tensor& packed, const std::optional<at::Tensor>& columns,
+    const std::optional<at::Tensor>& factors, const at::Tensor& bias, std::string_view activation) {
+  const Linear product(x, packed, columns, factors, bias);
+  check_outputs(product, y, "y");
+  const auto by = [&](const auto& activate) {
+    combined(product, y, y, [&](Vec value, Vec other) { return activate(value) * other; });
+  };
+  if (activation == "silu") {
+    by(Silu());
+  } else if (activation == "gelu_tanh") {
+    by(TanhGelu());
+  } else {
+    TORCH_CHECK(activation == "gelu", "activation must be gelu, gelu_tanh or silu");
+    const bool rough = x.scalar_type() != at::kFloat || packed.scalar_type() == at::kChar;
+    rough ? by(RoughGelu()) : by(Gelu());
+  }
+  return y;
 }
 
 // LayerNorm(values + residual), the values being taken as they come: summed in float32 and rounded once.

@@ -76,35 +76,57 @@ int64_t span_of(const at::Tensor& distances, int64_t heads, const at::Tensor& cu
 }
 
 template <typename scalar_t, typename Run>
-void by_way(int64_t size, bool has_distances, const Run& run) {
+void by_way(int64_t size, bool plain, const Run& run) {
 #ifdef BERTSTREAM_AMX
   if constexpr (std::is_same_v<scalar_t, c10::BFloat16>)
-    if (!has_distances && AmxAttention::takes(size)) return run(static_cast<AmxAttention*>(nullptr));
+    if (!plain && AmxAttention::takes(size)) return run(static_cast<AmxAttention*>(nullptr));
 #endif
   run(static_cast<Attention<scalar_t>*>(nullptr));
 }
 
 // softmax(q k' / sqrt(H / heads) + d) v within each text. qkv: [T, 3H]; bias, to be added to it first: [3H]; distances:
-// [heads, 2 span - 1], d of a key that stands from 1 - span to span - 1 tokens after its query -> [T, H]
+// [heads, 2 span - 1], d of a key that stands from 1 - span to span - 1 tokens after its query; window: tokens that a
+// query sees on both sides, -1 for all -> [T, H]
 at::Tensor attention(
     const at::Tensor& qkv, const std::optional<at::Tensor>& bias, const at::Tensor& cu_seqlens, int64_t heads,
-    bool causal, const std::optional<at::Tensor>& distances) {
+    bool causal, const std::optional<at::Tensor>& distances, int64_t window) {
   check_matrix(qkv, "qkv");
   TORCH_CHECK(heads > 0 && qkv.size(1) % (3 * heads) == 0, "qkv must have three times as many columns as all heads");
   check_texts(cu_seqlens, qkv.size(0));
   const int64_t hidden = qkv.size(1) / 3;
   const at::Tensor b = bias ? as_float(*bias, 3 * hidden, "bias") : at::Tensor();
   const int64_t span = distances ? span_of(*distances, heads, cu_seqlens) : 0;
+  TORCH_CHECK(window >= -1, "window must be a number of tokens, or -1");
+  const int64_t reach = window < 0 ? Sight::kAll : std::min(window, Sight::kAll);
+  const Sight sight{reach, causal ? 0 : reach};
   at::Tensor out = at::empty({qkv.size(0), hidden}, qkv.options());
   by_type(qkv, [&]<typename scalar_t>(scalar_t*) {
-    by_way<scalar_t>(hidden / heads, distances.has_value(), [&]<typename Way>(Way*) {
+    by_way<scalar_t>(hidden / heads, distances.has_value() || window >= 0, [&]<typename Way>(Way*) {
       attend_all<Way>(
           qkv.const_data_ptr<scalar_t>(), bias ? b.const_data_ptr<float>() : nullptr,
-          cu_seqlens.const_data_ptr<int32_t>(), cu_seqlens.size(0) - 1, heads, hidden, causal,
+          cu_seqlens.const_data_ptr<int32_t>(), cu_seqlens.size(0) - 1, heads, hidden, sight,
           distances ? distances->const_data_ptr<float>() : nullptr, span, out.mutable_data_ptr<scalar_t>());
     });
   });
   return out;
+}
+
+// Turns queries and keys by their positions. qkv: [T, 3H]; cosines, sines: [T, H / heads / 2], of each token's angles
+at::Tensor rotate_(at::Tensor qkv, const at::Tensor& cosines, const at::Tensor& sines, int64_t heads) {
+  check_matrix(qkv, "qkv");
+  TORCH_CHECK(
+      heads > 0 && qkv.size(1) % (6 * heads) == 0, "qkv must have three times as many columns as all heads, of even size");
+  for (const at::Tensor& each : {cosines, sines})
+    TORCH_CHECK(
+        each.dim() == 2 && each.size(0) == qkv.size(0) && each.size(1) == qkv.size(1) / (6 * heads) &&
+            each.is_contiguous() && each.device().is_cpu() && each.scalar_type() == at::kFloat,
+        "cosines and sines must be contiguous float32 on the CPU, half a head for each token");
+  by_type(qkv, [&]<typename scalar_t>(scalar_t*) {
+    rotate_rows(
+        qkv.mutable_data_ptr<scalar_t>(), cosines.const_data_ptr<float>(), sines.const_data_ptr<float>(), qkv.size(0),
+        heads, qkv.size(1) / (3 * heads));
+  });
+  return qkv;
 }
 
 void check_decoding(
@@ -186,12 +208,18 @@ TORCH_LIBRARY(bertstream, m) {
       "Tensor(a!)");
   m.def("add_gelu_(Tensor(a!) x, Tensor added, bool tanh) -> Tensor(a!)");
   m.def(
-      "attention(Tensor qkv, Tensor? bias, Tensor cu_seqlens, int heads, bool causal, Tensor? distances=None) -> "
-      "Tensor");
+      "attention(Tensor qkv, Tensor? bias, Tensor cu_seqlens, int heads, bool causal, Tensor? distances=None, "
+      "int window=-1) -> Tensor");
+  m.def("rotate_(Tensor(a!) qkv, Tensor cosines, Tensor sines, int heads) -> Tensor(a!)");
   m.def(
       "decode_attention(Tensor x, Tensor(a!) cache, Tensor? rows, Tensor past, Tensor lengths, int heads) -> Tensor");
   m.def("linear(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias) -> Tensor");
   m.def("linear_gelu(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias, bool tanh) -> Tensor");
+  m.def(
+      "linear_gate_(Tensor(a!) y, Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias, "
+      "str activation) -> Tensor(a!)");
+  m.def(
+      "linear_add(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias, Tensor residual) -> Tensor");
   m.def(
       "linear_add_layer_norm(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias, Tensor residual, "
       "Tensor weight, Tensor norm_bias, float eps) -> Tensor");
@@ -212,9 +240,12 @@ TORCH_LIBRARY_IMPL(bertstream, CPU, m) {
   m.impl("add_layer_norm_", &add_layer_norm_);
   m.impl("add_gelu_", &add_gelu_);
   m.impl("attention", &attention);
+  m.impl("rotate_", &rotate_);
   m.impl("decode_attention", &decode_attention);
   m.impl("linear", &linear);
   m.impl("linear_gelu", &linear_gelu);
+  m.impl("linear_gate_", &linear_gate_);
+  m.impl("linear_add", &linear_add);
   m.impl("linear_add_layer_norm", &linear_add_layer_norm);
 }
 

@@ -97,6 +97,14 @@ struct TanhGelu {
   }
 };
 
+// x / (1 + e^-x)
+struct Silu {
+  Vec operator()(Vec x) const {
+    const Vec power = exp_negative(Vec(0.f) - x.abs());  // of what is at most 0, so that it cannot overflow
+    return x * Vec::blendv(Vec(1.f), power, x < Vec(0.f)) / (Vec(1.f) + power);
+  }
+};
+
 template <typename scalar_t, typename Activation>
 void add_activate_rows(scalar_t* x, const float* added, int64_t rows, int64_t size, const Activation& activation) {
   at::parallel_for(0, rows, grain(size), [&](int64_t begin, int64_t end) {
@@ -106,6 +114,26 @@ void add_activate_rows(scalar_t* x, const float* added, int64_t rows, int64_t si
         store(row + i, activation(load(row + i, n) + load(added + i, n)), n);
       });
     }
+  });
+}
+
+// Rotary positions (arXiv 2104.09864): number i of a query's or key's first half, and number i of its second half, are a
+// point of a plane, which is turned by an angle. qkv: [rows, 3, heads, size]; cosines, sines: [rows, size / 2]
+template <typename scalar_t>
+void rotate_rows(
+    scalar_t* qkv, const float* cosines, const float* sines, int64_t rows, int64_t heads, int64_t size) {
+  const int64_t half = size / 2;
+  at::parallel_for(0, rows, grain(2 * heads * size), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      for (int64_t head = 0; head < 2 * heads; ++head) {  // of queries, then of keys
+        scalar_t *low = qkv + (r * 3 * heads + head) * size, *high = low + half;
+        for_each_vector(half, [&](int64_t i, int64_t n) {
+          const Vec a = load(low + i, n), b = load(high + i, n);
+          const Vec cosine = load(cosines + r * half + i, n), sine = load(sines + r * half + i, n);
+          store(low + i, a * cosine - b * sine, n);
+          store(high + i, b * cosine + a * sine, n);
+        });
+      }
   });
 }
 
