@@ -18,12 +18,15 @@ from tests.support.checkpoints import (
     tiny_camembert,
     tiny_distilbert,
     tiny_electra,
+    tiny_gte,
+    tiny_modernbert,
     tiny_mpnet,
+    tiny_nomic_bert,
     tiny_roberta,
     tiny_xlm_roberta,
 )
 from tests.support.documented import served_as_documented
-from tests.support.heads import HEAD_MAKERS
+from tests.support.heads import HEAD_MAKERS, LIKE_BERT_MAKERS
 from tests.support.markdown import Documented
 from tests.support.pairs import Pair
 from tests.support.server import Server, running
@@ -39,7 +42,12 @@ MAKERS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "distilbert": (tiny_distilbert, {}),
     "electra": (tiny_electra, {}),
     "mpnet": (tiny_mpnet, {}),
+    "modernbert": (tiny_modernbert, {}),
+    "modernbert-long": (tiny_modernbert, {"num_hidden_layers": 2, "max_position_embeddings": 8192}),
+    "nomic_bert": (tiny_nomic_bert, {}),
+    "gte": (tiny_gte, {}),
     **HEAD_MAKERS,
+    **LIKE_BERT_MAKERS,
 }
 
 FAMILIES = ("xlm-roberta", "camembert", "distilbert", "electra", "mpnet")
@@ -138,7 +146,7 @@ def pair(checkpoint: Callable[[str], Path], compile_cache: Path) -> Callable[...
 def server(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[Server]:
     """Yield a server of the embedded model, its default, and of tiny ones, for all tests that do not change it."""
     sharing.check_shares_servers()
-    tiny = [f"{name}={checkpoint(name)}" for name in ("bert", "roberta", "roberta-pad", *FAMILIES)]
+    tiny = [f"{name}={checkpoint(name)}" for name in ("bert", "roberta", "roberta-pad", *FAMILIES, "modernbert-long")]
     with running(["all-MiniLM-L6-v2", *tiny], "--workers", "1", cache=compile_cache) as started:
         yield started
 

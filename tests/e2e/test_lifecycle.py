@@ -49,7 +49,7 @@ def test_models_describe_themselves(server: Server) -> None:
     assert first.special_tokens["mask"].id == 103
     assert (roberta.family, roberta.max_tokens, roberta.type_vocabulary_size) == ("roberta", 512, 1)
     assert all(model.live_workers == model.workers == 1 for model in models)
-    assert len({model.revision for model in models}) == len(models) == 9
+    assert len({model.revision for model in models}) == len(models) == 10
 
 
 def test_settings_are_no_arguments_of_processes_since_all_can_read_those(server: Server) -> None:

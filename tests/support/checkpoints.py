@@ -15,6 +15,7 @@ from tokenizers import (
     Tokenizer,
     normalizers,
     pre_tokenizers,
+    processors,
     trainers,
 )
 from tokenizers.models import WordPiece
@@ -26,8 +27,12 @@ from transformers import (
     DistilBertConfig,
     DistilBertTokenizer,
     ElectraConfig,
+    GteConfig,
+    ModernBertConfig,
     MPNetConfig,
     MPNetTokenizer,
+    NomicBertConfig,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaTokenizer,
     XLMRobertaConfig,
@@ -48,6 +53,7 @@ TEXTS = (*CORPUS, "", " ", "fox", "a b", "\u2603\u2602 \u16a0\u16a1", "x" * 300,
 
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MPNET_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>")
+_ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROBERTA_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 _SIZES = {"hidden_size": 36, "num_hidden_layers": 5, "num_attention_heads": 3, "intermediate_size": 70}
 
@@ -101,6 +107,47 @@ def tiny_mpnet(directory: Path, *, architecture: str = "MPNetModel", **config: A
     sizes = _SIZES | {"vocab_size": _odd(len(vocabulary)), "max_position_embeddings": 514, "layer_norm_eps": 1e-5}
     save_random_model(directory, architecture, MPNetConfig(**(sizes | config)))
     MPNetTokenizer(vocab=vocabulary, model_max_length=512).save_pretrained(directory)
+    return directory
+
+
+def tiny_modernbert(directory: Path, *, architecture: str = "ModernBertModel", **config: Any) -> Path:
+    """Make a ModernBERT of 4 layers of odd sizes, the second and third of which see 5 tokens before and after each.
+
+    Its tokenizer is byte-level BPE between BERT's special tokens, as the public one's.
+    """
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(CORPUS, vocab_size=411, special_tokens=list(BERT_SPECIAL), show_progress=False)
+    ids = {token: tokenizer.token_to_id(token) for token in BERT_SPECIAL}
+    sizes = _SIZES | {"num_hidden_layers": 4, "vocab_size": _odd(tokenizer.get_vocab_size()), "local_attention": 11}
+    special = {f"{role}_token_id": ids[token] for role, token in _ROLES.items() if role not in ("unk", "mask")}
+    config = {"bos_token_id": None, "eos_token_id": None, "max_position_embeddings": 512, **special, **config}
+    save_random_model(directory, architecture, ModernBertConfig(**(sizes | config)))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]", [(token, ids[token]) for token in ("[CLS]", "[SEP]")]
+    )
+    inner: Any = Tokenizer.from_str(tokenizer.to_str())
+    settings = {f"{role}_token": token for role, token in _ROLES.items()}
+    inputs = ["input_ids", "attention_mask"]
+    make: Any = PreTrainedTokenizerFast  # whose constructor has no annotations
+    make(tokenizer_object=inner, model_max_length=512, model_input_names=inputs, **settings).save_pretrained(directory)
+    return directory
+
+
+def tiny_nomic_bert(directory: Path, *, architecture: str = "NomicBertModel", **config: Any) -> Path:
+    """Make a NomicBERT of 3 layers of odd sizes."""
+    vocabulary = _wordpiece(True)
+    sizes = _SIZES | {"num_hidden_layers": 3, "vocab_size": _odd(len(vocabulary)), "max_position_embeddings": 512}
+    save_random_model(directory, architecture, NomicBertConfig(**(sizes | config)))
+    BertTokenizer(vocab=vocabulary, model_max_length=512).save_pretrained(directory)
+    return directory
+
+
+def tiny_gte(directory: Path, *, architecture: str = "GteModel", **config: Any) -> Path:
+    """Make a GTE of 3 layers of odd sizes, with XLM-RoBERTa's tokenizer."""
+    pieces = [*((token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")), *_unigram(), ("<mask>", 0.0)]
+    sizes = _SIZES | {"num_hidden_layers": 3, "vocab_size": _odd(len(pieces)), "max_position_embeddings": 512}
+    save_random_model(directory, architecture, GteConfig(**(sizes | config)))
+    XLMRobertaTokenizer(vocab=pieces, model_max_length=512).save_pretrained(directory)
     return directory
 
 

@@ -43,6 +43,9 @@ class HeadPair:
         lengths = sizes(ids)
         layers = [self.program.description.layers]
         (states,) = self.program.hidden_states(packed(ids), packed(types), lengths, layers)
+        if head in self.program.description.mean_heads:
+            pooled = self.program.pool(states, lengths, "mean").to(states.dtype)
+            return list(self.program.logits(head, pooled))
         if head in FIRST_TOKEN:
             starts = torch.tensor([0, *lengths[:-1]]).cumsum(0)
             return list(self.program.logits(head, states[starts]))

@@ -11,7 +11,10 @@ from tests.support.checkpoints import (
     tiny_camembert,
     tiny_distilbert,
     tiny_electra,
+    tiny_gte,
+    tiny_modernbert,
     tiny_mpnet,
+    tiny_nomic_bert,
     tiny_roberta,
     tiny_xlm_roberta,
 )
@@ -27,6 +30,12 @@ FAMILIES: dict[str, tuple[Callable[..., Path], str]] = {
     "distilbert": (tiny_distilbert, "DistilBert"),
     "electra": (tiny_electra, "Electra"),
     "mpnet": (tiny_mpnet, "MPNet"),
+    "modernbert": (tiny_modernbert, "ModernBert"),
+}
+# Those whose heads are BERT's and RoBERTa's: what is served of them differs in nothing but the program.
+LIKE_BERT: dict[str, tuple[Callable[..., Path], str]] = {
+    "nomic_bert": (tiny_nomic_bert, "NomicBert"),
+    "gte": (tiny_gte, "Gte"),
 }
 
 
@@ -50,7 +59,7 @@ HEADS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def _maker(family: str, ending: str, config: dict[str, Any]) -> Maker:
-    maker, beginning = FAMILIES[family]
+    maker, beginning = (FAMILIES | LIKE_BERT)[family]
     return maker, {"architecture": beginning + ending, **config}
 
 
@@ -61,6 +70,7 @@ def _classifier(family: str, **config: Any) -> Maker:
 # "bert-mlm", "xlm-roberta-ner", "distilbert-choice" and so on, and these:
 HEAD_MAKERS: dict[str, Maker] = {
     **{f"{family}-{head}": _maker(family, *HEADS[head]) for family in FAMILIES for head in HEADS},
+    "modernbert-mean": _maker("modernbert", "ForSequenceClassification", {**TOPICS, "classifier_pooling": "mean"}),
     "bert-pretraining": _maker("bert", "ForPreTraining", {}),
     "bert-nsp": _maker("bert", "ForNextSentencePrediction", {}),
     "bert-cased-mlm": _maker("bert", "ForMaskedLM", {"lowercase": False}),
@@ -85,4 +95,7 @@ HEAD_MAKERS: dict[str, Maker] = {
         **labels("LABEL_0"),
     ),
     "electra-cross-encoder": _classifier("electra", **labels("LABEL_0")),
+}
+LIKE_BERT_MAKERS: dict[str, Maker] = {
+    f"{family}-{head}": _maker(family, *HEADS[head]) for family in LIKE_BERT for head in ("mlm", "classifier", "ner")
 }

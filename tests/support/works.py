@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertstream.workers.contract import INTERACTIVE, Batch, OutputOptions, Pooling, Work
+from bertstream.workers.contract import INTERACTIVE, Batch, OutputOptions, Pooling, PoolingMode, Work
 from bertstream.workers.programs.interface import AttentionOptions, Encoded, ForwardResult, with_sources
 
 LAST_LAYER = 3
@@ -107,8 +107,8 @@ class FakeProgram:
         return torch.tanh(first * 0.5)
 
     @property
-    def whole_text_heads(self) -> frozenset[str]:
-        return frozenset()
+    def whole_text_heads(self) -> dict[str, PoolingMode]:
+        return {}
 
     def pool(self, states: Tensor, lengths: list[int], mode: str, skipped: int = 0) -> Tensor:
         return torch.stack([fake_pool(text, mode) for text in states.split(lengths)])

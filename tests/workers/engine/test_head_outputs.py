@@ -18,6 +18,7 @@ from bertstream.workers.contract import (
     HeadOptions,
     Output,
     OutputOptions,
+    PoolingMode,
     ScoreFunction,
     Spans,
     SparseActivation,
@@ -225,6 +226,25 @@ def test_works_share_what_a_head_computes_and_only_their_own_rows_go_through_it(
     program = FakeProgram()
     compute(make_work(1, [3]), program=program)
     assert program.heads_run == []
+
+
+class OfMeans(FakeProgram):
+    """Classify texts by the mean of their states."""
+
+    @property
+    def whole_text_heads(self) -> dict[str, PoolingMode]:
+        return {"sequence_classification": "mean"}
+
+
+def test_a_head_may_read_the_mean_of_a_text() -> None:
+    output_options = OutputOptions(("label_scores",), head=HeadOptions("sequence_classification"))
+    works = [make_work(1, [3, 1], output_options=output_options), make_work(2, [4], output_options=output_options)]
+    program = OfMeans()
+    for work, found in zip(works, compute(*works, make_work(3, [2]), program=program), strict=False):
+        means = torch.stack([text.mean(0) for text in texts_of(work)])
+        want = torch.softmax(fake_logits("sequence_classification", means), 1)
+        torch.testing.assert_close(found["label_scores"], want)
+    assert program.heads_run == [("sequence_classification", 3)]
 
 
 def test_products_with_the_vocabulary_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

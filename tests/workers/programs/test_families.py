@@ -22,7 +22,10 @@ from tests.support.checkpoints import (
     tiny_camembert,
     tiny_distilbert,
     tiny_electra,
+    tiny_gte,
+    tiny_modernbert,
     tiny_mpnet,
+    tiny_nomic_bert,
     tiny_roberta,
     tiny_xlm_roberta,
 )
@@ -30,9 +33,13 @@ from tests.support.pairs import EXACT, Pair, difference, sizes
 
 Make = Callable[..., Pair]
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet")
+FAMILIES = (
+    *("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet"),
+    *("modernbert", "nomic_bert", "gte"),
+)
 INPUTS = (*TEXTS, ("a fox", "the dog sleeps in the sun"), ("Größere Straßen", ""))
 POOLED = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet")
+TYPES = {"bert": 2, "electra": 2, "nomic_bert": 2, "distilbert": 0, "mpnet": 0, "modernbert": 0}  # 1 for all others
 
 
 def cosine(got: Tensor, want: Tensor) -> float:
@@ -79,7 +86,7 @@ def test_half_precision_is_close(pair: Make, name: str, dtype: str, near: float)
 def test_the_description_knows_the_family(checkpoint: Callable[[str], Path], compile_cache: Path, name: str) -> None:
     found = ModelDescription.load(compile_model(checkpoint(name), cache=compile_cache))
     assert (found.family, found.max_tokens, found.has_pooler) == (name, 512, name in POOLED)
-    assert found.type_vocabulary_size == {"bert": 2, "electra": 2, "distilbert": 0, "mpnet": 0}.get(name, 1)
+    assert found.type_vocabulary_size == TYPES.get(name, 1)
     assert {"cls", "sep", "pad", "mask", "unk"} <= found.special_tokens.keys()
 
 
@@ -97,6 +104,9 @@ HEADS: list[tuple[Callable[..., Path], str]] = [
     ),
     *((tiny_electra, f"Electra{head}") for head in ("ForTokenClassification", "ForMultipleChoice")),
     *((tiny_mpnet, f"MPNet{head}") for head in ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")),
+    *((tiny_modernbert, f"ModernBert{head}") for head in ("ForMaskedLM", "ForSequenceClassification")),
+    *((tiny_nomic_bert, f"NomicBert{head}") for head in ("ForMaskedLM", "ForTokenClassification")),
+    *((tiny_gte, f"Gte{head}") for head in ("ForMaskedLM", "ForTokenClassification")),
 ]
 
 

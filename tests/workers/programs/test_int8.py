@@ -49,8 +49,10 @@ NAMES = (
     "distilbert",
     "electra",
     "mpnet",
+    "modernbert",
+    "nomic_bert",
 )
-HEADS = ("bert-mlm", "roberta-classifier", "distilbert-qa", "electra-mlm", "bert-pretraining")
+HEADS = ("bert-mlm", "roberta-classifier", "distilbert-qa", "electra-mlm", "bert-pretraining", "modernbert-mlm")
 INPUTS = (*TEXTS, ("a fox", "the dog sleeps in the sun"), ("Größere Straßen", ""))
 # Two roundings a product, each of about half a percent of the numbers that tiny random models have, and 20 products one
 # after the other beside residuals. The models' weights differ from processor to processor. Measured with 80 of them:

@@ -27,7 +27,7 @@ from tests.support.checkpoints import CORPUS
 Floats = NDArray[np.float64]
 Found = dict[str, Any]
 
-FAMILIES = ["bert", "bert-cased", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet"]
+FAMILIES = ["bert", "bert-cased", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert"]
 SEED = 5
 PAIRS = [
     ("Who jumps?", CORPUS[0]),

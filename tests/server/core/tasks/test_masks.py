@@ -42,6 +42,7 @@ FAMILIES = [
     "distilbert",
     "electra",
     "mpnet",
+    "modernbert",
 ]
 MASKED = [
     "The quick [MASK] fox.",

@@ -81,7 +81,8 @@ def check(directory: Path, family: str, **options: Any) -> TokenizerSettings:
 
 
 @pytest.mark.parametrize(
-    "name", ["bert", "bert-cased", "roberta-pad", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet"]
+    "name",
+    ["bert", "bert-cased", "roberta-pad", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert"],
 )
 def test_tokenizer_json(checkpoint: Checkpoint, tmp_path: Path, name: str) -> None:
     directory = Path(shutil.copytree(checkpoint(name), tmp_path / name))

@@ -268,6 +268,7 @@ def describe(contents: Contents, target: Target, revision: str, measured: Precis
         clean_up_spaces=tokenizer.clean_up_spaces,
         special_tokens=tokenizer.special_tokens,
         scores_by_modules=sentence.scores_by_modules,
+        mean_heads=tuple(head.name for head in contents.heads.shapes if head.pooling == "mean"),
         heads=_heads(contents),
         labels=config.heads.labels,
         score_function=scores.function,

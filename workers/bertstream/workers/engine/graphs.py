@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bertstream.workers.contract import Pooling
+from bertstream.workers.contract import Pooling, PoolingMode
 from bertstream.workers.engine.copies import to_device
 from bertstream.workers.engine.outputs import finish
 from bertstream.workers.programs.interface import (
@@ -247,7 +247,7 @@ class RecordedProgram:
         return self._plain.pool(states, lengths, mode, skipped)
 
     @property
-    def whole_text_heads(self) -> frozenset[str]:
+    def whole_text_heads(self) -> Mapping[str, PoolingMode]:
         return self._plain.whole_text_heads
 
     @property

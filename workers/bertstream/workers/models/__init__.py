@@ -24,6 +24,7 @@ from bertstream.workers.models.shape import (
     Operators,
     Products,
     SentenceShape,
+    TextPooling,
     VectorShape,
 )
 
@@ -44,6 +45,7 @@ __all__ = [
     "Operators",
     "Products",
     "SentenceShape",
+    "TextPooling",
     "VectorShape",
     "decoder_weight_shapes",
     "encoder_weight_shapes",

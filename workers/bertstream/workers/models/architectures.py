@@ -11,13 +11,17 @@ from typing import Any
 from bertstream.workers.models.bert import BertEncoder, BertShape
 from bertstream.workers.models.decoder import CausalEncoder
 from bertstream.workers.models.encoder import Encoder
+from bertstream.workers.models.modernbert import ModernBertEncoder, ModernBertShape
 from bertstream.workers.models.mpnet import MPNetEncoder, MPNetShape
+from bertstream.workers.models.rotary_bert import RotaryBertEncoder, RotaryBertShape
 from bertstream.workers.models.shape import EncoderShape, Operators
 
 # Keyed by the class of the shape, which a family names. Each takes a shape of that class, and operators.
 ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], Encoder]] = {
     BertShape: BertEncoder,
     MPNetShape: MPNetEncoder,
+    ModernBertShape: ModernBertEncoder,
+    RotaryBertShape: RotaryBertEncoder,
 }
 # The encoders that generate too. They also have `new_cache`, `prefill` and `step`, as CausalEncoder has them.
 CAUSAL_ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], Encoder]] = {

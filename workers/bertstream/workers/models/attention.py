@@ -17,6 +17,8 @@ from torch.nn import functional
 from bertstream.workers.models.segments import Segments
 from bertstream.workers.models.shape import Operators
 
+QUERIES = 128  # of a text, that ATen attends for at once where they see a window of keys alone
+
 
 class Wanted(NamedTuple):
     """Name the texts and heads whose attention weights are wanted, which the fast kernels do not keep."""
@@ -61,20 +63,42 @@ def square(rows: Tensor, tokens: int) -> Tensor:
     return rows[:, places - places.unsqueeze(1) + rows.size(1) // 2]
 
 
+def window_mask(first: int, last: int, low: int, high: int, window: int, device: torch.device) -> Tensor:
+    """Return which keys, from `low` to before `high`, each query, from `first` to before `last`, sees.
+
+    A query sees keys that are at most `window` tokens away -> bool [last - first, high - low].
+    """
+    keys = torch.arange(low, high, device=device)
+    return (keys - torch.arange(first, last, device=device).unsqueeze(1)).abs() <= window
+
+
 class Attention(nn.Module):
     """Compute softmax(q k' / sqrt(D) + bias by distance) v within each text, without padding.
 
     Only a decoder's has a mask. For `biased` layers each batch brings the bias by distance, which neither our kernels
-    on GPUs nor flash attention support.
+    on GPUs nor flash attention support. With a `window`, a query sees the keys at most so many tokens before or after
+    it.
     """
 
-    __constants__ = ("causal", "flash", "head_size", "heads", "native")
+    __constants__ = ("causal", "flash", "has_window", "head_size", "heads", "native", "queries", "window")
 
     def __init__(
-        self, hidden_size: int, heads: int, operators: Operators, *, causal: bool = False, biased: bool = False
+        self,
+        hidden_size: int,
+        heads: int,
+        operators: Operators,
+        *,
+        causal: bool = False,
+        biased: bool = False,
+        window: int | None = None,
     ) -> None:
         super().__init__()
+        if window is not None and (causal or biased):
+            raise ValueError("attention within a window has neither a direction nor a bias")
         self.causal = causal
+        self.has_window = window is not None
+        self.window = -1 if window is None else window
+        self.queries = QUERIES
         self.heads = heads
         self.head_size = hidden_size // heads
         self.native = operators.native and not operators.flash  # flash attention is faster where it can be used
@@ -95,7 +119,9 @@ class Attention(nn.Module):
         distance_bias makes it.
         """
         if self.native:
-            return torch.ops.bertstream.attention(qkv, bias, segments.cu_seqlens, self.heads, self.causal, distances)
+            return torch.ops.bertstream.attention(
+                qkv, bias, segments.cu_seqlens, self.heads, self.causal, distances, self.window
+            )
         if bias is not None:
             qkv = qkv + bias
         if self.flash:
@@ -108,8 +134,22 @@ class Attention(nn.Module):
         qkv: [T, 3H] -> [T, H].
         """
         q, k, v = qkv.view(-1, 3, self.heads, self.head_size).unbind(1)  # each [T, h, D]
-        cu, longest = segments.cu_seqlens, segments.longest
-        context = torch.ops.aten._flash_attention_forward(q, k, v, cu, cu, longest, longest, 0.0, self.causal, False)[0]
+        cu, longest, window = segments.cu_seqlens, segments.longest, self.window
+        # Its window is -1 for all keys, too.
+        context = torch.ops.aten._flash_attention_forward(
+            q,
+            k,
+            v,
+            cu,
+            cu,
+            longest,
+            longest,
+            0.0,
+            self.causal,
+            False,
+            window_size_left=window,
+            window_size_right=window,
+        )[0]
         return context.reshape(-1, self.heads * self.head_size)
 
     def by_runs(self, qkv: Tensor, segments: Segments, squares: Optional[Tensor]) -> Tensor:  # noqa: UP045
@@ -123,10 +163,28 @@ class Attention(nn.Module):
             q, k, v = rows.view(texts, length, 3, self.heads, self.head_size).permute(2, 0, 3, 1, 4).unbind(0)
             added = None if squares is None else squares[:, :length, :length].unsqueeze(0)
             # [texts, h, length, D]
-            found = functional.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=self.causal)
+            if self.has_window:
+                found = self.within_window(q, k, v)
+            else:
+                found = functional.scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=self.causal)
             run = context[first : first + texts * length].view(texts, length, self.heads, self.head_size)
             run.copy_(found.transpose(1, 2))
         return context
+
+    def within_window(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend for some queries at a time, with the keys that they see, so that no mask is as wide as a text.
+
+        q, k, v: [texts, h, length, D] -> the same.
+        """
+        length = q.size(2)
+        found: List[Tensor] = []  # noqa: UP006
+        for first in range(0, length, self.queries):
+            last = min(first + self.queries, length)
+            low, high = max(first - self.window, 0), min(last + self.window, length)
+            mask = window_mask(first, last, low, high, self.window, q.device)
+            keys, values = k[:, :, low:high], v[:, :, low:high]
+            found.append(functional.scaled_dot_product_attention(q[:, :, first:last], keys, values, attn_mask=mask))
+        return torch.cat(found, dim=2)
 
     def weights(
         self,
@@ -152,6 +210,9 @@ class Attention(nn.Module):
             if distances is not None:
                 rows = distances.index_select(0, wanted.heads)
                 scores = scores + (square(rows, length) if self.native else rows[:, :length, :length])
+            if self.has_window:
+                seen = window_mask(0, length, 0, length, self.window, qkv.device)
+                scores = scores.masked_fill(~seen, -math.inf)
             if self.causal:
                 later = torch.ones([length, length], dtype=torch.bool, device=qkv.device).triu(1)
                 scores = scores.masked_fill(later, -math.inf)

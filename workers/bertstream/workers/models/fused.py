@@ -16,6 +16,14 @@ from bertstream.workers.models.activations import GELUS, Activation
 from bertstream.workers.models.linear import Linear
 from bertstream.workers.models.shape import Operators
 
+# The activations that the C++ operators multiply by -> their names for them.
+_GATES = {
+    **dict.fromkeys(GELUS, "gelu_tanh"),
+    "gelu": "gelu",
+    "silu": "silu",
+    "swish": "silu",
+}
+
 
 class LinearAddNorm(nn.Module):
     """Compute LayerNorm(x W' + b + residual).
@@ -25,9 +33,9 @@ class LinearAddNorm(nn.Module):
 
     __constants__ = ("eps", "native", "packs")
 
-    def __init__(self, size: int, hidden_size: int, eps: float, operators: Operators) -> None:
+    def __init__(self, size: int, hidden_size: int, eps: float, operators: Operators, *, bias: bool = True) -> None:
         super().__init__()
-        self.linear = Linear(size, hidden_size, operators)
+        self.linear = Linear(size, hidden_size, operators, bias=bias)
         self.weight = nn.Parameter(torch.ones(hidden_size))
         self.bias = nn.Parameter(torch.zeros(hidden_size))
         self.eps = eps
@@ -74,17 +82,31 @@ class LinearAddNorm(nn.Module):
         )
 
 
+class LinearAdd(Linear):
+    """Compute x W' + b + residual, for layers whose norms come first (pre-norm)."""
+
+    def add(self, x: Tensor, residual: Tensor) -> Tensor:
+        """Apply the layer.
+
+        x: [T, size]; residual: [T, H] -> [T, H].
+        """
+        if self.packs:
+            return torch.ops.bertstream.linear_add(x, self.packed, self.columns, self.factors, self.bias, residual)
+        else:
+            return self.linear(x).add_(residual)
+
+
 class Projection(Linear):
     """Project to queries, keys and values.
 
-    Where the product is ATen's, attention in C++ adds the bias.
+    Where the product is ATen's, attention in C++ adds the bias, unless something else reads the product before.
     """
 
     __constants__ = ("float8", "native", "packs", "pends", "plain")
     reads_normalized = True
 
-    def __init__(self, hidden_size: int, operators: Operators) -> None:
-        super().__init__(hidden_size, 3 * hidden_size, operators)
+    def __init__(self, hidden_size: int, operators: Operators, *, bias: bool = True) -> None:
+        super().__init__(hidden_size, 3 * hidden_size, operators, bias=bias)
         self.pends = operators.native and not self.packs and not operators.flash
 
     def pending(self, x: Tensor) -> Tuple[Tensor, Optional[Tensor]]:  # noqa: UP006, UP045
@@ -92,6 +114,12 @@ class Projection(Linear):
         if self.pends:
             return self.product(x), self.bias
         return self(x), None
+
+
+class NormalizedLinear(Linear):
+    """Compute x W' + b of normalised states."""
+
+    reads_normalized = True
 
 
 class LinearActivation(Linear):
@@ -135,6 +163,33 @@ class LinearActivation(Linear):
         x: [T, H] -> float8 [T, I], scales [T, 1].
         """
         return torch.ops.bertstream.add_gelu_quantize_rows(self.product(x), self.bias, self.tanh)
+
+
+class GatedLinear(nn.Module):
+    """Compute activation(x A' + a) (x B' + b), a gated linear unit (arXiv 2002.05202).
+
+    In C++, activation and multiplication are part of the second product.
+    """
+
+    __constants__ = ("form", "fuses")
+
+    def __init__(self, inputs: int, outputs: int, activation: str, operators: Operators, *, bias: bool) -> None:
+        super().__init__()
+        self.gate = NormalizedLinear(inputs, outputs, operators, bias=bias)  # A
+        self.up = NormalizedLinear(inputs, outputs, operators, bias=bias)  # B
+        self.activation = Activation(activation, invariant=self.gate.packs)
+        self.form = _GATES.get(activation, "")
+        self.fuses = self.gate.packs and self.form != ""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer. x: [T, H] -> [T, I]."""
+        if self.fuses:
+            gate = self.gate
+            return torch.ops.bertstream.linear_gate_(
+                self.up(x), x, gate.packed, gate.columns, gate.factors, gate.bias, self.form
+            )
+        else:
+            return self.activation(self.gate(x)).mul_(self.up(x))
 
 
 class FeedForward(nn.Module):

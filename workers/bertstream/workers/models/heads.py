@@ -49,7 +49,7 @@ class VocabularyHead(nn.Module):
 
 
 class LinearHead(nn.Module):
-    """Give logits for a text's first token, or for each token, by one linear layer or two."""
+    """Give logits for whole texts, or for each token, by one linear layer or two, with a norm between them or not."""
 
     __constants__ = ("reads_pooler",)
 
@@ -60,13 +60,14 @@ class LinearHead(nn.Module):
         self.dense = Linear(hidden, hidden, own) if head.has_dense else nn.Identity()
         self.output = Linear(hidden, head.outputs, own)
         self.activation = activation(head.activation, invariant=self.output.packs)
+        self.norm = nn.LayerNorm(hidden, eps=shape.layer_norm_eps) if head.has_norm else nn.Identity()
 
     def forward(self, states: Tensor, words: Tensor) -> Tensor:
         """Return logits; `words` is not used here.
 
         states: [M, H] -> [M, outputs].
         """
-        return self.output(self.activation(self.dense(states)))
+        return self.output(self.norm(self.activation(self.dense(states))))
 
 
 def activation(name: str, *, invariant: bool) -> nn.Module:

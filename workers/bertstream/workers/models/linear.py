@@ -34,7 +34,7 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.has_bias = bias
-        # None is for plain products alone: finish() makes zeros of it for the others.
+        # None is for ATen's products alone: finish() makes zeros of it for all that our operators read.
         self.bias: nn.Parameter = nn.Parameter(torch.empty(outputs)) if bias else None  # type: ignore[assignment]
         products: Products = operators.products
         if products == "fp8" and not float8.takes(inputs, outputs):
@@ -53,15 +53,16 @@ class Linear(nn.Module):
 
         largest: [K], the largest size of each input, where that is known; for int8 alone.
         """
+        weight = self.weight.detach()
+        if not self.has_bias and (self.native or not self.plain):
+            kind = torch.bfloat16 if self.float8 else weight.dtype  # of results
+            self.bias = nn.Parameter(torch.zeros(len(weight), dtype=kind, device=weight.device))
         if self.plain:
             return
-        weight = self.weight.detach()
         source = weight.data_ptr(), weight.shape
         if source not in made:
             made[source] = self._made_of(weight, largest)
         del self.weight
-        if not self.has_bias:
-            self.bias = nn.Parameter(weight.new_zeros(len(weight)))
         for name, tensor in zip(("packed", "columns", "factors"), made[source], strict=True):
             self.register_buffer(name, tensor)
 

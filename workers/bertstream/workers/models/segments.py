@@ -16,6 +16,7 @@ class Segments(NamedTuple):
     starts: Tensor  # [n] int64, the first token of each text
     cu_seqlens: Tensor  # [n + 1] int32, as flash attention takes it
     longest: int
+    tokens: int  # T
     runs: List[Tuple[int, int, int]]  # noqa: UP006  # (first token, texts, tokens a text) of neighbours of equal length
 
 
@@ -42,7 +43,12 @@ def segments(lengths: List[int], device: torch.device) -> Segments:  # noqa: UP0
     cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32)
     cu_seqlens[1:] = ends
     return Segments(
-        sizes.to(device), (ends - sizes).to(device), cu_seqlens.to(device), max(lengths), equal_length_runs(lengths)
+        sizes.to(device),
+        (ends - sizes).to(device),
+        cu_seqlens.to(device),
+        max(lengths),
+        sum(lengths),
+        equal_length_runs(lengths),
     )
 
 
@@ -52,7 +58,9 @@ def on_cuda(lengths: List[int], device: torch.device) -> Segments:  # noqa: UP00
     cu_seqlens[1:] = torch.tensor(lengths, dtype=torch.int64).cumsum(0)
     there = cu_seqlens.pin_memory().to(device, non_blocking=True)
     starts = there[:-1].to(torch.int64)
-    return Segments(there[1:].to(torch.int64) - starts, starts, there, max(lengths), equal_length_runs(lengths))
+    return Segments(
+        there[1:].to(torch.int64) - starts, starts, there, max(lengths), sum(lengths), equal_length_runs(lengths)
+    )
 
 
 def segments_at(cu_seqlens: Tensor, tokens: int, longest: int) -> Segments:
@@ -63,7 +71,7 @@ def segments_at(cu_seqlens: Tensor, tokens: int, longest: int) -> Segments:
     """
     ends = cu_seqlens.to(torch.int64)
     runs: List[Tuple[int, int, int]] = []  # noqa: UP006
-    return Segments(ends[1:] - ends[:-1], ends[:-1].clamp(max=tokens - 1), cu_seqlens, longest, runs)
+    return Segments(ends[1:] - ends[:-1], ends[:-1].clamp(max=tokens - 1), cu_seqlens, longest, tokens, runs)
 
 
 def spread(values: Tensor, segments: Segments, tokens: int) -> Tensor:

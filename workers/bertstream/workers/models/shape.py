@@ -64,6 +64,10 @@ class Operators:
         return replace(self, products=self.others)
 
 
+# What a head of whole texts reads of each: its first token's state, or the mean of all tokens' states.
+TextPooling = Literal["cls", "mean"]
+
+
 @dataclass(frozen=True, slots=True)
 class HeadShape:
     """Hold the sizes and switches of a task head, which the family's tables and config.json fill in."""
@@ -74,7 +78,9 @@ class HeadShape:
     tied: bool = True  # for "vocabulary": the matrix is that of the word embeddings
     reads_pooler: bool = False  # reads what the pooler makes of the first token, not its state
     has_dense: bool = False  # whether there is a layer before the last one
+    has_norm: bool = False  # whether a LayerNorm follows that layer and its activation; always so for "vocabulary"
     activation: str = ""  # after the dense layer; "" for none
+    pooling: TextPooling = "cls"  # for heads of whole texts
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     clean_up_spaces: bool = False  # of decoded texts: "it ' s so ." becomes "it's so."
     special_tokens: dict[str, tuple[str, int]] = {}  # cls sep pad mask unk bos eos
     scores_by_modules: bool = False  # sequence_classification reads pooled states, by sentence-transformers' modules
+    mean_heads: tuple[str, ...] = ()  # those of whole texts that read the mean of all states, not the first one
     heads: tuple[str, ...] = ()  # contract.HeadName, "causal_lm", "sequence_to_sequence"
     labels: tuple[str, ...] = ()  # of sequence_classification or token_classification, by number
     score_function: str = "softmax"  # for sequence_classification, as the config says; one of contract.ScoreFunction

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from bertstream.workers.contract import Pooling
+from bertstream.workers.contract import Pooling, PoolingMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,11 @@ class Program(Protocol):
         """
 
     @property
-    def whole_text_heads(self) -> frozenset[str]:
-        """Return the heads whose logits are given by pooling by "checkpoint"."""
+    def whole_text_heads(self) -> Mapping[str, PoolingMode]:
+        """Return the heads that read all of a text's tokens, and how these are pooled.
+
+        Pooling by "checkpoint" gives their logits; by another mode, what `logits` reads.
+        """
 
     @property
     def vocabulary_size(self) -> int:

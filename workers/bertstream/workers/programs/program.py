@@ -7,6 +7,7 @@ import logging
 import math
 import mmap
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,9 +74,13 @@ class ScriptedProgram:
         return self.description.vocabulary_size
 
     @property
-    def whole_text_heads(self) -> frozenset[str]:
-        """Return the heads that read all of a text's tokens: pooling by "checkpoint" gives their logits."""
-        return frozenset({"sequence_classification"}) if self.description.scores_by_modules else frozenset()
+    def whole_text_heads(self) -> Mapping[str, PoolingMode]:
+        """Return the heads that read all of a text's tokens, and how these are pooled.
+
+        Pooling by "checkpoint" gives their logits; by "mean", what `logits` reads.
+        """
+        by_mean: dict[str, PoolingMode] = dict.fromkeys(self.description.mean_heads, "mean")
+        return by_mean | ({"sequence_classification": "checkpoint"} if self.description.scores_by_modules else {})
 
     @property
     def poolings(self) -> tuple[Pooling, ...]:
@@ -201,13 +206,13 @@ class ScriptedProgram:
         """Return logits in the program's precision, of a head that does not generate.
 
         states: [rows, H], the last layer's of the tokens that the head reads -> [rows, outputs]: of masked tokens for
-        "fill_mask", [M, V]; of texts' first tokens for "next_sentence", [n, 2], that B follows A and that it does not,
-        "sequence_classification", [n, labels], and "multiple_choice", [n, 1]; of all tokens for "token_classification",
-        [T, labels], and "question_answering", [T, 2], that the answer starts and ends here. Raises ValueError where
-        there is no such head.
+        "fill_mask", [M, V]; of texts' first tokens, or pooled as whole_text_heads says, for "next_sentence", [n, 2],
+        that B follows A and that it does not, "sequence_classification", [n, labels], and "multiple_choice", [n, 1]; of
+        all tokens for "token_classification", [T, labels], and "question_answering", [T, 2], that the answer starts and
+        ends here. Raises ValueError where there is no such head.
         """
         self._check_head(head, tuple(name for name in self.description.heads if name not in GENERATING))
-        if head in self.whole_text_heads:
+        if self.whole_text_heads.get(head) == "checkpoint":
             raise ValueError(f"this model's head {head!r} reads whole texts")
         logits: Tensor = self._module.logits(head, states)
         return logits

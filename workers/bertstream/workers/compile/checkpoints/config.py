@@ -94,15 +94,22 @@ def _architecture(values: Mapping[str, Any], path: Path) -> str:
     return named[0]
 
 
-def _own_code(directory: Path, values: dict[str, Any]) -> tuple[str, ...]:
-    """Return the transformers classes that the checkpoint replaces by its own code, which we do not run."""
+def _own_code(directory: Path, values: dict[str, Any], family: Family) -> tuple[str, ...]:
+    """Return the transformers classes that the checkpoint replaces by its own code, which we do not run.
+
+    Left out is code whose numbers are the family's.
+    """
     tokenizer = read_object(directory / "tokenizer_config.json")
-    mapped = [*_keys(values.get("auto_map")), *_keys(tokenizer.get("auto_map"))]
-    return tuple(name for name in dict.fromkeys(mapped) if name.startswith(("AutoModel", "AutoTokenizer")))
+    mapped = _texts(tokenizer.get("auto_map")) | _texts(values.get("auto_map"))
+    return tuple(
+        name
+        for name, code in mapped.items()
+        if name.startswith(("AutoModel", "AutoTokenizer")) and not code.rpartition("--")[2].startswith(family.own_code)
+    )
 
 
-def _keys(value: Any) -> list[str]:
-    return list(map(str, value)) if isinstance(value, dict) else []
+def _texts(value: Any) -> dict[str, str]:
+    return {str(key): str(text) for key, text in value.items()} if isinstance(value, dict) else {}
 
 
 def _part(values: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
@@ -122,13 +129,20 @@ def _parse(
 ) -> CheckpointConfig:
     path = directory / "config.json"
     family = _family(values, path)
+    own_code = _own_code(directory, values, family)
+    values = _read(family, {**family.defaults, **values}, path)
     _check_supported(values, family, place, path)
-    own_code = _own_code(directory, values)
-    values = {**family.defaults, **values}
     is_decoder = values.get("is_decoder") is True
     shape = _shape(family, values, path, {"causal": True} if is_decoder else {})
     heads = read_head_settings(directory, values, family.heads, architecture, shape, task, root)
     return CheckpointConfig(family, architecture, shape, heads, is_decoder=is_decoder, own_code=own_code)
+
+
+def _read(family: Family, values: dict[str, Any], path: Path) -> dict[str, Any]:
+    try:
+        return dict(family.read(values))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _check_supported(values: dict[str, Any], family: Family, place: str, path: Path) -> None:

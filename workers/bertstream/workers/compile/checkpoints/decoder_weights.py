@@ -90,7 +90,7 @@ def _convert(weights: Mapping[str, Tensor], config: CheckpointConfig) -> tuple[D
     converted = convert_named(_without_pooler(weights, family), family, names)
     words = converted["embeddings.word.weight"]
     named = {todays_name(name, family): weight for name, weight in weights.items()}
-    head, own = convert_head(possible.head, possible.shape, named, words, shape, tied=config.heads.tied)
+    head, own = convert_head(possible, named, words, shape, tied=config.heads.tied)
     return DecoderShape(shape, head), converted | {f"head.{name}": weight for name, weight in own.items()}
 
 

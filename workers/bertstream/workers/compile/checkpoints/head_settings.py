@@ -12,9 +12,10 @@ from bertstream.workers.compile.sources.bounds import MOST_LABELS, check_count, 
 from bertstream.workers.compile.sources.errors import CheckpointError
 from bertstream.workers.compile.sources.files import read_object
 from bertstream.workers.contract import TASKS, ScoreFunction
-from bertstream.workers.models import SUPPORTED_ACTIVATIONS, EncoderShape, HeadShape
+from bertstream.workers.models import SUPPORTED_ACTIVATIONS, EncoderShape, HeadShape, TextPooling
 
 DEFAULT_LABELS = 2
+_POOLINGS: dict[str, TextPooling] = {"cls": "cls", "mean": "mean"}
 _RERANK_FUNCTIONS: dict[str, ScoreFunction] = {"Identity": "none", "Sigmoid": "sigmoid"}
 
 
@@ -25,6 +26,7 @@ class PossibleHead:
     head: Head
     shape: HeadShape
     promised: bool  # the checkpoint's class says that it has this head
+    optional: frozenset[str] = frozenset()  # our weights that may not be there, since they are zeros
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,12 @@ def read_head_settings(
             kind=head.kind,
             reads_pooler=head.reads_pooler,
             has_dense="dense" in head.modules,
+            has_norm="norm" in head.modules,
+            pooling=read_pooling(head, values, path),
             activation=read_activation(head, values, path),
         )
-        possible.append(PossibleHead(head, head_shape, _is_promised(head, architecture, task)))
+        optional = frozenset(ours for ours, key in head.optional.items() if values.get(key) is False)
+        possible.append(PossibleHead(head, head_shape, _is_promised(head, architecture, task), optional))
     scored = any(head.name == "sequence_classification" for head in heads)
     scores = read_scores(root or directory, values, len(labels)) if scored else ScoreSettings()
     return HeadSettings(tuple(possible), labels, scores, values.get("tie_word_embeddings") is not False)
@@ -183,6 +188,15 @@ def _rerank_name(root: Path, values: Mapping[str, Any]) -> str:
         values.get("sbert_ce_default_activation_function"),
     )
     return next((str(name) for name in found if name), "")
+
+
+def read_pooling(head: Head, values: Mapping[str, Any], path: Path) -> TextPooling:
+    """Return what the head reads of a text. Raises CheckpointError for what is neither "cls" nor "mean"."""
+    name = values.get(head.pooling_setting, "cls")
+    found: TextPooling | None = _POOLINGS.get(name) if isinstance(name, str) else None
+    if found is None:
+        raise CheckpointError(f"{path}: {head.pooling_setting} must be cls or mean, not {shown(name)}")
+    return found
 
 
 def read_activation(head: Head, values: Mapping[str, Any], path: Path) -> str:

@@ -76,7 +76,7 @@ def _try_head(
     each: PossibleHead, weights: Mapping[str, Tensor], words: Tensor, config: CheckpointConfig
 ) -> tuple[HeadShape, dict[str, Tensor]] | None:
     try:
-        return convert_head(each.head, each.shape, weights, words, config.shape, tied=config.heads.tied)
+        return convert_head(each, weights, words, config.shape, tied=config.heads.tied)
     except CheckpointError:
         if each.promised:
             raise
@@ -84,7 +84,7 @@ def _try_head(
 
 
 def convert_head(
-    head: Head, shape: HeadShape, weights: Mapping[str, Tensor], words: Tensor, encoder: EncoderShape, *, tied: bool
+    each: PossibleHead, weights: Mapping[str, Tensor], words: Tensor, encoder: EncoderShape, *, tied: bool
 ) -> tuple[HeadShape, dict[str, Tensor]]:
     """Return a head's shape and weights, float32, by our names within it.
 
@@ -92,20 +92,23 @@ def convert_head(
     matrix is `words`, as in transformers; one that is there is used. Raises CheckpointError that names what is missing
     or of a wrong shape.
     """
+    head, shape = each.head, each.shape
     sources = {ours: next((name for name in names if name in weights), "") for ours, names in _names(head).items()}
     if head.vocabulary_matrix:
         shape = replace(shape, tied=_is_tied(weights.get(head.vocabulary_matrix), words, tied))
     expected = weight_shapes(encoder, shape)
-    missing = [_names(head)[ours][-1] for ours in expected if not sources[ours]]
+    zeros = {ours: torch.zeros(expected[ours]) for ours in expected if ours in each.optional and not sources[ours]}
+    missing = [_names(head)[ours][-1] for ours in expected if not sources[ours] and ours not in zeros]
     if shape.reads_pooler and not encoder.has_pooler:
         missing.append("pooler.dense.weight")
     if missing:
         raise CheckpointError(f"the checkpoint lacks weights of its head {head.name}: {', '.join(missing)}")
-    for ours, wanted in expected.items():
+    there = {ours: wanted for ours, wanted in expected.items() if ours not in zeros}
+    for ours, wanted in there.items():
         found = weights[sources[ours]].shape
         if found != wanted:
             raise CheckpointError(f"weight {sources[ours]} is {list(found)}, and config.json says {list(wanted)}")
-    return shape, {ours: joined([weights[sources[ours]]], (sources[ours],)) for ours in expected}
+    return shape, zeros | {ours: joined([weights[sources[ours]]], (sources[ours],)) for ours in there}
 
 
 def _is_tied(matrix: Tensor | None, words: Tensor, tied: bool) -> bool:

@@ -73,7 +73,13 @@ def _all_of(task: str) -> list[Head]:
 
 
 def _names(head: Head) -> set[str]:
-    return {f"{module}.{part}" for module in head.modules.values() for part in PARTS}
+    """Return the checkpoint's names of all weights that the head must have."""
+    return {
+        f"{theirs}.{part}"
+        for ours, theirs in head.modules.items()
+        for part in PARTS
+        if f"{ours}.{part}" not in head.optional
+    }
 
 
 def _likely(possible: list[Head], outputs: int, config: CheckpointConfig) -> set[str]:

@@ -97,17 +97,30 @@ def convert_named(weights: Mapping[str, Tensor], family: Family, names: Collecti
 def _converted(found: Mapping[str, Tensor], family: Family, names: Collection[str]) -> dict[str, Tensor]:
     wanted = {ours: family.sources(ours) for ours in names}
     _check_names(found, {name for sources in wanted.values() for name in sources})
-    return {ours: joined([found[name] for name in sources], sources) for ours, sources in wanted.items()}
+    return {
+        ours: joined([_part(found[name], family.half(ours)) for name in sources], sources)
+        for ours, sources in wanted.items()
+    }
+
+
+def _part(weight: Tensor, half: int | None) -> Tensor:
+    """Return the first or second half of the rows, of which a checkpoint that fits has an even number."""
+    if half is None or not weight.dim():
+        return weight
+    size = weight.size(0) // 2
+    return weight[half * size : (half + 1) * size]
 
 
 def _encoder_weights(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
     """Return the encoder's weights without heads, buffers and prefix, by today's names."""
-    has_prefix = any(name.startswith(f"{family.prefix}embeddings.") for name in weights)
+    prefixes = (family.prefix, *family.other_prefixes)
+    starts = [each for each in prefixes if any(name.startswith(f"{each}embeddings.") for name in weights)]
+    prefix = starts[0] if starts else ""
     found = {}
     for name, tensor in weights.items():
         if name.startswith(family.head_prefixes):
             continue
-        name = todays_name(name.removeprefix(family.prefix) if has_prefix else name, family)
+        name = todays_name(name.removeprefix(prefix), family)
         if name not in family.buffers:
             found[name] = tensor
     return found

@@ -75,15 +75,17 @@ class Asking:
 
     def _run(self, works: Sequence[int], head: str, rows_of_work: Callable[[int], Ints]) -> Joined:
         if head in self.program.whole_text_heads:
-            return self._run_whole(works)
+            return self._run_whole(works, head)
         rows = [rows_of_work(index) for index in works]
         return Joined({"": self.program.logits(head, self.states(rows)).float()}, slices(works, rows))
 
-    def _run_whole(self, works: Sequence[int]) -> Joined:
-        """Run sentence-transformers' modules, which pool all of a text's tokens: [texts, labels] float32."""
-        states = self.states([self.tokens(index) for index in works]).float()
+    def _run_whole(self, works: Sequence[int], head: str) -> Joined:
+        """Run a head of pooled states, or sentence-transformers' modules, which pool: [texts, labels] float32."""
+        mode = self.program.whole_text_heads[head]
+        states = self.states([self.tokens(index) for index in works])
         lengths = [self.lengths(index) for index in works]
-        logits = self.program.pool(states, np.concatenate(lengths).tolist(), "checkpoint")
+        pooled = self.program.pool(states.float(), np.concatenate(lengths).tolist(), mode)
+        logits = pooled if mode == "checkpoint" else self.program.logits(head, pooled.to(states.dtype)).float()
         return Joined({"": logits}, slices(works, lengths))
 
     @property

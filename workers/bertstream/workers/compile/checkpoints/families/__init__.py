@@ -7,10 +7,19 @@ from bertstream.workers.compile.checkpoints.families.bert import BERT
 from bertstream.workers.compile.checkpoints.families.distilbert import DISTILBERT
 from bertstream.workers.compile.checkpoints.families.electra import ELECTRA
 from bertstream.workers.compile.checkpoints.families.family import Family, Head
+from bertstream.workers.compile.checkpoints.families.gte import GTE, NEW
+from bertstream.workers.compile.checkpoints.families.modernbert import MODERNBERT
 from bertstream.workers.compile.checkpoints.families.mpnet import MPNET
+from bertstream.workers.compile.checkpoints.families.nomic_bert import NOMIC_BERT
 from bertstream.workers.compile.checkpoints.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 
 __all__ = ["FAMILIES", "Family", "Head"]
 
 # Keyed by config.json's model_type.
-FAMILIES = {family.name: family for family in (BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, MPNET)}
+FAMILIES = {
+    family.name: family
+    for family in (
+        *(BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, MPNET),
+        *(MODERNBERT, NOMIC_BERT, GTE, NEW),
+    )
+}

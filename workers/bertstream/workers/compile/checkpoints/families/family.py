@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,6 +34,9 @@ class Head:
     reads_pooler: bool = False
     activation: str = ""  # after the dense layer; "" for none
     activation_setting: str = ""  # config.json's key that may name another activation
+    # Our weights that may not be there, since they are zeros -> config.json's key that says so by being false.
+    optional: Mapping[str, str] = field(default_factory=dict)
+    pooling_setting: str = ""  # config.json's key that says what is read of a text: "cls", its first token, or "mean"
     # Settings that change the numbers in ways we do not compute: key -> the values that change nothing.
     harmless: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
@@ -68,6 +71,12 @@ class Family:
     buffers: tuple[str, ...] = ("embeddings.position_ids", "embeddings.token_type_ids")  # not weights
     renamed: Mapping[str, str] = field(default_factory=dict)  # endings of old names -> today's endings
     sentencepiece: bool = False  # without tokenizer.json, the vocabulary is a SentencePiece model
+    other_prefixes: tuple[str, ...] = ()  # that stand in the prefix's place in some checkpoints
+    halves: Mapping[str, int] = field(default_factory=dict)  # our modules of a layer that are half 0 or 1 of theirs
+    # Returns config.json's values under the keys that `settings` names, where it is not that simple, as other values
+    # than JSON has, too. Raises ValueError with what cannot be run, in the words of config.json.
+    read: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+    own_code: tuple[str, ...] = ()  # beginnings of classes in checkpoints' own code that compute what this family does
 
     @property
     def pooler_weight(self) -> str:
@@ -82,11 +91,17 @@ class Family:
     def sources(self, name: str) -> tuple[str, ...]:
         """Return the checkpoint's weights that one of ours, such as "layers.3.feed_forward.output.bias", is made of."""
         module, _, part = name.rpartition(".")
-        if found := _OF_LAYER.fullmatch(module):
-            prefix, theirs = self.layer_prefix.format(found[1]), {**self.layer, **self.cross_attention}[found[2]]
-        else:
-            prefix, theirs = "", self.modules[module]
+        found, of_layers = _OF_LAYER.fullmatch(module), {**self.layer, **self.cross_attention}
+        if found and found[2] in of_layers:
+            prefix, theirs = self.layer_prefix.format(found[1]), of_layers[found[2]]
+        else:  # what a single layer has is named as if it belonged to none
+            prefix, theirs = "", self.modules[found[2] if found else module]
         return tuple(f"{prefix}{each}.{part}" for each in theirs)
+
+    def half(self, name: str) -> int | None:
+        """Return which half of its sources one of our weights is; None where it is all of them."""
+        found = _OF_LAYER.fullmatch(name.rpartition(".")[0])
+        return self.halves.get(found[2]) if found else None
 
     def is_cross_attention(self, name: str) -> bool:
         """Return whether this weight belongs to a decoder's attention to an encoder."""
