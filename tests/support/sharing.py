@@ -36,6 +36,7 @@ SERVERS = (
     "tests/e2e/test_layers.py",
     "tests/e2e/test_lifecycle.py",
     "tests/e2e/test_load_reports.py",
+    "tests/e2e/test_long_texts.py",
     "tests/e2e/test_numbers.py",
     "tests/e2e/test_reflection.py",
     "tests/e2e/test_tei_client.py",
