@@ -14,8 +14,10 @@ from hypothesis import settings
 from bertstream.workers import native
 from tests.support import sharing
 from tests.support.checkpoints import (
+    tiny_albert,
     tiny_bert,
     tiny_camembert,
+    tiny_deberta,
     tiny_distilbert,
     tiny_electra,
     tiny_gte,
@@ -46,6 +48,8 @@ MAKERS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "modernbert-long": (tiny_modernbert, {"num_hidden_layers": 2, "max_position_embeddings": 8192}),
     "nomic_bert": (tiny_nomic_bert, {}),
     "gte": (tiny_gte, {}),
+    "deberta-v2": (tiny_deberta, {}),
+    "albert": (tiny_albert, {}),
     **HEAD_MAKERS,
     **LIKE_BERT_MAKERS,
 }

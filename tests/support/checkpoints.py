@@ -20,10 +20,14 @@ from tokenizers import (
 )
 from tokenizers.models import WordPiece
 from transformers import (
+    AlbertConfig,
+    AlbertTokenizer,
     BertConfig,
     BertTokenizer,
     CamembertConfig,
     CamembertTokenizer,
+    DebertaV2Config,
+    DebertaV2Tokenizer,
     DistilBertConfig,
     DistilBertTokenizer,
     ElectraConfig,
@@ -55,6 +59,16 @@ BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MPNET_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>")
 _ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROBERTA_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+ALBERT_SPECIAL = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
+DEBERTA_SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]")
+DEBERTA_V3: dict[str, Any] = {
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_buckets": 20,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "position_biased_input": False,
+}
 _SIZES = {"hidden_size": 36, "num_hidden_layers": 5, "num_attention_heads": 3, "intermediate_size": 70}
 
 
@@ -148,6 +162,24 @@ def tiny_gte(directory: Path, *, architecture: str = "GteModel", **config: Any) 
     sizes = _SIZES | {"num_hidden_layers": 3, "vocab_size": _odd(len(pieces)), "max_position_embeddings": 512}
     save_random_model(directory, architecture, GteConfig(**(sizes | config)))
     XLMRobertaTokenizer(vocab=pieces, model_max_length=512).save_pretrained(directory)
+    return directory
+
+
+def tiny_deberta(directory: Path, *, architecture: str = "DebertaV2Model", **config: Any) -> Path:
+    """Make a DeBERTa of the same odd sizes with a Unigram tokenizer, with the third version's settings."""
+    pieces = [*((token, 0.0) for token in DEBERTA_SPECIAL), *_unigram(), ("[MASK]", 0.0)]
+    sizes = _SIZES | DEBERTA_V3 | {"vocab_size": _odd(len(pieces)), "max_position_embeddings": 512}
+    save_random_model(directory, architecture, DebertaV2Config(**(sizes | config)))
+    DebertaV2Tokenizer(vocab=pieces, model_max_length=512).save_pretrained(directory)
+    return directory
+
+
+def tiny_albert(directory: Path, *, architecture: str = "AlbertModel", **config: Any) -> Path:
+    """Make an ALBERT of the same odd sizes with a Unigram tokenizer, whose layers take turns: 1 1 1 2 2."""
+    pieces = [*((token, 0.0) for token in ALBERT_SPECIAL), *_unigram()]
+    sizes = _SIZES | {"vocab_size": _odd(len(pieces)), "embedding_size": 20, "num_hidden_groups": 2}
+    save_random_model(directory, architecture, AlbertConfig(**(sizes | config)))
+    AlbertTokenizer(vocab=pieces, model_max_length=512).save_pretrained(directory)
     return directory
 
 

@@ -19,8 +19,8 @@ Text = str | tuple[str, str]
 
 # All others read every token; for "fill_mask" only the masked ones are asked for.
 FIRST_TOKEN = ("next_sentence", "sequence_classification", "multiple_choice")
-# The names of the logits of BertForPreTraining's two heads; all other classes have one head.
-_LOGITS = {"fill_mask": "prediction_logits", "next_sentence": "seq_relationship_logits"}
+# The names of the logits of the two heads of BertForPreTraining and ALBERT's; all other classes have one head.
+_LOGITS = {"fill_mask": ("prediction_logits",), "next_sentence": ("seq_relationship_logits", "sop_logits")}
 
 
 class HeadPair:
@@ -60,7 +60,8 @@ class HeadPair:
         found = self.model(**inputs)
         if head == "question_answering":
             return torch.stack([found.start_logits[0], found.end_logits[0]], 1)
-        logits: Tensor = found[_LOGITS[head]] if _LOGITS.get(head) in found else found.logits
+        (name,) = [name for name in _LOGITS.get(head, ()) if name in found] or ["logits"]
+        logits: Tensor = found[name]
         return logits[0]
 
 

@@ -128,11 +128,13 @@ def _roberta_processing() -> dict[str, Any]:
     return {"type": "RobertaProcessing", **ends, "trim_offsets": True, "add_prefix_space": False}
 
 
-def _unigram(special: list[str], first: int, last: int, between: list[str]) -> Definition:
+def _unigram(
+    special: list[str], first: int, last: int, between: list[str], *, unknown: str = "<unk>", mask: str = "<mask>"
+) -> Definition:
     letters = [*string.ascii_letters, *"\u00e9\u00ef\u4eca\u5929\u597d'[],?!<>/"]
     scored = [("\u2581", -3.0), ("\u2581fox", -2.0), ("fox", -2.5), ("\u2581the", -2.0), ("\u2581a", -2.2)]
     scored += [(letter, -5.0 - id / 100) for id, letter in enumerate(letters)]
-    vocabulary = [*((piece, 0.0) for piece in special), *scored, ("<mask>", 0.0)]
+    vocabulary = [*((piece, 0.0) for piece in special), *scored, (mask, 0.0)]
     pieces = [piece for piece, _ in vocabulary]
     return {
         **_parts(
@@ -140,10 +142,10 @@ def _unigram(special: list[str], first: int, last: int, between: list[str]) -> D
             post_processor=_template("<s>", first, "</s>", last, between=2, second=0),
             decoder=metaspace(),
         ),
-        "added_tokens": _added([*special, "<mask>", *between], pieces),
+        "added_tokens": _added([*special, mask, *between], pieces),
         "model": {
             "type": "Unigram",
-            "unk_id": special.index("<unk>"),
+            "unk_id": special.index(unknown),
             "vocab": [list(pair) for pair in vocabulary],
             "byte_fallback": False,
         },
@@ -159,6 +161,32 @@ def _camembert() -> Definition:
     return _unigram(unused, 5, 6, [])
 
 
+def _deberta() -> Definition:
+    spaces = {"type": "Replace", "pattern": {"Regex": r"\s{2,}|[\n\r\t]"}, "content": " "}
+    steps = [spaces, {"type": "NFC"}, {"type": "Strip", "strip_left": False, "strip_right": True}]
+    return _with_bert_s_tokens(["[PAD]", "[CLS]", "[SEP]", "[UNK]"], "[UNK]", steps, [metaspace()])
+
+
+def _albert() -> Definition:
+    quotes = [{"type": "Replace", "pattern": {"String": each}, "content": '"'} for each in ("``", "''")]
+    steps = [*quotes, {"type": "NFKD"}, {"type": "StripAccents"}, {"type": "Lowercase"}]
+    special = ["<pad>", "<unk>", "[CLS]", "[SEP]"]
+    made = _with_bert_s_tokens(special, "<unk>", steps, [{"type": "WhitespaceSplit"}, metaspace()])
+    flags_of("[MASK]", lstrip=True)(made)  # as in published checkpoints, and as version 4 writes it
+    return made
+
+
+def _with_bert_s_tokens(special: list[str], unknown: str, steps: list[Any], words: list[Any]) -> Definition:
+    """Return a Unigram tokenizer with the template and the mask of BERT."""
+    made = _unigram(special, 0, 0, [], unknown=unknown, mask="[MASK]")
+    first, last = special.index("[CLS]"), special.index("[SEP]")
+    return made | {
+        "normalizer": {"type": "Sequence", "normalizers": steps},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": words},
+        "post_processor": _template("[CLS]", first, "[SEP]", last, between=1, second=1),
+    }
+
+
 BASES: dict[str, Callable[[], Definition]] = {
     "bert": _bert,
     "distilbert": _bert,
@@ -167,6 +195,8 @@ BASES: dict[str, Callable[[], Definition]] = {
     "xlm-roberta": _xlm_roberta,
     "camembert": _camembert,
     "mpnet": _mpnet,
+    "deberta-v2": _deberta,
+    "albert": _albert,
 }
 
 
@@ -262,7 +292,7 @@ def _of_every_family(family: str) -> dict[str, Case]:
     own = token(WORLD, special=False, normalized=True)
     # Only version 4 has flags for the mask token of these classes.
     mask_of_4: dict[str, Any] = (
-        {"follows": "4", "says": "added tokens by its own"} if family in ("roberta", "xlm-roberta") else {}
+        {"follows": "4", "says": "added tokens by its own"} if family in ("roberta", "xlm-roberta", "albert") else {}
     )
     return {
         "bare": Case(family),
@@ -395,6 +425,33 @@ def _of_sentencepiece(family: str) -> dict[str, Case]:
     }
 
 
+def _of_deberta(family: str) -> dict[str, Case]:
+    """Return the cases of DeBERTa, whose files of version 4 have SentencePiece's own normalizer."""
+    strip = {"type": "Strip", "strip_left": True, "strip_right": True}
+    of_4 = [strip, {"type": "NFKC"}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]
+    return {
+        "normalizer-of-4": Case(
+            family,
+            "4",
+            sets("normalizer", {"type": "Sequence", "normalizers": of_4}),
+            says="normalizer by its own, and finds other tokens in some texts, such as",
+        ),
+        "do-lower-case": Case(family, "4", files=_config(do_lower_case=True), says="normalizer by its own"),
+        "split-by-punct": Case(family, "4", files=_config(split_by_punct=True), says="pre-tokenizer by its own"),
+        "unknown": Case(family, "4", edits("model", unk_id=1), says="model settings by its own"),
+    }
+
+
+def _of_albert(family: str) -> dict[str, Case]:
+    template = _template("[CLS]", 2, "[SEP]", 3, between=2, second=0)
+    return {
+        "keep-accents": Case(family, "4", files=_config(keep_accents=True), says="normalizer by its own"),
+        "cased": Case(family, "4", files=_config(do_lower_case=False), says="normalizer by its own"),
+        "template": Case(family, edit=sets("post_processor", template)),
+        "unknown": Case(family, "4", edits("model", unk_id=0), says="model settings by its own"),
+    }
+
+
 def _all() -> dict[str, Case]:
     of_bert = _of_every_family("bert") | _of_bert("bert")
     found = {
@@ -403,6 +460,8 @@ def _all() -> dict[str, Case]:
         "distilbert": {name: replace(of_bert[name], family="distilbert") for name in ("bare", "accents", "clean-text")},
         "electra": {name: replace(of_bert[name], family="electra") for name in ("bare", "lowercase", "own-role")},
         "mpnet": _of_every_family("mpnet") | _of_bert("mpnet") | _of_mpnet("mpnet"),
+        "deberta-v2": _of_every_family("deberta-v2") | _of_deberta("deberta-v2"),
+        "albert": _of_every_family("albert") | _of_albert("albert"),
         "roberta": _of_every_family("roberta") | _of_roberta("roberta"),
         "xlm-roberta": _of_every_family("xlm-roberta") | _of_sentencepiece("xlm-roberta"),
         "camembert": _of_every_family("camembert") | _of_sentencepiece("camembert"),

@@ -28,7 +28,15 @@ from bertstream.workers.programs import gpu_products
 from bertstream.workers.programs.description import ModelDescription, PrecisionTest
 from bertstream.workers.programs.program import ProgramError, ScriptedProgram, load_module
 from bertstream.workers.trust import store
-from tests.support.checkpoints import edit_json, sentence_files, tiny_bert, tiny_modernbert, tiny_mpnet, write_json
+from tests.support.checkpoints import (
+    edit_json,
+    sentence_files,
+    tiny_bert,
+    tiny_deberta,
+    tiny_modernbert,
+    tiny_mpnet,
+    write_json,
+)
 
 Checkpoint = Callable[[str], Path]
 
@@ -160,6 +168,7 @@ def test_failures_leave_nothing_behind(copy: Callable[[str], Path], fresh_cache:
         (tiny_bert, 3, "float32", False),
         (tiny_modernbert, 3, "float16", True),
         (tiny_mpnet, 3, "float16", False),  # the native operators do not add its bias by distance
+        (tiny_deberta, 3, "float16", False),  # nor its scores of positions
     ],
 )
 def test_programs_for_cuda_take_flash_attention_where_it_fits(

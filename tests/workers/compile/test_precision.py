@@ -25,7 +25,9 @@ def measured(directory: Path, cache: Path, dtype: str, device: str = "cpu") -> P
     return ModelDescription.load(compile_model(directory, dtype=dtype, device=device, cache=cache)).precision_test
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet"])
+@pytest.mark.parametrize(
+    "name", ["bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "deberta-v2", "albert"]
+)
 def test_less_precision_is_further_from_float32(checkpoint: Checkpoint, compile_cache: Path, name: str) -> None:
     exact, half, brain = (
         measured(checkpoint(name), compile_cache, each) for each in ("float32", "float16", "bfloat16")

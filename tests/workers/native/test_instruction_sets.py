@@ -71,6 +71,7 @@ for threads in (1, 3):
     found["threads"].append([torch.ops.bertstream.linear(*each) for each in given["products"]])
 found["gelu"] = [torch.ops.bertstream.linear_gelu(*each, False) for each in given["products"]]
 found["floats"] = float_products(given["floats"])
+found["distances"] = torch.ops.bertstream.disentangled_attention(*given["distances"])
 found["not finite"] = torch.ops.bertstream.linear(*given["not finite"])
 try:
     torch.ops.bertstream.linear(*given["packed"])
@@ -123,6 +124,13 @@ def float_products() -> list[tuple[Tensor | None, ...]]:
     return made
 
 
+def by_distance() -> tuple[Any, ...]:
+    """Return texts for attention by contents and distances, as the operator takes them."""
+    tables = [random(3, 12, 23, seed=seed) for seed in (6, 7)]
+    texts = torch.tensor([0, 1, 8, 57, 120], dtype=torch.int32)
+    return random(120, 207, seed=5), texts, 3, *tables, torch.arange(-62, 63).clamp(-6, 5) + 6, 0.1
+
+
 def spoilt() -> tuple[Tensor, ...]:
     """Return 33 rows, one of which has a NaN, and one an infinity."""
     x, *rest = products()[0][8]
@@ -143,6 +151,7 @@ def here(checkpoint: Callable[[str], Path], compile_cache: Path) -> dict[str, An
     given = {
         "products": of_bytes,
         "floats": float_products(),
+        "distances": by_distance(),
         "not finite": spoilt(),
         "packed": (random(5, 40), weight, None, None, torch.zeros(36)),
         "ids": ids,
@@ -204,6 +213,8 @@ def test_the_same_numbers_by_lesser_instructions(
     assert (found["instructions"], found["amx"]) == (LEVELS[level], False)
     check_products(found, here["given"]["products"], here["weights"])
     check_floats(found["floats"], here["given"]["floats"], exactly=level != "portable")
+    distances = torch.ops.bertstream.disentangled_attention(*here["given"]["distances"])
+    assert difference(found["distances"], distances) <= EXACT
     check_rows_that_are_not_finite(found, found["threads"][0][8])
     assert "where there is AMX, bfloat16" in found["refused"]
     if level not in OPERATORS_ALONE:

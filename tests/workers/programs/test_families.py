@@ -35,11 +35,14 @@ Make = Callable[..., Pair]
 
 FAMILIES = (
     *("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet"),
-    *("modernbert", "nomic_bert", "gte"),
+    *("modernbert", "nomic_bert", "gte", "deberta-v2", "albert"),
 )
 INPUTS = (*TEXTS, ("a fox", "the dog sleeps in the sun"), ("Größere Straßen", ""))
-POOLED = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet")
-TYPES = {"bert": 2, "electra": 2, "nomic_bert": 2, "distilbert": 0, "mpnet": 0, "modernbert": 0}  # 1 for all others
+POOLED = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet", "albert")
+TYPES = {  # 1 for all others
+    **dict.fromkeys(("bert", "electra", "nomic_bert", "albert"), 2),
+    **dict.fromkeys(("distilbert", "mpnet", "modernbert", "deberta-v2"), 0),
+}
 
 
 def cosine(got: Tensor, want: Tensor) -> float:

@@ -51,6 +51,8 @@ NAMES = (
     "mpnet",
     "modernbert",
     "nomic_bert",
+    "deberta-v2",
+    "albert",
 )
 HEADS = ("bert-mlm", "roberta-classifier", "distilbert-qa", "electra-mlm", "bert-pretraining", "modernbert-mlm")
 INPUTS = (*TEXTS, ("a fox", "the dog sleeps in the sun"), ("Größere Straßen", ""))

@@ -48,6 +48,11 @@ def bare(checkpoint: Checkpoint, tmp_path: Path) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def sentencepiece_model() -> bytes:
     """Return a Unigram model trained with the sentencepiece library itself, its NFKC normaliser included."""
+    return trained()
+
+
+def trained(**special: Any) -> bytes:
+    """Train a Unigram model with these special tokens."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of its generated bindings
         import sentencepiece
@@ -59,6 +64,7 @@ def sentencepiece_model() -> bytes:
         model_type="unigram",
         hard_vocab_limit=False,
         minloglevel=2,
+        **special,
     )
     return written.getvalue()
 
@@ -82,7 +88,10 @@ def check(directory: Path, family: str, **options: Any) -> TokenizerSettings:
 
 @pytest.mark.parametrize(
     "name",
-    ["bert", "bert-cased", "roberta-pad", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert"],
+    [
+        *("bert", "bert-cased", "roberta-pad", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet"),
+        *("modernbert", "deberta-v2", "albert"),
+    ],
 )
 def test_tokenizer_json(checkpoint: Checkpoint, tmp_path: Path, name: str) -> None:
     directory = Path(shutil.copytree(checkpoint(name), tmp_path / name))
@@ -163,6 +172,35 @@ def test_sentencepiece_models(bare: Callable[[str], Path], sentencepiece_model: 
     theirs = sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_model)
     for text in (*CORPUS, *TEXTS):
         assert ours.encode(text, add_special_tokens=False).tokens == theirs.encode(text, out_type=str)
+
+
+ENDS = {"bos_piece": "[CLS]", "eos_piece": "[SEP]", "pad_id": 0}
+LATER = {
+    "deberta-v2": {"pad_piece": "[PAD]", "bos_id": 1, "eos_id": 2, "unk_id": 3, "unk_piece": "[UNK]"},
+    "albert": {"unk_id": 1, "bos_id": 2, "eos_id": 3, "control_symbols": ["[MASK]"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("deberta-v2", None),
+        ("deberta-v2", {"do_lower_case": True, "split_by_punct": True}),
+        ("albert", None),
+        ("albert", {"do_lower_case": False, "keep_accents": True}),
+    ],
+)
+def test_sentencepiece_models_of_later_families(
+    bare: Callable[[str], Path], family: str, settings: dict[str, Any] | None
+) -> None:
+    """As published: with a file's name and special tokens of their own."""
+    directory = bare(family)
+    (directory / FAMILIES[family].sentencepiece).write_bytes(trained(**ENDS, **LATER[family]))
+    if settings is not None:
+        write_json(directory / "tokenizer_config.json", settings)
+    found = check(directory, family)
+    assert found.warnings == ()
+    assert {"cls", "sep", "pad", "mask", "unk"} <= found.special_tokens.keys()
 
 
 def test_a_sentencepiece_model_without_the_library(

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bertstream.workers.models.albert import AlbertEncoder, AlbertShape
 from bertstream.workers.models.bert import BertEncoder, BertShape
+from bertstream.workers.models.deberta import DebertaEncoder, DebertaShape
 from bertstream.workers.models.decoder import CausalEncoder
 from bertstream.workers.models.encoder import Encoder
 from bertstream.workers.models.modernbert import ModernBertEncoder, ModernBertShape
@@ -22,6 +24,8 @@ ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], Encoder]] = {
     MPNetShape: MPNetEncoder,
     ModernBertShape: ModernBertEncoder,
     RotaryBertShape: RotaryBertEncoder,
+    DebertaShape: DebertaEncoder,
+    AlbertShape: AlbertEncoder,
 }
 # The encoders that generate too. They also have `new_cache`, `prefill` and `step`, as CausalEncoder has them.
 CAUSAL_ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], Encoder]] = {

@@ -25,6 +25,7 @@ def largest_inputs(shape: EncoderShape, weights: Mapping[str, Tensor]) -> dict[s
         model = Model(shape, Operators())
     own = {name: weights[name].to(torch.float32) for name in model.state_dict()}
     model.load_state_dict(own, assign=True)
+    model.encoder.prepare()
     found: dict[str, Tensor] = {}
     for name, module in model.named_modules():
         if isinstance(module, Linear) and module.reads_normalized:
@@ -39,6 +40,7 @@ def largest_inputs(shape: EncoderShape, weights: Mapping[str, Tensor]) -> dict[s
 
 def _watch(module: nn.Module, name: str, found: dict[str, Tensor]) -> None:
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found[name] = inputs[0].abs().amax(0)
+        here = inputs[0].abs().amax(0)
+        found[name] = here if name not in found else torch.maximum(found[name], here)  # it may be several layers
 
     module.register_forward_pre_hook(look)

@@ -39,6 +39,9 @@ class Encoder(nn.Module):
         self.pooler = nn.Identity() if pooler is None else pooler
         self.any_lengths = any_lengths
 
+    def prepare(self) -> None:
+        """Compute, once weights are loaded, what depends on them alone; not part of the program."""
+
     def shared(self, where: Segments) -> Any:
         """Compute, once a batch, what all layers take besides the states."""
         raise NotImplementedError

@@ -36,10 +36,12 @@ def load_model(
     with torch.device("meta"):  # takes no memory and no random numbers for weights that are about to be replaced
         model = _new_model(shape, operators, heads, decoder, sentence)
     linear = {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
-    exact = {f"{name}.weight" for name, module in linear.items() if module.coarse}
+    every = model.named_modules(remove_duplicate=False)  # one layer may have several names
+    exact = {f"{name}.weight" for name, module in every if isinstance(module, Linear) and module.coarse}
     exact |= {name for name in weights if name.startswith(SENTENCE_PREFIX)}
     converted = _converted(weights, dtype, exact)
     model.load_state_dict(converted, assign=True)
+    model.encoder.prepare()
     made: dict[Source, Packed] = {}
     for name, module in linear.items():
         module.finish(made, (largest or {}).get(name))

@@ -43,6 +43,10 @@ class EncoderShape:
         """Return the length of the longest text that the positions allow."""
         raise NotImplementedError
 
+    def place(self, layer: int) -> tuple[int, ...]:
+        """Return the numbers, from 0, by which a checkpoint names a layer's weights."""
+        return (layer,)
+
 
 @dataclass(frozen=True, slots=True)
 class Operators:

@@ -10,6 +10,7 @@
 #include "amx_attention.h"
 #include "checks.h"
 #include "decode_attention.h"
+#include "disentangled_attention.h"
 #include "float8.h"
 #include "linear.h"
 #include "rows.h"
@@ -129,6 +130,56 @@ at::Tensor rotate_(at::Tensor qkv, const at::Tensor& cosines, const at::Tensor& 
   return qkv;
 }
 
+void check_positions(const at::Tensor& table, const at::Tensor& qkv, int64_t heads, const char* name) {
+  TORCH_CHECK(
+      table.dim() == 3 && table.size(0) == heads && table.size(1) > 0 && table.size(2) * heads * 3 == qkv.size(1) &&
+          table.is_contiguous() && table.device().is_cpu() && table.scalar_type() == qkv.scalar_type(),
+      name, " must be contiguous on the CPU, of the type of qkv, for each head rows of its size");
+}
+
+// The buckets of [2 span - 1] distances -> span, of which no text may be longer
+int64_t span_of_buckets(const at::Tensor& buckets, const at::Tensor& cu_seqlens, int64_t count) {
+  TORCH_CHECK(
+      buckets.dim() == 1 && buckets.size(0) % 2 == 1 && buckets.is_contiguous() && buckets.device().is_cpu() &&
+          buckets.scalar_type() == at::kLong,
+      "buckets must be an odd number of int64 on the CPU");
+  const int64_t span = buckets.size(0) / 2 + 1, *first = buckets.const_data_ptr<int64_t>();
+  TORCH_CHECK(
+      std::all_of(first, first + buckets.size(0), [&](int64_t each) { return each >= 0 && each < count; }),
+      "buckets must be rows of the vectors of positions");
+  const int32_t* starts = cu_seqlens.const_data_ptr<int32_t>();
+  for (int64_t i = 0; i + 1 < cu_seqlens.size(0); ++i)
+    TORCH_CHECK(starts[i + 1] - starts[i] <= span, "buckets must reach from the first token of a text to its last");
+  return span;
+}
+
+// softmax((q k' + q kp' + qp k') scale) v within each text. qkv: [T, 3H]; keys, queries: [heads, B, H / heads], of each
+// bucket of distances the key's vector kp and the query's qp, either of which may be left out; buckets: [2 span - 1],
+// of a key that stands from 1 - span to span - 1 tokens after its query -> [T, H]
+at::Tensor disentangled_attention(
+    const at::Tensor& qkv, const at::Tensor& cu_seqlens, int64_t heads, const std::optional<at::Tensor>& keys,
+    const std::optional<at::Tensor>& queries, const at::Tensor& buckets, double scale) {
+  check_matrix(qkv, "qkv");
+  TORCH_CHECK(heads > 0 && qkv.size(1) % (3 * heads) == 0, "qkv must have three times as many columns as all heads");
+  check_texts(cu_seqlens, qkv.size(0));
+  if (keys) check_positions(*keys, qkv, heads, "keys");
+  if (queries) check_positions(*queries, qkv, heads, "queries");
+  TORCH_CHECK(!keys || !queries || keys->size(1) == queries->size(1), "keys and queries must have as many rows");
+  const int64_t count = keys ? keys->size(1) : queries ? queries->size(1) : INT64_MAX;
+  const int64_t span = span_of_buckets(buckets, cu_seqlens, count), hidden = qkv.size(1) / 3;
+  at::Tensor out = at::empty({qkv.size(0), hidden}, qkv.options());
+  if (out.numel() == 0) return out;
+  by_type(qkv, [&]<typename scalar_t>(scalar_t*) {
+    const Distances distances = lay_out_distances<scalar_t>(
+        keys ? keys->const_data_ptr<scalar_t>() : nullptr, queries ? queries->const_data_ptr<scalar_t>() : nullptr,
+        buckets.const_data_ptr<int64_t>(), count, span, heads, hidden / heads);
+    attend_all_disentangled(
+        qkv.const_data_ptr<scalar_t>(), cu_seqlens.const_data_ptr<int32_t>(), cu_seqlens.size(0) - 1, hidden, distances,
+        static_cast<float>(scale), out.mutable_data_ptr<scalar_t>());
+  });
+  return out;
+}
+
 void check_decoding(
     const at::Tensor& x, const at::Tensor& cache, const std::optional<at::Tensor>& own, const at::Tensor& past,
     const at::Tensor& lengths) {
@@ -212,6 +263,9 @@ TORCH_LIBRARY(bertstream, m) {
       "int window=-1) -> Tensor");
   m.def("rotate_(Tensor(a!) qkv, Tensor cosines, Tensor sines, int heads) -> Tensor(a!)");
   m.def(
+      "disentangled_attention(Tensor qkv, Tensor cu_seqlens, int heads, Tensor? keys, Tensor? queries, Tensor buckets, "
+      "float scale) -> Tensor");
+  m.def(
       "decode_attention(Tensor x, Tensor(a!) cache, Tensor? rows, Tensor past, Tensor lengths, int heads) -> Tensor");
   m.def("linear(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias) -> Tensor");
   m.def("linear_gelu(Tensor x, Tensor packed, Tensor? columns, Tensor? factors, Tensor bias, bool tanh) -> Tensor");
@@ -242,6 +296,7 @@ TORCH_LIBRARY_IMPL(bertstream, CPU, m) {
   m.impl("attention", &attention);
   m.impl("rotate_", &rotate_);
   m.impl("decode_attention", &decode_attention);
+  m.impl("disentangled_attention", &disentangled_attention);
   m.impl("linear", &linear);
   m.impl("linear_gelu", &linear_gelu);
   m.impl("linear_gate_", &linear_gate_);

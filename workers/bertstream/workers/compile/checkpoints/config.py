@@ -147,7 +147,7 @@ def _read(family: Family, values: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _check_supported(values: dict[str, Any], family: Family, place: str, path: Path) -> None:
     for key, harmless in _HARMLESS.items():
-        if values.get(key) not in harmless:
+        if values.get(key) not in harmless and key not in family.marks:
             raise CheckpointError(f"{path}: {key} = {shown(values[key])} is not supported")
     if not family.cross_attention and (place == _DECODER or values.get("is_decoder")):
         raise CheckpointError(f"{path}: {family.name} has no decoders")
@@ -160,11 +160,11 @@ def _check_supported(values: dict[str, Any], family: Family, place: str, path: P
 
 
 def _family(values: dict[str, Any], path: Path) -> Family:
-    name = values.get("model_type")
-    if not isinstance(name, str) or name not in FAMILIES:
-        supported = ", ".join(FAMILIES)
-        raise CheckpointError(f"{path}: model_type {shown(name)} is not supported; these are: {supported}")
-    return FAMILIES[name]
+    found = [family for family in FAMILIES.values() if family.is_of(values)]
+    if not found:
+        supported, name = ", ".join(FAMILIES), shown(values.get("model_type"))
+        raise CheckpointError(f"{path}: model_type {name} is not supported; these are: {supported}")
+    return max(found, key=lambda family: len(family.marks))
 
 
 def _shape(family: Family, values: dict[str, Any], path: Path, more: dict[str, Any]) -> EncoderShape:

@@ -42,7 +42,7 @@ def find_heads(weights: Mapping[str, Tensor], words: Tensor, config: CheckpointC
     shapes: list[HeadShape] = []
     converted: dict[str, Tensor] = {}
     warnings: list[str] = []
-    for each in config.heads.possible:
+    for each in _forms(config.heads.possible, left):
         if warning := _absent(each, left, config.architecture):
             warnings.append(warning)
         elif found := _try_head(each, left, words, config):
@@ -51,6 +51,16 @@ def find_heads(weights: Mapping[str, Tensor], words: Tensor, config: CheckpointC
             converted |= {state_name(shape, name): weight for name, weight in own.items()}
             left = {name: tensor for name, tensor in left.items() if name not in _all_names(each.head)}
     return FoundHeads(tuple(shapes), converted, (*warnings, *_unused(sorted(left))))
+
+
+def _forms(possible: tuple[PossibleHead, ...], weights: Mapping[str, Tensor]) -> list[PossibleHead]:
+    """Return one form of each head: of those that a family has had, the first one with weights, or else the first."""
+    chosen: dict[str, PossibleHead] = {}
+    for each in possible:
+        before = chosen.setdefault(each.head.name, each)
+        if not _all_names(before.head) & weights.keys() and _all_names(each.head) & weights.keys():
+            chosen[each.head.name] = each
+    return list(chosen.values())
 
 
 def _absent(each: PossibleHead, weights: Mapping[str, Tensor], architecture: str) -> str:

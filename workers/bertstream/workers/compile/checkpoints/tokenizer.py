@@ -22,8 +22,6 @@ from bertstream.workers.compile.sources.files import read_object
 from bertstream.workers.compile.sources.stand_ins import refuse_stand_in
 
 FILE_NAME = "tokenizer.json"
-# The only name under which transformers looks for a SentencePiece model.
-_SENTENCEPIECE_NAME = "sentencepiece.bpe.model"
 _VOCABULARY_FILES = ("vocab.txt", "vocab.json", "merges.txt")
 # transformers makes a tokenizer of special tokens alone where the file that it looks for is missing.
 _FEWEST_TOKENS = 16
@@ -163,5 +161,5 @@ def _vocabulary(directory: Path, family: Family) -> dict[str, str]:
         raise CheckpointError(
             f"{directory} has no {FILE_NAME}, and sentencepiece, with which {models[0].name} is read, is not installed"
         )
-    named = any(model.name == _SENTENCEPIECE_NAME for model in models)
+    named = any(model.name == family.sentencepiece for model in models)
     return {} if named else {"vocab_file": str(models[0])}

@@ -30,6 +30,7 @@ class TokenizerClass:
     model: str = ""  # the kind of model that it needs; "": any
     tokens: Mapping[str, str] = field(default_factory=dict)  # role -> special token, where no file names one
     more_tokens: tuple[str, ...] = ()  # special tokens without a role, where no file names any
+    keeps_post_processor: bool = False  # version 5 takes the file's, where it has one
     mask_takes_space: tuple[int, ...] = ()  # the versions whose mask token has lstrip, where no file says
 
     def set_by_4(self, settings: Mapping[str, Any]) -> Fields:
@@ -136,21 +137,21 @@ class SentencePieceClass(TokenizerClass):
 
     def made_by_5(self, file: Definition, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Definition:
         """Return a Unigram tokenizer of words separated by spaces."""
-        scheme = "always" if _flag(settings, "add_prefix_space", True) else "never"
-        metaspace = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": scheme, "split": True}
+        metaspace = space_marks("always" if _flag(settings, "add_prefix_space", True) else "never")
         return {
-            "normalizer": _precompiled(file["normalizer"]),
+            "normalizer": precompiled(file["normalizer"]),
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]},
             "decoder": metaspace,
             "model": {
                 "type": "Unigram",
-                "unk_id": self._unknown_id(file, tokens),
+                "unk_id": self.unknown_id(file, tokens),
                 "vocab": file["model"]["vocab"],
                 "byte_fallback": False,
             },
         }
 
-    def _unknown_id(self, file: Definition, tokens: Mapping[str, str]) -> int:
+    def unknown_id(self, file: Definition, tokens: Mapping[str, str]) -> int:
+        """Return the id of the unknown token."""
         return 3
 
     def post_processor_of_5(
@@ -167,7 +168,8 @@ class CamembertClass(SentencePieceClass):
 
     __slots__ = ()
 
-    def _unknown_id(self, file: Definition, tokens: Mapping[str, str]) -> int:
+    def unknown_id(self, file: Definition, tokens: Mapping[str, str]) -> int:
+        """Return the id of the unknown token."""
         pieces = [piece for piece, _ in file["model"]["vocab"]]
         return pieces.index(tokens["unk"]) if tokens.get("unk") in pieces else 0
 
@@ -201,7 +203,17 @@ def _byte_level(add_prefix_space: bool) -> dict[str, Any]:
     return {"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": True, "use_regex": True}
 
 
-def _precompiled(normalizer: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def space_marks(scheme: str) -> dict[str, Any]:
+    """Return the pre-tokenizer, or decoder, that writes spaces as SentencePiece does."""
+    return {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": scheme, "split": True}
+
+
+def lowercase(settings: Mapping[str, Any], *, default: bool) -> list[dict[str, Any]]:
+    """Return the normalizer that makes letters small, where it is wanted."""
+    return [{"type": "Lowercase"}] if _flag(settings, "do_lower_case", default) else []
+
+
+def precompiled(normalizer: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Return SentencePiece's own normalizer, the only one that version 5 keeps."""
     parts = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
     return next((part for part in parts if part["type"] == "Precompiled"), None)

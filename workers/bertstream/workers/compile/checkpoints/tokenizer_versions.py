@@ -84,6 +84,8 @@ def _as_5(file: Definition, kind: TokenizerClass, settings: Mapping[str, Any], n
         return with_tokens(file, named.in_5(kind))
     made = with_tokens(file | parts | {"added_tokens": [], "post_processor": None}, named.in_5(kind))
     ids = token_ids(made)
+    if kind.keeps_post_processor and file["post_processor"]:
+        return made | {"post_processor": file["post_processor"]}
     tokens = {role: (content, ids[content]) for role, content in contents.items() if content in ids}
     return made | {"post_processor": kind.post_processor_of_5(settings, tokens)}
 

@@ -86,21 +86,24 @@ def convert_weights(weights: Mapping[str, Tensor], family: Family, shape: Encode
     """
     found = _encoder_weights(weights, family)
     shape = replace(shape, has_pooler=family.has_pooler(found))
-    return _converted(found, family, encoder_weight_shapes(shape))
+    return _converted(found, family, {ours: family.sources(ours, shape.place) for ours in encoder_weight_shapes(shape)})
 
 
 def convert_named(weights: Mapping[str, Tensor], family: Family, names: Collection[str]) -> dict[str, Tensor]:
     """Convert just these weights, by our names within an encoder or a decoder. Raises CheckpointError as above."""
-    return _converted(_encoder_weights(weights, family), family, names)
+    return _converted(_encoder_weights(weights, family), family, {ours: family.sources(ours) for ours in names})
 
 
-def _converted(found: Mapping[str, Tensor], family: Family, names: Collection[str]) -> dict[str, Tensor]:
-    wanted = {ours: family.sources(ours) for ours in names}
-    _check_names(found, {name for sources in wanted.values() for name in sources})
-    return {
-        ours: joined([_part(found[name], family.half(ours)) for name in sources], sources)
-        for ours, sources in wanted.items()
+def _converted(found: Mapping[str, Tensor], family: Family, wanted: Mapping[str, tuple[str, ...]]) -> dict[str, Tensor]:
+    """Return our weights, by the names of those that each is made of; what is made of the same is one tensor."""
+    _check_names(found, {name for sources in wanted.values() for name in sources}, family.unread)
+    parts = {ours: (sources, family.half(ours)) for ours, sources in wanted.items()}
+    whole = {
+        (sources, half): joined([_part(found[name], half) for name in sources], sources)
+        for sources, half in dict.fromkeys(parts.values())
     }
+    made = {ours: whole[part] for ours, part in parts.items()}
+    return made | {ours: arrange(made[ours]) for ours, arrange in family.arranged.items() if ours in made}
 
 
 def _part(weight: Tensor, half: int | None) -> Tensor:
@@ -133,10 +136,13 @@ def todays_name(name: str, family: Family) -> str:
     return name
 
 
-def _check_names(found: Mapping[str, Tensor], wanted: set[str]) -> None:
+def _check_names(found: Mapping[str, Tensor], wanted: set[str], unread: tuple[str, ...]) -> None:
     problems = [
         f"{what} {len(names)} ({', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''})"
-        for what, names in (("missing", sorted(wanted - found.keys())), ("unexpected", sorted(found.keys() - wanted)))
+        for what, names in (
+            ("missing", sorted(wanted - found.keys())),
+            ("unexpected", sorted(found.keys() - wanted - {*unread})),
+        )
         if names
     ]
     if problems:

@@ -3,7 +3,9 @@
 To add one, add a file here and a place in the list below.
 """
 
+from bertstream.workers.compile.checkpoints.families.albert import ALBERT
 from bertstream.workers.compile.checkpoints.families.bert import BERT
+from bertstream.workers.compile.checkpoints.families.deberta import DEBERTA
 from bertstream.workers.compile.checkpoints.families.distilbert import DISTILBERT
 from bertstream.workers.compile.checkpoints.families.electra import ELECTRA
 from bertstream.workers.compile.checkpoints.families.family import Family, Head
@@ -15,11 +17,12 @@ from bertstream.workers.compile.checkpoints.families.roberta import CAMEMBERT, R
 
 __all__ = ["FAMILIES", "Family", "Head"]
 
-# Keyed by config.json's model_type.
+# Keyed by config.json's model_type, where a family has its own.
 FAMILIES = {
     family.name: family
     for family in (
         *(BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, MPNET),
         *(MODERNBERT, NOMIC_BERT, GTE, NEW),
+        *(DEBERTA, ALBERT),
     )
 }

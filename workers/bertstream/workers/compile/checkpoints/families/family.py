@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torch import Tensor
+
 from bertstream.workers.compile.checkpoints.tokenizer_classes import TokenizerClass
 from bertstream.workers.models import BertShape, EncoderShape
 
@@ -14,6 +16,10 @@ from bertstream.workers.models import BertShape, EncoderShape
 CAUSAL = ("LMHeadModel", "ForCausalLM")
 _POOLER = "pooler.dense"
 _OF_LAYER = re.compile(r"layers\.(\d+)\.(.+)")
+
+
+def _own_place(layer: int) -> tuple[int, ...]:
+    return (layer,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +59,13 @@ class Family:
     concatenated along the first axis.
     """
 
-    name: str  # config.json's model_type
+    name: str  # config.json's model_type, or ours where another family has that too
     prefix: str  # of the encoder's weights, in checkpoints that have a head
     settings: Mapping[str, str]  # our setting -> config.json's key
     defaults: Mapping[str, Any]  # config.json's keys that old checkpoints leave out -> transformers' defaults
     modules: Mapping[str, tuple[str, ...]]  # all but those of the layers
     layer: Mapping[str, tuple[str, ...]]  # the modules of a layer, below layer_prefix
-    layer_prefix: str  # with {} for the layer's number, from 0
+    layer_prefix: str  # with {} for the layer's number, from 0, or for each number of the shape's `place`
     heads: tuple[Head, ...]  # in the order in which they are described
     head_prefixes: tuple[str, ...]  # of task heads' weights, which an encoder does not need
     tokenizer_class: str  # the class of transformers where no file names one, without version 4's "Fast"
@@ -69,14 +75,27 @@ class Family:
     cross_attention: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)  # our settings that config.json cannot change
     buffers: tuple[str, ...] = ("embeddings.position_ids", "embeddings.token_type_ids")  # not weights
+    unread: tuple[str, ...] = ()  # weights that may be there without being used
     renamed: Mapping[str, str] = field(default_factory=dict)  # endings of old names -> today's endings
-    sentencepiece: bool = False  # without tokenizer.json, the vocabulary is a SentencePiece model
     other_prefixes: tuple[str, ...] = ()  # that stand in the prefix's place in some checkpoints
     halves: Mapping[str, int] = field(default_factory=dict)  # our modules of a layer that are half 0 or 1 of theirs
     # Returns config.json's values under the keys that `settings` names, where it is not that simple, as other values
     # than JSON has, too. Raises ValueError with what cannot be run, in the words of config.json.
     read: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     own_code: tuple[str, ...] = ()  # beginnings of classes in checkpoints' own code that compute what this family does
+    # Settings by which this family is known from the one whose model_type it has -> the values that say so
+    marks: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    model_type: str = ""  # of that other family
+    # Weights that are not laid out as ours are: our name -> what makes ours of the checkpoint's.
+    arranged: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    # The SentencePiece model that transformers looks for without tokenizer.json; "" for other vocabularies
+    sentencepiece: str = ""
+
+    def is_of(self, values: Mapping[str, Any]) -> bool:
+        """Return whether config.json's values are of this family, or else of one with the same model_type."""
+        if values.get("model_type") != (self.model_type or self.name):
+            return False
+        return all(values.get(key) in known for key, known in self.marks.items())
 
     @property
     def pooler_weight(self) -> str:
@@ -88,12 +107,15 @@ class Family:
         theirs = self.modules.get(_POOLER, ())
         return any(name.startswith(tuple(f"{each}." for each in theirs)) for name in names)
 
-    def sources(self, name: str) -> tuple[str, ...]:
-        """Return the checkpoint's weights that one of ours, such as "layers.3.feed_forward.output.bias", is made of."""
+    def sources(self, name: str, place: Callable[[int], tuple[int, ...]] = _own_place) -> tuple[str, ...]:
+        """Return the checkpoint's weights that one of ours, such as "layers.3.feed_forward.output.bias", is made of.
+
+        place: the shape's.
+        """
         module, _, part = name.rpartition(".")
         found, of_layers = _OF_LAYER.fullmatch(module), {**self.layer, **self.cross_attention}
         if found and found[2] in of_layers:
-            prefix, theirs = self.layer_prefix.format(found[1]), of_layers[found[2]]
+            prefix, theirs = self.layer_prefix.format(*place(int(found[1]))), of_layers[found[2]]
         else:  # what a single layer has is named as if it belonged to none
             prefix, theirs = "", self.modules[found[2] if found else module]
         return tuple(f"{prefix}{each}.{part}" for each in theirs)

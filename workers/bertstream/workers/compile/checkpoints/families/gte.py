@@ -88,7 +88,7 @@ GTE = Family(
     head_prefixes=("lm_head.", "classifier.", "qa_outputs."),
     tokenizer_class="XLMRobertaTokenizer",
     tokenizer=XLM_ROBERTA_TOKENIZER,
-    sentencepiece=True,
+    sentencepiece="sentencepiece.bpe.model",
 )
 NEW = replace(
     GTE,

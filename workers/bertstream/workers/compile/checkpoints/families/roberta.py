@@ -74,6 +74,6 @@ XLM_ROBERTA = replace(
     defaults={**DEFAULTS, "pad_token_id": 1},
     tokenizer_class="XLMRobertaTokenizer",
     tokenizer=XLM_ROBERTA_TOKENIZER,
-    sentencepiece=True,
+    sentencepiece="sentencepiece.bpe.model",
 )
 CAMEMBERT = replace(XLM_ROBERTA, name="camembert", tokenizer_class="CamembertTokenizer", tokenizer=CAMEMBERT_TOKENIZER)
