@@ -139,7 +139,7 @@ def test_a_missing_embedded_model_names_the_extra(monkeypatch: pytest.MonkeyPatc
 # config.json
 
 
-SUPPORTED = "bert, roberta, xlm-roberta, camembert, distilbert, electra, mpnet, deberta-v2, albert$"
+SUPPORTED = "bert, roberta, xlm-roberta, camembert, distilbert, electra, mpnet, deberta-v2, albert, jina-bert$"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from bertstream.workers.models.bert import BertEncoder, BertShape
 from bertstream.workers.models.deberta import DebertaEncoder, DebertaShape
 from bertstream.workers.models.decoder import CausalEncoder
 from bertstream.workers.models.encoder import Encoder
+from bertstream.workers.models.jina import JinaEncoder, JinaShape
 from bertstream.workers.models.modernbert import ModernBertEncoder, ModernBertShape
 from bertstream.workers.models.mpnet import MPNetEncoder, MPNetShape
 from bertstream.workers.models.rotary_bert import RotaryBertEncoder, RotaryBertShape
@@ -26,6 +27,7 @@ ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], Encoder]] = {
     RotaryBertShape: RotaryBertEncoder,
     DebertaShape: DebertaEncoder,
     AlbertShape: AlbertEncoder,
+    JinaShape: JinaEncoder,
 }
 # The encoders that generate too. They also have `new_cache`, `prefill` and `step`, as CausalEncoder has them.
 CAUSAL_ENCODERS: Mapping[type[EncoderShape], Callable[[Any, Operators], Encoder]] = {

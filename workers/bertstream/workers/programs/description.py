@@ -64,7 +64,7 @@ class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     """Describe one compiled model. Stored as description.json beside its program."""
 
     revision: str  # a hash of checkpoint, code, torch, compute type, device kind and operators; 32 hex digits
-    family: str  # config.json's model_type: "bert", "xlm-roberta"
+    family: str  # config.json's model_type, "bert", "xlm-roberta", or "jina-bert", which calls itself "bert"
     architecture: str  # the checkpoint's class, "BertForMaskedLM"
     layers: int
     hidden_size: int

@@ -10,6 +10,7 @@ from bertstream.workers.compile.checkpoints.families.distilbert import DISTILBER
 from bertstream.workers.compile.checkpoints.families.electra import ELECTRA
 from bertstream.workers.compile.checkpoints.families.family import Family, Head
 from bertstream.workers.compile.checkpoints.families.gte import GTE, NEW
+from bertstream.workers.compile.checkpoints.families.jina import JINA_BERT
 from bertstream.workers.compile.checkpoints.families.modernbert import MODERNBERT
 from bertstream.workers.compile.checkpoints.families.mpnet import MPNET
 from bertstream.workers.compile.checkpoints.families.nomic_bert import NOMIC_BERT
@@ -23,6 +24,6 @@ FAMILIES = {
     for family in (
         *(BERT, ROBERTA, XLM_ROBERTA, CAMEMBERT, DISTILBERT, ELECTRA, MPNET),
         *(MODERNBERT, NOMIC_BERT, GTE, NEW),
-        *(DEBERTA, ALBERT),
+        *(DEBERTA, ALBERT, JINA_BERT),
     )
 }
