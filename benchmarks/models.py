@@ -34,13 +34,14 @@ def minilm(folder: Path) -> None:
 
 
 def random_bert(folder: Path, architecture: str = "BertModel", **config: Any) -> None:
-    """Make a BERT with random weights, by default of base's shape, and the embedded model's tokenizer (BERT's)."""
+    """Make a model with random weights, by default a BERT of base's shape, with the embedded model's tokenizer."""
     import torch
     import transformers  # takes seconds to import, and is needed only once
 
     shutil.copytree(embedded(), folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model.safetensors"))
     torch.manual_seed(0)
-    getattr(transformers, architecture)(transformers.BertConfig(**config)).save_pretrained(folder)
+    kind = getattr(transformers, architecture)
+    kind(kind.config_class(**config)).save_pretrained(folder)
     _mend(folder)
 
 

@@ -103,7 +103,7 @@ class DebertaShape(EncoderShape):
 
 
 def _check_types(shape: DebertaShape) -> None:
-    whole = {
+    whole: dict[str, Any] = {
         "type_vocab_size": shape.type_vocabulary_size,
         "position_buckets": shape.buckets,
         "max_relative_positions": shape.farthest,
@@ -305,7 +305,8 @@ class DebertaEncoder(Encoder):
                 vectors, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps
             )
             del self.relative_norm
-        for layer in self.layers:
+        layers: Any = self.layers
+        for layer in layers:
             layer.prepare(vectors)
 
     def shared(self, where: Segments) -> Positions:

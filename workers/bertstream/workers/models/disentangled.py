@@ -9,7 +9,7 @@ loaded, not in each batch as transformers does.
 from __future__ import annotations
 
 # TorchScript reads these annotations, and knows only the old spellings.
-from typing import List, NamedTuple, Optional  # noqa: UP035
+from typing import TYPE_CHECKING, List, NamedTuple, Optional  # noqa: UP035
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,10 @@ class DisentangledAttention(nn.Module):
 
     `position_keys` and `position_queries` [h, B, D] are set once weights are loaded, and only where they are used.
     """
+
+    if TYPE_CHECKING:  # TorchScript reads annotations that are there
+        position_keys: Tensor
+        position_queries: Tensor
 
     __constants__ = ("has_keys", "has_queries", "head_size", "heads", "native", "scale")
 
