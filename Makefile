@@ -11,7 +11,8 @@ DOCS_VENV := .venv-docs
 CLIENT_VENVS := $(patsubst tests/clients/requirements/%.txt,.venv-clients/%,$(wildcard tests/clients/requirements/*.txt))
 NODE_PACKAGES := examples/node/node_modules
 SOAK_MINUTES ?= 60
-VENVS := $(VENV) $(PROTO_VENV) $(BENCH_VENV) $(INFINITY_VENV) $(LOWEST_VENV) $(NEWEST_VENV) $(LOCK_VENV) $(DOCS_VENV) $(CLIENT_VENVS)
+CLIENT_VENV = .venv-client/$(notdir $(PYTHON))
+VENVS = $(VENV) $(CLIENT_VENV) $(PROTO_VENV) $(BENCH_VENV) $(INFINITY_VENV) $(LOWEST_VENV) $(NEWEST_VENV) $(LOCK_VENV) $(DOCS_VENV) $(CLIENT_VENVS)
 BIN := $(VENV)/bin
 PROTO_PYTHON := $(PROTO_VENV)/bin/python
 IMAGE := .build/image.binpb
@@ -33,7 +34,7 @@ ifndef TOGETHER # which `make check` sets for its steps
 .NOTPARALLEL:
 endif
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest test-newest test-clients bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page wheel docs clean
+.PHONY: help demo test test-lowest test-newest test-client test-clients bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page wheel docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +52,10 @@ test-newest: | $(NEWEST_VENV)/bin/python ## The same with the newest ones that t
 	@echo 'Installing the newest packages into $(NEWEST_VENV) (minutes, the first time)'
 	@$(NEWEST_VENV)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[test]'
 	@$(NEWEST_VENV)/bin/python -m pytest -n auto $(SMOKE) $(PYTEST_ARGS)
+
+test-client: | $(CLIENT_VENV)/bin/python ## The client's tests without the server's packages, with any Python from 3.11 on (PYTHON=python3.14)
+	@$(CLIENT_VENV)/bin/python -m pip install --quiet --upgrade -e . hypothesis pytest pytest-asyncio pytest-timeout
+	@$(CLIENT_VENV)/bin/python -m pytest --confcutdir=tests/client tests/client $(PYTEST_ARGS)
 
 test-clients: $(VENV)/.installed-dev $(CLIENT_VENVS:%=%/.installed) $(NODE_PACKAGES)/.installed ## Install others' clients, each apart, and ask a server with each
 	@$(BIN)/python -m pytest tests/clients tests/test_readme.py $(PYTEST_ARGS)
@@ -104,7 +109,7 @@ baseline: $(PROTO_VENV)/.installed ## At a release: take today's protos as what 
 	@$(PROTO_PYTHON) protos/generate.py --baseline protos/baseline.binpb
 
 clean: ## Remove the environments and all that was built
-	@rm -rf $(VENVS) .venv-clients $(NODE_PACKAGES) .build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENVS) .venv-client .venv-clients $(NODE_PACKAGES) .build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find protos client server workers tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The steps of `make check`: one line each, and a step's output only where it fails. `make -k check` runs on to the last.

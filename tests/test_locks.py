@@ -1,4 +1,4 @@
-"""The locks hold all that pyproject.toml asks for, with hashes, for every Python that it admits."""
+"""The locks hold all that pyproject.toml asks for, with hashes, for every Python that the server admits."""
 
 from __future__ import annotations
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from bertstream.cli import main
-from bertstream.cli._server import REQUIRED
+from bertstream.cli._server import COMMANDS, FIRST_PYTHON_WITHOUT_TORCHSCRIPT, REQUIRED
 from tests.support.imports import ROOT
 
 Fails = Callable[..., tuple[int, str]]
@@ -103,3 +105,25 @@ def test_nor_is_one_of_a_module_of_ours(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "bertstream.server.supervisor.sources", None)
     with pytest.raises(ImportError, match=r"bertstream\.server\.supervisor\.sources"):
         main(["serve"])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_python_without_torchscript_is_refused(name: str, monkeypatch: pytest.MonkeyPatch, fails: Fails) -> None:
+    in_place_of_the_server(monkeypatch, **{f"{name}_main": lambda argv: 0})
+    monkeypatch.setattr("bertstream.cli._server.PYTHON", (3, 14))
+    code, error = fails(name)
+    assert code == 2
+    assert f"`bertstream {name}` needs Python 3.11 to 3.13, since torch does not support TorchScript" in error
+    assert "this is 3.14: install 'bertstream[server]' in an environment of such a Python" in error
+    monkeypatch.setattr("bertstream.cli._server.PYTHON", (3, 13))
+    assert main([name]) == 0
+
+
+def test_the_client_has_no_newest_python_and_torch_has() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert SpecifierSet(project["requires-python"]).contains("3.99")
+    (torch,) = [each for each in map(Requirement, project["optional-dependencies"]["server"]) if each.name == "torch"]
+    assert torch.marker is not None
+    major, minor = FIRST_PYTHON_WITHOUT_TORCHSCRIPT
+    admitted = [torch.marker.evaluate({"python_version": f"{major}.{each}"}) for each in (minor - 1, minor, minor + 1)]
+    assert admitted == [True, False, False]

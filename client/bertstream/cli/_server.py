@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 
 from bertstream.cli._options import Commands, UsageError
@@ -30,6 +31,12 @@ REQUIRED = (
     "starlette",
     "uvicorn",
 )
+PYTHON = (sys.version_info.major, sys.version_info.minor)
+FIRST_PYTHON_WITHOUT_TORCHSCRIPT = (3, 14)
+TOO_NEW = (
+    "needs Python 3.11 to 3.13, since torch does not support TorchScript, which models are compiled to, from 3.14 on"
+)
+WHAT_TO_DO = "install 'bertstream[server]' in an environment of such a Python (clients of it may have newer ones)"
 
 
 def add_to(commands: Commands) -> None:
@@ -40,6 +47,8 @@ def add_to(commands: Commands) -> None:
 
 def run(name: str, argv: Sequence[str]) -> int:
     """Run the server's own command. An ImportError in it is a bug, and is raised as it is."""
+    if PYTHON >= FIRST_PYTHON_WITHOUT_TORCHSCRIPT:
+        raise UsageError(f"`bertstream {name}` {TOO_NEW}, and this is {'.'.join(map(str, PYTHON))}: {WHAT_TO_DO}")
     if missing := [module for module in REQUIRED if not _is_installed(module)]:
         state = "the server is not installed" if len(missing) == len(REQUIRED) else f"there is no {', '.join(missing)}"
         raise UsageError(f"`bertstream {name}` needs the server, but {state}: pip install 'bertstream[server]'")

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(not native.status()[0], reason=native.status()[1
 
 Checkpoint = Callable[[str], Path]
 INPUTS: tuple[Text, ...] = (*TEXTS, ("a fox", "the dog sleeps in the sun"), ("Größere Straßen", ""))
-# Those of the layers, of a projection (ELECTRA), of a table of distances (MPNet), of angles, windows and gates, of scores
-# by distance (DeBERTa), of layers that share them (ALBERT).
+# Those of the layers, of a projection (ELECTRA), of a table of distances (MPNet), of angles, windows and gates, of
+# scores by distance (DeBERTa), of layers that share them (ALBERT).
 FAMILIES = (
     *("bert", "roberta-pad", "distilbert", "electra", "mpnet"),
     *("modernbert", "nomic_bert", "deberta-v2", "albert"),
