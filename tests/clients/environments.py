@@ -22,6 +22,7 @@ REQUIREMENTS = ROOT / "tests" / "clients" / "requirements"
 SCRIPTS = ROOT / "tests" / "clients" / "scripts"
 NODE = ROOT / "examples" / "node"
 SECONDS = 120
+OURS = {"PYTHONPATH": os.pathsep.join(str(ROOT / portion) for portion in ("client", "protos"))}  # finds our client
 
 
 def installed(name: str) -> Path:
@@ -35,6 +36,12 @@ def answers(name: str, *arguments: str) -> Any:
     """Return what an environment's script prints, read as JSON."""
     # -P: else the script `openai.py` would be what it imports by that name
     return json.loads(output([installed(name) / "python", "-P", SCRIPTS / f"{name.replace('-', '_')}.py", *arguments]))
+
+
+def answers_of_adapter(name: str, *arguments: str) -> Any:
+    """Return what the script of our own adapter prints in an environment, read as JSON."""
+    script = SCRIPTS / "adapters" / f"{name.replace('-', '_')}.py"
+    return json.loads(output([installed(name) / "python", "-P", script, *arguments], environment=OURS))
 
 
 def output(

@@ -26,6 +26,7 @@ MOST_PROCESSES = 4  # with more, all would wait for the one that runs the tests 
 PROCESS_BYTES = 5 << 30  # for the tests, and for the servers that they start
 # The files with tests that use the shared servers of tests/conftest.py.
 SERVERS = (
+    "tests/adapters/test_sentence_transformers.py",
     "tests/clients/",
     "tests/e2e/page/",
     "tests/e2e/test_bad_input.py",
