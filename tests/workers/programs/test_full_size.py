@@ -1,4 +1,4 @@
-"""Test the checkpoints that bertstream is for, at their full size with random weights, against transformers."""
+"""Test the checkpoints that bertstream is for, as wide as they are, with random weights, against transformers."""
 
 from __future__ import annotations
 
@@ -51,12 +51,14 @@ ROBERTA = BERT | {
     "type_vocab_size": 1,
     "vocab_size": 50265,
 }
-# As in their public config.json, except the names of the class with a head.
+# For those that have another vocabulary than bert-base-uncased and nothing else: that one has all layers.
+SHALLOW = BERT | {"directionality": "bidi", "num_hidden_layers": 2}
+# Else as in their public config.json, except the names of the class with a head.
 CONFIGS: dict[str, dict[str, Any]] = {
     "bert-base-uncased": BERT,
-    "bert-base-chinese": BERT | {"directionality": "bidi", "vocab_size": 21128},
-    "bert-base-multilingual-cased": BERT | {"directionality": "bidi", "vocab_size": 119547},
-    "bert-base-multilingual-uncased": BERT | {"directionality": "bidi", "vocab_size": 105879},
+    "bert-base-chinese": SHALLOW | {"vocab_size": 21128},
+    "bert-base-multilingual-cased": SHALLOW | {"vocab_size": 119547},
+    "bert-base-multilingual-uncased": SHALLOW | {"vocab_size": 105879},
     "roberta-base": ROBERTA,
     "distilroberta-base": ROBERTA | {"num_hidden_layers": 6},
 }
