@@ -34,6 +34,18 @@ PLACE = "bertstream/workers/native/prebuilt"
 LINKED = re.compile(
     r"lib(torch_cpu|c10)\.so|lib(stdc\+\+|m|gomp|gcc_s|c|pthread|dl|rt)\.so\.\d+|ld-linux-x86-64\.so\.2"
 )
+Version = tuple[int, ...]
+# The newest symbols of libstdc++, GLIBCXX and CXXABI, that systems of a manylinux tag have, by its glibc (the
+# policies of auditwheel for x86_64). A tag between two has the symbols of the earlier one.
+LIBSTDCXX: dict[Version, tuple[Version, Version]] = {
+    (2, 17): ((3, 4, 19), (1, 3, 7)),
+    (2, 24): ((3, 4, 22), (1, 3, 10)),
+    (2, 27): ((3, 4, 24), (1, 3, 11)),
+    (2, 31): ((3, 4, 28), (1, 3, 12)),
+    (2, 34): ((3, 4, 29), (1, 3, 13)),
+    (2, 35): ((3, 4, 30), (1, 3, 13)),
+    (2, 39): ((3, 4, 33), (1, 3, 15)),
+}
 
 
 class WheelError(Exception):
@@ -96,13 +108,13 @@ def prebuilt_facts(contents: Mapping[str, bytes]) -> dict[str, object]:
 
 
 def platform_tag(contents: Mapping[str, bytes]) -> str:
-    """Return the platform that all libraries run on: the newest glibc that one needs. Raises WheelError."""
+    """Return the oldest platform that all libraries run on. Raises WheelError."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in contents]
         for path in paths:
             path.write_bytes(contents[path.name])
         check_links(paths)
-        newest = max(needed_glibc(path) for path in paths)
+        newest = max(oldest_glibc(_output(("objdump", "-T", str(path)))) for path in paths)
     return f"manylinux_{newest[0]}_{newest[1]}_{platform.machine()}"
 
 
@@ -117,10 +129,24 @@ def check_links(libraries: Iterable[Path]) -> None:
             raise WheelError(f"{path.name} looks for libraries in folders of the machine that it was built on")
 
 
-def needed_glibc(path: Path) -> tuple[int, int]:
-    """Return the oldest version of glibc that has all symbols which a library uses."""
-    versions = re.findall(r"\(GLIBC_(\d+)\.(\d+)(?:\.\d+)?\)", _output(("objdump", "-T", str(path))))
-    return max((int(major), int(minor)) for major, minor in versions)
+def oldest_glibc(symbols: str) -> Version:
+    """Return the glibc of the oldest manylinux tag whose systems have all symbols of a library. Raises WheelError.
+
+    symbols: what `objdump -T` prints of the library.
+    """
+    cxx, abi = newest_symbol(symbols, "GLIBCXX"), newest_symbol(symbols, "CXXABI")
+    promised = (
+        glibc for glibc, (newest_cxx, newest_abi) in LIBSTDCXX.items() if cxx <= newest_cxx and abi <= newest_abi
+    )
+    if (beside := next(promised, None)) is None:
+        raise WheelError("the compiler's libstdc++ is newer than any that a manylinux tag stands for; use an older one")
+    return max(beside, newest_symbol(symbols, "GLIBC")[:2])
+
+
+def newest_symbol(symbols: str, name: str) -> Version:
+    """Return the newest version of symbols, such as (3, 4, 21) of GLIBCXX; () where there is none."""
+    found = re.findall(rf"\({name}_(\d[\d.]*)\)", symbols)
+    return max((tuple(map(int, each.split("."))) for each in found), default=())
 
 
 def _for_platform(about: str, tag: str) -> str:

@@ -15,7 +15,7 @@ import sys
 import threading
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,8 @@ import torch
 from bertstream.workers import native
 from bertstream.workers.native import prebuilt
 from deploy import install
-from deploy.wheel import PLACE, WheelError, pure_wheel, with_operators
+from deploy import wheel as wheels
+from deploy.wheel import PLACE, WheelError, oldest_glibc, pure_wheel, with_operators
 from tests.support.imports import PORTIONS, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -169,8 +170,38 @@ class Serving:
     address: str
 
 
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """A compiler that takes what was compiled for this processor already, which saves a quarter of a minute."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, compiled: Path, folder: Path) -> Compiler:
+        made = cls(folder / "compiler")
+        lines = ("[ $1 = --version ] && exit", "for last; do :; done", f'echo "$*" >> {folder}/asked')
+        made.path.write_text("\n".join(["#!/bin/sh", *lines, f'cp {compiled} "$last"', ""]))
+        made.path.chmod(0o755)
+        return made
+
+    @property
+    def asked(self) -> list[str]:
+        """Return the arguments of its calls, those of each in a line."""
+        return self.path.with_name("asked").read_text().splitlines()
+
+
 @pytest.fixture
-def serving(with_server: Environment) -> Iterator[Serving]:
+def quick_compiler(compile_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiler | None:
+    """Return the compiler of this test and its processes; None where there are no operators."""
+    if not native.status()[0]:
+        return None
+    made = Compiler.of(native.build(compile_cache), tmp_path)
+    monkeypatch.setenv("CXX", str(made.path))
+    return made
+
+
+@pytest.fixture
+def serving(with_server: Environment, quick_compiler: Compiler | None) -> Iterator[Serving]:
     options = ["--port", "0", "--device", "cpu", "--workers", "1", "--threads", "1"]
     log = with_server.home / "server.log"
     with log.open("w") as errors:
@@ -213,13 +244,20 @@ def test_the_server_comes_from_the_wheel(with_server: Environment) -> None:
         assert Path(place).is_relative_to(with_server.root)
 
 
-def test_the_installed_server_encodes_and_stops(with_server: Environment, serving: Serving) -> None:
+def test_the_installed_server_encodes_and_stops(
+    with_server: Environment, serving: Serving, quick_compiler: Compiler | None
+) -> None:
     command = with_server.command("encode", "Hello, Welt!", "--json", "--address", serving.address)
     row = json.loads(_checked(with_server.run(*command)))
     assert len(row["vector"]) == 384
     assert math.hypot(*row["vector"]) == pytest.approx(1, abs=1e-5)
     serving.process.send_signal(signal.SIGTERM)
     assert serving.process.wait(timeout=60) == 0
+    if quick_compiler:
+        (asked,) = quick_compiler.asked
+        (source,) = (Path(each) for each in asked.split() if each.endswith(".cpp"))
+        assert source.is_relative_to(with_server.root)
+        assert source.is_file()
 
 
 USE = """
@@ -256,6 +294,64 @@ def test_the_platform_is_what_the_operators_need(platform_wheel: Path, wheel: Pa
     assert added == {f"{PLACE}/{name}" for name in (native.file_name(), prebuilt.FACTS)}
     assert f"Tag: py3-none-manylinux_2_{found[1]}_x86_64\n" in text
     assert "Root-Is-Purelib: false\n" in text
+
+
+SYMBOLS = """
+0000000000000000      DF *UND*  0000000000000000 (GLIBC_{glibc}) memcpy
+0000000000000000      DF *UND*  0000000000000000 (GLIBC_2.2.5) free
+0000000000000000      DF *UND*  0000000000000000 (GLIBCXX_{cxx}) _ZSt20__throw_length_errorPKc
+0000000000000000      DO *UND*  0000000000000000 (CXXABI_{abi}) _ZTVN10__cxxabiv117__class_type_infoE
+0000000000001000 g    DF .text  0000000000000010  Base        mine
+"""
+
+
+@pytest.mark.parametrize(
+    ("glibc", "cxx", "abi", "oldest"),
+    [
+        ("2.14", "3.4.19", "1.3.7", (2, 17)),
+        ("2.32", "3.4.21", "1.3.9", (2, 32)),
+        ("2.14", "3.4.21", "1.3.9", (2, 24)),
+        ("2.14", "3.4", "1.3.11", (2, 27)),
+        ("2.17", "3.4.29", "1.3.13", (2, 34)),
+        ("2.3.4", "3.4.9", "1.3.15", (2, 39)),
+    ],
+)
+def test_the_platform_has_all_symbols_of_both_libraries(
+    glibc: str, cxx: str, abi: str, oldest: tuple[int, int]
+) -> None:
+    assert oldest_glibc(SYMBOLS.format(glibc=glibc, cxx=cxx, abi=abi)) == oldest
+
+
+def test_a_library_of_a_compiler_that_is_too_new_is_no_part_of_a_wheel() -> None:
+    with pytest.raises(WheelError, match="newer than any that a manylinux tag stands for"):
+        oldest_glibc(SYMBOLS.format(glibc="2.17", cxx="3.4.99", abi="1.3.7"))
+
+
+@pytest.fixture
+def command_line(wheel: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], int]:
+    """Return the command line, which takes the wheel for any platform as it is and writes into a folder."""
+
+    def pure(output: Path) -> Path:
+        output.mkdir()
+        return Path(shutil.copy(wheel, output))
+
+    monkeypatch.setattr(wheels, "pure_wheel", pure)
+    monkeypatch.setattr(sys, "argv", ["wheel", "--output", str(tmp_path / "dist")])
+    return wheels.main
+
+
+def test_without_a_compiler_there_is_the_wheel_for_any_platform(
+    command_line: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command_line() == 1
+    said = capsys.readouterr()
+    assert [Path(line).suffix for line in said.out.splitlines()] == [".whl"]
+    assert re.fullmatch(r"no wheel with operators: .*\n", said.err)
 
 
 def test_a_library_that_needs_others_is_no_part_of_a_wheel(wheel: Path, tmp_path: Path) -> None:
