@@ -153,6 +153,38 @@ def test_another_run_does_not_go_on(tmp_path: Path) -> None:
     assert (report.rows, report.resumed) == (COUNT, 0)
 
 
+def test_types_that_do_not_fit_are_told_by_a_later_run_too(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    source = tmp_path / "t.jsonl"
+    values = [*map(str, range(60)), '"a text"']
+    source.write_text("".join(f'{{"text": "{place}", "n": {value}}}\n' for place, value in enumerate(values)))
+
+    def give(item: Any) -> Any:
+        if item == "45":
+            raise ConnectionError
+        return answer(item)
+
+    with pytest.raises(ConnectionError):
+        run([source], tmp_path / "v.parquet", give, keep="all")
+    with pytest.raises(ValueError, match="different types"):
+        run([source], tmp_path / "v.parquet", keep="all")
+
+
+def test_nothing_is_left_where_nothing_is_written(tmp_path: Path) -> None:
+    source = write_input(tmp_path / "t.txt", ["a"])
+
+    def give(item: Any) -> Any:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        run([source], tmp_path / "v.jsonl", give)
+    assert list(tmp_path.iterdir()) == [source]
+    run([source], tmp_path / "v.jsonl", options={"max_length": 3})
+    with pytest.raises(FileExistsError):
+        run([source], tmp_path / "v.jsonl")
+    assert sorted(tmp_path.iterdir()) == [source, tmp_path / "v.jsonl"]
+
+
 def test_an_input_that_changes_is_done_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = write_input(tmp_path / "t.txt", texts_of(COUNT))
     stop_halfway(source, tmp_path / "v.jsonl")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bertstream.files.rows import Failure
 from bertstream.files.vectors import VectorFormat
 from tests.files.conftest import bad, lines_of, run, texts_of, vector, write_input
 
@@ -186,3 +187,25 @@ def test_values_that_json_lacks(tmp_path: Path) -> None:
     run([tmp_path / "t.parquet"], tmp_path / "v.parquet", keep=("when", "raw", "kind"))
     (row,) = read(tmp_path / "v.parquet")
     assert (row["when"], row["raw"], row["kind"]) == (day, b"\x00\xff", "x")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_bytes_that_are_no_utf_8_fail_alone(tmp_path: Path, suffix: str) -> None:
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    (tmp_path / "t.txt").write_bytes(b"a\n\xff\nb\n")
+
+    def give(item: str) -> Any:
+        return Failure("INVALID_TEXT", item) if not item.isascii() else vector(item)
+
+    run([tmp_path / "t.txt"], tmp_path / f"v.{suffix}", give, keep="all")
+    found = read(tmp_path / f"v.{suffix}")
+    assert [row["text"] for row in found] == ["a", "\udcff" if suffix == "jsonl" else "?", "b"]
+    assert lines_of(tmp_path / "v.failed.jsonl")[0]["row"] == 1
+
+
+@pytest.mark.parametrize(("name", "content"), [("t.csv", b"a,text,text\n1,x,y\n"), ("t.tsv", b"text\ttext\nx\ty\n")])
+def test_a_column_that_comes_twice_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}: it has 2 columns 'text'"):
+        run([tmp_path / name], tmp_path / "v.jsonl")

@@ -140,9 +140,26 @@ def _column(name: str, records: Sequence[dict[str, Any]]) -> Any:
     import pyarrow as pa
 
     try:
-        return pa.array([record.get(name) for record in records])
+        return _array([record.get(name) for record in records])
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise ValueError(f"column {name!r} has values of different types: {error}; {OTHER_WAYS}") from None
+
+
+def _array(values: list[Any]) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.array(values)
+    except UnicodeEncodeError:  # Arrow has no lone surrogates, as bytes that are no UTF-8 become
+        return pa.array(list(map(_legible, values)))
+
+
+def _legible(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {name: _legible(each) for name, each in value.items()}
+    return list(map(_legible, value)) if isinstance(value, list) else value
 
 
 def _number(dtype: str) -> Any:

@@ -46,6 +46,7 @@ class _File:
 
     pair: FilePair
     journal: FileJournal
+    sink: Sink
     part: OpenPart
     size: int  # in bytes
     source: Source | None = None
@@ -69,8 +70,8 @@ class Job:
     ) -> None:
         asked.check(plan)
         self._plan, self._asked, self._overwrite = plan, asked, overwrite
-        self._sink = SINKS[plan.format]()
         self._wanted = Wanted(asked.inputs.columns, asked.keep)
+        self._sink()  # says what is not installed
         self._storage = storage_of(plan.output)
         self._journal = Journal(self._storage, plan.work_folder)
         self._time_of, self._shown = time_of, Shown(progress, time_of=time_of)
@@ -94,7 +95,7 @@ class Job:
         try:
             self._open()
         except BaseException:
-            self._stack.close()
+            self._leave()
             raise
         return self
 
@@ -108,7 +109,13 @@ class Job:
                     self._keep(self._files[0])
         finally:
             self._shown.end()
-            self._stack.close()
+            self._leave(kind is not None)
+
+    def _leave(self, failed: bool = True) -> None:
+        """End the lock. A run that failed leaves nothing where nothing is written that a later one could go on with."""
+        if failed and self._journal.is_empty():
+            self._journal.end()
+        self._stack.close()
 
     def items(self) -> Iterator[tuple[int, Any]]:
         """Yield the items of all rows that are not done yet, each with its number."""
@@ -122,7 +129,7 @@ class Job:
             if journal.is_done:
                 self._note_failures(journal)
             else:
-                yield from self._items_of(_File(pair, journal, self._new_part(), size))
+                yield from self._items_of(_File(pair, journal, self._sink(), self._new_part(), size))
             self._bytes_done += size
 
     def take(self, answered: Iterable[tuple[int, Any]]) -> None:
@@ -160,7 +167,7 @@ class Job:
             if not changed:
                 self._shown.note(f"bertstream: note: goes on with {self._plan.output}, which an earlier run has begun")
                 return
-            if not self._overwrite:
+            if not self._overwrite and not self._journal.is_empty():
                 told = f"an unfinished run of it had another {', '.join(changed)}"
                 advice = "repeat that one to finish it, or ask to overwrite it (--overwrite)"
                 raise FileExistsError(f"{self._plan.output}: {told}: {advice}")
@@ -178,6 +185,8 @@ class Job:
     def _items_of(self, file: _File) -> Iterator[list[tuple[int, Any]]]:
         """Yield the items of one file's rows."""
         self._files.append(file)
+        if file.journal.last is not None:
+            file.sink.go_on(file.journal.last)
         file.source = opened(file.pair)
         for chunk in file.source.chunks(self._wanted, file.journal.rows):
             yield self._items_of_chunk(chunk)
@@ -233,14 +242,14 @@ class Job:
         block = part.block(self._asked.operation, self._asked.options, self._asked.stored)
         source = file.pair.source
         failures = [{"file": source, **failure} if self._plan.in_folder else failure for failure in part.failures()]
-        file.journal.add(lambda opened: self._sink.write_part(opened, block), part.rows, failures)
+        file.journal.add(lambda opened: file.sink.write_part(opened, block), part.rows, failures)
         self._written += part.rows
         self._failed += len(failures)
 
     def _complete(self, file: _File) -> None:
         """Write the output of a file of which all rows are answered."""
         self._flush(file)
-        file.journal.join(file.pair.output, self._storage, self._sink.join)
+        file.journal.join(file.pair.output, self._storage, file.sink.join)
         self._files.popleft()
         self._note_failures(file.journal)
 
@@ -261,6 +270,9 @@ class Job:
             for journal in self._with_failures:
                 file.writelines(journal.failures())
         return path
+
+    def _sink(self) -> Sink:
+        return SINKS[self._plan.format]()
 
     def _new_part(self) -> OpenPart:
         return OpenPart(self._time_of)

@@ -82,6 +82,11 @@ class FileJournal:
         write_json(self._storage, self._path(f"{number:06}.json"), {"rows": record.rows, "failed": record.failed})
         self.parts.append(record)
 
+    @property
+    def last(self) -> Part | None:
+        """Return the last part, or None if there is none."""
+        return self._opener(f"{len(self.parts) - 1:06}.part") if self.parts else None
+
     def join(self, output: str, storage: Storage, join: Callable[[IO[bytes], Sequence[Part]], None]) -> None:
         """Write the output from all parts, and remove those."""
         write_json(self._storage, self._path(JOINING), {"rows": self.rows})
@@ -128,6 +133,11 @@ class Journal:
         """Return what an unfinished run was asked for, or None if there is none."""
         found = read_json(self._storage, f"{self._folder}/{JOB}")
         return found if isinstance(found, dict) else None
+
+    def is_empty(self) -> bool:
+        """Return whether no row is written yet."""
+        names = (path.rpartition("/")[2] for path in self._storage.find(self._folder))
+        return not any(name == DONE or name[:-5].isdigit() for name in names)
 
     def begin(self, job: Mapping[str, Any]) -> None:
         """Begin anew: forget whatever was written."""

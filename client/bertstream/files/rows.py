@@ -39,6 +39,8 @@ class Wanted:
             if name not in existing:
                 what = "read" if name in self.columns else "keep"
                 raise ValueError(f"it has no column {name!r} to {what}, but {', '.join(existing) or 'none at all'}")
+            if existing.count(name) > 1:
+                raise ValueError(f"it has {existing.count(name)} columns {name!r}")
         return names
 
     def kept(self, existing: Sequence[str]) -> list[str]:

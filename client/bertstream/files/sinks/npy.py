@@ -17,6 +17,9 @@ COPY_BYTES = 1 << 20
 class ArraySink:
     """Writes vectors alone, a row for each row of the input; NaN where a row failed."""
 
+    def go_on(self, part: Part) -> None:
+        """Do nothing: all vectors of a run are of one width and type."""
+
     def write_part(self, file: IO[bytes], block: Block) -> None:
         """Write some rows. Raises ValueError for anything but one column of vectors."""
         (column, *others), kept = block.columns, [part for part in block.kept if part is not None]

@@ -30,8 +30,11 @@ class Block:
 class Sink(Protocol):
     """Writes one format: parts, each complete in itself, and the output that all parts make together.
 
-    It knows nothing of earlier parts, so that parts of a run that was killed can be joined with those of a later one.
+    Parts of a run that was killed can be joined with those of a later one, which is told the last of them.
     """
+
+    def go_on(self, part: Part) -> None:
+        """Go on behind this part."""
 
     def write_part(self, file: IO[bytes], block: Block) -> None:
         """Write a part. Raises ValueError for values that the format cannot hold."""

@@ -15,15 +15,24 @@ class TableSink:
     """Writes the columns that are carried, then those of the task.
 
     A part is a stream of Arrow: it takes no time to write, and whatever Parquet needs at its end is written only once.
+    Its types hold the rows of all parts before it too, so that values which have no type in common are told at once.
     """
 
     def __init__(self, what: str) -> None:
         self._arrow = arrow(what)
+        self._known: Any = None  # the schema of the last part
+
+    def go_on(self, part: Part) -> None:
+        """Go on with the types of a part."""
+        self._known = self._schema(part)
 
     def write_part(self, file: IO[bytes], block: Block) -> None:
         """Write some rows."""
         table = table_of(block)
-        with self._arrow.ipc.new_stream(file, table.schema) as writer:
+        schemas = [schema for schema in (self._known, table.schema) if schema is not None]
+        self._known = common_schema(schemas)
+        table = as_schema(table, self._known)
+        with self._arrow.ipc.new_stream(file, self._known) as writer:
             writer.write_table(table)
 
     def join(self, file: IO[bytes], parts: Sequence[Part]) -> None:

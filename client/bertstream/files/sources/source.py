@@ -31,7 +31,7 @@ class Source:
     @property
     def share(self) -> float:
         """Return how much of the file has been read, from 0 to 1; 0 if its size is not known."""
-        if self._size and self._encoded.format in _LINES:
+        if self._size and self._encoded.format in _LINES and not self._file.closed:
             self._tell(self._file.tell() / self._size)
         return self._share
 
@@ -43,7 +43,7 @@ class Source:
         try:
             with closing(self._file):
                 yield from self._chunks(wanted, start)
-        except ValueError as error:  # Arrow's errors are ValueErrors too
+        except (ValueError, NotImplementedError, KeyError) as error:  # as Arrow's errors are
             raise ValueError(f"{self.name}: {error}") from error
         except (OSError, EOFError, zlib.error) as error:
             raise OSError(f"{self.name}: {error}") from error
