@@ -95,6 +95,8 @@ def test_outputs_of_few_good_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, texts: list[str]
 ) -> None:
     monkeypatch.setattr("bertstream.files.parts.PART_ROWS", 20)
+    if suffix in ("parquet", "arrow"):
+        pytest.importorskip("pyarrow")
     output = tmp_path / f"v.{suffix}"
     report = run([write_input(tmp_path / "t.txt", texts)], output)
     assert (report.rows, report.failed) == (len(texts), sum(map(bad, texts)))
