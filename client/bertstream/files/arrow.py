@@ -10,6 +10,7 @@ import numpy as np
 from bertstream.files.schema import Column, Field, ListOf, Struct, Type, Vector
 
 INSTALL = "pip install 'bertstream[files]'"
+_DTYPES = {"float": "float32", "halffloat": "float16", "int8": "int8"}  # of vectors, by Arrow's names
 OTHER_WAYS = "write .jsonl, or leave the column out of `keep`"
 
 
@@ -130,9 +131,9 @@ def _as_field(table: Any, field: Any) -> Any:
             return column.cast(field.type)
     if not pa.types.is_fixed_size_list(field.type):
         return pa.nulls(table.num_rows, field.type)
-    number, width = field.type.value_type, field.type.list_size
-    missing = 0 if pa.types.is_integer(number) else float("nan")
-    values = np.full(table.num_rows * width, missing, number.to_pandas_dtype())
+    dtype = _DTYPES[str(field.type.value_type)]
+    missing = 0 if dtype == "int8" else float("nan")
+    values = np.full(table.num_rows * field.type.list_size, missing, dtype)
     return pa.FixedSizeListArray.from_arrays(pa.array(values), type=field.type)
 
 
