@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 import pytest
 
+from bertstream.files.progress import FileProgress
 from bertstream.files.storage import LocalStorage
 from tests.files.conftest import answer, bad, lines_of, run, texts_of, vector, write_input
 from tests.support.imports import ROOT
@@ -183,6 +184,20 @@ def test_nothing_is_left_where_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         run([source], tmp_path / "v.jsonl")
     assert sorted(tmp_path.iterdir()) == [source, tmp_path / "v.jsonl"]
+
+
+def test_an_interrupt_keeps_what_is_answered(tmp_path: Path) -> None:
+    source, now = write_input(tmp_path / "t.txt", texts_of(COUNT)), iter(range(10_000))
+
+    def progress(told: FileProgress) -> None:
+        if told.rows > 50:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run([source], tmp_path / "v.jsonl", progress=progress, time_of=lambda: float(next(now)))
+    assert not (tmp_path / "v.jsonl").exists()
+    report = run([source], tmp_path / "v.jsonl")
+    assert (report.rows, report.resumed) == (COUNT, 64)
 
 
 def test_an_input_that_changes_is_done_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
