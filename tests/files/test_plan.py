@@ -57,6 +57,7 @@ def test_patterns(corpus: Path) -> None:
 def test_a_file_beside_its_output(corpus: Path) -> None:
     plan = planned(["corpus/a.txt"], "x/v.parquet")
     assert (plan.work_folder, plan.failed_file) == ("x/.v.parquet.unfinished", "x/v.failed.jsonl")
+    assert planned(["corpus/a.txt"], ".").failed_file == "./failed.jsonl"
     assert planned(["corpus/a.txt"], "/v.npy").work_folder == "/.v.npy.unfinished"
     assert planned(["corpus/a.txt"], "v", "jsonl").pairs[0].output == "v/a.jsonl"
     assert planned(["corpus/a.txt"], "v.out", "jsonl").pairs[0].output == "v.out"
@@ -68,6 +69,7 @@ def test_a_file_beside_its_output(corpus: Path) -> None:
         (["nothing.txt"], "v.npy", FileNotFoundError, "nothing.txt: no such file"),
         (["corpus/*.csv"], "v.npy", FileNotFoundError, "no files to read"),
         (["corpus"], "v.npy", ValueError, "4 files go into a folder: -o v/"),
+        (["file:///corpus/a.txt"], "v.npy", ValueError, "without file://"),
         (["corpus/a.txt"], "v.xyz", ValueError, "of what format"),
         (["corpus/README.md"], "v.npy", ValueError, "corpus/README.md: of what format"),
         (["corpus/a.txt", "corpus/*.txt"], "v/", ValueError, "would both become v/a.parquet"),

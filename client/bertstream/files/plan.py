@@ -61,6 +61,8 @@ class Plan:
     def failed_file(self) -> str:
         """Return the file for the rows that fail, beside the output."""
         folder, name = _parted(self.output.rstrip("/"))
+        if name in ("", ".", ".."):  # a folder that has no name to call the file by
+            return joined(self.output, FAILED_SUFFIX.lstrip("."))
         return joined(folder, (name if self.in_folder else _without_suffix(name)) + FAILED_SUFFIX)
 
     @property

@@ -166,7 +166,10 @@ class RemoteStorage:
     @contextmanager
     def replace(self, path: str, half_in: str = "") -> Iterator[IO[bytes]]:
         """Write an object, which the store has from the moment in which it is complete."""
-        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        with suppress(
+            OSError, NotImplementedError
+        ):  # where there are folders they are needed, and elsewhere not allowed
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
         with self._files.transaction, self._files.open(path, "wb") as file:
             yield file
 
@@ -181,7 +184,7 @@ class RemoteStorage:
         yield
 
     def _named(self, path: str) -> str:
-        return f"{self._scheme}{SCHEME}{self._files._strip_protocol(path).lstrip('/')}"
+        return path if SCHEME in path else f"{self._scheme}{SCHEME}{path.lstrip('/')}"
 
 
 LOCAL = LocalStorage()
@@ -191,8 +194,10 @@ _REMOTE: dict[str, RemoteStorage] = {}
 def storage_of(path: str) -> Storage:
     """Return the storage of a path. Raises ValueError if it needs a package that is not installed."""
     scheme, found, _ = path.partition(SCHEME)
-    if not found or scheme == "file":
+    if not found:
         return LOCAL
+    if scheme == "file":
+        raise ValueError(f"{path}: give files of this machine by their paths, without file://")
     if scheme not in _REMOTE:
         _REMOTE[scheme] = RemoteStorage(scheme)
     return _REMOTE[scheme]
