@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_both_clients_have_the_same_methods() -> None:
         assert name == "__init__" or "timeout" in ours.parameters, name
 
 
-def test_every_rpc_is_used(server: FakeServer, client: Any) -> None:
+def test_every_rpc_is_used(server: FakeServer, client: Any, tmp_path: Path) -> None:
     arguments: dict[str, Any] = dict.fromkeys(METHODS, ())
     arguments |= dict.fromkeys((name for name in METHODS if "code" in name or "forward" in name), (["a"],))
     arguments |= {"tokenize": (["a"],), "tokenize_stream": (["a"],), "stream_layers": (["a"],), "detokenize": ([[1]],)}
@@ -58,6 +59,10 @@ def test_every_rpc_is_used(server: FakeServer, client: Any) -> None:
     arguments |= dict.fromkeys(("next_sentence", "answer"), ("a", "b"))
     arguments |= dict.fromkeys(("rerank", "choose"), ("a", ["b"]))
     arguments |= {"generate": ("a",), "stream_generate": ("a",), "generate_stream": (["a"],), "summarize": ("a",)}
+    (tmp_path / "in.txt").write_text("a\n")
+    files = [name for name in METHODS if name.endswith("_file")]
+    arguments |= {name: (tmp_path / "in.txt", tmp_path / f"{name}.jsonl") for name in files}
+    arguments["predict_file"] = ("classify", *arguments["predict_file"])
     server.does.model.heads.append("sequence_to_sequence")
     for name in METHODS:
         result = getattr(client, name)(*arguments[name])

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC109 - a timeout here is the deadline that is sent to the server
 """The methods of the asynchronous client that read and write files; reading and writing is done in a thread."""
 
 from __future__ import annotations
@@ -26,33 +27,45 @@ class AsyncFileMethods:
 
     _transport: AsyncTransport
 
-    async def encode_file(self, source: Files, output: File, **options: Unpack[EncodeFileOptions]) -> FileReport:
+    async def encode_file(
+        self, source: Files, output: File, *, timeout: float | None = None, **options: Unpack[EncodeFileOptions]
+    ) -> FileReport:
         """See Client.encode_file."""
-        return await self._run_files("encode", source, output, options)
+        return await self._run_files("encode", source, output, timeout, options)
 
-    async def tokenize_file(self, source: Files, output: File, **options: Unpack[TokenizeFileOptions]) -> FileReport:
+    async def tokenize_file(
+        self, source: Files, output: File, *, timeout: float | None = None, **options: Unpack[TokenizeFileOptions]
+    ) -> FileReport:
         """See Client.tokenize_file."""
-        return await self._run_files("tokenize", source, output, options)
+        return await self._run_files("tokenize", source, output, timeout, options)
 
-    async def predict_file(self, task: str, source: Files, output: File, **options: Any) -> FileReport:
+    async def predict_file(
+        self, task: str, source: Files, output: File, *, timeout: float | None = None, **options: Any
+    ) -> FileReport:
         """See Client.predict_file."""
-        return await self._run_files(task, source, output, options)
+        return await self._run_files(task, source, output, timeout, options)
 
-    async def generate_file(self, source: Files, output: File, **options: Unpack[GenerateFileOptions]) -> FileReport:
+    async def generate_file(
+        self, source: Files, output: File, *, timeout: float | None = None, **options: Unpack[GenerateFileOptions]
+    ) -> FileReport:
         """See Client.generate_file."""
-        return await self._run_files("generate", source, output, options)
+        return await self._run_files("generate", source, output, timeout, options)
 
-    async def summarize_file(self, source: Files, output: File, **options: Unpack[SummarizeFileOptions]) -> FileReport:
+    async def summarize_file(
+        self, source: Files, output: File, *, timeout: float | None = None, **options: Unpack[SummarizeFileOptions]
+    ) -> FileReport:
         """See Client.summarize_file."""
-        return await self._run_files(SUMMARIZE, source, output, options)
+        return await self._run_files(SUMMARIZE, source, output, timeout, options)
 
-    async def _run_files(self, task: str, source: Files, output: File, options: Mapping[str, Any]) -> FileReport:
+    async def _run_files(
+        self, task: str, source: Files, output: File, timeout: float | None, options: Mapping[str, Any]
+    ) -> FileReport:
         run = await asyncio.to_thread(file_run, task, source, output, options)
         if task == SUMMARIZE:
-            await self._transport.run(require_summaries(self._transport.descriptions, run.request.model), run.timeout)
-        model = await self._transport.run(get_model(run.request.model), run.timeout)
+            await self._transport.run(require_summaries(self._transport.descriptions, run.request.model), timeout)
+        model = await self._transport.run(get_model(run.request.model), timeout)
         with run.job(model) as job:
-            async with aclosing(self._transport.stream(run.request, _items(job), run.timeout)) as batches:
+            async with aclosing(self._transport.stream(run.request, _items(job), timeout)) as batches:
                 async for batch in batches:
                     await asyncio.to_thread(job.take, outcomes(batch))
             return await asyncio.to_thread(job.finish)

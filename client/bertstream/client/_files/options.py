@@ -30,8 +30,6 @@ class FileOptions(TypedDict, total=False):
     """As in the streams, but with a bar on a terminal; a function is called with a FileProgress."""
     batch_size: int
     """How many answers are taken at a time; 64 by default, or 16 of those that are generated."""
-    timeout: float | None
-    """Seconds for all of it; None for no limit."""
 
 
 class EncodeFileOptions(FileOptions, EncodeOptions, total=False):

@@ -47,7 +47,6 @@ class FileRun:
     request: StreamRequest[Any]
     overwrite: bool
     progress: Any
-    timeout: float | None
 
     def job(self, model: Model) -> Job:
         """Return the run's job, which no other model than this may go on with."""
@@ -73,8 +72,7 @@ def file_run(task: str, sources: Files, output: File, given: Mapping[str, Any]) 
     asked = Asked(operation, inputs, options, _keep(of_files.get("keep", ())), stored)
     asked.check(plan)
     request = stream_request(task, options, of_files.get("batch_size"))
-    progress, timeout = of_files.get("progress", False), of_files.get("timeout")
-    return FileRun(plan, asked, request, bool(of_files.get("overwrite")), progress, timeout)
+    return FileRun(plan, asked, request, bool(of_files.get("overwrite")), of_files.get("progress", False))
 
 
 def stream_request(task: str, options: Mapping[str, Any], batch_size: int | None = None) -> StreamRequest[Any]:

@@ -24,7 +24,9 @@ class FileMethods:
 
     _transport: SyncTransport
 
-    def encode_file(self, source: Files, output: File, **options: Unpack[EncodeFileOptions]) -> FileReport:
+    def encode_file(
+        self, source: Files, output: File, *, timeout: float | None = None, **options: Unpack[EncodeFileOptions]
+    ) -> FileReport:
         """Encode a column of a file, or of all files of a folder, and write the vectors, in constant memory.
 
         ```python
@@ -42,15 +44,20 @@ class FileMethods:
         An output appears only when it is complete. A run that was stopped, even killed, goes on where it stopped when
         it is called again with the same arguments: what it has done lies in a folder beside the output until then.
 
-        Raises FileExistsError if an output is there already, or another run has begun it, unless `overwrite` is given.
+        `timeout` applies to all of it, in seconds; there is no limit unless it is given. Raises FileExistsError if an
+        output is there already, or another run has begun it, unless `overwrite` is given.
         """
-        return self._run_files("encode", source, output, options)
+        return self._run_files("encode", source, output, timeout, options)
 
-    def tokenize_file(self, source: Files, output: File, **options: Unpack[TokenizeFileOptions]) -> FileReport:
+    def tokenize_file(
+        self, source: Files, output: File, *, timeout: float | None = None, **options: Unpack[TokenizeFileOptions]
+    ) -> FileReport:
         """Tokenize a column of files as `encode_file` does; with `overflow` or `stride` there is a column `windows`."""
-        return self._run_files("tokenize", source, output, options)
+        return self._run_files("tokenize", source, output, timeout, options)
 
-    def predict_file(self, task: str, source: Files, output: File, **options: Any) -> FileReport:
+    def predict_file(
+        self, task: str, source: Files, output: File, *, timeout: float | None = None, **options: Any
+    ) -> FileReport:
         """Ask a task head about the rows of files, as `encode_file` does.
 
         ```python
@@ -62,23 +69,29 @@ class FileMethods:
         or `second`: a text of each pair that is the same for all rows. For "rerank" the second column may have lists
         of documents, for "choose" it has lists of choices.
         """
-        return self._run_files(task, source, output, options)
+        return self._run_files(task, source, output, timeout, options)
 
-    def generate_file(self, source: Files, output: File, **options: Unpack[GenerateFileOptions]) -> FileReport:
+    def generate_file(
+        self, source: Files, output: File, *, timeout: float | None = None, **options: Unpack[GenerateFileOptions]
+    ) -> FileReport:
         """Generate text after the prompts of files, as `encode_file` does, in a column `generated`."""
-        return self._run_files("generate", source, output, options)
+        return self._run_files("generate", source, output, timeout, options)
 
-    def summarize_file(self, source: Files, output: File, **options: Unpack[SummarizeFileOptions]) -> FileReport:
+    def summarize_file(
+        self, source: Files, output: File, *, timeout: float | None = None, **options: Unpack[SummarizeFileOptions]
+    ) -> FileReport:
         """Summarize the texts of files, as `encode_file` does, in a column `summary`."""
-        return self._run_files(SUMMARIZE, source, output, options)
+        return self._run_files(SUMMARIZE, source, output, timeout, options)
 
-    def _run_files(self, task: str, source: Files, output: File, options: Mapping[str, Any]) -> FileReport:
+    def _run_files(
+        self, task: str, source: Files, output: File, timeout: float | None, options: Mapping[str, Any]
+    ) -> FileReport:
         run = file_run(task, source, output, options)
         if task == SUMMARIZE:
-            self._transport.run(require_summaries(self._transport.descriptions, run.request.model), run.timeout)
-        model = self._transport.run(get_model(run.request.model), run.timeout)
+            self._transport.run(require_summaries(self._transport.descriptions, run.request.model), timeout)
+        model = self._transport.run(get_model(run.request.model), timeout)
         with run.job(model) as job:
-            with closing(self._transport.stream(run.request, job.items(), run.timeout)) as batches:
+            with closing(self._transport.stream(run.request, job.items(), timeout)) as batches:
                 for batch in batches:
                     job.take(outcomes(batch))
             return job.finish()
