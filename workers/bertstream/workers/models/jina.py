@@ -16,11 +16,9 @@ from typing import ClassVar, List, NamedTuple, Optional, Tuple  # noqa: UP035
 import torch
 from torch import Tensor, nn
 
-from bertstream.workers.models.activations import Activation
 from bertstream.workers.models.attention import Attention, Wanted, distance_bias
 from bertstream.workers.models.encoder import Encoder
-from bertstream.workers.models.fused import FeedForward, LinearAddNorm, Projection
-from bertstream.workers.models.linear import Linear
+from bertstream.workers.models.fused import FeedForward, GatedLinear, LinearAddNorm, Projection
 from bertstream.workers.models.pooling import Pooler
 from bertstream.workers.models.segments import Segments
 from bertstream.workers.models.shape import EncoderShape, Operators
@@ -88,31 +86,18 @@ class JinaEmbeddings(nn.Module):
         return self.norm(self.word(ids) + types)
 
 
-class Gates(Linear):
-    """Compute x W', of both halves of the gated network."""
-
-    reads_normalized = True
-
-
 class GatedFeedForward(nn.Module):
     """Compute (activation(x A') * x B') C' + c, with residual and norm after it (post-norm)."""
 
-    __constants__ = ("size",)
-
     def __init__(self, shape: JinaShape, operators: Operators) -> None:
         super().__init__()
-        self.size = shape.intermediate_size
-        self.gates = Gates(shape.hidden_size, 2 * self.size, operators, bias=False)  # A, then B
-        self.activation = Activation(GATES[shape.feed_forward], invariant=self.gates.packs)
-        self.output = LinearAddNorm(self.size, shape.hidden_size, shape.layer_norm_eps, operators)
+        hidden, size, gate = shape.hidden_size, shape.intermediate_size, GATES[shape.feed_forward]
+        self.intermediate = GatedLinear(hidden, size, gate, operators, bias=False)
+        self.output = LinearAddNorm(size, hidden, shape.layer_norm_eps, operators)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the network. x: [T, H] -> [T, H]."""
-        return self.output(self.multiplied(self.gates(x)), x)
-
-    def multiplied(self, both: Tensor) -> Tensor:
-        """Multiply one half by the activated other. both: [T, 2 I] -> [T, I]."""
-        return self.activation(both[:, : self.size].contiguous()).mul_(both[:, self.size :])
+        return self.output(self.intermediate(x), x)
 
 
 class JinaLayer(nn.Module):

@@ -22,10 +22,12 @@ JINA_BERT = Family(
     modules={**{ours: theirs for ours, theirs in EMBEDDINGS.items() if ours != "embeddings.position"}, **POOLER},
     layer={
         **LAYER,
-        "gated.gates": ("mlp.gated_layers",),
+        "gated.intermediate.gate": ("mlp.gated_layers",),
+        "gated.intermediate.up": ("mlp.gated_layers",),
         "gated.output.linear": ("mlp.wo",),
         "gated.output": ("mlp.layernorm",),
     },
+    halves={"gated.intermediate.gate": 0, "gated.intermediate.up": 1},
     layer_prefix="encoder.layer.{}.",
     heads=tuple(head for head in BERT.heads if head.name != "causal_lm"),
     head_prefixes=BERT.head_prefixes,
