@@ -139,7 +139,10 @@ def test_a_missing_embedded_model_names_the_extra(monkeypatch: pytest.MonkeyPatc
 # config.json
 
 
-SUPPORTED = "bert, roberta, xlm-roberta, camembert, distilbert, electra, mpnet, deberta-v2, albert, jina-bert$"
+SUPPORTED = (
+    "bert, roberta, xlm-roberta, camembert, distilbert, electra, mpnet, "
+    "modernbert, nomic_bert, gte, new, deberta-v2, albert, jina-bert$"
+)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,13 @@ def window_mask(first: int, last: int, low: int, high: int, window: int, device:
     return (keys - torch.arange(first, last, device=device).unsqueeze(1)).abs() <= window
 
 
+class BiasedSegments(NamedTuple):
+    """Hold what layers with a bias by distance take besides the states."""
+
+    where: Segments
+    bias: Tensor  # as distance_bias makes it
+
+
 class Attention(nn.Module):
     """Compute softmax(q k' / sqrt(D) + bias by distance) v within each text, without padding.
 

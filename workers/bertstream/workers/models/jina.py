@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # TorchScript reads these annotations, and knows only the old spellings.
-from typing import ClassVar, List, NamedTuple, Optional, Tuple  # noqa: UP035
+from typing import ClassVar, List, Optional, Tuple  # noqa: UP035
 
 import torch
 from torch import Tensor, nn
 
-from bertstream.workers.models.attention import Attention, Wanted, distance_bias
+from bertstream.workers.models.attention import Attention, BiasedSegments, Wanted, distance_bias
 from bertstream.workers.models.encoder import Encoder
 from bertstream.workers.models.fused import FeedForward, GatedLinear, LinearAddNorm, Projection
 from bertstream.workers.models.pooling import Pooler
@@ -59,13 +59,6 @@ def slopes_of(heads: int) -> list[float]:
     ratio = 2.0 ** -(2.0 ** (3 - math.log2(nearest)))
     found = [ratio ** (1 + i) for i in range(nearest)]
     return found if heads == nearest else found + slopes_of(2 * nearest)[::2][: heads - nearest]
-
-
-class LayerInputs(NamedTuple):
-    """Hold what layers take besides the states."""
-
-    where: Segments
-    bias: Tensor  # as distance_bias makes it
 
 
 class JinaEmbeddings(nn.Module):
@@ -117,7 +110,7 @@ class JinaLayer(nn.Module):
         else:
             self.feed_forward = FeedForward(hidden, shape.intermediate_size, shape.activation, eps, operators)
 
-    def forward(self, x: Tensor, shared: LayerInputs, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
+    def forward(self, x: Tensor, shared: BiasedSegments, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
         """Compute a layer as Encoder asks for it.
 
         x: [T, H] -> [T, H].
@@ -127,7 +120,7 @@ class JinaLayer(nn.Module):
         qkv, bias = self.query_key_value.pending(x)
         return x, self.attention.weights(qkv, bias, wanted, shared.bias)
 
-    def run(self, x: Tensor, shared: LayerInputs, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
+    def run(self, x: Tensor, shared: BiasedSegments, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
         """Compute the whole layer in one block, since TorchScript holds what an `if` uses until the `if` ends."""
         qkv, bias = self.query_key_value.pending(x)
         weights = self.attention.weights(qkv, bias, wanted, shared.bias)
@@ -150,12 +143,12 @@ class JinaEncoder(Encoder):
         self.slopes = slopes_of(shape.attention_heads)
         self.native = layers[0].attention.native
 
-    def shared(self, where: Segments) -> LayerInputs:
+    def shared(self, where: Segments) -> BiasedSegments:
         """Compute the bias of all distances that occur."""
         device = where.starts.device
         distances = torch.arange(1 - where.longest, where.longest, device=device).abs().unsqueeze(1)
         by_distance = distances * -torch.tensor(self.slopes, dtype=torch.float32, device=device)  # [2L - 1, h]
-        return LayerInputs(where, distance_bias(by_distance.to(self.bias_type()), self.native))
+        return BiasedSegments(where, distance_bias(by_distance.to(self.bias_type()), self.native))
 
     def bias_type(self) -> torch.dtype:
         """Return the type that attention adds to scores in: our operators add float32."""

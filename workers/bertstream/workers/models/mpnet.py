@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # TorchScript reads these annotations, and knows only the old spellings.
-from typing import ClassVar, List, NamedTuple, Optional, Tuple  # noqa: UP035
+from typing import ClassVar, List, Optional, Tuple  # noqa: UP035
 
 import torch
 from torch import Tensor, nn
 
-from bertstream.workers.models.attention import Attention, Wanted, distance_bias
+from bertstream.workers.models.attention import Attention, BiasedSegments, Wanted, distance_bias
 from bertstream.workers.models.encoder import Encoder
 from bertstream.workers.models.fused import FeedForward, LinearAddNorm, Projection
 from bertstream.workers.models.pooling import Pooler
@@ -74,13 +74,6 @@ def buckets_of(distances: Tensor, buckets: int = BUCKETS, far: int = FAR) -> Ten
     return after + torch.where(size < exact, size, large)
 
 
-class LayerInputs(NamedTuple):
-    """Hold what layers take besides the states."""
-
-    where: Segments
-    bias: Tensor  # as distance_bias makes it
-
-
 class MPNetEmbeddings(nn.Module):
     """Compute layer 0 from token ids."""
 
@@ -112,7 +105,7 @@ class MPNetLayer(nn.Module):
         self.attention_output = LinearAddNorm(hidden, hidden, eps, operators)
         self.feed_forward = FeedForward(hidden, shape.intermediate_size, shape.activation, eps, operators)
 
-    def forward(self, x: Tensor, shared: LayerInputs, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
+    def forward(self, x: Tensor, shared: BiasedSegments, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
         """Compute a layer as Encoder asks for it.
 
         x: [T, H] -> [T, H].
@@ -122,7 +115,7 @@ class MPNetLayer(nn.Module):
         qkv, bias = self.query_key_value.pending(x)
         return x, self.attention.weights(qkv, bias, wanted, shared.bias)
 
-    def run(self, x: Tensor, shared: LayerInputs, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
+    def run(self, x: Tensor, shared: BiasedSegments, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
         """Compute the whole layer in one block, since TorchScript holds what an `if` uses until the `if` ends."""
         qkv, bias = self.query_key_value.pending(x)
         weights = self.attention.weights(qkv, bias, wanted, shared.bias)
@@ -142,8 +135,8 @@ class MPNetEncoder(Encoder):
         self.relative_bias = nn.Embedding(shape.buckets, shape.attention_heads)
         self.native = layers[0].attention.native
 
-    def shared(self, where: Segments) -> LayerInputs:
+    def shared(self, where: Segments) -> BiasedSegments:
         """Look up the bias of all distances that occur."""
         distances = torch.arange(1 - where.longest, where.longest, device=where.starts.device)
         by_distance = self.relative_bias(buckets_of(distances))  # [2L - 1, h]
-        return LayerInputs(where, distance_bias(by_distance, self.native))
+        return BiasedSegments(where, distance_bias(by_distance, self.native))
