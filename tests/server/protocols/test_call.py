@@ -35,7 +35,7 @@ class FakeContext:
 
 def grpc_call(**metadata: str) -> tuple[GrpcCall, FakeContext]:
     context: Any = FakeContext(**metadata)
-    return GrpcCall(METHOD, context), context
+    return GrpcCall(METHOD, context, context.time_remaining()), context
 
 
 @pytest.mark.parametrize("attempts", ["", "2"])
@@ -47,10 +47,10 @@ def test_a_call_tells_of_itself_in_the_terms_of_rpc(attempts: str) -> None:
 
 async def test_trailers_are_set_at_once_and_again_at_the_end() -> None:
     call, context = grpc_call(**{"x-request-id": "mine"})
-    assert context.trailers == (("x-request-id", "mine"),)
+    assert context.trailers == [("x-request-id", "mine")]
     call.trailers["load"] = b"report"
     assert await call.complete("the answer") == "the answer"
-    assert context.trailers == (("x-request-id", "mine"), ("load", b"report"))
+    assert context.trailers == [("x-request-id", "mine"), ("load", b"report")]
 
 
 def test_a_certificate_has_names() -> None:

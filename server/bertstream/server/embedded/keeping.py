@@ -24,9 +24,9 @@ STOPPED = "the server was stopped before it was ready"
 class Keeper:
     """The thread that runs a Host."""
 
-    def __init__(self, config: ServeConfig) -> None:
+    def __init__(self, config: ServeConfig, cores: int = 0) -> None:
         self.ready: Future[FrontendSettings] = Future()  # fails as Host.run does
-        self._host = Host(config, self.ready.set_result)
+        self._host = Host(config, self.ready.set_result, cores)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stops = 0
         self._lock = threading.Lock()

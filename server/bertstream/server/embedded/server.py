@@ -10,7 +10,7 @@ from typing import Any, Self
 from bertstream.server.config import ConfigError
 from bertstream.server.core.models import Models
 from bertstream.server.core.serving import ServingCore
-from bertstream.server.embedded.keeping import STOPPED, Keeper
+from bertstream.server.embedded.keeping import Keeper
 from bertstream.server.embedded.options import embedded_config
 from bertstream.workers.native.processor import ProcessorError
 from bertstream.workers.process.child import ChildFailed
@@ -32,13 +32,15 @@ class EmbeddedServer:
     server`. All calls belong to that loop. When the process ends, however it does, so do the workers.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, cores: int = 0, **options: Any) -> None:
         """Take options as in the server's TOML file: `EmbeddedServer(models=["bert-base-uncased"], dtype="int8")`.
+
+        cores: how many workers on the CPU may fill, where others use the rest of the machine; 0: all of them.
 
         Raises ConfigError, which names the option.
         """
         self._config = embedded_config(options)
-        self._keeper = Keeper(self._config)
+        self._keeper = Keeper(self._config, cores)
         self._core: ServingCore | None = None
         self._changed = asyncio.Event()
 
@@ -92,6 +94,3 @@ class EmbeddedServer:
         await asyncio.to_thread(self._keeper.join, self._config.drain_seconds + _GRACE_SECONDS)
         if self._core is not None:
             self._core.end_threads()
-
-
-__all__ = ["STOPPED", "EmbeddedServer", "ServerFailed"]

@@ -22,10 +22,11 @@ from bertstream.server.core.errors import RequestError, deadline_exceeded, reade
 from bertstream.server.core.permits import Permits
 from bertstream.server.core.tracing import Value
 from bertstream.server.protocols.decoding import Decoded
-from bertstream.server.protocols.statuses import code_of, to_status
+from bertstream.server.protocols.statuses import code_of, trailers_of
 
 RefusalOf = Literal["call", "item"]
 _NOT_IDENTIFIED = Caller("")
+REQUEST_ID = "x-request-id"  # in metadata, headers and trailers
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 M = TypeVar("M", bound=Message)
 
@@ -47,6 +48,12 @@ def _tell_nobody(of: RefusalOf, reason: str) -> None:
     return
 
 
+def request_id_in(metadata: Mapping[str, str | bytes]) -> str:
+    """Return the id that the caller has given its request, or a new one."""
+    given = str(metadata.get(REQUEST_ID, ""))
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
 class Call(ABC):
     """One call: its method, deadline, metadata and caller, and how its protocol ends it."""
 
@@ -56,9 +63,8 @@ class Call(ABC):
         self.arrived = time.monotonic()
         self.deadline = math.inf if seconds is None else self.arrived + seconds
         self.metadata = metadata
-        given = str(self.metadata.get("x-request-id", ""))
-        self.request_id: str = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        self.trailers: dict[str, str | bytes] = {"x-request-id": self.request_id}  # to end with
+        self.request_id = request_id_in(metadata)
+        self.trailers: dict[str, str | bytes] = {REQUEST_ID: self.request_id}  # to end with
         self.caller = _NOT_IDENTIFIED  # until the link that identifies callers has the call
         self.until_end = contextlib.ExitStack()  # contexts that stay open until the call ends
         self.received_bytes = 0  # of the messages read so far, as they came
@@ -110,18 +116,21 @@ _SUBJECTS = {"x509_common_name": "CN", "x509_subject_alternative_name": "SAN"}  
 
 
 class GrpcCall(Call):
-    """A call that came over gRPC."""
+    """A call that came over gRPC; the context is a grpc.aio.ServicerContext, or stands in for one."""
 
-    def __init__(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """Take the call's context. Its trailers are set at once, as services that are not ours end calls themselves."""
-        remaining: float | None = context.time_remaining()  # None without a deadline, although gRPC's types forbid it
-        super().__init__(method, dict(context.invocation_metadata() or ()), remaining)
+    def __init__(self, method: str, context: Any, seconds: float | None) -> None:
+        """Take the call's context, and what is left until its deadline.
+
+        Its trailers are set at once, as services that are not ours end calls themselves.
+        """
+        super().__init__(method, dict(context.invocation_metadata() or ()), seconds)
         self._context = context
         self._set_trailers()
 
     @property
     def peer(self) -> str:
-        return self._context.peer()
+        peer: str = self._context.peer()
+        return peer
 
     @property
     def code(self) -> str:
@@ -146,18 +155,11 @@ class GrpcCall(Call):
         return answer
 
     async def fail(self, error: RequestError) -> Any:
-        status = to_status(error, self.request_id)
-        # For gRPC's own retries (proposal A6): how many milliseconds to wait, or a negative number for no retry.
-        pushback = -1 if error.retry_seconds is None else int(error.retry_seconds * 1e3)
-        trailing: tuple[tuple[str, str | bytes], ...] = (
-            ("grpc-status-details-bin", status.SerializeToString()),
-            *self.trailers.items(),
-            ("grpc-retry-pushback-ms", str(pushback)),
-        )
+        trailing = trailers_of(error, self.request_id, self.trailers)
         await self._context.abort(code_of(error), error.message, trailing)
 
     def _set_trailers(self) -> None:
-        self._context.set_trailing_metadata(tuple(self.trailers.items()))
+        self._context.set_trailing_metadata(list(self.trailers.items()))  # a list, as stand-ins want it
 
 
 CURRENT: ContextVar[Call] = ContextVar("call")  # of the handler that runs; gRPC runs each in a task of its own

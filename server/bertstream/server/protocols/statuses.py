@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -33,6 +35,21 @@ def to_status(error: RequestError, request_id: str = "") -> status_pb2.Status:
     if request_id:
         status.details.append(_pack(error_details_pb2.RequestInfo(request_id=request_id)))
     return status
+
+
+def trailers_of(
+    error: RequestError, request_id: str, others: Mapping[str, str | bytes]
+) -> tuple[tuple[str, str | bytes], ...]:
+    """Return the trailers of a call that ends with an error: its status with all details, and the others.
+
+    Then come, for gRPC's own retries (proposal A6), the milliseconds to wait, or a negative number for no retry.
+    """
+    pushback = -1 if error.retry_seconds is None else int(error.retry_seconds * 1e3)
+    return (
+        ("grpc-status-details-bin", to_status(error, request_id).SerializeToString()),
+        *others.items(),
+        ("grpc-retry-pushback-ms", str(pushback)),
+    )
 
 
 def _pack(message: object) -> any_pb2.Any:

@@ -74,8 +74,12 @@ def core_settings(config: ServeConfig, launcher: Launcher) -> FrontendSettings:
 class Host:
     """The workers of models, from `run` to `stop`, for this process alone to send work to."""
 
-    def __init__(self, config: ServeConfig, on_ready: Callable[[FrontendSettings], None]) -> None:
-        """Take the options, of which those of ports have no effect, and what is told how to reach the workers."""
+    def __init__(self, config: ServeConfig, on_ready: Callable[[FrontendSettings], None], cores: int = 0) -> None:
+        """Take the options, of which those of ports have no effect, and what is told how to reach the workers.
+
+        cores: how many to fill; 0: all that this process may use.
+        """
+        self._cores = cores
         self._config = dataclasses.replace(config, frontends=1, admin_port=-1)
         self._on_ready = on_ready
         self._running: asyncio.Task[None] | None = None
@@ -108,7 +112,7 @@ class Host:
         folder = private_folder()
         try:
             compiled = await run_compiler(compile_task(self._config, choices), _log_step)
-            launcher = Launcher(self._config, folder, compiled.devices)
+            launcher = Launcher(self._config, folder, compiled.devices, self._cores)
             launches = launch_all(launcher, choices, compiled)
             settings = dataclasses.replace(
                 core_settings(self._config, launcher), models=tuple(each.settings for each in launches)

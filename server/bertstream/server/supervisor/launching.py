@@ -221,9 +221,11 @@ def pinned(free: Sequence[int], workers: int, threads: int) -> tuple[tuple[int, 
 class Launcher:
     """Decides on frontends, workers, devices, threads and cores for one machine."""
 
-    def __init__(self, config: ServeConfig, folder: Path, gpus: int) -> None:
+    def __init__(self, config: ServeConfig, folder: Path, gpus: int, cores: int = 0) -> None:
+        """Take the folder of sockets, the number of GPUs, and that of cores to fill; 0: all that this process may."""
         self._usable = sorted(os.sched_getaffinity(0))
-        self.cores = usable_cores(len(self._usable))
+        usable = usable_cores(len(self._usable))
+        self.cores = min(cores, usable) if cores else usable
         self._config = config
         self._folder = folder
         self._gpus = gpus

@@ -61,7 +61,8 @@ def _wrapped(method: str, handler: Handler, through: Link) -> Handler:
     run = run if handler.response_streaming else partial(_encoded, run, encode)
 
     async def intercepted(request: Any, context: Context) -> Any:
-        call = GrpcCall(method, context)
+        remaining: float | None = context.time_remaining()  # None without a deadline, although gRPC's types forbid it
+        call = GrpcCall(method, context, remaining)
         CURRENT.set(call)
         if isinstance(request, Decoded):
             call.received_bytes += request.wire_bytes
