@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from bertstream.workers import native
-from tests.support import sharing
+from tests.support import hosted, sharing
 from tests.support.checkpoints import (
     tiny_albert,
     tiny_bert,
@@ -31,6 +31,7 @@ from tests.support.documented import served_as_documented
 from tests.support.heads import HEAD_MAKERS, LIKE_BERT_MAKERS
 from tests.support.markdown import Documented
 from tests.support.pairs import Pair
+from tests.support.ray_serve import Application, mark_what_ray_lacks, ray_server
 from tests.support.server import Server, running
 
 MAKERS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
@@ -76,7 +77,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return sharing.scheduler(config, log)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--ray", action="store_true", help="serve behind Ray Serve where a test does without own options")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hosted.through_ray = bool(config.getoption("--ray"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hosted.through_ray:
+        mark_what_ray_lacks(items)
     if hasattr(config, "workerinput"):  # a single process keeps the order of the files
         sharing.long_ones_first(items)
 
@@ -151,6 +162,10 @@ def server(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[S
     """Yield a server of the embedded model, its default, and of tiny ones, for all tests that do not change it."""
     sharing.check_shares_servers()
     tiny = [f"{name}={checkpoint(name)}" for name in ("bert", "roberta", "roberta-pad", *FAMILIES, "modernbert-long")]
+    if hosted.through_ray:
+        with ray_server([Application(["all-MiniLM-L6-v2", *tiny])], compile_cache) as rays:
+            yield rays
+        return
     with running(["all-MiniLM-L6-v2", *tiny], "--workers", "1", cache=compile_cache) as started:
         yield started
 

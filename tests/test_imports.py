@@ -230,6 +230,13 @@ RULES = [
             "opentelemetry",
         ),
     ),
+    # Our part of Ray's proxy serves no models, and has what makes errors answers alone.
+    Rule(
+        "bertstream.ray.serve",
+        ours=("bertstream.ray.serve", "bertstream.server", "bertstream.v1", "bertstream.workers.compile.compiling"),
+        others=("grpc", "google.protobuf", "ray"),
+        deferred=("ray",),
+    ),
     # An embedded server runs workers as the supervisor does, and has no protocol.
     Rule(
         "bertstream.server.embedded",
@@ -566,6 +573,10 @@ PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
     ),
     "core": (lambda: _everything_in("bertstream.server.core"), {"torch", "grpc", "google", "transformers"}),
     "frontend": (lambda: ["bertstream.server.frontend.process"], {"torch", "transformers", "opentelemetry"}),
+    "Ray's proxy": (
+        lambda: ["bertstream.ray.serve.relay"],
+        {"ray", "torch", "transformers", "tokenizers", "rich"},
+    ),
     "embedded": (lambda: _everything_in("bertstream.server.embedded"), {"torch", "grpc", "google", "transformers"}),
     "admin": (lambda: _everything_in("bertstream.server.admin"), {"torch", "transformers", "tokenizers"}),
     # The commands of the documents are run by a process each.

@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from bertstream.workers.process.control import Ready, Settings, Started, Stop
 from bertstream.workers.process.settings import WorkerSettings
 from bertstream.workers.serving.queue import WorkQueue
 from tests.support.led import led
+from tests.support.ray_serve import Application, ray_server
 
 LIMITS = Limits(
     max_texts=4096,
@@ -33,6 +35,7 @@ LIMITS = Limits(
     concurrent_calls=1024,
 )
 _numbers = itertools.count()
+through_ray = False  # whether all that can be is served behind Ray Serve instead (`pytest --ray`)
 
 
 @contextmanager
@@ -41,6 +44,12 @@ def hosted(models: Mapping[str, Path], cache: Path, folder: Path, http_port: int
 
     folder: short-lived, with a short path, as sockets need. http_port: of JSON over HTTP; -1 for none.
     """
+    if through_ray and http_port < 0:
+        bounds = {**asdict(LIMITS), **limits}
+        served = Application([f"{name}={path}" for name, path in models.items()], args=bounds)
+        with ray_server([served], cache) as rays:
+            yield rays.address
+        return
     settings: list[ModelSettings] = []
     queues: list[WorkQueue] = []
     try:

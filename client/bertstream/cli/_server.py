@@ -1,4 +1,4 @@
-"""The commands `bertstream serve`, `compile` and `keys`, which belong to the server, if that is installed."""
+"""The commands `bertstream serve`, `compile`, `keys` and `deploy`, which belong to the server, if that is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ COMMANDS = {
     "serve": "serve models",
     "compile": "compile a checkpoint ahead of time",
     "keys": "make, list and remove the keys of callers",
+    "deploy": "write the configuration of Ray Serve, and apply it",
 }
+_ELSEWHERE = {"deploy": "bertstream.ray.serve.command"}  # than in the server's own command line
 # What the processes of every server import. transformers and sentencepiece are needed by few checkpoints only, for
 # which the server asks for them.
 REQUIRED = (
@@ -52,7 +54,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     if missing := [module for module in REQUIRED if not _is_installed(module)]:
         state = "the server is not installed" if len(missing) == len(REQUIRED) else f"there is no {', '.join(missing)}"
         raise UsageError(f"`bertstream {name}` needs the server, but {state}: pip install 'bertstream[server]'")
-    module = importlib.import_module("bertstream.server.cli")
+    module = importlib.import_module(_ELSEWHERE.get(name, "bertstream.server.cli"))
     return int(getattr(module, f"{name}_main")(list(argv)) or 0)
 
 
