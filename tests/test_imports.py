@@ -255,6 +255,17 @@ RULES = [
         others=(),
     ),
     Rule(
+        "bertstream.server.inprocess",
+        ours=(
+            "bertstream.v1",
+            "bertstream.server.core",
+            "bertstream.server.inprocess",
+            "bertstream.server.messages",
+            "bertstream.server.protocols",
+        ),
+        others=CLIENT_PACKAGES,
+    ),
+    Rule(
         "bertstream.server.web",
         ours=("bertstream.server.certificates", "bertstream.server.settings", "bertstream.server.web"),
         others=("h11", "uvicorn"),

@@ -79,6 +79,7 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods, AsyncFileMethods):
         metadata: Iterable[tuple[str, str | bytes]] = (),
         max_message_bytes: int = 64 << 20,
         reconnect_seconds: float = 30.0,
+        channel: grpc.aio.Channel | None = None,
     ) -> None:
         servers = servers_of(address)
         self._transport = AsyncTransport(
@@ -91,6 +92,7 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods, AsyncFileMethods):
                 tuple(metadata),
                 max_message_bytes,
                 reconnect_seconds,
+                channel,
             )
         )
         self._run = self._transport.run

@@ -89,6 +89,8 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
         max_message_bytes: the largest message to send or to take.
         reconnect_seconds: how long to try to take up a broken stream again before its error is raised: one that takes
             texts, or `stream_generate`.
+        channel: gRPC's own channel, with interceptors or to a server in this process, in place of those that the client
+            makes by `address` and the options of connections; whoever gives it closes it.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
         metadata: Iterable[tuple[str, str | bytes]] = (),
         max_message_bytes: int = 64 << 20,
         reconnect_seconds: float = 30.0,
+        channel: grpc.Channel | None = None,
     ) -> None:
         servers = servers_of(address)
         self._transport = SyncTransport(
@@ -117,6 +120,7 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
                 tuple(metadata),
                 max_message_bytes,
                 reconnect_seconds,
+                channel,
             )
         )
         self._run = self._transport.run

@@ -63,7 +63,8 @@ class LoopChannels:
         self.closed = True
         for task in self._asking:
             task.cancel()
-        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+        if self._connection.given_channel is None:
+            await asyncio.gather(*(channel.close() for channel in self._channels.values()))
 
     def close_soon(self) -> None:
         """Close the channels from a callback of their loop."""
@@ -129,6 +130,9 @@ class AsyncChannels:
 
 
 def _channel(connection: Connection, place: Place) -> grpc.aio.Channel:
+    if connection.given_channel is not None:
+        given: grpc.aio.Channel = connection.given_channel
+        return given
     address, options = connection.servers[place.server], connection.options(place)
     credentials = connection.security.credentials
     if credentials is None:

@@ -49,8 +49,11 @@ class Connection:
     given_metadata: Metadata = field(repr=False)
     max_message_bytes: int
     reconnect_seconds: float
+    given_channel: Any = None  # gRPC's own, in place of those that the client would make and close
 
     def __post_init__(self) -> None:
+        if self.given_channel is not None and len(self.servers) > 1:
+            raise ValueError("give a channel or several addresses, not both")
         if self.channels < 1:
             raise ValueError("channels must be at least 1")
         if not 0 <= self.retries <= MOST_RETRIES:
@@ -61,13 +64,18 @@ class Connection:
             raise ValueError("give the key as api_key or in metadata, not both")
 
     @property
+    def _each(self) -> int:
+        """How many channels there are to each server."""
+        return self.channels if self.given_channel is None else 1
+
+    @property
     def metadata(self) -> Metadata:
         """The metadata that is sent with every call."""
         return (*self.given_metadata, *self.security.metadata)
 
     def places(self) -> Iterator[Place]:
         """Yield the place of each channel: some of each server."""
-        yield from (Place(server, index) for server in range(len(self.servers)) for index in range(self.channels))
+        yield from (Place(server, index) for server in range(len(self.servers)) for index in range(self._each))
 
     def options(self, place: Place) -> list[tuple[str, Any]]:
         """Return the arguments of a channel, which differ since channels with equal ones share a connection."""
@@ -98,7 +106,7 @@ class Connection:
 
     def balance(self) -> Balance:
         """Return a new balance between the channels, which begins with any server, as other clients do."""
-        return Balance(self.servers, self.channels, first=CHANCE.randrange(len(self.servers)))
+        return Balance(self.servers, self._each, first=CHANCE.randrange(len(self.servers)))
 
     def tries(self, rpc: str) -> Tries:
         """Return the tries of a call. Raises ValueError where it must not go to just any of several servers."""

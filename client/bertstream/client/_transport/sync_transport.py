@@ -62,8 +62,9 @@ class SyncTransport:
     def close(self) -> None:
         """Close the channels; calls under way raise Cancelled."""
         self._closed = True
-        for channel in self._channels.values():
-            channel.close()
+        if self._connection.given_channel is None:
+            for channel in self._channels.values():
+                channel.close()
 
     def run(self, operation: Operation[T], timeout: float | None) -> T:
         """Run an operation, and return its value."""
@@ -284,6 +285,9 @@ class SyncTransport:
         return call
 
     def _channel(self, place: Place) -> grpc.Channel:
+        if self._connection.given_channel is not None:
+            given: grpc.Channel = self._connection.given_channel
+            return given
         address, options = self._connection.servers[place.server], self._connection.options(place)
         credentials = self._connection.security.credentials
         if credentials is None:
