@@ -254,6 +254,20 @@ RULES = [
         ),
         others=(),
     ),
+    # Corpora on Ray are the SDK's work: rows of files, asked by a client, of a server in the same process.
+    Rule(
+        "bertstream.ray.data",
+        ours=(
+            "bertstream.client",
+            "bertstream.files",
+            "bertstream.ray.data",
+            "bertstream.server.config",
+            "bertstream.server.embedded",
+            "bertstream.server.inprocess",
+        ),
+        others=("numpy", "pyarrow"),
+        deferred=("ray",),
+    ),
     Rule(
         "bertstream.server.inprocess",
         ours=(

@@ -1,0 +1,119 @@
+"""Real actors of a real Ray: a job that is killed and run again, and the vectors of a server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertstream.client import Client
+from tests.support.server import eventually, running
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (bertstream[ray])"),
+]
+FILES, ROWS = 6, 300
+TEXTS = [f"the quick [MASK] fox {'and the lazy dog ' * (number % 7)}{number}" for number in range(ROWS)]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Yield the address of a cluster of one node."""
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # the paths of sockets in it must be short
+    command = [sys.executable, "-m", "tests.ray.data.cluster", folder, "2"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        found = process.stdout.readline().strip()
+        assert found, "Ray did not start"
+        yield found
+    finally:
+        process.stdin.close()
+        process.wait(30)
+        process.stdout.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def job(
+    checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """Return what a driver is given: a corpus of some files in folders, one row of which has no text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path_factory.mktemp("corpus")
+    for number in range(FILES):
+        path = folder / "in" / f"part={number}" / "a.parquet"
+        path.parent.mkdir(parents=True)
+        texts = [None if number == 3 and row == 7 else text for row, text in enumerate(TEXTS)]
+        pq.write_table(pa.table({"id": range(ROWS), "text": texts}), path)
+    return {
+        "source": str(folder / "in"),
+        "output": str(folder / "out"),
+        "model": f"bert={checkpoint('bert-pretraining')}",
+        "server": {"cache": str(compile_cache)},
+    }
+
+
+def start(job: dict[str, Any], address: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.ray.data.driver", json.dumps(job)]
+    environment = {**os.environ, "RAY_ADDRESS": address}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_job_that_is_killed_goes_on_and_gives_the_vectors_of_a_server(
+    address: str, job: dict[str, Any], compile_cache: Path
+) -> None:
+    import pyarrow.dataset as ds
+
+    output = Path(job["output"])
+    killed = start(job, address)
+    eventually(
+        lambda: killed.poll() is not None or bool(list(output.glob("part=*/a.parquet"))), "the first file", 200.0
+    )
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+
+    again = start({**job, "tables": str(output.parent / "tables"), "texts": TEXTS[:50]}, address)
+    said, log = again.communicate(timeout=200)
+    assert again.returncode == 0, log
+    report = json.loads(said.splitlines()[-1])
+    assert (report["files"], report["rows"], report["failed_rows"]) == (FILES, FILES * ROWS, 1)
+    assert report["skipped"] >= 1
+    (failed,) = [json.loads(line) for line in Path(report["failed_file"]).read_text().splitlines()]
+    assert (failed["file"], failed["row"], failed["reason"]) == ("part=3/a.parquet", 7, "MISSING_VALUE")
+
+    with running([job["model"]], "--workers", "1", cache=compile_cache) as server, Client(server.address) as client:
+        expected, masks = client.encode(TEXTS), client.fill_mask(TEXTS[:50], top_k=2)
+    table = ds.dataset(output, partitioning="hive").to_table().sort_by([("part", "ascending"), ("id", "ascending")])
+    assert table["id"].to_pylist() == list(range(ROWS)) * FILES
+    vectors = np.array(table["vector"].to_pylist(), np.float32)
+    missing = 3 * ROWS + 7
+    assert np.isnan(vectors[missing]).all()
+    vectors[missing] = expected[7]
+    np.testing.assert_allclose(vectors, np.tile(expected, (FILES, 1)), atol=1e-5)
+
+    rows = ds.dataset(output.parent / "tables").to_table()
+    assert sorted(rows["text"].to_pylist()) == sorted(TEXTS[:50])
+    by_text = {row["text"]: row for row in rows.to_pylist()}
+    np.testing.assert_allclose([by_text[text]["vector"] for text in TEXTS[:50]], expected[:50], atol=1e-5)
+    best = [by_text[text]["masks"][0][0]["token_id"] for text in TEXTS[:50]]
+    assert best == [candidates[0][0].token_id for candidates in masks]
+    assert {row["error"] for row in by_text.values()} == {None}
