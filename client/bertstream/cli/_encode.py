@@ -39,6 +39,7 @@ examples:
   bertstream encode --input corpus.txt -o v.npz --keep-going      rows of NaN for texts that fail (exit code 1)
   bertstream encode corpus.parquet --column body --keep id -o vectors.parquet
   bertstream encode corpus/ -o vectors/                           the same folders and names, in Parquet
+  bertstream encode corpus/ --on ray -o vectors/ --num-gpus 1     on all GPUs of a Ray cluster, without a server
 
 An output file appears only when it is complete. A run over files that was stopped, even killed, goes on where it
 stopped when it is repeated. Rows that fail are listed in vectors.failed.jsonl (exit code 4)."""

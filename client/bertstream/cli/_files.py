@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from bertstream.cli._input import InsteadOf
 from bertstream.cli._options import UsageError, client, words
 from bertstream.cli._output import note, print_json
+from bertstream.cli._ray import ROWS_FAILED, add_ray, on_ray, run_on_ray
 
 if TYPE_CHECKING:
     from bertstream.client import FileReport
 
-ROWS_FAILED = 4
 FORMATS = ("parquet", "arrow", "jsonl", "npy")
 INPUT_FORMATS = ("txt", "jsonl", "csv", "tsv", "parquet", "arrow")
 VECTORS = ("list", "binary")
@@ -49,6 +49,7 @@ def add_files(
     group.add_argument("--keep", type=words, metavar="NAME,…", help="columns that the output has as well; all for all")
     group.add_argument("--input-format", choices=INPUT_FORMATS, help="default: by the suffix; txt for stdin")
     group.add_argument("--overwrite", action="store_true", help="replace outputs that are there already")
+    add_ray(parser)
     return group
 
 
@@ -64,6 +65,8 @@ def wants_files(arguments: argparse.Namespace, given: Sequence[str], *, texts_to
     Raises UsageError for options that make no sense then.
     """
     alone = [name for name in _ALONE if getattr(arguments, name, None)]
+    if on_ray(arguments):
+        alone.append("on")
     if arguments.output is None:
         if alone:
             raise UsageError(f"--{alone[0].replace('_', '-')} goes with --output FILE")
@@ -103,6 +106,8 @@ def run_files(
     arguments: argparse.Namespace, task: str, sources: Sequence[str], options: Mapping[str, Any], **texts: str | None
 ) -> int:
     """Run a task over files, and return the exit code. `texts` are `first` or `second` of each pair."""
+    if on_ray(arguments):
+        return run_on_ray(arguments, task, sources, options, **texts)
     named = {name: value for name in _OPTIONS if (value := getattr(arguments, name, None)) is not None}
     named["progress"] = arguments.progress is not False
     if named.get("keep") == ["all"]:

@@ -84,9 +84,12 @@ def test_a_job_that_is_killed_goes_on_and_gives_the_vectors_of_a_server(
 
     output = Path(job["output"])
     killed = start(job, address)
-    eventually(
-        lambda: killed.poll() is not None or bool(list(output.glob("part=*/a.parquet"))), "the first file", 200.0
-    )
+
+    def begun() -> bool:
+        records = [path.read_text() for path in output.glob("_bertstream/part=*/a.parquet.json")]
+        return killed.poll() is not None or any(f'"rows": {ROWS}' in record for record in records)
+
+    eventually(begun, "the first file", 200.0)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL

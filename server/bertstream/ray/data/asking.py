@@ -40,7 +40,7 @@ def _stream(client: AsyncClient, name: str, items: list[tuple[int, Any]], option
             return client.encode_stream(items, **given)
         case "tokenize":
             return client.tokenize_stream(items, **given)
-        case "generate":
+        case "generate" | "summarize":
             return client.generate_stream(items, **given)
     return client.predict_stream(name, items, **given)  # type: ignore[call-overload] # by a name that is not known here
 

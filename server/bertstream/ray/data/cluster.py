@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,24 @@ def joined_nodes() -> list[Node]:
 
     One that it begins sends no statistics, and has no dashboard. Raises ImportError, which says how to get Ray.
     """
+    _join()
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(float(has.get("CPU", 0)), float(has.get("GPU", 0))) for has in alive]
+
+
+def join_quietly() -> None:
+    """Join the cluster as `joined_nodes` does; of what Ray would say of the job only errors are left."""
+    _join(log_to_driver=False, logging_level=logging.ERROR)
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _join(**how: Any) -> None:
     try:
         import ray
         import ray.data
@@ -28,9 +47,7 @@ def joined_nodes() -> list[Node]:
     if not ray.is_initialized():
         os.environ.setdefault(USAGE_STATISTICS, "0")
         own = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
-        ray.init(**own)
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(float(has.get("CPU", 0)), float(has.get("GPU", 0))) for has in alive]
+        ray.init(**own, **how)
 
 
 def outcomes_of(

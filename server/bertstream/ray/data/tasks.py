@@ -118,7 +118,8 @@ def row_task(
     if name not in OPERATIONS:
         raise ValueError(f"task must be one of {', '.join(OPERATIONS)}, not {name!r}")
     inputs = inputs_for(OPERATIONS[name], columns, first, second)
-    return RowTask(name, inputs, dict(options or {}), stored or VectorFormat())
+    given = {option: value for option, value in (options or {}).items() if value is not None}
+    return RowTask(name, inputs, given, stored or VectorFormat())
 
 
 async def _encode_nothing(client: AsyncClient, options: Mapping[str, Any]) -> Any:
