@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -102,6 +103,22 @@ def test_generate(documented: str, model: str) -> None:
     assert any(text)
     count, reason = re.fullmatch(r"\((\d+) tokens from \d+: (\w+)\)", last).groups()  # type: ignore[union-attr]
     assert (int(count), reason) == (40, "length") or reason == "end_of_sequence"
+
+
+def test_ray_data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run the script with a job that does nothing; tests/ray/data has such jobs on a cluster."""
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (bertstream[ray])")
+    from bertstream.ray import FilesReport
+
+    report = FilesReport(3, 1, 1000, 2, "vectors.failed.jsonl", {"a.parquet": "it has no column 'text'"})
+    monkeypatch.setattr("bertstream.ray.encode_files", lambda *_, **__: report, raising=False)
+    monkeypatch.setattr(sys, "argv", ["ray_data.py", "corpus/", "vectors/"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(EXAMPLES / "ray_data.py"), run_name="__main__")
+    printed = capsys.readouterr()
+    assert ended.value.code == 1
+    assert printed.out == "1,000 rows in 3 files, 1 of which were done before\n"
+    assert printed.err == "a.parquet: it has no column 'text'\n2 rows failed: see vectors.failed.jsonl\n"
 
 
 def test_every_example_is_short_and_tested() -> None:

@@ -2,6 +2,7 @@
 
 ```python        run in order, all of a document in one namespace
 ```python apart  run in a process of its own, since it uses what leaves things behind
+```python on ray checked against the signatures of what it calls: a cluster for each would take minutes
 ```python in X   run by the Python of others' client X, where `make test-clients` has installed it
 ```console       lines with `$ ` are run by bash, with stand-ins for a few commands (see shell.py)
 ```toml          read as a configuration file of the server
@@ -28,7 +29,8 @@ IN = "python in "
 CLIENTS = sorted(path.stem for path in (ROOT / "tests" / "clients" / "requirements").glob("*.txt"))
 PYTHON_KINDS = ("python", "python apart", *(IN + name for name in CLIENTS))
 RUN_KINDS = (*PYTHON_KINDS, "console", "toml", "js")
-KINDS = (*RUN_KINDS, "text", "text picture")
+ON_RAY = "python on ray"
+KINDS = (*RUN_KINDS, ON_RAY, "text", "text picture")
 
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*(.*)")
 
