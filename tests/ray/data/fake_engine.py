@@ -33,7 +33,10 @@ class FakeClient:
 
     async def predict_stream(self, task: str, items: list[tuple[int, Any]], **options: Any) -> AsyncIterator[Any]:
         self._asked(items, options)
-        answers = {"classify": lambda text: [Label(text, 1.0, 0)], "rerank": lambda pair: float(len(pair[1]))}
+        answers: dict[str, Callable[[Any], Any]] = {
+            "classify": lambda text: [Label(text, 1.0, 0)],
+            "rerank": lambda pair: float(len(pair[1])),
+        }
         good = [(number, text) for number, text in items if not _is_bad(text)]
         results = [answers[task](text) for _, text in good]
         yield PredictedBatch(_ids(good), results, _errors(items), _USAGE, _TIMINGS)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (bertstream[ray])"),
 ]
-FILES, ROWS = 6, 300
+FILES, ROWS = 4, 300
 TEXTS = [f"the quick [MASK] fox {'and the lazy dog ' * (number % 7)}{number}" for number in range(ROWS)]
 
 
@@ -71,31 +72,38 @@ def job(
     }
 
 
-def start(job: dict[str, Any], address: str) -> subprocess.Popen[str]:
+@contextmanager
+def driver(job: dict[str, Any], address: str) -> Iterator[subprocess.Popen[str]]:
+    """Yield a driver, which is killed at the end if it still runs."""
     command = [sys.executable, "-m", "tests.ray.data.driver", json.dumps(job)]
     environment = {**os.environ, "RAY_ADDRESS": address}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def test_a_job_that_is_killed_goes_on_and_gives_the_vectors_of_a_server(
+def test_a_job_that_is_killed_goes_on_and_gives_the_answers_of_a_server(
     address: str, job: dict[str, Any], compile_cache: Path
 ) -> None:
     import pyarrow.dataset as ds
 
     output = Path(job["output"])
-    killed = start(job, address)
+    with driver(job, address) as killed:
 
-    def begun() -> bool:
-        records = [path.read_text() for path in output.glob("_bertstream/part=*/a.parquet.json")]
-        return killed.poll() is not None or any(f'"rows": {ROWS}' in record for record in records)
+        def begun() -> bool:
+            records = [path.read_text() for path in output.glob("_bertstream/part=*/a.parquet.json")]
+            return killed.poll() is not None or any(f'"rows": {ROWS}' in record for record in records)
 
-    eventually(begun, "the first file", 200.0)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
+        eventually(begun, "the first file", 200.0)
+        killed.send_signal(signal.SIGKILL)
+        assert killed.wait() == -signal.SIGKILL
 
-    again = start({**job, "tables": str(output.parent / "tables"), "texts": TEXTS[:50]}, address)
-    said, log = again.communicate(timeout=200)
+    with driver({**job, "tables": str(output.parent / "tables"), "texts": TEXTS[:50]}, address) as again:
+        said, log = again.communicate(timeout=200)
     assert again.returncode == 0, log
     report = json.loads(said.splitlines()[-1])
     assert (report["files"], report["rows"], report["failed_rows"]) == (FILES, FILES * ROWS, 1)
@@ -113,10 +121,8 @@ def test_a_job_that_is_killed_goes_on_and_gives_the_vectors_of_a_server(
     vectors[missing] = expected[7]
     np.testing.assert_allclose(vectors, np.tile(expected, (FILES, 1)), atol=1e-5)
 
-    rows = ds.dataset(output.parent / "tables").to_table()
-    assert sorted(rows["text"].to_pylist()) == sorted(TEXTS[:50])
-    by_text = {row["text"]: row for row in rows.to_pylist()}
-    np.testing.assert_allclose([by_text[text]["vector"] for text in TEXTS[:50]], expected[:50], atol=1e-5)
-    best = [by_text[text]["masks"][0][0]["token_id"] for text in TEXTS[:50]]
+    rows = {row["text"]: row for row in ds.dataset(output.parent / "tables").to_table().to_pylist()}
+    assert sorted(rows) == sorted(TEXTS[:50])
+    best = [rows[text]["masks"][0][0]["token_id"] for text in TEXTS[:50]]
     assert best == [candidates[0][0].token_id for candidates in masks]
-    assert {row["error"] for row in by_text.values()} == {None}
+    assert {row["error"] for row in rows.values()} == {None}

@@ -124,7 +124,7 @@ async def test_a_missing_method_is_refused(channel: InProcessChannel) -> None:
 
 async def test_a_call_that_is_cancelled_before_it_begins_says_so(channel: InProcessChannel) -> None:
     rpc: Any = channel.stream_stream("/bertstream.v1.EncodingService/StreamEncodings")
-    call, ended = rpc(), []
+    call, ended = rpc(), list[Any]()
     call.add_done_callback(ended.append)
     assert call.cancel()
     assert await call.code() is grpc.StatusCode.CANCELLED

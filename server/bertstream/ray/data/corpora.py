@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Any, Unpack
 
 from bertstream.client import EncodeOptions
-from bertstream.files.journal import json_line
 from bertstream.files.plan import Plan
 from bertstream.files.rows import Keep
 from bertstream.files.schema import VectorLayout, VectorType
+from bertstream.files.sinks.jsonl import json_line
 from bertstream.files.storage import storage_of
 from bertstream.files.vectors import VectorFormat
 from bertstream.ray.data.actors import FileActor
+from bertstream.ray.data.carried import FileOutcome
 from bertstream.ray.data.cluster import joined_nodes, outcomes_of
 from bertstream.ray.data.filetasks import FileTask
 from bertstream.ray.data.jobs import FilesReport, OnProgress, gathered
@@ -31,7 +32,7 @@ _OF_NUMBERS = ("device", "dtype", "task", "allow_unsupported_modules", "model")
 def encode_files(
     source: Place | Sequence[Place],
     output: Place,
-    model: Place,
+    checkpoint: Place,
     *,
     column: str = "text",
     keep: Keep = (),
@@ -55,7 +56,7 @@ def encode_files(
         source: files (Parquet, Arrow, jsonl, csv, tsv, txt), folders, or patterns, on this machine or, with fsspec,
             elsewhere. All nodes must see them by the same paths.
         output: the folder to write.
-        model: a checkpoint's directory or its name on the Hugging Face hub, as `bertstream serve` takes it.
+        checkpoint: a directory, or a name on the Hugging Face hub, as `bertstream serve` takes it.
         column: the one that has the texts.
         keep: other columns to carry along, or "all".
         vector_type: float32, float16, or int8 with a column `vector_scale`.
@@ -73,13 +74,13 @@ def encode_files(
     """
     task = row_task("encode", (column,), stored=VectorFormat(vector_type, vectors), options=options)
     pool = {"actors": actors, "num_cpus": num_cpus, "num_gpus": num_gpus}
-    return _run(task, source, output, model, keep, overwrite, pool, server, progress)
+    return _run(task, source, output, checkpoint, keep, overwrite, pool, server, progress)
 
 
 def predict_files(
     source: Place | Sequence[Place],
     output: Place,
-    model: Place,
+    checkpoint: Place,
     task: str,
     *,
     columns: Sequence[str] = (),
@@ -99,7 +100,7 @@ def predict_files(
     Args:
         source: as in `encode_files`, and so are all that are not named here.
         output: the folder to write.
-        model: a checkpoint with the head.
+        checkpoint: one with the head.
         task: the name of the client's method, such as "classify", "entities", "fill_mask" or "rerank".
         columns: those that it reads, by default `text`, or for pairs `query,document` or `question,context`.
         first: a text in place of the first column of a pair, such as a query for all documents.
@@ -115,27 +116,28 @@ def predict_files(
     """
     row = row_task(task, columns, first=first, second=second, options=options)
     pool = {"actors": actors, "num_cpus": num_cpus, "num_gpus": num_gpus}
-    return _run(row, source, output, model, keep, overwrite, pool, server, progress)
+    return _run(row, source, output, checkpoint, keep, overwrite, pool, server, progress)
 
 
 def _run(
     task: RowTask,
     source: Place | Sequence[Place],
     output: Place,
-    model: Place,
+    checkpoint: Place,
     keep: Keep,
     overwrite: bool,
     pool: Mapping[str, Any],
     server: Mapping[str, Any] | None,
     progress: OnProgress | None,
 ) -> FilesReport:
-    plan, options = plan_of(source, output), {**(server or {}), "models": [str(model)]}
+    plan, options = plan_of(source, output), {**(server or {}), "models": [str(checkpoint)]}
     works = works_of_plan(plan)
-    numbers = {name: options[name] for name in _OF_NUMBERS if name in options}
+    numbers = {"device": "cuda" if pool["num_gpus"] else "cpu"}
+    numbers |= {name: options[name] for name in _OF_NUMBERS if name in options}
     keep = keep if keep == "all" else tuple(keep)
-    key = key_of({**asdict(task), "keep": keep, "model": str(model), "server": numbers})
+    key = key_of({**asdict(task), "keep": keep, "model": str(checkpoint), "server": numbers})
     left, done = undone(works, key, overwrite=overwrite)
-    outcomes = iter(())
+    outcomes: Iterable[FileOutcome] = ()
     if left:
         arguments = {"task": FileTask(task, keep, key), "server": options}
         outcomes = outcomes_of(left, FileActor, pool_of(joined_nodes(), **pool), arguments)

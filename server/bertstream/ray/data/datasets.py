@@ -24,7 +24,7 @@ SPARE_CPUS = 1.0  # of a node, for the tasks that read and write beside the acto
 
 def encode_dataset(
     dataset: Dataset,
-    model: Place,
+    checkpoint: Place,
     *,
     column: str = "text",
     vector_type: VectorType = "float32",
@@ -39,7 +39,7 @@ def encode_dataset(
 
     Args:
         dataset: rows with a column of texts.
-        model: a checkpoint's directory or its name on the Hugging Face hub, as `bertstream serve` takes it.
+        checkpoint: a directory, or a name on the Hugging Face hub, as `bertstream serve` takes it.
         column: the one that has the texts.
         vector_type: float32, float16, or int8 with a column `vector_scale`.
         on_error: "raise" ends the job at the first row that fails; "collect" gives it a vector of NaN, and the reason
@@ -55,13 +55,13 @@ def encode_dataset(
     """
     task = row_task("encode", (column,), stored=VectorFormat(vector_type), options=options)
     return _mapped(
-        dataset, task, model, on_error, pool_of(joined_nodes(), actors, num_cpus, num_gpus, SPARE_CPUS), server
+        dataset, task, checkpoint, on_error, pool_of(joined_nodes(), actors, num_cpus, num_gpus, SPARE_CPUS), server
     )
 
 
 def predict_dataset(
     dataset: Dataset,
-    model: Place,
+    checkpoint: Place,
     task: str,
     *,
     columns: Sequence[str] = (),
@@ -78,7 +78,7 @@ def predict_dataset(
 
     Args:
         dataset: rows with the columns that the task reads.
-        model: a checkpoint with the head.
+        checkpoint: one with the head.
         task: the name of the client's method, such as "classify", "entities", "fill_mask" or "rerank".
         columns: those that it reads, by default `text`, or for pairs `query,document` or `question,context`.
         first: a text in place of the first column of a pair, such as a query for all documents.
@@ -92,13 +92,13 @@ def predict_dataset(
     """
     row = row_task(task, columns, first=first, second=second, options=options)
     return _mapped(
-        dataset, row, model, on_error, pool_of(joined_nodes(), actors, num_cpus, num_gpus, SPARE_CPUS), server
+        dataset, row, checkpoint, on_error, pool_of(joined_nodes(), actors, num_cpus, num_gpus, SPARE_CPUS), server
     )
 
 
 def _mapped(
-    dataset: Dataset, task: RowTask, model: Place, on_error: OnError, pool: Pool, server: Mapping[str, Any] | None
+    dataset: Dataset, task: RowTask, checkpoint: Place, on_error: OnError, pool: Pool, server: Mapping[str, Any] | None
 ) -> Dataset:
-    arguments = {"task": TableTask(task, on_error), "server": {**(server or {}), "models": [str(model)]}}
+    arguments = {"task": TableTask(task, on_error), "server": {**(server or {}), "models": [str(checkpoint)]}}
     mapped: Dataset = on_pool(dataset, TableActor, pool, BLOCK_ROWS, BLOCKS_UNDER_WAY, arguments)
     return mapped
