@@ -94,6 +94,9 @@ def _refuse(arguments: argparse.Namespace) -> None:
 
 
 def _told(arguments: argparse.Namespace, report: FilesReport) -> int:
+    if report.left_out:
+        count, first = len(report.left_out), report.left_out[0]
+        note(f"bertstream: note: left out what has no known format: {count:,} file(s), such as {first}")
     for path, why in report.failed_files.items():
         note(f"bertstream: error: {why if path in why else f'{path}: {why}'}")
     if arguments.json:

@@ -146,6 +146,17 @@ def test_a_file_goes_on_where_it_was_killed(corpus: Corpus, small_parts: None, r
     assert not Path(work.unfinished).exists()
 
 
+def test_a_file_that_ends_one_actor_after_the_other_is_given_up_for_this_run(corpus: Corpus, small_parts: None) -> None:
+    work = corpus.works()[0]
+    for requests in (3, *[0] * filetasks.MOST_TRIES):
+        with pytest.raises(KeyboardInterrupt):
+            TASK.make(FakeEngine(killed_after(requests)), work)
+    outcome = TASK.outcome(FakeEngine(), work)
+    assert not outcome.fatal
+    assert outcome.error == f"{work.pair.source}: given up at row 4, where 5 actors have died"
+    assert TASK.make(FakeEngine(), work).rows == ROWS  # in the next one it is tried again
+
+
 def test_parts_of_an_input_that_was_changed_are_forgotten(corpus: Corpus, small_parts: None) -> None:
     with pytest.raises(KeyboardInterrupt):
         TASK.make(FakeEngine(killed_after(5)), corpus.works()[0])

@@ -82,3 +82,11 @@ def test_columns_that_do_not_fit_are_named(columns: dict[str, Any], message: str
 def test_an_unknown_task_is_refused() -> None:
     with pytest.raises(ValueError, match=r"task must be one of encode, .*, not 'embed'"):
         row_task("embed")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("encode", {"pooling": "average"}), ("encode", {"top_k": 2}), ("classify", {"top_k": 0})]
+)
+def test_options_are_checked_before_anything_begins(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        row_task(name, options=options)

@@ -27,6 +27,11 @@ async def ask(client: AsyncClient, name: str, items: Sequence[Any], options: Map
     return outcomes
 
 
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError or TypeError for options that the method does not have, or not with such values."""
+    _stream(AsyncClient(), name, [], options)  # checks them at once, and connects only when it is iterated
+
+
 def failure_of(failed: ItemError) -> Failure:
     """Return why an item failed."""
     error = failed.error

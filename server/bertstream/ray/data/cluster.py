@@ -11,7 +11,6 @@ from bertstream.ray.data.carried import FileOutcome, outcome_of, work_row
 from bertstream.ray.data.places import FileWork
 from bertstream.ray.data.pools import FILES_UNDER_WAY, Node, Pool
 
-TASK_RETRIES = 3  # of work whose actor dies: what ends one actor after the other must end the job, not run for ever
 USAGE_STATISTICS = "RAY_USAGE_STATS_ENABLED"
 MOST_BLOCKS = 10_000  # Ray keeps some memory for each
 
@@ -79,10 +78,5 @@ def on_pool(dataset: Any, actor: type, pool: Pool, rows: int, calls: int, argume
         compute=strategy,
         fn_constructor_kwargs=dict(arguments),
         num_cpus=pool.num_cpus,
-        ray_remote_args_fn=_of_actors,
         **({"num_gpus": pool.num_gpus} if pool.num_gpus else {}),
     )
-
-
-def _of_actors() -> dict[str, int]:
-    return {"max_task_retries": TASK_RETRIES}

@@ -142,7 +142,7 @@ def _run(
         arguments = {"task": FileTask(task, keep, key), "server": options}
         outcomes = outcomes_of(left, FileActor, pool_of(joined_nodes(), **pool), arguments)
     report = gathered(outcomes, done, len(works), progress)
-    return replace(report, failed_file=write_failures(plan, works))
+    return replace(report, failed_file=write_failures(plan, works), left_out=plan.skipped)
 
 
 def write_failures(plan: Plan, works: Sequence[FileWork]) -> str | None:

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from bertstream.ray.data.records import Record, decide, read_record, write_recor
 from bertstream.ray.data.tasks import Answered, Asked, Engine, EngineFailed, RowTask
 
 PART_ROWS = 4096
+MOST_TRIES = 5
 LOCK_SECONDS = 60.0  # that an actor of a job that was killed may take to end
 PARTS_UNDER_WAY = 3  # one is computed, one is tokenized, and one is written
 
@@ -51,9 +52,9 @@ class FileTask:
             record, there = read_record(work.record), storage.stamp(work.pair.output)
             if record is not None and decide(record, self.key, work.stamp, there, overwrite=False) == "done":
                 return record  # by an actor that was believed to be lost
-            # That it is begun is recorded first: so a later run knows that the file is its own to write.
-            write_record(work.record, Record(self.key, work.stamp))
             journal = FileJournal(storage, work.parts, {"key": self.key, **work.stamp})
+            # That it is begun is recorded first: so a later run knows that the file is its own to write.
+            self._begin(work, record, journal.rows)
             if not journal.is_done:
                 self._fill(engine, work, journal)
                 journal.join(work.pair.output, storage, ParquetSink().join)
@@ -62,6 +63,15 @@ class FileTask:
             write_record(work.record, made)
             storage.remove(work.unfinished)
             return made
+
+    def _begin(self, work: FileWork, record: Record | None, rows: int) -> None:
+        """Record another try. Raises ValueError after too many that came no further, since Ray tries for ever."""
+        begun = Record(self.key, work.stamp, rows=rows)
+        tries = record.tries if record is not None and replace(record, tries=0) == begun else 0
+        if tries == MOST_TRIES:
+            write_record(work.record, begun)
+            raise ValueError(f"{work.pair.source}: given up at row {rows}, where {tries} actors have died")
+        write_record(work.record, replace(begun, tries=tries + 1))
 
     def _fill(self, engine: Engine, work: FileWork, journal: FileJournal) -> None:
         """Write the parts that the journal lacks."""

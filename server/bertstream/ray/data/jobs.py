@@ -56,6 +56,8 @@ class FilesReport:
     """Why files were not made, by the paths of their inputs."""
     seconds: float = 0.0
     """How long this run took."""
+    left_out: tuple[str, ...] = ()
+    """Files in the folders that were read, of formats that are not known."""
 
     @property
     def ok(self) -> bool:

@@ -26,6 +26,7 @@ class Record:
     output: Stamp | None = None  # None until the file is complete
     rows: int = 0
     failed: int = 0
+    tries: int = 0  # that have ended at these rows, while the file is not complete
 
 
 def decide(record: Record | None, key: str, before: Stamp, output: Stamp | None, *, overwrite: bool) -> Decision:

@@ -14,7 +14,7 @@ from bertstream.files.operations import OPERATIONS, Operation
 from bertstream.files.rows import Failure, Inputs, inputs_for, items_of
 from bertstream.files.schema import Column
 from bertstream.files.vectors import VectorFormat
-from bertstream.ray.data.asking import ask
+from bertstream.ray.data.asking import ask, check_options
 
 T = TypeVar("T")
 Values: TypeAlias = "tuple[Any, ...] | Failure"  # of the columns that a task reads in one row, or why there are none
@@ -113,12 +113,13 @@ def row_task(
     """Return the task of this name, such as "encode" or "classify".
 
     columns: those that it reads, by default those that the task's inputs are called. first, second: a text that is the
-    same for all rows, in place of a column, such as a query. Raises ValueError for what there is not.
+    same for all rows, in place of a column, such as a query. Raises ValueError or TypeError for what there is not.
     """
     if name not in OPERATIONS:
         raise ValueError(f"task must be one of {', '.join(OPERATIONS)}, not {name!r}")
     inputs = inputs_for(OPERATIONS[name], columns, first, second)
     given = {option: value for option, value in (options or {}).items() if value is not None}
+    check_options(name, given)
     return RowTask(name, inputs, given, stored or VectorFormat())
 
 
