@@ -82,7 +82,11 @@ CLIENT_SHARED = tuple(
         "_descriptions",
         "_enums",
         "_errors",
+        "_heatmaps",
         "_lists",
+        "_optional",
+        "_shown",
+        "_svg",
         "_common_options",
         "_reports",
         "_texts",
@@ -98,6 +102,12 @@ CLIENT_ROOMS = {
     "_generation": ("_calls", "_transport"),
     "_files": ("_calls", "_transport", "_encoding", "_tasks", "_generation"),
 }
+# What is imported only where it is asked for, or where the application has it.
+CLIENT_DEFERRED = {
+    "bertstream.client._calls": ("tqdm",),
+    "bertstream.client._optional": ("matplotlib", "pandas", "torch"),
+    "bertstream.client._transport": ("opentelemetry",),
+}
 GRPC_USERS = ("bertstream.client._errors", "bertstream.client._transport")
 
 
@@ -105,7 +115,7 @@ def _client_rule(package: str, rooms: tuple[str, ...] = ()) -> Rule:
     ours = ("bertstream.v1", *CLIENT_SHARED, *(f"bertstream.client.{room}" for room in rooms))
     ours += ("bertstream.files",) if package == "bertstream.client._files" else ()
     others = CLIENT_PACKAGES if package in GRPC_USERS else ("google.protobuf", "numpy")
-    return Rule(package, ours, others, ("opentelemetry",) if package == "bertstream.client._transport" else ())
+    return Rule(package, ours, others, CLIENT_DEFERRED.get(package, ()))
 
 
 CLIENT_RULES = [
@@ -117,7 +127,7 @@ RULES = [
         "bertstream.client",
         ours=("bertstream.v1", "bertstream.client", "bertstream.files"),
         others=CLIENT_PACKAGES,
-        deferred=("opentelemetry",),
+        deferred=sum(CLIENT_DEFERRED.values(), ()),
     ),
     *CLIENT_RULES,
     # Files in and out know neither a protocol nor who answers.
@@ -433,6 +443,7 @@ FOREIGN = {
     "_SubParsersAction": "is the type of a parser's commands, as _actions has them",
     "_sanitize_parameters": "splits the options of transformers' pipelines, as their own calls do",
     "_args_parser": "makes the pairs of transformers' zero-shot pipeline",
+    "_repr_html_": "is the method by which notebooks have a value show itself",
     "_split_scope": "is what subclasses of pytest-xdist's scheduler override",
 }
 
@@ -576,7 +587,10 @@ def _worker_modules() -> list[str]:
 PROCESSES: dict[str, tuple[Callable[[], list[str]], set[str]]] = {
     "client": (
         lambda: _everything_in("bertstream.client"),
-        {"torch", "transformers", "tokenizers", "rich", "opentelemetry", "pyarrow", "fsspec"},
+        {
+            *("torch", "transformers", "tokenizers", "rich", "opentelemetry", "pyarrow", "fsspec"),
+            *("matplotlib", "pandas", "tqdm"),
+        },
     ),
     "files": (lambda: _everything_in("bertstream.files"), {"torch", "grpc", "google", "pyarrow", "fsspec"}),
     "cli": (

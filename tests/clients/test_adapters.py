@@ -30,3 +30,12 @@ def test_an_adapter(name: str, documented: str, client: Client) -> None:
     if name == "chromadb":
         settings = {"address": documented, "tls": False, "api_key_env_var": "BERTSTREAM_API_KEY"}
         assert found["saved"] == {**settings, "options": {"model": "all-MiniLM-L6-v2"}}
+
+
+def test_a_notebook(documented: str, client: Client) -> None:
+    found = answers_of_adapter("notebook", documented, *TEXTS)
+    assert found["axes"] == [2, 24, 2]  # with their colour bars
+    assert found["labels"] == found["tokens"] == client.tokenize(TEXTS[0])[0].tokens
+    assert min(found["sizes"]) > 5000
+    same(found["vectors"], client)
+    assert found["itself"] == pytest.approx(1)

@@ -37,6 +37,7 @@ from bertstream.client._files.options import (
 from bertstream.client._generation.options import GenerateOptions, SummarizeOptions
 from bertstream.client._generation.reports import EffectiveGenerationOptions
 from bertstream.client._generation.types import GeneratedBatch, Generation, GenerationDone, GenerationPiece
+from bertstream.client._heatmaps import HeatMap, HeatMaps
 from bertstream.client._reports import EffectiveOptions, Report
 from bertstream.client._sync import Client
 from bertstream.client._tasks.answer import Answer, AnswerOptions
@@ -124,6 +125,8 @@ __all__ = [
     "GenerationDone",
     "GenerationPiece",
     "Health",
+    "HeatMap",
+    "HeatMaps",
     "Internal",
     "InvalidArgument",
     "ItemError",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.client._errors import RpcError
+from bertstream.client._shown import ShownLayer, ShownOutputs, ShownTokens, ShownVectors
 from bertstream.client._usage import Timings, Usage
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -166,7 +167,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tokens:
+class Tokens(ShownTokens):
     """The tokens of one text, or of one window of it.
 
     Columns that were not asked for, or that do not exist for this kind of text (offsets of token ids), are empty.
@@ -203,7 +204,7 @@ def _no_offsets() -> NDArray[np.int32]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outputs:
+class Outputs(ShownOutputs):
     """The outputs of one text. Outputs that were not asked for are None, or an empty dict.
 
     The arrays may be read-only views; their rows are the text's own tokens, without padding.
@@ -244,7 +245,7 @@ class ItemError:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EncodedBatch:
+class EncodedBatch(ShownVectors):
     """Vectors of some texts of a stream."""
 
     ids: NDArray[np.int64]
@@ -302,7 +303,7 @@ class TokenizedBatch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
+class Layer(ShownLayer):
     """One complete layer of one text."""
 
     text_index: int

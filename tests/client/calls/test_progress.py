@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import sys
+import types
+from typing import Any
 
 import pytest
 
 from bertstream.client import Progress
-from bertstream.client._calls.progress import ProgressLine, Reporter, progress_text
+from bertstream.client._calls.bars import Bar
+from bertstream.client._calls.progress import ProgressLine, Reporter, progress_text, reporter
 from bertstream.client._calls.stream import StreamCounts
 
 
@@ -52,3 +56,59 @@ def test_a_progress_line_is_left_when_the_stream_fails(terminal: bool) -> None:
     line.end()
     assert file.getvalue().endswith("0:01\n")
     assert file.getvalue().count("\n") == 1
+
+
+class RecordedBar:
+    """A bar that records what it is told."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options, self.n, self.closed, self.postfix = options, 0, False, ""
+
+    def update(self, more: int) -> None:
+        self.n += more
+
+    def set_postfix_str(self, text: str, refresh: bool) -> None:
+        self.postfix = text
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_bar() -> None:
+    made: list[RecordedBar] = []
+
+    def make(**options: Any) -> RecordedBar:
+        made.append(RecordedBar(**options))
+        return made[-1]
+
+    bar = Bar(make)
+    bar.end()  # a stream that fails at once has none
+    bar(Progress(10, 0, 50, 1.0, 30, False))
+    bar(Progress(25, 1, 100, 2.0, 30, False))
+    (shown,) = made
+    assert (shown.options["total"], shown.n, shown.postfix, shown.closed) == (30, 25, "50 tokens/s, 1 failed", False)
+    bar(Progress(30, 1, 120, 3.0, 30, True))
+    assert (shown.n, shown.closed) == (30, True)
+
+
+@pytest.mark.parametrize("notebook", [True, False])
+def test_who_gets_a_bar(notebook: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    if notebook:
+        monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    shown: dict[Any, str] = {}
+    for option in ("bar", True):
+        reporter(option, ["a", "b"]).update(StreamCounts(texts=2, tokens=8), finished=True)
+        shown[option] = capsys.readouterr().err
+    assert "2.00/2.00" in shown["bar"]
+    assert ("2.00/2.00" if notebook else "2 of 2 texts") in shown[True]
+
+
+def test_a_line_where_there_is_no_tqdm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    reporter("bar", ["a", "b"]).update(StreamCounts(texts=2, tokens=8), finished=True)
+    assert "2 of 2 texts" in capsys.readouterr().err
+
+
+def test_another_word_is_refused() -> None:
+    with pytest.raises(ValueError, match="progress must be True, False, \"bar\" or a function, not 'tqdm'"):
+        reporter("tqdm", [])  # type: ignore[arg-type]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO, TypeAlias
+from typing import Literal, TextIO, TypeAlias
 
+from bertstream.client._calls.bars import Bar, bar_maker, in_notebook
 from bertstream.client._calls.stream import StreamCounts
 from bertstream.client._types import Progress
 
-ProgressOption: TypeAlias = bool | Callable[[Progress], object]
-"""False for none; True for a line on standard error; or a function that is called with a Progress five times a second
-and at the end."""
+ProgressOption: TypeAlias = bool | Literal["bar"] | Callable[[Progress], object]
+"""False for none; True for a line on standard error, or for a bar in a notebook; "bar" for a bar of tqdm anywhere, or a
+line where tqdm is not installed; or a function that is called with a Progress five times a second and at the end."""
 
 TERMINAL_SECONDS, PLAIN_SECONDS = 0.2, 10.0
 
@@ -81,7 +82,12 @@ def progress_text(progress: Progress) -> str:
 def reporter(option: ProgressOption, texts: object) -> Reporter:
     """Return the Reporter for a caller's `progress=`."""
     total = len(texts) if hasattr(texts, "__len__") else None
-    if option is True:
+    if isinstance(option, str) and option != "bar":
+        raise ValueError(f'progress must be True, False, "bar" or a function, not {option!r}')
+    if (option == "bar" or (option is True and in_notebook())) and (make := bar_maker()) is not None:
+        bar = Bar(make)
+        return Reporter(bar, total, end=bar.end)
+    if option is True or option == "bar":
         line = ProgressLine(sys.stderr)
         return Reporter(line, total, TERMINAL_SECONDS if line.on_terminal else PLAIN_SECONDS, end=line.end)
     return Reporter(option or None, total)
