@@ -8,6 +8,7 @@ import struct
 import zlib
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from bertstream.cli import main
 from bertstream.cli._map import draw, pooled
 from bertstream.cli._palette import colours, terminal_colours
-from bertstream.cli._png import enlarged, png
+from bertstream.cli._png import enlarged, png, tiled
 from bertstream.cli._table import width
 from bertstream.v1 import types_pb2
 from tests.client.fake_encodings import attentions, states, vector
@@ -117,6 +118,54 @@ def test_attention_as_a_picture(server: FakeServer, tmp_path: Path, capsys: Capt
     assert pixels.shape == (7 * 32, 7 * 32, 3)
     assert fails("attention", "hi", "-o", str(tmp_path / "map.jpg"))[0] == 2
     assert fails("attention", "hi", "--layer", "0")[0] == 2
+
+
+def test_attention_as_a_picture_with_labels(server: FakeServer, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "map.svg"
+    assert main(["attention", "hi", "--layer", "1", "-o", str(path)]) == 0
+    assert capsys.readouterr() == ("", f"{path}: 7 × 7 weights\n")
+    texts = [each.text for each in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == ["layer 1, the mean of all heads", *"text:hi", *"text:hi"]
+
+
+def test_attention_of_all_heads(server: FakeServer, tmp_path: Path, capsys: Capture, fails: Any) -> None:
+    weights = attentions("text:hi", 2)
+    path = tmp_path / "heads.svg"
+    assert main(["attention", "hi", "--all-heads", "-o", str(path)]) == 0
+    assert capsys.readouterr().err == f"{path}: {len(weights)} maps of 7 × 7 weights\n"
+    texts = [each.text for each in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[::15] == [f"layer 2, head {head}" for head in range(len(weights))]
+    assert main(["attention", "hi", "--all-heads", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["heads"] == list(range(len(weights)))
+    np.testing.assert_array_equal(answer["weights"], weights)
+    assert main(["attention", "hi", "--all-heads"]) == 0
+    assert "(layer 2, head 1)" in capsys.readouterr().out
+    assert fails("attention", "hi", "--all-heads", "--head", "1")[0] == 2
+
+
+def test_pixels_of_all_heads(server: FakeServer, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "heads.png"
+    assert main(["attention", "hi", "--all-heads", "-o", str(path)]) == 0
+    weights, pixels = attentions("text:hi", 2), read_png(path.read_bytes())
+    size = 32
+    assert pixels.shape == (7 * size, len(weights) * (7 * size + 8) - 8, 3)
+    for head, each in enumerate(weights):
+        left = head * (7 * size + 8)
+        np.testing.assert_array_equal(pixels[16::size, left + 16 : left + 7 * size : size], colours(each / each.max()))
+    assert (pixels[:, 7 * size : 7 * size + 8] == 255).all()
+
+
+def test_pictures_in_several_rows() -> None:
+    pictures = [np.full((2, 3, 3), place, np.uint8) for place in range(3)]
+    whole = tiled(pictures, 2, 1)
+    assert whole[:, :, 0].tolist() == [
+        [0, 0, 0, 255, 1, 1, 1],
+        [0, 0, 0, 255, 1, 1, 1],
+        [255] * 7,
+        [2, 2, 2, 255, 255, 255, 255],
+        [2, 2, 2, 255, 255, 255, 255],
+    ]
 
 
 def read_png(data: bytes) -> Any:

@@ -28,6 +28,7 @@ from bertstream.cli._input import refuse_names_of_files
 from bertstream.cli._interrupt import INTERRUPTED, check, interruptible
 from bertstream.cli._options import UsageError
 from bertstream.cli._output import write_any_text
+from bertstream.cli._shell import completion, man
 from bertstream.cli._top import command as top
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ GROUPS: dict[str, tuple[Any, ...]] = {
     "inside the model": (_layers, _attention),
     "task heads": _tasks.COMMANDS,
     "generation": (_generate, _summarize),
+    "the shell": (completion, man),
 }
 OK, FAILED, USAGE, UNAVAILABLE = 0, 1, 2, 3
 
@@ -170,6 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=partial(_GroupedHelp, headings),
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
+    parser.set_defaults(root=parser)  # for the commands that describe all others
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for heading, modules in GROUPS.items():
         before = set(commands.choices)

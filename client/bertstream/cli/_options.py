@@ -67,6 +67,21 @@ def command(
     return parser
 
 
+def local_command(
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], summary: str, epilog: str
+) -> argparse.ArgumentParser:
+    """Add a subcommand that asks no server, and return its parser."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run, address="")
+    return parser
+
+
 def _add_security(group: argparse._ArgumentGroup) -> None:
     """Add the options of TLS and the API key. Their environment variables are read when a call is made."""
     group.add_argument("--tls", action=argparse.BooleanOptionalAction, help="whether to use TLS")
@@ -174,10 +189,10 @@ def utf8_argument(argument: str) -> str:
         return argument
 
 
-def suffixed(output: Path | None, suffix: str) -> Path | None:
-    """Return the file to write. Raises UsageError if its name does not have this suffix."""
-    if output is not None and output.suffix != suffix:
-        raise UsageError(f"{output.name}: give a name that ends in {suffix}")
+def suffixed(output: Path | None, *suffixes: str) -> Path | None:
+    """Return the file to write. Raises UsageError if its name has none of these suffixes."""
+    if output is not None and output.suffix not in suffixes:
+        raise UsageError(f"{output.name}: give a name that ends in {' or '.join(suffixes)}")
     return output
 
 

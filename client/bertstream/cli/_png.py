@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,17 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 def enlarged(pixels: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
     """Return the picture with each pixel as a square of `times` by `times` pixels."""
     return pixels.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def tiled(pictures: Sequence[NDArray[np.uint8]], across: int, gap: int) -> NDArray[np.uint8]:
+    """Return pictures of one size, so many in a row, as one on white, with so many pixels between."""
+    height, width, _ = pictures[0].shape
+    down = -(-len(pictures) // across)
+    whole = np.full((down * (height + gap) - gap, across * (width + gap) - gap, 3), 255, np.uint8)
+    for place, picture in enumerate(pictures):
+        top, left = place // across * (height + gap), place % across * (width + gap)
+        whole[top : top + height, left : left + width] = picture
+    return whole
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -56,6 +57,14 @@ def run(name: str, argv: Sequence[str]) -> int:
         raise UsageError(f"`bertstream {name}` needs the server, but {state}: pip install 'bertstream[server]'")
     module = importlib.import_module(_ELSEWHERE.get(name, "bertstream.server.cli"))
     return int(getattr(module, f"{name}_main")(list(argv)) or 0)
+
+
+def parser_of(name: str) -> argparse.ArgumentParser | None:
+    """Return the parser of a command that belongs to the server, or None for others, and where it is not installed."""
+    if name not in COMMANDS or not all(map(_is_installed, REQUIRED)):
+        return None
+    parser: argparse.ArgumentParser = importlib.import_module("bertstream.server.cli").PARSERS[name]()
+    return parser
 
 
 def _is_installed(module: str) -> bool:

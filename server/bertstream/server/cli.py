@@ -28,12 +28,13 @@ Every option can also stand in a TOML file (--config) and in a BERTSTREAM_* vari
 A flag wins over a variable, and a variable over the file."""
 
 
-def serve_main(argv: Sequence[str]) -> int:
-    """Run `bertstream serve`.
+_COMPILE_EXAMPLES = """examples:
+  bertstream compile bert-base-uncased                a model of the Hugging Face hub, so that serving it starts at once
+  bertstream compile mine=/models/my-bert --dtype int8 --cache /srv/cache"""
 
-    Returns the exit code: 0 after a drain, 1 when it could not start, 2 for wrong usage.
-    """
-    logs.setup("supervisor")
+
+def serve_parser() -> argparse.ArgumentParser:
+    """Return the parser of `bertstream serve`."""
     parser = _ServerParser(
         "bertstream serve",
         description="Serve BERT-family encoders over gRPC.",
@@ -41,6 +42,30 @@ def serve_main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     config.add_arguments(parser)
+    return parser
+
+
+def compile_parser() -> argparse.ArgumentParser:
+    """Return the parser of `bertstream compile`."""
+    parser = _ServerParser(
+        "bertstream compile",
+        description="Compile checkpoints into the cache, so that serving starts at once.",
+        epilog=_COMPILE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    config.add_arguments(
+        parser, ("models", "device", "dtype", "task", "allow_unsupported_modules", "cache", "log_level")
+    )
+    return parser
+
+
+def serve_main(argv: Sequence[str]) -> int:
+    """Run `bertstream serve`.
+
+    Returns the exit code: 0 after a drain, 1 when it could not start, 2 for wrong usage.
+    """
+    logs.setup("supervisor")
+    parser = serve_parser()
 
     def run() -> int:
         chosen = config.load(parser.parse_args(argv))
@@ -54,12 +79,7 @@ def serve_main(argv: Sequence[str]) -> int:
 def compile_main(argv: Sequence[str]) -> int:
     """Run `bertstream compile`, which prints each model's compiled directory. Returns exit codes as serve_main does."""
     logs.setup("compile")
-    parser = _ServerParser(
-        "bertstream compile", description="Compile checkpoints into the cache, so that serving starts at once."
-    )
-    config.add_arguments(
-        parser, ("models", "device", "dtype", "task", "allow_unsupported_modules", "cache", "log_level")
-    )
+    parser = compile_parser()
 
     def run() -> int:
         chosen = config.load(parser.parse_args(argv))
@@ -79,6 +99,14 @@ def compile_main(argv: Sequence[str]) -> int:
 def keys_main(argv: Sequence[str]) -> int:
     """Run `bertstream keys`. Returns the exit code."""
     return keys_command.main(argv)
+
+
+PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "serve": serve_parser,
+    "compile": compile_parser,
+    "keys": keys_command.keys_parser,
+}
+"""The parsers of the commands, for those who describe them."""
 
 
 class _ServerParser(argparse.ArgumentParser):

@@ -26,6 +26,17 @@ _VARIABLE = "BERTSTREAM_KEYS_FILE"
 
 def main(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
     """Run `bertstream keys`; return the exit code: 0, 1 where the file cannot be used, 2 for wrong usage."""
+    try:
+        _run(keys_parser().parse_args(argv), environment)
+    except _WrongUsage as error:
+        return _complain(error, 2)
+    except KeysError as error:
+        return _complain(error, 1)
+    return 0
+
+
+def keys_parser() -> argparse.ArgumentParser:
+    """Return the parser of `bertstream keys`."""
     parser = _KeysParser(
         "bertstream keys",
         description="Make, list and remove the keys that callers of a server show (its --keys-file).",
@@ -33,13 +44,7 @@ def main(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> in
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_arguments(parser)
-    try:
-        _run(parser.parse_args(argv), environment)
-    except _WrongUsage as error:
-        return _complain(error, 2)
-    except KeysError as error:
-        return _complain(error, 1)
-    return 0
+    return parser
 
 
 class _WrongUsage(Exception):
