@@ -79,6 +79,7 @@ CLIENT_SHARED = tuple(
     f"bertstream.client.{name}"
     for name in (
         "_chance",
+        "_columns",
         "_descriptions",
         "_enums",
         "_errors",
@@ -89,6 +90,7 @@ CLIENT_SHARED = tuple(
         "_svg",
         "_common_options",
         "_reports",
+        "_sparse",
         "_texts",
         "_types",
         "_usage",

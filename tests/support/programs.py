@@ -54,6 +54,7 @@ class Faulty(nn.Module):
         ids: Tensor,
         type_ids: Optional[Tensor],  # noqa: UP045
         lengths: List[int],  # noqa: UP006
+        attended: List[int],  # noqa: UP006
         layers: List[int],  # noqa: UP006
         weight_layers: List[int],  # noqa: UP006
         texts: List[int],  # noqa: UP006
@@ -61,7 +62,7 @@ class Faulty(nn.Module):
     ) -> Tuple[List[Tensor], List[List[Tensor]]]:  # noqa: UP006
         self.check(ids)
         found: Tuple[List[Tensor], List[List[Tensor]]] = self.program.forward_with_weights(  # noqa: UP006
-            ids, type_ids, lengths, layers, weight_layers, texts, heads
+            ids, type_ids, lengths, attended, layers, weight_layers, texts, heads
         )
         return found
 

@@ -87,6 +87,7 @@ class FakeProgram:
         lengths: list[int],
         layers: list[int],
         attention: AttentionOptions | None = None,
+        attended: list[int] | None = None,
     ) -> ForwardResult:
         raise NotImplementedError  # it has no attention
 

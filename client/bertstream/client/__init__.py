@@ -7,7 +7,7 @@ begin with an underscore, are private and change without notice.
 from __future__ import annotations
 
 from bertstream.client._async import AsyncClient
-from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TokenizeOptions
+from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TextOptions, TokenizeOptions
 from bertstream.client._encoding.spans import SpannedText
 from bertstream.client._errors import (
     Aborted,
@@ -39,11 +39,12 @@ from bertstream.client._generation.reports import EffectiveGenerationOptions
 from bertstream.client._generation.types import GeneratedBatch, Generation, GenerationDone, GenerationPiece
 from bertstream.client._heatmaps import HeatMap, HeatMaps
 from bertstream.client._reports import EffectiveOptions, Report
+from bertstream.client._sparse import SparseVector
 from bertstream.client._sync import Client
 from bertstream.client._tasks.answer import Answer, AnswerOptions
 from bertstream.client._tasks.batches import PredictedBatch
 from bertstream.client._tasks.classify import ClassifyOptions
-from bertstream.client._tasks.encode_sparse import SparseOptions, SparseVector
+from bertstream.client._tasks.encode_sparse import SparseOptions
 from bertstream.client._tasks.entities import Entity, EntityOptions
 from bertstream.client._tasks.fill_mask import Candidate, FillMaskOptions
 from bertstream.client._tasks.labels import Label
@@ -66,6 +67,7 @@ from bertstream.client._types import (
     LayersDone,
     Limits,
     Model,
+    MultiVector,
     OffsetUnit,
     Output,
     Outputs,
@@ -78,6 +80,7 @@ from bertstream.client._types import (
     SpanUnit,
     SpecialToken,
     StreamWindow,
+    TextKind,
     TokenColumn,
     TokenizedBatch,
     Tokens,
@@ -137,6 +140,7 @@ __all__ = [
     "LayersDone",
     "Limits",
     "Model",
+    "MultiVector",
     "NotFound",
     "OffsetUnit",
     "Output",
@@ -165,6 +169,8 @@ __all__ = [
     "SummarizeOptions",
     "TaskOptions",
     "Text",
+    "TextKind",
+    "TextOptions",
     "TextScore",
     "Timings",
     "TokenColumn",

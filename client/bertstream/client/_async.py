@@ -14,13 +14,14 @@ from bertstream.client._calls.progress import ProgressOption
 from bertstream.client._calls.requests import Delivery, OnError
 from bertstream.client._encoding import operations
 from bertstream.client._encoding.layers import layers_request
-from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TokenizeOptions
+from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TextOptions, TokenizeOptions
 from bertstream.client._encoding.requests import (
     FORWARD_BATCH,
     Item,
     encode_request,
     forward_items,
     forward_request,
+    multi_vector_request,
     spans_request,
     tokenize_request,
 )
@@ -192,6 +193,19 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods, AsyncFileMethods):
         """See Client.encode_spans."""
         request = spans_request(unit, Delivery(batch_size=FORWARD_BATCH, report=report), **options)
         items = spanned(listed(texts)[0], spans)
+        return [vectors async for some in self._transport.stream(request, items, timeout) for vectors in some]
+
+    async def encode_multi(
+        self,
+        texts: Text | Iterable[Text],
+        *,
+        report: ReportOption = None,
+        timeout: float | None = None,
+        **options: Unpack[TextOptions],
+    ) -> list[FloatArray]:
+        """See Client.encode_multi."""
+        request = multi_vector_request(Delivery(batch_size=FORWARD_BATCH, report=report), **options)
+        items = listed(texts)[0]
         return [vectors async for some in self._transport.stream(request, items, timeout) for vectors in some]
 
     async def forward(

@@ -7,6 +7,7 @@ from bertstream.client._types import (
     GenerationDescription,
     Limits,
     Model,
+    MultiVector,
     Pooling,
     PrecisionTest,
     SpecialToken,
@@ -39,6 +40,7 @@ def model_of(message: models.Model) -> Model:
         labels=tuple(message.labels),
         generation=_generation_of(message),
         pooling_steps=tuple(message.pooling_steps),
+        multi_vector=_multi_vector_of(message),
     )
 
 
@@ -65,6 +67,13 @@ def _generation_of(message: models.Model) -> GenerationDescription | None:
     described = message.generation
     eos = tuple(described.eos_token_ids)
     return GenerationDescription(described.vocabulary_size, described.max_tokens, eos, described.cache_tokens)
+
+
+def _multi_vector_of(message: models.Model) -> MultiVector | None:
+    if not message.HasField("multi_vector"):
+        return None
+    own = message.multi_vector
+    return MultiVector(own.dimensions, own.similarity, own.query_length, own.document_length, own.expanded_length)
 
 
 def _limits_of(message: models.ModelLimits) -> Limits:

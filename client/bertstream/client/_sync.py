@@ -13,13 +13,14 @@ from bertstream.client._calls.progress import ProgressOption
 from bertstream.client._calls.requests import Delivery, OnError
 from bertstream.client._encoding import operations
 from bertstream.client._encoding.layers import layers_request
-from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TokenizeOptions
+from bertstream.client._encoding.options import EncodeOptions, ForwardOptions, TextOptions, TokenizeOptions
 from bertstream.client._encoding.requests import (
     FORWARD_BATCH,
     Item,
     encode_request,
     forward_items,
     forward_request,
+    multi_vector_request,
     spans_request,
     tokenize_request,
 )
@@ -255,6 +256,24 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
         items = spanned(listed(texts)[0], spans)
         return [vectors for some in self._transport.stream(request, items, timeout) for vectors in some]
 
+    def encode_multi(
+        self,
+        texts: Text | Iterable[Text],
+        *,
+        report: ReportOption = None,
+        timeout: float | None = None,
+        **options: Unpack[TextOptions],
+    ) -> list[FloatArray]:
+        """Return the vectors of each text's tokens, [tokens that count, d], for late interaction (ColBERT).
+
+        `kind` says what the texts are for, query or document, which such models treat in different ways: each has a
+        mark of its own, queries may be expanded, and documents may have no vectors of punctuation. `rerank` scores
+        documents by these vectors. The list may be of any length. A single str is treated as a list of one.
+        """
+        request = multi_vector_request(Delivery(batch_size=FORWARD_BATCH, report=report), **options)
+        items = listed(texts)[0]
+        return [vectors for some in self._transport.stream(request, items, timeout) for vectors in some]
+
     def forward(
         self,
         texts: Text | Iterable[Text],
@@ -267,10 +286,11 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
     ) -> list[Outputs]:
         """Return the outputs of the encoder for each text, in order, without padding.
 
-        `outputs` are some of pooled, pooler_output, last_hidden_state, hidden_states, attentions and pooled_spans; None
-        means pooled, last_hidden_state, and pooler_output if the model has one. Tokens, their ids and offsets are
-        always included. pooled_spans needs `spans`, as `encode_spans` does. A single str is treated as a list of one.
-        The list may be of any length, but all outputs are held in memory at once; `forward_stream` avoids that.
+        `outputs` are some of pooled, pooler_output, last_hidden_state, hidden_states, attentions, pooled_spans,
+        token_vectors and sparse_weights; None means pooled, last_hidden_state, and pooler_output if the model has one.
+        Tokens, their ids and offsets are always included. pooled_spans needs `spans`, as `encode_spans` does. A single
+        str is treated as a list of one. The list may be of any length, but all outputs are held in memory at once;
+        `forward_stream` avoids that.
         """
         delivery = Delivery(batch_size=FORWARD_BATCH, report=report)
         request = forward_request(outputs, delivery, interactive=True, **options)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bertstream.client._errors import RpcError
 from bertstream.client._shown import ShownLayer, ShownOutputs, ShownTokens, ShownVectors
+from bertstream.client._sparse import SparseVector
 from bertstream.client._usage import Timings, Usage
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -24,10 +25,18 @@ LayerCombination: TypeAlias = Literal["mean", "sum", "concatenate"]
 WireType: TypeAlias = Literal["float32", "float16", "bfloat16", "int8"]
 ComputeType: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "fp8"]
 Output: TypeAlias = Literal[
-    "pooled", "pooler_output", "last_hidden_state", "hidden_states", "attentions", "pooled_spans"
+    "pooled",
+    "pooler_output",
+    "last_hidden_state",
+    "hidden_states",
+    "attentions",
+    "pooled_spans",
+    "token_vectors",
+    "sparse_weights",
 ]
 LayerKind: TypeAlias = Literal["hidden_states", "attentions"]
 SpanUnit: TypeAlias = Literal["characters", "words", "tokens"]
+TextKind: TypeAlias = Literal["query", "document"]
 Truncation: TypeAlias = Literal["refuse", "longest_first", "only_first", "only_second"]
 TruncationSide: TypeAlias = Literal["right", "left"]
 Priority: TypeAlias = Literal["interactive", "bulk"]
@@ -110,6 +119,22 @@ class GenerationDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class MultiVector:
+    """The properties of a model that gives a vector of each token (ColBERT)."""
+
+    dimensions: int
+    """The length of a token's vector."""
+    similarity: str
+    """How `rerank` makes a document's score: "maxsim", a sum over the query's tokens, or "meanmaxsim", their mean."""
+    query_length: int
+    """Where queries are cut, special tokens included."""
+    document_length: int
+    """Where documents are cut."""
+    expanded_length: int
+    """The tokens that a query has at least; 0 where queries are not expanded."""
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A served model."""
 
@@ -159,6 +184,8 @@ class Model:
     """What the pooling "checkpoint" does after the last layer, in plain words; empty for another pooling."""
     cpu_instructions: str = ""
     """Instructions that its C++ operators use, such as "avx512+vnni"; empty for none, on CUDA and of older servers."""
+    multi_vector: MultiVector | None = None
+    """How it makes a vector of each token; None if it does not."""
 
     @property
     def vector_size(self) -> int:
@@ -227,6 +254,9 @@ class Outputs(ShownOutputs):
     """[spans, dimensions]"""
     last_hidden_state: FloatArray | None = None
     """[token_count, hidden]"""
+    token_vectors: FloatArray | None = None
+    """[tokens that count, dimensions]; an expanded query has more of them than `tokens`."""
+    sparse_weights: SparseVector | None = None
     hidden_states: dict[int, FloatArray] = field(default_factory=dict)
     """By layer, from the lowest to the highest; 0 is the embeddings' output. Each [token_count, hidden]."""
     attentions: dict[int, FloatArray] = field(default_factory=dict)

@@ -22,63 +22,64 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from bertstream.v1 import tasks_pb2 as bertstream_dot_v1_dot_tasks__pb2
 from bertstream.v1 import tokenization_pb2 as bertstream_dot_v1_dot_tokenization__pb2
 from bertstream.v1 import types_pb2 as bertstream_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62\x65rtstream/v1/encoding.proto\x12\rbertstream.v1\x1a bertstream/v1/tokenization.proto\x1a\x19\x62\x65rtstream/v1/types.proto\"\xc0\x01\n\x0ePoolingOptions\x12(\n\x04mode\x18\x01 \x01(\x0e\x32\x1a.bertstream.v1.PoolingMode\x12\x0e\n\x06layers\x18\x02 \x03(\x11\x12:\n\x11layer_combination\x18\x03 \x01(\x0e\x32\x1f.bertstream.v1.LayerCombination\x12\x16\n\tnormalize\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\ndimensions\x18\x05 \x01(\x05\x42\x0c\n\n_normalize\"\xb2\x04\n\x0f\x45ncodingOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\x07outputs\x18\x02 \x03(\x0e\x32\x1d.bertstream.v1.EncodingOutput\x12.\n\x07pooling\x18\x03 \x01(\x0b\x32\x1d.bertstream.v1.PoolingOptions\x12*\n\tdata_type\x18\x04 \x01(\x0e\x32\x17.bertstream.v1.DataType\x12\x34\n\ntruncation\x18\x05 \x01(\x0b\x32 .bertstream.v1.TruncationOptions\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x06 \x01(\x08H\x01\x88\x01\x01\x12\x10\n\x06prompt\x18\x07 \x01(\tH\x00\x12\x15\n\x0bprompt_name\x18\x08 \x01(\tH\x00\x12)\n\x08priority\x18\t \x01(\x0e\x32\x17.bertstream.v1.Priority\x12\x1b\n\x13hidden_state_layers\x18\n \x03(\x11\x12\x18\n\x10\x61ttention_layers\x18\x0b \x03(\x11\x12\x17\n\x0f\x61ttention_heads\x18\x0c \x03(\x11\x12\x38\n\rtoken_outputs\x18\r \x03(\x0e\x32!.bertstream.v1.TokenizationOutput\x12.\n\x0boffset_unit\x18\x0e \x01(\x0e\x32\x19.bertstream.v1.OffsetUnitB\x08\n\x06prefixB\x15\n\x13_add_special_tokens\"e\n\tSpanLists\x12\x13\n\x0bspan_counts\x18\x01 \x03(\x05\x12\x0e\n\x06starts\x18\x02 \x03(\x05\x12\x0c\n\x04\x65nds\x18\x03 \x03(\x05\x12%\n\x04unit\x18\x04 \x01(\x0e\x32\x17.bertstream.v1.SpanUnit\"\x98\x01\n\x12\x45ncodeTextsRequest\x12/\n\x07options\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingOptions\x12(\n\x06inputs\x18\x02 \x01(\x0b\x32\x18.bertstream.v1.TextBatch\x12\'\n\x05spans\x18\x03 \x01(\x0b\x32\x18.bertstream.v1.SpanLists\"I\n\x0bLayerStates\x12\r\n\x05layer\x18\x01 \x01(\x05\x12+\n\x06states\x18\x02 \x01(\x0b\x32\x1b.bertstream.v1.RaggedTensor\"}\n\x0fLayerAttentions\x12\r\n\x05layer\x18\x01 \x01(\x05\x12\r\n\x05heads\x18\x02 \x03(\x05\x12&\n\x07weights\x18\x03 \x01(\x0b\x32\x15.bertstream.v1.Tensor\x12\x11\n\tfirst_row\x18\x04 \x01(\x05\x12\x11\n\tmore_rows\x18\x05 \x01(\x08\"\x85\x03\n\tEncodings\x12%\n\x06pooled\x18\x01 \x01(\x0b\x32\x15.bertstream.v1.Tensor\x12,\n\rpooler_output\x18\x02 \x01(\x0b\x32\x15.bertstream.v1.Tensor\x12\x36\n\x11last_hidden_state\x18\x03 \x01(\x0b\x32\x1b.bertstream.v1.RaggedTensor\x12\x14\n\x0ctoken_counts\x18\x04 \x03(\x05\x12\x31\n\rhidden_states\x18\x05 \x03(\x0b\x32\x1a.bertstream.v1.LayerStates\x12\x32\n\nattentions\x18\x06 \x03(\x0b\x32\x1e.bertstream.v1.LayerAttentions\x12+\n\x0cpooled_spans\x18\x07 \x01(\x0b\x32\x15.bertstream.v1.Tensor\x12\x13\n\x0bspan_counts\x18\x08 \x03(\x05\x12,\n\x06tokens\x18\t \x01(\x0b\x32\x1c.bertstream.v1.Tokenizations\"\xc1\x01\n\x13\x45ncodeTextsResponse\x12/\n\x07options\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingOptions\x12+\n\tencodings\x18\x02 \x01(\x0b\x32\x18.bertstream.v1.Encodings\x12#\n\x05usage\x18\x03 \x01(\x0b\x32\x14.bertstream.v1.Usage\x12\'\n\x07timings\x18\x04 \x01(\x0b\x32\x16.bertstream.v1.Timings\"\x81\x01\n\rEncodingItems\x12\x10\n\x08\x66irst_id\x18\x01 \x01(\x03\x12\x0b\n\x03ids\x18\x02 \x03(\x03\x12(\n\x06inputs\x18\x03 \x01(\x0b\x32\x18.bertstream.v1.TextBatch\x12\'\n\x05spans\x18\x04 \x01(\x0b\x32\x18.bertstream.v1.SpanLists\"\x85\x01\n\x16StreamEncodingsRequest\x12\x31\n\x07options\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingOptionsH\x00\x12-\n\x05items\x18\x02 \x01(\x0b\x32\x1c.bertstream.v1.EncodingItemsH\x00\x42\t\n\x07message\"o\n\x0f\x45ncodingStarted\x12/\n\x07options\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingOptions\x12+\n\x06window\x18\x02 \x01(\x0b\x32\x1b.bertstream.v1.StreamWindow\"\xce\x01\n\x0c\x45ncodedItems\x12\x0b\n\x03ids\x18\x01 \x03(\x03\x12+\n\tencodings\x18\x02 \x01(\x0b\x32\x18.bertstream.v1.Encodings\x12(\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x18.bertstream.v1.ItemError\x12#\n\x05usage\x18\x04 \x01(\x0b\x32\x14.bertstream.v1.Usage\x12\'\n\x07timings\x18\x05 \x01(\x0b\x32\x16.bertstream.v1.Timings\x12\x0c\n\x04more\x18\x06 \x01(\x08\"\x83\x01\n\x17StreamEncodingsResponse\x12\x31\n\x07started\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingStartedH\x00\x12,\n\x05items\x18\x02 \x01(\x0b\x32\x1b.bertstream.v1.EncodedItemsH\x00\x42\x07\n\x05\x65vent\"\x99\x01\n\x13StreamLayersRequest\x12/\n\x07options\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingOptions\x12(\n\x06inputs\x18\x02 \x01(\x0b\x32\x18.bertstream.v1.TextBatch\x12\'\n\x05spans\x18\x03 \x01(\x0b\x32\x18.bertstream.v1.SpanLists\"\x84\x01\n\rLayersStarted\x12/\n\x07options\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingOptions\x12\x14\n\x0ctoken_counts\x18\x02 \x03(\x05\x12,\n\x06tokens\x18\x03 \x01(\x0b\x32\x1c.bertstream.v1.Tokenizations\"\x91\x01\n\nTensorRows\x12(\n\x06source\x18\x01 \x01(\x0e\x32\x18.bertstream.v1.RowSource\x12\r\n\x05layer\x18\x02 \x01(\x05\x12\x12\n\ntext_index\x18\x03 \x01(\x05\x12\x11\n\tfirst_row\x18\x04 \x01(\x05\x12#\n\x04rows\x18\x05 \x01(\x0b\x32\x15.bertstream.v1.Tensor\"\x8c\x01\n\x0fLayersCompleted\x12+\n\tencodings\x18\x01 \x01(\x0b\x32\x18.bertstream.v1.Encodings\x12#\n\x05usage\x18\x02 \x01(\x0b\x32\x14.bertstream.v1.Usage\x12\'\n\x07timings\x18\x03 \x01(\x0b\x32\x16.bertstream.v1.Timings\"\xb0\x01\n\x14StreamLayersResponse\x12/\n\x07started\x18\x01 \x01(\x0b\x32\x1c.bertstream.v1.LayersStartedH\x00\x12)\n\x04rows\x18\x02 \x01(\x0b\x32\x19.bertstream.v1.TensorRowsH\x00\x12\x33\n\tcompleted\x18\x03 \x01(\x0b\x32\x1e.bertstream.v1.LayersCompletedH\x00\x42\x07\n\x05\x65vent*\xfc\x01\n\x0e\x45ncodingOutput\x12\x1f\n\x1b\x45NCODING_OUTPUT_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45NCODING_OUTPUT_POOLED\x10\x01\x12!\n\x1d\x45NCODING_OUTPUT_POOLER_OUTPUT\x10\x02\x12%\n!ENCODING_OUTPUT_LAST_HIDDEN_STATE\x10\x03\x12!\n\x1d\x45NCODING_OUTPUT_HIDDEN_STATES\x10\x04\x12\x1e\n\x1a\x45NCODING_OUTPUT_ATTENTIONS\x10\x05\x12 \n\x1c\x45NCODING_OUTPUT_POOLED_SPANS\x10\x06*j\n\x08SpanUnit\x12\x19\n\x15SPAN_UNIT_UNSPECIFIED\x10\x00\x12\x18\n\x14SPAN_UNIT_CHARACTERS\x10\x01\x12\x13\n\x0fSPAN_UNIT_WORDS\x10\x02\x12\x14\n\x10SPAN_UNIT_TOKENS\x10\x03*\x81\x02\n\x0bPoolingMode\x12\x1c\n\x18POOLING_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10POOLING_MODE_CLS\x10\x01\x12\x15\n\x11POOLING_MODE_MEAN\x10\x02\x12\x14\n\x10POOLING_MODE_MAX\x10\x03\x12\x1e\n\x1aPOOLING_MODE_MEAN_SQRT_LEN\x10\x04\x12\x1b\n\x17POOLING_MODE_LAST_TOKEN\x10\x05\x12\x17\n\x13POOLING_MODE_POOLER\x10\x06\x12\x1e\n\x1aPOOLING_MODE_WEIGHTED_MEAN\x10\x07\x12\x1b\n\x17POOLING_MODE_CHECKPOINT\x10\x08*\x8f\x01\n\x10LayerCombination\x12!\n\x1dLAYER_COMBINATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16LAYER_COMBINATION_MEAN\x10\x01\x12\x19\n\x15LAYER_COMBINATION_SUM\x10\x02\x12!\n\x1dLAYER_COMBINATION_CONCATENATE\x10\x03*^\n\tRowSource\x12\x1a\n\x16ROW_SOURCE_UNSPECIFIED\x10\x00\x12\x1b\n\x17ROW_SOURCE_HIDDEN_STATE\x10\x01\x12\x18\n\x14ROW_SOURCE_ATTENTION\x10\x02\x32\xa8\x02\n\x0f\x45ncodingService\x12T\n\x0b\x45ncodeTexts\x12!.bertstream.v1.EncodeTextsRequest\x1a\".bertstream.v1.EncodeTextsResponse\x12\x64\n\x0fStreamEncodings\x12%.bertstream.v1.StreamEncodingsRequest\x1a&.bertstream.v1.StreamEncodingsResponse(\x01\x30\x01\x12Y\n\x0cStreamLayers\x12\".bertstream.v1.StreamLayersRequest\x1a#.bertstream.v1.StreamLayersResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62\x65rtstream/v1/encoding.proto\x12\rbertstream.v1\x1a\x19\x62\x65rtstream/v1/tasks.proto\x1a bertstream/v1/tokenization.proto\x1a\x19\x62\x65rtstream/v1/types.proto\"\xc0\x01\n\x0ePoolingOptions\x12(\n\x04mode\x18\x01 \x01(\x0e\x32\x1a.bertstream.v1.PoolingMode\x12\x0e\n\x06layers\x18\x02 \x03(\x11\x12:\n\x11layer_combination\x18\x03 \x01(\x0e\x32\x1f.bertstream.v1.LayerCombination\x12\x16\n\tnormalize\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\ndimensions\x18\x05 \x01(\x05\x42\x0c\n\n_normalize\"\xde\x04\n\x0f\x45ncodingOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\x07outputs\x18\x02 \x03(\x0e\x32\x1d.bertstream.v1.EncodingOutput\x12.\n\x07pooling\x18\x03 \x01(\x0b\x32\x1d.bertstream.v1.PoolingOptions\x12*\n\tdata_type\x18\x04 \x01(\x0e\x32\x17.bertstream.v1.DataType\x12\x34\n\ntruncation\x18\x05 \x01(\x0b\x32 .bertstream.v1.TruncationOptions\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x06 \x01(\x08H\x01\x88\x01\x01\x12\x10\n\x06prompt\x18\x07 \x01(\tH\x00\x12\x15\n\x0bprompt_name\x18\x08 \x01(\tH\x00\x12)\n\x08priority\x18\t \x01(\x0e\x32\x17.bertstream.v1.Priority\x12\x1b\n\x13hidden_state_layers\x18\n \x03(\x11\x12\x18\n\x10\x61ttention_layers\x18\x0b \x03(\x11\x12\x17\n\x0f\x61ttention_heads\x18\x0c \x03(\x11\x12\x38\n\rtoken_outputs\x18\r \x03(\x0e\x32!.bertstream.v1.TokenizationOutput\x12.\n\x0boffset_unit\x18\x0e \x01(\x0e\x32\x19.bertstream.v1.OffsetUnit\x12*\n\ttext_kind\x18\x0f \x01(\x0e\x32\x17.bertstream.v1.TextKindB\x08\n\x06prefixB\x15\n\x13_add_special_tokens\"e\n\tSpanLists\x12\x13\n\x0bspan_counts\x18\x01 \x03(\x05\x12\x0e\n\x06starts\x18\x02 \x03(\x05\x12\x0c\n\x04\x65nds\x18\x03 \x03(\x05\x12%\n\x04unit\x18\x04 \x01(\x0e\x32\x17.bertstream.v1.SpanUnit\"\x98\x01\n\x12\x45ncodeTextsRequest\x12/\n\x07options\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingOptions\x12(\n\x06inputs\x18\x02 \x01(\x0b\x32\x18.bertstream.v1.TextBatch\x12\'\n\x05spans\x18\x03 \x01(\x0b\x32\x18.bertstream.v1.SpanLists\"I\n\x0bLayerStates\x12\r\n\x05layer\x18\x01 \x01(\x05\x12+\n\x06states\x18\x02 \x01(\x0b\x32\x1b.bertstream.v1.RaggedTensor\"}\n\x0fLayerAttentions\x12\r\n\x05layer\x18\x01 \x01(\x05\x12\r\n\x05heads\x18\x02 \x03(\x05\x12&\n\x07weights\x18\x03 \x01(\x0b\x32\x15.bertstream.v1.Tensor\x12\x11\n\tfirst_row\x18\x04 \x01(\x05\x12\x11\n\tmore_rows\x18\x05 \x01(\x08\"\xef\x03\n\tEncodings\x12%\n\x06pooled\x18\x01 \x01(\x0b\x32\x15.bertstream.v1.Tensor\x12,\n\rpooler_output\x18\x02 \x01(\x0b\x32\x15.bertstream.v1.Tensor\x12\x36\n\x11last_hidden_state\x18\x03 \x01(\x0b\x32\x1b.bertstream.v1.RaggedTensor\x12\x14\n\x0ctoken_counts\x18\x04 \x03(\x05\x12\x31\n\rhidden_states\x18\x05 \x03(\x0b\x32\x1a.bertstream.v1.LayerStates\x12\x32\n\nattentions\x18\x06 \x03(\x0b\x32\x1e.bertstream.v1.LayerAttentions\x12+\n\x0cpooled_spans\x18\x07 \x01(\x0b\x32\x15.bertstream.v1.Tensor\x12\x13\n\x0bspan_counts\x18\x08 \x03(\x05\x12,\n\x06tokens\x18\t \x01(\x0b\x32\x1c.bertstream.v1.Tokenizations\x12\x32\n\rtoken_vectors\x18\n \x01(\x0b\x32\x1b.bertstream.v1.RaggedTensor\x12\x34\n\x0esparse_weights\x18\x0b \x01(\x0b\x32\x1c.bertstream.v1.SparseVectors\"\xc1\x01\n\x13\x45ncodeTextsResponse\x12/\n\x07options\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingOptions\x12+\n\tencodings\x18\x02 \x01(\x0b\x32\x18.bertstream.v1.Encodings\x12#\n\x05usage\x18\x03 \x01(\x0b\x32\x14.bertstream.v1.Usage\x12\'\n\x07timings\x18\x04 \x01(\x0b\x32\x16.bertstream.v1.Timings\"\x81\x01\n\rEncodingItems\x12\x10\n\x08\x66irst_id\x18\x01 \x01(\x03\x12\x0b\n\x03ids\x18\x02 \x03(\x03\x12(\n\x06inputs\x18\x03 \x01(\x0b\x32\x18.bertstream.v1.TextBatch\x12\'\n\x05spans\x18\x04 \x01(\x0b\x32\x18.bertstream.v1.SpanLists\"\x85\x01\n\x16StreamEncodingsRequest\x12\x31\n\x07options\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingOptionsH\x00\x12-\n\x05items\x18\x02 \x01(\x0b\x32\x1c.bertstream.v1.EncodingItemsH\x00\x42\t\n\x07message\"o\n\x0f\x45ncodingStarted\x12/\n\x07options\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingOptions\x12+\n\x06window\x18\x02 \x01(\x0b\x32\x1b.bertstream.v1.StreamWindow\"\xce\x01\n\x0c\x45ncodedItems\x12\x0b\n\x03ids\x18\x01 \x03(\x03\x12+\n\tencodings\x18\x02 \x01(\x0b\x32\x18.bertstream.v1.Encodings\x12(\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x18.bertstream.v1.ItemError\x12#\n\x05usage\x18\x04 \x01(\x0b\x32\x14.bertstream.v1.Usage\x12\'\n\x07timings\x18\x05 \x01(\x0b\x32\x16.bertstream.v1.Timings\x12\x0c\n\x04more\x18\x06 \x01(\x08\"\x83\x01\n\x17StreamEncodingsResponse\x12\x31\n\x07started\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingStartedH\x00\x12,\n\x05items\x18\x02 \x01(\x0b\x32\x1b.bertstream.v1.EncodedItemsH\x00\x42\x07\n\x05\x65vent\"\x99\x01\n\x13StreamLayersRequest\x12/\n\x07options\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingOptions\x12(\n\x06inputs\x18\x02 \x01(\x0b\x32\x18.bertstream.v1.TextBatch\x12\'\n\x05spans\x18\x03 \x01(\x0b\x32\x18.bertstream.v1.SpanLists\"\x84\x01\n\rLayersStarted\x12/\n\x07options\x18\x01 \x01(\x0b\x32\x1e.bertstream.v1.EncodingOptions\x12\x14\n\x0ctoken_counts\x18\x02 \x03(\x05\x12,\n\x06tokens\x18\x03 \x01(\x0b\x32\x1c.bertstream.v1.Tokenizations\"\x91\x01\n\nTensorRows\x12(\n\x06source\x18\x01 \x01(\x0e\x32\x18.bertstream.v1.RowSource\x12\r\n\x05layer\x18\x02 \x01(\x05\x12\x12\n\ntext_index\x18\x03 \x01(\x05\x12\x11\n\tfirst_row\x18\x04 \x01(\x05\x12#\n\x04rows\x18\x05 \x01(\x0b\x32\x15.bertstream.v1.Tensor\"\x8c\x01\n\x0fLayersCompleted\x12+\n\tencodings\x18\x01 \x01(\x0b\x32\x18.bertstream.v1.Encodings\x12#\n\x05usage\x18\x02 \x01(\x0b\x32\x14.bertstream.v1.Usage\x12\'\n\x07timings\x18\x03 \x01(\x0b\x32\x16.bertstream.v1.Timings\"\xb0\x01\n\x14StreamLayersResponse\x12/\n\x07started\x18\x01 \x01(\x0b\x32\x1c.bertstream.v1.LayersStartedH\x00\x12)\n\x04rows\x18\x02 \x01(\x0b\x32\x19.bertstream.v1.TensorRowsH\x00\x12\x33\n\tcompleted\x18\x03 \x01(\x0b\x32\x1e.bertstream.v1.LayersCompletedH\x00\x42\x07\n\x05\x65vent*\xc3\x02\n\x0e\x45ncodingOutput\x12\x1f\n\x1b\x45NCODING_OUTPUT_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45NCODING_OUTPUT_POOLED\x10\x01\x12!\n\x1d\x45NCODING_OUTPUT_POOLER_OUTPUT\x10\x02\x12%\n!ENCODING_OUTPUT_LAST_HIDDEN_STATE\x10\x03\x12!\n\x1d\x45NCODING_OUTPUT_HIDDEN_STATES\x10\x04\x12\x1e\n\x1a\x45NCODING_OUTPUT_ATTENTIONS\x10\x05\x12 \n\x1c\x45NCODING_OUTPUT_POOLED_SPANS\x10\x06\x12!\n\x1d\x45NCODING_OUTPUT_TOKEN_VECTORS\x10\x07\x12\"\n\x1e\x45NCODING_OUTPUT_SPARSE_WEIGHTS\x10\x08*j\n\x08SpanUnit\x12\x19\n\x15SPAN_UNIT_UNSPECIFIED\x10\x00\x12\x18\n\x14SPAN_UNIT_CHARACTERS\x10\x01\x12\x13\n\x0fSPAN_UNIT_WORDS\x10\x02\x12\x14\n\x10SPAN_UNIT_TOKENS\x10\x03*\x81\x02\n\x0bPoolingMode\x12\x1c\n\x18POOLING_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10POOLING_MODE_CLS\x10\x01\x12\x15\n\x11POOLING_MODE_MEAN\x10\x02\x12\x14\n\x10POOLING_MODE_MAX\x10\x03\x12\x1e\n\x1aPOOLING_MODE_MEAN_SQRT_LEN\x10\x04\x12\x1b\n\x17POOLING_MODE_LAST_TOKEN\x10\x05\x12\x17\n\x13POOLING_MODE_POOLER\x10\x06\x12\x1e\n\x1aPOOLING_MODE_WEIGHTED_MEAN\x10\x07\x12\x1b\n\x17POOLING_MODE_CHECKPOINT\x10\x08*\x8f\x01\n\x10LayerCombination\x12!\n\x1dLAYER_COMBINATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16LAYER_COMBINATION_MEAN\x10\x01\x12\x19\n\x15LAYER_COMBINATION_SUM\x10\x02\x12!\n\x1dLAYER_COMBINATION_CONCATENATE\x10\x03*^\n\tRowSource\x12\x1a\n\x16ROW_SOURCE_UNSPECIFIED\x10\x00\x12\x1b\n\x17ROW_SOURCE_HIDDEN_STATE\x10\x01\x12\x18\n\x14ROW_SOURCE_ATTENTION\x10\x02\x32\xa8\x02\n\x0f\x45ncodingService\x12T\n\x0b\x45ncodeTexts\x12!.bertstream.v1.EncodeTextsRequest\x1a\".bertstream.v1.EncodeTextsResponse\x12\x64\n\x0fStreamEncodings\x12%.bertstream.v1.StreamEncodingsRequest\x1a&.bertstream.v1.StreamEncodingsResponse(\x01\x30\x01\x12Y\n\x0cStreamLayers\x12\".bertstream.v1.StreamLayersRequest\x1a#.bertstream.v1.StreamLayersResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bertstream.v1.encoding_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENCODINGOUTPUT']._serialized_start=3402
-  _globals['_ENCODINGOUTPUT']._serialized_end=3654
-  _globals['_SPANUNIT']._serialized_start=3656
-  _globals['_SPANUNIT']._serialized_end=3762
-  _globals['_POOLINGMODE']._serialized_start=3765
-  _globals['_POOLINGMODE']._serialized_end=4022
-  _globals['_LAYERCOMBINATION']._serialized_start=4025
-  _globals['_LAYERCOMBINATION']._serialized_end=4168
-  _globals['_ROWSOURCE']._serialized_start=4170
-  _globals['_ROWSOURCE']._serialized_end=4264
-  _globals['_POOLINGOPTIONS']._serialized_start=109
-  _globals['_POOLINGOPTIONS']._serialized_end=301
-  _globals['_ENCODINGOPTIONS']._serialized_start=304
-  _globals['_ENCODINGOPTIONS']._serialized_end=866
-  _globals['_SPANLISTS']._serialized_start=868
-  _globals['_SPANLISTS']._serialized_end=969
-  _globals['_ENCODETEXTSREQUEST']._serialized_start=972
-  _globals['_ENCODETEXTSREQUEST']._serialized_end=1124
-  _globals['_LAYERSTATES']._serialized_start=1126
-  _globals['_LAYERSTATES']._serialized_end=1199
-  _globals['_LAYERATTENTIONS']._serialized_start=1201
-  _globals['_LAYERATTENTIONS']._serialized_end=1326
-  _globals['_ENCODINGS']._serialized_start=1329
-  _globals['_ENCODINGS']._serialized_end=1718
-  _globals['_ENCODETEXTSRESPONSE']._serialized_start=1721
-  _globals['_ENCODETEXTSRESPONSE']._serialized_end=1914
-  _globals['_ENCODINGITEMS']._serialized_start=1917
-  _globals['_ENCODINGITEMS']._serialized_end=2046
-  _globals['_STREAMENCODINGSREQUEST']._serialized_start=2049
-  _globals['_STREAMENCODINGSREQUEST']._serialized_end=2182
-  _globals['_ENCODINGSTARTED']._serialized_start=2184
-  _globals['_ENCODINGSTARTED']._serialized_end=2295
-  _globals['_ENCODEDITEMS']._serialized_start=2298
-  _globals['_ENCODEDITEMS']._serialized_end=2504
-  _globals['_STREAMENCODINGSRESPONSE']._serialized_start=2507
-  _globals['_STREAMENCODINGSRESPONSE']._serialized_end=2638
-  _globals['_STREAMLAYERSREQUEST']._serialized_start=2641
-  _globals['_STREAMLAYERSREQUEST']._serialized_end=2794
-  _globals['_LAYERSSTARTED']._serialized_start=2797
-  _globals['_LAYERSSTARTED']._serialized_end=2929
-  _globals['_TENSORROWS']._serialized_start=2932
-  _globals['_TENSORROWS']._serialized_end=3077
-  _globals['_LAYERSCOMPLETED']._serialized_start=3080
-  _globals['_LAYERSCOMPLETED']._serialized_end=3220
-  _globals['_STREAMLAYERSRESPONSE']._serialized_start=3223
-  _globals['_STREAMLAYERSRESPONSE']._serialized_end=3399
-  _globals['_ENCODINGSERVICE']._serialized_start=4267
-  _globals['_ENCODINGSERVICE']._serialized_end=4563
+  _globals['_ENCODINGOUTPUT']._serialized_start=3579
+  _globals['_ENCODINGOUTPUT']._serialized_end=3902
+  _globals['_SPANUNIT']._serialized_start=3904
+  _globals['_SPANUNIT']._serialized_end=4010
+  _globals['_POOLINGMODE']._serialized_start=4013
+  _globals['_POOLINGMODE']._serialized_end=4270
+  _globals['_LAYERCOMBINATION']._serialized_start=4273
+  _globals['_LAYERCOMBINATION']._serialized_end=4416
+  _globals['_ROWSOURCE']._serialized_start=4418
+  _globals['_ROWSOURCE']._serialized_end=4512
+  _globals['_POOLINGOPTIONS']._serialized_start=136
+  _globals['_POOLINGOPTIONS']._serialized_end=328
+  _globals['_ENCODINGOPTIONS']._serialized_start=331
+  _globals['_ENCODINGOPTIONS']._serialized_end=937
+  _globals['_SPANLISTS']._serialized_start=939
+  _globals['_SPANLISTS']._serialized_end=1040
+  _globals['_ENCODETEXTSREQUEST']._serialized_start=1043
+  _globals['_ENCODETEXTSREQUEST']._serialized_end=1195
+  _globals['_LAYERSTATES']._serialized_start=1197
+  _globals['_LAYERSTATES']._serialized_end=1270
+  _globals['_LAYERATTENTIONS']._serialized_start=1272
+  _globals['_LAYERATTENTIONS']._serialized_end=1397
+  _globals['_ENCODINGS']._serialized_start=1400
+  _globals['_ENCODINGS']._serialized_end=1895
+  _globals['_ENCODETEXTSRESPONSE']._serialized_start=1898
+  _globals['_ENCODETEXTSRESPONSE']._serialized_end=2091
+  _globals['_ENCODINGITEMS']._serialized_start=2094
+  _globals['_ENCODINGITEMS']._serialized_end=2223
+  _globals['_STREAMENCODINGSREQUEST']._serialized_start=2226
+  _globals['_STREAMENCODINGSREQUEST']._serialized_end=2359
+  _globals['_ENCODINGSTARTED']._serialized_start=2361
+  _globals['_ENCODINGSTARTED']._serialized_end=2472
+  _globals['_ENCODEDITEMS']._serialized_start=2475
+  _globals['_ENCODEDITEMS']._serialized_end=2681
+  _globals['_STREAMENCODINGSRESPONSE']._serialized_start=2684
+  _globals['_STREAMENCODINGSRESPONSE']._serialized_end=2815
+  _globals['_STREAMLAYERSREQUEST']._serialized_start=2818
+  _globals['_STREAMLAYERSREQUEST']._serialized_end=2971
+  _globals['_LAYERSSTARTED']._serialized_start=2974
+  _globals['_LAYERSSTARTED']._serialized_end=3106
+  _globals['_TENSORROWS']._serialized_start=3109
+  _globals['_TENSORROWS']._serialized_end=3254
+  _globals['_LAYERSCOMPLETED']._serialized_start=3257
+  _globals['_LAYERSCOMPLETED']._serialized_end=3397
+  _globals['_STREAMLAYERSRESPONSE']._serialized_start=3400
+  _globals['_STREAMLAYERSRESPONSE']._serialized_end=3576
+  _globals['_ENCODINGSERVICE']._serialized_start=4515
+  _globals['_ENCODINGSERVICE']._serialized_end=4811
 # @@protoc_insertion_point(module_scope)

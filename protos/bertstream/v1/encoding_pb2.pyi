@@ -3,6 +3,7 @@
 isort:skip_file
 Text to vectors."""
 
+from bertstream.v1 import tasks_pb2 as _tasks_pb2
 from bertstream.v1 import tokenization_pb2 as _tokenization_pb2
 from bertstream.v1 import types_pb2 as _types_pb2
 from collections import abc as _abc
@@ -41,6 +42,12 @@ class _EncodingOutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Encodi
     """The softmax weights of `attention_layers` and `attention_heads`, as `attentions` in transformers."""
     ENCODING_OUTPUT_POOLED_SPANS: _EncodingOutput.ValueType  # 6
     """One vector for each of the texts' spans, by PoolingOptions."""
+    ENCODING_OUTPUT_TOKEN_VECTORS: _EncodingOutput.ValueType  # 7
+    """A vector of each token that counts, for late interaction (ColBERT). Not with POOLED_SPANS. Where the checkpoint
+    expands queries, no other output goes with it for them. Not in StreamLayers.
+    """
+    ENCODING_OUTPUT_SPARSE_WEIGHTS: _EncodingOutput.ValueType  # 8
+    """The weight of each of the text's own tokens, for search by words (BGE-M3). Not in StreamLayers."""
 
 class EncodingOutput(_EncodingOutput, metaclass=_EncodingOutputEnumTypeWrapper):
     """An output of the encoder."""
@@ -59,6 +66,12 @@ ENCODING_OUTPUT_ATTENTIONS: EncodingOutput.ValueType  # 5
 """The softmax weights of `attention_layers` and `attention_heads`, as `attentions` in transformers."""
 ENCODING_OUTPUT_POOLED_SPANS: EncodingOutput.ValueType  # 6
 """One vector for each of the texts' spans, by PoolingOptions."""
+ENCODING_OUTPUT_TOKEN_VECTORS: EncodingOutput.ValueType  # 7
+"""A vector of each token that counts, for late interaction (ColBERT). Not with POOLED_SPANS. Where the checkpoint
+expands queries, no other output goes with it for them. Not in StreamLayers.
+"""
+ENCODING_OUTPUT_SPARSE_WEIGHTS: EncodingOutput.ValueType  # 8
+"""The weight of each of the text's own tokens, for search by words (BGE-M3). Not in StreamLayers."""
 Global___EncodingOutput: _TypeAlias = EncodingOutput  # noqa: Y015
 
 class _SpanUnit:
@@ -271,6 +284,7 @@ class EncodingOptions(_message.Message):
     ATTENTION_HEADS_FIELD_NUMBER: _builtins.int
     TOKEN_OUTPUTS_FIELD_NUMBER: _builtins.int
     OFFSET_UNIT_FIELD_NUMBER: _builtins.int
+    TEXT_KIND_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name; empty means the default model."""
     data_type: _types_pb2.DataType.ValueType
@@ -285,6 +299,8 @@ class EncodingOptions(_message.Message):
     """How soon."""
     offset_unit: _tokenization_pb2.OffsetUnit.ValueType
     """The unit of the offsets among `token_outputs`."""
+    text_kind: _types_pb2.TextKind.ValueType
+    """What the texts are for. A prompt and a max_length that are set take the place of the kind's own."""
     @_builtins.property
     def outputs(self) -> _containers.RepeatedScalarFieldContainer[Global___EncodingOutput.ValueType]:
         """The outputs wanted; empty means POOLED."""
@@ -332,10 +348,11 @@ class EncodingOptions(_message.Message):
         attention_heads: _abc.Iterable[_builtins.int] | None = ...,
         token_outputs: _abc.Iterable[_tokenization_pb2.TokenizationOutput.ValueType] | None = ...,
         offset_unit: _tokenization_pb2.OffsetUnit.ValueType = ...,
+        text_kind: _types_pb2.TextKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "add_special_tokens", b"add_special_tokens", "pooling", b"pooling", "prefix", b"prefix", "prompt", b"prompt", "prompt_name", b"prompt_name", "truncation", b"truncation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "add_special_tokens", b"add_special_tokens", "attention_heads", b"attention_heads", "attention_layers", b"attention_layers", "data_type", b"data_type", "hidden_state_layers", b"hidden_state_layers", "model", b"model", "offset_unit", b"offset_unit", "outputs", b"outputs", "pooling", b"pooling", "prefix", b"prefix", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "token_outputs", b"token_outputs", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "add_special_tokens", b"add_special_tokens", "attention_heads", b"attention_heads", "attention_layers", b"attention_layers", "data_type", b"data_type", "hidden_state_layers", b"hidden_state_layers", "model", b"model", "offset_unit", b"offset_unit", "outputs", b"outputs", "pooling", b"pooling", "prefix", b"prefix", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "text_kind", b"text_kind", "token_outputs", b"token_outputs", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__add_special_tokens: _TypeAlias = _typing.Literal["add_special_tokens"]  # noqa: Y015
     _WhichOneofArgType__add_special_tokens: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens"]  # noqa: Y015
@@ -514,6 +531,8 @@ class Encodings(_message.Message):
     POOLED_SPANS_FIELD_NUMBER: _builtins.int
     SPAN_COUNTS_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    TOKEN_VECTORS_FIELD_NUMBER: _builtins.int
+    SPARSE_WEIGHTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def pooled(self) -> _types_pb2.Tensor:
         """[texts, dimensions]."""
@@ -550,6 +569,14 @@ class Encodings(_message.Message):
     def tokens(self) -> _tokenization_pb2.Tokenizations:
         """The columns that `token_outputs` asked for, one row a text; `token_ids` and `lengths` are always among them."""
 
+    @_builtins.property
+    def token_vectors(self) -> _types_pb2.RaggedTensor:
+        """For each text [tokens that count, dimensions]."""
+
+    @_builtins.property
+    def sparse_weights(self) -> _tasks_pb2.SparseVectors:
+        """The ids that have a weight."""
+
     def __init__(
         self,
         *,
@@ -562,10 +589,12 @@ class Encodings(_message.Message):
         pooled_spans: _types_pb2.Tensor | None = ...,
         span_counts: _abc.Iterable[_builtins.int] | None = ...,
         tokens: _tokenization_pb2.Tokenizations | None = ...,
+        token_vectors: _types_pb2.RaggedTensor | None = ...,
+        sparse_weights: _tasks_pb2.SparseVectors | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_hidden_state", b"last_hidden_state", "pooled", b"pooled", "pooled_spans", b"pooled_spans", "pooler_output", b"pooler_output", "tokens", b"tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_hidden_state", b"last_hidden_state", "pooled", b"pooled", "pooled_spans", b"pooled_spans", "pooler_output", b"pooler_output", "sparse_weights", b"sparse_weights", "token_vectors", b"token_vectors", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attentions", b"attentions", "hidden_states", b"hidden_states", "last_hidden_state", b"last_hidden_state", "pooled", b"pooled", "pooled_spans", b"pooled_spans", "pooler_output", b"pooler_output", "span_counts", b"span_counts", "token_counts", b"token_counts", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attentions", b"attentions", "hidden_states", b"hidden_states", "last_hidden_state", b"last_hidden_state", "pooled", b"pooled", "pooled_spans", b"pooled_spans", "pooler_output", b"pooler_output", "span_counts", b"span_counts", "sparse_weights", b"sparse_weights", "token_counts", b"token_counts", "token_vectors", b"token_vectors", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

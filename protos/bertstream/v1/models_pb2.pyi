@@ -339,6 +339,7 @@ class Model(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     POOLING_STEPS_FIELD_NUMBER: _builtins.int
     CPU_INSTRUCTIONS_FIELD_NUMBER: _builtins.int
+    MULTI_VECTOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in requests."""
     revision: _builtins.str
@@ -400,7 +401,8 @@ class Model(_message.Message):
     @_builtins.property
     def heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Task heads that the checkpoint has: "fill_mask", "next_sentence", "sequence_classification",
-        "token_classification", "question_answering", "multiple_choice", "causal_lm", "sequence_to_sequence".
+        "token_classification", "question_answering", "multiple_choice", "causal_lm", "sequence_to_sequence",
+        "multi_vector", "lexical_weights".
         """
 
     @_builtins.property
@@ -426,6 +428,10 @@ class Model(_message.Message):
     @_builtins.property
     def pooling_steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """With CHECKPOINT as its default pooling: what that does after the last layer, step by step, in plain words."""
+
+    @_builtins.property
+    def multi_vector(self) -> Global___MultiVectorDescription:
+        """With TOKEN_VECTORS among its outputs: how it makes them."""
 
     def __init__(
         self,
@@ -460,14 +466,55 @@ class Model(_message.Message):
         generation: Global___GenerationDescription | None = ...,
         pooling_steps: _abc.Iterable[_builtins.str] | None = ...,
         cpu_instructions: _builtins.str = ...,
+        multi_vector: Global___MultiVectorDescription | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_pooling", b"default_pooling", "generation", b"generation", "limits", b"limits", "precision_test", b"precision_test"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_pooling", b"default_pooling", "generation", b"generation", "limits", b"limits", "multi_vector", b"multi_vector", "precision_test", b"precision_test"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "attention_heads", b"attention_heads", "compute_type", b"compute_type", "cpu_instructions", b"cpu_instructions", "default_max_length", b"default_max_length", "default_pooling", b"default_pooling", "default_prompt_name", b"default_prompt_name", "device", b"device", "family", b"family", "generation", b"generation", "has_pooler", b"has_pooler", "heads", b"heads", "hidden_size", b"hidden_size", "labels", b"labels", "layers", b"layers", "limits", b"limits", "live_workers", b"live_workers", "max_tokens", b"max_tokens", "name", b"name", "native_operators", b"native_operators", "outputs", b"outputs", "pooling_steps", b"pooling_steps", "precision_test", b"precision_test", "prompts", b"prompts", "revision", b"revision", "special_tokens", b"special_tokens", "type_vocabulary_size", b"type_vocabulary_size", "vocabulary_size", b"vocabulary_size", "warnings", b"warnings", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "attention_heads", b"attention_heads", "compute_type", b"compute_type", "cpu_instructions", b"cpu_instructions", "default_max_length", b"default_max_length", "default_pooling", b"default_pooling", "default_prompt_name", b"default_prompt_name", "device", b"device", "family", b"family", "generation", b"generation", "has_pooler", b"has_pooler", "heads", b"heads", "hidden_size", b"hidden_size", "labels", b"labels", "layers", b"layers", "limits", b"limits", "live_workers", b"live_workers", "max_tokens", b"max_tokens", "multi_vector", b"multi_vector", "name", b"name", "native_operators", b"native_operators", "outputs", b"outputs", "pooling_steps", b"pooling_steps", "precision_test", b"precision_test", "prompts", b"prompts", "revision", b"revision", "special_tokens", b"special_tokens", "type_vocabulary_size", b"type_vocabulary_size", "vocabulary_size", b"vocabulary_size", "warnings", b"warnings", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class MultiVectorDescription(_message.Message):
+    """What a model that gives a vector of each token is like."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    QUERY_LENGTH_FIELD_NUMBER: _builtins.int
+    DOCUMENT_LENGTH_FIELD_NUMBER: _builtins.int
+    EXPANDED_LENGTH_FIELD_NUMBER: _builtins.int
+    dimensions: _builtins.int
+    """The length of a token's vector."""
+    similarity: _builtins.str
+    """How a document's score is made of vectors, as RerankTexts makes it: "maxsim", the sum over the query's tokens of each
+    one's greatest dot product with a token of the document, or "meanmaxsim", the mean.
+    """
+    query_length: _builtins.int
+    """Where queries are cut, special tokens included."""
+    document_length: _builtins.int
+    """Where documents are cut."""
+    expanded_length: _builtins.int
+    """The tokens that a query has at least, filled up by a token that means nothing; 0 where queries are not expanded."""
+    def __init__(
+        self,
+        *,
+        dimensions: _builtins.int = ...,
+        similarity: _builtins.str = ...,
+        query_length: _builtins.int = ...,
+        document_length: _builtins.int = ...,
+        expanded_length: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "document_length", b"document_length", "expanded_length", b"expanded_length", "query_length", b"query_length", "similarity", b"similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MultiVectorDescription: _TypeAlias = MultiVectorDescription  # noqa: Y015
 
 @_typing.final
 class GenerationDescription(_message.Message):

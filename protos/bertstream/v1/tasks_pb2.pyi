@@ -870,7 +870,9 @@ class RerankOptions(_message.Message):
     priority: _types_pb2.Priority.ValueType
     """How soon."""
     function: Global___ScoreFunction.ValueType
-    """From logits to scores. Unset: as the checkpoint says, else SIGMOID for one label, and SOFTMAX for several."""
+    """From logits to scores. Unset: as the checkpoint says, else SIGMOID for one label, and SOFTMAX for several. The scores
+    of late interaction are always NONE.
+    """
     label: _builtins.str
     """The label whose score counts, where the checkpoint has several."""
     top_k: _builtins.int

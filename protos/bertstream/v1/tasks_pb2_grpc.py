@@ -135,7 +135,8 @@ class TaskServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RerankTexts(self, request, context):
-        """Sorts documents by their relevance to a query. Head: "sequence_classification", of a cross-encoder.
+        """Sorts documents by their relevance to a query. Head: "sequence_classification", of a cross-encoder, or
+        "multi_vector", of a model for late interaction (ColBERT).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,7 +164,8 @@ class TaskServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def EncodeSparse(self, request, context):
-        """Weighs the vocabulary's tokens for each text (SPLADE), for search by words. Head: "fill_mask".
+        """Weighs the vocabulary's tokens for each text (SPLADE), for search by words. Head: "fill_mask", or
+        "lexical_weights".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

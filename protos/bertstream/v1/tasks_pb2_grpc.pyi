@@ -48,7 +48,9 @@ class TaskServiceStub:
     tell entailment.
     """
     RerankTexts: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.RerankTextsRequest, _tasks_pb2.RerankTextsResponse]
-    """Sorts documents by their relevance to a query. Head: "sequence_classification", of a cross-encoder."""
+    """Sorts documents by their relevance to a query. Head: "sequence_classification", of a cross-encoder, or
+    "multi_vector", of a model for late interaction (ColBERT).
+    """
     ClassifyTokens: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.ClassifyTokensRequest, _tasks_pb2.ClassifyTokensResponse]
     """Finds entities, or labels each token. Head: "token_classification"."""
     AnswerQuestions: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.AnswerQuestionsRequest, _tasks_pb2.AnswerQuestionsResponse]
@@ -56,7 +58,9 @@ class TaskServiceStub:
     ChooseAnswers: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.ChooseAnswersRequest, _tasks_pb2.ChooseAnswersResponse]
     """Says how probable each choice is. Head: "multiple_choice"."""
     EncodeSparse: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.EncodeSparseRequest, _tasks_pb2.EncodeSparseResponse]
-    """Weighs the vocabulary's tokens for each text (SPLADE), for search by words. Head: "fill_mask"."""
+    """Weighs the vocabulary's tokens for each text (SPLADE), for search by words. Head: "fill_mask", or
+    "lexical_weights".
+    """
     StreamPredictions: _grpc.StreamStreamMultiCallable[_tasks_pb2.StreamPredictionsRequest, _tasks_pb2.StreamPredictionsResponse]
     """Any of these tasks over a corpus: the task and its options first, then items with the caller's ids; answers come as
     they are ready, in any order, and an item that fails leaves the others alone. Waits, rather than fails, when the
@@ -83,7 +87,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
     tell entailment.
     """
     RerankTexts: _aio.UnaryUnaryMultiCallable[_tasks_pb2.RerankTextsRequest, _tasks_pb2.RerankTextsResponse]  # type: ignore[assignment]
-    """Sorts documents by their relevance to a query. Head: "sequence_classification", of a cross-encoder."""
+    """Sorts documents by their relevance to a query. Head: "sequence_classification", of a cross-encoder, or
+    "multi_vector", of a model for late interaction (ColBERT).
+    """
     ClassifyTokens: _aio.UnaryUnaryMultiCallable[_tasks_pb2.ClassifyTokensRequest, _tasks_pb2.ClassifyTokensResponse]  # type: ignore[assignment]
     """Finds entities, or labels each token. Head: "token_classification"."""
     AnswerQuestions: _aio.UnaryUnaryMultiCallable[_tasks_pb2.AnswerQuestionsRequest, _tasks_pb2.AnswerQuestionsResponse]  # type: ignore[assignment]
@@ -91,7 +97,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
     ChooseAnswers: _aio.UnaryUnaryMultiCallable[_tasks_pb2.ChooseAnswersRequest, _tasks_pb2.ChooseAnswersResponse]  # type: ignore[assignment]
     """Says how probable each choice is. Head: "multiple_choice"."""
     EncodeSparse: _aio.UnaryUnaryMultiCallable[_tasks_pb2.EncodeSparseRequest, _tasks_pb2.EncodeSparseResponse]  # type: ignore[assignment]
-    """Weighs the vocabulary's tokens for each text (SPLADE), for search by words. Head: "fill_mask"."""
+    """Weighs the vocabulary's tokens for each text (SPLADE), for search by words. Head: "fill_mask", or
+    "lexical_weights".
+    """
     StreamPredictions: _aio.StreamStreamMultiCallable[_tasks_pb2.StreamPredictionsRequest, _tasks_pb2.StreamPredictionsResponse]  # type: ignore[assignment]
     """Any of these tasks over a corpus: the task and its options first, then items with the caller's ids; answers come as
     they are ready, in any order, and an item that fails leaves the others alone. Waits, rather than fails, when the
@@ -151,7 +159,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tasks_pb2.RerankTextsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tasks_pb2.RerankTextsResponse, _abc.Awaitable[_tasks_pb2.RerankTextsResponse]]:
-        """Sorts documents by their relevance to a query. Head: "sequence_classification", of a cross-encoder."""
+        """Sorts documents by their relevance to a query. Head: "sequence_classification", of a cross-encoder, or
+        "multi_vector", of a model for late interaction (ColBERT).
+        """
 
     @_abc_1.abstractmethod
     def ClassifyTokens(
@@ -183,7 +193,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tasks_pb2.EncodeSparseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tasks_pb2.EncodeSparseResponse, _abc.Awaitable[_tasks_pb2.EncodeSparseResponse]]:
-        """Weighs the vocabulary's tokens for each text (SPLADE), for search by words. Head: "fill_mask"."""
+        """Weighs the vocabulary's tokens for each text (SPLADE), for search by words. Head: "fill_mask", or
+        "lexical_weights".
+        """
 
     @_abc_1.abstractmethod
     def StreamPredictions(

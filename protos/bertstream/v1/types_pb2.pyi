@@ -81,6 +81,30 @@ PRIORITY_BULK: Priority.ValueType  # 2
 """Throughput matters, latency does not."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
+class _TextKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TextKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TextKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TEXT_KIND_UNSPECIFIED: _TextKind.ValueType  # 0
+    """Not said: no prompt but the default one, and no other length than the default one."""
+    TEXT_KIND_QUERY: _TextKind.ValueType  # 1
+    """Something to look for: with the prompt "query", and the checkpoint's length and expansion of queries."""
+    TEXT_KIND_DOCUMENT: _TextKind.ValueType  # 2
+    """Something to be found: with the prompt "document", and the checkpoint's length of documents."""
+
+class TextKind(_TextKind, metaclass=_TextKindEnumTypeWrapper):
+    """What a text is for, where a checkpoint treats queries and documents in different ways."""
+
+TEXT_KIND_UNSPECIFIED: TextKind.ValueType  # 0
+"""Not said: no prompt but the default one, and no other length than the default one."""
+TEXT_KIND_QUERY: TextKind.ValueType  # 1
+"""Something to look for: with the prompt "query", and the checkpoint's length and expansion of queries."""
+TEXT_KIND_DOCUMENT: TextKind.ValueType  # 2
+"""Something to be found: with the prompt "document", and the checkpoint's length of documents."""
+Global___TextKind: _TypeAlias = TextKind  # noqa: Y015
+
 class _TruncationStrategy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

@@ -15,11 +15,12 @@ WireType = Literal["float32", "float16", "bfloat16", "int8"]
 Output = (
     Literal["pooled", "pooler_output", "last_hidden_state", "hidden_states", "attentions", "pooled_spans"]
     | Literal["mask_candidates", "token_log_probabilities", "label_scores", "token_label_scores", "answer_spans"]
-    | Literal["sparse_weights"]
+    | Literal["sparse_weights", "token_vectors", "max_similarities"]
 )
 HeadName = (
     Literal["fill_mask", "next_sentence", "sequence_classification"]
     | Literal["token_classification", "question_answering", "multiple_choice"]
+    | Literal["multi_vector", "lexical_weights"]
 )
 # The heads that a checkpoint's weights alone may not tell apart.
 TASKS: tuple[HeadName, ...] = (
@@ -28,6 +29,7 @@ TASKS: tuple[HeadName, ...] = (
 ScoreFunction = Literal["softmax", "sigmoid", "none"]
 SparseStrategy = Literal["max", "sum"]
 SparseActivation = Literal["relu", "log1p_relu"]
+Similarity = Literal["maxsim", "meanmaxsim"]
 SPARSE_STRATEGIES: tuple[SparseStrategy, ...] = get_args(SparseStrategy)
 SPARSE_ACTIVATIONS: tuple[SparseActivation, ...] = get_args(SparseActivation)
 EarlyStopping = Literal["heuristic", "first", "never"]
@@ -73,7 +75,9 @@ class HeadOptions:
     top_k: int = 0  # only the best k, of all outputs that are not for tokens; 0: all
     targets: tuple[int, ...] = ()  # for "mask_candidates": only these ids
     max_answer_tokens: int = 0  # for "answer_spans"
-    sparse: SparsePooling = SparsePooling()  # for "sparse_weights"
+    sparse: SparsePooling = SparsePooling()  # for "sparse_weights" of "fill_mask"
+    skipped: tuple[int, ...] = ()  # for "sparse_weights" of "lexical_weights": ids that have no weight
+    similarity: Similarity = "maxsim"  # for "max_similarities"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,8 @@ class OutputOptions:
 class Spans:
     """Hold ranges of tokens, for n texts end to end: S in all.
 
-    For "pooled_spans", the ranges to pool. For "mask_candidates" and "token_log_probabilities", single tokens that are
+    For "pooled_spans", the ranges to pool. For "token_vectors" and "max_similarities", single tokens, those that have a
+    vector. For "mask_candidates" and "token_log_probabilities", single tokens that are
     masked already. For "answer_spans", one range a text, in which an answer may lie.
     """
 
@@ -114,6 +119,11 @@ class Batch:
     lengths: NDArray[np.int32]  # [n], each at least 1
     type_ids: NDArray[np.int32] | None = None  # [T]; None means all zero
     spans: Spans | None = None
+    # [n] how many of each text's first tokens its tokens attend to, those behind them included; None means all.
+    attended: NDArray[np.int32] | None = None
+    # [n] for "max_similarities": how many of each text's first tokens are a query, and the others a document. The two
+    # are computed as texts of their own, and `attended` is the query's.
+    queries: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +184,7 @@ class Result:
     "label_scores" [n, labels], or with top_k "label_scores.ids", ".scores" [n, k], best first, then by id;
     "answer_spans.starts", ".ends" (the last token, within the text), ".scores" [n, k], best first, with starts -1 where
     there are fewer; "answer_spans.none" [n], the score of "no answer".
+    "token_vectors" [S, d]; "max_similarities" [n].
     "sparse_weights.counts" [n], "sparse_weights.ids" int32, ".weights" [S], for all texts end to end, by id.
 
     `wait_seconds` is a hint: how long a small interactive Work would have to wait if it came now, from a caller with no

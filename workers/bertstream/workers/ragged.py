@@ -38,3 +38,13 @@ def rows_of(starts: NDArray[np.integer], lengths: NDArray[np.integer]) -> Ints:
     """
     shift = starts.astype(np.int64) - starts_of(lengths)
     return np.repeat(shift, lengths) + np.arange(int(lengths.sum()), dtype=np.int64)
+
+
+def kept_places(kept: NDArray[np.bool_], lengths: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return how many tokens of each text are kept, [n], and the place of each of them in its text, [S].
+
+    kept: [T]; lengths: [n].
+    """
+    owners = np.repeat(np.arange(lengths.size), lengths)[kept]
+    places = (np.arange(kept.size) - np.repeat(starts_of(lengths), lengths))[kept]
+    return np.bincount(owners, minlength=lengths.size).astype(np.int32), places.astype(np.int32)

@@ -123,6 +123,13 @@ class SpanStream(OutputStream):
         return [row.pooled_spans for row in super().batch(ids, outcomes, cost).outputs]
 
 
+class MultiVectorStream(OutputStream):
+    """The vectors of each text's tokens, as `encode_multi` returns them."""
+
+    def batch(self, ids: list[int], outcomes: Sequence[Outputs | RpcError], cost: Cost) -> Any:
+        return [row.token_vectors for row in super().batch(ids, outcomes, cost).outputs]
+
+
 class TokenStream(SmallAnswers):
     """Tokens, as `tokenize_stream` returns them."""
 
@@ -165,7 +172,10 @@ def largest_bytes(options: encoding.EncodingOptions, model: Model) -> int:
     maps = 0
     if encoding.ENCODING_OUTPUT_ATTENTIONS in options.outputs:
         maps = (len(options.attention_layers) or model.layers) * (len(options.attention_heads) or model.attention_heads)
-    return 4 * tokens * (layers * model.hidden_size + maps * tokens)
+    width = layers * model.hidden_size
+    if encoding.ENCODING_OUTPUT_TOKEN_VECTORS in options.outputs and model.multi_vector is not None:
+        width += model.multi_vector.dimensions
+    return 4 * tokens * (width + maps * tokens)
 
 
 def _started(message: encoding.EncodingStarted | tokenization.TokenizationStarted) -> Started:

@@ -15,6 +15,7 @@ from bertstream.client._types import (
     PoolingMode,
     Priority,
     SpanUnit,
+    TextKind,
     TokenColumn,
     Truncation,
     TruncationSide,
@@ -25,24 +26,17 @@ from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import types_pb2 as types
 
 
-class VectorOptions(TypedDict, total=False):
-    """Keyword arguments of all methods that run the encoder.
+class TextOptions(TypedDict, total=False):
+    """Keyword arguments of `encode_multi`, and of all methods that run the encoder.
 
     All may be left out or None: then the checkpoint's own default applies.
     """
 
     model: str
     """The model's name; empty for the default model."""
-    pooling: PoolingMode | None
-    """How token states become one vector: cls, mean, max, mean_sqrt_len, weighted_mean, last_token or pooler; None or
-    checkpoint to follow the checkpoint's sentence-transformers files in all steps.
-    """
-    normalize: bool | None
-    """Whether to divide each vector by its Euclidean norm."""
-    layer_combination: LayerCombination | None
-    """How several layers are combined before they are pooled: mean (the default), sum, or concatenate."""
-    dimensions: int | None
-    """How many of the first dimensions to keep, before normalising."""
+    kind: TextKind | None
+    """What the texts are for, query or document, where the checkpoint treats these in different ways: by prompts of
+    these names, lengths of their own, or an expansion of queries."""
     prompt: str | None
     """Text to put before every text (before the first of a pair); "" for none, even if the checkpoint has a default."""
     prompt_name: str | None
@@ -59,6 +53,21 @@ class VectorOptions(TypedDict, total=False):
     """Whether to add special tokens such as [CLS] and [SEP]; None adds them to all but token ids."""
     priority: Priority | None
     """interactive (the default, except for bulk streams) or bulk."""
+
+
+class VectorOptions(TextOptions, total=False):
+    """Keyword arguments of all methods that pool states: those of TextOptions, and these."""
+
+    pooling: PoolingMode | None
+    """How token states become one vector: cls, mean, max, mean_sqrt_len, weighted_mean, last_token or pooler; None or
+    checkpoint to follow the checkpoint's sentence-transformers files in all steps.
+    """
+    normalize: bool | None
+    """Whether to divide each vector by its Euclidean norm."""
+    layer_combination: LayerCombination | None
+    """How several layers are combined before they are pooled: mean (the default), sum, or concatenate."""
+    dimensions: int | None
+    """How many of the first dimensions to keep, before normalising."""
 
 
 class EncodeOptions(VectorOptions, total=False):
@@ -129,6 +138,8 @@ def encoding_options(outputs: Sequence[Output] = (), **given: Unpack[EncodeOptio
         options.data_type = value_of(types.DataType, wire_type, "wire_type")
     if (priority := given.get("priority")) is not None:
         options.priority = value_of(types.Priority, priority, "priority")
+    if (kind := given.get("kind")) is not None:
+        options.text_kind = value_of(types.TextKind, kind, "kind")
     cut = (given.get("max_length"), given.get("truncation"), given.get("truncation_side"))
     set_truncation(options.truncation, *cut)
     return options

@@ -12,13 +12,14 @@ import numpy as np
 from bertstream.client._encoding.decode import tokens_of, vectors_of
 from bertstream.client._encoding.tensors import matrices_of, rows_of
 from bertstream.client._errors import unexpected_response
+from bertstream.client._sparse import sparse_vectors
 from bertstream.client._types import FloatArray, Outputs
 from bertstream.v1 import encoding_pb2 as encoding
 from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import types_pb2 as types
 
-Source: TypeAlias = tuple[Literal["last_hidden_state", "hidden_states", "attentions"], int]
-"""An output that consists of rows, and its layer (0 for last_hidden_state)."""
+Source: TypeAlias = tuple[Literal["last_hidden_state", "hidden_states", "attentions", "token_vectors"], int]
+"""An output that consists of rows, and its layer (0 for last_hidden_state and token_vectors)."""
 
 Column: TypeAlias = FloatArray | list[Any]
 """A value for each text."""
@@ -73,6 +74,8 @@ def whole(pieces: Sequence[Piece]) -> Outputs:
             attentions[layer] = _joined_attentions(some, tokens, len(heads))
         elif name == "hidden_states":
             states[layer] = _joined(some, 1, tokens)
+        elif name == "token_vectors":  # of the tokens that count
+            columns[name] = _joined(some, 1, sum(len(part.values) for part in some))
         else:
             columns[name] = _joined(some, 1, tokens)
     return Outputs(tokens, **columns, hidden_states=states, attentions=attentions, heads=heads)
@@ -80,7 +83,12 @@ def whole(pieces: Sequence[Piece]) -> Outputs:
 
 def bytes_of(outputs: Outputs) -> int:
     """Return how many bytes the arrays of rows take."""
-    arrays = [outputs.last_hidden_state, *outputs.hidden_states.values(), *outputs.attentions.values()]
+    arrays = [
+        outputs.last_hidden_state,
+        outputs.token_vectors,
+        *outputs.hidden_states.values(),
+        *outputs.attentions.values(),
+    ]
     return sum(array.nbytes for array in arrays if array is not None)
 
 
@@ -98,6 +106,8 @@ def _columns(message: encoding.Encodings, texts: int) -> dict[str, Column]:
         columns["pooler_output"] = vectors_of(message.pooler_output)
     if message.HasField("pooled_spans"):
         columns["pooled_spans"] = _split(vectors_of(message.pooled_spans), list(message.span_counts))
+    if message.HasField("sparse_weights"):
+        columns["sparse_weights"] = sparse_vectors(message.sparse_weights, texts)
     if message.HasField("tokens"):
         columns |= token_columns(message.tokens, texts)
     return columns
@@ -108,6 +118,8 @@ def _add_states(message: encoding.Encodings, pieces: list[Piece]) -> None:
     sources = [(("hidden_states", layer.layer), layer.states) for layer in message.hidden_states]
     if message.HasField("last_hidden_state"):
         sources.append((("last_hidden_state", 0), message.last_hidden_state))
+    if message.HasField("token_vectors"):
+        sources.append((("token_vectors", 0), message.token_vectors))
     for source, states in sources:
         rows = rows_of(states)
         _check(source[0], rows, len(pieces))

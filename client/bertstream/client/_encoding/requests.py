@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from bertstream.client._calls.requests import Delivery, StreamRequest, with_interactive
-from bertstream.client._encoding.codecs import OutputStream, SpanStream, TokenStream, VectorStream
+from bertstream.client._encoding.codecs import MultiVectorStream, OutputStream, SpanStream, TokenStream, VectorStream
 from bertstream.client._encoding.forward_options import forward_options, leave_out_embeddings, span_unit_of
 from bertstream.client._encoding.options import encoding_options, tokenization_options
 from bertstream.client._encoding.spans import SpannedText, Spans, spanned
@@ -68,6 +68,15 @@ def spans_request(unit: SpanUnit, delivery: Delivery, **given: Any) -> StreamReq
     options = encoding_options(outputs=["pooled_spans"], **with_interactive(given))
     number = span_unit_of(unit)
     return StreamRequest(SpanStream.rpc, options.model, lambda model: SpanStream(options, number, model), delivery)
+
+
+def multi_vector_request(delivery: Delivery, **given: Any) -> StreamRequest[list[FloatArray]]:
+    """Return the request of `encode_multi`."""
+    options = encoding_options(outputs=["token_vectors"], **with_interactive(given))
+    unit = encoding.SPAN_UNIT_UNSPECIFIED
+    return StreamRequest(
+        MultiVectorStream.rpc, options.model, lambda model: MultiVectorStream(options, unit, model), delivery
+    )
 
 
 def tokenize_request(delivery: Delivery, **given: Any) -> StreamRequest[TokenizedBatch]:

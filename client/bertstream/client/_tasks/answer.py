@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Required, TypedDict
 
 from bertstream.client._calls.keywords import CallOptions, StreamOptions
-from bertstream.client._tasks.columns import check, joined, split
+from bertstream.client._columns import check, joined, split
 from bertstream.client._tasks.items import WINDOWS, preparing
 from bertstream.client._tasks.options import at_least_one, offset_unit_of, priority_of
 from bertstream.client._tasks.task import Task

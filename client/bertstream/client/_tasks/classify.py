@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bertstream.client._calls.keywords import CallOptions, StreamOptions
-from bertstream.client._tasks.columns import check, joined, named, split
+from bertstream.client._columns import check, joined, named, split
 from bertstream.client._tasks.items import ANY, preparing
 from bertstream.client._tasks.labels import Label, ScoreFunction, function_of
 from bertstream.client._tasks.options import TaskOptions, at_least_one, with_common

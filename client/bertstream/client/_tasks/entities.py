@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from bertstream.client._calls.keywords import CallOptions, StreamOptions
+from bertstream.client._columns import check, joined, split
 from bertstream.client._enums import value_of
-from bertstream.client._tasks.columns import check, joined, split
 from bertstream.client._tasks.items import WINDOWS, preparing
 from bertstream.client._tasks.options import TaskOptions, listed, offset_unit_of, with_common
 from bertstream.client._tasks.task import Task

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertstream.client._calls.keywords import CallOptions, StreamOptions
-from bertstream.client._tasks.columns import check, joined, split
+from bertstream.client._columns import check, joined, split
 from bertstream.client._tasks.items import ANY, preparing
 from bertstream.client._tasks.options import TaskOptions, at_least_one, listed, with_common
 from bertstream.client._tasks.task import Task

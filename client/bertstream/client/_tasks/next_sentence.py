@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bertstream.client._tasks.columns import check
+from bertstream.client._columns import check
 from bertstream.client._tasks.items import preparing
 from bertstream.client._tasks.options import with_common
 from bertstream.client._tasks.task import Task

@@ -10,9 +10,9 @@ from bertstream.client._calls.keywords import StreamOptions
 from bertstream.client._calls.limits import unary_limits
 from bertstream.client._calls.models import Descriptions
 from bertstream.client._calls.unary_calls import Operation, fan_out
+from bertstream.client._columns import check
 from bertstream.client._errors import unexpected_response
 from bertstream.client._reports import ReportOption, report_answer
-from bertstream.client._tasks.columns import check
 from bertstream.client._tasks.items import given_documents, preparing
 from bertstream.client._tasks.labels import ScoreFunction, function_of
 from bertstream.client._tasks.options import TaskOptions, at_least_one, with_common

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.client._tasks.columns import check, joined, split
+from bertstream.client._columns import check, joined, split
 from bertstream.client._tasks.items import ANY, preparing
 from bertstream.client._tasks.options import with_common
 from bertstream.client._tasks.task import Task

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Required
 
 from bertstream.client._calls.keywords import CallOptions, StreamOptions
-from bertstream.client._tasks.columns import joined, named, split
+from bertstream.client._columns import joined, named, split
 from bertstream.client._tasks.items import preparing
 from bertstream.client._tasks.labels import Label
 from bertstream.client._tasks.options import TaskOptions, listed, with_common

@@ -26,6 +26,7 @@ HEAD_OUTPUTS: Mapping[Output, HeadOutput] = {
     "token_label_scores": HeadOutput("token", lambda head, model: 4 * _labels(model)),
     "mask_candidates": HeadOutput("span", lambda head, model: 8 * head.top_k),
     "token_log_probabilities": HeadOutput("span", lambda head, model: 4),
+    "max_similarities": HeadOutput("text", lambda head, model: 4),
     "sparse_weights": HeadOutput("text", lambda head, model: 4 + 8 * (head.top_k or model.vocabulary_size)),
 }
 

@@ -18,6 +18,7 @@ UNITS: Mapping[str, Unit] = {
     "last_hidden_state": "token",
     "hidden_states": "token",
     "pooled_spans": "span",
+    "token_vectors": "span",
     **{name: output.unit for name, output in HEAD_OUTPUTS.items()},
 }
 
@@ -93,8 +94,11 @@ def cut(tensors: Tensors, layout: Layout, first: int, last: int) -> Tensors:
 
 
 def outputs_of(tensors: Tensors) -> list[str]:
-    """Return the names of the outputs among the tensors: attention after all else, and layers in their order."""
-    named = [name for name in tensors if not name.endswith(".scales")]
+    """Return the names of the tensors of numbers: attention after all else, and layers in their order.
+
+    Sparse weights are not among them, which are several columns of different types.
+    """
+    named = [name for name in tensors if not name.endswith(".scales") and not name.startswith("sparse_weights")]
     return sorted(named, key=lambda name: (name.startswith("attentions"), int(name.partition(".")[2] or 0)))
 
 

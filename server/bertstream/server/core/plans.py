@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from bertstream.server.core.errors import invalid
+from bertstream.server.core.kinds import TextKind
 from bertstream.server.core.layout import AnswerSizes
 from bertstream.server.core.tokenization import Column, Ids, Inputs, TokenizeOptions, Words
 from bertstream.workers.contract import OutputOptions, Pooling, PoolingMode
 from bertstream.workers.programs.description import ModelDescription
 
+WEIGHT_COUNT_BYTES, WEIGHT_BYTES = 4, 8  # of sparse weights: their number, and an id and a weight each
 WIRE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}  # of one number
 _POOLING_MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
 
@@ -41,6 +43,7 @@ class EncodingPlan:
     sizes: AnswerSizes
     shown: frozenset[Column]  # columns of tokens wanted beside the outputs
     type_ids: bool  # whether these are among them
+    kind: TextKind | None = field(default=None, kw_only=True)  # what the texts are for
 
     @property
     def shows_tokens(self) -> bool:
@@ -97,6 +100,10 @@ def output_sizes(output_options: OutputOptions, description: ModelDescription) -
     text = vector * ("pooled" in output_options.outputs) + size * hidden * ("pooler_output" in output_options.outputs)
     states = len(output_options.hidden_layers) + ("last_hidden_state" in output_options.outputs)
     weights = len(output_options.attention_layers) * len(output_options.attention_heads)
-    return AnswerSizes(
-        text, size * hidden * states, size * weights, vector * ("pooled_spans" in output_options.outputs)
-    )
+    token = size * hidden * states
+    if "sparse_weights" in output_options.outputs:
+        text, token = text + WEIGHT_COUNT_BYTES, token + WEIGHT_BYTES
+    span = vector * ("pooled_spans" in output_options.outputs)
+    if "token_vectors" in output_options.outputs and description.multi_vector is not None:
+        span += size * description.multi_vector.width
+    return AnswerSizes(text, token, size * weights, span)

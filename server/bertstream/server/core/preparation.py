@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertstream.server.core.errors import RequestError, Violation, invalid, invalid_fields, not_utf8
+from bertstream.server.core.kinds import with_token_vectors
 from bertstream.server.core.layout import Layout
 from bertstream.server.core.models import ServedModel
 from bertstream.server.core.plans import EncodingPlan
@@ -63,7 +64,10 @@ async def prepare(model: ServedModel, plan: EncodingPlan, sent: SentTexts, spans
         tokens, token_ranges = _without(tokens, token_ranges, failed)
     counts = None if token_ranges is None else token_ranges.counts
     made = Batch(tokens.ids, tokens.lengths, tokens.type_ids, token_ranges)
-    layout = Layout(tokens.lengths, counts, output_options.attention_heads)
+    if "token_vectors" in output_options.outputs:
+        made = with_token_vectors(made, model.description, plan.kind)
+        counts = None if made.spans is None else made.spans.counts
+    layout = Layout(made.lengths, counts, output_options.attention_heads)
     return Prepared(tokens, made, layout, failed, output_options, timed.seconds)
 
 

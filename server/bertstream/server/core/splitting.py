@@ -12,7 +12,7 @@ from bertstream.server.core.layout import Layout, Tensors, outputs_of
 
 MESSAGE_BYTES = 1 << 20
 
-_BY_ROWS = ("last_hidden_state", "hidden_states", "attentions")
+_BY_ROWS = ("last_hidden_state", "hidden_states", "attentions", "token_vectors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Part:
 class TensorRows:
     """Some rows of one text's states or weights."""
 
-    name: str  # "last_hidden_state", "hidden_states.3", "attentions.3"
+    name: str  # "last_hidden_state", "hidden_states.3", "attentions.3", "token_vectors"
     first_row: int
     values: NDArray[np.generic]  # [rows, width]
     scales: NDArray[np.generic] | None  # [rows]

@@ -43,7 +43,7 @@ from bertstream.workers.models import (
     load_model,
 )
 from bertstream.workers.programs import program, weights_file
-from bertstream.workers.programs.description import ModelDescription, PrecisionTest
+from bertstream.workers.programs.description import ModelDescription, MultiVectorDescription, PrecisionTest
 from bertstream.workers.trust import store
 
 
@@ -60,6 +60,7 @@ class Contents:
     decoder: FoundDecoder | None
     generation: GenerationSettings | None
     head_warnings: tuple[str, ...]
+    multi_vector: MultiVectorDescription | None = None
 
     def model(self, target: Target, largest: Mapping[str, torch.Tensor]) -> Model:
         """Return the model with all of the weights.
@@ -149,21 +150,35 @@ def _read(root: Path, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS)
     sentence = checkpoints.read_sentence_settings(root, config.shape.hidden_size)
     _refuse(root, (*config.unsupported, *sentence.unsupported), options)
     tokenizer = checkpoints.read_tokenizer(checkpoint, config.family)
+    if sentence.multi_vector is not None:
+        tokenizer = checkpoints.with_markers(tokenizer, sentence.multi_vector)
     files = checkpoints.weight_files(checkpoint)
     found = checkpoints.read_weights(files, lambda done, total: tell("read", done, total))
+    found, projection = checkpoints.without_projection(found, config.architecture)
     side = checkpoints.encoder_side(found, config)
     weights = checkpoints.convert_weights(side, config.family, config.shape)
     config, warning = _with_task(checkpoint, root, config, sentence, side, options)
     config = replace(config, shape=replace(config.shape, has_pooler="pooler.dense.weight" in weights))
     _check_shapes(config.shape, weights, checkpoint)
     heads = checkpoints.find_heads(side, weights["embeddings.word.weight"], config)
+    of_tokens = checkpoints.find_token_heads(root, sentence.multi_vector, projection, config.shape)
     decoder = checkpoints.find_decoder(found, weights, config)
     generation = _generation(checkpoint, config, heads, decoder, tokenizer)
     modules = checkpoints.read_sentence_weights(sentence)
     weights = {ENCODER_PREFIX + name: weight for name, weight in weights.items()}
-    return Contents(
-        config, sentence, tokenizer, weights, modules, heads, decoder, generation, warning or heads.warnings
-    )
+    joined = checkpoints.joined_heads(heads, of_tokens)
+    multi_vector, lost = _multi_vector(sentence, tokenizer, of_tokens)
+    told = (*(warning or heads.warnings), *lost)
+    return Contents(config, sentence, tokenizer, weights, modules, joined, decoder, generation, told, multi_vector)
+
+
+def _multi_vector(
+    sentence: SentenceSettings, tokenizer: TokenizerSettings, heads: FoundHeads
+) -> tuple[MultiVectorDescription | None, tuple[str, ...]]:
+    """Return what the server needs to know of vectors of tokens, where there are any, and warnings."""
+    if sentence.multi_vector is not None and sentence.multi_vector.steps:
+        return checkpoints.describe_multi_vector(sentence.multi_vector, tokenizer)
+    return checkpoints.describe_file_head(heads), ()
 
 
 def _with_task(
@@ -261,6 +276,7 @@ def describe(contents: Contents, target: Target, revision: str, measured: Precis
         precision_test=measured,
         default_pooling=sentence.pooling,
         sparse_pooling=sentence.sparse,
+        multi_vector=contents.multi_vector,
         prompts=sentence.prompts,
         default_prompt_name=sentence.default_prompt_name,
         lowercase=sentence.lowercase,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bertstream.workers.contract import Output, OutputOptions, Pooling, Work
 from bertstream.workers.engine.copies import to_device
+from bertstream.workers.engine.query_pairs import divide
 from bertstream.workers.programs.interface import AttentionOptions, source_layers, with_sources
 from bertstream.workers.ragged import Ints, rows_of, starts_of
 
@@ -33,6 +34,8 @@ class Prepared:
     place: Ints  # [n] where text i of the works, end to end, stands in the batch
     starts: Ints  # [n] where the batch's texts start
     last_layer: int
+    attended: list[int] | None = None  # [n] how many of each text's first tokens are attended to; None: all
+    query_of: Mapping[int, Ints] = field(default_factory=dict)  # by the work's index, as Divided has it
 
     @property
     def only_vectors(self) -> bool:
@@ -79,7 +82,8 @@ class Prepared:
 
 
 def prepare(works: Sequence[Work], last_layer: int, device: str = "cpu") -> Prepared:
-    """Join the works' texts into one batch."""
+    """Join the works' texts into one batch; a query and its document become texts of their own."""
+    works, query_of = _divided(works)
     lengths = np.concatenate([work.batch.lengths for work in works])
     order = np.argsort(-lengths, kind="stable")
     rows = rows_of(starts_of(lengths)[order], lengths[order])
@@ -95,7 +99,26 @@ def prepare(works: Sequence[Work], last_layer: int, device: str = "cpu") -> Prep
         place=place,
         starts=starts_of(lengths[order]),
         last_layer=last_layer,
+        attended=_join_attended(works, order),
+        query_of=query_of,
     )
+
+
+def _divided(works: Sequence[Work]) -> tuple[Sequence[Work], dict[int, Ints]]:
+    query_of: dict[int, Ints] = {}
+    texts = list(works)
+    for index, work in enumerate(works):
+        if work.batch.queries is not None:
+            divided = divide(work.batch)
+            texts[index], query_of[index] = replace(work, batch=divided.texts), divided.query_of
+    return texts, query_of
+
+
+def _join_attended(works: Sequence[Work], order: Ints) -> list[int] | None:
+    if all(work.batch.attended is None for work in works):
+        return None
+    columns = [w.batch.lengths if w.batch.attended is None else w.batch.attended for w in works]
+    return [int(each) for each in np.concatenate(columns)[order]]
 
 
 def state_layers(work: Work, last_layer: int) -> set[int]:

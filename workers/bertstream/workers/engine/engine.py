@@ -64,8 +64,9 @@ def _compute(
     attention = batch.attention
     if sessions is not None and batch.works[0].session:
         advanced = _step(program, batch, attention, sessions, keys[0])
-    elif attention is not None:
-        advanced = program.forward(batch.ids, batch.type_ids, batch.lengths, batch.layers, attention)
+    elif attention is not None or batch.attended is not None:
+        asked = (batch.ids, batch.type_ids, batch.lengths, batch.layers, attention, batch.attended)
+        advanced = program.forward(*asked)
     else:
         poolings, layers = batch.poolings, batch.state_layers
         return program.encode(batch.ids, batch.type_ids, batch.lengths, layers, poolings), None

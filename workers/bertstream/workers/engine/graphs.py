@@ -224,8 +224,9 @@ class RecordedProgram:
         lengths: list[int],
         layers: list[int],
         attention: AttentionOptions | None = None,
+        attended: list[int] | None = None,
     ) -> ForwardResult:
-        return self._plain.forward(ids, type_ids, lengths, layers, attention)
+        return self._plain.forward(ids, type_ids, lengths, layers, attention, attended)
 
     def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
         return self._plain.embed(ids, type_ids, lengths)

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertstream.workers.contract import Output, OutputOptions, Pooling, WireType, Work
+from bertstream.workers.contract import HeadName, Output, OutputOptions, Pooling, WireType, Work
 from bertstream.workers.engine.batch import Prepared
 from bertstream.workers.engine.copies import to_device, to_host
 from bertstream.workers.programs.interface import AttentionOptions, Encoded, Program
 from bertstream.workers.ragged import Ints, pieces_of, rows_of, starts_of
 
 Named = dict[str, Tensor]
+MULTI_VECTOR: HeadName = "multi_vector"
 SPAN_ROWS = 8192  # states gathered at once: spans overlap, so their states may be hundreds of times the text's
 
 
@@ -96,6 +97,13 @@ class Outputs:
         rows = rows_of(self._batch.starts[place], work.batch.lengths)
         states = _rows(self._states[self._batch.last_layer], rows)
         return to_wire("last_hidden_state", states, work.output_options.wire_type)
+
+    def _token_vectors(self, work: Work, place: Ints) -> Pending:
+        spans = work.batch.spans
+        assert spans is not None
+        rows = np.repeat(self._batch.starts[place], spans.counts) + spans.starts
+        vectors = self._program.logits(MULTI_VECTOR, _rows(self._states[self._batch.last_layer], rows))
+        return to_wire("token_vectors", vectors, work.output_options.wire_type)
 
     def _layers_states(self, work: Work, place: Ints) -> Pending:
         rows, found = rows_of(self._batch.starts[place], work.batch.lengths), Named()
@@ -187,6 +195,7 @@ STATE_OUTPUTS: Mapping[Output, Callable[[Outputs, Work, Ints], Pending]] = {
     "attentions": Outputs._attentions,
     "last_hidden_state": Outputs._last_states,
     "hidden_states": Outputs._layers_states,
+    "token_vectors": Outputs._token_vectors,
 }
 
 

@@ -48,6 +48,23 @@ def pool_sparse(
     return SparseRows(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
+def greatest_by_id(
+    ids: NDArray[np.int32], weights: NDArray[np.float32], lengths: NDArray[np.integer], skipped: Sequence[int]
+) -> SparseRows:
+    """Return, of n texts end to end, the greatest weight of each id that a text has, without those that are skipped.
+
+    ids, weights: [T]; lengths: [n].
+    """
+    texts = np.repeat(np.arange(lengths.size), lengths)
+    kept = (weights > 0) & ~np.isin(ids, np.array(skipped, np.int32))
+    keys = texts[kept].astype(np.int64) << 32 | ids[kept]
+    distinct, which = np.unique(keys, return_inverse=True)
+    greatest = np.zeros(distinct.size, np.float32)
+    np.maximum.at(greatest, which.ravel(), weights[kept])
+    counts = np.bincount(distinct >> 32, minlength=lengths.size).astype(np.int32)
+    return SparseRows(counts, (distinct & 0xFFFFFFFF).astype(np.int32), greatest)
+
+
 def keep_best(found: SparseRows, k: int) -> SparseRows:
     """Return the k greatest weights of each text, the lower id first among equals, still in the order of the ids."""
     if not found.counts.size or found.counts.max() <= k:

@@ -125,6 +125,19 @@ class Attention(nn.Module):
         bias: [3H], to be added to qkv first, which in C++ is part of the same pass. distances: of `biased` layers, as
         distance_bias makes it.
         """
+        context = self.within(qkv, bias, segments, distances)
+        if len(segments.tails) > 0:
+            self.attend_with_tails(context, qkv if bias is None else qkv + bias, segments, distances)
+        return context
+
+    def within(
+        self,
+        qkv: Tensor,
+        bias: Optional[Tensor],  # noqa: UP045
+        segments: Segments,
+        distances: Optional[Tensor],  # noqa: UP045
+    ) -> Tensor:
+        """Attend from each token to all of its text, as forward does where there are no tails."""
         if self.native:
             return torch.ops.bertstream.attention(
                 qkv, bias, segments.cu_seqlens, self.heads, self.causal, distances, self.window
@@ -134,6 +147,34 @@ class Attention(nn.Module):
         if self.flash:
             return self.packed(qkv, segments)
         return self.by_runs(qkv, segments, distances)
+
+    def attend_with_tails(
+        self,
+        context: Tensor,
+        qkv: Tensor,
+        segments: Segments,
+        distances: Optional[Tensor],  # noqa: UP045
+    ) -> None:
+        """Write anew what the tokens of texts with tails attend to: the text's first tokens alone.
+
+        context: [T, H]; qkv: [T, 3H]. Such texts are queries of some 32 tokens, so each is computed by itself.
+        """
+        for first, length, attended in segments.tails:
+            rows = qkv[first : first + length].view(1, length, 3, self.heads, self.head_size)
+            q, k, v = rows.permute(2, 0, 3, 1, 4).unbind(0)  # each [1, h, length, D]
+            added = self.bias_of(length, distances)
+            if added is not None:
+                added = added[:, :, :attended].to(q.dtype).unsqueeze(0)
+            elif self.has_window:
+                added = window_mask(0, length, 0, attended, self.window, q.device)
+            found = functional.scaled_dot_product_attention(q, k[:, :, :attended], v[:, :, :attended], attn_mask=added)
+            context[first : first + length] = found.squeeze(0).transpose(0, 1).reshape(length, -1)
+
+    def bias_of(self, length: int, distances: Optional[Tensor]) -> Optional[Tensor]:  # noqa: UP045
+        """Return what is added to the scores of a text of this length, [h, length, length]."""
+        if distances is None:
+            return None
+        return square(distances, length) if self.native else distances[:, :length, :length]
 
     def packed(self, qkv: Tensor, segments: Segments) -> Tensor:
         """Attend by CUDA's kernel for texts of any lengths.

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from bertstream.workers.models.activations import Activation
 from bertstream.workers.models.linear import Linear
+from bertstream.workers.models.sentence import new_step
 from bertstream.workers.models.shape import EncoderShape, HeadShape, Operators
 
 
@@ -70,6 +71,27 @@ class LinearHead(nn.Module):
         return self.output(self.norm(self.activation(self.dense(states))))
 
 
+class StepsHead(nn.Module):
+    """Turn each token's state into a vector, or a weight, by sentence-transformers' modules, in float32."""
+
+    __constants__ = ("reads_pooler",)
+
+    def __init__(self, shape: EncoderShape, head: HeadShape, operators: Operators) -> None:
+        super().__init__()
+        self.reads_pooler = head.reads_pooler
+        self.steps = nn.ModuleList([new_step(each, operators) for each in head.steps])
+
+    def forward(self, states: Tensor, words: Tensor) -> Tensor:
+        """Return vectors; `words` is not used here.
+
+        states: [M, H] -> [M, outputs] float32.
+        """
+        x = states.to(torch.float32)
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
 def activation(name: str, *, invariant: bool) -> nn.Module:
     """Return the module for an activation of this name, invariant to the batch or not; "" is the identity."""
     return Activation(name, invariant=invariant) if name else nn.Identity()
@@ -80,7 +102,10 @@ def activation(name: str, *, invariant: bool) -> nn.Module:
 KINDS: Mapping[str, Callable[[EncoderShape, HeadShape, Operators], nn.Module]] = {
     "vocabulary": VocabularyHead,
     "linear": LinearHead,
+    "steps": StepsHead,
 }
+# Those of these kinds keep their weights in float32, whatever the precision of the model.
+FLOAT32_KINDS = ("steps",)
 
 
 def new_head(shape: EncoderShape, head: HeadShape, operators: Operators) -> nn.Module:

@@ -10,6 +10,7 @@ from torch import Tensor
 from bertstream.workers.models.architectures import encoder_of
 from bertstream.workers.models.decoder import Decoder, DecoderShape
 from bertstream.workers.models.generating import CAUSAL, CausalModel, EncoderDecoder
+from bertstream.workers.models.heads import FLOAT32_KINDS, state_name
 from bertstream.workers.models.linear import Linear, Packed, Source
 from bertstream.workers.models.model import Model
 from bertstream.workers.models.sentence import PREFIX as SENTENCE_PREFIX
@@ -38,7 +39,8 @@ def load_model(
     linear = {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
     every = model.named_modules(remove_duplicate=False)  # one layer may have several names
     exact = {f"{name}.weight" for name, module in every if isinstance(module, Linear) and module.coarse}
-    exact |= {name for name in weights if name.startswith(SENTENCE_PREFIX)}
+    in_float32 = tuple(state_name(head, "") for head in heads if head.kind in FLOAT32_KINDS)
+    exact |= {name for name in weights if name.startswith((SENTENCE_PREFIX, *in_float32))}
     converted = _converted(weights, dtype, exact)
     model.load_state_dict(converted, assign=True)
     model.encoder.prepare()

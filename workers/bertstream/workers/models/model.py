@@ -14,7 +14,7 @@ from bertstream.workers.models.architectures import encoder_of
 from bertstream.workers.models.attention import Wanted, wanted_weights
 from bertstream.workers.models.heads import new_head
 from bertstream.workers.models.pooling import POOLINGS, PoolingModule
-from bertstream.workers.models.segments import Segments, segments, segments_at
+from bertstream.workers.models.segments import Segments, segments, segments_at, segments_with_tails
 from bertstream.workers.models.sentence import SentenceModules
 from bertstream.workers.models.shape import NO_SENTENCE, EncoderShape, HeadShape, Operators, SentenceShape
 
@@ -48,7 +48,7 @@ class Model(nn.Module):
         ids, type_ids: [T]. No layer above the highest of them is run.
         """
         none: List[int] = []  # noqa: UP006
-        return self.forward_with_weights(ids, type_ids, lengths, layers, none, none, none)[0]
+        return self.forward_with_weights(ids, type_ids, lengths, lengths, layers, none, none, none)[0]
 
     @torch.jit.export
     def embed(self, ids: Tensor, type_ids: Optional[Tensor], lengths: List[int]) -> Tensor:  # noqa: UP006, UP045
@@ -79,13 +79,18 @@ class Model(nn.Module):
         ids: Tensor,
         type_ids: Optional[Tensor],  # noqa: UP045
         lengths: List[int],  # noqa: UP006
+        attended: List[int],  # noqa: UP006
         layers: List[int],  # noqa: UP006
         weight_layers: List[int],  # noqa: UP006
         texts: List[int],  # noqa: UP006
         heads: List[int],  # noqa: UP006
     ) -> Tuple[List[Tensor], List[List[Tensor]]]:  # noqa: UP006
-        """Return states as forward does, and attention weights as advance does."""
-        where = segments(lengths, ids.device)
+        """Return states as forward does, and attention weights as advance does.
+
+        Of each text only the first `attended` tokens are attended to. Those behind them have states all the same, of
+        what they attend to: so ColBERT expands its queries. Weights are not those of such texts.
+        """
+        where = segments_with_tails(lengths, attended, ids.device)
         wanted = wanted_weights(texts, heads, lengths, ids.device)
         x = self.encoder.embed(ids, type_ids, where)
         return self.encoder.run(x, where, 0, layers, weight_layers, wanted)

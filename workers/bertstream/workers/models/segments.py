@@ -18,6 +18,8 @@ class Segments(NamedTuple):
     longest: int
     tokens: int  # T
     runs: List[Tuple[int, int, int]]  # noqa: UP006  # (first token, texts, tokens a text) of neighbours of equal length
+    # (first token, tokens, those that are attended to) of texts whose last tokens attend, and are not attended to.
+    tails: List[Tuple[int, int, int]]  # noqa: UP006
 
 
 def equal_length_runs(lengths: List[int]) -> List[Tuple[int, int, int]]:  # noqa: UP006
@@ -42,14 +44,27 @@ def segments(lengths: List[int], device: torch.device) -> Segments:  # noqa: UP0
     ends = sizes.cumsum(0)
     cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32)
     cu_seqlens[1:] = ends
-    return Segments(
-        sizes.to(device),
-        (ends - sizes).to(device),
-        cu_seqlens.to(device),
-        max(lengths),
-        sum(lengths),
-        equal_length_runs(lengths),
-    )
+    runs, tails = equal_length_runs(lengths), no_tails()
+    starts = (ends - sizes).to(device)
+    return Segments(sizes.to(device), starts, cu_seqlens.to(device), max(lengths), sum(lengths), runs, tails)
+
+
+def segments_with_tails(lengths: List[int], attended: List[int], device: torch.device) -> Segments:  # noqa: UP006
+    """Lay out texts of which only the first `attended` tokens are attended to, each from 1 to the text's length."""
+    where = segments(lengths, device)
+    tails = no_tails()
+    first = 0
+    for length, seen in zip(lengths, attended):  # noqa: B905  # TorchScript knows no `strict`
+        if seen < length:
+            tails.append((first, length, seen))
+        first += length
+    return Segments(where.lengths, where.starts, where.cu_seqlens, where.longest, where.tokens, where.runs, tails)
+
+
+def no_tails() -> List[Tuple[int, int, int]]:  # noqa: UP006
+    """Return an empty list, of a type that TorchScript knows."""
+    tails: List[Tuple[int, int, int]] = []  # noqa: UP006
+    return tails
 
 
 def on_cuda(lengths: List[int], device: torch.device) -> Segments:  # noqa: UP006
@@ -58,9 +73,8 @@ def on_cuda(lengths: List[int], device: torch.device) -> Segments:  # noqa: UP00
     cu_seqlens[1:] = torch.tensor(lengths, dtype=torch.int64).cumsum(0)
     there = cu_seqlens.pin_memory().to(device, non_blocking=True)
     starts = there[:-1].to(torch.int64)
-    return Segments(
-        there[1:].to(torch.int64) - starts, starts, there, max(lengths), sum(lengths), equal_length_runs(lengths)
-    )
+    runs, tails = equal_length_runs(lengths), no_tails()
+    return Segments(there[1:].to(torch.int64) - starts, starts, there, max(lengths), sum(lengths), runs, tails)
 
 
 def segments_at(cu_seqlens: Tensor, tokens: int, longest: int) -> Segments:
@@ -71,7 +85,8 @@ def segments_at(cu_seqlens: Tensor, tokens: int, longest: int) -> Segments:
     """
     ends = cu_seqlens.to(torch.int64)
     runs: List[Tuple[int, int, int]] = []  # noqa: UP006
-    return Segments(ends[1:] - ends[:-1], ends[:-1].clamp(max=tokens - 1), cu_seqlens, longest, tokens, runs)
+    starts = ends[:-1].clamp(max=tokens - 1)
+    return Segments(ends[1:] - ends[:-1], starts, cu_seqlens, longest, tokens, runs, no_tails())
 
 
 def spread(values: Tensor, segments: Segments, tokens: int) -> Tensor:

@@ -75,7 +75,7 @@ class SentenceModules(nn.Module):
     def __init__(self, shape: SentenceShape, operators: Operators) -> None:
         super().__init__()
         self.poolings = nn.ModuleList([PoolingModule(mode) for mode in shape.modes])
-        self.steps = nn.ModuleList([_module(each, operators) for each in shape.steps])
+        self.steps = nn.ModuleList([new_step(each, operators) for each in shape.steps])
 
     def forward(self, states: Tensor, where: Segments, skipped: int) -> Tensor:
         """Return vectors.
@@ -96,7 +96,8 @@ def _activation(name: str, *, invariant: bool) -> nn.Module:
     return made
 
 
-def _module(shape: VectorShape, operators: Operators) -> nn.Module:
+def new_step(shape: VectorShape, operators: Operators) -> nn.Module:
+    """Make the module that a shape describes, with weights that are yet to be loaded."""
     if shape.kind == "normalize":
         return Normalize()
     return Dense(shape, operators) if shape.kind == "dense" else Norm(shape)

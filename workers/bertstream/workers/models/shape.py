@@ -85,11 +85,12 @@ class HeadShape:
     has_norm: bool = False  # whether a LayerNorm follows that layer and its activation; always so for "vocabulary"
     activation: str = ""  # after the dense layer; "" for none
     pooling: TextPooling = "cls"  # for heads of whole texts
+    steps: tuple[VectorShape, ...] = ()  # for "steps": what is done to each token's state, one after the other
 
 
 @dataclass(frozen=True, slots=True)
 class VectorShape:
-    """Describe one of sentence-transformers' modules that turn each text's vector into another."""
+    """Describe one of sentence-transformers' modules that turn each text's, or each token's, vector into another."""
 
     kind: Literal["dense", "layer_norm", "normalize"]
     inputs: int

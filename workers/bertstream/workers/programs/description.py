@@ -39,6 +39,28 @@ class SparseDefault(Struct, frozen=True, forbid_unknown_fields=True):
     top_k: int = 0  # the most weights of a text where a caller does not say; 0: all
 
 
+class QueryExpansion(Struct, frozen=True, forbid_unknown_fields=True):
+    """Say how short queries are made longer by a token that means nothing, as ColBERT does."""
+
+    token_id: int
+    length: int  # tokens that a query has at least
+    fixed: bool = True  # whether longer queries are cut to that length
+    attend: bool = False  # whether the query's own tokens attend to those that are added
+
+
+class MultiVectorDescription(Struct, frozen=True, forbid_unknown_fields=True):
+    """Describe a model that gives a vector for each token (ColBERT), by its head "multi_vector"."""
+
+    width: int
+    similarity: Literal["maxsim", "meanmaxsim"] = "maxsim"
+    query_length: int = 0  # where queries are cut, special tokens included; 0: as all texts
+    document_length: int = 0
+    expansion: QueryExpansion | None = None  # of queries
+    skipped_ids: tuple[int, ...] = ()  # tokens that have no vector, such as punctuation
+    skips_in: tuple[Literal["query", "document"], ...] = ("document",)  # of which texts
+    skips_first: bool = False  # whether a text's first token has no vector
+
+
 class PrecisionTest(Struct, frozen=True, forbid_unknown_fields=True):
     """Hold the worst differences that a self-test at compile time found, over made-up texts of different lengths."""
 
@@ -82,6 +104,7 @@ class ModelDescription(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     precision_test: PrecisionTest = PrecisionTest()
     default_pooling: DefaultPooling = DefaultPooling()
     sparse_pooling: SparseDefault | None = None  # None where the checkpoint is not for sparse vectors (SPLADE)
+    multi_vector: MultiVectorDescription | None = None
     prompts: dict[str, str] = {}
     default_prompt_name: str = ""
     lowercase: bool = False  # lower-case texts before tokenizing, on top of what the tokenizer does

@@ -76,8 +76,12 @@ class Program(Protocol):
         lengths: list[int],
         layers: list[int],
         attention: AttentionOptions | None = None,
+        attended: list[int] | None = None,
     ) -> ForwardResult:
-        """Return the states of these layers and attention weights, from one pass."""
+        """Return the states of these layers and attention weights, from one pass.
+
+        attended: [n] how many of each text's first tokens are attended to, by those behind them too; None: all.
+        """
 
     def embed(self, ids: Tensor, type_ids: Tensor | None, lengths: list[int]) -> Tensor:
         """Return the embeddings' output.

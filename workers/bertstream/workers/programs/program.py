@@ -133,9 +133,15 @@ class ScriptedProgram:
         lengths: list[int],
         layers: list[int],
         attention: AttentionOptions | None = None,
+        attended: list[int] | None = None,
     ) -> ForwardResult:
-        """Return hidden states and attention weights of one pass; `layers` may be empty where weights are asked for."""
-        states, weights = self._module.forward_with_weights(ids, type_ids, lengths, layers, *_lists(attention))
+        """Return hidden states and attention weights of one pass; `layers` may be empty where weights are asked for.
+
+        attended: [n] how many of each text's first tokens are attended to, from 1 to all; None: all. The tokens behind
+        them have states all the same, and weights are not those of such texts.
+        """
+        seen = lengths if attended is None else attended
+        states, weights = self._module.forward_with_weights(ids, type_ids, lengths, seen, layers, *_lists(attention))
         return ForwardResult(states, weights)
 
     @torch.inference_mode()
@@ -209,7 +215,8 @@ class ScriptedProgram:
         "fill_mask", [M, V]; of texts' first tokens, or pooled as whole_text_heads says, for "next_sentence", [n, 2],
         that B follows A and that it does not, "sequence_classification", [n, labels], and "multiple_choice", [n, 1]; of
         all tokens for "token_classification", [T, labels], and "question_answering", [T, 2], that the answer starts and
-        ends here. Raises ValueError where there is no such head.
+        ends here. "multi_vector", [T, D], and "lexical_weights", [T, 1], are of any tokens, and float32. Raises
+        ValueError where there is no such head.
         """
         self._check_head(head, tuple(name for name in self.description.heads if name not in GENERATING))
         if self.whole_text_heads.get(head) == "checkpoint":

@@ -24,7 +24,9 @@ def part(batch: Batch, first: int, last: int) -> Batch:
     rows = slice(start, start + int(batch.lengths[first:last].sum()))
     type_ids = None if batch.type_ids is None else batch.type_ids[rows]
     spans = None if batch.spans is None else _spans_part(batch.spans, first, last)
-    return Batch(batch.ids[rows], batch.lengths[first:last], type_ids, spans)
+    attended = None if batch.attended is None else batch.attended[first:last]
+    queries = None if batch.queries is None else batch.queries[first:last]
+    return Batch(batch.ids[rows], batch.lengths[first:last], type_ids, spans, attended, queries)
 
 
 def _spans_part(spans: Spans, first: int, last: int) -> Spans:

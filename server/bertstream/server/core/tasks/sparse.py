@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from bertstream.workers.contract import HeadName, HeadOptions, OutputOptions, Sp
 from bertstream.workers.programs.description import ModelDescription
 
 HEAD: HeadName = "fill_mask"
+LEXICAL: HeadName = "lexical_weights"
+_WITHOUT_WEIGHT = ("cls", "eos", "pad", "unk")  # roles of tokens, as in BGE-M3's own code
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,32 @@ def encode_sparse(
 ) -> EncodeSparse:
     """Return the task that weighs ids for each text, all of them or the best `top_k`.
 
-    Raises HEAD_NOT_AVAILABLE for a model that has no logits of its vocabulary.
+    Raises HEAD_NOT_AVAILABLE for a model that has neither logits of its vocabulary nor weights of its own tokens.
     """
-    require_head(model.description, HEAD)
-    options = HeadOptions(HEAD, top_k=top_k, sparse=pooling_of(model.description))
+    require_weights(model.description)
+    options = head_options(model.description, top_k)
     output_options = OutputOptions(("sparse_weights",), head=options)
     tokenize_options = TokenizeOptions(truncation)
     return EncodeSparse(model, output_options, priority, tokenize_options, prompt, prompt_asked, shows_tokens)
+
+
+def require_weights(description: ModelDescription) -> None:
+    """Raise HEAD_NOT_AVAILABLE if the model weighs neither its vocabulary nor the text's own tokens."""
+    if LEXICAL not in description.heads:
+        require_head(description, HEAD)
+
+
+def head_options(description: ModelDescription, top_k: int = 0) -> HeadOptions:
+    """Return how to weigh ids: by the text's own tokens where the checkpoint has weights for them."""
+    if LEXICAL in description.heads:
+        return replace(lexical_options(description), top_k=top_k)
+    return HeadOptions(HEAD, top_k=top_k, sparse=pooling_of(description))
+
+
+def lexical_options(description: ModelDescription) -> HeadOptions:
+    """Return how to weigh a text's own tokens."""
+    special = description.special_tokens
+    return HeadOptions(LEXICAL, skipped=tuple(special[role][1] for role in _WITHOUT_WEIGHT if role in special))
 
 
 def own_top_k(description: ModelDescription) -> int:

@@ -10,11 +10,11 @@ from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 
 from bertstream.server.core.dispatch import Outcome
-from bertstream.server.core.layout import Layout, Tensors, outputs_of
+from bertstream.server.core.layout import Layout, Tensors, cut, outputs_of
 from bertstream.server.core.splitting import Part, TensorRows
 from bertstream.server.core.tokenization import Column, Tokenized
 from bertstream.server.settings import Limits
-from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
+from bertstream.v1 import encoding_pb2, tasks_pb2, tokenization_pb2, types_pb2
 
 _DATA_TYPES = {
     "<f4": types_pb2.DATA_TYPE_FLOAT32,
@@ -50,16 +50,27 @@ def encodings(
     lengths = layout.lengths[first:last].tolist()
     message.token_counts.extend(lengths)
     for name in outputs_of(tensors):
-        target = place_of(message, name, layout, lengths)
+        target = place_of(message, name, layout, layout.counts(name)[first:last].tolist())
         scales = tensors.get(f"{name}.scales")
         fill(
             target,
             tensors[name][layout.rows(name, first, last)],
             None if scales is None else scales[layout.rows(f"{name}.scales", first, last)],
         )
-    if layout.span_counts is not None:
+    if "sparse_weights.ids" in tensors:
+        write_sparse(message.sparse_weights, tensors, layout, first, last)
+    if layout.span_counts is not None and "token_vectors" not in tensors:
         message.span_counts.extend(layout.span_counts[first:last].tolist())
     return message
+
+
+def write_sparse(message: tasks_pb2.SparseVectors, tensors: Tensors, layout: Layout, first: int, last: int) -> None:
+    """Write the sparse weights of the texts from `first` up to `last`."""
+    own = {name: each for name, each in tensors.items() if name.startswith("sparse_weights.")}
+    found = cut(own, layout, first, last)
+    message.weight_counts.extend(found["sparse_weights.counts"].tolist())
+    message.token_ids.extend(found["sparse_weights.ids"].tolist())
+    message.weights.extend(found["sparse_weights.weights"].tolist())
 
 
 def write_part(message: encoding_pb2.Encodings, part: Part) -> None:
@@ -80,6 +91,8 @@ def write_rows(message: encoding_pb2.Encodings, rows: TensorRows, layout: Layout
         part = message.attentions[0]
     elif rows.name.startswith("hidden_states"):
         part = message.hidden_states[0].states
+    elif rows.name == "token_vectors":
+        part = message.token_vectors
     part.first_row, part.more_rows = rows.first_row, rows.more
 
 
@@ -92,9 +105,10 @@ def place_of(message: encoding_pb2.Encodings, name: str, layout: Layout, row_cou
         states = message.hidden_states.add(layer=int(layer)).states
         states.row_counts.extend(row_counts)
         return states.values
-    if kind == "last_hidden_state":
-        message.last_hidden_state.row_counts.extend(row_counts)
-        return message.last_hidden_state.values
+    if kind in ("last_hidden_state", "token_vectors"):
+        ragged: types_pb2.RaggedTensor = getattr(message, kind)
+        ragged.row_counts.extend(row_counts)
+        return ragged.values
     place: types_pb2.Tensor = getattr(message, kind)
     return place
 

@@ -61,11 +61,12 @@ def _embeds_densely(description: ModelDescription) -> bool:
 
 
 def _is_for_sparse_vectors(description: ModelDescription) -> bool:
-    return description.sparse_pooling is not None and _weighs_its_vocabulary(description)
+    is_meant = description.sparse_pooling is not None or sparse.LEXICAL in description.heads
+    return is_meant and _weighs_its_vocabulary(description)
 
 
 def _weighs_its_vocabulary(description: ModelDescription) -> bool:
-    return sparse.HEAD in description.heads
+    return sparse.HEAD in description.heads or sparse.LEXICAL in description.heads
 
 
 ANY = Wanted("served", (lambda description: True,))

@@ -6,8 +6,15 @@ from bertstream.workers.compile.checkpoints.generation_settings import Generatio
 from bertstream.workers.compile.checkpoints.head_settings import Task, of_modules
 from bertstream.workers.compile.checkpoints.head_weights import FoundHeads, find_heads
 from bertstream.workers.compile.checkpoints.inferred_tasks import Inferred, infer_task
+from bertstream.workers.compile.checkpoints.markers import describe_multi_vector, with_markers
 from bertstream.workers.compile.checkpoints.sentence_settings import SentenceSettings, read_sentence_settings
 from bertstream.workers.compile.checkpoints.sentence_weights import read_sentence_weights
+from bertstream.workers.compile.checkpoints.token_heads import (
+    describe_file_head,
+    find_token_heads,
+    joined_heads,
+    without_projection,
+)
 from bertstream.workers.compile.checkpoints.tokenizer import TokenizerSettings, read_tokenizer
 from bertstream.workers.compile.checkpoints.weights import convert_weights, read_weights
 from bertstream.workers.compile.sources import (
@@ -35,12 +42,16 @@ __all__ = [
     "TokenizerSettings",
     "all_weight_files",
     "convert_weights",
+    "describe_file_head",
+    "describe_multi_vector",
     "embedded",
     "encoder_side",
     "find_decoder",
     "find_heads",
+    "find_token_heads",
     "from_hub",
     "infer_task",
+    "joined_heads",
     "of_modules",
     "read_config",
     "read_generation",
@@ -52,4 +63,6 @@ __all__ = [
     "settings_files",
     "transformer_folder",
     "weight_files",
+    "with_markers",
+    "without_projection",
 ]

@@ -175,16 +175,24 @@ def _dense(chain: Chain, module: Module) -> Chain:
     config = module.config
     if refusal := _refusal(chain, module, config):
         return chain.refusing(refusal)
+    step = dense_shape(module, config, chain.width)
+    if isinstance(step, str):
+        return chain.refusing(step)
+    scores = config.get("module_output_name") == _SCORES
+    description = f"dense {step.inputs} to {step.outputs}, {step.activation}"
+    return replace(chain.with_step(step, module.folder, description), scores=scores)
+
+
+def dense_shape(module: Module, config: Mapping[str, Any], width: int) -> VectorShape | str:
+    """Return the shape of a Dense of vectors of this width, or why it cannot be run. Raises CheckpointError."""
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
     library, _, name = activation.rpartition(".")
     if name not in DENSE_ACTIVATIONS or not library.startswith("torch.nn"):
-        return chain.refusing(f"{module} with the activation {activation}")
+        return f"{module} with the activation {activation}"
     inputs, outputs = _size(config, "in_features", module), _size(config, "out_features", module)
     bias, residual = config.get("bias") is not False, config.get("use_residual") is True
-    _check_width(chain, module, inputs)
-    step = VectorShape("dense", inputs, outputs, bias, name, residual)
-    scores = config.get("module_output_name") == _SCORES
-    return replace(chain.with_step(step, module.folder, f"dense {inputs} to {outputs}, {name}"), scores=scores)
+    _check_width(width, module, inputs)
+    return VectorShape("dense", inputs, outputs, bias, name, residual)
 
 
 def _layer_norm(chain: Chain, module: Module) -> Chain:
@@ -192,7 +200,7 @@ def _layer_norm(chain: Chain, module: Module) -> Chain:
     if refusal := _refusal(chain, module, {}):
         return chain.refusing(refusal)
     size = _size(config, "dimension", module)
-    _check_width(chain, module, size)
+    _check_width(chain.width, module, size)
     return chain.with_step(VectorShape("layer_norm", size, size), module.folder, "layer norm")
 
 
@@ -216,6 +224,6 @@ def _size(config: Mapping[str, Any], key: str, module: Module) -> int:
     return check_count(config.get(key), MOST_WIDTH, module.folder / "config.json", key)
 
 
-def _check_width(chain: Chain, module: Module, size: int) -> None:
-    if size != chain.width:
-        raise CheckpointError(f"{module.folder / 'config.json'}: it takes {size} numbers, but gets {chain.width}")
+def _check_width(width: int, module: Module, size: int) -> None:
+    if size != width:
+        raise CheckpointError(f"{module.folder / 'config.json'}: it takes {size} numbers, but gets {width}")

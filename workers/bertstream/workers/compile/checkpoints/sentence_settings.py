@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from bertstream.workers.compile.checkpoints.chain import Chain, read_chain
+from bertstream.workers.compile.checkpoints.multi_vector import (
+    MultiVectorSettings,
+    named_prompts,
+    read_multi_vector,
+)
 from bertstream.workers.compile.sources.files import read_object
 from bertstream.workers.compile.sources.modules import read_modules, transformer_folder
+from bertstream.workers.compile.sources.weight_files import MULTI_VECTOR_WEIGHTS
 from bertstream.workers.models import NO_SENTENCE, SentenceShape
 from bertstream.workers.programs.description import DefaultPooling, SparseDefault
 
@@ -22,6 +28,10 @@ _SETTINGS_FILES = "sentence_*_config.json"
 _CROSS_ENCODER = "CrossEncoder"
 _SPARSE = (
     "The checkpoint's vectors are sparse (SPLADE); of dense ones it says nothing, and mean pooling is the default."
+)
+_MULTI_VECTOR = (
+    "The checkpoint's vectors are one for each token (ColBERT); of a text's it says nothing, and mean pooling is the "
+    "default."
 )
 _NO_POOLING = "The checkpoint names no sentence-transformers pooling; mean pooling is the default."
 
@@ -36,6 +46,7 @@ class SentenceSettings:
     classifies: bool = False  # a CrossEncoder that gives the scores of the encoder's head
     scores_by_modules: bool = False  # a CrossEncoder that gives the shape's scores, not a head's
     sparse: SparseDefault | None = None  # a SparseEncoder
+    multi_vector: MultiVectorSettings | None = None  # a MultiVectorEncoder
     max_seq_length: int = 0  # 0: not set
     lowercase: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
@@ -47,10 +58,14 @@ class SentenceSettings:
 def read_sentence_settings(root: Path, hidden_size: int) -> SentenceSettings:
     """Parse the files. Without modules.json, the pooling is the mean, not normalised. Raises CheckpointError."""
     modules = read_modules(root)
-    if not modules:
-        return SentenceSettings()
     general, warnings = read_object(root / GENERAL_FILE), list[str]()
     first = _first_settings(transformer_folder(root))
+    if multi_vector := read_multi_vector(root, modules, first, general, hidden_size):
+        return _multi_vector(multi_vector, first)
+    if not modules:
+        # BGE-M3's own code does so, whether or not modules.json is there.
+        has_both = (root / MULTI_VECTOR_WEIGHTS).exists()
+        return SentenceSettings(DefaultPooling("cls", normalize=True) if has_both else DefaultPooling())
     prompts, default_prompt = _prompts(general, warnings)
     chain = read_chain(modules, first, hidden_size)
     if general.get("model_type") == _CROSS_ENCODER:
@@ -64,6 +79,19 @@ def read_sentence_settings(root: Path, hidden_size: int) -> SentenceSettings:
         lowercase=first.get("do_lower_case") is True,
         prompts=prompts,
         warnings=(*found.warnings, *warnings),
+    )
+
+
+def _multi_vector(settings: MultiVectorSettings, first: Mapping[str, Any]) -> SentenceSettings:
+    """Return the settings of a model that gives a vector for each token."""
+    return SentenceSettings(
+        multi_vector=settings,
+        max_seq_length=_count(first, "max_seq_length"),
+        lowercase=first.get("do_lower_case") is True,
+        prompts=dict(settings.prompts),
+        default_prompt_name=settings.default_prompt_name,
+        unsupported=settings.unsupported,
+        warnings=(_MULTI_VECTOR, *settings.warnings),
     )
 
 
@@ -130,8 +158,7 @@ def _count(settings: Mapping[str, Any], key: str) -> int:
 
 
 def _prompts(config: Mapping[str, Any], warnings: list[str]) -> tuple[dict[str, str], str]:
-    found = config.get("prompts") or {}
-    prompts = {str(name): str(prompt or "") for name, prompt in found.items()} if isinstance(found, dict) else {}
+    prompts = named_prompts(config)
     default = config.get("default_prompt_name") or ""
     if default and str(default) not in prompts:
         warnings.append(f"The checkpoint's default prompt {default!r} is not among its prompts; none is the default.")

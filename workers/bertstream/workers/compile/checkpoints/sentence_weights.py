@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ def read_sentence_weights(settings: SentenceSettings) -> dict[str, Tensor]:
     for prefix, folder in _steps(settings):
         own = {name.removeprefix(prefix): size for name, size in expected.items() if name.startswith(prefix)}
         if own:
-            weights |= {prefix + name: tensor for name, tensor in _read(folder, own).items()}
+            weights |= {prefix + name: tensor for name, tensor in read_module_weights(folder, own).items()}
     return weights
 
 
@@ -32,7 +32,8 @@ def _steps(settings: SentenceSettings) -> Iterator[tuple[str, Path]]:
         yield f"{SENTENCE_PREFIX}steps.{number}.", folder
 
 
-def _read(folder: Path, expected: dict[str, torch.Size]) -> dict[str, Tensor]:
+def read_module_weights(folder: Path, expected: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Return the weights of one module, float32, by its own names. Raises CheckpointError as above."""
     found = read_weights(weight_files(folder), lambda done, total: None)
     if found.keys() != expected.keys():
         raise CheckpointError(

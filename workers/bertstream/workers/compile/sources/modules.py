@@ -15,7 +15,9 @@ FILE_NAME = "modules.json"
 ENCODERS = ("Transformer", "MLMTransformer")  # the latter in SparseEncoders of releases before 5.4
 KINDS_WITH_WEIGHTS = (*ENCODERS, "Dense", "LayerNorm")  # those that we can run
 _OWN = "sentence_transformers."  # the prefix of its own classes, in all releases
-_SETTINGS_GLOBS = ("*.json", "*.txt", "*.model")
+_ALIASES = {"pylate.models.Dense.Dense": "Dense"}  # PyLate's, which is that of sentence-transformers
+COLBERT_SETTINGS = "artifact.metadata"  # of Stanford's ColBERT
+_SETTINGS_GLOBS = ("*.json", "*.txt", "*.model", COLBERT_SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Module:
     @property
     def kind(self) -> str:
         """Return the class's own name; "" for one that is the checkpoint's code, not sentence-transformers'."""
-        return self.type.rsplit(".", 1)[-1] if self.type.startswith(_OWN) else ""
+        return self.type.rsplit(".", 1)[-1] if self.type.startswith(_OWN) else _ALIASES.get(self.type, "")
 
     @property
     def config(self) -> dict[str, Any]:

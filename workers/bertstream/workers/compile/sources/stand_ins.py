@@ -15,7 +15,7 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 _PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 # What the hub answers in place of a file that does not exist or that the caller may not read.
 _ANSWERS = (b"Entry not found", b"Repository not found", b"Invalid username or password", b"Access to model ")
-_WEIGHTS = (".safetensors", ".bin")
+_WEIGHTS = (".safetensors", ".bin", ".pt")
 _ZIP = b"PK\x03\x04"  # the beginning of a pytorch_model.bin since torch 1.6
 
 

@@ -11,6 +11,8 @@ from bertstream.workers.compile.sources.modules import KINDS_WITH_WEIGHTS, read_
 from bertstream.workers.compile.sources.stand_ins import refuse_stand_in
 
 SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
+# BGE-M3's heads, a linear layer each: for a vector of each token, and for its weight.
+MULTI_VECTOR_WEIGHTS, LEXICAL_WEIGHTS = TOKEN_WEIGHTS = ("colbert_linear.pt", "sparse_linear.pt")
 PICKLED, PICKLED_SHARDED = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
@@ -35,7 +37,7 @@ def all_weight_files(root: Path) -> list[Path]:
     for folder in {module.folder for module in read_modules(root) if module.kind in KINDS_WITH_WEIGHTS} - {encoder}:
         with suppress(CheckpointError):  # whoever needs these weights will complain
             files += weight_files(folder)
-    return files
+    return files + [root / name for name in TOKEN_WEIGHTS if (root / name).is_file()]
 
 
 def _weight_files(directory: Path) -> list[Path]:

@@ -109,9 +109,17 @@ class Asking:
         assert spans is not None
         return spans
 
+    def query_of(self, index: int) -> Ints:
+        """Return which of a work's texts is the query of each of its documents, [n]."""
+        return self._batch.query_of[index]
+
     def lengths(self, index: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
         """Return the number of tokens of each of a work's texts."""
         return self._batch.works[index].batch.lengths
+
+    def ids(self, index: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+        """Return the ids of all tokens of a work's texts."""
+        return self._batch.works[index].batch.ids
 
     def first_tokens(self, index: int) -> Ints:
         """Return the rows of the first tokens of a work's texts."""

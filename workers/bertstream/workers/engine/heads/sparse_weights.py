@@ -7,18 +7,22 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from bertstream.workers.contract import HeadName
 from bertstream.workers.engine.heads.asking import Asking, Named
-from bertstream.workers.engine.sparse import SparseRows, keep_best, pool_sparse
+from bertstream.workers.engine.sparse import SparseRows, greatest_by_id, keep_best, pool_sparse
 from bertstream.workers.ragged import Ints
 
 _HEAD = "fill_mask"
+LEXICAL: HeadName = "lexical_weights"
 
 
 def sparse_weights(asking: Asking, index: int) -> Named:
     """Weigh ids for each text: how many have a weight, [n], and their ids and weights, [S]."""
     options = asking.options(index)
-    of_works = asking.once(("sparse_weights", options.sparse), lambda: _pool(asking, index))
-    found = of_works[index]
+    if options.name == LEXICAL:
+        found = _lexical(asking, index)
+    else:
+        found = asking.once(("sparse_weights", options.sparse), lambda: _pool(asking, index))[index]
     if options.top_k:
         found = keep_best(found, options.top_k)
     columns = {"counts": found.counts, "ids": found.ids, "weights": found.weights}
@@ -28,7 +32,7 @@ def sparse_weights(asking: Asking, index: int) -> Named:
 def _pool(asking: Asking, index: int) -> dict[int, SparseRows]:
     """Pool the texts of all works that pool alike; return each work's, by its index in the batch."""
     pooling, program = asking.options(index).sparse, asking.program
-    works = [each for each in asking.works("sparse_weights") if asking.options(each).sparse == pooling]
+    works = [each for each in asking.works("sparse_weights", _HEAD) if asking.options(each).sparse == pooling]
     lengths = [asking.lengths(each) for each in works]
     rows = np.concatenate([asking.tokens(each) for each in works])
 
@@ -38,6 +42,13 @@ def _pool(asking: Asking, index: int) -> dict[int, SparseRows]:
     pooled = pool_sparse(logits, program.vocabulary_size, rows, np.concatenate(lengths), pooling)
     texts = np.cumsum([0, *(each.size for each in lengths)]).tolist()
     return {work: _part(pooled, first, last) for work, (first, last) in zip(works, pairwise(texts), strict=True)}
+
+
+def _lexical(asking: Asking, index: int) -> SparseRows:
+    """Weigh the tokens that a text has, each id by its greatest weight (BGE-M3, https://arxiv.org/abs/2402.03216)."""
+    rows, lengths = asking.tokens(index), asking.lengths(index)
+    weights = asking.program.logits(LEXICAL, asking.states([rows])).float().cpu().numpy().reshape(-1)
+    return greatest_by_id(asking.ids(index), weights, lengths, asking.options(index).skipped)
 
 
 def _part(pooled: SparseRows, first: int, last: int) -> SparseRows:

@@ -39,6 +39,9 @@ async def stream_layers(
 ) -> None:
     """Serve one call of StreamLayers."""
     plan = parse_encoding(message.options, model.name, model.description, INTERACTIVE, default_output="hidden_states")
+    if at_once := {"token_vectors", "sparse_weights"} & set(plan.output_options.outputs):
+        about = f"{min(at_once).upper()} is not computed layer by layer: use EncodeTexts"
+        raise errors.invalid("options.outputs", about, "INVALID_COMBINATION")
     model.check_room(call.caller, call.deadline)
     sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
     prepared = await prepare(model, plan, sent, spans_for(plan, message.spans, sent.inputs, "spans"))

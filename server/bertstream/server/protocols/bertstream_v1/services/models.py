@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bertstream.server.core.kinds import for_kind
 from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.plans import default_pooling
 from bertstream.server.protocols.bertstream_v1 import wire
@@ -16,6 +17,7 @@ from bertstream.server.protocols.changes import Changes
 from bertstream.server.protocols.decoding import Decoded
 from bertstream.server.protocols.enums import value_of
 from bertstream.v1 import models_pb2
+from bertstream.workers.programs.description import ModelDescription
 
 
 class ModelService:
@@ -93,6 +95,20 @@ def describe(model: ServedModel) -> models_pb2.Model:
         generation=_generation(model),
         pooling_steps=description.default_pooling.steps,
         cpu_instructions=model.cpu_instructions,
+        multi_vector=_multi_vector(description),
+    )
+
+
+def _multi_vector(description: ModelDescription) -> models_pb2.MultiVectorDescription | None:
+    own = description.multi_vector
+    if own is None:
+        return None
+    return models_pb2.MultiVectorDescription(
+        dimensions=own.width,
+        similarity=own.similarity,
+        query_length=for_kind(description, "query").default_max_length,
+        document_length=for_kind(description, "document").default_max_length,
+        expanded_length=own.expansion.length if own.expansion is not None else 0,
     )
 
 

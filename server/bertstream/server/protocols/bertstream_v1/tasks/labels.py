@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bertstream.server.core.errors import invalid
+from bertstream.server.core.kinds import for_kind
+from bertstream.server.core.tasks import similarities
 from bertstream.server.core.tasks.base import HeadModel, require_head
 from bertstream.server.core.tasks.labels import (
     HEAD,
@@ -13,6 +15,7 @@ from bertstream.server.core.tasks.labels import (
     rerank_function,
     rerank_texts,
 )
+from bertstream.server.core.tasks.similarities import RerankBySimilarity, rerank_by_similarity
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
 from bertstream.server.protocols.bertstream_v1.validation.tasks import (
     effective_function,
@@ -52,9 +55,11 @@ def parse_classify(
 
 def parse_rerank(
     options: tasks_pb2.RerankOptions, model: HeadModel, default_priority: int, path: str
-) -> Asked[RerankTexts, tasks_pb2.RerankOptions]:
+) -> Asked[RerankTexts | RerankBySimilarity, tasks_pb2.RerankOptions]:
     """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
     description = model.description
+    if HEAD not in description.heads and similarities.HEAD in description.heads:
+        return _parse_by_similarity(options, model, default_priority, path)
     require_head(description, HEAD)
     truncation = parse_task_truncation(options.truncation, description, f"{path}.truncation", "only_second")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")
@@ -71,9 +76,30 @@ def parse_rerank(
     return Asked(rerank_texts(model, truncation, priority, function, label), effective)
 
 
+def _parse_by_similarity(
+    options: tasks_pb2.RerankOptions, model: HeadModel, default_priority: int, path: str
+) -> Asked[RerankBySimilarity, tasks_pb2.RerankOptions]:
+    """Parse the options for a model of late interaction, whose scores are sums of similarities and have no labels."""
+    if options.label:
+        raise invalid(f"{path}.label", "scores of late interaction have no labels", "INVALID_LABEL")
+    if parse_function(options.function, "none", f"{path}.function") != "none":
+        raise invalid(f"{path}.function", "scores of late interaction are as they are: NONE", "INVALID_COMBINATION")
+    documents = for_kind(model.description, "document")
+    truncation = parse_task_truncation(options.truncation, documents, f"{path}.truncation")
+    priority = parse_priority(options.priority, default_priority, f"{path}.priority")
+    effective = tasks_pb2.RerankOptions(
+        model=model.name,
+        truncation=effective_truncation(truncation),
+        priority=effective_priority(priority),
+        function=effective_function("none"),
+        top_k=parse_count(options.top_k, 0, _MOST_LABELS, f"{path}.top_k"),
+    )
+    return Asked(rerank_by_similarity(model, truncation, priority), effective)
+
+
 def parse_rerank_pairs(
     options: tasks_pb2.RerankOptions, model: HeadModel, default_priority: int, path: str
-) -> Asked[RerankTexts, tasks_pb2.RerankOptions]:
+) -> Asked[RerankTexts | RerankBySimilarity, tasks_pb2.RerankOptions]:
     """Parse the options of a stream, each of whose pairs gets its score. Raises as parse_rerank does."""
     if options.top_k:
         raise invalid(f"{path}.top_k", "every pair of a stream gets its score", "INVALID_COMBINATION")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bertstream.server.core.tasks.base import HeadModel, require_head
-from bertstream.server.core.tasks.sparse import HEAD, EncodeSparse, encode_sparse, own_top_k
+from bertstream.server.core.tasks.base import HeadModel
+from bertstream.server.core.tasks.sparse import EncodeSparse, encode_sparse, own_top_k, require_weights
 from bertstream.server.protocols.bertstream_v1.tasks.asked import Asked
 from bertstream.server.protocols.bertstream_v1.validation.prompts import parse_prompt
 from bertstream.server.protocols.bertstream_v1.validation.tasks import (
@@ -21,7 +21,7 @@ def parse_encode_sparse(
 ) -> Asked[EncodeSparse, tasks_pb2.SparseOptions]:
     """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
     description = model.description
-    require_head(description, HEAD)
+    require_weights(description)
     truncation = parse_task_truncation(options.truncation, description, f"{path}.truncation")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")
     top_k = parse_count(options.top_k, own_top_k(description), description.vocabulary_size, f"{path}.top_k")

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bertstream.server.core.errors import invalid, not_available
+from bertstream.server.core.kinds import TextKind, expansion_of, for_kind
 from bertstream.server.core.models import ServedModel
 from bertstream.server.core.plans import EncodingPlan, default_pooling, output_sizes, pooled_width
+from bertstream.server.core.tasks.sparse import LEXICAL, lexical_options
 from bertstream.server.core.tokenization import Column, TokenizeOptions
 from bertstream.server.protocols.bertstream_v1.validation.names import (
     COLUMNS,
@@ -16,6 +18,7 @@ from bertstream.server.protocols.bertstream_v1.validation.names import (
     OUTPUTS,
     POOLING_MODES,
     PRIORITIES,
+    TEXT_KINDS,
     WIRE_TYPES,
 )
 from bertstream.server.protocols.bertstream_v1.validation.prompts import parse_prompt
@@ -51,8 +54,10 @@ def parse_encoding(
     Raises INVALID_ARGUMENT with the field's path, or FAILED_PRECONDITION for an output that the model lacks.
     """
     output_options = _output_options(options, description, path, default_output)
-    truncation = parse_truncation(options.truncation, description, f"{path}.truncation")
-    prompt = parse_prompt(options, description, path)
+    kind = name_of(TEXT_KINDS, options.text_kind, f"{path}.text_kind")
+    _refuse_beside_expansion(output_options.outputs, description, kind, path)
+    truncation = parse_truncation(options.truncation, for_kind(description, kind), f"{path}.truncation")
+    prompt = parse_prompt(options, description, path, kind)
     unset = options.priority == types_pb2.PRIORITY_UNSPECIFIED
     priority = default_priority if unset else name_of(PRIORITIES, options.priority, f"{path}.priority")
     effective = encoding_pb2.EncodingOptions(
@@ -67,6 +72,7 @@ def parse_encoding(
         attention_layers=output_options.attention_layers,
         attention_heads=output_options.attention_heads,
         token_outputs=options.token_outputs,
+        text_kind=value_of(TEXT_KINDS, kind),
         offset_unit=value_of(OFFSET_UNITS, name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")),
     )
     special = options.add_special_tokens if options.HasField("add_special_tokens") else None
@@ -82,7 +88,7 @@ def parse_encoding(
     tokenize = TokenizeOptions(truncation, columns=columns | for_spans, offset_unit=unit)
     sizes = output_sizes(output_options, description)
     return AskedEncoding(
-        output_options, tokenize, special, prompt, asked, priority, sizes, columns, None in shown, effective
+        output_options, tokenize, special, prompt, asked, priority, sizes, columns, None in shown, effective, kind=kind
     )
 
 
@@ -111,7 +117,12 @@ def effective_pooling(pooling: Pooling) -> encoding_pb2.PoolingOptions:
 
 def available_outputs(description: ModelDescription) -> tuple[Output, ...]:
     """Return the outputs that the model has."""
-    return tuple(output for output in OUTPUTS.values() if output != "pooler_output" or description.has_pooler)
+    lacking: dict[Output, bool] = {
+        "pooler_output": not description.has_pooler,
+        "token_vectors": description.multi_vector is None,
+        "sparse_weights": LEXICAL not in description.heads,
+    }
+    return tuple(output for output in OUTPUTS.values() if not lacking.get(output))
 
 
 def _output_options(
@@ -135,7 +146,21 @@ def _output_options(
         tuple(sorted(_numbers(options.hidden_state_layers, 0, last, f"{path}.hidden_state_layers"))) if states else (),
         tuple(sorted(_numbers(options.attention_layers, 1, last, f"{path}.attention_layers"))) if weights else (),
         _numbers(options.attention_heads, 0, heads - 1, f"{path}.attention_heads") if weights else (),
+        lexical_options(description) if "sparse_weights" in outputs else None,
     )
+
+
+def _refuse_beside_expansion(
+    outputs: Sequence[Output], description: ModelDescription, kind: TextKind | None, path: str
+) -> None:
+    """Raise INVALID_COMBINATION for outputs that would be of other tokens than the text's own."""
+    if "token_vectors" not in outputs:
+        return
+    if expansion_of(description, kind) is not None and len(outputs) > 1:
+        about = "this checkpoint expands queries for TOKEN_VECTORS; ask for other outputs in a call of their own"
+        raise invalid(f"{path}.outputs", about, "INVALID_COMBINATION")
+    if "pooled_spans" in outputs:
+        raise invalid(f"{path}.outputs", "TOKEN_VECTORS and POOLED_SPANS exclude each other", "INVALID_COMBINATION")
 
 
 def _refuse_unused(options: encoding_pb2.EncodingOptions, outputs: Sequence[Output], path: str) -> None:

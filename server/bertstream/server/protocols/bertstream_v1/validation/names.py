@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bertstream.server.core.kinds import TextKind
 from bertstream.server.core.tokenization import Column, OffsetUnit, Side, Strategy
 from bertstream.server.protocols.enums import names_in
 from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
@@ -27,6 +28,11 @@ OFFSET_UNITS: Mapping[int, OffsetUnit] = {
     tokenization_pb2.OFFSET_UNIT_CODE_POINTS: "code_points",
     tokenization_pb2.OFFSET_UNIT_UTF16_UNITS: "utf16",
     tokenization_pb2.OFFSET_UNIT_UTF8_BYTES: "utf8",
+}
+TEXT_KINDS: Mapping[int, TextKind | None] = {
+    types_pb2.TEXT_KIND_UNSPECIFIED: None,
+    types_pb2.TEXT_KIND_QUERY: "query",
+    types_pb2.TEXT_KIND_DOCUMENT: "document",
 }
 PRIORITIES: Mapping[int, int] = {
     types_pb2.PRIORITY_INTERACTIVE: INTERACTIVE,
