@@ -16,10 +16,12 @@ from bertstream.cli._options import (
     add_model,
     add_text_options,
     add_vector_options,
+    add_window_options,
     client,
     command,
     text_options,
     vector_options,
+    window_options,
 )
 from bertstream.cli._output import note
 
@@ -36,6 +38,7 @@ examples:
   bertstream encode "A text" --json                               {"id": 0, "vector": [...]} on each line
   bertstream encode --input corpus.txt -o vectors.npy             any number of texts, one per line; - for stdin
   bertstream encode --input corpus.txt -o v.npz --skip-empty      `ids` are the numbers of the lines, from 0 on
+  bertstream encode --input books.txt -o v.npy --long-texts windows   all of long texts, in windows
   bertstream encode --input corpus.txt -o v.npz --keep-going      rows of NaN for texts that fail (exit code 1)
   bertstream encode corpus.parquet --column body --keep id -o vectors.parquet
   bertstream encode corpus/ -o vectors/                           the same folders and names, in Parquet
@@ -59,8 +62,10 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, help="show the progress on stderr")
     add_model(parser)
     group = add_vector_options(parser)
+    group.add_argument("--kind", choices=["query", "document"], help="what the texts are for")
     group.add_argument("--wire-type", choices=["float32", "float16", "bfloat16", "int8"], help="how numbers are sent")
     add_text_options(parser)
+    add_window_options(parser)
     add_vector_columns(add_files(parser, has_output=True))
 
 
@@ -81,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
             wire_type=arguments.wire_type,
             **text_options(arguments),
             **vector_options(arguments),
+            **window_options(arguments),
+            kind=arguments.kind,
         )
         for batch in batches:
             writer.write(batch)

@@ -133,6 +133,21 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     add_length_options(parser)
 
 
+def add_window_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for texts that are read in windows."""
+    group = parser.add_argument_group("texts longer than --max-length")
+    group.add_argument("--long-texts", choices=["cut", "windows"], help="cut them (default), or read them in windows")
+    group.add_argument(
+        "--stride", type=int, metavar="TOKENS", help="that two windows share (default: a quarter of one)"
+    )
+    group.add_argument("--window-pooling", choices=["mean", "max", "weighted"], help="how windows become one answer")
+
+
+def window_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `add_window_options` as arguments of the SDK."""
+    return {name: getattr(arguments, name) for name in ("long_texts", "stride", "window_pooling")}
+
+
 def task_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `add_task_options`, and --timeout, as arguments of the SDK."""
     names = ("model", "max_length", "truncation", "truncation_side", "timeout")

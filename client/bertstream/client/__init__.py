@@ -48,7 +48,7 @@ from bertstream.client._tasks.encode_sparse import SparseOptions
 from bertstream.client._tasks.entities import Entity, EntityOptions
 from bertstream.client._tasks.fill_mask import Candidate, FillMaskOptions
 from bertstream.client._tasks.labels import Label
-from bertstream.client._tasks.options import TaskOptions
+from bertstream.client._tasks.options import TaskOptions, WindowOptions
 from bertstream.client._tasks.reports import EffectiveTaskOptions
 from bertstream.client._tasks.rerank import Ranked, RerankOptions
 from bertstream.client._tasks.score_text import TextScore
@@ -66,6 +66,7 @@ from bertstream.client._types import (
     LayerKind,
     LayersDone,
     Limits,
+    LongTexts,
     Model,
     MultiVector,
     OffsetUnit,
@@ -86,6 +87,7 @@ from bertstream.client._types import (
     Tokens,
     Truncation,
     TruncationSide,
+    WindowPooling,
     WireType,
 )
 from bertstream.client._usage import Timings, Usage
@@ -139,6 +141,7 @@ __all__ = [
     "LayerKind",
     "LayersDone",
     "Limits",
+    "LongTexts",
     "Model",
     "MultiVector",
     "NotFound",
@@ -184,6 +187,8 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "Usage",
+    "WindowOptions",
+    "WindowPooling",
     "WireType",
     "ZeroShotOptions",
 ]

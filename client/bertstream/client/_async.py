@@ -180,6 +180,17 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods, AsyncFileMethods):
         """See Client.encode."""
         return await self._run(operations.encode(self._descriptions, texts, report, **options), timeout)
 
+    async def encode_windows(
+        self,
+        texts: Text | Iterable[Text],
+        *,
+        report: ReportOption = None,
+        timeout: float | None = None,
+        **options: Unpack[EncodeOptions],
+    ) -> list[FloatArray]:
+        """See Client.encode_windows."""
+        return await self._run(operations.encode_windows(self._descriptions, texts, report, **options), timeout)
+
     async def encode_spans(
         self,
         texts: Text | Iterable[Text],

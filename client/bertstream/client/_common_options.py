@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from bertstream.client._enums import value_of
-from bertstream.client._types import Truncation, TruncationSide
+from bertstream.client._types import LongTexts, Truncation, TruncationSide, WindowPooling
 from bertstream.v1 import types_pb2 as types
 
 
@@ -47,3 +47,20 @@ def set_truncation(
         options.strategy = value_of(types.TruncationStrategy, name, "truncation")
     if side is not None:
         options.side = value_of(types.TruncationSide, side, "truncation_side")
+
+
+def set_windows(
+    options: Any, long_texts: LongTexts | None, stride: int | None, pooling: WindowPooling | Literal["none"] | None
+) -> None:
+    """Set how long texts are read in windows. Raises ValueError for what means nothing without them."""
+    if long_texts not in (None, "cut", "windows"):
+        raise ValueError(f"long_texts must be 'cut' or 'windows', not {long_texts!r}")
+    options.windows = long_texts == "windows"
+    if not options.windows and (stride is not None or pooling is not None):
+        raise ValueError("stride and window_pooling go with long_texts='windows'")
+    if stride is not None:
+        if stride < 0:
+            raise ValueError("stride must be at least 0")
+        options.stride = stride
+    if pooling is not None:
+        options.window_pooling = value_of(types.WindowPooling, pooling, "window_pooling")

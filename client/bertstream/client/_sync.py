@@ -234,6 +234,21 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
         """
         return self._run(operations.encode(self._descriptions, texts, report, **options), timeout)
 
+    def encode_windows(
+        self,
+        texts: Text | Iterable[Text],
+        *,
+        report: ReportOption = None,
+        timeout: float | None = None,
+        **options: Unpack[EncodeOptions],
+    ) -> list[FloatArray]:
+        """Return the pooled vectors [windows, d] of the windows of each text, in order, as `encode` pools them.
+
+        A text has one window, or several where it is longer than `max_length` tokens, each sharing `stride` tokens with
+        the one before. `encode` with `long_texts="windows"` makes one vector of them.
+        """
+        return self._run(operations.encode_windows(self._descriptions, texts, report, **options), timeout)
+
     def encode_spans(
         self,
         texts: Text | Iterable[Text],

@@ -285,6 +285,9 @@ class EncodingOptions(_message.Message):
     TOKEN_OUTPUTS_FIELD_NUMBER: _builtins.int
     OFFSET_UNIT_FIELD_NUMBER: _builtins.int
     TEXT_KIND_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    STRIDE_FIELD_NUMBER: _builtins.int
+    WINDOW_POOLING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name; empty means the default model."""
     data_type: _types_pb2.DataType.ValueType
@@ -301,6 +304,15 @@ class EncodingOptions(_message.Message):
     """The unit of the offsets among `token_outputs`."""
     text_kind: _types_pb2.TextKind.ValueType
     """What the texts are for. A prompt and a max_length that are set take the place of the kind's own."""
+    windows: _builtins.bool
+    """Read texts that are longer than the maximum length in overlapping windows rather than cut them. With POOLED alone, for
+    texts, words and pairs that are cut on one side (ONLY_FIRST, ONLY_SECOND). Vectors of windows are as those of texts,
+    pooled, and normalised again where they are. Not in StreamLayers.
+    """
+    stride: _builtins.int
+    """The tokens that two neighbouring windows share, special ones not counted. Unset: a quarter of a window."""
+    window_pooling: _types_pb2.WindowPooling.ValueType
+    """How the vectors of windows become one."""
     @_builtins.property
     def outputs(self) -> _containers.RepeatedScalarFieldContainer[Global___EncodingOutput.ValueType]:
         """The outputs wanted; empty means POOLED."""
@@ -349,17 +361,24 @@ class EncodingOptions(_message.Message):
         token_outputs: _abc.Iterable[_tokenization_pb2.TokenizationOutput.ValueType] | None = ...,
         offset_unit: _tokenization_pb2.OffsetUnit.ValueType = ...,
         text_kind: _types_pb2.TextKind.ValueType = ...,
+        windows: _builtins.bool = ...,
+        stride: _builtins.int | None = ...,
+        window_pooling: _types_pb2.WindowPooling.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "add_special_tokens", b"add_special_tokens", "pooling", b"pooling", "prefix", b"prefix", "prompt", b"prompt", "prompt_name", b"prompt_name", "truncation", b"truncation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_stride", b"_stride", "add_special_tokens", b"add_special_tokens", "pooling", b"pooling", "prefix", b"prefix", "prompt", b"prompt", "prompt_name", b"prompt_name", "stride", b"stride", "truncation", b"truncation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "add_special_tokens", b"add_special_tokens", "attention_heads", b"attention_heads", "attention_layers", b"attention_layers", "data_type", b"data_type", "hidden_state_layers", b"hidden_state_layers", "model", b"model", "offset_unit", b"offset_unit", "outputs", b"outputs", "pooling", b"pooling", "prefix", b"prefix", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "text_kind", b"text_kind", "token_outputs", b"token_outputs", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "_stride", b"_stride", "add_special_tokens", b"add_special_tokens", "attention_heads", b"attention_heads", "attention_layers", b"attention_layers", "data_type", b"data_type", "hidden_state_layers", b"hidden_state_layers", "model", b"model", "offset_unit", b"offset_unit", "outputs", b"outputs", "pooling", b"pooling", "prefix", b"prefix", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "stride", b"stride", "text_kind", b"text_kind", "token_outputs", b"token_outputs", "truncation", b"truncation", "window_pooling", b"window_pooling", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__add_special_tokens: _TypeAlias = _typing.Literal["add_special_tokens"]  # noqa: Y015
     _WhichOneofArgType__add_special_tokens: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__stride: _TypeAlias = _typing.Literal["stride"]  # noqa: Y015
+    _WhichOneofArgType__stride: _TypeAlias = _typing.Literal["_stride", b"_stride"]  # noqa: Y015
     _WhichOneofReturnType_prefix: _TypeAlias = _typing.Literal["prompt", "prompt_name"]  # noqa: Y015
     _WhichOneofArgType_prefix: _TypeAlias = _typing.Literal["prefix", b"prefix"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__add_special_tokens) -> _WhichOneofReturnType__add_special_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stride) -> _WhichOneofReturnType__stride | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_prefix) -> _WhichOneofReturnType_prefix | None: ...
 
@@ -533,6 +552,7 @@ class Encodings(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     TOKEN_VECTORS_FIELD_NUMBER: _builtins.int
     SPARSE_WEIGHTS_FIELD_NUMBER: _builtins.int
+    WINDOW_COUNTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def pooled(self) -> _types_pb2.Tensor:
         """[texts, dimensions]."""
@@ -577,6 +597,10 @@ class Encodings(_message.Message):
     def sparse_weights(self) -> _tasks_pb2.SparseVectors:
         """The ids that have a weight."""
 
+    @_builtins.property
+    def window_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """With windows whose pooling is NONE: how many windows each text has. `pooled` has a vector for each."""
+
     def __init__(
         self,
         *,
@@ -591,10 +615,11 @@ class Encodings(_message.Message):
         tokens: _tokenization_pb2.Tokenizations | None = ...,
         token_vectors: _types_pb2.RaggedTensor | None = ...,
         sparse_weights: _tasks_pb2.SparseVectors | None = ...,
+        window_counts: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_hidden_state", b"last_hidden_state", "pooled", b"pooled", "pooled_spans", b"pooled_spans", "pooler_output", b"pooler_output", "sparse_weights", b"sparse_weights", "token_vectors", b"token_vectors", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attentions", b"attentions", "hidden_states", b"hidden_states", "last_hidden_state", b"last_hidden_state", "pooled", b"pooled", "pooled_spans", b"pooled_spans", "pooler_output", b"pooler_output", "span_counts", b"span_counts", "sparse_weights", b"sparse_weights", "token_counts", b"token_counts", "token_vectors", b"token_vectors", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attentions", b"attentions", "hidden_states", b"hidden_states", "last_hidden_state", b"last_hidden_state", "pooled", b"pooled", "pooled_spans", b"pooled_spans", "pooler_output", b"pooler_output", "span_counts", b"span_counts", "sparse_weights", b"sparse_weights", "token_counts", b"token_counts", "token_vectors", b"token_vectors", "tokens", b"tokens", "window_counts", b"window_counts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

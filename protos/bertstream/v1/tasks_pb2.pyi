@@ -558,6 +558,9 @@ class ClassifyTextOptions(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
     FUNCTION_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    STRIDE_FIELD_NUMBER: _builtins.int
+    WINDOW_POOLING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name; empty means the default model."""
     priority: _types_pb2.Priority.ValueType
@@ -566,6 +569,14 @@ class ClassifyTextOptions(_message.Message):
     """The labels to return for each text, the best first; 0 means all."""
     function: Global___ScoreFunction.ValueType
     """From logits to scores."""
+    windows: _builtins.bool
+    """Read long texts in overlapping windows rather than cut them, and pool the scores. Of a pair one text alone is read
+    so, by ONLY_FIRST or ONLY_SECOND.
+    """
+    stride: _builtins.int
+    """The tokens that two neighbouring windows share, special ones not counted. Unset: a quarter of a window."""
+    window_pooling: _types_pb2.WindowPooling.ValueType
+    """How the scores of windows become one."""
     @_builtins.property
     def truncation(self) -> _types_pb2.TruncationOptions:
         """What to do with long texts."""
@@ -578,12 +589,17 @@ class ClassifyTextOptions(_message.Message):
         priority: _types_pb2.Priority.ValueType = ...,
         top_k: _builtins.int = ...,
         function: Global___ScoreFunction.ValueType = ...,
+        windows: _builtins.bool = ...,
+        stride: _builtins.int | None = ...,
+        window_pooling: _types_pb2.WindowPooling.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stride", b"_stride", "stride", b"stride", "truncation", b"truncation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["function", b"function", "model", b"model", "priority", b"priority", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stride", b"_stride", "function", b"function", "model", b"model", "priority", b"priority", "stride", b"stride", "top_k", b"top_k", "truncation", b"truncation", "window_pooling", b"window_pooling", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__stride: _TypeAlias = _typing.Literal["stride"]  # noqa: Y015
+    _WhichOneofArgType__stride: _TypeAlias = _typing.Literal["_stride", b"_stride"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stride) -> _WhichOneofReturnType__stride | None: ...
 
 Global___ClassifyTextOptions: _TypeAlias = ClassifyTextOptions  # noqa: Y015
 
@@ -865,6 +881,9 @@ class RerankOptions(_message.Message):
     FUNCTION_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    STRIDE_FIELD_NUMBER: _builtins.int
+    WINDOW_POOLING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name; empty means the default model."""
     priority: _types_pb2.Priority.ValueType
@@ -877,6 +896,12 @@ class RerankOptions(_message.Message):
     """The label whose score counts, where the checkpoint has several."""
     top_k: _builtins.int
     """The best documents to return; 0 means all. Not in a stream."""
+    windows: _builtins.bool
+    """Read long documents in overlapping windows, each with the whole query, rather than cut them. Not by late interaction."""
+    stride: _builtins.int
+    """The tokens that two neighbouring windows share, special ones not counted. Unset: a quarter of a window."""
+    window_pooling: _types_pb2.WindowPooling.ValueType
+    """How the scores of windows become one."""
     @_builtins.property
     def truncation(self) -> _types_pb2.TruncationOptions:
         """What to do with long pairs. Unset: documents are cut, queries never."""
@@ -890,12 +915,17 @@ class RerankOptions(_message.Message):
         function: Global___ScoreFunction.ValueType = ...,
         label: _builtins.str = ...,
         top_k: _builtins.int = ...,
+        windows: _builtins.bool = ...,
+        stride: _builtins.int | None = ...,
+        window_pooling: _types_pb2.WindowPooling.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["truncation", b"truncation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stride", b"_stride", "stride", b"stride", "truncation", b"truncation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["function", b"function", "label", b"label", "model", b"model", "priority", b"priority", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stride", b"_stride", "function", b"function", "label", b"label", "model", b"model", "priority", b"priority", "stride", b"stride", "top_k", b"top_k", "truncation", b"truncation", "window_pooling", b"window_pooling", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__stride: _TypeAlias = _typing.Literal["stride"]  # noqa: Y015
+    _WhichOneofArgType__stride: _TypeAlias = _typing.Literal["_stride", b"_stride"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stride) -> _WhichOneofReturnType__stride | None: ...
 
 Global___RerankOptions: _TypeAlias = RerankOptions  # noqa: Y015
 

@@ -105,6 +105,38 @@ TEXT_KIND_DOCUMENT: TextKind.ValueType  # 2
 """Something to be found: with the prompt "document", and the checkpoint's length of documents."""
 Global___TextKind: _TypeAlias = TextKind  # noqa: Y015
 
+class _WindowPooling:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WindowPoolingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WindowPooling.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WINDOW_POOLING_UNSPECIFIED: _WindowPooling.ValueType  # 0
+    """Not said: MEAN, and MAX to rerank."""
+    WINDOW_POOLING_MEAN: _WindowPooling.ValueType  # 1
+    """The mean over the windows."""
+    WINDOW_POOLING_MAX: _WindowPooling.ValueType  # 2
+    """The greatest of the windows, in each dimension or of each label."""
+    WINDOW_POOLING_WEIGHTED: _WindowPooling.ValueType  # 3
+    """The mean over the windows, each weighted by its tokens."""
+    WINDOW_POOLING_NONE: _WindowPooling.ValueType  # 4
+    """An answer for each window. To encode alone."""
+
+class WindowPooling(_WindowPooling, metaclass=_WindowPoolingEnumTypeWrapper):
+    """How what was found in the windows of a long text becomes one answer."""
+
+WINDOW_POOLING_UNSPECIFIED: WindowPooling.ValueType  # 0
+"""Not said: MEAN, and MAX to rerank."""
+WINDOW_POOLING_MEAN: WindowPooling.ValueType  # 1
+"""The mean over the windows."""
+WINDOW_POOLING_MAX: WindowPooling.ValueType  # 2
+"""The greatest of the windows, in each dimension or of each label."""
+WINDOW_POOLING_WEIGHTED: WindowPooling.ValueType  # 3
+"""The mean over the windows, each weighted by its tokens."""
+WINDOW_POOLING_NONE: WindowPooling.ValueType  # 4
+"""An answer for each window. To encode alone."""
+Global___WindowPooling: _TypeAlias = WindowPooling  # noqa: Y015
+
 class _TruncationStrategy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

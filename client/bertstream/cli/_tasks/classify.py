@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from bertstream.cli._files import add_files, run_files, sources_of, wants_files
 from bertstream.cli._input import add_text, add_texts, texts_of
-from bertstream.cli._options import Commands, add_task_options, client, command, task_options
+from bertstream.cli._options import (
+    Commands,
+    add_task_options,
+    add_window_options,
+    client,
+    command,
+    task_options,
+    window_options,
+)
 from bertstream.cli._tasks.labels import add_function, print_labels
 
 if TYPE_CHECKING:
@@ -29,12 +37,18 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--top-k", type=int, metavar="N", help="print the best N labels (default: all)")
     add_function(parser)
     add_task_options(parser)
+    add_window_options(parser)
     add_files(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the labels."""
-    options = {"top_k": arguments.top_k, "function": arguments.function, **task_options(arguments)}
+    options = {
+        "top_k": arguments.top_k,
+        "function": arguments.function,
+        **task_options(arguments),
+        **window_options(arguments),
+    }
     if wants_files(arguments, arguments.texts):
         return run_files(arguments, "classify", sources_of(arguments, arguments.texts), options, second=arguments.pair)
     with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:

@@ -7,7 +7,15 @@ from dataclasses import asdict
 
 from bertstream.cli._files import add_files, run_files, sources_of, wants_files
 from bertstream.cli._input import add_text, add_texts, texts_of
-from bertstream.cli._options import Commands, add_task_options, client, command, task_options
+from bertstream.cli._options import (
+    Commands,
+    add_task_options,
+    add_window_options,
+    client,
+    command,
+    task_options,
+    window_options,
+)
 from bertstream.cli._output import print_json
 from bertstream.cli._table import clipped
 from bertstream.cli._tasks.labels import add_function
@@ -20,7 +28,8 @@ examples:
   bertstream rerank "a query" documents.parquet --column body -o scores.parquet     a score for each row
   bertstream rerank pairs.parquet --column query,document -o scores.parquet         or for each document of a list
 
-This needs a cross-encoder: a checkpoint that scores pairs of a query and a document."""
+This needs a cross-encoder, a checkpoint that scores pairs of a query and a document, or one for late interaction
+(ColBERT)."""
 
 
 def add_to(commands: Commands) -> None:
@@ -32,6 +41,7 @@ def add_to(commands: Commands) -> None:
     add_function(parser)
     parser.add_argument("--label", default="", help="the label whose score counts, if there are several")
     add_task_options(parser)
+    add_window_options(parser)
     add_files(parser, unneeded=documents)
 
 
@@ -44,7 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
     options = {"top_k": arguments.top_k, "function": arguments.function, "label": arguments.label}
     with client(arguments) as connection:
         ranked = connection.rerank(
-            arguments.query, [line.text for line in documents], **options, **task_options(arguments)
+            arguments.query,
+            [line.text for line in documents],
+            **options,
+            **task_options(arguments),
+            **window_options(arguments),
         )
     if not arguments.json:
         print("     SCORE  INDEX  DOCUMENT")

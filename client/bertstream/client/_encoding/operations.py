@@ -10,6 +10,7 @@ import numpy as np
 from bertstream.client._calls.limits import unary_limits
 from bertstream.client._calls.models import Descriptions, describe
 from bertstream.client._calls.unary_calls import Operation, fan_out
+from bertstream.client._columns import split
 from bertstream.client._encoding.decode import tokens_of, vectors_of
 from bertstream.client._encoding.options import encoding_options, pooled_width, tokenization_options
 from bertstream.client._encoding.reports import effective_options
@@ -45,6 +46,29 @@ def encode(
 
     yield fan_out("EncodeTexts", prepared, limits, request, take)
     return cast(FloatArray, vectors.all()[0]) if alone else vectors.all()
+
+
+def encode_windows(
+    known: Descriptions, texts: Text | Iterable[Text], report: ReportOption = None, **given: Any
+) -> Operation[list[FloatArray]]:
+    """Return the pooled vectors [windows, d] of each text's windows."""
+    options = encoding_options(**{**given, "long_texts": "windows"})
+    options.window_pooling = types.WINDOW_POOLING_NONE
+    prepared = prepare_all(listed(texts)[0])
+    limits = yield from unary_limits(known, options.model, prepared, lambda model: pooled_width(options.pooling, model))
+    found: list[FloatArray] = [np.empty((0, 0), np.float32)] * len(prepared)
+
+    def request(group: Group) -> encoding.EncodeTextsRequest:
+        return encoding.EncodeTextsRequest(options=options, inputs=group.batch())
+
+    def take(group: Group, answer: encoding.EncodeTextsResponse) -> None:
+        rows = split(vectors_of(answer.encodings.pooled), answer.encodings.window_counts)
+        for index, vectors in zip(group.indexes, _exactly(rows, len(group.indexes)), strict=True):
+            found[index] = vectors
+        report_answer(report, answer, effective_options)
+
+    yield fan_out("EncodeTexts", prepared, limits, request, take)
+    return found
 
 
 def tokenize(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict, Unpack
 
-from bertstream.client._common_options import numbers_of, refuse_unknown, set_prompt, set_truncation
+from bertstream.client._common_options import numbers_of, refuse_unknown, set_prompt, set_truncation, set_windows
 from bertstream.client._enums import value_of
 from bertstream.client._types import (
     LayerCombination,
+    LongTexts,
     Model,
     OffsetUnit,
     Output,
@@ -19,6 +20,7 @@ from bertstream.client._types import (
     TokenColumn,
     Truncation,
     TruncationSide,
+    WindowPooling,
     WireType,
 )
 from bertstream.v1 import encoding_pb2 as encoding
@@ -71,8 +73,15 @@ class VectorOptions(TextOptions, total=False):
 
 
 class EncodeOptions(VectorOptions, total=False):
-    """Keyword arguments of `encode`, `encode_spans` and `encode_stream`: those of VectorOptions, and `layers`."""
+    """Keyword arguments of `encode`, `encode_spans` and `encode_stream`: those of VectorOptions, and these."""
 
+    long_texts: LongTexts | None
+    """windows to read texts of more than `max_length` tokens in overlapping windows, whose vectors are pooled; None or
+    cut to leave out what is too long. Not for spans. Of pairs, `truncation` says which: only_first or only_second."""
+    stride: int | None
+    """With windows, how many tokens two neighbours share; None for a quarter of a window."""
+    window_pooling: WindowPooling | None
+    """With windows, how their vectors become one: mean (the default), max, or weighted by their tokens."""
     layers: int | Sequence[int] | None
     """The layers to pool: 0 is the embeddings' output, k the k-th layer's, -1 the last one's (the default)."""
 
@@ -142,6 +151,7 @@ def encoding_options(outputs: Sequence[Output] = (), **given: Unpack[EncodeOptio
         options.text_kind = value_of(types.TextKind, kind, "kind")
     cut = (given.get("max_length"), given.get("truncation"), given.get("truncation_side"))
     set_truncation(options.truncation, *cut)
+    set_windows(options, given.get("long_texts"), given.get("stride"), given.get("window_pooling"))
     return options
 
 

@@ -8,13 +8,13 @@ from bertstream.client._calls.keywords import CallOptions, StreamOptions
 from bertstream.client._columns import check, joined, named, split
 from bertstream.client._tasks.items import ANY, preparing
 from bertstream.client._tasks.labels import Label, ScoreFunction, function_of
-from bertstream.client._tasks.options import TaskOptions, at_least_one, with_common
+from bertstream.client._tasks.options import TaskOptions, WindowOptions, at_least_one, with_windows
 from bertstream.client._tasks.task import Task
 from bertstream.v1 import tasks_pb2 as tasks
 
 
-class ClassifyOptions(TaskOptions, total=False):
-    """Keyword arguments of `classify`: those of TaskOptions, and these."""
+class ClassifyOptions(TaskOptions, WindowOptions, total=False):
+    """Keyword arguments of `classify`: those of TaskOptions and WindowOptions, and these."""
 
     top_k: int | None
     """How many labels to return for each text, the best first; None for all."""
@@ -36,7 +36,7 @@ def classify_task(
     """Return the task for ClassifyOptions. Raises ValueError or TypeError for unusable values."""
     options = tasks.ClassifyTextOptions(top_k=at_least_one(top_k, "top_k"), function=function_of(function))
     return Task(
-        with_common(options, **given),
+        with_windows(options, **given),
         tasks.ClassifyTextsRequest,
         tasks.TextLabels,
         preparing("classify", ANY),

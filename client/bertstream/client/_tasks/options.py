@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, TypedDict, TypeVar
 
 from bertstream.client._calls.keywords import CallOptions, StreamOptions
-from bertstream.client._common_options import set_truncation
+from bertstream.client._common_options import set_truncation, set_windows
 from bertstream.client._enums import value_of
-from bertstream.client._types import OffsetUnit, Priority, Truncation, TruncationSide
+from bertstream.client._types import LongTexts, OffsetUnit, Priority, Truncation, TruncationSide, WindowPooling
 from bertstream.v1 import tokenization_pb2 as tokenization
 from bertstream.v1 import types_pb2 as types
 
@@ -33,6 +33,19 @@ class TaskOptions(TypedDict, total=False):
     """interactive (the default, except for bulk streams) or bulk."""
 
 
+class WindowOptions(TypedDict, total=False):
+    """Keyword arguments of the tasks that read long texts in windows."""
+
+    long_texts: LongTexts | None
+    """windows to read texts of more than `max_length` tokens in overlapping windows, whose scores are pooled; None or
+    cut to leave out what is too long. Of pairs, `truncation` says which text: only_first or only_second."""
+    stride: int | None
+    """With windows, how many tokens two neighbours share; None for a quarter of a window."""
+    window_pooling: WindowPooling | None
+    """With windows, how their scores become one: mean, max, or weighted by their tokens; None for max to rerank, else
+    for mean."""
+
+
 class TaskCall(CallOptions, TaskOptions, total=False):
     """Keyword arguments of a task without options of its own, for type checkers."""
 
@@ -54,6 +67,19 @@ def with_common(
     options.model, options.priority = model, priority_of(priority)
     set_truncation(options.truncation, max_length, truncation, truncation_side)
     return options
+
+
+def with_windows(
+    options: O,
+    *,
+    long_texts: LongTexts | None = None,
+    stride: int | None = None,
+    window_pooling: WindowPooling | None = None,
+    **given: Any,
+) -> O:
+    """Add the options of WindowOptions and TaskOptions to a message, and return it. Raises as with_common."""
+    set_windows(options, long_texts, stride, window_pooling)
+    return with_common(options, **given)
 
 
 def at_least_one(number: int | None, name: str) -> int:

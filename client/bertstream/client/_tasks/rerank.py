@@ -15,7 +15,7 @@ from bertstream.client._errors import unexpected_response
 from bertstream.client._reports import ReportOption, report_answer
 from bertstream.client._tasks.items import given_documents, preparing
 from bertstream.client._tasks.labels import ScoreFunction, function_of
-from bertstream.client._tasks.options import TaskOptions, at_least_one, with_common
+from bertstream.client._tasks.options import TaskOptions, WindowOptions, at_least_one, with_windows
 from bertstream.client._tasks.reports import effective_task_options
 from bertstream.client._tasks.task import Task
 from bertstream.client._texts import NO_ROOT, Group, utf8_size
@@ -32,8 +32,8 @@ class Ranked:
     document: str
 
 
-class RankOptions(TaskOptions, total=False):
-    """Keyword arguments of `rerank`, also in a stream: those of TaskOptions, and these."""
+class RankOptions(TaskOptions, WindowOptions, total=False):
+    """Keyword arguments of `rerank`, also in a stream: those of TaskOptions and WindowOptions, and these."""
 
     function: ScoreFunction | None
     """softmax, sigmoid or none; None for the checkpoint's, else sigmoid for one label and softmax for several."""
@@ -94,7 +94,7 @@ def rerank_options(
 ) -> tasks.RerankOptions:
     """Return the message for RerankOptions. Raises ValueError or TypeError for unusable values."""
     best = at_least_one(top_k, "top_k")
-    return with_common(tasks.RerankOptions(function=function_of(function), label=label, top_k=best), **given)
+    return with_windows(tasks.RerankOptions(function=function_of(function), label=label, top_k=best), **given)
 
 
 def relevances_of(message: tasks.Relevances, items: int) -> list[float]:

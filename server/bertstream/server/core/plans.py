@@ -9,7 +9,8 @@ from bertstream.server.core.errors import invalid
 from bertstream.server.core.kinds import TextKind
 from bertstream.server.core.layout import AnswerSizes
 from bertstream.server.core.tokenization import Column, Ids, Inputs, TokenizeOptions, Words
-from bertstream.workers.contract import OutputOptions, Pooling, PoolingMode
+from bertstream.server.core.windows import WindowPooling
+from bertstream.workers.contract import OutputOptions, Pooling, PoolingMode, WireType
 from bertstream.workers.programs.description import ModelDescription
 
 WEIGHT_COUNT_BYTES, WEIGHT_BYTES = 4, 8  # of sparse weights: their number, and an id and a weight each
@@ -31,6 +32,15 @@ class TokenizationPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowPlan:
+    """How the vectors of a long text's windows become one vector, and how that is sent."""
+
+    pooling: WindowPooling
+    normalize: bool
+    wire_type: WireType
+
+
+@dataclass(frozen=True, slots=True)
 class EncodingPlan:
     """The plan of an encoding request."""
 
@@ -44,6 +54,9 @@ class EncodingPlan:
     shown: frozenset[Column]  # columns of tokens wanted beside the outputs
     type_ids: bool  # whether these are among them
     kind: TextKind | None = field(default=None, kw_only=True)  # what the texts are for
+    # How the windows of long texts become one; None where these are cut. `tokenize` has windows too then, and
+    # `output_options` what the workers compute of each.
+    windows: WindowPlan | None = field(default=None, kw_only=True)
 
     @property
     def shows_tokens(self) -> bool:

@@ -13,6 +13,7 @@ from bertstream.server.core.sent import ChoiceLists, SentItems
 from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task
 from bertstream.server.core.tasks.texts import tokenize
 from bertstream.server.core.tokenization import TokenizeOptions, Truncation
+from bertstream.server.core.windows import Windowing, WindowPooling, pool_windows
 from bertstream.workers.contract import HeadName, HeadOptions, OutputOptions, ScoreFunction
 from bertstream.workers.programs.description import ModelDescription
 
@@ -43,18 +44,24 @@ class TextLabels:
     scores: NDArray[np.generic]
 
 
+@dataclass(frozen=True)
 class ClassifyTexts(TextTask):
     """Labels of texts or pairs, best first."""
 
+    top_k: int
+    windows: WindowPooling | None = None  # how the scores of a long text's windows become one
+
     def prepare(self, sent: SentItems) -> Rows[None]:
         rows = super().prepare(sent)
-        assert self.output_options.head is not None
-        sizes = np.full(rows.truncated.size, _LABEL_BYTES * self.output_options.head.top_k, np.int64)
+        sizes = np.full(rows.truncated.size, _LABEL_BYTES * self.top_k, np.int64)
         sizes[list(rows.failed)] = 0
         return replace(rows, least_bytes=sizes)
 
     def answer(self, rows: Rows[None], share: Share) -> TextLabels:
-        ids, scores = share.tensors["label_scores.ids"], share.tensors["label_scores.scores"]
+        if self.windows is None:
+            ids, scores = share.tensors["label_scores.ids"], share.tensors["label_scores.scores"]
+        else:
+            ids, scores = _best(of_windows(share.tensors["label_scores"], rows, share, self.windows), self.top_k)
         counts = [ids.shape[1]] * share.items.size
         return TextLabels(self.model.description.labels, counts, ids.ravel(), scores.ravel())
 
@@ -73,9 +80,26 @@ class RerankTexts(TextTask):
     kinds = ("pairs",)
 
     label: int
+    windows: WindowPooling | None = None  # how the scores of a long document's windows become one
 
     def answer(self, rows: Rows[None], share: Share) -> Relevances:
-        return Relevances(share.tensors["label_scores"][:, self.label])
+        scores = share.tensors["label_scores"]
+        if self.windows is not None:
+            scores = of_windows(scores, rows, share, self.windows)
+        return Relevances(scores[:, self.label])
+
+
+def of_windows(
+    scores: NDArray[np.generic], rows: Rows[None], share: Share, pooling: WindowPooling
+) -> NDArray[np.float32]:
+    """Return the scores of whole texts, of those of their windows: [q, labels] -> [m, labels]."""
+    return pool_windows(scores.astype(np.float32), share.row_counts, rows.batch.lengths[share.rows], pooling)
+
+
+def _best(scores: NDArray[np.float32], top_k: int) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Return the numbers and scores of the best labels, best first, of equal ones the lower first: [m, k] each."""
+    ids = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
+    return ids.astype(np.int32), np.take_along_axis(scores, ids, axis=1)
 
 
 def own_function(name: str) -> ScoreFunction:
@@ -84,19 +108,38 @@ def own_function(name: str) -> ScoreFunction:
 
 
 def classify_texts(
-    model: HeadModel, truncation: Truncation, priority: int, function: ScoreFunction, top_k: int
+    model: HeadModel,
+    truncation: Truncation,
+    priority: int,
+    function: ScoreFunction,
+    top_k: int,
+    windows: Windowing | None = None,
 ) -> ClassifyTexts:
     """Return the task that gives the best `top_k` labels of each text or pair; the model has the head."""
-    options = OutputOptions(("label_scores",), head=HeadOptions(HEAD, function, top_k))
-    return ClassifyTexts(model, options, priority, TokenizeOptions(truncation))
+    options = OutputOptions(("label_scores",), head=HeadOptions(HEAD, function, 0 if windows else top_k))
+    tokenize_options, pooling = _cut(truncation, windows)
+    return ClassifyTexts(model, options, priority, tokenize_options, top_k, pooling)
 
 
 def rerank_texts(
-    model: HeadModel, truncation: Truncation, priority: int, function: ScoreFunction, label: int
+    model: HeadModel,
+    truncation: Truncation,
+    priority: int,
+    function: ScoreFunction,
+    label: int,
+    windows: Windowing | None = None,
 ) -> RerankTexts:
     """Return the task that gives each pair the score of one label, by its number; the model has the head."""
     options = OutputOptions(("label_scores",), head=HeadOptions(HEAD, function))
-    return RerankTexts(model, options, priority, TokenizeOptions(truncation), label)
+    tokenize_options, pooling = _cut(truncation, windows)
+    return RerankTexts(model, options, priority, tokenize_options, label, pooling)
+
+
+def _cut(truncation: Truncation, windows: Windowing | None) -> tuple[TokenizeOptions, WindowPooling | None]:
+    """Return how texts are cut, and how their windows are pooled where they have any."""
+    if windows is None:
+        return TokenizeOptions(truncation), None
+    return TokenizeOptions(truncation, windows=True, stride=windows.stride), windows.pooling
 
 
 def rerank_function(description: ModelDescription) -> ScoreFunction:

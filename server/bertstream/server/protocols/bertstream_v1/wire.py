@@ -13,6 +13,7 @@ from bertstream.server.core.dispatch import Outcome
 from bertstream.server.core.layout import Layout, Tensors, cut, outputs_of
 from bertstream.server.core.splitting import Part, TensorRows
 from bertstream.server.core.tokenization import Column, Tokenized
+from bertstream.server.core.windows import WholeTexts
 from bertstream.server.settings import Limits
 from bertstream.v1 import encoding_pb2, tasks_pb2, tokenization_pb2, types_pb2
 
@@ -71,6 +72,17 @@ def write_sparse(message: tasks_pb2.SparseVectors, tensors: Tensors, layout: Lay
     message.weight_counts.extend(found["sparse_weights.counts"].tolist())
     message.token_ids.extend(found["sparse_weights.ids"].tolist())
     message.weights.extend(found["sparse_weights.weights"].tolist())
+
+
+def whole_texts(message: encoding_pb2.Encodings, whole: WholeTexts, first: int, last: int) -> None:
+    """Write the vectors of texts that were read in windows, from `first` up to `last`."""
+    message.token_counts.extend(whole.layout.lengths[first:last].tolist())
+    rows = slice(first, last)
+    if whole.window_counts is not None:
+        message.window_counts.extend(whole.window_counts[first:last].tolist())
+        rows = slice(int(whole.window_counts[:first].sum()), int(whole.window_counts[:last].sum()))
+    scales = whole.tensors.get("pooled.scales")
+    fill(message.pooled, whole.tensors["pooled"][rows], None if scales is None else scales[rows])
 
 
 def write_part(message: encoding_pb2.Encodings, part: Part) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +54,7 @@ class MultiVectorSettings:
     skipped_words: tuple[str, ...] = ()
     skips_in: tuple[Kind, ...] = ("document",)
     markers: tuple[str, ...] = ()  # prefixes that are one token each
-    prompts: Mapping[str, str] | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt_name: str = ""
     unsupported: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

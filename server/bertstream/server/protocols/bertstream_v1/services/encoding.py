@@ -10,15 +10,22 @@ import numpy as np
 from bertstream.server.core import errors, tracing
 from bertstream.server.core.computing import refuse_if_late
 from bertstream.server.core.dispatch import Job, Outcome, cut
+from bertstream.server.core.dispatch.cutting import part as part_of
 from bertstream.server.core.encoding import Encoded, encode, output_bytes, window_costs
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.models import Models, ServedModel
-from bertstream.server.core.plans import EncodingPlan
+from bertstream.server.core.plans import EncodingPlan, WindowPlan
 from bertstream.server.core.preparation import Prepared, prepare
 from bertstream.server.core.selection import select_rows
 from bertstream.server.core.splitting import Part, split
 from bertstream.server.protocols.bertstream_v1 import wire
 from bertstream.server.protocols.bertstream_v1.services.layers import stream_layers
+from bertstream.server.protocols.bertstream_v1.services.windows import (
+    gather_windows,
+    merge,
+    message_parts,
+    windowed_parts,
+)
 from bertstream.server.protocols.bertstream_v1.streams import BulkStream, Items, Reply, first_message, item_error
 from bertstream.server.protocols.bertstream_v1.validation.encoding import (
     AskedEncoding,
@@ -56,6 +63,8 @@ class EncodingService:
         shown = _tokens_within_limit(plan, prepared, model)
         encoded = await encode(model, plan, prepared, call)
         with tracing.span("wire"):
+            if plan.windows is not None:
+                return _windowed_response(plan, plan.windows, prepared, encoded, call)
             return _response(plan, prepared, encoded, call, shown)
 
     async def stream_encodings(self, stream: Stream[encoding_pb2.StreamEncodingsRequest], call: Call) -> None:
@@ -109,12 +118,42 @@ class _EncodingStream:
         prepared = await prepare(self._model, self._plan, sent, spans)
         if prepared.failed:
             yield self._errors([(items.ids[index], error) for index, error in sorted(prepared.failed.items())])
+        if self._plan.windows is not None:
+            async for answer in self._windowed(self._plan.windows, prepared, items.ids, arrived):
+                yield answer
+            return
         costs = window_costs(self._plan, prepared, self._model)
         for first, part in cut(prepared.batch, self._window.max_tokens, costs):
             last = first + part.lengths.size
             ids = [items.ids[text] for text in prepared.texts[first:last]]
             async for answer in self._slice(prepared, first, part, ids, int(costs[first:last].sum()), arrived):
                 yield answer
+
+    async def _windowed(
+        self, windows: WindowPlan, prepared: Prepared, ids: Sequence[int], arrived: float
+    ) -> AsyncIterator[AnswerOf]:
+        """Compute the windows of some texts at a time, and answer for whole texts."""
+        model, plan = self._model, self._plan
+        for rows, cost in windowed_parts(prepared, window_costs(plan, prepared, model), self._window.max_tokens):
+            held = await self._bulk.tokens.acquire(cost)
+            batch = part_of(prepared.batch, rows.start, rows.stop)
+            async with model.admission.stream(int(batch.ids.size), self._call.caller, texts=batch.lengths.size):
+                job = Job(batch, prepared.output_options, plan.priority, self._call.deadline, self._call.caller)
+                outcomes = await model.dispatcher.run(job)
+            found = gather_windows(windows, prepared, rows, outcomes)
+            for error in found.failed.values():
+                refuse_if_late(error)
+            if found.failed:
+                failed = [(ids[text], error) for text, error in sorted(found.failed.items())]
+                yield self._errors(failed, 0 if found.whole.texts.size else held)
+            whole, tokens = found.whole, found.whole.layout.lengths
+            for first, last in message_parts(whole) if whole.texts.size else ():
+                message = encoding_pb2.EncodedItems(ids=[ids[text] for text in whole.texts[first:last].tolist()])
+                wire.whole_texts(message.encodings, whole, first, last)
+                message.usage.CopyFrom(wire.usage(last - first, int(tokens[first:last].sum()), 0))
+                message.timings.CopyFrom(wire.timings_of(prepared.tokenize_seconds, arrived, outcomes))
+                spent = held if last == whole.texts.size else 0
+                yield Reply(encoding_pb2.StreamEncodingsResponse(items=message), last - first, spent)
 
     async def _slice(
         self, prepared: Prepared, first: int, batch: Batch, ids: Sequence[int], cost: int, arrived: float
@@ -206,4 +245,19 @@ def _response(
     wire.encodings(response.encodings, encoded.tensors, prepared.layout, 0, texts)
     if shown is not None:
         response.encodings.tokens.CopyFrom(shown)
+    return response
+
+
+def _windowed_response(
+    plan: AskedEncoding, windows: WindowPlan, prepared: Prepared, encoded: Encoded, call: Call
+) -> encoding_pb2.EncodeTextsResponse:
+    """Return the answer for texts that are read in windows, all of which are computed."""
+    whole = merge(windows, encoded.tensors, prepared, slice(0, prepared.batch.lengths.size))
+    texts = whole.texts.size
+    response = encoding_pb2.EncodeTextsResponse(
+        options=plan.effective,
+        usage=wire.usage(texts, prepared.batch.ids.size, 0),
+        timings=wire.timings_of(prepared.tokenize_seconds, call.arrived, encoded.outcomes),
+    )
+    wire.whole_texts(response.encodings, whole, 0, texts)
     return response

@@ -42,6 +42,8 @@ async def stream_layers(
     if at_once := {"token_vectors", "sparse_weights"} & set(plan.output_options.outputs):
         about = f"{min(at_once).upper()} is not computed layer by layer: use EncodeTexts"
         raise errors.invalid("options.outputs", about, "INVALID_COMBINATION")
+    if plan.windows is not None:
+        raise errors.invalid("options.windows", "texts are not read in windows layer by layer", "INVALID_COMBINATION")
     model.check_room(call.caller, call.deadline)
     sent = parse_sent(message.inputs, "inputs", model.limits.max_texts)
     prepared = await prepare(model, plan, sent, spans_for(plan, message.spans, sent.inputs, "spans"))

@@ -26,6 +26,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tasks import (
     parse_task_truncation,
 )
 from bertstream.server.protocols.bertstream_v1.validation.tokenization import effective_truncation
+from bertstream.server.protocols.bertstream_v1.validation.windows import parse_windows, write_windows
 from bertstream.v1 import tasks_pb2
 from bertstream.workers.programs.description import ModelDescription
 
@@ -41,6 +42,7 @@ def parse_classify(
     truncation = parse_task_truncation(options.truncation, description, f"{path}.truncation")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")
     function = parse_function(options.function, own_function(description.score_function), f"{path}.function")
+    windows = parse_windows(options, truncation.max_length, path)
     labels = len(description.labels)
     top_k = min(parse_count(options.top_k, labels, _MOST_LABELS, f"{path}.top_k"), labels)
     effective = tasks_pb2.ClassifyTextOptions(
@@ -50,7 +52,8 @@ def parse_classify(
         top_k=top_k,
         function=effective_function(function),
     )
-    return Asked(classify_texts(model, truncation, priority, function, top_k), effective)
+    write_windows(windows, effective)
+    return Asked(classify_texts(model, truncation, priority, function, top_k, windows), effective)
 
 
 def parse_rerank(
@@ -63,6 +66,7 @@ def parse_rerank(
     require_head(description, HEAD)
     truncation = parse_task_truncation(options.truncation, description, f"{path}.truncation", "only_second")
     priority = parse_priority(options.priority, default_priority, f"{path}.priority")
+    windows = parse_windows(options, truncation.max_length, path, "max")
     label = _label(options.label, description, path)
     function = parse_function(options.function, rerank_function(description), f"{path}.function")
     effective = tasks_pb2.RerankOptions(
@@ -73,7 +77,8 @@ def parse_rerank(
         label=description.labels[label],
         top_k=parse_count(options.top_k, 0, _MOST_LABELS, f"{path}.top_k"),
     )
-    return Asked(rerank_texts(model, truncation, priority, function, label), effective)
+    write_windows(windows, effective)
+    return Asked(rerank_texts(model, truncation, priority, function, label, windows), effective)
 
 
 def _parse_by_similarity(
@@ -82,6 +87,9 @@ def _parse_by_similarity(
     """Parse the options for a model of late interaction, whose scores are sums of similarities and have no labels."""
     if options.label:
         raise invalid(f"{path}.label", "scores of late interaction have no labels", "INVALID_LABEL")
+    if options.windows:
+        about = "late interaction compares every token anyway; send the windows as documents of their own"
+        raise invalid(f"{path}.windows", about, "INVALID_COMBINATION")
     if parse_function(options.function, "none", f"{path}.function") != "none":
         raise invalid(f"{path}.function", "scores of late interaction are as they are: NONE", "INVALID_COMBINATION")
     documents = for_kind(model.description, "document")

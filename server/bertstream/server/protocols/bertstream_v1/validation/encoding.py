@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bertstream.server.core.errors import invalid, not_available
 from bertstream.server.core.kinds import TextKind, expansion_of, for_kind
 from bertstream.server.core.models import ServedModel
-from bertstream.server.core.plans import EncodingPlan, default_pooling, output_sizes, pooled_width
+from bertstream.server.core.plans import EncodingPlan, WindowPlan, default_pooling, output_sizes, pooled_width
 from bertstream.server.core.tasks.sparse import LEXICAL, lexical_options
 from bertstream.server.core.tokenization import Column, TokenizeOptions
+from bertstream.server.core.windows import Windowing
 from bertstream.server.protocols.bertstream_v1.validation.names import (
     COLUMNS,
     LAYER_COMBINATIONS,
@@ -26,6 +27,7 @@ from bertstream.server.protocols.bertstream_v1.validation.tokenization import (
     effective_truncation,
     parse_truncation,
 )
+from bertstream.server.protocols.bertstream_v1.validation.windows import parse_windows, write_windows
 from bertstream.server.protocols.enums import name_of, names_of, value_of
 from bertstream.v1 import encoding_pb2, types_pb2
 from bertstream.workers.contract import INTERACTIVE, Output, OutputOptions, Pooling, PoolingMode
@@ -78,6 +80,12 @@ def parse_encoding(
     special = options.add_special_tokens if options.HasField("add_special_tokens") else None
     if special is not None:
         effective.add_special_tokens = special
+    windows = parse_windows(options, truncation.max_length, path, may_be_apart=True)
+    plan, computed = None, output_options
+    if windows is not None:
+        _refuse_beside_windows(options, output_options, description, prompt, path)
+        write_windows(windows, effective)
+        plan, computed = _window_plan(windows, output_options)
     asked = options.WhichOneof("prefix") is not None
     shown = names_of(COLUMNS, options.token_outputs, f"{path}.token_outputs")
     columns: frozenset[Column] = frozenset(column for column in shown if column)
@@ -86,10 +94,43 @@ def parse_encoding(
     )
     unit = name_of(OFFSET_UNITS, options.offset_unit, f"{path}.offset_unit")
     tokenize = TokenizeOptions(truncation, columns=columns | for_spans, offset_unit=unit)
+    if windows is not None:
+        tokenize = replace(tokenize, windows=True, stride=windows.stride)
     sizes = output_sizes(output_options, description)
     return AskedEncoding(
-        output_options, tokenize, special, prompt, asked, priority, sizes, columns, None in shown, effective, kind=kind
+        *(computed, tokenize, special, prompt, asked, priority, sizes, columns, None in shown, effective),
+        kind=kind,
+        windows=plan,
     )
+
+
+def _window_plan(windows: Windowing, output_options: OutputOptions) -> tuple[WindowPlan, OutputOptions]:
+    """Return how windows become one vector, and what the workers compute: what is still to be pooled in float32."""
+    assert output_options.pooling is not None
+    plan = WindowPlan(windows.pooling, output_options.pooling.normalize, output_options.wire_type)
+    return plan, output_options if windows.pooling == "none" else replace(output_options, wire_type="float32")
+
+
+def _refuse_beside_windows(
+    options: encoding_pb2.EncodingOptions,
+    output_options: OutputOptions,
+    description: ModelDescription,
+    prompt: str,
+    path: str,
+) -> None:
+    """Raise INVALID_COMBINATION for what does not go with windows."""
+    leaves_out = output_options.pooling is not None and output_options.pooling.mode == "checkpoint"
+    for is_asked, field, why in (
+        (output_options.outputs != ("pooled",), "outputs", "windows go with POOLED alone"),
+        (bool(options.token_outputs), "token_outputs", "windows have no columns of tokens; TokenizeTexts gives them"),
+        (
+            bool(prompt) and leaves_out and not description.default_pooling.include_prompt,
+            "windows",
+            "this checkpoint leaves the prompt out of the pooling, and windows behind the first have none",
+        ),
+    ):
+        if is_asked:
+            raise invalid(f"{path}.{field}", why, "INVALID_COMBINATION")
 
 
 def plan_of(options: encoding_pb2.EncodingOptions, model: ServedModel) -> AskedEncoding:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from bertstream.server.core.kinds import TextKind
 from bertstream.server.core.tokenization import Column, OffsetUnit, Side, Strategy
+from bertstream.server.core.windows import WindowPooling
 from bertstream.server.protocols.enums import names_in
 from bertstream.v1 import encoding_pb2, tokenization_pb2, types_pb2
 from bertstream.workers.contract import BULK, INTERACTIVE, LayerCombination, Output, PoolingMode, WireType
@@ -34,6 +35,7 @@ TEXT_KINDS: Mapping[int, TextKind | None] = {
     types_pb2.TEXT_KIND_QUERY: "query",
     types_pb2.TEXT_KIND_DOCUMENT: "document",
 }
+WINDOW_POOLINGS: Mapping[int, WindowPooling] = names_in(types_pb2.WindowPooling, WindowPooling)
 PRIORITIES: Mapping[int, int] = {
     types_pb2.PRIORITY_INTERACTIVE: INTERACTIVE,
     types_pb2.PRIORITY_BULK: BULK,
