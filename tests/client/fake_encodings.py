@@ -104,6 +104,8 @@ def encodings(keys: list[str], options: encoding.EncodingOptions, spans: list[Sp
     filled, data_type = with_layers(options), options.data_type
     if LAST_HIDDEN_STATE in options.outputs:
         answer.last_hidden_state.CopyFrom(_ragged([states(key) for key in keys], data_type))
+    if encoding.ENCODING_OUTPUT_TOKEN_VECTORS in options.outputs:
+        answer.token_vectors.CopyFrom(_ragged([states(key) for key in keys], data_type))
     for layer in filled.hidden_state_layers:
         ragged = _ragged([states(key, layer) for key in keys], data_type)
         answer.hidden_states.add(layer=layer, states=ragged)
@@ -121,6 +123,8 @@ def vectors(keys: list[str], options: encoding.EncodingOptions, spans: list[Span
     rows = np.stack([vector(key) for key in keys])
     if encoding.ENCODING_OUTPUT_POOLED in outputs:
         answer.pooled.CopyFrom(tensor(rows[:, :width], options.data_type))
+    if options.window_pooling == types.WINDOW_POOLING_NONE:
+        answer.window_counts.extend([1] * len(keys))
     if encoding.ENCODING_OUTPUT_POOLER_OUTPUT in outputs:
         answer.pooler_output.CopyFrom(tensor(-rows, options.data_type))
     if encoding.ENCODING_OUTPUT_POOLED_SPANS in outputs:

@@ -76,10 +76,13 @@ TEXT_OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 VECTOR_OPTIONS: dict[str, Any] = {
     **TEXT_OPTIONS, "pooling": "max", "normalize": True, "layer_combination": "sum", "dimensions": 3, "prompt": "",
-    "prompt_name": "query", "wire_type": "int8", "priority": "bulk",
+    "prompt_name": "query", "wire_type": "int8", "priority": "bulk", "kind": "query",
 }  # fmt: skip
 MAKERS: dict[Any, tuple[Any, dict[str, Any]]] = {  # the message of options, and a value other than the default for each
-    EncodeOptions: (encoding_options, {**VECTOR_OPTIONS, "layers": [1, -1]}),
+    EncodeOptions: (
+        encoding_options,
+        {**VECTOR_OPTIONS, "layers": [1, -1], "long_texts": "windows", "stride": 3, "window_pooling": "max"},
+    ),
     TokenizeOptions: (
         tokenization_options,
         {**TEXT_OPTIONS, "overflow": True, "stride": 3, "offset_unit": "utf8_bytes", "columns": ["tokens"]},

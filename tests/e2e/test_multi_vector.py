@@ -91,7 +91,7 @@ def test_numbers_are_those_of_the_published_method(client: Client, directories: 
     query = [cls, int(first), *inner, sep]
     expanded = vectors(query + [mask] * (15 - len(query)), len(query))
     document = [cls, int(second), *inner, sep]
-    skipped = set(tokenizer.convert_tokens_to_ids(list(string.punctuation))) - {tokenizer.unk_token_id}
+    skipped = {tokenizer.convert_tokens_to_ids(each) for each in string.punctuation} - {tokenizer.unk_token_id}
     kept = [place for place, each in enumerate(document) if each not in skipped]
     found = vectors(document, len(document))[kept]
     assert len(kept) == len(document) - 2
@@ -113,6 +113,8 @@ def test_three_outputs_of_one_pass(client: Client, directories: dict[str, Path])
         encoded = tokenizer(text, return_tensors="pt", truncation=True, max_length=60)
         with torch.inference_mode():
             states = model(**encoded).last_hidden_state[0]
+        assert found.pooled is not None
+        assert found.token_vectors is not None
         np.testing.assert_allclose(found.pooled, functional.normalize(states[0], dim=0), atol=NEAR)
         vectors = functional.linear(states[1:], linear["colbert"]["weight"], linear["colbert"]["bias"])
         np.testing.assert_allclose(found.token_vectors, functional.normalize(vectors, dim=1), atol=NEAR)
@@ -151,6 +153,7 @@ def test_batch_mates_do_not_matter(client: Client, address: str) -> None:
         np.testing.assert_allclose(vectors[0], alone, atol=NEAR)
         own = client.forward(TEXTS[:6], ["last_hidden_state"], model="native")
         for one, other in zip(states, own, strict=True):
+            assert other.last_hidden_state is not None
             np.testing.assert_allclose(one.last_hidden_state, other.last_hidden_state, atol=NEAR)
 
 

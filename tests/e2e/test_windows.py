@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertstream.client import Client, InvalidArgument, LongTexts, WindowPooling
+from bertstream.client import Client, InvalidArgument, LongTexts, WindowPooling, WireType
 from tests.support.checkpoints import TEXTS
 from tests.support.hosted import hosted
 
@@ -77,7 +77,8 @@ def test_a_vector_of_each_window(client: Client) -> None:
 def test_vectors_of_windows_in_other_types(client: Client) -> None:
     cut: dict[str, Any] = {"max_length": LENGTH, "long_texts": LONG, "normalize": True}
     exact = client.encode(SOME, **cut)
-    for wire_type, near in (("float16", 1e-3), ("bfloat16", 4e-3), ("int8", 4e-3)):
+    wire_types: dict[WireType, float] = {"float16": 1e-3, "bfloat16": 4e-3, "int8": 4e-3}
+    for wire_type, near in wire_types.items():
         np.testing.assert_allclose(client.encode(SOME, wire_type=wire_type, **cut), exact, atol=near)
 
 
@@ -111,12 +112,12 @@ def test_documents_in_windows(client: Client) -> None:
 
 def test_what_does_not_go_with_windows(client: Client) -> None:
     with pytest.raises(InvalidArgument, match="POOLED alone"):
-        client.forward(SOME, ["last_hidden_state"], long_texts=LONG)
+        client.encode_spans(["fox"], [[(0, 3)]], long_texts=LONG)
     with pytest.raises(InvalidArgument, match="not between 0 and"):
         client.encode("fox", long_texts=LONG, stride=5000)
     with pytest.raises(InvalidArgument, match="only_first"):
         client.encode([("a", "b")], long_texts=LONG)
-    with pytest.raises(ValueError, match="go with long_texts"):
+    with pytest.raises(InvalidArgument, match="only with windows"):
         client.encode("fox", stride=3)
     with pytest.raises(ValueError, match="'cut' or 'windows'"):
         client.encode("fox", long_texts="all")  # type: ignore[arg-type]

@@ -52,12 +52,10 @@ def set_truncation(
 def set_windows(
     options: Any, long_texts: LongTexts | None, stride: int | None, pooling: WindowPooling | Literal["none"] | None
 ) -> None:
-    """Set how long texts are read in windows. Raises ValueError for what means nothing without them."""
+    """Set how long texts are read in windows. Raises ValueError for unusable values."""
     if long_texts not in (None, "cut", "windows"):
         raise ValueError(f"long_texts must be 'cut' or 'windows', not {long_texts!r}")
     options.windows = long_texts == "windows"
-    if not options.windows and (stride is not None or pooling is not None):
-        raise ValueError("stride and window_pooling go with long_texts='windows'")
     if stride is not None:
         if stride < 0:
             raise ValueError("stride must be at least 0")

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, Unpack, overload
 from bertstream.client._calls.progress import ProgressOption
 from bertstream.client._calls.requests import Delivery, OnError
 from bertstream.client._reports import ReportOption
+from bertstream.client._sparse import SparseVector
 from bertstream.client._tasks.answer import Answer, AnswerCall, AnswerOptions, AnswersStream, AnswerStream, answer_task
 from bertstream.client._tasks.batches import PredictedBatch, R
 from bertstream.client._tasks.choose import choose_task
@@ -16,7 +17,6 @@ from bertstream.client._tasks.encode_sparse import (
     SparseCall,
     SparseOptions,
     SparseStream,
-    SparseVector,
     encode_sparse_task,
 )
 from bertstream.client._tasks.entities import Entity, EntityCall, EntityOptions, EntityStream, entities_task

@@ -38,7 +38,9 @@ def classify(stub: Stub, labels: tuple[str, ...] = ("bad", "good", "so"), **chan
 
 def rerank(stub: Stub, labels: tuple[str, ...], options: dict[str, Any], **changed: Any) -> RerankTexts:
     model = stub("bert", HEAD, labels=labels, **changed)
-    return parse_rerank(tasks_pb2.RerankOptions(**options), model, INTERACTIVE, "options").task
+    task = parse_rerank(tasks_pb2.RerankOptions(**options), model, INTERACTIVE, "options").task
+    assert isinstance(task, RerankTexts)
+    return task
 
 
 def documents(queries: list[str], listed: list[str]) -> SentItems:

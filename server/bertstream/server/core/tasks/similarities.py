@@ -60,8 +60,8 @@ class RerankBySimilarity(Task[None]):
         description = self.model.description
         prompt = description.prompts.get(prompt_name(description, kind), "")
         # Items that are not UTF-8 fail with their documents.
-        own = replace(sent, inputs=Texts(texts), bad=() if kind == "query" else sent.bad)
-        return tokenize(self.model, own.inputs, options, own, at=lambda index: sent.at(item(index)), prompt=prompt)
+        own = replace(sent, bad=() if kind == "query" else sent.bad)
+        return tokenize(self.model, Texts(texts), options, own, at=lambda index: sent.at(item(index)), prompt=prompt)
 
 
 def rerank_by_similarity(model: HeadModel, documents: Truncation, priority: int) -> RerankBySimilarity:

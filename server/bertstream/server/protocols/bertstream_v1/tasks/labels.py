@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from bertstream.server.core.errors import invalid
 from bertstream.server.core.kinds import for_kind
 from bertstream.server.core.tasks import similarities
@@ -30,6 +32,9 @@ from bertstream.server.protocols.bertstream_v1.validation.windows import parse_w
 from bertstream.v1 import tasks_pb2
 from bertstream.workers.programs.description import ModelDescription
 
+AskedRerank: TypeAlias = (
+    Asked[RerankTexts, tasks_pb2.RerankOptions] | Asked[RerankBySimilarity, tasks_pb2.RerankOptions]
+)
 _MOST_LABELS = (1 << 31) - 1  # a number above that of the labels means all
 
 
@@ -56,9 +61,7 @@ def parse_classify(
     return Asked(classify_texts(model, truncation, priority, function, top_k, windows), effective)
 
 
-def parse_rerank(
-    options: tasks_pb2.RerankOptions, model: HeadModel, default_priority: int, path: str
-) -> Asked[RerankTexts | RerankBySimilarity, tasks_pb2.RerankOptions]:
+def parse_rerank(options: tasks_pb2.RerankOptions, model: HeadModel, default_priority: int, path: str) -> AskedRerank:
     """Parse the options. Raises INVALID_ARGUMENT with the field's path, or HEAD_NOT_AVAILABLE."""
     description = model.description
     if HEAD not in description.heads and similarities.HEAD in description.heads:
@@ -107,7 +110,7 @@ def _parse_by_similarity(
 
 def parse_rerank_pairs(
     options: tasks_pb2.RerankOptions, model: HeadModel, default_priority: int, path: str
-) -> Asked[RerankTexts | RerankBySimilarity, tasks_pb2.RerankOptions]:
+) -> AskedRerank:
     """Parse the options of a stream, each of whose pairs gets its score. Raises as parse_rerank does."""
     if options.top_k:
         raise invalid(f"{path}.top_k", "every pair of a stream gets its score", "INVALID_COMBINATION")
