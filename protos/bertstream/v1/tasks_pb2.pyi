@@ -1588,6 +1588,7 @@ class SparseOptions(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     PROMPT_NAME_FIELD_NUMBER: _builtins.int
     INCLUDE_TOKENS_FIELD_NUMBER: _builtins.int
+    TEXT_KIND_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name; empty means the default model."""
     priority: _types_pb2.Priority.ValueType
@@ -1600,6 +1601,10 @@ class SparseOptions(_message.Message):
     """The prompt of this name in the checkpoint's sentence-transformers files."""
     include_tokens: _builtins.bool
     """Whether `tokens` are in the answer."""
+    text_kind: _types_pb2.TextKind.ValueType
+    """What the texts are for. Some models compute documents alone, and give each token of a query a weight that is always
+    the same; texts that are not said to be queries are computed.
+    """
     @_builtins.property
     def truncation(self) -> _types_pb2.TruncationOptions:
         """What to do with long texts."""
@@ -1614,10 +1619,11 @@ class SparseOptions(_message.Message):
         prompt: _builtins.str = ...,
         prompt_name: _builtins.str = ...,
         include_tokens: _builtins.bool = ...,
+        text_kind: _types_pb2.TextKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prefix", b"prefix", "prompt", b"prompt", "prompt_name", b"prompt_name", "truncation", b"truncation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_tokens", b"include_tokens", "model", b"model", "prefix", b"prefix", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_tokens", b"include_tokens", "model", b"model", "prefix", b"prefix", "priority", b"priority", "prompt", b"prompt", "prompt_name", b"prompt_name", "text_kind", b"text_kind", "top_k", b"top_k", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_prefix: _TypeAlias = _typing.Literal["prompt", "prompt_name"]  # noqa: Y015
     _WhichOneofArgType_prefix: _TypeAlias = _typing.Literal["prefix", b"prefix"]  # noqa: Y015

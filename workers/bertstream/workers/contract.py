@@ -20,7 +20,7 @@ Output = (
 HeadName = (
     Literal["fill_mask", "next_sentence", "sequence_classification"]
     | Literal["token_classification", "question_answering", "multiple_choice"]
-    | Literal["multi_vector", "lexical_weights"]
+    | Literal["multi_vector", "lexical_weights", "static_weights"]
 )
 # The heads that a checkpoint's weights alone may not tell apart.
 TASKS: tuple[HeadName, ...] = (

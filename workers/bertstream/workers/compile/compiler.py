@@ -36,6 +36,7 @@ from bertstream.workers.compile.targets import Target
 from bertstream.workers.contract import TASKS
 from bertstream.workers.models import (
     ENCODER_PREFIX,
+    STATIC_WEIGHTS,
     EncoderShape,
     Model,
     encoder_weight_shapes,
@@ -165,6 +166,9 @@ def _read(root: Path, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS)
     decoder = checkpoints.find_decoder(found, weights, config)
     generation = _generation(checkpoint, config, heads, decoder, tokenizer)
     modules = checkpoints.read_sentence_weights(sentence)
+    if (folder := checkpoints.static_weights_folder(root)) is not None:
+        names = checkpoints.token_ids(tokenizer.definition)
+        modules[STATIC_WEIGHTS] = checkpoints.read_static_weights(folder, names, config.shape.vocabulary_size)
     weights = {ENCODER_PREFIX + name: weight for name, weight in weights.items()}
     joined = checkpoints.joined_heads(heads, of_tokens)
     multi_vector, lost = _multi_vector(sentence, tokenizer, of_tokens)
@@ -297,7 +301,8 @@ def describe(contents: Contents, target: Target, revision: str, measured: Precis
 def _heads(contents: Contents) -> tuple[str, ...]:
     by_modules = ("sequence_classification",) if contents.sentence.scores_by_modules else ()
     own = tuple(head.name for head in contents.heads.shapes if head.name not in by_modules)
-    return (*own, *by_modules, *(("sequence_to_sequence",) if contents.decoder else ()))
+    static = ("static_weights",) if STATIC_WEIGHTS in contents.sentence_weights else ()
+    return (*own, *by_modules, *static, *(("sequence_to_sequence",) if contents.decoder else ()))
 
 
 def _warnings(contents: Contents) -> tuple[str, ...]:

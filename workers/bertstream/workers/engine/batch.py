@@ -131,6 +131,11 @@ def _last(output_options: OutputOptions, last_layer: int) -> tuple[int, ...]:
     return (last_layer,)
 
 
+def has_static_weights(output_options: OutputOptions) -> bool:
+    """Return whether ids are weighed whatever the text, so that nothing is computed of it."""
+    return output_options.head is not None and output_options.head.name == "static_weights"
+
+
 def _of_spans(output_options: OutputOptions, last_layer: int) -> tuple[int, ...]:
     return () if output_options.pooling is None else source_layers(output_options.pooling, last_layer)
 
@@ -138,6 +143,7 @@ def _of_spans(output_options: OutputOptions, last_layer: int) -> tuple[int, ...]
 # The layers of the outputs that are not made of the last layer.
 _LAYERS: Mapping[Output, Callable[[OutputOptions, int], tuple[int, ...]]] = {
     "pooled": lambda output_options, last_layer: (),
+    "sparse_weights": lambda output_options, last_layer: () if has_static_weights(output_options) else (last_layer,),
     "attentions": lambda output_options, last_layer: (),
     "hidden_states": lambda output_options, last_layer: output_options.hidden_layers,
     "pooled_spans": _of_spans,

@@ -255,6 +255,9 @@ class RecordedProgram:
     def vocabulary_size(self) -> int:
         return self._plain.vocabulary_size
 
+    def weights_of(self, ids: Tensor) -> Tensor:
+        return self._plain.weights_of(ids)
+
     def logits(self, head: str, states: Tensor) -> Tensor:
         return self._plain.logits(head, states)
 

@@ -9,6 +9,7 @@ from bertstream.workers.models.heads import state_name, weight_shapes
 from bertstream.workers.models.loading import (
     DECODER_PREFIX,
     ENCODER_PREFIX,
+    STATIC_WEIGHTS,
     decoder_weight_shapes,
     encoder_weight_shapes,
     load_model,
@@ -36,6 +37,7 @@ __all__ = [
     "NO_SENTENCE",
     "POOLINGS",
     "SENTENCE_PREFIX",
+    "STATIC_WEIGHTS",
     "SUPPORTED_ACTIVATIONS",
     "BertShape",
     "DecoderShape",

@@ -18,6 +18,7 @@ from bertstream.workers.models.shape import NO_SENTENCE, EncoderShape, HeadShape
 
 # The prefixes of an encoder's and a decoder's weights in their Model.
 ENCODER_PREFIX, DECODER_PREFIX = "encoder.", "decoder."
+STATIC_WEIGHTS = "static.0.weight"  # their name in a Model
 
 
 def load_model(
@@ -35,12 +36,12 @@ def load_model(
     largest: the result of largest_inputs, for products of int8. What is computed of pooled vectors is always float32.
     """
     with torch.device("meta"):  # takes no memory and no random numbers for weights that are about to be replaced
-        model = _new_model(shape, operators, heads, decoder, sentence)
+        model = _new_model(shape, operators, heads, decoder, sentence, weights)
     linear = {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
     every = model.named_modules(remove_duplicate=False)  # one layer may have several names
     exact = {f"{name}.weight" for name, module in every if isinstance(module, Linear) and module.coarse}
     in_float32 = tuple(state_name(head, "") for head in heads if head.kind in FLOAT32_KINDS)
-    exact |= {name for name in weights if name.startswith((SENTENCE_PREFIX, *in_float32))}
+    exact |= {name for name in weights if name.startswith((SENTENCE_PREFIX, STATIC_WEIGHTS, *in_float32))}
     converted = _converted(weights, dtype, exact)
     model.load_state_dict(converted, assign=True)
     model.encoder.prepare()
@@ -65,12 +66,14 @@ def _new_model(
     heads: Sequence[HeadShape],
     decoder: DecoderShape | None,
     sentence: SentenceShape,
+    weights: Mapping[str, Tensor],
 ) -> Model:
     if decoder is not None:
         return EncoderDecoder(shape, operators, heads, decoder, sentence)
     if any(head.name == CAUSAL for head in heads):
         return CausalModel(shape, operators, heads, sentence)
-    return Model(shape, operators, heads, sentence)
+    static = len(weights[STATIC_WEIGHTS]) if STATIC_WEIGHTS in weights else 0
+    return Model(shape, operators, heads, sentence, static)
 
 
 def encoder_weight_shapes(shape: EncoderShape) -> dict[str, torch.Size]:

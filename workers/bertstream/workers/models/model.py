@@ -28,6 +28,7 @@ class Model(nn.Module):
         operators: Operators,
         heads: Sequence[HeadShape] = (),
         sentence: SentenceShape = NO_SENTENCE,
+        static_weights: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = encoder_of(shape, operators)
@@ -35,6 +36,7 @@ class Model(nn.Module):
         self.heads = nn.ModuleDict({head.name: new_head(shape, head, operators) for head in heads})
         self.poolings = nn.ModuleDict({mode: PoolingModule(mode) for mode in POOLINGS})
         self.sentence = SentenceModules(sentence, operators)
+        self.static = nn.ModuleList([StaticWeights(static_weights)] if static_weights else [])
 
     def forward(
         self,
@@ -166,3 +168,26 @@ class Model(nn.Module):
             if key == name:
                 logits = head(self.encoder.pooler(states) if head.reads_pooler else states, self.encoder.words())
         return logits
+
+    @torch.jit.export
+    def weights_of(self, ids: Tensor) -> Tensor:
+        """Return the weights that these ids have in any text.
+
+        ids: [T] -> [T] float32.
+        """
+        weights = torch.zeros([0], device=ids.device)
+        for each in self.static:
+            weights = each(ids)
+        return weights
+
+
+class StaticWeights(nn.Module):
+    """Weigh ids whatever the text that they are in."""
+
+    def __init__(self, vocabulary_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(vocabulary_size))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look up the weights. ids: [T] -> [T]."""
+        return self.weight[ids]

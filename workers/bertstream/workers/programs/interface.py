@@ -129,6 +129,12 @@ class Program(Protocol):
         states: [rows, H] -> [rows, outputs].
         """
 
+    def weights_of(self, ids: Tensor) -> Tensor:
+        """Return the weights that ids have whatever the text, by the head "static_weights".
+
+        ids: [T] -> [T] float32.
+        """
+
 
 class RecordableProgram(Program, Protocol):
     """Describe a program whose kernels can be recorded, since it computes without reading a value on the device."""

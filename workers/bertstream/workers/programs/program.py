@@ -225,6 +225,13 @@ class ScriptedProgram:
         return logits
 
     @torch.inference_mode()
+    def weights_of(self, ids: Tensor) -> Tensor:
+        """Return the weights that ids have in any query, [T] float32. Raises ValueError where there are none."""
+        self._check_head("static_weights", self.description.heads)
+        weights: Tensor = self._module.weights_of(ids)
+        return weights
+
+    @torch.inference_mode()
     def new_cache(self, rows: int) -> list[Tensor]:
         """Make a pool for the keys and values of `rows` tokens: [2, rows, H] of each decoder layer.
 

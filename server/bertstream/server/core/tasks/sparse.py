@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bertstream.server.core.kinds import TextKind
 from bertstream.server.core.plans import prompt_for
 from bertstream.server.core.sent import ChoiceLists, SentItems
 from bertstream.server.core.tasks.base import HeadModel, Rows, Share, Task, pick, require_head
@@ -18,6 +19,7 @@ from bertstream.workers.programs.description import ModelDescription
 
 HEAD: HeadName = "fill_mask"
 LEXICAL: HeadName = "lexical_weights"
+STATIC: HeadName = "static_weights"
 _WITHOUT_WEIGHT = ("cls", "eos", "pad", "unk")  # roles of tokens, as in BGE-M3's own code
 
 
@@ -68,15 +70,18 @@ def encode_sparse(
     prompt_asked: bool = False,
     top_k: int = 0,
     shows_tokens: bool = False,
+    kind: TextKind | None = None,
 ) -> EncodeSparse:
     """Return the task that weighs ids for each text, all of them or the best `top_k`.
 
     Raises HEAD_NOT_AVAILABLE for a model that has neither logits of its vocabulary nor weights of its own tokens.
     """
     require_weights(model.description)
-    options = head_options(model.description, top_k)
+    options = head_options(model.description, top_k, kind)
     output_options = OutputOptions(("sparse_weights",), head=options)
     tokenize_options = TokenizeOptions(truncation)
+    if options.name == STATIC:  # whose tokens are those of the text alone
+        tokenize_options = replace(tokenize_options, add_special_tokens=False)
     return EncodeSparse(model, output_options, priority, tokenize_options, prompt, prompt_asked, shows_tokens)
 
 
@@ -86,8 +91,10 @@ def require_weights(description: ModelDescription) -> None:
         require_head(description, HEAD)
 
 
-def head_options(description: ModelDescription, top_k: int = 0) -> HeadOptions:
+def head_options(description: ModelDescription, top_k: int, kind: TextKind | None) -> HeadOptions:
     """Return how to weigh ids: by the text's own tokens where the checkpoint has weights for them."""
+    if kind == "query" and STATIC in description.heads:
+        return HeadOptions(STATIC, top_k=top_k)
     if LEXICAL in description.heads:
         return replace(lexical_options(description), top_k=top_k)
     return HeadOptions(HEAD, top_k=top_k, sparse=pooling_of(description))

@@ -47,10 +47,12 @@ def tokenize(
 ) -> TaskTexts:
     """Tokenize the message's texts, or texts made from them; `at` gives a text's path, if not `sent.at`.
 
-    Token ids are taken as they are, and everything else gets special tokens.
+    Token ids are taken as they are, and everything else gets special tokens unless the options say otherwise.
     """
     at = at or sent.at
-    tokens = model.tokenizer.tokenize(inputs, with_special_tokens(options, None, inputs), prompt)
+    tokens = model.tokenizer.tokenize(
+        inputs, with_special_tokens(options, None if options.add_special_tokens else False, inputs), prompt
+    )
     failed = {index: text_error(error, at(index), sent.options) for index, error in tokens.errors.items()}
     failed |= {index: not_utf8(at(index)) for index in sent.bad}
     return TaskTexts(tokens, {}).without(failed)

@@ -9,6 +9,7 @@ from bertstream.workers.compile.checkpoints.inferred_tasks import Inferred, infe
 from bertstream.workers.compile.checkpoints.markers import describe_multi_vector, with_markers
 from bertstream.workers.compile.checkpoints.sentence_settings import SentenceSettings, read_sentence_settings
 from bertstream.workers.compile.checkpoints.sentence_weights import read_sentence_weights
+from bertstream.workers.compile.checkpoints.static_weights import read_static_weights
 from bertstream.workers.compile.checkpoints.token_heads import (
     describe_file_head,
     find_token_heads,
@@ -16,6 +17,7 @@ from bertstream.workers.compile.checkpoints.token_heads import (
     without_projection,
 )
 from bertstream.workers.compile.checkpoints.tokenizer import TokenizerSettings, read_tokenizer
+from bertstream.workers.compile.checkpoints.tokenizer_versions import token_ids
 from bertstream.workers.compile.checkpoints.weights import convert_weights, read_weights
 from bertstream.workers.compile.sources import (
     EMBEDDED_NAME,
@@ -25,6 +27,7 @@ from bertstream.workers.compile.sources import (
     from_hub,
     resolve,
     settings_files,
+    static_weights_folder,
     transformer_folder,
     weight_files,
 )
@@ -57,10 +60,13 @@ __all__ = [
     "read_generation",
     "read_sentence_settings",
     "read_sentence_weights",
+    "read_static_weights",
     "read_tokenizer",
     "read_weights",
     "resolve",
     "settings_files",
+    "static_weights_folder",
+    "token_ids",
     "transformer_folder",
     "weight_files",
     "with_markers",

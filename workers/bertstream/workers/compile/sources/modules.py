@@ -12,6 +12,8 @@ from bertstream.workers.compile.sources.errors import CheckpointError
 from bertstream.workers.compile.sources.files import read_json, read_object
 
 FILE_NAME = "modules.json"
+ROUTER_FILE = "router_config.json"
+STATIC = "SparseStaticEmbedding"
 ENCODERS = ("Transformer", "MLMTransformer")  # the latter in SparseEncoders of releases before 5.4
 KINDS_WITH_WEIGHTS = (*ENCODERS, "Dense", "LayerNorm")  # those that we can run
 _OWN = "sentence_transformers."  # the prefix of its own classes, in all releases
@@ -42,7 +44,30 @@ class Module:
 
 
 def read_modules(root: Path) -> tuple[Module, ...]:
-    """Return the modules in order; none where there is no modules.json. Raises CheckpointError."""
+    """Return the modules in order; none where there is no modules.json. Raises CheckpointError.
+
+    Of a router whose queries have weights that do not depend on the text, those of documents stand in its place.
+    """
+    modules = _listed(root)
+    routes = _routes(root, modules)
+    return modules if routes is None else (*routes.documents, *modules[1:])
+
+
+def static_weights_folder(root: Path) -> Path | None:
+    """Return the folder with the weights of queries' tokens, None where queries are as documents."""
+    routes = _routes(root, _listed(root))
+    return None if routes is None else routes.queries.folder
+
+
+@dataclass(frozen=True, slots=True)
+class _Routes:
+    """Hold what a router does with queries, and with documents and all else."""
+
+    queries: Module
+    documents: tuple[Module, ...]
+
+
+def _listed(root: Path) -> tuple[Module, ...]:
     path = root / FILE_NAME
     if not path.exists():
         return ()
@@ -53,11 +78,33 @@ def read_modules(root: Path) -> tuple[Module, ...]:
         raise CheckpointError(f"{path} must be a list of modules with a type and a path") from error
 
 
-def _inside(root: Path, folder: str) -> Path:
+def _routes(root: Path, modules: tuple[Module, ...]) -> _Routes | None:
+    """Return the routes where the first module is a router of the one kind that can be run. Raises CheckpointError."""
+    if not modules or modules[0].kind != "Router":
+        return None
+    path = modules[0].folder / ROUTER_FILE
+    saved = read_object(path)
+    try:
+        types, parameters = saved["types"], saved.get("parameters") or {}
+        routes = {
+            str(name): tuple(Module(str(types[each]), _inside(root, str(each), modules[0].folder)) for each in names)
+            for name, names in saved["structure"].items()
+        }
+    except (TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} must have types and a structure of routes") from error
+    queries, documents = routes.get("query", ()), routes.get("document", ())
+    is_known = routes.keys() == {"query", "document"} and not parameters.get("route_mappings")
+    default = parameters.get("default_route") or next(iter(routes), "")
+    if is_known and default == "document" and [each.kind for each in queries] == [STATIC] and documents:
+        return _Routes(queries[0], documents)
+    return None
+
+
+def _inside(root: Path, folder: str, parent: Path | None = None) -> Path:
     """Return the module's folder, which must not lead out of the checkpoint: modules.json comes from outside."""
     if Path(folder).is_absolute() or ".." in Path(folder).parts:
         raise CheckpointError(f"{root / FILE_NAME} names the path {folder!r}, outside the checkpoint")
-    return root / folder
+    return (parent or root) / folder
 
 
 def transformer_folder(root: Path) -> Path:
@@ -74,7 +121,8 @@ def settings_files(root: Path) -> Iterator[Path]:
 
     Files that are refused for their length where they are read are left out.
     """
-    folders = {root, *(module.folder for module in read_modules(root))}
+    static = static_weights_folder(root)
+    folders = {root, *(module.folder for module in read_modules(root)), *([] if static is None else [static])}
     for path in {path for folder in folders for pattern in _SETTINGS_GLOBS for path in folder.glob(pattern)}:
         if path.is_file() and not file_problem(path):
             yield path

@@ -12,6 +12,7 @@ from bertstream.workers.compile.sources.modules import (
     COLBERT_SETTINGS,
     KINDS_WITH_WEIGHTS,
     read_modules,
+    static_weights_folder,
     transformer_folder,
 )
 from bertstream.workers.compile.sources.weight_files import TOKEN_WEIGHTS
@@ -23,6 +24,9 @@ SETTINGS_PATTERNS = (
     "config.json",
     "generation_config.json",
     "modules.json",
+    "router_config.json",
+    "*/idf.json",
+    "idf.json",
     "sentence_*_config.json",
     "config_sentence_transformers.json",
     "*/config.json",
@@ -96,7 +100,9 @@ def from_hub(name: str) -> Path:
 def _folders_with_weights(directory: Path) -> list[str]:
     """Return the folders of the encoder and of the sentence-transformers modules that have weights."""
     modules = [module.folder for module in read_modules(directory) if module.kind in KINDS_WITH_WEIGHTS]
-    return sorted({str(folder.relative_to(directory)) for folder in (transformer_folder(directory), *modules)})
+    static = static_weights_folder(directory)
+    folders = (transformer_folder(directory), *modules, *([] if static is None else [static]))
+    return sorted({str(folder.relative_to(directory)) for folder in folders})
 
 
 def _below(folders: Sequence[str], patterns: tuple[str, ...]) -> tuple[str, ...]:

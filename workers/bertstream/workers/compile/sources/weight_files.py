@@ -7,7 +7,12 @@ from pathlib import Path
 
 from bertstream.workers.compile.sources.errors import CheckpointError
 from bertstream.workers.compile.sources.files import read_object
-from bertstream.workers.compile.sources.modules import KINDS_WITH_WEIGHTS, read_modules, transformer_folder
+from bertstream.workers.compile.sources.modules import (
+    KINDS_WITH_WEIGHTS,
+    read_modules,
+    static_weights_folder,
+    transformer_folder,
+)
 from bertstream.workers.compile.sources.stand_ins import refuse_stand_in
 
 SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
@@ -34,7 +39,9 @@ def all_weight_files(root: Path) -> list[Path]:
     """
     encoder = transformer_folder(root)
     files = weight_files(encoder)
-    for folder in {module.folder for module in read_modules(root) if module.kind in KINDS_WITH_WEIGHTS} - {encoder}:
+    static = static_weights_folder(root)
+    own = {module.folder for module in read_modules(root) if module.kind in KINDS_WITH_WEIGHTS}
+    for folder in (own | ({static} if static is not None else set())) - {encoder}:
         with suppress(CheckpointError):  # whoever needs these weights will complain
             files += weight_files(folder)
     return files + [root / name for name in TOKEN_WEIGHTS if (root / name).is_file()]

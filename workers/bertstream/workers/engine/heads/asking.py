@@ -89,6 +89,11 @@ class Asking:
         return Joined({"": logits}, slices(works, lengths))
 
     @property
+    def device(self) -> torch.device:
+        """Return where the batch is."""
+        return self._batch.ids.device
+
+    @property
     def last(self) -> Tensor:
         """Return the last layer's states of the batch, [T, H]."""
         return self._states[self._batch.last_layer]

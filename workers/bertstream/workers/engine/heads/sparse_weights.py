@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -19,8 +20,9 @@ LEXICAL: HeadName = "lexical_weights"
 def sparse_weights(asking: Asking, index: int) -> Named:
     """Weigh ids for each text: how many have a weight, [n], and their ids and weights, [S]."""
     options = asking.options(index)
-    if options.name == LEXICAL:
-        found = _lexical(asking, index)
+    if options.name in _BY_TOKEN:
+        weights = _BY_TOKEN[options.name](asking, index).float().cpu().numpy().reshape(-1)
+        found = greatest_by_id(asking.ids(index), weights, asking.lengths(index), options.skipped)
     else:
         found = asking.once(("sparse_weights", options.sparse), lambda: _pool(asking, index))[index]
     if options.top_k:
@@ -44,11 +46,18 @@ def _pool(asking: Asking, index: int) -> dict[int, SparseRows]:
     return {work: _part(pooled, first, last) for work, (first, last) in zip(works, pairwise(texts), strict=True)}
 
 
-def _lexical(asking: Asking, index: int) -> SparseRows:
-    """Weigh the tokens that a text has, each id by its greatest weight (BGE-M3, https://arxiv.org/abs/2402.03216)."""
-    rows, lengths = asking.tokens(index), asking.lengths(index)
-    weights = asking.program.logits(LEXICAL, asking.states([rows])).float().cpu().numpy().reshape(-1)
-    return greatest_by_id(asking.ids(index), weights, lengths, asking.options(index).skipped)
+def _lexical(asking: Asking, index: int) -> torch.Tensor:
+    """Weigh the tokens of a work's texts by their states (BGE-M3, https://arxiv.org/abs/2402.03216)."""
+    return asking.program.logits(LEXICAL, asking.states([asking.tokens(index)]))
+
+
+def _static(asking: Asking, index: int) -> torch.Tensor:
+    """Weigh the tokens of a work's texts whatever their states, as queries of models that compute documents alone."""
+    return asking.program.weights_of(torch.from_numpy(asking.ids(index)).to(asking.device))
+
+
+# By head, the weight of each token; an id has the greatest of its tokens.
+_BY_TOKEN: Mapping[HeadName, Callable[[Asking, int], torch.Tensor]] = {LEXICAL: _lexical, "static_weights": _static}
 
 
 def _part(pooled: SparseRows, first: int, last: int) -> SparseRows:
