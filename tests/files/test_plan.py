@@ -115,6 +115,11 @@ def test_hive_folders(corpus: Path) -> None:
     assert [path for path in (corpus / "vectors").iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_link_that_leads_back_is_followed_once(corpus: Path) -> None:
+    (corpus / "corpus" / "lang=de" / "back").symlink_to(corpus / "corpus")
+    assert len(planned(["corpus"], "vectors").pairs) == 4
+
+
 def test_other_stores() -> None:
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")

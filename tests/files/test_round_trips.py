@@ -211,3 +211,12 @@ def test_a_column_that_comes_twice_is_refused(tmp_path: Path, name: str, content
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"{name}: it has 2 columns 'text'"):
         run([tmp_path / name], tmp_path / "v.jsonl")
+
+
+def test_types_that_parquet_lacks_are_told_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    (tmp_path / "t.jsonl").write_text('{"text": "a", "more": {}}\n')
+    with pytest.raises(ValueError, match=r"struct.*write \.jsonl, or leave the column out"):
+        run([tmp_path / "t.jsonl"], tmp_path / "v.parquet", keep="all")
+    run([tmp_path / "t.jsonl"], tmp_path / "v.arrow", keep="all")
+    assert read(tmp_path / "v.arrow")[0]["more"] == {}

@@ -104,12 +104,18 @@ def common_schema(schemas: Sequence[Any]) -> Any:
 
 
 def as_schema(table: Any, schema: Any) -> Any:
-    """Return a table with the columns of a schema. What the table lacks is null, and NaN in vectors."""
+    """Return a table with the columns of a schema. What the table lacks is null, and NaN in vectors.
+
+    Raises ValueError for values that cannot be of its types.
+    """
     import pyarrow as pa
 
     if table.schema.equals(schema):
         return table
-    return pa.table([_as_field(table, field) for field in schema], schema=schema)
+    try:
+        return pa.table([_as_field(table, field) for field in schema], schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, NotImplementedError) as error:  # of objects, in older versions
+        raise ValueError(f"values of different types: {error}; {OTHER_WAYS}") from None
 
 
 def plain_batch(batch: Any) -> Any:

@@ -80,8 +80,14 @@ class LocalStorage:
 
     def find(self, folder: str) -> list[str]:
         """Return all files below a folder."""
-        found = [Path(root, name) for root, _, names in os.walk(folder, followlinks=True) for name in names]
-        return sorted(path.as_posix() for path in found)
+        found, seen = list[str](), set[str]()
+        for root, folders, names in os.walk(folder, followlinks=True):
+            if (real := os.path.realpath(root)) in seen:  # a link that leads back
+                folders.clear()
+                continue
+            seen.add(real)
+            found.extend(Path(root, name).as_posix() for name in names)
+        return sorted(found)
 
     def glob(self, pattern: str) -> list[str]:
         """Return what matches a pattern."""

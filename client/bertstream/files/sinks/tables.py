@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from bertstream.files.arrow import arrow, arrow_array, as_schema, common_schema, kept_table
+from bertstream.files.arrow import OTHER_WAYS, arrow, arrow_array, as_schema, common_schema, kept_table
 from bertstream.files.sinks.sink import Block, Part, check_names
 
 GROUP_BYTES, GROUP_ROWS = 32 << 20, 1 << 17
@@ -29,8 +30,10 @@ class TableSink:
     def write_part(self, file: IO[bytes], block: Block) -> None:
         """Write some rows."""
         table = table_of(block)
-        schemas = [schema for schema in (self._known, table.schema) if schema is not None]
-        self._known = common_schema(schemas)
+        schema = common_schema([schema for schema in (self._known, table.schema) if schema is not None])
+        if schema != self._known:
+            self._check(schema)
+            self._known = schema
         table = as_schema(table, self._known)
         with self._arrow.ipc.new_stream(file, self._known) as writer:
             writer.write_table(table)
@@ -39,6 +42,13 @@ class TableSink:
         """Write all rows, with types that hold those of all parts."""
         schema = common_schema([self._schema(part) for part in parts] or [self._arrow.schema([])])
         self._write(file, schema, (as_schema(self._read(part), schema) for part in parts))
+
+    def _check(self, schema: Any) -> None:
+        """Raise ValueError for types that the format does not have, before there are rows of them."""
+        try:
+            self._write(io.BytesIO(), schema, iter(()))
+        except NotImplementedError as error:
+            raise ValueError(f"{error}; {OTHER_WAYS}") from None
 
     def _write(self, file: IO[bytes], schema: Any, tables: Iterator[Any]) -> None:
         raise NotImplementedError
