@@ -96,9 +96,7 @@ def test_python_blocks_apart_run_and_print_what_is_shown(
     python = installed(block.kind.removeprefix(IN)) / "python" if theirs else sys.executable
     environment = {**os.environ, **(OURS if theirs else {})}
     command = [python, "-c", documented_server.told(block.text)]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"{block.place}: {done.stderr}"
     assert_output(expected_output(block, following) or "", documented_server.untold(done.stdout), block.place)
 

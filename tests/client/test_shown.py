@@ -144,7 +144,9 @@ def test_tensors(outputs: Outputs) -> None:
 
 
 def batch() -> EncodedBatch:
-    return EncodedBatch(np.array([7, 9]), np.ones((2, 3), np.float32), [], Usage(0, 0, 0), Timings(None, None, None, None))
+    return EncodedBatch(
+        np.array([7, 9]), np.ones((2, 3), np.float32), [], Usage(0, 0, 0), Timings(None, None, None, None)
+    )
 
 
 def test_frames(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:

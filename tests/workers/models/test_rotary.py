@@ -10,7 +10,7 @@ from transformers.models.nomic_bert.modeling_nomic_bert import NomicBertRotaryEm
 
 from bertstream.workers.models import Operators
 from bertstream.workers.models.attention import Attention, window_mask
-from bertstream.workers.models.rotary import Angles, Rotary, Rotation, Turns
+from bertstream.workers.models.rotary import Angles, Rotary, Rotation, TokenAngles
 from bertstream.workers.models.segments import segments
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ def test_aten_turns_as_transformers(dtype: torch.dtype) -> None:
     cosines, sines = (torch.cat([each, each], 1)[None] for each in (turns.cosines, turns.sines))
     first, second = apply_rotary_pos_emb(q[None], k[None], cosines, sines)
     want = torch.stack([first[0], second[0], v]).permute(2, 0, 1, 3).flatten(1)
-    got = Rotation(24, 2, native=False)(qkv.clone(), Turns(*turns))
+    got = Rotation(24, 2, native=False)(qkv.clone(), TokenAngles(*turns))
     torch.testing.assert_close(got, want.to(dtype), atol=1e-6, rtol=0.01 if dtype == torch.bfloat16 else 1e-6)
 
 

@@ -81,6 +81,12 @@ def test_biases_of_heads_are_the_config_s(tmp_path: Path, compile_cache: Path, c
         assert difference(got, both.expected("fill_mask", text)) <= EXACT
 
 
+def test_a_classifier_without_a_vocabulary_is_no_masked_model(tmp_path: Path, compile_cache: Path) -> None:
+    """Its dense layer and norm are those that predicting tokens would have."""
+    config = {"architecture": "ModernBertForSequenceClassification", "decoder_bias": False, "num_hidden_layers": 1}
+    assert HeadPair(tiny_modernbert(tmp_path / "made", **config), compile_cache).heads == ("sequence_classification",)
+
+
 def test_a_bias_that_is_promised_and_missing_is_told(
     checkpoint: Checkpoint, tmp_path: Path, compile_cache: Path
 ) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bertstream.workers.models.attention import Attention, Wanted
 from bertstream.workers.models.encoder import Encoder
 from bertstream.workers.models.fused import GatedLinear, LinearAdd, Projection
-from bertstream.workers.models.rotary import POSITIONS, Angles, Rotary, Rotation, Turns, check_head_size
+from bertstream.workers.models.rotary import POSITIONS, Angles, Rotary, Rotation, TokenAngles, check_head_size
 from bertstream.workers.models.segments import Segments
 from bertstream.workers.models.shape import EncoderShape, Operators
 
@@ -51,12 +51,12 @@ class ModernBertShape(EncoderShape):
         return self.positions
 
 
-class LayerInputs(NamedTuple):
+class ModernBertInputs(NamedTuple):
     """Hold what layers take besides the states."""
 
     where: Segments
-    of_global: Turns
-    of_local: Turns
+    of_global: TokenAngles
+    of_local: TokenAngles
 
 
 def _norm(shape: ModernBertShape) -> nn.LayerNorm:
@@ -102,7 +102,7 @@ class ModernBertLayer(nn.Module):
         self.output = LinearAdd(inner, hidden, operators, bias=shape.mlp_bias)
         self.final_norm = _norm(shape) if number + 1 == shape.layers else nn.Identity()
 
-    def forward(self, x: Tensor, shared: LayerInputs, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
+    def forward(self, x: Tensor, shared: ModernBertInputs, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
         """Compute a layer as Encoder asks for it.
 
         x: [T, H] -> [T, H].
@@ -111,7 +111,7 @@ class ModernBertLayer(nn.Module):
             return self.run(x, shared, wanted)
         return x, self.attention.weights(self.turned(x, shared), None, wanted)
 
-    def run(self, x: Tensor, shared: LayerInputs, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
+    def run(self, x: Tensor, shared: ModernBertInputs, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
         """Compute the whole layer in one block, since TorchScript holds what an `if` uses until the `if` ends."""
         qkv = self.turned(x, shared)
         weights = self.attention.weights(qkv, None, wanted)
@@ -119,7 +119,7 @@ class ModernBertLayer(nn.Module):
         x = self.output.add(self.gated(self.norm(x)), x)
         return self.final_norm(x), weights
 
-    def turned(self, x: Tensor, shared: LayerInputs) -> Tensor:
+    def turned(self, x: Tensor, shared: ModernBertInputs) -> Tensor:
         """Return queries, keys and values at their positions. x: [T, H] -> [T, 3H]."""
         qkv = self.query_key_value(self.attention_norm(x))
         return self.rotation(qkv, shared.of_local if self.is_local else shared.of_global)
@@ -135,6 +135,6 @@ class ModernBertEncoder(Encoder):
         self.global_angles = Angles(shape.global_rotary, head_size)
         self.local_angles = Angles(shape.local_rotary, head_size)
 
-    def shared(self, where: Segments) -> LayerInputs:
+    def shared(self, where: Segments) -> ModernBertInputs:
         """Compute the angles of all tokens."""
-        return LayerInputs(where, self.global_angles(where), self.local_angles(where))
+        return ModernBertInputs(where, self.global_angles(where), self.local_angles(where))

@@ -45,7 +45,7 @@ def check_head_size(shape: EncoderShape) -> None:
         raise ValueError(f"rotary positions need heads of an even size, and config.json says {sizes}")
 
 
-class Turns(NamedTuple):
+class TokenAngles(NamedTuple):
     """Hold the cosines and sines of each token's angles, [T, D / 2] float32."""
 
     cosines: Tensor
@@ -60,12 +60,12 @@ class Angles(nn.Module):
         # No weight of a checkpoint, though saved with them.
         self.frequencies = nn.Buffer(rotary.frequencies(head_size), persistent=False)
 
-    def forward(self, where: Segments) -> Turns:
+    def forward(self, where: Segments) -> TokenAngles:
         """Return the turns of the tokens of texts that lie where `where` says."""
         angles = torch.arange(where.longest, device=self.frequencies.device).unsqueeze(1) * self.frequencies  # [L, D/2]
         # By float64, whose last bits ATen's loops compute one way or another, but not those that float32 keeps.
         exact, rows = angles.to(torch.float64), places(where, where.tokens)
-        return Turns(exact.cos().to(torch.float32)[rows], exact.sin().to(torch.float32)[rows])
+        return TokenAngles(exact.cos().to(torch.float32)[rows], exact.sin().to(torch.float32)[rows])
 
 
 class Rotation(nn.Module):
@@ -79,7 +79,7 @@ class Rotation(nn.Module):
         self.head_size = hidden_size // heads
         self.native = native
 
-    def forward(self, qkv: Tensor, turns: Turns) -> Tensor:
+    def forward(self, qkv: Tensor, turns: TokenAngles) -> Tensor:
         """Turn. qkv: [T, 3H] -> [T, 3H]; it is float32 until it is rounded once."""
         if self.native:
             return torch.ops.bertstream.rotate_(qkv, turns.cosines, turns.sines, self.heads)

@@ -17,7 +17,7 @@ from bertstream.workers.models.attention import Attention, Wanted
 from bertstream.workers.models.encoder import Encoder
 from bertstream.workers.models.fused import GatedLinear, LinearAddNorm, Projection
 from bertstream.workers.models.pooling import Pooler
-from bertstream.workers.models.rotary import POSITIONS, Angles, Rotary, Rotation, Turns, check_head_size
+from bertstream.workers.models.rotary import POSITIONS, Angles, Rotary, Rotation, TokenAngles, check_head_size
 from bertstream.workers.models.segments import Segments
 from bertstream.workers.models.shape import EncoderShape, Operators
 
@@ -54,11 +54,11 @@ class RotaryBertShape(EncoderShape):
         return self.positions
 
 
-class LayerInputs(NamedTuple):
+class RotaryBertInputs(NamedTuple):
     """Hold what layers take besides the states."""
 
     where: Segments
-    turns: Turns
+    turns: TokenAngles
 
 
 class RotaryBertEmbeddings(nn.Module):
@@ -103,7 +103,7 @@ class RotaryBertLayer(nn.Module):
         self.gated = GatedLinear(hidden, inner, shape.activation, operators, bias=shape.gate_bias)
         self.output = LinearAddNorm(inner, hidden, eps, operators, bias=shape.output_bias)
 
-    def forward(self, x: Tensor, shared: LayerInputs, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
+    def forward(self, x: Tensor, shared: RotaryBertInputs, wanted: Wanted, whole: bool) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
         """Compute a layer as Encoder asks for it.
 
         x: [T, H] -> [T, H].
@@ -113,7 +113,7 @@ class RotaryBertLayer(nn.Module):
         qkv = self.rotation(self.query_key_value(x), shared.turns)
         return x, self.attention.weights(qkv, None, wanted)
 
-    def run(self, x: Tensor, shared: LayerInputs, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
+    def run(self, x: Tensor, shared: RotaryBertInputs, wanted: Wanted) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
         """Compute the whole layer in one block, since TorchScript holds what an `if` uses until the `if` ends."""
         qkv = self.rotation(self.query_key_value(x), shared.turns)
         weights = self.attention.weights(qkv, None, wanted)
@@ -130,6 +130,6 @@ class RotaryBertEncoder(Encoder):
         super().__init__(RotaryBertEmbeddings(shape), layers, pooler, any_lengths=layers[0].attention.any_lengths)
         self.angles = Angles(shape.rotary, shape.hidden_size // shape.attention_heads)
 
-    def shared(self, where: Segments) -> LayerInputs:
+    def shared(self, where: Segments) -> RotaryBertInputs:
         """Compute the angles of all tokens."""
-        return LayerInputs(where, self.angles(where))
+        return RotaryBertInputs(where, self.angles(where))

@@ -85,6 +85,9 @@ def _of_tasks() -> tuple[str, ...]:
 def _try_head(
     each: PossibleHead, weights: Mapping[str, Tensor], words: Tensor, config: CheckpointConfig
 ) -> tuple[HeadShape, dict[str, Tensor]] | None:
+    of_vocabulary = {each.head.vocabulary_matrix, *each.head.vocabulary_biases}
+    if not each.promised and each.head.vocabulary_matrix and not of_vocabulary & weights.keys():
+        return None  # what is there of its other layers may belong to another head
     try:
         return convert_head(each, weights, words, config.shape, tied=config.heads.tied)
     except CheckpointError:

@@ -81,6 +81,7 @@ _HEADS = (
         kind="vocabulary",
         vocabulary_matrix="decoder.weight",
         vocabulary_biases=("decoder.bias",),
+        by_weights=True,
         activation="gelu",
         activation_setting="classifier_activation",
         optional=_OPTIONAL | {"bias": "decoder_bias"},
