@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import subprocess
@@ -82,6 +83,12 @@ def test_folders_and_patterns(capsys: Capture) -> None:
     assert len(rows("l/lang=fr/0.jsonl")[0]["labels"]) == 1
 
 
+def test_a_file_of_input_that_has_no_lines() -> None:
+    Path("in.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n'))
+    assert main(["encode", "--input", "in.jsonl.gz", "-o", "v.npy"]) == 0
+    np.testing.assert_array_equal(np.load("v.npy"), [vector("text:a")])
+
+
 def test_standard_input(stdin: Any) -> None:
     stdin(b'{"body": "a"}\n{"body": "b"}\n')
     assert main(["encode", "-", "--input-format", "jsonl", "--column", "body", "-o", "v.npy"]) == 0
@@ -115,6 +122,7 @@ def test_texts_are_texts_still(fails: Fails, capsys: Capture) -> None:
         (["encode", "a", "--vector-type", "int8"], "--vector-type goes with --output FILE"),
         (["encode", "in.jsonl", "-o", "v.npy", "--column", "x"], "no column 'x' to read, but text"),
         (["encode", "in.jsonl", "-o", "v.npy", "--keep", "text"], ".npy holds vectors of floats and nothing else"),
+        (["encode", "--input", "in.jsonl.gz"], "in.jsonl.gz has rows, but no lines of text: --output FILE reads them"),
         (["encode", "in.jsonl", "-o", "v.npz"], "of what format"),
         (["encode", "in.jsonl", "-o", "v", "--format", "npz"], "format must be one of"),
         (["classify", "in.jsonl", "-o", "v.jsonl", "--literal"], "--literal is for texts that are printed"),

@@ -22,7 +22,8 @@ INPUT_FORMATS = ("txt", "jsonl", "csv", "tsv", "parquet", "arrow")
 VECTORS = ("list", "binary")
 VECTOR_TYPES = ("float32", "float16", "int8")
 TABLES = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
-SUFFIXES = (*TABLES, ".txt", ".jsonl", ".ndjson", ".csv", ".tsv", ".gz", ".zst")
+COMPRESSED = (".gz", ".zst")
+SUFFIXES = (*TABLES, ".txt", ".jsonl", ".ndjson", ".csv", ".tsv", *COMPRESSED)
 _ALONE = ("column", "keep", "input_format", "overwrite", "vectors", "vector_type")
 _OPTIONS = (*_ALONE, "format", "progress", "timeout")
 
@@ -67,11 +68,14 @@ def wants_files(arguments: argparse.Namespace, given: Sequence[str], *, texts_to
     alone = [name for name in _ALONE if getattr(arguments, name, None)]
     if on_ray(arguments):
         alone.append("on")
+    no_lines = str(getattr(arguments, "input", "")).lower().endswith((*TABLES, *COMPRESSED))
     if arguments.output is None:
         if alone:
             raise UsageError(f"--{alone[0].replace('_', '-')} goes with --output FILE")
+        if no_lines:
+            raise UsageError(f"{arguments.input} has rows, but no lines of text: --output FILE reads them")
         return False
-    is_bulk = bool(alone) or arguments.format in ("parquet", "arrow") or _is_table(arguments.output)
+    is_bulk = bool(alone) or no_lines or arguments.format in ("parquet", "arrow") or _is_table(arguments.output)
     if texts_too and not is_bulk:
         return bool(given) and not arguments.literal and all(map(is_source, given))
     if arguments.literal:
