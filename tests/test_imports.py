@@ -136,7 +136,7 @@ RULES = [
     Rule("bertstream.files", ours=("bertstream.files",), others=("numpy",), deferred=("pyarrow", "fsspec")),
     Rule(
         "bertstream.cli",
-        ours=("bertstream.client", "bertstream.cli"),
+        ours=("bertstream.client", "bertstream.cli", "bertstream.files"),
         others=CLIENT_PACKAGES,
         deferred=(
             "bertstream.files",
