@@ -139,7 +139,6 @@ RULES = [
         ours=("bertstream.client", "bertstream.cli", "bertstream.files"),
         others=CLIENT_PACKAGES,
         deferred=(
-            "bertstream.files",
             "bertstream.ray",
             "bertstream.server",
             "bertstream.workers",
