@@ -79,7 +79,8 @@ def main() -> None:
     with contenders(parsed.model, Path(default_cache())) as asked:
         for each in asked:
             each.measure(texts[:200], 10)
-            each.texts_per_second.clear(), each.call_seconds.clear()
+            each.texts_per_second.clear()
+            each.call_seconds.clear()
         for number in range(parsed.rounds):
             first = number % len(asked)
             for each in asked[first:] + asked[:first]:

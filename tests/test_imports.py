@@ -447,6 +447,7 @@ def test_imports_for_types_and_inside_functions_count_as_circles(tmp_path: Path)
 FOREIGN = {
     "_replace": "is the documented method of named tuples",
     "_exit": "is the documented function of os that ends a process at once",
+    "_method_handlers": "is where Ray puts its handlers of rpcs",
     "_actions": "has the options of a parser, which argparse lists nowhere else",
     "_SubParsersAction": "is the type of a parser's commands, as _actions has them",
     "_sanitize_parameters": "splits the options of transformers' pipelines, as their own calls do",

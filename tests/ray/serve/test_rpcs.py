@@ -21,17 +21,25 @@ def test_all_rpcs_that_are_served_go_through_the_proxy() -> None:
 @pytest.mark.parametrize(
     ("rpc", "make"),
     [
-        ("EncodeTexts", lambda name: encoding_pb2.EncodeTextsRequest(options={"model": name}, inputs=_texts())),
-        ("StreamEncodings", lambda name: encoding_pb2.StreamEncodingsRequest(options={"model": name})),
+        ("EncodeTexts", lambda name: encoding_pb2.EncodeTextsRequest(options=_options(name), inputs=_texts())),
+        ("StreamEncodings", lambda name: encoding_pb2.StreamEncodingsRequest(options=_options(name))),
         ("DetokenizeTokens", lambda name: tokenization_pb2.DetokenizeTokensRequest(model=name)),
         ("GetModel", lambda name: models_pb2.GetModelRequest(name=name)),
-        ("StreamPredictions", lambda name: tasks_pb2.StreamPredictionsRequest(options={"score_text": {"model": name}})),
+        ("StreamPredictions", lambda name: tasks_pb2.StreamPredictionsRequest(options=_prediction(name))),
         ("ModelInfer", lambda name: inference_pb2.ModelInferRequest(id="1", model_name=name)),
     ],
 )
 def test_the_model_that_a_request_names(rpc: str, make: Callable[[str], Message]) -> None:
     assert named_model(make("bert-ä").SerializeToString(), PATHS[rpc]) == "bert-ä"
     assert named_model(make("").SerializeToString(), PATHS[rpc]) == ""
+
+
+def _options(name: str) -> encoding_pb2.EncodingOptions:
+    return encoding_pb2.EncodingOptions(model=name)
+
+
+def _prediction(name: str) -> tasks_pb2.PredictionOptions:
+    return tasks_pb2.PredictionOptions(score_text=tasks_pb2.ScoreTextOptions(model=name))
 
 
 def _texts() -> types_pb2.TextBatch:

@@ -120,8 +120,9 @@ def _encoded(answer: Any, call: RayCall) -> bytes:
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
+    none: tuple[bytes, ...] = ()
+    for message in none:
+        yield message
 
 
 async def _refuse(asked: ForSupervisor) -> ChangeOutcome:

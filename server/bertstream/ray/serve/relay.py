@@ -102,9 +102,12 @@ class RelayedContext:
         self._trailers = tuple(trailing_metadata)
 
     async def end(self, *, by_replica: bool) -> None:
-        """End the call as the replica has, or, where Ray did, with an error of ours. Raises where it fails."""
+        """End the call as the replica has, or, where Ray did, with an error of ours. Raises where it fails.
+
+        A stream that the replica has not ended is not whole, whatever Ray says.
+        """
         trailers = tuple(pair for pair in self._trailers if pair[0] != RAY_REQUEST_ID)
-        if self._code in (None, grpc.StatusCode.OK):
+        if self._code in (None, grpc.StatusCode.OK) and (by_replica or not self._rpc.streams_answers):
             self._context.set_trailing_metadata(trailers)
         elif by_replica:
             await self._context.abort(self._code, self._details, trailers)

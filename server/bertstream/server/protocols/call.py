@@ -169,10 +169,20 @@ class CallerGone(Exception):
     """The caller went, or lost its connection, while an answer was being written."""
 
 
+class Messages(Protocol):
+    """What a transport takes and gives: gRPC's context of a call, or what stands in for it."""
+
+    async def read(self) -> Any:
+        """Return the next message, decoded, or grpc.aio.EOF."""
+
+    async def write(self, message: Any, /) -> None:
+        """Return once the transport has taken the message."""
+
+
 class Stream(Generic[M]):
     """The two directions of a bidirectional call."""
 
-    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], stalled_seconds: float | None = None) -> None:
+    def __init__(self, context: Messages, stalled_seconds: float | None = None) -> None:
         self._context = context
         self._stalled_seconds = stalled_seconds
 
