@@ -4,8 +4,10 @@
     .venv/bin/python -m benchmarks.ray_data two-nodes [the same]
 
 The texts are words of the corpus, in lognormal lengths. Of a job counts what comes between its first file and its last,
-and of a server what comes after as many rows, so that nobody's start counts. The nodes are processes of this machine
-that have one core each, with an actor of one core; Ray's head and the driver may use all cores.
+and of a server what comes after as many rows, so that nobody's start counts. Beside the rate by the clock there is that
+by processor time, of this process and all that it has started, which other users of the machine hardly change. The
+nodes are processes of this machine that have one core each, with an actor of one core; Ray's head and the driver may
+use all cores.
 """
 
 from __future__ import annotations
@@ -18,24 +20,46 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.workloads import lognormal_lengths, sentences
 from bertstream.client import Client
-from bertstream.ray import Progress, encode_files
+from bertstream.ray import encode_files
 from tests.support.server import running
 
 STORE_BYTES = 100 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a run is."""
+
+    rows: int
+    seconds: float
+    cpu_seconds: float
+
+    @classmethod
+    def now(cls, rows: int) -> Mark:
+        """Return how far it is now."""
+        own = psutil.Process()
+        return cls(rows, time.monotonic(), sum(map(cpu_seconds, [own, *own.children(recursive=True)])))
+
+    def rates_since(self, earlier: Mark) -> tuple[float, float]:
+        """Return the texts a second of the clock, and of processor time."""
+        rows = self.rows - earlier.rows
+        return rows / (self.seconds - earlier.seconds), rows / (self.cpu_seconds - earlier.cpu_seconds)
+
+
 def main() -> None:
-    """Measure what is asked for, and print each round and the median of the ratios."""
+    """Measure what is asked for, and print each round and the medians of the ratios."""
     options = arguments()
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir="/tmp"))  # Ray's sockets are in it, whose paths must be short
     try:
@@ -44,10 +68,20 @@ def main() -> None:
         names, rounds = measure(options, folder, corpus)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    ratios = [second / first for first, second in rounds]
-    for (first, second), ratio in zip(rounds, ratios, strict=True):
-        print(f"{names[0]} {first:,.0f} texts/s, {names[1]} {second:,.0f} texts/s: {ratio:.2f}")
-    print(f"median {statistics.median(ratios):.2f}")
+    for first, second in rounds:
+        told = [f"{rate:,.0f} texts/s, {cpu:,.1f} by processor time" for rate, cpu in (first, second)]
+        print(f"{names[0]}: {told[0]}; {names[1]}: {told[1]}")
+    clock, cpu = (statistics.median(second[at] / first[at] for first, second in rounds) for at in (0, 1))
+    print(f"{names[1]} / {names[0]}, medians: {clock:.2f} by the clock, {cpu:.2f} by processor time")
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the processor time of a process; 0 for one that has ended."""
+    try:
+        spent = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(spent.user + spent.system)
 
 
 def one_machine(options: argparse.Namespace, folder: Path, corpus: Path) -> tuple[tuple[str, str], list[Any]]:
@@ -73,25 +107,27 @@ def two_nodes(options: argparse.Namespace, folder: Path, corpus: Path) -> tuple[
     return ("one node", "two nodes"), pairs
 
 
-def server_rate(address: str, corpus: Path, warm_rows: int) -> float:
-    """Return the texts a second of one bulk stream, after some rows."""
+def server_rate(address: str, corpus: Path, warm_rows: int) -> tuple[float, float]:
+    """Return the rates of one bulk stream, after some rows."""
     texts = [text for path in sorted(corpus.rglob("*.parquet")) for text in pq.read_table(path)["text"].to_pylist()]
-    began, done = 0.0, 0
+    began, done = None, 0
     with Client(address) as client:
         for batch in client.encode_stream(texts, batch_size=256):
             done += len(batch)
-            if not began and done >= warm_rows:
-                began, warm_rows = time.monotonic(), done
-    return (len(texts) - warm_rows) / (time.monotonic() - began)
+            if began is None and done >= warm_rows:
+                began = Mark.now(done)
+    assert began is not None
+    return Mark.now(done).rates_since(began)
 
 
-def job_rate(corpus: Path, output: Path, model: str, **pool: Any) -> float:
-    """Return the texts a second of a job, after its first file."""
-    told: list[Progress] = []
-    report = encode_files(corpus, output, model, progress=told.append, **pool)
+def job_rate(corpus: Path, output: Path, model: str, **pool: Any) -> tuple[float, float]:
+    """Return the rates of a job, after its first file."""
+    marks: list[Mark] = []
+    report = encode_files(
+        corpus, output, model, progress=lambda progress: marks.append(Mark.now(progress.rows)), **pool
+    )
     assert report.ok
-    first, last = told[0], told[-1]
-    return (last.rows - first.rows) / (last.seconds - first.seconds)
+    return marks[-1].rates_since(marks[0])
 
 
 def write_corpus(folder: Path, files: int, rows: int) -> Path:
