@@ -126,7 +126,7 @@ def job_rate(corpus: Path, output: Path, model: str, **pool: Any) -> tuple[float
     report = encode_files(
         corpus, output, model, progress=lambda progress: marks.append(Mark.now(progress.rows)), **pool
     )
-    assert report.ok
+    assert report.ok, report
     return marks[-1].rates_since(marks[0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,3 +39,22 @@ def test_an_engine_that_does_not_start_says_why(options: dict[str, object], mess
     with pytest.raises(EngineFailed, match=message):
         engine.begin(lambda client: client.models())
     engine.close()
+
+
+class OtherLoops(asyncio.DefaultEventLoopPolicy):
+    """Gives no loop of asyncio's own, as a process has it that has installed uvloop."""
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        raise NotImplementedError("another kind of loop")
+
+
+def test_an_engine_runs_on_loops_of_asyncio_whatever_the_process_has_chosen() -> None:
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(OtherLoops())
+    try:
+        engine = EmbeddedEngine({"models": ["/no/such/checkpoint"]})
+        with pytest.raises(EngineFailed, match="no/such"):
+            engine.begin(lambda client: client.models())
+        engine.close()
+    finally:
+        asyncio.set_event_loop_policy(before)

@@ -22,7 +22,7 @@ class EmbeddedEngine:
     def __init__(self, options: Mapping[str, Any]) -> None:
         """Take the options of an EmbeddedServer, and begin to start it; what is asked for waits until then."""
         self._options = dict(options)
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()  # whatever kind the process has chosen for itself
         self._ready: Future[AsyncClient] = Future()
         self._stop = asyncio.Event()
         # A daemon, as it must not keep the process of an actor that Ray ends; the workers then end by themselves.
@@ -49,7 +49,7 @@ class EmbeddedEngine:
         except BaseException as error:  # whoever waits for the server must learn of it
             if self._ready.done():
                 raise
-            self._ready.set_exception(EngineFailed(str(error)) if _is_worded(error) else error)
+            self._ready.set_exception(EngineFailed(_words(error)))
         finally:
             self._loop.close()
 
@@ -62,8 +62,9 @@ class EmbeddedEngine:
             await self._stop.wait()
 
 
-def _is_worded(error: BaseException) -> bool:
-    """Tell whether an error's message is for people."""
+def _words(error: BaseException) -> str:
+    """Return what an error says; by its name where that is not meant for people."""
     from bertstream.server.embedded import ServerFailed
 
-    return isinstance(error, ServerFailed | ConfigError)
+    told = str(error)
+    return told if isinstance(error, ServerFailed | ConfigError) else f"{type(error).__name__}: {told}"

@@ -54,7 +54,9 @@ class Keeper:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._keep())
+            # Of asyncio's own kind: another, which the process may have chosen, starts no processes in groups.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._keep())
         except Exception as error:  # Host.run has it worded for people
             if self.ready.done():
                 log.exception("the workers are kept no more")
