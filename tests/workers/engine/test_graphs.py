@@ -87,6 +87,7 @@ BATCHES = [[1], [16, 16, 16], [16, 5, 5, 1], [64], [50, 40, 38], [1] * 7, [2] * 
 
 
 @needs_compiler
+@pytest.mark.parametrize("program", ["bert", "roberta-pad", "nomic_bert"], indirect=True)
 @pytest.mark.parametrize("typed", [False, True])
 def test_a_replayed_batch_equals_a_plain_one(program: ScriptedProgram, typed: bool) -> None:
     tape = Tape()
