@@ -25,7 +25,10 @@ from tests.support.checkpoints import TEXTS
 Floats = NDArray[np.float32]
 Entity = dict[str, Any]
 
-FAMILIES = ["bert", "bert-cased", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert"]
+FAMILIES = [
+    *("bert", "bert-cased", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert"),
+    "deberta-v2",
+]
 STRATEGIES = ["none", "simple", "first", "average", "max"]
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC", "GPE-X")
 SEED = 11

@@ -27,7 +27,10 @@ from tests.support.checkpoints import CORPUS
 Floats = NDArray[np.float64]
 Found = dict[str, Any]
 
-FAMILIES = ["bert", "bert-cased", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert"]
+FAMILIES = [
+    *("bert", "bert-cased", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert"),
+    "deberta-v2",
+]
 SEED = 5
 PAIRS = [
     ("Who jumps?", CORPUS[0]),

@@ -43,6 +43,8 @@ FAMILIES = [
     "electra",
     "mpnet",
     "modernbert",
+    "deberta-v2",
+    "albert",
 ]
 MASKED = [
     "The quick [MASK] fox.",

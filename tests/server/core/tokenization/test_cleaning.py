@@ -91,7 +91,9 @@ def written(writing: Writing, ids: Sequence[int]) -> str:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda each: "-".join(map(str, each[0].values())) or "absent")
-@pytest.mark.parametrize("name", ["bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta", "camembert"])
+@pytest.mark.parametrize(
+    "name", ["bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta", "camembert", "deberta-v2", "albert"]
+)
 def test_texts_of_ids_are_those_of_transformers(
     punctuated: Callable[[str, dict[str, Any]], Path], name: str, settings: tuple[dict[str, Any], bool, bool]
 ) -> None:
