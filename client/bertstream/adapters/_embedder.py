@@ -35,7 +35,8 @@ class Connection:
         client: Client | None = None,
     ) -> None:
         self._settings = {"address": address, "tls": tls, "api_key_env_var": api_key_env_var}
-        self._given, self._made = client, None
+        self._given = client
+        self._made: Client | None = None
 
     @property
     def client(self) -> Client:

@@ -47,7 +47,7 @@ def quantized(vectors: NDArray[Any], precision: Precision) -> NDArray[Any]:
     least, greatest = vectors.min(axis=0), vectors.max(axis=0)
     step = (greatest - least) / BUCKETS
     levels = np.clip(np.floor((vectors - least) / np.where(step == 0, 1, step)), 0, BUCKETS)
-    return levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8)
+    return np.asarray(levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8))
 
 
 def similarities(name: Similarity, first: Any, second: Any) -> Any:

@@ -92,7 +92,7 @@ class BertstreamDocumentEmbedder:
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, list[Document]]:
         """Return copies of the documents with their vectors, with the checkpoint's prompt for documents."""
-        if isinstance(documents, str) or any(not isinstance(document, Document) for document in documents):
+        if any(not isinstance(document, Document) for document in documents):
             raise TypeError("BertstreamDocumentEmbedder takes documents; BertstreamTextEmbedder takes a str")
         vectors = self._embedder.documents(map(self._text, documents)).tolist()
         pairs = zip(documents, vectors, strict=True)

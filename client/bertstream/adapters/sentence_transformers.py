@@ -148,9 +148,9 @@ class SentenceTransformer:
             truncate_dim: how many of the first dimensions to keep.
         """
         texts = inputs if sentences is None else sentences
+        listed = [texts] if isinstance(texts, str) else list(texts)
         single = isinstance(texts, str)
         options = self._options(prompt_name, prompt)
-        listed = [texts] if single else list(texts)
         if output_value == "token_embeddings":
             states = self._connection.client.forward(listed, ["last_hidden_state"], **options)
             found = [tensor(np.array(each.last_hidden_state)) for each in states]

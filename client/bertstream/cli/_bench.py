@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bertstream.cli._input import STDIN, add_lines_options, reads_lines, texts_of
 from bertstream.cli._options import Commands, UsageError, add_model, client, command, numbers
 from bertstream.cli._output import print_json
-from bertstream.cli._table import table
+from bertstream.cli._tables import shown_table
 
 if TYPE_CHECKING:
     from bertstream.cli._measuring import Measured
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         workers = f"{model.workers} worker{'' if model.workers == 1 else 's'}"
         print(f"{model.name} on bertstream {version}: {model.compute_type}, {model.device}, {workers}")
-        print(table(HEADER, map(_row, rows), right=range(1, len(HEADER))))
+        print(shown_table(HEADER, map(_row, rows), right=range(1, len(HEADER))))
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bertstream.cli import (
     _attention,
     _bench,
+    _doctor,
     _encode,
     _generate,
     _health,
@@ -27,7 +28,7 @@ from bertstream.cli import (
 from bertstream.cli._input import refuse_names_of_files
 from bertstream.cli._interrupt import INTERRUPTED, check, interruptible
 from bertstream.cli._options import UsageError
-from bertstream.cli._output import write_any_text
+from bertstream.cli._output import coloured, write_any_text
 from bertstream.cli._shell import completion, man
 from bertstream.cli._top import command as top
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from bertstream.client import BertstreamError
 
 GROUPS: dict[str, tuple[Any, ...]] = {
-    "the server": (_server, _models, _loading, _health, top, _bench),
+    "the server": (_server, _models, _loading, _health, _doctor, top, _bench),
     "tokens and vectors": (_tokenize, _encode, _similarity),
     "inside the model": (_layers, _attention),
     "task heads": _tasks.COMMANDS,
@@ -43,12 +44,14 @@ GROUPS: dict[str, tuple[Any, ...]] = {
     "the shell": (completion, man),
 }
 OK, FAILED, USAGE, UNAVAILABLE = 0, 1, 2, 3
+RED = 31
 
 EPILOG = """\
 examples:
   bertstream serve                                   serve the embedded model on 127.0.0.1:50051
   bertstream serve bert-base-uncased --device auto   serve a checkpoint of the Hugging Face hub, or a directory
   bertstream models                                  what is served, with its limits
+  bertstream doctor                                  what this machine and its server lack, and what to do
   bertstream top                                     live numbers of a server with --admin-port
   bertstream tokenize "Hello, Welt!"                 tokens, ids and offsets
   bertstream encode "A text" "Another"               a summary of their vectors
@@ -115,15 +118,29 @@ def _client_error() -> type[BertstreamError]:
 def _complain_of_call(error: BertstreamError, address: str) -> int:
     from bertstream.client import Unavailable
 
+    told = f"{error}{_next_step(error)}"
     if not isinstance(error, Unavailable):
-        return _complain(error, FAILED)
+        return _complain(told, FAILED)
     # An error without a reason is gRPC's own, which does not always name the address.
-    return _complain(str(error) if error.reason else f"no server at {address}: {error}", UNAVAILABLE)
+    return _complain(told if error.reason else f"no server at {address}: {told}", UNAVAILABLE)
+
+
+def _next_step(error: BertstreamError) -> str:
+    """Return what to do about an error, where the server or the client has not said it already."""
+    from bertstream.client import DeadlineExceeded, Unauthenticated, Unavailable
+
+    if isinstance(error, Unavailable) and not error.reason and "refused" in str(error):
+        return "; start one with `bertstream serve`, or say --address; `bertstream doctor` tells more"
+    if isinstance(error, Unauthenticated):
+        return "; give a key by BERTSTREAM_API_KEY or --api-key"
+    if isinstance(error, DeadlineExceeded):
+        return "; give it longer with --timeout SECONDS, or ask for less at once"
+    return ""
 
 
 def _complain(error: object, code: int) -> int:
     line = " ".join(str(error).split())
-    print(f"bertstream: error: {line}", file=sys.stderr)
+    print(f"bertstream: {coloured('error:', RED, sys.stderr)} {line}", file=sys.stderr)
     return code
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertstream.cli._options import Commands, client, command
 from bertstream.cli._output import print_json
-from bertstream.cli._table import table
+from bertstream.cli._tables import shown_table
 
 if TYPE_CHECKING:
     from bertstream.client import Model
@@ -51,7 +51,9 @@ def models_table(models: Iterable[Model]) -> str:
     """Return a table of models, and below it the deviation from float32 of each model in another precision."""
     listed = list(models)
     lines = [f"{each.name} in {each.compute_type}: {cosine}" for each in listed if (cosine := _cosine(each))]
-    return "\n\n".join([table(HEADER, map(_row, listed), right=(2, 3, 4, 8)), *(["\n".join(lines)] if lines else [])])
+    return "\n\n".join(
+        [shown_table(HEADER, map(_row, listed), right=(2, 3, 4, 8)), *(["\n".join(lines)] if lines else [])]
+    )
 
 
 def _row(model: Model) -> tuple[str, ...]:
@@ -100,4 +102,4 @@ def _details(model: Model) -> str:
         "precision_test": _precision(model),
         "warnings": "; ".join(model.warnings),
     }
-    return table(("FIELD", "VALUE"), ((name, str(value) or "-") for name, value in values.items()))
+    return shown_table(("FIELD", "VALUE"), ((name, str(value) or "-") for name, value in values.items()))

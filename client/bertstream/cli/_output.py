@@ -36,9 +36,15 @@ def shows(text: str) -> bool:
     return True
 
 
-def has_colour() -> bool:
-    """Return whether standard output may be coloured."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def has_colour(stream: TextIO | None = None) -> bool:
+    """Return whether a stream, by default standard output, may be coloured."""
+    terminal = (sys.stdout if stream is None else stream).isatty()
+    return terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def coloured(text: str, colour: int, stream: TextIO | None = None) -> str:
+    """Return the text in one of the terminal's colours, such as 31 for red, where the stream may be coloured."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if has_colour(stream) else text
 
 
 def note(line: str) -> None:

@@ -52,16 +52,21 @@ def run(name: str, argv: Sequence[str]) -> int:
     """Run the server's own command. An ImportError in it is a bug, and is raised as it is."""
     if PYTHON >= FIRST_PYTHON_WITHOUT_TORCHSCRIPT:
         raise UsageError(f"`bertstream {name}` {TOO_NEW}, and this is {'.'.join(map(str, PYTHON))}: {WHAT_TO_DO}")
-    if missing := [module for module in REQUIRED if not _is_installed(module)]:
+    if missing := missing_modules():
         state = "the server is not installed" if len(missing) == len(REQUIRED) else f"there is no {', '.join(missing)}"
         raise UsageError(f"`bertstream {name}` needs the server, but {state}: pip install 'bertstream[server]'")
     module = importlib.import_module(_ELSEWHERE.get(name, "bertstream.server.cli"))
     return int(getattr(module, f"{name}_main")(list(argv)) or 0)
 
 
+def missing_modules() -> list[str]:
+    """Return the modules that the server lacks."""
+    return [module for module in REQUIRED if not _is_installed(module)]
+
+
 def parser_of(name: str) -> argparse.ArgumentParser | None:
     """Return the parser of a command that belongs to the server, or None for others, and where it is not installed."""
-    if name not in COMMANDS or not all(map(_is_installed, REQUIRED)):
+    if name not in COMMANDS or missing_modules():
         return None
     parser: argparse.ArgumentParser = importlib.import_module("bertstream.server.cli").PARSERS[name]()
     return parser

@@ -9,7 +9,8 @@ from bertstream.cli._files import add_files, run_files, sources_of, wants_files
 from bertstream.cli._input import add_texts, chunks, texts_of
 from bertstream.cli._options import Commands, add_model, add_text_options, client, command, text_options
 from bertstream.cli._output import print_json
-from bertstream.cli._table import clipped, table
+from bertstream.cli._table import clipped
+from bertstream.cli._tables import shown_table
 
 if TYPE_CHECKING:
     from bertstream.client import Tokens
@@ -69,4 +70,4 @@ def _print_table(text: str, tokens: Tokens) -> None:
         (start, end), word = spans[index], words[index]
         found = ("-", "-", "-", "") if tokens.special_tokens_mask[index] else (start, end, word, text[start:end])
         rows.append([str(cell) for cell in (index, token, number, *found)])
-    print(table(HEADER, rows, right=(0, 2, 3, 4, 5)), end="\n\n")
+    print(shown_table(HEADER, rows, right=(0, 2, 3, 4, 5)), end="\n\n")

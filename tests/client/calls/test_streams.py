@@ -238,7 +238,7 @@ async def test_cancelling_a_task_cancels_the_call(server: FakeServer) -> None:
                 pass
 
         task = asyncio.create_task(consume())
-        await asyncio.sleep(0.2)
+        await server.seen.call_of("StreamEncodings")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -191,7 +191,7 @@ async def test_cancelling_a_task_cancels_the_call(server: FakeServer) -> None:
     server.does.layer_gate = threading.Event()
     async with AsyncClient(server.address) as client:
         task = asyncio.create_task(_rest(client.stream_layers("ab")))
-        await asyncio.sleep(0.2)
+        await server.seen.call_of("StreamLayers")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -192,7 +192,7 @@ async def test_cancelling_a_task_cancels_the_call(server: FakeServer) -> None:
             return [piece async for piece in client.stream_generate("ab")]
 
         task = asyncio.create_task(all_pieces())
-        await asyncio.sleep(0.2)
+        await server.seen.call_of("StreamGeneration")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

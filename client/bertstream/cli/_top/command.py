@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
             print_json(numbers)
         return 0
     if importlib.util.find_spec("rich") is None:
-        raise UsageError("`bertstream top` needs rich (pip install 'bertstream[server]'), or --json")
+        raise UsageError("`bertstream top` needs rich (pip install 'bertstream[cli]'), or --json")
     if arguments.once:
         _print(admin.once())
         return 0

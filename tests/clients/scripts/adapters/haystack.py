@@ -21,7 +21,7 @@ pipeline = Pipeline()
 pipeline.add_component("query", BertstreamTextEmbedder(address, "all-MiniLM-L6-v2"))
 pipeline.add_component("retriever", InMemoryEmbeddingRetriever(store, top_k=1))
 pipeline.connect("query.embedding", "retriever.query_embedding")
-again = Pipeline.loads(pipeline.dumps())  # with an empty store
+again = Pipeline.loads(pipeline.dumps(), allowed_modules=["bertstream.adapters.haystack"])  # with an empty store
 titled = BertstreamDocumentEmbedder(
     address, "all-MiniLM-L6-v2", meta_fields_to_embed=["title"], embedding_separator=" "
 )
