@@ -51,6 +51,18 @@ def test_encode(capsys: Capture) -> None:
     assert told.startswith("v.jsonl: 2 rows, 0.")
 
 
+def test_long_rows_and_their_kind(server: FakeServer) -> None:
+    windows = ["--long-texts", "windows", "--stride", "3", "--window-pooling", "max"]
+    write("in.jsonl", {"text": "a"})
+    assert main(["encode", "in.jsonl", "-o", "v.jsonl", "--kind", "query", *windows]) == 0
+    asked = server.seen.options
+    assert asked is not None
+    assert (asked.text_kind, asked.windows, asked.stride, asked.window_pooling) == (1, True, 3, 2)
+    for command in (["classify"], ["rerank", "a query", "--column", "text"]):
+        assert main([*command, "-o", f"{command[0]}.jsonl", *windows, "in.jsonl"]) == 0
+        assert (server.seen.task.windows, server.seen.task.stride, server.seen.task.window_pooling) == (True, 3, 2)
+
+
 def test_rows_that_fail_have_an_exit_code(capsys: Capture) -> None:
     write("in.jsonl", {"text": "a"}, {"text": "bad"})
     assert main(["encode", "in.jsonl", "-o", "v.npy", "--no-progress", "--json"]) == 4

@@ -73,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Encode the texts. Returns 1 if some failed, or 4 if some rows of files did."""
     if wants_files(arguments, arguments.texts, texts_too=True):
         options = {"wire_type": arguments.wire_type, "batch_size": arguments.batch_size}
-        options = {**options, **text_options(arguments), **vector_options(arguments)}
+        options = {**options, **text_options(arguments), **vector_options(arguments), **window_options(arguments)}
+        options["kind"] = arguments.kind
         return run_files(arguments, "encode", sources_of(arguments, arguments.texts), options)
     tally, shows_progress = _Tally(), _shows_progress(arguments)
     with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection, _writer(arguments) as writer:

@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run_files(arguments: argparse.Namespace) -> int:
     """Write a score for each row: of its query and document, or of its document and the query that is given."""
     given = {name: getattr(arguments, name) for name in ("top_k", "function", "label")}
-    options = {**given, **task_options(arguments)}
+    options = {**given, **task_options(arguments), **window_options(arguments)}
     if arguments.texts or arguments.input is not None:
         documents = sources_of(arguments, arguments.texts)
         return run_files(arguments, "rerank", documents, options, first=arguments.query)
