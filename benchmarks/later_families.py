@@ -64,7 +64,11 @@ def theirs(model: Any, ids: list[Tensor]) -> Callable[[], None]:
 def ours(program: ScriptedProgram, ids: list[Tensor]) -> Callable[[], None]:
     """Return a function that computes the texts' last states by a program."""
     packed, lengths = torch.cat(ids), [len(text) for text in ids]
-    return lambda: program.hidden_states(packed, None, lengths, [program.description.layers]) and None
+
+    def run() -> None:
+        program.hidden_states(packed, None, lengths, [program.description.layers])
+
+    return run
 
 
 @torch.inference_mode()

@@ -45,6 +45,6 @@ def test_systemd_takes_it_and_finds_it_confined(tmp_path: Path) -> None:
     unit.write_text(UNIT.read_text().replace("/opt/bertstream/bin/bertstream", "/bin/true"))
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", unit]  # 2.0 of 10
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]  # 2.0 of 10
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,8 @@ def save(directory: Path, base: Path, default_route: str = "document") -> Path:
 def by_token(directory: Path) -> Path:
     """Write the weights as a table by token, as other checkpoints have them."""
     folder = directory / "query_0_SparseStaticEmbedding"
-    weights = SparseEncoder(str(directory), device="cpu")[0].sub_modules["query"][0].weight.tolist()
+    routes: Any = SparseEncoder(str(directory), device="cpu")[0]
+    weights = routes.sub_modules["query"][0].weight.tolist()
     names = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     write_json(folder / "idf.json", {name: weights[number] for name, number in names.items()})
     write_json(folder / "config.json", {"frozen": True, "path": "idf.json"})

@@ -61,7 +61,7 @@ def _shapes(vocabulary: int, feed_forward: str, architecture: str) -> list[tuple
     def linear(name: str, *size: int) -> list[tuple[str, tuple[int, ...]]]:
         return [(f"{name}.weight", size), (f"{name}.bias", size[:1])]
 
-    found = [("embeddings.word_embeddings.weight", (vocabulary, HIDDEN))]
+    found: list[tuple[str, tuple[int, ...]]] = [("embeddings.word_embeddings.weight", (vocabulary, HIDDEN))]
     found += [("embeddings.token_type_embeddings.weight", (2, HIDDEN)), *linear("embeddings.LayerNorm", HIDDEN)]
     for layer in (f"encoder.layer.{i}" for i in range(LAYERS)):
         for part in ("self.query", "self.key", "self.value", "output.dense"):

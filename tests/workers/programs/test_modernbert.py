@@ -83,7 +83,8 @@ def test_biases_of_heads_are_the_config_s(tmp_path: Path, compile_cache: Path, c
 
 def test_a_classifier_without_a_vocabulary_is_no_masked_model(tmp_path: Path, compile_cache: Path) -> None:
     """Its dense layer and norm are those that predicting tokens would have."""
-    config = {"architecture": "ModernBertForSequenceClassification", "decoder_bias": False, "num_hidden_layers": 1}
+    config: dict[str, Any] = {"decoder_bias": False, "num_hidden_layers": 1}
+    config["architecture"] = "ModernBertForSequenceClassification"
     assert HeadPair(tiny_modernbert(tmp_path / "made", **config), compile_cache).heads == ("sequence_classification",)
 
 

@@ -78,7 +78,7 @@ class InProcessChannel(grpc.aio.Channel):
         ) -> CallerEnd:
             async def run(end: HandlerEnd) -> Any:
                 context: Any = end
-                call = GrpcCall(name.removeprefix("/"), context)
+                call = GrpcCall(name.removeprefix("/"), context, end.time_remaining())
                 CURRENT.set(call)
                 return await through(call, lambda: serve(request, context))
 
