@@ -71,7 +71,7 @@ async def test_it_answers_replaces_workers_and_leaves_nothing(
         (other,) = workers_of(os.getpid())
         assert other.pid != worker.pid
         assert len(files(sockets)) == 1
-    assert not server.live
+    await until(lambda: not server.live)
     assert workers_of(os.getpid()) == []
     assert files(sockets) == []
 

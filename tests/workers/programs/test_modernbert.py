@@ -83,9 +83,9 @@ def test_biases_of_heads_are_the_config_s(tmp_path: Path, compile_cache: Path, c
 
 def test_a_classifier_without_a_vocabulary_is_no_masked_model(tmp_path: Path, compile_cache: Path) -> None:
     """Its dense layer and norm are those that predicting tokens would have."""
-    config: dict[str, Any] = {"decoder_bias": False, "num_hidden_layers": 1}
-    config["architecture"] = "ModernBertForSequenceClassification"
-    assert HeadPair(tiny_modernbert(tmp_path / "made", **config), compile_cache).heads == ("sequence_classification",)
+    architecture = "ModernBertForSequenceClassification"
+    made = tiny_modernbert(tmp_path / "made", architecture=architecture, decoder_bias=False, num_hidden_layers=1)
+    assert HeadPair(made, compile_cache).heads == ("sequence_classification",)
 
 
 def test_a_bias_that_is_promised_and_missing_is_told(
