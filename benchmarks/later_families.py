@@ -61,14 +61,10 @@ def theirs(model: Any, ids: list[Tensor]) -> Callable[[], None]:
     return run
 
 
-def ours(program: ScriptedProgram, ids: list[Tensor]) -> Callable[[], None]:
+def ours(program: ScriptedProgram, ids: list[Tensor]) -> Callable[[], object]:
     """Return a function that computes the texts' last states by a program."""
     packed, lengths = torch.cat(ids), [len(text) for text in ids]
-
-    def run() -> None:
-        program.hidden_states(packed, None, lengths, [program.description.layers])
-
-    return run
+    return lambda: program.hidden_states(packed, None, lengths, [program.description.layers])
 
 
 @torch.inference_mode()
