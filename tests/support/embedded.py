@@ -52,5 +52,10 @@ async def _serve(models: Sequence[str]) -> None:
         await asyncio.Event().wait()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve the models that the command line names, until killed."""
     asyncio.run(_serve(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,9 @@ def files(folder: Path) -> list[str]:
 
 
 @contextmanager
-def served_apart(model: Path) -> Iterator[psutil.Process]:
+def served_apart(model: Path, *code: str) -> Iterator[psutil.Process]:
     """Yield a process with an embedded server that is ready, and kill it."""
-    command = [sys.executable, "-m", "tests.support.embedded", str(model)]
+    command = [sys.executable, *(code or ("-m", "tests.support.embedded")), str(model)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -110,3 +111,12 @@ async def test_nothing_outlives_a_process_that_is_killed(checkpoint: Callable[[s
     _, alive = psutil.wait_procs(children, timeout=20)
     assert alive == []
     await until(lambda: not files(sockets))
+
+
+def test_it_runs_in_the_loop_of_others(checkpoint: Callable[[str], Path]) -> None:
+    """uvloop, which Ray installs for all of a process, knows fewer ways to start a child, and has other transports."""
+    if find_spec("uvloop") is None:
+        pytest.skip("uvloop is not installed")
+    code = "import uvloop; uvloop.install(); from tests.support.embedded import main; main()"
+    with served_apart(checkpoint("bert"), "-c", code) as process:
+        assert workers_of(process.pid)

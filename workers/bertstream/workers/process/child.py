@@ -278,7 +278,7 @@ async def _spawn(spec: ChildSpec, control_fd: int, output: strays.Output) -> asy
         stderr=output.fd,
         env={**os.environ, **spec.environment, **output.environment},
         pass_fds=(control_fd, *output.inherited),
-        process_group=0,
+        start_new_session=True,  # a group of its own; by this name, as uvloop's loops, which Ray brings, know no other
     )
 
 
