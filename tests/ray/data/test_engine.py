@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed (bertstream[ray])")
 
+from bertstream.ray.data.actors import engine_of
 from bertstream.ray.data.asking import ask
 from bertstream.ray.data.engine import EmbeddedEngine
 from bertstream.ray.data.tasks import EngineFailed
@@ -48,13 +49,13 @@ class OtherLoops(asyncio.DefaultEventLoopPolicy):
         raise NotImplementedError("another kind of loop")
 
 
-def test_an_engine_runs_on_loops_of_asyncio_whatever_the_process_has_chosen() -> None:
+def test_an_actor_goes_back_to_loops_of_asyncio() -> None:
     before = asyncio.get_event_loop_policy()
     asyncio.set_event_loop_policy(OtherLoops())
     try:
-        engine = EmbeddedEngine({"models": ["/no/such/checkpoint"]})
+        engine = engine_of({"models": ["/no/such/checkpoint"]})
+        assert type(asyncio.get_event_loop_policy()) is asyncio.DefaultEventLoopPolicy
         with pytest.raises(EngineFailed, match="no/such"):
             engine.begin(lambda client: client.models())
-        engine.close()
     finally:
         asyncio.set_event_loop_policy(before)

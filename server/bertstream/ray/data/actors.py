@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
@@ -22,6 +23,8 @@ _LOCK = threading.Lock()
 
 def engine_of(options: Mapping[str, Any]) -> EmbeddedEngine:
     """Return the engine with these options, of which a process has one, however many of Ray's calls run in it."""
+    # Ray's actors may have uvloop, whose policy gives no loop what it needs to start processes.
+    asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
     with _LOCK:
         key = repr(sorted(options.items()))
         if key not in _ENGINES:
