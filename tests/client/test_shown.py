@@ -176,3 +176,9 @@ def test_a_package_that_is_missing_is_named(package: str, method: str, monkeypat
         getattr(HeatMap(WEIGHTS[0], NAMES, NAMES), method)()
     with pytest.raises(ModuleNotFoundError, match=message):
         getattr(HeatMaps([HeatMap(WEIGHTS[0], NAMES, NAMES)])[0], method)()
+
+
+def test_maps_are_as_wide_as_their_titles() -> None:
+    title = "a title that is far longer than a map of one square"
+    drawn = HeatMaps([HeatMap(np.ones((1, 1)), ["a"], ["b"], title)] * 2, across=2).svg()
+    assert float(ElementTree.fromstring(drawn).get("width", "0")) > 2 * 7 * len(title)

@@ -76,7 +76,8 @@ def _map(drawn: Drawn) -> tuple[str, float, float]:
         place = f"{left + right * CELL + 12:g} {top - 5:g}"
         parts.append(f'<text transform="translate({place}) rotate(-90)">{_label(label)}</text>')
     parts.extend(_cells(values, rows, columns, left, top))
-    return "".join(parts), left + len(columns) * CELL, top + len(rows) * CELL
+    width = max(left + len(columns) * CELL, CHARACTER * len(drawn.title + note))
+    return "".join(parts), width, top + len(rows) * CELL
 
 
 def _cells(values: NDArray[Any], rows: Sequence[str], columns: Sequence[str], left: float, top: float) -> Iterable[str]:
