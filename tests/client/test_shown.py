@@ -9,7 +9,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-import torch
 
 from bertstream.client import EncodedBatch, HeatMap, HeatMaps, Layer, Outputs, Timings, Tokens, Usage
 
@@ -132,6 +131,7 @@ def test_tokens_in_a_notebook(tokens: Tokens) -> None:
 
 
 def test_tensors(outputs: Outputs) -> None:
+    torch = pytest.importorskip("torch")  # the client is also tested without it
     found = outputs.to_torch()
     assert sorted(found) == ["attentions", "hidden_states", "pooled", "token_ids"]
     assert (found["pooled"].dtype, found["attentions"][5].dtype) == (torch.float16, torch.float32)

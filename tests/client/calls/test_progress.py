@@ -93,6 +93,7 @@ def test_a_bar() -> None:
 
 @pytest.mark.parametrize("notebook", [True, False])
 def test_who_gets_a_bar(notebook: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tqdm")
     if notebook:
         monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     shown: dict[Any, str] = {}
