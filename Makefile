@@ -54,7 +54,7 @@ test-newest: | $(NEWEST_VENV)/bin/python ## The same with the newest ones that t
 	@$(NEWEST_VENV)/bin/python -m pytest -n auto $(SMOKE) $(PYTEST_ARGS)
 
 test-client: | $(CLIENT_VENV)/bin/python ## The client's tests without the server's packages, with any Python from 3.11 on (PYTHON=python3.14)
-	@$(CLIENT_VENV)/bin/python -m pip install --quiet --upgrade -e '.[otel]' hypothesis pytest pytest-asyncio pytest-timeout trustme
+	@$(CLIENT_VENV)/bin/python -m pip install --quiet --upgrade -e '.[otel]' hypothesis psutil pytest pytest-asyncio pytest-timeout trustme
 	@$(CLIENT_VENV)/bin/python -m pytest --confcutdir=tests/client tests/client $(PYTEST_ARGS)
 
 test-clients: $(VENV)/.installed-dev $(CLIENT_VENVS:%=%/.installed) $(NODE_PACKAGES)/.installed ## Install others' clients, each apart, and ask a server with each
