@@ -195,3 +195,10 @@ def test_the_walk_of_a_text_is_short() -> None:
 def test_the_page_of_metrics_is_made_from_their_declarations() -> None:
     made, written = metrics_page.page(), metrics_page.PAGE.read_text("utf-8")
     assert written == made, "make it again: python -m deploy.metrics_page"
+
+
+def test_the_page_of_models_has_all_families() -> None:
+    rows = table("docs/models.md", "Families")
+    assert {name for row in rows for name in re.findall(r"`([a-z][a-z0-9_-]*)`", row[0]) if name in FAMILIES} == set(
+        FAMILIES
+    )

@@ -17,11 +17,14 @@ from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
 from bertstream.client import AsyncClient, Client, FailedPrecondition, InvalidArgument, TextKind, WireType
+from bertstream.workers.compile.checkpoints import CheckpointError
+from bertstream.workers.compile.compiler import compile_model
 from tests.support.checkpoints import TEXTS
 from tests.support.hosted import hosted
 from tests.support.multi_vector import MARKERS, MULTI_VECTOR_MAKERS, WIDTH, bge_m3, projection_matrix
 
 NEAR = 1e-5
+OTHERS = ("mpnet", "modernbert")  # whose attention has a bias by distance, and windows
 Checkpoint = Callable[[str], Path]
 QUERIES = ("fox", "The quick brown fox, and the lazy dog.", "", "word " * 40)
 DOCUMENTS = TEXTS[:8]
@@ -31,7 +34,7 @@ DOCUMENTS = TEXTS[:8]
 def directories(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder, base = tmp_path_factory.mktemp("multi-vector"), checkpoint("bert")
     made = {name: make(folder / name, base) for name, make in MULTI_VECTOR_MAKERS.items()}
-    others = {"mpnet": MULTI_VECTOR_MAKERS["native"](folder / "mpnet", checkpoint("mpnet"))}
+    others = {name: MULTI_VECTOR_MAKERS["native"](folder / name, checkpoint(name)) for name in OTHERS}
     return {**made, **others, "m3": bge_m3(folder / "m3", checkpoint("xlm-roberta")), "bert": base}
 
 
@@ -51,7 +54,7 @@ def theirs(directory: Path) -> MultiVectorEncoder:
     return MultiVectorEncoder(str(directory), device="cpu")
 
 
-@pytest.mark.parametrize("name", [*MULTI_VECTOR_MAKERS, "mpnet"])
+@pytest.mark.parametrize("name", [*MULTI_VECTOR_MAKERS, *OTHERS])
 def test_vectors_and_scores_are_those_of_sentence_transformers(
     client: Client, directories: dict[str, Path], name: str
 ) -> None:
@@ -183,6 +186,12 @@ def test_dense_vectors_know_the_kind_too(client: Client) -> None:
     asked = client.encode(text, model="native", kind="query")
     named = client.encode(text, model="native", prompt_name="query")
     np.testing.assert_allclose(asked, named, atol=NEAR)
+
+
+def test_a_family_that_attends_to_all_is_refused(checkpoint: Checkpoint, compile_cache: Path, tmp_path: Path) -> None:
+    directory = MULTI_VECTOR_MAKERS["native"](tmp_path / "model", checkpoint("deberta-v2"))
+    with pytest.raises(CheckpointError, match="not attended to by deberta-v2 is not supported"):
+        compile_model(directory, cache=compile_cache)
 
 
 def test_what_cannot_be_asked_for(client: Client) -> None:

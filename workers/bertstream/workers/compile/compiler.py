@@ -149,6 +149,8 @@ def _read(root: Path, tell: Progress, options: ReadingOptions = DEFAULT_OPTIONS)
     checkpoint = checkpoints.transformer_folder(root)
     config = checkpoints.read_config(checkpoint, root, Task(options.task))
     sentence = checkpoints.read_sentence_settings(root, config.shape.hidden_size)
+    if not config.shape.TAILS:
+        sentence = sentence.without_tails(config.family.name)
     _refuse(root, (*config.unsupported, *sentence.unsupported), options)
     tokenizer = checkpoints.read_tokenizer(checkpoint, config.family)
     if sentence.multi_vector is not None:

@@ -33,6 +33,7 @@ _NORM = "layer_norm"
 class DebertaShape(EncoderShape):
     """Hold the sizes and switches of a DeBERTa, by transformers' defaults where config.json may leave them out."""
 
+    TAILS: ClassVar[bool] = False
     COUNTS: ClassVar[Mapping[str, int]] = {
         **{name: most for name, most in EncoderShape.COUNTS.items() if name != "type_vocabulary_size"},
         "intermediate_size": 1 << 20,

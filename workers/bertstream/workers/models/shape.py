@@ -29,6 +29,8 @@ class EncoderShape:
         "attention_heads": 1 << 10,
     }
 
+    TAILS: ClassVar[bool] = True  # whether texts may have tokens at their end that are not attended to
+
     vocabulary_size: int
     hidden_size: int
     layers: int

@@ -54,6 +54,14 @@ class SentenceSettings:
     unsupported: tuple[str, ...] = ()  # what would have to be run and cannot be
     warnings: tuple[str, ...] = ()
 
+    def without_tails(self, family: str) -> SentenceSettings:
+        """Return the settings for an encoder in which all tokens of a text are attended to."""
+        own = self.multi_vector
+        if own is None or own.expansion is None or own.expansion.attend:
+            return self
+        what = f"an expansion of queries that is not attended to by {family}"
+        return replace(self, unsupported=(*self.unsupported, what), multi_vector=replace(own, expansion=None))
+
 
 def read_sentence_settings(root: Path, hidden_size: int) -> SentenceSettings:
     """Parse the files. Without modules.json, the pooling is the mean, not normalised. Raises CheckpointError."""
