@@ -155,11 +155,33 @@ def test_any_value_of_sentence_transformers_files(copy: Callable[[str], Path], f
     directory = sentence_files(copy("bert"))
     found = json.loads((directory / file).read_text()) if (directory / file).exists() else {}
     more = ("prompts", "default_prompt_name", "truncate_dim", "max_seq_length", "do_lower_case", "modality_config")
-    for key in (*found, *more, "pooling_mode", "transformer_task", "module_output_name", "activation_fn", "model_type"):
+    more += ("pooling_mode", "transformer_task", "module_output_name", "activation_fn", "model_type")
+    for key in (*found, *more):
         write_json(directory / file, found | {key: value})
         message = refused(lambda: read_sentence_settings(directory, 32))
         assert "\n" not in message
         assert len(message) < 300 + len(str(directory))
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:12])
+def test_any_value_of_multi_vector_files(copy: Callable[[str], Path], value: Any) -> None:
+    directory = sentence_files(copy("bert"))
+    file = directory / "config_sentence_transformers.json"
+    lengths = (
+        "query_length",
+        "document_length",
+        "max_seq_length",
+        "similarity_fn_name",
+        "prompts",
+        "default_prompt_name",
+    )
+    marks = ("query_prefix", "document_prefix", "skiplist_words", "do_query_expansion", "attend_to_expansion_tokens")
+    for found in ({"model_type": "MultiVectorEncoder"}, {"query_prefix": "[Q] ", "document_prefix": "[D] "}):
+        for key in (*lengths, *marks, "query_expansion", "model_type"):
+            write_json(file, found | {key: value})
+            message = refused(lambda: read_sentence_settings(directory, 32))
+            assert "\n" not in message
+            assert len(message) < 300 + len(str(directory))
 
 
 @pytest.mark.parametrize(

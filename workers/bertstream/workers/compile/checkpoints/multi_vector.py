@@ -81,9 +81,10 @@ def read_multi_vector(
     first: the settings of the encoder's module; general: those of the whole.
     """
     if not modules:
-        config = read_object(root / "config.json")
-        return _of_stanford(root, hidden_size) if STANFORD in (config.get("architectures") or ()) else None
-    kind = general.get("model_type") or "SentenceTransformer"
+        architectures = read_object(root / "config.json").get("architectures")
+        is_stanfords = isinstance(architectures, list) and STANFORD in architectures
+        return _of_stanford(root, hidden_size) if is_stanfords else None
+    kind = str(general.get("model_type") or "SentenceTransformer")
     by_prefix = kind == "SentenceTransformer" and any(key in general for key in _PREFIXES)
     if kind not in _OWN_TYPES and not by_prefix:
         return None
@@ -189,17 +190,23 @@ def _mask(settings: MultiVectorSettings, module: Module, hidden_size: int) -> Mu
     if config.get("keep_only_token_ids"):
         return settings.refusing(f"{module} that keeps only some ids")
     tasks = config.get("skiplist_tasks", ["document"])
-    tasks = [tasks] if isinstance(tasks, str) else list(tasks or ())
+    tasks = [tasks] if isinstance(tasks, str) else tasks or ()
+    words = config.get("skiplist_words") or ()
+    if not isinstance(tasks, list | tuple) or not isinstance(words, list | str | tuple):
+        return settings.refusing(f"{module} whose words or tasks are no lists")
     if unknown := [task for task in tasks if task not in KINDS]:
         return settings.refusing(f"{module} for {shown(unknown[0])}")
-    words = tuple(map(str, config.get("skiplist_words") or ()))
-    return replace(settings, skipped_words=words, skips_in=tuple(kind for kind in KINDS if kind in tasks))
+    return replace(
+        settings, skipped_words=tuple(map(str, words)), skips_in=tuple(kind for kind in KINDS if kind in tasks)
+    )
 
 
 def _skipping(settings: MultiVectorSettings, general: Mapping[str, Any]) -> MultiVectorSettings:
     """Return the settings with the words that PyLate skips in documents, by default punctuation."""
-    words = general.get("skiplist_words")
-    return replace(settings, skipped_words=tuple(string.punctuation if words is None else map(str, words)))
+    words = general.get("skiplist_words", string.punctuation)
+    if not isinstance(words, list | str | None):
+        return settings.refusing(f"skiplist_words that are no list of words, but {words!r:.40}")
+    return replace(settings, skipped_words=tuple(map(str, string.punctuation if words is None else words)))
 
 
 def _dropout(settings: MultiVectorSettings, module: Module, hidden_size: int) -> MultiVectorSettings:
