@@ -202,7 +202,8 @@ def test_a_key_is_sent_and_asked_for(
     fake: FakeAdminPort, fails: Fails, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake.key = "sesame"
-    assert fails("top", "--once") == (1, "bertstream: error: this needs a key\n")
+    wanted = "this needs a key; give a key by BERTSTREAM_API_KEY or --api-key"
+    assert fails("top", "--once") == (1, f"bertstream: error: {wanted}\n")
     monkeypatch.setenv("BERTSTREAM_API_KEY", "sesame")
     assert main(["top", "--once"]) == 0
     assert "sesame" not in capsys.readouterr().out
