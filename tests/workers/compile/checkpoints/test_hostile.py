@@ -155,8 +155,8 @@ def test_any_value_of_sentence_transformers_files(copy: Callable[[str], Path], f
     directory = sentence_files(copy("bert"))
     found = json.loads((directory / file).read_text()) if (directory / file).exists() else {}
     more = ("prompts", "default_prompt_name", "truncate_dim", "max_seq_length", "do_lower_case", "modality_config")
-    more += ("pooling_mode", "transformer_task", "module_output_name", "activation_fn", "model_type")
-    for key in (*found, *more):
+    kinds = ("pooling_mode", "transformer_task", "module_output_name", "activation_fn", "model_type")
+    for key in (*found, *more, *kinds):
         write_json(directory / file, found | {key: value})
         message = refused(lambda: read_sentence_settings(directory, 32))
         assert "\n" not in message
