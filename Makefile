@@ -34,7 +34,7 @@ ifndef TOGETHER # which `make check` sets for its steps
 .NOTPARALLEL:
 endif
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest test-newest test-client test-clients test-ray bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page wheel docs clean
+.PHONY: help demo test test-lowest test-newest test-client test-clients test-ray bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page wheel docs release-check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -107,6 +107,9 @@ docs: $(VENV)/.installed-dev $(DOCS_VENV)/.installed $(IMAGE) ## Build the docum
 
 wheel: $(VENV)/.installed-dev ## Build the wheels into dist: one for any platform, and one with the C++ operators, where there is a compiler
 	@$(BIN)/python -m deploy.wheel
+
+release-check: $(VENV)/.installed-dev ## Before a release: build the last commit, install the wheel on each Python that is there, and compare the sdist's
+	@$(BIN)/python -m deploy.release
 
 baseline: $(PROTO_VENV)/.installed ## At a release: take today's protos as what later ones must not break
 	@$(PROTO_PYTHON) protos/generate.py --baseline protos/baseline.binpb
