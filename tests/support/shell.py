@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import grpc
+import yaml
 
 from bertstream.server import config
 from bertstream.server.supervisor.sources import chosen_models
@@ -166,6 +167,13 @@ def docker(arguments: list[str]) -> int:
     return _fail(f"no such options: {unknown}") if unknown or given.serve[0] != "serve" else 0
 
 
+def serve(arguments: list[str]) -> int:
+    """Check that Ray Serve's `serve deploy` is given a file with applications."""
+    command, path = arguments
+    applications = yaml.safe_load(Path(path).read_text("utf-8"))["applications"]
+    return 0 if command == "deploy" and applications else _fail(f"no applications in {path}")
+
+
 def install(arguments: list[str]) -> int:
     """Check that a file of the repository that is to be installed is there."""
     mode, source, _ = arguments
@@ -193,6 +201,7 @@ STAND_INS: Mapping[str, Callable[[list[str]], int]] = {
     "curl": curl,
     "docker": docker,
     "install": install,
+    "serve": serve,
     "systemctl": systemctl,
     "systemd-sysusers": lambda arguments: _fail("it takes no arguments") if arguments else 0,
 }
