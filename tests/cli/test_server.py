@@ -44,9 +44,10 @@ def block(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def in_place_of_the_server(monkeypatch: pytest.MonkeyPatch, **functions: Callable[[list[str]], int]) -> None:
-    module = types.ModuleType("bertstream.server.cli")
-    vars(module).update(functions)
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for name in ("bertstream.server.cli", "bertstream.ray.serve.command"):
+        module = types.ModuleType(name)
+        vars(module).update(functions)
+        monkeypatch.setitem(sys.modules, name, module)
 
 
 def test_they_go_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
