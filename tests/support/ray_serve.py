@@ -65,7 +65,8 @@ class RayServer(Server):
             if "ready on" in line:
                 self.ready_line = line
                 return
-        raise AssertionError(f"Ray Serve is not ready:\n{self._driver_log.read_text()[-6000:]}")
+        said = f"{self._driver_log.read_text()[-3000:]}\n{self.logs()[-6000:]}"
+        raise AssertionError(f"Ray Serve is not ready:\n{said}")
 
     def logs(self) -> str:
         """Return all that Ray Serve's proxies, replicas and controller have logged, and what workers wrote besides."""

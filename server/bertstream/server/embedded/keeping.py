@@ -54,9 +54,7 @@ class Keeper:
 
     def _run(self) -> None:
         try:
-            # Of asyncio's own kind: another, which the process may have chosen, starts no processes in groups.
-            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-                runner.run(self._keep())
+            asyncio.run(self._keep())  # of the kind that the process has chosen: its policy has to start processes
         except Exception as error:  # Host.run has it worded for people
             if self.ready.done():
                 log.exception("the workers are kept no more")
