@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,10 @@ from bertstream.client import (
 from tests.support import task_reference as reference
 from tests.support.checkpoints import CORPUS
 from tests.support.generation_checkpoints import tiny_causal
-from tests.support.hosted import hosted
+from tests.support.hosted import hosted, needs_ray
 from tests.support.ray_serve import Application, RayServer, ray_server
 from tests.support.server import busy, eventually
 
-pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'bertstream[ray]'")
 MANY = [f"{text} {number}" for number in range(60) for text in CORPUS]
 
 
@@ -37,6 +35,7 @@ def rays(
     checkpoint: Callable[[str], Path], compile_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RayServer]:
     """Yield an application of two replicas, and two of one replica each."""
+    needs_ray()
     causal = tiny_causal(tmp_path_factory.mktemp("causal") / "causal", family="bert")
     applications = [
         Application([f"bert={checkpoint('bert')}"], replicas=2),

@@ -11,8 +11,10 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 import torch
 
 from bertstream.server.settings import FrontendSettings, Limits, ModelSettings
@@ -36,6 +38,14 @@ LIMITS = Limits(
 )
 _numbers = itertools.count()
 through_ray = False  # whether all that can be is served behind Ray Serve instead (`pytest --ray`)
+
+
+def needs_ray() -> None:
+    """Skip a test that starts Ray, which takes a minute or more of two cores, unless that is asked for."""
+    if not through_ray:
+        pytest.skip("starts Ray: `make test-ray` runs it")
+    if find_spec("ray") is None:
+        pytest.skip("Ray is not installed: pip install 'bertstream[ray]'")
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,10 @@ import numpy as np
 import pytest
 
 from bertstream.client import Client
+from tests.support.hosted import needs_ray
 from tests.support.server import eventually, running
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (bertstream[ray])"),
-]
+pytestmark = pytest.mark.slow
 FILES, ROWS = 4, 300
 TEXTS = [f"the quick [MASK] fox {'and the lazy dog ' * (number % 7)}{number}" for number in range(ROWS)]
 
@@ -32,6 +29,7 @@ TEXTS = [f"the quick [MASK] fox {'and the lazy dog ' * (number % 7)}{number}" fo
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Yield the address of a cluster of one node."""
+    needs_ray()
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # the paths of sockets in it must be short
     command = [sys.executable, "-m", "tests.ray.data.cluster", folder, "2"]
     process = subprocess.Popen(
