@@ -131,8 +131,8 @@ def test_a_stream_that_breaks_for_good_leaves_what_is_done(client: Any, server: 
 
 
 def test_a_model_that_was_replaced_is_another(client: Any, server: FakeServer, tmp_path: Path) -> None:
-    (tmp_path / "in.txt").write_text("a\n" * COUNT)
-    server.does.breaks.append((200, status(Code.UNAUTHENTICATED, "no")))
+    (tmp_path / "in.txt").write_text("a\n" * 3000)
+    server.does.breaks.append((2000, status(Code.UNAUTHENTICATED, "no")))  # after more than is ever held back
     with pytest.raises(Exception, match="no"):
         client.encode_file(tmp_path / "in.txt", tmp_path / "v.npy")
     server.does.model.revision = "def"

@@ -25,7 +25,8 @@ TEXTS = ["The quick brown fox", "a", "words and sentences " * 20]
 
 
 def workers_of(pid: int) -> list[psutil.Process]:
-    children = psutil.Process(pid).children(recursive=True)
+    """Return a process's own workers, and not those of servers that it has started."""
+    children = psutil.Process(pid).children()
     return [each for each in children if "bertstream.workers.process" in each.cmdline()]
 
 

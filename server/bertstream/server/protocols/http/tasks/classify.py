@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from bertstream.server.core.sent import SentItems
 from bertstream.server.core.tasks.labels import TextLabels
 from bertstream.server.protocols.bertstream_v1.tasks.labels import parse_classify
+from bertstream.server.protocols.bertstream_v1.validation.names import WINDOW_POOLINGS
 from bertstream.server.protocols.bertstream_v1.validation.tasks import SCORE_FUNCTIONS
 from bertstream.server.protocols.enums import value_of
-from bertstream.server.protocols.http.common_options import CutRequest
+from bertstream.server.protocols.http.common_options import MOST, CutRequest
 from bertstream.server.protocols.http.tasks.base import Number, TaskRoute, by_counts, with_common
 from bertstream.server.protocols.http.tasks.inputs import TextOrPairInputs, texts_or_pairs_of
 from bertstream.server.protocols.tei_v1.choosing import CLASSIFIER
 from bertstream.v1 import tasks_pb2
 from bertstream.workers.contract import ScoreFunction
+
+ScorePooling = Literal["mean", "max", "weighted"]
 
 
 class ClassifyRequest(CutRequest, kw_only=True):
@@ -26,10 +30,15 @@ class ClassifyRequest(CutRequest, kw_only=True):
     inputs: TextOrPairInputs
     top_k: Number | None = None
     function: ScoreFunction | None = None
+    windows: bool = False
+    stride: Annotated[int, Meta(ge=0, le=MOST)] | None = None
+    window_pooling: ScorePooling | None = None
 
 
 def _options(request: ClassifyRequest) -> tasks_pb2.ClassifyTextOptions:
-    options = tasks_pb2.ClassifyTextOptions(top_k=request.top_k or 0)
+    options = tasks_pb2.ClassifyTextOptions(top_k=request.top_k or 0, windows=request.windows, stride=request.stride)
+    if request.window_pooling is not None:
+        options.window_pooling = value_of(WINDOW_POOLINGS, request.window_pooling)
     if request.function is not None:
         options.function = value_of(SCORE_FUNCTIONS, request.function)
     return with_common(options, request)
