@@ -106,8 +106,8 @@ def scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def processes() -> int:
-    """Return how many processes are worth it here: one more than there are cores, as tests of servers often wait."""
-    return max(1, min(MOST_PROCESSES, cores() + 1, psutil.virtual_memory().total // PROCESS_BYTES))
+    """Return how many processes are worth it here."""
+    return max(1, min(MOST_PROCESSES, cores(), psutil.virtual_memory().total // PROCESS_BYTES))
 
 
 def cores() -> int:
