@@ -88,7 +88,8 @@ class Load:
     def has_reached(self, server: Server) -> None:
         """Wait until each caller has been answered by a server that was just started.
 
-        One that has not found it yet would be without any server when the other goes.
+        One that has not found it yet would be without any server when the other goes. Each has a single channel, as
+        another one might not have found it.
         """
         eventually(lambda: self._is_well(self.callers <= answered(server)), "the first calls of each caller")
 
@@ -109,7 +110,7 @@ class Load:
         return [("x-request-id", name)]
 
     def _unary(self, target: str) -> None:
-        with Client(target, metadata=self._name()) as client:
+        with Client(target, channels=1, metadata=self._name()) as client:
             for index in itertools.cycle(range(0, len(TEXTS), 7)):
                 vector = client.encode(TEXTS[index : index + 3], model="tiny")
                 assert np.allclose(vector, self._vectors[index : index + 3], atol=1e-5)
@@ -118,7 +119,7 @@ class Load:
                     return
 
     def _bulk(self, target: str) -> None:
-        with Client(target, metadata=self._name()) as client:
+        with Client(target, channels=1, metadata=self._name()) as client:
             while not self._over.wait(self._pause):
                 batches = list(client.encode_stream(slowly(TEXTS), batch_size=16, model="tiny"))
                 assert [index for batch in batches for index in batch.ids] == list(range(len(TEXTS)))
@@ -126,7 +127,7 @@ class Load:
                 self.done["bulk", target] += 1
 
     def _generate(self, target: str) -> None:
-        with Client(target, metadata=self._name()) as client:
+        with Client(target, channels=1, metadata=self._name()) as client:
             while not self._over.wait(self._pause):
                 *pieces, done = client.stream_generate(PROMPT, model="writer", max_new_tokens=TOKENS)
                 assert isinstance(done, GenerationDone)
@@ -135,7 +136,7 @@ class Load:
 
     def _asynchronous(self, target: str) -> None:
         async def call() -> None:
-            async with AsyncClient(target, metadata=self._name()) as client:
+            async with AsyncClient(target, channels=1, metadata=self._name()) as client:
                 while not self._over.is_set():
                     vectors, output = await asyncio.gather(
                         client.encode(TEXTS[:100], model="tiny"),
@@ -236,6 +237,8 @@ def test_a_rolling_restart_loses_no_call(
 def test_a_server_that_is_killed_loses_no_call_either(servers: list[Server]) -> None:
     load = Load(*targets(servers))
     with load.running():
+        for server in servers:
+            load.has_reached(server)
         load.all_have_gone_on()
         for process in servers[0].children("bertstream"):
             process.kill()

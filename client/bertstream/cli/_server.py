@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from bertstream.cli._options import Commands, UsageError
 
@@ -55,8 +56,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     if missing := missing_modules():
         state = "the server is not installed" if len(missing) == len(REQUIRED) else f"there is no {', '.join(missing)}"
         raise UsageError(f"`bertstream {name}` needs the server, but {state}: pip install 'bertstream[server]'")
-    module = importlib.import_module(_ELSEWHERE.get(name, "bertstream.server.cli"))
-    return int(getattr(module, f"{name}_main")(list(argv)) or 0)
+    return int(getattr(_module_of(name), f"{name}_main")(list(argv)) or 0)
 
 
 def missing_modules() -> list[str]:
@@ -68,8 +68,12 @@ def parser_of(name: str) -> argparse.ArgumentParser | None:
     """Return the parser of a command that belongs to the server, or None for others, and where it is not installed."""
     if name not in COMMANDS or missing_modules():
         return None
-    parser: argparse.ArgumentParser = importlib.import_module("bertstream.server.cli").PARSERS[name]()
+    parser: argparse.ArgumentParser = _module_of(name).PARSERS[name]()
     return parser
+
+
+def _module_of(name: str) -> ModuleType:
+    return importlib.import_module(_ELSEWHERE.get(name, "bertstream.server.cli"))
 
 
 def _is_installed(module: str) -> bool:

@@ -28,7 +28,22 @@ Each model is an application of its own. The options of models are those of `ber
 
 def deploy_main(argv: Sequence[str]) -> int:
     """Run `bertstream deploy`. Returns the exit code: 0, 1 where Ray did not take it, 2 for wrong usage."""
-    parser = _Parser("bertstream deploy", description="Deploy models on other platforms.")
+    try:
+        return _deploy(deploy_parser().parse_args(argv))
+    except ConfigError as error:
+        return _complain(error, 2)
+    except OSError as error:
+        return _complain(error, 1)
+
+
+def deploy_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
+    parser = _Parser(
+        "bertstream deploy",
+        description="Deploy models on other platforms.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     platforms = parser.add_subparsers(metavar="PLATFORM", required=True)
     ray = platforms.add_parser(
         "ray",
@@ -38,12 +53,10 @@ def deploy_main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_arguments(ray)
-    try:
-        return _deploy(parser.parse_args(argv))
-    except ConfigError as error:
-        return _complain(error, 2)
-    except OSError as error:
-        return _complain(error, 1)
+    return parser
+
+
+PARSERS = {"deploy": deploy_parser}
 
 
 class _Parser(argparse.ArgumentParser):
