@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from bertstream.workers import native
+from bertstream.workers.process import logs
 from tests.support import hosted, sharing
 from tests.support.checkpoints import (
     tiny_albert,
@@ -90,6 +93,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         mark_what_ray_lacks(items)
     if hasattr(config, "workerinput"):  # a single process keeps the order of the files
         sharing.long_ones_first(items)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Take back what a command of the server, run in this process, has made of the root logger."""
+    root, hook = logging.getLogger(), sys.excepthook
+    level, before = root.level, root.handlers[:]
+    yield
+    added = [each for each in root.handlers if isinstance(each.formatter, logs.JsonFormatter | logs.HumanFormatter)]
+    for handler in (each for each in added if each not in before):
+        root.removeHandler(handler)
+        root.setLevel(level)
+        logging.captureWarnings(False)
+        sys.excepthook = hook
 
 
 @pytest.fixture(scope="session")
