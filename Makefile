@@ -34,7 +34,7 @@ ifndef TOGETHER # which `make check` sets for its steps
 .NOTPARALLEL:
 endif
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest test-newest test-client test-clients test-ray bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page wheel docs release-check clean
+.PHONY: help demo test test-lowest test-newest test-client test-clients test-ray test-instructions bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page wheel docs release-check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,9 @@ test-clients: $(VENV)/.installed-dev $(CLIENT_VENVS:%=%/.installed) $(NODE_PACKA
 
 test-ray: $(VENV)/.installed-dev ## Run the end-to-end tests through the proxy of Ray Serve, where Ray is installed
 	@$(WITH_BYTECODE) $(BIN)/python -m pytest tests/e2e tests/ray --ray $(PYTEST_ARGS)
+
+test-instructions: $(VENV)/.installed-dev ## Run the operators as every lesser processor would, each compiled anew
+	@BERTSTREAM_TEST_ALL_INSTRUCTIONS=1 $(BIN)/python -m pytest tests/workers/native/test_instruction_sets.py $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.installed-dev ## Send random messages to a server, a client and between processes (FUZZ_MINUTES=10)
 	@$(BIN)/python -m tests.fuzz --minutes $(or $(FUZZ_MINUTES),10) $(FUZZ_ARGS)
