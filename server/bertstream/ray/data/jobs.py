@@ -77,7 +77,7 @@ def gathered(
     Raises JobFailed at the first that says that no file can be made.
     """
     began = clock()
-    made: list[Record] = []
+    files_made = rows = failed = 0  # of this run
     failed_files: dict[str, str] = {}
     for outcome in outcomes:
         if outcome.fatal:
@@ -85,16 +85,15 @@ def gathered(
         if outcome.record is None:
             failed_files[outcome.input] = outcome.error
         else:
-            made.append(outcome.record)
+            files_made += 1
+            rows, failed = rows + outcome.record.rows, failed + outcome.record.failed
         if on_progress is not None:
-            rows, failed = sum(each.rows for each in made), sum(each.failed for each in made)
-            on_progress(Progress(len(done) + len(made), files, rows, failed, clock() - began))
-    every = [*done, *made]
+            on_progress(Progress(len(done) + files_made, files, rows, failed, clock() - began))
     return FilesReport(
-        files=len(every),
+        files=len(done) + files_made,
         skipped=len(done),
-        rows=sum(each.rows for each in every),
-        failed_rows=sum(each.failed for each in every),
+        rows=rows + sum(each.rows for each in done),
+        failed_rows=failed + sum(each.failed for each in done),
         failed_files=failed_files,
         seconds=clock() - began,
     )
