@@ -251,6 +251,7 @@ def test_the_call_that_is_shown_can_be_made_elsewhere_whatever_the_text(
     view.find("summary").click()
     assert view.find("img, b").count() == 0
     assert view.evaluate("window.harmed") is None
+    expect(view.find(".call-part code").last).not_to_be_empty()  # it is written once the part has opened
     method, request, command, grpcurl = view.find(".call-part code").all_inner_texts()
     words = shlex.split(command)
     assert words[0] == "bertstream"
