@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 import bertstream.client as sdk
 import bertstream.client._errors as errors
-from bertstream.client._calls import stream
+from bertstream.client._calls.backoff import may_pass
 from tests.client.fake_encodings import vector
 from tests.client.fake_server import Code, FakeServer, status
 
@@ -184,7 +184,7 @@ def test_what_cannot_pass_is_not(server: FakeServer, client: Any) -> None:
     ],
 )
 def test_a_call_that_was_cut_off_may_pass_and_one_that_was_cancelled_may_not(error: sdk.RpcError, may: bool) -> None:
-    assert stream.may_pass(error) == may
+    assert may_pass(error) == may
 
 
 def test_no_server(connect: Any) -> None:

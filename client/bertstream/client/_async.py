@@ -80,6 +80,7 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods, AsyncFileMethods):
         metadata: Iterable[tuple[str, str | bytes]] = (),
         max_message_bytes: int = 64 << 20,
         reconnect_seconds: float = 30.0,
+        stream_calls: int | None = None,
         channel: grpc.aio.Channel | None = None,
     ) -> None:
         servers = servers_of(address)
@@ -93,6 +94,7 @@ class AsyncClient(AsyncTaskMethods, AsyncGenerationMethods, AsyncFileMethods):
                 tuple(metadata),
                 max_message_bytes,
                 reconnect_seconds,
+                stream_calls,
                 channel,
             )
         )

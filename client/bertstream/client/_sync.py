@@ -90,6 +90,8 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
         max_message_bytes: the largest message to send or to take.
         reconnect_seconds: how long to try to take up a broken stream again before its error is raised: one that takes
             texts, or `stream_generate`.
+        stream_calls: how many calls a stream that takes texts is spread over, each opened when those before it are
+            busy; None for one to each of several servers, and four where gRPC finds the servers behind an address.
         channel: gRPC's own channel, with interceptors or to a server in this process, in place of those that the client
             makes by `address` and the options of connections; whoever gives it closes it.
     """
@@ -108,6 +110,7 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
         metadata: Iterable[tuple[str, str | bytes]] = (),
         max_message_bytes: int = 64 << 20,
         reconnect_seconds: float = 30.0,
+        stream_calls: int | None = None,
         channel: grpc.Channel | None = None,
     ) -> None:
         servers = servers_of(address)
@@ -121,6 +124,7 @@ class Client(TaskMethods, GenerationMethods, FileMethods):
                 tuple(metadata),
                 max_message_bytes,
                 reconnect_seconds,
+                stream_calls,
                 channel,
             )
         )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -13,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertstream.client import (
-    EffectiveOptions,
     Internal,
     InvalidArgument,
     NotFound,
@@ -24,132 +21,20 @@ from bertstream.client import (
     Unavailable,
     Usage,
 )
-from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep
-from bertstream.client._calls.stream import HELD_BYTES, Answers, Backoff, BulkStream, Started, StreamConfig
-from bertstream.client._texts import ITEMS, Group, MessageLimits, PreparedText, prepare
+from bertstream.client._calls.backoff import Backoff
+from bertstream.client._calls.codec import Answers
+from bertstream.client._calls.steps import Emit, Open, Pull, Receive, Sleep
+from bertstream.client._calls.stream import HELD_BYTES, BulkStream
+from bertstream.client._texts import MessageLimits
 from bertstream.client._usage import Cost, joined_cost
 from bertstream.v1 import types_pb2 as types
-
-
-class EchoCodec:
-    """A codec whose requests are groups, and whose responses are the results of `parse`."""
-
-    typical_bytes = size = 0
-
-    def __init__(self) -> None:
-        self.costs: list[Cost] = []
-
-    def prepare(self, text: object, index: int) -> PreparedText:
-        return prepare(text, index, ITEMS)
-
-    def options(self) -> str:
-        return "options"
-
-    def request(self, group: Group) -> Group:
-        return group
-
-    def parse(self, response: Any) -> Any:
-        return response
-
-    def joined(self, pieces: list[str]) -> str:
-        return "".join(pieces)
-
-    def bytes_of(self, answer: str) -> int:
-        return self.size
-
-    def batch(self, ids: list[int], outcomes: list[Any], cost: Cost) -> list[tuple[int, Any]]:
-        self.costs.append(cost)
-        return list(zip(ids, outcomes, strict=True))
+from tests.client.calls.bulk_peer import EchoCodec, Peer, bulk, send
 
 
 class LargeCodec(EchoCodec):
     """A codec with large answers, of which at most four may be under way."""
 
     typical_bytes = size = HELD_BYTES // 4
-
-
-OPTIONS = EffectiveOptions("tiny", None, "longest_first", "right", 9, "code_points")
-
-
-def bulk(codec: Any = None, **config: Any) -> BulkStream[Any, Any]:
-    return BulkStream(codec or EchoCodec(), StreamConfig(**config), jitter=lambda: 1.0)
-
-
-@dataclass
-class Peer:
-    """Does what the stream says, as a client and a server whose timing is random."""
-
-    stream: BulkStream[Any, Any]
-    texts: list[Any]
-    chance: random.Random
-    window: int = 32
-    break_share: float = 0.0
-    parts: bool = False
-    emitted: list[tuple[int, Any]] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    under_way: dict[int, Any] = field(default_factory=dict)
-    answered: Counter[int] = field(default_factory=Counter)
-    most_under_way: int = 0
-    most_held: int = 0
-    slept: list[float] = field(default_factory=list)
-    started: bool = False
-    position: int = 0
-
-    def run(self) -> list[tuple[int, Any]]:
-        while not self.stream.finished:
-            self.do(self.stream.step())
-            held = self.position - len(self.emitted)
-            self.most_held = max(self.most_held, held)
-        return self.emitted
-
-    def do(self, step: Any) -> None:
-        match step:
-            case Pull(count):
-                texts = self.texts[self.position : self.position + count]
-                self.position += len(texts)
-                if len(texts) < count:
-                    self.stream.end()
-                self.stream.add(texts)
-            case Open():
-                self.under_way, self.started = {}, False
-                self.stream.opened()
-            case Send(group):
-                assert not self.under_way.keys() & set(group.indexes)
-                self.under_way |= zip(group.indexes, group.values, strict=True)
-                self.most_under_way = max(self.most_under_way, len(self.under_way))
-            case Sleep(seconds, _):
-                self.slept.append(seconds)
-            case Emit(batch):
-                self.emitted += batch
-                self.sizes.append(len(batch))
-            case Receive():
-                self.answer()
-            case _:
-                assert isinstance(step, HalfClose)
-
-    def answer(self) -> None:
-        if not self.started:
-            self.started = True
-            self.stream.receive(Started(self.window, OPTIONS))
-        elif self.chance.random() < self.break_share:
-            self.stream.broken(Unavailable("gone"))
-        else:
-            assert self.under_way, "waits for answers to nothing"
-            some = self.chance.sample(sorted(self.under_way), self.chance.randint(1, len(self.under_way)))
-            if self.parts and self.chance.random() < 0.5:
-                self.stream.receive(Answers([(some[0], "part")], more=True))
-                if self.chance.random() < self.break_share:
-                    self.stream.broken(Unavailable("gone"))
-                    return
-                self.answered[some[0]] += 1
-                self.stream.receive(Answers([(some[0], f"ial {self.under_way.pop(some[0])}")], cost=self.cost(1)))
-                return
-            self.answered.update(some)
-            rows = [(item, f"partial {self.under_way.pop(item)}") for item in some]
-            self.stream.receive(Answers(rows, cost=self.cost(len(rows))))
-
-    def cost(self, texts: int) -> Cost:
-        return Cost(Usage(texts, 3 * texts, 0), Timings(None, None, self.chance.random(), None))
 
 
 @settings(max_examples=60)
@@ -218,11 +103,11 @@ def test_a_slow_first_item_does_not_make_the_reorder_window_grow_without_bound()
     for _ in range(1000):
         step = stream.step()
         if isinstance(step, Receive) and peer.started:
-            rest = [item for item in peer.under_way if item]
+            rest = [item for item in peer.calls[0] if item]
             if not rest:
                 break  # only the slow one is under way, and no more is pulled
             for item in rest:
-                del peer.under_way[item]
+                del peer.calls[0][item]
             stream.receive(Answers([(item, "x") for item in rest]))
         else:
             peer.do(step)
@@ -234,8 +119,7 @@ def test_a_slow_first_item_does_not_make_the_reorder_window_grow_without_bound()
 def test_a_message_counts_with_the_batch_of_its_first_row() -> None:
     codec = EchoCodec()
     stream = bulk(codec, batch_size=2)
-    stream.add(["a", "b", "c", "d"])
-    stream.opened()
+    send(stream, ["a", "b", "c", "d"])
     slow, fast = Timings(1.0, None, 5.0, None), Timings(2.0, None, 4.0, 6.0)
     stream.receive(Answers([(1, "b"), (2, "c")], cost=Cost(Usage(2, 20, 1), slow)))
     stream.receive(Answers([(0, "a"), (3, "d")], cost=Cost(Usage(2, 7, 0), fast)))
@@ -248,7 +132,7 @@ def test_a_message_counts_with_the_batch_of_its_first_row() -> None:
 
 def test_a_field_at_fault_is_that_of_the_input() -> None:
     stream = bulk(collect_errors=True, batch_size=9)
-    stream.add([(70 + index, "a") for index in range(9)])
+    send(stream, [(70 + index, "a") for index in range(9)])
     status = error_status(("items.inputs.texts[2]", "bad"))
     stream.receive(Answers([], [types.ItemError(id=8, status=status)]))
     stream.receive(Answers([(index, "x") for index in range(8)]))
@@ -345,15 +229,17 @@ def test_answers_to_what_was_not_asked_are_refused(answers: Any) -> None:
 def test_an_early_end_is_an_error() -> None:
     stream = bulk()
     stream.add(["a"])
+    stream.broken(None)
     with pytest.raises(Internal, match="1 items unanswered"):
-        stream.broken(None)
+        stream.step()
 
 
 def test_other_errors_are_not_retried() -> None:
     stream = bulk()
     stream.add(["a"])
+    stream.broken(NotFound("no"))
     with pytest.raises(NotFound):
-        stream.broken(NotFound("no"))
+        stream.step()
 
 
 def test_a_break_after_the_last_answer_does_not_matter() -> None:
@@ -373,8 +259,22 @@ def test_reopening_is_given_up_after_a_while_without_an_answer() -> None:
         assert step.seconds == pytest.approx(delay)
         assert stream.step() == Open()
         stream.opened()
+    stream.broken(Unavailable("gone"))
     with pytest.raises(Unavailable):
-        stream.broken(Unavailable("gone"))
+        stream.step()
+
+
+def test_what_has_come_is_handed_out_before_the_error() -> None:
+    stream = bulk(batch_size=2)
+    send(stream, ["a", "b", "c", "d"])
+    stream.receive(Answers([(0, "a"), (1, "b"), (2, "c")]))
+    stream.broken(NotFound("no"))
+    for expected in ([(0, "a"), (1, "b")], [(2, "c")]):
+        step = stream.step()
+        assert isinstance(step, Emit)
+        assert step.batch == expected
+    with pytest.raises(NotFound):
+        stream.step()
 
 
 def test_backoff_grows_to_a_limit_and_heeds_the_server() -> None:

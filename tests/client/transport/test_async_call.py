@@ -14,7 +14,7 @@ import pytest
 
 from bertstream.client import RpcError, Unavailable
 from bertstream.client._errors import error_from_call
-from bertstream.client._transport.async_call import MASKED, AsyncStreamCall
+from bertstream.client._transport.async_call import MASKED, AsyncInbox, AsyncStreamCall
 from bertstream.client._transport.sync_call import End, Response
 
 pytestmark = pytest.mark.smoke
@@ -49,7 +49,7 @@ def breaking() -> Iterator[Breaking]:
 
 async def test_a_failed_write_loses_none_of_the_answers_before_the_status(breaking: Breaking) -> None:
     async with grpc.aio.insecure_channel(breaking.address) as channel:
-        call = AsyncStreamCall(on_close=lambda _: None, error_of=error_from_call)
+        call = AsyncStreamCall(0, inbox := AsyncInbox(), on_close=lambda _: None, error_of=error_from_call)
         call.start(channel.stream_stream("/Breaking/Stream"))
         await call.send(b"first")
         # Everything arrives while this task blocks the event loop, so that the write is tried before anything is read.
@@ -58,11 +58,11 @@ async def test_a_failed_write_loses_none_of_the_answers_before_the_status(breaki
         await call.send(b"second")
         events: list[Any] = []
         while not (events and isinstance(events[-1], End)):
-            await call.wait()
-            while event := call.poll():
+            await inbox.wait()
+            while event := inbox.poll():
                 events.append(event)
         await call.close()
-    assert events[:-1] == [Response(b"%d" % number) for number in range(ANSWERS)]
+    assert events[:-1] == [Response(0, b"%d" % number) for number in range(ANSWERS)]
     assert isinstance(events[-1].error, Unavailable)
     assert str(events[-1].error) == "gone"
 
@@ -97,10 +97,10 @@ async def test_what_broke_without_a_status_is_noted_of_its_server() -> None:
         noted.append(error_from_call(error))
         return noted[-1]
 
-    call = AsyncStreamCall(on_close=lambda _: None, error_of=error_of)
+    call = AsyncStreamCall(0, inbox := AsyncInbox(), on_close=lambda _: None, error_of=error_of)
     call.start(Masked)
-    await call.wait()
-    event = call.poll()
+    await inbox.wait()
+    event = inbox.poll()
     await call.close()
     assert isinstance(event, End)
     assert event.error is noted[-1]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
+from bertstream.client._calls.lanes import Choose
 from bertstream.client._calls.limits import stream_limits
 from bertstream.client._calls.progress import ProgressOption
 from bertstream.client._calls.stream import BulkStream, StreamConfig
@@ -15,6 +16,18 @@ from bertstream.client._types import Model
 B = TypeVar("B")
 
 OnError: TypeAlias = Literal["raise", "collect"]
+
+
+class Streamed(Protocol):
+    """The settings of a client that streams depend on."""
+
+    @property
+    def reconnect_seconds(self) -> float:
+        """How long to wait for a server to take a broken stream up again."""
+
+    @property
+    def lanes(self) -> int:
+        """How many calls a stream may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,7 @@ class StreamRequest(Generic[B]):
     codec: Callable[[Model | None], Any]
     delivery: Delivery
 
-    def stream(self, model: Model | None, reconnect_seconds: float) -> BulkStream[Any, B]:
+    def stream(self, model: Model | None, connection: Streamed, choose: Choose) -> BulkStream[Any, B]:
         """Return the stream's initial state, for a model with this description, or None if it is not known."""
         delivery = self.delivery
         config = StreamConfig(
@@ -52,9 +65,10 @@ class StreamRequest(Generic[B]):
             delivery.batch_size,
             delivery.report,
             stream_limits(model),
-            reconnect_seconds,
+            connection.reconnect_seconds,
+            connection.lanes,
         )
-        return BulkStream(self.codec(model), config)
+        return BulkStream(self.codec(model), config, choose)
 
 
 def with_interactive(given: dict[str, Any]) -> dict[str, Any]:

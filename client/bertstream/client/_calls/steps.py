@@ -1,4 +1,7 @@
-"""The steps that a bulk stream asks its transport to take, and what to tell the stream afterwards."""
+"""The steps that a bulk stream asks its transport to take, and what to tell the stream afterwards.
+
+A stream may have several calls, each a lane with a number (`lanes`).
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,14 @@ B = TypeVar("B", covariant=True)  # what the caller gets
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Open a call; then call `opened()`."""
+    """Open the call of a lane; then call `opened()`."""
+
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Wait for some seconds after this error, or raise it where no time would be left then."""
+    """Wait for some seconds after this error, or call `fail()` with it where no time would be left then."""
 
     seconds: float
     error: RpcError
@@ -35,16 +40,19 @@ class Send:
     """Send this request."""
 
     request: Any
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class HalfClose:
     """Tell the server that no more requests come."""
 
+    lane: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Wait for a response; then call `receive()`, or `broken()` if the call has ended."""
+    """Wait for a response of any call; then call `receive()`, or `broken()` if the call has ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,31 +1,33 @@
 """A bulk stream without its I/O: what to pull, send, wait for and hand out next.
 
 The synchronous and the asynchronous client both ask `step()` what to do, do it, and tell the stream the outcome.
-Nothing here blocks, or knows a clock or a channel. Memory is bounded by the window that the server announces:
+Nothing here blocks, or knows a channel. Memory is bounded by the windows that the servers announce for their calls:
 
     pulled  --send-->  under way (at most one window)  --answer-->  done (at most another window)  --Emit-->  caller
 
-An item is kept until its answer is complete, so that it can be sent again if the connection breaks; items that were
-answered are never sent again.
+An item is kept until its answer is complete, so that it can be sent again, over whichever call, if its own breaks;
+items that were answered are never sent again. Where the stream cannot go on, what has come is handed out before the
+error.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from time import monotonic
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from bertstream.client._calls.backoff import backoff_seconds
+from bertstream.client._calls.backoff import may_pass
+from bertstream.client._calls.codec import Codec, Started
+from bertstream.client._calls.lanes import Choose, Lane, Lanes, first
 from bertstream.client._calls.steps import Emit, HalfClose, Open, Pull, Receive, Send, Sleep, Step, Stop
 from bertstream.client._chance import CHANCE
 from bertstream.client._errors import (
-    Cancelled,
     InvalidArgument,
-    Overloaded,
     RpcError,
     Unavailable,
     error_from_status,
@@ -38,55 +40,9 @@ from bertstream.client._usage import NO_COST, Cost, joined_cost
 from bertstream.v1 import types_pb2 as types
 
 V = TypeVar("V")  # the answer for one item
-B = TypeVar("B", covariant=True)  # what the caller gets
+B = TypeVar("B")  # what the caller gets
 
 HELD_BYTES = 64 << 20  # of large answers: about this much is under way, and at most twice that waits to be handed out
-FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.1, 5.0
-
-
-class Started(NamedTuple):
-    """The server's first answer: how many items may be under way, and the options in effect."""
-
-    max_items: int
-    options: EffectiveOptions | None = None
-
-
-@dataclass(slots=True)
-class Answers:
-    """The parts of an answer message."""
-
-    pieces: list[tuple[int, Any]]
-    errors: Sequence[types.ItemError] = ()
-    cost: Cost | None = None  # if the message reports it; for a text in several messages only the last does
-    more: bool = False  # the message has a single item, which continues in a later message
-
-
-class Codec(Protocol[V, B]):
-    """The part of a stream that differs between the streaming rpcs."""
-
-    typical_bytes: int
-    """An estimate, before the first answer, of the memory that an answer takes; 0 if answers are small."""
-
-    def options(self) -> Any:
-        """Return the stream's first request."""
-
-    def prepare(self, text: object, index: int) -> PreparedText:
-        """Return a caller's text, which has this index in the input, prepared for sending."""
-
-    def request(self, group: Group) -> Any:
-        """Return a request with texts; the group's indexes are their ids."""
-
-    def parse(self, response: Any) -> Started | Answers:
-        """Return the content of a response."""
-
-    def joined(self, pieces: list[Any]) -> V:
-        """Return one item's answer, from all pieces that the messages had of it."""
-
-    def bytes_of(self, answer: V) -> int:
-        """Return how much memory an answer takes; 0 if answers are small."""
-
-    def batch(self, ids: list[int], outcomes: list[V | RpcError], cost: Cost) -> B:
-        """Return what the caller gets for these items."""
 
 
 @dataclass(slots=True)
@@ -96,25 +52,6 @@ class StreamCounts:
     texts: int = 0
     failed: int = 0
     tokens: int = 0
-
-
-class Backoff:
-    """The waiting time before a broken stream is opened again: exponential, with jitter, or as the server asks."""
-
-    def __init__(self, budget_seconds: float, jitter: Callable[[], float] = CHANCE.random) -> None:
-        self._budget, self._jitter = budget_seconds, jitter
-        self._failures, self._spent = 0, 0.0
-
-    def reset(self) -> None:
-        """Start again from the shortest delay, after some progress."""
-        self._failures, self._spent = 0, 0.0
-
-    def next_delay(self, error: RpcError) -> float | None:
-        """Return the seconds to wait, or None to give up."""
-        delay = backoff_seconds(self._failures, FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, self._jitter)
-        delay = max(delay, error.retry_after or 0.0)
-        self._failures, self._spent = min(self._failures + 1, 16), self._spent + delay
-        return delay if self._spent <= self._budget else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,28 +64,35 @@ class StreamConfig:
     report: ReportOption = None
     limits: MessageLimits = field(default_factory=MessageLimits)
     reconnect_seconds: float = 30.0
+    calls: int = 1
+    """How many calls the stream may have at once."""
 
 
 class BulkStream(Generic[V, B]):
     """The state of one stream; see the module's docstring."""
 
-    def __init__(self, codec: Codec[V, B], config: StreamConfig, jitter: Callable[[], float] = CHANCE.random) -> None:
+    def __init__(
+        self,
+        codec: Codec[V, B],
+        config: StreamConfig,
+        choose: Choose = first,
+        jitter: Callable[[], float] = CHANCE.random,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self.counts = StreamCounts()
         self._codec, self._config = codec, config
         texts = min(config.batch_size, config.limits.texts)
         self._limits = config.limits._replace(texts=texts)
-        self._window = texts  # until the server announces its own
         self._typical_bytes = codec.typical_bytes
-        self._backoff = Backoff(config.reconnect_seconds, jitter)
         # input
         self._next_sequence = 0
         self._has_ids: bool | None = None
         self._ended = False
-        # the call
-        self._open = self._half_closed = False
-        self._sleep: Sleep | None = None  # before the next call is opened
+        # the calls
+        self._lanes = Lanes(config.calls, texts, choose, jitter, clock)
         self._outbox: deque[Group] = deque()
-        self._in_flight = 0
+        self._waited = 0.0  # for any call to be taken, since the last answer
+        self._failure: RpcError | None = None  # why it cannot go on
         # items, by sequence number
         self._ids: dict[int, int] = {}  # the caller's ids of items that were pulled and not yet handed out
         self._items: dict[int, PreparedText] = {}  # pulled, not yet answered
@@ -168,11 +112,16 @@ class BulkStream(Generic[V, B]):
     def step(self) -> Step[B]:
         """Return what to do next.
 
-        Raises the exception of a failed item when its turn comes, unless errors are collected.
+        Raises the exception of a failed item when its turn comes, unless errors are collected; and what keeps the
+        stream from going on, after all that had come.
         """
-        connected = self._connection_step()
-        if connected is not None:
-            return connected
+        step = self._connection_step() if self._failure is None else None
+        if step is not None:
+            return step
+        if self._failure is not None:
+            if not self._ready():
+                raise self._failure
+            return Emit(self._take_batch())
         count, ready = self._room(), self._is_batch_ready()
         if ready and not (count and self._emitted_last):  # in turns, so that neither the server nor the caller starves
             self._emitted_last = True
@@ -207,62 +156,95 @@ class BulkStream(Generic[V, B]):
         """Return the request that opens a call."""
         return self._codec.options()
 
-    def opened(self) -> None:
+    def opened(self, lane: int = 0) -> None:
         """Note that a call was opened."""
-        self._open, self._half_closed = True, False
+        self._lanes[lane].is_open, self._lanes[lane].is_half_closed = True, False
 
-    def receive(self, response: Any) -> None:
-        """Take a response. Raises Internal if it makes no sense."""
-        event = self._codec.parse(response)
+    def receive(self, response: Any, lane: int = 0) -> None:
+        """Take a response of a call. Raises Internal if it makes no sense."""
+        event, call = self._codec.parse(response), self._lanes[lane]
         if isinstance(event, Started):
-            self._window = event.max_items if event.max_items > 0 else self._window
+            call.window = event.max_items if event.max_items > 0 else call.window
             self._options = event.options
             return
         if event.more and len(event.pieces) != 1:
             raise unexpected_response(f"{len(event.pieces)} items that go on in a later message")
         for sequence, piece in event.pieces:
-            self._answer(sequence, piece, event.more)
+            self._answer(sequence, piece, event.more, call)
         if event.cost:
             self._count([sequence for sequence, _ in event.pieces], event.cost)
         for failure in event.errors:
-            self._fail(failure)
-        self._backoff.reset()
+            self._fail(failure, call)
+        call.failures, self._waited = 0, 0.0
 
-    def broken(self, error: RpcError | None) -> None:
-        """Note that the call has ended, with an error or without. Raises the error if a new call cannot help."""
-        self._open = False
-        if not self._items and (error is None or may_pass(error)):
-            return
+    def broken(self, error: RpcError | None, lane: int = 0) -> None:
+        """Note that a call has ended, with an error or without."""
+        call = self._lanes[lane]
+        unanswered, call.under_way = call.under_way, set()
+        call.is_open = False
         if error is None:
-            raise unexpected_response(f"the stream ended with {len(self._items)} items unanswered")
-        delay = self._backoff.next_delay(error) if may_pass(error) else None
-        if delay is None:
-            raise error
-        self._sleep, self._in_flight = Sleep(delay, error), 0
-        self._pieces.clear()
-        self._outbox = deque(cut(self._items.items(), self._limits))
+            if unanswered or (self._items and not call.is_half_closed):
+                self.fail(unexpected_response(f"the stream ended with {len(self._items)} items unanswered"))
+        elif not may_pass(error):
+            self.fail(error)
+        elif self._items:
+            self._lanes.rest(call, error)
+            self._send_again(unanswered)
+
+    def fail(self, error: RpcError) -> None:
+        """Note that the stream cannot go on: what has come is handed out, and then this is raised."""
+        self._failure = self._failure or error
 
     def _connection_step(self) -> Step[B] | None:
-        if not self._open:
-            if not self._items:
-                return None
-            sleep, self._sleep = self._sleep, None
-            return sleep or Open()
-        if self._outbox:
-            count = len(self._outbox[0].indexes)
-            if not self._in_flight or self._in_flight + count <= self._most_under_way():
-                self._in_flight += count
-                return Send(self._codec.request(self._outbox.popleft()))
-        if self._ended and not self._outbox and not self._half_closed:
-            self._half_closed = True
-            return HalfClose()
-        return None
+        if not self._outbox:
+            return self._half_close()
+        count, under_way = len(self._outbox[0].indexes), self._lanes.under_way
+        if under_way and under_way + count > self._most_under_way():
+            return None
+        lane = self._lanes.taker(count)
+        if lane is None and self._lanes.are_closed:
+            lane = self._lanes.last_resort()
+            if lane is None:
+                return self._wait()
+        if lane is None:
+            return None
+        if not lane.is_open:
+            return Open(lane.number)
+        group = self._outbox.popleft()
+        lane.under_way.update(group.indexes)
+        return Send(self._codec.request(group), lane.number)
+
+    def _half_close(self) -> HalfClose | None:
+        if not self._ended:
+            return None
+        lane = next((lane for lane in self._lanes if lane.is_open and not lane.is_half_closed), None)
+        if lane is None:
+            return None
+        lane.is_half_closed = True
+        return HalfClose(lane.number)
+
+    def _wait(self) -> Sleep | None:
+        """Return how long to wait until a call may be opened again, or give up."""
+        seconds, lane = self._lanes.shortest_rest()
+        self._waited += seconds
+        error = lane.error or Unavailable("no server takes calls")
+        if self._waited > self._config.reconnect_seconds:
+            self.fail(error)
+            return None
+        return Sleep(seconds, error)
+
+    def _send_again(self, sequences: Collection[int]) -> None:
+        """Put what a broken call has not answered before all that waits."""
+        for sequence in sequences:
+            self._pieces.pop(sequence, None)
+        groups = list(cut([(sequence, self._items[sequence]) for sequence in sorted(sequences)], self._limits))
+        self._outbox.extendleft(reversed(groups))
 
     def _most_under_way(self) -> int:
-        """Return how many items may be under way: the server's window, or fewer if answers are large."""
+        """Return how many items may be under way: the servers' windows, or fewer if answers are large."""
         if not self._typical_bytes:
-            return self._window
-        return max(1, min(self._window, HELD_BYTES // self._typical_bytes))
+            return self._lanes.window
+        return max(1, min(self._lanes.window, HELD_BYTES // self._typical_bytes))
 
     def _room(self) -> int:
         """Return how many texts to pull: enough for a message, or none until there is room for one."""
@@ -309,7 +291,7 @@ class BulkStream(Generic[V, B]):
             return sequence, int(given[0]), given[1]
         return sequence, sequence, given
 
-    def _answer(self, sequence: int, piece: Any, more: bool) -> None:
+    def _answer(self, sequence: int, piece: Any, more: bool, lane: Lane) -> None:
         if sequence not in self._items:
             raise unexpected_response(f"an answer for id {sequence}, which is not under way")
         if more:
@@ -318,7 +300,7 @@ class BulkStream(Generic[V, B]):
         answer = self._codec.joined([*self._pieces.pop(sequence, ()), piece])
         size = self._codec.bytes_of(answer)
         self._typical_bytes = max(size, (7 * self._typical_bytes + size) // 8)
-        self._settle(sequence)
+        self._settle(sequence, lane)
         self._finish(sequence, answer)
 
     def _count(self, sequences: Sequence[int], cost: Cost) -> None:
@@ -329,17 +311,17 @@ class BulkStream(Generic[V, B]):
         if self._config.report and self._options:
             self._config.report(Report(self._options, *cost))
 
-    def _fail(self, failure: types.ItemError) -> None:
+    def _fail(self, failure: types.ItemError, lane: Lane) -> None:
         if failure.id not in self._items:
             raise unexpected_response(f"an error for id {failure.id}, which is not under way")
         self._pieces.pop(failure.id, None)
-        self._settle(failure.id)
+        self._settle(failure.id, lane)
         error = error_from_status(failure.status, self._ids[failure.id])
         self._finish(failure.id, with_callers_indexes(error, lambda _: failure.id))
 
-    def _settle(self, sequence: int) -> None:
+    def _settle(self, sequence: int, lane: Lane) -> None:
         del self._items[sequence]
-        self._in_flight -= 1
+        lane.under_way.discard(sequence)
 
     def _finish(self, sequence: int, outcome: V | RpcError) -> None:
         self._done[sequence] = outcome
@@ -356,16 +338,6 @@ class BulkStream(Generic[V, B]):
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def may_pass(error: RpcError) -> bool:
-    """Return whether the same call may succeed after a while.
-
-    A call that comes in the moment in which a server stops listening is cut off by gRPC with a bare CANCELLED; one that
-    was cancelled on this side says so in other words.
-    """
-    cut_off = isinstance(error, Cancelled) and not error.reason and error.message == "CANCELLED"
-    return cut_off or isinstance(error, Unavailable | Overloaded)
 
 
 def _until_error(outcomes: list[V | RpcError]) -> list[V | RpcError]:

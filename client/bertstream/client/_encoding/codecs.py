@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bertstream.client._calls.answers import SmallAnswers, errors_of, item_ids
-from bertstream.client._calls.stream import Answers, Started
+from bertstream.client._calls.codec import Answers, Started
 from bertstream.client._encoding.decode import tokens_of, vectors_of
 from bertstream.client._encoding.options import pooled_width
 from bertstream.client._encoding.outputs import Piece, bytes_of, pieces_of, whole

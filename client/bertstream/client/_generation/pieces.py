@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from bertstream.client._calls.stream import Backoff, may_pass
+from bertstream.client._calls.backoff import Backoff, may_pass
 from bertstream.client._errors import RpcError, Unavailable, unexpected_response
 from bertstream.client._generation.decode import generations_of, piece_of
 from bertstream.client._generation.options import generation_options

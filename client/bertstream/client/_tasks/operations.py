@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from bertstream.client._calls.answers import SmallAnswers, errors_of, item_ids
+from bertstream.client._calls.codec import Answers, Started
 from bertstream.client._calls.limits import unary_limits
 from bertstream.client._calls.models import Descriptions
 from bertstream.client._calls.requests import Delivery, StreamRequest
-from bertstream.client._calls.stream import Answers, Started
 from bertstream.client._calls.unary_calls import Operation, fan_out
 from bertstream.client._errors import RpcError, unexpected_response
 from bertstream.client._reports import ReportOption, report_answer

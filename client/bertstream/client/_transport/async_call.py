@@ -16,15 +16,39 @@ MASKED = "Internal error from Core"
 STATUS_POLLS, STATUS_POLL_SECONDS = 50, 0.01
 
 
-class AsyncStreamCall:
-    """A call whose responses its own task reads, so that a write that waits for the server cannot block them.
+class AsyncInbox:
+    """What has come over all calls of a stream.
 
-    The responses held here are bounded by the stream's window, since the server sends nothing that was not asked for.
+    It is bounded by the stream's windows, since a server sends nothing that was not asked for.
     """
 
-    def __init__(self, on_close: Callable[[Any], None], error_of: Callable[[Any], RpcError]) -> None:
+    def __init__(self) -> None:
         self._events: deque[Response | End] = deque()
         self._arrived = asyncio.Event()
+
+    def put(self, event: Response | End) -> None:
+        """Add an event."""
+        self._events.append(event)
+        self._arrived.set()
+
+    def poll(self) -> Response | End | None:
+        """Return the next event that has come, or None."""
+        return self._events.popleft() if self._events else None
+
+    async def wait(self) -> None:
+        """Wait until `poll` has an event."""
+        self._arrived.clear()
+        if not self._events:
+            await self._arrived.wait()
+
+
+class AsyncStreamCall:
+    """A call whose responses its own task reads, so that a write that waits for the server cannot block them."""
+
+    def __init__(
+        self, lane: int, inbox: AsyncInbox, on_close: Callable[[Any], None], error_of: Callable[[Any], RpcError]
+    ) -> None:
+        self._lane, self._inbox = lane, inbox
         self._on_close: Callable[[Any], None] | None = on_close
         self._error_of = error_of
         self._call: Any = None
@@ -42,16 +66,6 @@ class AsyncStreamCall:
     async def half_close(self) -> None:
         """Tell the server that no more requests come."""
         await self._write(self._call.done_writing())
-
-    def poll(self) -> Response | End | None:
-        """Return the next event that has come, or None."""
-        return self._events.popleft() if self._events else None
-
-    async def wait(self) -> None:
-        """Wait until `poll` has an event."""
-        self._arrived.clear()
-        if not self._events:
-            await self._arrived.wait()
 
     async def close(self, patient: bool = False) -> None:
         """End the call by cancelling it; with `patient`, for a call that is answered, wait a moment for its own end."""
@@ -80,17 +94,17 @@ class AsyncStreamCall:
             # Not by read(): after a write has failed because the server ended the call, read() returns none of the
             # messages that came before the status. Iterating returns all of them.
             async for message in self._call:
-                self._put(Response(parsed(message)))
+                self._inbox.put(Response(self._lane, parsed(message)))
             code = await self._call.code()
-            self._put(End(None if code is grpc.StatusCode.OK else Cancelled("the call was cancelled")))
+            self._end(None if code is grpc.StatusCode.OK else Cancelled("the call was cancelled"))
         except grpc.aio.AioRpcError as error:
-            self._put(End(await self._true_error(error)))
+            self._end(await self._true_error(error))
         except RpcError as error:
-            self._put(End(error))
+            self._end(error)
         except asyncio.CancelledError:
-            self._put(End(Cancelled("the call was cancelled")))  # by closing the client, if a caller still waits
+            self._end(Cancelled("the call was cancelled"))  # by closing the client, if a caller still waits
         except Exception as error:  # any error must reach the caller, who would otherwise wait forever
-            self._put(End(Internal(f"the call failed: {error!r}")))
+            self._end(Internal(f"the call failed: {error!r}"))
 
     async def _true_error(self, error: grpc.aio.AioRpcError) -> RpcError:
         """Return the server's error, which grpc.aio may hide behind one of its own.
@@ -106,9 +120,8 @@ class AsyncStreamCall:
             error = _error(code, await self._call.details(), trailing)
         return self._error_of(_error(grpc.StatusCode.UNAVAILABLE, "the stream broke while it was written to"))
 
-    def _put(self, event: Response | End) -> None:
-        self._events.append(event)
-        self._arrived.set()
+    def _end(self, error: RpcError | None) -> None:
+        self._inbox.put(End(self._lane, error))
 
     def _release(self) -> None:
         if self._on_close:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -40,12 +40,19 @@ class LoopChannels:
 
     def acquire(self, refused: Collection[int] = ()) -> Place:
         """Return the place for a new call, and ask servers that took none whether they do again."""
-        for server in self._balance.to_ask():
-            task = asyncio.create_task(self._ask(server), name="bertstream-health")
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+        self._ask_again()
         self._under_way += 1
         return self._balance.acquire(refused)
+
+    def acquire_at(self, server: int) -> Place:
+        """Return the place for a new call to this server."""
+        self._under_way += 1
+        return self._balance.acquire_at(server)
+
+    def best_lane(self, lanes: Sequence[int], at_any_cost: bool) -> int | None:
+        """Return the lane of these that is best opened, as `Connection.best_lane`, and ask servers as `acquire`."""
+        self._ask_again()
+        return self._connection.best_lane(self._balance, lanes, at_any_cost)
 
     def release(self, place: Place, call: Any) -> None:
         """Note that a call of that channel has ended or is about to be cancelled; `call` is None if it never began."""
@@ -69,6 +76,12 @@ class LoopChannels:
     def close_soon(self) -> None:
         """Close the channels from a callback of their loop."""
         self._closing = asyncio.ensure_future(self.close())
+
+    def _ask_again(self) -> None:
+        for server in self._balance.to_ask():
+            task = asyncio.create_task(self._ask(server), name="bertstream-health")
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
 
     async def _ask(self, server: int) -> None:
         check, metadata = self.rpcs[Place(server, 0)][HEALTH_RPC], self._connection.metadata

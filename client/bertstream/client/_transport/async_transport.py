@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -20,10 +20,11 @@ from bertstream.client._calls.stream import BulkStream
 from bertstream.client._calls.unary_calls import Calls, Operation, name_of
 from bertstream.client._errors import Cancelled, RpcError, parsed
 from bertstream.client._texts import check_stream
-from bertstream.client._transport.async_call import AsyncStreamCall
+from bertstream.client._transport.async_call import AsyncInbox, AsyncStreamCall
 from bertstream.client._transport.async_channels import AsyncChannels, LoopChannels
 from bertstream.client._transport.channels import Connection
 from bertstream.client._transport.deadline import Deadline
+from bertstream.client._transport.sync_call import End
 from bertstream.client._transport.sync_transport import CALLS_UNDER_WAY, ErrorOf, UnderWay
 from bertstream.client._transport.tracing import method
 from bertstream.client._types import Model
@@ -67,36 +68,40 @@ class AsyncTransport:
         with method(request.rpc) as traced:
             with traced.active():
                 model = await self.run(describe(self.descriptions, request.model), timeout)
-            stream = request.stream(model, self._connection.reconnect_seconds)
+            stream = request.stream(model, self._connection, self._best_lane)
             report, source = reporter(request.delivery.progress, texts), _iterator(texts)
-            call: AsyncStreamCall | None = None
+            calls, inbox = dict[int, AsyncStreamCall](), AsyncInbox()
             try:
                 while True:
-                    while call and (event := call.poll()):
+                    while event := inbox.poll():
                         event.tell(stream)
                         report.update(stream.counts)
+                        if isinstance(event, End):
+                            await calls.pop(event.lane).close()
                     match stream.step():
                         case Pull(count):
                             await _pull(stream, source, count)
-                        case Send(message) if call:
-                            await call.send(message)
-                        case Receive() if call:
-                            await call.wait()
+                        case Send(message, lane):
+                            await calls[lane].send(message)
+                        case Receive():
+                            await inbox.wait()
                         case Emit(batch):
                             yield batch
-                        case Open():
+                        case Open(lane):
                             with traced.active():
-                                call = await self._open(request, stream, call, deadline)
-                        case HalfClose() if call:
-                            await call.half_close()
-                        case Sleep(seconds, error):
-                            await asyncio.sleep(deadline.wait_before(seconds, error))
+                                calls[lane] = await self._open(request, stream, lane, inbox, deadline)
+                        case HalfClose(lane):
+                            await calls[lane].half_close()
+                        case Sleep(seconds, _) if deadline.allows(seconds):
+                            await asyncio.sleep(seconds)
+                        case Sleep(_, error):
+                            stream.fail(error)
                         case Stop():
                             report.update(stream.counts, finished=True)
                             return
             finally:
                 report.end()
-                if call:
+                for call in calls.values():
                     await call.close(patient=stream.finished)
 
     async def events(self, request: EventsRequest[T], timeout: float | None) -> AsyncGenerator[T, None]:
@@ -189,22 +194,24 @@ class AsyncTransport:
         self,
         request: StreamRequest[Any],
         stream: BulkStream[Any, Any],
-        old: AsyncStreamCall | None,
+        lane: int,
+        inbox: AsyncInbox,
         deadline: Deadline,
     ) -> AsyncStreamCall:
-        if old:
-            await old.close()
         timeout, channels = deadline.left(), self._channels.here()
-        place = channels.acquire()
-        call = AsyncStreamCall(lambda begun: channels.release(place, begun), channels.error_at(place))
+        place = channels.acquire_at(self._connection.server_of(lane))
+        call = AsyncStreamCall(lane, inbox, lambda begun: channels.release(place, begun), channels.error_at(place))
         try:
             call.start(channels.rpcs[place][request.rpc], timeout=timeout, metadata=self._connection.metadata)
             await call.send(stream.options())
         except BaseException:
             await call.close()
             raise
-        stream.opened()
+        stream.opened(lane)
         return call
+
+    def _best_lane(self, lanes: Sequence[int], at_any_cost: bool) -> int | None:
+        return self._channels.here().best_lane(lanes, at_any_cost)
 
 
 async def _answer_of(call: Any, error_of: ErrorOf) -> Any:

@@ -9,7 +9,7 @@ be asked first each time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import NamedTuple
@@ -66,11 +66,23 @@ class Balance:
         """Return the place for a new call; the servers that have `refused` it come last."""
         with self._lock:
             index = 0 if len(self._servers) == 1 else min(range(len(self._servers)), key=self._order(refused))
-            server = self._servers[index]
-            channel = min(range(len(server.loads)), key=server.loads.__getitem__)
-            server.loads[channel] += 1
-            server.turn, self._turns = self._turns, self._turns + 1
-            return Place(index, channel)
+            return self._place_at(index)
+
+    def acquire_at(self, index: int) -> Place:
+        """Return the place for a new call to this server."""
+        with self._lock:
+            return self._place_at(index)
+
+    def best(self, indexes: Iterable[int], at_any_cost: bool) -> int | None:
+        """Return the server that should take the next call of these, or None if none of them takes calls or has room.
+
+        at_any_cost: return the best one nevertheless.
+        """
+        with self._lock:
+            order = self._order(())
+            best = min(indexes, key=order)
+            takes_none = order(best)[1:3] != (False, False)
+        return None if takes_none and not at_any_cost else best
 
     def release(self, place: Place) -> None:
         """Note that a call has ended."""
@@ -126,6 +138,13 @@ class Balance:
                 return
             delay = backoff_seconds(server.unanswered, ASK_SECONDS, MOST_ASK_SECONDS, self._jitter)
             server.unanswered, server.ask_at = min(server.unanswered + 1, 16), self._clock() + delay
+
+    def _place_at(self, index: int) -> Place:
+        server = self._servers[index]
+        channel = min(range(len(server.loads)), key=server.loads.__getitem__)
+        server.loads[channel] += 1
+        server.turn, self._turns = self._turns, self._turns + 1
+        return Place(index, channel)
 
     def _order(self, refused: Collection[int]) -> Callable[[int], tuple[bool, bool, bool, int, int]]:
         now = self._clock()

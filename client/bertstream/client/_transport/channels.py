@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ STUBS: tuple[Any, ...] = (
 )
 FILES = tuple(file.DESCRIPTOR for file in (encoding_pb2, generation_pb2, models_pb2, tasks_pb2, tokenization_pb2))
 CHANGING_RPCS = ("LoadModel", "UnloadModel")
+CALLS_TO_A_NAME = 4  # of a bulk stream, where gRPC may find several servers behind an address
 MOST_RETRIES = 4  # gRPC itself never tries more than five times
 # gRPC's own balance between the servers that it finds behind one address, and the service whose health it watches.
 SPREAD = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": OPEN_SERVICE}}
@@ -49,6 +50,7 @@ class Connection:
     given_metadata: Metadata = field(repr=False)
     max_message_bytes: int
     reconnect_seconds: float
+    stream_calls: int | None = None  # that a bulk stream is spread over
     given_channel: Any = None  # gRPC's own, in place of those that the client would make and close
 
     def __post_init__(self) -> None:
@@ -56,6 +58,8 @@ class Connection:
             raise ValueError("give a channel or several addresses, not both")
         if self.channels < 1:
             raise ValueError("channels must be at least 1")
+        if self.stream_calls is not None and self.stream_calls < 1:
+            raise ValueError("stream_calls must be at least 1, or None for one to each server")
         if not 0 <= self.retries <= MOST_RETRIES:
             raise ValueError(f"retries must be from 0 to {MOST_RETRIES}")
         if self.timeout is not None and self.timeout <= 0:
@@ -103,6 +107,27 @@ class Connection:
         """Return the exception for the grpc.RpcError that a call to a server has raised."""
         address = self.servers[server]
         return explained(error_from_call(error, proxy_of(address)), address, self.security)
+
+    @property
+    def lanes(self) -> int:
+        """How many calls a bulk stream may have: one to each server, and a few where gRPC knows how many there are."""
+        if self.stream_calls is not None:
+            return self.stream_calls
+        several = len(self.servers) == 1 and self.given_channel is None and may_be_several(self.servers[0])
+        return CALLS_TO_A_NAME if several else len(self.servers)
+
+    def server_of(self, lane: int) -> int:
+        """Return the server that a lane of a stream leads to."""
+        return lane % len(self.servers)
+
+    def best_lane(self, balance: Balance, lanes: Sequence[int], at_any_cost: bool) -> int | None:
+        """Return the lane of these, in order, whose server should take the next call.
+
+        None if none of them takes calls; with at_any_cost, the best one nevertheless.
+        """
+        servers = {self.server_of(lane): lane for lane in reversed(lanes)}
+        best = balance.best(servers, at_any_cost)
+        return None if best is None else servers[best]
 
     def balance(self) -> Balance:
         """Return a new balance between the channels, which begins with any server, as other clients do."""

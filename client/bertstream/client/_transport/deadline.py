@@ -24,6 +24,10 @@ class Deadline:
 
     def wait_before(self, seconds: float, error: RpcError) -> float:
         """Return the seconds to wait until a call is made again. Raises its error where no time would be left then."""
-        if self._end is not None and monotonic() + seconds >= self._end:
+        if not self.allows(seconds):
             raise error
         return seconds
+
+    def allows(self, seconds: float) -> bool:
+        """Return whether there is time left after so many seconds."""
+        return self._end is None or monotonic() + seconds < self._end

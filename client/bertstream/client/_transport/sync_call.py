@@ -18,38 +18,67 @@ END_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A message from the server."""
+    """A message from the server, over one of a stream's calls."""
 
+    lane: int
     message: Any
 
     def tell(self, stream: BulkStream[Any, Any]) -> None:
         """Pass the message to the stream."""
-        stream.receive(self.message)
+        stream.receive(self.message, self.lane)
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The end of the call, with its error if there is one."""
+    """The end of a call, with its error if there is one."""
 
+    lane: int
     error: RpcError | None
 
     def tell(self, stream: BulkStream[Any, Any]) -> None:
         """Tell the stream that the call has ended."""
-        stream.broken(self.error)
+        stream.broken(self.error, self.lane)
+
+
+class Inbox:
+    """What has come over all calls of a stream, from the threads that read them."""
+
+    def __init__(self) -> None:
+        self._events: SimpleQueue[Response | End] = SimpleQueue()
+        self._next: Response | End | None = None
+
+    def put(self, event: Response | End) -> None:
+        """Add an event."""
+        self._events.put(event)
+
+    def poll(self) -> Response | End | None:
+        """Return the next event that has come, or None."""
+        if self._next is not None:
+            event, self._next = self._next, None
+            return event
+        try:
+            return self._events.get_nowait()
+        except Empty:
+            return None
+
+    def wait(self) -> None:
+        """Wait until `poll` has an event."""
+        self._next = self._events.get()
 
 
 class StreamCall:
     """A call whose requests are sent by gRPC's own thread, and whose responses are read by another.
 
-    So the caller's thread blocks only in `wait`. The queues are bounded by the stream's window, since no more is sent,
-    and the server sends nothing that was not asked for.
+    So the caller's thread blocks only in `Inbox.wait`. The queues are bounded by the stream's windows, since no more is
+    sent, and the server sends nothing that was not asked for.
     """
 
-    def __init__(self, on_close: Callable[[], None], error_of: Callable[[Any], RpcError]) -> None:
+    def __init__(
+        self, lane: int, inbox: Inbox, on_close: Callable[[], None], error_of: Callable[[Any], RpcError]
+    ) -> None:
+        self._lane, self._inbox = lane, inbox
         self._requests: SimpleQueue[Any] = SimpleQueue()
-        self._events: SimpleQueue[Response | End] = SimpleQueue()
         self._on_close: Callable[[], None] | None = on_close
-        self._next: Response | End | None = None
         self._error_of = error_of
         self._call: Any = None
         self._reader = threading.Thread(target=self._read, name="bertstream-stream", daemon=True)
@@ -67,20 +96,6 @@ class StreamCall:
         """Tell the server that no more requests come."""
         self._requests.put(None)
 
-    def poll(self) -> Response | End | None:
-        """Return the next event that has come, or None."""
-        if self._next is not None:
-            event, self._next = self._next, None
-            return event
-        try:
-            return self._events.get_nowait()
-        except Empty:
-            return None
-
-    def wait(self) -> None:
-        """Wait until `poll` has an event."""
-        self._next = self._events.get()
-
     def close(self, patient: bool = False) -> None:
         """End the call by cancelling it; with `patient`, for a call that is answered, wait a moment for its own end."""
         if patient:
@@ -95,10 +110,13 @@ class StreamCall:
     def _read(self) -> None:
         try:
             for message in self._call:
-                self._events.put(Response(message))
+                self._inbox.put(Response(self._lane, message))
         except grpc.RpcError as error:
-            self._events.put(End(self._error_of(error)))
+            self._end(self._error_of(error))
         except Exception as error:  # any error must reach the caller, who would otherwise wait forever
-            self._events.put(End(Internal(f"the call failed: {error!r}")))
+            self._end(Internal(f"the call failed: {error!r}"))
         else:
-            self._events.put(End(None))
+            self._end(None)
+
+    def _end(self, error: RpcError | None) -> None:
+        self._inbox.put(End(self._lane, error))

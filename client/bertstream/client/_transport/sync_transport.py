@@ -24,7 +24,7 @@ from bertstream.client._texts import check_stream
 from bertstream.client._transport.balance import ANSWER_SECONDS, Place
 from bertstream.client._transport.channels import Connection, stubs
 from bertstream.client._transport.deadline import Deadline
-from bertstream.client._transport.sync_call import StreamCall
+from bertstream.client._transport.sync_call import End, Inbox, StreamCall
 from bertstream.client._transport.tracing import method
 from bertstream.client._transport.tries import Tries
 from bertstream.client._types import Model
@@ -93,36 +93,40 @@ class SyncTransport:
         with method(request.rpc) as traced:
             with traced.active():
                 model = self.run(describe(self.descriptions, request.model), timeout)
-            stream = request.stream(model, self._connection.reconnect_seconds)
+            stream = request.stream(model, self._connection, self._best_lane)
             report, source = reporter(request.delivery.progress, texts), iter(texts)
-            call: StreamCall | None = None
+            calls, inbox = dict[int, StreamCall](), Inbox()
             try:
                 while True:
-                    while call and (event := call.poll()):
+                    while event := inbox.poll():
                         event.tell(stream)
                         report.update(stream.counts)
+                        if isinstance(event, End):
+                            calls.pop(event.lane).close()
                     match stream.step():
                         case Pull(count):
                             pull(stream, source, count)
-                        case Send(message) if call:
-                            call.send(message)
-                        case Receive() if call:
-                            call.wait()
+                        case Send(message, lane):
+                            calls[lane].send(message)
+                        case Receive():
+                            inbox.wait()
                         case Emit(batch):
                             yield batch
-                        case Open():
+                        case Open(lane):
                             with traced.active():
-                                call = self._open(request, stream, call, deadline)
-                        case HalfClose() if call:
-                            call.half_close()
-                        case Sleep(seconds, error):
-                            sleep(deadline.wait_before(seconds, error))
+                                calls[lane] = self._open(request, stream, lane, inbox, deadline)
+                        case HalfClose(lane):
+                            calls[lane].half_close()
+                        case Sleep(seconds, _) if deadline.allows(seconds):
+                            sleep(seconds)
+                        case Sleep(_, error):
+                            stream.fail(error)
                         case Stop():
                             report.update(stream.counts, finished=True)
                             return
             finally:
                 report.end()
-                if call:
+                for call in calls.values():
                     call.close(patient=stream.finished)
 
     def events(self, request: EventsRequest[T], timeout: float | None) -> Generator[T, None, None]:
@@ -248,9 +252,16 @@ class SyncTransport:
 
     def _acquire(self, tries: Tries | None = None) -> Place:
         """Return the place for a new call, and ask servers that took none whether they do again."""
+        self._ask_again()
+        return self._balance.acquire(tries.refused if tries else ())
+
+    def _best_lane(self, lanes: Sequence[int], at_any_cost: bool) -> int | None:
+        self._ask_again()
+        return self._connection.best_lane(self._balance, lanes, at_any_cost)
+
+    def _ask_again(self) -> None:
         for server in self._balance.to_ask():
             self._ask(server)
-        return self._balance.acquire(tries.refused if tries else ())
 
     def _ask(self, server: int) -> None:
         check, metadata = self._rpcs[Place(server, 0)][HEALTH_RPC], self._connection.metadata
@@ -268,20 +279,18 @@ class SyncTransport:
         call.add_done_callback(answered)
 
     def _open(
-        self, request: StreamRequest[Any], stream: BulkStream[Any, Any], old: StreamCall | None, deadline: Deadline
+        self, request: StreamRequest[Any], stream: BulkStream[Any, Any], lane: int, inbox: Inbox, deadline: Deadline
     ) -> StreamCall:
-        if old:
-            old.close()
         self._check_open()
-        timeout, place = deadline.left(), self._acquire()
-        call = StreamCall(lambda: self._balance.release(place), self._error_at(place))
+        timeout, place = deadline.left(), self._balance.acquire_at(self._connection.server_of(lane))
+        call = StreamCall(lane, inbox, lambda: self._balance.release(place), self._error_at(place))
         try:
             call.start(self._rpcs[place][request.rpc], timeout=timeout, metadata=self._connection.metadata)
             call.send(stream.options())
         except BaseException:
             call.close()
             raise
-        stream.opened()
+        stream.opened(lane)
         return call
 
     def _channel(self, place: Place) -> grpc.Channel:

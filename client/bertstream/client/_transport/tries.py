@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bertstream.client._calls.backoff import backoff_seconds
-from bertstream.client._calls.stream import may_pass
+from bertstream.client._calls.backoff import backoff_seconds, may_pass
 from bertstream.client._chance import CHANCE
 from bertstream.client._errors import RpcError
 

@@ -1,0 +1,124 @@
+"""Bulk streams over several servers at once, of which some are lost or come back meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bertstream.client import Client, NotFound, Unavailable
+from tests.client.fake_server import Code, FakeServer, status
+
+COUNT = 3000
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[FakeServer, FakeServer]]:
+    both = FakeServer(), FakeServer()
+    yield both
+    for each in both:
+        each.close()
+
+
+@pytest.fixture
+def client(servers: tuple[FakeServer, FakeServer], connect: Callable[..., Any]) -> Any:
+    return connect([each.address for each in servers])
+
+
+def extend(ids: list[int], stream: Any) -> None:
+    for batch in stream:
+        ids.extend(batch.ids)
+
+
+def ids_of(client: Any, texts: Any, **options: Any) -> list[int]:
+    ids = list[int]()
+    extend(ids, client.encode_stream(texts, **options))
+    return ids
+
+
+def shares(servers: tuple[FakeServer, FakeServer]) -> list[int]:
+    return [each.seen.messages for each in servers]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_stream_is_shared(servers: tuple[FakeServer, FakeServer], client: Any, ordered: bool) -> None:
+    ids = ids_of(client, ["a"] * COUNT, ordered=ordered)
+    assert sorted(ids) == list(range(COUNT))
+    assert not ordered or ids == sorted(ids)
+    assert [each.seen.rpcs["StreamEncodings"] for each in servers] == [1, 1]
+    assert min(shares(servers)) > 0
+    assert sum(shares(servers)) == -(-COUNT // 64)
+
+
+def test_a_stream_of_one_message_stays_with_one_server(servers: tuple[FakeServer, FakeServer], client: Any) -> None:
+    for _ in range(4):
+        ids_of(client, ["a"] * 64)
+    assert [each.seen.rpcs["StreamEncodings"] for each in servers] == [2, 2]
+
+
+def test_a_server_that_breaks_is_made_up_for_and_taken_up_again(
+    servers: tuple[FakeServer, FakeServer], client: Any
+) -> None:
+    first, second = servers
+    first.does.breaks.append((200, status(Code.UNAVAILABLE, "Socket closed")))
+    assert ids_of(client, ["a"] * COUNT) == list(range(COUNT))
+    assert first.seen.rpcs["StreamEncodings"] >= 1
+    assert second.seen.rpcs["StreamEncodings"] == 1
+
+
+def test_a_server_that_comes_back_takes_part_again(servers: tuple[FakeServer, FakeServer], client: Any) -> None:
+    """Close one server while texts are pulled, and open it again, until the stream has opened a call there."""
+    first, second = servers
+    started: list[FakeServer] = []
+
+    def texts() -> Iterator[str]:
+        yield from ["a"] * 1000
+        first.close()
+        yield from ["a"] * 1000
+        started.append(FakeServer(first.port))
+        while not started[0].seen.messages:
+            yield "a"
+
+    try:
+        ids = ids_of(client, texts())
+    finally:
+        for each in started:
+            each.close()
+    assert ids == list(range(len(ids)))
+    assert second.seen.rpcs["StreamEncodings"] == 1
+    assert started[0].seen.rpcs["StreamEncodings"] >= 1
+
+
+def test_rows_that_have_come_are_handed_out_before_the_error(
+    servers: tuple[FakeServer, FakeServer], connect: Callable[..., Any]
+) -> None:
+    servers[0].does.breaks.append((100, status(Code.NOT_FOUND, "gone", "MODEL_NOT_FOUND")))
+    ids = list[int]()
+    with pytest.raises(NotFound):
+        extend(ids, connect(servers[0].address).encode_stream(["a"] * 200, batch_size=10))
+    assert ids == list(range(100))
+
+
+def test_where_all_are_gone_the_error_names_each_in_the_end(connect: Callable[..., Any]) -> None:
+    client = connect(["127.0.0.1:1", "127.0.0.1:2"], reconnect_seconds=0.2)
+    with pytest.raises(Unavailable, match="none of 2 servers takes calls"):
+        ids_of(client, ["a"])
+
+
+def test_grpc_spreads_the_calls_of_a_stream_behind_one_target(servers: tuple[FakeServer, FakeServer]) -> None:
+    with Client("ipv4:" + ",".join(each.address for each in servers), channels=1) as client:
+        for _ in range(20):  # the first calls come before both are connected
+            assert ids_of(client, ["a"] * COUNT) == list(range(COUNT))
+            if min(shares(servers)):
+                break
+    assert min(shares(servers)) > 0
+
+
+def test_how_many_calls_a_stream_has_can_be_said(server: FakeServer, connect: Callable[..., Any]) -> None:
+    ids_of(connect(server.address), ["a"] * COUNT)
+    assert server.seen.rpcs["StreamEncodings"] == 1
+    assert ids_of(connect(server.address, stream_calls=3), ["a"] * COUNT) == list(range(COUNT))
+    assert server.seen.rpcs["StreamEncodings"] == 1 + 3
+    with pytest.raises(ValueError, match="stream_calls must be at least 1"):
+        Client(stream_calls=0)
