@@ -169,6 +169,7 @@ async def test_a_question_that_fails_here_is_answered_all_the_same(tmp_path: Pat
 
 async def test_settings_are_no_arguments_since_all_can_read_those(tmp_path: Path) -> None:
     child = await Child.start(spec(tmp_path / "a-secret"), 3)
+    await until(psutil.Process(child.pid).cmdline)  # which is empty while it becomes another program
     assert psutil.Process(child.pid).cmdline()[1:5] == ["-P", "-m", "tests.support.child", "child"]
     assert len(psutil.Process(child.pid).cmdline()) == 6  # with the line's number
     child.kill()

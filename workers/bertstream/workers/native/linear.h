@@ -78,32 +78,22 @@ struct Linear {
         comes_in_rows(packed)};
   }
 
-  // run(the kind of product, a null pointer of the type of x)
-  template <typename Run>
-  void by_kind(const Run& run) const {
-    by_type(x, [&]<typename scalar_t>(scalar_t* type) {
-      if (packed.scalar_type() == at::kChar) {
-        run(Bytes(), type);
-      } else if (packed.scalar_type() == at::kFloat) {
-        if constexpr (std::is_same_v<scalar_t, float>) run(Floats(), type);
-      } else {
-#ifdef BERTSTREAM_AMX
-        if constexpr (std::is_same_v<scalar_t, float>) {
-          run(Parts(), type);
-        } else {
-          run(Halves(), type);
-        }
-#endif
-      }
-    });
-  }
-
-  template <typename Take, typename TakeRows>
-  void operator()(const Take& take, const TakeRows& take_rows) const {
+  // scalar_t: the type of x, which callers have found already
+  template <typename scalar_t, typename Take, typename TakeRows>
+  void run(const Take& take, const TakeRows& take_rows) const {
     if (x.size(0) == 0) return;
-    by_kind([&]<typename Kind, typename scalar_t>(Kind, scalar_t*) {
+    const auto by = [&]<typename Kind>(Kind) {
       multiply<Kind>(x.const_data_ptr<scalar_t>(), x.size(0), weights, take, take_rows);
-    });
+    };
+    if (packed.scalar_type() == at::kChar) {
+      by(Bytes());
+    } else if (packed.scalar_type() == at::kFloat) {
+      if constexpr (std::is_same_v<scalar_t, float>) by(Floats());
+    } else {
+#ifdef BERTSTREAM_AMX
+      by(std::conditional_t<std::is_same_v<scalar_t, float>, Parts, Halves>());
+#endif
+    }
   }
 };
 
@@ -115,7 +105,7 @@ at::Tensor activated(const Linear& linear, const Activate& activate) {
   at::Tensor y = at::empty({linear.x.size(0), outputs}, linear.x.options());
   by_type(y, [&]<typename scalar_t>(scalar_t*) {
     scalar_t* to = y.mutable_data_ptr<scalar_t>();
-    linear(
+    linear.run<scalar_t>(
         [&](int64_t row, int64_t output, auto n, Vec value) {
           store(to + row * outputs + output, activate(value), n);
         },
@@ -149,7 +139,7 @@ void combined(const Linear& linear, const at::Tensor& other, at::Tensor& to, con
   by_type(to, [&]<typename scalar_t>(scalar_t*) {
     const scalar_t* from = other.const_data_ptr<scalar_t>();
     scalar_t* into = to.mutable_data_ptr<scalar_t>();
-    linear(
+    linear.run<scalar_t>(
         [=](int64_t row, int64_t output, auto n, Vec value) {
           const int64_t at = row * outputs + output;
           store(into + at, combine(value, load(from + at, n)), n);
@@ -243,7 +233,7 @@ at::Tensor linear_add_layer_norm(
       "residual must be [T, H], of the type of x");
   Normalized normalized(residual, product.weights.outputs, weight, norm_bias, eps);
   by_type(x, [&]<typename scalar_t>(scalar_t*) {
-    product(normalized.template take<scalar_t>(), normalized.template take_rows<scalar_t>());
+    product.run<scalar_t>(normalized.template take<scalar_t>(), normalized.template take_rows<scalar_t>());
   });
   return normalized.y;
 }
