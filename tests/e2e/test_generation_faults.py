@@ -56,21 +56,31 @@ def test_a_killed_worker_loses_no_token_and_repeats_none(server: Server, client:
     eventually(lambda: len(server.workers) == 1, "a new worker")
 
 
+def kill_frontends(server: Server) -> None:
+    """Kill all frontends, while the worker stands still so that no generation is over before."""
+    (worker,) = server.workers
+    frontends = server.children("bertstream.server.frontend.process")
+    worker.suspend()
+    try:
+        for frontend in frontends:
+            frontend.kill()
+        eventually(lambda: not any(frontend.is_running() for frontend in frontends), "the end of the frontends")
+    finally:
+        worker.resume()
+
+
 @pytest.mark.parametrize("sampled", [{}, {"do_sample": True, "seed": 3}, {"do_sample": True}], ids=str)
 def test_a_killed_frontend_loses_no_token_and_repeats_none(server: Server, sampled: dict[str, Any]) -> None:
     """The SDK asks again: with the seed that was drawn, too."""
     with Client(server.address, retries=0) as client:
         events = client.stream_generate(PROMPT, max_new_tokens=400, **sampled)
         pieces = [next(events)]
-        frontends = server.children("bertstream.server.frontend.process")
-        for frontend in frontends:
-            frontend.kill()
+        kill_frontends(server)
         *rest, done = events
     pieces += rest
     assert isinstance(done, GenerationDone)
     assert [id for piece in pieces for id in piece.token_ids] == list(done.outputs[0].token_ids)
     assert "".join(piece.text for piece in pieces) == done.outputs[0].text
-    assert not any(frontend.is_running() for frontend in frontends)
 
 
 async def test_an_asynchronous_client_takes_up_what_a_killed_frontend_began(server: Server, client: Client) -> None:
@@ -78,8 +88,7 @@ async def test_an_asynchronous_client_takes_up_what_a_killed_frontend_began(serv
     async with AsyncClient(server.address, retries=0) as own:
         events = own.stream_generate(PROMPT, max_new_tokens=400)
         tokens = [*(await anext(events)).token_ids]
-        for frontend in server.children("bertstream.server.frontend.process"):
-            frontend.kill()
+        await asyncio.to_thread(kill_frontends, server)
         tokens += [id async for event in events for id in event.token_ids]
     assert tokens == list(expected.token_ids)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,6 +60,7 @@ def test_one_message_needs_no_thread_of_grpc(held_up: HeldUp) -> None:
 def test_an_interrupted_call_ends_at_the_server(held_up: HeldUp) -> None:
     def interrupt() -> None:
         assert held_up.begun.wait(20)
+        time.sleep(0.3)  # while gRPC begins a call, it holds a lock that an interrupt could leave locked
         os.kill(os.getpid(), signal.SIGINT)
 
     with Client(held_up.address) as client:
