@@ -16,12 +16,14 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 GPU_LIBRARY = re.compile(r"cuda-|nvidia-|triton\b")  # tritonclient is none
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+AT_ONCE = 2  # pips; of more, one has the largest packages all the same
 # Run in a new process, since torch may have been installed after this one began.
 ASK_TORCH = "import importlib.metadata as m; print(m.version('torch'), *m.requires('torch') or (), sep='\\n')"
 
@@ -106,14 +108,23 @@ def installed_torch() -> list[str]:
 
 
 def install_all(some: Iterable[Pinned], *, verbose: bool = True) -> bool:
-    """Install these packages and nothing else, and return True. Exits if that fails."""
-    wanted = "".join(each.text for each in some)
-    if wanted:
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-            file.write(wanted)
-            file.flush()
-            pip("install", "--no-deps", "--require-hashes", "--requirement", file.name, verbose=verbose)
+    """Install these packages and nothing else, and return True. Exits if that fails.
+
+    Where no progress is shown, a few pips share them: each mostly unpacks, on one core.
+    """
+    wanted = list(some)
+    shares = 1 if _shows_progress(verbose) else min(AT_ONCE, len(wanted))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(_install, wanted[at::shares], verbose) for at in range(shares)]:
+            done.result()
     return True
+
+
+def _install(some: Sequence[Pinned], verbose: bool) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("".join(each.text for each in some))
+        file.flush()
+        pip("install", "--no-deps", "--require-hashes", "--requirement", file.name, verbose=verbose)
 
 
 def install_what_can_be(some: Iterable[Pinned]) -> bool:
@@ -134,14 +145,17 @@ def _installs(one: Pinned) -> bool:
 
 def pip(*arguments: str, verbose: bool = True) -> None:
     """Run pip, with its progress on a terminal only, and without any output unless `verbose`. Exits if it fails."""
-    shows_progress = verbose and sys.stderr.isatty()
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    if not shows_progress:
+    if not _shows_progress(verbose):
         command += ["-qq"] if arguments[0] == "check" else ["-qq", "--progress-bar", "off"]
     output = None if verbose else subprocess.DEVNULL
     done = subprocess.run(command, stdout=output, stderr=output, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
+
+
+def _shows_progress(verbose: bool) -> bool:
+    return verbose and sys.stderr.isatty()
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def test_libraries_for_gpus_go_with_the_torch_that_wants_them(
     monkeypatch.setattr(install, "pip", pip)
     monkeypatch.setattr(install, "installed_torch", lambda: requires)
     assert install.install_lock(install.packages(LOCK), install.install_all)
-    assert pip.wanted == wanted  # and the torch that is there stays
+    assert sorted(pip.wanted) == wanted  # and the torch that is there stays
 
 
 @pytest.mark.parametrize(("failing", "wanted"), [((), "torch==2.13.0+cpu"), (("+cpu",), "torch==2.13.0")])
@@ -194,5 +194,5 @@ def test_what_cannot_be_installed_is_left_out_alone(
     pip = Pip("nvidia")
     monkeypatch.setattr(install, "pip", pip)
     assert not install.install_what_can_be(install.packages(LOCK))
-    assert pip.wanted == ["numpy==2.4.6", "torch==2.13.0", "triton==3.7", CLIENT]
+    assert sorted(set(pip.wanted)) == ["numpy==2.4.6", "torch==2.13.0", "triton==3.7", CLIENT]
     assert capsys.readouterr().err == "left out: nvidia-cublas\n"
