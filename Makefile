@@ -34,7 +34,7 @@ ifndef TOGETHER # which `make check` sets for its steps
 .NOTPARALLEL:
 endif
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest test-newest test-client test-clients test-ray test-instructions bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page wheel docs release-check clean
+.PHONY: help demo test test-lowest test-newest test-client test-clients test-ray test-instructions bench bench-overload chaos soak pictures fuzz lock check lint format-check types imports generated proto-lint proto-breaking format proto baseline metrics-page chart-schema wheel docs release-check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -102,6 +102,9 @@ proto: $(PROTO_VENV)/.installed ## Generate the code in protos/ again
 
 metrics-page: $(VENV)/.installed-dev ## Write docs/metrics.md again, from the declarations of the metrics
 	@$(BIN)/python -m deploy.metrics_page
+
+chart-schema: $(VENV)/.installed-dev ## Write the server's options into the schema of the Helm chart's values again
+	@$(BIN)/python -m deploy.chart_schema
 
 docs: $(VENV)/.installed-dev $(DOCS_VENV)/.installed $(IMAGE) ## Build the documentation as a site, into .build/site/html
 	@$(BIN)/python -m deploy.site .build/site/pages --image $(IMAGE)

@@ -182,6 +182,7 @@ def test_output_is_compared(shown: str, printed: str, same: bool) -> None:
         "bertstream serve --port x",
         "bertstream load mine /absolute",
         "bertstream unload",
+        "helm install mine deploy/helm/bertstream --namespace mine --set model=bert-base-uncased",
     ],
 )
 def test_commands_that_cannot_be_are_found(command: str, documented_server: Documented, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ document cannot use it unnoticed.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -167,6 +168,27 @@ def docker(arguments: list[str]) -> int:
     return _fail(f"no such options: {unknown}") if unknown or given.serve[0] != "serve" else 0
 
 
+def helm(arguments: list[str]) -> int:
+    """Check that `install` has a chart that is there, and values that its schema takes."""
+    import jsonschema
+
+    parser = argparse.ArgumentParser("helm")
+    parser.add_argument("command", choices=["install"])
+    parser.add_argument("release")
+    parser.add_argument("chart", type=Path)
+    parser.add_argument("--namespace", required=True)
+    parser.add_argument("--create-namespace", action="store_true")
+    parser.add_argument("--set", action="append", default=[])
+    given = parser.parse_args(arguments)
+    values = yaml.safe_load((ROOT / given.chart / "values.yaml").read_text("utf-8"))
+    for path, value in (each.split("=", 1) for each in given.set):
+        *above, name = path.split(".")
+        holder = functools.reduce(lambda place, key: place.setdefault(key, {}), above, values)
+        holder[name] = value[1:-1].split(",") if value.startswith("{") else yaml.safe_load(value)
+    jsonschema.validate(values, json.loads((ROOT / given.chart / "values.schema.json").read_text("utf-8")))
+    return 0
+
+
 def serve(arguments: list[str]) -> int:
     """Check that Ray Serve's `serve deploy` is given a file with applications."""
     command, path = arguments
@@ -200,6 +222,7 @@ STAND_INS: Mapping[str, Callable[[list[str]], int]] = {
     "grpcurl": grpcurl,
     "curl": curl,
     "docker": docker,
+    "helm": helm,
     "install": install,
     "serve": serve,
     "systemctl": systemctl,
