@@ -156,6 +156,7 @@ def test_its_schema_takes_what_there_is(name: str) -> None:
         ({"config": {"trace_ratio": 2}}, "greater than the maximum of 1"),
         ({"config": {"model": {"small": {"worker": 1}}}}, "'worker' was unexpected"),
         ({"config": {"model": {"small": {"device": "gpu"}}}}, "does not match"),
+        ({"fullnameOverride": "bert.stream"}, "does not match"),
         ({"image": {"digest": "0.1.0"}}, "does not match"),
         ({"tls": {"secretName": "tls"}}, "'secretName' was unexpected"),
         ({"http": {"port": 50051}}, "should not be valid under"),
