@@ -28,6 +28,8 @@ ENCODE, TOKENIZE, TASK = (get_type_hints(kind) for kind in (EncodeOptions, Token
         (("encode", "a"), "--layer-combination", ENCODE["layer_combination"]),
         (("encode", "a"), "--wire-type", ENCODE["wire_type"]),
         (("encode", "a"), "--kind", ENCODE["kind"]),
+        (("encode-multi", "a"), "--wire-type", ENCODE["wire_type"]),
+        (("encode-multi", "a"), "--kind", ENCODE["kind"]),
         (("encode", "a"), "--long-texts", ENCODE["long_texts"]),
         (("rerank", "a", "b"), "--window-pooling", ENCODE["window_pooling"]),
         (("encode", "a"), "--truncation-side", ENCODE["truncation_side"]),

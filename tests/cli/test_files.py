@@ -164,6 +164,7 @@ def test_wrong_usage(fails: Fails, argv: list[str], told: str) -> None:
         (["fill-mask", "in.jsonl", "--top-k", "1"], "masks"),
         (["score", "in.jsonl"], "score"),
         (["sparse", "in.jsonl"], "weights"),
+        (["encode-multi", "in.jsonl"], "vectors"),
         (["answer", "in.jsonl", "--column", "question,text"], "answer"),
         (["answer", "Who?", "in.jsonl", "--column", "text"], "answer"),
         (["rerank", "in.jsonl", "--column", "question,text"], "score"),
@@ -197,7 +198,7 @@ def test_options_list_the_names_of_the_package(capsys: Capture) -> None:
 
 def test_help_has_an_example_of_each(capsys: Capture) -> None:
     commands = ("encode", "tokenize", "classify", "entities", "answer", "fill-mask", "rerank", "summarize", "sparse")
-    for name in (*commands, "score", "zero-shot"):
+    for name in (*commands, "score", "zero-shot", "encode-multi"):
         with pytest.raises(SystemExit, match="0"):
             main([name, "--help"])
         assert any(

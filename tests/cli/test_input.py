@@ -24,8 +24,9 @@ Fails = Callable[..., tuple[int, str]]
 FILE = "FILE"
 
 READS_LINES = [
-    *(["encode"], ["tokenize"], ["similarity", "a"], ["fill-mask"], ["score"], ["sparse"], ["classify"], ["entities"]),
-    *(["zero-shot", "--labels", "x"], ["rerank", "a"], ["generate"], ["bench", "--calls", "3", "--texts", "3"]),
+    *(["encode"], ["encode-multi"], ["tokenize"], ["similarity", "a"], ["fill-mask"], ["score"], ["sparse"]),
+    *(["classify"], ["entities"], ["zero-shot", "--labels", "x"], ["rerank", "a"], ["generate"]),
+    ["bench", "--calls", "3", "--texts", "3"],
 ]
 NAMES_OF_FILES = [
     *(["encode", FILE], ["tokenize", FILE], ["fill-mask", FILE], ["score", FILE], ["entities", FILE]),
@@ -33,7 +34,7 @@ NAMES_OF_FILES = [
     *(["classify", FILE], ["classify", "a", "--pair", FILE], ["zero-shot", FILE, "--labels", "x"]),
     *(["choose", FILE, "a", "b"], ["choose", "a", FILE], ["next-sentence", FILE, "a"], ["next-sentence", "a", FILE]),
     *(["answer", FILE, "a"], ["answer", "a", FILE], ["layers", FILE], ["attention", FILE], ["generate", FILE]),
-    *(["encode", FILE, FILE], ["sparse", FILE]),
+    *(["encode", FILE, FILE], ["encode-multi", FILE], ["sparse", FILE]),
 ]
 NO_TEXTS = {"help", "name", "source", "service", "file", "shell"}  # the arguments of models, load, unload, …
 

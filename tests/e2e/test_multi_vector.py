@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import string
 import tempfile
 from collections.abc import Callable, Iterator
@@ -170,6 +171,16 @@ def test_what_goes_over_the_wire(client: Client) -> None:
     described = client.model("pylate").multi_vector
     assert described is not None
     assert (described.dimensions, described.query_length, described.document_length) == (WIDTH, 14, 50)
+
+
+def test_files_have_the_same_vectors(client: Client, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.txt", tmp_path / "v.jsonl"
+    source.write_text("the fox\nthe lazy dog\n")
+    report = client.encode_multi_file(source, output, model="native", kind="query")
+    assert (report.rows, report.failed) == (2, 0)
+    found = [json.loads(line)["vectors"] for line in output.read_text().splitlines()]
+    want = client.encode_multi(["the fox", "the lazy dog"], model="native", kind="query")
+    np.testing.assert_allclose(np.array(found, np.float32), np.stack(want), atol=NEAR)
 
 
 def test_prompts_and_lengths_of_the_callers_own(client: Client, directories: dict[str, Path]) -> None:

@@ -50,6 +50,49 @@ def test_every_input_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "v.jsonl", "v.failed.jsonl"])
 
 
+def some_vectors(text: str) -> Any:
+    """Return a vector for each character: none for an empty text, and a failure where `bad` says so."""
+    rows = np.array([[ord(each) % 50, number, 0.5] for number, each in enumerate(text)], np.float32).reshape(-1, 3)
+    return Failure("BAD_TEXT", "a bad text") if bad(text) else rows
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "jsonl"])
+@pytest.mark.parametrize(
+    ("layout", "dtype"), [("list", "float32"), ("list", "float16"), ("list", "int8"), ("binary", "float16")]
+)
+def test_lists_of_vectors(tmp_path: Path, suffix: str, layout: Any, dtype: Any) -> None:
+    texts = ["bad7", "", *texts_of(COUNT)]
+    source, output = write_input(tmp_path / "t.jsonl", texts), tmp_path / f"v.{suffix}"
+    stored = VectorFormat(dtype, layout)
+    options = {"task": "encode_multi", "stored": stored, "keep": ["text"]}
+    if (suffix, layout) == ("jsonl", "binary"):
+        with pytest.raises(ValueError, match=r"binary are for \.parquet and \.arrow"):
+            run([source], output, some_vectors, **options)
+        return
+    run([source], output, some_vectors, **options)
+    found = read(output)
+    assert [row["text"] for row in found] == texts
+    assert [row["vectors"] is None for row in found] == [bad(text) for text in texts]
+    for text, row in zip(texts, found, strict=True):
+        if bad(text):
+            assert row.get("vector_scales") is None
+            continue
+        numbers = [np.frombuffer(each, "<f2") for each in row["vectors"]] if layout == "binary" else row["vectors"]
+        scales = np.array(row["vector_scales"]) if dtype == "int8" else np.ones(len(text))
+        assert len(scales) == len(numbers) == len(text)
+        made = np.array(numbers, np.float32).reshape(-1, 3) * scales[:, None]
+        np.testing.assert_allclose(made, some_vectors(text), atol=scales.max(initial=0) / 2 if dtype == "int8" else 0)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "jsonl"])
+def test_lists_of_vectors_of_which_the_first_part_has_none(tmp_path: Path, suffix: str) -> None:
+    """A part is written every ten seconds; here each row is one."""
+    texts = ["bad7", "a", "", "worse7"]
+    source, clock = write_input(tmp_path / "t.jsonl", texts), iter(range(0, 10**6, 100))
+    run([source], tmp_path / f"v.{suffix}", some_vectors, task="encode_multi", time_of=lambda: next(clock))
+    assert [row["vectors"] and len(row["vectors"]) for row in read(tmp_path / f"v.{suffix}")] == [None, 1, [], None]
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
 @pytest.mark.parametrize("layout", ["list", "binary"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])

@@ -14,6 +14,7 @@ from bertstream.cli import (
     _bench,
     _doctor,
     _encode,
+    _encode_multi,
     _generate,
     _health,
     _layers,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 GROUPS: dict[str, tuple[Any, ...]] = {
     "the server": (_server, _models, _loading, _health, _doctor, top, _bench),
-    "tokens and vectors": (_tokenize, _encode, _similarity),
+    "tokens and vectors": (_tokenize, _encode, _encode_multi, _similarity),
     "inside the model": (_layers, _attention),
     "task heads": _tasks.COMMANDS,
     "generation": (_generate, _summarize),

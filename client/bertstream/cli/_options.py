@@ -180,10 +180,15 @@ def add_prompt(group: argparse._ActionsContainer) -> None:
     group.add_argument("--prompt-name", metavar="NAME", help="one of the checkpoint's prompts")
 
 
+def prompt_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `add_prompt` as arguments of the SDK."""
+    return {name: getattr(arguments, name) for name in ("prompt", "prompt_name")}
+
+
 def vector_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `add_vector_options` as arguments of the SDK."""
-    names = ("pooling", "normalize", "layers", "layer_combination", "dimensions", "prompt", "prompt_name")
-    return {name: getattr(arguments, name) for name in names}
+    names = ("pooling", "normalize", "layers", "layer_combination", "dimensions")
+    return {**{name: getattr(arguments, name) for name in names}, **prompt_options(arguments)}
 
 
 def numbers(text: str) -> list[int]:

@@ -63,8 +63,8 @@ def run_on_ray(
     given["progress"] = None if arguments.progress is False else lambda progress: note(str(progress))
     model, columns = _model(arguments, task), tuple(arguments.column or ())
     try:
+        given |= {name: value for name in ("vectors", "vector_type") if (value := getattr(arguments, name, None))}
         if task == "encode":
-            given |= {name: value for name in ("vectors", "vector_type") if (value := getattr(arguments, name))}
             given |= {"column": columns[0]} if columns else {}
             report = encode_files(sources, arguments.output, model, **given)
         else:

@@ -29,6 +29,7 @@ from bertstream.client._errors import (
 )
 from bertstream.client._files.options import (
     EncodeFileOptions,
+    EncodeMultiFileOptions,
     FileOptions,
     GenerateFileOptions,
     SummarizeFileOptions,
@@ -111,6 +112,7 @@ __all__ = [
     "EffectiveOptions",
     "EffectiveTaskOptions",
     "EncodeFileOptions",
+    "EncodeMultiFileOptions",
     "EncodeOptions",
     "EncodedBatch",
     "Entity",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bertstream.files.schema import Column, Field, ListOf, Struct, Type, Vector
 
@@ -29,6 +30,8 @@ def arrow_type(kind: Type) -> Any:
     import pyarrow as pa
 
     match kind:
+        case ListOf(Vector(0)):
+            return pa.null()
         case ListOf(of):
             return pa.list_(arrow_type(of))
         case Struct(fields):
@@ -58,16 +61,37 @@ def arrow_array(column: Column) -> Any:
     """
     import pyarrow as pa
 
-    kind = column.field.type
-    if not isinstance(kind, Vector):
-        return pa.array(column.values, arrow_type(kind))
-    rows = np.ascontiguousarray(column.values)
+    match column.field.type:
+        case Vector() as kind:
+            return _vectors(kind, np.ascontiguousarray(column.values), column.valid)
+        case ListOf(Vector() as kind):
+            return _lists_of_vectors(kind, column.values)
+        case other:
+            return pa.array(column.values, arrow_type(other))
+
+
+def _lists_of_vectors(kind: Vector, rows: Sequence[NDArray[Any] | None]) -> Any:
+    """Return lists of vectors [any, width] as an array of Arrow, with null for a row that has none."""
+    import pyarrow as pa
+
+    if kind.width == 0:
+        return pa.nulls(len(rows))
+    ends = np.cumsum([0, *(0 if row is None else len(row) for row in rows)])
+    missing = pa.array([row is None for row in rows], pa.bool_())
+    some = np.concatenate([np.empty((0, kind.width), kind.dtype), *(row for row in rows if row is not None)])
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), _vectors(kind, some), mask=missing)
+
+
+def _vectors(kind: Vector, rows: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> Any:
+    """Return vectors [rows, width] as an array of Arrow."""
+    import pyarrow as pa
+
     if kind.width == 0:
         return pa.nulls(len(rows))
     if kind.layout == "list":
         return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), type=arrow_type(kind))
     little = rows.astype(rows.dtype.newbyteorder("<"), copy=False)
-    valid = np.ones(len(rows), np.bool_) if column.valid is None else column.valid
+    valid = np.ones(len(rows), np.bool_) if valid is None else valid
     values = [row.tobytes() if good else None for row, good in zip(little, valid, strict=True)]
     return pa.array(values, arrow_type(kind))
 

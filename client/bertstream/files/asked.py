@@ -42,6 +42,8 @@ class Asked:
 
     def check(self, plan: Plan) -> None:
         """Raise ValueError for what does not go together."""
+        if plan.format == "npy" and self.operation.name == "encode_multi":
+            raise ValueError(".npy holds one vector a row, not one for each token; write .parquet, .arrow or .jsonl")
         if plan.format == "npy" and (self.operation.name != "encode" or self.keep or self.stored.dtype == "int8"):
             raise ValueError(".npy holds vectors of floats and nothing else; write .parquet, .arrow or .jsonl")
         if plan.format in ("npy", "jsonl") and self.stored.layout == "binary":

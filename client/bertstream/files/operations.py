@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bertstream.files.schema import Column, Field, ListOf, Struct, Type
-from bertstream.files.vectors import VectorFormat, vector_columns
+from bertstream.files.vectors import VectorFormat, multi_vector_columns, vector_columns
 
 Options: TypeAlias = Mapping[str, Any]
 """The keyword arguments of the SDK's method."""
@@ -36,6 +36,8 @@ class Operation:
     """Whether a row is a pair of columns; None where it may be either."""
     several: bool = False
     """Whether a list in the second column stands for several pairs, each of which has its own answer."""
+    vectors: bool = False
+    """Whether it gives vectors, whose type and layout are the caller's choice."""
 
 
 def _table(fields: Sequence[Field], values_of: Callable[[Any], Sequence[Any]]) -> Columns:
@@ -107,6 +109,10 @@ def _encode(answers: Sequence[Any], _: Options, stored: VectorFormat) -> list[Co
     return vector_columns(answers, stored)
 
 
+def _encode_multi(answers: Sequence[Any], _: Options, stored: VectorFormat) -> list[Column]:
+    return multi_vector_columns(answers, stored)
+
+
 def _renamed(name: str, fields: Sequence[Field]) -> Columns:
     """Return what makes columns of attributes, of which `text` gets this name."""
     named = [Field(name if field.name == "text" else field.name, field.type) for field in fields]
@@ -155,7 +161,8 @@ _MASKS = _table(
 OPERATIONS: Mapping[str, Operation] = {
     operation.name: operation
     for operation in (
-        Operation("encode", TEXT, _encode),
+        Operation("encode", TEXT, _encode, vectors=True),
+        Operation("encode_multi", TEXT, _encode_multi, vectors=True),
         Operation("tokenize", TEXT, _TOKENIZE),
         Operation("classify", TEXT, _list_of("labels", *_LABEL)),
         Operation("zero_shot", TEXT, _list_of("labels", *_LABEL), pairs=False),

@@ -53,7 +53,8 @@ class Column:
 
     field: Field
     values: list[Any] | NDArray[Any]
-    """[rows]: plain values that JSON has, with None where a row failed; an array [rows, width] for a Vector."""
+    """[rows]: plain values that JSON has, with None where a row failed; an array [rows, width] for a Vector, and
+    arrays [any, width] for lists of them."""
     valid: NDArray[np.bool_] | None = None
     """[rows]: which rows of a Vector have one; None for all. Rows without are NaN, or 0 in int8."""
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertstream.files.schema import Column, Field, Vector, VectorLayout, VectorType
+from bertstream.files.schema import Column, Field, ListOf, Vector, VectorLayout, VectorType
 
 VECTOR, SCALE = "vector", "vector_scale"
+VECTORS, SCALES = "vectors", "vector_scales"  # of each token
 INT8_MOST = 127
 VECTOR_TYPES: tuple[VectorType, ...] = ("float32", "float16", "int8")
 VECTOR_LAYOUTS: tuple[VectorLayout, ...] = ("list", "binary")
@@ -44,6 +45,21 @@ def vector_columns(answers: Sequence[NDArray[Any] | None], stored: VectorFormat)
         scales[~valid] = np.nan
         return [_column(numbers, valid, stored), Column(Field(SCALE, "float32"), _scalars(scales))]
     return [_column(rows.astype(stored.dtype, copy=False), valid, stored)]
+
+
+def multi_vector_columns(answers: Sequence[NDArray[Any] | None], stored: VectorFormat) -> list[Column]:
+    """Return the column of lists of vectors, one for each token, and that of their scales where they are int8.
+
+    `answers` are arrays [tokens, width], or None for rows that failed, which are null.
+    """
+    width = next((answer.shape[1] for answer in answers if answer is not None), 0)
+    field = Field(VECTORS, ListOf(Vector(width, stored.dtype, stored.layout)))
+    if stored.dtype != "int8":
+        return [Column(field, [None if each is None else each.astype(stored.dtype, copy=False) for each in answers])]
+    made = [None if each is None else quantized(each) for each in answers]
+    scales = [None if each is None else each[1].tolist() for each in made]
+    numbers = [None if each is None else each[0] for each in made]
+    return [Column(field, numbers), Column(Field(SCALES, ListOf("float32")), scales)]
 
 
 def stacked(answers: Sequence[NDArray[Any] | None]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

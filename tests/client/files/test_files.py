@@ -97,6 +97,7 @@ def test_every_task_has_its_columns(client: Any, server: FakeServer, tmp_path: P
     assert asked("choose") == {"probabilities": [0.5, 0.5]}
     assert list(asked("score_text")) == ["score", "perplexity", "token_ids", "log_probabilities"]
     assert list(asked("encode_sparse")) == ["token_ids", "weights", "tokens"]
+    assert np.shape(asked("encode_multi")["vectors"]) == (len("text:Ann [MASK]"), 8)
     tokens = asked("tokenize", max_length=4)
     assert tokens["special_tokens_mask"][0] == 1
     assert asked("tokenize", max_length=4, overflow=True)["windows"][0]["token_ids"] == tokens["token_ids"][:4]

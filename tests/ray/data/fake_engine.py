@@ -5,11 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from bertstream.client import Aborted, EncodedBatch, ItemError, Label, PredictedBatch, Timings, Usage
+from bertstream.client import (
+    Aborted,
+    EncodedBatch,
+    ItemError,
+    Label,
+    MultiVector,
+    Outputs,
+    OutputsBatch,
+    PredictedBatch,
+    Timings,
+    Usage,
+)
 
 WIDTH = 3
 
@@ -30,6 +42,18 @@ class FakeClient:
         for some in (items[1::2], items[::2]):  # answers come in any order
             vectors = np.stack([vector_of(text) for _, text in some]) if some else np.empty((0, WIDTH), np.float32)
             yield EncodedBatch(_ids(some), vectors, _errors(some), _USAGE, _TIMINGS)
+
+    async def forward_stream(
+        self, items: list[tuple[int, Any]], outputs: list[str], **options: Any
+    ) -> AsyncIterator[OutputsBatch]:
+        assert outputs == ["token_vectors"]
+        self._asked(items, options)
+        good = [(number, text) for number, text in items if not _is_bad(text)]
+        made = [Outputs(len(text), token_vectors=np.stack([vector_of(each) for each in text])) for _, text in good]
+        yield OutputsBatch(_ids(good), made, _errors(items), _USAGE, _TIMINGS)
+
+    async def model(self, name: str) -> Any:
+        return SimpleNamespace(multi_vector=MultiVector(WIDTH, "maxsim", 0, 0, 0))
 
     async def predict_stream(self, task: str, items: list[tuple[int, Any]], **options: Any) -> AsyncIterator[Any]:
         self._asked(items, options)

@@ -42,10 +42,19 @@ def test_failures_are_raised_or_collected() -> None:
     assert poisonous == "POISONOUS_INPUT: do not send it again"
 
 
+def test_a_row_may_have_a_vector_for_each_token() -> None:
+    table = pa.table({"text": ["on", "bad", "e"]})
+    found = TableTask(row_task("encode_multi"), "collect").extend(FakeEngine(), table)
+    assert found.schema.field("vectors").type == pa.list_(pa.list_(pa.float32(), 3))
+    vectors = [None if text == "bad" else [vector_of(each).tolist() for each in text] for text in ("on", "bad", "e")]
+    assert found["vectors"].to_pylist() == vectors
+
+
+@pytest.mark.parametrize("name", ["encode", "encode_multi"])
 @pytest.mark.parametrize("texts", [["bad"], [None, None], []])
-def test_columns_have_their_types_without_a_single_answer(texts: list[str | None]) -> None:
+def test_columns_have_their_types_without_a_single_answer(name: str, texts: list[str | None]) -> None:
     stored = VectorFormat("int8")
-    task = TableTask(row_task("encode", stored=stored), "collect")
+    task = TableTask(row_task(name, stored=stored), "collect")
     none = task.extend(FakeEngine(), pa.table({"text": pa.array(texts, pa.string())}))
     some = task.extend(FakeEngine(), pa.table({"text": ["one"]}))
     assert none.schema == some.schema

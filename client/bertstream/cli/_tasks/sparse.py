@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 from bertstream.cli._files import add_files, run_files, sources_of, wants_files
 from bertstream.cli._input import add_texts, chunks, texts_of
-from bertstream.cli._options import Commands, add_prompt, add_task_options, client, command, task_options
+from bertstream.cli._options import (
+    Commands,
+    add_prompt,
+    add_task_options,
+    client,
+    command,
+    prompt_options,
+    task_options,
+)
 from bertstream.cli._output import print_json
 from bertstream.cli._table import clipped, table
 
@@ -39,8 +47,7 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the weights."""
-    prompts = {"prompt": arguments.prompt, "prompt_name": arguments.prompt_name}
-    options = {"top_k": arguments.top_k, "tokens": True, **prompts, **task_options(arguments)}
+    options = {"top_k": arguments.top_k, "tokens": True, **prompt_options(arguments), **task_options(arguments)}
     if wants_files(arguments, arguments.texts):
         return run_files(arguments, "encode_sparse", sources_of(arguments, arguments.texts), options)
     with texts_of(arguments, arguments.texts) as texts, client(arguments) as connection:

@@ -72,11 +72,17 @@ def spans_request(unit: SpanUnit, delivery: Delivery, **given: Any) -> StreamReq
 
 def multi_vector_request(delivery: Delivery, **given: Any) -> StreamRequest[list[FloatArray]]:
     """Return the request of `encode_multi`."""
-    options = encoding_options(outputs=["token_vectors"], **with_interactive(given))
-    unit = encoding.SPAN_UNIT_UNSPECIFIED
-    return StreamRequest(
-        MultiVectorStream.rpc, options.model, lambda model: MultiVectorStream(options, unit, model), delivery
-    )
+    return _multi_vectors(MultiVectorStream, delivery, **with_interactive(given))
+
+
+def multi_vector_rows_request(delivery: Delivery, **given: Any) -> StreamRequest[OutputsBatch]:
+    """Return the request of `encode_multi_file`, whose rows may fail one by one."""
+    return _multi_vectors(OutputStream, delivery, **given)
+
+
+def _multi_vectors(stream: type[OutputStream], delivery: Delivery, **given: Any) -> StreamRequest[Any]:
+    options, unit = encoding_options(outputs=["token_vectors"], **given), encoding.SPAN_UNIT_UNSPECIFIED
+    return StreamRequest(stream.rpc, options.model, lambda model: stream(options, unit, model), delivery)
 
 
 def tokenize_request(delivery: Delivery, **given: Any) -> StreamRequest[TokenizedBatch]:

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 from bertstream.client._calls.models import get_model
 from bertstream.client._files.options import (
     EncodeFileOptions,
+    EncodeMultiFileOptions,
     GenerateFileOptions,
     SummarizeFileOptions,
     TokenizeFileOptions,
@@ -32,6 +33,12 @@ class AsyncFileMethods:
     ) -> FileReport:
         """See Client.encode_file."""
         return await self._run_files("encode", source, output, timeout, options)
+
+    async def encode_multi_file(
+        self, source: Files, output: File, *, timeout: float | None = None, **options: Unpack[EncodeMultiFileOptions]
+    ) -> FileReport:
+        """See Client.encode_multi_file."""
+        return await self._run_files("encode_multi", source, output, timeout, options)
 
     async def tokenize_file(
         self, source: Files, output: File, *, timeout: float | None = None, **options: Unpack[TokenizeFileOptions]

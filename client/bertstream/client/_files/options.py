@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
-from bertstream.client._encoding.options import EncodeOptions, TokenizeOptions
+from bertstream.client._encoding.options import EncodeOptions, TextOptions, TokenizeOptions
 from bertstream.client._generation.options import GenerateOptions, SummarizeOptions
 from bertstream.files.formats import InputFormat, OutputFormat
 from bertstream.files.progress import FileProgressOption
@@ -29,16 +29,24 @@ class FileOptions(TypedDict, total=False):
     progress: FileProgressOption
     """As in the streams, but with a bar on a terminal; a function is called with a FileProgress."""
     batch_size: int
-    """How many answers are taken at a time; 64 by default, or 16 of those that are generated."""
+    """How many answers are taken at a time; 64 by default, or 16 of those that are generated, or vectors of tokens."""
 
 
-class EncodeFileOptions(FileOptions, EncodeOptions, total=False):
-    """Keyword arguments of `encode_file`: those of FileOptions and EncodeOptions, and these."""
+class StoredVectorOptions(FileOptions, total=False):
+    """Keyword arguments of methods that write vectors: those of FileOptions, and these."""
 
     vectors: VectorLayout
     """How a vector is stored in Parquet and Arrow: list (of a fixed size, the default), or binary (little-endian)."""
     vector_type: VectorType
     """float32 (the default), float16, or int8, which has a second column with the scale of each row."""
+
+
+class EncodeFileOptions(StoredVectorOptions, EncodeOptions, total=False):
+    """Keyword arguments of `encode_file`: those of StoredVectorOptions and EncodeOptions."""
+
+
+class EncodeMultiFileOptions(StoredVectorOptions, TextOptions, total=False):
+    """Keyword arguments of `encode_multi_file`: those of StoredVectorOptions and TextOptions."""
 
 
 class TokenizeFileOptions(FileOptions, TokenizeOptions, total=False):

@@ -11,7 +11,12 @@ from typing import Any, TypeAlias
 
 from bertstream.client._calls.requests import Delivery, StreamRequest
 from bertstream.client._common_options import refuse_unknown
-from bertstream.client._encoding.requests import encode_request, tokenize_request
+from bertstream.client._encoding.requests import (
+    FORWARD_BATCH,
+    encode_request,
+    multi_vector_rows_request,
+    tokenize_request,
+)
 from bertstream.client._errors import RpcError
 from bertstream.client._files.options import FileOptions
 from bertstream.client._generation.operations import GENERATED_BATCH, generate_request
@@ -20,7 +25,7 @@ from bertstream.client._generation.types import GeneratedBatch
 from bertstream.client._tasks.batches import PredictedBatch
 from bertstream.client._tasks.operations import predict_request
 from bertstream.client._tasks.registry import TASKS
-from bertstream.client._types import EncodedBatch, ItemError, Model, TokenizedBatch
+from bertstream.client._types import EncodedBatch, ItemError, Model, OutputsBatch, TokenizedBatch
 from bertstream.files.asked import Asked
 from bertstream.files.job import Job
 from bertstream.files.operations import OPERATIONS
@@ -34,6 +39,7 @@ File: TypeAlias = str | os.PathLike[str]
 
 BATCH = 64
 SUMMARIZE = "summarize"
+_BATCHES = {"generate": GENERATED_BATCH, SUMMARIZE: GENERATED_BATCH, "encode_multi": FORWARD_BATCH}
 _NAMES = FileOptions.__optional_keys__ | {"vectors", "vector_type", "first", "second"}
 _WIRE_TYPES = {"float16": "float16", "int8": "int8"}
 
@@ -64,7 +70,7 @@ def file_run(task: str, sources: Files, output: File, given: Mapping[str, Any]) 
     of_files = {name: value for name, value in given.items() if name in _NAMES and value is not None}
     options = {name: value for name, value in given.items() if name not in _NAMES}
     stored = VectorFormat(of_files.get("vector_type", "float32"), of_files.get("vectors", "list"))
-    if task == "encode":
+    if OPERATIONS[task].vectors:
         options["wire_type"] = options.get("wire_type") or _WIRE_TYPES.get(stored.dtype)
     operation = OPERATIONS[task]
     inputs = inputs_for(operation, _names(of_files.get("column", ())), of_files.get("first"), of_files.get("second"))
@@ -77,10 +83,12 @@ def file_run(task: str, sources: Files, output: File, given: Mapping[str, Any]) 
 
 def stream_request(task: str, options: Mapping[str, Any], batch_size: int | None = None) -> StreamRequest[Any]:
     """Return the request of the stream that does a task in order, and goes on where an item fails."""
-    usual = GENERATED_BATCH if task in ("generate", SUMMARIZE) else BATCH
+    usual = _BATCHES.get(task, BATCH)
     delivery = Delivery(on_error="collect", batch_size=usual if batch_size is None else batch_size)
     if task == "encode":
         return encode_request(delivery, **options)
+    if task == "encode_multi":
+        return multi_vector_rows_request(delivery, **options)
     if task == "tokenize":
         return tokenize_request(delivery, **options)
     if task == SUMMARIZE:
@@ -107,6 +115,12 @@ def _of_vectors(batch: EncodedBatch) -> list[tuple[int, Any]]:
     failed = {failure.id for failure in batch.errors}
     rows = zip(batch.ids.tolist(), batch.vectors, strict=True)
     return _sorted((row for row in rows if row[0] not in failed), batch.errors)
+
+
+@outcomes.register
+def _of_multi_vectors(batch: OutputsBatch) -> list[tuple[int, Any]]:
+    rows = zip(batch.ids.tolist(), batch.outputs, strict=True)
+    return _sorted(((item, outputs.token_vectors) for item, outputs in rows), batch.errors)
 
 
 @outcomes.register

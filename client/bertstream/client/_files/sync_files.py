@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from bertstream.client._calls.models import get_model
 from bertstream.client._files.options import (
     EncodeFileOptions,
+    EncodeMultiFileOptions,
     GenerateFileOptions,
     SummarizeFileOptions,
     TokenizeFileOptions,
@@ -48,6 +49,15 @@ class FileMethods:
         output is there already, or another run has begun it, unless `overwrite` is given.
         """
         return self._run_files("encode", source, output, timeout, options)
+
+    def encode_multi_file(
+        self, source: Files, output: File, *, timeout: float | None = None, **options: Unpack[EncodeMultiFileOptions]
+    ) -> FileReport:
+        """Encode a column of files as `encode_file` does, a vector for each token, in lists in a column `vectors`.
+
+        Their tokens are those of `encode_multi`. A row that fails is null. NumPy's .npy has no such lists.
+        """
+        return self._run_files("encode_multi", source, output, timeout, options)
 
     def tokenize_file(
         self, source: Files, output: File, *, timeout: float | None = None, **options: Unpack[TokenizeFileOptions]

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from bertstream.files.arrow import names_of
-from bertstream.files.schema import Column, Vector
+from bertstream.files.schema import Column, ListOf, Vector
 from bertstream.files.sinks.sink import Block, Part, check_names
 
 COPY_BYTES = 1 << 20
@@ -57,7 +57,10 @@ def _records(block: Block) -> Iterator[dict[str, Any]]:
 
 
 def _values(column: Column) -> list[Any]:
-    if not isinstance(column.field.type, Vector):
+    kind = column.field.type
+    if isinstance(kind, ListOf) and isinstance(kind.of, Vector):
+        return [None if rows is None else [_numbers(row) for row in rows] for rows in column.values]
+    if not isinstance(kind, Vector):
         return [None if isinstance(value, float) and math.isnan(value) else value for value in column.values]
     valid = np.ones(len(column.values), np.bool_) if column.valid is None else column.valid
     return [_numbers(row) if good else None for row, good in zip(column.values, valid, strict=True)]

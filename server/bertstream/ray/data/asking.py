@@ -43,6 +43,8 @@ def _stream(client: AsyncClient, name: str, items: list[tuple[int, Any]], option
     match name:
         case "encode":
             return client.encode_stream(items, **given)
+        case "encode_multi":
+            return client.forward_stream(items, ["token_vectors"], **given)
         case "tokenize":
             return client.tokenize_stream(items, **given)
         case "generate" | "summarize":
@@ -55,6 +57,8 @@ def _answers(batch: Any) -> list[tuple[int, Any]]:
     ids = batch.ids.tolist()
     if hasattr(batch, "vectors"):
         return list(zip(ids, batch.vectors, strict=True))
+    if hasattr(batch, "outputs"):
+        return [(item, outputs.token_vectors) for item, outputs in zip(ids, batch.outputs, strict=True)]
     if hasattr(batch, "tokens"):
         windows: dict[int, list[Any]] = defaultdict(list)
         for window in batch.tokens:

@@ -87,6 +87,8 @@ def predict_files(
     first: str | None = None,
     second: str | None = None,
     keep: Keep = (),
+    vector_type: VectorType = "float32",
+    vectors: VectorLayout = "list",
     overwrite: bool = False,
     actors: Actors | None = None,
     num_cpus: float | None = None,
@@ -106,6 +108,8 @@ def predict_files(
         first: a text in place of the first column of a pair, such as a query for all documents.
         second: a text in place of the second.
         keep: other columns to carry along, or "all".
+        vector_type: of "encode_multi", as in `encode_files`.
+        vectors: of "encode_multi", too.
         overwrite: whether to write over files that another job has made.
         actors: how many processes with an engine each, or (least, most).
         num_cpus: cores of each.
@@ -114,7 +118,8 @@ def predict_files(
         progress: called with a Progress whenever a file is done.
         options: those of the client's method, such as top_k.
     """
-    row = row_task(task, columns, first=first, second=second, options=options)
+    stored = VectorFormat(vector_type, vectors)
+    row = row_task(task, columns, first=first, second=second, stored=stored, options=options)
     pool = {"actors": actors, "num_cpus": num_cpus, "num_gpus": num_gpus}
     return _run(row, source, output, checkpoint, keep, overwrite, pool, server, progress)
 

@@ -87,11 +87,11 @@ class RowTask:
     def columns(self, engine: Engine, answers: Sequence[Any]) -> list[Column]:
         """Return the columns of answers, whose types are the same for any rows."""
         columns_of = self.operation.columns
-        if self.name != "encode" or any(answer is not None for answer in answers):
+        if not self.operation.vectors or any(answer is not None for answer in answers):
             return columns_of(answers, self.options, self.stored)
         # No vector tells how long vectors are, but the model does.
-        none = engine.begin(lambda client: _encode_nothing(client, self.options)).result()
-        made = columns_of([*answers, np.zeros(none.shape[1], none.dtype)], self.options, self.stored)
+        stand_in = engine.begin(lambda client: _stand_in(client, self.name, self.options)).result()
+        made = columns_of([*answers, stand_in], self.options, self.stored)
         return [_first(column, len(answers)) for column in made]
 
     def _items(self, row: Values) -> tuple[list[Any] | Failure, bool]:
@@ -123,8 +123,13 @@ def row_task(
     return RowTask(name, inputs, given, stored or VectorFormat())
 
 
-async def _encode_nothing(client: AsyncClient, options: Mapping[str, Any]) -> Any:
-    return await client.encode([], **options)
+async def _stand_in(client: AsyncClient, name: str, options: Mapping[str, Any]) -> Any:
+    """Return an answer to "encode" or "encode_multi" that has the model's width."""
+    if name == "encode":
+        none = await client.encode([], **options)
+        return np.zeros(none.shape[1], none.dtype)
+    described = (await client.model(options.get("model", ""))).multi_vector
+    return np.zeros((0, 0 if described is None else described.dimensions), np.float32)
 
 
 def _first(column: Column, rows: int) -> Column:
