@@ -25,6 +25,12 @@ SECONDS = 120
 OURS = {"PYTHONPATH": os.pathsep.join(str(ROOT / portion) for portion in ("client", "protos"))}  # finds our client
 
 
+def needs(name: str) -> pytest.MarkDecorator:
+    """Return the mark of a test that needs an environment; without it, it is skipped before a server is started."""
+    is_there = (ENVIRONMENTS / name / ".installed").exists()
+    return pytest.mark.skipif(not is_there, reason=f"{name} is not installed: make test-clients")
+
+
 def installed(name: str) -> Path:
     """Return an environment's folder of programs, or skip the test where it is not there."""
     if not (ENVIRONMENTS / name / ".installed").exists():

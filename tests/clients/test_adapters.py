@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from bertstream.client import Client
-from tests.clients.environments import answers_of_adapter
+from tests.clients.environments import answers_of_adapter, needs
 from tests.clients.test_python import TEXTS, ranked, same
 
 KINDS = ("langchain", "llama-index", "haystack", "chromadb")
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name)) for name in KINDS])
 def test_an_adapter(name: str, documented: str, client: Client) -> None:
     found = answers_of_adapter(name, documented, *TEXTS)
     same(found["documents"], client)
@@ -32,6 +32,7 @@ def test_an_adapter(name: str, documented: str, client: Client) -> None:
         assert found["saved"] == {**settings, "options": {"model": "all-MiniLM-L6-v2"}}
 
 
+@needs("notebook")
 def test_a_notebook(documented: str, client: Client) -> None:
     found = answers_of_adapter("notebook", documented, *TEXTS)
     assert found["axes"] == [2, 24, 2]  # with their colour bars

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bertstream.client import Client
-from tests.clients.environments import installed
+from tests.clients.environments import installed, needs
 from tests.support.hosted import free_port
 from tests.support.imports import ROOT
 from tests.support.markdown import ADDRESS
@@ -20,6 +20,7 @@ from tests.support.server import eventually
 from tests.support.web import JSON, ask
 from tests.test_protos import buf
 
+pytestmark = needs("envoy")
 CONFIGURATION = ROOT / "deploy" / "envoy" / "transcoder.yaml"
 TEXTS = ["A cat sleeps on the warm roof.", "It will rain all night."]
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.clients.conftest import Secured
-from tests.clients.environments import installed, output
+from tests.clients.environments import installed, needs, output
 from tests.support.markdown import ADDRESS, DOCUMENTS, blocks, commands
 
+pytestmark = needs("grpcurl")
 ELSEWHERE = "models.example.org:50051"  # where the documents' server with TLS and keys is
 COMMANDS = [
     pytest.param(command, id=f"{block.place}:{number}")

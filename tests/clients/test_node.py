@@ -13,11 +13,10 @@ from bertstream.client import Client
 from tests.clients.conftest import Secured
 from tests.clients.environments import NODE, output
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _node() -> None:
-    if shutil.which("node") is None or not (NODE / "node_modules").exists():
-        pytest.skip("Node, or gRPC's packages for it, are not installed: make test-clients")
+pytestmark = pytest.mark.skipif(
+    shutil.which("node") is None or not (NODE / "node_modules").exists(),
+    reason="Node, or gRPC's packages for it, are not installed: make test-clients",
+)
 
 
 def run(name: str, *arguments: str, stdin: str = "", environment: dict[str, str] | None = None, code: int = 0) -> str:

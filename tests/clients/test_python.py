@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertstream.client import Client
-from tests.clients.environments import answers
+from tests.clients.environments import answers, needs
 from tests.support.markdown import Documented
 
 TEXTS = ["A cat sleeps on the warm roof.", "It will rain all night.", "naïve 水"]
@@ -31,6 +31,7 @@ def ranked(given: Any, client: Client, count: int = len(DOCUMENTS)) -> None:
     np.testing.assert_allclose([score for _, score in given], [each.score for each in ours], atol=1e-6)
 
 
+@needs("cohere")
 def test_cohere(url: str, client: Client) -> None:
     theirs = answers("cohere", url)
     ranked(theirs["v1"], client)
@@ -38,6 +39,7 @@ def test_cohere(url: str, client: Client) -> None:
     ranked(theirs["best"], client, 1)
 
 
+@needs("langchain")
 def test_langchain(url: str, client: Client) -> None:
     theirs = answers("langchain", url, *TEXTS)
     same(theirs["documents"], client)
@@ -45,12 +47,14 @@ def test_langchain(url: str, client: Client) -> None:
     same(theirs["async"], client)
 
 
+@needs("haystack")
 def test_haystack(url: str, client: Client) -> None:
     theirs = answers("haystack", url, *TEXTS)
     same(theirs["documents"], client)
     same([theirs["query"]], client, TEXTS[:1])
 
 
+@needs("llama-index")
 def test_llama_index(url: str, client: Client) -> None:
     theirs = answers("llama-index", url, *TEXTS)
     same(theirs["documents"], client)
@@ -58,6 +62,7 @@ def test_llama_index(url: str, client: Client) -> None:
     ranked(theirs["ranks"], client)
 
 
+@needs("chromadb")
 def test_chromadb(url: str, client: Client) -> None:
     theirs = answers("chromadb", url, *TEXTS)
     same(theirs["openai"], client)
@@ -65,6 +70,7 @@ def test_chromadb(url: str, client: Client) -> None:
     assert theirs["found"] == [[TEXTS[1]]]
 
 
+@needs("litellm")
 def test_litellm(url: str, client: Client) -> None:
     theirs = answers("litellm", url, *TEXTS)
     same(theirs["vectors"], client)
@@ -72,12 +78,14 @@ def test_litellm(url: str, client: Client) -> None:
     ranked(theirs["jina"], client)
 
 
+@needs("infinity")
 def test_infinity(url: str, client: Client) -> None:
     theirs = answers("infinity", url, *TEXTS)
     same(theirs["vectors"], client)
     ranked(theirs["ranks"], client)
 
 
+@needs("kserve")
 def test_kserve(documented: str, client: Client) -> None:
     theirs = answers("kserve", documented, *TEXTS)
     assert theirs["ready"] is True
