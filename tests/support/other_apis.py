@@ -14,6 +14,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 
 from tests.support.generation_checkpoints import tiny_causal
 from tests.support.hosted import free_port, hosted
+from tests.support.multi_vector import MULTI_VECTOR_MAKERS
 from tests.support.sentence import HIDDEN, save_sentence, save_sparse
 from tests.support.web import JSON, Answer, ask
 
@@ -60,6 +61,7 @@ def served_apis(checkpoint: Callable[[str], Path], cache: Path, folder: Path) ->
         "choices": checkpoint("roberta-choice"),
         "nli": checkpoint("roberta-nli"),
         "writer": tiny_causal(folder / "writer"),
+        "colbert": MULTI_VECTOR_MAKERS["native"](folder / "colbert", checkpoint("bert")),
     }
     limits = {"max_texts": MAX_TEXTS, "max_request_bytes": MAX_REQUEST_BYTES}
     with (

@@ -50,6 +50,7 @@ OTHER_APIS = (
     "tests/e2e/test_http_own.py",
     "tests/e2e/test_http_tasks.py",
     "tests/e2e/test_tei.py",
+    "tests/e2e/test_vectors_of_others.py",
 )
 GROUPS = {"servers": SERVERS, "other apis": OTHER_APIS}
 # What takes long begins first, so that no process is left with it when all others are done.

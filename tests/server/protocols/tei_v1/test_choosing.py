@@ -11,7 +11,16 @@ from bertstream.server.core.callers import Caller
 from bertstream.server.core.errors import RequestError
 from bertstream.server.core.models import Models
 from bertstream.server.protocols.tei_v1 import tei_pb2
-from bertstream.server.protocols.tei_v1.choosing import ANY, CLASSIFIER, EMBEDDING, RERANKER, SPARSE, Wanted, type_of
+from bertstream.server.protocols.tei_v1.choosing import (
+    ANY,
+    CLASSIFIER,
+    EMBEDDING,
+    MULTI_VECTOR,
+    RERANKER,
+    SPARSE,
+    Wanted,
+    type_of,
+)
 from bertstream.workers.programs.description import GenerationDescription, SparseDefault
 from tests.server.core.test_models import served
 from tests.server.protocols.bertstream_v1.validation.support import description
@@ -52,6 +61,16 @@ async def test_a_reranker_classifies_where_there_is_no_classifier(models: Models
     assert CLASSIFIER.choose(models, call(caller=caller)).name == "scores"
 
 
+async def test_late_interaction_reranks_where_no_other_model_does(tmp_path: Path) -> None:
+    colbert, scores = (
+        served(tmp_path, "colbert", heads=("multi_vector",)),
+        served(tmp_path, "s", labels=("a",), **LABELS),
+    )
+    assert RERANKER.choose(Models([colbert]), call()).name == "colbert"
+    assert RERANKER.choose(Models([colbert, scores]), call()).name == "s"
+    assert MULTI_VECTOR.choose(Models([scores, colbert]), call()).name == "colbert"
+
+
 async def test_a_caller_s_own_models(models: Models) -> None:
     caller = Caller("a", models=("other",))
     assert [each.choose(models, call(caller=caller)).name for each in (ANY, EMBEDDING)] == ["other", "other"]
@@ -59,7 +78,8 @@ async def test_a_caller_s_own_models(models: Models) -> None:
         RERANKER.choose(models, call(caller=caller))
     assert raised.value.reason == "MODEL_NOT_SUITABLE"
     assert raised.value.message == (
-        "no model that you may use here is a reranker, with one label; the metadata `x-model` would name one"
+        "no model that you may use here is a reranker, with one label or vectors of tokens; "
+        "the metadata `x-model` would name one"
     )
     with pytest.raises(RequestError) as raised:
         EMBEDDING.choose(models, call("plain", caller))

@@ -9,6 +9,7 @@ from bertstream.server.core.models import ServedModel
 from bertstream.server.core.sent import Sent, SentItems
 from bertstream.server.core.tasks.calls import answer_items, prepare_items
 from bertstream.server.core.tasks.labels import Relevances, RerankTexts, sort_documents
+from bertstream.server.core.tasks.similarities import RerankBySimilarity
 from bertstream.server.core.tokenization import Pairs, Truncation
 from bertstream.server.protocols.http.call import HttpCall
 from bertstream.server.protocols.http.texts import check_count
@@ -42,7 +43,7 @@ async def ranked(
     """
     check_count(len(texts), path, model.limits.max_texts)
 
-    def begin() -> tuple[RerankTexts, SentItems]:
+    def begin() -> tuple[RerankTexts | RerankBySimilarity, SentItems]:
         return rerank_task(model, cut, INTERACTIVE, raw=raw), Sent(Pairs([query] * len(texts), texts), path, path)
 
     def sort(answer: Relevances) -> tuple[list[int], list[float]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bertstream.server.core.models import Models
-from bertstream.server.protocols.http import generation, health, layers, openai, openapi, rerank, tei
+from bertstream.server.protocols.http import generation, health, layers, multi_vector, openai, openapi, rerank, tei
 from bertstream.server.protocols.http.endpoints import Endpoint
 from bertstream.server.protocols.http.tasks import routes
 
@@ -28,6 +28,7 @@ def endpoints(serving: Serving) -> Sequence[Endpoint]:
         *health.endpoints(serving.serves),
         *openai.endpoints(models),
         *rerank.endpoints(models),
+        *multi_vector.endpoints(models),
         *generation.endpoints(models),
         *layers.endpoints(models),
         *routes.endpoints(models),

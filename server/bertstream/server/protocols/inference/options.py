@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_args
 
 from bertstream.server.core.errors import invalid
+from bertstream.server.core.kinds import TextKind, prompt_name
 from bertstream.server.core.plans import default_pooling, pooled_width
 from bertstream.server.core.tokenization import OffsetUnit, Side, Strategy, Truncation
 from bertstream.server.protocols.inference.tensors import shown
@@ -25,8 +26,8 @@ TRUNCATION = frozenset({"truncate", "truncation", "truncation_side", "max_length
 PROMPT = frozenset({"prompt", "prompt_name", "input_type"})
 _PRIORITIES = {"interactive": INTERACTIVE, "bulk": BULK}
 _TRUNCATE: Mapping[str, tuple[bool, Side]] = {"NONE": (False, "right"), "END": (True, "right"), "START": (True, "left")}
-# A checkpoint's prompts for what NIM calls the type of an input, in the order of sentence-transformers.
-_PROMPTS: Mapping[str, Sequence[str]] = {"query": ("query",), "passage": ("document", "passage", "corpus")}
+# What NIM calls the type of an input.
+_KINDS: Mapping[str, TextKind] = {"query": "query", "passage": "document"}
 _OPEN_TYPES: Mapping[str, WireType] = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
 
 
@@ -130,9 +131,15 @@ def prompt_of(options: Options, description: ModelDescription) -> tuple[str, boo
             there = ", ".join(prompts) or "none"
             raise invalid(at("prompt_name"), f"no prompt has this name; there: {there}", "INVALID_PROMPT_NAME")
         return prompts[name], True
-    if (kind := options.choice("input_type", list(_PROMPTS))) is not None:
-        return next((prompts[name] for name in _PROMPTS[kind] if name in prompts), own), True
+    if (kind := kind_of(options)) is not None:
+        return prompts.get(prompt_name(description, kind), own), True
     return own, False
+
+
+def kind_of(options: Options) -> TextKind | None:
+    """Return what the texts are for, if it is said."""
+    kind = options.choice("input_type", list(_KINDS))
+    return None if kind is None else _KINDS[kind]
 
 
 def pooling_of(options: Options, description: ModelDescription) -> Pooling:

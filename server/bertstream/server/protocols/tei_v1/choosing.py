@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bertstream.server.core.errors import not_available
 from bertstream.server.core.models import Models, ServedModel
-from bertstream.server.core.tasks import sparse
+from bertstream.server.core.tasks import similarities, sparse
 from bertstream.server.core.tasks.labels import HEAD
 from bertstream.server.protocols.call import Call
 from bertstream.server.protocols.tei_v1 import tei_pb2
@@ -52,6 +52,10 @@ def _reranks(description: ModelDescription) -> bool:
     return type_of(description) == tei_pb2.MODEL_TYPE_RERANKER
 
 
+def _compares_tokens(description: ModelDescription) -> bool:
+    return similarities.HEAD in description.heads
+
+
 def _embeds(description: ModelDescription) -> bool:
     return type_of(description) == tei_pb2.MODEL_TYPE_EMBEDDING and description.generation is None
 
@@ -73,4 +77,5 @@ ANY = Wanted("served", (lambda description: True,))
 EMBEDDING = Wanted("an embedding model", (_embeds_densely, _embeds))
 SPARSE = Wanted("a masked language model", (_is_for_sparse_vectors, _weighs_its_vocabulary))
 CLASSIFIER = Wanted("a classifier", (_classifies, _reranks))
-RERANKER = Wanted("a reranker, with one label", (_reranks,))
+RERANKER = Wanted("a reranker, with one label or vectors of tokens", (_reranks, _compares_tokens))
+MULTI_VECTOR = Wanted("a model of vectors of tokens", (_compares_tokens,))

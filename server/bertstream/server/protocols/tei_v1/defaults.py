@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bertstream.server.core.errors import invalid, not_suitable
+from bertstream.server.core.kinds import for_kind
 from bertstream.server.core.models import ServedModel
 from bertstream.server.core.plans import EncodingPlan, default_pooling, output_sizes, pooled_width
+from bertstream.server.core.tasks import similarities
 from bertstream.server.core.tasks.base import require_head
 from bertstream.server.core.tasks.labels import (
     HEAD,
@@ -16,6 +18,7 @@ from bertstream.server.core.tasks.labels import (
     own_function,
     rerank_texts,
 )
+from bertstream.server.core.tasks.similarities import RerankBySimilarity, rerank_by_similarity
 from bertstream.server.core.tasks.sparse import EncodeSparse, encode_sparse, own_top_k
 from bertstream.server.core.tokenization import Side, TokenizeOptions, Truncation
 from bertstream.workers.contract import OutputOptions, Pooling, ScoreFunction
@@ -98,12 +101,20 @@ def label_task(model: ServedModel, cut: Truncation, priority: int, *, raw: bool)
     return classify_texts(model, cut, priority, score_function(description, raw=raw), len(description.labels))
 
 
-def rerank_task(model: ServedModel, cut: Truncation, priority: int, *, raw: bool) -> RerankTexts:
-    """Return the task that gives pairs the score of the only label.
+def rerank_task(model: ServedModel, cut: Truncation, priority: int, *, raw: bool) -> RerankTexts | RerankBySimilarity:
+    """Return the task that gives pairs the score of the only label, or, without a head for labels, their MaxSim.
 
     Raises HEAD_NOT_AVAILABLE, or HEAD_NOT_SUITABLE where the head has several labels.
     """
+    if HEAD not in model.description.heads and similarities.HEAD in model.description.heads:
+        return rerank_by_similarity(model, _of_documents(cut, model.description), priority)
     require_head(model.description, HEAD)
     if (labels := len(model.description.labels)) > 1:
         raise not_suitable(f"this checkpoint has {labels} labels, so it is a classifier and no reranker")
     return rerank_texts(model, cut, priority, "none" if raw else "sigmoid", 0)
+
+
+def _of_documents(cut: Truncation, description: ModelDescription) -> Truncation:
+    """Return how documents are cut, as texts of their own."""
+    length = for_kind(description, "document").default_max_length
+    return Truncation("refuse" if cut.strategy == "refuse" else "longest_first", length, cut.side)

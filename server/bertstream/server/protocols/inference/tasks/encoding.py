@@ -7,12 +7,14 @@ from dataclasses import replace
 
 from bertstream.server.core.encoding import Encoded, encode, window_costs
 from bertstream.server.core.errors import invalid
+from bertstream.server.core.kinds import expansion_of, for_kind
 from bertstream.server.core.plans import EncodingPlan, default_pooling, output_sizes, pooled_width
 from bertstream.server.core.preparation import Prepared, prepare
 from bertstream.server.core.tokenization import Ids, TokenizeOptions
 from bertstream.server.protocols.inference.options import (
     PROMPT,
     TRUNCATION,
+    kind_of,
     offset_unit_of,
     pooling_of,
     priority_of,
@@ -33,8 +35,10 @@ from bertstream.server.protocols.inference.tensors import Array, Spec, pad, pad_
 from bertstream.workers.contract import Output, OutputOptions, WireType
 from bertstream.workers.programs.description import ModelDescription
 
-EMBEDDINGS = "embeddings"
-_OWN: dict[str, Output] = {EMBEDDINGS: "pooled"}  # outputs that have another name in the core
+EMBEDDINGS, VECTOR_COUNT = "embeddings", "vector_count"
+# Outputs that have another name in the core, or come of one that it has.
+_OWN: dict[str, Output] = {EMBEDDINGS: "pooled", VECTOR_COUNT: "token_vectors"}
+_AS_IN_CORE: tuple[Output, ...] = ("pooler_output", "last_hidden_state", "token_vectors", "hidden_states", "attentions")
 _DATATYPES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16"}
 _LAYERED: tuple[Output, ...] = ("hidden_states", "attentions")
 
@@ -68,7 +72,7 @@ class Encoding:
         plan, model, given = _plan(asked, turn), turn.model, asked.given
         prepared = await prepare(model, plan, given.sent)
         prepared.refuse_failed()
-        width = given.width or int(prepared.batch.lengths.max())
+        width = max(given.width or 0, int(prepared.batch.lengths.max()))
         specs = [_as_sent(spec, plan.output_options.wire_type) for spec in asked.outputs]
         check_size(specs, turn, int(prepared.batch.lengths.size), width)
 
@@ -91,6 +95,9 @@ def _specs(description: ModelDescription) -> Iterator[Spec]:
     yield from tokens.SPECS
     if description.has_pooler:
         yield Spec("pooler_output", "FP32", (-1, hidden))
+    if description.multi_vector is not None:
+        yield Spec("token_vectors", "FP32", (-1, -1, description.multi_vector.width))
+        yield Spec(VECTOR_COUNT, "INT32", (-1, 1))
     yield Spec("last_hidden_state", "FP32", (-1, -1, hidden))
     for layer in range(description.layers + 1):
         yield Spec(f"hidden_states.{layer}", "FP32", (-1, -1, hidden))
@@ -105,14 +112,17 @@ def _as_sent(spec: Spec, wire_type: WireType) -> Spec:
 
 def _plan(asked: AskedTensors, turn: InferTurn) -> EncodingPlan:
     options, description = asked.options, turn.model.description
-    wanted = _output_options(asked, description)
+    wanted, kind = _output_options(asked, description), kind_of(options)
+    if "token_vectors" in wanted.outputs and expansion_of(description, kind) is not None and len(wanted.outputs) > 1:
+        about = "this checkpoint expands queries for token_vectors: ask for other outputs in a request of their own"
+        raise invalid("outputs", about, "INVALID_COMBINATION")
     prompt, prompt_asked = prompt_of(options, description)
     if prompt and prompt_asked and isinstance(asked.given.sent.inputs, Ids):
         raise invalid("parameters", "a prompt goes with texts and pairs only", "INVALID_COMBINATION")
-    columns = tokens.columns_for(asked.names)
+    columns, cut = tokens.columns_for(asked.names), truncation_of(options, for_kind(description, kind))
     return EncodingPlan(
         wanted,
-        TokenizeOptions(truncation_of(options, description), columns=columns, offset_unit=offset_unit_of(options)),
+        TokenizeOptions(cut, columns=columns, offset_unit=offset_unit_of(options)),
         add_special_tokens=options.flag("add_special_tokens"),
         prompt=prompt,
         prompt_asked=prompt_asked,
@@ -120,6 +130,7 @@ def _plan(asked: AskedTensors, turn: InferTurn) -> EncodingPlan:
         sizes=output_sizes(wanted, description),
         shown=frozenset(),
         type_ids=False,
+        kind=kind,
     )
 
 
@@ -129,9 +140,7 @@ def _output_options(asked: AskedTensors, description: ModelDescription) -> Outpu
     outputs: list[Output] = []
     for name in asked.names:
         kind, _, layer = name.partition(".")
-        output = next(
-            (each for each in ("pooler_output", "last_hidden_state", *_LAYERED) if each == kind), _OWN.get(name)
-        )
+        output = next((each for each in _AS_IN_CORE if each == kind), _OWN.get(name))
         if output is not None:
             outputs.append(output)
         if output in layers:
@@ -156,6 +165,9 @@ def _arrays(encoded: Encoded, prepared: Prepared, width: int) -> dict[str, Array
     for name, values in encoded.tensors.items():
         if name.startswith("attentions"):
             made[name] = pad_squares(values, lengths, heads, width)
+        elif name == "token_vectors":
+            counts = prepared.layout.counts(name)
+            made |= {name: pad(values, counts, width), VECTOR_COUNT: counts[:, None].astype("<i4")}
         elif "hidden_state" in name:
             made[name] = pad(values, lengths, width)
         else:

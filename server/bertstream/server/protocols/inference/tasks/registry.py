@@ -9,17 +9,18 @@ from bertstream.server.protocols.inference.tasks.base import InferTask
 from bertstream.server.protocols.inference.tasks.encoding import Encoding
 from bertstream.server.protocols.inference.tasks.labels import Labels
 from bertstream.server.protocols.inference.tasks.masks import Masks
+from bertstream.server.protocols.inference.tasks.sparse import Sparse
 from bertstream.server.protocols.inference.tensors import Spec
 from bertstream.workers.programs.description import ModelDescription
 
-_ENCODING, _MASKS = Encoding(), Masks()
+_ENCODING, _SPARSE, _MASKS = Encoding(), Sparse(), Masks()
 _HEADS: Sequence[InferTask] = (
     Labels("sequence_classification", by_token=False),
     Labels("token_classification", by_token=True),
     Questions(),
 )
-# A masked language model is an encoder for most who serve one, so its candidates come last.
-TASKS: Sequence[InferTask] = (*_HEADS, _ENCODING, _MASKS)
+# A masked language model is an encoder for most who serve one, so its weights and candidates come last.
+TASKS: Sequence[InferTask] = (*_HEADS, _ENCODING, _SPARSE, _MASKS)
 
 
 def tasks_of(description: ModelDescription) -> Iterator[tuple[InferTask, Sequence[Spec]]]:

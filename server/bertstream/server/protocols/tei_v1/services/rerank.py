@@ -10,6 +10,7 @@ from bertstream.server.core.models import Models, ServedModel
 from bertstream.server.core.sent import Sent, SentItems
 from bertstream.server.core.tasks.calls import answer_items, prepare_items
 from bertstream.server.core.tasks.labels import Relevances, RerankTexts, sort_documents
+from bertstream.server.core.tasks.similarities import RerankBySimilarity
 from bertstream.server.core.tokenization import Pairs
 from bertstream.server.protocols.call import Call, Stream
 from bertstream.server.protocols.ordered import Group, alone
@@ -77,7 +78,7 @@ async def _scores(
 ) -> Group[tei_pb2.RerankResponse]:
     model = turn.model
 
-    def begin() -> tuple[RerankTexts, SentItems]:
+    def begin() -> tuple[RerankTexts | RerankBySimilarity, SentItems]:
         truncation = truncation_of(options, model.description)
         task = rerank_task(model, truncation, turn.priority, raw=options.raw_scores)
         return task, Sent(Pairs(queries, texts), "texts", "texts")
