@@ -64,7 +64,7 @@ def test_lists_of_vectors(tmp_path: Path, suffix: str, layout: Any, dtype: Any) 
     texts = ["bad7", "", *texts_of(COUNT)]
     source, output = write_input(tmp_path / "t.jsonl", texts), tmp_path / f"v.{suffix}"
     stored = VectorFormat(dtype, layout)
-    options = {"task": "encode_multi", "stored": stored, "keep": ["text"]}
+    options: dict[str, Any] = {"task": "encode_multi", "stored": stored, "keep": ["text"]}
     if (suffix, layout) == ("jsonl", "binary"):
         with pytest.raises(ValueError, match=r"binary are for \.parquet and \.arrow"):
             run([source], output, some_vectors, **options)

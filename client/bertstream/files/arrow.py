@@ -65,7 +65,7 @@ def arrow_array(column: Column) -> Any:
         case Vector() as kind:
             return _vectors(kind, np.ascontiguousarray(column.values), column.valid)
         case ListOf(Vector() as kind):
-            return _lists_of_vectors(kind, column.values)
+            return _lists_of_vectors(kind, list(column.values))
         case other:
             return pa.array(column.values, arrow_type(other))
 
