@@ -47,6 +47,22 @@ def test_angles_of_a_text_do_not_depend_on_others() -> None:
         assert torch.equal(together.sines[longest : longest + 9], alone.sines)
 
 
+@pytest.mark.parametrize("length", [300, 301, 1000, 2400])
+def test_a_text_s_own_length_stretches_its_angles(length: int) -> None:
+    """As in transformers, for a text that is alone."""
+    parameters = {"rope_type": "dynamic", "rope_theta": 1000.0, "factor": 8.0}
+    config = NomicBertConfig(
+        hidden_size=128, num_attention_heads=2, max_position_embeddings=300, rope_parameters=parameters
+    )
+    cosines, sines = NomicBertRotaryEmbedding(config)(torch.zeros(1), torch.arange(length)[None])
+    angles = Angles(Rotary(1000.0, dynamic=8.0, trained=300), 64)
+    found = angles(segments([2000, length, length, 7], CPU))
+    own = slice(2000 + length, 2000 + 2 * length)
+    assert float((found.cosines[own] - cosines[0, :, :32]).abs().max()) <= 1.5e-7
+    assert float((found.sines[own] - sines[0, :, :32]).abs().max()) <= 1.5e-7
+    assert torch.equal(found.cosines[-7:], Angles(Rotary(1000.0), 64)(segments([7], CPU)).cosines)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_aten_turns_as_transformers(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)

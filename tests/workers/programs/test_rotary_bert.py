@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
+from transformers import GteModel
 
 from bertstream.workers.compile.checkpoints import CheckpointError, read_config
 from bertstream.workers.compile.compiler import compile_model
@@ -20,7 +21,7 @@ from bertstream.workers.models.rotary import Rotary
 from bertstream.workers.models.rotary_bert import RotaryBertShape
 from bertstream.workers.programs.program import ScriptedProgram
 from tests.support.checkpoints import edit_json, tiny_gte, write_json
-from tests.support.pairs import EXACT, Pair, difference, sizes
+from tests.support.pairs import EXACT, Pair, difference, packed, sizes
 
 Checkpoint = Callable[[str], Path]
 IDS = [list(range(5, 60)), [7, 70, 12], [9]]
@@ -178,6 +179,17 @@ def test_weights_of_theirs_in_a_checkpoint_of_transformers(
             {"rope_parameters": {"rope_type": "ntk", "factor": 8, "mixed_b": 0.7}},
             "rope_parameters: partial_rotary_factor and mixed_b are not supported",
         ),
+        ("nomic_bert", {"rotary_scaling_factor": 0.5}, "rotary_scaling_factor must be at least 1, not 0.5"),
+        (
+            "nomic_bert",
+            {"rotary_scaling_factor": 2, "max_trained_positions": "x"},
+            "the trained length of texts must be",
+        ),
+        (
+            "gte",
+            {"rope_parameters": {"rope_type": "dynamic"}},
+            "rope_parameters: factor must be a number above 0, not No",
+        ),
         (
             "gte",
             {"rope_parameters": {"rope_type": "ntk"}},
@@ -200,19 +212,54 @@ def test_settings_that_cannot_be_run_are_refused(
     [
         ({}, 512),
         ({"n_positions": 8192}, 8192),
-        # From the trained length on, angles would depend on the longest text beside it.
-        ({"n_positions": 8192, "rotary_scaling_factor": 2, "max_trained_positions": 2048}, 2048),
-        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1000.0}}, 512),
     ],
 )
-def test_texts_are_as_long_as_angles_are_known(
+def test_texts_are_as_long_as_positions_are_known(
     checkpoint: Checkpoint, tmp_path: Path, values: dict[str, Any], positions: int
 ) -> None:
-    directory = Path(shutil.copytree(checkpoint("nomic_bert"), tmp_path / "copy"))
+    assert shape_of(checkpoint("nomic_bert"), tmp_path, values) == (positions, Rotary(1000.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "trained", "positions"),
+    [
+        ("nomic_bert", {"n_positions": 8192, "rotary_scaling_factor": 2, "max_trained_positions": 2048}, 2048, 8192),
+        ("nomic_bert", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1000.0}}, 512, 1024),
+        ("gte", {"rope_parameters": {"rope_type": "dynamic", "factor": 2, "rope_theta": 1000.0}}, 512, 1024),
+    ],
+)
+def test_longer_texts_have_angles_by_their_length(
+    checkpoint: Checkpoint, tmp_path: Path, name: str, values: dict[str, Any], trained: int, positions: int
+) -> None:
+    found = shape_of(checkpoint(name), tmp_path, values)
+    assert found == (positions, Rotary(1000.0, dynamic=2.0, trained=trained))
+
+
+def shape_of(base: Path, folder: Path, values: dict[str, Any]) -> tuple[int, Rotary]:
+    """Return the tokens of the longest text, and its angles, of a checkpoint with other settings."""
+    directory = Path(shutil.copytree(base, folder / "copy"))
     edit_json(directory / "config.json", **values)
     shape = read_config(directory).shape
     assert isinstance(shape, RotaryBertShape)
-    assert (shape.max_tokens, shape.rotary) == (positions, Rotary(1000.0))
+    return shape.max_tokens, shape.rotary
+
+
+def test_a_text_beyond_the_trained_length_is_transformers_alone(tmp_path: Path, compile_cache: Path) -> None:
+    """Whose angles are those of the longest text of a batch, so that each text is computed by a model of its own."""
+    scaled = {"rope_type": "dynamic", "rope_theta": 1000.0, "factor": 3.0}
+    directory = tiny_gte(tmp_path / "gte", rope_parameters=scaled, max_position_embeddings=20)
+    texts = [list(range(5, 65)), list(range(5, 25)), list(range(5, 47)), list(range(9, 51)), [9]]
+    program = ScriptedProgram.load(compile_model(directory, cache=compile_cache), "cpu")
+    assert program.description.max_tokens == 60
+    (found,) = program.hidden_states(packed(texts), None, sizes(texts), [program.description.layers])
+    for ids, each in zip(texts, found.split(sizes(texts)), strict=True):
+        model: Any = GteModel.from_pretrained(directory)
+        with torch.inference_mode():
+            want = model(torch.tensor([ids])).last_hidden_state[0]
+        assert difference(each, want) <= EXACT
+        (alone,) = program.hidden_states(packed([ids]), None, [len(ids)], [program.description.layers])
+        if program.description.products == "packed":
+            assert torch.equal(alone, each)
 
 
 def test_code_of_others_under_the_same_name_is_not_run(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ class RotaryBertShape(EncoderShape):
 
     def __post_init__(self) -> None:
         check_head_size(self)
+        if self.rotary.trained and self.hidden_size == 2 * self.attention_heads:
+            raise ValueError("angles that depend on a text's length need heads of more than 2 numbers")
         types: object = self.type_vocabulary_size
         most = EncoderShape.COUNTS["type_vocabulary_size"]
         if not isinstance(types, int) or isinstance(types, bool) or not 0 <= types <= most:
@@ -127,7 +129,9 @@ class RotaryBertEncoder(Encoder):
     def __init__(self, shape: RotaryBertShape, operators: Operators) -> None:
         layers = [RotaryBertLayer(shape, operators) for _ in range(shape.layers)]
         pooler = Pooler(shape.hidden_size, operators) if shape.has_pooler else None
-        super().__init__(RotaryBertEmbeddings(shape), layers, pooler, any_lengths=layers[0].attention.any_lengths)
+        # Where theta depends on a text's length, the CPU has to know it.
+        any_lengths = layers[0].attention.any_lengths and not shape.rotary.trained
+        super().__init__(RotaryBertEmbeddings(shape), layers, pooler, any_lengths=any_lengths)
         self.angles = Angles(shape.rotary, shape.hidden_size // shape.attention_heads)
 
     def shared(self, where: Segments) -> RotaryBertInputs:

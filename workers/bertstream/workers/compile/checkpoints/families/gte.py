@@ -18,7 +18,7 @@ from bertstream.workers.compile.checkpoints.families.bert import (
     TOKENS,
 )
 from bertstream.workers.compile.checkpoints.families.family import Family, Head
-from bertstream.workers.compile.checkpoints.families.rotary import read_rotary
+from bertstream.workers.compile.checkpoints.families.rotary import longest, read_rotary
 from bertstream.workers.compile.checkpoints.tokenizer_classes import XLM_ROBERTA_TOKENIZER
 from bertstream.workers.compile.sources.bounds import shown
 from bertstream.workers.models.rotary_bert import RotaryBertShape
@@ -37,8 +37,10 @@ def _read(values: Mapping[str, Any]) -> dict[str, Any]:
         if key in values and values[key] not in harmless:
             raise ValueError(f"{key} = {shown(values[key])} is not supported for {values['model_type']}")
     scaling = values.get("rope_parameters") or values.get("rope_scaling")
-    rotary = read_rotary(scaling, "rope_parameters", values["rope_theta"])
-    return {**values, "rotary": rotary, "position_embedding_type": None}
+    positions = values["max_position_embeddings"]
+    trained = positions if values["model_type"] == "gte" else None  # their own code has no angles by length
+    rotary = read_rotary(scaling, "rope_parameters", values["rope_theta"], trained)
+    return {**values, "rotary": rotary, "positions": longest(rotary, positions), "position_embedding_type": None}
 
 
 _VOCABULARY = Head(
@@ -57,7 +59,7 @@ GTE = Family(
     prefix="gte.",
     other_prefixes=("new.",),
     shape=RotaryBertShape,
-    settings={**SETTINGS, "rotary": "rotary"},
+    settings={**SETTINGS, "positions": "positions", "rotary": "rotary"},
     defaults={
         **DEFAULTS,
         "vocab_size": 250048,

@@ -7,9 +7,10 @@ from typing import Any
 
 from bertstream.workers.compile.checkpoints.families.bert import ANSWERS, MASKED, POOLED_TEXTS, POOLER, TOKENS
 from bertstream.workers.compile.checkpoints.families.family import Family, Head
-from bertstream.workers.compile.checkpoints.families.rotary import flag, read_rotary
+from bertstream.workers.compile.checkpoints.families.rotary import dynamic, flag, longest, positive, read_rotary
 from bertstream.workers.compile.checkpoints.tokenizer_classes import BERT_TOKENIZER
 from bertstream.workers.compile.sources.bounds import is_count, shown
+from bertstream.workers.models.rotary import Rotary
 from bertstream.workers.models.rotary_bert import RotaryBertShape
 
 # Their own code's names -> those of transformers 5, which newer checkpoints have beside them.
@@ -45,11 +46,9 @@ def _read(values: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"activation_function {shown(gate)} is not supported; these are: {', '.join(_GATES)}")
         found["hidden_act"] = _GATES[gate]
     _check_head_size(found)
-    found["rotary"] = read_rotary(
-        values.get("rope_parameters") or values.get("rope_scaling"), "rope_parameters", values["rotary_emb_base"]
-    )
+    found["rotary"] = rotary = _rotary(values)
     biases = {key: flag(values, key) for key in ("qkv_proj_bias", "mlp_fc1_bias", "mlp_fc2_bias")}
-    return {**found, **biases, "positions": _positions(values)}
+    return {**found, **biases, "positions": _positions(values, rotary)}
 
 
 def _check_head_size(values: Mapping[str, Any]) -> None:
@@ -58,14 +57,19 @@ def _check_head_size(values: Mapping[str, Any]) -> None:
         raise ValueError(f"head_dim {shown(size)} must be hidden_size {hidden} / num_attention_heads {heads}")
 
 
-def _positions(values: Mapping[str, Any]) -> Any:
-    """Return the tokens of the longest text.
+def _rotary(values: Mapping[str, Any]) -> Rotary:
+    theta, trained = values["rotary_emb_base"], values["max_position_embeddings"]
+    own = values.get("rotary_scaling_factor")
+    if own is not None:
+        theta, trained = positive(theta, "rotary_emb_base"), values.get("max_trained_positions", trained)
+        return dynamic(theta, own, "rotary_scaling_factor", trained)
+    scaling = values.get("rope_parameters") or values.get("rope_scaling")
+    return read_rotary(scaling, "rope_parameters", theta, trained)
 
-    With a scaling factor, angles beyond the trained length would depend on the longest text of a batch.
-    """
-    if values.get("rotary_scaling_factor") is not None:
-        return values.get("max_trained_positions", values["max_position_embeddings"])
-    return values.get("n_positions") or values["max_position_embeddings"]
+
+def _positions(values: Mapping[str, Any], rotary: Rotary) -> Any:
+    """Return the tokens of the longest text."""
+    return values.get("n_positions") or longest(rotary, values["max_position_embeddings"])
 
 
 _HEADS = (
